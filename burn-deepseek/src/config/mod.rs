@@ -1,0 +1,250 @@
+//! What a DeepSeek model is: its dimensions, its router, its rope, and what follows from them.
+
+use serde::{Deserialize, Serialize};
+
+/// How the router turns logits into scores (report, 2.1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScoringFunc {
+    /// `sigmoid(x W)`, DeepSeek-V3.
+    #[default]
+    Sigmoid,
+    /// `softmax(x W)` over all routed experts, DeepSeek-V2.
+    Softmax,
+}
+
+/// How the router chooses experts from the scores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopkMethod {
+    /// Scores plus the balance bias; a group's score is the sum of its two best (DeepSeek-V3, 2.1.2).
+    #[default]
+    NoauxTc,
+    /// No bias; a group's score is its best (DeepSeek-V2).
+    GroupLimitedGreedy,
+    /// No bias and no groups: the `num_experts_per_tok` best of all (DeepSeek-V2-Lite).
+    Greedy,
+}
+
+/// YaRN, the stretching of rope to a longer context (report, 4.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct YarnConfig {
+    /// New context length over the original one.
+    pub factor: f64,
+    /// Context length in tokens before the stretching.
+    pub original_max_position_embeddings: usize,
+    /// Rotations over the original context above which a frequency keeps its value.
+    #[serde(default = "default_beta_fast")]
+    pub beta_fast: f64,
+    /// Rotations over the original context below which a frequency is divided by `factor`.
+    #[serde(default = "default_beta_slow")]
+    pub beta_slow: f64,
+    /// Numerator of the scale of cos and sin: `mscale(factor, mscale) / mscale(factor, mscale_all_dim)`.
+    #[serde(default = "one")]
+    pub mscale: f64,
+    /// What multiplies the softmax scale, squared: `mscale(factor, mscale_all_dim)^2`. Zero leaves the scale alone.
+    #[serde(default)]
+    pub mscale_all_dim: f64,
+}
+
+impl YarnConfig {
+    /// `0.1 m ln(factor) + 1`, or 1 where `factor <= 1`.
+    fn mscale_of(&self, m: f64) -> f64 {
+        if self.factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * m * self.factor.ln() + 1.0
+        }
+    }
+
+    /// What cos and sin are multiplied by: `mscale(mscale) / mscale(mscale_all_dim)`; 1 for DeepSeek-V3.
+    pub fn attention_factor(&self) -> f64 {
+        self.mscale_of(self.mscale) / self.mscale_of(self.mscale_all_dim)
+    }
+
+    /// What the softmax scale is multiplied by: `mscale(mscale_all_dim)^2`.
+    pub fn softmax_factor(&self) -> f64 {
+        self.mscale_of(self.mscale_all_dim).powi(2)
+    }
+}
+
+/// The whole of a DeepSeek-V2 or V3 model: names are those of DeepSeek's own `config.json`.
+///
+/// Written as TOML it may leave out what has a default (DeepSeek-V3's value, or "without" for a part that is optional).
+/// An unknown key is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeepSeekConfig {
+    /// Tokens in the vocabulary: rows of the embedding and of the head.
+    pub vocab_size: usize,
+    /// Width `d` of the residual stream.
+    pub hidden_size: usize,
+    /// Inner width of a dense layer's SwiGLU.
+    pub intermediate_size: usize,
+    /// Inner width of one expert's SwiGLU.
+    #[serde(default)]
+    pub moe_intermediate_size: usize,
+    /// Transformer layers of the main model (MTP modules not counted).
+    pub num_hidden_layers: usize,
+    /// Attention heads; MLA has as many key heads.
+    pub num_attention_heads: usize,
+    /// Shared experts, held as one SwiGLU of `n_shared_experts * moe_intermediate_size`.
+    #[serde(default)]
+    pub n_shared_experts: usize,
+    /// Routed experts of a MoE layer; 0 for a model without MoE.
+    #[serde(default)]
+    pub n_routed_experts: usize,
+    /// Routed experts that a token visits.
+    #[serde(default)]
+    pub num_experts_per_tok: usize,
+    /// Groups that the routed experts are divided into.
+    #[serde(default = "one_usize")]
+    pub n_group: usize,
+    /// Groups that a token may choose from.
+    #[serde(default = "one_usize")]
+    pub topk_group: usize,
+    /// First layers that are dense.
+    #[serde(default)]
+    pub first_k_dense_replace: usize,
+    /// After the dense ones, every layer whose index is a multiple of this is MoE.
+    #[serde(default = "one_usize")]
+    pub moe_layer_freq: usize,
+    /// What the gate values are multiplied by.
+    #[serde(default = "one")]
+    pub routed_scaling_factor: f64,
+    /// How logits become scores.
+    #[serde(default)]
+    pub scoring_func: ScoringFunc,
+    /// How experts are chosen from the scores.
+    #[serde(default)]
+    pub topk_method: TopkMethod,
+    /// Whether the chosen gate values are divided by their sum.
+    #[serde(default = "yes")]
+    pub norm_topk_prob: bool,
+    /// Width of the query latent; without it the query is one projection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q_lora_rank: Option<usize>,
+    /// Width of the key-value latent, the part that is cached.
+    pub kv_lora_rank: usize,
+    /// Query and key dimensions a head without position.
+    pub qk_nope_head_dim: usize,
+    /// Query and key dimensions a head that rope rotates.
+    pub qk_rope_head_dim: usize,
+    /// Value dimensions a head.
+    pub v_head_dim: usize,
+    /// Biases on `q_a`, `kv_a` and `o`.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Base of the rope frequencies.
+    #[serde(default = "default_rope_theta")]
+    pub rope_theta: f64,
+    /// Rope pairs are (even, odd) when true, (first half, second half) when false.
+    #[serde(default = "yes")]
+    pub rope_interleave: bool,
+    /// YaRN; applied whenever it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<YarnConfig>,
+    /// Longest sequence in tokens.
+    #[serde(default = "default_max_position_embeddings")]
+    pub max_position_embeddings: usize,
+    /// Epsilon of the RMSNorms; the two latent norms always use 1e-6.
+    #[serde(default = "default_rms_norm_eps")]
+    pub rms_norm_eps: f64,
+    /// Standard deviation of the initial weights (report, 4.2: 0.006).
+    #[serde(default = "default_initializer_range")]
+    pub initializer_range: f64,
+    /// Whether the head is the embedding.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// MTP modules (report, 2.2).
+    #[serde(default)]
+    pub num_nextn_predict_layers: usize,
+    /// Weight of the sequence-wise balance loss that the model was published with; a training run sets its own.
+    #[serde(default)]
+    pub aux_loss_alpha: f64,
+    /// Token that begins a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos_token_id: Option<u32>,
+    /// Token that ends a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eos_token_id: Option<u32>,
+}
+
+impl DeepSeekConfig {
+    /// Whether layer `layer` (0-based) is MoE; MTP modules, at `num_hidden_layers + k`, follow the same rule.
+    pub fn is_moe_layer(&self, layer: usize) -> bool {
+        self.n_routed_experts > 0
+            && layer >= self.first_k_dense_replace
+            && layer.is_multiple_of(self.moe_layer_freq.max(1))
+    }
+
+    /// MoE layers of the main model.
+    pub fn moe_layers(&self) -> usize {
+        (0..self.num_hidden_layers)
+            .filter(|&layer| self.is_moe_layer(layer))
+            .count()
+    }
+
+    /// Query and key dimensions a head: `qk_nope_head_dim + qk_rope_head_dim`.
+    pub fn qk_head_dim(&self) -> usize {
+        self.qk_nope_head_dim + self.qk_rope_head_dim
+    }
+
+    /// What scores are multiplied by before the softmax: `qk_head_dim^-1/2`, times YaRN's `mscale(mscale_all_dim)^2`.
+    pub fn softmax_scale(&self) -> f64 {
+        let scale = (self.qk_head_dim() as f64).powf(-0.5);
+        scale * self.rope_scaling.as_ref().map_or(1.0, YarnConfig::softmax_factor)
+    }
+
+    /// Routed experts of one group.
+    pub fn experts_per_group(&self) -> usize {
+        self.n_routed_experts / self.n_group.max(1)
+    }
+
+    /// Inner width of the shared experts together: `n_shared_experts * moe_intermediate_size`.
+    pub fn shared_intermediate_size(&self) -> usize {
+        self.n_shared_experts * self.moe_intermediate_size
+    }
+
+    /// Whether the router has the balance bias `e_score_correction_bias`.
+    pub fn has_balance_bias(&self) -> bool {
+        self.topk_method == TopkMethod::NoauxTc
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn one_usize() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_beta_fast() -> f64 {
+    32.0
+}
+
+fn default_beta_slow() -> f64 {
+    1.0
+}
+
+fn default_rope_theta() -> f64 {
+    10_000.0
+}
+
+fn default_max_position_embeddings() -> usize {
+    4096
+}
+
+fn default_rms_norm_eps() -> f64 {
+    1e-6
+}
+
+fn default_initializer_range() -> f64 {
+    0.006
+}
