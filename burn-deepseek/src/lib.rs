@@ -1,3 +1,31 @@
-//! DeepSeek-V3 for Burn: the model, and a backend extension that decorates any Burn backend.
+//! DeepSeek-V3 for Burn: the model (MLA, DeepSeekMoE, MTP), its losses, its weights and its decoding.
+//!
+//! Single-device mathematics: nothing here reads the environment, spawns a thread of its own or knows of ranks.
+//! Numbers in parentheses in the docs are sections of the DeepSeek-V3 technical report, arXiv 2412.19437.
 
+pub mod attention;
+mod block;
 pub mod config;
+mod embedding;
+mod init;
+mod linear;
+mod loss;
+mod mlp;
+mod model;
+pub mod moe;
+mod mtp;
+mod norm;
+pub mod ops;
+mod pass;
+
+pub use block::{Block, FeedForward};
+pub use config::DeepSeekConfig;
+pub use embedding::Embedding;
+pub use init::WeightInit;
+pub use linear::Linear;
+pub use loss::{LossWeights, Losses};
+pub use mlp::Mlp;
+pub use model::DeepSeek;
+pub use mtp::MtpModule;
+pub use norm::RmsNorm;
+pub use pass::{LayerRouting, Pass};

@@ -18,7 +18,7 @@ impl RotaryEmbedding {
         let dim = config.qk_rope_head_dim;
         let base = config.rope_theta;
         let (inv_freq, attention_factor) = match &config.rope_scaling {
-            Some(yarn) => (yarn_inv_freq(dim, base, yarn), yarn_attention_factor(yarn)),
+            Some(yarn) => (yarn_inv_freq(dim, base, yarn), yarn.attention_factor()),
             None => (plain_inv_freq(dim, base), 1.0),
         };
         Self {
@@ -122,15 +122,6 @@ fn yarn_inv_freq(dim: usize, base: f64, yarn: &YarnConfig) -> Vec<f64> {
         .collect()
 }
 
-/// `0.1 m ln(s) + 1`, and 1 for a factor of at most 1.
-pub fn yarn_mscale(factor: f64, m: f64) -> f64 {
-    if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 }
-}
-
-fn yarn_attention_factor(yarn: &YarnConfig) -> f64 {
-    yarn_mscale(yarn.factor, yarn.mscale) / yarn_mscale(yarn.factor, yarn.mscale_all_dim)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,14 +135,14 @@ mod tests {
         assert_eq!(yarn_correction_range(64, 1e4, &v3()), (10.0, 23.0));
         let inv_freq = yarn_inv_freq(64, 1e4, &v3());
         assert!((inv_freq[16] - 5.5e-3).abs() < 1e-9, "{}", inv_freq[16]);
-        assert_eq!(yarn_attention_factor(&v3()), 1.0);
+        assert_eq!(v3().attention_factor(), 1.0);
     }
 
     #[test]
     fn softmax_scale_grows_by_mscale_squared() {
         let scale = (192.0f64).powf(-0.5);
         assert!((scale - 0.0721687836).abs() < 1e-9);
-        let stretched = |m| scale * yarn_mscale(40.0, m).powi(2);
+        let stretched = |m| scale * YarnConfig { mscale_all_dim: m, ..v3() }.softmax_factor();
         assert!((stretched(1.0) - 0.1352337789).abs() < 1e-9);
         assert!((stretched(0.707) - 0.1147213868).abs() < 1e-9);
     }

@@ -3,4 +3,7 @@
 pub mod composed;
 mod groups;
 
+pub use composed::{
+    combine, embedding, grouped_linear, linear, linear_cross_entropy, mla_absorbed_attention, mla_attention, permute, rms_norm, rope, swiglu,
+};
 pub use groups::ExpertGroups;

@@ -1,0 +1,130 @@
+//! The MLA layer: low-rank queries, a shared latent for keys and values, decoupled rope (2.1.1).
+
+use burn::module::Module;
+use burn::tensor::{Tensor, assert_shape};
+
+use super::{AttentionForm, LatentCache, RopeTable};
+use crate::{DeepSeekConfig, Linear, RmsNorm, WeightInit, ops};
+
+/// Epsilon of the two latent norms, whatever `rms_norm_eps` says.
+const LATENT_NORM_EPS: f64 = 1e-6;
+
+/// A run of new tokens up to this length is attended in absorbed form when a prefix is cached.
+const ABSORBED_UP_TO: usize = 8;
+
+/// Multi-head Latent Attention.
+///
+/// `q = q_b(norm(q_a(x)))`, per head `[q_nope | q_rope]`; `[c_kv | k_rope] = kv_a(x)`; per head `[k_nope | v] = kv_b(norm(c_kv))`;
+/// `k_rope` is one head shared by all. Scores over `[nope | rope]`, scaled by `(nope + rope)^-1/2` (times YaRN's factor).
+#[derive(Module, Debug)]
+pub struct MultiHeadLatentAttention {
+    /// Query without a latent, `d -> heads * (nope + rope)`, where `q_lora_rank` is absent.
+    pub q_proj: Option<Linear>,
+    /// `d -> q_lora_rank`.
+    pub q_a_proj: Option<Linear>,
+    /// Norm of the query latent.
+    pub q_a_layernorm: Option<RmsNorm>,
+    /// `q_lora_rank -> heads * (nope + rope)`.
+    pub q_b_proj: Option<Linear>,
+    /// `d -> kv_lora_rank + rope`.
+    pub kv_a_proj_with_mqa: Linear,
+    /// Norm of the key-value latent.
+    pub kv_a_layernorm: RmsNorm,
+    /// `kv_lora_rank -> heads * (nope + v)`.
+    pub kv_b_proj: Linear,
+    /// `heads * v -> d`.
+    pub o_proj: Linear,
+    heads: usize,
+    nope_dim: usize,
+    v_dim: usize,
+    softmax_scale: f64,
+}
+
+impl MultiHeadLatentAttention {
+    /// A new layer.
+    pub fn new(config: &DeepSeekConfig, init: &mut WeightInit) -> Self {
+        let d = config.hidden_size;
+        let heads = config.num_attention_heads;
+        let q_width = heads * config.qk_head_dim();
+        let bias = config.attention_bias;
+        let rank = config.q_lora_rank;
+        Self {
+            q_proj: rank.is_none().then(|| Linear::new(d, q_width, false, init)),
+            q_a_proj: rank.map(|rank| Linear::new(d, rank, bias, init)),
+            q_a_layernorm: rank.map(|rank| RmsNorm::new(rank, LATENT_NORM_EPS, init)),
+            q_b_proj: rank.map(|rank| Linear::new(rank, q_width, false, init)),
+            kv_a_proj_with_mqa: Linear::new(d, config.kv_lora_rank + config.qk_rope_head_dim, bias, init),
+            kv_a_layernorm: RmsNorm::new(config.kv_lora_rank, LATENT_NORM_EPS, init),
+            kv_b_proj: Linear::new(config.kv_lora_rank, heads * (config.qk_nope_head_dim + config.v_head_dim), false, init),
+            o_proj: Linear::new(heads * config.v_head_dim, d, bias, init),
+            heads,
+            nope_dim: config.qk_nope_head_dim,
+            v_dim: config.v_head_dim,
+            softmax_scale: config.softmax_scale(),
+        }
+    }
+
+    /// Causal attention over the given tokens and those in the cache.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, seq, d]`; rope: the `seq` positions of x
+    pub fn forward(&self, x: Tensor<3>, rope: &RopeTable, cache: Option<&mut LatentCache>) -> Tensor<3> {
+        let [batch, seq, _] = x.dims();
+        let rope_dim = rope.rope_dim();
+        let rank = self.kv_a_layernorm.weight.shape()[0];
+
+        let q = self.query(x.clone()).reshape([batch, seq, self.heads, self.nope_dim + rope_dim]);
+        let q = ops::rope(q, rope);
+        let kv_a = self.kv_a_proj_with_mqa.forward(x);
+        assert_shape!(kv_a, [batch, seq, rank + rope_dim]);
+        let latents = self.kv_a_layernorm.forward(kv_a.clone().narrow(2, 0, rank));
+        let k_rope = kv_a.narrow(2, rank, rope_dim).reshape([batch, seq, 1, rope_dim]);
+        let k_rope = ops::rope(k_rope, rope).reshape([batch, seq, rope_dim]);
+
+        let out = match cache {
+            None => self.expanded(q, latents, k_rope),
+            Some(cache) => {
+                let absorbed = match cache.form {
+                    AttentionForm::Expanded => false,
+                    AttentionForm::Absorbed => true,
+                    AttentionForm::Auto => !cache.is_empty() && seq <= ABSORBED_UP_TO,
+                };
+                let (latents, k_rope) = cache.append(latents, k_rope);
+                if absorbed { self.absorbed(q, latents, k_rope) } else { self.expanded(q, latents, k_rope) }
+            }
+        };
+        self.o_proj.forward(out.reshape([batch, seq, self.heads * self.v_dim]))
+    }
+
+    fn query(&self, x: Tensor<3>) -> Tensor<3> {
+        match (&self.q_a_proj, &self.q_a_layernorm, &self.q_b_proj, &self.q_proj) {
+            (Some(a), Some(norm), Some(b), _) => b.forward(norm.forward(a.forward(x))),
+            (_, _, _, Some(q)) => q.forward(x),
+            _ => unreachable!("invariant: a query latent has all three of its parts"),
+        }
+    }
+
+    fn expanded(&self, q: Tensor<4>, latents: Tensor<3>, k_rope: Tensor<3>) -> Tensor<4> {
+        let [batch, keys, _] = latents.dims();
+        let kv = self.kv_b_proj.forward(latents).reshape([batch, keys, self.heads, self.nope_dim + self.v_dim]);
+        ops::mla_attention(q, kv, k_rope, self.softmax_scale)
+    }
+
+    /// `q_nope kv_b_k` meets the latents directly, and `kv_b_v` is applied to the attended latents.
+    fn absorbed(&self, q: Tensor<4>, latents: Tensor<3>, k_rope: Tensor<3>) -> Tensor<4> {
+        let [batch, t, heads, qk_dim] = q.dims();
+        let rank = latents.dims()[2];
+        let kv_b = self.kv_b_proj.weight.val().reshape([heads, self.nope_dim + self.v_dim, rank]);
+        let kv_b_k = kv_b.clone().narrow(1, 0, self.nope_dim);
+        let kv_b_v = kv_b.narrow(1, self.nope_dim, self.v_dim);
+
+        let by_head = |x: Tensor<4>, width: usize| x.permute([2, 0, 1, 3]).reshape([heads, batch * t, width]);
+        let by_token = |x: Tensor<3>, width: usize| x.reshape([heads, batch, t, width]).permute([1, 2, 0, 3]);
+        let q_nope = by_head(q.clone().narrow(3, 0, self.nope_dim), self.nope_dim);
+        let q_rope = q.narrow(3, self.nope_dim, qk_dim - self.nope_dim);
+        let q_latent = by_token(q_nope.matmul(kv_b_k), rank);
+        let attended = ops::mla_absorbed_attention(q_latent, q_rope, latents, k_rope, self.softmax_scale);
+        by_token(by_head(attended, rank).matmul(kv_b_v.swap_dims(1, 2)), self.v_dim)
+    }
+}

@@ -1,0 +1,9 @@
+//! Multi-head Latent Attention (2.1.1) and its rotary positions.
+
+mod cache;
+mod latent;
+mod rope;
+
+pub use cache::{AttentionForm, LatentCache};
+pub use latent::MultiHeadLatentAttention;
+pub use rope::{RopeTable, RotaryEmbedding, yarn_correction_range};

@@ -1,0 +1,79 @@
+//! One transformer layer: attention and a dense or MoE feed-forward part, each behind a norm and a residual.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::attention::{LatentCache, MultiHeadLatentAttention};
+use crate::moe::MixtureOfExperts;
+use crate::{DeepSeekConfig, Mlp, Pass, RmsNorm, WeightInit};
+
+/// The feed-forward part of a layer.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // a model has few layers, and a box would show in parameter paths
+pub enum FeedForward {
+    /// One SwiGLU.
+    Dense(Mlp),
+    /// Router, routed experts, shared experts.
+    Moe(MixtureOfExperts),
+}
+
+/// `h = x + attention(norm(x)); y = h + feed_forward(norm(h))`.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Norm before attention.
+    pub input_layernorm: RmsNorm,
+    /// MLA.
+    pub self_attn: MultiHeadLatentAttention,
+    /// Norm before the feed-forward part.
+    pub post_attention_layernorm: RmsNorm,
+    /// Dense or MoE.
+    pub mlp: FeedForward,
+    /// Index of the layer; MTP module `k` (from 0) is `num_hidden_layers + k`.
+    pub layer: usize,
+}
+
+impl Block {
+    /// Layer number `layer`.
+    pub fn new(config: &DeepSeekConfig, layer: usize, init: &mut WeightInit) -> Self {
+        let (d, eps) = (config.hidden_size, config.rms_norm_eps);
+        Self {
+            input_layernorm: RmsNorm::new(d, eps, init),
+            self_attn: MultiHeadLatentAttention::new(config, init),
+            post_attention_layernorm: RmsNorm::new(d, eps, init),
+            mlp: if config.is_moe_layer(layer) {
+                FeedForward::Moe(MixtureOfExperts::new(config, layer, init))
+            } else {
+                FeedForward::Dense(Mlp::new(d, config.intermediate_size, init))
+            },
+            layer,
+        }
+    }
+
+    /// Runs the layer; with a cache, the tokens continue those that it holds.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, seq, d]`
+    pub fn forward(&self, x: Tensor<3>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<3> {
+        let [batch, seq, d] = x.dims();
+        let normed = self.input_layernorm.forward(x.clone());
+        let attended = self.self_attn.forward(normed, &pass.rope, cache);
+        pass.record(|| format!("layer.{}.attn_out", self.layer), &attended);
+        let h = x + attended;
+
+        let normed = self.post_attention_layernorm.forward(h.clone()).reshape([batch * seq, d]);
+        let fed = match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(normed),
+            FeedForward::Moe(moe) => {
+                let (y, routing) = moe.forward(normed, [batch, seq]);
+                pass.routings.push(routing);
+                y
+            }
+        };
+        let fed = fed.reshape([batch, seq, d]);
+        pass.record(|| format!("layer.{}.mlp_out", self.layer), &fed);
+        let y = h + fed;
+        pass.record(|| format!("layer.{}", self.layer), &y);
+        y
+    }
+}

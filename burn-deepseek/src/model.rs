@@ -1,0 +1,162 @@
+//! The whole model: embedding, layers, head and MTP modules.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, assert_shape};
+
+use crate::attention::{LatentCache, RotaryEmbedding};
+use crate::config::ConfigError;
+use crate::moe::Router;
+use crate::{Block, DeepSeekConfig, Embedding, FeedForward, Linear, MtpModule, Pass, RmsNorm, WeightInit, ops};
+
+/// A DeepSeek-V3 (or V2) language model.
+#[derive(Module, Debug)]
+pub struct DeepSeek {
+    /// Token embedding, `[vocab, d]`; the MTP modules read it too.
+    pub embed_tokens: Embedding,
+    /// The transformer layers.
+    pub layers: Vec<Block>,
+    /// Norm before the head.
+    pub norm: RmsNorm,
+    /// Output head, `d -> vocab`; none when it is tied to the embedding. The MTP modules use it too.
+    pub lm_head: Option<Linear>,
+    /// MTP modules, depth 1 first.
+    pub mtp: Vec<MtpModule>,
+    #[module(skip)]
+    config: DeepSeekConfig,
+    #[module(skip)]
+    rotary: RotaryEmbedding,
+}
+
+impl DeepSeek {
+    /// A model with weights from `init`.
+    ///
+    /// # Errors
+    ///
+    /// A config that does not describe a model, with every field that is wrong.
+    pub fn new(config: &DeepSeekConfig, mut init: WeightInit) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let (d, vocab) = (config.hidden_size, config.vocab_size);
+        let init = &mut init;
+        Ok(Self {
+            embed_tokens: Embedding::new(vocab, d, init),
+            layers: (0..config.num_hidden_layers).map(|layer| Block::new(config, layer, init)).collect(),
+            norm: RmsNorm::new(d, config.rms_norm_eps, init),
+            lm_head: (!config.tie_word_embeddings).then(|| Linear::new(d, vocab, false, init)),
+            mtp: (0..config.num_nextn_predict_layers).map(|k| MtpModule::new(config, k, init)).collect(),
+            config: config.clone(),
+            rotary: RotaryEmbedding::new(config),
+        })
+    }
+
+    /// A model with weights drawn from `N(0, initializer_range)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`DeepSeek::new`].
+    pub fn init(config: &DeepSeekConfig, seed: u64, device: &Device) -> Result<Self, ConfigError> {
+        Self::new(config, WeightInit::normal(seed, config.initializer_range, device))
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &DeepSeekConfig {
+        &self.config
+    }
+
+    /// The rotation of its positions.
+    pub fn rotary(&self) -> &RotaryEmbedding {
+        &self.rotary
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.norm.weight.val().device()
+    }
+
+    /// A pass over `seq` positions from `start` on.
+    pub fn pass(&self, start: usize, seq: usize) -> Pass {
+        Pass::new(self.rotary.table(start, seq, &self.device()))
+    }
+
+    /// Hidden states after the last norm. `caches`, one a layer where given, hold the tokens before these.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, seq]`
+    /// - output: `[batch, seq, d]`
+    pub fn hidden(&self, tokens: Tensor<2, Int>, pass: &mut Pass, caches: Option<&mut [LatentCache]>) -> Tensor<3> {
+        let mut x = self.embed_tokens.forward(tokens);
+        pass.record(|| "embed".into(), &x);
+        match caches {
+            None => {
+                for layer in &self.layers {
+                    x = layer.forward(x, pass, None);
+                }
+            }
+            Some(caches) => {
+                assert_eq!(caches.len(), self.layers.len(), "invariant: one cache a layer");
+                for (layer, cache) in self.layers.iter().zip(caches) {
+                    x = layer.forward(x, pass, Some(cache));
+                }
+            }
+        }
+        let hidden = self.norm.forward(x);
+        pass.record(|| "final_norm".into(), &hidden);
+        hidden
+    }
+
+    /// Hidden states of each MTP depth, post-norm: depth `k` has `seq - k` rows, and its row `i` predicts token `i + k + 1`.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, seq]`, hidden: `[batch, seq, d]` of the main model
+    pub fn mtp_hidden(&self, tokens: Tensor<2, Int>, hidden: Tensor<3>, pass: &mut Pass) -> Vec<Tensor<3>> {
+        let [batch, seq, _] = hidden.dims();
+        assert_shape!(tokens, [batch, seq]);
+        let full_rope = pass.rope.clone();
+        let mut depths: Vec<Tensor<3>> = Vec::with_capacity(self.mtp.len());
+        for (k, module) in (1..seq).zip(&self.mtp) {
+            let previous = depths.last().unwrap_or(&hidden).clone().narrow(1, 0, seq - k);
+            let embedded = self.embed_tokens.forward(tokens.clone().narrow(1, k, seq - k));
+            pass.rope = full_rope.first(seq - k);
+            depths.push(module.forward(previous, embedded, pass, None));
+        }
+        pass.rope = full_rope;
+        depths
+    }
+
+    /// The head's weight, `[vocab, d]`: its own, or the embedding's when tied.
+    pub fn head_weight(&self) -> Tensor<2> {
+        self.lm_head.as_ref().map_or_else(|| self.embed_tokens.weight.val(), |head| head.weight.val())
+    }
+
+    /// Logits of hidden states.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, seq, d]`
+    /// - output: `[batch, seq, vocab]`
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        ops::linear(hidden, self.head_weight(), None)
+    }
+
+    /// Logits of tokens, from an empty context.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, seq]`
+    /// - output: `[batch, seq, vocab]`
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let [_, seq] = tokens.dims();
+        let hidden = self.hidden(tokens, &mut self.pass(0, seq), None);
+        self.logits(hidden)
+    }
+
+    /// The routers, with the index of their layer (MTP modules last).
+    pub fn routers_mut(&mut self) -> impl Iterator<Item = (usize, &mut Router)> {
+        let blocks = self.layers.iter_mut().chain(self.mtp.iter_mut().map(|module| &mut module.block));
+        blocks.filter_map(|block| match &mut block.mlp {
+            FeedForward::Moe(moe) => Some((block.layer, &mut moe.gate)),
+            FeedForward::Dense(_) => None,
+        })
+    }
+}

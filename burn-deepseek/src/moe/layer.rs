@@ -1,0 +1,69 @@
+//! A MoE layer: every token goes to its routed experts and to the shared ones (2.1.2).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, assert_shape};
+
+use super::Router;
+use crate::{DeepSeekConfig, LayerRouting, Mlp, WeightInit, ops};
+
+/// The routed experts of a layer, their weights stacked so that one grouped product serves all.
+#[derive(Module, Debug)]
+pub struct Experts {
+    /// Gate and up projections, `[experts, 2 * inter, d]`, gate first.
+    pub gate_up: Param<Tensor<3>>,
+    /// `[experts, d, inter]`.
+    pub down: Param<Tensor<3>>,
+}
+
+impl Experts {
+    /// Runs each expert on its own rows.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[rows, d]`, sorted by expert as `groups` says
+    pub fn forward(&self, x: Tensor<2>, groups: &ops::ExpertGroups) -> Tensor<2> {
+        let hidden = ops::swiglu(ops::grouped_linear(x, self.gate_up.val(), groups));
+        ops::grouped_linear(hidden, self.down.val(), groups)
+    }
+}
+
+/// Router, routed experts and shared experts.
+#[derive(Module, Debug)]
+pub struct MixtureOfExperts {
+    /// Chooses the experts.
+    pub gate: Router,
+    /// The routed experts.
+    pub experts: Experts,
+    /// The shared experts as one SwiGLU of their widths' sum; every token passes through it.
+    pub shared_experts: Option<Mlp>,
+}
+
+impl MixtureOfExperts {
+    /// The MoE part of layer `layer`.
+    pub fn new(config: &DeepSeekConfig, layer: usize, init: &mut WeightInit) -> Self {
+        let (d, inter, experts) = (config.hidden_size, config.moe_intermediate_size, config.n_routed_experts);
+        Self {
+            gate: Router::new(config, layer, init),
+            experts: Experts { gate_up: init.weight([experts, 2 * inter, d]), down: init.weight([experts, d, inter]) },
+            shared_experts: (config.n_shared_experts > 0).then(|| Mlp::new(d, inter * config.n_shared_experts, init)),
+        }
+    }
+
+    /// Routes and computes `y = sum of gate * expert(x) + shared(x)`; no token is dropped.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch * seq, d]`
+    pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2]) -> (Tensor<2>, LayerRouting) {
+        assert_shape!(x, [batch * seq, _]);
+        let routing = self.gate.forward(x.clone(), [batch, seq]);
+        let rows = ops::permute(x.clone(), &routing.groups);
+        let rows = self.experts.forward(rows, &routing.groups);
+        let routed = ops::combine(rows, routing.weights.clone(), &routing.groups);
+        let y = match &self.shared_experts {
+            Some(shared) => routed + shared.forward(x),
+            None => routed,
+        };
+        (y, routing)
+    }
+}

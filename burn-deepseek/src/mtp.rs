@@ -1,0 +1,53 @@
+//! Multi-Token Prediction: sequential modules that predict further tokens and keep the causal chain (2.2).
+
+use burn::module::Module;
+use burn::tensor::{Tensor, assert_shape};
+
+use crate::attention::LatentCache;
+use crate::{Block, DeepSeekConfig, Linear, Pass, RmsNorm, WeightInit};
+
+/// Module `k` of the chain: `h^k = block(eh_proj [enorm(Emb(t_{i+k})) ; hnorm(h^{k-1}_i)])`, then its own norm and the shared head.
+///
+/// Released weights and the libraries that load them put the embedding first and chain the *post-norm* hidden state, the opposite
+/// of the report's Eq. 21; so does this.
+#[derive(Module, Debug)]
+pub struct MtpModule {
+    /// Norm of the next token's embedding.
+    pub enorm: RmsNorm,
+    /// Norm of the previous depth's hidden state.
+    pub hnorm: RmsNorm,
+    /// `2 d -> d`, embedding first.
+    pub eh_proj: Linear,
+    /// The module's transformer layer.
+    pub block: Block,
+    /// Norm before the head, which is the main model's.
+    pub norm: RmsNorm,
+}
+
+impl MtpModule {
+    /// Module number `k`, counted from 0; its layer index is `num_hidden_layers + k`.
+    pub fn new(config: &DeepSeekConfig, k: usize, init: &mut WeightInit) -> Self {
+        let (d, eps) = (config.hidden_size, config.rms_norm_eps);
+        Self {
+            enorm: RmsNorm::new(d, eps, init),
+            hnorm: RmsNorm::new(d, eps, init),
+            eh_proj: Linear::new(2 * d, d, false, init),
+            block: Block::new(config, config.num_hidden_layers + k, init),
+            norm: RmsNorm::new(d, eps, init),
+        }
+    }
+
+    /// Hidden states of this depth, after its norm.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, seq, d]`, post-norm, of the depth before; embedded: `[batch, seq, d]`, of the tokens `k` further on
+    /// - output: `[batch, seq, d]`
+    pub fn forward(&self, hidden: Tensor<3>, embedded: Tensor<3>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<3> {
+        let [batch, seq, d] = hidden.dims();
+        assert_shape!(embedded, [batch, seq, d]);
+        let joined = Tensor::cat(vec![self.enorm.forward(embedded), self.hnorm.forward(hidden)], 2);
+        let h = self.block.forward(self.eh_proj.forward(joined), pass, cache);
+        self.norm.forward(h)
+    }
+}

@@ -1,0 +1,34 @@
+//! RMSNorm (arXiv 1910.07467).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, assert_shape};
+
+use crate::{WeightInit, ops};
+
+/// `y = x / sqrt(mean(x^2) + eps) * weight` over the last dim.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[d]`.
+    pub weight: Param<Tensor<1>>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// A new norm of width `d`, weights one.
+    pub fn new(d: usize, eps: f64, init: &mut WeightInit) -> Self {
+        Self { weight: init.ones(d), eps }
+    }
+
+    /// Normalizes the last dim.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[..., d]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let weight = self.weight.val();
+        let [d] = weight.dims();
+        assert_shape!(x, [.., d]);
+        ops::rms_norm(x, weight, self.eps)
+    }
+}

@@ -1,0 +1,59 @@
+//! What travels along one pass through the layers: the rope angles going in, the routing decisions coming out.
+
+use burn::tensor::{Int, Tensor};
+
+use crate::attention::RopeTable;
+use crate::ops::ExpertGroups;
+
+/// One MoE layer's routing of one pass.
+#[derive(Clone, Debug)]
+pub struct LayerRouting {
+    /// Index of the layer; MTP module `k` (from 0) is `num_hidden_layers + k`.
+    pub layer: usize,
+    /// Sequences of the batch and tokens a sequence; their product is the number of tokens.
+    pub batch: usize,
+    /// Tokens a sequence.
+    pub seq: usize,
+    /// `x W` before the score function, `[tokens, n_routed_experts]`, FP32.
+    pub logits: Tensor<2>,
+    /// Scores after sigmoid or softmax, without the balance bias, `[tokens, n_routed_experts]`.
+    pub scores: Tensor<2>,
+    /// Chosen experts in ascending order, `[tokens, top_k]`.
+    pub experts: Tensor<2, Int>,
+    /// Gate values in the order of `experts`, `[tokens, top_k]`.
+    pub weights: Tensor<2>,
+    /// The same choice as the host sees it.
+    pub groups: ExpertGroups,
+    /// For each sequence, how many tokens have each expert among the `top_k` best by unbiased score without group limit,
+    /// `[batch * n_routed_experts]`: `f_i` of the sequence-wise loss counts these (2.1.2, Eq. 18).
+    pub unbiased_counts: Vec<u32>,
+}
+
+/// State of one pass through the layers.
+#[derive(Debug)]
+pub struct Pass {
+    /// Angles of the positions that the pass covers.
+    pub rope: RopeTable,
+    /// Routing of each MoE layer passed so far.
+    pub routings: Vec<LayerRouting>,
+    /// Named intermediate values, kept when tracing.
+    pub trace: Option<Vec<(String, Tensor<3>)>>,
+}
+
+impl Pass {
+    /// A pass over the positions of `rope`.
+    pub fn new(rope: RopeTable) -> Self {
+        Self { rope, routings: Vec::new(), trace: None }
+    }
+
+    /// The same, keeping every intermediate value that a parity test compares.
+    pub fn traced(rope: RopeTable) -> Self {
+        Self { trace: Some(Vec::new()), ..Self::new(rope) }
+    }
+
+    pub(crate) fn record(&mut self, name: impl FnOnce() -> String, value: &Tensor<3>) {
+        if let Some(trace) = &mut self.trace {
+            trace.push((name(), value.clone()));
+        }
+    }
+}
