@@ -7,6 +7,7 @@ pub mod attention;
 mod block;
 pub mod config;
 mod embedding;
+pub mod generate;
 mod init;
 mod linear;
 mod loss;

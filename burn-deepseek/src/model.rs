@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 
 use crate::attention::{LatentCache, RotaryEmbedding};
-use crate::config::ConfigError;
+use crate::config::ConfigProblems;
 use crate::moe::Router;
 use crate::{Block, DeepSeekConfig, Embedding, FeedForward, Linear, MtpModule, Pass, RmsNorm, WeightInit, ops};
 
@@ -33,7 +33,7 @@ impl DeepSeek {
     /// # Errors
     ///
     /// A config that does not describe a model, with every field that is wrong.
-    pub fn new(config: &DeepSeekConfig, mut init: WeightInit) -> Result<Self, ConfigError> {
+    pub fn new(config: &DeepSeekConfig, mut init: WeightInit) -> Result<Self, ConfigProblems> {
         config.validate()?;
         let (d, vocab) = (config.hidden_size, config.vocab_size);
         let init = &mut init;
@@ -53,7 +53,7 @@ impl DeepSeek {
     /// # Errors
     ///
     /// As [`DeepSeek::new`].
-    pub fn init(config: &DeepSeekConfig, seed: u64, device: &Device) -> Result<Self, ConfigError> {
+    pub fn init(config: &DeepSeekConfig, seed: u64, device: &Device) -> Result<Self, ConfigProblems> {
         Self::new(config, WeightInit::normal(seed, config.initializer_range, device))
     }
 

@@ -1,0 +1,59 @@
+//! A sequence being decoded: the model and the latents of the tokens behind it.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::DeepSeek;
+use crate::attention::{AttentionForm, LatentCache};
+
+/// One sequence in decoding. Each token passes through the model once; what is kept of it is its latent in every layer.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    model: &'a DeepSeek,
+    caches: Vec<LatentCache>,
+}
+
+impl<'a> Decoder<'a> {
+    /// An empty sequence.
+    pub fn new(model: &'a DeepSeek, form: AttentionForm) -> Self {
+        Self { model, caches: vec![LatentCache::new(form); model.layers.len()] }
+    }
+
+    /// Tokens fed so far.
+    pub fn len(&self) -> usize {
+        self.caches.first().map_or(0, LatentCache::len)
+    }
+
+    /// Whether no token was fed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all but the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.caches.iter_mut().for_each(|cache| cache.truncate(len));
+    }
+
+    /// Feeds tokens that follow those fed before; returns their hidden states after the last norm, `[1, tokens, d]`.
+    pub fn feed(&mut self, tokens: &[u32]) -> Tensor<3> {
+        let mut pass = self.model.pass(self.len(), tokens.len());
+        let tokens = token_tensor(tokens, self.model);
+        self.model.hidden(tokens, &mut pass, Some(&mut self.caches))
+    }
+
+    /// Logits of the last `rows` of hidden states, row by row.
+    pub fn logits(&self, hidden: Tensor<3>, rows: usize) -> Vec<Vec<f32>> {
+        host_logits(self.model, hidden, rows)
+    }
+}
+
+pub(super) fn token_tensor(tokens: &[u32], model: &DeepSeek) -> Tensor<2, Int> {
+    let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [1, tokens.len()]), &model.device())
+}
+
+pub(super) fn host_logits(model: &DeepSeek, hidden: Tensor<3>, rows: usize) -> Vec<Vec<f32>> {
+    let [_, seq, _] = hidden.dims();
+    let logits = model.logits(hidden.narrow(1, seq - rows, rows));
+    let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    values.chunks_exact(model.config().vocab_size).map(<[f32]>::to_vec).collect()
+}

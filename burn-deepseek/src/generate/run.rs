@@ -1,0 +1,155 @@
+//! `generate`: a prompt in, new tokens out.
+
+use std::ops::ControlFlow;
+
+use super::speculative::Drafter;
+use super::{Decoder, Sampler, Sampling};
+use crate::DeepSeek;
+use crate::attention::AttentionForm;
+
+/// How to continue a prompt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// New tokens at most.
+    pub max_new_tokens: usize,
+    /// How each token is chosen.
+    pub sampling: Sampling,
+    /// A token that ends the text; it is not part of the output.
+    pub stop: Option<u32>,
+    /// Form of the attention over the cache.
+    pub form: AttentionForm,
+    /// Let the MTP modules draft tokens that the main model verifies in one pass. The output is that of the main model alone.
+    pub speculative: bool,
+}
+
+/// What was generated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Generation {
+    /// The new tokens.
+    pub tokens: Vec<u32>,
+    /// Passes of the main model after the prompt.
+    pub passes: usize,
+    /// Tokens that the MTP modules drafted.
+    pub drafted: usize,
+    /// Drafts that the main model agreed with.
+    pub accepted: usize,
+}
+
+impl Generation {
+    /// Share of the drafts that were accepted; none without drafts.
+    pub fn acceptance_rate(&self) -> Option<f64> {
+        (self.drafted > 0).then(|| self.accepted as f64 / self.drafted as f64)
+    }
+}
+
+/// Why nothing can be generated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GenerateError {
+    /// There is no token to start from.
+    #[error("the prompt has no tokens; give at least one")]
+    EmptyPrompt,
+    /// A prompt token that the model does not know.
+    #[error("prompt token {position} is {token}, but the model's vocab_size is {vocab_size}")]
+    UnknownToken {
+        /// Where in the prompt.
+        position: usize,
+        /// The token.
+        token: u32,
+        /// Tokens below this are known.
+        vocab_size: usize,
+    },
+    /// The text would outgrow the model's positions.
+    #[error("{prompt} prompt tokens and max_new_tokens {new} exceed the model's max_position_embeddings {limit}")]
+    TooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// New tokens asked for.
+        new: usize,
+        /// Positions of the model.
+        limit: usize,
+    },
+    /// Speculation without a module to draft.
+    #[error("speculative decoding needs MTP modules, and this model has none (num_nextn_predict_layers is 0, or they were dropped when loading)")]
+    NoDrafter,
+}
+
+impl DeepSeek {
+    /// Continues `prompt`. `on_token` sees each new token as it is decided and may break off.
+    ///
+    /// # Errors
+    ///
+    /// An empty prompt, an unknown token, a text beyond the model's positions, or speculation without MTP modules.
+    pub fn generate(
+        &self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generation, GenerateError> {
+        self.check_prompt(prompt, options)?;
+        let mut generation = Generation::default();
+        if options.max_new_tokens == 0 {
+            return Ok(generation);
+        }
+        let mut sampler = Sampler::new(options.sampling);
+        let mut decoder = Decoder::new(self, options.form);
+        let mut drafter = options.speculative.then(|| Drafter::new(self, options.form));
+        let mut tokens = prompt.to_vec();
+        let mut drafts: Vec<u32> = Vec::new();
+        let mut decided = 0; // tokens that the main model has seen and that stay
+
+        loop {
+            let mut fed = tokens[decided..].to_vec();
+            fed.extend_from_slice(&drafts);
+            let hidden = decoder.feed(&fed);
+            generation.passes += usize::from(decided > 0);
+            let judged = drafts.len() + 1;
+            let logits = decoder.logits(hidden.clone(), judged);
+            let new_rows = fed.len() - drafts.len();
+            let mut accepted = 0;
+            for row in &logits {
+                let token = sampler.sample(row);
+                if options.stop == Some(token) {
+                    return Ok(generation);
+                }
+                generation.tokens.push(token);
+                tokens.push(token);
+                let agreed = drafts.get(accepted) == Some(&token);
+                accepted += usize::from(agreed);
+                generation.accepted += usize::from(agreed);
+                let enough = generation.tokens.len() == options.max_new_tokens;
+                if on_token(token).is_break() || enough {
+                    return Ok(generation);
+                }
+                if !agreed {
+                    break;
+                }
+            }
+            decided += new_rows + accepted;
+            decoder.truncate(decided);
+            if let Some(drafter) = &mut drafter {
+                drafter.accept(hidden.narrow(1, 0, new_rows + accepted));
+                drafts = drafter.draft(&tokens);
+                drafts.truncate((options.max_new_tokens - generation.tokens.len()).saturating_sub(1));
+                generation.drafted += drafts.len();
+            }
+        }
+    }
+
+    fn check_prompt(&self, prompt: &[u32], options: &GenerateOptions) -> Result<(), GenerateError> {
+        let vocab_size = self.config().vocab_size;
+        if prompt.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        if let Some((position, &token)) = prompt.iter().enumerate().find(|(_, token)| **token as usize >= vocab_size) {
+            return Err(GenerateError::UnknownToken { position, token, vocab_size });
+        }
+        let limit = self.config().max_position_embeddings;
+        if prompt.len() + options.max_new_tokens > limit {
+            return Err(GenerateError::TooLong { prompt: prompt.len(), new: options.max_new_tokens, limit });
+        }
+        if options.speculative && self.mtp.is_empty() {
+            return Err(GenerateError::NoDrafter);
+        }
+        Ok(())
+    }
+}

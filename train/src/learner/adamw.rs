@@ -1,0 +1,131 @@
+//! AdamW over a whole model, with the global-norm clip folded into the update (4.2; arXiv 1711.05101).
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use burn_deepseek::ops;
+
+/// Settings of AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWSettings {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, on every parameter.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global norm; none leaves them alone.
+    pub clip_grad_norm: Option<f64>,
+}
+
+/// First and second moment of one parameter, flat.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Running mean of the gradient.
+    pub first: Tensor<1>,
+    /// Running mean of its square.
+    pub second: Tensor<1>,
+}
+
+/// The optimizer and its state.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    settings: AdamWSettings,
+    step: u64,
+    moments: HashMap<ParamId, Moments>,
+}
+
+impl AdamW {
+    /// An optimizer before its first step.
+    pub fn new(settings: AdamWSettings) -> Self {
+        Self { settings, step: 0, moments: HashMap::new() }
+    }
+
+    /// An optimizer that continues after `step` steps.
+    pub fn resumed(settings: AdamWSettings, step: u64, moments: HashMap<ParamId, Moments>) -> Self {
+        Self { settings, step, moments }
+    }
+
+    /// Steps taken.
+    pub fn step_count(&self) -> u64 {
+        self.step
+    }
+
+    /// The state of each parameter that has had a gradient.
+    pub fn moments(&self) -> &HashMap<ParamId, Moments> {
+        &self.moments
+    }
+
+    /// Updates the model and returns it with the global norm of the gradients before clipping.
+    ///
+    /// `theta -= lr * (weight_decay * theta + m_hat / (sqrt(v_hat) + eps))`, with bias-corrected moments of the clipped gradient.
+    /// Parameters without a gradient (the balance bias among them) are left alone. The model is taken by value: where it is the only
+    /// owner of its weights they are updated in place.
+    pub fn update<M: Module>(&mut self, model: M, grads: GradientsParams, lr: f64) -> (M, f64) {
+        let norm = global_norm(&model, &grads);
+        let clip = match self.settings.clip_grad_norm {
+            Some(limit) if norm > limit => limit / (norm + 1e-6),
+            _ => 1.0,
+        };
+        self.step += 1;
+        let AdamWSettings { beta1, beta2, eps, weight_decay, .. } = self.settings;
+        let scalars = ops::AdamWScalars { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale: clip };
+        let model = model.map(&mut Update { grads, moments: &mut self.moments, scalars });
+        (model, norm)
+    }
+}
+
+/// `sqrt(sum over all gradients of g^2)`, summed in FP64 in the order of the model's parameters.
+pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
+    let mut visitor = NormVisitor { grads, sum: 0.0 };
+    model.visit(&mut visitor);
+    visitor.sum.sqrt()
+}
+
+struct NormVisitor<'a> {
+    grads: &'a GradientsParams,
+    sum: f64,
+}
+
+impl ModuleVisitor for NormVisitor<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.sum += ops::sum_of_squares(grad);
+        }
+    }
+}
+
+struct Update<'a> {
+    grads: GradientsParams,
+    moments: &'a mut HashMap<ParamId, Moments>,
+    scalars: ops::AdamWScalars,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        let Some(grad) = self.grads.remove::<D>(id) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        let shape = tensor.shape();
+        let count = shape.num_elements();
+        let strategy = tensor.gradient_checkpointing_strategy();
+        let value = tensor.inner().reshape([count]);
+        let grad = grad.reshape([count]);
+        let Moments { first, second } = self.moments.remove(&id).unwrap_or_else(|| {
+            let zeros = Tensor::zeros([count], &value.device());
+            Moments { first: zeros.clone(), second: zeros.zeros_like() }
+        });
+        let (value, first, second) = ops::adamw(value, grad, first, second, &self.scalars);
+        self.moments.insert(id, Moments { first, second });
+        let mut updated = Tensor::from_inner(value.reshape(shape.dims::<D>()));
+        if let Some(strategy) = strategy {
+            updated = updated.with_gradient_checkpointing_strategy(strategy);
+        }
+        Param::from_mapped_value(id, updated.require_grad(), mapper)
+    }
+}
