@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
 
-use super::ExpertGroups;
+use super::{AdamWScalars, ExpertGroups};
 use crate::attention::RopeTable;
 
 /// `y = x w^T + b`, with weights stored as Hugging Face stores them.
@@ -200,6 +200,25 @@ pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>)
     let log_probs = activation::log_softmax(linear(x, w, None).cast(DType::F32), 1);
     let picked = log_probs.gather(1, targets.clamp_min(0).reshape([rows, 1])).reshape([rows]);
     (picked * counted).sum().neg() / count
+}
+
+/// One AdamW update of a flat parameter; returns the parameter and its moments.
+///
+/// # Shapes
+///
+/// - value, grad, first, second: `[n]`
+pub fn adamw(value: Tensor<1>, grad: Tensor<1>, first: Tensor<1>, second: Tensor<1>, s: &AdamWScalars) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+    let grad = grad * s.grad_scale;
+    let first = first * s.beta1 + grad.clone() * (1.0 - s.beta1);
+    let second = second * s.beta2 + grad.square() * (1.0 - s.beta2);
+    let root = second.clone().sqrt() / s.second_correction().sqrt() + s.eps;
+    let value = value * (1.0 - s.lr * s.weight_decay) - first.clone() / root * (s.lr / s.first_correction());
+    (value, first, second)
+}
+
+/// Sum of the squares of all entries, read back to the host.
+pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    x.square().sum().into_data().iter::<f64>().sum()
 }
 
 /// A one-dimensional int tensor from host indices.

@@ -2,8 +2,11 @@
 
 pub mod composed;
 mod groups;
+mod optim;
 
 pub use composed::{
-    combine, embedding, grouped_linear, linear, linear_cross_entropy, mla_absorbed_attention, mla_attention, permute, rms_norm, rope, swiglu,
+    adamw, combine, embedding, grouped_linear, linear, linear_cross_entropy, mla_absorbed_attention, mla_attention, permute, rms_norm, rope,
+    sum_of_squares, swiglu,
 };
 pub use groups::ExpertGroups;
+pub use optim::AdamWScalars;

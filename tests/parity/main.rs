@@ -1,0 +1,3 @@
+//! Parity with the reference implementation, over every fixture found.
+
+mod hf;

@@ -1,0 +1,70 @@
+//! Cases made with another implementation: where they lie and how they are read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use safetensors::{Dtype, SafeTensors};
+
+/// Folder of the cases: `$DSV3_FIXTURES`, else the project's own.
+pub fn root() -> PathBuf {
+    match std::env::var_os("DSV3_FIXTURES") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"),
+    }
+}
+
+/// Every case of a kind, sorted by name.
+///
+/// # Errors
+///
+/// The folder is missing or holds no case.
+pub fn cases(kind: &str) -> Result<Vec<PathBuf>> {
+    let folder = root().join(kind);
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("{} (set DSV3_FIXTURES to the folder of fixtures)", folder.display()))?;
+    let mut cases = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    cases.retain(|path| path.is_dir());
+    cases.sort();
+    if cases.is_empty() {
+        bail!("{} holds no case", folder.display());
+    }
+    Ok(cases)
+}
+
+/// One tensor of a case, as numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its entries, row-major.
+    pub data: Vec<f64>,
+}
+
+impl Values {
+    /// The entries as tokens or indices.
+    pub fn ints(&self) -> Vec<u32> {
+        self.data.iter().map(|&v| v as u32).collect()
+    }
+}
+
+/// All tensors of a safetensors file, by name.
+///
+/// # Errors
+///
+/// The file cannot be read, or holds a type other than F32 and I32.
+pub fn read(path: &Path) -> Result<BTreeMap<String, Values>> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let file = SafeTensors::deserialize(&bytes).with_context(|| path.display().to_string())?;
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let quads = view.data().as_chunks::<4>().0.iter();
+            let data = match view.dtype() {
+                Dtype::F32 => quads.map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+                Dtype::I32 => quads.map(|b| f64::from(i32::from_le_bytes(*b))).collect(),
+                other => bail!("{}: {name} is {other:?}", path.display()),
+            };
+            Ok((name, Values { shape: view.shape().to_vec(), data }))
+        })
+        .collect()
+}
