@@ -1,6 +1,18 @@
 //! What a DeepSeek model is: its dimensions, its router, its rope, and what follows from them.
 
+mod count;
+mod hugging_face;
+#[cfg(test)]
+mod published;
+#[cfg(test)]
+mod tests;
+mod validate;
+
 use serde::{Deserialize, Serialize};
+
+pub use count::ParameterCounts;
+pub use hugging_face::HuggingFaceError;
+pub use validate::{ConfigProblem, ConfigProblems};
 
 /// How the router turns logits into scores (report, 2.1.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,9 +193,25 @@ impl DeepSeekConfig {
 
     /// MoE layers of the main model.
     pub fn moe_layers(&self) -> usize {
-        (0..self.num_hidden_layers)
-            .filter(|&layer| self.is_moe_layer(layer))
-            .count()
+        self.moe_layers_below(self.num_hidden_layers)
+    }
+
+    /// MTP modules whose block is MoE.
+    pub fn moe_mtp_modules(&self) -> usize {
+        let end = self
+            .num_hidden_layers
+            .saturating_add(self.num_nextn_predict_layers);
+        self.moe_layers_below(end) - self.moe_layers()
+    }
+
+    /// MoE layers among the layers `0..end`, MTP modules counted as layers.
+    fn moe_layers_below(&self, end: usize) -> usize {
+        if self.n_routed_experts == 0 {
+            return 0;
+        }
+        let freq = self.moe_layer_freq.max(1);
+        let dense = self.first_k_dense_replace.min(end);
+        end.div_ceil(freq) - dense.div_ceil(freq)
     }
 
     /// Query and key dimensions a head: `qk_nope_head_dim + qk_rope_head_dim`.
@@ -194,7 +222,11 @@ impl DeepSeekConfig {
     /// What scores are multiplied by before the softmax: `qk_head_dim^-1/2`, times YaRN's `mscale(mscale_all_dim)^2`.
     pub fn softmax_scale(&self) -> f64 {
         let scale = (self.qk_head_dim() as f64).powf(-0.5);
-        scale * self.rope_scaling.as_ref().map_or(1.0, YarnConfig::softmax_factor)
+        scale
+            * self
+                .rope_scaling
+                .as_ref()
+                .map_or(1.0, YarnConfig::softmax_factor)
     }
 
     /// Routed experts of one group.
