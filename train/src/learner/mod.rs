@@ -1,0 +1,3 @@
+//! What a training run does between its configuration and its checkpoints.
+
+pub mod schedule;
