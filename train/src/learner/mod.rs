@@ -3,9 +3,10 @@
 mod adamw;
 mod language_model;
 mod report;
+pub mod schedule;
 mod strategy;
 
 pub use adamw::{AdamW, AdamWSettings, Moments, global_norm};
 pub use language_model::LanguageModel;
 pub use report::{Evaluation, LayerLoad, StepReport};
-pub use strategy::{RunOutcome, StepPlan, StepStrategy, Stopped};
+pub use strategy::{OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};

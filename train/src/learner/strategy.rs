@@ -17,7 +17,7 @@ use burn_train::{
 };
 use serde::Serialize;
 
-use super::schedule::LrSchedule;
+use super::schedule::LearningRate;
 use super::{AdamW, Evaluation, LanguageModel, LayerLoad, StepReport};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
@@ -42,7 +42,7 @@ pub struct StepPlan {
     /// gamma: speed of the balance bias.
     pub bias_update_speed: f64,
     /// Learning rate by step.
-    pub lr: LrSchedule,
+    pub lr: LearningRate,
 }
 
 /// Where the loop starts and what it writes to.
