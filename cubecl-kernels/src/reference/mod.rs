@@ -1,0 +1,7 @@
+//! The operations in their plainest form and in f64: the oracle of every test.
+//!
+//! Loops in the order of the formula, no blocking, no threads. Lengths are taken on trust.
+
+mod linear;
+
+pub use linear::{linear, linear_input_gradient, linear_weight_gradient};
