@@ -2,6 +2,8 @@
 //!
 //! Loops in the order of the formula, no blocking, no threads. Lengths are taken on trust.
 
+mod attention;
 mod linear;
 
+pub use attention::{attention, attention_backward};
 pub use linear::{linear, linear_input_gradient, linear_weight_gradient};
