@@ -3,7 +3,6 @@
 //! There is one type, [`RunConfig`]; what may be left out or abbreviated in a file (`model.preset`, defaults) is filled
 //! in by [`resolve`](ConfigRequest::resolve), and what [`RunConfig::to_toml`] prints can be fed back.
 
-mod data;
 pub mod embedded;
 mod error;
 mod keys;
@@ -19,7 +18,7 @@ mod validate;
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
-pub use data::DataConfig;
+pub use crate::data::DataConfig;
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
