@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use crate::commands::Outcome;
 use crate::config::ConfigError;
+use burn_deepseek::config::ConfigProblems;
+
+use crate::data::DataError;
 use crate::device::DeviceError;
 
 /// A mistake of the user that no other error type names: exit code 2.
@@ -24,7 +27,11 @@ pub const INTERRUPTED: u8 = 130;
 /// The exit code of an error: [`USAGE`] where a cause is a mistake of the user, else [`FAILURE`].
 pub fn code_of(error: &anyhow::Error) -> u8 {
     let usage = error.chain().any(|cause| {
-        cause.is::<UsageError>() || cause.is::<ConfigError>() || cause.is::<DeviceError>()
+        cause.is::<UsageError>()
+            || cause.is::<ConfigError>()
+            || cause.is::<ConfigProblems>()
+            || cause.is::<DataError>()
+            || cause.is::<DeviceError>()
     });
     if usage { USAGE } else { FAILURE }
 }

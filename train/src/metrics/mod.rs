@@ -5,5 +5,5 @@ mod plain;
 mod scalar;
 
 pub use log::StepLog;
-pub use plain::PlainRenderer;
-pub use scalar::{register, ScalarMetric};
+pub use plain::{PlainRenderer, duration};
+pub use scalar::{ScalarMetric, register};

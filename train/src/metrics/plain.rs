@@ -86,7 +86,7 @@ impl PlainRenderer {
 }
 
 /// `1h02m`, `3m20s`, `12s`.
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -1,0 +1,48 @@
+//! What can be wrong with a checkpoint; every message names the file.
+
+use std::path::PathBuf;
+
+use burn_deepseek::weights::WeightsError;
+
+/// A checkpoint that cannot be written, found or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Reading or writing failed.
+    #[error("{path}: cannot {action}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// `read`, `write`, `create`, ...
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no checkpoint where one was asked for.
+    #[error("{path}: no checkpoint here; give a run's folder (with {folder}/) or one checkpoint's folder (with {state})", path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
+    NotFound {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A file is not what the checkpoint's own list says.
+    #[error("{path}: damaged: {problem}; use an older checkpoint of the run", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        problem: String,
+    },
+    /// The model's weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+impl CheckpointError {
+    pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, action, source }
+    }
+
+    pub(super) fn damaged(path: impl Into<PathBuf>, problem: impl ToString) -> Self {
+        Self::Damaged { path: path.into(), problem: problem.to_string() }
+    }
+}

@@ -1,0 +1,42 @@
+//! Checkpoints: the model as a Hugging Face folder, the optimizer, the position, and the configuration, written whole or not at all.
+//!
+//! ```text
+//! RUN/checkpoints/step-00000400/
+//!   config.json model.safetensors   the model, loadable by any library that reads DeepSeek-V3
+//!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's tensors
+//!   run.toml                        the resolved configuration
+//!   state.json                      the position, and the size and checksum of every other file
+//! ```
+//!
+//! **Invariant.** A folder with this name is complete: it is filled under a temporary name, synced, and renamed. Tensors are named
+//! as a checkpoint of the model names them, so nothing in it depends on how a run was laid out over devices.
+
+mod error;
+mod read;
+mod state;
+mod write;
+
+pub use error::CheckpointError;
+pub use read::{Checkpoint, find};
+pub use state::TrainState;
+pub use write::CheckpointWriter;
+
+/// Folder of a run's checkpoints, under the run's folder.
+pub const FOLDER: &str = "checkpoints";
+
+const STATE_FILE: &str = "state.json";
+const RUN_FILE: &str = "run.toml";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const PREFIX: &str = "step-";
+const FIRST_MOMENT: &str = ".exp_avg";
+const SECOND_MOMENT: &str = ".exp_avg_sq";
+
+/// `step-00000400`.
+fn folder_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}")
+}
+
+/// The step of a complete checkpoint's folder name.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX).filter(|digits| digits.len() >= 8).and_then(|digits| digits.parse().ok())
+}

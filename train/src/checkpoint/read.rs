@@ -1,0 +1,177 @@
+//! Finding a checkpoint, checking that it is whole, and reading it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_deepseek::DeepSeek;
+use burn_deepseek::weights::{LoadOptions, load_model, named_slices};
+use safetensors::{Dtype, SafeTensors};
+
+use super::state::{FileSum, Manifest};
+use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
+use crate::learner::{AdamW, AdamWSettings, Moments};
+
+/// A checkpoint whose files are all there and unchanged.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Where the run stood.
+    pub position: TrainState,
+    /// The run's resolved configuration.
+    pub config_toml: String,
+}
+
+/// The checkpoint at `path`, or the newest of the run in `path`.
+///
+/// # Errors
+///
+/// There is none.
+pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if path.join(STATE_FILE).is_file() {
+        return Ok(path.to_owned());
+    }
+    let folder = path.join(super::FOLDER);
+    let newest = if folder.is_dir() { complete(&folder)?.into_iter().max() } else { None };
+    newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
+}
+
+/// The complete checkpoints in a folder, with their steps.
+pub(super) fn complete(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let entries = fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(CheckpointError::io(folder, "read"))?;
+        found.extend(step_of(&entry.file_name().to_string_lossy()).map(|step| (step, entry.path())));
+    }
+    Ok(found)
+}
+
+/// Size and checksum of a file.
+pub(super) fn sum_of(path: &Path) -> Result<FileSum, CheckpointError> {
+    let mut file = File::open(path).map_err(CheckpointError::io(path, "read"))?;
+    let (mut hasher, mut bytes, mut buffer) = (crc32fast::Hasher::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let read = file.read(&mut buffer).map_err(CheckpointError::io(path, "read"))?;
+        if read == 0 {
+            return Ok(FileSum { bytes, crc32: hasher.finalize() });
+        }
+        hasher.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `path` (see [`find`]) and checks every file against its size and checksum.
+    ///
+    /// # Errors
+    ///
+    /// No checkpoint, or one with a file that is missing, cut short or changed, named.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let path = find(path)?;
+        let state_file = path.join(STATE_FILE);
+        let text = fs::read_to_string(&state_file).map_err(CheckpointError::io(&state_file, "read"))?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
+        for (name, expected) in &manifest.files {
+            let file = path.join(name);
+            if !file.is_file() {
+                return Err(CheckpointError::damaged(file, "it is missing"));
+            }
+            let found = sum_of(&file)?;
+            if found.bytes != expected.bytes {
+                return Err(CheckpointError::damaged(file, format!("it has {} bytes instead of {}", found.bytes, expected.bytes)));
+            }
+            if found != *expected {
+                return Err(CheckpointError::damaged(file, "its checksum differs"));
+            }
+        }
+        let run_file = path.join(RUN_FILE);
+        let config_toml = fs::read_to_string(&run_file).map_err(CheckpointError::io(&run_file, "read"))?;
+        Ok(Self { path, position: manifest.position, config_toml })
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    ///
+    /// Weights that cannot be read.
+    pub fn model(&self, device: &Device) -> Result<DeepSeek, CheckpointError> {
+        Ok(load_model(&self.path, device, &LoadOptions::default())?)
+    }
+
+    /// The optimizer of `model`, as it was.
+    ///
+    /// # Errors
+    ///
+    /// Moments that cannot be read, or that are not the model's.
+    pub fn optimizer(&self, model: &DeepSeek, settings: AdamWSettings) -> Result<AdamW, CheckpointError> {
+        let path = self.path.join(OPTIMIZER_FILE);
+        let bytes = fs::read(&path).map_err(CheckpointError::io(&path, "read"))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::damaged(&path, e))?;
+        let first = assembled(model, &file, FIRST_MOMENT, &path)?;
+        let mut second = assembled(model, &file, SECOND_MOMENT, &path)?;
+        let device = model.device().inner();
+        let tensor = |values: Vec<f32>| {
+            let count = values.len();
+            Tensor::<1>::from_data(TensorData::new(values, [count]), &device)
+        };
+        let ids = ids_by_path(model);
+        let mut moments = HashMap::new();
+        for (parameter, first) in first {
+            let id = *ids.get(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("the model has no parameter {parameter}")))?;
+            let second = second.remove(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("{parameter} lacks its second moment")))?;
+            moments.insert(id, Moments { first: tensor(first), second: tensor(second) });
+        }
+        Ok(AdamW::resumed(settings, self.position.step, moments))
+    }
+}
+
+/// The moments of each parameter, put together from the tensors they are stored as; a parameter without any is left out.
+fn assembled(model: &DeepSeek, file: &SafeTensors, suffix: &str, path: &Path) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
+    let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
+    for slice in named_slices(model.config()) {
+        let name = format!("{}{suffix}", slice.name);
+        let Ok(view) = file.tensor(&name) else { continue };
+        if view.dtype() != Dtype::F32 || view.shape() != slice.shape {
+            let problem = format!("{name} is {:?} {:?} instead of F32 {:?}", view.dtype(), view.shape(), slice.shape);
+            return Err(CheckpointError::damaged(path, problem));
+        }
+        let count = slice.parameter_shape.iter().product();
+        let values = parameters.entry(slice.parameter.clone()).or_insert_with(|| vec![0.0; count]);
+        let chunks = view.data().as_chunks::<4>().0;
+        for (value, bytes) in values[slice.offset..].iter_mut().zip(chunks) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+    }
+    Ok(parameters)
+}
+
+fn ids_by_path(model: &DeepSeek) -> HashMap<String, ParamId> {
+    #[derive(Default)]
+    struct Ids {
+        path: Vec<String>,
+        ids: HashMap<String, ParamId>,
+    }
+    impl ModuleVisitor for Ids {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            if !container_type.starts_with("Enum:") {
+                self.path.push(name.to_owned());
+            }
+        }
+        fn exit_module(&mut self, _name: &str, container_type: &str) {
+            if !container_type.starts_with("Enum:") {
+                self.path.pop();
+            }
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.ids.insert(self.path.join("."), param.id);
+        }
+    }
+    let mut ids = Ids::default();
+    model.visit(&mut ids);
+    ids.ids
+}

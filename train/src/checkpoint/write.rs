@@ -1,0 +1,156 @@
+//! Writing a checkpoint: filled under a temporary name, synced, renamed; old ones deleted only after.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+use burn_deepseek::DeepSeek;
+use burn_deepseek::weights::{SaveOptions, named_tensors, save_model};
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::read::sum_of;
+use super::state::Manifest;
+use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, folder_name, step_of};
+use crate::learner::{AdamW, Moments};
+
+/// Writes the checkpoints of one run.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    folder: PathBuf,
+    keep: usize,
+    config_toml: String,
+}
+
+impl CheckpointWriter {
+    /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one), each with the configuration.
+    pub fn new(run_dir: &Path, keep: usize, config_toml: String) -> Self {
+        Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml }
+    }
+
+    /// Saves a checkpoint and returns its folder; one of the same step is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Anything that cannot be written, a full disk for instance. Checkpoints saved before are then all still there, and no
+    /// folder of this step is.
+    pub fn save(&self, model: &DeepSeek, optimizer: &AdamW, position: &TrainState) -> Result<PathBuf, CheckpointError> {
+        let done = self.folder.join(folder_name(position.step));
+        let partial = self.folder.join(format!(".{}.partial", folder_name(position.step)));
+        remove_if_there(&partial)?;
+        fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
+        if let Err(error) = self.fill(&partial, model, optimizer, position) {
+            let _ = fs::remove_dir_all(&partial); // the first error is the one to report; a leftover is cleared by the next save
+            return Err(error);
+        }
+        remove_if_there(&done)?;
+        fs::rename(&partial, &done).map_err(CheckpointError::io(&done, "rename a finished checkpoint to"))?;
+        sync(&self.folder)?;
+        self.prune()?;
+        Ok(done)
+    }
+
+    fn fill(&self, folder: &Path, model: &DeepSeek, optimizer: &AdamW, position: &TrainState) -> Result<(), CheckpointError> {
+        save_model(model, folder, &SaveOptions::default())?;
+        save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
+        write_synced(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))? {
+            let path = entry.map_err(CheckpointError::io(folder, "read"))?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            files.insert(name, sum_of(&path)?);
+        }
+        let manifest = Manifest { position: position.clone(), files };
+        let text = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other).map_err(CheckpointError::io(folder, "write"))?;
+        write_synced(&folder.join(STATE_FILE), text.as_bytes())?;
+        sync(folder)
+    }
+
+    /// Deletes all but the newest.
+    fn prune(&self) -> Result<(), CheckpointError> {
+        let mut steps: Vec<(u64, PathBuf)> = super::read::complete(&self.folder)?;
+        steps.sort_unstable();
+        let surplus = steps.len().saturating_sub(self.keep);
+        for (_, path) in &steps[..surplus] {
+            fs::remove_dir_all(path).map_err(CheckpointError::io(path, "delete"))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io(path, "delete")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    use std::io::Write;
+    let mut file = File::create(path).map_err(CheckpointError::io(path, "create"))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(CheckpointError::io(path, "write"))
+}
+
+/// Makes a folder's entries durable.
+fn sync(folder: &Path) -> Result<(), CheckpointError> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|file| file.sync_all()).map_err(CheckpointError::io(folder, "sync"))?;
+    }
+    Ok(())
+}
+
+fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), CheckpointError> {
+    let shapes = shapes(model);
+    let mut tensors: BTreeMap<String, TensorData> = BTreeMap::new();
+    for (suffix, pick) in [(FIRST_MOMENT, first as fn(&Moments) -> &Tensor<1>), (SECOND_MOMENT, second)] {
+        let named = named_tensors(model, |id| {
+            let moments = optimizer.moments().get(&id)?;
+            let data = pick(moments).to_data();
+            Some(TensorData::from_bytes(data.bytes, shapes.get(&id)?.clone(), data.dtype))
+        })?;
+        tensors.extend(named.into_iter().map(|(name, data)| (name + suffix, data)));
+    }
+    let views = tensors.iter().map(|(name, data)| {
+        let view = TensorView::new(Dtype::F32, data.shape.to_vec(), data.as_bytes());
+        view.map(|view| (name.clone(), view)).map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>()?;
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned()), ("step".to_owned(), optimizer.step_count().to_string())]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| CheckpointError::damaged(path, e))?;
+    write_synced(path, &bytes)
+}
+
+fn first(moments: &Moments) -> &Tensor<1> {
+    &moments.first
+}
+
+fn second(moments: &Moments) -> &Tensor<1> {
+    &moments.second
+}
+
+/// Shape of every parameter.
+fn shapes(model: &DeepSeek) -> HashMap<ParamId, Vec<usize>> {
+    struct Shapes(HashMap<ParamId, Vec<usize>>);
+    impl ModuleVisitor for Shapes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.insert(param.id, param.val().dims().to_vec());
+        }
+    }
+    let mut shapes = Shapes(HashMap::new());
+    model.visit(&mut shapes);
+    shapes.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_names_sort_and_parse() {
+        assert_eq!(folder_name(400), "step-00000400");
+        assert_eq!(step_of("step-00000400"), Some(400));
+        assert_eq!(step_of("step-400"), None);
+        assert_eq!(step_of(".step-00000400.partial"), None);
+    }
+}

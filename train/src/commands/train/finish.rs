@@ -1,0 +1,93 @@
+//! The end of a run: its losses beside what they could be, a sample, and where everything lies.
+
+use anyhow::Result;
+use burn::module::Module;
+use burn_deepseek::attention::AttentionForm;
+use burn_deepseek::generate::{GenerateOptions, Sampling};
+use serde_json::json;
+
+use super::start::Start;
+use crate::checkpoint::Checkpoint;
+use crate::commands::Outcome;
+use crate::exit::write_stdout;
+use crate::learner::RunOutcome;
+use crate::metrics::duration;
+
+/// Prints the closing lines and makes the results.
+pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
+    let mut text = String::from("\n");
+    let position = &outcome.position;
+    let floor = start.data.summary.valid.entropy_floor();
+    let bytes_per_token = start.bytes_per_token();
+    if outcome.interrupted {
+        text += &format!("interrupted after step {} of {}\n", position.step, start.config.train.total_steps());
+    }
+    let mut results = json!({
+        "run_dir": start.run_dir,
+        "checkpoint": outcome.checkpoint,
+        "device": start.device_name,
+        "steps": position.step,
+        "tokens": position.tokens,
+        "seconds": position.train_seconds,
+        "tokens_per_second": outcome.tokens_per_second,
+        "interrupted": outcome.interrupted,
+        "entropy_floor": floor,
+    });
+    if let Some(step) = &outcome.last_step {
+        results["train_loss"] = json!(step.loss);
+        results["grad_norm"] = json!(step.grad_norm);
+        results["max_violation"] = json!(step.max_violation());
+    }
+    if let Some(evaluation) = &outcome.evaluation {
+        let (perplexity, bits) = (evaluation.perplexity(), evaluation.bits_per_byte(bytes_per_token));
+        text += &format!("validation  {:.4} nats a token (perplexity {perplexity:.3}, {bits:.4} bits a byte)\n", evaluation.loss);
+        if let Some(floor) = floor {
+            let above = 100.0 * (evaluation.loss / floor - 1.0);
+            text += &format!("floor       {floor:.4} nats a token is the entropy of this text: the model is {above:.1}% above it\n");
+            results["above_floor_percent"] = json!(above);
+        }
+        for (k, loss) in (1..).zip(&evaluation.mtp_losses) {
+            text += &format!("MTP {k}       {loss:.4} nats for the token {} ahead\n", k + 1);
+        }
+        results["valid_loss"] = json!(evaluation.loss);
+        results["valid_mtp_losses"] = json!(evaluation.mtp_losses);
+        results["valid_perplexity"] = json!(perplexity);
+        results["valid_bits_per_byte"] = json!(bits);
+    }
+    text += &format!(
+        "speed       {:.0} tokens/s, {} tokens in {} of training\n",
+        outcome.tokens_per_second,
+        position.tokens,
+        duration(position.train_seconds)
+    );
+    if !outcome.interrupted && let Some(sample) = sample(start, &outcome)? {
+        text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
+        results["sample"] = json!(sample);
+    }
+    if let Some(path) = &outcome.checkpoint {
+        text += &format!("checkpoint  {}\n", path.display());
+    }
+    text += &format!("run         {}  (go on: deepseek train --resume {0}; sample: deepseek generate --checkpoint {0})\n", start.run_dir.display());
+    write_stdout(&text)?;
+    Ok(Outcome { results, interrupted: outcome.interrupted })
+}
+
+/// Text from the checkpoint just saved: what is shown is what was kept.
+fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
+    let output = &start.config.output;
+    let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else { return Ok(None) };
+    let model = Checkpoint::open(path)?.model(&start.device)?.no_grad();
+    let tokenizer = &start.data.tokenizer;
+    let mut prompt = vec![tokenizer.eod()];
+    prompt.extend(tokenizer.encode(&output.sample_prompt)?);
+    let room = model.config().max_position_embeddings.saturating_sub(prompt.len());
+    let options = GenerateOptions {
+        max_new_tokens: output.sample_tokens.min(room),
+        sampling: Sampling { temperature: output.sample_temperature, top_p: 1.0, seed: start.config.train.seed },
+        stop: None,
+        form: AttentionForm::Auto,
+        speculative: false,
+    };
+    let generation = model.generate(&prompt, &options, |_| std::ops::ControlFlow::Continue(()))?;
+    Ok(Some(output.sample_prompt.clone() + &tokenizer.decode(&generation.tokens)?))
+}

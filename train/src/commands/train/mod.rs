@@ -1,0 +1,130 @@
+//! `deepseek train`: resolve, open the data, build or load the model, run the learner, say what came of it.
+
+mod finish;
+mod start;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use burn_deepseek::LossWeights;
+use burn_train::renderer::tui::TuiMetricsRendererWrapper;
+use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+
+use super::Outcome;
+use crate::checkpoint::{CheckpointWriter, TrainState};
+use crate::cli::TrainArgs;
+use crate::config::RunConfig;
+use crate::data::{train_loader, valid_loader};
+use crate::exit::UsageError;
+use crate::learner::schedule::LearningRate;
+use crate::learner::{AdamWSettings, LanguageModel, RunOutcome, StepPlan, StepState, StepStrategy};
+use crate::metrics::{PlainRenderer, StepLog, register};
+use start::Start;
+
+/// Trains a model, or goes on training one.
+///
+/// # Errors
+///
+/// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that cannot be read or written, or a
+/// training that diverged ([`crate::exit::FAILURE`]).
+pub fn run(args: TrainArgs) -> Result<Outcome> {
+    let interrupter = Interrupter::new();
+    stop_on_signals(&interrupter)?;
+    let start = Start::prepare(&args)?;
+    start.announce()?;
+    let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
+    let outcome = learn(&start, &interrupter, dashboard)?;
+    finish::report(&start, outcome)
+}
+
+/// Ctrl-C and SIGTERM end the run after the step in progress, with a checkpoint; a second one ends the program at once.
+fn stop_on_signals(interrupter: &Interrupter) -> Result<()> {
+    let interrupter = interrupter.clone();
+    ctrlc::set_handler(move || {
+        if interrupter.should_stop() {
+            std::process::exit(i32::from(crate::exit::INTERRUPTED));
+        }
+        eprintln!("stopping after this step and saving; once more to stop at once");
+        interrupter.stop(Some("interrupted by a signal"));
+    })
+    .context("cannot listen for Ctrl-C")
+}
+
+/// Runs burn-train's learner with our strategy.
+fn learn(start: &Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
+    let Start { config, position, .. } = start;
+    let train = &config.train;
+    let steps = train.total_steps();
+    let left = steps.saturating_sub(position.step);
+    let samples = usize::try_from(left * train.global_batch as u64).context("train.steps: the run has more samples than can be counted")?;
+    let micro_batch = train.micro_batch.try_into().map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
+    let device = &start.device;
+    let train_batches = train_loader(&start.data.train, position.samples, samples, micro_batch, device);
+    let valid_batches = valid_loader(&start.data.valid.first(train.eval_batches * train.micro_batch), micro_batch, device);
+
+    let plan = plan(config);
+    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
+        Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
+    } else {
+        Box::new(PlainRenderer::new(position.step, steps, plan.eval_every, train.log_every))
+    };
+    let epochs = steps.div_ceil(plan.eval_every) as usize;
+    let eval_every = plan.eval_every;
+    let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
+    let model = LanguageModel::new(start.model.clone(), weights, train.micro_batches());
+    let state = StepState {
+        optimizer: start.optimizer.clone(),
+        position: position.clone(),
+        checkpoints: CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?),
+        log: StepLog::open(&start.run_dir, position.step)?,
+    };
+    let (strategy, outcome) = StepStrategy::new(plan, device.clone(), state);
+    let training = SupervisedTraining::new(start.run_dir.join("dashboard"), train_batches, valid_batches)
+        .with_interrupter(interrupter.clone())
+        .with_application_logger(None)
+        .renderer(renderer)
+        .num_epochs(epochs)
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
+    let training = match (position.step / eval_every) as usize {
+        0 => training,
+        epoch => training.checkpoint(epoch),
+    };
+    let training = register(training, config.model.num_nextn_predict_layers, &start.moe_layers(), start.bytes_per_token());
+    // The strategy owns the optimizer and the schedule; what the learner is given here is never stepped.
+    let unused = burn::optim::SgdConfig::new().init();
+    let result = training.launch(Learner::new(model, unused, 0.0));
+    drop(result.renderer); // closes the dashboard
+    outcome.take()
+}
+
+fn plan(config: &RunConfig) -> StepPlan {
+    let train = &config.train;
+    let steps = train.total_steps();
+    StepPlan {
+        steps,
+        micro_batches: train.micro_batches(),
+        global_batch: train.global_batch,
+        eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) },
+        checkpoint_every: train.checkpoint_every,
+        bias_update_speed: train.bias_update_speed,
+        lr: LearningRate::of(&config.optimizer, steps),
+    }
+}
+
+/// AdamW as the configuration has it.
+pub(super) fn adamw_settings(config: &RunConfig) -> AdamWSettings {
+    let optimizer = &config.optimizer;
+    AdamWSettings {
+        beta1: optimizer.beta1,
+        beta2: optimizer.beta2,
+        eps: optimizer.eps,
+        weight_decay: optimizer.weight_decay,
+        clip_grad_norm: (optimizer.clip_grad_norm > 0.0).then_some(optimizer.clip_grad_norm),
+    }
+}
+
+/// A run that has not begun.
+fn at_the_beginning() -> TrainState {
+    TrainState::default()
+}

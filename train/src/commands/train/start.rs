@@ -1,0 +1,157 @@
+//! What a run starts from: a configuration and fresh weights, or a checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use burn_deepseek::DeepSeek;
+
+use super::{adamw_settings, at_the_beginning};
+use crate::checkpoint::{self, Checkpoint, TrainState};
+use crate::cli::TrainArgs;
+use crate::config::RunConfig;
+use crate::data::TokenData;
+use crate::exit::{UsageError, write_stdout};
+use crate::learner::AdamW;
+
+/// Everything a run needs before its first step.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub config: RunConfig,
+    pub data: TokenData,
+    pub device: Device,
+    pub device_name: String,
+    pub model: DeepSeek,
+    pub optimizer: AdamW,
+    pub position: TrainState,
+    pub run_dir: PathBuf,
+    pub resumed_from: Option<PathBuf>,
+}
+
+impl Start {
+    /// Resolves, opens, builds or loads. The run's folder is made last, when nothing else can fail any more.
+    pub fn prepare(args: &TrainArgs) -> Result<Self> {
+        let checkpoint = match &args.resume {
+            None => None,
+            Some(path) => {
+                if args.config.config.is_some() {
+                    let problem = "--resume goes on with the configuration of the run; leave --config out (--set still changes values)";
+                    return Err(UsageError(problem.into()).into());
+                }
+                let path = path.clone().map_or_else(|| newest_run(Path::new("runs")), Ok)?;
+                Some(Checkpoint::open(&path)?)
+            }
+        };
+        let request = args.config_request();
+        let config = match &checkpoint {
+            None => request.resolve()?,
+            Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &format!("{}/run.toml", checkpoint.path.display()))?,
+        };
+        let selected = args.device.open()?;
+        let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
+        let (model, optimizer, position) = match &checkpoint {
+            None => {
+                let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
+                (model, AdamW::new(adamw_settings(&config)), at_the_beginning())
+            }
+            Some(checkpoint) => {
+                let model = checkpoint.model(&selected.device)?;
+                if *model.config() != config.model {
+                    let problem = "--set changes the model of a run that is resumed; its weights would not fit";
+                    return Err(UsageError(problem.into()).into());
+                }
+                let optimizer = checkpoint.optimizer(&model, adamw_settings(&config))?;
+                (model, optimizer, checkpoint.position.clone())
+            }
+        };
+        let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
+        let run_dir = match &resumed_from {
+            Some(path) => run_dir_of(path)?,
+            None => new_run_dir(&config)?,
+        };
+        Ok(Self { config, data, device: selected.device, device_name: selected.name, model, optimizer, position, run_dir, resumed_from })
+    }
+
+    /// Prints what is about to be done.
+    pub fn announce(&self) -> Result<()> {
+        let config = &self.config;
+        let counts = config.model.parameter_counts();
+        let mtp = config.model.num_nextn_predict_layers;
+        let mut text = config.to_toml()?;
+        text += &format!(
+            "\nmodel       {} parameters, {} active a token{}\n{}\n",
+            counts.total,
+            counts.active,
+            if mtp > 0 { format!(", and {} of {mtp} MTP modules", counts.mtp) } else { String::new() },
+            self.data.summary,
+        );
+        text += &format!(
+            "run         {} steps of {} sequences of {} tokens = {} tokens, on {}, in {}\n",
+            config.train.total_steps(),
+            config.train.global_batch,
+            config.train.seq_len,
+            config.train.total_steps() * config.train.tokens_per_step(),
+            self.device_name,
+            self.run_dir.display()
+        );
+        if let Some(path) = &self.resumed_from {
+            text += &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
+        }
+        write_stdout(&(text + "\n"))
+    }
+
+    /// Indices of the MoE layers, those of MTP modules last.
+    pub fn moe_layers(&self) -> Vec<usize> {
+        let model = &self.config.model;
+        (0..model.num_hidden_layers + model.num_nextn_predict_layers).filter(|&layer| model.is_moe_layer(layer)).collect()
+    }
+
+    /// Bytes of held-out text a token.
+    pub fn bytes_per_token(&self) -> f64 {
+        self.data.summary.valid.bytes_per_token()
+    }
+}
+
+/// The first free `dir/name-001`, or the folder that the configuration names.
+fn new_run_dir(config: &RunConfig) -> Result<PathBuf> {
+    let output = &config.output;
+    if let Some(path) = &output.run_dir {
+        if path.join(checkpoint::FOLDER).exists() {
+            let problem = format!("{} already holds a run; go on with --resume {0}, or give another --run-dir", path.display());
+            return Err(UsageError(problem).into());
+        }
+        std::fs::create_dir_all(path).with_context(|| format!("{}: cannot create", path.display()))?;
+        return Ok(path.clone());
+    }
+    std::fs::create_dir_all(&output.dir).with_context(|| format!("{}: cannot create", output.dir.display()))?;
+    for number in 1.. {
+        let path = output.dir.join(format!("{}-{number:03}", output.name));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("{}: cannot create", path.display())),
+        }
+    }
+    unreachable!("the loop has no end of its own")
+}
+
+/// `RUN` of `RUN/checkpoints/step-N`.
+fn run_dir_of(checkpoint: &Path) -> Result<PathBuf> {
+    let full = checkpoint.canonicalize().with_context(|| checkpoint.display().to_string())?;
+    let run = full.parent().and_then(Path::parent).with_context(|| format!("{}: not in a run's folder", full.display()))?;
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| run.strip_prefix(here).ok().map(Path::to_path_buf));
+    Ok(short.unwrap_or_else(|| run.to_path_buf()))
+}
+
+/// The run under `dir` whose newest checkpoint is the most recent.
+fn newest_run(dir: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(dir).map_err(|_| UsageError(format!("--resume: there is no {} here; give the run's folder", dir.display())))?;
+    let runs = entries.filter_map(|entry| {
+        let path = checkpoint::find(&entry.ok()?.path()).ok()?;
+        let modified = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
+        Some((modified, path))
+    });
+    let newest = runs.max().map(|(_, path)| path);
+    newest.ok_or_else(|| UsageError(format!("--resume: no run in {} has a checkpoint yet", dir.display())).into())
+}
