@@ -1,1 +1,21 @@
-//! Placeholder.
+//! DeepSeek-V3's kernels: a plain reference, a fast host version, and CubeCL.
+//!
+//! - [`definition`]: problem shapes and the error every operation returns;
+//! - [`host`]: the operations on the CPU, fast, on plain slices;
+//! - [`reference`](mod@reference): the same in the plainest form and in f64, the oracle of every test;
+//! - [`metric`]: the one measure by which two results are compared.
+//!
+//! **Invariant:** nothing here depends on Burn.
+//!
+//! **Invariant:** a host operation gives the same bits whatever the number of threads: work is cut by shape alone, and every
+//! reduction has a fixed order.
+
+pub mod definition;
+pub mod host;
+pub mod metric;
+pub mod reference;
+
+#[cfg(test)]
+mod test_inputs;
+
+pub use definition::KernelError;

@@ -1,3 +1,11 @@
-//! The training system around `burn-deepseek`: it owns files, processes, time and seeds.
+//! Train, watch, evaluate and sample DeepSeek-V3 models on Burn: what owns files, processes, time and seeds.
 
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod exit;
 pub mod learner;
+pub mod metrics;

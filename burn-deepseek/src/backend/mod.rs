@@ -1,0 +1,70 @@
+//! The backend extension: the model's operations as one call each, with hand-written backward passes.
+//!
+//! [`FusedOps`] is what the model calls through Burn's dispatch; [`FusedKernels`] is what a backend implements for it, forward and
+//! backward, on its own primitives. The autodiff decorator turns the second into the first.
+//!
+//! Today the kernels are those of Flex, from `cubecl_kernels::host`. A device without them takes the composed form
+//! ([`crate::ops::composed`]); [`supports`] is where that is decided.
+
+mod autodiff;
+mod flex;
+mod flex_tensor;
+mod kernels;
+
+pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, DispatchDevice, ExtensionType, backend_extension};
+use burn::tensor::{DType, Tensor};
+
+use crate::ops::ExpertGroups;
+
+/// Whether the fused operations exist for the device and type of `x`: Flex in FP32.
+pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && is_host(x.device().as_dispatch())
+}
+
+fn is_host(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => is_host(device.inner()),
+        #[allow(unreachable_patterns)] // the other backends are features
+        _ => false,
+    }
+}
+
+/// A flat parameter and its two moments after an optimizer step.
+#[derive(ExtensionType, Debug)]
+pub struct AdamWOutput<B: Backend> {
+    /// The parameter, `[n]`.
+    pub value: FloatTensor<B>,
+    /// First moment, `[n]`.
+    pub first: FloatTensor<B>,
+    /// Second moment, `[n]`.
+    pub second: FloatTensor<B>,
+}
+
+/// The operations of the model, each one call. Shapes are those of the functions of the same name in [`crate::ops`].
+#[backend_extension(Autodiff, Flex)]
+pub trait FusedOps: Backend {
+    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// RMSNorm of rows; x `[rows, d]`, gamma `[d]`.
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
+    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// Rotary positions; x `[batch, seq, heads, head_dim]`, cos and sin `[seq, rope_dim / 2]` (constants).
+    fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, interleaved: bool) -> FloatTensor<Self>;
+    /// Expanded MLA attention; q `[batch, t, heads, nope + rope]`, kv `[batch, s, heads, nope + v]`, k_rope `[batch, s, rope]`.
+    fn fused_mla_attention(q: FloatTensor<Self>, kv: FloatTensor<Self>, k_rope: FloatTensor<Self>, scale: f64) -> FloatTensor<Self>;
+    /// Rows of tokens to rows of experts; x `[tokens, d]`.
+    fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
+    /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
+    fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
+    /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
+    /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
+    fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
+    /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones not counted.
+    fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
+}

@@ -1,0 +1,80 @@
+//! The sizes of problems that a single number does not describe.
+
+/// The sizes of a multi-head latent attention (2.1.1) after its up-projections.
+///
+/// Query row `i` stands at absolute position `keys - queries + i`: training has `queries == keys`, decoding with a cache
+/// `queries < keys`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Sequences, `b`.
+    pub batch: usize,
+    /// Query rows a sequence, `t`.
+    pub queries: usize,
+    /// Key rows a sequence, `s`.
+    pub keys: usize,
+    /// Heads, `h`.
+    pub heads: usize,
+    /// Part of a head's query and key without rotation, `dn`.
+    pub nope_dim: usize,
+    /// Part with rotation, `dr`; its key is shared by all heads.
+    pub rope_dim: usize,
+    /// A head's value, `dv`.
+    pub v_dim: usize,
+}
+
+impl AttentionShape {
+    /// Width of one head's query, `dn + dr`.
+    pub const fn qk_dim(&self) -> usize {
+        self.nope_dim + self.rope_dim
+    }
+
+    /// Width of one head's part of a `kv` row, `dn + dv`.
+    pub const fn kv_dim(&self) -> usize {
+        self.nope_dim + self.v_dim
+    }
+}
+
+/// Which two entries make a pair that is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeLayout {
+    /// `(2j, 2j + 1)`: what `rope_interleave = true` means, and what DeepSeek's weights expect.
+    Interleaved,
+    /// `(j, j + dr / 2)`.
+    Halves,
+}
+
+/// The sizes of a rotation of `[b, t, h, head_dim]`, whose last `rope_dim` entries of each head turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RopeShape {
+    /// Sequences, `b`.
+    pub batch: usize,
+    /// Rows a sequence, `t`.
+    pub tokens: usize,
+    /// Heads, `h`.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// How many of its last entries turn, `dr`; even.
+    pub rope_dim: usize,
+    /// Which entries make a pair.
+    pub layout: RopeLayout,
+}
+
+/// The settings of one AdamW step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Learning rate of this step.
+    pub lr: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// The step being taken, from 1.
+    pub step: u64,
+    /// What every gradient is multiplied by first (clipping).
+    pub gradient_scale: f32,
+}

@@ -1,0 +1,119 @@
+//! Attention forward by blocks, the softmax kept running.
+
+use super::head::{Inputs, KEY_BLOCK, QUERY_BLOCK};
+use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use crate::host::output::{Parts, as_uninit, build_two};
+use crate::host::parallel::{chunk, for_each};
+use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
+
+/// `(out, lse)`.
+pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
+    let shape = inputs.shape;
+    let (groups, group_rows) = inputs.groups();
+    let heads = shape.batch * shape.heads;
+    let lens = [heads * shape.queries * shape.v_dim, heads * shape.queries];
+    // SAFETY: the tasks cover every sequence, head and query row, and `forward_rows` writes all of each row.
+    unsafe {
+        build_two(lens, |out, lse| {
+            let (out, lse) = (Parts::new(out), Parts::new(lse));
+            for_each(heads * groups, inputs.work(), |task| {
+                let (head, group) = (task / groups, task % groups);
+                let rows = chunk(group, group_rows, shape.queries);
+                forward_rows(inputs, head / shape.heads, head % shape.heads, rows, &out, &lse);
+            });
+        })
+    }
+}
+
+/// The rows `rows` of one head.
+fn forward_rows(
+    inputs: &Inputs<'_>,
+    b: usize,
+    h: usize,
+    rows: std::ops::Range<usize>,
+    out: &Parts<'_>,
+    lse: &Parts<'_>,
+) {
+    let shape = inputs.shape;
+    let (keys, stride) = inputs.keys_transposed(b, h, inputs.visible(rows.end - 1));
+    let mut scores = vec![0.0; QUERY_BLOCK * KEY_BLOCK];
+    let mut mix = vec![0.0; QUERY_BLOCK * shape.v_dim];
+    for first in rows.clone().step_by(QUERY_BLOCK) {
+        let block = QUERY_BLOCK.min(rows.end - first);
+        let queries = inputs.queries(b, h, first, block);
+        let visible = inputs.visible(first + block - 1);
+        let mut state = Running { largest: [f32::NEG_INFINITY; QUERY_BLOCK], sum: [0.0; QUERY_BLOCK] };
+        for first_key in (0..visible).step_by(KEY_BLOCK) {
+            let width = KEY_BLOCK.min(visible - first_key);
+            let padded = width.next_multiple_of(LANES);
+            let keys = Mat::new(&keys[first_key..], shape.qk_dim(), padded, stride);
+            let dst = MatMut::new(as_uninit(&mut scores), block, padded, KEY_BLOCK);
+            gemm(dst, inputs.scale, queries, keys, Threads::One);
+            let seen = inputs.visible(first);
+            softmax(&mut scores, &mut mix, &mut state, block, padded, seen as isize - first_key as isize, shape.v_dim);
+            let weights = Mat::new(&scores, block, width, KEY_BLOCK);
+            let values = inputs.values(b, h, first_key, width);
+            if first_key == 0 {
+                let dst = MatMut::new(as_uninit(&mut mix), block, shape.v_dim, shape.v_dim);
+                gemm(dst, 1.0, weights, values, Threads::One);
+            } else {
+                gemm_add(&mut mix, shape.v_dim, 1.0, weights, values, Threads::One);
+            }
+        }
+        for r in 0..block {
+            // SAFETY: a row of a head belongs to one task.
+            let out = unsafe { out.part(inputs.at_out(b, h, first + r), shape.v_dim) };
+            let inverse = 1.0 / state.sum[r];
+            for (out, &mix) in out.iter_mut().zip(&mix[r * shape.v_dim..]) {
+                out.write(mix * inverse);
+            }
+        }
+        // SAFETY: as above.
+        let lse = unsafe { lse.part((b * shape.heads + h) * shape.queries + first, block) };
+        for (r, lse) in lse.iter_mut().enumerate() {
+            lse.write(state.largest[r] + state.sum[r].ln());
+        }
+    }
+}
+
+/// The softmax of each row of a block so far.
+struct Running {
+    largest: [f32; QUERY_BLOCK],
+    sum: [f32; QUERY_BLOCK],
+}
+
+multiversion! {
+    /// Turns a block of scores into `exp(score - largest so far)`, zero where masked, and rescales `mix` and the sums.
+    ///
+    /// Row `r` sees its first `seen + r` scores (none where that is not positive).
+    fn softmax(scores: &mut [f32], mix: &mut [f32], state: &mut Running, rows: usize, width: usize, seen: isize, v_dim: usize) {
+        for r in 0..rows {
+            let seen = (seen + r as isize).clamp(0, width as isize) as usize;
+            let row = &mut scores[r * KEY_BLOCK..][..width];
+            let live = seen.next_multiple_of(LANES);
+            row[seen..live].fill(f32::NEG_INFINITY);
+            row[live..].fill(0.0);
+            let row = &mut row[..live];
+            let before = state.largest[r];
+            let block_max = max(row);
+            let largest = if block_max > before { block_max } else { before };
+            let mut sums = [0.0f32; LANES];
+            for chunk in row.as_chunks_mut::<LANES>().0 {
+                for l in 0..LANES {
+                    chunk[l] = exp::<FMA>(chunk[l] - largest);
+                    sums[l] += chunk[l];
+                }
+            }
+            state.largest[r] = largest;
+            if before == f32::NEG_INFINITY {
+                state.sum[r] = lane_sum(sums);
+            } else {
+                let shrink = exp::<FMA>(before - largest);
+                state.sum[r] = state.sum[r] * shrink + lane_sum(sums);
+                for x in &mut mix[r * v_dim..][..v_dim] {
+                    *x *= shrink;
+                }
+            }
+        }
+    }
+}

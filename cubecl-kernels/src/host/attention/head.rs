@@ -1,0 +1,122 @@
+//! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
+
+use crate::definition::AttentionShape;
+use crate::host::gemm_view::Mat;
+use crate::host::simd::LANES;
+
+/// Query rows a block.
+pub(super) const QUERY_BLOCK: usize = 48;
+/// Keys a block; a multiple of [`LANES`].
+pub(super) const KEY_BLOCK: usize = 256;
+/// Tasks below which a head's query blocks are cut into groups as well.
+const MIN_TASKS: usize = 8;
+
+/// The inputs that forward and backward share.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub q: &'a [f32],
+    pub kv: &'a [f32],
+    pub k_rope: &'a [f32],
+    pub shape: &'a AttentionShape,
+    pub scale: f32,
+}
+
+impl<'a> Inputs<'a> {
+    /// Keys that query row `i` sees.
+    pub(super) fn visible(&self, i: usize) -> usize {
+        self.shape.keys - self.shape.queries + i + 1
+    }
+
+    /// Where row `i` of head `h` of sequence `b` begins in `q`.
+    pub(super) fn at_q(&self, b: usize, h: usize, i: usize) -> usize {
+        ((b * self.shape.queries + i) * self.shape.heads + h) * self.shape.qk_dim()
+    }
+
+    /// Where key row `j` of head `h` of sequence `b` begins in `kv`.
+    pub(super) fn at_kv(&self, b: usize, h: usize, j: usize) -> usize {
+        ((b * self.shape.keys + j) * self.shape.heads + h) * self.shape.kv_dim()
+    }
+
+    /// Where row `i` of head `h` of sequence `b` begins in `out`.
+    pub(super) fn at_out(&self, b: usize, h: usize, i: usize) -> usize {
+        ((b * self.shape.queries + i) * self.shape.heads + h) * self.shape.v_dim
+    }
+
+    /// `rows` query rows from `i`, `[rows, dn + dr]`.
+    pub(super) fn queries(&self, b: usize, h: usize, i: usize, rows: usize) -> Mat<'a> {
+        let width = self.shape.qk_dim();
+        Mat::new(&self.q[self.at_q(b, h, i)..], rows, width, self.shape.heads * width)
+    }
+
+    /// `rows` value rows from `j`, `[rows, dv]`.
+    pub(super) fn values(&self, b: usize, h: usize, j: usize, rows: usize) -> Mat<'a> {
+        let stride = self.shape.heads * self.shape.kv_dim();
+        Mat::new(&self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..], rows, self.shape.v_dim, stride)
+    }
+
+    /// `rows` rows of an array laid out as `out`, from row `i`, `[rows, dv]`.
+    pub(super) fn out_rows(&self, array: &'a [f32], b: usize, h: usize, i: usize, rows: usize) -> Mat<'a> {
+        let width = self.shape.v_dim;
+        Mat::new(&array[self.at_out(b, h, i)..], rows, width, self.shape.heads * width)
+    }
+
+    /// The two parts of key row `j`.
+    pub(super) fn key(&self, b: usize, h: usize, j: usize) -> (&'a [f32], &'a [f32]) {
+        let (at, rope) = (self.at_kv(b, h, j), self.shape.rope_dim);
+        (&self.kv[at..][..self.shape.nope_dim], &self.k_rope[(b * self.shape.keys + j) * rope..][..rope])
+    }
+
+    /// The first `count` keys as columns: `[dn + dr, stride]`, zero from `count` on; and the stride.
+    pub(super) fn keys_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
+        let stride = count.next_multiple_of(LANES);
+        let mut packed = vec![0.0; self.shape.qk_dim() * stride];
+        for first in (0..count).step_by(LANES) {
+            for j in first..count.min(first + LANES) {
+                let (nope, rope) = self.key(b, h, j);
+                for (d, &x) in nope.iter().chain(rope).enumerate() {
+                    packed[d * stride + j] = x;
+                }
+            }
+        }
+        (packed, stride)
+    }
+
+    /// The first `count` values as columns: `[dv, stride]`, zero from `count` on; and the stride.
+    pub(super) fn values_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
+        let stride = count.next_multiple_of(LANES);
+        let mut packed = vec![0.0; self.shape.v_dim * stride];
+        for j in 0..count {
+            let at = self.at_kv(b, h, j) + self.shape.nope_dim;
+            for (d, &x) in self.kv[at..][..self.shape.v_dim].iter().enumerate() {
+                packed[d * stride + j] = x;
+            }
+        }
+        (packed, stride)
+    }
+
+    /// The first `count` keys as rows, `[count, dn + dr]`.
+    pub(super) fn keys_joined(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
+        let mut packed = Vec::with_capacity(count * self.shape.qk_dim());
+        for j in 0..count {
+            let (nope, rope) = self.key(b, h, j);
+            packed.extend_from_slice(nope);
+            packed.extend_from_slice(rope);
+        }
+        packed
+    }
+
+    /// How many groups the query blocks of each head are cut into, and the rows of a group: by shape alone.
+    pub(super) fn groups(&self) -> (usize, usize) {
+        let blocks = self.shape.queries.div_ceil(QUERY_BLOCK);
+        let heads = (self.shape.batch * self.shape.heads).max(1);
+        let wanted = if heads >= MIN_TASKS { 1 } else { MIN_TASKS.div_ceil(heads).min(blocks) };
+        let blocks_a_group = blocks.div_ceil(wanted.max(1));
+        (blocks.div_ceil(blocks_a_group.max(1)), blocks_a_group * QUERY_BLOCK)
+    }
+
+    /// Scalar operations of one product of all scores.
+    pub(super) fn work(&self) -> usize {
+        let pairs = self.shape.queries.saturating_mul(self.shape.keys);
+        pairs.saturating_mul(self.shape.batch * self.shape.heads * (self.shape.qk_dim() + self.shape.v_dim))
+    }
+}

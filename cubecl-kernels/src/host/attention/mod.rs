@@ -1,0 +1,117 @@
+//! Causal multi-head latent attention, fused: no `t x s` matrix is kept.
+
+mod backward;
+mod decode;
+mod forward;
+mod head;
+#[cfg(test)]
+mod tests;
+
+use crate::definition::{AttentionShape, KernelError, check_length, element_count};
+
+/// Query rows up to which nothing is packed.
+const DECODE_QUERIES: usize = 4;
+
+/// What [`attention`] returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionOutput {
+    /// The mix of values, `[b, t, h, dv]`.
+    pub out: Vec<f32>,
+    /// The log of the sum of exponentials of each row's scaled scores, `[b, h, t]`: what backward needs of the softmax.
+    pub lse: Vec<f32>,
+}
+
+/// What [`attention_backward`] returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionGradients {
+    /// `[b, t, h, dn + dr]`.
+    pub dq: Vec<f32>,
+    /// `[b, s, h, dn + dv]`.
+    pub dkv: Vec<f32>,
+    /// `[b, s, dr]`, summed over the heads.
+    pub dk_rope: Vec<f32>,
+}
+
+/// Causal attention of MLA, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, with `kv` as `kv_b` makes it and rotation
+/// already applied.
+///
+/// Query row `i` sees keys `0 ..= s - t + i`: `s == t` in training, `s > t` with a cache. Blocks of query rows meet blocks of
+/// keys, masked blocks are skipped, and the softmax is kept running (FlashAttention's form). Up to 4 query rows are
+/// computed in place, without packing.
+///
+/// # Shapes
+/// - `q [b, t, h, dn + dr]`, `kv [b, s, h, dn + dv]` (`k_nope | v`), `k_rope [b, s, dr]`
+/// - output: [`AttentionOutput`]
+///
+/// # Errors
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys than queries.
+///
+/// Source: technical report 2.1.1.
+pub fn attention(
+    q: &[f32],
+    kv: &[f32],
+    k_rope: &[f32],
+    shape: &AttentionShape,
+    scale: f32,
+) -> Result<AttentionOutput, KernelError> {
+    check_inputs("attention", q, kv, k_rope, shape)?;
+    let inputs = head::Inputs { q, kv, k_rope, shape, scale };
+    let (out, lse) =
+        if shape.queries <= DECODE_QUERIES { decode::forward(&inputs) } else { forward::forward(&inputs) };
+    Ok(AttentionOutput { out, lse })
+}
+
+/// The gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities are computed again.
+///
+/// With `P = exp(S - lse)` and `D = rowsum(dout * out)`: `dv = P^T dout`, `dS = P * (dout v^T - D)`, `dq = scale dS k`,
+/// `dk = scale dS^T q`.
+///
+/// # Shapes
+/// - `q`, `kv`, `k_rope` as in [`attention`], `out` and `dout [b, t, h, dv]`, `lse [b, h, t]`
+/// - output: [`AttentionGradients`]
+///
+/// # Errors
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys than queries.
+///
+/// Source: technical report 2.1.1.
+#[allow(clippy::too_many_arguments)]
+pub fn attention_backward(
+    q: &[f32],
+    kv: &[f32],
+    k_rope: &[f32],
+    out: &[f32],
+    lse: &[f32],
+    dout: &[f32],
+    shape: &AttentionShape,
+    scale: f32,
+) -> Result<AttentionGradients, KernelError> {
+    const OP: &str = "attention_backward";
+    check_inputs(OP, q, kv, k_rope, shape)?;
+    let AttentionShape { batch, queries, heads, v_dim, .. } = *shape;
+    check_length(OP, "out", out.len(), &[batch, queries, heads, v_dim])?;
+    check_length(OP, "lse", lse.len(), &[batch, heads, queries])?;
+    check_length(OP, "dout", dout.len(), &[batch, queries, heads, v_dim])?;
+    let inputs = head::Inputs { q, kv, k_rope, shape, scale };
+    Ok(backward::backward(&inputs, &backward::Outputs { out, lse, dout }))
+}
+
+/// Checks what forward and backward share.
+fn check_inputs(
+    op: &'static str,
+    q: &[f32],
+    kv: &[f32],
+    k_rope: &[f32],
+    shape: &AttentionShape,
+) -> Result<(), KernelError> {
+    let AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim } = *shape;
+    if keys < queries {
+        return Err(KernelError::Invalid { op, argument: "shape", requirement: "must have keys >= queries" });
+    }
+    // Bounds every sum of two dimensions and every product below, so that they cannot overflow.
+    element_count(op, "q", &[batch, queries, heads, nope_dim.saturating_add(rope_dim)])?;
+    element_count(op, "kv", &[batch, keys, heads, nope_dim.saturating_add(v_dim)])?;
+    element_count(op, "out", &[batch, queries, heads, v_dim])?;
+    check_length(op, "q", q.len(), &[batch, queries, heads, shape.qk_dim()])?;
+    check_length(op, "kv", kv.len(), &[batch, keys, heads, shape.kv_dim()])?;
+    check_length(op, "k_rope", k_rope.len(), &[batch, keys, rope_dim])
+}

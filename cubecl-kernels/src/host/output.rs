@@ -1,0 +1,88 @@
+//! Outputs that are written once and never zeroed first, also from several tasks.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+/// Builds a vector of `len` elements that `fill` writes, without zeroing it first.
+///
+/// # Safety
+/// `fill` must write every element.
+pub(crate) unsafe fn build(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut out = Vec::with_capacity(len);
+    fill(&mut out.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is at least `len`, and the caller vouches that all of it is written.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// Two outputs at once, as [`build`].
+///
+/// # Safety
+/// `fill` must write every element of both.
+pub(crate) unsafe fn build_two(
+    lens: [usize; 2],
+    fill: impl FnOnce(&mut [MaybeUninit<f32>], &mut [MaybeUninit<f32>]),
+) -> (Vec<f32>, Vec<f32>) {
+    let mut second = Vec::new();
+    // SAFETY: both closures hand `fill` the whole of the two outputs, which it writes.
+    let first = unsafe {
+        build(lens[0], |a| {
+            second = build(lens[1], |b| fill(a, b));
+        })
+    };
+    (first, second)
+}
+
+/// Views initialised memory as memory to be written.
+pub(crate) fn as_uninit(x: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the layouts are equal, and code in this crate only ever stores initialised values through such a view.
+    unsafe { &mut *(std::ptr::from_mut(x) as *mut [MaybeUninit<f32>]) }
+}
+
+/// Writes `value` to every element.
+pub(crate) fn fill(out: &mut [MaybeUninit<f32>], value: f32) {
+    for out in out {
+        out.write(value);
+    }
+}
+
+/// An output whose parts are written by different tasks.
+pub(crate) struct Parts<'a> {
+    start: *mut f32,
+    len: usize,
+    owner: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the pointer is only used through `part`, whose callers promise that parts do not overlap.
+unsafe impl Send for Parts<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Parts<'_> {}
+
+impl<'a> Parts<'a> {
+    /// Takes an output apart.
+    pub(crate) fn new(out: &'a mut [MaybeUninit<f32>]) -> Self {
+        Self { start: out.as_mut_ptr().cast(), len: out.len(), owner: PhantomData }
+    }
+
+    /// The `len` elements from `start`.
+    ///
+    /// # Safety
+    /// No other part that is alive may overlap it.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [MaybeUninit<f32>] {
+        assert!(start <= self.len && len <= self.len - start, "invariant: a part lies inside its output");
+        // SAFETY: inside the output, which is borrowed for 'a; not aliased, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start).cast(), len) }
+    }
+
+    /// The `len` elements from `start`, which have all been written before.
+    ///
+    /// # Safety
+    /// They must have been written, and no other part that is alive may overlap them.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn written(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start <= self.len && len <= self.len - start, "invariant: a part lies inside its output");
+        // SAFETY: as in `part`, and initialised, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}

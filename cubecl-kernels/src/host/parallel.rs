@@ -1,0 +1,31 @@
+//! When to use the thread pool, and how to cut work so that results do not depend on it.
+
+use rayon::prelude::*;
+
+/// Scalar operations under which waking another thread costs more than it saves (about 10 us of one core).
+pub(crate) const PARALLEL_WORK: usize = 1 << 17;
+
+/// Runs `task(0)` .. `task(count - 1)`, on the pool where `work` scalar operations in all are worth it.
+///
+/// The cut into tasks is the caller's and must depend on shapes alone.
+pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + Sync) {
+    if count <= 1 || work < PARALLEL_WORK {
+        (0..count).for_each(task);
+    } else {
+        (0..count).into_par_iter().for_each(task);
+    }
+}
+
+/// As [`for_each`], with the results in order.
+pub(crate) fn map<T: Send>(count: usize, work: usize, task: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+    if count <= 1 || work < PARALLEL_WORK {
+        (0..count).map(task).collect()
+    } else {
+        (0..count).into_par_iter().map(task).collect()
+    }
+}
+
+/// The `index`-th run of at most `size` of `len` items.
+pub(crate) fn chunk(index: usize, size: usize, len: usize) -> std::ops::Range<usize> {
+    index * size..len.min((index + 1) * size)
+}

@@ -1,0 +1,9 @@
+//! The operations in their plainest form and in f64: the oracle of every test.
+//!
+//! Loops in the order of the formula, no blocking, no threads. Lengths are taken on trust.
+
+mod attention;
+mod linear;
+
+pub use attention::{attention, attention_backward};
+pub use linear::{linear, linear_input_gradient, linear_weight_gradient};

@@ -1,0 +1,77 @@
+//! Seeded inputs and comparisons that the tests share.
+
+use crate::metric::calc_diff;
+
+/// `len` values in -1..1 from a seed (splitmix64).
+pub(crate) fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678);
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// `len` indices under `bound` from a seed.
+pub(crate) fn random_indices(seed: u64, len: usize, bound: usize) -> Vec<usize> {
+    random(seed, len).iter().map(|x| (((x + 1.0) * 0.5 * bound as f32) as usize).min(bound - 1)).collect()
+}
+
+/// The same values in f64.
+pub(crate) fn widen(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Fails unless `actual` is `expected` up to f32 rounding, by [`calc_diff`] and in every element.
+#[track_caller]
+pub(crate) fn assert_close(name: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len(), "{name}: length");
+    let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
+        let error = (f64::from(a) - e).abs();
+        assert!(error <= tolerance * largest.max(1e-3), "{name}[{i}]: {a} against {e}, largest {largest}");
+    }
+    let diff = calc_diff(actual, expected);
+    assert!(diff < 1e-9, "{name}: calc_diff {diff}");
+}
+
+/// Fails unless `gradient` is the slope of `f` at `x` (central differences).
+#[track_caller]
+pub(crate) fn assert_gradient(name: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {
+    assert_eq!(x.len(), gradient.len(), "{name}: length");
+    let h = 1e-5;
+    let mut moved = x.to_vec();
+    for i in 0..x.len() {
+        moved[i] = x[i] + h;
+        let up = f(&moved);
+        moved[i] = x[i] - h;
+        let down = f(&moved);
+        moved[i] = x[i];
+        let slope = (up - down) / (2.0 * h);
+        let error = (slope - gradient[i]).abs();
+        assert!(error < 1e-6 * slope.abs().max(1.0), "{name}[{i}]: {} against slope {slope}", gradient[i]);
+    }
+}
+
+/// `sum(a * b)` in f64.
+pub(crate) fn inner(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Runs `f` in pools of one and of two threads and demands the same bits.
+#[track_caller]
+pub(crate) fn assert_thread_independent(name: &str, f: impl Fn() -> Vec<Vec<f32>> + Sync) {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(&f).into_iter().map(|v| v.into_iter().map(f32::to_bits).collect()).collect::<Vec<Vec<u32>>>()
+    };
+    let one = run(1);
+    for threads in [2, 3] {
+        assert!(one == run(threads), "{name}: {threads} threads changed the result");
+    }
+}

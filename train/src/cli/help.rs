@@ -1,0 +1,52 @@
+//! What `--help` says of the program and of each command: what it is for, then examples.
+
+/// Of the program.
+pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3 models on Burn.\n\n\
+    Begin with `deepseek train`: it needs nothing else, and trains a small DeepSeek-V3 (MLA, MoE, MTP) on a built-in \
+    corpus in minutes on a CPU. `deepseek check` prints what a configuration means before anything is spent on it.\n\n\
+    Exit codes: 0 done, 2 a mistake in the command line, the configuration or the data, 3 the run failed (files, disk, \
+    checkpoint), 130 stopped by Ctrl-C.";
+
+/// Of `train`.
+pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
+    What is trained, on what and for how long is one TOML file; without --config it is the built-in quickstart. The \
+    configuration is printed complete, and stored with every checkpoint. Ctrl-C saves a checkpoint and says where.\n\n\
+    Examples:\n  \
+    deepseek train\n  \
+    deepseek train --config tiny-text --data my-book.txt --tokens 1500000\n  \
+    deepseek train --config my-run.toml --set optimizer.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
+    deepseek train --resume runs/quickstart-001";
+
+/// Of `eval`.
+pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other data.\n\n\
+    The run's own held-out data is taken unless --data names another; its tokenizer is always the run's.\n\n\
+    Examples:\n  \
+    deepseek eval --checkpoint runs/quickstart-001\n  \
+    deepseek eval --checkpoint runs/tiny-text-001 --data another-book.txt --batches 50 --json";
+
+/// Of `generate`.
+pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
+    The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, tokenizer.json). The latent KV \
+    cache is always on. With --speculative the MTP modules draft tokens that the model verifies in one pass: greedy output is \
+    the same token for token, and the acceptance rate is printed.\n\n\
+    Examples:\n  \
+    deepseek generate --checkpoint runs/quickstart-001 --prompt \"the \"\n  \
+    deepseek generate --checkpoint runs/tiny-text-001 --prompt ROMEO: --temperature 0.8 --top-p 0.95 --seed 1\n  \
+    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json";
+
+/// Of `check`.
+pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its memory. Nothing is allocated.\n\n\
+    What is printed is TOML (the counts are comments in it), so it can be kept and fed back. --preset and --hugging-face \
+    look at a model alone, without a run.\n\n\
+    Examples:\n  \
+    deepseek check --preset deepseek-v3-671b\n  \
+    deepseek check --config my-run.toml --set model.n_routed_experts=16\n  \
+    deepseek check --hugging-face path/to/config.json --json";
+
+/// Of `bench`.
+pub(super) const BENCH: &str = "Time training or generation: the median of --reps repetitions after --warmup.\n\n\
+    The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, 8 x 256 tokens a step, \
+    prefill of 512 tokens, decoding of 64.\n\n\
+    Examples:\n  \
+    deepseek bench train\n  \
+    deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json";

@@ -1,0 +1,264 @@
+//! The command line of `deepseek`, its help included.
+
+mod help;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::ConfigRequest;
+use crate::device::{DeviceChoice, DeviceError};
+
+/// Train, watch, evaluate and sample DeepSeek-V3 models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "deepseek",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(long_about = help::DEEPSEEK)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model, or go on training one.
+    #[command(long_about = help::TRAIN)]
+    Train(TrainArgs),
+    /// Measure a checkpoint's loss on held-out or other data.
+    #[command(long_about = help::EVAL)]
+    Eval(EvalArgs),
+    /// Continue a prompt with a trained model.
+    #[command(long_about = help::GENERATE)]
+    Generate(GenerateArgs),
+    /// Print a configuration resolved, its parameter counts and its memory.
+    #[command(long_about = help::CHECK)]
+    Check(CheckArgs),
+    /// Time training or generation.
+    #[command(long_about = help::BENCH)]
+    Bench(BenchArgs),
+}
+
+impl Command {
+    /// Whether the last line of standard output is to be a JSON object.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Train(args) => args.json,
+            Self::Eval(args) => args.json,
+            Self::Generate(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Bench(args) => args.json,
+        }
+    }
+}
+
+/// Which configuration, and what is laid over it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench. Without it: quickstart.
+    #[arg(long, value_name = "PATH|NAME")]
+    pub config: Option<String>,
+    /// Set one value over the configuration, as TOML; repeatable. `none` removes an optional value.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `train`.
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value, from the newest run.
+    #[arg(long, value_name = "RUN_DIR|CHECKPOINT", num_args = 0..=1)]
+    pub resume: Option<Option<PathBuf>>,
+    /// Folder of this run, instead of a new one under output.dir.
+    #[arg(long, value_name = "PATH")]
+    pub run_dir: Option<PathBuf>,
+    /// Optimizer steps to train, instead of the configuration's budget.
+    #[arg(long, conflicts_with = "tokens", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub tokens: Option<u64>,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Plain lines of progress even on a terminal, instead of the dashboard.
+    #[arg(long)]
+    pub plain: bool,
+}
+
+impl TrainArgs {
+    /// What the arguments say of the configuration.
+    pub fn config_request(&self) -> ConfigRequest {
+        ConfigRequest {
+            config: self.config.config.clone(),
+            set: self.config.set.clone(),
+            data: self.data.clone(),
+            steps: self.steps,
+            tokens: self.tokens,
+            run_dir: self.run_dir.clone(),
+        }
+    }
+}
+
+/// Arguments of `eval`.
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    /// A run's folder (its newest checkpoint) or one checkpoint.
+    #[arg(long, value_name = "RUN_DIR|CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// Text files, JSONL files or folders of them, instead of the run's held-out data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Micro-batches to take at most; without it all of the data.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub batches: Option<u64>,
+    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which form of MLA decodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Decoding {
+    /// `kv_b` absorbed into the query and the output: attention over the latents.
+    #[default]
+    Absorbed,
+    /// Keys and values of all heads expanded from the latents at each step.
+    Naive,
+}
+
+/// Arguments of `generate`.
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    /// A run's folder (its newest checkpoint), one checkpoint, or a Hugging Face model's folder.
+    #[arg(long, value_name = "RUN_DIR|CHECKPOINT|HF_DIR")]
+    pub checkpoint: PathBuf,
+    /// Text to continue; may be empty.
+    #[arg(long, default_value = "")]
+    pub prompt: String,
+    /// Tokens to generate at most.
+    #[arg(long, default_value_t = 200)]
+    pub max_new_tokens: usize,
+    /// 0 takes the likeliest token; higher is more random.
+    #[arg(long, default_value_t = 0.0, value_parser = parse_temperature)]
+    pub temperature: f64,
+    /// Sample among the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0, value_parser = parse_top_p)]
+    pub top_p: f64,
+    /// Seed of the sampling.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Draft tokens with the MTP modules and verify them in one pass.
+    #[arg(long)]
+    pub speculative: bool,
+    /// Decode with expanded keys and values.
+    #[arg(long, conflicts_with = "absorbed")]
+    pub naive: bool,
+    /// Decode over the latents, kv_b absorbed (the default).
+    #[arg(long)]
+    pub absorbed: bool,
+    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl GenerateArgs {
+    /// The form of MLA to decode with.
+    pub fn decoding(&self) -> Decoding {
+        if self.naive {
+            Decoding::Naive
+        } else {
+            Decoding::Absorbed
+        }
+    }
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A model alone: the name of a preset, or the path of a model file.
+    #[arg(long, value_name = "NAME|PATH", conflicts_with_all = ["config", "hugging_face"])]
+    pub preset: Option<String>,
+    /// A model alone: a Hugging Face config.json, or the folder that it is in.
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub hugging_face: Option<PathBuf>,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `bench` times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchTarget {
+    /// Whole training steps: forward, backward, optimizer.
+    Train,
+    /// Prefill of 512 tokens and decoding of 64.
+    Generate,
+}
+
+/// Arguments of `bench`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// What to time.
+    pub target: BenchTarget,
+    /// Repetitions that count.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub reps: u32,
+    /// Repetitions before those.
+    #[arg(long, default_value_t = 2)]
+    pub warmup: u32,
+    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
+    text.parse()
+}
+
+fn parse_temperature(text: &str) -> Result<f64, String> {
+    parse_number(text, |number| number >= 0.0, "a number of at least 0")
+}
+
+fn parse_top_p(text: &str) -> Result<f64, String> {
+    parse_number(
+        text,
+        |number| number > 0.0 && number <= 1.0,
+        "a number above 0 and at most 1",
+    )
+}
+
+fn parse_number(text: &str, right: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && right(number) => Ok(number),
+        _ => Err(format!("it must be {expected}")),
+    }
+}

@@ -1,0 +1,59 @@
+//! What the command line takes and refuses, and that its help teaches.
+
+use super::*;
+use clap::CommandFactory;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_s_help_gives_examples() {
+    for command in Cli::command().get_subcommands() {
+        let help = command
+            .get_long_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let call = format!("  deepseek {}", command.get_name());
+        assert!(
+            help.matches(&call).count() >= 2,
+            "{}: {help}",
+            command.get_name()
+        );
+    }
+}
+
+#[test]
+fn resume_is_absent_bare_or_with_a_path() {
+    let resume = |arguments: &[&str]| {
+        let all = ["deepseek", "train"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Train(args) => args.resume,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(resume(&[]), None);
+    assert_eq!(resume(&["--resume"]), Some(None));
+    assert_eq!(
+        resume(&["--resume", "runs/a"]),
+        Some(Some(PathBuf::from("runs/a")))
+    );
+}
+
+#[test]
+fn mistakes_are_refused() {
+    for arguments in [
+        "train --steps 0",
+        "train --steps 4 --tokens 4",
+        "train --device gpu",
+        "generate --checkpoint a --top-p 1.5",
+        "generate --checkpoint a --temperature nan",
+        "generate --checkpoint a --naive --absorbed",
+        "check --preset tiny --config quickstart",
+        "bench sleep",
+    ] {
+        let all = std::iter::once("deepseek").chain(arguments.split(' '));
+        assert!(Cli::try_parse_from(all).is_err(), "{arguments}");
+    }
+}

@@ -1,0 +1,222 @@
+//! `deepseek check`: a configuration resolved, counted and weighed, without allocating any of it.
+
+use std::fmt::Write;
+
+use burn_deepseek::config::{DeepSeekConfig, ParameterCounts};
+use serde_json::json;
+
+use super::Outcome;
+use crate::cli::CheckArgs;
+use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
+use crate::exit::write_stdout;
+
+/// Prints the configuration as TOML, with its counts and its memory as comments.
+///
+/// # Errors
+/// [`ConfigError`] where the configuration cannot be resolved; standard output that cannot be written.
+pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
+    let checked = check(&args)?;
+    write_stdout(&checked.text())?;
+    Ok(Outcome::done(checked.results()))
+}
+
+/// What was checked, and what came of it.
+struct Checked {
+    toml: String,
+    run: Option<RunConfig>,
+    model: DeepSeekConfig,
+    counts: ParameterCounts,
+    memory: MemoryEstimate,
+}
+
+fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
+    let set = &args.config.set;
+    if args.preset.is_some() || args.hugging_face.is_some() {
+        let model = resolve_model(args.preset.as_deref(), args.hugging_face.as_deref(), set)?;
+        let toml = toml::to_string(&model).map_err(|error| ConfigError::Invalid {
+            origin: "resolved model".into(),
+            problems: vec![error.to_string()],
+        })?;
+        // A model alone has no batch: one sequence of a usual length.
+        let seq_len = model.max_position_embeddings.min(4096);
+        let memory = MemoryEstimate::of(&model, 1, seq_len);
+        return Ok(Checked {
+            toml,
+            run: None,
+            counts: model.parameter_counts(),
+            memory,
+            model,
+        });
+    }
+    let request = ConfigRequest {
+        config: args.config.config.clone(),
+        set: set.clone(),
+        ..ConfigRequest::default()
+    };
+    let run = request.resolve()?;
+    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len);
+    Ok(Checked {
+        toml: run.to_toml()?,
+        counts: run.model.parameter_counts(),
+        memory,
+        model: run.model.clone(),
+        run: Some(run),
+    })
+}
+
+impl Checked {
+    fn results(&self) -> serde_json::Value {
+        let mut results = json!({
+            "command": "check",
+            "model": self.model,
+            "parameters": self.counts,
+            "parameters_with_mtp": self.counts.total_with_mtp(),
+            "memory": self.memory,
+        });
+        if let Some(run) = &self.run {
+            results["config"] = json!(run);
+            results["steps"] = json!(run.train.total_steps());
+            results["tokens_per_step"] = json!(run.train.tokens_per_step());
+        }
+        results
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.toml.clone();
+        let mut comment = |line: String| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "#{}{line}", if line.is_empty() { "" } else { " " });
+        };
+        let counts = &self.counts;
+        comment(String::new());
+        comment("parameters".into());
+        for (name, count) in [
+            ("embedding", counts.embedding),
+            ("head", counts.head),
+            ("attention", counts.attention),
+            ("dense layers", counts.dense),
+            ("routed experts", counts.routed),
+            ("shared experts", counts.shared),
+            ("routers", counts.router),
+            ("norms", counts.norms),
+            ("total", counts.total),
+            ("active a token", counts.active),
+            ("MTP modules, beside the total", counts.mtp),
+        ] {
+            comment(format!("  {name:<30} {:>20}", grouped(count)));
+        }
+        let memory = &self.memory;
+        comment(String::new());
+        comment("memory in F32, estimated".into());
+        for (name, bytes) in [
+            ("weights".to_string(), memory.weights_bytes),
+            ("gradients".to_string(), memory.gradients_bytes),
+            ("AdamW's moments".to_string(), memory.adamw_bytes),
+            (
+                format!(
+                    "activations of {} tokens",
+                    grouped(memory.activation_tokens)
+                ),
+                memory.activations_bytes,
+            ),
+            ("training, together".to_string(), memory.total_bytes),
+        ] {
+            comment(format!("  {name:<30} {:>20}", binary(bytes)));
+        }
+        comment(format!(
+            "  {:<30} {:>20} bytes in F32, {} in BF16",
+            "KV cache, each token",
+            grouped(memory.kv_cache_bytes_per_token_f32),
+            grouped(memory.kv_cache_bytes_per_token_bf16)
+        ));
+        if let Some(run) = &self.run {
+            let (steps, tokens) = (run.train.total_steps(), run.train.tokens_per_step());
+            comment(String::new());
+            comment(format!(
+                "training: {} steps of {} tokens, {} in all",
+                grouped(steps),
+                grouped(tokens),
+                grouped(steps.saturating_mul(tokens))
+            ));
+        }
+        text
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in the binary unit that leaves fewest digits.
+fn binary(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} PiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ConfigArgs;
+
+    fn args(preset: Option<&str>) -> CheckArgs {
+        CheckArgs {
+            config: ConfigArgs::default(),
+            preset: preset.map(str::to_string),
+            hugging_face: None,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn deepseek_v3_is_counted_in_text_and_json() {
+        let checked = check(&args(Some("deepseek-v3-671b"))).unwrap();
+        let text = checked.text();
+        for figure in [
+            "671,026,419,200",
+            "37,552,297,472",
+            "11,610,068,224",
+            "70,272",
+        ] {
+            assert!(text.contains(figure), "{figure} not in\n{text}");
+        }
+        assert_eq!(
+            checked.results()["parameters"]["total"],
+            671_026_419_200_u64
+        );
+    }
+
+    #[test]
+    fn what_is_printed_can_be_fed_back() {
+        let checked = check(&args(None)).unwrap();
+        let again = RunConfig::from_toml(&checked.text(), "printed").unwrap();
+        assert_eq!(Some(again), checked.run);
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1000, 12_345_678].map(grouped)
+        );
+        assert_eq!(
+            ["0.0 B", "1.0 KiB", "1.5 MiB"],
+            [0, 1024, 3 << 19].map(binary)
+        );
+        assert!(binary(u64::MAX).ends_with("PiB"));
+    }
+}

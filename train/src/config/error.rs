@@ -1,0 +1,91 @@
+//! What can be wrong with a run's configuration; every message names the file or key and what would be right.
+
+use std::path::PathBuf;
+
+use burn_deepseek::config::HuggingFaceError;
+
+/// A mistake in a configuration file, a preset or a `--set`.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{path}: cannot be read", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not TOML.
+    #[error("{origin}: line {line}: not TOML: {message}")]
+    Syntax {
+        /// The file, or the name of an embedded configuration.
+        origin: String,
+        /// 1-based line.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: unknown key `{key}`{}", hint(.nearest, .known))]
+    UnknownKey {
+        /// Where the key is written.
+        origin: String,
+        /// The key, dotted.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+        /// The keys known at that place.
+        known: Vec<String>,
+    },
+    /// A section whose values do not fit their keys, or that lacks one.
+    #[error("{origin}: {section}: {message}")]
+    Section {
+        /// Where the section is written.
+        origin: String,
+        /// Its name.
+        section: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A `--set` that is not `key=value`.
+    #[error("--set {text}: {message}")]
+    Set {
+        /// The argument.
+        text: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A name that is no embedded configuration and no path.
+    #[error("{what} \"{name}\" is unknown; known: {known}; or give the path of a .toml file")]
+    UnknownName {
+        /// "model preset" or "run configuration".
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The embedded names.
+        known: String,
+    },
+    /// A `config.json` that is not a model computed here.
+    #[error("{path}", path = .path.display())]
+    HuggingFace {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: HuggingFaceError,
+    },
+    /// Values that are each fine but do not make a run.
+    #[error("{origin}: {}", .problems.join("; "))]
+    Invalid {
+        /// Where the configuration comes from.
+        origin: String,
+        /// Every problem, each with its key.
+        problems: Vec<String>,
+    },
+}
+
+fn hint(nearest: &Option<String>, known: &[String]) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => format!("; known: {}", known.join(", ")),
+    }
+}

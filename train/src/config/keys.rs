@@ -1,0 +1,111 @@
+//! Which keys a configuration struct knows, asked from its `Deserialize`, and the known key nearest to a mistyped one.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Visitor};
+
+/// The names of the fields that `T` deserializes as a struct; empty if it is not one.
+pub(crate) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut fields: &'static [&'static str] = &[];
+    // The deserializer keeps the names that it is told and then always fails.
+    let _ = T::deserialize(FieldNames {
+        fields: &mut fields,
+    });
+    fields
+}
+
+/// The name that looks most like `key`, if one does: within a third of its length in edits.
+pub(crate) fn nearest<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (edits(key, name), name))
+        .filter(|(edits, name)| *edits <= (name.chars().count().max(3) / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that make `b` of `a`.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replace.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+struct FieldNames<'a> {
+    fields: &'a mut &'static [&'static str],
+}
+
+#[derive(Debug)]
+struct Stop;
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("only the names of the fields were wanted")
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl de::Error for Stop {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Stop
+    }
+}
+
+impl<'de> de::Deserializer<'de> for FieldNames<'_> {
+    type Error = Stop;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
+        Err(Stop)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Stop> {
+        *self.fields = fields;
+        Err(Stop)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_deepseek::config::{DeepSeekConfig, YarnConfig};
+
+    #[test]
+    fn fields_are_those_of_the_struct() {
+        assert_eq!(fields_of::<YarnConfig>().len(), 6);
+        assert!(fields_of::<DeepSeekConfig>().contains(&"qk_rope_head_dim"));
+        assert!(fields_of::<String>().is_empty());
+    }
+
+    #[test]
+    fn nearest_forgives_a_slip_and_no_more() {
+        let names = ["steps", "seq_len", "seed", "lr"];
+        assert_eq!(nearest("stpes", names), Some("steps"));
+        assert_eq!(nearest("seqlen", names), Some("seq_len"));
+        assert_eq!(nearest("l", names), Some("lr"));
+        assert_eq!(nearest("banana", names), None);
+        assert_eq!(nearest("", names), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! A run's configuration: as written (a file, a preset, `--set`) -> resolved (complete, validated, printable, stored).
+//!
+//! There is one type, [`RunConfig`]; what may be left out or abbreviated in a file (`model.preset`, defaults) is filled
+//! in by [`resolve`](ConfigRequest::resolve), and what [`RunConfig::to_toml`] prints can be fed back.
+
+pub mod embedded;
+mod error;
+mod keys;
+mod memory;
+mod model;
+mod overrides;
+mod resolve;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use burn_deepseek::config::DeepSeekConfig;
+use serde::{Deserialize, Serialize};
+
+pub use crate::data::DataConfig;
+pub use error::ConfigError;
+pub use memory::MemoryEstimate;
+pub use model::resolve_model;
+pub use resolve::ConfigRequest;
+pub use sections::{OptimizerConfig, OutputConfig, Schedule, TrainConfig};
+
+/// Everything that decides what a run computes and where it writes, complete and validated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The model.
+    pub model: DeepSeekConfig,
+    /// What it is trained on.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// How much, and how often the run looks up.
+    pub train: TrainConfig,
+    /// AdamW and its learning rate.
+    pub optimizer: OptimizerConfig,
+    /// Where the run goes.
+    #[serde(default)]
+    pub output: OutputConfig,
+}
+
+impl RunConfig {
+    /// The TOML that [`from_toml`](Self::from_toml) reads back as the same configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] where a value has no TOML form (a number above 2^63 - 1, a path that is not Unicode).
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::Invalid {
+            origin: "resolved configuration".into(),
+            problems: vec![error.to_string()],
+        })
+    }
+
+    /// Reads a configuration as a file has it, or as [`to_toml`](Self::to_toml) wrote it beside a checkpoint; `origin` names the
+    /// text in errors.
+    ///
+    /// # Errors
+    /// As [`ConfigRequest::resolve`].
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        ConfigRequest::default().resolve_text(text, origin)
+    }
+}

@@ -1,0 +1,227 @@
+//! From what is written (a file or an embedded run, and the command line over it) to a validated [`RunConfig`].
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::embedded;
+use super::error::ConfigError;
+use super::keys::{fields_of, nearest};
+use super::model;
+use super::overrides::Override;
+use super::{DataConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+
+/// What a command line says of the configuration. Paths are relative to the current folder, wherever they are written.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigRequest {
+    /// Path of a run file or name of an embedded one; `quickstart` where absent.
+    pub config: Option<String>,
+    /// `section.key=value`, in order.
+    pub set: Vec<String>,
+    /// Files and folders to train on, instead of `data.source`.
+    pub data: Vec<PathBuf>,
+    /// Instead of `train.steps` and `train.tokens`.
+    pub steps: Option<u64>,
+    /// Instead of `train.steps` and `train.tokens`.
+    pub tokens: Option<u64>,
+    /// Instead of `output.run_dir`.
+    pub run_dir: Option<PathBuf>,
+}
+
+impl ConfigRequest {
+    /// Reads the run file, lays the command line over it, fills in what is left out, and validates.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a file that cannot be read or is not TOML, an unknown key (with the nearest known one), a value of
+    /// the wrong type, an unknown preset, or every problem of an impossible run at once.
+    pub fn resolve(&self) -> Result<RunConfig, ConfigError> {
+        let name = self.config.as_deref().unwrap_or(embedded::DEFAULT_RUN);
+        match embedded::find(embedded::RUNS, name) {
+            Some(text) => self.resolve_text(text, name),
+            None if embedded::is_path(name) => self.resolve_text(&read(Path::new(name))?, name),
+            None => Err(ConfigError::UnknownName {
+                what: "run configuration",
+                name: name.into(),
+                known: embedded::names(embedded::RUNS),
+            }),
+        }
+    }
+
+    /// As [`resolve`](Self::resolve), of the text of a run file called `origin`.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_text(&self, text: &str, origin: &str) -> Result<RunConfig, ConfigError> {
+        let mut root = parse(text, origin)?;
+        check_keys(&root, origin)?;
+        let overrides = self.overrides()?;
+        let origin = if overrides.is_empty() {
+            origin.to_string()
+        } else {
+            format!("{origin} with the command line's values")
+        };
+        model::apply_with_base(&mut root, &overrides, &origin)?;
+        let mut config = RunConfig {
+            model: read_section(&root, "model", &origin)?,
+            data: read_section(&root, "data", &origin)?,
+            train: read_section(&root, "train", &origin)?,
+            optimizer: read_section(&root, "optimizer", &origin)?,
+            output: read_section(&root, "output", &origin)?,
+        };
+        if !names_its_run(&root) {
+            config.output.name = run_name(&origin);
+        }
+        config.validate(&origin)?;
+        Ok(config)
+    }
+
+    fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
+        let mut overrides = self
+            .set
+            .iter()
+            .map(|text| Override::parse(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        if !self.data.is_empty() {
+            let paths = self
+                .data
+                .iter()
+                .map(|path| path_value("--data", path))
+                .collect::<Result<Vec<_>, _>>()?;
+            overrides.push(Override::new("--data", "data.source", Value::Array(paths)));
+        }
+        for (argument, key, number) in [
+            ("--steps", "train.steps", self.steps),
+            ("--tokens", "train.tokens", self.tokens),
+        ] {
+            if let Some(number) = number {
+                let number = i64::try_from(number).unwrap_or(i64::MAX);
+                overrides.push(Override::new(argument, key, Value::Integer(number)));
+            }
+        }
+        if let Some(path) = &self.run_dir {
+            overrides.push(Override::new(
+                "--run-dir",
+                "output.run_dir",
+                path_value("--run-dir", path)?,
+            ));
+        }
+        Ok(overrides)
+    }
+}
+
+/// Reads a file whole.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Reads TOML; an error gives its line.
+pub(super) fn parse(text: &str, origin: &str) -> Result<Table, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().map_or(0, |span| span.start.min(text.len()));
+        ConfigError::Syntax {
+            origin: origin.into(),
+            line: 1 + text.as_bytes()[..before]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count(),
+            message: error.message().replace('\n', "; "),
+        }
+    })
+}
+
+/// Finds the first key that no section knows.
+pub(super) fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> {
+    check_table(root, &[], origin)
+}
+
+fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigError> {
+    let known: Vec<&str> = match path {
+        [] => fields_of::<RunConfig>().to_vec(),
+        ["model", nested @ ..] => model::known_keys(nested),
+        ["data"] => fields_of::<DataConfig>().to_vec(),
+        ["train"] => fields_of::<TrainConfig>().to_vec(),
+        ["optimizer"] => fields_of::<OptimizerConfig>().to_vec(),
+        ["output"] => fields_of::<OutputConfig>().to_vec(),
+        _ => Vec::new(),
+    };
+    // A table that is no struct of ours is left to serde.
+    if known.is_empty() {
+        return Ok(());
+    }
+    let dotted = |key: &str| [path, &[key]].concat().join(".");
+    for (key, value) in table {
+        if !known.contains(&key.as_str()) {
+            return Err(ConfigError::UnknownKey {
+                origin: origin.into(),
+                key: dotted(key),
+                nearest: nearest(key, known.iter().copied()).map(dotted),
+                known: known.iter().map(|key| dotted(key)).collect(),
+            });
+        }
+        if path.is_empty() && !value.is_table() {
+            let message = format!("must be a section, [{key}], not {value}");
+            return Err(section_error(origin, key, message));
+        }
+        if let Value::Table(inner) = value {
+            check_table(inner, &[path, &[key.as_str()]].concat(), origin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deserializes a section; an absent one is an empty one.
+pub(super) fn read_section<T: DeserializeOwned>(
+    root: &Table,
+    section: &str,
+    origin: &str,
+) -> Result<T, ConfigError> {
+    let value = root
+        .get(section)
+        .cloned()
+        .unwrap_or_else(|| Value::Table(Table::new()));
+    value.try_into().map_err(|error: toml::de::Error| {
+        let lines: Vec<String> = error
+            .to_string()
+            .lines()
+            .map(|line| line.trim().to_string())
+            .collect();
+        section_error(origin, section, lines.join(" ").trim().to_string())
+    })
+}
+
+fn section_error(origin: &str, section: &str, message: String) -> ConfigError {
+    ConfigError::Section {
+        origin: origin.into(),
+        section: section.into(),
+        message,
+    }
+}
+
+fn path_value(argument: &str, path: &Path) -> Result<Value, ConfigError> {
+    path.to_str()
+        .map(|text| Value::String(text.into()))
+        .ok_or_else(|| ConfigError::Set {
+            text: format!("{argument} {}", path.display()),
+            message: "the path is not Unicode, so a configuration cannot hold it".into(),
+        })
+}
+
+fn names_its_run(root: &Table) -> bool {
+    root.get("output")
+        .and_then(|output| output.get("name"))
+        .is_some()
+}
+
+/// The name of a run of the configuration called `origin`: the file's name without its ending.
+fn run_name(origin: &str) -> String {
+    let origin = origin
+        .strip_suffix(" with the command line's values")
+        .unwrap_or(origin);
+    Path::new(origin)
+        .file_stem()
+        .map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
+}

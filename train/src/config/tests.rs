@@ -1,0 +1,354 @@
+//! Every file of `configs/`, every way to write a run, and every way to write it wrongly.
+
+use std::path::Path;
+
+use super::*;
+
+const RUN: &str = "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nglobal_batch = 4\nsteps = 10\n[optimizer]\nlr = 1e-3\n";
+
+fn resolve(text: &str, set: &[&str]) -> Result<RunConfig, ConfigError> {
+    let request = ConfigRequest {
+        set: set.iter().map(ToString::to_string).collect(),
+        ..ConfigRequest::default()
+    };
+    request.resolve_text(text, "run.toml")
+}
+
+fn message(text: &str, set: &[&str]) -> String {
+    resolve(text, set).unwrap_err().to_string()
+}
+
+/// Names and texts of the files of `configs/<folder>`.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../configs")
+        .join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_str().unwrap().to_string(),
+                std::fs::read_to_string(&path).unwrap(),
+            )
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_file_of_configs_is_embedded() {
+    for (folder, embedded) in [("model", embedded::MODELS), ("run", embedded::RUNS)] {
+        let mut known: Vec<_> = embedded
+            .iter()
+            .map(|(name, text)| (name.to_string(), text.to_string()))
+            .collect();
+        known.sort();
+        assert_eq!(known, files(folder));
+    }
+}
+
+#[test]
+fn every_model_has_the_parameters_that_it_says() {
+    let expected = [
+        ("quickstart", 426_400, 260_512, 167_480),
+        ("tiny", 1_062_488, 620_120, 303_864),
+        ("bench-5m", 5_604_248, 3_834_776, 0),
+        ("small", 28_152_080, 14_881_040, 4_370_544),
+        ("medium", 130_411_744, 53_341_408, 14_084_960),
+        ("large", 904_148_448, 290_731_488, 57_218_848),
+        ("deepseek-v2-lite-16b", 15_706_484_224, 2_661_150_208, 0),
+        ("deepseek-v2-236b", 235_741_434_880, 21_375_800_320, 0),
+        (
+            "deepseek-v3-671b",
+            671_026_419_200,
+            37_552_297_472,
+            11_610_068_224,
+        ),
+    ];
+    assert_eq!(
+        expected.map(|(name, ..)| name).to_vec(),
+        embedded::MODELS
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+    );
+    for (name, total, active, mtp) in expected {
+        let counts = resolve_model(Some(name), None, &[])
+            .unwrap()
+            .parameter_counts();
+        println!("{name:<22} total {total:>15} active {active:>14} MTP {mtp:>14}");
+        assert_eq!(
+            (counts.total, counts.active, counts.mtp),
+            (total, active, mtp),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_run_resolves_and_reads_back() {
+    for (name, _) in embedded::RUNS {
+        let config = ConfigRequest {
+            config: Some(name.to_string()),
+            ..ConfigRequest::default()
+        }
+        .resolve()
+        .unwrap();
+        assert_eq!(config.output.name, *name);
+        assert_eq!(
+            RunConfig::from_toml(&config.to_toml().unwrap(), "stored").unwrap(),
+            config
+        );
+    }
+}
+
+#[test]
+fn without_a_configuration_it_is_the_quickstart() {
+    let config = ConfigRequest::default().resolve().unwrap();
+    assert_eq!(config.output.name, "quickstart");
+    assert_eq!(config.model.num_nextn_predict_layers, 1);
+    assert_eq!(config.model.vocab_size, 260);
+}
+
+#[test]
+fn defaults_are_the_report_s() {
+    let config = resolve(RUN, &[]).unwrap();
+    let (train, optimizer) = (&config.train, &config.optimizer);
+    assert_eq!(
+        (
+            optimizer.beta1,
+            optimizer.beta2,
+            optimizer.weight_decay,
+            optimizer.clip_grad_norm
+        ),
+        (0.9, 0.95, 0.1, 1.0)
+    );
+    assert_eq!(
+        (
+            train.bias_update_speed,
+            train.seq_aux_alpha,
+            train.mtp_lambda
+        ),
+        (1e-3, 1e-4, 0.3)
+    );
+    assert_eq!(
+        (
+            train.tokens_per_step(),
+            train.micro_batches(),
+            train.total_steps()
+        ),
+        (256, 2, 10)
+    );
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let config = resolve(
+        RUN,
+        &[
+            "optimizer.lr=5e-4",
+            "train.tokens=1000",
+            "model.n_routed_experts=16",
+            "optimizer.schedule=constant",
+            "data.source=[\"a.txt\"]",
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.optimizer.lr, 5e-4);
+    assert_eq!((config.train.steps, config.train.total_steps()), (None, 3));
+    assert_eq!(config.model.n_routed_experts, 16);
+    assert_eq!(config.optimizer.schedule, Schedule::Constant);
+
+    let request = ConfigRequest {
+        steps: Some(3),
+        data: vec!["x.txt".into(), "y".into()],
+        run_dir: Some("out/r".into()),
+        ..ConfigRequest::default()
+    };
+    let config = request.resolve_text(RUN, "run.toml").unwrap();
+    assert_eq!(config.train.total_steps(), 3);
+    assert_eq!(config.output.run_dir.as_deref(), Some(Path::new("out/r")));
+    assert_eq!(config.output.name, "run");
+}
+
+#[test]
+fn a_preset_chosen_by_set_comes_before_what_is_set_over_it() {
+    let config = resolve(
+        RUN,
+        &[
+            "model.num_hidden_layers=2",
+            "model.preset=bench-5m",
+            "model.q_lora_rank=none",
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            config.model.vocab_size,
+            config.model.num_hidden_layers,
+            config.model.q_lora_rank
+        ),
+        (4096, 2, None)
+    );
+}
+
+#[test]
+fn a_file_may_change_its_preset() {
+    let text = RUN.replace(
+        "preset = \"tiny\"",
+        "preset = \"deepseek-v3-671b\"\nq_lora_rank = \"none\"\nrope_scaling.factor = 4",
+    );
+    let config = resolve(&text, &[]).unwrap();
+    assert_eq!(config.model.q_lora_rank, None);
+    let yarn = config.model.rope_scaling.unwrap();
+    assert_eq!(
+        (yarn.factor, yarn.original_max_position_embeddings),
+        (4.0, 4096)
+    );
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    assert!(
+        message(&RUN.replace("seq_len", "seqlen"), &[])
+            .contains("run.toml: unknown key `train.seqlen`; did you mean `train.seq_len`?")
+    );
+    assert!(
+        message(&RUN.replace("[train]", "[trian]"), &[])
+            .contains("unknown key `trian`; did you mean `train`?")
+    );
+    assert!(
+        message(&RUN.replace("preset", "present"), &[]).contains("did you mean `model.preset`?")
+    );
+    let from_set = message(RUN, &["train.stpes=4"]);
+    assert!(
+        from_set.starts_with("--set train.stpes=4: unknown key")
+            && from_set.ends_with("did you mean `train.steps`?"),
+        "{from_set}"
+    );
+    assert!(
+        message(RUN, &["model.rope_scaling.facto=4"])
+            .contains("did you mean `model.rope_scaling.factor`?")
+    );
+    assert!(message(RUN, &["optimizer.banana=4"]).contains("known: optimizer.lr, "));
+}
+
+#[test]
+fn wrong_values_name_their_section_and_key() {
+    for (set, parts) in [
+        ("train.seq_len=long", ["train", "seq_len"]),
+        ("train.seq_len=-4", ["train", "seq_len"]),
+        ("optimizer.schedule=linear", ["optimizer", "cosine"]),
+        ("model.hidden_size=1.5", ["model", "hidden_size"]),
+        ("model.preset=huge", ["huge", "tiny"]),
+        ("model.preset=7", ["model", "preset"]),
+        (
+            "model.preset=nowhere/x.toml",
+            ["nowhere/x.toml", "cannot be read"],
+        ),
+        (
+            "model.hugging_face=nowhere.json",
+            ["nowhere.json", "cannot be read"],
+        ),
+    ] {
+        let message = message(RUN, &[set]);
+        for part in parts {
+            assert!(message.contains(part), "{part} not in: {message}");
+        }
+        assert!(!message.contains('\n'), "more than one line: {message}");
+    }
+    assert!(message("train = 4", &[]).contains("[train]"));
+    assert!(message("", &[]).contains("run.toml: model: is missing"));
+    assert!(message(&RUN.replace("lr = 1e-3", ""), &[]).contains("missing field `lr`"));
+    assert!(message(&format!("{RUN}x = = 1"), &[]).contains("line 10"));
+}
+
+#[test]
+fn impossible_runs_list_every_problem() {
+    let message = message(
+        RUN,
+        &[
+            "train.micro_batch=3",
+            "train.seq_len=4096",
+            "optimizer.beta2=1.0",
+            "model.qk_rope_head_dim=7",
+            "optimizer.lr_min=1",
+        ],
+    );
+    for part in [
+        "train.global_batch = 4",
+        "train.seq_len = 4096",
+        "optimizer.beta2 = 1",
+        "model.qk_rope_head_dim = 7",
+        "optimizer.lr_min = 1",
+    ] {
+        assert!(message.contains(part), "{part} not in: {message}");
+    }
+}
+
+#[test]
+fn each_broken_rule_of_a_run_names_its_key() {
+    for (set, key) in [
+        ("train.seq_len=0", "train.seq_len"),
+        ("train.seq_len=1", "num_nextn_predict_layers"),
+        ("train.micro_batch=0", "train.micro_batch"),
+        (
+            "train.global_batch=9223372036854775807",
+            "train.global_batch",
+        ),
+        ("train.steps=0", "train.steps"),
+        ("train.tokens=1", "train.tokens"),
+        ("train.steps=none", "train.tokens is missing"),
+        ("train.log_every=0", "train.log_every"),
+        ("train.keep_checkpoints=0", "train.keep_checkpoints"),
+        ("train.mtp_lambda=-1", "train.mtp_lambda"),
+        ("train.seq_aux_alpha=nan", "train.seq_aux_alpha"),
+        ("optimizer.lr=inf", "optimizer.lr"),
+        ("optimizer.eps=0", "optimizer.eps"),
+        ("optimizer.decay_fraction=1.1", "optimizer.decay_fraction"),
+        ("optimizer.clip_grad_norm=-1", "optimizer.clip_grad_norm"),
+        ("output.name=a/b", "output.name"),
+        ("output.name=", "output.name"),
+    ] {
+        let message = message(RUN, &[set]);
+        assert!(message.contains(key), "{set}: {message}");
+    }
+    let both = RUN.replace("steps = 10", "steps = 10\ntokens = 1000");
+    assert!(message(&both, &[]).contains("both there"));
+    let two_bases = RUN.replace("[train]", "hugging_face = \"x\"\n[train]");
+    assert!(message(&two_bases, &[]).contains("both preset and hugging_face"));
+}
+
+#[test]
+fn a_model_alone_takes_only_its_own_keys() {
+    let model = resolve_model(Some("tiny"), None, &["model.vocab_size=300".into()]).unwrap();
+    assert_eq!(model.vocab_size, 300);
+    assert!(
+        resolve_model(Some("tiny"), None, &["train.steps=3".into()])
+            .unwrap_err()
+            .to_string()
+            .contains("model.")
+    );
+}
+
+#[test]
+fn a_hugging_face_file_or_its_folder_is_a_model() {
+    let model = resolve_model(Some("deepseek-v3-671b"), None, &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, model.to_hugging_face_json("bfloat16")).unwrap();
+    assert_eq!(resolve_model(None, Some(&file), &[]).unwrap(), model);
+    assert_eq!(
+        resolve_model(None, Some(folder.path()), &[]).unwrap(),
+        model
+    );
+    std::fs::write(&file, "{\"model_type\": \"llama\"}").unwrap();
+    let error = anyhow::Error::from(resolve_model(None, Some(&file), &[]).unwrap_err());
+    let line = crate::exit::line_of(&error);
+    assert!(
+        line.contains("config.json: key \"model_type\" is \"llama\""),
+        "{line}"
+    );
+}

@@ -1,0 +1,153 @@
+//! Micro-batches of windows as Burn data loaders, in the datasets' order.
+//!
+//! The loaders run without worker threads. Burn's threaded loader (0.22.1) gives each worker a contiguous part of the dataset
+//! and yields batches as they arrive, so with two or more workers the order is neither the dataset's nor the same twice,
+//! and a sample index would no longer say what was consumed. A micro-batch is a copy of a few thousand
+//! integers: there is nothing to gain from threads.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
+use burn::data::dataset::Dataset;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::windows::{TrainWindows, ValidWindows, Window};
+
+/// A micro-batch: what the model reads and what it must predict.
+#[derive(Debug, Clone)]
+pub struct TokenBatch {
+    /// Token ids, `[batch, seq_len]`.
+    pub inputs: Tensor<2, Int>,
+    /// The token after each input, `[batch, seq_len]`.
+    pub targets: Tensor<2, Int>,
+    /// The number of targets, batch * seq_len.
+    pub tokens: usize,
+}
+
+/// Turns windows of `seq_len + 1` tokens into a [`TokenBatch`].
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBatcher {
+    seq_len: usize,
+}
+
+impl TokenBatcher {
+    /// A batcher of windows that predict `seq_len` tokens.
+    pub fn new(seq_len: usize) -> Self {
+        Self { seq_len }
+    }
+}
+
+impl Batcher<Window, TokenBatch> for TokenBatcher {
+    /// # Shapes
+    /// n windows of `seq_len + 1` tokens -> inputs and targets `[n, seq_len]`.
+    ///
+    /// # Panics
+    /// Where a window has another length: the datasets of this module make none.
+    fn batch(&self, windows: Vec<Window>, device: &Device) -> TokenBatch {
+        let shape = [windows.len(), self.seq_len];
+        let tokens = windows.len() * self.seq_len;
+        let mut inputs = Vec::with_capacity(tokens);
+        let mut targets = Vec::with_capacity(tokens);
+        for window in &windows {
+            assert_eq!(window.tokens.len(), self.seq_len + 1, "invariant: a window has seq_len + 1 tokens");
+            let ids = window.tokens.iter().map(|&id| i64::from(id));
+            inputs.extend(ids.clone().take(self.seq_len));
+            targets.extend(ids.skip(1));
+        }
+        TokenBatch {
+            inputs: Tensor::from_data(TensorData::new(inputs, shape), device),
+            targets: Tensor::from_data(TensorData::new(targets, shape), device),
+            tokens,
+        }
+    }
+}
+
+/// Loads the `count` samples from `start_sample` on in micro-batches; the last may be smaller.
+pub fn train_loader(
+    windows: &TrainWindows,
+    start_sample: u64,
+    count: usize,
+    micro_batch: NonZeroUsize,
+    device: &Device,
+) -> Arc<dyn DataLoader<TokenBatch>> {
+    loader(windows.segment(start_sample, count), windows.seq_len(), micro_batch, device)
+}
+
+/// Loads the validation windows in micro-batches; the last may be smaller, so weigh losses by [`TokenBatch::tokens`].
+pub fn valid_loader(windows: &ValidWindows, micro_batch: NonZeroUsize, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
+    loader(windows.clone(), windows.seq_len(), micro_batch, device)
+}
+
+fn loader<D: Dataset<Window> + 'static>(
+    dataset: D,
+    seq_len: usize,
+    micro_batch: NonZeroUsize,
+    device: &Device,
+) -> Arc<dyn DataLoader<TokenBatch>> {
+    DataLoaderBuilder::new(TokenBatcher::new(seq_len))
+        .batch_size(micro_batch.get())
+        .num_workers(0)
+        .set_device(device.clone())
+        .build(dataset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(tensor: &Tensor<2, Int>) -> Vec<i64> {
+        tensor.to_data().iter::<i64>().collect()
+    }
+
+    fn micro_batch(size: usize) -> NonZeroUsize {
+        NonZeroUsize::new(size).unwrap()
+    }
+
+    #[test]
+    fn targets_are_the_next_tokens() {
+        let windows = [vec![1u32, 2, 3], vec![7, 8, 129_279]];
+        let windows = windows.into_iter().map(|tokens| Window { tokens, sample: 0 }).collect();
+        let batch = TokenBatcher::new(2).batch(windows, &Device::flex());
+        assert_eq!(batch.inputs.dims(), [2, 2]);
+        assert_eq!(ids(&batch.inputs), [1, 2, 7, 8]);
+        assert_eq!(ids(&batch.targets), [2, 3, 8, 129_279]);
+        assert_eq!(batch.tokens, 4);
+    }
+
+    /// Loaders must hand out samples in order and again from the start, or a resumed run would see other data.
+    #[test]
+    fn loaders_keep_the_order_of_samples_and_repeat() {
+        let windows = TrainWindows::new((0..1_000).collect(), 8, 3).unwrap();
+        let loader = train_loader(&windows, 100, 50, micro_batch(4), &Device::flex());
+        let expected: Vec<i64> = (100..150).flat_map(|s| windows.window(s).tokens[..8].to_vec()).map(i64::from).collect();
+        for _ in 0..2 {
+            let batches: Vec<TokenBatch> = loader.iter().map(Result::unwrap).collect();
+            assert_eq!(batches.len(), 13);
+            assert_eq!((batches[0].tokens, batches[12].tokens), (32, 16));
+            assert_eq!(batches.iter().flat_map(|b| ids(&b.inputs)).collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(loader.num_items(), 50);
+    }
+
+    /// The micro-batch size decides how samples are grouped, never which ones are consumed.
+    #[test]
+    fn resuming_with_another_micro_batch_gives_the_same_samples() {
+        let windows = TrainWindows::new((0..500).collect(), 8, 3).unwrap();
+        let read = |start, count, size| -> Vec<i64> {
+            let loader = train_loader(&windows, start, count, micro_batch(size), &Device::flex());
+            loader.iter().flat_map(|batch| ids(&batch.unwrap().targets)).collect()
+        };
+        let whole = read(0, 120, 4);
+        assert_eq!([read(0, 60, 4), read(60, 60, 5)].concat(), whole);
+    }
+
+    #[test]
+    fn validation_reads_the_stream_in_order() {
+        let windows = ValidWindows::new((0..100).collect(), 9).unwrap();
+        let loader = valid_loader(&windows, micro_batch(4), &Device::flex());
+        let inputs: Vec<i64> = loader.iter().flat_map(|b| ids(&b.unwrap().inputs)).collect();
+        assert_eq!(inputs, (0..99).collect::<Vec<i64>>());
+    }
+}

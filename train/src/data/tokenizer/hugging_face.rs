@@ -1,0 +1,169 @@
+//! A Hugging Face `tokenizer.json`, with the special tokens that training needs found by name.
+
+use std::path::{Path, PathBuf};
+
+use super::FimTokens;
+use crate::data::error::DataError;
+
+/// Names of end-of-document tokens, DeepSeek's first; the first that the file has is used.
+const EOD_NAMES: [&str; 6] = ["<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"];
+
+/// Names of begin, hole and end in prefix-suffix-middle order, DeepSeek's first.
+const FIM_NAMES: [[&str; 3]; 3] = [
+    ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+    ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
+    ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
+];
+
+/// A tokenizer read from a `tokenizer.json`.
+#[derive(Debug, Clone)]
+pub struct HuggingFaceTokenizer {
+    path: PathBuf,
+    tokenizer: tokenizers::Tokenizer,
+    vocab_size: usize,
+    eod: u32,
+}
+
+impl HuggingFaceTokenizer {
+    /// Reads the file; `eod_token` names the end-of-document token, otherwise the usual names are tried.
+    ///
+    /// # Errors
+    /// [`DataError`] naming the file: missing, not a tokenizer, no end-of-document token.
+    pub fn from_file(path: &Path, eod_token: Option<&str>) -> Result<Self, DataError> {
+        let failed = |message| DataError::Tokenizer { path: path.to_path_buf(), message };
+        let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+        let mut tokenizer =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| failed(format!("not a Hugging Face tokenizer.json: {e}")))?;
+        // A document is one text: it is not cut, padded, or ended where it happens to spell a special token.
+        tokenizer.with_truncation(None).map_err(|e| failed(format!("its truncation cannot be turned off: {e}")))?;
+        tokenizer.with_padding(None);
+        tokenizer.set_encode_special_tokens(true);
+
+        let vocab_size = tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1);
+        let eod = match eod_token {
+            Some(name) => tokenizer.token_to_id(name).ok_or_else(|| failed(format!("has no token {name:?} (data.eod_token)")))?,
+            None => EOD_NAMES.iter().find_map(|name| tokenizer.token_to_id(name)).ok_or_else(|| {
+                let names = EOD_NAMES.join(" ");
+                failed(format!("has no end-of-document token among {names}; name its own in data.eod_token"))
+            })?,
+        };
+        Ok(Self { path: path.to_path_buf(), tokenizer, vocab_size, eod })
+    }
+
+    /// The file it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The largest id plus one.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id that ends a document.
+    pub fn eod(&self) -> u32 {
+        self.eod
+    }
+
+    /// The marks of fill-in-the-middle.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the file has none of the known names.
+    pub fn fim(&self) -> Result<FimTokens, DataError> {
+        let id = |name: &str| self.tokenizer.token_to_id(name);
+        FIM_NAMES.iter().find_map(|[begin, hole, end]| Some(FimTokens { begin: id(begin)?, hole: id(hole)?, end: id(end)? })).ok_or_else(
+            || {
+                let names = FIM_NAMES.map(|names| names.join(" ")).join(", or ");
+                self.failed(format!("has no fill-in-the-middle tokens ({names}); set data.fim_rate to 0"))
+            },
+        )
+    }
+
+    /// Encodes text without adding special tokens.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the tokenizer fails on the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let encoding = self.tokenizer.encode_fast(text, false);
+        let encoding = encoding.map_err(|e| self.failed(format!("cannot encode the text: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Decodes ids to text without special tokens; ids that the file does not have are left out.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
+        let text = self.tokenizer.decode(ids, true);
+        text.map_err(|e| self.failed(format!("cannot decode {} tokens: {e}", ids.len())))
+    }
+
+    fn failed(&self, message: String) -> DataError {
+        DataError::Tokenizer { path: self.path.clone(), message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::tokenizer::Tokenizer;
+    use crate::data::tokenizer::tests_support::tokenizer_json;
+
+    fn written(json: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, json).unwrap();
+        (folder, path)
+    }
+
+    const ALL: [&str; 4] = ["<｜end▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"];
+
+    #[test]
+    fn text_round_trips_uncut_and_merged() {
+        let (_folder, path) = written(&tokenizer_json(&ALL));
+        let tokenizer = Tokenizer::from_file(&path, None).unwrap();
+        let text = "the caf\u{e9} \u{1F980} he said";
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(ids.len(), text.len() - 2, "two merges of \"he\", no truncation to 4");
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        assert_eq!((tokenizer.eod(), tokenizer.vocab_size()), (300, 304));
+        assert_eq!(tokenizer.fim().unwrap(), FimTokens { begin: 301, hole: 302, end: 303 });
+        assert_eq!(tokenizer.decode(&[300, ids[0], 290]).unwrap(), "t");
+    }
+
+    /// A document that quotes the end-of-document token must not end there.
+    #[test]
+    fn special_tokens_in_text_stay_text() {
+        let (_folder, path) = written(&tokenizer_json(&ALL));
+        let tokenizer = Tokenizer::from_file(&path, None).unwrap();
+        let ids = tokenizer.encode("a<｜end▁of▁sentence｜>b").unwrap();
+        assert!(!ids.contains(&300) && ids.len() > 10, "{ids:?}");
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "a<｜end▁of▁sentence｜>b");
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_remedy() {
+        let (_folder, path) = written(&tokenizer_json(&["<done>"]));
+        let message = |result: Result<Tokenizer, DataError>| result.unwrap_err().to_string();
+        let found = message(Tokenizer::from_file(&path, None));
+        assert!(found.starts_with(&path.display().to_string()), "{found}");
+        assert!(found.ends_with("name its own in data.eod_token"), "{found}");
+        let found = message(Tokenizer::from_file(&path, Some("<end>")));
+        assert!(found.ends_with("has no token \"<end>\" (data.eod_token)"), "{found}");
+
+        let tokenizer = Tokenizer::from_file(&path, Some("<done>")).unwrap();
+        let found = tokenizer.fim().unwrap_err().to_string();
+        assert!(found.contains("<｜fim▁begin｜> <｜fim▁hole｜> <｜fim▁end｜>, or "), "{found}");
+        assert!(found.ends_with("set data.fim_rate to 0"), "{found}");
+        let found = tokenizer.check_vocab_size(256).unwrap_err().to_string();
+        let expected = format!("({}) needs a vocabulary of 301 but the model's vocab_size is 256", path.display());
+        assert!(found.contains(&expected), "{found}");
+
+        let (_folder, path) = written("{\"version\":\"1.0\"}");
+        let found = message(Tokenizer::from_file(&path, None));
+        assert!(found.contains("not a Hugging Face tokenizer.json: "), "{found}");
+        let missing = path.with_file_name("none.json");
+        let found = message(Tokenizer::from_file(&missing, None));
+        assert_eq!(found, format!("{}: no such file or folder", missing.display()));
+    }
+}

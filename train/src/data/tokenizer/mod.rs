@@ -1,0 +1,156 @@
+//! Text to token ids and back: plain bytes, or a Hugging Face `tokenizer.json`.
+
+mod hugging_face;
+#[cfg(test)]
+pub(crate) mod tests_support;
+
+use std::path::Path;
+
+pub use hugging_face::HuggingFaceTokenizer;
+
+use super::error::DataError;
+
+/// Turns text into token ids and back.
+#[derive(Debug, Clone)]
+pub enum Tokenizer {
+    /// Ids 0..=255 are bytes, 256 the end of a document, 257, 258, 259 fill-in-the-middle's begin, hole and end.
+    Bytes,
+    /// The tokenizer of a `tokenizer.json`.
+    HuggingFace(Box<HuggingFaceTokenizer>),
+}
+
+/// The three marks of a fill-in-the-middle document in prefix-suffix-middle order.
+///
+/// `begin` prefix `hole` suffix `end` middle, then the end of document (DeepSeek-V3, section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FimTokens {
+    /// Before the prefix.
+    pub begin: u32,
+    /// Between prefix and suffix.
+    pub hole: u32,
+    /// Between suffix and middle.
+    pub end: u32,
+}
+
+/// The end-of-document id of [`Tokenizer::Bytes`].
+pub const BYTES_EOD: u32 = 256;
+/// The fill-in-the-middle ids of [`Tokenizer::Bytes`].
+pub const BYTES_FIM: FimTokens = FimTokens { begin: 257, hole: 258, end: 259 };
+/// The vocabulary size of [`Tokenizer::Bytes`].
+pub const BYTES_VOCAB_SIZE: usize = 260;
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`; `eod_token` names its end-of-document token where that is not one of the usual names.
+    ///
+    /// # Errors
+    /// [`DataError`] naming the file: missing, not a tokenizer, no end-of-document token.
+    pub fn from_file(path: &Path, eod_token: Option<&str>) -> Result<Self, DataError> {
+        let tokenizer = HuggingFaceTokenizer::from_file(path, eod_token)?;
+        Ok(Tokenizer::HuggingFace(Box::new(tokenizer)))
+    }
+
+    /// What it is, for people: "bytes", or the file.
+    pub fn description(&self) -> String {
+        match self {
+            Tokenizer::Bytes => "bytes".to_string(),
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.path().display().to_string(),
+        }
+    }
+
+    /// The number of ids: the largest id plus one (ids of a file may have gaps).
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Tokenizer::Bytes => BYTES_VOCAB_SIZE,
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.vocab_size(),
+        }
+    }
+
+    /// The id that ends a document.
+    pub fn eod(&self) -> u32 {
+        match self {
+            Tokenizer::Bytes => BYTES_EOD,
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.eod(),
+        }
+    }
+
+    /// The marks of fill-in-the-middle.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the file has no such tokens.
+    pub fn fim(&self) -> Result<FimTokens, DataError> {
+        match self {
+            Tokenizer::Bytes => Ok(BYTES_FIM),
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.fim(),
+        }
+    }
+
+    /// Encodes text. No special token is added, and special tokens spelled out in the text stay text.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the file's tokenizer fails on the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        match self {
+            Tokenizer::Bytes => Ok(text.bytes().map(u32::from).collect()),
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.encode(text),
+        }
+    }
+
+    /// Decodes ids to text, for people: special tokens are left out and what is not UTF-8 becomes U+FFFD.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the file's decoder fails on the tokens.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
+        match self {
+            Tokenizer::Bytes => {
+                let bytes: Vec<u8> = ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.decode(ids),
+        }
+    }
+
+    /// Checks that a model has an embedding for every id.
+    ///
+    /// # Errors
+    /// [`DataError::Vocabulary`] with both numbers and the tokenizer's file.
+    pub fn check_vocab_size(&self, vocab_size: usize) -> Result<(), DataError> {
+        let needed = self.vocab_size();
+        if needed > vocab_size {
+            return Err(DataError::Vocabulary { tokenizer: self.description(), needed, vocab_size });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bytes_round_trip(text in "\\PC{0,40}") {
+            let ids = Tokenizer::Bytes.encode(&text).unwrap();
+            prop_assert_eq!(ids.len(), text.len());
+            prop_assert_eq!(Tokenizer::Bytes.decode(&ids).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn bytes_decode_is_lossy_and_leaves_marks_out() {
+        let ids = [104, 0xC3, 256, 105, 257, 4_000_000_000];
+        assert_eq!(Tokenizer::Bytes.decode(&ids).unwrap(), "h\u{fffd}i");
+    }
+
+    #[test]
+    fn bytes_ids_fit_the_vocabulary() {
+        let tokenizer = Tokenizer::Bytes;
+        assert_eq!((tokenizer.eod(), tokenizer.vocab_size()), (256, 260));
+        assert_eq!(tokenizer.fim().unwrap(), FimTokens { begin: 257, hole: 258, end: 259 });
+        assert!(tokenizer.check_vocab_size(260).is_ok());
+        assert_eq!(
+            tokenizer.check_vocab_size(256).unwrap_err().to_string(),
+            "the tokenizer (bytes) needs a vocabulary of 260 but the model's vocab_size is 256; set vocab_size to at least 260"
+        );
+    }
+}

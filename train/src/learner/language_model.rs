@@ -1,0 +1,70 @@
+//! The model as burn-train's learner sees it: a train step and an inference step over token batches.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn_deepseek::{DeepSeek, LossWeights, Losses};
+use burn_train::{InferenceStep, TrainOutput, TrainStep};
+
+use super::{LayerLoad, StepReport};
+use crate::data::TokenBatch;
+
+/// A DeepSeek model with the weights of its loss.
+#[derive(Module, Debug)]
+pub struct LanguageModel {
+    /// The model.
+    pub model: DeepSeek,
+    #[module(skip)]
+    weights: LossWeights,
+    /// Micro-batches of a step: each contributes its share of the gradient.
+    micro_batches: usize,
+}
+
+impl LanguageModel {
+    /// A model trained with these loss weights on steps of so many micro-batches.
+    pub fn new(model: DeepSeek, weights: LossWeights, micro_batches: usize) -> Self {
+        Self { model, weights, micro_batches }
+    }
+}
+
+impl TrainStep for LanguageModel {
+    type Input = TokenBatch;
+    type Output = StepReport;
+
+    /// Forward and backward of one micro-batch; its gradients are scaled to its share of the step.
+    fn step(&self, batch: TokenBatch) -> TrainOutput<StepReport> {
+        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights);
+        let report = report(&losses, batch.tokens);
+        let share = if self.micro_batches == 1 { losses.total } else { losses.total / self.micro_batches as f64 };
+        TrainOutput::new(self, share.backward(), report)
+    }
+}
+
+impl InferenceStep for LanguageModel {
+    type Input = TokenBatch;
+    type Output = StepReport;
+
+    fn step(&self, batch: TokenBatch) -> StepReport {
+        report(&self.model.loss(batch.inputs, batch.targets, &self.weights), batch.tokens)
+    }
+}
+
+fn report(losses: &Losses, tokens: usize) -> StepReport {
+    // One read for all of them: each read waits for the device.
+    let mut scalars = vec![losses.total.clone(), losses.main.clone()];
+    scalars.extend(losses.balance.clone());
+    scalars.extend(losses.mtp.iter().cloned());
+    let values: Vec<f64> = Tensor::cat(scalars, 0).into_data().iter::<f64>().collect();
+    let (balance_loss, mtp) = match losses.balance {
+        Some(_) => (values[2], &values[3..]),
+        None => (0.0, &values[2..]),
+    };
+    StepReport {
+        total_loss: values[0],
+        loss: values[1],
+        mtp_losses: mtp.to_vec(),
+        balance_loss,
+        tokens,
+        layer_loads: losses.routings.iter().map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() }).collect(),
+        ..StepReport::default()
+    }
+}

@@ -1,0 +1,145 @@
+//! What one step, or one batch of an evaluation, measured.
+
+use burn::tensor::ExecutionError;
+use burn_deepseek::moe::max_violation;
+use burn_train::ItemLazy;
+use burn_train::metric::Adaptor;
+use serde::Serialize;
+
+/// Tokens that chose each expert of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LayerLoad {
+    /// Index of the layer; MTP modules follow the main model's layers.
+    pub layer: usize,
+    /// Tokens, expert by expert.
+    pub loads: Vec<u64>,
+}
+
+impl LayerLoad {
+    /// `max load / mean load - 1`.
+    pub fn violation(&self) -> f64 {
+        max_violation(&self.loads)
+    }
+}
+
+/// The numbers of one optimizer step, or of one batch in an evaluation (where those of the update are 0).
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Optimizer step, from 1.
+    pub step: u64,
+    /// What was differentiated: main + lambda * MTP + alpha * balance.
+    pub total_loss: f64,
+    /// Mean cross entropy of the next token, nats a token.
+    pub loss: f64,
+    /// Mean cross entropy of each MTP depth, nats a token.
+    pub mtp_losses: Vec<f64>,
+    /// Sequence-wise balance loss at alpha = 1, summed over layers.
+    pub balance_loss: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// Global norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Tokens a second of wall time.
+    pub tokens_per_second: f64,
+    /// Loads of every MoE layer over the whole global batch.
+    pub layer_loads: Vec<LayerLoad>,
+}
+
+impl StepReport {
+    /// The largest `max load / mean load - 1` of any layer; 0 without MoE.
+    pub fn max_violation(&self) -> f64 {
+        self.layer_loads.iter().map(LayerLoad::violation).fold(0.0, f64::max)
+    }
+
+    /// Mean of the MTP losses; none without MTP.
+    pub fn mtp_loss(&self) -> Option<f64> {
+        (!self.mtp_losses.is_empty()).then(|| self.mtp_losses.iter().sum::<f64>() / self.mtp_losses.len() as f64)
+    }
+
+    /// Adds another micro-batch: losses become means weighted by tokens, loads and tokens add up.
+    pub fn absorb(&mut self, other: &Self) {
+        if self.tokens == 0 {
+            *self = other.clone();
+            return;
+        }
+        let (mine, theirs) = (self.tokens as f64, other.tokens as f64);
+        let mean = |a: f64, b: f64| (a * mine + b * theirs) / (mine + theirs);
+        self.total_loss = mean(self.total_loss, other.total_loss);
+        self.loss = mean(self.loss, other.loss);
+        self.balance_loss = mean(self.balance_loss, other.balance_loss);
+        for (a, &b) in self.mtp_losses.iter_mut().zip(&other.mtp_losses) {
+            *a = mean(*a, b);
+        }
+        for (a, b) in self.layer_loads.iter_mut().zip(&other.layer_loads) {
+            for (x, y) in a.loads.iter_mut().zip(&b.loads) {
+                *x += y;
+            }
+        }
+        self.tokens += other.tokens;
+    }
+}
+
+impl ItemLazy for StepReport {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        Ok(self)
+    }
+}
+
+impl Adaptor<StepReport> for StepReport {
+    fn adapt(&self) -> StepReport {
+        self.clone()
+    }
+}
+
+/// The result of an evaluation on held-out data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Mean cross entropy of the next token, nats a token.
+    pub loss: f64,
+    /// Mean cross entropy of each MTP depth, nats a token.
+    pub mtp_losses: Vec<f64>,
+    /// Tokens predicted.
+    pub tokens: usize,
+}
+
+impl Evaluation {
+    /// Adds a batch.
+    pub fn absorb(&mut self, report: &StepReport) {
+        let mut sum = StepReport { loss: self.loss, mtp_losses: std::mem::take(&mut self.mtp_losses), tokens: self.tokens, ..StepReport::default() };
+        sum.absorb(report);
+        (self.loss, self.mtp_losses, self.tokens) = (sum.loss, sum.mtp_losses, sum.tokens);
+    }
+
+    /// `exp(loss)`.
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp()
+    }
+
+    /// Loss in bits a byte of text, for text of so many bytes a token.
+    pub fn bits_per_byte(&self, bytes_per_token: f64) -> f64 {
+        self.loss / std::f64::consts::LN_2 / bytes_per_token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn micro_batches_add_up() {
+        let part = |loss, tokens, loads: [u64; 2]| StepReport {
+            loss,
+            tokens,
+            layer_loads: vec![LayerLoad { layer: 1, loads: loads.to_vec() }],
+            ..StepReport::default()
+        };
+        let mut sum = StepReport::default();
+        sum.absorb(&part(1.0, 10, [10, 0]));
+        sum.absorb(&part(4.0, 20, [5, 15]));
+        assert_eq!((sum.loss, sum.tokens), (3.0, 30));
+        assert_eq!(sum.layer_loads[0].loads, [15, 15]);
+        assert_eq!(sum.max_violation(), 0.0);
+    }
+}
