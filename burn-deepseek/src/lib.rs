@@ -1,6 +1,7 @@
 //! DeepSeek-V3 for Burn: the model (MLA, DeepSeekMoE, MTP), its losses, its weights and its decoding.
 //!
 //! Single-device mathematics: nothing here reads the environment, spawns a thread of its own or knows of ranks.
+//! Only [`weights`] touches files.
 //! Numbers in parentheses in the docs are sections of the DeepSeek-V3 technical report, arXiv 2412.19437.
 
 pub mod attention;
@@ -18,6 +19,7 @@ mod mtp;
 mod norm;
 pub mod ops;
 mod pass;
+pub mod weights;
 
 pub use block::{Block, FeedForward};
 pub use config::DeepSeekConfig;

@@ -1,0 +1,117 @@
+//! A model from a checkpoint.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{DType, Device, Shape, TensorData};
+use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
+use burn_store::{ModuleSnapshot, bridge};
+
+use super::WeightsError;
+use super::checkpoint::{Checkpoint, read_config};
+use super::named::parameters_by_path;
+use super::plan::{ParameterPlan, plan};
+use crate::{DeepSeek, WeightInit};
+
+/// What to take from a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// What becomes of its MTP modules.
+    pub mtp: MtpWeights,
+}
+
+/// Whether a model is loaded with the MTP modules of its checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MtpWeights {
+    /// With as many as its config says: for training and for speculative decoding.
+    #[default]
+    Load,
+    /// Without; their tensors are ignored, and the model's config says that it has none.
+    Drop,
+}
+
+/// Loads a model: `config.json` and its weights, from a directory or from a file with the config beside it.
+///
+/// Weights are read tensor by tensor into F32 parameters, from F32, F16, BF16, or E4M3 with a scale for each 128 x 128 block
+/// (`weight_scale_inv`, as DeepSeek publishes them). A directory holds `model.safetensors`, or shards and their
+/// `model.safetensors.index.json`; where it holds both, the single file counts.
+///
+/// Tensors that the model has no place for are refused, except a tied head, the copies of embedding and head in MTP layers, and
+/// whole MTP layers where the model has none.
+///
+/// # Errors
+///
+/// No checkpoint, a damaged file, an impossible config, or the list of all tensors that are missing, left over, or of a wrong
+/// shape or type.
+pub fn load_model(path: impl AsRef<Path>, device: &Device, options: &LoadOptions) -> Result<DeepSeek, WeightsError> {
+    let path = path.as_ref();
+    let checkpoint = Checkpoint::open(path)?;
+    let mut config = read_config(path)?;
+    if options.mtp == MtpWeights::Drop {
+        config.num_nextn_predict_layers = 0;
+    }
+    // The plan comes first: a wrong checkpoint is refused before a model is allocated.
+    let plans = plan(&config, &checkpoint)?;
+    fill(DeepSeek::new(&config, WeightInit::zeros(device))?, checkpoint, plans)
+}
+
+/// Replaces a model's weights by those of a checkpoint, whose `config.json`, if any, is not read.
+///
+/// The parameters keep their identity and their device, so optimizer state stays with them. A model without MTP modules ignores
+/// those of the checkpoint.
+///
+/// # Errors
+///
+/// As [`load_model`]; the model is gone then. Also a model whose parameters are not those of its own config.
+pub fn load_weights(model: DeepSeek, path: impl AsRef<Path>) -> Result<DeepSeek, WeightsError> {
+    let checkpoint = Checkpoint::open(path.as_ref())?;
+    let plans = plan(model.config(), &checkpoint)?;
+    parameters_by_path(&model)?;
+    fill(model, checkpoint, plans)
+}
+
+/// Reads every parameter as the model is walked, so that at most one is in memory besides the model.
+fn fill(mut model: DeepSeek, checkpoint: Checkpoint, plans: Vec<ParameterPlan>) -> Result<DeepSeek, WeightsError> {
+    let source = Arc::new(Source { checkpoint, failure: Mutex::new(None) });
+    let tensors = plans.into_iter().map(|plan| deferred(plan, source.clone())).collect();
+    let result = model.apply(tensors, None, None, true);
+    if let Some(failure) = source.take_failure() {
+        return Err(failure);
+    }
+    match result.errors.first() {
+        Some(error) => Err(WeightsError::Apply { reason: error.to_string() }),
+        None => Ok(model),
+    }
+}
+
+/// What the deferred parameters are read from. The store carries errors as text, so the first one waits here with its type.
+struct Source {
+    checkpoint: Checkpoint,
+    failure: Mutex<Option<WeightsError>>,
+}
+
+impl Source {
+    fn take_failure(&self) -> Option<WeightsError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn read(&self, plan: &ParameterPlan) -> Result<TensorData, PackError> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_some() {
+            return Err(PackError::ValidationError("an earlier parameter could not be read".into()));
+        }
+        match plan.read(&self.checkpoint) {
+            Ok(values) => Ok(TensorData::new(values, plan.shape.clone())),
+            Err(error) => {
+                let text = error.to_string();
+                *failure = Some(error);
+                Err(PackError::IoError(text))
+            }
+        }
+    }
+}
+
+fn deferred(plan: ParameterPlan, source: Arc<Source>) -> PackTensor {
+    let shape = Shape::from(plan.shape.clone());
+    bridge::deferred(plan.parameter.clone(), DType::F32, shape, None, move || source.read(&plan))
+}
