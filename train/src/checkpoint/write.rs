@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::read::sum_of;
 use super::state::Manifest;
-use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, folder_name, step_of};
+use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, folder_name};
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -107,12 +107,13 @@ fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), 
         let named = named_tensors(model, |id| {
             let moments = optimizer.moments().get(&id)?;
             let data = pick(moments).to_data();
-            Some(TensorData::from_bytes(data.bytes, shapes.get(&id)?.clone(), data.dtype))
+            let dtype = data.dtype();
+            Some(TensorData::from_bytes_vec(data.as_bytes().to_vec(), shapes.get(&id)?.clone(), dtype))
         })?;
         tensors.extend(named.into_iter().map(|(name, data)| (name + suffix, data)));
     }
     let views = tensors.iter().map(|(name, data)| {
-        let view = TensorView::new(Dtype::F32, data.shape.to_vec(), data.as_bytes());
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
         view.map(|view| (name.clone(), view)).map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
     });
     let views = views.collect::<Result<Vec<_>, _>>()?;
@@ -144,6 +145,7 @@ fn shapes(model: &DeepSeek) -> HashMap<ParamId, Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::step_of;
     use super::*;
 
     #[test]

@@ -10,9 +10,9 @@ use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use burn_deepseek::moe::updated_bias;
-use burn_train::metric::processor::{EventProcessorTraining, LearnerEvent, TrainingItem};
+
 use burn_train::{
-    InferenceStep, Interrupter, Learner, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, TrainingItem, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
     TrainingComponents, ValidLoader,
 };
 use serde::Serialize;
