@@ -26,7 +26,7 @@ pub enum WeightsError {
         /// Why.
         source: io::Error,
     },
-    /// A file could not be written; nothing stands under its name that did not before.
+    /// A file could not be written, or one of an older checkpoint not removed.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file or directory.
