@@ -128,6 +128,11 @@ impl ValidWindows {
         self.seq_len
     }
 
+    /// The tokens of each window in turn.
+    pub(super) fn slices(&self) -> impl Iterator<Item = &[u32]> {
+        self.tokens.windows(self.seq_len + 1).step_by(self.seq_len)
+    }
+
     /// The first windows only, at most `count`: a cheaper measurement on the same fixed tokens.
     pub fn first(&self, count: usize) -> Self {
         let windows = count.clamp(1, self.len());
@@ -215,6 +220,8 @@ mod tests {
             prop_assume!(len as usize > seq_len);
             let windows = ValidWindows::new(counting(len), seq_len).unwrap();
             let predicted: Vec<u32> = windows.iter().flat_map(|w| w.unwrap().tokens[1..].to_vec()).collect();
+            let copied: Vec<Vec<u32>> = windows.iter().map(|w| w.unwrap().tokens).collect();
+            prop_assert_eq!(copied, windows.slices().map(<[u32]>::to_vec).collect::<Vec<_>>());
             prop_assert_eq!(&predicted, &(1..=predicted.len() as u32).collect::<Vec<_>>());
             prop_assert!(len as usize - 1 - predicted.len() < seq_len);
         }

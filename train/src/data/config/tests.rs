@@ -53,6 +53,8 @@ fn builtin_opens_with_its_floor() {
         assert!((0.6..0.66).contains(&floor), "{floor}");
     }
     assert_eq!(data.valid.len(), (summary.valid.tokens - 1) / 64);
+    let floor = data.window_floor(50).unwrap();
+    assert!((0.65..0.78).contains(&floor), "{floor}");
     let again = small().open(64, 260).unwrap();
     assert_eq!(data.train.window(12_345), again.train.window(12_345));
     let other = DataConfig { seed: 1, ..small() }.open(64, 260).unwrap();
@@ -77,6 +79,7 @@ fn one_text_file_is_split_by_position() {
     let config = DataConfig { source: SourceConfig::Paths(vec![path]), ..DataConfig::default() };
     let data = config.open(8, 260).unwrap();
     assert_eq!((data.summary.train.bytes, data.summary.valid.bytes), (90, 10));
+    assert_eq!(data.window_floor(10), None);
     assert_eq!((data.summary.train.tokens, data.summary.valid.entropy_floor()), (91, None));
     assert_eq!(data.tokenizer.decode(&data.valid.get(0).unwrap().tokens).unwrap(), "012345678");
 }

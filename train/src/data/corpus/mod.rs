@@ -3,6 +3,7 @@
 mod english;
 mod grammar;
 mod parse;
+mod window;
 
 pub use grammar::{Grammar, GrammarEntropy};
 
@@ -36,7 +37,8 @@ impl Grammar {
 
 /// The exact entropy floor of documents, in nats a token where each byte and each end of document is one token.
 ///
-/// floor = sum of -log_prob / sum of (bytes + 1). No model's expected loss is lower. `None` for no documents.
+/// floor = sum of -log_prob / sum of (bytes + 1). No model's expected loss is lower; on windows of a packed stream see
+/// [`Grammar::window_floor`]. `None` for no documents.
 pub fn entropy_floor(documents: &[GeneratedDocument]) -> Option<f64> {
     let nats: f64 = documents.iter().map(|d| -d.log_prob).sum();
     let tokens: usize = documents.iter().map(|d| d.text.len() + 1).sum();

@@ -8,21 +8,21 @@ use super::grammar::{Grammar, RuleId, Symbol};
 
 /// A derivation's end in the text with the summed probability and number of the derivations that end there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Span {
-    end: usize,
-    probability: f64,
+pub(super) struct Span {
+    pub(super) end: usize,
+    pub(super) probability: f64,
     parses: u64,
 }
 
 /// One parse of one text: the grammar, the text, and what each rule derives from each position.
-struct Chart<'a> {
+pub(super) struct Chart<'a> {
     grammar: &'a Grammar,
     text: &'a [u8],
     spans: Vec<Option<Vec<Span>>>,
 }
 
 impl<'a> Chart<'a> {
-    fn new(grammar: &'a Grammar, text: &'a [u8]) -> Self {
+    pub(super) fn new(grammar: &'a Grammar, text: &'a [u8]) -> Self {
         let cells = grammar.rule_count() * (text.len() + 1);
         Self { grammar, text, spans: vec![None; cells] }
     }
@@ -51,6 +51,27 @@ impl<'a> Chart<'a> {
         found
     }
 
+    /// The derivations of a document that is the whole text.
+    pub(super) fn whole(&mut self) -> Option<Span> {
+        let end = self.text.len();
+        self.inside(self.grammar.root(), 0).into_iter().find(|span| span.end == end)
+    }
+
+    /// Every end that a symbol can derive to from `start`.
+    pub(super) fn after(&mut self, symbol: &Symbol, start: usize) -> Vec<Span> {
+        let mut next = Vec::new();
+        self.step(symbol, Span { end: start, probability: 1.0, parses: 1 }, &mut next);
+        next
+    }
+
+    /// The probability that what a symbol derives has `text[start..limit]` as a prefix.
+    pub(super) fn prefix_after(&mut self, symbol: &Symbol, start: usize, limit: usize) -> f64 {
+        match symbol {
+            Symbol::Text(fixed) => f64::from(u8::from(fixed.as_bytes().starts_with(&self.text[start..limit]))),
+            Symbol::Rule(rule) => self.prefix(*rule, start, limit),
+        }
+    }
+
     fn step(&mut self, symbol: &Symbol, from: Span, next: &mut Vec<Span>) {
         match symbol {
             Symbol::Text(fixed) => {
@@ -69,7 +90,7 @@ impl<'a> Chart<'a> {
     }
 
     /// The probability that what `rule` derives has `text[start..limit]` as a prefix.
-    fn prefix(&mut self, rule: RuleId, start: usize, limit: usize) -> f64 {
+    pub(super) fn prefix(&mut self, rule: RuleId, start: usize, limit: usize) -> f64 {
         if start >= limit {
             return 1.0;
         }
@@ -131,8 +152,7 @@ impl Grammar {
         if text.len() > self.entropy().max_bytes {
             return None;
         }
-        let spans = Chart::new(self, text).inside(self.root(), 0);
-        spans.into_iter().find(|span| span.end == text.len())
+        Chart::new(self, text).whole()
     }
 
     /// How many bytes at the start of `text` some grammatical document begins with.
@@ -175,7 +195,7 @@ impl Grammar {
 }
 
 /// Rounding can leave a certain byte at -1e-16 nats, or at -0.
-fn nonnegative(nats: f64) -> f64 {
+pub(super) fn nonnegative(nats: f64) -> f64 {
     if nats > 0.0 { nats } else { 0.0 }
 }
 
