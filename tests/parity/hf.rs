@@ -56,7 +56,7 @@ fn parity_hf_config_forms() {
         };
         let config = read("config.json");
         assert_eq!(config, read("config.v5.json"), "{}", case.display());
-        let written = config.to_hugging_face_json();
+        let written = config.to_hugging_face_json("float32");
         assert_eq!(burn_deepseek::DeepSeekConfig::from_hugging_face_json(&written).expect("own output"), config, "{}", case.display());
     }
 }
@@ -287,7 +287,10 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
             for (name, want) in expected {
                 let Some(name) = name.strip_prefix("adamw.step1.") else { continue };
                 let got: Vec<f64> = weights.get(name).with_context(|| format!("no parameter {name}"))?.iter::<f64>().collect();
-                report.relative("AdamW weights", name, &got, &want.data, RELATIVE);
+                // Adam's first step is lr * sign(g) where g is far above eps, and anything where it is not: a gradient of 1e-8 turns
+                // rounding into a part of lr. So the root mean square counts, in units of lr: no decay at all would be 2e-3.
+                let square = got.iter().zip(&want.data).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / got.len() as f64;
+                report.add("AdamW weights", name, square.sqrt() / lr, 1e-3);
             }
         }
     }
