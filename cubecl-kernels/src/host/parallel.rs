@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-/// Scalar operations under which waking another thread costs more than it saves (about 10 us of one core).
-pub(crate) const PARALLEL_WORK: usize = 1 << 17;
+/// Scalar operations under which waking another thread costs more than it saves (about 20 us of one core).
+pub(crate) const PARALLEL_WORK: usize = 1 << 19;
 
 /// Runs `task(0)` .. `task(count - 1)`, on the pool where `work` scalar operations in all are worth it.
 ///

@@ -1,7 +1,9 @@
 //! Run-time choice of instruction set, and the vector arithmetic that the host operations share.
 //!
 //! A kernel is written once as plain loops over 16 lanes. [`multiversion!`] compiles it for AVX-512, for AVX2 with FMA and for
-//! the target's baseline, and picks one when called. Inside, `FMA` says whether [`madd`] may fuse.
+//! the target's baseline, and picks one when called. Inside, `S` names
+//! the version: elementwise loops vectorise by themselves with [`madd`], sums are kept in `S::V` registers (left to itself the
+//! compiler scatters them).
 
 /// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of its registers.
 pub(crate) const LANES: usize = 16;
@@ -39,9 +41,150 @@ pub(crate) fn isa() -> Isa {
     Isa::Baseline
 }
 
+/// Sixteen lanes in the registers of one instruction set.
+///
+/// Its functions may only run where that set has been found: inside [`multiversion!`].
+pub(crate) trait Simd {
+    /// Whether multiply and add fuse.
+    const FMA: bool;
+    /// Sixteen numbers.
+    type V: Copy;
+    /// All zero.
+    fn zero() -> Self::V {
+        Self::splat(0.0)
+    }
+    /// All `x`.
+    fn splat(x: f32) -> Self::V;
+    /// From memory.
+    fn load(x: &[f32; LANES]) -> Self::V;
+    /// As numbers.
+    fn lanes(x: Self::V) -> [f32; LANES];
+    /// `a + b`.
+    fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of all, as a tree.
+    #[inline(always)]
+    fn sum(x: Self::V) -> f32 {
+        lane_sum(Self::lanes(x))
+    }
+}
+
+/// The target's baseline.
+pub(crate) struct Plain;
+
+impl Simd for Plain {
+    const FMA: bool = cfg!(target_arch = "aarch64");
+    type V = [f32; LANES];
+    #[inline(always)]
+    fn splat(x: f32) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(x: &[f32; LANES]) -> Self::V {
+        *x
+    }
+    #[inline(always)]
+    fn lanes(x: Self::V) -> [f32; LANES] {
+        x
+    }
+    #[inline(always)]
+    fn add(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|l| a[l] + b[l])
+    }
+    #[inline(always)]
+    fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|l| madd::<Self>(a[l], b[l], c[l]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{LANES, Simd};
+    use std::arch::x86_64::*;
+
+    /// AVX-512: one register.
+    pub(crate) struct Avx512;
+
+    // SAFETY of every block below: `Simd` is only used inside `multiversion!`, which has found the features, and loads and
+    // stores are unaligned ones on arrays of 16.
+    impl Simd for Avx512 {
+        const FMA: bool = true;
+        type V = __m512;
+        #[inline(always)]
+        fn splat(x: f32) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        fn load(x: &[f32; LANES]) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+        #[inline(always)]
+        fn lanes(x: __m512) -> [f32; LANES] {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: above.
+            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
+            lanes
+        }
+        #[inline(always)]
+        fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        fn madd(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+    }
+
+    /// AVX2 with FMA: two registers.
+    pub(crate) struct Avx2;
+
+    impl Simd for Avx2 {
+        const FMA: bool = true;
+        type V = [__m256; 2];
+        #[inline(always)]
+        fn splat(x: f32) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+        #[inline(always)]
+        fn load(x: &[f32; LANES]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
+        }
+        #[inline(always)]
+        fn lanes(x: [__m256; 2]) -> [f32; LANES] {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: above.
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), x[0]);
+                _mm256_storeu_ps(lanes.as_mut_ptr().add(8), x[1]);
+            }
+            lanes
+        }
+        #[inline(always)]
+        fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn madd(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+    }
+}
+
 /// Defines a function compiled for every [`Isa`] and dispatched at run time.
 ///
-/// The body sees a constant `FMA`. At most one constant generic of type `usize` may follow the name.
+/// The body sees a type `S:` [`Simd`]. At most one constant generic of type `usize` may follow the name.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $generic:ident: usize>)? (
         $($arg:ident: $ty:ty),* $(,)?
@@ -51,17 +194,17 @@ macro_rules! multiversion {
         $vis fn $name $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::extra_unused_type_parameters)]
-            fn body<const FMA: bool $(, const $generic: usize)?>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<S: $crate::host::simd::Simd $(, const $generic: usize)?>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 fn avx512 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
-                    body::<true $(, $generic)?>($($arg),*)
+                    body::<$crate::host::simd::Avx512 $(, $generic)?>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
-                    body::<true $(, $generic)?>($($arg),*)
+                    body::<$crate::host::simd::Avx2 $(, $generic)?>($($arg),*)
                 }
                 match $crate::host::simd::isa() {
                     // SAFETY: `isa` has just found these features on this machine.
@@ -71,7 +214,7 @@ macro_rules! multiversion {
                     $crate::host::simd::Isa::Baseline => {}
                 }
             }
-            body::<{ cfg!(target_arch = "aarch64") } $(, $generic)?>($($arg),*)
+            body::<$crate::host::simd::Plain $(, $generic)?>($($arg),*)
         }
     };
 }
@@ -79,8 +222,8 @@ pub(crate) use multiversion;
 
 /// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the constant).
 #[inline(always)]
-pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
+pub(crate) fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// The sum of 16 lanes, as a tree.
@@ -98,42 +241,33 @@ pub(crate) fn lane_sum(mut lanes: [f32; LANES]) -> f32 {
 
 /// `sum(a * b)` over the shorter length, in lanes, then as a tree.
 #[inline(always)]
-pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let len = a.len().min(b.len());
-    let (a, b) = (&a[..len], &b[..len]);
-    let mut acc = [[0.0f32; LANES]; 4];
+pub(crate) fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
+    let mut acc = [S::zero(); 4];
     let (a4, a) = a.as_chunks::<{ 4 * LANES }>();
     let (b4, b) = b.as_chunks::<{ 4 * LANES }>();
     for (a, b) in a4.iter().zip(b4) {
-        for (j, acc) in acc.iter_mut().enumerate() {
-            for l in 0..LANES {
-                acc[l] = madd::<FMA>(a[j * LANES + l], b[j * LANES + l], acc[l]);
-            }
+        let (a, b) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
+        for j in 0..4 {
+            acc[j] = S::madd(S::load(&a[j]), S::load(&b[j]), acc[j]);
         }
     }
     let (a1, a) = a.as_chunks::<LANES>();
     let (b1, b) = b.as_chunks::<LANES>();
     for (a, b) in a1.iter().zip(b1) {
-        for l in 0..LANES {
-            acc[0][l] = madd::<FMA>(a[l], b[l], acc[0][l]);
-        }
+        acc[0] = S::madd(S::load(a), S::load(b), acc[0]);
     }
     let mut tail = 0.0;
     for (&a, &b) in a.iter().zip(b) {
-        tail = madd::<FMA>(a, b, tail);
+        tail = madd::<S>(a, b, tail);
     }
-    let mut sum = [0.0; LANES];
-    for l in 0..LANES {
-        sum[l] = (acc[0][l] + acc[1][l]) + (acc[2][l] + acc[3][l]);
-    }
-    lane_sum(sum) + tail
+    S::sum(S::add(S::add(acc[0], acc[1]), S::add(acc[2], acc[3]))) + tail
 }
 
 /// `y += a * x` over the shorter length.
 #[inline(always)]
-pub(crate) fn axpy<const FMA: bool>(a: f32, x: &[f32], y: &mut [f32]) {
+pub(crate) fn axpy<S: Simd>(a: f32, x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = madd::<FMA>(a, x, *y);
+        *y = madd::<S>(a, x, *y);
     }
 }
 
@@ -156,21 +290,21 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2` (two-part `ln 2`), a polynomial of degree 6 in `r`, and `2^n` as two factors.
 #[inline(always)]
-pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     /// 1.5 * 2^23: adding it rounds to an integer that stands in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_375;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -105.0 { -105.0 } else { x };
-    let shifted = madd::<FMA>(x, std::f32::consts::LOG2_E, MAGIC);
+    let shifted = madd::<S>(x, std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
-    let r = madd::<FMA>(n, -LN2_LOW, madd::<FMA>(n, -LN2_HIGH, x));
+    let r = madd::<S>(n, -LN2_LOW, madd::<S>(n, -LN2_HIGH, x));
     let mut p = 1.987_569_1e-4;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = madd::<FMA>(p, r, c);
+        p = madd::<S>(p, r, c);
     }
-    let p = madd::<FMA>(p * r, r, r) + 1.0;
+    let p = madd::<S>(p * r, r, r) + 1.0;
     let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
     let (low, high) = (n >> 1, n.wrapping_sub(n >> 1));
     let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
@@ -184,8 +318,14 @@ mod tests {
     multiversion! {
         fn exp_all(x: &[f32], y: &mut [f32]) {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = exp::<FMA>(x);
+                *y = exp::<S>(x);
             }
+        }
+    }
+
+    multiversion! {
+        fn dot_of(a: &[f32], b: &[f32]) -> f32 {
+            dot::<S>(a, b)
         }
     }
 
@@ -219,7 +359,7 @@ mod tests {
         assert!(y[7].is_finite());
         let mut plain = [7.0; 8];
         for (y, &x) in plain.iter_mut().zip(&x) {
-            *y = exp::<false>(x);
+            *y = exp::<Plain>(x);
         }
         assert_eq!(y[..6], plain[..6]);
     }
@@ -229,7 +369,7 @@ mod tests {
         let x = crate::test_inputs::random(1, 200);
         for len in 0..200 {
             let exact: f64 = x[..len].iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            assert!((f64::from(dot::<true>(&x[..len], &x[..len])) - exact).abs() < 1e-4);
+            assert!((f64::from(dot_of(&x[..len], &x[..len])) - exact).abs() < 1e-4);
             assert_eq!(max(&x[..len]), x[..len].iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

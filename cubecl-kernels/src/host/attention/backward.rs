@@ -162,7 +162,7 @@ multiversion! {
     /// `sums[r] = a[r] . b[r]` over rows of `width` elements, one every `stride`.
     fn row_dots(a: &[f32], b: &[f32], stride: usize, width: usize, sums: &mut [f32]) {
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum = dot::<FMA>(&a[r * stride..][..width], &b[r * stride..][..width]);
+            *sum = dot::<S>(&a[r * stride..][..width], &b[r * stride..][..width]);
         }
     }
 }
@@ -183,7 +183,7 @@ multiversion! {
             ds[live..].fill(0.0);
             for (p, ds) in p[..live].as_chunks_mut::<LANES>().0.iter_mut().zip(ds.as_chunks_mut::<LANES>().0) {
                 for l in 0..LANES {
-                    p[l] = exp::<FMA>(p[l] - lse);
+                    p[l] = exp::<S>(p[l] - lse);
                     ds[l] = p[l] * (ds[l] - delta);
                 }
             }

@@ -36,20 +36,20 @@ multiversion! {
         let mut scores = vec![f32::NEG_INFINITY; visible.next_multiple_of(LANES)];
         for (j, score) in scores[..visible].iter_mut().enumerate() {
             let (k_nope, k_rope) = inputs.key(b, h, j);
-            *score = inputs.scale * (dot::<FMA>(nope, k_nope) + dot::<FMA>(rope, k_rope));
+            *score = inputs.scale * (dot::<S>(nope, k_nope) + dot::<S>(rope, k_rope));
         }
         let largest = max(&scores);
         let mut sums = [0.0f32; LANES];
         for chunk in scores.as_chunks_mut::<LANES>().0 {
             for l in 0..LANES {
-                chunk[l] = exp::<FMA>(chunk[l] - largest);
+                chunk[l] = exp::<S>(chunk[l] - largest);
                 sums[l] += chunk[l];
             }
         }
         let sum = lane_sum(sums);
         for (j, &p) in scores[..visible].iter().enumerate() {
             let at = inputs.at_kv(b, h, j) + shape.nope_dim;
-            axpy::<FMA>(p, &inputs.kv[at..][..shape.v_dim], mix);
+            axpy::<S>(p, &inputs.kv[at..][..shape.v_dim], mix);
         }
         let inverse = 1.0 / sum;
         for x in mix {

@@ -100,7 +100,7 @@ multiversion! {
             let mut sums = [0.0f32; LANES];
             for chunk in row.as_chunks_mut::<LANES>().0 {
                 for l in 0..LANES {
-                    chunk[l] = exp::<FMA>(chunk[l] - largest);
+                    chunk[l] = exp::<S>(chunk[l] - largest);
                     sums[l] += chunk[l];
                 }
             }
@@ -108,7 +108,7 @@ multiversion! {
             if before == f32::NEG_INFINITY {
                 state.sum[r] = lane_sum(sums);
             } else {
-                let shrink = exp::<FMA>(before - largest);
+                let shrink = exp::<S>(before - largest);
                 state.sum[r] = state.sum[r] * shrink + lane_sum(sums);
                 for x in &mut mix[r * v_dim..][..v_dim] {
                     *x *= shrink;

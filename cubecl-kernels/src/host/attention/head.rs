@@ -2,7 +2,7 @@
 
 use crate::definition::AttentionShape;
 use crate::host::gemm_view::Mat;
-use crate::host::simd::LANES;
+use crate::host::simd::{LANES, multiversion};
 
 /// Query rows a block.
 pub(super) const QUERY_BLOCK: usize = 48;
@@ -68,16 +68,12 @@ impl<'a> Inputs<'a> {
 
     /// The first `count` keys as columns: `[dn + dr, stride]`, zero from `count` on; and the stride.
     pub(super) fn keys_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
+        let AttentionShape { nope_dim, rope_dim, .. } = *self.shape;
         let stride = count.next_multiple_of(LANES);
         let mut packed = vec![0.0; self.shape.qk_dim() * stride];
-        for first in (0..count).step_by(LANES) {
-            for j in first..count.min(first + LANES) {
-                let (nope, rope) = self.key(b, h, j);
-                for (d, &x) in nope.iter().chain(rope).enumerate() {
-                    packed[d * stride + j] = x;
-                }
-            }
-        }
+        let (nope, rope) = packed.split_at_mut(nope_dim * stride);
+        transpose(&self.kv[self.at_kv(b, h, 0)..], self.shape.heads * self.shape.kv_dim(), count, nope_dim, nope);
+        transpose(&self.k_rope[b * self.shape.keys * rope_dim..], rope_dim, count, rope_dim, rope);
         (packed, stride)
     }
 
@@ -85,12 +81,8 @@ impl<'a> Inputs<'a> {
     pub(super) fn values_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
         let stride = count.next_multiple_of(LANES);
         let mut packed = vec![0.0; self.shape.v_dim * stride];
-        for j in 0..count {
-            let at = self.at_kv(b, h, j) + self.shape.nope_dim;
-            for (d, &x) in self.kv[at..][..self.shape.v_dim].iter().enumerate() {
-                packed[d * stride + j] = x;
-            }
-        }
+        let from = self.at_kv(b, h, 0) + self.shape.nope_dim;
+        transpose(&self.kv[from..], self.shape.heads * self.shape.kv_dim(), count, self.shape.v_dim, &mut packed);
         (packed, stride)
     }
 
@@ -118,5 +110,27 @@ impl<'a> Inputs<'a> {
     pub(super) fn work(&self) -> usize {
         let pairs = self.shape.queries.saturating_mul(self.shape.keys);
         pairs.saturating_mul(self.shape.batch * self.shape.heads * (self.shape.qk_dim() + self.shape.v_dim))
+    }
+}
+
+multiversion! {
+    /// `rows` rows of `width` elements, one every `row_stride`, become the columns of `packed`, whose rows hold `rows` rounded
+    /// up to [`LANES`]. A line is written at a time: a column at a time would fall on few cache sets.
+    fn transpose(data: &[f32], row_stride: usize, rows: usize, width: usize, packed: &mut [f32]) {
+        let stride = rows.next_multiple_of(LANES);
+        for first in (0..rows).step_by(LANES) {
+            let live = LANES.min(rows - first);
+            // Past the end the last row stands in; its lanes are not stored.
+            let rows: [&[f32]; LANES] = std::array::from_fn(|l| &data[(first + l.min(live - 1)) * row_stride..][..width]);
+            for d in 0..width {
+                let line: [f32; LANES] = std::array::from_fn(|l| rows[l][d]);
+                let packed = &mut packed[d * stride + first..][..LANES];
+                if live == LANES {
+                    packed.copy_from_slice(&line);
+                } else {
+                    packed[..live].copy_from_slice(&line[..live]);
+                }
+            }
+        }
     }
 }

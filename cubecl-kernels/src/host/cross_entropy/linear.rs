@@ -1,0 +1,191 @@
+//! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
+
+use super::{CrossEntropy, check_targets, rows, weighted};
+use crate::definition::{KernelError, check_length, element_count};
+use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use crate::host::output::{Parts, as_uninit};
+use crate::host::parallel::{chunk, for_each};
+
+/// Logits of a chunk, about: 4 MiB stay in a last-level cache.
+const CHUNK_LOGITS: usize = 1 << 20;
+
+/// What [`linear_cross_entropy_with_gradients`] returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearCrossEntropyGradients {
+    /// The loss.
+    pub loss: CrossEntropy,
+    /// `[rows, inputs]`.
+    pub dx: Vec<f32>,
+    /// `[vocab, inputs]`.
+    pub dw: Vec<f32>,
+}
+
+/// The cross entropy of `x w^T`, whose logits never exist whole.
+///
+/// # Shapes
+/// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]` (negative: ignored, at no cost), `weights [rows]` (one each
+///   where absent)
+///
+/// # Errors
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the row whose target is outside the vocabulary.
+pub fn linear_cross_entropy(
+    x: &[f32],
+    w: &[f32],
+    targets: &[i64],
+    weights: Option<&[f32]>,
+    [rows, inputs, vocab]: [usize; 3],
+) -> Result<CrossEntropy, KernelError> {
+    check("linear_cross_entropy", x, w, targets, weights, [rows, inputs, vocab])?;
+    let live = Live::new(x, targets, weights, inputs);
+    let head = Head { w, inputs, vocab };
+    let losses = live.run(&head, None);
+    Ok(weighted(live.spread(losses, 1, rows), weights))
+}
+
+/// [`linear_cross_entropy`] and its gradients for unit upstream.
+///
+/// # Shapes
+/// - as [`linear_cross_entropy`]; output: [`LinearCrossEntropyGradients`]
+///
+/// # Errors
+/// As [`linear_cross_entropy`].
+pub fn linear_cross_entropy_with_gradients(
+    x: &[f32],
+    w: &[f32],
+    targets: &[i64],
+    weights: Option<&[f32]>,
+    [rows, inputs, vocab]: [usize; 3],
+) -> Result<LinearCrossEntropyGradients, KernelError> {
+    check("linear_cross_entropy_with_gradients", x, w, targets, weights, [rows, inputs, vocab])?;
+    let live = Live::new(x, targets, weights, inputs);
+    let mut dx = Vec::with_capacity(live.targets.len() * inputs);
+    let mut dw = Vec::new();
+    let head = Head { w, inputs, vocab };
+    let losses = live.run(&head, Some((&mut dx, &mut dw)));
+    let loss = weighted(live.spread(losses, 1, rows), weights);
+    Ok(LinearCrossEntropyGradients { loss, dx: live.spread(dx, inputs, rows), dw })
+}
+
+fn check(
+    op: &'static str,
+    x: &[f32],
+    w: &[f32],
+    targets: &[i64],
+    weights: Option<&[f32]>,
+    [rows, inputs, vocab]: [usize; 3],
+) -> Result<(), KernelError> {
+    check_length(op, "x", x.len(), &[rows, inputs])?;
+    check_length(op, "w", w.len(), &[vocab, inputs])?;
+    check_targets(op, targets, weights, rows, vocab)?;
+    element_count(op, "logits", &[rows, vocab]).map(|_| ())
+}
+
+/// The output head.
+struct Head<'a> {
+    w: &'a [f32],
+    inputs: usize,
+    vocab: usize,
+}
+
+/// The rows that have a target.
+struct Live<'a> {
+    x: std::borrow::Cow<'a, [f32]>,
+    targets: Vec<usize>,
+    weights: Vec<f32>,
+    /// Their places among all rows; empty where all rows are live.
+    places: Vec<usize>,
+}
+
+impl<'a> Live<'a> {
+    fn new(x: &'a [f32], targets: &[i64], weights: Option<&[f32]>, inputs: usize) -> Self {
+        let mut places: Vec<usize> = (0..targets.len()).filter(|&r| targets[r] >= 0).collect();
+        let live_targets = places.iter().map(|&r| targets[r] as usize).collect();
+        let live_weights = places.iter().map(|&r| weights.map_or(1.0, |w| w[r])).collect();
+        let x = if places.len() == targets.len() {
+            places.clear();
+            x.into()
+        } else {
+            places.iter().flat_map(|&r| &x[r * inputs..][..inputs]).copied().collect::<Vec<_>>().into()
+        };
+        Self { x, targets: live_targets, weights: live_weights, places }
+    }
+
+    /// Puts rows of `width` back among all rows, zero between.
+    fn spread(&self, live: Vec<f32>, width: usize, rows: usize) -> Vec<f32> {
+        if self.targets.len() == rows {
+            return live;
+        }
+        let mut all = vec![0.0; rows * width];
+        for (i, &r) in self.places.iter().enumerate() {
+            all[r * width..][..width].copy_from_slice(&live[i * width..][..width]);
+        }
+        all
+    }
+
+    /// The live rows' losses, and into `gradients` their `dx` and `dw`.
+    fn run(&self, head: &Head<'_>, mut gradients: Option<(&mut Vec<f32>, &mut Vec<f32>)>) -> Vec<f32> {
+        let Head { w, inputs, vocab } = *head;
+        let rows = self.targets.len();
+        let chunk_rows = chunk_rows(vocab).min(rows.max(1));
+        let mut losses = vec![0.0; rows];
+        let mut logits = Vec::with_capacity(chunk_rows * vocab);
+        if let Some((dx, dw)) = &mut gradients {
+            dx.reserve_exact(rows * inputs);
+            dw.reserve_exact(vocab * inputs);
+            if rows == 0 {
+                dw.resize(vocab * inputs, 0.0);
+            }
+        }
+        for index in 0..rows.div_ceil(chunk_rows) {
+            let part = chunk(index, chunk_rows, rows);
+            let x = Mat::contiguous(&self.x[part.start * inputs..part.end * inputs], part.len(), inputs);
+            let w = Mat::contiguous(w, vocab, inputs);
+            let size = part.len() * vocab;
+            logits.clear();
+            let dst = MatMut::contiguous(&mut logits.spare_capacity_mut()[..size], part.len(), vocab);
+            gemm(dst, 1.0, x, w.t(), Threads::Pool);
+            // SAFETY: the product has just written them all, and the capacity is that of the largest chunk.
+            unsafe { logits.set_len(size) };
+            self.losses(&mut logits, &mut losses[part.clone()], part.start, vocab, gradients.is_some());
+            let Some((dx, dw)) = &mut gradients else { continue };
+            let d_logits = Mat::contiguous(&logits, part.len(), vocab);
+            let size = part.len() * inputs;
+            let dst = MatMut::contiguous(&mut dx.spare_capacity_mut()[..size], part.len(), inputs);
+            gemm(dst, 1.0, d_logits, w, Threads::Pool);
+            // SAFETY: the product has just written these rows, for which room was reserved.
+            unsafe { dx.set_len(part.end * inputs) };
+            if index == 0 {
+                let dst = MatMut::contiguous(&mut dw.spare_capacity_mut()[..vocab * inputs], vocab, inputs);
+                gemm(dst, 1.0, d_logits.t(), x, Threads::Pool);
+                // SAFETY: the product has just written all of it.
+                unsafe { dw.set_len(vocab * inputs) };
+            } else {
+                gemm_add(dw, inputs, 1.0, d_logits.t(), x, Threads::Pool);
+            }
+        }
+        losses
+    }
+
+    /// The losses of a chunk of rows from `first` on; with `gradient`, logits become their gradients.
+    fn losses(&self, logits: &mut [f32], losses: &mut [f32], first: usize, vocab: usize, gradient: bool) {
+        let count = losses.len();
+        let (logits, losses) = (Parts::new(as_uninit(logits)), Parts::new(as_uninit(losses)));
+        for_each(count, count * vocab * rows::WORK, |r| {
+            // SAFETY: a row is one task's, and was initialised.
+            let row = unsafe { logits.written(r * vocab, vocab) };
+            let target = self.targets[first + r];
+            let loss = if gradient {
+                rows::loss_into_gradient(row, target, self.weights[first + r])
+            } else {
+                rows::loss(row, target)
+            };
+            // SAFETY: as above.
+            unsafe { losses.part(r, 1)[0].write(loss) };
+        });
+    }
+}
+
+/// Rows of a chunk: by the vocabulary alone.
+fn chunk_rows(vocab: usize) -> usize {
+    (CHUNK_LOGITS / vocab.max(1)).clamp(64, 1024).next_multiple_of(16)
+}
