@@ -5,6 +5,7 @@
 //! Numbers in parentheses in the docs are sections of the DeepSeek-V3 technical report, arXiv 2412.19437.
 
 pub mod attention;
+pub mod backend;
 mod block;
 pub mod config;
 mod embedding;

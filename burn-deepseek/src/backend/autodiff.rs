@@ -8,8 +8,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 
 use super::kernels::{AttentionOutput, FusedKernels};
-use super::{FusedOps, HeadLossGradients};
-use crate::ops::ExpertGroups;
+use super::{AdamWOutput, FusedOps, HeadLossGradients};
+use crate::ops::{AdamWScalars, ExpertGroups};
 
 /// Records an operation: `forward` runs either way, `state` is kept only where a gradient will be asked for.
 macro_rules! record {
@@ -103,6 +103,16 @@ impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(B::linear_cross_entropy(&x, &w, &targets, false).loss),
         }
+    }
+
+    fn fused_adamw(
+        _value: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _first: FloatTensor<Self>,
+        _second: FloatTensor<Self>,
+        _scalars: AdamWScalars,
+    ) -> AdamWOutput<Self> {
+        unreachable!("an optimizer updates the inner tensors of parameters: there is nothing to differentiate")
     }
 }
 
@@ -244,8 +254,7 @@ impl<B: FusedKernels> Backward<B, 2> for HeadLossStep {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let upstream = grads.consume::<B>(&ops.node);
         let (dx, dw) = ops.state;
-        let upstream = B::float_reshape(upstream, [1, 1].into());
-        let scaled = [B::float_mul(dx, upstream.clone()), B::float_mul(dw, upstream)];
+        let scaled = [B::scaled(dx, &upstream), B::scaled(dw, &upstream)];
         register::<B, 2>(grads, ops.parents.map(|node| node.map(|n| n.id)), scaled);
     }
 }

@@ -114,4 +114,7 @@ pub trait FusedKernels: Backend {
         targets: &IntTensor<Self>,
         gradients: bool,
     ) -> HeadLoss<Self>;
+
+    /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that is 1.
+    fn scaled(x: FloatTensor<Self>, by: &FloatTensor<Self>) -> FloatTensor<Self>;
 }

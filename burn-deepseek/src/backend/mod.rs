@@ -17,7 +17,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, backend_extension};
 use burn::tensor::{DType, Tensor};
 
-use crate::ops::ExpertGroups;
+use crate::ops::{AdamWScalars, ExpertGroups};
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32.
 pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
@@ -67,4 +67,12 @@ pub trait FusedOps: Backend {
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
     /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones not counted.
     fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
+    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`.
+    fn fused_adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        scalars: AdamWScalars,
+    ) -> AdamWOutput<Self>;
 }

@@ -1,12 +1,128 @@
-//! Tensor operations of the model: one function each, a fused host kernel where the device is Flex, Burn's own operations elsewhere.
+//! Tensor operations of the model: one function each, fused where the backend has kernels for it, Burn's own operations elsewhere.
+//!
+//! Both forms of an operation compute the same function; [`composed`] is the one to read. Their docs are its docs.
 
 pub mod composed;
 mod groups;
 mod optim;
 
-pub use composed::{
-    adamw, combine, embedding, grouped_linear, linear, linear_cross_entropy, mla_absorbed_attention, mla_attention, permute, rms_norm, rope,
-    sum_of_squares, swiglu,
-};
+use burn::backend::Dispatch;
+use burn::tensor::{Int, Tensor};
+
+use crate::attention::RopeTable;
+use crate::backend::{FusedOps, supports};
+
+pub use composed::{mla_absorbed_attention, sum_of_squares};
 pub use groups::ExpertGroups;
 pub use optim::AdamWScalars;
+
+/// See [`composed::linear`].
+pub fn linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    if !supports(&x) || !supports(&w) {
+        return composed::linear(x, w, bias);
+    }
+    let [d_out, d_in] = w.dims();
+    let mut shape = x.dims();
+    let rows = shape[..D - 1].iter().product::<usize>();
+    shape[D - 1] = d_out;
+    let y = Tensor::<2>::from_dispatch(Dispatch::fused_linear(x.reshape([rows, d_in]).into_dispatch(), w.into_dispatch()));
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze::<2>(),
+        None => y,
+    };
+    y.reshape(shape)
+}
+
+/// See [`composed::rms_norm`].
+pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f64) -> Tensor<D> {
+    if !supports(&x) || !supports(&gamma) {
+        return composed::rms_norm(x, gamma, eps);
+    }
+    let shape = x.dims();
+    let rows = shape[..D - 1].iter().product::<usize>();
+    let x = x.reshape([rows, shape[D - 1]]);
+    Tensor::<2>::from_dispatch(Dispatch::fused_rms_norm(x.into_dispatch(), gamma.into_dispatch(), eps)).reshape(shape)
+}
+
+/// See [`composed::swiglu`].
+pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
+    if !supports(&gate_up) {
+        return composed::swiglu(gate_up);
+    }
+    Tensor::from_dispatch(Dispatch::fused_swiglu(gate_up.into_dispatch()))
+}
+
+/// See [`composed::rope`].
+pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
+    if !supports(&x) {
+        return composed::rope(x, table);
+    }
+    let (cos, sin) = (table.cos().into_dispatch(), table.sin().into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_rope(x.into_dispatch(), cos, sin, table.interleaved()))
+}
+
+/// See [`composed::mla_attention`].
+pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64) -> Tensor<4> {
+    if !supports(&q) {
+        return composed::mla_attention(q, kv, k_rope, scale);
+    }
+    Tensor::from_dispatch(Dispatch::fused_mla_attention(q.into_dispatch(), kv.into_dispatch(), k_rope.into_dispatch(), scale))
+}
+
+/// See [`composed::permute`].
+pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
+    if !supports(&x) {
+        return composed::permute(x, groups);
+    }
+    Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
+}
+
+/// See [`composed::combine`].
+pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
+    if !supports(&y) {
+        return composed::combine(y, weights, groups);
+    }
+    Tensor::from_dispatch(Dispatch::fused_combine(y.into_dispatch(), weights.into_dispatch(), groups.clone()))
+}
+
+/// See [`composed::grouped_linear`].
+pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups) -> Tensor<2> {
+    if !supports(&x) || !supports(&w) {
+        return composed::grouped_linear(x, w, groups);
+    }
+    Tensor::from_dispatch(Dispatch::fused_grouped_linear(x.into_dispatch(), w.into_dispatch(), groups.clone()))
+}
+
+/// See [`composed::embedding`].
+pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
+    if !supports(&table) {
+        return composed::embedding(table, tokens);
+    }
+    let [batch, seq] = tokens.dims();
+    let d = table.dims()[1];
+    let tokens = tokens.reshape([batch * seq]).into_dispatch();
+    Tensor::<2>::from_dispatch(Dispatch::fused_embedding(table.into_dispatch(), tokens)).reshape([batch, seq, d])
+}
+
+/// See [`composed::linear_cross_entropy`].
+pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    if !supports(&x) || !supports(&w) {
+        return composed::linear_cross_entropy(x, w, targets);
+    }
+    Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(x.into_dispatch(), w.into_dispatch(), targets.into_dispatch()))
+}
+
+/// See [`composed::adamw`]; the fused form updates in place what nobody else holds.
+pub fn adamw(
+    value: Tensor<1>,
+    grad: Tensor<1>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+    scalars: &AdamWScalars,
+) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+    if !supports(&value) {
+        return composed::adamw(value, grad, first, second, scalars);
+    }
+    let output = Dispatch::fused_adamw(value.into_dispatch(), grad.into_dispatch(), first.into_dispatch(), second.into_dispatch(), *scalars);
+    (Tensor::from_dispatch(output.value), Tensor::from_dispatch(output.first), Tensor::from_dispatch(output.second))
+}

@@ -1,0 +1,269 @@
+//! Flex's kernels: those of `cubecl_kernels::host`, on tensors that are plain memory.
+
+use burn::backend::Flex;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn_flex::FlexTensor;
+use cubecl_kernels::KernelError;
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
+use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+
+use super::flex_tensor::{Contiguous, dims, ints, tensor};
+use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
+use super::{AdamWOutput, FusedOps};
+use crate::ops::{AdamWScalars, ExpertGroups};
+
+/// A kernel refuses only shapes, and those were made by the callers here.
+fn done<T>(result: Result<T, KernelError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl FusedOps for Flex {
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear(&x, &w)
+    }
+
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        Self::rms_norm(&x, &gamma, eps).y
+    }
+
+    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::swiglu(&gate_up)
+    }
+
+    fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, interleaved: bool) -> FloatTensor<Self> {
+        Self::rope(&x, &cos, &sin, interleaved, false)
+    }
+
+    fn fused_mla_attention(q: FloatTensor<Self>, kv: FloatTensor<Self>, k_rope: FloatTensor<Self>, scale: f64) -> FloatTensor<Self> {
+        Self::mla_attention(&q, &kv, &k_rope, scale).out
+    }
+
+    fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
+        Self::permute(&x, &groups)
+    }
+
+    fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
+        Self::combine(&y, &weights, &groups)
+    }
+
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
+        Self::grouped_linear(&x, &w, &groups)
+    }
+
+    fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::embedding(&table, &tokens)
+    }
+
+    fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::linear_cross_entropy(&x, &w, &targets, false).loss
+    }
+
+    fn fused_adamw(
+        mut value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        mut first: FloatTensor<Self>,
+        mut second: FloatTensor<Self>,
+        scalars: AdamWScalars,
+    ) -> AdamWOutput<Self> {
+        let grad = Contiguous::new(&grad);
+        let config = AdamWConfig {
+            lr: scalars.lr as f32,
+            beta1: scalars.beta1 as f32,
+            beta2: scalars.beta2 as f32,
+            eps: scalars.eps as f32,
+            weight_decay: scalars.weight_decay as f32,
+            step: scalars.step,
+            gradient_scale: scalars.grad_scale as f32,
+        };
+        done(host::adamw(value.storage_mut(), grad.floats(), first.storage_mut(), second.storage_mut(), &config));
+        AdamWOutput { value, first, second }
+    }
+}
+
+impl FusedKernels for Flex {
+    fn linear(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+        let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
+        let y = host::linear(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        tensor(done(y), [rows, outputs])
+    }
+
+    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+        let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
+        let dx = host::linear_input_gradient(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        tensor(done(dx), [rows, inputs])
+    }
+
+    fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor) -> FlexTensor {
+        let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
+        let dw = host::linear_weight_gradient(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
+        tensor(done(dw), [outputs, inputs])
+    }
+
+    fn rms_norm(x: &FlexTensor, gamma: &FlexTensor, eps: f64) -> NormOutput<Self> {
+        let [rows, width] = dims(x);
+        let norm = done(host::rms_norm(Contiguous::new(x).floats(), Contiguous::new(gamma).floats(), eps as f32, rows, width));
+        NormOutput { y: tensor(norm.y, [rows, width]), rstd: tensor(norm.rstd, [rows]) }
+    }
+
+    fn rms_norm_backward(x: &FlexTensor, gamma: &FlexTensor, rstd: &FlexTensor, dy: &FlexTensor) -> (FlexTensor, FlexTensor) {
+        let [rows, width] = dims(x);
+        let (x, gamma, rstd, dy) = (Contiguous::new(x), Contiguous::new(gamma), Contiguous::new(rstd), Contiguous::new(dy));
+        let (dx, dgamma) = done(host::rms_norm_backward(x.floats(), gamma.floats(), rstd.floats(), dy.floats(), rows, width));
+        (tensor(dx, [rows, width]), tensor(dgamma, [width]))
+    }
+
+    fn swiglu(gate_up: &FlexTensor) -> FlexTensor {
+        let [rows, width] = dims(gate_up);
+        tensor(done(host::swiglu(Contiguous::new(gate_up).floats(), rows, width / 2)), [rows, width / 2])
+    }
+
+    fn swiglu_backward(gate_up: &FlexTensor, dy: &FlexTensor) -> FlexTensor {
+        let [rows, width] = dims(gate_up);
+        let (gate_up, dy) = (Contiguous::new(gate_up), Contiguous::new(dy));
+        tensor(done(host::swiglu_backward(gate_up.floats(), dy.floats(), rows, width / 2)), [rows, width])
+    }
+
+    fn rope(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, interleaved: bool, backward: bool) -> FlexTensor {
+        let ([batch, tokens, heads, head_dim], [_, half]) = (dims(x), dims(cos));
+        let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
+        let shape = RopeShape { batch, tokens, heads, head_dim, rope_dim: 2 * half, layout };
+        let (x, cos, sin) = (Contiguous::new(x), Contiguous::new(cos), Contiguous::new(sin));
+        let rotate = if backward { host::rope_backward } else { host::rope };
+        tensor(done(rotate(x.floats(), cos.floats(), sin.floats(), &shape)), [batch, tokens, heads, head_dim])
+    }
+
+    fn mla_attention(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor, scale: f64) -> AttentionOutput<Self> {
+        let shape = attention_shape(q, kv, k_rope);
+        let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
+        let output = done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, scale as f32));
+        AttentionOutput {
+            out: tensor(output.out, [shape.batch, shape.queries, shape.heads, shape.v_dim]),
+            lse: tensor(output.lse, [shape.batch, shape.heads, shape.queries]),
+        }
+    }
+
+    fn mla_attention_backward(
+        q: &FlexTensor,
+        kv: &FlexTensor,
+        k_rope: &FlexTensor,
+        output: &AttentionOutput<Self>,
+        dout: &FlexTensor,
+        scale: f64,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let shape = attention_shape(q, kv, k_rope);
+        let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
+        let (out, lse, dout) = (Contiguous::new(&output.out), Contiguous::new(&output.lse), Contiguous::new(dout));
+        let gradients = done(host::attention_backward(
+            q.floats(),
+            kv.floats(),
+            k_rope.floats(),
+            out.floats(),
+            lse.floats(),
+            dout.floats(),
+            &shape,
+            scale as f32,
+        ));
+        let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = shape;
+        (
+            tensor(gradients.dq, [batch, queries, heads, shape.qk_dim()]),
+            tensor(gradients.dkv, [batch, keys, heads, shape.kv_dim()]),
+            tensor(gradients.dk_rope, [batch, keys, rope_dim]),
+        )
+    }
+
+    fn permute(x: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+        let [tokens, width] = dims(x);
+        tensor(done(host::gather_rows(Contiguous::new(x).floats(), groups.token_of_row(), tokens, width)), [groups.rows(), width])
+    }
+
+    fn permute_backward(dy: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+        let shape = permute_shape(dy, groups);
+        let dx = host::gather_rows_backward(Contiguous::new(dy).floats(), groups.row_of_slot(), &shape);
+        tensor(done(dx), [shape.tokens, shape.width])
+    }
+
+    fn combine(y: &FlexTensor, weights: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+        let shape = permute_shape(y, groups);
+        let (y, weights) = (Contiguous::new(y), Contiguous::new(weights));
+        let out = host::combine(y.floats(), weights.floats(), groups.row_of_slot(), &shape);
+        tensor(done(out), [shape.tokens, shape.width])
+    }
+
+    fn combine_backward(y: &FlexTensor, weights: &FlexTensor, groups: &ExpertGroups, dout: &FlexTensor) -> (FlexTensor, FlexTensor) {
+        let shape = permute_shape(y, groups);
+        let (y, weights, dout) = (Contiguous::new(y), Contiguous::new(weights), Contiguous::new(dout));
+        let (dy, dweights) = done(host::combine_backward(y.floats(), weights.floats(), groups.row_of_slot(), dout.floats(), &shape));
+        (tensor(dy, [shape.sorted, shape.width]), tensor(dweights, [shape.tokens, shape.slots]))
+    }
+
+    fn grouped_linear(x: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+        let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
+        let shape = GroupedShape { rows, experts, inputs, outputs };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        tensor(done(host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
+    }
+
+    fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+        let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
+        let shape = GroupedShape { rows, experts, inputs, outputs };
+        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
+        tensor(done(host::grouped_linear_input_gradient(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
+    }
+
+    fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+        let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
+        let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
+        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
+        let dw = host::grouped_linear_weight_gradient(dy.floats(), x.floats(), groups.offsets(), &shape);
+        tensor(done(dw), [shape.experts, outputs, inputs])
+    }
+
+    fn embedding(table: &FlexTensor, tokens: &FlexTensor) -> FlexTensor {
+        let [vocab, width] = dims(table);
+        let tokens = ints(tokens);
+        let rows = done(host::embedding(Contiguous::new(table).floats(), &tokens, vocab, width));
+        tensor(rows, [tokens.len(), width])
+    }
+
+    fn embedding_backward(dy: &FlexTensor, tokens: &FlexTensor, vocab: usize) -> FlexTensor {
+        let [_, width] = dims(dy);
+        let table = host::embedding_backward(Contiguous::new(dy).floats(), &ints(tokens), vocab, width);
+        tensor(done(table), [vocab, width])
+    }
+
+    fn linear_cross_entropy(x: &FlexTensor, w: &FlexTensor, targets: &FlexTensor, gradients: bool) -> HeadLoss<Self> {
+        let ([rows, inputs], [vocab, _]) = (dims(x), dims(w));
+        let targets = ints(targets);
+        let counted = targets.iter().filter(|&&target| target >= 0).count().max(1);
+        let weights = vec![1.0 / counted as f32; rows];
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let shape = [rows, inputs, vocab];
+        if !gradients {
+            let sum = done(host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape)).loss;
+            return HeadLoss { loss: tensor(vec![(sum / counted as f64) as f32], [1]), gradients: None };
+        }
+        let result = done(host::linear_cross_entropy_with_gradients(x.floats(), w.floats(), &targets, Some(&weights), shape));
+        let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
+        HeadLoss {
+            loss: tensor(vec![(sum / counted as f64) as f32], [1]),
+            gradients: Some(HeadLossGradients { dx: tensor(result.dx, [rows, inputs]), dw: tensor(result.dw, [vocab, inputs]) }),
+        }
+    }
+
+    fn scaled(x: FlexTensor, by: &FlexTensor) -> FlexTensor {
+        let by = Contiguous::new(by).floats()[0];
+        if by == 1.0 { x } else { <Self as burn::backend::ops::FloatTensorOps<Self>>::float_mul_scalar(x, by.into()) }
+    }
+}
+
+fn attention_shape(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor) -> AttentionShape {
+    let ([batch, queries, heads, qk_dim], [_, keys, _, kv_dim], [_, _, rope_dim]) = (dims(q), dims(kv), dims(k_rope));
+    let nope_dim = qk_dim - rope_dim;
+    AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim: kv_dim - nope_dim }
+}
+
+/// `rows` is a tensor of the experts' rows.
+fn permute_shape(rows: &FlexTensor, groups: &ExpertGroups) -> PermuteShape {
+    let [sorted, width] = dims(rows);
+    PermuteShape { tokens: groups.tokens(), slots: groups.top_k(), sorted, width }
+}
