@@ -40,3 +40,94 @@ pub(crate) fn names(list: &[(&str, &str)]) -> String {
 pub(crate) fn is_path(argument: &str) -> bool {
     argument.contains(['/', '\\']) || argument.ends_with(".toml")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{ConfigRequest, RunConfig, resolve_model};
+
+    /// Names and texts of the files of `configs/<folder>`.
+    fn files(folder: &str) -> Vec<(String, String)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../configs")
+            .join(folder);
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                (
+                    path.file_stem().unwrap().to_str().unwrap().to_string(),
+                    std::fs::read_to_string(&path).unwrap(),
+                )
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn every_file_of_configs_is_embedded() {
+        for (folder, embedded) in [("model", MODELS), ("run", RUNS)] {
+            let mut known: Vec<_> = embedded
+                .iter()
+                .map(|(name, text)| (name.to_string(), text.to_string()))
+                .collect();
+            known.sort();
+            assert_eq!(known, files(folder));
+        }
+    }
+
+    #[test]
+    fn every_model_has_the_parameters_that_it_says() {
+        let expected = [
+            ("quickstart", 426_400, 260_512, 167_480),
+            ("tiny", 1_062_488, 620_120, 303_864),
+            ("bench-5m", 5_604_248, 3_834_776, 0),
+            ("small", 28_152_080, 14_881_040, 4_370_544),
+            ("medium", 130_411_744, 53_341_408, 14_084_960),
+            ("large", 904_148_448, 290_731_488, 57_218_848),
+            ("deepseek-v2-lite-16b", 15_706_484_224, 2_661_150_208, 0),
+            ("deepseek-v2-236b", 235_741_434_880, 21_375_800_320, 0),
+            (
+                "deepseek-v3-671b",
+                671_026_419_200,
+                37_552_297_472,
+                11_610_068_224,
+            ),
+        ];
+        assert_eq!(
+            expected.map(|(name, ..)| name).to_vec(),
+            MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        );
+        for (name, total, active, mtp) in expected {
+            let counts = resolve_model(Some(name), None, &[])
+                .unwrap()
+                .parameter_counts();
+            println!("{name:<22} total {total:>15} active {active:>14} MTP {mtp:>14}");
+            assert_eq!(
+                (counts.total, counts.active, counts.mtp),
+                (total, active, mtp),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_run_resolves_and_reads_back() {
+        for (name, _) in RUNS {
+            let config = ConfigRequest {
+                config: Some(name.to_string()),
+                ..ConfigRequest::default()
+            }
+            .resolve()
+            .unwrap();
+            assert_eq!(config.output.name, *name);
+            assert_eq!(
+                RunConfig::from_toml(&config.to_toml().unwrap(), "stored").unwrap(),
+                config
+            );
+        }
+    }
+}

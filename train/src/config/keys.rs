@@ -14,12 +14,15 @@ pub(crate) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     fields
 }
 
-/// The name that looks most like `key`, if one does: within a third of its length in edits.
+/// The name that looks most like `key`, if one does: it contains it, or is within a third of its length in edits.
 pub(crate) fn nearest<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
-        .map(|name| (edits(key, name), name))
-        .filter(|(edits, name)| *edits <= (name.chars().count().max(3) / 3).max(1))
+        .map(|name| {
+            let contains = key.len() >= 3 && name.contains(key);
+            (if contains { 0 } else { edits(key, name) }, name)
+        })
+        .filter(|(edits, name)| *edits <= (name.chars().count() / 3).max(1))
         .min()
         .map(|(_, name)| name)
 }
@@ -105,6 +108,11 @@ mod tests {
         assert_eq!(nearest("stpes", names), Some("steps"));
         assert_eq!(nearest("seqlen", names), Some("seq_len"));
         assert_eq!(nearest("l", names), Some("lr"));
+        assert_eq!(nearest("v3", ["v2-236b", "v3-671b"]), None);
+        assert_eq!(
+            nearest("x-v3", ["x-v2-236b", "x-v3-671b"]),
+            Some("x-v3-671b")
+        );
         assert_eq!(nearest("banana", names), None);
         assert_eq!(nearest("", names), None);
     }

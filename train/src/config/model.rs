@@ -113,7 +113,7 @@ fn expand(model: &mut Table, origin: &str) -> Result<(), ConfigError> {
     let preset = take_text(model, PRESET, origin)?;
     let hugging_face = take_text(model, HUGGING_FACE, origin)?;
     let mut base = match (preset, hugging_face) {
-        (None, None) => return Ok(()),
+        (None, None) => Table::new(),
         (Some(_), Some(_)) => {
             return Err(section_error(
                 origin,

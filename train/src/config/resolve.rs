@@ -56,6 +56,7 @@ impl ConfigRequest {
         let mut root = parse(text, origin)?;
         check_keys(&root, origin)?;
         let overrides = self.overrides()?;
+        let name = run_name(origin);
         let origin = if overrides.is_empty() {
             origin.to_string()
         } else {
@@ -70,7 +71,7 @@ impl ConfigRequest {
             output: read_section(&root, "output", &origin)?,
         };
         if !names_its_run(&root) {
-            config.output.name = run_name(&origin);
+            config.output.name = name;
         }
         config.validate(&origin)?;
         Ok(config)
@@ -218,9 +219,6 @@ fn names_its_run(root: &Table) -> bool {
 
 /// The name of a run of the configuration called `origin`: the file's name without its ending.
 fn run_name(origin: &str) -> String {
-    let origin = origin
-        .strip_suffix(" with the command line's values")
-        .unwrap_or(origin);
     Path::new(origin)
         .file_stem()
         .map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())

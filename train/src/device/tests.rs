@@ -104,3 +104,33 @@ fn software_renderers_are_known_by_name() {
         assert!(!adapters::names_software(name), "{name}");
     }
 }
+
+/// The bug this would catch: `auto` training on a software renderer, many times slower than Flex.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+#[test]
+fn wgpu_takes_what_there_is_by_number_and_auto_leaves_software_alone() {
+    let wgpu = adapters::enumerate(GpuBackend::Wgpu).unwrap();
+    println!(
+        "adapters: {:?}",
+        wgpu.iter()
+            .map(|adapter| (adapter.kind, adapter.software))
+            .collect::<Vec<_>>()
+    );
+    for index in 0..wgpu.len() {
+        let chosen = DeviceChoice::Backend(GpuBackend::Wgpu, Some(index))
+            .open()
+            .unwrap();
+        assert!(
+            chosen.name.starts_with(&format!("wgpu:{index} (")),
+            "{}",
+            chosen.name
+        );
+    }
+    let beyond = DeviceChoice::Backend(GpuBackend::Wgpu, Some(wgpu.len()))
+        .open()
+        .unwrap_err();
+    assert!(matches!(beyond, DeviceError::Absent { found, .. } if found.len() == wgpu.len()));
+    if wgpu.iter().all(|adapter| adapter.software) {
+        assert_eq!(DeviceChoice::Auto.open().unwrap().name, "flex");
+    }
+}
