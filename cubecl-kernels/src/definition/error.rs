@@ -31,7 +31,7 @@ pub enum KernelError {
         shape: Vec<usize>,
     },
     /// An index lies outside what it indexes.
-    #[error("{op}: `{argument}[{position}]` is {value}, it must be under {bound}")]
+    #[error("{op}: `{argument}[{position}]` is {value}, it must lie in 0..{bound}")]
     Index {
         /// The operation.
         op: &'static str,

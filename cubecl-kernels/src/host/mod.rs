@@ -3,20 +3,34 @@
 //! Outputs are built without being zeroed first. Matrices are row-major and weights `[out, in]`. A wrong length or index is a
 //! [`KernelError`](crate::KernelError), never a panic.
 
+mod adamw;
 mod attention;
 mod cross_entropy;
+mod embedding;
 mod gemm_view;
+mod grouped_linear;
 mod linear;
 mod output;
 mod parallel;
+mod permute;
+mod rms_norm;
+mod rope;
 mod simd;
 mod small_gemm;
 mod swiglu;
 
+pub use adamw::{adamw, sum_of_squares};
 pub use attention::{AttentionGradients, AttentionOutput, attention, attention_backward};
 pub use cross_entropy::{
     CrossEntropy, LinearCrossEntropyGradients, cross_entropy, cross_entropy_with_gradient, linear_cross_entropy,
     linear_cross_entropy_with_gradients,
 };
+pub use embedding::{embedding, embedding_backward};
+pub use grouped_linear::{
+    GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient,
+};
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
+pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};
+pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
+pub use rope::{rope, rope_backward};
 pub use swiglu::{swiglu, swiglu_backward};

@@ -46,6 +46,13 @@ pub(crate) fn fill(out: &mut [MaybeUninit<f32>], value: f32) {
     }
 }
 
+/// Zeroes `out`, and gives it as initialised.
+pub(crate) fn zeroed(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    fill(out, 0.0);
+    // SAFETY: all of it has just been written.
+    unsafe { out.assume_init_mut() }
+}
+
 /// An output whose parts are written by different tasks.
 pub(crate) struct Parts<'a> {
     start: *mut f32,

@@ -2,12 +2,24 @@
 //!
 //! Loops in the order of the formula, no blocking, no threads. Lengths are taken on trust.
 
+mod adamw;
 mod attention;
 mod cross_entropy;
+mod embedding;
+mod grouped_linear;
 mod linear;
+mod permute;
+mod rms_norm;
+mod rope;
 mod swiglu;
 
+pub use adamw::adamw;
 pub use attention::{attention, attention_backward};
 pub use cross_entropy::{LinearCrossEntropy, cross_entropy, linear_cross_entropy};
+pub use embedding::{embedding, embedding_backward};
+pub use grouped_linear::grouped_linear;
 pub use linear::{linear, linear_input_gradient, linear_weight_gradient};
+pub use permute::{combine, combine_backward};
+pub use rms_norm::{rms_norm, rms_norm_backward};
+pub use rope::rope;
 pub use swiglu::{swiglu, swiglu_backward};

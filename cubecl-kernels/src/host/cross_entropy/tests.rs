@@ -67,7 +67,7 @@ fn all_rows_ignored_cost_nothing() {
 #[test]
 fn a_target_outside_the_vocabulary_names_its_row() {
     let error = linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, [2, 2, 3]).unwrap_err();
-    assert_eq!(error.to_string(), "linear_cross_entropy: `targets[1]` is 3, it must be under 3");
+    assert_eq!(error.to_string(), "linear_cross_entropy: `targets[1]` is 3, it must lie in 0..3");
     assert!(cross_entropy(&[0.0; 4], &[0, 0], Some(&[1.0]), 2, 2).is_err());
 }
 

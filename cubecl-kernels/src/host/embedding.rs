@@ -1,0 +1,117 @@
+//! Embedding rows by token id, and the gradient of the table.
+
+use super::output::{Parts, as_uninit, build};
+use super::parallel::{chunk, for_each};
+use crate::definition::{KernelError, check_length, element_count};
+
+/// Elements that one task copies.
+const ELEMENTS_A_TASK: usize = 1 << 15;
+
+/// The table's rows of some tokens, `out[i] = table[ids[i]]`.
+///
+/// # Shapes
+/// - `table [vocab, width]`, `ids [n]` -> `[n, width]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming `table`, [`KernelError::Index`] naming the place in `ids`.
+pub fn embedding(table: &[f32], ids: &[i64], vocab: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+    check_length("embedding", "table", table.len(), &[vocab, width])?;
+    check_ids("embedding", ids, vocab)?;
+    let size = element_count("embedding", "out", &[ids.len(), width])?;
+    let rows_a_task = (ELEMENTS_A_TASK / width.max(1)).max(1);
+    // SAFETY: the tasks cover all rows, and each writes all of its rows.
+    Ok(unsafe {
+        build(size, |out| {
+            let out = Parts::new(out);
+            for_each(ids.len().div_ceil(rows_a_task), size, |task| {
+                for i in chunk(task, rows_a_task, ids.len()) {
+                    out.part(i * width, width).write_copy_of_slice(&table[ids[i] as usize * width..][..width]);
+                }
+            });
+        })
+    })
+}
+
+/// The gradient of [`embedding`] for its table, `dtable[id] = sum of dy[i] over ids[i] = id`, in the order of `i`.
+///
+/// # Shapes
+/// - `dy [n, width]`, `ids [n]` -> `[vocab, width]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming `dy`, [`KernelError::Index`] naming the place in `ids`.
+pub fn embedding_backward(dy: &[f32], ids: &[i64], vocab: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+    check_length("embedding_backward", "dy", dy.len(), &[ids.len(), width])?;
+    check_ids("embedding_backward", ids, vocab)?;
+    let mut gradient = vec![0.0; element_count("embedding_backward", "dtable", &[vocab, width])?];
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_by_key(|&i| ids[i]);
+    let runs: Vec<&[usize]> = order.chunk_by(|&a, &b| ids[a] == ids[b]).collect();
+    let out = Parts::new(as_uninit(&mut gradient));
+    for_each(runs.len(), dy.len(), |run| {
+        let id = ids[runs[run][0]] as usize;
+        // SAFETY: an id has one run, and the gradient is initialised.
+        let row = unsafe { out.written(id * width, width) };
+        for &i in runs[run] {
+            row.iter_mut().zip(&dy[i * width..][..width]).for_each(|(sum, &x)| *sum += x);
+        }
+    });
+    Ok(gradient)
+}
+
+fn check_ids(op: &'static str, ids: &[i64], vocab: usize) -> Result<(), KernelError> {
+    match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= vocab)) {
+        None => Ok(()),
+        Some(position) => Err(KernelError::Index { op, argument: "ids", position, value: ids[position], bound: vocab }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, random_indices, widen};
+
+    fn check(n: usize, vocab: usize, width: usize) {
+        let (table, dy) = (random(1, vocab * width), random(2, n * width));
+        let ids: Vec<i64> = random_indices(3, n, vocab.max(1)).into_iter().map(|id| id as i64).collect();
+        let expected = reference::embedding(&widen(&table), &ids, width);
+        assert_close("out", &embedding(&table, &ids, vocab, width).unwrap(), &expected, 0.0);
+        let expected = reference::embedding_backward(&widen(&dy), &ids, vocab, width);
+        assert_close("dtable", &embedding_backward(&dy, &ids, vocab, width).unwrap(), &expected, 1e-5);
+    }
+
+    #[test]
+    fn hard_edges() {
+        for (n, vocab, width) in [(0, 5, 3), (0, 0, 3), (4, 5, 0), (1, 1, 1), (300, 1, 17), (300, 7, 33), (50, 4000, 16)] {
+            check(n, vocab, width);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_shapes(n in 0usize..60, vocab in 1usize..30, width in 1usize..40) {
+            check(n, vocab, width);
+        }
+    }
+
+    #[test]
+    fn the_reference_gradient_is_a_slope() {
+        let (table, dy, ids) = (widen(&random(1, 12)), widen(&random(2, 15)), [3, 0, 3, 1, 3]);
+        let gradient = reference::embedding_backward(&dy, &ids, 4, 3);
+        assert_gradient("dtable", &table, &gradient, |t| inner(&reference::embedding(t, &ids, 3), &dy));
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let dy = random(2, 3000 * 200);
+        let ids: Vec<i64> = random_indices(3, 3000, 37).into_iter().map(|id| id as i64).collect();
+        assert_thread_independent("embedding", || vec![embedding_backward(&dy, &ids, 37, 200).unwrap()]);
+    }
+
+    #[test]
+    fn a_bad_id_is_named() {
+        let error = embedding(&[0.0; 6], &[2, -1], 3, 2).unwrap_err();
+        assert_eq!(error.to_string(), "embedding: `ids[1]` is -1, it must lie in 0..3");
+        assert!(embedding_backward(&[0.0; 2], &[3], 3, 2).is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! Rows to their experts and back: gather, weighted combine, and their gradients.
+
+use std::mem::MaybeUninit;
+
+use super::output::{Parts, build, build_two, fill};
+use super::parallel::{chunk, for_each};
+use super::simd::{dot, madd, multiversion};
+use crate::definition::{KernelError, check_length, element_count};
+
+/// Elements that one task writes.
+const ELEMENTS_A_TASK: usize = 1 << 14;
+
+/// The sizes of a dispatch of tokens to experts and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PermuteShape {
+    /// Tokens, `n`.
+    pub tokens: usize,
+    /// Experts each token goes to, `k`.
+    pub slots: usize,
+    /// Rows sorted by expert, `m`: `n k` where all experts are here.
+    pub sorted: usize,
+    /// Width of a row, `d`.
+    pub width: usize,
+}
+
+/// Rows by index, `out[i] = x[index[i]]`.
+///
+/// # Shapes
+/// - `x [rows, width]`, `index [m]` -> `[m, width]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming `x`, [`KernelError::Index`] naming the place in `index`.
+pub fn gather_rows(x: &[f32], index: &[u32], rows: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+    check_length("gather_rows", "x", x.len(), &[rows, width])?;
+    check_index("gather_rows", "index", index, rows)?;
+    let size = element_count("gather_rows", "out", &[index.len(), width])?;
+    // SAFETY: every row is written.
+    Ok(unsafe {
+        build(size, |out| {
+            by_rows(out, index.len(), width, size, |i, out| {
+                out.write_copy_of_slice(&x[index[i] as usize * width..][..width]);
+            });
+        })
+    })
+}
+
+/// The gradient of [`gather_rows`] for `x`, given where each row went: `dx[t] = sum_s dy[inverse[t, s]]`, slots in order.
+///
+/// # Shapes
+/// - `dy [sorted, width]`, `inverse [tokens, slots]` -> `[tokens, width]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the place in `inverse`.
+pub fn gather_rows_backward(dy: &[f32], inverse: &[u32], shape: &PermuteShape) -> Result<Vec<f32>, KernelError> {
+    check("gather_rows_backward", "dy", dy, inverse, shape)?;
+    mix("gather_rows_backward", dy, None, inverse, shape)
+}
+
+/// The experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, slots in order.
+///
+/// # Shapes
+/// - `y [sorted, width]`, `weights [tokens, slots]`, `inverse [tokens, slots]` -> `[tokens, width]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the place in `inverse`.
+///
+/// Source: technical report 2.1.2.
+pub fn combine(y: &[f32], weights: &[f32], inverse: &[u32], shape: &PermuteShape) -> Result<Vec<f32>, KernelError> {
+    check("combine", "y", y, inverse, shape)?;
+    check_length("combine", "weights", weights.len(), &[shape.tokens, shape.slots])?;
+    mix("combine", y, Some(weights), inverse, shape)
+}
+
+/// The gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and `dweights[t, s] = dout[t] . y[inverse[t, s]]`.
+///
+/// A sorted row that no slot names gets zero.
+///
+/// # Shapes
+/// - `y [sorted, width]`, `weights` and `inverse [tokens, slots]`, `dout [tokens, width]` -> `dy [sorted, width]`,
+///   `dweights [tokens, slots]`
+///
+/// # Errors
+/// As [`combine`]; [`KernelError::Invalid`] where two slots name the same sorted row.
+pub fn combine_backward(
+    y: &[f32],
+    weights: &[f32],
+    inverse: &[u32],
+    dout: &[f32],
+    shape: &PermuteShape,
+) -> Result<(Vec<f32>, Vec<f32>), KernelError> {
+    const OP: &str = "combine_backward";
+    /// A sorted row that no slot names.
+    const NONE: usize = usize::MAX;
+    let PermuteShape { tokens, slots, sorted, width } = *shape;
+    check(OP, "y", y, inverse, shape)?;
+    check_length(OP, "weights", weights.len(), &[tokens, slots])?;
+    check_length(OP, "dout", dout.len(), &[tokens, width])?;
+    let mut slot_of_row = vec![NONE; sorted];
+    for (slot, &row) in inverse.iter().enumerate() {
+        if std::mem::replace(&mut slot_of_row[row as usize], slot) != NONE {
+            return Err(KernelError::Invalid { op: OP, argument: "inverse", requirement: "must not name a row twice" });
+        }
+    }
+    let work = inverse.len() * width;
+    // SAFETY: every row of both is written.
+    Ok(unsafe {
+        build_two([sorted * width, tokens * slots], |dy, dweights| {
+            by_rows(dy, sorted, width, work, |row, out| match slot_of_row[row] {
+                NONE => fill(out, 0.0),
+                slot => scale_row(&dout[slot / slots * width..][..width], weights[slot], out),
+            });
+            let dweights = Parts::new(dweights);
+            let tokens_a_task = (ELEMENTS_A_TASK / (slots * width).max(1)).max(1);
+            for_each(tokens.div_ceil(tokens_a_task), work, |task| {
+                let part = chunk(task, tokens_a_task, tokens);
+                let out = dweights.part(part.start * slots, part.len() * slots);
+                let inverse = &inverse[part.start * slots..part.end * slots];
+                row_dots(&dout[part.start * width..part.end * width], y, inverse, slots, width, out);
+            });
+        })
+    })
+}
+
+/// `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, weights of one where absent.
+fn mix(
+    op: &'static str,
+    y: &[f32],
+    weights: Option<&[f32]>,
+    inverse: &[u32],
+    shape: &PermuteShape,
+) -> Result<Vec<f32>, KernelError> {
+    let PermuteShape { tokens, slots, width, .. } = *shape;
+    let size = element_count(op, "out", &[tokens, width])?;
+    // SAFETY: every row is written.
+    Ok(unsafe {
+        build(size, |out| {
+            by_rows(out, tokens, width, size.saturating_mul(slots), |t, out| {
+                let weights = weights.map(|w| &w[t * slots..][..slots]);
+                mix_row(y, &inverse[t * slots..][..slots], weights, width, out);
+            });
+        })
+    })
+}
+
+/// Calls `row(i, out[i])` for every row of `out`, some rows a task.
+fn by_rows(
+    out: &mut [MaybeUninit<f32>],
+    rows: usize,
+    width: usize,
+    work: usize,
+    row: impl Fn(usize, &mut [MaybeUninit<f32>]) + Send + Sync,
+) {
+    let out = Parts::new(out);
+    let rows_a_task = (ELEMENTS_A_TASK / width.max(1)).max(1);
+    for_each(rows.div_ceil(rows_a_task), work, |task| {
+        for i in chunk(task, rows_a_task, rows) {
+            // SAFETY: a row belongs to one task.
+            row(i, unsafe { out.part(i * width, width) });
+        }
+    });
+}
+
+multiversion! {
+    fn mix_row(y: &[f32], rows: &[u32], weights: Option<&[f32]>, width: usize, out: &mut [MaybeUninit<f32>]) {
+        let row = |slot: usize| (&y[rows[slot] as usize * width..][..width], weights.map_or(1.0, |w| w[slot]));
+        if rows.is_empty() {
+            return fill(out, 0.0);
+        }
+        let (first, weight) = row(0);
+        if rows.len() == 1 {
+            for (out, &a) in out.iter_mut().zip(first) {
+                out.write(weight * a);
+            }
+            return;
+        }
+        let (second, weight_2) = row(1);
+        for ((out, &a), &b) in out.iter_mut().zip(first).zip(second) {
+            out.write(madd::<S>(weight_2, b, weight * a));
+        }
+        // SAFETY: the loop above wrote all of it: rows are as long as `out`.
+        let out = unsafe { out.assume_init_mut() };
+        for slot in 2..rows.len() {
+            let (next, weight) = row(slot);
+            for (out, &x) in out.iter_mut().zip(next) {
+                *out = madd::<S>(weight, x, *out);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn scale_row(x: &[f32], weight: f32, out: &mut [MaybeUninit<f32>]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            out.write(weight * x);
+        }
+    }
+}
+
+multiversion! {
+    fn row_dots(dout: &[f32], y: &[f32], inverse: &[u32], slots: usize, width: usize, out: &mut [MaybeUninit<f32>]) {
+        for (i, (out, &row)) in out.iter_mut().zip(inverse).enumerate() {
+            out.write(dot::<S>(&dout[i / slots * width..][..width], &y[row as usize * width..][..width]));
+        }
+    }
+}
+
+/// Checks what all that take `inverse` share.
+fn check(
+    op: &'static str,
+    argument: &'static str,
+    sorted: &[f32],
+    inverse: &[u32],
+    shape: &PermuteShape,
+) -> Result<(), KernelError> {
+    check_length(op, argument, sorted.len(), &[shape.sorted, shape.width])?;
+    check_length(op, "inverse", inverse.len(), &[shape.tokens, shape.slots])?;
+    check_index(op, "inverse", inverse, shape.sorted)
+}
+
+fn check_index(op: &'static str, argument: &'static str, index: &[u32], bound: usize) -> Result<(), KernelError> {
+    match index.iter().position(|&i| i as usize >= bound) {
+        None => Ok(()),
+        Some(position) => Err(KernelError::Index { op, argument, position, value: index[position].into(), bound }),
+    }
+}
+
+#[cfg(test)]
+#[path = "permute_tests.rs"]
+mod tests;
