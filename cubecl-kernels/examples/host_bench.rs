@@ -254,12 +254,7 @@ fn elementwise() {
     );
     let shape = RopeShape { batch: 8, tokens: 256, heads: 4, head_dim: 48, rope_dim: 16, layout: RopeLayout::Interleaved };
     let (x, cos, sin) = (random(1, 8 * 256 * 4 * 48), random(2, 256 * 8), random(3, 256 * 8));
-    bench(
-        "rope",
-        Work::Byte(8 * x.len()),
-        || host::rope(&x, &cos, &sin, &shape).unwrap(),
-        || composed::rope(&x, &cos, &sin, &shape),
-    );
+    bench("rope", Work::Byte(8 * x.len()), || host::rope(&x, &cos, &sin, &shape).unwrap(), || composed::rope(&x, &cos, &sin, &shape));
 }
 
 fn rows() {
@@ -269,12 +264,7 @@ fn rows() {
     let (x, y) = (random(1, 2048 * 256), random(2, 4096 * 256));
     let (weights, dout) = (random(3, 4096), random(4, 2048 * 256));
     let bytes = Work::Byte(8 * y.len());
-    bench(
-        "gather_rows",
-        bytes,
-        || host::gather_rows(&x, &index, 2048, 256).unwrap(),
-        || composed::gather(&x, &index, 256),
-    );
+    bench("gather_rows", bytes, || host::gather_rows(&x, &index, 2048, 256).unwrap(), || composed::gather(&x, &index, 256));
     bench(
         "combine",
         bytes,
@@ -306,15 +296,7 @@ fn rows() {
 fn optimizer() {
     let len = 4 << 20;
     let gradient = random(2, len);
-    let config = AdamWConfig {
-        lr: 1e-3,
-        beta1: 0.9,
-        beta2: 0.95,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step: 10,
-        gradient_scale: 0.5,
-    };
+    let config = AdamWConfig { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 10, gradient_scale: 0.5 };
     let (mut p, mut m, mut v) = (random(1, len), vec![0.0; len], vec![0.0; len]);
     let mut other = (p.clone(), m.clone(), v.clone());
     bench(

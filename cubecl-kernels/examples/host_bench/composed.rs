@@ -48,14 +48,7 @@ fn product_into(
 }
 
 /// One product for each of `count` contiguous matrices.
-fn batched(
-    a: &[f32],
-    sa: (usize, usize),
-    b: &[f32],
-    sb: (usize, usize),
-    count: usize,
-    [m, k, n]: [usize; 3],
-) -> Vec<f32> {
+fn batched(a: &[f32], sa: (usize, usize), b: &[f32], sb: (usize, usize), count: usize, [m, k, n]: [usize; 3]) -> Vec<f32> {
     let mut out = vec![0.0; count * m * n];
     out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| {
         product_into(out, &a[i * m * k..], sa, &b[i * k * n..], sb, [m, k, n], gemm::Parallelism::None);
@@ -210,15 +203,7 @@ pub fn cross_entropy(logits: &[f32], targets: &[i64], vocab: usize, gradient: bo
 }
 
 /// A product for each expert, `x [rows, k] -> [rows, n]`, joined by copying.
-pub fn grouped(
-    x: &[f32],
-    sx: (usize, usize),
-    w: &[f32],
-    sw: (usize, usize),
-    offsets: &[usize],
-    k: usize,
-    n: usize,
-) -> Vec<f32> {
+pub fn grouped(x: &[f32], sx: (usize, usize), w: &[f32], sw: (usize, usize), offsets: &[usize], k: usize, n: usize) -> Vec<f32> {
     let mut out = Vec::new();
     for (e, bounds) in offsets.windows(2).enumerate() {
         if bounds[1] > bounds[0] {
@@ -306,9 +291,8 @@ pub fn rms_norm_backward(x: &[f32], gamma: &[f32], rstd: &[f32], dy: &[f32]) -> 
 /// Slices apart, four products, joined again.
 pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], s: &RopeShape) -> Vec<f32> {
     let (half, nope) = (s.rope_dim / 2, s.head_dim - s.rope_dim);
-    let part = |offset: usize| -> Vec<f32> {
-        x.chunks(s.head_dim).flat_map(|head| (0..half).map(move |j| head[nope + 2 * j + offset])).collect()
-    };
+    let part =
+        |offset: usize| -> Vec<f32> { x.chunks(s.head_dim).flat_map(|head| (0..half).map(move |j| head[nope + 2 * j + offset])).collect() };
     let table = |table: &[f32]| -> Vec<f32> {
         (0..x.len() / s.head_dim).flat_map(|row| table[row / s.heads % s.tokens * half..][..half].to_vec()).collect()
     };
@@ -355,14 +339,7 @@ pub fn combine(y: &[f32], weights: &[f32], inverse: &[u32], slots: usize, width:
 }
 
 /// Spread, multiply, scatter; gather, multiply, sum.
-pub fn combine_backward(
-    y: &[f32],
-    weights: &[f32],
-    inverse: &[u32],
-    dout: &[f32],
-    slots: usize,
-    width: usize,
-) -> (Vec<f32>, Vec<f32>) {
+pub fn combine_backward(y: &[f32], weights: &[f32], inverse: &[u32], dout: &[f32], slots: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
     let tokens: Vec<u32> = (0..inverse.len()).map(|slot| (slot / slots) as u32).collect();
     let spread = gather(dout, &tokens, width);
     let dy = scatter(&rows(&spread, width, weights, |x, w| x * w), inverse, y.len() / width, width);
