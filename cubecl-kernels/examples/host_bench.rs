@@ -10,8 +10,8 @@ mod composed;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cubecl_kernels::definition::AttentionShape;
-use cubecl_kernels::host;
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
+use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -76,6 +76,11 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 fn main() {
     println!("{} threads", rayon::current_num_threads());
     attention();
+    linear_cross_entropy();
+    grouped_linear();
+    elementwise();
+    rows();
+    optimizer();
     linear();
 }
 
@@ -145,4 +150,165 @@ fn linear() {
             || composed::product(&dy, (1, outputs), &x, (inputs, 1), outputs, rows, inputs),
         );
     }
+}
+
+fn linear_cross_entropy() {
+    let (rows, inputs, vocab) = (2048, 256, 4096);
+    let dims = [rows, inputs, vocab];
+    let (x, w) = (random(1, rows * inputs), random(2, vocab * inputs));
+    let targets: Vec<i64> = (0..rows).map(|r| (r * 7919 % vocab) as i64).collect();
+    let flop = 2 * rows * inputs * vocab;
+    bench(
+        "linear_cross_entropy fwd",
+        Work::Flop(flop),
+        || host::linear_cross_entropy(&x, &w, &targets, None, dims).unwrap(),
+        || composed::linear_cross_entropy(&x, &w, &targets, dims, false),
+    );
+    bench(
+        "linear_cross_entropy fwd+bwd",
+        Work::Flop(3 * flop),
+        || host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims).unwrap(),
+        || composed::linear_cross_entropy(&x, &w, &targets, dims, true),
+    );
+    let logits = random(5, rows * vocab);
+    bench(
+        "cross_entropy fwd+bwd",
+        Work::Byte(8 * logits.len()),
+        || host::cross_entropy_with_gradient(&logits, &targets, None, rows, vocab).unwrap(),
+        || composed::cross_entropy(&logits, &targets, vocab, true),
+    );
+}
+
+fn grouped_linear() {
+    let cases: [(&str, Vec<usize>, usize, usize); 5] = [
+        ("up 8 experts", vec![512; 8], 256, 256),
+        ("down 8 experts", vec![512; 8], 128, 256),
+        ("one hot", vec![0, 0, 4096, 0, 0, 0, 0, 0], 256, 256),
+        ("256 tiny", (0..256).map(|e| e % 5).collect(), 256, 256),
+        ("ragged", vec![900, 17, 1200, 3, 700, 0, 1000, 276], 256, 256),
+    ];
+    for (name, counts, inputs, outputs) in cases {
+        let mut offsets = vec![0];
+        counts.iter().for_each(|count| offsets.push(offsets[offsets.len() - 1] + count));
+        let rows = offsets[counts.len()];
+        let shape = GroupedShape { rows, experts: counts.len(), inputs, outputs };
+        let (x, w) = (random(1, rows * inputs), random(2, counts.len() * inputs * outputs));
+        let dy = random(3, rows * outputs);
+        let flop = Work::Flop(2 * rows * inputs * outputs);
+        bench(
+            &format!("grouped_linear {name} y"),
+            flop,
+            || host::grouped_linear(&x, &w, &offsets, &shape).unwrap(),
+            || composed::grouped(&x, (inputs, 1), &w, (1, inputs), &offsets, inputs, outputs),
+        );
+        bench(
+            &format!("grouped_linear {name} dx"),
+            flop,
+            || host::grouped_linear_input_gradient(&dy, &w, &offsets, &shape).unwrap(),
+            || composed::grouped(&dy, (outputs, 1), &w, (inputs, 1), &offsets, outputs, inputs),
+        );
+        bench(
+            &format!("grouped_linear {name} dw"),
+            flop,
+            || host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape).unwrap(),
+            || composed::grouped_weight(&dy, &x, &offsets, inputs, outputs),
+        );
+    }
+}
+
+fn elementwise() {
+    let (rows, inter) = (2048, 512);
+    let (gate_up, dy) = (random(1, rows * 2 * inter), random(2, rows * inter));
+    bench(
+        "swiglu fwd",
+        Work::Byte(12 * rows * inter),
+        || host::swiglu(&gate_up, rows, inter).unwrap(),
+        || composed::swiglu(&gate_up, rows, inter),
+    );
+    bench(
+        "swiglu bwd",
+        Work::Byte(20 * rows * inter),
+        || host::swiglu_backward(&gate_up, &dy, rows, inter).unwrap(),
+        || composed::swiglu_backward(&gate_up, &dy, rows, inter),
+    );
+    let (rows, width) = (2048, 256);
+    let (x, residual, gamma, dy) = (random(1, rows * width), random(4, rows * width), random(2, width), random(3, rows * width));
+    let kept = host::rms_norm(&x, &gamma, 1e-6, rows, width).unwrap();
+    bench(
+        "rms_norm fwd",
+        Work::Byte(8 * x.len()),
+        || host::rms_norm(&x, &gamma, 1e-6, rows, width).unwrap(),
+        || composed::rms_norm(&x, &gamma),
+    );
+    bench(
+        "add_rms_norm fwd",
+        Work::Byte(16 * x.len()),
+        || host::add_rms_norm(&x, &residual, &gamma, 1e-6, rows, width).unwrap(),
+        || composed::rms_norm(&composed::zip(&x, &residual, |a, b| a + b), &gamma),
+    );
+    bench(
+        "rms_norm bwd",
+        Work::Byte(12 * x.len()),
+        || host::rms_norm_backward(&x, &gamma, &kept.rstd, &dy, rows, width).unwrap(),
+        || composed::rms_norm_backward(&x, &gamma, &kept.rstd, &dy),
+    );
+    let shape = RopeShape { batch: 8, tokens: 256, heads: 4, head_dim: 48, rope_dim: 16, layout: RopeLayout::Interleaved };
+    let (x, cos, sin) = (random(1, 8 * 256 * 4 * 48), random(2, 256 * 8), random(3, 256 * 8));
+    bench("rope", Work::Byte(8 * x.len()), || host::rope(&x, &cos, &sin, &shape).unwrap(), || composed::rope(&x, &cos, &sin, &shape));
+}
+
+fn rows() {
+    let shape = PermuteShape { tokens: 2048, slots: 2, sorted: 4096, width: 256 };
+    let inverse: Vec<u32> = (0..4096u32).map(|i| i * 2731 % 4096).collect();
+    let index: Vec<u32> = inverse.iter().map(|i| i / 2).collect();
+    let (x, y) = (random(1, 2048 * 256), random(2, 4096 * 256));
+    let (weights, dout) = (random(3, 4096), random(4, 2048 * 256));
+    let bytes = Work::Byte(8 * y.len());
+    bench("gather_rows", bytes, || host::gather_rows(&x, &index, 2048, 256).unwrap(), || composed::gather(&x, &index, 256));
+    bench(
+        "combine",
+        bytes,
+        || host::combine(&y, &weights, &inverse, &shape).unwrap(),
+        || composed::combine(&y, &weights, &inverse, 2, 256),
+    );
+    bench(
+        "combine bwd",
+        bytes,
+        || host::combine_backward(&y, &weights, &inverse, &dout, &shape).unwrap(),
+        || composed::combine_backward(&y, &weights, &inverse, &dout, 2, 256),
+    );
+    let (table, ids): (_, Vec<i64>) = (random(5, 4096 * 256), (0..2048).map(|i| i * i % 4096).collect());
+    let narrow: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+    bench(
+        "embedding",
+        Work::Byte(8 * dout.len()),
+        || host::embedding(&table, &ids, 4096, 256).unwrap(),
+        || composed::gather(&table, &narrow, 256),
+    );
+    bench(
+        "embedding bwd",
+        Work::Byte(4 * (dout.len() + table.len())),
+        || host::embedding_backward(&dout, &ids, 4096, 256).unwrap(),
+        || composed::scatter(&dout, &narrow, 4096, 256),
+    );
+}
+
+fn optimizer() {
+    let len = 4 << 20;
+    let gradient = random(2, len);
+    let config = AdamWConfig { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 10, gradient_scale: 0.5 };
+    let (mut p, mut m, mut v) = (random(1, len), vec![0.0; len], vec![0.0; len]);
+    let mut other = (p.clone(), m.clone(), v.clone());
+    bench(
+        "adamw 4M",
+        Work::Byte(28 * len),
+        || host::adamw(&mut p, &gradient, &mut m, &mut v, &config).unwrap(),
+        || composed::adamw(&mut other, &gradient, &config),
+    );
+    bench(
+        "sum_of_squares 4M",
+        Work::Byte(4 * len),
+        || host::sum_of_squares(&gradient),
+        || gradient.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>(),
+    );
 }

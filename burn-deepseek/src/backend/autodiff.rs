@@ -28,7 +28,7 @@ impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (w, w_node) = w.into_parts();
-        let y = B::linear(&x, &w);
+        let y = B::linear_forward(&x, &w);
         record!(Linear, [x_node, w_node], ((x, w), y), y)
     }
 
@@ -88,7 +88,7 @@ impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
         let (table, node) = table.into_parts();
         let vocab = table.shape()[0];
-        let y = B::embedding(&table, &tokens);
+        let y = B::embedding_forward(&table, &tokens);
         record!(Embedding { vocab }, [node], (tokens, y), y)
     }
 
@@ -241,7 +241,7 @@ impl<B: FusedKernels> Backward<B, 1> for Embedding {
     type State = IntTensor<B>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::embedding_backward(&dy, &ops.state, self.vocab));
+        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::embedding_table_gradient(&dy, &ops.state, self.vocab));
     }
 }
 

@@ -19,7 +19,7 @@ fn done<T>(result: Result<T, KernelError>) -> T {
 
 impl FusedOps for Flex {
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::linear(&x, &w)
+        Self::linear_forward(&x, &w)
     }
 
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
@@ -51,7 +51,7 @@ impl FusedOps for Flex {
     }
 
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
-        Self::embedding(&table, &tokens)
+        Self::embedding_forward(&table, &tokens)
     }
 
     fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
@@ -81,7 +81,7 @@ impl FusedOps for Flex {
 }
 
 impl FusedKernels for Flex {
-    fn linear(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+    fn linear_forward(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
         let y = host::linear(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(y), [rows, outputs])
@@ -218,14 +218,14 @@ impl FusedKernels for Flex {
         tensor(done(dw), [shape.experts, outputs, inputs])
     }
 
-    fn embedding(table: &FlexTensor, tokens: &FlexTensor) -> FlexTensor {
+    fn embedding_forward(table: &FlexTensor, tokens: &FlexTensor) -> FlexTensor {
         let [vocab, width] = dims(table);
         let tokens = ints(tokens);
         let rows = done(host::embedding(Contiguous::new(table).floats(), &tokens, vocab, width));
         tensor(rows, [tokens.len(), width])
     }
 
-    fn embedding_backward(dy: &FlexTensor, tokens: &FlexTensor, vocab: usize) -> FlexTensor {
+    fn embedding_table_gradient(dy: &FlexTensor, tokens: &FlexTensor, vocab: usize) -> FlexTensor {
         let [_, width] = dims(dy);
         let table = host::embedding_backward(Contiguous::new(dy).floats(), &ints(tokens), vocab, width);
         tensor(done(table), [vocab, width])

@@ -44,7 +44,7 @@ pub struct HeadLoss<B: Backend> {
 /// Forward and backward of every fused operation. Shapes as in [`super::FusedOps`]; every gradient has its argument's shape.
 pub trait FusedKernels: Backend {
     /// `x w^T`.
-    fn linear(x: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
+    fn linear_forward(x: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
     /// `dy w`.
     fn linear_input_gradient(dy: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
     /// `dy^T x`.
@@ -103,9 +103,9 @@ pub trait FusedKernels: Backend {
     fn grouped_linear_weight_gradient(dy: &FloatTensor<Self>, x: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
 
     /// Rows of a table.
-    fn embedding(table: &FloatTensor<Self>, tokens: &IntTensor<Self>) -> FloatTensor<Self>;
+    fn embedding_forward(table: &FloatTensor<Self>, tokens: &IntTensor<Self>) -> FloatTensor<Self>;
     /// The table's gradient, `[vocab, d]`.
-    fn embedding_backward(dy: &FloatTensor<Self>, tokens: &IntTensor<Self>, vocab: usize) -> FloatTensor<Self>;
+    fn embedding_table_gradient(dy: &FloatTensor<Self>, tokens: &IntTensor<Self>, vocab: usize) -> FloatTensor<Self>;
 
     /// Head and mean cross entropy; the gradients come with the forward pass, while the logits are at hand.
     fn linear_cross_entropy(

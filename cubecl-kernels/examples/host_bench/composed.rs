@@ -1,6 +1,6 @@
 //! The operations as a framework composes them: one parallel pass an operation, each with an output of its own.
 
-use cubecl_kernels::definition::AttentionShape;
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeShape};
 use rayon::prelude::*;
 
 /// `a b` of strided matrices, the strides as `(row, column)`; `[m, k] x [k, n]`.
@@ -48,14 +48,7 @@ fn product_into(
 }
 
 /// One product for each of `count` contiguous matrices.
-fn batched(
-    a: &[f32],
-    sa: (usize, usize),
-    b: &[f32],
-    sb: (usize, usize),
-    count: usize,
-    [m, k, n]: [usize; 3],
-) -> Vec<f32> {
+fn batched(a: &[f32], sa: (usize, usize), b: &[f32], sb: (usize, usize), count: usize, [m, k, n]: [usize; 3]) -> Vec<f32> {
     let mut out = vec![0.0; count * m * n];
     out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| {
         product_into(out, &a[i * m * k..], sa, &b[i * k * n..], sb, [m, k, n], gemm::Parallelism::None);
@@ -64,7 +57,7 @@ fn batched(
 }
 
 /// `f` of every element, on the pool.
-pub fn map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
+pub fn map(x: &[f32], f: impl Fn(f32) -> f32 + Send + Sync) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(1 << 14).zip(x.par_chunks(1 << 14)).for_each(|(out, x)| {
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = f(x));
@@ -173,4 +166,195 @@ pub fn attention_backward(
     let d_queries = batched(&ds, (n, 1), &keys, (dq, 1), count, [t, n, dq]);
     let d_keys = batched(&ds, (1, n), &q, (dq, 1), count, [n, t, dq]);
     (heads_last(&d_queries, [s.batch, t, s.heads, dq]), d_keys, heads_last(&d_values, [s.batch, n, s.heads, dv]))
+}
+
+/// Head, log-softmax, and with `gradients` the three products of backward.
+pub fn linear_cross_entropy(
+    x: &[f32],
+    w: &[f32],
+    targets: &[i64],
+    [rows, inputs, vocab]: [usize; 3],
+    gradients: bool,
+) -> (f32, Vec<f32>, Vec<f32>) {
+    let logits = product(x, (inputs, 1), w, (1, inputs), rows, inputs, vocab);
+    let (loss, d_logits) = cross_entropy(&logits, targets, vocab, gradients);
+    if !gradients {
+        return (loss, vec![], vec![]);
+    }
+    let dx = product(&d_logits, (vocab, 1), w, (inputs, 1), rows, vocab, inputs);
+    let dw = product(&d_logits, (1, vocab), x, (inputs, 1), vocab, rows, inputs);
+    (loss, dx, dw)
+}
+
+/// Log-softmax, and its gradient by way of the probabilities.
+pub fn cross_entropy(logits: &[f32], targets: &[i64], vocab: usize, gradient: bool) -> (f32, Vec<f32>) {
+    let largest = reduce(logits, vocab, |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let shifted = rows(logits, vocab, &largest, |x, m| x - m);
+    let sums = reduce(&map(&shifted, f32::exp), vocab, |row| row.iter().sum());
+    let logs: Vec<f32> = sums.iter().map(|s| s.ln()).collect();
+    let log_p = rows(&shifted, vocab, &logs, |x, s| x - s);
+    let loss = targets.iter().enumerate().map(|(r, &t)| -log_p[r * vocab + t as usize]).sum();
+    if !gradient {
+        return (loss, vec![]);
+    }
+    let mut d = map(&log_p, f32::exp);
+    targets.iter().enumerate().for_each(|(r, &t)| d[r * vocab + t as usize] -= 1.0);
+    (loss, d)
+}
+
+/// A product for each expert, `x [rows, k] -> [rows, n]`, joined by copying.
+pub fn grouped(x: &[f32], sx: (usize, usize), w: &[f32], sw: (usize, usize), offsets: &[usize], k: usize, n: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    for (e, bounds) in offsets.windows(2).enumerate() {
+        if bounds[1] > bounds[0] {
+            out.extend(product(&x[bounds[0] * k..], sx, &w[e * k * n..], sw, bounds[1] - bounds[0], k, n));
+        }
+    }
+    out
+}
+
+/// A weight gradient for each expert, joined by copying.
+pub fn grouped_weight(dy: &[f32], x: &[f32], offsets: &[usize], inputs: usize, outputs: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    for bounds in offsets.windows(2) {
+        let (dy, x, rows) = (&dy[bounds[0] * outputs..], &x[bounds[0] * inputs..], bounds[1] - bounds[0]);
+        if rows > 0 {
+            out.extend(product(dy, (1, outputs), x, (inputs, 1), outputs, rows, inputs));
+        } else {
+            out.resize(out.len() + inputs * outputs, 0.0);
+        }
+    }
+    out
+}
+
+fn halves(x: &[f32], rows: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
+    let half = |from: usize| {
+        let mut out = vec![0.0; rows * width];
+        out.par_chunks_mut(width).enumerate().for_each(|(r, out)| out.copy_from_slice(&x[(2 * r + from) * width..][..width]));
+        out
+    };
+    (half(0), half(1))
+}
+
+/// Split, sigmoid, two products.
+pub fn swiglu(gate_up: &[f32], rows: usize, inter: usize) -> Vec<f32> {
+    let (gate, up) = halves(gate_up, rows, inter);
+    let s = map(&gate, |g| 1.0 / (1.0 + (-g).exp()));
+    zip(&zip(&gate, &s, |g, s| g * s), &up, |a, b| a * b)
+}
+
+/// The chain rule, an operation at a time.
+pub fn swiglu_backward(gate_up: &[f32], dy: &[f32], rows: usize, inter: usize) -> Vec<f32> {
+    let (gate, up) = halves(gate_up, rows, inter);
+    let s = map(&gate, |g| 1.0 / (1.0 + (-g).exp()));
+    let slope = zip(&s, &zip(&gate, &s, |g, s| g * (1.0 - s)), |s, x| s * (1.0 + x));
+    let dgate = zip(&zip(dy, &up, |a, b| a * b), &slope, |a, b| a * b);
+    let dup = zip(dy, &zip(&gate, &s, |g, s| g * s), |a, b| a * b);
+    let mut out = vec![0.0; gate_up.len()];
+    out.par_chunks_mut(2 * inter).enumerate().for_each(|(r, out)| {
+        out[..inter].copy_from_slice(&dgate[r * inter..][..inter]);
+        out[inter..].copy_from_slice(&dup[r * inter..][..inter]);
+    });
+    out
+}
+
+/// Square, mean, two products.
+pub fn rms_norm(x: &[f32], gamma: &[f32]) -> Vec<f32> {
+    let width = gamma.len();
+    let mean = reduce(&map(x, |x| x * x), width, |row| row.iter().sum::<f32>() / row.len() as f32);
+    let rstd: Vec<f32> = mean.iter().map(|m| 1.0 / (m + 1e-6).sqrt()).collect();
+    columns(&rows(x, width, &rstd, |x, r| x * r), gamma)
+}
+
+fn columns(x: &[f32], per_column: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    out.par_chunks_mut(per_column.len()).zip(x.par_chunks(per_column.len())).for_each(|(out, x)| {
+        out.iter_mut().zip(x).zip(per_column).for_each(|((out, x), c)| *out = x * c);
+    });
+    out
+}
+
+/// The chain rule, an operation at a time.
+pub fn rms_norm_backward(x: &[f32], gamma: &[f32], rstd: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let width = gamma.len();
+    let normed = rows(x, width, rstd, |x, r| x * r);
+    let mut dgamma = vec![0.0; width];
+    for row in zip(dy, &normed, |a, b| a * b).chunks(width) {
+        dgamma.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    let scaled = columns(dy, gamma);
+    let mean = reduce(&zip(&scaled, &normed, |a, b| a * b), width, |row| row.iter().sum::<f32>() / row.len() as f32);
+    let pulled = rows(&normed, width, &mean, |x, m| x * m);
+    (rows(&zip(&scaled, &pulled, |a, b| a - b), width, rstd, |x, r| x * r), dgamma)
+}
+
+/// Slices apart, four products, joined again.
+pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], s: &RopeShape) -> Vec<f32> {
+    let (half, nope) = (s.rope_dim / 2, s.head_dim - s.rope_dim);
+    let part =
+        |offset: usize| -> Vec<f32> { x.chunks(s.head_dim).flat_map(|head| (0..half).map(move |j| head[nope + 2 * j + offset])).collect() };
+    let table = |table: &[f32]| -> Vec<f32> {
+        (0..x.len() / s.head_dim).flat_map(|row| table[row / s.heads % s.tokens * half..][..half].to_vec()).collect()
+    };
+    let (a, b, cos, sin) = (part(0), part(1), table(cos), table(sin));
+    let product = |x: &[f32], y: &[f32]| zip(x, y, |x, y| x * y);
+    let first = zip(&product(&a, &cos), &product(&b, &sin), |x, y| x - y);
+    let second = zip(&product(&a, &sin), &product(&b, &cos), |x, y| x + y);
+    let mut out = x.to_vec();
+    for (row, out) in out.chunks_mut(s.head_dim).enumerate() {
+        for j in 0..half {
+            out[nope + 2 * j] = first[row * half + j];
+            out[nope + 2 * j + 1] = second[row * half + j];
+        }
+    }
+    out
+}
+
+/// Rows by index.
+pub fn gather(x: &[f32], index: &[u32], width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; index.len() * width];
+    out.par_chunks_mut(width).zip(index).for_each(|(out, &i)| out.copy_from_slice(&x[i as usize * width..][..width]));
+    out
+}
+
+/// Rows added by index.
+pub fn scatter(x: &[f32], index: &[u32], rows: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows * width];
+    for (x, &i) in x.chunks(width).zip(index) {
+        out[i as usize * width..][..width].iter_mut().zip(x).for_each(|(out, x)| *out += x);
+    }
+    out
+}
+
+/// Gather, multiply, sum over slots.
+pub fn combine(y: &[f32], weights: &[f32], inverse: &[u32], slots: usize, width: usize) -> Vec<f32> {
+    let weighted = rows(&gather(y, inverse, width), width, weights, |x, w| x * w);
+    let mut out = vec![0.0; inverse.len() / slots * width];
+    out.par_chunks_mut(width).zip(weighted.par_chunks(slots * width)).for_each(|(out, slots)| {
+        for slot in slots.chunks(width) {
+            out.iter_mut().zip(slot).for_each(|(out, x)| *out += x);
+        }
+    });
+    out
+}
+
+/// Spread, multiply, scatter; gather, multiply, sum.
+pub fn combine_backward(y: &[f32], weights: &[f32], inverse: &[u32], dout: &[f32], slots: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
+    let tokens: Vec<u32> = (0..inverse.len()).map(|slot| (slot / slots) as u32).collect();
+    let spread = gather(dout, &tokens, width);
+    let dy = scatter(&rows(&spread, width, weights, |x, w| x * w), inverse, y.len() / width, width);
+    let dweights = reduce(&zip(&spread, &gather(y, inverse, width), |a, b| a * b), width, |row| row.iter().sum());
+    (dy, dweights)
+}
+
+/// AdamW, an operation at a time.
+pub fn adamw(state: &mut (Vec<f32>, Vec<f32>, Vec<f32>), gradient: &[f32], c: &AdamWConfig) {
+    let (p, m, v) = state;
+    let g = map(gradient, |g| g * c.gradient_scale);
+    *m = zip(&map(m, |m| m * c.beta1), &map(&g, |g| g * (1.0 - c.beta1)), |a, b| a + b);
+    *v = zip(&map(v, |v| v * c.beta2), &map(&map(&g, |g| g * g), |g| g * (1.0 - c.beta2)), |a, b| a + b);
+    let (c1, c2) = (1.0 - c.beta1.powi(c.step as i32), 1.0 - c.beta2.powi(c.step as i32));
+    let root = map(&map(&map(v, |v| v / c2), f32::sqrt), |x| x + c.eps);
+    let change = zip(&map(m, |m| m / c1), &root, |m, r| m / r);
+    *p = zip(&map(p, |p| p * (1.0 - c.lr * c.weight_decay)), &change, |p, x| p - c.lr * x);
 }

@@ -72,12 +72,7 @@ pub(crate) fn element_count(op: &'static str, argument: &'static str, shape: &[u
 ///
 /// # Errors
 /// [`KernelError::Length`] where it does not, [`KernelError::Overflow`] where the shape is absurd.
-pub(crate) fn check_length(
-    op: &'static str,
-    argument: &'static str,
-    actual: usize,
-    shape: &[usize],
-) -> Result<(), KernelError> {
+pub(crate) fn check_length(op: &'static str, argument: &'static str, actual: usize, shape: &[usize]) -> Result<(), KernelError> {
     let expected = element_count(op, argument, shape)?;
     if actual == expected {
         return Ok(());

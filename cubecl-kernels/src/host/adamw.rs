@@ -20,13 +20,7 @@ const ELEMENTS_A_TASK: usize = 1 << 15;
 /// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `step` is 0.
 ///
 /// Source: Loshchilov and Hutter, 2019 (arXiv 1711.05101); technical report 4.2.
-pub fn adamw(
-    param: &mut [f32],
-    gradient: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    config: &AdamWConfig,
-) -> Result<(), KernelError> {
+pub fn adamw(param: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], config: &AdamWConfig) -> Result<(), KernelError> {
     let len = param.len();
     check_length("adamw", "gradient", gradient.len(), &[len])?;
     check_length("adamw", "m", m.len(), &[len])?;
@@ -91,9 +85,7 @@ multiversion! {
 
 /// `sum(x^2)` in f64, the parts in a fixed order.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
-    map(x.len().div_ceil(ELEMENTS_A_TASK), x.len(), |task| squares(&x[chunk(task, ELEMENTS_A_TASK, x.len())]))
-        .into_iter()
-        .sum()
+    map(x.len().div_ceil(ELEMENTS_A_TASK), x.len(), |task| squares(&x[chunk(task, ELEMENTS_A_TASK, x.len())])).into_iter().sum()
 }
 
 multiversion! {

@@ -7,6 +7,9 @@ use crate::definition::{KernelError, check_length, element_count};
 /// Elements that one task copies.
 const ELEMENTS_A_TASK: usize = 1 << 15;
 
+/// Tasks that the table's gradient is cut into.
+const GRADIENT_TASKS: usize = 16;
+
 /// The table's rows of some tokens, `out[i] = table[ids[i]]`.
 ///
 /// # Shapes
@@ -42,17 +45,22 @@ pub fn embedding(table: &[f32], ids: &[i64], vocab: usize, width: usize) -> Resu
 pub fn embedding_backward(dy: &[f32], ids: &[i64], vocab: usize, width: usize) -> Result<Vec<f32>, KernelError> {
     check_length("embedding_backward", "dy", dy.len(), &[ids.len(), width])?;
     check_ids("embedding_backward", ids, vocab)?;
-    let mut gradient = vec![0.0; element_count("embedding_backward", "dtable", &[vocab, width])?];
-    let mut order: Vec<usize> = (0..ids.len()).collect();
-    order.sort_by_key(|&i| ids[i]);
-    let runs: Vec<&[usize]> = order.chunk_by(|&a, &b| ids[a] == ids[b]).collect();
+    let size = element_count("embedding_backward", "dtable", &[vocab, width])?;
+    let ids_a_task = vocab.div_ceil(GRADIENT_TASKS).max(1);
+    // From the allocator, so that pages the system has just zeroed are not zeroed again.
+    let mut gradient = vec![0.0; size];
     let out = Parts::new(as_uninit(&mut gradient));
-    for_each(runs.len(), dy.len(), |run| {
-        let id = ids[runs[run][0]] as usize;
-        // SAFETY: an id has one run, and the gradient is initialised.
-        let row = unsafe { out.written(id * width, width) };
-        for &i in runs[run] {
-            row.iter_mut().zip(&dy[i * width..][..width]).for_each(|(sum, &x)| *sum += x);
+    for_each(vocab.div_ceil(ids_a_task), dy.len() + ids.len() * GRADIENT_TASKS, |task| {
+        // A task owns a range of ids and looks for them among all tokens: no sorting, and the order of `i`.
+        let own = chunk(task, ids_a_task, vocab);
+        // SAFETY: tasks own different rows, and all are initialised.
+        let rows = unsafe { out.written(own.start * width, own.len() * width) };
+        for (i, &id) in ids.iter().enumerate() {
+            let id = id as usize;
+            if own.contains(&id) {
+                let row = &mut rows[(id - own.start) * width..][..width];
+                row.iter_mut().zip(&dy[i * width..]).for_each(|(sum, &x)| *sum += x);
+            }
         }
     });
     Ok(gradient)

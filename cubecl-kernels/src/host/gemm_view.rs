@@ -34,13 +34,7 @@ impl<'a> Mat<'a> {
 
     /// The transpose, without a copy.
     pub(crate) fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 }
 
@@ -91,10 +85,7 @@ pub(crate) fn gemm_add(dst: &mut [f32], row_stride: usize, scale: f32, a: Mat<'_
 /// # Safety
 /// With `read`, `dst` must be initialised.
 unsafe fn product(dst: MatMut<'_>, read: bool, scale: f32, a: Mat<'_>, b: Mat<'_>, threads: Threads) {
-    assert!(
-        dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows,
-        "invariant: the sizes of a product agree"
-    );
+    assert!(dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows, "invariant: the sizes of a product agree");
     let parallelism = match threads {
         Threads::One => Parallelism::None,
         Threads::Pool => Parallelism::Rayon(0),

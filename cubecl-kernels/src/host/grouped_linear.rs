@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::gemm_view::{Mat, MatMut, Threads, gemm};
 use super::output::{Parts, build, zeroed};
 use super::parallel::{chunk, for_each};
-use super::small_gemm::{MAX_ROWS, rows_nn, rows_nt};
+use super::small_gemm::{MAX_ROWS, rows_nt};
 use crate::definition::{KernelError, check_length, element_count};
 
 /// Rows of one expert that one task computes: enough to pay for packing the weight.
@@ -35,12 +35,7 @@ pub struct GroupedShape {
 /// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`.
 ///
 /// Source: technical report 2.1.2, 3.2.2.
-pub fn grouped_linear(
-    x: &[f32],
-    w: &[f32],
-    offsets: &[usize],
-    shape: &GroupedShape,
-) -> Result<Vec<f32>, KernelError> {
+pub fn grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "grouped_linear";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "x", x.len(), &[rows, inputs])?;
@@ -66,12 +61,7 @@ pub fn grouped_linear(
 ///
 /// # Errors
 /// As [`grouped_linear`].
-pub fn grouped_linear_input_gradient(
-    dy: &[f32],
-    w: &[f32],
-    offsets: &[usize],
-    shape: &GroupedShape,
-) -> Result<Vec<f32>, KernelError> {
+pub fn grouped_linear_input_gradient(dy: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "grouped_linear_input_gradient";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;
@@ -81,12 +71,8 @@ pub fn grouped_linear_input_gradient(
     let weight = |e: usize| &w[e * outputs * inputs..][..outputs * inputs];
     Ok(by_rows(offsets, shape, inputs, |e, rows, dx| {
         let (count, dy) = (rows.len(), &dy[rows.start * outputs..rows.end * outputs]);
-        if count <= MAX_ROWS {
-            rows_nn(dy, weight(e), count, outputs, inputs, 0, inputs, zeroed(dx));
-        } else {
-            let (dy, w) = (Mat::contiguous(dy, count, outputs), Mat::contiguous(weight(e), outputs, inputs));
-            gemm(MatMut::contiguous(dx, count, inputs), 1.0, dy, w, Threads::One);
-        }
+        let (dy, w) = (Mat::contiguous(dy, count, outputs), Mat::contiguous(weight(e), outputs, inputs));
+        gemm(MatMut::contiguous(dx, count, inputs), 1.0, dy, w, Threads::One);
     }))
 }
 
@@ -97,12 +83,7 @@ pub fn grouped_linear_input_gradient(
 ///
 /// # Errors
 /// As [`grouped_linear`].
-pub fn grouped_linear_weight_gradient(
-    dy: &[f32],
-    x: &[f32],
-    offsets: &[usize],
-    shape: &GroupedShape,
-) -> Result<Vec<f32>, KernelError> {
+pub fn grouped_linear_weight_gradient(dy: &[f32], x: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "grouped_linear_weight_gradient";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;

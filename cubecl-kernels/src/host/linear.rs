@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
 use super::output::{Parts, as_uninit, build};
 use super::parallel::{chunk, for_each};
-use super::small_gemm::{MAX_ROWS, rows_nn, rows_nt};
+use super::small_gemm::{MAX_ROWS, rows_nt};
 use crate::definition::{KernelError, check_length};
 
 /// Columns of the output that one task of the few-row path computes.
@@ -34,14 +34,7 @@ pub fn linear(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) 
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x`, `w` or `y`.
-pub fn linear_accumulate(
-    x: &[f32],
-    w: &[f32],
-    y: &mut [f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
-) -> Result<(), KernelError> {
+pub fn linear_accumulate(x: &[f32], w: &[f32], y: &mut [f32], rows: usize, inputs: usize, outputs: usize) -> Result<(), KernelError> {
     check_length("linear_accumulate", "x", x.len(), &[rows, inputs])?;
     check_length("linear_accumulate", "w", w.len(), &[outputs, inputs])?;
     check_length("linear_accumulate", "y", y.len(), &[rows, outputs])?;
@@ -57,28 +50,16 @@ pub fn linear_accumulate(
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy` or `w`.
-pub fn linear_input_gradient(
-    dy: &[f32],
-    w: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
-) -> Result<Vec<f32>, KernelError> {
+pub fn linear_input_gradient(dy: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
     check_length("linear_input_gradient", "dy", dy.len(), &[rows, outputs])?;
     check_length("linear_input_gradient", "w", w.len(), &[outputs, inputs])?;
     check_size("linear_input_gradient", "dx", &[rows, inputs])?;
-    // SAFETY: both branches write all of `dx`.
+    // SAFETY: gemm writes all of `dx`.
     Ok(unsafe {
         build(rows * inputs, |dx| {
-            if (1..=MAX_ROWS).contains(&rows) {
-                few_rows(rows, inputs, outputs, dx, false, |columns, out| {
-                    rows_nn(dy, w, rows, outputs, inputs, columns.start, columns.len(), out);
-                });
-            } else {
-                let dst = MatMut::contiguous(dx, rows, inputs);
-                let (dy, w) = (Mat::contiguous(dy, rows, outputs), Mat::contiguous(w, outputs, inputs));
-                gemm(dst, 1.0, dy, w, Threads::Pool);
-            }
+            let dst = MatMut::contiguous(dx, rows, inputs);
+            let (dy, w) = (Mat::contiguous(dy, rows, outputs), Mat::contiguous(w, outputs, inputs));
+            gemm(dst, 1.0, dy, w, Threads::Pool);
         })
     })
 }
@@ -90,13 +71,7 @@ pub fn linear_input_gradient(
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy` or `x`.
-pub fn linear_weight_gradient(
-    dy: &[f32],
-    x: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
-) -> Result<Vec<f32>, KernelError> {
+pub fn linear_weight_gradient(dy: &[f32], x: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
     check_length("linear_weight_gradient", "dy", dy.len(), &[rows, outputs])?;
     check_length("linear_weight_gradient", "x", x.len(), &[rows, inputs])?;
     check_size("linear_weight_gradient", "dw", &[outputs, inputs])?;
@@ -119,15 +94,7 @@ fn check_size(op: &'static str, argument: &'static str, shape: &[usize]) -> Resu
 ///
 /// # Safety
 /// With `add`, `y` must be initialised.
-unsafe fn product_nt(
-    x: &[f32],
-    w: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
-    y: &mut [MaybeUninit<f32>],
-    add: bool,
-) {
+unsafe fn product_nt(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize, y: &mut [MaybeUninit<f32>], add: bool) {
     if (1..=MAX_ROWS).contains(&rows) {
         let task = |columns: Range<usize>, out: &mut [f32]| {
             rows_nt(x, &w[columns.start * inputs..], rows, inputs, columns.len(), out);
@@ -159,7 +126,9 @@ unsafe fn few_rows(
     task: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) {
     let y = Parts::new(y);
-    for_each(width.div_ceil(COLUMNS_A_TASK), rows * width * depth, |index| {
+    // A weight is read faster from one core's cache than another thread wakes.
+    let work = (rows * width * depth) / 4;
+    for_each(width.div_ceil(COLUMNS_A_TASK), work, |index| {
         let columns = chunk(index, COLUMNS_A_TASK, width);
         let mut buffer = [0.0; MAX_ROWS * COLUMNS_A_TASK];
         let buffer = &mut buffer[..rows * columns.len()];

@@ -26,9 +26,7 @@ pub use cross_entropy::{
     linear_cross_entropy_with_gradients,
 };
 pub use embedding::{embedding, embedding_backward};
-pub use grouped_linear::{
-    GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient,
-};
+pub use grouped_linear::{GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient};
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
 pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};

@@ -18,11 +18,7 @@ pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + 
 
 /// As [`for_each`], with the results in order.
 pub(crate) fn map<T: Send>(count: usize, work: usize, task: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
-    if count <= 1 || work < PARALLEL_WORK {
-        (0..count).map(task).collect()
-    } else {
-        (0..count).into_par_iter().map(task).collect()
-    }
+    if count <= 1 || work < PARALLEL_WORK { (0..count).map(task).collect() } else { (0..count).into_par_iter().map(task).collect() }
 }
 
 /// The `index`-th run of at most `size` of `len` items.

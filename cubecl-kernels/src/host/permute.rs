@@ -122,13 +122,7 @@ pub fn combine_backward(
 }
 
 /// `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, weights of one where absent.
-fn mix(
-    op: &'static str,
-    y: &[f32],
-    weights: Option<&[f32]>,
-    inverse: &[u32],
-    shape: &PermuteShape,
-) -> Result<Vec<f32>, KernelError> {
+fn mix(op: &'static str, y: &[f32], weights: Option<&[f32]>, inverse: &[u32], shape: &PermuteShape) -> Result<Vec<f32>, KernelError> {
     let PermuteShape { tokens, slots, width, .. } = *shape;
     let size = element_count(op, "out", &[tokens, width])?;
     // SAFETY: every row is written.
@@ -205,13 +199,7 @@ multiversion! {
 }
 
 /// Checks what all that take `inverse` share.
-fn check(
-    op: &'static str,
-    argument: &'static str,
-    sorted: &[f32],
-    inverse: &[u32],
-    shape: &PermuteShape,
-) -> Result<(), KernelError> {
+fn check(op: &'static str, argument: &'static str, sorted: &[f32], inverse: &[u32], shape: &PermuteShape) -> Result<(), KernelError> {
     check_length(op, argument, sorted.len(), &[shape.sorted, shape.width])?;
     check_length(op, "inverse", inverse.len(), &[shape.tokens, shape.slots])?;
     check_index(op, "inverse", inverse, shape.sorted)

@@ -33,11 +33,13 @@ fn check(tokens: usize, slots: usize, width: usize, spare: usize) {
 
 #[test]
 fn hard_edges() {
-    for (tokens, slots, width, spare) in
-        [(0, 2, 4, 0), (3, 0, 4, 2), (3, 2, 0, 0), (1, 1, 1, 0), (5, 3, 7, 4), (40, 8, 33, 0), (300, 2, 130, 1)]
-    {
+    for (tokens, slots, width, spare) in [(0, 2, 4, 0), (3, 2, 0, 0), (1, 1, 1, 0), (5, 3, 7, 4), (40, 8, 33, 0), (300, 2, 130, 1)] {
         check(tokens, slots, width, spare);
     }
+    // No slots: the sum is empty, and sorted rows that nobody names get no gradient.
+    let shape = PermuteShape { tokens: 3, slots: 0, sorted: 2, width: 4 };
+    assert_eq!(combine(&[1.0; 8], &[], &[], &shape).unwrap(), [0.0; 12]);
+    assert_eq!(combine_backward(&[1.0; 8], &[], &[], &[1.0; 12], &shape).unwrap(), (vec![0.0; 8], vec![]));
 }
 
 proptest::proptest! {

@@ -37,14 +37,7 @@ pub fn rope_backward(dy: &[f32], cos: &[f32], sin: &[f32], shape: &RopeShape) ->
     rotate("rope_backward", dy, cos, sin, shape, -1.0)
 }
 
-fn rotate(
-    op: &'static str,
-    x: &[f32],
-    cos: &[f32],
-    sin: &[f32],
-    shape: &RopeShape,
-    sign: f32,
-) -> Result<Vec<f32>, KernelError> {
+fn rotate(op: &'static str, x: &[f32], cos: &[f32], sin: &[f32], shape: &RopeShape, sign: f32) -> Result<Vec<f32>, KernelError> {
     let RopeShape { batch, tokens, heads, head_dim, rope_dim, layout } = *shape;
     if rope_dim % 2 != 0 || rope_dim > head_dim {
         return Err(KernelError::Invalid { op, argument: "shape", requirement: "must have an even rope_dim <= head_dim" });
@@ -126,7 +119,8 @@ mod tests {
 
     #[test]
     fn hard_edges() {
-        for dims in [[0, 3, 2, 8, 2], [2, 0, 2, 8, 2], [1, 1, 1, 2, 1], [2, 3, 2, 7, 0], [2, 3, 0, 4, 2], [2, 5, 3, 11, 4], [1, 3, 2, 0, 0]] {
+        for dims in [[0, 3, 2, 8, 2], [2, 0, 2, 8, 2], [1, 1, 1, 2, 1], [2, 3, 2, 7, 0], [2, 3, 0, 4, 2], [2, 5, 3, 11, 4], [1, 3, 2, 0, 0]]
+        {
             check(dims);
         }
     }

@@ -133,9 +133,7 @@ mod tests {
     #[test]
     fn threads_do_not_change_a_bit() {
         let (x, dy) = (random(1, 300 * 1024), random(2, 300 * 512));
-        assert_thread_independent("swiglu", || {
-            vec![swiglu(&x, 300, 512).unwrap(), swiglu_backward(&x, &dy, 300, 512).unwrap()]
-        });
+        assert_thread_independent("swiglu", || vec![swiglu(&x, 300, 512).unwrap(), swiglu_backward(&x, &dy, 300, 512).unwrap()]);
     }
 
     #[test]

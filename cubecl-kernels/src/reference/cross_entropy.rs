@@ -6,13 +6,7 @@ use super::{linear, linear_input_gradient, linear_weight_gradient};
 ///
 /// # Shapes
 /// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` -> `[rows]`, `[rows, vocab]`
-pub fn cross_entropy(
-    logits: &[f64],
-    targets: &[i64],
-    weights: Option<&[f64]>,
-    rows: usize,
-    vocab: usize,
-) -> (Vec<f64>, Vec<f64>) {
+pub fn cross_entropy(logits: &[f64], targets: &[i64], weights: Option<&[f64]>, rows: usize, vocab: usize) -> (Vec<f64>, Vec<f64>) {
     let (mut losses, mut gradient) = (vec![0.0; rows], vec![0.0; rows * vocab]);
     for r in 0..rows {
         if targets[r] < 0 {

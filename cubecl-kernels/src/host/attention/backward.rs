@@ -52,14 +52,7 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> AttentionG
 }
 
 /// The query rows `rows` of one head: writes their `dq`, returns their part of the gradients of keys and values.
-fn backward_rows(
-    inputs: &Inputs<'_>,
-    outputs: &Outputs<'_>,
-    b: usize,
-    h: usize,
-    rows: Range<usize>,
-    dq: &Parts<'_>,
-) -> KeyGradients {
+fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize, rows: Range<usize>, dq: &Parts<'_>) -> KeyGradients {
     let shape = inputs.shape;
     let (qk_dim, v_dim) = (shape.qk_dim(), shape.v_dim);
     let count = inputs.visible(rows.end - 1);
@@ -111,20 +104,12 @@ fn backward_rows(
 }
 
 /// Adds up the groups of one head in order, and spreads the sum over `dkv` and the head's own `dk_rope`.
-fn write_key_gradients(
-    inputs: &Inputs<'_>,
-    b: usize,
-    h: usize,
-    parts: Vec<KeyGradients>,
-    dkv: &Parts<'_>,
-    rope: &Parts<'_>,
-) {
+fn write_key_gradients(inputs: &Inputs<'_>, b: usize, h: usize, parts: Vec<KeyGradients>, dkv: &Parts<'_>, rope: &Parts<'_>) {
     let shape = inputs.shape;
     let mut parts = parts.into_iter();
-    let mut total = parts.next().unwrap_or_else(|| KeyGradients {
-        dk: vec![0.0; shape.keys * shape.qk_dim()],
-        dv: vec![0.0; shape.keys * shape.v_dim],
-    });
+    let mut total = parts
+        .next()
+        .unwrap_or_else(|| KeyGradients { dk: vec![0.0; shape.keys * shape.qk_dim()], dv: vec![0.0; shape.keys * shape.v_dim] });
     for part in parts {
         total.dk.iter_mut().zip(&part.dk).for_each(|(total, part)| *total += part);
         total.dv.iter_mut().zip(&part.dv).for_each(|(total, part)| *total += part);

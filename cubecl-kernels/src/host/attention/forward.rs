@@ -26,14 +26,7 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// The rows `rows` of one head.
-fn forward_rows(
-    inputs: &Inputs<'_>,
-    b: usize,
-    h: usize,
-    rows: std::ops::Range<usize>,
-    out: &Parts<'_>,
-    lse: &Parts<'_>,
-) {
+fn forward_rows(inputs: &Inputs<'_>, b: usize, h: usize, rows: std::ops::Range<usize>, out: &Parts<'_>, lse: &Parts<'_>) {
     let shape = inputs.shape;
     let (keys, stride) = inputs.keys_transposed(b, h, inputs.visible(rows.end - 1));
     let mut scores = vec![0.0; QUERY_BLOCK * KEY_BLOCK];

@@ -47,17 +47,10 @@ pub struct AttentionGradients {
 /// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys than queries.
 ///
 /// Source: technical report 2.1.1.
-pub fn attention(
-    q: &[f32],
-    kv: &[f32],
-    k_rope: &[f32],
-    shape: &AttentionShape,
-    scale: f32,
-) -> Result<AttentionOutput, KernelError> {
+pub fn attention(q: &[f32], kv: &[f32], k_rope: &[f32], shape: &AttentionShape, scale: f32) -> Result<AttentionOutput, KernelError> {
     check_inputs("attention", q, kv, k_rope, shape)?;
     let inputs = head::Inputs { q, kv, k_rope, shape, scale };
-    let (out, lse) =
-        if shape.queries <= DECODE_QUERIES { decode::forward(&inputs) } else { forward::forward(&inputs) };
+    let (out, lse) = if shape.queries <= DECODE_QUERIES { decode::forward(&inputs) } else { forward::forward(&inputs) };
     Ok(AttentionOutput { out, lse })
 }
 
@@ -96,13 +89,7 @@ pub fn attention_backward(
 }
 
 /// Checks what forward and backward share.
-fn check_inputs(
-    op: &'static str,
-    q: &[f32],
-    kv: &[f32],
-    k_rope: &[f32],
-    shape: &AttentionShape,
-) -> Result<(), KernelError> {
+fn check_inputs(op: &'static str, q: &[f32], kv: &[f32], k_rope: &[f32], shape: &AttentionShape) -> Result<(), KernelError> {
     let AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim } = *shape;
     if keys < queries {
         return Err(KernelError::Invalid { op, argument: "shape", requirement: "must have keys >= queries" });

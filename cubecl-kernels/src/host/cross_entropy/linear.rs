@@ -174,11 +174,7 @@ impl<'a> Live<'a> {
             // SAFETY: a row is one task's, and was initialised.
             let row = unsafe { logits.written(r * vocab, vocab) };
             let target = self.targets[first + r];
-            let loss = if gradient {
-                rows::loss_into_gradient(row, target, self.weights[first + r])
-            } else {
-                rows::loss(row, target)
-            };
+            let loss = if gradient { rows::loss_into_gradient(row, target, self.weights[first + r]) } else { rows::loss(row, target) };
             // SAFETY: as above.
             unsafe { losses.part(r, 1)[0].write(loss) };
         });

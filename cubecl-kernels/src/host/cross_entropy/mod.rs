@@ -98,19 +98,11 @@ fn weighted(row_losses: Vec<f32>, weights: Option<&[f32]>) -> CrossEntropy {
 }
 
 /// Checks targets and weights.
-fn check_targets(
-    op: &'static str,
-    targets: &[i64],
-    weights: Option<&[f32]>,
-    rows: usize,
-    vocab: usize,
-) -> Result<(), KernelError> {
+fn check_targets(op: &'static str, targets: &[i64], weights: Option<&[f32]>, rows: usize, vocab: usize) -> Result<(), KernelError> {
     check_length(op, "targets", targets.len(), &[rows])?;
     check_length(op, "weights", weights.map_or(rows, <[f32]>::len), &[rows])?;
     match targets.iter().position(|&t| usize::try_from(t).is_ok_and(|t| t >= vocab)) {
         None => Ok(()),
-        Some(position) => {
-            Err(KernelError::Index { op, argument: "targets", position, value: targets[position], bound: vocab })
-        }
+        Some(position) => Err(KernelError::Index { op, argument: "targets", position, value: targets[position], bound: vocab }),
     }
 }

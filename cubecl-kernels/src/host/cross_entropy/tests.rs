@@ -29,8 +29,7 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
     let logits64 = reference::linear(&x64, &w64, rows, inputs, vocab);
     let logits: Vec<f32> = logits64.iter().map(|&x| x as f32).collect();
     let (loss, gradient) = cross_entropy_with_gradient(&logits, &targets, weights, rows, vocab).unwrap();
-    let (losses, d_logits) =
-        reference::cross_entropy(&widen(&logits), &targets, weights64.as_deref(), rows, vocab);
+    let (losses, d_logits) = reference::cross_entropy(&widen(&logits), &targets, weights64.as_deref(), rows, vocab);
     assert_close("plain row losses", &loss.row_losses, &losses, 1e-5);
     assert_close("plain gradient", &gradient, &d_logits, tolerance);
     let only = cross_entropy(&logits, &targets, weights, rows, vocab).unwrap();
@@ -39,8 +38,7 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
 
 #[test]
 fn hard_edges() {
-    for (rows, inputs, vocab) in
-        [(0, 4, 9), (1, 1, 1), (1, 0, 5), (3, 5, 17), (7, 8, 16), (70, 16, 20_000), (300, 3, 5000), (130, 33, 31)]
+    for (rows, inputs, vocab) in [(0, 4, 9), (1, 1, 1), (1, 0, 5), (3, 5, 17), (7, 8, 16), (70, 16, 20_000), (300, 3, 5000), (130, 33, 31)]
     {
         for holes in [false, true] {
             check(rows, inputs, vocab, 1.0, holes, holes);

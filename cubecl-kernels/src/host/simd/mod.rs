@@ -1,0 +1,96 @@
+//! Run-time choice of instruction set, and the vector arithmetic that the host operations share.
+//!
+//! A kernel is written once as plain loops over 16 lanes. [`multiversion!`] compiles it for AVX-512, for AVX2 with FMA and for
+//! the target's baseline, and picks one when called. Inside, `S` names
+//! the version: elementwise loops vectorise by themselves with [`madd`], sums are kept in `S::V` registers (left to itself the
+//! compiler scatters them).
+
+mod arithmetic;
+mod registers;
+
+pub(crate) use arithmetic::{axpy, dot, exp, lane_sum, madd, max};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use registers::{Avx2, Avx512};
+pub(crate) use registers::{Plain, Simd};
+
+/// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of its registers.
+pub(crate) const LANES: usize = 16;
+
+/// The instruction sets with a version of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// AVX-512 F, BW, DQ, VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What the target always has.
+    Baseline,
+}
+
+/// The best instruction set of this machine.
+#[inline]
+pub(crate) fn isa() -> Isa {
+    // The test suite runs once more with each of these, so that every version is tested on a machine that has them all.
+    #[cfg(test)]
+    match std::env::var("CUBECL_KERNELS_ISA").as_deref() {
+        Ok("baseline") => return Isa::Baseline,
+        #[cfg(target_arch = "x86_64")]
+        Ok("avx2") if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => return Isa::Avx2,
+        _ => {}
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("fma")
+        {
+            return Isa::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return Isa::Avx2;
+        }
+    }
+    Isa::Baseline
+}
+
+/// Defines a function compiled for every [`Isa`] and dispatched at run time.
+///
+/// The body sees a type `S:` [`Simd`]. At most one constant generic of type `usize` may follow the name.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $generic:ident: usize>)? (
+        $($arg:ident: $ty:ty),* $(,)?
+    ) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)]
+            fn body<S: $crate::host::simd::Simd $(, const $generic: usize)?>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
+                    body::<$crate::host::simd::Avx512 $(, $generic)?>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
+                    body::<$crate::host::simd::Avx2 $(, $generic)?>($($arg),*)
+                }
+                match $crate::host::simd::isa() {
+                    // SAFETY: `isa` has just found these features on this machine.
+                    $crate::host::simd::Isa::Avx512 => return unsafe { avx512 $(::<$generic>)? ($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::host::simd::Isa::Avx2 => return unsafe { avx2 $(::<$generic>)? ($($arg),*) },
+                    $crate::host::simd::Isa::Baseline => {}
+                }
+            }
+            body::<$crate::host::simd::Plain $(, $generic)?>($($arg),*)
+        }
+    };
+}
+pub(crate) use multiversion;

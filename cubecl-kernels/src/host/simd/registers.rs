@@ -1,0 +1,144 @@
+//! Sixteen lanes in the registers of each instruction set.
+
+use super::{LANES, lane_sum, madd};
+
+/// Sixteen lanes in the registers of one instruction set.
+///
+/// Its functions may only run where that set has been found: inside [`multiversion!`].
+pub(crate) trait Simd {
+    /// Whether multiply and add fuse.
+    const FMA: bool;
+    /// Sixteen numbers.
+    type V: Copy;
+    /// All zero.
+    fn zero() -> Self::V {
+        Self::splat(0.0)
+    }
+    /// All `x`.
+    fn splat(x: f32) -> Self::V;
+    /// From memory.
+    fn load(x: &[f32; LANES]) -> Self::V;
+    /// As numbers.
+    fn lanes(x: Self::V) -> [f32; LANES];
+    /// `a + b`.
+    fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of all, as a tree.
+    #[inline(always)]
+    fn sum(x: Self::V) -> f32 {
+        lane_sum(Self::lanes(x))
+    }
+}
+
+/// The target's baseline.
+pub(crate) struct Plain;
+
+impl Simd for Plain {
+    const FMA: bool = cfg!(target_arch = "aarch64");
+    type V = [f32; LANES];
+    #[inline(always)]
+    fn splat(x: f32) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(x: &[f32; LANES]) -> Self::V {
+        *x
+    }
+    #[inline(always)]
+    fn lanes(x: Self::V) -> [f32; LANES] {
+        x
+    }
+    #[inline(always)]
+    fn add(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|l| a[l] + b[l])
+    }
+    #[inline(always)]
+    fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|l| madd::<Self>(a[l], b[l], c[l]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{LANES, Simd};
+    use std::arch::x86_64::*;
+
+    /// AVX-512: one register.
+    pub(crate) struct Avx512;
+
+    // SAFETY of every block below: `Simd` is only used inside `multiversion!`, which has found the features, and loads and
+    // stores are unaligned ones on arrays of 16.
+    impl Simd for Avx512 {
+        const FMA: bool = true;
+        type V = __m512;
+        #[inline(always)]
+        fn splat(x: f32) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        fn load(x: &[f32; LANES]) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+        #[inline(always)]
+        fn lanes(x: __m512) -> [f32; LANES] {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: above.
+            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
+            lanes
+        }
+        #[inline(always)]
+        fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        fn madd(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+    }
+
+    /// AVX2 with FMA: two registers.
+    pub(crate) struct Avx2;
+
+    impl Simd for Avx2 {
+        const FMA: bool = true;
+        type V = [__m256; 2];
+        #[inline(always)]
+        fn splat(x: f32) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+        #[inline(always)]
+        fn load(x: &[f32; LANES]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
+        }
+        #[inline(always)]
+        fn lanes(x: [__m256; 2]) -> [f32; LANES] {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: above.
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), x[0]);
+                _mm256_storeu_ps(lanes.as_mut_ptr().add(8), x[1]);
+            }
+            lanes
+        }
+        #[inline(always)]
+        fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn madd(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+    }
+}
