@@ -287,16 +287,29 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
             for (name, want) in expected {
                 let Some(name) = name.strip_prefix("adamw.step1.") else { continue };
                 let got: Vec<f64> = weights.get(name).with_context(|| format!("no parameter {name}"))?.iter::<f64>().collect();
-                // Adam's first step is lr * sign(g) where g is far above eps, and anything where it is not: a gradient of 1e-8 turns
-                // rounding into a part of lr. So the root mean square counts, in units of lr: no decay at all would be 2e-3.
-                let square = got.iter().zip(&want.data).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / got.len() as f64;
-                report.add("AdamW weights", name, square.sqrt() / lr, 1e-3);
+                let gradient = &expected[&format!("grad.{name}")].data;
+                report.add("AdamW weights", name, first_step_error(&got, &want.data, gradient, norm, &settings, lr), 1.0);
             }
         }
     }
     report.relative("AdamW losses", "losses", &losses, &expected["adamw.losses"].data, 2.0 * RELATIVE);
     report.relative("AdamW norms", "norms", &norms, &expected["adamw.grad_norms"].data, 5.0 * RELATIVE);
     Ok(())
+}
+
+/// The worst error of the weights after the first step, in units of what a gradient right to [`RELATIVE`] allows.
+///
+/// The first step is `lr * g / (|g| + eps)`: the sign of `g` where it is far above eps, but where it is not, an error `d` of the
+/// gradient moves the weight by up to `lr * d / (|g| + eps)`. A missing weight decay would be a hundred times the unit.
+fn first_step_error(got: &[f64], want: &[f64], gradient: &[f64], norm: f64, settings: &AdamWSettings, lr: f64) -> f64 {
+    let clip = settings.clip_grad_norm.map_or(1.0, |limit| (limit / norm).min(1.0));
+    let error = RELATIVE * clip * gradient.iter().fold(0f64, |max, g| max.max(g.abs()));
+    let rounding = 1e-8;
+    let units = got.iter().zip(want).zip(gradient).map(|((a, b), g)| {
+        let allowed = lr * (error / (clip * g.abs() + settings.eps)).min(2.0) + rounding;
+        (a - b).abs() / allowed
+    });
+    units.fold(0f64, f64::max)
 }
 
 /// Tokens and next tokens of a fixture whose labels are its inputs: the last position has nothing to predict.

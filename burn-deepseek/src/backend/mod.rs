@@ -27,7 +27,7 @@ pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
 fn is_host(device: &DispatchDevice) -> bool {
     match device {
         DispatchDevice::Flex(_) => true,
-        DispatchDevice::Autodiff(device) => is_host(&device.inner()),
+        DispatchDevice::Autodiff(device) => is_host(&device.clone().inner()),
         #[allow(unreachable_patterns)] // the other backends are features
         _ => false,
     }
