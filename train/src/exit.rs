@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use burn_deepseek::config::ConfigProblems;
+use burn_deepseek::generate::GenerateError;
+
+use crate::checkpoint::CheckpointError;
 use crate::commands::Outcome;
 use crate::config::ConfigError;
-use burn_deepseek::config::ConfigProblems;
-
 use crate::data::DataError;
 use crate::device::DeviceError;
 
@@ -32,6 +34,8 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<ConfigProblems>()
             || cause.is::<DataError>()
             || cause.is::<DeviceError>()
+            || cause.is::<GenerateError>()
+            || matches!(cause.downcast_ref(), Some(CheckpointError::NotFound { .. }))
     });
     if usage { USAGE } else { FAILURE }
 }
@@ -41,12 +45,7 @@ pub fn line_of(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        let text = text
-            .lines()
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let text = text.lines().map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         // Some errors already quote their cause.
         if line.ends_with(&text) {
             continue;
@@ -62,18 +61,12 @@ pub fn line_of(error: &anyhow::Error) -> String {
 /// Prints what `result` has to say, on standard output where `json`, and gives its exit code.
 pub fn report(result: anyhow::Result<Outcome>, json: bool) -> ExitCode {
     let (code, object) = match result {
-        Ok(outcome) => (
-            if outcome.interrupted { INTERRUPTED } else { OK },
-            outcome.results,
-        ),
+        Ok(outcome) => (if outcome.interrupted { INTERRUPTED } else { OK }, outcome.results),
         Err(error) => {
             let (code, line) = (code_of(&error), line_of(&error));
             // Nobody is left to tell where standard error is closed.
             let _ = writeln!(std::io::stderr(), "error: {line}");
-            (
-                code,
-                serde_json::json!({ "error": line, "exit_code": code }),
-            )
+            (code, serde_json::json!({ "error": line, "exit_code": code }))
         }
     };
     if json && let Err(error) = write_stdout(&format!("{object}\n")) {
@@ -102,14 +95,9 @@ mod tests {
 
     #[test]
     fn mistakes_of_the_user_are_2_and_failures_are_3() {
-        let usage = Err::<(), _>(UsageError("no".into()))
-            .context("while starting")
-            .unwrap_err();
+        let usage = Err::<(), _>(UsageError("no".into())).context("while starting").unwrap_err();
         assert_eq!(code_of(&usage), USAGE);
-        let device: anyhow::Error = "gpu"
-            .parse::<crate::device::DeviceChoice>()
-            .unwrap_err()
-            .into();
+        let device: anyhow::Error = "gpu".parse::<crate::device::DeviceChoice>().unwrap_err().into();
         assert_eq!(code_of(&device), USAGE);
         let disk = anyhow::Error::from(std::io::Error::other("disk full")).context("runs/a");
         assert_eq!(code_of(&disk), FAILURE);
@@ -117,9 +105,7 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line() {
-        let error = anyhow::anyhow!("bottom\n  of it")
-            .context("middle")
-            .context("top\n");
+        let error = anyhow::anyhow!("bottom\n  of it").context("middle").context("top\n");
         assert_eq!(line_of(&error), "top: middle: bottom of it");
     }
 

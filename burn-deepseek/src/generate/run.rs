@@ -144,7 +144,7 @@ impl DeepSeek {
             return Err(GenerateError::UnknownToken { position, token, vocab_size });
         }
         let limit = self.config().max_position_embeddings;
-        if prompt.len() + options.max_new_tokens > limit {
+        if prompt.len().saturating_add(options.max_new_tokens) > limit {
             return Err(GenerateError::TooLong { prompt: prompt.len(), new: options.max_new_tokens, limit });
         }
         if options.speculative && self.mtp.is_empty() {

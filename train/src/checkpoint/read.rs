@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{LoadOptions, load_model, named_slices};
+use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model, named_slices};
 use safetensors::{Dtype, SafeTensors};
 
 use super::state::{FileSum, Manifest};
 use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
+use crate::config::{ConfigError, RunConfig};
 use crate::learner::{AdamW, AdamWSettings, Moments};
 
 /// A checkpoint whose files are all there and unchanged.
@@ -94,13 +95,27 @@ impl Checkpoint {
         Ok(Self { path, position: manifest.position, config_toml })
     }
 
-    /// The model.
+    /// The run's configuration.
+    ///
+    /// # Errors
+    ///
+    /// One that this version of the program does not take.
+    pub fn config(&self) -> Result<RunConfig, ConfigError> {
+        RunConfig::from_toml(&self.config_toml, &self.config_origin())
+    }
+
+    /// What to call the configuration in an error.
+    pub fn config_origin(&self) -> String {
+        self.path.join(RUN_FILE).display().to_string()
+    }
+
+    /// The model, with its MTP modules or without.
     ///
     /// # Errors
     ///
     /// Weights that cannot be read.
-    pub fn model(&self, device: &Device) -> Result<DeepSeek, CheckpointError> {
-        Ok(load_model(&self.path, device, &LoadOptions::default())?)
+    pub fn model(&self, device: &Device, mtp: MtpWeights) -> Result<DeepSeek, CheckpointError> {
+        Ok(load_model(&self.path, device, &LoadOptions { mtp })?)
     }
 
     /// The optimizer of `model`, as it was.
@@ -122,8 +137,10 @@ impl Checkpoint {
         let ids = ids_by_path(model);
         let mut moments = HashMap::new();
         for (parameter, first) in first {
-            let id = *ids.get(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("the model has no parameter {parameter}")))?;
-            let second = second.remove(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("{parameter} lacks its second moment")))?;
+            let id =
+                *ids.get(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("the model has no parameter {parameter}")))?;
+            let second =
+                second.remove(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("{parameter} lacks its second moment")))?;
             moments.insert(id, Moments { first: tensor(first), second: tensor(second) });
         }
         Ok(AdamW::resumed(settings, self.position.step, moments))

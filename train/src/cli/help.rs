@@ -49,4 +49,5 @@ pub(super) const BENCH: &str = "Time training or generation: the median of --rep
     prefill of 512 tokens, decoding of 64.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
-    deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json";
+    deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
+    deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4";

@@ -6,6 +6,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use burn_deepseek::attention::AttentionForm;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::ConfigRequest;
@@ -136,16 +137,6 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
-/// Which form of MLA decodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Decoding {
-    /// `kv_b` absorbed into the query and the output: attention over the latents.
-    #[default]
-    Absorbed,
-    /// Keys and values of all heads expanded from the latents at each step.
-    Naive,
-}
-
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct GenerateArgs {
@@ -170,10 +161,10 @@ pub struct GenerateArgs {
     /// Draft tokens with the MTP modules and verify them in one pass.
     #[arg(long)]
     pub speculative: bool,
-    /// Decode with expanded keys and values.
+    /// Attend over keys and values of every head, expanded from the latents at each step.
     #[arg(long, conflicts_with = "absorbed")]
     pub naive: bool,
-    /// Decode over the latents, kv_b absorbed (the default).
+    /// Attend over the latents, kv_b absorbed; without either flag the prompt is expanded and decoding absorbed.
     #[arg(long)]
     pub absorbed: bool,
     /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
@@ -186,11 +177,11 @@ pub struct GenerateArgs {
 
 impl GenerateArgs {
     /// The form of MLA to decode with.
-    pub fn decoding(&self) -> Decoding {
-        if self.naive {
-            Decoding::Naive
-        } else {
-            Decoding::Absorbed
+    pub fn attention_form(&self) -> AttentionForm {
+        match (self.naive, self.absorbed) {
+            (true, _) => AttentionForm::Expanded,
+            (_, true) => AttentionForm::Absorbed,
+            _ => AttentionForm::Auto,
         }
     }
 }
@@ -232,6 +223,9 @@ pub struct BenchArgs {
     /// Repetitions before those.
     #[arg(long, default_value_t = 2)]
     pub warmup: u32,
+    /// Set one value over the setting, as TOML; repeatable. What is timed then compares with nothing else.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
     /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,

@@ -1,12 +1,186 @@
-//! `deepseek eval`.
+//! `deepseek eval`: a checkpoint's losses on the run's held-out data, or on all of other files.
 
-use super::Outcome;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use burn::data::dataloader::batcher::Batcher;
+use burn::module::Module;
+use burn_deepseek::LossWeights;
+use burn_deepseek::weights::MtpWeights;
+use burn_train::{InferenceStep, Interrupter};
+use serde_json::json;
+
+use super::{Outcome, stop_on_signals};
+use crate::checkpoint::Checkpoint;
 use crate::cli::EvalArgs;
+use crate::data::{EvalData, TokenBatcher};
+use crate::exit::write_stdout;
+use crate::learner::{LanguageModel, StepReport};
+use crate::metrics::duration;
+
+/// From one line of progress to the next.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Evaluates a checkpoint.
 ///
 /// # Errors
-/// Always, as yet: the command is not built.
-pub fn run(_args: EvalArgs) -> anyhow::Result<Outcome> {
-    anyhow::bail!("the command eval is not built yet")
+/// No checkpoint, or data that cannot be used ([`crate::exit::USAGE`]); a checkpoint that cannot be read ([`crate::exit::FAILURE`]).
+pub fn run(args: EvalArgs) -> Result<Outcome> {
+    let interrupter = Interrupter::new();
+    stop_on_signals(&interrupter, "stopping after this batch; once more to stop at once")?;
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let config = checkpoint.config()?;
+    let selected = args.device.open()?;
+    let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
+    let data = match args.data.is_empty() {
+        true => EvalData::held_out(&config.data, seq_len, vocab_size)?,
+        false => EvalData::whole(&config.data, &args.data, seq_len, vocab_size)?,
+    };
+    let model = checkpoint.model(&selected.device, MtpWeights::Load)?.no_grad();
+    // The MTP losses are computed where their weight is not 0; the weighted sum is not what is asked for here.
+    let model = LanguageModel::new(model, LossWeights { mtp: 1.0, sequence_balance: 0.0 }, 1);
+
+    let batches = data.batches(config.train.micro_batch);
+    let count = args.batches.map_or(batches.len(), |most| batches.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
+    let mut measured = Measured::default();
+    let mut progress = Progress::new(count);
+    for batch in batches.take(count) {
+        if interrupter.should_stop() {
+            break;
+        }
+        let windows = batch.context("the data cannot be read")?;
+        let Some(tokens) = windows.first().map(|window| window.tokens.len() - 1) else { continue };
+        let sequences = windows.len();
+        let report = InferenceStep::step(&model, TokenBatcher::new(tokens).batch(windows, &selected.device));
+        measured.add(&report, sequences);
+        progress.show(&measured);
+    }
+    measured.seconds = progress.started.elapsed().as_secs_f64();
+    let interrupted = measured.batches < count;
+    let mut results = report(&checkpoint, &data, &measured, &selected.name)?;
+    results["interrupted"] = json!(interrupted);
+    Ok(Outcome { results, interrupted })
+}
+
+/// Prints what was measured and makes the results.
+fn report(checkpoint: &Checkpoint, data: &EvalData, measured: &Measured, device: &str) -> Result<serde_json::Value> {
+    let Measured { report, sequences, seconds, .. } = measured;
+    let bits = data.summary.bits_per_byte(report.loss);
+    let speed = report.tokens as f64 / seconds;
+    let (entropy, floor) = (data.summary.entropy_floor(), data.window_floor(*sequences));
+    let above = |floor: f64| 100.0 * (report.loss / floor - 1.0);
+    let mtp_losses = measured.mtp_losses();
+    let violations: Vec<(usize, f64)> = report.layer_loads.iter().map(|load| (load.layer, load.violation())).collect();
+
+    let mut text = format!("checkpoint  {}, after step {}\n", checkpoint.path.display(), checkpoint.position.step);
+    text += &format!("data        {}: {} tokens predicted in {sequences} windows\n", data.description, report.tokens);
+    text += &format!("loss        {:.4} nats a token (perplexity {:.3}, {bits:.4} bits a byte)\n", report.loss, report.loss.exp());
+    if let (Some(floor), Some(entropy)) = (floor, entropy) {
+        text +=
+            &format!("floor       {floor:.4} nats a token is what a perfect model loses on these windows: {:.1}% above it\n", above(floor));
+        text += &format!("entropy     {entropy:.4} nats a token of the documents: {:.1}% above it\n", above(entropy));
+    }
+    for (k, loss) in (1..).zip(&mtp_losses) {
+        text += &format!("MTP {k}       {loss:.4} nats for the token {} ahead\n", k + 1);
+    }
+    if !violations.is_empty() {
+        let layers: Vec<String> = violations.iter().map(|(layer, value)| format!("layer {layer} {value:.2}")).collect();
+        text += &format!("violation   {} (max load / mean load - 1)\n", layers.join(", "));
+    }
+    text += &format!("speed       {speed:.0} tokens/s on {device}\n");
+    write_stdout(&text)?;
+
+    Ok(json!({
+        "command": "eval",
+        "checkpoint": checkpoint.path,
+        "step": checkpoint.position.step,
+        "device": device,
+        "data": data.description,
+        "batches": measured.batches,
+        "windows": sequences,
+        "tokens": report.tokens,
+        "loss": report.loss,
+        "perplexity": report.loss.exp(),
+        "bits_per_byte": bits,
+        "mtp_losses": mtp_losses,
+        "max_violation": violations.iter().map(|(layer, value)| json!({"layer": layer, "value": value})).collect::<Vec<_>>(),
+        "entropy_floor": entropy,
+        "above_floor_percent": entropy.map(above),
+        "window_floor": floor,
+        "above_window_floor_percent": floor.map(above),
+        "seconds": seconds,
+        "tokens_per_second": speed,
+    }))
+}
+
+/// Means over all tokens so far.
+#[derive(Default)]
+struct Measured {
+    report: StepReport,
+    /// Nats and targets of each MTP depth.
+    mtp: Vec<(f64, usize)>,
+    batches: usize,
+    sequences: usize,
+    seconds: f64,
+}
+
+impl Measured {
+    fn add(&mut self, report: &StepReport, sequences: usize) {
+        self.report.absorb(report);
+        self.mtp.resize(self.mtp.len().max(report.mtp_losses.len()), (0.0, 0));
+        for (k, (sum, loss)) in (1..).zip(self.mtp.iter_mut().zip(&report.mtp_losses)) {
+            // Depth k has no target for the last k tokens of a sequence.
+            let targets = report.tokens - k * sequences;
+            *sum = (sum.0 + loss * targets as f64, sum.1 + targets);
+        }
+        self.batches += 1;
+        self.sequences += sequences;
+    }
+
+    fn mtp_losses(&self) -> Vec<f64> {
+        self.mtp.iter().map(|(nats, targets)| nats / *targets as f64).collect()
+    }
+}
+
+/// Lines on standard error, for evaluations that take long.
+struct Progress {
+    batches: usize,
+    started: Instant,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new(batches: usize) -> Self {
+        let now = Instant::now();
+        Self { batches, started: now, shown: now }
+    }
+
+    fn show(&mut self, measured: &Measured) {
+        if self.shown.elapsed() < PROGRESS_EVERY || measured.batches == self.batches {
+            return;
+        }
+        self.shown = Instant::now();
+        let left = self.started.elapsed().as_secs_f64() / measured.batches as f64 * (self.batches - measured.batches) as f64;
+        let loss = measured.report.loss;
+        // Progress that nobody can read is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "batch {}/{}  loss so far {loss:.4}  left {}", measured.batches, self.batches, duration(left));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mtp_losses_are_weighted_by_their_targets() {
+        let report = |tokens, loss| StepReport { tokens, loss, mtp_losses: vec![loss], ..StepReport::default() };
+        let mut measured = Measured::default();
+        measured.add(&report(8, 1.0), 2); // two sequences of four tokens: six targets one further ahead
+        measured.add(&report(3, 4.0), 1); // one of three: two
+        measured.add(&StepReport { tokens: 1, loss: 9.0, ..StepReport::default() }, 1); // too short for any
+        assert_eq!(measured.mtp_losses(), [(6.0 + 8.0) / 8.0]);
+        assert!((measured.report.loss - 29.0 / 12.0).abs() < 1e-12);
+        assert_eq!((measured.batches, measured.sequences), (3, 4));
+    }
 }

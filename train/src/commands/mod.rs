@@ -6,6 +6,11 @@ pub mod eval;
 pub mod generate;
 pub mod train;
 
+use std::io::Write;
+
+use anyhow::Context;
+use burn_train::Interrupter;
+
 use crate::cli::Command;
 
 /// What a command has to say at its end.
@@ -39,4 +44,18 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
     }
+}
+
+/// Ctrl-C and SIGTERM ask `interrupter` to stop, and `notice` is printed; a second one ends the program at once.
+fn stop_on_signals(interrupter: &Interrupter, notice: &'static str) -> anyhow::Result<()> {
+    let interrupter = interrupter.clone();
+    ctrlc::set_handler(move || {
+        if interrupter.should_stop() {
+            std::process::exit(i32::from(crate::exit::INTERRUPTED));
+        }
+        // Where standard error is closed there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{notice}");
+        interrupter.stop(Some("interrupted by a signal"));
+    })
+    .context("cannot listen for Ctrl-C")
 }

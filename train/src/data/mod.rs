@@ -13,6 +13,7 @@ pub mod corpus;
 
 mod config;
 mod error;
+mod evaluated;
 mod fim;
 mod loader;
 mod pack;
@@ -26,11 +27,12 @@ mod windows;
 
 pub use config::{DataConfig, SourceConfig, TokenData, TokenizerConfig};
 pub use error::DataError;
+pub use evaluated::EvalData;
 pub use fim::restore as restore_fim;
 pub use loader::{TokenBatch, TokenBatcher, train_loader, valid_loader};
 pub use pack::{FimRate, TokenStream, pack};
 pub use source::{Document, Documents, TEXT_ENDINGS};
 pub use split::{Split, SplitMethod, split};
 pub use summary::{DataSummary, SplitSummary};
-pub use tokenizer::{BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, Tokenizer};
+pub use tokenizer::{BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, TextStream, Tokenizer};
 pub use windows::{Segment, TrainWindows, ValidWindows, Window};

@@ -24,6 +24,14 @@ impl LanguageModel {
     pub fn new(model: DeepSeek, weights: LossWeights, micro_batches: usize) -> Self {
         Self { model, weights, micro_batches }
     }
+
+    /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share of the step, and what was measured.
+    pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
+        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights);
+        let report = report(&losses, batch.tokens);
+        let share = if self.micro_batches == 1 { losses.total } else { losses.total / self.micro_batches as f64 };
+        (share, report)
+    }
 }
 
 impl TrainStep for LanguageModel {
@@ -32,9 +40,7 @@ impl TrainStep for LanguageModel {
 
     /// Forward and backward of one micro-batch; its gradients are scaled to its share of the step.
     fn step(&self, batch: TokenBatch) -> TrainOutput<StepReport> {
-        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights);
-        let report = report(&losses, batch.tokens);
-        let share = if self.micro_batches == 1 { losses.total } else { losses.total / self.micro_batches as f64 };
+        let (share, report) = self.forward(batch);
         TrainOutput::new(self, share.backward(), report)
     }
 }

@@ -7,6 +7,8 @@ use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId};
 use burn_train::renderer::{EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining};
 
+use crate::exit::write_stdout;
+
 /// Prints a line every few steps, with progress and time left, and one after each evaluation.
 #[derive(Debug)]
 pub struct PlainRenderer {
@@ -85,6 +87,11 @@ impl PlainRenderer {
     }
 }
 
+/// Prints a line. A reader that has left, or a full disk behind standard output, does not end a training.
+fn say(line: &str) {
+    let _ = write_stdout(&format!("{line}\n"));
+}
+
 /// `1h02m`, `3m20s`, `12s`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
@@ -133,14 +140,15 @@ impl TrainingProgressLogger for PlainRenderer {
         }
         self.step = self.epoch_start + items_processed as u64;
         if self.step.is_multiple_of(self.every) || self.step == self.first_step + 1 || self.step == self.steps {
-            println!("{}", self.line());
+            say(&self.line());
         }
     }
 
     fn end_split(&mut self) {
         if self.validating {
             let get = |name: &str| self.valid.get(name).copied().unwrap_or(f64::NAN);
-            println!("step {:>6}  validation loss {:.4} nats, perplexity {:.3}, {:.4} bits a byte", self.step, get("Loss"), get("Loss").exp(), get("Bits a byte"));
+            let (loss, bits) = (get("Loss"), get("Bits a byte"));
+            say(&format!("step {:>6}  validation loss {loss:.4} nats, perplexity {:.3}, {bits:.4} bits a byte", self.step, loss.exp()));
         }
         self.validating = false;
     }

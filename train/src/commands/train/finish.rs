@@ -4,6 +4,7 @@ use anyhow::Result;
 use burn::module::Module;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{GenerateOptions, Sampling};
+use burn_deepseek::weights::MtpWeights;
 use serde_json::json;
 
 use super::start::Start;
@@ -23,6 +24,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
         text += &format!("interrupted after step {} of {}\n", position.step, start.config.train.total_steps());
     }
     let mut results = json!({
+        "command": "train",
         "run_dir": start.run_dir,
         "checkpoint": outcome.checkpoint,
         "device": start.device_name,
@@ -76,7 +78,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
 fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
     let output = &start.config.output;
     let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else { return Ok(None) };
-    let model = Checkpoint::open(path)?.model(&start.device)?.no_grad();
+    let model = Checkpoint::open(path)?.model(&start.device, MtpWeights::Drop)?.no_grad();
     let tokenizer = &start.data.tokenizer;
     let mut prompt = vec![tokenizer.eod()];
     prompt.extend(tokenizer.encode(&output.sample_prompt)?);

@@ -11,7 +11,7 @@ use burn_deepseek::LossWeights;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
-use super::Outcome;
+use super::{Outcome, stop_on_signals};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
@@ -30,25 +30,12 @@ use start::Start;
 /// training that diverged ([`crate::exit::FAILURE`]).
 pub fn run(args: TrainArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter)?;
+    stop_on_signals(&interrupter, "stopping after this step and saving; once more to stop at once")?;
     let start = Start::prepare(&args)?;
     start.announce()?;
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
     let outcome = learn(&start, &interrupter, dashboard)?;
     finish::report(&start, outcome)
-}
-
-/// Ctrl-C and SIGTERM end the run after the step in progress, with a checkpoint; a second one ends the program at once.
-fn stop_on_signals(interrupter: &Interrupter) -> Result<()> {
-    let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if interrupter.should_stop() {
-            std::process::exit(i32::from(crate::exit::INTERRUPTED));
-        }
-        eprintln!("stopping after this step and saving; once more to stop at once");
-        interrupter.stop(Some("interrupted by a signal"));
-    })
-    .context("cannot listen for Ctrl-C")
 }
 
 /// Runs burn-train's learner with our strategy.
@@ -113,7 +100,7 @@ fn plan(config: &RunConfig) -> StepPlan {
 }
 
 /// AdamW as the configuration has it.
-pub(super) fn adamw_settings(config: &RunConfig) -> AdamWSettings {
+pub(in crate::commands) fn adamw_settings(config: &RunConfig) -> AdamWSettings {
     let optimizer = &config.optimizer;
     AdamWSettings {
         beta1: optimizer.beta1,

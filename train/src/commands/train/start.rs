@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
+use burn_deepseek::weights::MtpWeights;
 
 use super::{adamw_settings, at_the_beginning};
 use crate::checkpoint::{self, Checkpoint, TrainState};
@@ -45,7 +46,7 @@ impl Start {
         let request = args.config_request();
         let config = match &checkpoint {
             None => request.resolve()?,
-            Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &format!("{}/run.toml", checkpoint.path.display()))?,
+            Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
         };
         let selected = args.device.open()?;
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
@@ -55,7 +56,7 @@ impl Start {
                 (model, AdamW::new(adamw_settings(&config)), at_the_beginning())
             }
             Some(checkpoint) => {
-                let model = checkpoint.model(&selected.device)?;
+                let model = checkpoint.model(&selected.device, MtpWeights::Load)?;
                 if *model.config() != config.model {
                     let problem = "--set changes the model of a run that is resumed; its weights would not fit";
                     return Err(UsageError(problem.into()).into());

@@ -1,12 +1,14 @@
 //! Text to token ids and back: plain bytes, or a Hugging Face `tokenizer.json`.
 
 mod hugging_face;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
 use std::path::Path;
 
 pub use hugging_face::HuggingFaceTokenizer;
+pub use stream::TextStream;
 
 use super::error::DataError;
 
@@ -107,6 +109,11 @@ impl Tokenizer {
             }
             Tokenizer::HuggingFace(tokenizer) => tokenizer.decode(ids),
         }
+    }
+
+    /// Decodes ids one after another, giving text as soon as its characters are whole.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream::new(self)
     }
 
     /// Checks that a model has an embedding for every id.

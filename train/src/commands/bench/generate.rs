@@ -1,0 +1,75 @@
+//! Prefill and greedy decoding of one sequence, in both forms of the attention.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::module::Module;
+use burn_deepseek::DeepSeek;
+use burn_deepseek::attention::AttentionForm;
+use burn_deepseek::generate::{GenerateOptions, Sampling};
+
+use super::table::{Table, Times};
+use super::{Repetitions, random_tokens};
+use crate::config::RunConfig;
+use crate::device::SelectedDevice;
+
+/// Tokens of the prompt.
+const PREFILL_TOKENS: usize = 512;
+/// Passes of one token after it.
+const DECODE_TOKENS: usize = 64;
+/// Seed of the prompt.
+const TOKENS_SEED: u64 = 2;
+
+/// Prefill (logits of the last token only), then greedy decoding, by the library's `generate`. What is timed ends in a read of the
+/// logits, so the device has done its work.
+pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
+    let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?.no_grad();
+    let prompt = random_tokens(config, PREFILL_TOKENS, TOKENS_SEED);
+    let setting = format!(
+        "{} parameters, prompt of {PREFILL_TOKENS} tokens, {DECODE_TOKENS} decoded, batch 1, median of {} after {}",
+        config.model.parameter_counts().total,
+        reps.timed,
+        reps.warmup
+    );
+    let mut table = Table::new("generate", setting, &selected.name);
+    for (name, form) in [("", AttentionForm::Auto), (", absorbed", AttentionForm::Absorbed), (", naive", AttentionForm::Expanded)] {
+        let (prefill, decode) = generate(&model, &prompt, form, reps)?;
+        // Auto expands the prompt as naive does and decodes as absorbed does: those rows would say the same twice.
+        if form != AttentionForm::Expanded {
+            table.time(&format!("prefill{name}"), &prefill);
+            table.speed(&format!("prefill speed{name}"), PREFILL_TOKENS, &prefill);
+        }
+        if form != AttentionForm::Absorbed {
+            table.time(&format!("decode{name}"), &decode);
+            table.speed(&format!("decode speed{name}"), DECODE_TOKENS, &decode);
+        }
+    }
+    for name in ["prefill", "prefill speed"] {
+        table.compare(name, &format!("{name}, absorbed"));
+    }
+    for name in ["decode", "decode speed"] {
+        table.compare(name, &format!("{name}, naive"));
+    }
+    Ok(table)
+}
+
+/// Milliseconds of prefill and of decoding. The prefill decides the first token, so as many passes follow as tokens are decoded.
+fn generate(model: &DeepSeek, prompt: &[u32], form: AttentionForm, reps: Repetitions) -> Result<(Times, Times)> {
+    let options = GenerateOptions { max_new_tokens: DECODE_TOKENS + 1, sampling: Sampling::GREEDY, stop: None, form, speculative: false };
+    let (mut prefill, mut decode) = (Times::new(), Times::new());
+    for rep in 0..reps.warmup + reps.timed {
+        let begin = Instant::now();
+        let mut first = None;
+        model.generate(prompt, &options, |_| {
+            first.get_or_insert_with(Instant::now);
+            ControlFlow::Continue(())
+        })?;
+        let (first, end) = (first.unwrap_or(begin), Instant::now());
+        if rep >= reps.warmup {
+            prefill.push((first - begin).as_secs_f64() * 1e3);
+            decode.push((end - first).as_secs_f64() * 1e3);
+        }
+    }
+    Ok((prefill, decode))
+}

@@ -1,0 +1,126 @@
+//! What a bench prints: one row a figure, with its unit and its ratios to other rows of the same run.
+
+use serde_json::json;
+
+/// Milliseconds, one a repetition.
+pub(super) type Times = Vec<f64>;
+
+/// The middle one; of an even number the mean of the two in the middle.
+pub(super) fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => sorted[middle],
+        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+    }
+}
+
+/// One figure: the median of its repetitions between the least and the greatest.
+#[derive(Debug)]
+struct Row {
+    name: String,
+    unit: &'static str,
+    value: f64,
+    min: f64,
+    max: f64,
+    ratios: Vec<(String, f64)>,
+}
+
+/// All figures of a bench.
+#[derive(Debug)]
+pub(super) struct Table {
+    bench: &'static str,
+    setting: String,
+    device: String,
+    rows: Vec<Row>,
+}
+
+impl Table {
+    pub fn new(bench: &'static str, setting: String, device: &str) -> Self {
+        Self { bench, setting, device: device.into(), rows: Vec::new() }
+    }
+
+    /// Adds a row of milliseconds.
+    pub fn time(&mut self, name: &str, times: &[f64]) {
+        self.add(name, "ms", times);
+    }
+
+    /// Adds the row `name` of tokens a second, where each repetition took so many.
+    pub fn speed(&mut self, name: &str, tokens: usize, times: &[f64]) {
+        let speeds: Vec<f64> = times.iter().map(|ms| tokens as f64 / ms * 1e3).collect();
+        self.add(name, "tokens/s", &speeds);
+        // The median's speed, not the median of speeds: the two differ for an even number of repetitions.
+        if let Some(row) = self.rows.last_mut() {
+            row.value = tokens as f64 / median(times) * 1e3;
+        }
+    }
+
+    /// Gives the row `name` its ratio to the row `baseline` of the same unit.
+    pub fn compare(&mut self, name: &str, baseline: &str) {
+        let value = |name: &str| self.rows.iter().find(|row| row.name == name).map(|row| (row.unit, row.value));
+        if let (Some((unit, value)), Some((baseline_unit, base))) = (value(name), value(baseline))
+            && unit == baseline_unit
+            && let Some(row) = self.rows.iter_mut().find(|row| row.name == name)
+        {
+            row.ratios.push((baseline.into(), value / base));
+        }
+    }
+
+    fn add(&mut self, name: &str, unit: &'static str, values: &[f64]) {
+        let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), &v| (min.min(v), max.max(v)));
+        self.rows.push(Row { name: name.into(), unit, value: median(values), min, max, ratios: Vec::new() });
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!("bench {}: {}, on {}\n", self.bench, self.setting, self.device);
+        text += &format!("{:<28} {:>10} {:>10} {:>10}  {:<9} {}\n", "", "median", "min", "max", "unit", "ratio");
+        for row in &self.rows {
+            let ratios: Vec<String> = row.ratios.iter().map(|(baseline, ratio)| format!("{ratio:.2}x {baseline}")).collect();
+            let line =
+                format!("{:<28} {:>10.1} {:>10.1} {:>10.1}  {:<9} {}", row.name, row.value, row.min, row.max, row.unit, ratios.join(", "));
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+
+    /// For programs.
+    pub fn results(&self) -> serde_json::Value {
+        let rows = self.rows.iter().map(|row| {
+            let ratios: serde_json::Map<_, _> = row.ratios.iter().map(|(baseline, ratio)| (baseline.clone(), json!(ratio))).collect();
+            json!({"name": row.name, "unit": row.unit, "value": row.value, "min": row.min, "max": row.max, "ratios": ratios})
+        });
+        json!({"command": "bench", "bench": self.bench, "setting": self.setting, "device": self.device, "rows": rows.collect::<Vec<_>>()})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[5.0, 1.0, 3.0]), 3.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 30.0]), 3.0);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn rows_have_their_unit_and_their_ratios() {
+        let mut table = Table::new("train", "tiny".into(), "flex");
+        table.time("step", &[100.0, 50.0]);
+        table.speed("speed", 10, &[100.0, 50.0]);
+        table.time("forward", &[25.0, 20.0]);
+        table.compare("forward", "step");
+        table.compare("forward", "speed"); // another unit: nothing
+        let rows = &table.results()["rows"];
+        assert_eq!(rows[0], json!({"name": "step", "unit": "ms", "value": 75.0, "min": 50.0, "max": 100.0, "ratios": {}}));
+        let speed = rows[1]["value"].as_f64().unwrap();
+        assert!((speed - 10.0 / 0.075).abs() < 1e-9, "{speed}");
+        assert_eq!(rows[2]["ratios"], json!({"step": 0.3}));
+        assert!(table.text().contains("0.30x step"), "{}", table.text());
+    }
+}

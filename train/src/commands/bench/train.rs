@@ -1,0 +1,79 @@
+//! Whole training steps, and their parts.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::data::dataloader::batcher::Batcher;
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn_deepseek::{DeepSeek, LossWeights};
+
+use super::table::{Table, Times};
+use super::{Repetitions, random_tokens};
+use crate::commands::train::adamw_settings;
+use crate::config::RunConfig;
+use crate::data::{TokenBatcher, Window};
+use crate::device::SelectedDevice;
+use crate::learner::{AdamW, LanguageModel};
+
+/// Seed of the batch that every step sees.
+const TOKENS_SEED: u64 = 1;
+
+/// Steps as the learner takes them, each waited for: forward (with the losses read), backward, optimizer.
+pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
+    let train = &config.train;
+    let device = selected.device.clone().autodiff();
+    let sync = || selected.device.sync().context("the device cannot finish its work");
+    let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
+    let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
+    let mut model = LanguageModel::new(model, weights, 1).train();
+    let mut optimizer = AdamW::new(adamw_settings(config));
+    let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
+        .chunks_exact(train.seq_len + 1)
+        .zip(0..)
+        .map(|(tokens, sample)| Window { tokens: tokens.to_vec(), sample })
+        .collect();
+    let batch = TokenBatcher::new(train.seq_len).batch(windows, &device);
+
+    let mut steps = Times::new();
+    let (mut forward, mut backward, mut update) = (Times::new(), Times::new(), Times::new());
+    for rep in 0..reps.warmup + reps.timed {
+        sync()?;
+        let begin = Instant::now();
+        let (loss, _report) = model.forward(batch.clone());
+        sync()?;
+        let forward_done = Instant::now();
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        sync()?;
+        let backward_done = Instant::now();
+        let mut accumulator = GradientsAccumulator::new();
+        accumulator.accumulate(&model, grads);
+        (model, _) = optimizer.update(model, accumulator.grads(), config.optimizer.lr);
+        sync()?;
+        let end = Instant::now();
+        if rep >= reps.warmup {
+            let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+            steps.push(ms(begin, end));
+            forward.push(ms(begin, forward_done));
+            backward.push(ms(forward_done, backward_done));
+            update.push(ms(backward_done, end));
+        }
+    }
+
+    let setting = format!(
+        "{} parameters, {} x {} tokens a step, median of {} after {}",
+        config.model.parameter_counts().total,
+        train.micro_batch,
+        train.seq_len,
+        reps.timed,
+        reps.warmup
+    );
+    let mut table = Table::new("train", setting, &selected.name);
+    table.time("step", &steps);
+    table.speed("training", batch.tokens, &steps);
+    for (name, times) in [("forward", &forward), ("backward", &backward), ("optimizer", &update)] {
+        table.time(name, times);
+        table.compare(name, "step");
+    }
+    Ok(table)
+}

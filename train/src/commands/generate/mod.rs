@@ -1,0 +1,128 @@
+//! `deepseek generate`: a prompt continued, the text shown as it is decided, and how fast that went.
+
+mod printer;
+mod source;
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::Result;
+use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
+use burn_deepseek::weights::MtpWeights;
+use burn_train::Interrupter;
+use serde_json::json;
+
+use super::{Outcome, stop_on_signals};
+use crate::cli::GenerateArgs;
+use printer::Printer;
+use source::Source;
+
+/// Continues a prompt.
+///
+/// # Errors
+/// A model, tokenizer, prompt or length that does not fit ([`crate::exit::USAGE`]); a checkpoint that cannot be read, or standard
+/// output that cannot be written ([`crate::exit::FAILURE`]).
+pub fn run(args: GenerateArgs) -> Result<Outcome> {
+    let interrupter = Interrupter::new();
+    stop_on_signals(&interrupter, "stopping after this token; once more to stop at once")?;
+    let selected = args.device.open()?;
+    let mtp = if args.speculative { MtpWeights::Load } else { MtpWeights::Drop };
+    let source = Source::open(&args.checkpoint, &selected.device, mtp)?;
+    let prompt = source.encode(&args.prompt)?;
+    let options = GenerateOptions {
+        max_new_tokens: args.max_new_tokens,
+        sampling: Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed },
+        stop: source.eod,
+        form: args.attention_form(),
+        speculative: args.speculative,
+    };
+
+    let mut printer = Printer::new(&source.tokenizer, &args.prompt);
+    let mut failure = None;
+    let started = Instant::now();
+    let generation = source.model.generate(&prompt, &options, |token| match printer.token(token) {
+        Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failure = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    let ended = Instant::now();
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let speeds = Speeds::of(&generation, &options, started, &printer, ended);
+    let text = printer.finish()?;
+    // A closing remark for people: standard output has the text and nothing else.
+    let _ = write!(std::io::stderr(), "\n{}", speeds.text(&generation, prompt.len()));
+
+    let interrupted = interrupter.should_stop() && generation.tokens.len() < options.max_new_tokens;
+    let results = json!({
+        "command": "generate",
+        "device": selected.name,
+        "prompt": args.prompt,
+        "text": text,
+        "prompt_tokens": prompt.len(),
+        "tokens": generation.tokens.len(),
+        "token_ids": generation.tokens,
+        "prefill_tokens_per_second": speeds.prefill(prompt.len()),
+        "decode_tokens_per_second": speeds.decode(&generation),
+        "passes": generation.passes,
+        "drafted": generation.drafted,
+        "accepted": generation.accepted,
+        "acceptance_rate": generation.acceptance_rate(),
+        "tokens_per_pass": tokens_per_pass(&generation),
+        "interrupted": interrupted,
+    });
+    Ok(Outcome { results, interrupted })
+}
+
+/// Seconds of the two phases: up to the first token, and from there to the last one.
+struct Speeds {
+    prefill_seconds: Option<f64>,
+    decode_seconds: Option<f64>,
+}
+
+impl Speeds {
+    fn of(generation: &Generation, options: &GenerateOptions, started: Instant, printer: &Printer<'_>, ended: Instant) -> Self {
+        let first = printer.first.unwrap_or(ended);
+        Self {
+            prefill_seconds: (options.max_new_tokens > 0).then(|| (first - started).as_secs_f64()),
+            decode_seconds: printer.last.filter(|_| generation.tokens.len() > 1).map(|last| (last - first).as_secs_f64()),
+        }
+    }
+
+    fn prefill(&self, prompt_tokens: usize) -> Option<f64> {
+        self.prefill_seconds.map(|seconds| prompt_tokens as f64 / seconds.max(1e-9))
+    }
+
+    /// Of the tokens after the first, which is the prefill's.
+    fn decode(&self, generation: &Generation) -> Option<f64> {
+        self.decode_seconds.map(|seconds| (generation.tokens.len() - 1) as f64 / seconds.max(1e-9))
+    }
+
+    fn text(&self, generation: &Generation, prompt_tokens: usize) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, tokens: usize, seconds: Option<f64>, speed: Option<f64>| {
+            if let (Some(seconds), Some(speed)) = (seconds, speed) {
+                text += &format!("{name:<11} {tokens} tokens in {seconds:.3} s, {speed:.0} tokens/s\n");
+            }
+        };
+        line("prefill", prompt_tokens, self.prefill_seconds, self.prefill(prompt_tokens));
+        line("decoding", generation.tokens.len().saturating_sub(1), self.decode_seconds, self.decode(generation));
+        if let Some(rate) = generation.acceptance_rate() {
+            let Generation { drafted, accepted, .. } = generation;
+            text += &format!("speculation {accepted} of {drafted} drafts accepted ({:.1}%)", 100.0 * rate);
+            text += &tokens_per_pass(generation).map_or_else(String::new, |tokens| format!(", {tokens:.2} tokens a pass"));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Tokens that each pass of the main model after the prompt decided.
+fn tokens_per_pass(generation: &Generation) -> Option<f64> {
+    (generation.passes > 0).then(|| generation.tokens.len().saturating_sub(1) as f64 / generation.passes as f64)
+}
