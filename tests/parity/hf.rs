@@ -81,7 +81,9 @@ fn check_case(case: &Path, device: &Device) -> Result<Report> {
     let model = weights::load_model(case, device, &LoadOptions::default())?;
     let mut report = Report::default();
     check_forward(&model, &expected, &mut report)?;
-    check_decoding(&model, &expected, &mut report)?;
+    if expected.contains_key("greedy.tokens") {
+        check_decoding(&model, &expected, &mut report)?;
+    }
 
     let training = model.train();
     check_gradients(&training, &expected, &mut report)?;
@@ -109,11 +111,18 @@ fn check_forward(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: 
         }
     }
     for routing in &pass.routings {
-        check_routing(routing, &format!("router.{}", routing.layer), expected, report)?;
+        check_routing(routing, &format!("router.{}", routing.layer), expected, report);
     }
     let routers = expected.keys().filter(|name| name.starts_with("router.") && name.ends_with(".logits")).count();
-    ensure!(routers == pass.routings.len(), "the fixture has {routers} routers, the model {}", pass.routings.len());
+    ensure!(routers == 0 || routers == pass.routings.len(), "the fixture has {routers} routers, the model {}", pass.routings.len());
+    check_rope(model, &pass, expected, report);
+    Ok(())
+}
 
+fn check_rope(model: &DeepSeek, pass: &Pass, expected: &BTreeMap<String, Values>, report: &mut Report) {
+    if !expected.contains_key("rope.inv_freq") {
+        return;
+    }
     let rotary = model.rotary();
     let inv_freq: Vec<f64> = rotary.inv_freq().iter().map(|&f| f64::from(f)).collect();
     report.relative("rope", "inv_freq", &inv_freq, &expected["rope.inv_freq"].data, 1e-6);
@@ -121,14 +130,13 @@ fn check_forward(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: 
         // The reference writes each angle twice, for both members of a pair.
         let want = &expected[name];
         let (width, half) = (want.shape[1], want.shape[1] / 2);
-        let rows = want.data.chunks_exact(width).take(seq);
+        let rows = want.data.chunks_exact(width).take(got.dims()[0]);
         let want: Vec<f64> = rows.flat_map(|row| row[..half].iter().copied()).collect();
         report.absolute("rope", name, &floats(got), &want, 1e-6);
     }
-    Ok(())
 }
 
-fn check_routing(routing: &LayerRouting, prefix: &str, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn check_routing(routing: &LayerRouting, prefix: &str, expected: &BTreeMap<String, Values>, report: &mut Report) {
     let want = |what: &str| expected.get(&format!("{prefix}.{what}"));
     let name = prefix.to_owned();
     if let Some(logits) = want("logits") {
@@ -137,11 +145,13 @@ fn check_routing(routing: &LayerRouting, prefix: &str, expected: &BTreeMap<Strin
     if let Some(scores) = want("scores") {
         report.absolute("router scores", &name, &floats(routing.scores.clone()), &scores.data, LOGITS);
     }
-    let indices = want("topk_indices").context("router choices")?;
-    let got: Vec<u32> = routing.experts.clone().into_data().iter::<u32>().collect();
-    report.exact("router choices", &name, &got, &indices.ints());
-    let weights = want("topk_weights").context("gate values")?;
-    report.absolute("gate values", &name, &floats(routing.weights.clone()), &weights.data, LOGITS);
+    if let Some(indices) = want("topk_indices") {
+        let got: Vec<u32> = routing.experts.clone().into_data().iter::<u32>().collect();
+        report.exact("router choices", &name, &got, &indices.ints());
+    }
+    if let Some(weights) = want("topk_weights") {
+        report.absolute("gate values", &name, &floats(routing.weights.clone()), &weights.data, LOGITS);
+    }
     if let Some(load) = want("load") {
         let got: Vec<u32> = routing.groups.loads().iter().map(|&load| load as u32).collect();
         report.exact("router loads", &name, &got, &load.ints());
@@ -153,7 +163,6 @@ fn check_routing(routing: &LayerRouting, prefix: &str, expected: &BTreeMap<Strin
             report.absolute("sequence loss", &format!("{name}.{what}"), &got, &loss.data, RELATIVE);
         }
     }
-    Ok(())
 }
 
 fn counts_of_choices(routing: &LayerRouting) -> Vec<u32> {
@@ -242,7 +251,7 @@ fn check_mtp(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut
         let pre_norm = trace[&format!("layer.{layer}")].clone();
         report.relative("mtp hidden", &prefix, &floats(pre_norm), &expected[&format!("{prefix}.hidden_pre_norm")].data, RELATIVE);
         for routing in pass.routings.iter().filter(|routing| routing.layer == layer) {
-            check_routing(routing, &format!("{prefix}.router.{layer}"), expected, report)?;
+            check_routing(routing, &format!("{prefix}.router.{layer}"), expected, report);
         }
     }
 

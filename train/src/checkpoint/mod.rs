@@ -28,6 +28,8 @@ const STATE_FILE: &str = "state.json";
 const RUN_FILE: &str = "run.toml";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const PREFIX: &str = "step-";
+/// What the name of a checkpoint ends in that another history of the run has taken the place of.
+const SET_ASIDE: &str = ".set-aside";
 const FIRST_MOMENT: &str = ".exp_avg";
 const SECOND_MOMENT: &str = ".exp_avg_sq";
 

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::read::sum_of;
 use super::state::Manifest;
-use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, folder_name};
+use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE, STATE_FILE, TrainState, folder_name};
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -49,6 +49,30 @@ impl CheckpointWriter {
         sync(&self.folder)?;
         self.prune()?;
         Ok(done)
+    }
+
+    /// Renames the checkpoints of steps after `step` to `{name}.set-aside`, and returns their new paths.
+    ///
+    /// A run that goes back to an older checkpoint begins another history: what the first one saved later must neither be taken for
+    /// the newest nor push the new ones out, and is not ours to delete.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read or renamed.
+    pub fn set_later_aside(&self, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
+        if !self.folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut later: Vec<(u64, PathBuf)> = super::read::complete(&self.folder)?;
+        later.retain(|(found, _)| *found > step);
+        later.sort_unstable();
+        let aside = later.into_iter().map(|(step, path)| {
+            let target = self.folder.join(folder_name(step) + SET_ASIDE);
+            remove_if_there(&target)?;
+            fs::rename(&path, &target).map_err(CheckpointError::io(&target, "rename a later checkpoint to"))?;
+            Ok(target)
+        });
+        aside.collect()
     }
 
     fn fill(&self, folder: &Path, model: &DeepSeek, optimizer: &AdamW, position: &TrainState) -> Result<(), CheckpointError> {
@@ -154,5 +178,6 @@ mod tests {
         assert_eq!(step_of("step-00000400"), Some(400));
         assert_eq!(step_of("step-400"), None);
         assert_eq!(step_of(".step-00000400.partial"), None);
+        assert_eq!(step_of(&(folder_name(400) + SET_ASIDE)), None);
     }
 }

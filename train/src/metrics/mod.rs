@@ -3,7 +3,9 @@
 mod log;
 mod plain;
 mod scalar;
+mod unlogged;
 
 pub use log::StepLog;
 pub use plain::{PlainRenderer, duration};
 pub use scalar::{ScalarMetric, register};
+pub use unlogged::Unlogged;

@@ -16,10 +16,10 @@ use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
 use crate::data::{train_loader, valid_loader};
-use crate::exit::UsageError;
+use crate::exit::{UsageError, write_stdout};
 use crate::learner::schedule::LearningRate;
 use crate::learner::{AdamWSettings, LanguageModel, RunOutcome, StepPlan, StepState, StepStrategy};
-use crate::metrics::{PlainRenderer, StepLog, register};
+use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
 use start::Start;
 
 /// Trains a model, or goes on training one.
@@ -60,16 +60,21 @@ fn learn(start: &Start, interrupter: &Interrupter, dashboard: bool) -> Result<Ru
     let eval_every = plan.eval_every;
     let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
     let model = LanguageModel::new(start.model.clone(), weights, train.micro_batches());
+    let checkpoints = CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
+    for path in checkpoints.set_later_aside(position.step)? {
+        write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
+    }
     let state = StepState {
         optimizer: start.optimizer.clone(),
         position: position.clone(),
-        checkpoints: CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?),
+        checkpoints,
         log: StepLog::open(&start.run_dir, position.step)?,
     };
     let (strategy, outcome) = StepStrategy::new(plan, device.clone(), state);
-    let training = SupervisedTraining::new(start.run_dir.join("dashboard"), train_batches, valid_batches)
+    let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())
         .with_application_logger(None)
+        .with_metric_logger(Unlogged)
         .renderer(renderer)
         .num_epochs(epochs)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));

@@ -39,6 +39,10 @@ impl Start {
                     let problem = "--resume goes on with the configuration of the run; leave --config out (--set still changes values)";
                     return Err(UsageError(problem.into()).into());
                 }
+                if args.run_dir.is_some() {
+                    let problem = "--resume goes on in the run's own folder; leave --run-dir out (a copy of the folder can be resumed too)";
+                    return Err(UsageError(problem.into()).into());
+                }
                 let path = path.clone().map_or_else(|| newest_run(Path::new("runs")), Ok)?;
                 Some(Checkpoint::open(&path)?)
             }

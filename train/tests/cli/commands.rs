@@ -1,0 +1,148 @@
+//! Every command once: what it writes, and the object on its last line.
+
+use serde_json::Value;
+
+use crate::workplace::Workplace;
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("{key} is not a number in {value}"))
+}
+
+#[test]
+fn train_leaves_a_run() {
+    let place = Workplace::new();
+    let finished = place.train("--json --plain").ok();
+    let results = finished.json();
+    for key in ["train_loss", "valid_loss", "seconds", "tokens_per_second", "entropy_floor", "valid_perplexity", "valid_bits_per_byte"] {
+        assert!(number(&results, key) > 0.0, "{key}: {results}");
+    }
+    assert_eq!((&results["steps"], &results["tokens"]), (&6.into(), &(6 * 4 * 16).into()));
+    assert_eq!(results["run_dir"], "runs/tiny-001");
+    assert_eq!(results["checkpoint"], "runs/tiny-001/checkpoints/step-00000006");
+    let files = ["config.json", "model.safetensors", "optimizer.safetensors", "run.toml", "state.json"];
+    assert_eq!(place.names("runs/tiny-001/checkpoints/step-00000006"), files);
+    assert_eq!(place.names("runs/tiny-001/checkpoints").len(), 2);
+    assert!(number(&place.metrics("runs/tiny-001")[0], "loss") > number(&results, "valid_loss"));
+    // The next run gets the next folder, and the printed configuration is a run file.
+    let toml = finished.stdout.split("\nmodel  ").next().unwrap();
+    place.write("printed.toml", toml);
+    let again = place.run("train --config ./printed.toml --json").ok().json();
+    assert_eq!(again["run_dir"], "runs/tiny-002");
+    assert_eq!(again["valid_loss"], results["valid_loss"]);
+}
+
+#[test]
+fn train_reads_files_and_folders() {
+    let place = Workplace::new();
+    place.write("a.txt", "To be, or not to be: that is the question. ".repeat(20));
+    place.write("b.jsonl", "{\"body\": \"Whether 'tis nobler in the mind to suffer\"}\n".repeat(20));
+    place.train("--steps 1 --data a.txt --json").ok();
+    let results = place.train("--steps 1 --data a.txt b.jsonl --set data.jsonl_field=body --set data.split=position --json").ok().json();
+    assert_eq!(results["entropy_floor"], Value::Null);
+    assert_eq!(results["run_dir"], "runs/tiny-002");
+}
+
+/// The same held-out windows give the loss that training closed with; all of a file is measured, not its held-out part.
+#[test]
+fn eval_measures_the_run_and_other_data() {
+    let place = Workplace::trained();
+    let closing = place.metrics("runs/tiny-001").pop().unwrap();
+    let first = place.run("eval --checkpoint runs/tiny-001 --batches 2 --json").ok().json();
+    assert_eq!(first["loss"], closing["valid"]["loss"]);
+    assert_eq!(first["tokens"], 64);
+    let all = place.run("eval --checkpoint runs/tiny-001/checkpoints/step-00000006 --json").ok().json();
+    assert!(number(&all, "tokens") > 400.0 && number(&all, "window_floor") > number(&all, "entropy_floor"), "{all}");
+    assert_eq!(all["mtp_losses"].as_array().unwrap().len(), 1);
+    let layers: Vec<&Value> = all["max_violation"].as_array().unwrap().iter().map(|layer| &layer["layer"]).collect();
+    assert_eq!(layers, [1, 2]);
+    assert!((number(&all, "perplexity") - number(&all, "loss").exp()).abs() < 1e-9);
+
+    place.write("other.txt", "0123456789".repeat(10));
+    let other = place.run("eval --checkpoint runs/tiny-001 --data other.txt --json").ok().json();
+    assert_eq!((&other["tokens"], &other["windows"], &other["window_floor"]), (&100.into(), &7.into(), &Value::Null));
+    let bits = number(&other, "loss") / std::f64::consts::LN_2 * 101.0 / 100.0;
+    assert!((number(&other, "bits_per_byte") - bits).abs() < 1e-9, "{other}");
+}
+
+#[test]
+fn generate_continues_a_prompt_in_every_form() {
+    let place = Workplace::trained();
+    let generate = |more: &str| place.run(&format!("generate --checkpoint runs/tiny-001 --max-new-tokens 12 --json {more}")).ok();
+    let plain = generate("--prompt the");
+    let results = plain.json();
+    assert_eq!(results["prompt_tokens"], 4, "the end of a document, then three bytes");
+    assert!(plain.stdout.starts_with(&format!("the{}", results["text"].as_str().unwrap())), "{}", plain.dump());
+    assert!(number(&results, "prefill_tokens_per_second") > 0.0);
+    assert_eq!(results["acceptance_rate"], Value::Null);
+    for form in ["--naive", "--absorbed", "--speculative", "--speculative --naive"] {
+        let other = generate(&format!("--prompt the {form}")).json();
+        assert_eq!(other["token_ids"], results["token_ids"], "{form}");
+    }
+    let speculative = generate("--prompt the --speculative");
+    let drafted = number(&speculative.json(), "drafted");
+    assert!(drafted > 0.0 && speculative.stderr.contains("drafts accepted"), "{}", speculative.dump());
+    assert_eq!(generate("").json()["prompt_tokens"], 1);
+    let draws = generate("--temperature 1.5 --top-p 0.9 --seed 5").json();
+    assert_eq!(draws["token_ids"], generate("--temperature 1.5 --top-p 0.9 --seed 5").json()["token_ids"]);
+    assert_ne!(draws["token_ids"], generate("--temperature 1.5 --top-p 0.9 --seed 6").json()["token_ids"]);
+    assert_eq!(generate("--prompt caf\u{e9}").json()["prompt_tokens"], 6);
+}
+
+/// A checkpoint without our own files is a Hugging Face folder, and a model of 260 tokens one over bytes.
+#[test]
+fn generate_takes_hugging_face_folders() {
+    let place = Workplace::trained();
+    place.copy("runs/tiny-001/checkpoints/step-00000006", "hf");
+    for file in ["state.json", "run.toml", "optimizer.safetensors"] {
+        std::fs::remove_file(place.path("hf").join(file)).unwrap();
+    }
+    let generate = |folder: &str| place.run(&format!("generate --checkpoint {folder} --prompt a --max-new-tokens 6 --json")).ok().json();
+    let ours = generate("runs/tiny-001");
+    assert_eq!(generate("hf")["token_ids"], ours["token_ids"]);
+    place.write("hf/tokenizer.json", word_tokenizer(&["a", "b"], 256));
+    let words = generate("hf");
+    assert_eq!(words["prompt_tokens"], 1);
+    assert_eq!(place.run("generate --checkpoint hf --max-new-tokens 2 --json").ok().json()["prompt_tokens"], 1, "the end of a document");
+}
+
+/// A tokenizer of whole words, from id 0, whose `</s>` has the given id.
+pub fn word_tokenizer(words: &[&str], eod: u32) -> String {
+    let mut vocab: serde_json::Map<String, Value> = words.iter().zip(0..).map(|(word, id)| (word.to_string(), Value::from(id))).collect();
+    vocab.insert("</s>".into(), eod.into());
+    let special = serde_json::json!({"id": eod, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true});
+    serde_json::json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [special], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": words[0]}})
+    .to_string()
+}
+
+#[test]
+fn check_prints_what_can_be_fed_back() {
+    let place = Workplace::new();
+    let checked = place.run("check --config ./tiny.toml --set train.steps=9 --json").ok();
+    assert_eq!(checked.json()["steps"], 9);
+    assert_eq!(place.run("check --preset deepseek-v3-671b --json").ok().json()["parameters"]["total"], 671_026_419_200_u64);
+    let toml = checked.stdout.rsplit_once("\n{").unwrap().0;
+    place.write("again.toml", toml);
+    assert_eq!(place.run("check --config ./again.toml --json").ok().json()["config"], checked.json()["config"]);
+}
+
+#[test]
+fn bench_prints_a_row_a_figure() {
+    let place = Workplace::new();
+    let small = "--reps 1 --warmup 0 --json --set model.hidden_size=32 --set model.vocab_size=300 --set train.seq_len=16";
+    for (target, rows, compared) in [("train", 5, "forward"), ("generate", 8, "decode")] {
+        let finished = place.run(&format!("bench {target} {small}")).ok();
+        let results = finished.json();
+        let found = results["rows"].as_array().unwrap();
+        assert_eq!(found.len(), rows, "{results}");
+        for row in found {
+            assert!(number(row, "value") > 0.0 && ["ms", "tokens/s"].contains(&row["unit"].as_str().unwrap()), "{row}");
+            assert!(finished.stdout.contains(row["name"].as_str().unwrap()));
+        }
+        let row = found.iter().find(|row| row["name"] == compared).unwrap();
+        assert!(row["ratios"].as_object().unwrap().values().all(|ratio| ratio.as_f64().unwrap() > 0.0), "{row}");
+        assert_eq!(row["ratios"].as_object().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,10 @@
+//! The binary as its users see it: exit codes, the last line of standard output, files, and one clear line for each mistake.
+//!
+//! These tests stand in this package because cargo tells the path of a binary only to the tests of its own package.
+
+mod bad_input;
+mod checkpoints;
+mod commands;
+mod disk;
+mod resume;
+mod workplace;
