@@ -48,6 +48,11 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
             text += &format!("floor       {floor:.4} nats a token is the entropy of this text: the model is {above:.1}% above it\n");
             results["above_floor_percent"] = json!(above);
         }
+        let windows = start.config.train.eval_batches * start.config.train.micro_batch;
+        if let Some(windowed) = start.data.window_floor(windows) {
+            text += &format!("            (a perfect model would have {windowed:.4} here: windows begin inside documents that it has not seen)\n");
+            results["window_floor"] = json!(windowed);
+        }
         for (k, loss) in (1..).zip(&evaluation.mtp_losses) {
             text += &format!("MTP {k}       {loss:.4} nats for the token {} ahead\n", k + 1);
         }
