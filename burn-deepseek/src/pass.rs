@@ -10,7 +10,7 @@ use crate::ops::ExpertGroups;
 pub struct LayerRouting {
     /// Index of the layer; MTP module `k` (from 0) is `num_hidden_layers + k`.
     pub layer: usize,
-    /// Sequences of the batch and tokens a sequence; their product is the number of tokens.
+    /// Sequences of the batch.
     pub batch: usize,
     /// Tokens a sequence.
     pub seq: usize,

@@ -1,4 +1,4 @@
-//! DeepSeek-V3's kernels: a plain reference, a fast host version, and CubeCL.
+//! DeepSeek-V3's kernels: a plain reference and a fast host version.
 //!
 //! - [`definition`]: problem shapes and the error every operation returns;
 //! - [`host`]: the operations on the CPU, fast, on plain slices;

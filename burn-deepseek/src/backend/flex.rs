@@ -12,7 +12,8 @@ use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients,
 use super::{AdamWOutput, FusedOps};
 use crate::ops::{AdamWScalars, ExpertGroups};
 
-/// A kernel refuses only shapes, and those were made by the callers here.
+/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
+/// As with Burn's own operations that is a panic; its message names the argument and the place.
 fn done<T>(result: Result<T, KernelError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }

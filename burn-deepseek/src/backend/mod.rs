@@ -14,9 +14,10 @@ mod kernels;
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, DispatchDevice, ExtensionType, backend_extension};
+use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};
 use burn::tensor::{DType, Tensor};
 
+use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32.
@@ -31,6 +32,14 @@ fn is_host(device: &DispatchDevice) -> bool {
         #[allow(unreachable_patterns)] // the other backends are features
         _ => false,
     }
+}
+
+/// Sum of the squares of all entries of a tensor that [`supports`] fused operations, in FP64.
+///
+/// Not an operation of [`FusedOps`]: those give tensors, and this is wanted as a number at once.
+pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
+    cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
 }
 
 /// A flat parameter and its two moments after an optimizer step.

@@ -10,9 +10,9 @@ use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use crate::attention::RopeTable;
-use crate::backend::{FusedOps, supports};
+use crate::backend::{self, FusedOps, supports};
 
-pub use composed::{mla_absorbed_attention, sum_of_squares};
+pub use composed::mla_absorbed_attention;
 pub use groups::ExpertGroups;
 pub use optim::AdamWScalars;
 
@@ -112,7 +112,7 @@ pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>)
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(x.into_dispatch(), w.into_dispatch(), targets.into_dispatch()))
 }
 
-/// See [`composed::adamw`]; the fused form updates in place what nobody else holds.
+/// See [`composed::adamw`]; the fused form updates in place what nobody else holds. For tensors without autodiff.
 pub fn adamw(
     value: Tensor<1>,
     grad: Tensor<1>,
@@ -125,4 +125,9 @@ pub fn adamw(
     }
     let output = Dispatch::fused_adamw(value.into_dispatch(), grad.into_dispatch(), first.into_dispatch(), second.into_dispatch(), *scalars);
     (Tensor::from_dispatch(output.value), Tensor::from_dispatch(output.first), Tensor::from_dispatch(output.second))
+}
+
+/// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.
+pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    if supports(&x) { backend::sum_of_squares(x) } else { composed::sum_of_squares(x) }
 }

@@ -33,8 +33,7 @@ impl CheckpointWriter {
     ///
     /// # Errors
     ///
-    /// Anything that cannot be written, a full disk for instance. Checkpoints saved before are then all still there, and no
-    /// folder of this step is.
+    /// Anything that cannot be written, a full disk for instance. Checkpoints saved before are then all still there.
     pub fn save(&self, model: &DeepSeek, optimizer: &AdamW, position: &TrainState) -> Result<PathBuf, CheckpointError> {
         let done = self.folder.join(folder_name(position.step));
         let partial = self.folder.join(format!(".{}.partial", folder_name(position.step)));
@@ -44,9 +43,15 @@ impl CheckpointWriter {
             let _ = fs::remove_dir_all(&partial); // the first error is the one to report; a leftover is cleared by the next save
             return Err(error);
         }
-        remove_if_there(&done)?;
+        // One of the same step is moved out of the way first and deleted last: at no time is a half deleted one under its name.
+        let replaced = self.folder.join(format!(".{}.replaced", folder_name(position.step)));
+        remove_if_there(&replaced)?;
+        if done.exists() {
+            fs::rename(&done, &replaced).map_err(CheckpointError::io(&replaced, "rename a replaced checkpoint to"))?;
+        }
         fs::rename(&partial, &done).map_err(CheckpointError::io(&done, "rename a finished checkpoint to"))?;
         sync(&self.folder)?;
+        remove_if_there(&replaced)?;
         self.prune()?;
         Ok(done)
     }
@@ -141,7 +146,8 @@ fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), 
         view.map(|view| (name.clone(), view)).map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
     });
     let views = views.collect::<Result<Vec<_>, _>>()?;
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned()), ("step".to_owned(), optimizer.step_count().to_string())]);
+    // One entry: of several the library writes a different order each time, and equal states should be equal files.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| CheckpointError::damaged(path, e))?;
     write_synced(path, &bytes)
 }

@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn errors_say_the_numbers() {
         let message = |len, seq_len| TrainWindows::new(counting(len), seq_len, 0).unwrap_err().to_string();
-        assert_eq!(message(9, 0), "data.seq_len: is 0; it must be at least 1");
+        assert_eq!(message(9, 0), "train.seq_len: is 0; it must be at least 1");
         assert_eq!(
             message(8, 8),
             "the training split has 8 tokens, fewer than one window of seq_len + 1 = 9; \

@@ -79,7 +79,8 @@ impl AdamW {
     }
 }
 
-/// `sqrt(sum over all gradients of g^2)`, summed in FP64 in the order of the model's parameters.
+/// `sqrt(sum over all gradients of g^2)`: each gradient as the device sums it (in FP64 on the host), then in FP64 in the order of
+/// the model's parameters.
 pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
     let mut visitor = NormVisitor { grads, sum: 0.0 };
     model.visit(&mut visitor);

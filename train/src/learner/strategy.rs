@@ -274,7 +274,7 @@ impl Run<'_> {
 
 /// After each step, from the loads of the whole global batch (2.1.2).
 fn update_biases(model: &mut LanguageModel, loads: &[LayerLoad], speed: f64) {
-    if speed == 0.0 {
+    if speed == 0.0 || !model.model.config().has_balance_bias() {
         return;
     }
     for (layer, router) in model.model.routers_mut() {

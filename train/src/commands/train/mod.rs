@@ -31,16 +31,17 @@ use start::Start;
 pub fn run(args: TrainArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
     stop_on_signals(&interrupter, "stopping after this step and saving; once more to stop at once")?;
-    let start = Start::prepare(&args)?;
+    let mut start = Start::prepare(&args)?;
     start.announce()?;
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
-    let outcome = learn(&start, &interrupter, dashboard)?;
+    let outcome = learn(&mut start, &interrupter, dashboard)?;
     finish::report(&start, outcome)
 }
 
 /// Runs burn-train's learner with our strategy.
-fn learn(start: &Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
-    let Start { config, position, .. } = start;
+fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
+    let (model, optimizer) = start.parts.take().expect("invariant: a start is used once");
+    let Start { config, position, .. } = &*start;
     let train = &config.train;
     let steps = train.total_steps();
     let left = steps.saturating_sub(position.step);
@@ -59,13 +60,13 @@ fn learn(start: &Start, interrupter: &Interrupter, dashboard: bool) -> Result<Ru
     let epochs = steps.div_ceil(plan.eval_every) as usize;
     let eval_every = plan.eval_every;
     let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
-    let model = LanguageModel::new(start.model.clone(), weights, train.micro_batches());
+    let model = LanguageModel::new(model, weights, train.micro_batches());
     let checkpoints = CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
     }
     let state = StepState {
-        optimizer: start.optimizer.clone(),
+        optimizer,
         position: position.clone(),
         checkpoints,
         log: StepLog::open(&start.run_dir, position.step)?,
@@ -82,7 +83,8 @@ fn learn(start: &Start, interrupter: &Interrupter, dashboard: bool) -> Result<Ru
         0 => training,
         epoch => training.checkpoint(epoch),
     };
-    let training = register(training, config.model.num_nextn_predict_layers, &start.moe_layers(), start.bytes_per_token());
+    let mtp_depths = if train.mtp_lambda == 0.0 { 0 } else { config.model.num_nextn_predict_layers };
+    let training = register(training, mtp_depths, &start.moe_layers(), start.bytes_per_token());
     // The strategy owns the optimizer and the schedule; what the learner is given here is never stepped.
     let unused = burn::optim::SgdConfig::new().init();
     let result = training.launch(Learner::new(model, unused, 0.0));

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::MtpWeights;
+use burn_deepseek::weights::load_weights;
+use burn_deepseek::{DeepSeek, WeightInit};
 
 use super::{adamw_settings, at_the_beginning};
 use crate::checkpoint::{self, Checkpoint, TrainState};
@@ -22,8 +22,8 @@ pub(super) struct Start {
     pub data: TokenData,
     pub device: Device,
     pub device_name: String,
-    pub model: DeepSeek,
-    pub optimizer: AdamW,
+    /// The model and its optimizer, until training takes them.
+    pub parts: Option<(DeepSeek, AdamW)>,
     pub position: TrainState,
     pub run_dir: PathBuf,
     pub resumed_from: Option<PathBuf>,
@@ -43,7 +43,7 @@ impl Start {
                     let problem = "--resume goes on in the run's own folder; leave --run-dir out (a copy of the folder can be resumed too)";
                     return Err(UsageError(problem.into()).into());
                 }
-                let path = path.clone().map_or_else(|| newest_run(Path::new("runs")), Ok)?;
+                let path = path.clone().map_or_else(|| newest_run(&args.config_request().resolve()?.output.dir), Ok)?;
                 Some(Checkpoint::open(&path)?)
             }
         };
@@ -60,11 +60,12 @@ impl Start {
                 (model, AdamW::new(adamw_settings(&config)), at_the_beginning())
             }
             Some(checkpoint) => {
-                let model = checkpoint.model(&selected.device, MtpWeights::Load)?;
-                if *model.config() != config.model {
+                if RunConfig::from_toml(&checkpoint.config_toml, &checkpoint.config_origin())?.model != config.model {
                     let problem = "--set changes the model of a run that is resumed; its weights would not fit";
                     return Err(UsageError(problem.into()).into());
                 }
+                let model = DeepSeek::new(&config.model, WeightInit::zeros(&selected.device))?;
+                let model = load_weights(model, &checkpoint.path)?;
                 let optimizer = checkpoint.optimizer(&model, adamw_settings(&config))?;
                 (model, optimizer, checkpoint.position.clone())
             }
@@ -74,7 +75,7 @@ impl Start {
             Some(path) => run_dir_of(path)?,
             None => new_run_dir(&config)?,
         };
-        Ok(Self { config, data, device: selected.device, device_name: selected.name, model, optimizer, position, run_dir, resumed_from })
+        Ok(Self { config, data, device: selected.device, device_name: selected.name, parts: Some((model, optimizer)), position, run_dir, resumed_from })
     }
 
     /// Prints what is about to be done.
