@@ -71,6 +71,10 @@ impl TrainConfig {
             )),
             _ => {}
         }
+        let (steps, tokens) = (self.total_steps(), self.tokens_per_step());
+        if steps.checked_mul(tokens).is_none_or(|tokens| i64::try_from(tokens).is_err()) {
+            problems.add(format!("train.steps = {steps} of {tokens} tokens are more than can be counted"));
+        }
         if i64::try_from(self.seed).is_err() {
             problems.add(format!(
                 "train.seed = {} is more than a TOML number holds; the most is {}",

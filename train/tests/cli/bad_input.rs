@@ -1,7 +1,7 @@
 //! Mistakes of the user: exit code 2, one line that names the thing, and no run folder left behind.
 
 use crate::commands::word_tokenizer;
-use crate::workplace::Workplace;
+use crate::workplace::{DEEPSEEK, Workplace};
 
 #[test]
 fn a_configuration_that_is_wrong() {
@@ -15,6 +15,8 @@ fn a_configuration_that_is_wrong() {
         ("train --config ./tiny.toml --set model.num_experts_per_tok=5", ["model.num_experts_per_tok", "5"]),
         ("train --config ./tiny.toml --set model.qk_rope_head_dim=3", ["model.qk_rope_head_dim", "3"]),
         ("train --config ./tiny.toml --set train.seq_len=500", ["train.seq_len = 500", "max_position_embeddings"]),
+        ("train --config ./tiny.toml --steps 18446744073709551615", ["train.steps", "more than can be counted"]),
+        (&format!("train --config ./tiny.toml --set output.sample_prompt={}", "a".repeat(130)), ["output.sample_prompt", "131 tokens"]),
         ("train --config ./typo.toml", ["typo.toml", "stepz"]),
         ("train --config ./broken.toml", ["broken.toml", "line 1"]),
         ("train --config ./none.toml", ["none.toml", "cannot be read"]),
@@ -51,8 +53,6 @@ fn data_that_cannot_be_used() {
     }
     assert!(!place.path("runs").exists());
 }
-
-use crate::workplace::DEEPSEEK;
 
 #[test]
 fn a_tokenizer_that_does_not_fit() {

@@ -20,6 +20,9 @@ const PREFILL_TOKENS: usize = 512;
 const DECODE_TOKENS: usize = 64;
 /// Seed of the prompt.
 const TOKENS_SEED: u64 = 2;
+/// What decodes, the usual form first, and what its rows are called.
+const FORMS: [(&str, AttentionForm); 3] =
+    [("", AttentionForm::Auto), (", absorbed", AttentionForm::Absorbed), (", naive", AttentionForm::Expanded)];
 
 /// Prefill (logits of the last token only), then greedy decoding, by the library's `generate`. What is timed ends in a read of the
 /// logits, so the device has done its work.
@@ -33,16 +36,26 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         reps.warmup
     );
     let mut table = Table::new("generate", setting, &selected.name);
-    for (name, form) in [("", AttentionForm::Auto), (", absorbed", AttentionForm::Absorbed), (", naive", AttentionForm::Expanded)] {
-        let (prefill, decode) = generate(&model, &prompt, form, reps)?;
-        // Auto expands the prompt as naive does and decodes as absorbed does: those rows would say the same twice.
-        if form != AttentionForm::Expanded {
-            table.time(&format!("prefill{name}"), &prefill);
-            table.speed(&format!("prefill speed{name}"), PREFILL_TOKENS, &prefill);
+    let mut forms = FORMS.map(|(name, form)| (name, form, Times::new(), Times::new()));
+    for rep in 0..reps.warmup + reps.timed {
+        // The forms take turns, so that what else the machine does falls on all of them.
+        for (_, form, prefill, decode) in &mut forms {
+            let (prefill_ms, decode_ms) = generate(&model, &prompt, *form)?;
+            if rep >= reps.warmup {
+                prefill.push(prefill_ms);
+                decode.push(decode_ms);
+            }
         }
-        if form != AttentionForm::Absorbed {
-            table.time(&format!("decode{name}"), &decode);
-            table.speed(&format!("decode speed{name}"), DECODE_TOKENS, &decode);
+    }
+    for (name, form, prefill, decode) in &forms {
+        // Auto expands the prompt as naive does and decodes as absorbed does: those rows would say the same twice.
+        if *form != AttentionForm::Expanded {
+            table.time(&format!("prefill{name}"), prefill);
+            table.speed(&format!("prefill speed{name}"), PREFILL_TOKENS, prefill);
+        }
+        if *form != AttentionForm::Absorbed {
+            table.time(&format!("decode{name}"), decode);
+            table.speed(&format!("decode speed{name}"), DECODE_TOKENS, decode);
         }
     }
     for name in ["prefill", "prefill speed"] {
@@ -55,21 +68,14 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
 }
 
 /// Milliseconds of prefill and of decoding. The prefill decides the first token, so as many passes follow as tokens are decoded.
-fn generate(model: &DeepSeek, prompt: &[u32], form: AttentionForm, reps: Repetitions) -> Result<(Times, Times)> {
+fn generate(model: &DeepSeek, prompt: &[u32], form: AttentionForm) -> Result<(f64, f64)> {
     let options = GenerateOptions { max_new_tokens: DECODE_TOKENS + 1, sampling: Sampling::GREEDY, stop: None, form, speculative: false };
-    let (mut prefill, mut decode) = (Times::new(), Times::new());
-    for rep in 0..reps.warmup + reps.timed {
-        let begin = Instant::now();
-        let mut first = None;
-        model.generate(prompt, &options, |_| {
-            first.get_or_insert_with(Instant::now);
-            ControlFlow::Continue(())
-        })?;
-        let (first, end) = (first.unwrap_or(begin), Instant::now());
-        if rep >= reps.warmup {
-            prefill.push((first - begin).as_secs_f64() * 1e3);
-            decode.push((end - first).as_secs_f64() * 1e3);
-        }
-    }
-    Ok((prefill, decode))
+    let begin = Instant::now();
+    let mut first = None;
+    model.generate(prompt, &options, |_| {
+        first.get_or_insert_with(Instant::now);
+        ControlFlow::Continue(())
+    })?;
+    let (first, end) = (first.unwrap_or(begin), Instant::now());
+    Ok(((first - begin).as_secs_f64() * 1e3, (end - first).as_secs_f64() * 1e3))
 }

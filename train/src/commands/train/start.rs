@@ -54,6 +54,7 @@ impl Start {
         };
         let selected = args.device.open()?;
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
+        check_sample(&config, &data)?;
         let (model, optimizer, position) = match &checkpoint {
             None => {
                 let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
@@ -118,6 +119,17 @@ impl Start {
     }
 }
 
+/// The sample that closes the run must fit: a run is not to fail at its end for that.
+fn check_sample(config: &RunConfig, data: &TokenData) -> Result<()> {
+    let (tokens, limit) = (1 + data.tokenizer.encode(&config.output.sample_prompt)?.len(), config.model.max_position_embeddings);
+    if config.output.sample_tokens > 0 && tokens >= limit {
+        let problem =
+            format!("output.sample_prompt has {tokens} tokens, which leaves no room below model.max_position_embeddings = {limit}");
+        return Err(UsageError(problem).into());
+    }
+    Ok(())
+}
+
 /// The first free `dir/name-001`, or the folder that the configuration names.
 fn new_run_dir(config: &RunConfig) -> Result<PathBuf> {
     let output = &config.output;
@@ -152,7 +164,8 @@ fn run_dir_of(checkpoint: &Path) -> Result<PathBuf> {
 
 /// The run under `dir` whose newest checkpoint is the most recent.
 fn newest_run(dir: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(dir).map_err(|_| UsageError(format!("--resume: there is no {} here; give the run's folder", dir.display())))?;
+    let entries =
+        std::fs::read_dir(dir).map_err(|_| UsageError(format!("--resume: there is no {} here; give the run's folder", dir.display())))?;
     let runs = entries.filter_map(|entry| {
         let path = checkpoint::find(&entry.ok()?.path()).ok()?;
         let modified = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
