@@ -218,7 +218,13 @@ fn check_gradients(model: &DeepSeek, expected: &BTreeMap<String, Values>, report
     compare_gradients(&gradients, "grad.", "gradients", expected, report)
 }
 
-fn compare_gradients(got: &BTreeMap<String, TensorData>, prefix: &str, kind: &'static str, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn compare_gradients(
+    got: &BTreeMap<String, TensorData>,
+    prefix: &str,
+    kind: &'static str,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) -> Result<()> {
     for (name, want) in expected {
         let Some(name) = name.strip_prefix(prefix) else { continue };
         // An expert without tokens, or a bias that nothing reaches, may have no gradient at all: that is a gradient of zero.

@@ -21,7 +21,8 @@ pub fn root() -> PathBuf {
 /// The folder is missing or holds no case.
 pub fn cases(kind: &str) -> Result<Vec<PathBuf>> {
     let folder = root().join(kind);
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("{} (set DSV3_FIXTURES to the folder of fixtures)", folder.display()))?;
+    let entries =
+        std::fs::read_dir(&folder).with_context(|| format!("{} (set DSV3_FIXTURES to the folder of fixtures)", folder.display()))?;
     let mut cases = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     cases.retain(|path| path.is_dir());
     cases.sort();

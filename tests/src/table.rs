@@ -66,7 +66,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, worst) in &self.kinds {
             let verdict = if worst.error <= worst.limit { "ok" } else { "FAILED" };
-            writeln!(f, "    {kind:<22} {:>9.1e} of {:<8.0e} {verdict:<7} {:>4} tensors, worst {}", worst.error, worst.limit, worst.count, worst.name)?;
+            writeln!(
+                f,
+                "    {kind:<22} {:>9.1e} of {:<8.0e} {verdict:<7} {:>4} tensors, worst {}",
+                worst.error, worst.limit, worst.count, worst.name
+            )?;
         }
         Ok(())
     }

@@ -84,11 +84,7 @@ impl RopeTable {
 
     /// The first `len` positions.
     pub fn first(&self, len: usize) -> Self {
-        Self {
-            cos: self.cos.clone().narrow(0, 0, len),
-            sin: self.sin.clone().narrow(0, 0, len),
-            interleaved: self.interleaved,
-        }
+        Self { cos: self.cos.clone().narrow(0, 0, len), sin: self.sin.clone().narrow(0, 0, len), interleaved: self.interleaved }
     }
 }
 
@@ -127,7 +123,14 @@ mod tests {
     use super::*;
 
     fn v3() -> YarnConfig {
-        YarnConfig { factor: 40.0, original_max_position_embeddings: 4096, beta_fast: 32.0, beta_slow: 1.0, mscale: 1.0, mscale_all_dim: 1.0 }
+        YarnConfig {
+            factor: 40.0,
+            original_max_position_embeddings: 4096,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            mscale: 1.0,
+            mscale_all_dim: 1.0,
+        }
     }
 
     #[test]

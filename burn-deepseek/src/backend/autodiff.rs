@@ -57,12 +57,7 @@ impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let (kv, kv_node) = kv.into_parts();
         let (k_rope, k_rope_node) = k_rope.into_parts();
         let AttentionOutput { out, lse } = B::mla_attention(&q, &kv, &k_rope, scale);
-        record!(
-            MlaAttention { scale },
-            [q_node, kv_node, k_rope_node],
-            ((q, kv, k_rope, out.clone(), lse), out),
-            out
-        )
+        record!(MlaAttention { scale }, [q_node, kv_node, k_rope_node], ((q, kv, k_rope, out.clone(), lse), out), out)
     }
 
     fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {

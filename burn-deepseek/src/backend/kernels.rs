@@ -66,7 +66,13 @@ pub trait FusedKernels: Backend {
     fn swiglu_backward(gate_up: &FloatTensor<Self>, dy: &FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Rotation by the angles, or against them.
-    fn rope(x: &FloatTensor<Self>, cos: &FloatTensor<Self>, sin: &FloatTensor<Self>, interleaved: bool, backward: bool) -> FloatTensor<Self>;
+    fn rope(
+        x: &FloatTensor<Self>,
+        cos: &FloatTensor<Self>,
+        sin: &FloatTensor<Self>,
+        interleaved: bool,
+        backward: bool,
+    ) -> FloatTensor<Self>;
 
     /// Expanded MLA attention.
     fn mla_attention(q: &FloatTensor<Self>, kv: &FloatTensor<Self>, k_rope: &FloatTensor<Self>, scale: f64) -> AttentionOutput<Self>;
@@ -108,12 +114,7 @@ pub trait FusedKernels: Backend {
     fn embedding_table_gradient(dy: &FloatTensor<Self>, tokens: &IntTensor<Self>, vocab: usize) -> FloatTensor<Self>;
 
     /// Head and mean cross entropy; the gradients come with the forward pass, while the logits are at hand.
-    fn linear_cross_entropy(
-        x: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        targets: &IntTensor<Self>,
-        gradients: bool,
-    ) -> HeadLoss<Self>;
+    fn linear_cross_entropy(x: &FloatTensor<Self>, w: &FloatTensor<Self>, targets: &IntTensor<Self>, gradients: bool) -> HeadLoss<Self>;
 
     /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that is 1.
     fn scaled(x: FloatTensor<Self>, by: &FloatTensor<Self>) -> FloatTensor<Self>;

@@ -51,20 +51,14 @@ impl DeepSeekConfig {
         let layer = LayerCounts::of(self);
 
         let embedding = product(&[self.vocab_size, d]);
-        let head = if self.tie_word_embeddings {
-            0
-        } else {
-            embedding
-        };
+        let head = if self.tie_word_embeddings { 0 } else { embedding };
         let attention = times(layers, layer.attention);
         let dense = times(layers - moe_layers, layer.dense);
         let routed = times(moe_layers, layer.routed);
         let shared = times(moe_layers, layer.shared);
         let router = times(moe_layers, layer.router);
         let norms = times(layers, layer.norms).saturating_add(product(&[d]));
-        let total = sum(&[
-            embedding, head, attention, dense, routed, shared, router, norms,
-        ]);
+        let total = sum(&[embedding, head, attention, dense, routed, shared, router, norms]);
         let visited = times(moe_layers, layer.routed_visited);
         ParameterCounts {
             embedding,
@@ -75,10 +69,8 @@ impl DeepSeekConfig {
             shared,
             router,
             norms,
-            mtp: times(moe_modules, layer.mtp_module(d, true)).saturating_add(times(
-                self.num_nextn_predict_layers - moe_modules,
-                layer.mtp_module(d, false),
-            )),
+            mtp: times(moe_modules, layer.mtp_module(d, true))
+                .saturating_add(times(self.num_nextn_predict_layers - moe_modules, layer.mtp_module(d, false))),
             total,
             active: total.saturating_sub(routed).saturating_add(visited),
         }
@@ -116,34 +108,12 @@ impl LayerCounts {
             Some(rank) => product(&[d, rank]).saturating_add(product(&[rank, heads, qk])),
             None => product(&[d, heads, qk]),
         };
-        let bias = if config.attention_bias {
-            sum(&[
-                config.q_lora_rank.unwrap_or(0) as u64,
-                kv_a as u64,
-                d as u64,
-            ])
-        } else {
-            0
-        };
-        let attention = sum(&[
-            query,
-            product(&[d, kv_a]),
-            product(&[kv, heads, k_and_v]),
-            product(&[heads, config.v_head_dim, d]),
-            bias,
-        ]);
-        let norms = sum(&[
-            product(&[2, d]),
-            config.q_lora_rank.unwrap_or(0) as u64,
-            kv as u64,
-        ]);
+        let bias = if config.attention_bias { sum(&[config.q_lora_rank.unwrap_or(0) as u64, kv_a as u64, d as u64]) } else { 0 };
+        let attention = sum(&[query, product(&[d, kv_a]), product(&[kv, heads, k_and_v]), product(&[heads, config.v_head_dim, d]), bias]);
+        let norms = sum(&[product(&[2, d]), config.q_lora_rank.unwrap_or(0) as u64, kv as u64]);
 
         let expert = product(&[3, d, config.moe_intermediate_size]);
-        let balance_bias = if config.has_balance_bias() {
-            config.n_routed_experts
-        } else {
-            0
-        };
+        let balance_bias = if config.has_balance_bias() { config.n_routed_experts } else { 0 };
         Self {
             attention,
             norms,
@@ -157,25 +127,13 @@ impl LayerCounts {
 
     /// A block, `eh_proj` of 2d x d, and the norms of embedding, hidden state and head.
     fn mtp_module(&self, d: usize, moe: bool) -> u64 {
-        let mlp = if moe {
-            sum(&[self.routed, self.shared, self.router])
-        } else {
-            self.dense
-        };
-        sum(&[
-            self.attention,
-            self.norms,
-            mlp,
-            product(&[2, d, d]),
-            product(&[3, d]),
-        ])
+        let mlp = if moe { sum(&[self.routed, self.shared, self.router]) } else { self.dense };
+        sum(&[self.attention, self.norms, mlp, product(&[2, d, d]), product(&[3, d])])
     }
 }
 
 fn product(sizes: &[usize]) -> u64 {
-    sizes
-        .iter()
-        .fold(1, |product: u64, &size| product.saturating_mul(size as u64))
+    sizes.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
 }
 
 fn times(count: usize, each: u64) -> u64 {
@@ -183,9 +141,7 @@ fn times(count: usize, each: u64) -> u64 {
 }
 
 fn sum(parts: &[u64]) -> u64 {
-    parts
-        .iter()
-        .fold(0, |sum: u64, &part| sum.saturating_add(part))
+    parts.iter().fold(0, |sum: u64, &part| sum.saturating_add(part))
 }
 
 #[cfg(test)]
@@ -219,26 +175,17 @@ mod tests {
     fn a_tied_head_is_counted_once() {
         let mut config = published::deepseek_v3();
         config.tie_word_embeddings = true;
-        assert_eq!(
-            config.parameter_counts().total,
-            671_026_419_200 - 129_280 * 7168
-        );
+        assert_eq!(config.parameter_counts().total, 671_026_419_200 - 129_280 * 7168);
     }
 
     #[test]
     fn biases_are_on_q_a_kv_a_and_o() {
         let mut config = published::deepseek_v3();
         config.attention_bias = true;
-        assert_eq!(
-            config.parameter_counts().total,
-            671_026_419_200 + 61 * (1536 + 576 + 7168)
-        );
+        assert_eq!(config.parameter_counts().total, 671_026_419_200 + 61 * (1536 + 576 + 7168));
         let mut lite = published::deepseek_v2_lite();
         lite.attention_bias = true;
-        assert_eq!(
-            lite.parameter_counts().total,
-            15_706_484_224 + 27 * (576 + 2048)
-        );
+        assert_eq!(lite.parameter_counts().total, 15_706_484_224 + 27 * (576 + 2048));
     }
 
     #[test]

@@ -63,11 +63,7 @@ pub struct YarnConfig {
 impl YarnConfig {
     /// `0.1 m ln(factor) + 1`, or 1 where `factor <= 1`.
     fn mscale_of(&self, m: f64) -> f64 {
-        if self.factor <= 1.0 {
-            1.0
-        } else {
-            0.1 * m * self.factor.ln() + 1.0
-        }
+        if self.factor <= 1.0 { 1.0 } else { 0.1 * m * self.factor.ln() + 1.0 }
     }
 
     /// What cos and sin are multiplied by: `mscale(mscale) / mscale(mscale_all_dim)`; 1 for DeepSeek-V3.
@@ -186,9 +182,7 @@ pub struct DeepSeekConfig {
 impl DeepSeekConfig {
     /// Whether layer `layer` (0-based) is MoE; MTP modules, at `num_hidden_layers + k`, follow the same rule.
     pub fn is_moe_layer(&self, layer: usize) -> bool {
-        self.n_routed_experts > 0
-            && layer >= self.first_k_dense_replace
-            && layer.is_multiple_of(self.moe_layer_freq.max(1))
+        self.n_routed_experts > 0 && layer >= self.first_k_dense_replace && layer.is_multiple_of(self.moe_layer_freq.max(1))
     }
 
     /// MoE layers of the main model.
@@ -198,9 +192,7 @@ impl DeepSeekConfig {
 
     /// MTP modules whose block is MoE.
     pub fn moe_mtp_modules(&self) -> usize {
-        let end = self
-            .num_hidden_layers
-            .saturating_add(self.num_nextn_predict_layers);
+        let end = self.num_hidden_layers.saturating_add(self.num_nextn_predict_layers);
         self.moe_layers_below(end) - self.moe_layers()
     }
 
@@ -222,11 +214,7 @@ impl DeepSeekConfig {
     /// What scores are multiplied by before the softmax: `qk_head_dim^-1/2`, times YaRN's `mscale(mscale_all_dim)^2`.
     pub fn softmax_scale(&self) -> f64 {
         let scale = (self.qk_head_dim() as f64).powf(-0.5);
-        scale
-            * self
-                .rope_scaling
-                .as_ref()
-                .map_or(1.0, YarnConfig::softmax_factor)
+        scale * self.rope_scaling.as_ref().map_or(1.0, YarnConfig::softmax_factor)
     }
 
     /// Routed experts of one group.

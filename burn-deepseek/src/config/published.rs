@@ -86,12 +86,5 @@ pub(crate) fn deepseek_v2_lite() -> DeepSeekConfig {
 }
 
 fn yarn(mscale: f64) -> YarnConfig {
-    YarnConfig {
-        factor: 40.0,
-        original_max_position_embeddings: 4096,
-        beta_fast: 32.0,
-        beta_slow: 1.0,
-        mscale,
-        mscale_all_dim: mscale,
-    }
+    YarnConfig { factor: 40.0, original_max_position_embeddings: 4096, beta_fast: 32.0, beta_slow: 1.0, mscale, mscale_all_dim: mscale }
 }

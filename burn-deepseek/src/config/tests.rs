@@ -28,14 +28,8 @@ fn counting_moe_layers_agrees_with_asking_each_layer() {
                 config.moe_layer_freq = freq;
                 config.first_k_dense_replace = dense;
                 config.num_hidden_layers = layers;
-                let count = |range: std::ops::Range<usize>| {
-                    range.filter(|&layer| config.is_moe_layer(layer)).count()
-                };
-                assert_eq!(
-                    config.moe_layers(),
-                    count(0..layers),
-                    "freq {freq} dense {dense} layers {layers}"
-                );
+                let count = |range: std::ops::Range<usize>| range.filter(|&layer| config.is_moe_layer(layer)).count();
+                assert_eq!(config.moe_layers(), count(0..layers), "freq {freq} dense {dense} layers {layers}");
                 assert_eq!(config.moe_mtp_modules(), count(layers..layers + 3));
             }
         }
@@ -44,11 +38,7 @@ fn counting_moe_layers_agrees_with_asking_each_layer() {
 
 #[test]
 fn the_published_models_are_valid() {
-    for config in [
-        published::deepseek_v3(),
-        published::deepseek_v2(),
-        published::deepseek_v2_lite(),
-    ] {
+    for config in [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()] {
         config.validate().unwrap();
     }
 }
@@ -76,41 +66,25 @@ fn each_broken_rule_names_its_field() {
         ("n_group", |c| c.topk_method = TopkMethod::Greedy),
         ("topk_group", |c| c.topk_group = 9),
         ("topk_group", |c| c.topk_group = 0),
-        ("routed_scaling_factor", |c| {
-            c.routed_scaling_factor = f64::NAN
-        }),
+        ("routed_scaling_factor", |c| c.routed_scaling_factor = f64::NAN),
         ("rms_norm_eps", |c| c.rms_norm_eps = 0.0),
         ("rope_theta", |c| c.rope_theta = -1.0),
         ("initializer_range", |c| c.initializer_range = f64::INFINITY),
         ("bos_token_id", |c| c.bos_token_id = Some(129_280)),
         ("eos_token_id", |c| c.eos_token_id = Some(u32::MAX)),
-        ("num_nextn_predict_layers", |c| {
-            c.num_nextn_predict_layers = usize::MAX
-        }),
-        ("rope_scaling.factor", |c| {
-            c.rope_scaling.as_mut().unwrap().factor = 0.5
-        }),
-        ("rope_scaling.beta_fast", |c| {
-            c.rope_scaling.as_mut().unwrap().beta_fast = 1.0
-        }),
-        ("rope_scaling.beta_slow", |c| {
-            c.rope_scaling.as_mut().unwrap().beta_slow = 0.0
-        }),
+        ("num_nextn_predict_layers", |c| c.num_nextn_predict_layers = usize::MAX),
+        ("rope_scaling.factor", |c| c.rope_scaling.as_mut().unwrap().factor = 0.5),
+        ("rope_scaling.beta_fast", |c| c.rope_scaling.as_mut().unwrap().beta_fast = 1.0),
+        ("rope_scaling.beta_slow", |c| c.rope_scaling.as_mut().unwrap().beta_slow = 0.0),
         ("rope_scaling.original_max_position_embeddings", |c| {
-            c.rope_scaling
-                .as_mut()
-                .unwrap()
-                .original_max_position_embeddings = 0;
+            c.rope_scaling.as_mut().unwrap().original_max_position_embeddings = 0;
         }),
     ];
     for (field, change) in cases {
         let mut config = published::deepseek_v3();
         change(&mut config);
         let problems = config.validate().expect_err(field);
-        assert!(
-            problems.0.iter().any(|problem| problem.field == *field),
-            "{field} not named in: {problems}"
-        );
+        assert!(problems.0.iter().any(|problem| problem.field == *field), "{field} not named in: {problems}");
     }
 }
 
@@ -121,12 +95,7 @@ fn all_problems_are_reported_at_once() {
     config.qk_rope_head_dim = 7;
     config.topk_group = 20;
     let message = config.validate().unwrap_err().to_string();
-    for part in [
-        "vocab_size = 0",
-        "qk_rope_head_dim = 7",
-        "topk_group = 20",
-        "num_nextn_predict_layers = 1",
-    ] {
+    for part in ["vocab_size = 0", "qk_rope_head_dim = 7", "topk_group = 20", "num_nextn_predict_layers = 1"] {
         assert!(message.contains(part), "{part} not in: {message}");
     }
 }
@@ -137,11 +106,5 @@ fn absurd_products_of_plausible_sizes_are_refused() {
     config.hidden_size = 1 << 24;
     config.intermediate_size = 1 << 24;
     config.num_hidden_layers = 1 << 20;
-    assert!(
-        config
-            .validate()
-            .unwrap_err()
-            .to_string()
-            .contains("parameters")
-    );
+    assert!(config.validate().unwrap_err().to_string().contains("parameters"));
 }

@@ -49,11 +49,7 @@ impl DeepSeekConfig {
                 problems.add("hidden_size", format!("and the other sizes make {parameters} parameters; the most is {MAX_PARAMETERS}"));
             }
         }
-        if problems.0.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigProblems(problems.0))
-        }
+        if problems.0.is_empty() { Ok(()) } else { Err(ConfigProblems(problems.0)) }
     }
 
     fn check_sizes(&self, problems: &mut Problems) {
@@ -68,20 +64,13 @@ impl DeepSeekConfig {
         problems.positive("v_head_dim", self.v_head_dim);
         problems.positive("max_position_embeddings", self.max_position_embeddings);
         problems.positive("moe_layer_freq", self.moe_layer_freq);
-        problems.at_most(
-            "moe_intermediate_size",
-            self.moe_intermediate_size,
-            MAX_SIZE,
-        );
+        problems.at_most("moe_intermediate_size", self.moe_intermediate_size, MAX_SIZE);
         problems.at_most("n_routed_experts", self.n_routed_experts, MAX_SIZE);
         problems.at_most("n_shared_experts", self.n_shared_experts, MAX_SIZE);
         if self.first_k_dense_replace > self.num_hidden_layers {
             problems.add(
                 "first_k_dense_replace",
-                format!(
-                    "= {} is more than num_hidden_layers = {}",
-                    self.first_k_dense_replace, self.num_hidden_layers
-                ),
+                format!("= {} is more than num_hidden_layers = {}", self.first_k_dense_replace, self.num_hidden_layers),
             );
         }
     }
@@ -89,21 +78,12 @@ impl DeepSeekConfig {
     fn check_attention(&self, problems: &mut Problems) {
         if let Some(rank) = self.q_lora_rank {
             if rank == 0 {
-                problems.add(
-                    "q_lora_rank",
-                    "= 0 is no latent; leave it out for a query without one".into(),
-                );
+                problems.add("q_lora_rank", "= 0 is no latent; leave it out for a query without one".into());
             }
             problems.at_most("q_lora_rank", rank, MAX_SIZE);
         }
         if self.qk_rope_head_dim % 2 == 1 {
-            problems.add(
-                "qk_rope_head_dim",
-                format!(
-                    "= {} is odd; rope rotates pairs, so it must be even",
-                    self.qk_rope_head_dim
-                ),
-            );
+            problems.add("qk_rope_head_dim", format!("= {} is odd; rope rotates pairs, so it must be even", self.qk_rope_head_dim));
         }
         problems.above_zero("rope_theta", self.rope_theta);
         if let Some(yarn) = &self.rope_scaling {
@@ -116,26 +96,15 @@ impl DeepSeekConfig {
         problems.positive("moe_intermediate_size", self.moe_intermediate_size);
         problems.positive("num_experts_per_tok", self.num_experts_per_tok);
         if groups == 0 || experts % groups != 0 {
-            problems.add(
-                "n_group",
-                format!("= {groups} does not divide n_routed_experts = {experts}"),
-            );
+            problems.add("n_group", format!("= {groups} does not divide n_routed_experts = {experts}"));
             return;
         }
         if kept == 0 || kept > groups {
-            problems.add(
-                "topk_group",
-                format!("= {kept} must be at least 1 and at most n_group = {groups}"),
-            );
+            problems.add("topk_group", format!("= {kept} must be at least 1 and at most n_group = {groups}"));
             return;
         }
         if self.topk_method == TopkMethod::Greedy && groups > 1 {
-            problems.add(
-                "n_group",
-                format!(
-                    "= {groups}, but topk_method = \"greedy\" knows no groups; n_group must be 1"
-                ),
-            );
+            problems.add("n_group", format!("= {groups}, but topk_method = \"greedy\" knows no groups; n_group must be 1"));
         }
         let per_group = self.experts_per_group();
         let selectable = kept * per_group;
@@ -164,18 +133,9 @@ impl DeepSeekConfig {
     }
 
     fn check_tokens(&self, problems: &mut Problems) {
-        for (field, token) in [
-            ("bos_token_id", self.bos_token_id),
-            ("eos_token_id", self.eos_token_id),
-        ] {
+        for (field, token) in [("bos_token_id", self.bos_token_id), ("eos_token_id", self.eos_token_id)] {
             if let Some(token) = token.filter(|&token| token as usize >= self.vocab_size) {
-                problems.add(
-                    field,
-                    format!(
-                        "= {token} is outside the vocabulary; it must be below vocab_size = {}",
-                        self.vocab_size
-                    ),
-                );
+                problems.add(field, format!("= {token} is outside the vocabulary; it must be below vocab_size = {}", self.vocab_size));
             }
         }
         let depth = self.num_nextn_predict_layers;
@@ -183,17 +143,15 @@ impl DeepSeekConfig {
             return;
         }
         if self.vocab_size == 0 {
-            problems.add(
-                "num_nextn_predict_layers",
-                format!(
-                    "= {depth} predicts tokens, but vocab_size is 0; a depth needs a vocabulary"
-                ),
-            );
+            problems.add("num_nextn_predict_layers", format!("= {depth} predicts tokens, but vocab_size is 0; a depth needs a vocabulary"));
         }
         if depth.saturating_add(1) >= self.max_position_embeddings {
             problems.add(
                 "num_nextn_predict_layers",
-                format!("= {depth} looks past a sequence of max_position_embeddings = {}; it must be at most two less", self.max_position_embeddings),
+                format!(
+                    "= {depth} looks past a sequence of max_position_embeddings = {}; it must be at most two less",
+                    self.max_position_embeddings
+                ),
             );
         }
     }
@@ -202,24 +160,13 @@ impl DeepSeekConfig {
 impl YarnConfig {
     fn check(&self, problems: &mut Problems) {
         if !(self.factor.is_finite() && self.factor >= 1.0) {
-            problems.add(
-                "rope_scaling.factor",
-                format!("= {} must be at least 1 (1 stretches nothing)", self.factor),
-            );
+            problems.add("rope_scaling.factor", format!("= {} must be at least 1 (1 stretches nothing)", self.factor));
         }
-        problems.positive(
-            "rope_scaling.original_max_position_embeddings",
-            self.original_max_position_embeddings,
-        );
+        problems.positive("rope_scaling.original_max_position_embeddings", self.original_max_position_embeddings);
         problems.above_zero("rope_scaling.beta_slow", self.beta_slow);
         if !(self.beta_fast.is_finite() && self.beta_fast > self.beta_slow) {
-            problems.add(
-                "rope_scaling.beta_fast",
-                format!(
-                    "= {} must be above rope_scaling.beta_slow = {}",
-                    self.beta_fast, self.beta_slow
-                ),
-            );
+            problems
+                .add("rope_scaling.beta_fast", format!("= {} must be above rope_scaling.beta_slow = {}", self.beta_fast, self.beta_slow));
         }
         problems.not_negative("rope_scaling.mscale", self.mscale);
         problems.not_negative("rope_scaling.mscale_all_dim", self.mscale_all_dim);

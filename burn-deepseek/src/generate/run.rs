@@ -69,7 +69,9 @@ pub enum GenerateError {
         limit: usize,
     },
     /// Speculation without a module to draft.
-    #[error("speculative decoding needs MTP modules, and this model has none (num_nextn_predict_layers is 0, or they were dropped when loading)")]
+    #[error(
+        "speculative decoding needs MTP modules, and this model has none (num_nextn_predict_layers is 0, or they were dropped when loading)"
+    )]
     NoDrafter,
 }
 

@@ -207,7 +207,13 @@ pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>)
 /// # Shapes
 ///
 /// - value, grad, first, second: `[n]`
-pub fn adamw(value: Tensor<1>, grad: Tensor<1>, first: Tensor<1>, second: Tensor<1>, s: &AdamWScalars) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+pub fn adamw(
+    value: Tensor<1>,
+    grad: Tensor<1>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+    s: &AdamWScalars,
+) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let grad = grad * s.grad_scale;
     let first = first * s.beta1 + grad.clone() * (1.0 - s.beta1);
     let second = second * s.beta2 + grad.square() * (1.0 - s.beta2);

@@ -123,7 +123,8 @@ pub fn adamw(
     if !supports(&value) {
         return composed::adamw(value, grad, first, second, scalars);
     }
-    let output = Dispatch::fused_adamw(value.into_dispatch(), grad.into_dispatch(), first.into_dispatch(), second.into_dispatch(), *scalars);
+    let output =
+        Dispatch::fused_adamw(value.into_dispatch(), grad.into_dispatch(), first.into_dispatch(), second.into_dispatch(), *scalars);
     (Tensor::from_dispatch(output.value), Tensor::from_dispatch(output.first), Tensor::from_dispatch(output.second))
 }
 

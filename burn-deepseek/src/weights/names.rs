@@ -71,13 +71,7 @@ impl Names<'_> {
     fn stacked(&mut self, parameter: &str, shape: &[usize], tensors: impl IntoIterator<Item = (String, Vec<usize>)>) {
         let mut offset = 0;
         for (name, tensor_shape) in tensors {
-            let slice = NamedSlice {
-                name,
-                shape: tensor_shape,
-                parameter: parameter.to_string(),
-                parameter_shape: shape.to_vec(),
-                offset,
-            };
+            let slice = NamedSlice { name, shape: tensor_shape, parameter: parameter.to_string(), parameter_shape: shape.to_vec(), offset };
             offset += slice.elements();
             self.slices.push(slice);
         }
@@ -146,9 +140,8 @@ impl Names<'_> {
             let bias = "gate.e_score_correction_bias";
             self.whole(&format!("{name}.{bias}"), &format!("{path}.{bias}"), &[experts]);
         }
-        let gate_up = (0..experts).flat_map(|e| {
-            ["gate", "up"].map(|half| (format!("{name}.experts.{e}.{half}_proj.weight"), vec![inter, d]))
-        });
+        let gate_up =
+            (0..experts).flat_map(|e| ["gate", "up"].map(|half| (format!("{name}.experts.{e}.{half}_proj.weight"), vec![inter, d])));
         self.stacked(&format!("{path}.experts.gate_up"), &[experts, 2 * inter, d], gate_up);
         let down = (0..experts).map(|e| (format!("{name}.experts.{e}.down_proj.weight"), vec![d, inter]));
         self.stacked(&format!("{path}.experts.down"), &[experts, d, inter], down);

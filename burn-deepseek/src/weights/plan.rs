@@ -150,9 +150,7 @@ impl Ignored {
     fn new(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Self {
         let layers = config.num_hidden_layers;
         let mtp = layers..layers + config.num_nextn_predict_layers;
-        let copies = mtp.flat_map(|layer| {
-            ["embed_tokens", "shared_head.head"].map(|copy| format!("model.layers.{layer}.{copy}.weight"))
-        });
+        let copies = mtp.flat_map(|layer| ["embed_tokens", "shared_head.head"].map(|copy| format!("model.layers.{layer}.{copy}.weight")));
         let dropped: BTreeSet<usize> = if config.num_nextn_predict_layers > 0 {
             BTreeSet::new()
         } else {

@@ -14,12 +14,7 @@ use crate::device::{DeviceChoice, DeviceError};
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
-#[command(
-    name = "deepseek",
-    version,
-    propagate_version = true,
-    arg_required_else_help = true
-)]
+#[command(name = "deepseek", version, propagate_version = true, arg_required_else_help = true)]
 #[command(long_about = help::DEEPSEEK)]
 pub struct Cli {
     /// What to do.
@@ -243,11 +238,7 @@ fn parse_temperature(text: &str) -> Result<f64, String> {
 }
 
 fn parse_top_p(text: &str) -> Result<f64, String> {
-    parse_number(
-        text,
-        |number| number > 0.0 && number <= 1.0,
-        "a number above 0 and at most 1",
-    )
+    parse_number(text, |number| number > 0.0 && number <= 1.0, "a number above 0 and at most 1")
 }
 
 fn parse_number(text: &str, right: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {

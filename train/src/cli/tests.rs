@@ -11,16 +11,9 @@ fn the_command_line_is_consistent() {
 #[test]
 fn every_command_s_help_gives_examples() {
     for command in Cli::command().get_subcommands() {
-        let help = command
-            .get_long_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let help = command.get_long_about().map(ToString::to_string).unwrap_or_default();
         let call = format!("  deepseek {}", command.get_name());
-        assert!(
-            help.matches(&call).count() >= 2,
-            "{}: {help}",
-            command.get_name()
-        );
+        assert!(help.matches(&call).count() >= 2, "{}: {help}", command.get_name());
     }
 }
 
@@ -35,10 +28,7 @@ fn resume_is_absent_bare_or_with_a_path() {
     };
     assert_eq!(resume(&[]), None);
     assert_eq!(resume(&["--resume"]), Some(None));
-    assert_eq!(
-        resume(&["--resume", "runs/a"]),
-        Some(Some(PathBuf::from("runs/a")))
-    );
+    assert_eq!(resume(&["--resume", "runs/a"]), Some(Some(PathBuf::from("runs/a"))));
 }
 
 #[test]

@@ -33,35 +33,17 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
     let set = &args.config.set;
     if args.preset.is_some() || args.hugging_face.is_some() {
         let model = resolve_model(args.preset.as_deref(), args.hugging_face.as_deref(), set)?;
-        let toml = toml::to_string(&model).map_err(|error| ConfigError::Invalid {
-            origin: "resolved model".into(),
-            problems: vec![error.to_string()],
-        })?;
+        let toml = toml::to_string(&model)
+            .map_err(|error| ConfigError::Invalid { origin: "resolved model".into(), problems: vec![error.to_string()] })?;
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
         let memory = MemoryEstimate::of(&model, 1, seq_len);
-        return Ok(Checked {
-            toml,
-            run: None,
-            counts: model.parameter_counts(),
-            memory,
-            model,
-        });
+        return Ok(Checked { toml, run: None, counts: model.parameter_counts(), memory, model });
     }
-    let request = ConfigRequest {
-        config: args.config.config.clone(),
-        set: set.clone(),
-        ..ConfigRequest::default()
-    };
+    let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
     let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len);
-    Ok(Checked {
-        toml: run.to_toml()?,
-        counts: run.model.parameter_counts(),
-        memory,
-        model: run.model.clone(),
-        run: Some(run),
-    })
+    Ok(Checked { toml: run.to_toml()?, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
 }
 
 impl Checked {
@@ -112,13 +94,7 @@ impl Checked {
             ("weights".to_string(), memory.weights_bytes),
             ("gradients".to_string(), memory.gradients_bytes),
             ("AdamW's moments".to_string(), memory.adamw_bytes),
-            (
-                format!(
-                    "activations of {} tokens",
-                    grouped(memory.activation_tokens)
-                ),
-                memory.activations_bytes,
-            ),
+            (format!("activations of {} tokens", grouped(memory.activation_tokens)), memory.activations_bytes),
             ("training, together".to_string(), memory.total_bytes),
         ] {
             comment(format!("  {name:<30} {:>20}", binary(bytes)));
@@ -174,30 +150,17 @@ mod tests {
     use crate::cli::ConfigArgs;
 
     fn args(preset: Option<&str>) -> CheckArgs {
-        CheckArgs {
-            config: ConfigArgs::default(),
-            preset: preset.map(str::to_string),
-            hugging_face: None,
-            json: false,
-        }
+        CheckArgs { config: ConfigArgs::default(), preset: preset.map(str::to_string), hugging_face: None, json: false }
     }
 
     #[test]
     fn deepseek_v3_is_counted_in_text_and_json() {
         let checked = check(&args(Some("deepseek-v3-671b"))).unwrap();
         let text = checked.text();
-        for figure in [
-            "671,026,419,200",
-            "37,552,297,472",
-            "11,610,068,224",
-            "70,272",
-        ] {
+        for figure in ["671,026,419,200", "37,552,297,472", "11,610,068,224", "70,272"] {
             assert!(text.contains(figure), "{figure} not in\n{text}");
         }
-        assert_eq!(
-            checked.results()["parameters"]["total"],
-            671_026_419_200_u64
-        );
+        assert_eq!(checked.results()["parameters"]["total"], 671_026_419_200_u64);
     }
 
     #[test]
@@ -209,14 +172,8 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!(
-            ["0", "999", "1,000", "12,345,678"],
-            [0, 999, 1000, 12_345_678].map(grouped)
-        );
-        assert_eq!(
-            ["0.0 B", "1.0 KiB", "1.5 MiB"],
-            [0, 1024, 3 << 19].map(binary)
-        );
+        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(grouped));
+        assert_eq!(["0.0 B", "1.0 KiB", "1.5 MiB"], [0, 1024, 3 << 19].map(binary));
         assert!(binary(u64::MAX).ends_with("PiB"));
     }
 }

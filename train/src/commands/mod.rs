@@ -25,10 +25,7 @@ pub struct Outcome {
 impl Outcome {
     /// A command that came to its end.
     pub fn done(results: serde_json::Value) -> Self {
-        Self {
-            results,
-            interrupted: false,
-        }
+        Self { results, interrupted: false }
     }
 }
 

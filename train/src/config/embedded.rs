@@ -19,21 +19,13 @@ pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "benc
 pub const DEFAULT_RUN: &str = "quickstart";
 
 /// The text of `name` in `list`.
-pub(crate) fn find(
-    list: &'static [(&'static str, &'static str)],
-    name: &str,
-) -> Option<&'static str> {
-    list.iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, text)| *text)
+pub(crate) fn find(list: &'static [(&'static str, &'static str)], name: &str) -> Option<&'static str> {
+    list.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
 /// The names of `list`, for a message.
 pub(crate) fn names(list: &[(&str, &str)]) -> String {
-    list.iter()
-        .map(|(name, _)| *name)
-        .collect::<Vec<_>>()
-        .join(", ")
+    list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether an argument is meant as a path, not as the name of something embedded.
@@ -50,18 +42,11 @@ mod tests {
 
     /// Names and texts of the files of `configs/<folder>`.
     fn files(folder: &str) -> Vec<(String, String)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../configs")
-            .join(folder);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(folder);
         let mut files: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path())
-            .map(|path| {
-                (
-                    path.file_stem().unwrap().to_str().unwrap().to_string(),
-                    std::fs::read_to_string(&path).unwrap(),
-                )
-            })
+            .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_string(), std::fs::read_to_string(&path).unwrap()))
             .collect();
         files.sort();
         files
@@ -70,10 +55,7 @@ mod tests {
     #[test]
     fn every_file_of_configs_is_embedded() {
         for (folder, embedded) in [("model", MODELS), ("run", RUNS)] {
-            let mut known: Vec<_> = embedded
-                .iter()
-                .map(|(name, text)| (name.to_string(), text.to_string()))
-                .collect();
+            let mut known: Vec<_> = embedded.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
             known.sort();
             assert_eq!(known, files(folder));
         }
@@ -90,44 +72,22 @@ mod tests {
             ("large", 904_148_448, 290_731_488, 57_218_848),
             ("deepseek-v2-lite-16b", 15_706_484_224, 2_661_150_208, 0),
             ("deepseek-v2-236b", 235_741_434_880, 21_375_800_320, 0),
-            (
-                "deepseek-v3-671b",
-                671_026_419_200,
-                37_552_297_472,
-                11_610_068_224,
-            ),
+            ("deepseek-v3-671b", 671_026_419_200, 37_552_297_472, 11_610_068_224),
         ];
-        assert_eq!(
-            expected.map(|(name, ..)| name).to_vec(),
-            MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
-        );
+        assert_eq!(expected.map(|(name, ..)| name).to_vec(), MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
         for (name, total, active, mtp) in expected {
-            let counts = resolve_model(Some(name), None, &[])
-                .unwrap()
-                .parameter_counts();
+            let counts = resolve_model(Some(name), None, &[]).unwrap().parameter_counts();
             println!("{name:<22} total {total:>15} active {active:>14} MTP {mtp:>14}");
-            assert_eq!(
-                (counts.total, counts.active, counts.mtp),
-                (total, active, mtp),
-                "{name}"
-            );
+            assert_eq!((counts.total, counts.active, counts.mtp), (total, active, mtp), "{name}");
         }
     }
 
     #[test]
     fn every_run_resolves_and_reads_back() {
         for (name, _) in RUNS {
-            let config = ConfigRequest {
-                config: Some(name.to_string()),
-                ..ConfigRequest::default()
-            }
-            .resolve()
-            .unwrap();
+            let config = ConfigRequest { config: Some(name.to_string()), ..ConfigRequest::default() }.resolve().unwrap();
             assert_eq!(config.output.name, *name);
-            assert_eq!(
-                RunConfig::from_toml(&config.to_toml().unwrap(), "stored").unwrap(),
-                config
-            );
+            assert_eq!(RunConfig::from_toml(&config.to_toml().unwrap(), "stored").unwrap(), config);
         }
     }
 }

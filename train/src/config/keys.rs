@@ -8,9 +8,7 @@ use serde::de::{self, Deserialize, Visitor};
 pub(crate) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
     // The deserializer keeps the names that it is told and then always fails.
-    let _ = T::deserialize(FieldNames {
-        fields: &mut fields,
-    });
+    let _ = T::deserialize(FieldNames { fields: &mut fields });
     fields
 }
 
@@ -74,12 +72,7 @@ impl<'de> de::Deserializer<'de> for FieldNames<'_> {
         Err(Stop)
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Stop> {
+    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, fields: &'static [&'static str], _: V) -> Result<V::Value, Stop> {
         *self.fields = fields;
         Err(Stop)
     }
@@ -109,10 +102,7 @@ mod tests {
         assert_eq!(nearest("seqlen", names), Some("seq_len"));
         assert_eq!(nearest("l", names), Some("lr"));
         assert_eq!(nearest("v3", ["v2-236b", "v3-671b"]), None);
-        assert_eq!(
-            nearest("x-v3", ["x-v2-236b", "x-v3-671b"]),
-            Some("x-v3-671b")
-        );
+        assert_eq!(nearest("x-v3", ["x-v2-236b", "x-v3-671b"]), Some("x-v3-671b"));
         assert_eq!(nearest("banana", names), None);
         assert_eq!(nearest("", names), None);
     }

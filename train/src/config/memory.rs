@@ -44,9 +44,7 @@ impl MemoryEstimate {
             adamw_bytes: weights_bytes.saturating_mul(2),
             activations_bytes,
             activation_tokens: tokens,
-            total_bytes: weights_bytes
-                .saturating_mul(4)
-                .saturating_add(activations_bytes),
+            total_bytes: weights_bytes.saturating_mul(4).saturating_add(activations_bytes),
             kv_cache_bytes_per_token_f32: model.kv_cache_bytes_per_token(4),
             kv_cache_bytes_per_token_bf16: model.kv_cache_bytes_per_token(2),
         }
@@ -65,10 +63,7 @@ fn activation_values_per_token(model: &DeepSeekConfig, seq_len: usize) -> u64 {
     let dense = 3 * d + 4 * model.intermediate_size as u64;
     let visited = model.num_experts_per_tok as u64;
     let expert = 4 * model.moe_intermediate_size as u64;
-    let moe = 3 * d
-        + visited * (expert + 2 * d)
-        + model.n_shared_experts as u64 * expert
-        + 2 * model.n_routed_experts as u64;
+    let moe = 3 * d + visited * (expert + 2 * d) + model.n_shared_experts as u64 * expert + 2 * model.n_routed_experts as u64;
 
     let depths = model.num_nextn_predict_layers as u64;
     let moe_blocks = (model.moe_layers() + model.moe_mtp_modules()) as u64;
@@ -99,9 +94,6 @@ mod tests {
     fn activations_grow_with_the_batch() {
         let model = resolve_model(Some("tiny"), None, &[]).unwrap();
         let one = MemoryEstimate::of(&model, 1, 256).activations_bytes;
-        assert_eq!(
-            MemoryEstimate::of(&model, 8, 256).activations_bytes,
-            8 * one
-        );
+        assert_eq!(MemoryEstimate::of(&model, 8, 256).activations_bytes, 8 * one);
     }
 }

@@ -49,10 +49,8 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError::Invalid`] where a value has no TOML form (a number above 2^63 - 1, a path that is not Unicode).
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string(self).map_err(|error| ConfigError::Invalid {
-            origin: "resolved configuration".into(),
-            problems: vec![error.to_string()],
-        })
+        toml::to_string(self)
+            .map_err(|error| ConfigError::Invalid { origin: "resolved configuration".into(), problems: vec![error.to_string()] })
     }
 
     /// Reads a configuration as a file has it, or as [`to_toml`](Self::to_toml) wrote it beside a checkpoint; `origin` names the

@@ -8,10 +8,7 @@ use super::error::ConfigError;
 pub(crate) const NONE: &str = "none";
 
 /// Keys of which one at most may be there: setting one removes the other.
-const ALTERNATIVES: &[(&str, &str)] = &[
-    ("train.steps", "train.tokens"),
-    ("model.preset", "model.hugging_face"),
-];
+const ALTERNATIVES: &[(&str, &str)] = &[("train.steps", "train.tokens"), ("model.preset", "model.hugging_face")];
 
 /// One value to set and where: the argument that asked for it, and the keys from the top.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,35 +27,18 @@ impl Override {
     /// # Errors
     /// [`ConfigError::Set`] where there is no `=`, or the key has no section or an empty part.
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
-        let wrong = |message: &str| ConfigError::Set {
-            text: text.into(),
-            message: message.into(),
-        };
-        let (key, value) = text
-            .split_once('=')
-            .ok_or_else(|| wrong("needs the form section.key=value, as in train.steps=100"))?;
-        let path: Vec<String> = key
-            .trim()
-            .split('.')
-            .map(|part| part.trim().to_string())
-            .collect();
+        let wrong = |message: &str| ConfigError::Set { text: text.into(), message: message.into() };
+        let (key, value) = text.split_once('=').ok_or_else(|| wrong("needs the form section.key=value, as in train.steps=100"))?;
+        let path: Vec<String> = key.trim().split('.').map(|part| part.trim().to_string()).collect();
         if path.len() < 2 || path.iter().any(String::is_empty) {
             return Err(wrong("the key needs its section, as in train.steps=100"));
         }
-        Ok(Self {
-            origin: format!("--set {text}"),
-            path,
-            value: read_value(value.trim()),
-        })
+        Ok(Self { origin: format!("--set {text}"), path, value: read_value(value.trim()) })
     }
 
     /// A value from another argument, `origin`, for a dotted key.
     pub(crate) fn new(origin: &str, key: &str, value: Value) -> Self {
-        Self {
-            origin: origin.into(),
-            path: key.split('.').map(str::to_string).collect(),
-            value,
-        }
+        Self { origin: origin.into(), path: key.split('.').map(str::to_string).collect(), value }
     }
 
     pub(crate) fn key(&self) -> String {
@@ -67,13 +47,7 @@ impl Override {
 
     /// The tables that hold this value alone.
     pub(crate) fn as_table(&self) -> Table {
-        let value = self
-            .path
-            .iter()
-            .rev()
-            .fold(self.value.clone(), |value, key| {
-                Value::Table(Table::from_iter([(key.clone(), value)]))
-            });
+        let value = self.path.iter().rev().fold(self.value.clone(), |value, key| Value::Table(Table::from_iter([(key.clone(), value)])));
         match value {
             Value::Table(table) => table,
             _ => Table::new(),
@@ -155,10 +129,7 @@ mod tests {
         assert_eq!(value("[1, 2]").as_array().unwrap().len(), 2);
         assert_eq!(value("\"quoted\""), Value::String("quoted".into()));
         assert_eq!(value("cosine"), Value::String("cosine".into()));
-        assert_eq!(
-            value("data/a b=c.txt"),
-            Value::String("data/a b=c.txt".into())
-        );
+        assert_eq!(value("data/a b=c.txt"), Value::String("data/a b=c.txt".into()));
         assert_eq!(value(""), Value::String(String::new()));
     }
 
@@ -177,30 +148,14 @@ mod tests {
 
     #[test]
     fn applying_replaces_merges_and_removes() {
-        let mut root: Table = toml::from_str(
-            "[model]\nq_lora_rank = 4\n[model.rope_scaling]\nfactor = 2\nmscale = 1",
-        )
-        .unwrap();
-        for text in [
-            "model.rope_scaling.factor=40",
-            "model.q_lora_rank=none",
-            "train.steps=4",
-        ] {
+        let mut root: Table = toml::from_str("[model]\nq_lora_rank = 4\n[model.rope_scaling]\nfactor = 2\nmscale = 1").unwrap();
+        for text in ["model.rope_scaling.factor=40", "model.q_lora_rank=none", "train.steps=4"] {
             Override::parse(text).unwrap().apply(&mut root);
         }
-        assert_eq!(
-            root["model"]["rope_scaling"]["factor"].as_integer(),
-            Some(40)
-        );
-        assert_eq!(
-            root["model"]["rope_scaling"]["mscale"].as_integer(),
-            Some(1)
-        );
+        assert_eq!(root["model"]["rope_scaling"]["factor"].as_integer(), Some(40));
+        assert_eq!(root["model"]["rope_scaling"]["mscale"].as_integer(), Some(1));
         assert!(root["model"].get("q_lora_rank").is_none());
         Override::parse("train.tokens=8").unwrap().apply(&mut root);
-        assert!(
-            root["train"].get("steps").is_none(),
-            "steps and tokens are alternatives"
-        );
+        assert!(root["train"].get("steps").is_none(), "steps and tokens are alternatives");
     }
 }

@@ -40,11 +40,7 @@ impl ConfigRequest {
         match embedded::find(embedded::RUNS, name) {
             Some(text) => self.resolve_text(text, name),
             None if embedded::is_path(name) => self.resolve_text(&read(Path::new(name))?, name),
-            None => Err(ConfigError::UnknownName {
-                what: "run configuration",
-                name: name.into(),
-                known: embedded::names(embedded::RUNS),
-            }),
+            None => Err(ConfigError::UnknownName { what: "run configuration", name: name.into(), known: embedded::names(embedded::RUNS) }),
         }
     }
 
@@ -57,11 +53,7 @@ impl ConfigRequest {
         check_keys(&root, origin)?;
         let overrides = self.overrides()?;
         let name = run_name(origin);
-        let origin = if overrides.is_empty() {
-            origin.to_string()
-        } else {
-            format!("{origin} with the command line's values")
-        };
+        let origin = if overrides.is_empty() { origin.to_string() } else { format!("{origin} with the command line's values") };
         model::apply_with_base(&mut root, &overrides, &origin)?;
         let mut config = RunConfig {
             model: read_section(&root, "model", &origin)?,
@@ -78,34 +70,19 @@ impl ConfigRequest {
     }
 
     fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
-        let mut overrides = self
-            .set
-            .iter()
-            .map(|text| Override::parse(text))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut overrides = self.set.iter().map(|text| Override::parse(text)).collect::<Result<Vec<_>, _>>()?;
         if !self.data.is_empty() {
-            let paths = self
-                .data
-                .iter()
-                .map(|path| path_value("--data", path))
-                .collect::<Result<Vec<_>, _>>()?;
+            let paths = self.data.iter().map(|path| path_value("--data", path)).collect::<Result<Vec<_>, _>>()?;
             overrides.push(Override::new("--data", "data.source", Value::Array(paths)));
         }
-        for (argument, key, number) in [
-            ("--steps", "train.steps", self.steps),
-            ("--tokens", "train.tokens", self.tokens),
-        ] {
+        for (argument, key, number) in [("--steps", "train.steps", self.steps), ("--tokens", "train.tokens", self.tokens)] {
             if let Some(number) = number {
                 let number = i64::try_from(number).unwrap_or(i64::MAX);
                 overrides.push(Override::new(argument, key, Value::Integer(number)));
             }
         }
         if let Some(path) = &self.run_dir {
-            overrides.push(Override::new(
-                "--run-dir",
-                "output.run_dir",
-                path_value("--run-dir", path)?,
-            ));
+            overrides.push(Override::new("--run-dir", "output.run_dir", path_value("--run-dir", path)?));
         }
         Ok(overrides)
     }
@@ -113,10 +90,7 @@ impl ConfigRequest {
 
 /// Reads a file whole.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-        path: path.into(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
 }
 
 /// Reads TOML; an error gives its line.
@@ -125,10 +99,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Table, ConfigError> {
         let before = error.span().map_or(0, |span| span.start.min(text.len()));
         ConfigError::Syntax {
             origin: origin.into(),
-            line: 1 + text.as_bytes()[..before]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count(),
+            line: 1 + text.as_bytes()[..before].iter().filter(|&&byte| byte == b'\n').count(),
             message: error.message().replace('\n', "; "),
         }
     })
@@ -175,51 +146,30 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
 }
 
 /// Deserializes a section; an absent one is an empty one.
-pub(super) fn read_section<T: DeserializeOwned>(
-    root: &Table,
-    section: &str,
-    origin: &str,
-) -> Result<T, ConfigError> {
-    let value = root
-        .get(section)
-        .cloned()
-        .unwrap_or_else(|| Value::Table(Table::new()));
+pub(super) fn read_section<T: DeserializeOwned>(root: &Table, section: &str, origin: &str) -> Result<T, ConfigError> {
+    let value = root.get(section).cloned().unwrap_or_else(|| Value::Table(Table::new()));
     value.try_into().map_err(|error: toml::de::Error| {
-        let lines: Vec<String> = error
-            .to_string()
-            .lines()
-            .map(|line| line.trim().to_string())
-            .collect();
+        let lines: Vec<String> = error.to_string().lines().map(|line| line.trim().to_string()).collect();
         section_error(origin, section, lines.join(" ").trim().to_string())
     })
 }
 
 fn section_error(origin: &str, section: &str, message: String) -> ConfigError {
-    ConfigError::Section {
-        origin: origin.into(),
-        section: section.into(),
-        message,
-    }
+    ConfigError::Section { origin: origin.into(), section: section.into(), message }
 }
 
 fn path_value(argument: &str, path: &Path) -> Result<Value, ConfigError> {
-    path.to_str()
-        .map(|text| Value::String(text.into()))
-        .ok_or_else(|| ConfigError::Set {
-            text: format!("{argument} {}", path.display()),
-            message: "the path is not Unicode, so a configuration cannot hold it".into(),
-        })
+    path.to_str().map(|text| Value::String(text.into())).ok_or_else(|| ConfigError::Set {
+        text: format!("{argument} {}", path.display()),
+        message: "the path is not Unicode, so a configuration cannot hold it".into(),
+    })
 }
 
 fn names_its_run(root: &Table) -> bool {
-    root.get("output")
-        .and_then(|output| output.get("name"))
-        .is_some()
+    root.get("output").and_then(|output| output.get("name")).is_some()
 }
 
 /// The name of a run of the configuration called `origin`: the file's name without its ending.
 fn run_name(origin: &str) -> String {
-    Path::new(origin)
-        .file_stem()
-        .map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
+    Path::new(origin).file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
 }

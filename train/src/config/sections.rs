@@ -62,9 +62,7 @@ impl TrainConfig {
 
     /// Optimizer steps of the run, from `steps` or `tokens`; at least 1 in a valid configuration.
     pub fn total_steps(&self) -> u64 {
-        self.steps
-            .or_else(|| Some(self.tokens? / self.tokens_per_step().max(1)))
-            .unwrap_or(0)
+        self.steps.or_else(|| Some(self.tokens? / self.tokens_per_step().max(1))).unwrap_or(0)
     }
 }
 

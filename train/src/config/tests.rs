@@ -4,13 +4,11 @@ use std::path::Path;
 
 use super::*;
 
-const RUN: &str = "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nglobal_batch = 4\nsteps = 10\n[optimizer]\nlr = 1e-3\n";
+const RUN: &str =
+    "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nglobal_batch = 4\nsteps = 10\n[optimizer]\nlr = 1e-3\n";
 
 fn resolve(text: &str, set: &[&str]) -> Result<RunConfig, ConfigError> {
-    let request = ConfigRequest {
-        set: set.iter().map(ToString::to_string).collect(),
-        ..ConfigRequest::default()
-    };
+    let request = ConfigRequest { set: set.iter().map(ToString::to_string).collect(), ..ConfigRequest::default() };
     request.resolve_text(text, "run.toml")
 }
 
@@ -30,44 +28,16 @@ fn without_a_configuration_it_is_the_quickstart() {
 fn defaults_are_the_report_s() {
     let config = resolve(RUN, &[]).unwrap();
     let (train, optimizer) = (&config.train, &config.optimizer);
-    assert_eq!(
-        (
-            optimizer.beta1,
-            optimizer.beta2,
-            optimizer.weight_decay,
-            optimizer.clip_grad_norm
-        ),
-        (0.9, 0.95, 0.1, 1.0)
-    );
-    assert_eq!(
-        (
-            train.bias_update_speed,
-            train.seq_aux_alpha,
-            train.mtp_lambda
-        ),
-        (1e-3, 1e-4, 0.3)
-    );
-    assert_eq!(
-        (
-            train.tokens_per_step(),
-            train.micro_batches(),
-            train.total_steps()
-        ),
-        (256, 2, 10)
-    );
+    assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_grad_norm), (0.9, 0.95, 0.1, 1.0));
+    assert_eq!((train.bias_update_speed, train.seq_aux_alpha, train.mtp_lambda), (1e-3, 1e-4, 0.3));
+    assert_eq!((train.tokens_per_step(), train.micro_batches(), train.total_steps()), (256, 2, 10));
 }
 
 #[test]
 fn the_command_line_wins_over_the_file() {
     let config = resolve(
         RUN,
-        &[
-            "optimizer.lr=5e-4",
-            "train.tokens=1000",
-            "model.n_routed_experts=16",
-            "optimizer.schedule=constant",
-            "data.source=[\"a.txt\"]",
-        ],
+        &["optimizer.lr=5e-4", "train.tokens=1000", "model.n_routed_experts=16", "optimizer.schedule=constant", "data.source=[\"a.txt\"]"],
     )
     .unwrap();
     assert_eq!(config.optimizer.lr, 5e-4);
@@ -75,12 +45,8 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(config.model.n_routed_experts, 16);
     assert_eq!(config.optimizer.schedule, Schedule::Constant);
 
-    let request = ConfigRequest {
-        steps: Some(3),
-        data: vec!["x.txt".into(), "y".into()],
-        run_dir: Some("out/r".into()),
-        ..ConfigRequest::default()
-    };
+    let request =
+        ConfigRequest { steps: Some(3), data: vec!["x.txt".into(), "y".into()], run_dir: Some("out/r".into()), ..ConfigRequest::default() };
     let config = request.resolve_text(RUN, "run.toml").unwrap();
     assert_eq!(config.train.total_steps(), 3);
     assert_eq!(config.output.run_dir.as_deref(), Some(Path::new("out/r")));
@@ -89,51 +55,24 @@ fn the_command_line_wins_over_the_file() {
 
 #[test]
 fn a_preset_chosen_by_set_comes_before_what_is_set_over_it() {
-    let config = resolve(
-        RUN,
-        &[
-            "model.num_hidden_layers=2",
-            "model.preset=bench-5m",
-            "model.q_lora_rank=none",
-        ],
-    )
-    .unwrap();
-    assert_eq!(
-        (
-            config.model.vocab_size,
-            config.model.num_hidden_layers,
-            config.model.q_lora_rank
-        ),
-        (4096, 2, None)
-    );
+    let config = resolve(RUN, &["model.num_hidden_layers=2", "model.preset=bench-5m", "model.q_lora_rank=none"]).unwrap();
+    assert_eq!((config.model.vocab_size, config.model.num_hidden_layers, config.model.q_lora_rank), (4096, 2, None));
 }
 
 #[test]
 fn a_file_may_change_its_preset() {
-    let text = RUN.replace(
-        "preset = \"tiny\"",
-        "preset = \"deepseek-v3-671b\"\nq_lora_rank = \"none\"\nrope_scaling.factor = 4",
-    );
+    let text = RUN.replace("preset = \"tiny\"", "preset = \"deepseek-v3-671b\"\nq_lora_rank = \"none\"\nrope_scaling.factor = 4");
     let config = resolve(&text, &[]).unwrap();
     assert_eq!(config.model.q_lora_rank, None);
     let yarn = config.model.rope_scaling.unwrap();
-    assert_eq!(
-        (yarn.factor, yarn.original_max_position_embeddings),
-        (4.0, 4096)
-    );
+    assert_eq!((yarn.factor, yarn.original_max_position_embeddings), (4.0, 4096));
 }
 
 #[test]
 fn a_model_may_be_written_inline() {
     let tiny = resolve_model(Some("tiny"), None, &[]).unwrap();
-    let inline = RunConfig {
-        model: tiny,
-        ..resolve(RUN, &[]).unwrap()
-    };
-    let text = inline
-        .to_toml()
-        .unwrap()
-        .replace("q_lora_rank = 64", "q_lora_rank = \"none\"");
+    let inline = RunConfig { model: tiny, ..resolve(RUN, &[]).unwrap() };
+    let text = inline.to_toml().unwrap().replace("q_lora_rank = 64", "q_lora_rank = \"none\"");
     let config = RunConfig::from_toml(&text, "inline").unwrap();
     assert_eq!(config.model.q_lora_rank, None);
 }
@@ -141,26 +80,13 @@ fn a_model_may_be_written_inline() {
 #[test]
 fn unknown_keys_name_the_nearest() {
     assert!(
-        message(&RUN.replace("seq_len", "seqlen"), &[])
-            .contains("run.toml: unknown key `train.seqlen`; did you mean `train.seq_len`?")
+        message(&RUN.replace("seq_len", "seqlen"), &[]).contains("run.toml: unknown key `train.seqlen`; did you mean `train.seq_len`?")
     );
-    assert!(
-        message(&RUN.replace("[train]", "[trian]"), &[])
-            .contains("unknown key `trian`; did you mean `train`?")
-    );
-    assert!(
-        message(&RUN.replace("preset", "present"), &[]).contains("did you mean `model.preset`?")
-    );
+    assert!(message(&RUN.replace("[train]", "[trian]"), &[]).contains("unknown key `trian`; did you mean `train`?"));
+    assert!(message(&RUN.replace("preset", "present"), &[]).contains("did you mean `model.preset`?"));
     let from_set = message(RUN, &["train.stpes=4"]);
-    assert!(
-        from_set.starts_with("--set train.stpes=4: unknown key")
-            && from_set.ends_with("did you mean `train.steps`?"),
-        "{from_set}"
-    );
-    assert!(
-        message(RUN, &["model.rope_scaling.facto=4"])
-            .contains("did you mean `model.rope_scaling.factor`?")
-    );
+    assert!(from_set.starts_with("--set train.stpes=4: unknown key") && from_set.ends_with("did you mean `train.steps`?"), "{from_set}");
+    assert!(message(RUN, &["model.rope_scaling.facto=4"]).contains("did you mean `model.rope_scaling.factor`?"));
     assert!(message(RUN, &["optimizer.banana=4"]).contains("known: optimizer.lr, "));
 }
 
@@ -173,14 +99,8 @@ fn wrong_values_name_their_section_and_key() {
         ("model.hidden_size=1.5", ["model", "hidden_size"]),
         ("model.preset=huge", ["huge", "tiny"]),
         ("model.preset=7", ["model", "preset"]),
-        (
-            "model.preset=nowhere/x.toml",
-            ["nowhere/x.toml", "cannot be read"],
-        ),
-        (
-            "model.hugging_face=nowhere.json",
-            ["nowhere.json", "cannot be read"],
-        ),
+        ("model.preset=nowhere/x.toml", ["nowhere/x.toml", "cannot be read"]),
+        ("model.hugging_face=nowhere.json", ["nowhere.json", "cannot be read"]),
     ] {
         let message = message(RUN, &[set]);
         for part in parts {
@@ -198,21 +118,11 @@ fn wrong_values_name_their_section_and_key() {
 fn impossible_runs_list_every_problem() {
     let message = message(
         RUN,
-        &[
-            "train.micro_batch=3",
-            "train.seq_len=4096",
-            "optimizer.beta2=1.0",
-            "model.qk_rope_head_dim=7",
-            "optimizer.lr_min=1",
-        ],
+        &["train.micro_batch=3", "train.seq_len=4096", "optimizer.beta2=1.0", "model.qk_rope_head_dim=7", "optimizer.lr_min=1"],
     );
-    for part in [
-        "train.global_batch = 4",
-        "train.seq_len = 4096",
-        "optimizer.beta2 = 1",
-        "model.qk_rope_head_dim = 7",
-        "optimizer.lr_min = 1",
-    ] {
+    for part in
+        ["train.global_batch = 4", "train.seq_len = 4096", "optimizer.beta2 = 1", "model.qk_rope_head_dim = 7", "optimizer.lr_min = 1"]
+    {
         assert!(message.contains(part), "{part} not in: {message}");
     }
 }
@@ -223,10 +133,7 @@ fn each_broken_rule_of_a_run_names_its_key() {
         ("train.seq_len=0", "train.seq_len"),
         ("train.seq_len=1", "num_nextn_predict_layers"),
         ("train.micro_batch=0", "train.micro_batch"),
-        (
-            "train.global_batch=9223372036854775807",
-            "train.global_batch",
-        ),
+        ("train.global_batch=9223372036854775807", "train.global_batch"),
         ("train.steps=0", "train.steps"),
         ("train.tokens=1", "train.tokens"),
         ("train.steps=none", "train.tokens is missing"),
@@ -254,12 +161,7 @@ fn each_broken_rule_of_a_run_names_its_key() {
 fn a_model_alone_takes_only_its_own_keys() {
     let model = resolve_model(Some("tiny"), None, &["model.vocab_size=300".into()]).unwrap();
     assert_eq!(model.vocab_size, 300);
-    assert!(
-        resolve_model(Some("tiny"), None, &["train.steps=3".into()])
-            .unwrap_err()
-            .to_string()
-            .contains("model.")
-    );
+    assert!(resolve_model(Some("tiny"), None, &["train.steps=3".into()]).unwrap_err().to_string().contains("model."));
 }
 
 #[test]
@@ -269,15 +171,9 @@ fn a_hugging_face_file_or_its_folder_is_a_model() {
     let file = folder.path().join("config.json");
     std::fs::write(&file, model.to_hugging_face_json("bfloat16")).unwrap();
     assert_eq!(resolve_model(None, Some(&file), &[]).unwrap(), model);
-    assert_eq!(
-        resolve_model(None, Some(folder.path()), &[]).unwrap(),
-        model
-    );
+    assert_eq!(resolve_model(None, Some(folder.path()), &[]).unwrap(), model);
     std::fs::write(&file, "{\"model_type\": \"llama\"}").unwrap();
     let error = anyhow::Error::from(resolve_model(None, Some(&file), &[]).unwrap_err());
     let line = crate::exit::line_of(&error);
-    assert!(
-        line.contains("config.json: key \"model_type\" is \"llama\""),
-        "{line}"
-    );
+    assert!(line.contains("config.json: key \"model_type\" is \"llama\""), "{line}");
 }

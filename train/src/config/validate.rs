@@ -14,9 +14,7 @@ impl RunConfig {
     pub fn validate(&self, origin: &str) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
         if let Err(model) = self.model.validate() {
-            problems
-                .0
-                .extend(model.0.iter().map(|problem| format!("model.{problem}")));
+            problems.0.extend(model.0.iter().map(|problem| format!("model.{problem}")));
         }
         self.train.check(&mut problems);
         self.optimizer.check(&mut problems);
@@ -25,22 +23,19 @@ impl RunConfig {
         if problems.0.is_empty() {
             return Ok(());
         }
-        Err(ConfigError::Invalid {
-            origin: origin.into(),
-            problems: problems.0,
-        })
+        Err(ConfigError::Invalid { origin: origin.into(), problems: problems.0 })
     }
 
     fn check_sequence(&self, problems: &mut Problems) {
         let (seq_len, positions) = (self.train.seq_len, self.model.max_position_embeddings);
         if seq_len > positions {
-            problems.add(format!(
-                "train.seq_len = {seq_len} is more than model.max_position_embeddings = {positions}"
-            ));
+            problems.add(format!("train.seq_len = {seq_len} is more than model.max_position_embeddings = {positions}"));
         }
         let depth = self.model.num_nextn_predict_layers;
         if seq_len > 0 && depth >= seq_len {
-            problems.add(format!("train.seq_len = {seq_len} is too short for model.num_nextn_predict_layers = {depth}; it must be longer than that"));
+            problems.add(format!(
+                "train.seq_len = {seq_len} is too short for model.num_nextn_predict_layers = {depth}; it must be longer than that"
+            ));
         }
     }
 }
@@ -56,10 +51,8 @@ impl TrainConfig {
             problems.add("train.log_every = 0 must be at least 1".into());
         }
         if self.micro_batch > 0 && !self.global_batch.is_multiple_of(self.micro_batch) {
-            problems.add(format!(
-                "train.global_batch = {} must be a multiple of train.micro_batch = {}",
-                self.global_batch, self.micro_batch
-            ));
+            problems
+                .add(format!("train.global_batch = {} must be a multiple of train.micro_batch = {}", self.global_batch, self.micro_batch));
         }
         match (self.steps, self.tokens) {
             (None, None) => problems.add("train.steps or train.tokens is missing; one of them says how long to train".into()),
@@ -76,11 +69,7 @@ impl TrainConfig {
             problems.add(format!("train.steps = {steps} of {tokens} tokens are more than can be counted"));
         }
         if i64::try_from(self.seed).is_err() {
-            problems.add(format!(
-                "train.seed = {} is more than a TOML number holds; the most is {}",
-                self.seed,
-                i64::MAX
-            ));
+            problems.add(format!("train.seed = {} is more than a TOML number holds; the most is {}", self.seed, i64::MAX));
         }
         problems.at_least_0("train.mtp_lambda", self.mtp_lambda);
         problems.at_least_0("train.bias_update_speed", self.bias_update_speed);
@@ -93,30 +82,18 @@ impl OptimizerConfig {
         problems.at_least_0("optimizer.lr", self.lr);
         problems.at_least_0("optimizer.lr_min", self.lr_min);
         if self.lr_min > self.lr {
-            problems.add(format!(
-                "optimizer.lr_min = {} is above optimizer.lr = {}",
-                self.lr_min, self.lr
-            ));
+            problems.add(format!("optimizer.lr_min = {} is above optimizer.lr = {}", self.lr_min, self.lr));
         }
         if !(0.0..=1.0).contains(&self.decay_fraction) {
-            problems.add(format!(
-                "optimizer.decay_fraction = {} must be from 0 to 1",
-                self.decay_fraction
-            ));
+            problems.add(format!("optimizer.decay_fraction = {} must be from 0 to 1", self.decay_fraction));
         }
-        for (key, beta) in [
-            ("optimizer.beta1", self.beta1),
-            ("optimizer.beta2", self.beta2),
-        ] {
+        for (key, beta) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 problems.add(format!("{key} = {beta} must be at least 0 and below 1"));
             }
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {
-            problems.add(format!(
-                "optimizer.eps = {} must be a number above 0",
-                self.eps
-            ));
+            problems.add(format!("optimizer.eps = {} must be a number above 0", self.eps));
         }
         problems.at_least_0("optimizer.weight_decay", self.weight_decay);
         problems.at_least_0("optimizer.clip_grad_norm", self.clip_grad_norm);
@@ -125,22 +102,13 @@ impl OptimizerConfig {
 
 impl OutputConfig {
     fn check(&self, problems: &mut Problems) {
-        let one_folder = !self.name.is_empty()
-            && !self.name.contains(['/', '\\'])
-            && self.name != "."
-            && self.name != "..";
+        let one_folder = !self.name.is_empty() && !self.name.contains(['/', '\\']) && self.name != "." && self.name != "..";
         if !one_folder {
-            problems.add(format!(
-                "output.name = {:?} must be the name of one folder",
-                self.name
-            ));
+            problems.add(format!("output.name = {:?} must be the name of one folder", self.name));
         }
         problems.at_least_0("output.sample_temperature", self.sample_temperature);
         if self.sample_tokens > MAX_SIZE {
-            problems.add(format!(
-                "output.sample_tokens = {} is too large; the most is {MAX_SIZE}",
-                self.sample_tokens
-            ));
+            problems.add(format!("output.sample_tokens = {} is too large; the most is {MAX_SIZE}", self.sample_tokens));
         }
     }
 }
@@ -158,9 +126,7 @@ impl Problems {
         if size == 0 {
             self.add(format!("{key} = 0 must be at least 1"));
         } else if size > MAX_SIZE {
-            self.add(format!(
-                "{key} = {size} is too large; the most is {MAX_SIZE}"
-            ));
+            self.add(format!("{key} = {size} is too large; the most is {MAX_SIZE}"));
         }
     }
 

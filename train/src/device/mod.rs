@@ -23,14 +23,8 @@ pub enum GpuBackend {
 }
 
 /// Every backend; `auto` asks them in this order.
-const BACKENDS: [GpuBackend; 6] = [
-    GpuBackend::Cuda,
-    GpuBackend::Rocm,
-    GpuBackend::Metal,
-    GpuBackend::Vulkan,
-    GpuBackend::Wgpu,
-    GpuBackend::Cpu,
-];
+const BACKENDS: [GpuBackend; 6] =
+    [GpuBackend::Cuda, GpuBackend::Rocm, GpuBackend::Metal, GpuBackend::Vulkan, GpuBackend::Wgpu, GpuBackend::Cpu];
 
 /// What `--device` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,9 +42,7 @@ pub enum DeviceChoice {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// No such name.
-    #[error(
-        "device \"{text}\" is unknown; known: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu"
-    )]
+    #[error("device \"{text}\" is unknown; known: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu")]
     Unknown {
         /// What was asked for.
         text: String,
@@ -124,15 +116,10 @@ impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let index_error = |problem| DeviceError::Index {
-            text: text.into(),
-            problem,
-        };
+        let index_error = |problem| DeviceError::Index { text: text.into(), problem };
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => {
-                let index = index.parse().map_err(|_| {
-                    index_error("what follows the colon must be a number, as in wgpu:0")
-                })?;
+                let index = index.parse().map_err(|_| index_error("what follows the colon must be a number, as in wgpu:0"))?;
                 (name, Some(index))
             }
             None => (text, None),
@@ -142,16 +129,10 @@ impl FromStr for DeviceChoice {
             "flex" => Self::Flex,
             name => {
                 let backend = BACKENDS.into_iter().find(|backend| backend.name() == name);
-                Self::Backend(
-                    backend.ok_or_else(|| DeviceError::Unknown { text: text.into() })?,
-                    index,
-                )
+                Self::Backend(backend.ok_or_else(|| DeviceError::Unknown { text: text.into() })?, index)
             }
         };
-        let single = matches!(
-            choice,
-            Self::Auto | Self::Flex | Self::Backend(GpuBackend::Cpu, _)
-        );
+        let single = matches!(choice, Self::Auto | Self::Flex | Self::Backend(GpuBackend::Cpu, _));
         if single && index.is_some() {
             return Err(index_error("takes no number"));
         }
@@ -185,26 +166,14 @@ impl DeviceChoice {
 }
 
 fn flex() -> SelectedDevice {
-    SelectedDevice {
-        device: Device::flex(),
-        name: "flex".into(),
-    }
+    SelectedDevice { device: Device::flex(), name: "flex".into() }
 }
 
 fn first_real_gpu() -> Option<SelectedDevice> {
-    let gpus = BACKENDS
-        .into_iter()
-        .filter(|&backend| backend != GpuBackend::Cpu);
+    let gpus = BACKENDS.into_iter().filter(|&backend| backend != GpuBackend::Cpu);
     gpus.filter_map(|backend| Some((backend, adapters::enumerate(backend)?)))
-        .flat_map(|(backend, found)| {
-            found
-                .into_iter()
-                .enumerate()
-                .map(move |(index, adapter)| (backend, index, adapter))
-        })
-        .find(|(_, _, adapter)| {
-            !adapter.software && !adapters::is_software_by_name(&adapter.device)
-        })
+        .flat_map(|(backend, found)| found.into_iter().enumerate().map(move |(index, adapter)| (backend, index, adapter)))
+        .find(|(_, _, adapter)| !adapter.software && !adapters::is_software_by_name(&adapter.device))
         .map(|(backend, index, adapter)| select(backend, index, adapter))
 }
 
@@ -219,20 +188,13 @@ fn open_backend(backend: GpuBackend, index: Option<usize>) -> Result<SelectedDev
         _ => Err(DeviceError::Absent {
             backend,
             index,
-            found: found
-                .iter()
-                .enumerate()
-                .map(|(index, adapter)| label(backend, index, adapter))
-                .collect(),
+            found: found.iter().enumerate().map(|(index, adapter)| label(backend, index, adapter)).collect(),
         }),
     }
 }
 
 fn select(backend: GpuBackend, index: usize, adapter: adapters::Adapter) -> SelectedDevice {
-    SelectedDevice {
-        name: label(backend, index, &adapter),
-        device: adapter.device,
-    }
+    SelectedDevice { name: label(backend, index, &adapter), device: adapter.device }
 }
 
 fn label(backend: GpuBackend, index: usize, adapter: &adapters::Adapter) -> String {

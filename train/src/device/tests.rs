@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn every_choice_reads_back_as_written() {
-    for text in [
-        "auto", "flex", "cpu", "wgpu", "wgpu:0", "vulkan:3", "metal", "cuda:7", "rocm",
-    ] {
+    for text in ["auto", "flex", "cpu", "wgpu", "wgpu:0", "vulkan:3", "metal", "cuda:7", "rocm"] {
         let choice: DeviceChoice = text.parse().unwrap();
         assert_eq!(choice.to_string(), text);
     }
@@ -15,28 +13,10 @@ fn every_choice_reads_back_as_written() {
 #[test]
 fn other_texts_are_refused() {
     for text in ["", "gpu", "Cuda", "opencl:0", ":0"] {
-        assert!(
-            matches!(
-                text.parse::<DeviceChoice>(),
-                Err(DeviceError::Unknown { .. })
-            ),
-            "{text}"
-        );
+        assert!(matches!(text.parse::<DeviceChoice>(), Err(DeviceError::Unknown { .. })), "{text}");
     }
-    for text in [
-        "wgpu:",
-        "cuda:-1",
-        "cuda:x",
-        "cuda:99999999999999999999",
-        "flex:0",
-        "auto:1",
-        "cpu:0",
-        "wgpu:0:1",
-    ] {
-        assert!(
-            matches!(text.parse::<DeviceChoice>(), Err(DeviceError::Index { .. })),
-            "{text}"
-        );
+    for text in ["wgpu:", "cuda:-1", "cuda:x", "cuda:99999999999999999999", "flex:0", "auto:1", "cpu:0", "wgpu:0:1"] {
+        assert!(matches!(text.parse::<DeviceChoice>(), Err(DeviceError::Index { .. })), "{text}");
     }
 }
 
@@ -52,9 +32,7 @@ fn a_backend_is_there_or_says_how_to_build_it() {
     for backend in BACKENDS {
         match DeviceChoice::Backend(backend, Some(4242)).open() {
             Err(DeviceError::NotBuilt { backend: named }) => assert_eq!(named, backend),
-            Err(DeviceError::Absent {
-                index: Some(4242), ..
-            }) => {}
+            Err(DeviceError::Absent { index: Some(4242), .. }) => {}
             other => panic!("{backend}: {other:?}"),
         }
     }
@@ -62,45 +40,20 @@ fn a_backend_is_there_or_says_how_to_build_it() {
 
 #[test]
 fn messages_say_what_would_be_right() {
-    let error = DeviceError::NotBuilt {
-        backend: GpuBackend::Cuda,
-    };
+    let error = DeviceError::NotBuilt { backend: GpuBackend::Cuda };
     assert!(error.to_string().ends_with("build with --features cuda"));
-    let error = DeviceError::Absent {
-        backend: GpuBackend::Wgpu,
-        index: Some(5),
-        found: vec!["wgpu:0 (software renderer)".into()],
-    };
-    assert_eq!(
-        error.to_string(),
-        "device wgpu:5: no such device; there are wgpu:0 (software renderer)"
-    );
-    let error = DeviceError::Absent {
-        backend: GpuBackend::Cuda,
-        index: None,
-        found: vec![],
-    };
-    assert_eq!(
-        error.to_string(),
-        "device cuda: no such device; there are none"
-    );
+    let error = DeviceError::Absent { backend: GpuBackend::Wgpu, index: Some(5), found: vec!["wgpu:0 (software renderer)".into()] };
+    assert_eq!(error.to_string(), "device wgpu:5: no such device; there are wgpu:0 (software renderer)");
+    let error = DeviceError::Absent { backend: GpuBackend::Cuda, index: None, found: vec![] };
+    assert_eq!(error.to_string(), "device cuda: no such device; there are none");
 }
 
 #[test]
 fn software_renderers_are_known_by_name() {
-    for name in [
-        "llvmpipe (LLVM 19.1.7, 256 bits)",
-        "SwiftShader Device (Subzero)",
-        "Microsoft Basic Render Driver",
-    ] {
+    for name in ["llvmpipe (LLVM 19.1.7, 256 bits)", "SwiftShader Device (Subzero)", "Microsoft Basic Render Driver"] {
         assert!(adapters::names_software(name), "{name}");
     }
-    for name in [
-        "NVIDIA H100 PCIe",
-        "AMD Radeon 8060S Graphics",
-        "Apple M3",
-        "Intel(R) Arc(tm) A770",
-    ] {
+    for name in ["NVIDIA H100 PCIe", "AMD Radeon 8060S Graphics", "Apple M3", "Intel(R) Arc(tm) A770"] {
         assert!(!adapters::names_software(name), "{name}");
     }
 }
@@ -110,25 +63,12 @@ fn software_renderers_are_known_by_name() {
 #[test]
 fn wgpu_takes_what_there_is_by_number_and_auto_leaves_software_alone() {
     let wgpu = adapters::enumerate(GpuBackend::Wgpu).unwrap();
-    println!(
-        "adapters: {:?}",
-        wgpu.iter()
-            .map(|adapter| (adapter.kind, adapter.software))
-            .collect::<Vec<_>>()
-    );
+    println!("adapters: {:?}", wgpu.iter().map(|adapter| (adapter.kind, adapter.software)).collect::<Vec<_>>());
     for index in 0..wgpu.len() {
-        let chosen = DeviceChoice::Backend(GpuBackend::Wgpu, Some(index))
-            .open()
-            .unwrap();
-        assert!(
-            chosen.name.starts_with(&format!("wgpu:{index} (")),
-            "{}",
-            chosen.name
-        );
+        let chosen = DeviceChoice::Backend(GpuBackend::Wgpu, Some(index)).open().unwrap();
+        assert!(chosen.name.starts_with(&format!("wgpu:{index} (")), "{}", chosen.name);
     }
-    let beyond = DeviceChoice::Backend(GpuBackend::Wgpu, Some(wgpu.len()))
-        .open()
-        .unwrap_err();
+    let beyond = DeviceChoice::Backend(GpuBackend::Wgpu, Some(wgpu.len())).open().unwrap_err();
     assert!(matches!(beyond, DeviceError::Absent { found, .. } if found.len() == wgpu.len()));
     if wgpu.iter().all(|adapter| adapter.software) {
         assert_eq!(DeviceChoice::Auto.open().unwrap().name, "flex");

@@ -107,7 +107,8 @@ pub struct Evaluation {
 impl Evaluation {
     /// Adds a batch.
     pub fn absorb(&mut self, report: &StepReport) {
-        let mut sum = StepReport { loss: self.loss, mtp_losses: std::mem::take(&mut self.mtp_losses), tokens: self.tokens, ..StepReport::default() };
+        let mut sum =
+            StepReport { loss: self.loss, mtp_losses: std::mem::take(&mut self.mtp_losses), tokens: self.tokens, ..StepReport::default() };
         sum.absorb(report);
         (self.loss, self.mtp_losses, self.tokens) = (sum.loss, sum.mtp_losses, sum.tokens);
     }

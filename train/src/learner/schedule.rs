@@ -35,17 +35,9 @@ impl LearningRate {
         let (decay_start, decay_end) = match optimizer.schedule {
             Schedule::Constant => (f64::INFINITY, f64::INFINITY),
             Schedule::Cosine => (warmup, total),
-            Schedule::WarmupStableDecay => {
-                (warmup.max(total * (1.0 - optimizer.decay_fraction)), total)
-            }
+            Schedule::WarmupStableDecay => (warmup.max(total * (1.0 - optimizer.decay_fraction)), total),
         };
-        Self {
-            lr: optimizer.lr,
-            lr_min: optimizer.lr_min,
-            warmup_steps: warmup,
-            decay_start,
-            decay_end,
-        }
+        Self { lr: optimizer.lr, lr_min: optimizer.lr_min, warmup_steps: warmup, decay_start, decay_end }
     }
 
     /// The learning rate of update `step`, counted from 1.
@@ -72,8 +64,7 @@ mod tests {
     use super::*;
 
     fn optimizer(schedule: Schedule, warmup_steps: u64) -> OptimizerConfig {
-        let mut optimizer: OptimizerConfig =
-            toml::from_str("lr = 1.0\nlr_min = 0.1\ndecay_fraction = 0.4").unwrap();
+        let mut optimizer: OptimizerConfig = toml::from_str("lr = 1.0\nlr_min = 0.1\ndecay_fraction = 0.4").unwrap();
         optimizer.schedule = schedule;
         optimizer.warmup_steps = warmup_steps;
         optimizer
@@ -87,13 +78,8 @@ mod tests {
     fn the_report_s_values() {
         // Steps of a full batch of 62,914,560 tokens: constant to 10T tokens, then a cosine over 4.3T.
         let steps = |tokens: f64| tokens / 62_914_560.0;
-        let report = LearningRate {
-            lr: 2.2e-4,
-            lr_min: 2.2e-5,
-            warmup_steps: 2000.0,
-            decay_start: steps(10e12),
-            decay_end: steps(14.3e12),
-        };
+        let report =
+            LearningRate { lr: 2.2e-4, lr_min: 2.2e-5, warmup_steps: 2000.0, decay_start: steps(10e12), decay_end: steps(14.3e12) };
         close(report.at(1000), 1.1e-4);
         close(report.at(2000), 2.2e-4);
         close(report.at_position(steps(9.9e12)), 2.2e-4);
@@ -104,14 +90,8 @@ mod tests {
 
     #[test]
     fn the_first_update_is_not_wasted() {
-        close(
-            LearningRate::of(&optimizer(Schedule::Cosine, 10), 100).at(1),
-            0.1,
-        );
-        close(
-            LearningRate::of(&optimizer(Schedule::Cosine, 0), 100).at(0),
-            1.0,
-        );
+        close(LearningRate::of(&optimizer(Schedule::Cosine, 10), 100).at(1), 0.1);
+        close(LearningRate::of(&optimizer(Schedule::Cosine, 0), 100).at(0), 1.0);
     }
 
     #[test]
@@ -142,11 +122,7 @@ mod tests {
 
     #[test]
     fn a_run_shorter_than_its_warm_up_only_warms_up() {
-        for schedule in [
-            Schedule::Constant,
-            Schedule::Cosine,
-            Schedule::WarmupStableDecay,
-        ] {
+        for schedule in [Schedule::Constant, Schedule::Cosine, Schedule::WarmupStableDecay] {
             let rate = LearningRate::of(&optimizer(schedule, 100), 5);
             for step in 1..=5 {
                 close(rate.at(step), step as f64 / 100.0);

@@ -41,7 +41,8 @@ impl StepLog {
     /// The line cannot be written.
     pub fn step(&mut self, report: &StepReport) -> Result<()> {
         let mut value = serde_json::to_value(report)?;
-        value["max_violation"] = json!(report.layer_loads.iter().map(|load| json!({"layer": load.layer, "value": load.violation()})).collect::<Vec<_>>());
+        value["max_violation"] =
+            json!(report.layer_loads.iter().map(|load| json!({"layer": load.layer, "value": load.violation()})).collect::<Vec<_>>());
         if let Some(object) = value.as_object_mut() {
             object.remove("layer_loads");
         }

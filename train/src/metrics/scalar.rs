@@ -5,9 +5,7 @@ use std::sync::Arc;
 use burn::tensor::TensorReadError;
 use burn_train::SupervisedTraining;
 use burn_train::metric::state::{FormatOptions, NumericMetricState};
-use burn_train::metric::{
-    Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry, SerializedEntry,
-};
+use burn_train::metric::{Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry, SerializedEntry};
 
 use crate::learner::{LanguageModel, StepReport};
 

@@ -14,10 +14,7 @@ pub(super) struct Keys<'a> {
 impl<'a> Keys<'a> {
     /// The top of the file.
     pub(super) fn of(map: &'a Map<String, Value>) -> Self {
-        Self {
-            map,
-            prefix: String::new(),
-        }
+        Self { map, prefix: String::new() }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
@@ -33,13 +30,8 @@ impl<'a> Keys<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let map = value
-            .as_object()
-            .ok_or_else(|| self.wrong_type(key, "an object"))?;
-        Ok(Some(Keys {
-            map,
-            prefix: format!("{}{key}.", self.prefix),
-        }))
+        let map = value.as_object().ok_or_else(|| self.wrong_type(key, "an object"))?;
+        Ok(Some(Keys { map, prefix: format!("{}{key}.", self.prefix) }))
     }
 
     /// A whole number of at least 0; one written as a float (`4096.0`) is taken.
@@ -51,10 +43,7 @@ impl<'a> Keys<'a> {
             let float = value.as_f64()?;
             (float >= 0.0 && float.fract() == 0.0 && float < 1e15).then_some(float as u64)
         });
-        whole
-            .and_then(|size| usize::try_from(size).ok())
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(key, "a whole number of at least 0"))
+        whole.and_then(|size| usize::try_from(size).ok()).map(Some).ok_or_else(|| self.wrong_type(key, "a whole number of at least 0"))
     }
 
     pub(super) fn required(&self, key: &str) -> Result<usize, HuggingFaceError> {
@@ -63,41 +52,28 @@ impl<'a> Keys<'a> {
 
     /// As `required` where `needed`, else 0 when absent.
     pub(super) fn required_if(&self, needed: bool, key: &str) -> Result<usize, HuggingFaceError> {
-        if needed {
-            self.required(key)
-        } else {
-            Ok(self.size(key)?.unwrap_or(0))
-        }
+        if needed { self.required(key) } else { Ok(self.size(key)?.unwrap_or(0)) }
     }
 
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>, HuggingFaceError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        value
-            .as_f64()
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(key, "a number"))
+        value.as_f64().map(Some).ok_or_else(|| self.wrong_type(key, "a number"))
     }
 
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, HuggingFaceError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        value
-            .as_bool()
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(key, "true or false"))
+        value.as_bool().map(Some).ok_or_else(|| self.wrong_type(key, "true or false"))
     }
 
     pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, HuggingFaceError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        value
-            .as_str()
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(key, "a string"))
+        value.as_str().map(Some).ok_or_else(|| self.wrong_type(key, "a string"))
     }
 
     /// A token; of a list the first.
@@ -118,25 +94,15 @@ impl<'a> Keys<'a> {
     }
 
     pub(super) fn missing(&self, key: &str) -> HuggingFaceError {
-        HuggingFaceError::Missing {
-            key: self.path(key),
-        }
+        HuggingFaceError::Missing { key: self.path(key) }
     }
 
     pub(super) fn unsupported(&self, key: &str, supported: &'static str) -> HuggingFaceError {
-        HuggingFaceError::Unsupported {
-            key: self.path(key),
-            found: self.found(key),
-            supported,
-        }
+        HuggingFaceError::Unsupported { key: self.path(key), found: self.found(key), supported }
     }
 
     fn wrong_type(&self, key: &str, expected: &'static str) -> HuggingFaceError {
-        HuggingFaceError::WrongType {
-            key: self.path(key),
-            found: self.found(key),
-            expected,
-        }
+        HuggingFaceError::WrongType { key: self.path(key), found: self.found(key), expected }
     }
 
     fn path(&self, key: &str) -> String {
@@ -144,8 +110,6 @@ impl<'a> Keys<'a> {
     }
 
     fn found(&self, key: &str) -> String {
-        self.map
-            .get(key)
-            .map_or_else(|| "absent".into(), Value::to_string)
+        self.map.get(key).map_or_else(|| "absent".into(), Value::to_string)
     }
 }

@@ -150,15 +150,8 @@ fn read_rope(keys: &Keys) -> Result<(f64, Option<YarnConfig>), HuggingFaceError>
     let Some(rope) = section else {
         return Ok((theta_at_top.unwrap_or(10_000.0), None));
     };
-    let theta = rope
-        .number("rope_theta")?
-        .or(theta_at_top)
-        .unwrap_or(10_000.0);
-    let type_key = if rope.has("rope_type") {
-        "rope_type"
-    } else {
-        "type"
-    };
+    let theta = rope.number("rope_theta")?.or(theta_at_top).unwrap_or(10_000.0);
+    let type_key = if rope.has("rope_type") { "rope_type" } else { "type" };
     match rope.text(type_key)? {
         None | Some("default") => return Ok((theta, None)),
         Some("yarn") => {}
@@ -171,9 +164,7 @@ fn read_rope(keys: &Keys) -> Result<(f64, Option<YarnConfig>), HuggingFaceError>
         return Err(rope.unsupported("truncate", "true"));
     }
     let yarn = YarnConfig {
-        factor: rope
-            .number("factor")?
-            .ok_or_else(|| rope.missing("factor"))?,
+        factor: rope.number("factor")?.ok_or_else(|| rope.missing("factor"))?,
         original_max_position_embeddings: rope.required("original_max_position_embeddings")?,
         beta_fast: rope.number("beta_fast")?.unwrap_or(32.0),
         beta_slow: rope.number("beta_slow")?.unwrap_or(1.0),
@@ -197,18 +188,12 @@ fn refuse_other_meanings(keys: &Keys, v2: bool) -> Result<(), HuggingFaceError> 
     if let Some(key_heads) = keys.size("num_key_value_heads")?
         && Some(key_heads) != keys.size("num_attention_heads")?
     {
-        return Err(keys.unsupported(
-            "num_key_value_heads",
-            "as many as num_attention_heads (MLA)",
-        ));
+        return Err(keys.unsupported("num_key_value_heads", "as many as num_attention_heads (MLA)"));
     }
     // DeepSeek-V2's gate normalizes or scales; SPEC.md's (V3's) does one after the other.
     let scale = keys.number("routed_scaling_factor")?.unwrap_or(1.0);
     if v2 && normalizes_and_scales(keys.flag("norm_topk_prob")?.unwrap_or(false), scale) {
-        return Err(keys.unsupported(
-            "norm_topk_prob",
-            "false where a deepseek_v2 has routed_scaling_factor other than 1",
-        ));
+        return Err(keys.unsupported("norm_topk_prob", "false where a deepseek_v2 has routed_scaling_factor other than 1"));
     }
     if let Some(quantization) = keys.section("quantization_config")? {
         if quantization.text("quant_method")? != Some("fp8") {

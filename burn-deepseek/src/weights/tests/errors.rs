@@ -145,10 +145,9 @@ fn a_shard_without_its_tensor_and_a_tensor_in_two_shards_are_named() {
     write_raw(&last, &tail);
     let problems = problems(dir.path());
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems.contains(&TensorProblem::NotInShard {
-        name: "model.layers.0.self_attn.q_b_proj.weight".into(),
-        file: shards[0].clone()
-    }));
+    assert!(
+        problems.contains(&TensorProblem::NotInShard { name: "model.layers.0.self_attn.q_b_proj.weight".into(), file: shards[0].clone() })
+    );
     assert!(problems.iter().any(|problem| matches!(problem, TensorProblem::Twice { name, .. } if name == "model.embed_tokens.weight")));
 }
 

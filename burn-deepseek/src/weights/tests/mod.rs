@@ -45,11 +45,7 @@ fn configs() -> Vec<(&'static str, DeepSeekConfig)> {
         ("dense only", config(&[("n_routed_experts", json!(0)), ("n_shared_experts", json!(0))])),
         (
             "V2: no balance bias",
-            config(&[
-                ("topk_method", json!("group_limited_greedy")),
-                ("scoring_func", json!("softmax")),
-                ("norm_topk_prob", json!(false)),
-            ]),
+            config(&[("topk_method", json!("group_limited_greedy")), ("scoring_func", json!("softmax")), ("norm_topk_prob", json!(false))]),
         ),
     ]
 }
@@ -115,9 +111,9 @@ fn read_raw(path: &Path) -> BTreeMap<String, RawTensor> {
 }
 
 fn write_raw(path: &Path, tensors: &BTreeMap<String, RawTensor>) {
-    let views = tensors.iter().map(|(name, raw)| {
-        (name.as_str(), TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes).expect("a tensor of the test"))
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, raw)| (name.as_str(), TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes).expect("a tensor of the test")));
     safetensors::serialize_to_file(views, None, path).expect("a writable file");
 }
 

@@ -6,9 +6,9 @@ use half::{bf16, f16};
 use serde_json::json;
 
 use super::{assert_same, config, configs, ids, in_one_file, model, saved};
+use crate::DeepSeek;
 use crate::WeightInit;
 use crate::weights::{LoadOptions, MtpWeights, SaveDType, SaveOptions, load_model, load_weights, named_parameters, save_model};
-use crate::DeepSeek;
 
 #[test]
 fn f32_comes_back_bit_for_bit_in_one_file_and_in_shards() {

@@ -50,7 +50,9 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
         }
         let windows = start.config.train.eval_batches * start.config.train.micro_batch;
         if let Some(windowed) = start.data.window_floor(windows) {
-            text += &format!("            (a perfect model would have {windowed:.4} here: windows begin inside documents that it has not seen)\n");
+            text += &format!(
+                "            (a perfect model would have {windowed:.4} here: windows begin inside documents that it has not seen)\n"
+            );
             results["window_floor"] = json!(windowed);
         }
         for (k, loss) in (1..).zip(&evaluation.mtp_losses) {
@@ -67,14 +69,19 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
         position.tokens,
         duration(position.train_seconds)
     );
-    if !outcome.interrupted && let Some(sample) = sample(start, &outcome)? {
+    if !outcome.interrupted
+        && let Some(sample) = sample(start, &outcome)?
+    {
         text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
         results["sample"] = json!(sample);
     }
     if let Some(path) = &outcome.checkpoint {
         text += &format!("checkpoint  {}\n", path.display());
     }
-    text += &format!("run         {}  (go on: deepseek train --resume {0}; sample: deepseek generate --checkpoint {0})\n", start.run_dir.display());
+    text += &format!(
+        "run         {}  (go on: deepseek train --resume {0}; sample: deepseek generate --checkpoint {0})\n",
+        start.run_dir.display()
+    );
     write_stdout(&text)?;
     Ok(Outcome { results, interrupted: outcome.interrupted })
 }

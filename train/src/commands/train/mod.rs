@@ -65,12 +65,7 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
     }
-    let state = StepState {
-        optimizer,
-        position: position.clone(),
-        checkpoints,
-        log: StepLog::open(&start.run_dir, position.step)?,
-    };
+    let state = StepState { optimizer, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
     let (strategy, outcome) = StepStrategy::new(plan, device.clone(), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())

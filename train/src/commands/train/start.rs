@@ -76,7 +76,16 @@ impl Start {
             Some(path) => run_dir_of(path)?,
             None => new_run_dir(&config)?,
         };
-        Ok(Self { config, data, device: selected.device, device_name: selected.name, parts: Some((model, optimizer)), position, run_dir, resumed_from })
+        Ok(Self {
+            config,
+            data,
+            device: selected.device,
+            device_name: selected.name,
+            parts: Some((model, optimizer)),
+            position,
+            run_dir,
+            resumed_from,
+        })
     }
 
     /// Prints what is about to be done.
