@@ -75,7 +75,7 @@ pub struct TrainArgs {
     /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value, from the newest run.
@@ -124,7 +124,7 @@ pub struct EvalArgs {
     /// Micro-batches to take at most; without it all of the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub batches: Option<u64>,
-    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Print one JSON object of results as the last line of standard output.
@@ -162,7 +162,7 @@ pub struct GenerateArgs {
     /// Attend over the latents, kv_b absorbed; without either flag the prompt is expanded and decoding absorbed.
     #[arg(long)]
     pub absorbed: bool,
-    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Print one JSON object of results as the last line of standard output.
@@ -221,7 +221,7 @@ pub struct BenchArgs {
     /// Set one value over the setting, as TOML; repeatable. What is timed then compares with nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where to compute: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Print one JSON object of results as the last line of standard output.
