@@ -62,9 +62,9 @@ pub enum DataError {
         endings: String,
     },
     /// A field of the configuration has a value that cannot be used.
-    #[error("data.{field}: {message}")]
+    #[error("{field}: {message}")]
     Config {
-        /// The field of `DataConfig`.
+        /// The key of the run file, its section included.
         field: &'static str,
         /// What is wrong and what would be right.
         message: String,

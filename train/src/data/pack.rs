@@ -41,7 +41,7 @@ pub fn pack(documents: &[Document], tokenizer: &Tokenizer, fim_rate: FimRate) ->
     let FimRate { rate, seed } = fim_rate;
     if !(0.0..=1.0).contains(&rate) {
         let message = format!("is {rate}; it must be between 0 (off) and 1, as 0.1");
-        return Err(DataError::Config { field: "fim_rate", message });
+        return Err(DataError::Config { field: "data.fim_rate", message });
     }
     let marks = if rate > 0.0 { Some(tokenizer.fim()?) } else { None };
     let bytes: usize = documents.iter().map(|d| d.text.len()).sum();

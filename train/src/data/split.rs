@@ -36,7 +36,7 @@ pub struct Split {
 pub fn split(documents: Vec<Document>, method: SplitMethod, valid_fraction: f64, seed: u64) -> Result<Split, DataError> {
     if !(valid_fraction > 0.0 && valid_fraction < 1.0) {
         let message = format!("is {valid_fraction}; it must be greater than 0 and less than 1, as 0.1");
-        return Err(DataError::Config { field: "valid_fraction", message });
+        return Err(DataError::Config { field: "data.valid_fraction", message });
     }
     let count = documents.len();
     let (split, by, advice) = match method {

@@ -159,7 +159,7 @@ impl Dataset<Window> for ValidWindows {
 
 fn check_length(tokens: &[u32], seq_len: usize, split: &'static str) -> Result<(), DataError> {
     if seq_len == 0 {
-        return Err(DataError::Config { field: "seq_len", message: "is 0; it must be at least 1".to_string() });
+        return Err(DataError::Config { field: "train.seq_len", message: "is 0; it must be at least 1".to_string() });
     }
     let needed = seq_len.saturating_add(1);
     if tokens.len() < needed {

@@ -45,7 +45,7 @@ impl Documents {
         let generated = Grammar::english().generate(seed, target_bytes);
         if generated.is_empty() {
             let message = "is 0; the size of the corpus to generate, at least 1".to_string();
-            return Err(DataError::Config { field: "builtin_bytes", message });
+            return Err(DataError::Config { field: "data.builtin_bytes", message });
         }
         let keep = |d: super::corpus::GeneratedDocument| Document { text: d.text, log_prob: Some(d.log_prob) };
         Ok(Self { description: "builtin".to_string(), documents: generated.into_iter().map(keep).collect(), ..Self::default() })
@@ -73,7 +73,7 @@ impl Documents {
         }
         if all.documents.is_empty() {
             let message = "names no documents; give at least one text file, JSONL file or folder".to_string();
-            return Err(DataError::Config { field: "source", message });
+            return Err(DataError::Config { field: "data.source", message });
         }
         let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
         all.description = names.join(", ");
