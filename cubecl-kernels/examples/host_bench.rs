@@ -4,6 +4,8 @@
 //! microseconds, its rate, and the ratio to a composed form timed in turn with it: one pass an operation, each with an output of
 //! its own, matrix products by the same `gemm` crate. With `solo` the composed form is left out (for a profiler).
 
+#![allow(clippy::unwrap_used)] // shapes that this file makes itself
+
 #[path = "host_bench/composed.rs"]
 mod composed;
 

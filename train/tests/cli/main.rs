@@ -2,6 +2,8 @@
 //!
 //! These tests stand in this package because cargo tells the path of a binary only to the tests of its own package.
 
+#![allow(clippy::unwrap_used)] // these are tests; a helper of theirs is not in a test function, which is all that clippy sees
+
 mod bad_input;
 mod checkpoints;
 mod commands;

@@ -103,5 +103,8 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
         speculative: false,
     };
     let generation = model.generate(&prompt, &options, |_| std::ops::ControlFlow::Continue(()))?;
-    Ok(Some(output.sample_prompt.clone() + &tokenizer.decode(&generation.tokens)?))
+    // A line a document: the token that ends one has no text of its own.
+    let documents = generation.tokens.split(|&token| token == tokenizer.eod());
+    let lines = documents.map(|document| tokenizer.decode(document)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(output.sample_prompt.clone() + &lines.join("\n")))
 }
