@@ -1,5 +1,7 @@
 //! Decoding of a model that has learnt something: every way to the same tokens.
 
+#![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
+
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
