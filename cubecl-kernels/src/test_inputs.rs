@@ -39,6 +39,21 @@ pub(crate) fn assert_close(name: &str, actual: &[f32], expected: &[f64], toleran
     assert!(diff < 1e-9 || largest < 1e-6, "{name}: calc_diff {diff}");
 }
 
+/// As [`assert_close`], for a difference of terms as large as `terms` that may cancel to (nearly) nothing: what is left then is the
+/// rounding of the terms, and no relative measure of it means anything.
+#[track_caller]
+pub(crate) fn assert_close_of_terms(name: &str, actual: &[f32], expected: &[f64], tolerance: f64, terms: f64) {
+    let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    if largest > 1e-3 * terms {
+        return assert_close(name, actual, expected, tolerance);
+    }
+    assert_eq!(actual.len(), expected.len(), "{name}: length");
+    for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
+        let error = (f64::from(a) - e).abs();
+        assert!(error <= tolerance * terms, "{name}[{i}]: {a} against {e}, terms of {terms}");
+    }
+}
+
 /// Fails unless `gradient` is the slope of `f` at `x` (central differences).
 #[track_caller]
 pub(crate) fn assert_gradient(name: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {

@@ -49,7 +49,11 @@ impl Start {
         };
         let request = args.config_request();
         let config = match &checkpoint {
-            None => request.resolve()?,
+            None => {
+                let mut config = request.resolve()?;
+                config.data = config.data.with_absolute_paths();
+                config
+            }
             Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
         };
         let selected = args.device.open()?;

@@ -127,3 +127,17 @@ fn real_text_opens_where_given() {
     assert_eq!(data.summary.train.bytes + data.summary.valid.bytes, bytes);
     assert!((data.summary.valid.bytes as f64 / bytes as f64 - 0.1).abs() < 1e-3);
 }
+
+#[test]
+fn stored_paths_do_not_depend_on_the_current_folder() {
+    let config = DataConfig {
+        source: SourceConfig::Paths(vec!["a.txt".into()]),
+        tokenizer: TokenizerConfig::File("b/tokenizer.json".into()),
+        ..DataConfig::default()
+    };
+    let here = std::env::current_dir().unwrap();
+    let stored = config.with_absolute_paths();
+    assert_eq!(stored.source, SourceConfig::Paths(vec![here.join("a.txt")]));
+    assert_eq!(stored.tokenizer, TokenizerConfig::File(here.join("b/tokenizer.json")));
+    assert_eq!(DataConfig::default().with_absolute_paths(), DataConfig::default());
+}
