@@ -19,7 +19,7 @@ mod tests;
 
 pub use error::{TensorProblem, WeightsError};
 pub use load::{LoadOptions, MtpWeights, load_model, load_weights};
-pub use named::{named_gradients, named_parameters, named_tensors};
+pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
 pub use names::{NamedSlice, named_slices};
 pub use save::{SaveDType, SaveOptions, save_model};
 

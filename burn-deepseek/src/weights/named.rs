@@ -36,6 +36,53 @@ pub fn named_tensors(
     splitter.error.map_or(Ok(splitter.named), Err)
 }
 
+/// Each parameter of a model by its path (as [`NamedSlice::parameter`] has it): its id and its shape.
+pub fn parameter_ids(model: &DeepSeek) -> BTreeMap<String, (ParamId, Vec<usize>)> {
+    #[derive(Default)]
+    struct Ids {
+        path: ParameterPath,
+        found: BTreeMap<String, (ParamId, Vec<usize>)>,
+    }
+    impl ModuleVisitor for Ids {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.path.enter(name, container_type);
+        }
+
+        fn exit_module(&mut self, _name: &str, container_type: &str) {
+            self.path.exit(container_type);
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.insert(self.path.joined(), (param.id, param.val().dims().to_vec()));
+        }
+    }
+    let mut ids = Ids::default();
+    model.visit(&mut ids);
+    ids.found
+}
+
+/// Where a visitor stands in a model; variants of enums are no part of a path.
+#[derive(Default)]
+struct ParameterPath(Vec<String>);
+
+impl ParameterPath {
+    fn enter(&mut self, name: &str, container_type: &str) {
+        if !container_type.starts_with("Enum:") {
+            self.0.push(name.to_string());
+        }
+    }
+
+    fn exit(&mut self, container_type: &str) {
+        if !container_type.starts_with("Enum:") {
+            self.0.pop();
+        }
+    }
+
+    fn joined(&self) -> String {
+        self.0.join(".")
+    }
+}
+
 /// The parameters of a model by their path, not yet read from the device.
 ///
 /// # Errors
@@ -69,7 +116,7 @@ enum Values<'a> {
 struct Splitter<'a> {
     slices: HashMap<String, Vec<NamedSlice>>,
     values: Values<'a>,
-    path: Vec<String>,
+    path: ParameterPath,
     named: BTreeMap<String, TensorData>,
     error: Option<WeightsError>,
 }
@@ -80,7 +127,7 @@ impl<'a> Splitter<'a> {
         for slice in named_slices(model.config()) {
             slices.entry(slice.parameter.clone()).or_default().push(slice);
         }
-        Self { slices, values, path: Vec::new(), named: BTreeMap::new(), error: None }
+        Self { slices, values, path: ParameterPath::default(), named: BTreeMap::new(), error: None }
     }
 
     fn run(mut self, model: &DeepSeek) -> Self {
@@ -103,19 +150,15 @@ impl<'a> Splitter<'a> {
 
 impl ModuleVisitor for Splitter<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        if !container_type.starts_with("Enum:") {
-            self.path.push(name.to_string());
-        }
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
-        if !container_type.starts_with("Enum:") {
-            self.path.pop();
-        }
+        self.path.exit(container_type);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
+        let path = self.path.joined();
         let tensor = param.val();
         let shape = tensor.dims().to_vec();
         let expected = self.slices.get(&path).and_then(|slices| slices.first()).map(|slice| &slice.parameter_shape);

@@ -5,10 +5,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model, named_slices};
+use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model, named_slices, parameter_ids};
 use safetensors::{Dtype, SafeTensors};
 
 use super::state::{FileSum, Manifest};
@@ -134,14 +133,14 @@ impl Checkpoint {
             let count = values.len();
             Tensor::<1>::from_data(TensorData::new(values, [count]), &device)
         };
-        let ids = ids_by_path(model);
+        let ids = parameter_ids(model);
         let mut moments = HashMap::new();
         for (parameter, first) in first {
-            let id =
-                *ids.get(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("the model has no parameter {parameter}")))?;
+            let (id, _) =
+                ids.get(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("the model has no parameter {parameter}")))?;
             let second =
                 second.remove(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("{parameter} lacks its second moment")))?;
-            moments.insert(id, Moments { first: tensor(first), second: tensor(second) });
+            moments.insert(*id, Moments { first: tensor(first), second: tensor(second) });
         }
         Ok(AdamW::resumed(settings, self.position.step, moments))
     }
@@ -165,30 +164,4 @@ fn assembled(model: &DeepSeek, file: &SafeTensors, suffix: &str, path: &Path) ->
         }
     }
     Ok(parameters)
-}
-
-fn ids_by_path(model: &DeepSeek) -> HashMap<String, ParamId> {
-    #[derive(Default)]
-    struct Ids {
-        path: Vec<String>,
-        ids: HashMap<String, ParamId>,
-    }
-    impl ModuleVisitor for Ids {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            if !container_type.starts_with("Enum:") {
-                self.path.push(name.to_owned());
-            }
-        }
-        fn exit_module(&mut self, _name: &str, container_type: &str) {
-            if !container_type.starts_with("Enum:") {
-                self.path.pop();
-            }
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.ids.insert(self.path.join("."), param.id);
-        }
-    }
-    let mut ids = Ids::default();
-    model.visit(&mut ids);
-    ids.ids
 }

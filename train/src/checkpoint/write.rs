@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{SaveOptions, named_tensors, save_model};
+use burn_deepseek::weights::{SaveOptions, named_tensors, parameter_ids, save_model};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::read::sum_of;
@@ -130,7 +129,7 @@ fn sync(folder: &Path) -> Result<(), CheckpointError> {
 }
 
 fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), CheckpointError> {
-    let shapes = shapes(model);
+    let shapes: HashMap<_, _> = parameter_ids(model).into_values().collect();
     let mut tensors: BTreeMap<String, TensorData> = BTreeMap::new();
     for (suffix, pick) in [(FIRST_MOMENT, first as fn(&Moments) -> &Tensor<1>), (SECOND_MOMENT, second)] {
         let named = named_tensors(model, |id| {
@@ -158,19 +157,6 @@ fn first(moments: &Moments) -> &Tensor<1> {
 
 fn second(moments: &Moments) -> &Tensor<1> {
     &moments.second
-}
-
-/// Shape of every parameter.
-fn shapes(model: &DeepSeek) -> HashMap<ParamId, Vec<usize>> {
-    struct Shapes(HashMap<ParamId, Vec<usize>>);
-    impl ModuleVisitor for Shapes {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.insert(param.id, param.val().dims().to_vec());
-        }
-    }
-    let mut shapes = Shapes(HashMap::new());
-    model.visit(&mut shapes);
-    shapes.0
 }
 
 #[cfg(test)]

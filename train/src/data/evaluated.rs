@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use burn::data::dataset::{Dataset, DatasetError};
+use burn_dataset::{Dataset, DatasetError};
 
 use super::config::{DataConfig, TokenData};
 use super::error::DataError;

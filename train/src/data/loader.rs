@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
-use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_dataset::Dataset;
 
 use super::windows::{TrainWindows, ValidWindows, Window};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::data::dataset::{Dataset, DatasetError};
+use burn_dataset::{Dataset, DatasetError};
 
 use super::error::DataError;
 use super::permutation::Permutation;

@@ -12,7 +12,7 @@ use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
 use super::{Outcome, stop_on_signals};
-use crate::checkpoint::{CheckpointWriter, TrainState};
+use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
 use crate::data::{train_loader, valid_loader};
@@ -111,9 +111,4 @@ pub(in crate::commands) fn adamw_settings(config: &RunConfig) -> AdamWSettings {
         weight_decay: optimizer.weight_decay,
         clip_grad_norm: (optimizer.clip_grad_norm > 0.0).then_some(optimizer.clip_grad_norm),
     }
-}
-
-/// A run that has not begun.
-fn at_the_beginning() -> TrainState {
-    TrainState::default()
 }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_deepseek::weights::load_weights;
 use burn_deepseek::{DeepSeek, WeightInit};
 
-use super::{adamw_settings, at_the_beginning};
+use super::adamw_settings;
 use crate::checkpoint::{self, Checkpoint, TrainState};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
@@ -62,10 +62,10 @@ impl Start {
         let (model, optimizer, position) = match &checkpoint {
             None => {
                 let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
-                (model, AdamW::new(adamw_settings(&config)), at_the_beginning())
+                (model, AdamW::new(adamw_settings(&config)), TrainState::default())
             }
             Some(checkpoint) => {
-                if RunConfig::from_toml(&checkpoint.config_toml, &checkpoint.config_origin())?.model != config.model {
+                if checkpoint.config()?.model != config.model {
                     let problem = "--set changes the model of a run that is resumed; its weights would not fit";
                     return Err(UsageError(problem.into()).into());
                 }

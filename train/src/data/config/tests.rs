@@ -1,7 +1,7 @@
 //! Tests of the whole path from a written configuration to windows.
 
 use super::*;
-use burn::data::dataset::Dataset;
+use burn_dataset::Dataset;
 use std::fs;
 
 fn parse(toml: &str) -> Result<DataConfig, String> {
