@@ -1,8 +1,14 @@
-//! Problem shapes and the error of every operation.
+//! Problem shapes, number formats and the error of every operation.
 
 mod error;
+mod fp8;
+mod minifloat;
 mod shape;
 
 pub use error::KernelError;
 pub(crate) use error::{check_length, element_count};
+pub use fp8::{
+    AMAX_FLOOR, Accumulation, CODES_A_WORD, Fp8Format, Granularity, GroupedColumns, QuantizeOptions, ScaleFormat, TILE, tiles, words,
+};
+pub use minifloat::{decode_e5m6, decode_fp8, encode_e5m6, encode_fp8, power_of_two_scale, scale_of};
 pub use shape::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};

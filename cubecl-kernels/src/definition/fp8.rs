@@ -1,0 +1,144 @@
+//! What an FP8 tensor is: formats, scales, tiles and the layout of its codes in memory (3.3).
+//!
+//! A quantized matrix is `codes` and `scales`. **Codes** are rows of 32-bit words of four 8-bit codes, the first in the lowest byte;
+//! a row is padded with zero codes to whole words. **Scales** are FP32 multipliers that dequantize: `x = scale * decode(code)`.
+//!
+//! Tiles always run along the *contiguous* dimension, which is the dimension that a product sums over. What is tiled along the
+//! other one (128x1, for Wgrad) is stored transposed, as the row tiles of the transposed matrix.
+
+use super::KernelError;
+
+/// Entries that share a scale along the summed dimension, and the length of a partial sum that is promoted to FP32 (3.3.2).
+pub const TILE: usize = 128;
+
+/// The smallest magnitude that a scale is computed from: a tile of zeros has scale `AMAX_FLOOR / max`, not 0.
+pub const AMAX_FLOOR: f32 = 1e-4;
+
+/// Codes in one word.
+pub const CODES_A_WORD: usize = 4;
+
+/// An 8-bit floating point format.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Fp8Format {
+    /// 4 exponent bits of bias 7, 3 mantissa bits; no infinities, NaN at 0x7F and 0xFF. What the report uses everywhere.
+    #[default]
+    E4M3,
+    /// 5 exponent bits of bias 15, 2 mantissa bits; infinities and NaN as in IEEE 754.
+    E5M2,
+}
+
+impl Fp8Format {
+    /// The largest finite value: 448 or 57344.
+    pub const fn max(self) -> f32 {
+        match self {
+            Self::E4M3 => 448.0,
+            Self::E5M2 => 57344.0,
+        }
+    }
+}
+
+/// How a scale is rounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ScaleFormat {
+    /// `max(amax, AMAX_FLOOR) / max`, any FP32.
+    #[default]
+    F32,
+    /// The power of two at or above that (UE8M0).
+    PowerOfTwo,
+}
+
+/// What shares a scale. The layout of the scales is that of the tensor's tiling whatever this says: a coarser scale is repeated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Granularity {
+    /// 128 entries along the summed dimension for activations, 128x128 for weights: the report's recipe.
+    #[default]
+    Tile,
+    /// 128x128 blocks for activations too: what made training diverge for activation gradients (B.2).
+    Block,
+    /// One scale a tensor.
+    Tensor,
+}
+
+/// The settings of a quantization.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct QuantizeOptions {
+    /// Of the codes.
+    pub format: Fp8Format,
+    /// Of the scales.
+    pub scale: ScaleFormat,
+    /// What shares a scale.
+    pub granularity: Granularity,
+}
+
+/// How a product sums along K.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accumulation {
+    /// Partial sums of [`TILE`] in FP32, scaled and added into FP32 (3.3.2): the recipe.
+    Promoted,
+    /// An accumulator of so many bits, as in a tensor core, emulated: each group of 32 products and the running sum are aligned to
+    /// their largest exponent and truncated toward zero to `bits` bits of significand before they are added. Slow, for studies.
+    Emulated {
+        /// Bits of significand kept, 2..=24; about 14 on Hopper.
+        bits: u32,
+        /// Whether partial sums of [`TILE`] are promoted to FP32; without it one accumulator takes all of K, products already scaled
+        /// by the ratio of their tile's scale to the row's first.
+        promote: bool,
+    },
+}
+
+/// Words of a row of `columns` codes.
+pub const fn words(columns: usize) -> usize {
+    columns.div_ceil(CODES_A_WORD)
+}
+
+/// Tiles of a row of `columns` entries.
+pub const fn tiles(columns: usize) -> usize {
+    columns.div_ceil(TILE)
+}
+
+/// Where the rows of each group (expert) lie once the matrix is transposed and tiled along them: every group starts a new word and
+/// a new tile, so that no word and no scale is shared between groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupedColumns {
+    /// First word of each group in a row of transposed codes, and the total; `groups + 1`.
+    pub words: Vec<usize>,
+    /// First tile of each group in a row of transposed scales, and the total; `groups + 1`.
+    pub tiles: Vec<usize>,
+}
+
+impl GroupedColumns {
+    /// The layout of groups of rows `offsets[g]..offsets[g + 1]`.
+    ///
+    /// # Errors
+    /// [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`.
+    pub fn new(op: &'static str, offsets: &[usize], rows: usize) -> Result<Self, KernelError> {
+        let rising = offsets.first() == Some(&0) && offsets.last() == Some(&rows) && offsets.is_sorted();
+        if !rising {
+            return Err(KernelError::Invalid { op, argument: "offsets", requirement: "must rise from 0 to the number of rows" });
+        }
+        let sums = |size: fn(usize) -> usize| {
+            let mut sum = 0;
+            std::iter::once(0)
+                .chain(offsets.windows(2).map(|bounds| {
+                    sum += size(bounds[1] - bounds[0]);
+                    sum
+                }))
+                .collect()
+        };
+        Ok(Self { words: sums(words), tiles: sums(tiles) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_share_neither_words_nor_tiles() {
+        let layout = GroupedColumns::new("op", &[0, 5, 5, 134], 134).unwrap();
+        assert_eq!((layout.words, layout.tiles), (vec![0, 2, 2, 35], vec![0, 1, 1, 3]));
+        for (offsets, rows) in [(&[][..], 0), (&[0, 3][..], 4), (&[1, 4][..], 4), (&[0, 3, 2, 4][..], 4)] {
+            assert!(GroupedColumns::new("op", offsets, rows).is_err(), "{offsets:?}");
+        }
+    }
+}

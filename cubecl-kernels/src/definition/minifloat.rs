@@ -1,0 +1,157 @@
+//! Small floating point formats, encoded and decoded one value at a time: exact, and the definition of what every kernel computes.
+
+use super::fp8::{AMAX_FLOOR, Fp8Format, ScaleFormat};
+
+/// A format of sign, exponent and mantissa, subnormals included.
+#[derive(Clone, Copy)]
+struct Minifloat {
+    exponent_bits: u32,
+    mantissa_bits: u32,
+    bias: i32,
+    /// Code of the largest finite magnitude.
+    largest: u32,
+    /// Code of NaN.
+    nan: u32,
+}
+
+const E4M3: Minifloat = Minifloat { exponent_bits: 4, mantissa_bits: 3, bias: 7, largest: 0x7E, nan: 0x7F };
+const E5M2: Minifloat = Minifloat { exponent_bits: 5, mantissa_bits: 2, bias: 15, largest: 0x7B, nan: 0x7F };
+const E5M6: Minifloat = Minifloat { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest: 0x7BF, nan: 0x7FF };
+
+impl Minifloat {
+    /// Rounds to nearest, ties to even, saturates; NaN becomes the positive NaN code.
+    fn encode(self, x: f32) -> u32 {
+        let sign = (x.to_bits() >> 31) << (self.exponent_bits + self.mantissa_bits);
+        if x.is_nan() {
+            return self.nan;
+        }
+        let magnitude = f64::from(x.abs());
+        // The spacing of codes around the magnitude; the same below the smallest normal value.
+        let exponent = (((magnitude.to_bits() >> 52) as i32) - 1023).max(1 - self.bias);
+        let ulp = f64::from(exponent - self.mantissa_bits as i32).exp2();
+        let steps = (magnitude / ulp).round_ties_even();
+        // Steps past the implicit bit carry into the exponent by themselves.
+        let below = f64::from(exponent - 1 + self.bias) * f64::from(1u32 << self.mantissa_bits);
+        let code = (below + steps).min(f64::from(self.largest)) as u32;
+        sign | code
+    }
+
+    fn decode(self, code: u32) -> f32 {
+        let magnitude = code & ((1 << (self.exponent_bits + self.mantissa_bits)) - 1);
+        let sign = if code >> (self.exponent_bits + self.mantissa_bits) & 1 == 1 { -1.0 } else { 1.0 };
+        let exponent = (magnitude >> self.mantissa_bits) as i32;
+        let mantissa = (magnitude & ((1 << self.mantissa_bits) - 1)) as f32;
+        if magnitude > self.largest {
+            let infinite = self.exponent_bits == 5 && mantissa == 0.0;
+            return if infinite { sign * f32::INFINITY } else { f32::NAN };
+        }
+        let implicit = if exponent > 0 { (1 << self.mantissa_bits) as f32 } else { 0.0 };
+        sign * (implicit + mantissa) * ((exponent.max(1) - self.bias - self.mantissa_bits as i32) as f32).exp2()
+    }
+}
+
+const fn minifloat(format: Fp8Format) -> Minifloat {
+    match format {
+        Fp8Format::E4M3 => E4M3,
+        Fp8Format::E5M2 => E5M2,
+    }
+}
+
+/// The code nearest to `x`: ties to even, saturating (infinities too); NaN becomes 0x7F.
+pub fn encode_fp8(x: f32, format: Fp8Format) -> u8 {
+    minifloat(format).encode(x) as u8
+}
+
+/// The value of a code, exact.
+pub fn decode_fp8(code: u8, format: Fp8Format) -> f32 {
+    minifloat(format).decode(u32::from(code))
+}
+
+/// The 12-bit E5M6 code nearest to `x`: sign, 5 exponent bits of bias 15, 6 mantissa bits; ties to even, saturating at 65024; NaN
+/// becomes 0x7FF.
+///
+/// The report (3.3.3) names the format and leaves its layout open: this is IEEE 754's scheme at that size, subnormals included.
+pub fn encode_e5m6(x: f32) -> u16 {
+    E5M6.encode(x) as u16
+}
+
+/// The value of a 12-bit E5M6 code, exact.
+pub fn decode_e5m6(code: u16) -> f32 {
+    E5M6.decode(u32::from(code))
+}
+
+/// The scale of a tile whose largest magnitude is `amax`, for codes up to `max`.
+///
+/// A NaN or infinite `amax` gives itself with [`ScaleFormat::F32`], `2^127` with [`ScaleFormat::PowerOfTwo`].
+pub fn scale_of(amax: f32, max: f32, format: ScaleFormat) -> f32 {
+    let amax = if amax < AMAX_FLOOR { AMAX_FLOOR } else { amax };
+    let scale = amax / max;
+    match format {
+        ScaleFormat::F32 => scale,
+        ScaleFormat::PowerOfTwo => power_of_two_scale(scale),
+    }
+}
+
+/// The smallest power of two at or above a positive normal `scale`; `2^127` where that is not finite.
+pub fn power_of_two_scale(scale: f32) -> f32 {
+    let bits = scale.to_bits();
+    let exponent = (bits >> 23) + u32::from(bits & 0x7F_FFFF != 0);
+    f32::from_bits(exponent.min(254) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_its_own_nearest() {
+        for format in [Fp8Format::E4M3, Fp8Format::E5M2] {
+            for code in 0..=255u8 {
+                let value = decode_fp8(code, format);
+                if value.is_finite() {
+                    assert_eq!(encode_fp8(value, format), code, "{format:?} {code:#x} {value}");
+                }
+            }
+        }
+        for code in 0..4096u16 {
+            let value = decode_e5m6(code);
+            if value.is_finite() {
+                assert_eq!(encode_e5m6(value), code, "{code:#x} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn known_values() {
+        let e4m3 = |x| decode_fp8(encode_fp8(x, Fp8Format::E4M3), Fp8Format::E4M3);
+        for (x, value) in [(300.0, 288.0), (500.0, 448.0), (0.001, 0.001953125), (-1e9, -448.0), (f32::INFINITY, 448.0), (1e-30, 0.0)] {
+            assert_eq!(e4m3(x), value, "{x}");
+        }
+        assert!(e4m3(f32::NAN).is_nan());
+        assert_eq!(decode_e5m6(encode_e5m6(1e9)), 65024.0);
+        assert_eq!(encode_fp8(-0.0, Fp8Format::E4M3), 0x80);
+        assert_eq!(decode_fp8(encode_fp8(6e4, Fp8Format::E5M2), Fp8Format::E5M2), 57344.0);
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_and_ties_go_to_even() {
+        for format in [Fp8Format::E4M3, Fp8Format::E5M2] {
+            for code in 0..0x7Au8 {
+                let (low, high) = (decode_fp8(code, format), decode_fp8(code + 1, format));
+                let middle = (low + high) / 2.0;
+                assert_eq!(encode_fp8(middle, format), code + (code & 1), "{format:?} {code:#x}");
+                assert_eq!(encode_fp8(f32::from_bits(middle.to_bits() - 1), format), code);
+                assert_eq!(encode_fp8(f32::from_bits(middle.to_bits() + 1), format), code + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn powers_of_two_round_up() {
+        for (scale, expected) in [(1.0, 1.0), (1.0001, 2.0), (0.3, 0.5), (f32::INFINITY, 127f32.exp2()), (f32::NAN, 127f32.exp2())] {
+            assert_eq!(power_of_two_scale(scale), expected);
+        }
+        assert_eq!(scale_of(0.0, 448.0, ScaleFormat::F32), 1e-4 / 448.0);
+        assert!(scale_of(f32::NAN, 448.0, ScaleFormat::F32).is_nan());
+    }
+}
