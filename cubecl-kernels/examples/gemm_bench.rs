@@ -1,7 +1,8 @@
 //! Times FP8 and BF16 products at the training shapes, in turn with the `gemm` crate's FP32 product (what Flex runs).
 //!
 //! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [avx512|avx2|baseline]` prints, for each product, the median
-//! microseconds and rate, the difference ([`calc_diff`]) to the product before quantization, and the ratio to FP32.
+//! microseconds and rate, the difference ([`calc_diff`]) to the product before quantization, and the ratio to FP32. With
+//! `GEMM_BENCH_SOLO` set there is one thread, timed by the processor time that it got (Linux): for a machine that others use too.
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
@@ -19,6 +20,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FORMAT: Fp8Format = Fp8Format::E4M3;
 
+/// Whether one thread is to be timed by its processor time.
+fn solo() -> bool {
+    std::env::var_os("GEMM_BENCH_SOLO").is_some()
+}
+
+/// Microseconds on a clock that only differences of matter.
+fn now(begin: Instant) -> f64 {
+    #[cfg(target_os = "linux")]
+    if solo() {
+        #[repr(C)]
+        struct Timespec {
+            seconds: std::ffi::c_long,
+            nanoseconds: std::ffi::c_long,
+        }
+        unsafe extern "C" {
+            safe fn clock_gettime(clock: i32, time: &mut Timespec) -> i32;
+        }
+        /// `CLOCK_THREAD_CPUTIME_ID`.
+        const THREAD_TIME: i32 = 3;
+        let mut time = Timespec { seconds: 0, nanoseconds: 0 };
+        assert_eq!(clock_gettime(THREAD_TIME, &mut time), 0);
+        return time.seconds as f64 * 1e6 + time.nanoseconds as f64 / 1e3;
+    }
+    begin.elapsed().as_secs_f64() * 1e6
+}
+
 /// Runs both in turn and prints one line.
 fn bench(name: &str, flop: usize, mut ours: impl FnMut() -> Vec<f32>, mut fp32: impl FnMut() -> Vec<f32>) {
     if std::env::args().nth(1).is_some_and(|wanted| !name.contains(&wanted)) {
@@ -29,9 +56,9 @@ fn bench(name: &str, flop: usize, mut ours: impl FnMut() -> Vec<f32>, mut fp32: 
     let begin = Instant::now();
     while times.len() < 5 || (begin.elapsed().as_millis() < 500 && times.len() < 1000) {
         let time = |f: &mut dyn FnMut() -> Vec<f32>, times: &mut Vec<f64>| {
-            let start = Instant::now();
+            let start = now(begin);
             black_box(f());
-            times.push(start.elapsed().as_secs_f64() * 1e6);
+            times.push(now(begin) - start);
         };
         time(&mut ours, &mut times);
         time(&mut fp32, &mut theirs);
@@ -87,6 +114,9 @@ fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 }
 
 fn main() {
+    if solo() {
+        rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().unwrap();
+    }
     match std::env::args().nth(2).as_deref() {
         Some("avx512") => GemmPath::limit(GemmPath::Avx512),
         Some("avx2") => GemmPath::limit(GemmPath::Avx2),

@@ -211,7 +211,7 @@ mod x86 {
         fn dot(left: __m512i, right: __m512i, sum: __m512) -> __m512 {
             // SAFETY: the instruction set is there, as for every function of a kernel; the types are of one size.
             unsafe {
-                let [left, right] = [left, right].map(|x| std::mem::transmute::<__m512i, __m512bh>(x));
+                let (left, right) = (std::mem::transmute::<__m512i, __m512bh>(left), std::mem::transmute::<__m512i, __m512bh>(right));
                 _mm512_dpbf16_ps(sum, right, left)
             }
         }

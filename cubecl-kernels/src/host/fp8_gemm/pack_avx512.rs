@@ -3,12 +3,16 @@
 // SAFETY of every block below: these functions are only called where AVX-512 F, BW, BF16 and VBMI have been found; loads and stores
 // are unaligned; masked loads touch nothing past their masks; `words` has the room that the caller vouches for.
 
+// Loops run over the indices of fixed arrays, and nothing is a closure: so arrays stay in registers, and everything in the one
+// function that has the features.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::x86_64::*;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::source::{Floats, Source};
-use crate::definition::{Fp8Format, Quantized, TILE, decode_fp8};
+use crate::definition::{CODES_A_WORD, Fp8Format, Quantized, TILE, decode_fp8};
 use crate::host::simd::LANES;
 
 /// Words of a row's tile.
@@ -57,30 +61,16 @@ impl Decoder {
     }
 }
 
-/// 64 codes from `bytes`, zero from the `len`-th on.
+/// The lowest `len` of `LANES` lanes, of none, or of all.
 #[inline(always)]
-unsafe fn load_codes(bytes: *const u8, len: usize) -> __m512i {
-    // SAFETY: above.
-    unsafe {
-        match len {
-            0 => _mm512_setzero_si512(),
-            1..64 => _mm512_maskz_loadu_epi8((1 << len) - 1, bytes.cast()),
-            _ => _mm512_loadu_si512(bytes.cast()),
-        }
-    }
+fn first_lanes(len: usize) -> __mmask16 {
+    if len >= LANES { !0 } else { (1 << len) - 1 }
 }
 
-/// 16 numbers from `x`, zero from the `len`-th on.
+/// The lowest `len` of 64 bytes.
 #[inline(always)]
-unsafe fn load_floats(x: *const f32, len: usize) -> __m512 {
-    // SAFETY: above.
-    unsafe {
-        match len {
-            0 => _mm512_setzero_ps(),
-            1..16 => _mm512_maskz_loadu_ps((1 << len) - 1, x),
-            _ => _mm512_loadu_ps(x),
-        }
-    }
+fn first_bytes(len: usize) -> __mmask64 {
+    if len >= 64 { !0 } else { (1 << len) - 1 }
 }
 
 /// Two times 16 numbers as 32 BF16, the first in the lower half.
@@ -150,11 +140,11 @@ unsafe fn left_codes(x: &Quantized<'_>, rows: Range<usize>, first: usize, len: u
         for (r, row) in rows.enumerate() {
             let codes = x.codes.as_ptr().add(row * x.row_words).cast::<u8>().add(first);
             for half in 0..2 {
-                let codes = load_codes(codes.wrapping_add(half * 64), len.saturating_sub(half * 64));
+                let mask = first_bytes(len.saturating_sub(half * 64));
+                let codes = _mm512_maskz_loadu_epi8(mask, codes.wrapping_add(half * 64).cast());
                 let values = decoder.decode(_mm512_permutexvar_epi64(order, codes));
-                for (i, values) in values.into_iter().enumerate() {
-                    _mm512_storeu_si512(words.add(r * WORDS + (half * 2 + i) * LANES).cast(), values);
-                }
+                _mm512_storeu_si512(words.add(r * WORDS + half * 2 * LANES).cast(), values[0]);
+                _mm512_storeu_si512(words.add(r * WORDS + (half * 2 + 1) * LANES).cast(), values[1]);
             }
         }
     }
@@ -176,7 +166,8 @@ unsafe fn left_floats(x: &Floats<'_>, rows: Range<usize>, first: usize, len: usi
 unsafe fn pairs(row: *const f32, at: usize, len: usize) -> __m512i {
     // SAFETY: above.
     unsafe {
-        let [first, second] = [at, at + LANES].map(|at| load_floats(row.wrapping_add(at), len.saturating_sub(at)));
+        let first = _mm512_maskz_loadu_ps(first_lanes(len.saturating_sub(at)), row.wrapping_add(at));
+        let second = _mm512_maskz_loadu_ps(first_lanes(len.saturating_sub(at + LANES)), row.wrapping_add(at + LANES));
         round(first, second)
     }
 }
@@ -186,10 +177,10 @@ unsafe fn pairs(row: *const f32, at: usize, len: usize) -> __m512i {
 unsafe fn pair_of_rows(x: &Floats<'_>, row: usize, count: usize, first: usize, step: usize, len: usize) -> __m512i {
     // SAFETY: above.
     unsafe {
-        let [lower, upper] = [2 * step, 2 * step + 1].map(|i| {
-            let count = if i < len { count } else { 0 };
-            load_floats(x.data.as_ptr().wrapping_add(row + (first + i) * x.depth_stride), count)
-        });
+        let column = x.data.as_ptr().wrapping_add(row + (first + 2 * step) * x.depth_stride);
+        let (lower, upper) = (if 2 * step < len { count } else { 0 }, if 2 * step + 1 < len { count } else { 0 });
+        let lower = _mm512_maskz_loadu_ps(first_lanes(lower), column);
+        let upper = _mm512_maskz_loadu_ps(first_lanes(upper), column.wrapping_add(x.depth_stride));
         let order = _mm512_set_epi16(
             31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
         );
@@ -205,12 +196,14 @@ unsafe fn left_transposed(x: &Floats<'_>, rows: Range<usize>, first: usize, len:
             // SAFETY: above.
             unsafe {
                 let mut block_words = [_mm512_setzero_si512(); LANES];
-                for (i, word) in block_words.iter_mut().enumerate() {
-                    *word = pair_of_rows(x, at, count, first, block * LANES + i, len);
+                for i in 0..LANES {
+                    block_words[i] = pair_of_rows(x, at, count, first, block * LANES + i, len);
                 }
                 let by_row = transpose(block_words);
-                for (r, row) in by_row[..count].iter().enumerate() {
-                    _mm512_storeu_si512(words.add((at - rows.start + r) * WORDS + block * LANES).cast(), *row);
+                for r in 0..LANES {
+                    if r < count {
+                        _mm512_storeu_si512(words.add((at - rows.start + r) * WORDS + block * LANES).cast(), by_row[r]);
+                    }
                 }
             }
         }
@@ -254,16 +247,19 @@ unsafe fn right_codes(x: &Quantized<'_>, row: usize, count: usize, first: usize,
         // In each lane of four words: the first two codes of each, then the last two.
         let order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
         for block in 0..len.div_ceil(64) {
+            let mask = first_bytes(len - block * 64);
+            let start = x.codes.as_ptr().wrapping_add(row * x.row_words).cast::<u8>().wrapping_add(first + block * 64);
             let mut codes = [_mm512_setzero_si512(); LANES];
-            for (r, codes) in codes[..count].iter_mut().enumerate() {
-                let row = x.codes.as_ptr().wrapping_add((row + r) * x.row_words).cast::<u8>();
-                *codes = load_codes(row.wrapping_add(first + block * 64), len - block * 64);
+            for r in 0..LANES {
+                let mask = if r < count { mask } else { 0 };
+                codes[r] = _mm512_maskz_loadu_epi8(mask, start.wrapping_add(r * x.row_words * CODES_A_WORD).cast());
             }
-            for (i, codes) in transpose(codes).into_iter().enumerate() {
-                let pairs = decoder.decode(_mm512_shuffle_epi8(codes, order));
-                for (p, pairs) in pairs.into_iter().enumerate() {
-                    _mm512_storeu_si512(words.add((block * 32 + i * 2 + p) * stride).cast(), pairs);
-                }
+            let codes = transpose(codes);
+            for i in 0..LANES {
+                let pairs = decoder.decode(_mm512_shuffle_epi8(codes[i], order));
+                let words = words.add((block * 32 + i * 2) * stride);
+                _mm512_storeu_si512(words.cast(), pairs[0]);
+                _mm512_storeu_si512(words.add(stride).cast(), pairs[1]);
             }
         }
     }
@@ -274,13 +270,14 @@ unsafe fn right_floats(x: &Floats<'_>, row: usize, count: usize, first: usize, l
     for block in 0..len.div_ceil(2 * LANES) {
         // SAFETY: above.
         unsafe {
-            let mut rows = [_mm512_setzero_si512(); LANES];
-            for (r, words) in rows[..count].iter_mut().enumerate() {
-                let row = x.data.as_ptr().wrapping_add((row + r) * x.row_stride + first);
-                *words = pairs(row, block * 2 * LANES, len);
+            let mut words_by_row = [_mm512_setzero_si512(); LANES];
+            for r in 0..LANES {
+                let start = x.data.as_ptr().wrapping_add((row + r) * x.row_stride + first);
+                words_by_row[r] = pairs(start, block * 2 * LANES, if r < count { len } else { 0 });
             }
-            for (i, words_of) in transpose(rows).into_iter().enumerate() {
-                _mm512_storeu_si512(words.add((block * LANES + i) * stride).cast(), words_of);
+            let by_step = transpose(words_by_row);
+            for i in 0..LANES {
+                _mm512_storeu_si512(words.add((block * LANES + i) * stride).cast(), by_step[i]);
             }
         }
     }
