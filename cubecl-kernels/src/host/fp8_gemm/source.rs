@@ -86,12 +86,22 @@ pub(super) fn values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f
 /// Sixteen codes of a row from code `first` on, zero from the `len`-th on.
 #[inline(always)]
 fn codes(x: &Quantized<'_>, row: usize, first: usize, len: usize) -> [u8; LANES] {
-    let words = &x.codes[row * x.row_words + first / CODES_A_WORD..][..len.div_ceil(CODES_A_WORD)];
+    const WORDS: usize = LANES / CODES_A_WORD;
+    let words = &x.codes[row * x.row_words + first / CODES_A_WORD..];
     let mut codes = [0; LANES];
-    for (codes, word) in codes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
-        *codes = word.to_le_bytes();
+    match words.first_chunk::<WORDS>() {
+        // The common case apart: what follows is as slow as all the rest together.
+        Some(words) if len == LANES => {
+            for (codes, word) in codes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
+                *codes = word.to_le_bytes();
+            }
+        }
+        _ => {
+            for (i, code) in codes[..len].iter_mut().enumerate() {
+                *code = words[i / CODES_A_WORD].to_le_bytes()[i % CODES_A_WORD];
+            }
+        }
     }
-    codes[len..].fill(0);
     codes
 }
 
