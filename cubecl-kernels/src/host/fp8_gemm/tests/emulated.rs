@@ -75,7 +75,8 @@ fn without_promotion_few_bits_lose_what_promotion_keeps() {
     let (m, n, k) = (24, 48, 4096);
     for positive in [false, true] {
         let sign = |x: f32| if positive { x.abs() } else { x };
-        let [x, w] = [(1, m), (2, n)].map(|(seed, rows)| normal(seed, rows * k).into_iter().map(sign).collect::<Vec<_>>());
+        // Seeds far apart: nearby ones give the same values, shifted.
+        let [x, w] = [(1, m), (1 << 40, n)].map(|(seed, rows)| normal(seed, rows * k).into_iter().map(sign).collect::<Vec<_>>());
         let (a, b) = (Rows::new(&x, m, k, Fp8Format::E4M3), Blocks::new(&w, n, k, Fp8Format::E4M3));
         let exact = reference::fp8_gemm_nt(&a.view(), &b.view(), 0);
         let largest = exact.iter().fold(0.0f64, |m, x| m.max(x.abs()));
@@ -89,6 +90,6 @@ fn without_promotion_few_bits_lose_what_promotion_keeps() {
         let unpromoted = worst(Accumulation::Emulated { bits: 14, promote: false });
         println!("positive {positive}: FP32 {fp32:.1e}, 14 bits promoted {promoted:.1e}, not promoted {unpromoted:.1e}");
         assert!(fp32 < 1e-5 && promoted < 5e-3, "{fp32} {promoted}");
-        assert!(unpromoted > 3.0 * promoted, "{unpromoted} {promoted}");
+        assert!(unpromoted > 10.0 * promoted, "{unpromoted} {promoted}");
     }
 }
