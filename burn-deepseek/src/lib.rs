@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod backend;
 mod block;
+mod compute;
 pub mod config;
 mod embedding;
 pub mod generate;
@@ -20,9 +21,12 @@ mod mtp;
 mod norm;
 pub mod ops;
 mod pass;
+pub mod precision;
+mod recompute;
 pub mod weights;
 
 pub use block::{Block, FeedForward};
+pub use compute::{Compute, UnsupportedPrecision};
 pub use config::DeepSeekConfig;
 pub use embedding::Embedding;
 pub use init::WeightInit;
@@ -33,3 +37,5 @@ pub use model::DeepSeek;
 pub use mtp::MtpModule;
 pub use norm::RmsNorm;
 pub use pass::{LayerRouting, Pass};
+pub use precision::Precision;
+pub use recompute::recomputing;

@@ -11,7 +11,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Generation, Sampling};
-use burn_deepseek::{DeepSeek, DeepSeekConfig, LossWeights};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, LossWeights};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{BYTES_EOD, DataConfig, TokenBatcher, TokenData};
 use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel};
@@ -30,7 +30,7 @@ fn train(depths: usize) -> (DeepSeek, TokenData) {
     let data = DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }.open(SEQ_LEN, config.vocab_size).unwrap();
     let weights = LossWeights { mtp: 0.3, sequence_balance: 1e-4 };
     let settings = AdamWSettings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: Some(1.0) };
-    let mut model = LanguageModel::new(DeepSeek::init(&config, 7, &Device::flex()).unwrap(), weights, 1).train();
+    let mut model = LanguageModel::new(DeepSeek::init(&config, 7, &Device::flex()).unwrap(), weights, 1, Compute::f32()).train();
     let mut optimizer = AdamW::new(settings);
     let device = Device::flex().autodiff();
     let mut last = f64::INFINITY;

@@ -1,6 +1,7 @@
 //! Flex's kernels: those of `cubecl_kernels::host`, on tensors that are plain memory.
 
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn_flex::FlexTensor;
 use cubecl_kernels::KernelError;
@@ -11,6 +12,7 @@ use super::flex_tensor::{Contiguous, dims, ints, tensor};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use super::{AdamWOutput, FusedOps};
 use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::precision::LinearFormat;
 
 /// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
 /// As with Burn's own operations that is a panic; its message names the argument and the place.
@@ -19,8 +21,12 @@ fn done<T>(result: Result<T, KernelError>) -> T {
 }
 
 impl FusedOps for Flex {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::linear_forward(&x, &w)
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, _recompute: bool) -> FloatTensor<Self> {
+        Self::linear_forward(&x, &w, format)
+    }
+
+    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(x, y)
     }
 
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
@@ -47,16 +53,21 @@ impl FusedOps for Flex {
         Self::combine(&y, &weights, &groups)
     }
 
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
-        Self::grouped_linear(&x, &w, &groups)
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self> {
+        Self::grouped_linear(&x, &w, &groups, format)
     }
 
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
         Self::embedding_forward(&table, &tokens)
     }
 
-    fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
-        Self::linear_cross_entropy(&x, &w, &targets, false).loss
+    fn fused_linear_cross_entropy(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self> {
+        Self::linear_cross_entropy(&x, &w, &targets, false, format).loss
     }
 
     fn fused_adamw(
@@ -82,19 +93,19 @@ impl FusedOps for Flex {
 }
 
 impl FusedKernels for Flex {
-    fn linear_forward(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+    fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
         let y = host::linear(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(y), [rows, outputs])
     }
 
-    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
         let dx = host::linear_input_gradient(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(dx), [rows, inputs])
     }
 
-    fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor) -> FlexTensor {
+    fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let dw = host::linear_weight_gradient(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
         tensor(done(dw), [outputs, inputs])
@@ -197,21 +208,21 @@ impl FusedKernels for Flex {
         (tensor(dy, [shape.sorted, shape.width]), tensor(dweights, [shape.tokens, shape.slots]))
     }
 
-    fn grouped_linear(x: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+    fn grouped_linear(x: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         tensor(done(host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
     }
 
-    fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+    fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
         tensor(done(host::grouped_linear_input_gradient(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
     }
 
-    fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+    fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
@@ -232,7 +243,7 @@ impl FusedKernels for Flex {
         tensor(done(table), [vocab, width])
     }
 
-    fn linear_cross_entropy(x: &FlexTensor, w: &FlexTensor, targets: &FlexTensor, gradients: bool) -> HeadLoss<Self> {
+    fn linear_cross_entropy(x: &FlexTensor, w: &FlexTensor, targets: &FlexTensor, gradients: bool, format: LinearFormat) -> HeadLoss<Self> {
         let ([rows, inputs], [vocab, _]) = (dims(x), dims(w));
         let targets = ints(targets);
         let counted = targets.iter().filter(|&&target| target >= 0).count().max(1);

@@ -9,20 +9,27 @@
 mod autodiff;
 mod flex;
 mod flex_tensor;
+pub mod fp8;
 mod kernels;
 
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::precision::LinearFormat;
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32.
 pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_host(x.device().as_dispatch())
+}
+
+/// Whether the FP8 operations exist on a device: Flex.
+pub fn supports_fp8(device: &Device) -> bool {
+    is_host(device.as_dispatch())
 }
 
 fn is_host(device: &DispatchDevice) -> bool {
@@ -56,10 +63,12 @@ pub struct AdamWOutput<B: Backend> {
 /// The operations of the model, each one call. Shapes are those of the functions of the same name in [`crate::ops`].
 #[backend_extension(Autodiff, Flex)]
 pub trait FusedOps: Backend {
-    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`. With `recompute` gradient checkpointing does not keep the result.
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, recompute: bool) -> FloatTensor<Self>;
     /// RMSNorm of rows; x `[rows, d]`, gamma `[d]`.
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    /// `x + y`; x, y `[rows, d]`.
+    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Rotary positions; x `[batch, seq, heads, head_dim]`, cos and sin `[seq, rope_dim / 2]` (constants).
@@ -71,11 +80,16 @@ pub trait FusedOps: Backend {
     /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
     fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
     /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self>;
     /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
     /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones not counted.
-    fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear_cross_entropy(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
     /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`.
     fn fused_adamw(
         value: FloatTensor<Self>,

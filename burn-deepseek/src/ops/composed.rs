@@ -9,29 +9,24 @@ use crate::attention::RopeTable;
 ///
 /// # Shapes
 ///
-/// - x: `[..., d_in]`, w: `[d_out, d_in]`, bias: `[d_out]`
-/// - output: `[..., d_out]`
-pub fn linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    let [d_out, d_in] = w.dims();
-    let mut shape = x.dims();
-    let rows = shape[..D - 1].iter().product::<usize>();
-    shape[D - 1] = d_out;
-    let y = x.reshape([rows, d_in]).matmul(w.transpose());
-    let y = match bias {
+/// - x: `[rows, d_in]`, w: `[d_out, d_in]`, bias: `[d_out]`
+/// - output: `[rows, d_out]`
+pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let y = x.matmul(w.transpose());
+    match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
-    };
-    y.reshape(shape)
+    }
 }
 
-/// Root-mean-square norm over the last dim, `y = x / sqrt(mean(x^2) + eps) * gamma`, computed in FP32.
+/// Root-mean-square norm of rows, `y = x / sqrt(mean(x^2) + eps) * gamma`, computed in FP32.
 ///
 /// # Shapes
 ///
-/// - x, output: `[..., d]`, gamma: `[d]`
-pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f64) -> Tensor<D> {
+/// - x, output: `[rows, d]`, gamma: `[d]`
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
     let dtype = x.dtype();
-    let rms = (x.clone().cast(DType::F32).square().mean_dim(D - 1) + eps).sqrt();
+    let rms = (x.clone().cast(DType::F32).square().mean_dim(1) + eps).sqrt();
     (x / rms.cast(dtype)) * gamma.unsqueeze()
 }
 

@@ -11,6 +11,7 @@ use burn_deepseek::weights::MtpWeights;
 use burn_train::{InferenceStep, Interrupter};
 use serde_json::json;
 
+use super::train::compute;
 use super::{Outcome, stop_on_signals};
 use crate::checkpoint::Checkpoint;
 use crate::cli::EvalArgs;
@@ -39,7 +40,7 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     };
     let model = checkpoint.model(&selected.device, MtpWeights::Load)?.no_grad();
     // The MTP losses are computed where their weight is not 0; the weighted sum is not what is asked for here.
-    let model = LanguageModel::new(model, LossWeights { mtp: 1.0, sequence_balance: 0.0 }, 1);
+    let model = LanguageModel::new(model, LossWeights { mtp: 1.0, sequence_balance: 0.0 }, 1, compute(&config, &selected.device)?);
 
     let batches = data.batches(config.train.micro_batch);
     let count = args.batches.map_or(batches.len(), |most| batches.len().min(usize::try_from(most).unwrap_or(usize::MAX)));

@@ -9,6 +9,7 @@ mod keys;
 mod memory;
 mod model;
 mod overrides;
+mod precision;
 mod resolve;
 mod sections;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use crate::data::DataConfig;
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
+pub use precision::PrecisionConfig;
 pub use resolve::ConfigRequest;
 pub use sections::{OptimizerConfig, OutputConfig, Schedule, TrainConfig};
 
@@ -38,6 +40,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// AdamW and its learning rate.
     pub optimizer: OptimizerConfig,
+    /// The numbers that are computed in.
+    #[serde(default)]
+    pub precision: PrecisionConfig,
     /// Where the run goes.
     #[serde(default)]
     pub output: OutputConfig,

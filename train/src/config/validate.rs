@@ -19,6 +19,7 @@ impl RunConfig {
         self.train.check(&mut problems);
         self.optimizer.check(&mut problems);
         self.output.check(&mut problems);
+        problems.0.extend(self.precision.problems());
         self.check_sequence(&mut problems);
         if problems.0.is_empty() {
             return Ok(());

@@ -10,6 +10,7 @@ use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use burn_deepseek::moe::updated_bias;
+use burn_deepseek::recomputing;
 
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
@@ -39,6 +40,8 @@ pub struct StepPlan {
     pub eval_every: u64,
     /// Steps between checkpoints; 0 saves only at the end.
     pub checkpoint_every: u64,
+    /// Whether backward computes again what it can instead of keeping it.
+    pub recompute: bool,
     /// gamma: speed of the balance bias.
     pub bias_update_speed: f64,
     /// Learning rate by step.
@@ -91,7 +94,8 @@ impl StepStrategy {
     pub fn new(plan: StepPlan, device: Device, state: StepState) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());
-        (Self { plan, device: device.autodiff(), state: Mutex::new(Some(state)), outcome }, cell)
+        let device = if plan.recompute { device.autodiff().gradient_checkpointing() } else { device.autodiff() };
+        (Self { plan, device, state: Mutex::new(Some(state)), outcome }, cell)
     }
 }
 
@@ -122,6 +126,7 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).take().expect("invariant: a strategy runs once");
         // The learner is taken apart: while it holds the model too, no weight could be updated in place.
         let model = learner.model().train();
+        let model = if self.plan.recompute { recomputing(model) } else { model };
         drop(learner);
         let train_loader = train_loader.to_device(&self.device);
         let valid_loader = valid_loader.to_device(&self.device.clone().inner());
@@ -217,6 +222,7 @@ impl Run<'_> {
         let lr = self.plan.lr.at(step);
         let grad_norm;
         (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), lr);
+        model.weights_changed();
         update_biases(&mut model, &report.layer_loads, self.plan.bias_update_speed);
         self.model = Some(model);
 

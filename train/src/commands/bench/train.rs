@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn_deepseek::{DeepSeek, LossWeights};
+use burn_deepseek::{DeepSeek, LossWeights, recomputing};
 
 use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
-use crate::commands::train::adamw_settings;
+use crate::commands::train::{adamw_settings, compute};
 use crate::config::RunConfig;
 use crate::data::{TokenBatcher, Window};
 use crate::device::SelectedDevice;
@@ -22,11 +22,16 @@ const TOKENS_SEED: u64 = 1;
 /// Steps as the learner takes them, each waited for: forward (with the losses read), backward, optimizer.
 pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
     let train = &config.train;
+    let recompute = config.precision.recompute;
     let device = selected.device.clone().autodiff();
+    let device = if recompute { device.gradient_checkpointing() } else { device };
     let sync = || selected.device.sync().context("the device cannot finish its work");
     let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
     let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
-    let mut model = LanguageModel::new(model, weights, 1).train();
+    let mut model = LanguageModel::new(model, weights, 1, compute(config, &selected.device)?).train();
+    if recompute {
+        model = recomputing(model);
+    }
     let mut optimizer = AdamW::new(adamw_settings(config));
     let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
         .chunks_exact(train.seq_len + 1)
@@ -49,6 +54,7 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         let mut accumulator = GradientsAccumulator::new();
         accumulator.accumulate(&model, grads);
         (model, _) = optimizer.update(model, accumulator.grads(), config.optimizer.lr);
+        model.weights_changed();
         sync()?;
         let end = Instant::now();
         if rep >= reps.warmup {

@@ -7,7 +7,8 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use burn_deepseek::LossWeights;
+use burn::tensor::Device;
+use burn_deepseek::{Compute, LossWeights};
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
@@ -60,7 +61,7 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     let epochs = steps.div_ceil(plan.eval_every) as usize;
     let eval_every = plan.eval_every;
     let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
-    let model = LanguageModel::new(model, weights, train.micro_batches());
+    let model = LanguageModel::new(model, weights, train.micro_batches(), compute(config, device)?);
     let checkpoints = CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
@@ -87,6 +88,12 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     outcome.take()
 }
 
+/// The run's precision on a device.
+pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Result<Compute> {
+    let compute = Compute::new(config.precision.precision(), device);
+    compute.map_err(|error| UsageError(format!("precision.format = {:?}: {error}", config.precision.precision().name())).into())
+}
+
 fn plan(config: &RunConfig) -> StepPlan {
     let train = &config.train;
     let steps = train.total_steps();
@@ -96,6 +103,7 @@ fn plan(config: &RunConfig) -> StepPlan {
         global_batch: train.global_batch,
         eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) },
         checkpoint_every: train.checkpoint_every,
+        recompute: config.precision.recompute,
         bias_update_speed: train.bias_update_speed,
         lr: LearningRate::of(&config.optimizer, steps),
     }
