@@ -13,6 +13,7 @@ mod linear;
 mod output;
 mod parallel;
 mod permute;
+mod quantize;
 mod rms_norm;
 mod rope;
 mod simd;
@@ -29,6 +30,11 @@ pub use embedding::{embedding, embedding_backward};
 pub use grouped_linear::{GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient};
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
 pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};
+pub use quantize::{
+    Element, dequantize_blocks, dequantize_columns, dequantize_e5m6, dequantize_rows, quantize_blocks, quantize_both, quantize_columns,
+    quantize_columns_from_e5m6, quantize_e5m6, quantize_rows, requantize_columns, swiglu_backward_from_codes, swiglu_quantize_columns,
+    swiglu_quantize_columns_from_codes, swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
+};
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{rope, rope_backward};
 pub use swiglu::{swiglu, swiglu_backward};

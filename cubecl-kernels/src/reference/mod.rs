@@ -9,6 +9,7 @@ mod embedding;
 mod grouped_linear;
 mod linear;
 mod permute;
+mod quantize;
 mod rms_norm;
 mod rope;
 mod swiglu;
@@ -20,6 +21,10 @@ pub use embedding::{embedding, embedding_backward};
 pub use grouped_linear::grouped_linear;
 pub use linear::{linear, linear_input_gradient, linear_weight_gradient};
 pub use permute::{combine, combine_backward};
+pub use quantize::{
+    dequantize_blocks, dequantize_columns, dequantize_e5m6, dequantize_rows, quantize_blocks, quantize_columns, quantize_e5m6,
+    quantize_rows,
+};
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rope::rope;
 pub use swiglu::{swiglu, swiglu_backward};
