@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::Dispatch;
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
 
 use crate::Linear;
 use crate::backend::fp8::{DeferredWeight, Fp8Weight, LinearCall, LinearShape, RowGroups, WeightGradientQueue};
@@ -41,7 +41,12 @@ impl Compute {
         if matches!(precision, Precision::Fp8(_)) && !supports_fp8(device) {
             return Err(UnsupportedPrecision { device: format!("{device:?}") });
         }
-        Ok(Self { precision, ..Self::default() })
+        Ok(Self::unchecked(precision))
+    }
+
+    /// In a precision that the device is known to have operations for.
+    pub(crate) fn unchecked(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
     }
 
     /// FP32 throughout.
@@ -121,13 +126,22 @@ impl Compute {
     ///
     /// - x, output: `[rows, d]`, sorted by expert as `groups` says; gate_up `[experts, 2 * inter, d]`, down `[experts, d, inter]`
     pub fn experts(&self, x: Tensor<2>, gate_up: &Param<Tensor<3>>, down: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
-        let hidden = match self.precision.rule(Operation::ExpertGateUp) {
-            Rule::Plain(format) => ops::grouped_linear(x, gate_up.val(), groups, format),
-            Rule::Fp8(rule) => self.fp8(Operation::ExpertGateUp, x, gate_up, groups.into(), rule, &mut None),
-        };
+        let hidden = self.grouped_linear(Operation::ExpertGateUp, x, gate_up, groups);
         match self.precision.rule(Operation::ExpertDown) {
             Rule::Plain(format) => ops::grouped_linear(ops::swiglu(hidden), down.val(), groups, format),
             Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups.into(), rule),
+        }
+    }
+
+    /// One linear an expert, each on its own rows.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d_in]`, sorted by expert as `groups` says; w: `[experts, d_out, d_in]`; output: `[rows, d_out]`
+    pub fn grouped_linear(&self, operation: Operation, x: Tensor<2>, w: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
+        match self.precision.rule(operation) {
+            Rule::Plain(format) => ops::grouped_linear(x, w.val(), groups, format),
+            Rule::Fp8(rule) => self.fp8(operation, x, w, groups.into(), rule, &mut None),
         }
     }
 
@@ -152,7 +166,9 @@ impl Compute {
         rule: Fp8Rule,
         quantized: &mut Option<ops::fp8::Input>,
     ) -> Tensor<2> {
-        let call = self.call(weight, groups, rule, operation.recomputed());
+        // Without gradient checkpointing there is nothing that the result could be computed from again.
+        let checkpointing = x.gradient_checkpointing_strategy() == Some(GradientCheckpointingStrategy::Balanced);
+        let call = self.call(weight, groups, rule, operation.recomputed() && checkpointing);
         let input = quantized.get_or_insert_with(|| ops::fp8::Input::new(&x, &call));
         ops::fp8::linear(x, input, weight.val(), &self.quantized(weight, &rule), call)
     }

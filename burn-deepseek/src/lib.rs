@@ -10,6 +10,7 @@ mod block;
 mod compute;
 pub mod config;
 mod embedding;
+pub mod fp8;
 pub mod generate;
 mod init;
 mod linear;

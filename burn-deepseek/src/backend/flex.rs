@@ -16,7 +16,7 @@ use crate::precision::LinearFormat;
 
 /// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
 /// As with Burn's own operations that is a panic; its message names the argument and the place.
-fn done<T>(result: Result<T, KernelError>) -> T {
+pub(super) fn done<T>(result: Result<T, KernelError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -1,18 +1,17 @@
 //! FP8 linears on the autodiff decorator: Fprop, Dgrad and Wgrad from the kernels of the backend inside.
 
-use std::any::TypeId;
 use std::marker::PhantomData;
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
 use burn::backend::autodiff::checkpoint::state::BackwardStates;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, BackendTensor, DispatchKindConversion, DispatchTensor};
-use cubecl_kernels::definition::QuantizeOptions;
+use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 
 use super::{DeferredWeight, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
 use crate::precision::{Fp8Rule, KeptActivation};
@@ -79,6 +78,16 @@ where
         constant::<B, C>(B::e5m6_dequantize(inner(x), columns))
     }
 
+    fn fp8_requantize(
+        x: Fp8Matrix<Self>,
+        columns: usize,
+        groups: RowGroups,
+        kept: KeptActivation,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
+        outer(B::fp8_requantize(inner(x), columns, groups, kept, options))
+    }
+
     fn fp8_gemm(
         a: Fp8Matrix<Self>,
         w: Fp8Weight<Self>,
@@ -128,10 +137,8 @@ where
         let weight = inner_weight(weight);
         let (rows, columns) = (inner(input.rows), inner(input.columns));
         let y = B::fp8_gemm(rows.clone(), weight.clone(), call.groups.clone(), call.shape, Side::Fprop, call.rule);
-        // Without checkpointing there is nothing to compute the result from again.
-        let recompute = call.recompute && TypeId::of::<C>() == TypeId::of::<BalancedCheckpointing>();
         let nodes = [x.node(), w.node()];
-        let prepared = if recompute {
+        let prepared = if call.recompute {
             let retro = RetroLinear::<B> { x: x.id(), weight: weight.clone(), call: call.clone(), backend: PhantomData };
             Linear.prepare::<C>(nodes).memory_bound().retro_forward(retro).parents([&x]).stateful()
         } else {
@@ -140,10 +147,9 @@ where
         match prepared {
             OpsKind::Tracked(mut prep) => {
                 let kept = match call.rule.kept {
-                    _ if recompute => KeptInput::Recomputed(prep.checkpoint(&x)),
-                    KeptActivation::Columns => KeptInput::Columns(columns),
-                    KeptActivation::Rows => KeptInput::Rows(rows),
-                    KeptActivation::E5m6 => KeptInput::E5m6(columns),
+                    _ if call.recompute => KeptInput::Recomputed(prep.checkpoint(&x)),
+                    KeptActivation::Rows => KeptInput::Codes(rows),
+                    KeptActivation::Columns | KeptActivation::E5m6 => KeptInput::Codes(columns),
                 };
                 prep.finish((kept, weight, call), y)
             }
@@ -169,12 +175,8 @@ where
 /// What Wgrad's input is made from.
 #[derive(Clone, Debug)]
 enum KeptInput<B: Backend> {
-    /// The codes that Wgrad takes.
-    Columns(Fp8Matrix<B>),
-    /// Those that Fprop took.
-    Rows(Fp8Matrix<B>),
-    /// E5M6 codes.
-    E5m6(Fp8Matrix<B>),
+    /// Its codes, as the rule says.
+    Codes(Fp8Matrix<B>),
     /// The input itself, which its own operation computes again.
     Recomputed(NodeId),
 }
@@ -218,7 +220,8 @@ where
             let kept = match kept {
                 KeptInput::Recomputed(x) => {
                     let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-                    KeptInput::Columns(B::fp8_quantize_columns(x, call.groups.clone(), call.rule.activations))
+                    let columns = B::fp8_quantize_columns(x, call.groups.clone(), call.rule.activations);
+                    return weight_gradient(call, node.id, grads, dy.columns, move |_| columns);
                 }
                 kept => kept,
             };
@@ -231,13 +234,14 @@ where
 fn columns<B: Fp8Ops>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
     let (groups, options, inputs) = (call.groups.clone(), call.rule.activations, call.shape.inputs);
     match kept {
-        KeptInput::Columns(columns) => columns,
-        KeptInput::Rows(rows) => B::fp8_quantize_columns(B::fp8_dequantize_rows(rows, inputs, options), groups, options),
-        KeptInput::E5m6(codes) => {
+        KeptInput::Codes(codes) => match call.rule.kept {
             // Scales that are powers of two lose nothing from one tile shape to the other (3.3.3).
-            let options = QuantizeOptions { scale: cubecl_kernels::definition::ScaleFormat::PowerOfTwo, ..options };
-            B::fp8_quantize_columns(B::e5m6_dequantize(codes, inputs), groups, options)
-        }
+            KeptActivation::E5m6 => {
+                let options = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };
+                B::fp8_requantize(codes, inputs, groups, KeptActivation::E5m6, options)
+            }
+            kept => B::fp8_requantize(codes, inputs, groups, kept, options),
+        },
         KeptInput::Recomputed(_) => unreachable!("invariant: what is recomputed was taken from the graph"),
     }
 }

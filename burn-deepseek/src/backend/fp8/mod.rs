@@ -17,7 +17,7 @@ use cubecl_kernels::definition::QuantizeOptions;
 pub use deferred::WeightGradientQueue;
 
 use crate::ops::ExpertGroups;
-use crate::precision::Fp8Rule;
+use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A quantized matrix in one orientation.
 #[derive(ExtensionType, Clone, Debug)]
@@ -156,6 +156,14 @@ pub trait Fp8Ops: Backend {
     fn e5m6_quantize(x: FloatTensor<Self>) -> Fp8Matrix<Self>;
     /// The values of E5M6 codes, `[rows, columns]`.
     fn e5m6_dequantize(#[extension_type] x: Fp8Matrix<Self>, columns: usize) -> FloatTensor<Self>;
+    /// 128x1 tiles of what was kept of an input `[rows, columns]`, for Wgrad.
+    fn fp8_requantize(
+        #[extension_type] x: Fp8Matrix<Self>,
+        columns: usize,
+        groups: RowGroups,
+        kept: KeptActivation,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self>;
 
     /// Fprop `[rows, outputs]` of an input, or Dgrad `[rows, inputs]` of a gradient, each in 1x128 tiles.
     fn fp8_gemm(
