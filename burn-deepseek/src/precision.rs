@@ -1,16 +1,6 @@
 //! Which operation runs in which format, in one table (3.3, 3.3.1).
 
-pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, QuantizeOptions, ScaleFormat};
-
-/// The format that a product takes its operands in. Sums are FP32 in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LinearFormat {
-    /// FP32.
-    #[default]
-    F32,
-    /// Rounded to BF16 on the way into the product. A backend without such a kernel computes in FP32 instead.
-    Bf16,
-}
+pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat};
 
 /// The form in which an FP8 linear keeps its input for Wgrad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -178,7 +168,7 @@ pub struct Fp8Rule {
 /// What one operation computes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// A plain format.
+    /// A plain format. A backend without kernels for BF16 computes in FP32 instead.
     Plain(LinearFormat),
     /// FP8.
     Fp8(Fp8Rule),

@@ -12,7 +12,7 @@ mod composed;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 
 #[global_allocator]
@@ -163,13 +163,13 @@ fn linear_cross_entropy() {
     bench(
         "linear_cross_entropy fwd",
         Work::Flop(flop),
-        || host::linear_cross_entropy(&x, &w, &targets, None, dims).unwrap(),
+        || host::linear_cross_entropy(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap(),
         || composed::linear_cross_entropy(&x, &w, &targets, dims, false),
     );
     bench(
         "linear_cross_entropy fwd+bwd",
         Work::Flop(3 * flop),
-        || host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims).unwrap(),
+        || host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap(),
         || composed::linear_cross_entropy(&x, &w, &targets, dims, true),
     );
     let logits = random(5, rows * vocab);

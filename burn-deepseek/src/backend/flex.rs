@@ -95,19 +95,31 @@ impl FusedOps for Flex {
 impl FusedKernels for Flex {
     fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
-        let y = host::linear(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        let product = match format {
+            LinearFormat::F32 => host::linear,
+            LinearFormat::Bf16 => host::bf16_linear,
+        };
+        let y = product(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(y), [rows, outputs])
     }
 
     fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
-        let dx = host::linear_input_gradient(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        let product = match format {
+            LinearFormat::F32 => host::linear_input_gradient,
+            LinearFormat::Bf16 => host::bf16_linear_input_gradient,
+        };
+        let dx = product(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(dx), [rows, inputs])
     }
 
     fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let dw = host::linear_weight_gradient(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
+        let product = match format {
+            LinearFormat::F32 => host::linear_weight_gradient,
+            LinearFormat::Bf16 => host::bf16_linear_weight_gradient,
+        };
+        let dw = product(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
         tensor(done(dw), [outputs, inputs])
     }
 
@@ -212,21 +224,33 @@ impl FusedKernels for Flex {
         let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        tensor(done(host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
+        let product = match format {
+            LinearFormat::F32 => host::grouped_linear,
+            LinearFormat::Bf16 => host::bf16_grouped_linear,
+        };
+        tensor(done(product(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
     }
 
     fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
-        tensor(done(host::grouped_linear_input_gradient(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
+        let product = match format {
+            LinearFormat::F32 => host::grouped_linear_input_gradient,
+            LinearFormat::Bf16 => host::bf16_grouped_linear_input_gradient,
+        };
+        tensor(done(product(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
     }
 
     fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
-        let dw = host::grouped_linear_weight_gradient(dy.floats(), x.floats(), groups.offsets(), &shape);
+        let product = match format {
+            LinearFormat::F32 => host::grouped_linear_weight_gradient,
+            LinearFormat::Bf16 => host::bf16_grouped_linear_weight_gradient,
+        };
+        let dw = product(dy.floats(), x.floats(), groups.offsets(), &shape);
         tensor(done(dw), [shape.experts, outputs, inputs])
     }
 
@@ -251,10 +275,10 @@ impl FusedKernels for Flex {
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         let shape = [rows, inputs, vocab];
         if !gradients {
-            let sum = done(host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape)).loss;
+            let sum = done(host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape, format)).loss;
             return HeadLoss { loss: tensor(vec![(sum / counted as f64) as f32], [1]), gradients: None };
         }
-        let result = done(host::linear_cross_entropy_with_gradients(x.floats(), w.floats(), &targets, Some(&weights), shape));
+        let result = done(host::linear_cross_entropy_with_gradients(x.floats(), w.floats(), &targets, Some(&weights), shape, format));
         let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
         HeadLoss {
             loss: tensor(vec![(sum / counted as f64) as f32], [1]),

@@ -122,13 +122,7 @@ pub fn matmul_nt(x: &QuantizedRows, w: &QuantizedWeight, accumulation: Accumulat
     check_size("w", "inputs", inputs, w.dims[1])?;
     let device = |scales: Tensor<2>| -> Device { scales.device() };
     check_device("w", &device(x.scales()), &device(w.scales()))?;
-    let rule = Fp8Rule {
-        activations: x.options,
-        gradients: x.options,
-        weights: w.options,
-        kept: KeptActivation::Columns,
-        accumulation,
-    };
+    let rule = Fp8Rule { activations: x.options, gradients: x.options, weights: w.options, kept: KeptActivation::Columns, accumulation };
     let shape = LinearShape { rows, inputs, outputs, experts: 1 };
     let product = Dispatch::fp8_gemm(x.inner.clone(), w.inner.clone(), RowGroups::one(rows), shape, Side::Fprop, rule);
     Ok(Tensor::from_dispatch(product))

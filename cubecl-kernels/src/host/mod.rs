@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod embedding;
+mod fp8_gemm;
 mod gemm_view;
 mod grouped_linear;
 mod linear;
@@ -27,6 +28,12 @@ pub use cross_entropy::{
     linear_cross_entropy_with_gradients,
 };
 pub use embedding::{embedding, embedding_backward};
+pub use fp8_gemm::{
+    ColumnTiled, GemmPath, bf16_grouped_linear, bf16_grouped_linear_input_gradient, bf16_grouped_linear_weight_gradient, bf16_linear,
+    bf16_linear_accumulate, bf16_linear_input_gradient, bf16_linear_weight_gradient, fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16,
+    fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt, fp8_grouped_wgrad_nt_accumulate, fp8_wgrad_nt,
+    fp8_wgrad_nt_accumulate,
+};
 pub use grouped_linear::{GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient};
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
 pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};

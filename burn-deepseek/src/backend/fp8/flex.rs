@@ -1,11 +1,8 @@
 //! FP8 on Flex: the kernels of `cubecl_kernels::host`, on tensors that are plain memory.
 
-use burn::backend::Flex;
-use burn::tensor::DType;
+use burn::backend::{Flex, TensorMetadata};
 use burn_flex::FlexTensor;
-use cubecl_kernels::definition::{
-    BlockScales, BlockTiled, Fp8Format, GroupedColumns, QuantizeOptions, Quantized, RowTiled, e5m6_words, tiles, words,
-};
+use cubecl_kernels::definition::{BlockScales, BlockTiled, GroupedColumns, QuantizeOptions, Quantized, RowTiled, e5m6_words, tiles, words};
 use cubecl_kernels::host::{self, ColumnTiled};
 
 use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
@@ -27,10 +24,7 @@ impl Fp8Ops for Flex {
     fn fp8_quantize_both(x: FlexTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
         let [rows, columns] = dims(&x);
         let (by_rows, by_columns) = done(host::quantize_both(Contiguous::new(&x).floats(), groups.offsets(), columns, &options));
-        Fp8Pair {
-            rows: matrix(by_rows, [rows, words(columns)], tiles(columns)),
-            columns: column_matrix(by_columns, &groups, columns),
-        }
+        Fp8Pair { rows: matrix(by_rows, [rows, words(columns)], tiles(columns)), columns: column_matrix(by_columns, &groups, columns) }
     }
 
     fn fp8_quantize_weight(w: FlexTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
@@ -101,14 +95,7 @@ impl Fp8Ops for Flex {
         column_matrix(done(quantized), &groups, columns)
     }
 
-    fn fp8_gemm(
-        a: Fp8Matrix<Self>,
-        w: Fp8Weight<Self>,
-        groups: RowGroups,
-        shape: LinearShape,
-        side: Side,
-        rule: Fp8Rule,
-    ) -> FlexTensor {
+    fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> FlexTensor {
         let LinearShape { rows, inputs, outputs, .. } = shape;
         let (depth, width, codes, scale_layout, format) = match side {
             Side::Fprop => (inputs, outputs, &w.codes, BlockScales::Stored, rule.activations.format),
@@ -117,14 +104,8 @@ impl Fp8Ops for Flex {
         let (a_codes, a_scales) = (Contiguous::new(&a.codes), Contiguous::new(&a.scales));
         let (w_codes, w_scales) = (Contiguous::new(codes), Contiguous::new(&w.scales));
         let a = RowTiled { codes: a_codes.words(), scales: a_scales.floats(), rows, depth, format };
-        let w = BlockTiled {
-            codes: w_codes.words(),
-            scales: w_scales.floats(),
-            scale_layout,
-            rows: width,
-            depth,
-            format: rule.weights.format,
-        };
+        let w =
+            BlockTiled { codes: w_codes.words(), scales: w_scales.floats(), scale_layout, rows: width, depth, format: rule.weights.format };
         tensor(done(host::fp8_grouped_gemm_nt(&a, groups.offsets(), &w, rule.accumulation)), [rows, width])
     }
 

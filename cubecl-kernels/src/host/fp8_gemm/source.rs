@@ -1,0 +1,147 @@
+//! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to BF16 on the way.
+
+use crate::definition::{CODES_A_WORD, Fp8Format, OperandView, TILE};
+
+/// A strided matrix that is rounded to BF16 (to nearest, ties to even) while it is packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Floats<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) depth: usize,
+    pub(super) row_stride: usize,
+    pub(super) depth_stride: usize,
+}
+
+impl<'a> Floats<'a> {
+    /// `rows` rows of `depth` entries each, one row every `row_stride`; products sum over `depth`.
+    pub(crate) fn new(data: &'a [f32], rows: usize, depth: usize, row_stride: usize) -> Self {
+        let reach = if rows == 0 || depth == 0 { 0 } else { (rows - 1) * row_stride + depth };
+        assert!(reach <= data.len(), "invariant: a view lies inside its slice");
+        Self { data, rows, depth, row_stride, depth_stride: 1 }
+    }
+
+    /// The transpose, without a copy: products sum over what were rows.
+    pub(crate) fn t(self) -> Self {
+        Self { rows: self.depth, depth: self.rows, row_stride: self.depth_stride, depth_stride: self.row_stride, ..self }
+    }
+}
+
+/// Either kind of operand.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// FP8 codes with scales.
+    Codes(OperandView<'a>),
+    /// Numbers, rounded to BF16.
+    Floats(Floats<'a>),
+}
+
+impl Source<'_> {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Codes(x) => x.rows,
+            Self::Floats(x) => x.rows,
+        }
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Self::Codes(x) => x.depth,
+            Self::Floats(x) => x.depth,
+        }
+    }
+}
+
+/// The codes of one row's tile, zero past its end.
+#[inline(always)]
+pub(super) fn tile_codes(x: &OperandView<'_>, row: usize, first: usize, len: usize) -> [u8; TILE] {
+    let mut bytes = [0; TILE];
+    let words = &x.codes[row * x.row_words + first / CODES_A_WORD..][..len.div_ceil(CODES_A_WORD)];
+    for (bytes, word) in bytes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
+        *bytes = word.to_le_bytes();
+    }
+    bytes[len..].fill(0);
+    bytes
+}
+
+/// The values of one row's tile without its scale, zero past its end.
+#[inline(always)]
+pub(super) fn tile_values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f32; TILE] {
+    let mut values = [0.0; TILE];
+    match x {
+        Source::Codes(x) => {
+            let codes = tile_codes(x, row, first, len);
+            match x.format {
+                Fp8Format::E4M3 => (0..TILE).for_each(|i| values[i] = decode_e4m3(codes[i])),
+                Fp8Format::E5M2 => (0..TILE).for_each(|i| values[i] = decode_e5m2(codes[i])),
+            }
+        }
+        Source::Floats(x) if x.depth_stride == 1 => {
+            let row = &x.data[row * x.row_stride + first..][..len];
+            for (value, &x) in values.iter_mut().zip(row) {
+                *value = round_to_bf16(x);
+            }
+        }
+        Source::Floats(x) => {
+            for (i, value) in values[..len].iter_mut().enumerate() {
+                *value = round_to_bf16(x.data[row * x.row_stride + (first + i) * x.depth_stride]);
+            }
+        }
+    }
+    values
+}
+
+/// The value of a code, by arithmetic that vectorises. Subnormal codes go through a difference of normal numbers: no FP32 subnormal
+/// arises, which some processors are slow at.
+#[inline(always)]
+fn decode_e4m3(code: u8) -> f32 {
+    let magnitude = u32::from(code & 0x7F);
+    let subnormal = magnitude < 8;
+    let bits = (magnitude << 20) + ((120 + u32::from(subnormal)) << 23);
+    let value = f32::from_bits(bits) - if subnormal { 0.015_625 } else { 0.0 };
+    let value = if magnitude == 0x7F { f32::NAN } else { value };
+    f32::from_bits(value.to_bits() | u32::from(code & 0x80) << 24)
+}
+
+/// As [`decode_e4m3`]; infinities and NaN land on those of FP32 by themselves.
+#[inline(always)]
+fn decode_e5m2(code: u8) -> f32 {
+    let magnitude = u32::from(code & 0x7F);
+    let subnormal = magnitude < 4;
+    let exponent = if magnitude >= 0x7C { 224 } else { 112 + u32::from(subnormal) };
+    let bits = (magnitude << 21) + (exponent << 23);
+    let value = f32::from_bits(bits) - if subnormal { 6.103_515_6e-5 } else { 0.0 };
+    f32::from_bits(value.to_bits() | u32::from(code & 0x80) << 24)
+}
+
+/// The BF16 number nearest to `x`, ties to even, as FP32.
+#[inline(always)]
+pub(super) fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+    f32::from_bits(if x.is_nan() { bits | 0x40_0000 } else { rounded })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::decode_fp8;
+
+    #[test]
+    fn arithmetic_decodes_every_code() {
+        for code in 0..=255u8 {
+            for (actual, format) in [(decode_e4m3(code), Fp8Format::E4M3), (decode_e5m2(code), Fp8Format::E5M2)] {
+                let expected = decode_fp8(code, format);
+                assert!(actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()), "{format:?} {code:#x}: {actual}");
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_is_to_nearest_even() {
+        for x in [0.0f32, -0.0, 1.0, 1.003_906_25, 1.011_718_8, 3.39e38, -3.4e38, 1e-40, f32::INFINITY, f32::NAN, -7.123_456] {
+            let expected = half::bf16::from_f32(x).to_f32();
+            let actual = round_to_bf16(x);
+            assert!(actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()), "{x}: {actual} against {expected}");
+        }
+    }
+}
