@@ -1,6 +1,6 @@
 //! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to BF16 on the way.
 
-use crate::definition::{CODES_A_WORD, Fp8Format, Quantized, TILE};
+use crate::definition::{CODES_A_WORD, Fp8Format, OperandView, TILE};
 
 /// A strided matrix that is rounded to BF16 (to nearest, ties to even) while it is packed.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ impl<'a> Floats<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     /// FP8 codes with scales.
-    Codes(Quantized<'a>),
+    Codes(OperandView<'a>),
     /// Numbers, rounded to BF16.
     Floats(Floats<'a>),
 }
@@ -53,7 +53,7 @@ impl Source<'_> {
 
 /// The codes of one row's tile, zero past its end.
 #[inline(always)]
-pub(super) fn tile_codes(x: &Quantized<'_>, row: usize, first: usize, len: usize) -> [u8; TILE] {
+pub(super) fn tile_codes(x: &OperandView<'_>, row: usize, first: usize, len: usize) -> [u8; TILE] {
     let mut bytes = [0; TILE];
     let words = &x.codes[row * x.row_words + first / CODES_A_WORD..][..len.div_ceil(CODES_A_WORD)];
     for (bytes, word) in bytes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
