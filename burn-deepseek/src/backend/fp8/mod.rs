@@ -7,6 +7,8 @@
 mod autodiff;
 mod deferred;
 mod flex;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
