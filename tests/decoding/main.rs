@@ -14,7 +14,7 @@ use burn_deepseek::generate::{Decoder, GenerateOptions, Generation, Sampling};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, LossWeights};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{BYTES_EOD, DataConfig, TokenBatcher, TokenData};
-use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel};
+use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel, MomentFormat};
 
 const SEQ_LEN: usize = 32;
 const NEW_TOKENS: usize = 24;
@@ -29,7 +29,8 @@ fn train(depths: usize) -> (DeepSeek, TokenData) {
     let config = model(depths);
     let data = DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }.open(SEQ_LEN, config.vocab_size).unwrap();
     let weights = LossWeights { mtp: 0.3, sequence_balance: 1e-4 };
-    let settings = AdamWSettings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: Some(1.0) };
+    let settings =
+        AdamWSettings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: Some(1.0), moments: MomentFormat::F32 };
     let mut model = LanguageModel::new(DeepSeek::init(&config, 7, &Device::flex()).unwrap(), weights, 1).train();
     let mut optimizer = AdamW::new(settings);
     let device = Device::flex().autodiff();

@@ -4,6 +4,7 @@
 
 mod adamw;
 mod attention;
+mod average;
 mod cross_entropy;
 mod embedding;
 mod grouped_linear;
@@ -15,6 +16,7 @@ mod swiglu;
 
 pub use adamw::adamw;
 pub use attention::{attention, attention_backward};
+pub use average::average_into;
 pub use cross_entropy::{LinearCrossEntropy, cross_entropy, linear_cross_entropy};
 pub use embedding::{embedding, embedding_backward};
 pub use grouped_linear::grouped_linear;

@@ -117,7 +117,7 @@ impl Checkpoint {
         Ok(load_model(&self.path, device, &LoadOptions { mtp })?)
     }
 
-    /// The optimizer of `model`, as it was.
+    /// The optimizer of `model`, as it was; moments of another format than `settings` has are converted.
     ///
     /// # Errors
     ///
@@ -129,9 +129,10 @@ impl Checkpoint {
         let first = assembled(model, &file, FIRST_MOMENT, &path)?;
         let mut second = assembled(model, &file, SECOND_MOMENT, &path)?;
         let device = model.device().inner();
+        let dtype = settings.moments.dtype();
         let tensor = |values: Vec<f32>| {
             let count = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [count]), &device)
+            Tensor::<1>::from_data(TensorData::new(values, [count]).convert_dtype(dtype), (&device, dtype))
         };
         let ids = parameter_ids(model);
         let mut moments = HashMap::new();
@@ -146,21 +147,25 @@ impl Checkpoint {
     }
 }
 
-/// The moments of each parameter, put together from the tensors they are stored as; a parameter without any is left out.
+/// The moments of each parameter as F32 (which holds BF16 exactly), put together from the tensors they are stored as; a parameter
+/// without any is left out.
 fn assembled(model: &DeepSeek, file: &SafeTensors, suffix: &str, path: &Path) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
     let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
     for slice in named_slices(model.config()) {
         let name = format!("{}{suffix}", slice.name);
         let Ok(view) = file.tensor(&name) else { continue };
-        if view.dtype() != Dtype::F32 || view.shape() != slice.shape {
-            let problem = format!("{name} is {:?} {:?} instead of F32 {:?}", view.dtype(), view.shape(), slice.shape);
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::BF16) || view.shape() != slice.shape {
+            let problem = format!("{name} is {:?} {:?} instead of F32 or BF16 {:?}", view.dtype(), view.shape(), slice.shape);
             return Err(CheckpointError::damaged(path, problem));
         }
         let count = slice.parameter_shape.iter().product();
         let values = parameters.entry(slice.parameter.clone()).or_insert_with(|| vec![0.0; count]);
-        let chunks = view.data().as_chunks::<4>().0;
-        for (value, bytes) in values[slice.offset..].iter_mut().zip(chunks) {
-            *value = f32::from_le_bytes(*bytes);
+        let values = values[slice.offset..].iter_mut();
+        if view.dtype() == Dtype::F32 {
+            values.zip(view.data().as_chunks().0).for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
+        } else {
+            let upper_half = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            values.zip(view.data().as_chunks().0).for_each(|(value, bytes)| *value = upper_half(bytes));
         }
     }
     Ok(parameters)

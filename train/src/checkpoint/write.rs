@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{SaveOptions, named_tensors, parameter_ids, save_model};
 use safetensors::tensor::{Dtype, TensorView};
@@ -141,7 +141,8 @@ fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), 
         tensors.extend(named.into_iter().map(|(name, data)| (name + suffix, data)));
     }
     let views = tensors.iter().map(|(name, data)| {
-        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        let dtype = if data.dtype() == DType::BF16 { Dtype::BF16 } else { Dtype::F32 };
+        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
         view.map(|view| (name.clone(), view)).map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
     });
     let views = views.collect::<Result<Vec<_>, _>>()?;

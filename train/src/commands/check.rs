@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::cli::CheckArgs;
-use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
+use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, MomentsConfig, RunConfig, resolve_model};
 use crate::exit::write_stdout;
 
 /// Prints the configuration as TOML, with its counts and its memory as comments.
@@ -19,6 +19,10 @@ pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     write_stdout(&checked.text())?;
     Ok(Outcome::done(checked.results()))
 }
+
+/// Bytes of one moment.
+const F32_BYTES: u64 = 4;
+const BF16_BYTES: u64 = 2;
 
 /// What was checked, and what came of it.
 struct Checked {
@@ -37,12 +41,18 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
             .map_err(|error| ConfigError::Invalid { origin: "resolved model".into(), problems: vec![error.to_string()] })?;
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
-        let memory = MemoryEstimate::of(&model, 1, seq_len);
+        let memory = MemoryEstimate::of(&model, 1, seq_len, BF16_BYTES, false);
         return Ok(Checked { toml, run: None, counts: model.parameter_counts(), memory, model });
     }
     let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
-    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len);
+    let moment_bytes = match run.optimizer.moments {
+        MomentsConfig::F32 => F32_BYTES,
+        // What a device without BF16 would take instead is not known here.
+        MomentsConfig::Auto if !run.optimizer.decays_in_bf16() => F32_BYTES,
+        MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
+    };
+    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len, moment_bytes, false);
     Ok(Checked { toml: run.to_toml()?, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
 }
 
@@ -89,7 +99,7 @@ impl Checked {
         }
         let memory = &self.memory;
         comment(String::new());
-        comment("memory in F32, estimated".into());
+        comment("memory, estimated".into());
         for (name, bytes) in [
             ("weights".to_string(), memory.weights_bytes),
             ("gradients".to_string(), memory.gradients_bytes),

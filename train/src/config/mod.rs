@@ -23,7 +23,7 @@ pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
 pub use resolve::ConfigRequest;
-pub use sections::{OptimizerConfig, OutputConfig, Schedule, TrainConfig};
+pub use sections::{MomentsConfig, OptimizerConfig, OutputConfig, Schedule, TrainConfig};
 
 /// Everything that decides what a run computes and where it writes, complete and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

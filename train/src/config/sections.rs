@@ -79,6 +79,19 @@ pub enum Schedule {
     WarmupStableDecay,
 }
 
+/// What AdamW keeps its moments in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MomentsConfig {
+    /// BF16 where the device has it and both decays are fast enough for it, else F32. A run stores which of the two it took.
+    #[default]
+    Auto,
+    /// Two bytes a value (report, 3.3.3).
+    Bf16,
+    /// Four bytes a value.
+    F32,
+}
+
 /// `[optimizer]`: AdamW, its learning rate and the clipping of gradients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +125,20 @@ pub struct OptimizerConfig {
     /// Largest global norm of the gradients; 0 does not clip.
     #[serde(default = "default_clip_grad_norm")]
     pub clip_grad_norm: f64,
+    /// What the moments are kept in.
+    #[serde(default)]
+    pub moments: MomentsConfig,
+}
+
+impl OptimizerConfig {
+    /// The fastest-forgetting of the decays that BF16 rounds away entirely: a moment with a unit of `2^-8` of itself in the last place
+    /// does not change by less than half of that.
+    const SLOWEST_BF16_DECAY: f64 = 1.0 - 1.0 / 256.0;
+
+    /// Whether moments in BF16 can follow both decays.
+    pub fn decays_in_bf16(&self) -> bool {
+        self.beta1.max(self.beta2) <= Self::SLOWEST_BF16_DECAY
+    }
 }
 
 /// `[output]`: where a run goes, and the sample that closes it.

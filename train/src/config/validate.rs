@@ -1,7 +1,7 @@
 //! Whether a run can be made: every problem of every section at once, each with its key.
 
 use super::error::ConfigError;
-use super::{OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use super::{MomentsConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
 
 /// No count of sequences, tokens of a sequence or batches may be larger.
 const MAX_SIZE: usize = 1 << 24;
@@ -91,6 +91,13 @@ impl OptimizerConfig {
             if !(0.0..1.0).contains(&beta) {
                 problems.add(format!("{key} = {beta} must be at least 0 and below 1"));
             }
+        }
+        if self.moments == MomentsConfig::Bf16 && !self.decays_in_bf16() {
+            problems.add(format!(
+                "optimizer.moments = \"bf16\" cannot hold decays as slow as optimizer.beta1 = {} and optimizer.beta2 = {}: its rounding \
+                 stops them; take \"f32\", or decays of at most 0.996",
+                self.beta1, self.beta2
+            ));
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {
             problems.add(format!("optimizer.eps = {} must be a number above 0", self.eps));

@@ -6,7 +6,7 @@ mod report;
 pub mod schedule;
 mod strategy;
 
-pub use adamw::{AdamW, AdamWSettings, Moments, global_norm};
+pub use adamw::{AdamW, AdamWSettings, MomentFormat, Moments, global_norm};
 pub use language_model::LanguageModel;
 pub use report::{Evaluation, LayerLoad, StepReport};
 pub use strategy::{OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};

@@ -27,7 +27,7 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
     let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
     let mut model = LanguageModel::new(model, weights, 1).train();
-    let mut optimizer = AdamW::new(adamw_settings(config));
+    let mut optimizer = AdamW::new(adamw_settings(config, selected)?);
     let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
         .chunks_exact(train.seq_len + 1)
         .zip(0..)

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use burn::tensor::DType;
 use burn_deepseek::LossWeights;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
@@ -14,11 +15,12 @@ use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use super::{Outcome, stop_on_signals};
 use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
-use crate::config::RunConfig;
+use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{train_loader, valid_loader};
+use crate::device::SelectedDevice;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::schedule::LearningRate;
-use crate::learner::{AdamWSettings, LanguageModel, RunOutcome, StepPlan, StepState, StepStrategy};
+use crate::learner::{AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
 use start::Start;
 
@@ -101,14 +103,29 @@ fn plan(config: &RunConfig) -> StepPlan {
     }
 }
 
-/// AdamW as the configuration has it.
-pub(in crate::commands) fn adamw_settings(config: &RunConfig) -> AdamWSettings {
+/// AdamW as the configuration has it on a device.
+///
+/// # Errors
+///
+/// Moments in BF16 on a device without it.
+pub(in crate::commands) fn adamw_settings(config: &RunConfig, device: &SelectedDevice) -> Result<AdamWSettings, UsageError> {
     let optimizer = &config.optimizer;
-    AdamWSettings {
+    let has_bf16 = device.device.supports_dtype(DType::BF16);
+    let moments = match optimizer.moments {
+        MomentsConfig::F32 => MomentFormat::F32,
+        MomentsConfig::Bf16 if !has_bf16 => {
+            let problem = format!("optimizer.moments = \"bf16\", but {} has no BF16; take --set optimizer.moments=f32", device.name);
+            return Err(UsageError(problem));
+        }
+        MomentsConfig::Auto if !has_bf16 || !optimizer.decays_in_bf16() => MomentFormat::F32,
+        MomentsConfig::Auto | MomentsConfig::Bf16 => MomentFormat::Bf16,
+    };
+    Ok(AdamWSettings {
         beta1: optimizer.beta1,
         beta2: optimizer.beta2,
         eps: optimizer.eps,
         weight_decay: optimizer.weight_decay,
         clip_grad_norm: (optimizer.clip_grad_norm > 0.0).then_some(optimizer.clip_grad_norm),
-    }
+        moments,
+    })
 }

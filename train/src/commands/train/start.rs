@@ -48,7 +48,7 @@ impl Start {
             }
         };
         let request = args.config_request();
-        let config = match &checkpoint {
+        let mut config = match &checkpoint {
             None => {
                 let mut config = request.resolve()?;
                 config.data = config.data.with_absolute_paths();
@@ -57,12 +57,14 @@ impl Start {
             Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
         };
         let selected = args.device.open()?;
+        let adamw = adamw_settings(&config, &selected)?;
+        config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
         check_sample(&config, &data)?;
         let (model, optimizer, position) = match &checkpoint {
             None => {
                 let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
-                (model, AdamW::new(adamw_settings(&config)), TrainState::default())
+                (model, AdamW::new(adamw), TrainState::default())
             }
             Some(checkpoint) => {
                 if checkpoint.config()?.model != config.model {
@@ -71,7 +73,7 @@ impl Start {
                 }
                 let model = DeepSeek::new(&config.model, WeightInit::zeros(&selected.device))?;
                 let model = load_weights(model, &checkpoint.path)?;
-                let optimizer = checkpoint.optimizer(&model, adamw_settings(&config))?;
+                let optimizer = checkpoint.optimizer(&model, adamw)?;
                 (model, optimizer, checkpoint.position.clone())
             }
         };
