@@ -10,8 +10,8 @@ use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model, named_slices, parameter_ids};
 use safetensors::{Dtype, SafeTensors};
 
-use super::state::{FileSum, Manifest};
-use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
+use super::state::{FORMAT, FileSum, Format, Manifest};
+use super::{CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
 use crate::config::{ConfigError, RunConfig};
 use crate::learner::{AdamW, AdamWSettings, Moments};
 
@@ -24,6 +24,15 @@ pub struct Checkpoint {
     pub position: TrainState,
     /// The run's resolved configuration.
     pub config_toml: String,
+}
+
+/// Which weights of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Those that training goes on with.
+    Trained,
+    /// Their running average (3.2.3).
+    Average,
 }
 
 /// The checkpoint at `path`, or the newest of the run in `path`.
@@ -75,6 +84,10 @@ impl Checkpoint {
         let path = find(path)?;
         let state_file = path.join(STATE_FILE);
         let text = fs::read_to_string(&state_file).map_err(CheckpointError::io(&state_file, "read"))?;
+        let Format { format } = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
+        if format != FORMAT {
+            return Err(CheckpointError::Format { path: state_file, found: format });
+        }
         let manifest: Manifest = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
@@ -112,9 +125,19 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Weights that cannot be read.
-    pub fn model(&self, device: &Device, mtp: MtpWeights) -> Result<DeepSeek, CheckpointError> {
-        Ok(load_model(&self.path, device, &LoadOptions { mtp })?)
+    /// Weights that cannot be read, or an average that is not there.
+    pub fn model(&self, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<DeepSeek, CheckpointError> {
+        let folder = match weights {
+            Weights::Trained => self.path.clone(),
+            Weights::Average if self.has_average() => self.path.join(EMA_FOLDER),
+            Weights::Average => return Err(CheckpointError::NoAverage { path: self.path.clone() }),
+        };
+        Ok(load_model(&folder, device, &LoadOptions { mtp })?)
+    }
+
+    /// Whether the average of the weights was saved too.
+    pub fn has_average(&self) -> bool {
+        self.path.join(EMA_FOLDER).is_dir()
     }
 
     /// The optimizer of `model`, as it was; moments of another format than `settings` has are converted.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use burn_deepseek::attention::AttentionForm;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::checkpoint::Weights;
 use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
 
@@ -124,6 +125,9 @@ pub struct EvalArgs {
     /// Micro-batches to take at most; without it all of the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub batches: Option<u64>,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
@@ -153,6 +157,9 @@ pub struct GenerateArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
     /// Draft tokens with the MTP modules and verify them in one pass.
     #[arg(long)]
     pub speculative: bool,
@@ -170,7 +177,19 @@ pub struct GenerateArgs {
     pub json: bool,
 }
 
+impl EvalArgs {
+    /// Which weights to measure.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+}
+
 impl GenerateArgs {
+    /// Which weights to generate with.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+
     /// The form of MLA to decode with.
     pub fn attention_form(&self) -> AttentionForm {
         match (self.naive, self.absorbed) {

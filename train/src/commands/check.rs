@@ -52,7 +52,7 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
         MomentsConfig::Auto if !run.optimizer.decays_in_bf16() => F32_BYTES,
         MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
     };
-    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len, moment_bytes, false);
+    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len, moment_bytes, run.ema.decay.is_some());
     Ok(Checked { toml: run.to_toml()?, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
 }
 
@@ -104,6 +104,7 @@ impl Checked {
             ("weights".to_string(), memory.weights_bytes),
             ("gradients".to_string(), memory.gradients_bytes),
             ("AdamW's moments".to_string(), memory.adamw_bytes),
+            ("average of the weights".to_string(), memory.ema_bytes),
             (format!("activations of {} tokens", grouped(memory.activation_tokens)), memory.activations_bytes),
             ("training, together".to_string(), memory.total_bytes),
         ] {

@@ -23,7 +23,7 @@ pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
 pub use resolve::ConfigRequest;
-pub use sections::{MomentsConfig, OptimizerConfig, OutputConfig, Schedule, TrainConfig};
+pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, Schedule, TrainConfig};
 
 /// Everything that decides what a run computes and where it writes, complete and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// AdamW and its learning rate.
     pub optimizer: OptimizerConfig,
+    /// The running average of the weights.
+    #[serde(default)]
+    pub ema: EmaConfig,
     /// Where the run goes.
     #[serde(default)]
     pub output: OutputConfig,

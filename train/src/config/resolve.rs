@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::keys::{fields_of, nearest};
 use super::model;
 use super::overrides::Override;
-use super::{DataConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use super::{DataConfig, EmaConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
 
 /// What a command line says of the configuration. Paths are relative to the current folder, wherever they are written.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +60,7 @@ impl ConfigRequest {
             data: read_section(&root, "data", &origin)?,
             train: read_section(&root, "train", &origin)?,
             optimizer: read_section(&root, "optimizer", &origin)?,
+            ema: read_section(&root, "ema", &origin)?,
             output: read_section(&root, "output", &origin)?,
         };
         if !names_its_run(&root) {
@@ -117,6 +118,7 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
         ["data"] => fields_of::<DataConfig>().to_vec(),
         ["train"] => fields_of::<TrainConfig>().to_vec(),
         ["optimizer"] => fields_of::<OptimizerConfig>().to_vec(),
+        ["ema"] => fields_of::<EmaConfig>().to_vec(),
         ["output"] => fields_of::<OutputConfig>().to_vec(),
         _ => Vec::new(),
     };

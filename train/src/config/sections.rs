@@ -141,6 +141,23 @@ impl OptimizerConfig {
     }
 }
 
+/// `[ema]`: the running average of the weights (report, 3.2.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmaConfig {
+    /// What a step leaves of the average; without it none is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay: Option<f64>,
+    /// Steps from one update of the average to the next.
+    pub every: u64,
+}
+
+impl Default for EmaConfig {
+    fn default() -> Self {
+        Self { decay: None, every: 1 }
+    }
+}
+
 /// `[output]`: where a run goes, and the sample that closes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,7 +1,7 @@
 //! Whether a run can be made: every problem of every section at once, each with its key.
 
 use super::error::ConfigError;
-use super::{MomentsConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use super::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
 
 /// No count of sequences, tokens of a sequence or batches may be larger.
 const MAX_SIZE: usize = 1 << 24;
@@ -18,6 +18,7 @@ impl RunConfig {
         }
         self.train.check(&mut problems);
         self.optimizer.check(&mut problems);
+        self.ema.check(&mut problems);
         self.output.check(&mut problems);
         self.check_sequence(&mut problems);
         if problems.0.is_empty() {
@@ -104,6 +105,19 @@ impl OptimizerConfig {
         }
         problems.at_least_0("optimizer.weight_decay", self.weight_decay);
         problems.at_least_0("optimizer.clip_grad_norm", self.clip_grad_norm);
+    }
+}
+
+impl EmaConfig {
+    fn check(&self, problems: &mut Problems) {
+        if let Some(decay) = self.decay
+            && !(0.0..1.0).contains(&decay)
+        {
+            problems.add(format!("ema.decay = {decay} must be at least 0 and below 1; none keeps no average"));
+        }
+        if !(1..=MAX_SIZE as u64).contains(&self.every) {
+            problems.add(format!("ema.every = {} must be from 1 to {MAX_SIZE}", self.every));
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use burn_train::{
 use serde::Serialize;
 
 use super::schedule::LearningRate;
-use super::{AdamW, Evaluation, LanguageModel, LayerLoad, StepReport};
+use super::{AdamW, Ema, Evaluation, LanguageModel, LayerLoad, StepReport};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::metrics::StepLog;
@@ -50,6 +50,8 @@ pub struct StepPlan {
 pub struct StepState {
     /// Optimizer, new or resumed.
     pub optimizer: AdamW,
+    /// Average of the weights, new or resumed, where one is wanted.
+    pub ema: Option<Ema>,
     /// Position, new or resumed.
     pub position: TrainState,
     /// Where checkpoints go.
@@ -129,6 +131,7 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
             plan: &self.plan,
             model: Some(model),
             optimizer: state.optimizer,
+            ema: state.ema,
             position: state.position,
             checkpoints: state.checkpoints,
             log: state.log,
@@ -153,6 +156,7 @@ struct Run<'a> {
     plan: &'a StepPlan,
     model: Option<LanguageModel>,
     optimizer: AdamW,
+    ema: Option<Ema>,
     position: TrainState,
     checkpoints: CheckpointWriter,
     log: StepLog,
@@ -215,9 +219,15 @@ impl Run<'_> {
         }
         let step = self.position.step + 1;
         let lr = self.plan.lr.at(step);
+        // While the average still reads the weights they are shared, and could not be updated in place.
+        self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
         let grad_norm;
         (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), lr);
         update_biases(&mut model, &report.layer_loads, self.plan.bias_update_speed);
+        if let Some(ema) = &mut self.ema {
+            ema.step(&model.model)?;
+            self.position.ema_steps = ema.steps();
+        }
         self.model = Some(model);
 
         let seconds = started.elapsed().as_secs_f64();
@@ -267,7 +277,8 @@ impl Run<'_> {
 
     fn save(&mut self) -> Result<()> {
         let model = self.model.as_ref().expect("invariant: the model is put back after each step");
-        self.checkpoint = Some(self.checkpoints.save(&model.model, &self.optimizer, &self.position)?);
+        let average = self.ema.as_mut().map(Ema::model).transpose()?;
+        self.checkpoint = Some(self.checkpoints.save(&model.model, average, &self.optimizer, &self.position)?);
         Ok(())
     }
 }

@@ -17,6 +17,12 @@ fn a_configuration_that_is_wrong() {
         ("train --config ./tiny.toml --set train.seq_len=500", ["train.seq_len = 500", "max_position_embeddings"]),
         ("train --config ./tiny.toml --steps 18446744073709551615", ["train.steps", "more than can be counted"]),
         (&format!("train --config ./tiny.toml --set output.sample_prompt={}", "a".repeat(130)), ["output.sample_prompt", "131 tokens"]),
+        ("train --config ./tiny.toml --set ema.decay=1", ["ema.decay = 1", "below 1"]),
+        ("train --config ./tiny.toml --set ema.every=0", ["ema.every = 0", "from 1"]),
+        (
+            "train --config ./tiny.toml --set optimizer.moments=bf16 --set optimizer.beta2=0.999",
+            ["optimizer.moments", "optimizer.beta2 = 0.999"],
+        ),
         ("train --config ./typo.toml", ["typo.toml", "stepz"]),
         ("train --config ./broken.toml", ["broken.toml", "line 1"]),
         ("train --config ./none.toml", ["none.toml", "cannot be read"]),

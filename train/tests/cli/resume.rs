@@ -12,8 +12,12 @@ fn assert_same(place: &Workplace, one: &str, other: &str, steps: u64) {
         assert_eq!(a, b);
     }
     assert_eq!(a.len(), b.len());
-    for file in ["model.safetensors", "optimizer.safetensors", "config.json"] {
-        let bytes = |run: &str| fs::read(place.path(run).join(format!("checkpoints/step-{steps:08}/{file}"))).unwrap();
+    let checkpoint = |run: &str| place.path(run).join(format!("checkpoints/step-{steps:08}"));
+    let averaged = checkpoint(one).join("ema").exists();
+    assert_eq!(averaged, checkpoint(other).join("ema").exists());
+    let average: &[&str] = if averaged { &["ema/model.safetensors"] } else { &[] };
+    for file in ["model.safetensors", "optimizer.safetensors", "config.json"].iter().chain(average) {
+        let bytes = |run: &str| fs::read(checkpoint(run).join(file)).unwrap();
         assert!(bytes(one) == bytes(other), "{file} differs");
     }
 }
@@ -32,6 +36,41 @@ fn a_resumed_run_has_the_same_losses_bit_for_bit() {
     assert_same(&place, "straight", "resumed", 20);
     let steps: Vec<u64> = place.metrics("resumed").iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(&steps[6..9], [7, 7, 8], "an evaluation follows step 7");
+}
+
+/// An average that is updated every third step, and a stop in between two updates.
+#[test]
+fn an_average_is_resumed_bit_for_bit() {
+    let place = Workplace::new();
+    let settings = "--steps 20 --set ema.decay=0.9 --set ema.every=3 --set train.checkpoint_every=10";
+    place.train(&format!("{settings} --run-dir straight")).ok();
+    place.copy("straight", "resumed");
+    place.remove("resumed/checkpoints/step-00000020");
+    place.run("train --resume resumed").ok();
+    assert_same(&place, "straight", "resumed", 20);
+    // Without an average the weights are the same: it only watches.
+    place.train("--steps 20 --set train.checkpoint_every=10 --run-dir plain").ok();
+    let weights = |run: &str| fs::read(place.path(run).join("checkpoints/step-00000020/model.safetensors")).unwrap();
+    assert!(weights("straight") == weights("plain"));
+    // It can begin and end where a run is resumed.
+    place.run("train --resume plain --steps 22 --set ema.decay=0.9").ok();
+    assert!(place.path("plain/checkpoints/step-00000022/ema/model.safetensors").is_file());
+    place.run("train --resume plain --steps 24 --set ema.decay=none").ok();
+    assert!(!place.path("plain/checkpoints/step-00000024/ema").exists());
+}
+
+/// A checkpoint holds the moments in their own type; with the other one it is converted, and the run goes on.
+#[test]
+fn moments_are_converted_where_a_run_goes_on_with_the_other_type() {
+    let place = Workplace::new();
+    place.train("--steps 4 --set train.keep_checkpoints=9 --run-dir run").ok();
+    let size = |step: u64| fs::metadata(place.path(&format!("run/checkpoints/step-{step:08}/optimizer.safetensors"))).unwrap().len();
+    let stored = fs::read_to_string(place.path("run/checkpoints/step-00000004/run.toml")).unwrap();
+    assert!(stored.contains("moments = \"bf16\""), "a run says what it took: {stored}");
+    place.run("train --resume run --steps 5 --set optimizer.moments=f32").ok();
+    assert!(size(5) > size(4) * 3 / 2, "{} and {} bytes", size(4), size(5));
+    place.run("train --resume run --steps 6 --set optimizer.moments=bf16").ok();
+    assert_eq!(size(6), size(4));
 }
 
 /// One micro-batch a step, and a budget that is raised: ten steps, then ten more.

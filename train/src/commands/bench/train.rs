@@ -14,7 +14,7 @@ use crate::commands::train::adamw_settings;
 use crate::config::RunConfig;
 use crate::data::{TokenBatcher, Window};
 use crate::device::SelectedDevice;
-use crate::learner::{AdamW, LanguageModel};
+use crate::learner::{AdamW, Ema, EmaSettings, LanguageModel};
 
 /// Seed of the batch that every step sees.
 const TOKENS_SEED: u64 = 1;
@@ -35,11 +35,21 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         .collect();
     let batch = TokenBatcher::new(train.seq_len).batch(windows, &device);
 
-    let mut steps = Times::new();
+    let mut ema = match config.ema.decay {
+        Some(decay) => Some(Ema::new(EmaSettings { decay, every: config.ema.every }, &model.model)?),
+        None => None,
+    };
+    let (mut steps, mut averaged_steps) = (Times::new(), Times::new());
     let (mut forward, mut backward, mut update) = (Times::new(), Times::new(), Times::new());
-    for rep in 0..reps.warmup + reps.timed {
+    let mut averaging = false;
+    let kinds = if ema.is_some() { 2 } else { 1 };
+    for rep in 0..kinds * (reps.warmup + reps.timed) {
         sync()?;
         let begin = Instant::now();
+        // Steps without the average beside them and steps with it take turns, so that what else the machine does falls on both.
+        if let Some(ema) = ema.as_mut().filter(|_| averaging) {
+            ema.step(&model.model)?;
+        }
         let (loss, _report) = model.forward(batch.clone());
         sync()?;
         let forward_done = Instant::now();
@@ -48,16 +58,20 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         let backward_done = Instant::now();
         let mut accumulator = GradientsAccumulator::new();
         accumulator.accumulate(&model, grads);
+        ema.as_mut().map_or(Ok(()), Ema::settle)?;
         (model, _) = optimizer.update(model, accumulator.grads(), config.optimizer.lr);
         sync()?;
         let end = Instant::now();
-        if rep >= reps.warmup {
-            let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        if rep >= kinds * reps.warmup && averaging {
+            averaged_steps.push(ms(begin, end));
+        } else if rep >= kinds * reps.warmup {
             steps.push(ms(begin, end));
             forward.push(ms(begin, forward_done));
             backward.push(ms(forward_done, backward_done));
             update.push(ms(backward_done, end));
         }
+        averaging = kinds == 2 && !averaging;
     }
 
     let setting = format!(
@@ -73,6 +87,11 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     table.speed("training", batch.tokens, &steps);
     for (name, times) in [("forward", &forward), ("backward", &backward), ("optimizer", &update)] {
         table.time(name, times);
+        table.compare(name, "step");
+    }
+    if ema.is_some() {
+        let name = "step, weights averaged";
+        table.time(name, &averaged_steps);
         table.compare(name, "step");
     }
     Ok(table)

@@ -22,7 +22,7 @@ use crate::exit::{UsageError, write_stdout};
 use crate::learner::schedule::LearningRate;
 use crate::learner::{AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
-use start::Start;
+use start::{Parts, Start};
 
 /// Trains a model, or goes on training one.
 ///
@@ -42,7 +42,7 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
 
 /// Runs burn-train's learner with our strategy.
 fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
-    let (model, optimizer) = start.parts.take().expect("invariant: a start is used once");
+    let Parts { model, optimizer, ema } = start.parts.take().expect("invariant: a start is used once");
     let Start { config, position, .. } = &*start;
     let train = &config.train;
     let steps = train.total_steps();
@@ -67,7 +67,7 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
     }
-    let state = StepState { optimizer, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
+    let state = StepState { optimizer, ema, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
     let (strategy, outcome) = StepStrategy::new(plan, device.clone(), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())

@@ -4,16 +4,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use burn_deepseek::weights::load_weights;
+use burn_deepseek::weights::{MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, WeightInit};
 
 use super::adamw_settings;
-use crate::checkpoint::{self, Checkpoint, TrainState};
+use crate::checkpoint::{self, Checkpoint, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
 use crate::data::TokenData;
 use crate::exit::{UsageError, write_stdout};
-use crate::learner::AdamW;
+use crate::learner::{AdamW, Ema, EmaSettings};
+
+/// What training changes.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub model: DeepSeek,
+    pub optimizer: AdamW,
+    pub ema: Option<Ema>,
+}
 
 /// Everything a run needs before its first step.
 #[derive(Debug)]
@@ -23,7 +31,7 @@ pub(super) struct Start {
     pub device: Device,
     pub device_name: String,
     /// The model and its optimizer, until training takes them.
-    pub parts: Option<(DeepSeek, AdamW)>,
+    pub parts: Option<Parts>,
     pub position: TrainState,
     pub run_dir: PathBuf,
     pub resumed_from: Option<PathBuf>,
@@ -61,10 +69,12 @@ impl Start {
         config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
         check_sample(&config, &data)?;
-        let (model, optimizer, position) = match &checkpoint {
+        let averaged = config.ema.decay.map(|decay| EmaSettings { decay, every: config.ema.every });
+        let (parts, position) = match &checkpoint {
             None => {
                 let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
-                (model, AdamW::new(adamw), TrainState::default())
+                let ema = averaged.map(|settings| Ema::new(settings, &model)).transpose()?;
+                (Parts { model, optimizer: AdamW::new(adamw), ema }, TrainState::default())
             }
             Some(checkpoint) => {
                 if checkpoint.config()?.model != config.model {
@@ -74,7 +84,18 @@ impl Start {
                 let model = DeepSeek::new(&config.model, WeightInit::zeros(&selected.device))?;
                 let model = load_weights(model, &checkpoint.path)?;
                 let optimizer = checkpoint.optimizer(&model, adamw)?;
-                (model, optimizer, checkpoint.position.clone())
+                let mut position = checkpoint.position.clone();
+                let ema = match averaged {
+                    Some(settings) if checkpoint.has_average() => {
+                        let average = checkpoint.model(&Device::flex(), MtpWeights::Load, Weights::Average)?;
+                        Some(Ema::resumed(settings, position.ema_steps, average)?)
+                    }
+                    settings => {
+                        position.ema_steps = 0; // an average that is new here, or that the run does not go on with
+                        settings.map(|settings| Ema::new(settings, &model)).transpose()?
+                    }
+                };
+                (Parts { model, optimizer, ema }, position)
             }
         };
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
@@ -82,16 +103,7 @@ impl Start {
             Some(path) => run_dir_of(path)?,
             None => new_run_dir(&config)?,
         };
-        Ok(Self {
-            config,
-            data,
-            device: selected.device,
-            device_name: selected.name,
-            parts: Some((model, optimizer)),
-            position,
-            run_dir,
-            resumed_from,
-        })
+        Ok(Self { config, data, device: selected.device, device_name: selected.name, parts: Some(parts), position, run_dir, resumed_from })
     }
 
     /// Prints what is about to be done.
