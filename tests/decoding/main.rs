@@ -52,7 +52,7 @@ fn model(depths: usize) -> DeepSeekConfig {
          num_attention_heads = 2\nn_shared_experts = 1\nn_routed_experts = 4\nnum_experts_per_tok = 2\nfirst_k_dense_replace = 1\n\
          q_lora_rank = 16\nkv_lora_rank = 16\nqk_nope_head_dim = 8\nqk_rope_head_dim = 8\nv_head_dim = 8\n\
          max_position_embeddings = 128\nnum_nextn_predict_layers = {depths}\ninitializer_range = 0.05\n\
-         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nglobal_batch = 1\nsteps = 1\n[optimizer]\nlr = 1e-3\n"
+         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nsteps = 1\n[schedule]\nlr = 1e-3\nglobal_batch = 1\n"
     );
     RunConfig::from_toml(&text, "test").unwrap().model
 }

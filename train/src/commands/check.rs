@@ -9,6 +9,7 @@ use super::Outcome;
 use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, MomentsConfig, RunConfig, resolve_model};
 use crate::exit::write_stdout;
+use crate::schedule::Schedule;
 
 /// Prints the configuration as TOML, with its counts and its memory as comments.
 ///
@@ -28,6 +29,7 @@ const BF16_BYTES: u64 = 2;
 struct Checked {
     toml: String,
     run: Option<RunConfig>,
+    schedule: Option<Schedule>,
     model: DeepSeekConfig,
     counts: ParameterCounts,
     memory: MemoryEstimate,
@@ -42,7 +44,7 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
         let memory = MemoryEstimate::of(&model, 1, seq_len, BF16_BYTES, false);
-        return Ok(Checked { toml, run: None, counts: model.parameter_counts(), memory, model });
+        return Ok(Checked { toml, run: None, schedule: None, counts: model.parameter_counts(), memory, model });
     }
     let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
@@ -53,7 +55,8 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
         MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
     };
     let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len, moment_bytes, run.ema.decay.is_some());
-    Ok(Checked { toml: run.to_toml()?, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
+    let schedule = Some(run.schedule()?);
+    Ok(Checked { toml: run.to_toml()?, schedule, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
 }
 
 impl Checked {
@@ -67,8 +70,11 @@ impl Checked {
         });
         if let Some(run) = &self.run {
             results["config"] = json!(run);
-            results["steps"] = json!(run.train.total_steps());
-            results["tokens_per_step"] = json!(run.train.tokens_per_step());
+        }
+        if let Some(schedule) = &self.schedule {
+            results["steps"] = json!(schedule.end().step);
+            results["tokens"] = json!(schedule.end().tokens);
+            results["schedule"] = json!(schedule.rows());
         }
         results
     }
@@ -116,15 +122,14 @@ impl Checked {
             grouped(memory.kv_cache_bytes_per_token_f32),
             grouped(memory.kv_cache_bytes_per_token_bf16)
         ));
-        if let Some(run) = &self.run {
-            let (steps, tokens) = (run.train.total_steps(), run.train.tokens_per_step());
+        if let Some(schedule) = &self.schedule {
             comment(String::new());
-            comment(format!(
-                "training: {} steps of {} tokens, {} in all",
-                grouped(steps),
-                grouped(tokens),
-                grouped(steps.saturating_mul(tokens))
-            ));
+            comment("schedule, at the first step and at the last one of each segment".into());
+            for line in schedule.table() {
+                comment(format!("  {line}"));
+            }
+            comment(String::new());
+            comment(format!("training: {} steps, {} tokens", grouped(schedule.end().step), grouped(schedule.end().tokens)));
         }
         text
     }

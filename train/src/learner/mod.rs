@@ -4,7 +4,6 @@ mod adamw;
 mod ema;
 mod language_model;
 mod report;
-pub mod schedule;
 mod strategy;
 
 pub use adamw::{AdamW, AdamWSettings, MomentFormat, Moments, global_norm};

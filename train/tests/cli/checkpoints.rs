@@ -97,8 +97,8 @@ fn a_hugging_face_file_that_was_cut_off() {
 #[test]
 fn a_training_that_diverges() {
     let place = Workplace::new();
-    let finished = place.train("--set optimizer.lr=1e30 --set train.checkpoint_every=1");
-    finished.failed(3, &["diverged", "optimizer.lr"]);
+    let finished = place.train("--set schedule.lr=1e30 --set train.checkpoint_every=1");
+    finished.failed(3, &["diverged", "schedule.lr"]);
     let kept = place.names("runs/tiny-001/checkpoints");
     assert!(!kept.is_empty() && kept.iter().all(|name| name.starts_with("step-")), "{kept:?}");
 }

@@ -59,6 +59,51 @@ fn an_average_is_resumed_bit_for_bit() {
     assert!(!place.path("plain/checkpoints/step-00000024/ema").exists());
 }
 
+/// All that changes in the course of a run at once: a batch that ramps by tokens, a learning rate by steps and by percent, gamma, alpha
+/// and lambda that are switched off, moments in BF16, an average every second step; stopped in the middle of the ramp.
+#[test]
+fn a_run_is_resumed_in_the_middle_of_everything() {
+    let place = Workplace::new();
+    let toml = fs::read_to_string(place.path("tiny.toml")).unwrap();
+    let (head, output) = toml.split_once("[schedule]").unwrap();
+    let schedule = r#"[schedule]
+lr = [{ until = "5 steps", to = 1e-2 }, { until = "60%", at = 1e-2 }, { to = 1e-3, shape = "cosine" }]
+global_batch = [{ until = 1000, from = 2, to = 10 }, { at = 6 }]
+bias_update_speed = [{ until = "80%", at = 1e-2 }, { at = 0 }]
+seq_aux_alpha = [{ until = "8 steps", at = 1e-2 }, { at = 0 }]
+mtp_lambda = [{ until = 700, at = 0.5 }, { to = 0.1 }]
+[optimizer]
+moments = "bf16"
+[ema]
+decay = 0.9
+every = 2
+"#;
+    let output = output.split_once("[output]").unwrap().1;
+    place.write("course.toml", format!("{}{schedule}[output]{output}", head.replace("steps = 6", "tokens = \"1.9K\"")));
+    let checked = place.run("check --config ./course.toml --json").ok();
+    let steps = checked.json()["steps"].as_u64().unwrap();
+    for heading in ["lambda", "schedule"] {
+        assert!(checked.stdout.contains(heading), "{}", checked.dump());
+    }
+    place.run("train --config ./course.toml --set train.checkpoint_every=1 --set train.keep_checkpoints=99 --run-dir straight").ok();
+    let lines = place.metrics("straight");
+    let of = |key: &str| -> Vec<f64> { lines.iter().filter_map(|line| line[key].as_f64()).collect() };
+    // Batches of 2 to 10 sequences of 16 tokens, in pairs, then of 6; rates up to their peak and down again.
+    let expected = [(32, 8), (64, 4), (96, 3), (128, 2), (96, 8)].map(|(tokens, steps)| vec![f64::from(tokens); steps]).concat();
+    assert_eq!(of("tokens"), expected);
+    assert!(of("lr")[..5] == [2e-3, 4e-3, 6e-3, 8e-3, 1e-2] && of("lr").last().unwrap() < &2e-3, "{:?}", of("lr"));
+    for stop in [4, 13, steps - 2] {
+        let run = format!("stopped-{stop}");
+        place.copy("straight", &run);
+        for step in stop + 1..=steps {
+            place.remove(&format!("{run}/checkpoints/step-{step:08}"));
+        }
+        let resumed = place.run(&format!("train --resume {run}")).ok();
+        assert!(resumed.stdout.contains(&format!("after step {stop}")), "{}", resumed.dump());
+        assert_same(&place, "straight", &run, steps);
+    }
+}
+
 /// A checkpoint holds the moments in their own type; with the other one it is converted, and the run goes on.
 #[test]
 fn moments_are_converted_where_a_run_goes_on_with_the_other_type() {
@@ -77,7 +122,7 @@ fn moments_are_converted_where_a_run_goes_on_with_the_other_type() {
 #[test]
 fn a_finished_run_can_be_prolonged() {
     let place = Workplace::new();
-    let settings = "--set train.global_batch=2 --set train.eval_every=5 --set optimizer.schedule=constant --set optimizer.warmup_steps=3";
+    let settings = "--set schedule.global_batch=2 --set train.eval_every=5 --set schedule.lr=[{until=\"3steps\",to=1e-2},{at=1e-2}]";
     place.train(&format!("{settings} --steps 20 --run-dir straight")).ok();
     place.train(&format!("{settings} --steps 10 --run-dir prolonged")).ok();
     place.run("train --resume prolonged --steps 20").ok();

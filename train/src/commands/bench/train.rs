@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn_deepseek::{DeepSeek, LossWeights};
+use burn_deepseek::DeepSeek;
 
 use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
@@ -15,6 +15,7 @@ use crate::config::RunConfig;
 use crate::data::{TokenBatcher, Window};
 use crate::device::SelectedDevice;
 use crate::learner::{AdamW, Ema, EmaSettings, LanguageModel};
+use crate::schedule::Position;
 
 /// Seed of the batch that every step sees.
 const TOKENS_SEED: u64 = 1;
@@ -24,9 +25,9 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     let train = &config.train;
     let device = selected.device.clone().autodiff();
     let sync = || selected.device.sync().context("the device cannot finish its work");
-    let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
+    let step = config.schedule()?.at(Position::default());
     let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
-    let mut model = LanguageModel::new(model, weights, 1).train();
+    let mut model = LanguageModel::new(model, step.loss_weights(), 1).train();
     let mut optimizer = AdamW::new(adamw_settings(config, selected)?);
     let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
         .chunks_exact(train.seq_len + 1)
@@ -59,7 +60,7 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         let mut accumulator = GradientsAccumulator::new();
         accumulator.accumulate(&model, grads);
         ema.as_mut().map_or(Ok(()), Ema::settle)?;
-        (model, _) = optimizer.update(model, accumulator.grads(), config.optimizer.lr);
+        (model, _) = optimizer.update(model, accumulator.grads(), step.lr);
         sync()?;
         let end = Instant::now();
         let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;

@@ -21,7 +21,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
     let floor = start.data.summary.valid.entropy_floor();
     let bytes_per_token = start.bytes_per_token();
     if outcome.interrupted {
-        text += &format!("interrupted after step {} of {}\n", position.step, start.config.train.total_steps());
+        text += &format!("interrupted after step {} of {}\n", position.step, start.schedule.end().step);
     }
     let mut results = json!({
         "command": "train",

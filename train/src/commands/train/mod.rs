@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::DType;
-use burn_deepseek::LossWeights;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
@@ -19,9 +18,9 @@ use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{train_loader, valid_loader};
 use crate::device::SelectedDevice;
 use crate::exit::{UsageError, write_stdout};
-use crate::learner::schedule::LearningRate;
 use crate::learner::{AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
+use crate::schedule::{Position, Schedule};
 use start::{Parts, Start};
 
 /// Trains a model, or goes on training one.
@@ -43,17 +42,19 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
 /// Runs burn-train's learner with our strategy.
 fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
     let Parts { model, optimizer, ema } = start.parts.take().expect("invariant: a start is used once");
-    let Start { config, position, .. } = &*start;
+    let Start { config, schedule, position, .. } = &*start;
     let train = &config.train;
-    let steps = train.total_steps();
-    let left = steps.saturating_sub(position.step);
-    let samples = usize::try_from(left * train.global_batch as u64).context("train.steps: the run has more samples than can be counted")?;
+    let here = Position { step: position.step, tokens: position.tokens };
+    let too_long = "train.steps: the run has more samples than can be counted";
+    let end = schedule.end_from(here).context(too_long)?;
+    let steps = end.step;
+    let samples = usize::try_from((end.tokens - here.tokens) / train.seq_len as u64).context(too_long)?;
     let micro_batch = train.micro_batch.try_into().map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
     let device = &start.device;
     let train_batches = train_loader(&start.data.train, position.samples, samples, micro_batch, device);
     let valid_batches = valid_loader(&start.data.valid.first(train.eval_batches * train.micro_batch), micro_batch, device);
 
-    let plan = plan(config);
+    let plan = plan(config, schedule, steps);
     let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
         Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
     } else {
@@ -61,8 +62,8 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     };
     let epochs = steps.div_ceil(plan.eval_every) as usize;
     let eval_every = plan.eval_every;
-    let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
-    let model = LanguageModel::new(model, weights, train.micro_batches());
+    let next = schedule.at(here);
+    let model = LanguageModel::new(model, next.loss_weights(), next.global_batch / train.micro_batch);
     let checkpoints = CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
@@ -80,7 +81,7 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
         0 => training,
         epoch => training.checkpoint(epoch),
     };
-    let mtp_depths = if train.mtp_lambda == 0.0 { 0 } else { config.model.num_nextn_predict_layers };
+    let mtp_depths = if schedule.has_mtp() { config.model.num_nextn_predict_layers } else { 0 };
     let training = register(training, mtp_depths, &start.moe_layers(), start.bytes_per_token());
     // The strategy owns the optimizer and the schedule; what the learner is given here is never stepped.
     let unused = burn::optim::SgdConfig::new().init();
@@ -89,17 +90,14 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     outcome.take()
 }
 
-fn plan(config: &RunConfig) -> StepPlan {
+fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> StepPlan {
     let train = &config.train;
-    let steps = train.total_steps();
     StepPlan {
         steps,
-        micro_batches: train.micro_batches(),
-        global_batch: train.global_batch,
-        eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) },
+        micro_batch: train.micro_batch,
+        eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) }.max(1),
         checkpoint_every: train.checkpoint_every,
-        bias_update_speed: train.bias_update_speed,
-        lr: LearningRate::of(&config.optimizer, steps),
+        schedule: schedule.clone(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::RunConfig;
 use crate::data::TokenData;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamW, Ema, EmaSettings};
+use crate::schedule::{Position, Schedule};
 
 /// What training changes.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct Start {
     pub config: RunConfig,
+    pub schedule: Schedule,
     pub data: TokenData,
     pub device: Device,
     pub device_name: String,
@@ -69,6 +71,7 @@ impl Start {
         config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
         check_sample(&config, &data)?;
+        let schedule = config.schedule()?;
         let averaged = config.ema.decay.map(|decay| EmaSettings { decay, every: config.ema.every });
         let (parts, position) = match &checkpoint {
             None => {
@@ -103,7 +106,17 @@ impl Start {
             Some(path) => run_dir_of(path)?,
             None => new_run_dir(&config)?,
         };
-        Ok(Self { config, data, device: selected.device, device_name: selected.name, parts: Some(parts), position, run_dir, resumed_from })
+        Ok(Self {
+            config,
+            schedule,
+            data,
+            device: selected.device,
+            device_name: selected.name,
+            parts: Some(parts),
+            position,
+            run_dir,
+            resumed_from,
+        })
     }
 
     /// Prints what is about to be done.
@@ -119,12 +132,14 @@ impl Start {
             if mtp > 0 { format!(", and {} of {mtp} MTP modules", counts.mtp) } else { String::new() },
             self.data.summary,
         );
+        let (end, first) = (self.schedule.end(), self.schedule.at(Position::default()).global_batch);
+        let last = self.schedule.rows().last().map_or(first, |row| row.settings.global_batch);
         text += &format!(
             "run         {} steps of {} sequences of {} tokens = {} tokens, on {}, in {}\n",
-            config.train.total_steps(),
-            config.train.global_batch,
+            end.step,
+            if first == last { first.to_string() } else { format!("{first} to {last}") },
             config.train.seq_len,
-            config.train.total_steps() * config.train.tokens_per_step(),
+            end.tokens,
             self.device_name,
             self.run_dir.display()
         );
