@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use half::bf16;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -306,6 +307,20 @@ fn optimizer() {
         Work::Byte(28 * len),
         || host::adamw(&mut p, &gradient, &mut m, &mut v, &config).unwrap(),
         || composed::adamw(&mut other, &gradient, &config),
+    );
+    let (mut q, mut first, mut second) = (random(1, len), vec![bf16::ZERO; len], vec![bf16::ZERO; len]);
+    // Beside the same with moments in F32: what half the memory of the moments buys.
+    bench(
+        "adamw 4M, moments in BF16 | in F32",
+        Work::Byte(20 * len),
+        || host::adamw(&mut q, &gradient, &mut first, &mut second, &config).unwrap(),
+        || host::adamw(&mut p, &gradient, &mut m, &mut v, &config).unwrap(),
+    );
+    bench(
+        "average_into 4M",
+        Work::Byte(12 * len),
+        || host::average_into(&mut q, &gradient, 1e-3).unwrap(),
+        || composed::average_into(&mut p, &gradient, 1e-3),
     );
     bench(
         "sum_of_squares 4M",

@@ -80,7 +80,11 @@ fn check(name: &str, moe: bool, precision: Precision, recompute: bool) -> f64 {
     let computed: u64 = small.kept_activations(layer, &keeping).iter().map(|tensor| tensor.bytes).sum();
     let ratio = measured / computed as f64;
     println!("{name}: {measured:.0} bytes a layer, {computed} computed, ratio {ratio:.4}");
-    assert!((0.98..1.02).contains(&ratio), "{name}: {measured:.0} bytes a layer, {computed} computed: {:#?}", small.kept_activations(layer, &keeping));
+    assert!(
+        (0.98..1.02).contains(&ratio),
+        "{name}: {measured:.0} bytes a layer, {computed} computed: {:#?}",
+        small.kept_activations(layer, &keeping)
+    );
     measured
 }
 

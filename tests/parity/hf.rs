@@ -14,7 +14,7 @@ use burn_deepseek::weights::{self, LoadOptions};
 use burn_deepseek::{Compute, DeepSeek, LayerRouting, LossWeights, Pass, recomputing};
 use deepseek_tests::fixture::{self, Values};
 use deepseek_tests::{devices, table::Report};
-use deepseek_train::learner::{AdamW, AdamWSettings};
+use deepseek_train::learner::{AdamW, AdamWSettings, MomentFormat};
 
 /// Absolute on logits (largest about 4).
 const LOGITS: f64 = 2e-5;
@@ -290,6 +290,7 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
         eps: setting("eps")?,
         weight_decay: setting("weight_decay")?,
         clip_grad_norm: Some(setting("clip_grad_norm")?),
+        moments: MomentFormat::F32,
     };
     let lr = setting("lr")?;
     let mut optimizer = AdamW::new(settings);

@@ -3,10 +3,12 @@
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use half::bf16;
 
 use super::flex_tensor::{Contiguous, dims, ints, tensor};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
@@ -87,7 +89,11 @@ impl FusedOps for Flex {
             step: scalars.step,
             gradient_scale: scalars.grad_scale as f32,
         };
-        done(host::adamw(value.storage_mut(), grad.floats(), first.storage_mut(), second.storage_mut(), &config));
+        let (param, grad) = (value.storage_mut(), grad.floats());
+        done(match first.dtype() {
+            DType::BF16 => host::adamw::<bf16>(param, grad, first.storage_mut(), second.storage_mut(), &config),
+            _ => host::adamw::<f32>(param, grad, first.storage_mut(), second.storage_mut(), &config),
+        });
         AdamWOutput { value, first, second }
     }
 }

@@ -49,6 +49,19 @@ pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
 }
 
+/// [`crate::ops::average_into`] for an average that [`supports`] fused operations, in place where nobody else holds it.
+///
+/// Not an operation of [`FusedOps`]: the average lies in host memory wherever the value comes from.
+pub(crate) fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
+    const ON_HOST: &str = "invariant: the tensor is on Flex, without autodiff";
+    let value = if supports(&value) { value } else { Tensor::from_data(value.into_data().convert::<f32>(), &average.device()) };
+    let value = value.try_into_primitive::<Flex>().expect(ON_HOST);
+    let mut average = average.try_into_primitive::<Flex>().expect(ON_HOST);
+    cubecl_kernels::host::average_into(average.storage_mut(), Contiguous::new(&value).floats(), rate as f32)
+        .unwrap_or_else(|error| panic!("{error}"));
+    Tensor::from_primitive::<Flex>(average)
+}
+
 /// A flat parameter and its two moments after an optimizer step.
 #[derive(ExtensionType, Debug)]
 pub struct AdamWOutput<B: Backend> {
@@ -90,7 +103,8 @@ pub trait FusedOps: Backend {
         targets: IntTensor<Self>,
         format: LinearFormat,
     ) -> FloatTensor<Self>;
-    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`.
+    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`, the moments
+    /// in FP32 or BF16.
     fn fused_adamw(
         value: FloatTensor<Self>,
         grad: FloatTensor<Self>,

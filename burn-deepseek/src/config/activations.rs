@@ -71,10 +71,8 @@ impl DeepSeekConfig {
 
     fn kept_by_dense(&self, keeping: &Keeping) -> Vec<KeptTensor> {
         let (t, d) = (keeping.tokens, self.hidden_size);
-        let mut kept = vec![
-            tensor("residual stream into feed-forward", floats(t, d)),
-            tensor("its norm", keeping.input(Operation::GateUp, t, d)),
-        ];
+        let mut kept =
+            vec![tensor("residual stream into feed-forward", floats(t, d)), tensor("its norm", keeping.input(Operation::GateUp, t, d))];
         kept.extend(keeping.swiglu(Operation::Down, t, self.intermediate_size));
         kept
     }

@@ -136,6 +136,12 @@ pub fn adamw(
     (Tensor::from_dispatch(output.value), Tensor::from_dispatch(output.first), Tensor::from_dispatch(output.second))
 }
 
+/// See [`composed::average_into`]; the fused form updates in place what nobody else holds, and takes a value of any device. For tensors
+/// without autodiff.
+pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
+    if supports(&average) { backend::average_into(average, value, rate) } else { composed::average_into(average, value, rate) }
+}
+
 /// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     if supports(&x) { backend::sum_of_squares(x) } else { composed::sum_of_squares(x) }

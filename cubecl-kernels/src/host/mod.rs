@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod average;
 mod cross_entropy;
 mod embedding;
 mod fp8_gemm;
@@ -21,8 +22,9 @@ mod simd;
 mod small_gemm;
 mod swiglu;
 
-pub use adamw::{adamw, sum_of_squares};
+pub use adamw::{Moment, adamw, sum_of_squares};
 pub use attention::{AttentionGradients, AttentionOutput, attention, attention_backward};
+pub use average::average_into;
 pub use cross_entropy::{
     CrossEntropy, LinearCrossEntropyGradients, cross_entropy, cross_entropy_with_gradient, linear_cross_entropy,
     linear_cross_entropy_with_gradients,

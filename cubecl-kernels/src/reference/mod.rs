@@ -4,6 +4,7 @@
 
 mod adamw;
 mod attention;
+mod average;
 mod cross_entropy;
 mod embedding;
 mod fp8_gemm;
@@ -17,6 +18,7 @@ mod swiglu;
 
 pub use adamw::adamw;
 pub use attention::{attention, attention_backward};
+pub use average::average_into;
 pub use cross_entropy::{LinearCrossEntropy, cross_entropy, linear_cross_entropy};
 pub use embedding::{embedding, embedding_backward};
 pub use fp8_gemm::{dequantize_block_tiled, dequantize_row_tiled, fp8_gemm_nt, fp8_gemm_nt_emulated, fp8_wgrad_nt, fp8_wgrad_nt_emulated};

@@ -14,7 +14,7 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     Examples:\n  \
     deepseek train\n  \
     deepseek train --config tiny-text --data my-book.txt --tokens 1500000\n  \
-    deepseek train --config my-run.toml --set optimizer.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
+    deepseek train --config my-run.toml --set schedule.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
     deepseek train --resume runs/quickstart-001";
 
 /// Of `eval`.

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use burn_deepseek::attention::AttentionForm;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::checkpoint::Weights;
 use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
+use crate::schedule::parse_count;
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
@@ -58,7 +60,7 @@ impl Command {
 /// Which configuration, and what is laid over it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConfigArgs {
-    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench. Without it: quickstart.
+    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench, deepseek-v3. Without it: quickstart.
     #[arg(long, value_name = "PATH|NAME")]
     pub config: Option<String>,
     /// Set one value over the configuration, as TOML; repeatable. `none` removes an optional value.
@@ -87,8 +89,8 @@ pub struct TrainArgs {
     /// Optimizer steps to train, instead of the configuration's budget.
     #[arg(long, conflicts_with = "tokens", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget; also as in 1.5M.
+    #[arg(long, value_parser = parse_tokens)]
     pub tokens: Option<u64>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
@@ -124,6 +126,9 @@ pub struct EvalArgs {
     /// Micro-batches to take at most; without it all of the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub batches: Option<u64>,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
@@ -153,6 +158,9 @@ pub struct GenerateArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
     /// Draft tokens with the MTP modules and verify them in one pass.
     #[arg(long)]
     pub speculative: bool,
@@ -170,7 +178,19 @@ pub struct GenerateArgs {
     pub json: bool,
 }
 
+impl EvalArgs {
+    /// Which weights to measure.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+}
+
 impl GenerateArgs {
+    /// Which weights to generate with.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+
     /// The form of MLA to decode with.
     pub fn attention_form(&self) -> AttentionForm {
         match (self.naive, self.absorbed) {
@@ -231,6 +251,10 @@ pub struct BenchArgs {
 
 fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
     text.parse()
+}
+
+fn parse_tokens(text: &str) -> Result<u64, String> {
+    parse_count(text).and_then(|tokens| if tokens > 0 { Ok(tokens) } else { Err("it must be at least 1".into()) })
 }
 
 fn parse_temperature(text: &str) -> Result<f64, String> {

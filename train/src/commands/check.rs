@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::cli::CheckArgs;
-use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
+use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, MomentsConfig, RunConfig, resolve_model};
 use crate::exit::write_stdout;
+use crate::schedule::Schedule;
 
 /// Prints the configuration as TOML, with its counts and its memory as comments.
 ///
@@ -20,10 +21,15 @@ pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::done(checked.results()))
 }
 
+/// Bytes of one moment.
+const F32_BYTES: u64 = 4;
+const BF16_BYTES: u64 = 2;
+
 /// What was checked, and what came of it.
 struct Checked {
     toml: String,
     run: Option<RunConfig>,
+    schedule: Option<Schedule>,
     model: DeepSeekConfig,
     counts: ParameterCounts,
     memory: MemoryEstimate,
@@ -37,13 +43,20 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
             .map_err(|error| ConfigError::Invalid { origin: "resolved model".into(), problems: vec![error.to_string()] })?;
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
-        let memory = MemoryEstimate::of(&model, 1, seq_len);
-        return Ok(Checked { toml, run: None, counts: model.parameter_counts(), memory, model });
+        let memory = MemoryEstimate::of(&model, 1, seq_len, BF16_BYTES, false);
+        return Ok(Checked { toml, run: None, schedule: None, counts: model.parameter_counts(), memory, model });
     }
     let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
-    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len);
-    Ok(Checked { toml: run.to_toml()?, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
+    let moment_bytes = match run.optimizer.moments {
+        MomentsConfig::F32 => F32_BYTES,
+        // What a device without BF16 would take instead is not known here.
+        MomentsConfig::Auto if !run.optimizer.decays_in_bf16() => F32_BYTES,
+        MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
+    };
+    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len, moment_bytes, run.ema.decay.is_some());
+    let schedule = Some(run.schedule()?);
+    Ok(Checked { toml: run.to_toml()?, schedule, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
 }
 
 impl Checked {
@@ -57,8 +70,11 @@ impl Checked {
         });
         if let Some(run) = &self.run {
             results["config"] = json!(run);
-            results["steps"] = json!(run.train.total_steps());
-            results["tokens_per_step"] = json!(run.train.tokens_per_step());
+        }
+        if let Some(schedule) = &self.schedule {
+            results["steps"] = json!(schedule.end().step);
+            results["tokens"] = json!(schedule.end().tokens);
+            results["schedule"] = json!(schedule.rows());
         }
         results
     }
@@ -89,11 +105,12 @@ impl Checked {
         }
         let memory = &self.memory;
         comment(String::new());
-        comment("memory in F32, estimated".into());
+        comment("memory, estimated".into());
         for (name, bytes) in [
             ("weights".to_string(), memory.weights_bytes),
             ("gradients".to_string(), memory.gradients_bytes),
             ("AdamW's moments".to_string(), memory.adamw_bytes),
+            ("average of the weights".to_string(), memory.ema_bytes),
             (format!("activations of {} tokens", grouped(memory.activation_tokens)), memory.activations_bytes),
             ("training, together".to_string(), memory.total_bytes),
         ] {
@@ -105,15 +122,14 @@ impl Checked {
             grouped(memory.kv_cache_bytes_per_token_f32),
             grouped(memory.kv_cache_bytes_per_token_bf16)
         ));
-        if let Some(run) = &self.run {
-            let (steps, tokens) = (run.train.total_steps(), run.train.tokens_per_step());
+        if let Some(schedule) = &self.schedule {
             comment(String::new());
-            comment(format!(
-                "training: {} steps of {} tokens, {} in all",
-                grouped(steps),
-                grouped(tokens),
-                grouped(steps.saturating_mul(tokens))
-            ));
+            comment("schedule, at the first step and at the last one of each segment".into());
+            for line in schedule.table() {
+                comment(format!("  {line}"));
+            }
+            comment(String::new());
+            comment(format!("training: {} steps, {} tokens", grouped(schedule.end().step), grouped(schedule.end().tokens)));
         }
         text
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// Bytes of a value of F32.
 const F32_BYTES: u64 = 4;
 
-/// Bytes by what they are for, everything in F32 as the trainer keeps it.
+/// Bytes by what they are for: F32, but for moments in BF16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
     /// Weights, MTP modules included.
@@ -15,6 +15,8 @@ pub struct MemoryEstimate {
     pub gradients_bytes: u64,
     /// AdamW's two moments.
     pub adamw_bytes: u64,
+    /// The average of the weights, in host memory; 0 without one.
+    pub ema_bytes: u64,
     /// What forward keeps for backward of `activation_tokens` tokens; rough.
     pub activations_bytes: u64,
     /// Tokens that go through the model at once.
@@ -28,23 +30,28 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// Estimates training with micro-batches of `micro_batch` sequences of `seq_len` tokens.
+    /// Estimates training with micro-batches of `micro_batch` sequences of `seq_len` tokens, moments of `moment_bytes` a value, and with
+    /// an average of the weights or without.
     ///
     /// Activations count what a straightforward backward needs of every operation: inputs of the products, both sides of
     /// the SwiGLU, scores and probabilities of all heads, three copies of the logits of each depth. Nothing is recomputed.
-    pub fn of(model: &DeepSeekConfig, micro_batch: usize, seq_len: usize) -> Self {
+    pub fn of(model: &DeepSeekConfig, micro_batch: usize, seq_len: usize, moment_bytes: u64, ema: bool) -> Self {
         let parameters = model.parameter_counts().total_with_mtp();
         let tokens = (micro_batch as u64).saturating_mul(seq_len as u64);
         let weights_bytes = parameters.saturating_mul(F32_BYTES);
         let values = activation_values_per_token(model, seq_len);
         let activations_bytes = tokens.saturating_mul(values).saturating_mul(F32_BYTES);
+        let adamw_bytes = parameters.saturating_mul(2 * moment_bytes);
+        let ema_bytes = if ema { weights_bytes } else { 0 };
+        let kept = [weights_bytes, weights_bytes, adamw_bytes, ema_bytes, activations_bytes];
         Self {
             weights_bytes,
             gradients_bytes: weights_bytes,
-            adamw_bytes: weights_bytes.saturating_mul(2),
+            adamw_bytes,
+            ema_bytes,
             activations_bytes,
             activation_tokens: tokens,
-            total_bytes: weights_bytes.saturating_mul(4).saturating_add(activations_bytes),
+            total_bytes: kept.into_iter().fold(0, u64::saturating_add),
             kv_cache_bytes_per_token_f32: model.kv_cache_bytes_per_token(4),
             kv_cache_bytes_per_token_bf16: model.kv_cache_bytes_per_token(2),
         }
@@ -82,18 +89,22 @@ mod tests {
     use crate::config::resolve_model;
 
     #[test]
-    fn weights_gradients_and_moments_are_sixteen_bytes_a_parameter() {
+    fn bytes_a_parameter_follow_what_is_kept() {
         let model = resolve_model(Some("deepseek-v3-671b"), None, &[]).unwrap();
-        let estimate = MemoryEstimate::of(&model, 1, 4096);
-        let fixed = estimate.total_bytes - estimate.activations_bytes;
-        assert_eq!(fixed, 16 * (671_026_419_200 + 11_610_068_224));
-        assert_eq!(estimate.kv_cache_bytes_per_token_bf16, 70_272);
+        let parameters = 671_026_419_200 + 11_610_068_224;
+        // Weights and gradients of four bytes each, two moments, and the average where there is one.
+        for (moment_bytes, ema, expected) in [(4, false, 16), (2, false, 12), (2, true, 16)] {
+            let estimate = MemoryEstimate::of(&model, 1, 4096, moment_bytes, ema);
+            assert_eq!(estimate.total_bytes - estimate.activations_bytes, expected * parameters);
+            assert_eq!(estimate.adamw_bytes, 2 * moment_bytes * parameters);
+            assert_eq!(estimate.kv_cache_bytes_per_token_bf16, 70_272);
+        }
     }
 
     #[test]
     fn activations_grow_with_the_batch() {
         let model = resolve_model(Some("tiny"), None, &[]).unwrap();
-        let one = MemoryEstimate::of(&model, 1, 256).activations_bytes;
-        assert_eq!(MemoryEstimate::of(&model, 8, 256).activations_bytes, 8 * one);
+        let one = MemoryEstimate::of(&model, 1, 256, 2, false).activations_bytes;
+        assert_eq!(MemoryEstimate::of(&model, 8, 256, 2, false).activations_bytes, 8 * one);
     }
 }

@@ -32,6 +32,12 @@ impl LanguageModel {
         self.compute = self.compute.next_step();
     }
 
+    /// Takes what may differ from step to step: the loss weights and the number of micro-batches.
+    pub fn prepare(&mut self, weights: LossWeights, micro_batches: usize) {
+        self.weights = weights;
+        self.micro_batches = micro_batches;
+    }
+
     /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share of the step, and what was measured.
     pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
         let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute);

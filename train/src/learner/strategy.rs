@@ -18,34 +18,30 @@ use burn_train::{
 };
 use serde::Serialize;
 
-use super::schedule::LearningRate;
-use super::{AdamW, Evaluation, LanguageModel, LayerLoad, StepReport};
+use super::{AdamW, Ema, Evaluation, LanguageModel, LayerLoad, StepReport};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::metrics::StepLog;
+use crate::schedule::{Position, Schedule};
 
 type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
 type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
 
-/// What the loop does, in steps and sequences.
+/// What the loop does.
 #[derive(Clone, Debug)]
 pub struct StepPlan {
     /// Steps of the whole run.
     pub steps: u64,
-    /// Micro-batches accumulated in a step.
-    pub micro_batches: usize,
-    /// Sequences of a step.
-    pub global_batch: usize,
+    /// Sequences that go through the model at once.
+    pub micro_batch: usize,
     /// Steps between evaluations: one epoch of the learner.
     pub eval_every: u64,
     /// Steps between checkpoints; 0 saves only at the end.
     pub checkpoint_every: u64,
     /// Whether backward computes again what it can instead of keeping it.
     pub recompute: bool,
-    /// gamma: speed of the balance bias.
-    pub bias_update_speed: f64,
-    /// Learning rate by step.
-    pub lr: LearningRate,
+    /// What each step is to do.
+    pub schedule: Schedule,
 }
 
 /// Where the loop starts and what it writes to.
@@ -53,6 +49,8 @@ pub struct StepPlan {
 pub struct StepState {
     /// Optimizer, new or resumed.
     pub optimizer: AdamW,
+    /// Average of the weights, new or resumed, where one is wanted.
+    pub ema: Option<Ema>,
     /// Position, new or resumed.
     pub position: TrainState,
     /// Where checkpoints go.
@@ -134,6 +132,7 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
             plan: &self.plan,
             model: Some(model),
             optimizer: state.optimizer,
+            ema: state.ema,
             position: state.position,
             checkpoints: state.checkpoints,
             log: state.log,
@@ -158,6 +157,7 @@ struct Run<'a> {
     plan: &'a StepPlan,
     model: Option<LanguageModel>,
     optimizer: AdamW,
+    ema: Option<Ema>,
     position: TrainState,
     checkpoints: CheckpointWriter,
     log: StepLog,
@@ -210,25 +210,34 @@ impl Run<'_> {
     fn step(&mut self, batches: &mut Batches, epoch: usize) -> Result<()> {
         let started = Instant::now();
         let mut model = self.model.take().expect("invariant: the model is put back after each step");
+        let settings = self.plan.schedule.at(Position { step: self.position.step, tokens: self.position.tokens });
+        let micro_batches = settings.global_batch / self.plan.micro_batch;
+        model.prepare(settings.loss_weights(), micro_batches);
         let mut report = StepReport::default();
         let mut accumulator = GradientsAccumulator::new();
-        for _ in 0..self.plan.micro_batches {
+        for _ in 0..micro_batches {
             let batch = batches.next().context("the training data ended before the run")??;
             let output = TrainStep::step(&model, batch);
             report.absorb(&output.item);
             accumulator.accumulate(&model, output.grads);
         }
         let step = self.position.step + 1;
-        let lr = self.plan.lr.at(step);
+        let lr = settings.lr;
+        // While the average still reads the weights they are shared, and could not be updated in place.
+        self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
         let grad_norm;
         (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), lr);
         model.weights_changed();
-        update_biases(&mut model, &report.layer_loads, self.plan.bias_update_speed);
+        update_biases(&mut model, &report.layer_loads, settings.bias_update_speed);
+        if let Some(ema) = &mut self.ema {
+            ema.step(&model.model)?;
+            self.position.ema_steps = ema.steps();
+        }
         self.model = Some(model);
 
         let seconds = started.elapsed().as_secs_f64();
         self.position.step = step;
-        self.position.samples += self.plan.global_batch as u64;
+        self.position.samples += settings.global_batch as u64;
         self.position.tokens += report.tokens as u64;
         self.position.train_seconds += seconds;
         self.session_tokens += report.tokens;
@@ -241,7 +250,7 @@ impl Run<'_> {
         if !report.total_loss.is_finite() || !grad_norm.is_finite() {
             anyhow::bail!(
                 "step {step}: the loss is {} and the gradient norm {grad_norm}: training has diverged; the last good checkpoint is kept \
-                 (a lower optimizer.lr or a longer optimizer.warmup_steps may help)",
+                 (a lower schedule.lr or a longer warm-up may help)",
                 report.total_loss
             );
         }
@@ -273,7 +282,8 @@ impl Run<'_> {
 
     fn save(&mut self) -> Result<()> {
         let model = self.model.as_ref().expect("invariant: the model is put back after each step");
-        self.checkpoint = Some(self.checkpoints.save(&model.model, &self.optimizer, &self.position)?);
+        let average = self.ema.as_mut().map(Ema::model).transpose()?;
+        self.checkpoint = Some(self.checkpoints.save(&model.model, average, &self.optimizer, &self.position)?);
         Ok(())
     }
 }

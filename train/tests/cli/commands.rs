@@ -88,6 +88,32 @@ fn generate_continues_a_prompt_in_every_form() {
     assert_eq!(generate("--prompt caf\u{e9}").json()["prompt_tokens"], 6);
 }
 
+/// Another model than the weights, by eval, by generate, and as the Hugging Face folder that it is.
+#[test]
+fn the_average_of_the_weights_is_a_model() {
+    let place = Workplace::new();
+    place.train("--set ema.decay=0.5").ok();
+    let eval = |more: &str| place.run(&format!("eval --checkpoint runs/tiny-001 --json {more}")).ok();
+    let (weights, average) = (eval("").json(), eval("--ema"));
+    assert!(average.stdout.contains("the average of the weights"), "{}", average.dump());
+    let average = average.json();
+    assert_eq!((&weights["ema"], &average["ema"]), (&false.into(), &true.into()));
+    assert_ne!(weights["loss"], average["loss"]);
+    assert!((number(&weights, "loss") - number(&average, "loss")).abs() < 0.5, "{weights} {average}");
+    let generate = |folder: &str, more: &str| {
+        let arguments = format!("generate --checkpoint {folder} --prompt a --max-new-tokens 6 --temperature 2 --json {more}");
+        place.run(&arguments).ok().json()
+    };
+    let folder = "runs/tiny-001/checkpoints/step-00000006/ema";
+    assert_eq!(generate("runs/tiny-001", "--ema")["token_ids"], generate(folder, "")["token_ids"]);
+    let finished = place.run(&format!("generate --checkpoint {folder} --ema"));
+    finished.failed(2, &["--ema needs a run's checkpoint"]);
+    place.train("").ok();
+    for command in ["eval", "generate"] {
+        place.run(&format!("{command} --checkpoint runs/tiny-002 --ema")).failed(2, &["no average", "ema.decay"]);
+    }
+}
+
 /// A checkpoint without our own files is a Hugging Face folder, and a model of 260 tokens one over bytes.
 #[test]
 fn generate_takes_hugging_face_folders() {
@@ -132,8 +158,10 @@ fn check_prints_what_can_be_fed_back() {
 fn bench_prints_a_row_a_figure() {
     let place = Workplace::new();
     let small = "--reps 1 --warmup 0 --json --set model.hidden_size=32 --set model.vocab_size=300 --set train.seq_len=16";
-    for (target, rows, compared) in [("train", 5, "forward"), ("generate", 8, "decode")] {
-        let finished = place.run(&format!("bench {target} {small}")).ok();
+    for (target, more, rows, compared) in
+        [("train", "", 5, "forward"), ("train", "--set ema.decay=0.9", 6, "step, weights averaged"), ("generate", "", 8, "decode")]
+    {
+        let finished = place.run(&format!("bench {target} {small} {more}")).ok();
         let results = finished.json();
         let found = results["rows"].as_array().unwrap();
         assert_eq!(found.len(), rows, "{results}");

@@ -51,12 +51,13 @@ fn inputs(device: &Device) -> (Tensor<2>, Tensor<2>) {
 /// Gradients by parameter, in the module's order, and the input's last.
 fn gradients(network: &Network, compute: &Compute, queue: Option<&WeightGradientQueue>, device: &Device) -> Vec<Vec<f32>> {
     let (x, dy) = inputs(&device.clone().without_autodiff());
-    let x = if network.first.weight.val().gradient_checkpointing_strategy() == Some(burn::tensor::GradientCheckpointingStrategy::Balanced) {
-        Tensor::from_inner(x).with_gradient_checkpointing_strategy(burn::tensor::GradientCheckpointingStrategy::Balanced)
-    } else {
-        Tensor::from_inner(x)
-    }
-    .require_grad();
+    let x =
+        if network.first.weight.val().gradient_checkpointing_strategy() == Some(burn::tensor::GradientCheckpointingStrategy::Balanced) {
+            Tensor::from_inner(x).with_gradient_checkpointing_strategy(burn::tensor::GradientCheckpointingStrategy::Balanced)
+        } else {
+            Tensor::from_inner(x)
+        }
+        .require_grad();
     let y = network.forward(x.clone(), compute);
     let dy = Tensor::from_inner(dy);
     let dy = match y.gradient_checkpointing_strategy() {
