@@ -5,34 +5,18 @@
 
 use super::panel::Panel;
 use crate::definition::TILE;
-use crate::host::simd::{LANES, multiversion};
+use crate::host::simd::multiversion;
 
 #[inline(always)]
 fn magnitude(x: f32) -> i32 {
     (x.to_bits() & 0x7FFF_FFFF) as i32
 }
 
-/// The largest magnitude of at most a tile.
+/// The largest magnitude of some numbers. The order in which integers are compared does not matter, so the compiler keeps as many
+/// partial results as it likes.
 #[inline(always)]
-fn of_tile(x: &[f32]) -> f32 {
-    let (chunks, tail) = x.as_chunks::<LANES>();
-    let mut lanes = [0i32; LANES];
-    for chunk in chunks {
-        for l in 0..LANES {
-            lanes[l] = lanes[l].max(magnitude(chunk[l]));
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(tail) {
-        *lane = (*lane).max(magnitude(x));
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for l in 0..half {
-            lanes[l] = lanes[l].max(lanes[l + half]);
-        }
-        half /= 2;
-    }
-    f32::from_bits(lanes[0] as u32)
+fn of_all(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0, |largest, &x| magnitude(x).max(largest)) as u32)
 }
 
 multiversion! {
@@ -42,10 +26,10 @@ multiversion! {
         for r in 0..panel.rows {
             let (tiles, tail) = panel.row(r).as_chunks::<TILE>();
             for (tile, amax) in tiles.iter().zip(&mut amax) {
-                *amax = of_tile(tile);
+                *amax = of_all(tile);
             }
             if !tail.is_empty() && let Some(amax) = amax.next() {
-                *amax = of_tile(tail);
+                *amax = of_all(tail);
             }
         }
     }
