@@ -74,7 +74,7 @@ fn random(len: usize) -> Vec<f32> {
 
 fn shape(rows: usize, cols: usize) {
     println!("{rows} x {cols}, {} threads", rayon::current_num_threads());
-    let wanted = |name: &str| std::env::args().nth(1).is_none_or(|wanted| name.contains(&wanted));
+    let wanted = |name: &str| std::env::args().nth(1).is_none_or(|wanted| format!("{name}.").contains(&wanted));
     let (x, n) = (random(rows * cols), rows * cols);
     let options = QuantizeOptions::default();
     let power = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };

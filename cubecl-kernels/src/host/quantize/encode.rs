@@ -47,8 +47,9 @@ fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
     let power = (q.to_bits() as i32).max(smallest) & 0x7F80_0000;
     let with_exponent = f32::from_bits((power | power >> shift) as u32);
     let sum = madd::<S>(with_exponent, f32::from_bits((127 + shift as u32) << 23), q);
-    let code = sum.to_bits() & ((1 << sign_bit) - 1);
-    code | (x.to_bits() >> (31 - sign_bit) & 1 << sign_bit)
+    // The code's bits from the sum, its sign from `x`: written as a selection, which is one instruction where there is one.
+    let (code, sign) = (sum.to_bits(), x.to_bits() >> (31 - sign_bit));
+    ((code ^ sign) & ((1 << sign_bit) - 1)) ^ sign
 }
 
 /// `|x / scale|`, or what has the same code (see [`Divisors`]), times [`enlarged`], as `high` and `low` are already.
