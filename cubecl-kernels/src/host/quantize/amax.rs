@@ -36,13 +36,44 @@ multiversion! {
 }
 
 multiversion! {
-    /// Of each column, raising `amax [columns]`.
+    /// Of each column of a panel of at most [`TILE`] columns, into `amax [columns]`.
     pub(super) fn of_columns(panel: Panel<'_>, amax: &mut [f32]) {
+        let mut columns = [0; TILE];
         for r in 0..panel.rows {
-            for (amax, &x) in amax.iter_mut().zip(panel.row(r)) {
-                *amax = f32::from_bits(magnitude(*amax).max(magnitude(x)) as u32);
+            let x = panel.row(r);
+            if let Ok(x) = <&[f32; TILE]>::try_from(x) {
+                for c in 0..TILE {
+                    columns[c] = magnitude(x[c]).max(columns[c]);
+                }
+            } else {
+                columns.iter_mut().zip(x).for_each(|(column, &x)| *column = magnitude(x).max(*column));
             }
         }
+        amax.iter_mut().zip(columns).for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
+    }
+}
+
+multiversion! {
+    /// Of each row and of each column of a panel of at most [`TILE`] columns, into `by_rows [rows]` and `by_columns [columns]`.
+    pub(super) fn of_both(panel: Panel<'_>, by_rows: &mut [f32], by_columns: &mut [f32]) {
+        let mut columns = [0; TILE];
+        for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {
+            let x = panel.row(r);
+            let mut row = 0;
+            if let Ok(x) = <&[f32; TILE]>::try_from(x) {
+                for c in 0..TILE {
+                    columns[c] = magnitude(x[c]).max(columns[c]);
+                    row = magnitude(x[c]).max(row);
+                }
+            } else {
+                for (column, &x) in columns.iter_mut().zip(x) {
+                    *column = magnitude(x).max(*column);
+                    row = magnitude(x).max(row);
+                }
+            }
+            *by_row = f32::from_bits(row as u32);
+        }
+        by_columns.iter_mut().zip(columns).for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
     }
 }
 

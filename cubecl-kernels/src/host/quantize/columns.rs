@@ -166,8 +166,7 @@ pub(super) fn both(
                         let part = columns.start + part.start..columns.start + part.end;
                         let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
                         let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);
-                        amax::of_rows(panel, &mut of_rows[..panel.rows]);
-                        amax::of_columns(panel, &mut of_columns[..part.len()]);
+                        amax::of_both(panel, &mut of_rows[..panel.rows], &mut of_columns[..part.len()]);
 
                         divisors.set_amax(&of_rows[..panel.rows], options.scale);
                         encode_rows(panel, &divisors, &mut codes, TILE, options.format);
