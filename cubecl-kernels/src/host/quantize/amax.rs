@@ -5,34 +5,18 @@
 
 use super::panel::Panel;
 use crate::definition::TILE;
-use crate::host::simd::{LANES, multiversion};
+use crate::host::simd::multiversion;
 
 #[inline(always)]
 fn magnitude(x: f32) -> i32 {
     (x.to_bits() & 0x7FFF_FFFF) as i32
 }
 
-/// The largest magnitude of at most a tile.
+/// The largest magnitude of some numbers. The order in which integers are compared does not matter, so the compiler keeps as many
+/// partial results as it likes.
 #[inline(always)]
-fn of_tile(x: &[f32]) -> f32 {
-    let (chunks, tail) = x.as_chunks::<LANES>();
-    let mut lanes = [0i32; LANES];
-    for chunk in chunks {
-        for l in 0..LANES {
-            lanes[l] = lanes[l].max(magnitude(chunk[l]));
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(tail) {
-        *lane = (*lane).max(magnitude(x));
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for l in 0..half {
-            lanes[l] = lanes[l].max(lanes[l + half]);
-        }
-        half /= 2;
-    }
-    f32::from_bits(lanes[0] as u32)
+fn of_all(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0, |largest, &x| magnitude(x).max(largest)) as u32)
 }
 
 multiversion! {
@@ -42,23 +26,54 @@ multiversion! {
         for r in 0..panel.rows {
             let (tiles, tail) = panel.row(r).as_chunks::<TILE>();
             for (tile, amax) in tiles.iter().zip(&mut amax) {
-                *amax = of_tile(tile);
+                *amax = of_all(tile);
             }
             if !tail.is_empty() && let Some(amax) = amax.next() {
-                *amax = of_tile(tail);
+                *amax = of_all(tail);
             }
         }
     }
 }
 
 multiversion! {
-    /// Of each column, raising `amax [columns]`.
+    /// Of each column of a panel of at most [`TILE`] columns, into `amax [columns]`.
     pub(super) fn of_columns(panel: Panel<'_>, amax: &mut [f32]) {
+        let mut columns = [0; TILE];
         for r in 0..panel.rows {
-            for (amax, &x) in amax.iter_mut().zip(panel.row(r)) {
-                *amax = f32::from_bits(magnitude(*amax).max(magnitude(x)) as u32);
+            let x = panel.row(r);
+            if let Ok(x) = <&[f32; TILE]>::try_from(x) {
+                for c in 0..TILE {
+                    columns[c] = magnitude(x[c]).max(columns[c]);
+                }
+            } else {
+                columns.iter_mut().zip(x).for_each(|(column, &x)| *column = magnitude(x).max(*column));
             }
         }
+        amax.iter_mut().zip(columns).for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
+    }
+}
+
+multiversion! {
+    /// Of each row and of each column of a panel of at most [`TILE`] columns, into `by_rows [rows]` and `by_columns [columns]`.
+    pub(super) fn of_both(panel: Panel<'_>, by_rows: &mut [f32], by_columns: &mut [f32]) {
+        let mut columns = [0; TILE];
+        for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {
+            let x = panel.row(r);
+            let mut row = 0;
+            if let Ok(x) = <&[f32; TILE]>::try_from(x) {
+                for c in 0..TILE {
+                    columns[c] = magnitude(x[c]).max(columns[c]);
+                    row = magnitude(x[c]).max(row);
+                }
+            } else {
+                for (column, &x) in columns.iter_mut().zip(x) {
+                    *column = magnitude(x).max(*column);
+                    row = magnitude(x).max(row);
+                }
+            }
+            *by_row = f32::from_bits(row as u32);
+        }
+        by_columns.iter_mut().zip(columns).for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
     }
 }
 

@@ -60,13 +60,13 @@ pub fn quantize_blocks<E: Element>(
             scales = build(experts * bands * row_tiles, |scales| {
                 let scales_out = Parts::new(scales);
                 for_each(experts * bands, w.len(), |index| {
-                    let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::new(), [0; TILE * TILE]);
+                    let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                     let rows = rows_of(index);
                     for t in 0..row_tiles {
                         let columns = chunk(t, TILE, k);
                         let panel = source.panel(rows.clone(), columns.clone(), &mut buffer);
                         let largest = tensor.unwrap_or_else(|| largest(panel));
-                        divisors.set_amax(&[largest; TILE][..panel.rows], options.format.max(), options.scale);
+                        divisors.set_amax(&[largest; TILE][..panel.rows], options.scale);
                         encode_rows(panel, &divisors, &mut codes, TILE, options.format);
                         for (i, r) in rows.clone().enumerate() {
                             let out = codes_out.part(r * row_words + columns.start / CODES_A_WORD, words(columns.len()));

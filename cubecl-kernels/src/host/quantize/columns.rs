@@ -116,7 +116,7 @@ pub(super) fn quantize(
         build_two([cols * row_words, cols * row_tiles], |codes, scales| {
             let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
             for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
-                let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::new(), [0; TILE * TILE]);
+                let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                 for part in 0..columns.len().div_ceil(TILE) {
                     let part = chunk(part, TILE, columns.len());
                     let part = columns.start + part.start..columns.start + part.end;
@@ -127,7 +127,7 @@ pub(super) fn quantize(
                         divisors.set_scales(&largest[..part.len()]);
                     } else {
                         amax::of_columns(panel, &mut largest[..part.len()]);
-                        divisors.set_amax(&largest[..part.len()], options.format.max(), options.scale);
+                        divisors.set_amax(&largest[..part.len()], options.scale);
                     }
                     encode_columns(panel, &divisors, &mut codes, options.format);
                     pack_transposed(&mut codes, panel.rows, part.len(), &codes_out, part.start * row_words + band.word, row_words);
@@ -149,7 +149,7 @@ pub(super) fn both(
     cols: usize,
     options: &QuantizeOptions,
 ) -> (Quantized, Quantized) {
-    let (groups, rows, max) = (offsets.len() - 1, offsets[offsets.len() - 1], options.format.max());
+    let (groups, rows) = (offsets.len() - 1, offsets[offsets.len() - 1]);
     let (col_words, col_tiles) = (layout.words[groups], layout.tiles[groups]);
     let (row_words, row_tiles) = (words(cols), tiles(cols));
     let mut by_columns = Quantized::default();
@@ -160,16 +160,15 @@ pub(super) fn both(
             let (codes, scales) = build_two([cols * col_words, cols * col_tiles], |codes, scales| {
                 let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
                 for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
-                    let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::new(), [0; TILE * TILE]);
+                    let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                     for part in 0..columns.len().div_ceil(TILE) {
                         let part = chunk(part, TILE, columns.len());
                         let part = columns.start + part.start..columns.start + part.end;
                         let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
                         let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);
-                        amax::of_rows(panel, &mut of_rows[..panel.rows]);
-                        amax::of_columns(panel, &mut of_columns[..part.len()]);
+                        amax::of_both(panel, &mut of_rows[..panel.rows], &mut of_columns[..part.len()]);
 
-                        divisors.set_amax(&of_rows[..panel.rows], max, options.scale);
+                        divisors.set_amax(&of_rows[..panel.rows], options.scale);
                         encode_rows(panel, &divisors, &mut codes, TILE, options.format);
                         for (i, r) in band.rows.clone().enumerate() {
                             let out = row_codes.part(r * row_words + part.start / CODES_A_WORD, words(part.len()));
@@ -177,7 +176,7 @@ pub(super) fn both(
                             row_scales.part(r * row_tiles + part.start / TILE, 1)[0].write(divisors.scale[i]);
                         }
 
-                        divisors.set_amax(&of_columns[..part.len()], max, options.scale);
+                        divisors.set_amax(&of_columns[..part.len()], options.scale);
                         encode_columns(panel, &divisors, &mut codes, options.format);
                         pack_transposed(&mut codes, panel.rows, part.len(), &codes_out, part.start * col_words + band.word, col_words);
                         for (c, &scale) in part.zip(divisors.scales()) {

@@ -1,6 +1,7 @@
 //! Scales of the tiles of a panel, in the form that the encoder divides by.
 
-use crate::definition::{ScaleFormat, TILE, scale_of};
+use super::encode::{E4M3, E5M2, E5M6, enlarged};
+use crate::definition::{E5M6_MAX, Fp8Format, ScaleFormat, TILE, scale_of};
 use crate::host::simd::multiversion;
 
 /// Scales of at most [`TILE`] tiles, with what it takes to divide by them.
@@ -21,23 +22,41 @@ use crate::host::simd::multiversion;
 pub(super) struct Divisors {
     /// The scales.
     pub(super) scale: [f32; TILE],
-    /// `1 / scale`, rounded.
+    /// `1 / scale`, rounded; times [`enlarged`], as `low` is.
     pub(super) high: [f32; TILE],
     /// What the rounding of `high` left.
     pub(super) low: [f32; TILE],
     slow: [bool; TILE],
     count: usize,
     any_slow: bool,
+    /// The largest value of the format.
+    max: f32,
+    enlarged: f32,
 }
 
 impl Divisors {
-    pub(super) fn new() -> Self {
-        Self { scale: [1.0; TILE], high: [1.0; TILE], low: [0.0; TILE], slow: [false; TILE], count: 0, any_slow: false }
+    /// For an FP8 format.
+    pub(super) fn fp8(format: Fp8Format) -> Self {
+        let index = match format {
+            Fp8Format::E4M3 => E4M3,
+            Fp8Format::E5M2 => E5M2,
+        };
+        Self::new(format.max(), enlarged(index))
+    }
+
+    /// For E5M6.
+    pub(super) fn e5m6() -> Self {
+        Self::new(E5M6_MAX, enlarged(E5M6))
+    }
+
+    fn new(max: f32, enlarged: f32) -> Self {
+        let [scale, high, low] = [[0.0; TILE]; 3];
+        Self { scale, high, low, slow: [false; TILE], count: 0, any_slow: false, max, enlarged }
     }
 
     /// Sets the scales from largest magnitudes; at most [`TILE`] of them.
-    pub(super) fn set_amax(&mut self, amax: &[f32], max: f32, format: ScaleFormat) {
-        scales(amax, max, format, &mut self.scale);
+    pub(super) fn set_amax(&mut self, amax: &[f32], format: ScaleFormat) {
+        scales(amax, self.max, format, &mut self.scale);
         self.prepare(amax.len());
     }
 
@@ -80,15 +99,16 @@ multiversion! {
     fn split(count: usize, divisors: &mut Divisors) -> bool {
         /// Scales up to 2^60 have a `low` that is a normal number, and so has `x * low` where the code is not 0.
         const LARGE: u32 = (127 + 60) << 23;
-        let Divisors { scale, high, low, slow, .. } = divisors;
+        let Divisors { scale, high, low, slow, enlarged, .. } = divisors;
         let mut any = false;
         for i in 0..count.min(TILE) {
             let bits = scale[i].to_bits();
             let distance = bits.wrapping_add(16) & 0xF_FFFF;
             slow[i] = bits >= LARGE || (distance <= 32 && distance != 16);
             any |= slow[i];
-            high[i] = 1.0 / scale[i];
-            low[i] = if S::FMA { (-high[i]).mul_add(scale[i], 1.0) * high[i] } else { 0.0 };
+            let reciprocal = 1.0 / scale[i];
+            high[i] = reciprocal * *enlarged;
+            low[i] = if S::FMA { (-reciprocal).mul_add(scale[i], 1.0) * high[i] } else { 0.0 };
         }
         any
     }

@@ -11,9 +11,7 @@ use super::divisor::Divisors;
 use super::encode::encode_e5m6_row;
 use super::panel::{Element, Matrix, Panel, Source, computed};
 use super::rows::{ENTRIES_A_PANEL, for_panels};
-use crate::definition::{
-    E5M6_MAX, E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words, element_count, tiles,
-};
+use crate::definition::{E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words, element_count, tiles};
 use crate::host::output::{Parts, build_two};
 use crate::host::simd::multiversion;
 
@@ -40,14 +38,14 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
             for_panels(rows, cols, |panels| {
-                let (mut buffer, mut divisors) = (Vec::new(), Divisors::new());
+                let (mut buffer, mut divisors) = (Vec::new(), Divisors::e5m6());
                 let (mut codes, mut largest) = ([0; ENTRIES_A_PANEL], [0.0; TILE]);
                 for (panel_rows, columns) in panels {
                     let panel = source.panel(panel_rows.clone(), columns.clone(), &mut buffer);
                     let panel_tiles = tiles(columns.len());
                     amax::of_rows(panel, &mut largest[..panel.rows * panel_tiles]);
                     for (i, r) in panel_rows.enumerate() {
-                        divisors.set_amax(&largest[i * panel_tiles..][..panel_tiles], E5M6_MAX, ScaleFormat::PowerOfTwo);
+                        divisors.set_amax(&largest[i * panel_tiles..][..panel_tiles], ScaleFormat::PowerOfTwo);
                         let codes = &mut codes[..columns.len()];
                         encode_e5m6_row(panel.row(i), &divisors, codes);
                         // A panel starts at a whole tile, so at a whole word.

@@ -3,7 +3,7 @@
 use super::divisor::Divisors;
 use super::panel::Panel;
 use crate::definition::{Fp8Format, TILE, encode_e5m6, encode_fp8};
-use crate::host::simd::{Simd, multiversion};
+use crate::host::simd::{Simd, madd, multiversion};
 
 /// The formats, as constants that functions are compiled for.
 pub(super) const E4M3: usize = 0;
@@ -21,34 +21,42 @@ macro_rules! for_format {
 }
 pub(super) use for_format;
 
-/// The code nearest to a finite `q` that is no larger than the format's largest value, with the sign of `x`: the two parts of a
-/// product may cancel to a positive zero.
+/// How much larger than `|x / scale|` [`nearest`] is given it: `2^7` or `2^15`.
 ///
-/// Adding a power of two that is `2^shift` times the power below `|q|`, or below the smallest normal value, rounds `|q|` to the
-/// format's step (to nearest, ties to even) and leaves the number of steps in the low bits of the sum.
+/// It makes a biased FP32 exponent agree with the format's, modulo 2 to its exponent bits.
+pub(super) const fn enlarged(format: usize) -> f32 {
+    if format == E4M3 { 128.0 } else { 32768.0 }
+}
+
+/// The code nearest to `q / enlarged`, which is not negative and no larger than the format's largest value, with the sign of `x`.
+///
+/// Adding a power of two that is `2^shift` times the power below `q`, or below the smallest normal value, rounds `q` to the
+/// format's step (to nearest, ties to even) and leaves the number of steps in the lowest bits of the sum. If those bits of what is
+/// added are the exponent already, times the steps of a power, then the sum's are the code.
 #[inline(always)]
-fn nearest<const FORMAT: usize>(x: f32, q: f32) -> u32 {
+fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
     let (mantissa_bits, bias, sign_bit) = match FORMAT {
         E4M3 => (3, 7, 7),
         E5M2 => (2, 15, 7),
         _ => (6, 15, 11),
     };
     let shift = 23 - mantissa_bits;
+    // The smallest normal value is 2^(1 - bias), and no smaller power rounds.
     let smallest = (127 + 1 - bias) << 23;
-    let bits = q.to_bits();
-    let power = ((bits & 0x7F80_0000) as i32).max(smallest);
-    let magic = power.wrapping_add(shift << 23);
-    let sum = f32::from_bits(bits & 0x7FFF_FFFF) + f32::from_bits(magic as u32);
-    let steps = (sum.to_bits() as i32).wrapping_sub(magic);
-    let below = (power >> shift).wrapping_sub(smallest >> shift);
-    let sign = x.to_bits() >> 31 << sign_bit;
-    steps.wrapping_add(below) as u32 | sign
+    let smallest = smallest + (enlarged(FORMAT).to_bits() as i32 - (127 << 23));
+    let power = (q.to_bits() as i32).max(smallest) & 0x7F80_0000;
+    let with_exponent = f32::from_bits((power | power >> shift) as u32);
+    let sum = madd::<S>(with_exponent, f32::from_bits((127 + shift as u32) << 23), q);
+    // The code's bits from the sum, its sign from `x`: written as a selection, which is one instruction where there is one.
+    let (code, sign) = (sum.to_bits(), x.to_bits() >> (31 - sign_bit));
+    ((code ^ sign) & ((1 << sign_bit) - 1)) ^ sign
 }
 
-/// `x / scale`, or what has the same code (see [`Divisors`]).
+/// `|x / scale|`, or what has the same code (see [`Divisors`]), times [`enlarged`], as `high` and `low` are already.
 #[inline(always)]
-fn quotient<S: Simd>(x: f32, scale: f32, high: f32, low: f32) -> f32 {
-    if S::FMA { x.mul_add(high, x * low) } else { x / scale }
+fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f32) -> f32 {
+    let x = x.abs();
+    if S::FMA { x.mul_add(high, x * low) } else { x / scale * enlarged(FORMAT) }
 }
 
 multiversion! {
@@ -60,14 +68,14 @@ multiversion! {
             for (x, codes) in full.iter().zip(full_codes) {
                 let (scale, high, low) = (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
                 for (&x, code) in x.iter().zip(codes) {
-                    *code = nearest::<FORMAT>(x, quotient::<S>(x, scale, high, low)) as u8;
+                    *code = nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
                 }
                 tile += 1;
             }
             if !tail.is_empty() {
                 let (scale, high, low) = (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
                 for (&x, code) in tail.iter().zip(tail_codes) {
-                    *code = nearest::<FORMAT>(x, quotient::<S>(x, scale, high, low)) as u8;
+                    *code = nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
                 }
                 tile += 1;
             }
@@ -93,7 +101,7 @@ multiversion! {
         for r in 0..panel.rows {
             let (x, codes) = (panel.row(r), &mut codes[r * TILE..][..panel.columns]);
             for c in 0..panel.columns {
-                codes[c] = nearest::<FORMAT>(x[c], quotient::<S>(x[c], scale[c], high[c], low[c])) as u8;
+                codes[c] = nearest::<S, FORMAT>(x[c], quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c])) as u8;
             }
         }
     }
@@ -112,7 +120,7 @@ pub(super) fn encode_columns(panel: Panel<'_>, divisors: &Divisors, codes: &mut 
 multiversion! {
     fn tile_e5m6(x: &[f32], scale: f32, high: f32, codes: &mut [u16]) {
         for (&x, code) in x.iter().zip(codes) {
-            *code = nearest::<E5M6>(x, quotient::<S>(x, scale, high, 0.0)) as u16;
+            *code = nearest::<S, E5M6>(x, quotient::<S, E5M6>(x, scale, high, 0.0)) as u16;
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn quantize(source: &impl Source, rows: usize, cols: usize, options: 
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
             for_panels(rows, cols, |panels| {
-                let (mut buffer, mut divisors) = (Vec::new(), Divisors::new());
+                let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(options.format));
                 let mut codes = [0; ENTRIES_A_PANEL + TILE * CODES_A_WORD];
                 let mut largest = [0.0; TILE];
                 for (panel_rows, columns) in panels {
@@ -63,7 +63,7 @@ pub(super) fn quantize(source: &impl Source, rows: usize, cols: usize, options: 
                         divisors.set_scales(&largest[..count]);
                     } else {
                         amax::of_rows(panel, &mut largest[..count]);
-                        divisors.set_amax(&largest[..count], options.format.max(), options.scale);
+                        divisors.set_amax(&largest[..count], options.scale);
                     }
                     let stride = words(columns.len()) * CODES_A_WORD;
                     encode_rows(panel, &divisors, &mut codes, stride, options.format);

@@ -12,7 +12,7 @@ fn with_scale(x: &[f32], scale: f32, format: Fp8Format) -> (Vec<u8>, Vec<u8>) {
     fn matrix<E: Element>(x: &[E], cols: usize) -> Matrix<'_, E> {
         Matrix { x, cols }
     }
-    let (mut buffer, mut divisors) = (Vec::new(), Divisors::new());
+    let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(format));
     let mut codes = vec![0; TILE * TILE];
     divisors.set_scales(&[scale]);
     encode_rows(matrix(x, TILE).panel(0..1, 0..TILE, &mut buffer), &divisors, &mut codes, TILE, format);
