@@ -22,7 +22,8 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
         unreachable!("invariant: only quantized operands have an emulated accumulator");
     };
     let depth_tiles = tiles(left.depth);
-    scratch::with_task(|memory| {
+    let mut memory = scratch::take_task();
+    {
         let [rows, panel, row_scales, column_scales] = memory.reserve([
             task.rows.len() * depth_tiles * TILE,
             depth_tiles * TILE * LANES,
@@ -57,7 +58,8 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 }
             }
         }
-    });
+    }
+    scratch::keep_task(memory);
 }
 
 /// `[tile][width]` scales, zero past the rows.

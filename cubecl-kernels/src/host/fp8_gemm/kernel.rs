@@ -174,3 +174,56 @@ impl<S: Simd, const ROWS: usize> Kernel for F32<S, ROWS> {
         unsafe { pack::right(source, rows, vectors, depth, words) }
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::Bf16;
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::ops::Range;
+
+    use super::Kernel;
+    use crate::host::fp8_gemm::pack_avx512;
+    use crate::host::fp8_gemm::source::Source;
+    use crate::host::simd::Avx512;
+
+    /// BF16 pairs, multiplied and added into FP32 by one instruction (which flushes subnormal numbers to zero).
+    pub(in super::super) struct Bf16<const ROWS: usize>;
+
+    impl<const ROWS: usize> Kernel for Bf16<ROWS> {
+        type S = Avx512;
+        type W = __m512i;
+        const DEPTH: usize = 2;
+        const ROWS: usize = ROWS;
+
+        #[inline(always)]
+        unsafe fn broadcast(word: *const u32) -> __m512i {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_set1_epi32((*word).cast_signed()) }
+        }
+        #[inline(always)]
+        unsafe fn load(words: *const u32) -> __m512i {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_loadu_si512(words.cast()) }
+        }
+        #[inline(always)]
+        fn dot(left: __m512i, right: __m512i, sum: __m512) -> __m512 {
+            // SAFETY: the instruction set is there, as for every function of a kernel; the types are of one size.
+            unsafe {
+                let (left, right) = (std::mem::transmute::<__m512i, __m512bh>(left), std::mem::transmute::<__m512i, __m512bh>(right));
+                _mm512_dpbf16_ps(sum, right, left)
+            }
+        }
+        #[inline(always)]
+        unsafe fn pack_left(source: &Source<'_>, rows: Range<usize>, depth: Range<usize>, words: *mut u32) {
+            // SAFETY: the caller's promise.
+            unsafe { pack_avx512::left(source, rows, depth, words) }
+        }
+        #[inline(always)]
+        unsafe fn pack_right(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
+            // SAFETY: the caller's promise.
+            unsafe { pack_avx512::right(source, rows, vectors, depth, words) }
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod grouped;
 mod kernel;
 mod output;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pack_avx512;
 mod path;
 mod plan;
 mod scratch;

@@ -1,6 +1,6 @@
 //! Memory for packed operands, kept by each thread from one product to the next.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 /// A cache line: packed operands are read in whole ones.
@@ -34,14 +34,18 @@ impl Scratch {
 }
 
 thread_local! {
-    static TASK: RefCell<Scratch> = RefCell::default();
+    static TASK: Cell<Scratch> = Cell::default();
     static SHARED: Cell<Scratch> = Cell::default();
 }
 
-/// Lends this thread's memory to a task, which must not wait for others while it has it.
-#[inline(always)]
-pub(super) fn with_task(task: impl FnOnce(&mut Scratch)) {
-    TASK.with_borrow_mut(task);
+/// Takes this thread's memory for a task. (A closure that is handed the memory would be compiled without the task's instruction set.)
+pub(super) fn take_task() -> Scratch {
+    TASK.take()
+}
+
+/// Keeps it for the next task.
+pub(super) fn keep_task(memory: Scratch) {
+    TASK.set(memory);
 }
 
 /// Takes this thread's memory for what tasks share; a product inside another finds none and makes its own.

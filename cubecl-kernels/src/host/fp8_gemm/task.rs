@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::emulated;
+#[cfg(target_arch = "x86_64")]
+use super::kernel::Bf16;
 use super::kernel::{BLOCK_SCALED, F32, Kernel, MAX_ROWS, ROW_SCALED, TileCall, UNSCALED, tile};
 use super::output::{Output, Place};
 use super::path::GemmPath;
@@ -82,13 +84,23 @@ fn dispatch(path: GemmPath, call: &Call<'_>) {
     match path {
         // SAFETY: `GemmPath` only names what has been found on this machine.
         #[cfg(target_arch = "x86_64")]
-        GemmPath::Avx512Bf16 | GemmPath::Avx512 => unsafe { avx512(call) },
+        GemmPath::Avx512Bf16 => unsafe { avx512_bf16(call) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        GemmPath::Avx512 => unsafe { avx512(call) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx2 => unsafe { avx2(call) },
         // SAFETY: nothing beyond the baseline is used.
         _ => unsafe { run::<F32<Plain, 2>, 1>(call) },
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vbmi,avx2,fma")]
+fn avx512_bf16(call: &Call<'_>) {
+    // SAFETY: the features are those of this function.
+    unsafe { run::<Bf16<7>, 2>(call) };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -114,8 +126,8 @@ fn width(path: GemmPath) -> usize {
 }
 
 /// Entries in a packed word on a path.
-fn depth_a_word(_path: GemmPath) -> usize {
-    1
+fn depth_a_word(path: GemmPath) -> usize {
+    if path == GemmPath::Avx512Bf16 { 2 } else { 1 }
 }
 
 /// The sizes of a packed right operand.
@@ -209,11 +221,15 @@ unsafe fn run<K: Kernel, const V: usize>(call: &Call<'_>) {
                     }
                 }
             }
-            Call::Multiply { group, task, out, shared } => scratch::with_task(|memory| match scaling(&group.right) {
-                UNSCALED => multiply::<K, V, UNSCALED>(group, task, out, shared, memory),
-                BLOCK_SCALED => multiply::<K, V, BLOCK_SCALED>(group, task, out, shared, memory),
-                _ => multiply::<K, V, ROW_SCALED>(group, task, out, shared, memory),
-            }),
+            Call::Multiply { group, task, out, shared } => {
+                let mut memory = scratch::take_task();
+                match scaling(&group.right) {
+                    UNSCALED => multiply::<K, V, UNSCALED>(group, task, out, shared, &mut memory),
+                    BLOCK_SCALED => multiply::<K, V, BLOCK_SCALED>(group, task, out, shared, &mut memory),
+                    _ => multiply::<K, V, ROW_SCALED>(group, task, out, shared, &mut memory),
+                }
+                scratch::keep_task(memory);
+            }
         }
     }
 }
