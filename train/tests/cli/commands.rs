@@ -131,7 +131,9 @@ fn a_run_can_begin_with_other_weights() {
         assert!(weights(&begun) == weights(source), "{from}");
     }
     place.train("--set train.init_from=nowhere").failed(2, &["train.init_from", "nowhere", "no weights here"]);
-    place.train(&format!("--set train.init_from={newest} --set model.hidden_size=32")).failed(3, &["train.init_from", "does not hold this model"]);
+    place
+        .train(&format!("--set train.init_from={newest} --set model.hidden_size=32"))
+        .failed(3, &["train.init_from", "does not hold this model"]);
     assert_eq!(place.names("runs"), ["tiny-001"]);
 }
 
