@@ -60,7 +60,7 @@ impl Command {
 /// Which configuration, and what is laid over it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConfigArgs {
-    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench, deepseek-v3. Without it: quickstart.
+    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench, deepseek-v3, deepseek-v3-32k, deepseek-v3-128k. Without it: quickstart.
     #[arg(long, value_name = "PATH|NAME")]
     pub config: Option<String>,
     /// Set one value over the configuration, as TOML; repeatable. `none` removes an optional value.

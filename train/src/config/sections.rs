@@ -21,6 +21,9 @@ pub struct TrainConfig {
     /// Trained tokens, rounded down to whole steps, also as in `"1.5M"`; or else `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tokens_as_written")]
     pub tokens: Option<u64>,
+    /// What the weights begin with instead of a random draw: a run's folder, one checkpoint, or a Hugging Face folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<PathBuf>,
     /// Seed of the initial weights and of everything random in the run that has no seed of its own.
     #[serde(default)]
     pub seed: u64,

@@ -38,9 +38,21 @@ pub fn format_count(count: u64) -> String {
     count.to_string()
 }
 
+/// A count for people: three decimals of the largest suffix that it reaches, `14.633T`.
+pub fn rounded_count(count: u64) -> String {
+    let found = SUFFIXES.iter().map(|(suffix, power)| (suffix, 10u64.pow(*power))).find(|(_, unit)| count >= *unit);
+    found.map_or_else(|| count.to_string(), |(suffix, unit)| format!("{:.3}{suffix}", count as f64 / unit as f64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounded_counts_read_well() {
+        let texts = [999, 1000, 62_914_560, 14_799_988_338_688].map(rounded_count);
+        assert_eq!(texts, ["999", "1.000K", "62.915M", "14.800T"]);
+    }
 
     #[test]
     fn counts_are_read_exactly() {

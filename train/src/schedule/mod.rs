@@ -16,7 +16,7 @@ mod written;
 use burn_deepseek::LossWeights;
 use serde::Serialize;
 
-pub use count::{format_count, parse_count};
+pub use count::parse_count;
 pub use table::Row;
 pub use written::{Course, ScheduleConfig, Segment, Shape, Until};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Position, Schedule, StepSettings, Until, format_count};
+use super::count::rounded_count;
+use super::{Position, Schedule, StepSettings, Until};
 
 /// One step of the table and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -39,7 +40,7 @@ impl Schedule {
         let heading = ["tokens", "step", "lr", "batch", "gamma", "alpha", "lambda"].map(String::from);
         let cells = self.rows().into_iter().map(|Row { position, settings }| {
             [
-                format_count(position.tokens),
+                rounded_count(position.tokens),
                 position.step.to_string(),
                 format!("{:.3e}", settings.lr),
                 settings.global_batch.to_string(),

@@ -114,6 +114,29 @@ fn the_average_of_the_weights_is_a_model() {
     }
 }
 
+/// The weights of a run, of its average and of a Hugging Face folder, in a longer context: a step that changes nothing shows them.
+#[test]
+fn a_run_can_begin_with_other_weights() {
+    let place = Workplace::new();
+    place.train("--set ema.decay=0.5").ok();
+    let newest = "runs/tiny-001/checkpoints/step-00000006";
+    let still = "--steps 1 --set schedule.lr=0 --set schedule.bias_update_speed=0 --set train.seq_len=160 --set output.sample_tokens=0";
+    let longer = "--set model.max_position_embeddings=256 --set model.rope_scaling.factor=2 \
+                  --set model.rope_scaling.original_max_position_embeddings=128";
+    let weights = |folder: &str| std::fs::read(place.path(folder).join("model.safetensors")).unwrap();
+    for (index, from) in ["runs/tiny-001", newest, &format!("{newest}/ema")].into_iter().enumerate() {
+        let results = place.train(&format!("{still} {longer} --run-dir longer-{index} --set train.init_from={from} --json")).ok().json();
+        assert_eq!(results["tokens"], 4 * 160);
+        let (begun, source) = (format!("longer-{index}/checkpoints/step-00000001"), if index < 2 { newest } else { from });
+        assert!(weights(&begun) == weights(source), "{from}");
+    }
+    place.train("--set train.init_from=nowhere").failed(2, &["train.init_from", "nowhere", "no weights here"]);
+    place
+        .train(&format!("--set train.init_from={newest} --set model.hidden_size=32"))
+        .failed(3, &["train.init_from", "does not hold this model"]);
+    assert_eq!(place.names("runs"), ["tiny-001"]);
+}
+
 /// A checkpoint without our own files is a Hugging Face folder, and a model of 260 tokens one over bytes.
 #[test]
 fn generate_takes_hugging_face_folders() {

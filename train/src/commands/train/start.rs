@@ -8,13 +8,16 @@ use burn_deepseek::weights::{MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, WeightInit};
 
 use super::adamw_settings;
-use crate::checkpoint::{self, Checkpoint, TrainState, Weights};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
 use crate::data::TokenData;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamW, Ema, EmaSettings};
 use crate::schedule::{Position, Schedule};
+
+/// What says that a folder holds a Hugging Face model.
+const CONFIG_FILE: &str = "config.json";
 
 /// What training changes.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl Start {
             None => {
                 let mut config = request.resolve()?;
                 config.data = config.data.with_absolute_paths();
+                config.train.init_from = config.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
                 config
             }
             Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
@@ -75,7 +79,10 @@ impl Start {
         let averaged = config.ema.decay.map(|decay| EmaSettings { decay, every: config.ema.every });
         let (parts, position) = match &checkpoint {
             None => {
-                let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
+                let model = match &config.train.init_from {
+                    None => DeepSeek::init(&config.model, config.train.seed, &selected.device)?,
+                    Some(path) => begun_from(path, &config, &selected.device)?,
+                };
                 let ema = averaged.map(|settings| Ema::new(settings, &model)).transpose()?;
                 (Parts { model, optimizer: AdamW::new(adamw), ema }, TrainState::default())
             }
@@ -159,6 +166,22 @@ impl Start {
     pub fn bytes_per_token(&self) -> f64 {
         self.data.summary.valid.bytes_per_token()
     }
+}
+
+/// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only its tensors must fit: what has none
+/// (context length, YaRN, how experts are chosen) may differ.
+fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSeek> {
+    let folder = match checkpoint::find(path) {
+        Ok(path) => Checkpoint::open(&path)?.path,
+        Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => path.to_owned(),
+        Err(CheckpointError::NotFound { path }) => {
+            let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
+            return Err(UsageError(format!("train.init_from = {:?}: no weights here; give {kinds}", path.display())).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
+    load_weights(model, &folder).context("train.init_from")
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.
