@@ -140,7 +140,7 @@ where
         let nodes = [x.node(), w.node()];
         let prepared = if call.recompute {
             let retro = RetroLinear::<B> { x: x.id(), weight: weight.clone(), call: call.clone(), backend: PhantomData };
-            Linear.prepare::<C>(nodes).memory_bound().retro_forward(retro).parents([&x]).stateful()
+            Linear.prepare::<C>(nodes).memory_bound().retro_forward(retro).parents([&x, &w]).stateful()
         } else {
             Linear.prepare::<C>(nodes).compute_bound().stateful()
         };

@@ -72,15 +72,15 @@ fn gradients(network: &Network, compute: &Compute, queue: Option<&WeightGradient
         queue.compute(&mut grads);
         assert!(queue.is_empty());
     }
-    let floats2 = |id| grads.get::<2>(id).map(|g| g.into_data().to_vec::<f32>().unwrap()).expect("a gradient");
-    let floats3 = |id| grads.get::<3>(id).map(|g| g.into_data().to_vec::<f32>().unwrap()).expect("a gradient");
+    let floats2 = |id| grads.get::<2>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient");
+    let floats3 = |id| grads.get::<3>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient");
     vec![
         floats2(network.first.weight.id),
         floats2(network.mlp.gate_up.id),
         floats2(network.mlp.down.id),
         floats3(network.gate_up.id),
         floats3(network.down.id),
-        dx.into_data().to_vec().unwrap(),
+        dx.into_data().try_to_vec().unwrap(),
     ]
 }
 
@@ -105,8 +105,8 @@ fn gradients_are_those_of_fp32_up_to_the_formats() {
     let network = Network::new(&Device::flex()).train();
     let exact = gradients(&network, &Compute::f32(), None, &device);
     let fp8 = gradients(&network, &compute(Fp8Recipe::default()), None, &device);
-    // Four products deep: the errors of single products (under 1e-3) add up.
-    assert_near(&fp8, &exact, 8e-3);
+    // Eight products and three SwiGLUs deep: the errors of single products (under 1e-3 each) add up.
+    assert_near(&fp8, &exact, 3e-2);
     let bf16 = gradients(&network, &Compute::unchecked(Precision::Bf16), None, &device);
     assert_near(&bf16, &exact, 1e-4);
     // The expert without rows has a gradient of zero.
@@ -139,17 +139,25 @@ fn what_is_recomputed_is_the_same_bits() {
     assert_eq!(kept, gradients(&again, &deferred, Some(&queue), &device.gradient_checkpointing()));
 }
 
+/// The second rounding (3.5.2) costs the weight gradient, and nothing else.
 #[test]
 fn requantized_rows_cost_accuracy_in_the_weight_gradient_alone() {
-    let device = Device::flex().autodiff();
-    let network = Network::new(&Device::flex()).train();
-    let exact = gradients(&network, &Compute::f32(), None, &device);
-    let columns = gradients(&network, &compute(Fp8Recipe::default()), None, &device);
-    let recipe = Fp8Recipe { kept: KeptActivation::Rows, ..Fp8Recipe::default() };
-    let rows = gradients(&network, &compute(recipe), None, &device);
-    assert_eq!(columns.last(), rows.last(), "the input's gradient has nothing to do with it");
-    let diff = |got: &[Vec<f32>]| calc_diff(&widen(&got[3]), &widen(&exact[3]));
-    assert!(diff(&rows) > diff(&columns), "{} {}", diff(&rows), diff(&columns));
+    let layer = Linear::new(D, D, false, &mut WeightInit::normal(5, 0.1, &Device::flex())).train();
+    let (x, dy) = inputs(&Device::flex());
+    let run = |compute: &Compute| {
+        let x = Tensor::from_inner(x.clone()).require_grad();
+        let y = compute.linear(crate::precision::Operation::GateUp, x.clone(), &layer);
+        let mut grads = (y * Tensor::from_inner(dy.clone())).sum().backward();
+        let dx = x.grad_remove(&mut grads).expect("a gradient").into_data();
+        let dw = GradientsParams::from_grads(grads, &layer).get::<2>(layer.weight.id).expect("a gradient");
+        (dx, widen(&dw.into_data().try_to_vec::<f32>().unwrap()))
+    };
+    let (_, exact) = run(&Compute::f32());
+    let (dx, columns) = run(&compute(Fp8Recipe::default()));
+    let (dx_rows, rows) = run(&compute(Fp8Recipe { kept: KeptActivation::Rows, ..Fp8Recipe::default() }));
+    assert_eq!(dx, dx_rows);
+    let (columns, rows) = (calc_diff(&columns, &exact), calc_diff(&rows, &exact));
+    assert!(columns < 1e-3 && rows > 1.2 * columns, "columns {columns}, rows {rows}");
 }
 
 #[test]
