@@ -8,13 +8,15 @@ use super::plan::Task;
 use super::scratch;
 use super::source::Source;
 use super::task::Group;
-use crate::definition::{OperandView, TILE, tiles};
-use crate::host::simd::{LANES, Simd, multiversion};
+use crate::definition::{Quantized, TILE, tiles};
+#[cfg(target_arch = "x86_64")]
+use crate::host::simd::{Avx2, Avx512};
+use crate::host::simd::{Isa, LANES, Plain, Simd, isa};
 
 /// Products that the accumulator takes at once.
 const GROUP: usize = 32;
 /// Rows computed together: their sums do not wait for each other.
-const ROWS: usize = 2;
+const ROWS: usize = 4;
 
 /// Computes one block of a group's result with an accumulator of `bits` bits.
 pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u32, promote: bool) {
@@ -49,8 +51,9 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 }
             };
             for row in (0..task.rows.len()).step_by(ROWS) {
-                let second = (row + 1).min(task.rows.len() - 1);
-                let sums = if promote { promoted(&block, [row, second], bits) } else { unpromoted(&block, [row, second], bits) };
+                // Past the last row it is computed again.
+                let these = std::array::from_fn(|r| (row + r).min(task.rows.len() - 1));
+                let sums = sums(&block, these, bits, promote);
                 for (row, sums) in (row..task.rows.len()).zip(sums) {
                     let start = group.start + (task.rows.start + row) * out.row_stride + first;
                     // SAFETY: the row's columns lie in this task's block of the result.
@@ -104,94 +107,250 @@ struct Block<'a> {
     depth: usize,
 }
 
-multiversion! {
-    fn promoted(block: &Block<'_>, rows: [usize; ROWS], bits: u32) -> [[f32; LANES]; ROWS] {
-        sums::<S, true>(block, rows, bits)
-    }
-}
-
-multiversion! {
-    fn unpromoted(block: &Block<'_>, rows: [usize; ROWS], bits: u32) -> [[f32; LANES]; ROWS] {
-        sums::<S, false>(block, rows, bits)
+impl Block<'_> {
+    /// The scales of a row's products in a depth tile, of `count` rows.
+    #[inline(always)]
+    fn scales(&self, tile: usize, row: usize, count: usize) -> [f32; LANES] {
+        let mut scales = self.column_scales[tile];
+        for scale in &mut scales {
+            *scale *= self.row_scales[tile * count + row];
+        }
+        scales
     }
 }
 
 /// The sums of some rows with sixteen columns.
+fn sums(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
+    match isa() {
+        // SAFETY: `isa` has just found these features on this machine.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { sums_avx512(block, rows, bits, promote) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { sums_avx2(block, rows, bits, promote) },
+        Isa::Baseline => either::<Plain>(block, rows, bits, promote),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn sums_avx512(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
+    either::<Avx512>(block, rows, bits, promote)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sums_avx2(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
+    either::<Avx2>(block, rows, bits, promote)
+}
+
 #[inline(always)]
-fn sums<S: Simd, const PROMOTE: bool>(block: &Block<'_>, rows: [usize; ROWS], bits: u32) -> [[f32; LANES]; ROWS] {
+fn either<S: Truncate>(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
+    if promote { sums_of::<S, true>(block, rows, bits) } else { sums_of::<S, false>(block, rows, bits) }
+}
+
+#[inline(always)]
+fn sums_of<S: Truncate, const PROMOTE: bool>(block: &Block<'_>, rows: [usize; ROWS], bits: u32) -> [[f32; LANES]; ROWS] {
     let count = block.rows.len() / block.panel.len().max(1);
-    let (mut totals, mut sums) = ([[0.0f32; LANES]; ROWS], [[0.0f32; LANES]; ROWS]);
-    let scale = |t: usize, r: usize, l: usize| block.row_scales[t * count + rows[r]] * block.column_scales[t][l];
+    let (mut totals, mut sums) = ([[0.0f32; LANES]; ROWS], [S::zero(); ROWS]);
     for (t, panel) in block.panel.iter().enumerate() {
-        let left = rows.map(|row| &block.rows[t * count + row]);
         let len = TILE.min(block.depth - t * TILE);
-        let mut ratios = [[1.0f32; LANES]; ROWS];
+        let mut ratios = [S::zero(); ROWS];
         if !PROMOTE {
-            for (r, ratios) in ratios.iter_mut().enumerate() {
-                (0..LANES).for_each(|l| ratios[l] = scale(t, r, l) / scale(0, r, l));
+            for r in 0..ROWS {
+                let (scales, first) = (block.scales(t, rows[r], count), block.scales(0, rows[r], count));
+                let mut ratio = [0.0; LANES];
+                for l in 0..LANES {
+                    ratio[l] = scales[l] / first[l];
+                }
+                ratios[r] = S::load(&ratio);
             }
         }
         // Entries past the depth are zero, and a product of zeros changes neither an exponent nor a sum.
         for group in 0..len.div_ceil(GROUP) {
             let range = group * GROUP..(group + 1) * GROUP;
-            add_truncated::<S, PROMOTE>(&mut sums, left.map(|left| &left[range.clone()]), &panel[range.clone()], &ratios, bits);
+            let panel = &panel[range.clone()];
+            let mut left = [&[0.0f32; 0][..]; ROWS];
+            for r in 0..ROWS {
+                left[r] = &block.rows[t * count + rows[r]][range.clone()];
+            }
+            add_truncated::<S, PROMOTE>(&mut sums, &left, panel, &ratios, bits);
         }
         if PROMOTE {
             for r in 0..ROWS {
-                (0..LANES).for_each(|l| totals[r][l] += scale(t, r, l) * sums[r][l]);
+                let (scales, sums) = (block.scales(t, rows[r], count), S::lanes(sums[r]));
+                for l in 0..LANES {
+                    totals[r][l] += scales[l] * sums[l];
+                }
             }
-            sums = [[0.0; LANES]; ROWS];
+            sums = [S::zero(); ROWS];
         }
     }
     if !PROMOTE && block.depth > 0 {
         for r in 0..ROWS {
-            (0..LANES).for_each(|l| totals[r][l] = scale(0, r, l) * sums[r][l]);
+            let (scales, sums) = (block.scales(0, rows[r], count), S::lanes(sums[r]));
+            for l in 0..LANES {
+                totals[r][l] = scales[l] * sums[l];
+            }
         }
     }
     totals
 }
 
-/// `sums += products`, as an accumulator of `bits` bits adds them.
+/// `sums += left right`, as an accumulator of `bits` bits adds them.
 #[inline(always)]
-fn add_truncated<S: Simd, const PROMOTE: bool>(
-    sums: &mut [[f32; LANES]; ROWS],
-    left: [&[f32]; ROWS],
+fn add_truncated<S: Truncate, const PROMOTE: bool>(
+    sums: &mut [S::V; ROWS],
+    left: &[&[f32]; ROWS],
     right: &[[f32; LANES]],
-    ratios: &[[f32; LANES]; ROWS],
+    ratios: &[S::V; ROWS],
     bits: u32,
 ) {
-    let product = |r: usize, i: usize, l: usize| {
-        let product = left[r][i] * right[i][l];
-        if PROMOTE { product } else { product * ratios[r][l] }
-    };
-    let mut largest = sums.map(|sums| sums.map(|sum| sum.to_bits() & 0x7FFF_FFFF));
-    for i in 0..right.len() {
-        for (r, largest) in largest.iter_mut().enumerate() {
-            (0..LANES).for_each(|l| largest[l] = largest[l].max(product(r, i, l).to_bits() & 0x7FFF_FFFF));
+    let mut largest = [S::zero(); ROWS];
+    for r in 0..ROWS {
+        largest[r] = S::larger(largest[r], sums[r]);
+    }
+    for (i, columns) in right.iter().enumerate() {
+        let columns = S::load(columns);
+        for r in 0..ROWS {
+            let product = S::mul(S::splat(left[r][i]), columns);
+            largest[r] = S::larger(largest[r], if PROMOTE { product } else { S::mul(product, ratios[r]) });
         }
     }
-    // Powers of two as bits: the quantum of the largest exponent, kept normal, and its inverse.
-    let exponents = largest.map(|largest| largest.map(|bits_of| (bits_of >> 23).max(bits)));
-    let inverse = exponents.map(|e| e.map(|e| f32::from_bits((253 + bits - e) << 23)));
-    let mut counts = [[0.0f32; LANES]; ROWS];
-    for (r, counts) in counts.iter_mut().enumerate() {
-        (0..LANES).for_each(|l| counts[l] = truncate::<S>(sums[r][l] * inverse[r][l]));
+    let mut quanta = [(S::zero(), S::zero()); ROWS];
+    for r in 0..ROWS {
+        quanta[r] = S::quantum(largest[r], bits);
+        sums[r] = S::truncate(S::mul(sums[r], quanta[r].1));
     }
-    for i in 0..right.len() {
-        for (r, counts) in counts.iter_mut().enumerate() {
-            (0..LANES).for_each(|l| counts[l] += truncate::<S>(product(r, i, l) * inverse[r][l]));
+    for (i, columns) in right.iter().enumerate() {
+        let columns = S::load(columns);
+        for r in 0..ROWS {
+            let product = S::mul(S::splat(left[r][i]), columns);
+            let product = if PROMOTE { product } else { S::mul(product, ratios[r]) };
+            sums[r] = S::add(sums[r], S::truncate(S::mul(product, quanta[r].1)));
         }
     }
     for r in 0..ROWS {
-        for l in 0..LANES {
-            let quantum = f32::from_bits((exponents[r][l] + 1 - bits) << 23);
-            sums[r][l] = if exponents[r][l] == 255 { f32::NAN } else { counts[r][l] * quantum };
-        }
+        sums[r] = S::mul(sums[r], quanta[r].0);
     }
 }
 
-/// The integer part of a number of at most 24 bits. Where there is no instruction for it, by way of an integer.
-#[inline(always)]
-fn truncate<S: Simd>(x: f32) -> f32 {
-    if S::FMA { x.trunc() } else { x as i32 as f32 }
+/// What truncation needs beyond [`Simd`]. Its functions may only run where the instruction set has been found.
+trait Truncate: Simd {
+    /// `a * b`.
+    fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// The magnitude of `x` where it is larger than `magnitude`; NaN is larger than any.
+    fn larger(magnitude: Self::V, x: Self::V) -> Self::V;
+    /// The integer part of numbers of at most 24 bits.
+    fn truncate(x: Self::V) -> Self::V;
+    /// The unit of a number of `bits` bits as large as `magnitude`, NaN where that is not finite, and its inverse; both kept normal.
+    fn quantum(magnitude: Self::V, bits: u32) -> (Self::V, Self::V);
+}
+
+impl Truncate for Plain {
+    #[inline(always)]
+    fn mul(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|l| a[l] * b[l])
+    }
+    #[inline(always)]
+    fn larger(magnitude: Self::V, x: Self::V) -> Self::V {
+        std::array::from_fn(|l| f32::from_bits(magnitude[l].to_bits().max(x[l].to_bits() & 0x7FFF_FFFF)))
+    }
+    #[inline(always)]
+    fn truncate(x: Self::V) -> Self::V {
+        // There may be no instruction for it, except by way of an integer.
+        std::array::from_fn(|l| x[l] as i32 as f32)
+    }
+    #[inline(always)]
+    fn quantum(magnitude: Self::V, bits: u32) -> (Self::V, Self::V) {
+        let exponents = magnitude.map(|x| (x.to_bits() >> 23).max(bits));
+        let quantum = |e: u32| if e == 255 { f32::NAN } else { f32::from_bits((e + 1 - bits) << 23) };
+        (exponents.map(quantum), exponents.map(|e| f32::from_bits((253 + bits - e) << 23)))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    // SAFETY of every block below: the trait's functions only run where the instruction set has been found.
+    use std::arch::x86_64::*;
+
+    use super::Truncate;
+    use crate::host::simd::{Avx2, Avx512};
+
+    impl Truncate for Avx512 {
+        #[inline(always)]
+        fn mul(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        fn larger(magnitude: __m512, x: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(magnitude), _mm512_castps_si512(_mm512_abs_ps(x)))) }
+        }
+        #[inline(always)]
+        fn truncate(x: __m512) -> __m512 {
+            // SAFETY: above.
+            unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x) }
+        }
+        #[inline(always)]
+        fn quantum(magnitude: __m512, bits: u32) -> (__m512, __m512) {
+            let bits = bits.cast_signed();
+            // SAFETY: above.
+            unsafe {
+                let exponent = _mm512_max_epu32(_mm512_srli_epi32::<23>(_mm512_castps_si512(magnitude)), _mm512_set1_epi32(bits));
+                let quantum = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponent, _mm512_set1_epi32(bits - 1)));
+                let infinite = _mm512_cmpeq_epi32_mask(exponent, _mm512_set1_epi32(255));
+                let quantum = _mm512_mask_set1_epi32(quantum, infinite, -1);
+                let inverse = _mm512_slli_epi32::<23>(_mm512_sub_epi32(_mm512_set1_epi32(253 + bits), exponent));
+                (_mm512_castsi512_ps(quantum), _mm512_castsi512_ps(inverse))
+            }
+        }
+    }
+
+    impl Truncate for Avx2 {
+        #[inline(always)]
+        fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn larger(magnitude: [__m256; 2], x: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: above.
+            unsafe {
+                let mask = _mm256_set1_epi32(i32::MAX);
+                let mut larger = magnitude;
+                for i in 0..2 {
+                    let x = _mm256_and_si256(_mm256_castps_si256(x[i]), mask);
+                    larger[i] = _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(magnitude[i]), x));
+                }
+                larger
+            }
+        }
+        #[inline(always)]
+        fn truncate(x: [__m256; 2]) -> [__m256; 2] {
+            const MODE: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+            // SAFETY: above.
+            unsafe { [_mm256_round_ps::<MODE>(x[0]), _mm256_round_ps::<MODE>(x[1])] }
+        }
+        #[inline(always)]
+        fn quantum(magnitude: [__m256; 2], bits: u32) -> ([__m256; 2], [__m256; 2]) {
+            let bits = bits.cast_signed();
+            let (mut quanta, mut inverses) = (magnitude, magnitude);
+            for i in 0..2 {
+                // SAFETY: above.
+                unsafe {
+                    let exponent = _mm256_srli_epi32::<23>(_mm256_castps_si256(magnitude[i]));
+                    let exponent = _mm256_max_epu32(exponent, _mm256_set1_epi32(bits));
+                    let quantum = _mm256_slli_epi32::<23>(_mm256_sub_epi32(exponent, _mm256_set1_epi32(bits - 1)));
+                    // All ones are a NaN.
+                    let infinite = _mm256_cmpeq_epi32(exponent, _mm256_set1_epi32(255));
+                    quanta[i] = _mm256_castsi256_ps(_mm256_or_si256(quantum, infinite));
+                    let inverse = _mm256_slli_epi32::<23>(_mm256_sub_epi32(_mm256_set1_epi32(253 + bits), exponent));
+                    inverses[i] = _mm256_castsi256_ps(inverse);
+                }
+            }
+            (quanta, inverses)
+        }
+    }
 }

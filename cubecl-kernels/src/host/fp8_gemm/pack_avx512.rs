@@ -85,20 +85,21 @@ unsafe fn round(first: __m512, second: __m512) -> __m512i {
 unsafe fn transpose(x: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: above.
     unsafe {
-        let mut a = x;
-        for i in (0..16).step_by(2) {
+        let zero = _mm512_setzero_si512();
+        let (mut a, mut b, mut y) = ([zero; 16], [zero; 16], [zero; 16]);
+        for half in 0..8 {
+            let i = 2 * half;
             a[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
             a[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
         }
-        let mut b = a;
-        for i in (0..16).step_by(4) {
+        for quarter in 0..4 {
+            let i = 4 * quarter;
             b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
             b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
             b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
             b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
         }
         // Now lane q of b[4 g + c] holds column 4 q + c of rows 4 g .. 4 g + 4.
-        let mut y = b;
         for c in 0..4 {
             let even = [_mm512_shuffle_i32x4::<0x88>(b[c], b[4 + c]), _mm512_shuffle_i32x4::<0x88>(b[8 + c], b[12 + c])];
             let odd = [_mm512_shuffle_i32x4::<0xDD>(b[c], b[4 + c]), _mm512_shuffle_i32x4::<0xDD>(b[8 + c], b[12 + c])];
@@ -178,6 +179,9 @@ unsafe fn pair_of_rows(x: &Floats<'_>, row: usize, count: usize, first: usize, s
     // SAFETY: above.
     unsafe {
         let column = x.data.as_ptr().wrapping_add(row + (first + 2 * step) * x.depth_stride);
+        // The rows of a depth are far from those of the next: the hardware does not foresee it.
+        _mm_prefetch::<_MM_HINT_T0>(column.wrapping_add(16 * x.depth_stride).cast());
+        _mm_prefetch::<_MM_HINT_T0>(column.wrapping_add(17 * x.depth_stride).cast());
         let (lower, upper) = (if 2 * step < len { count } else { 0 }, if 2 * step + 1 < len { count } else { 0 });
         let lower = _mm512_maskz_loadu_ps(first_lanes(lower), column);
         let upper = _mm512_maskz_loadu_ps(first_lanes(upper), column.wrapping_add(x.depth_stride));
@@ -190,9 +194,10 @@ unsafe fn pair_of_rows(x: &Floats<'_>, row: usize, count: usize, first: usize, s
 
 #[inline(always)]
 unsafe fn left_transposed(x: &Floats<'_>, rows: Range<usize>, first: usize, len: usize, words: *mut u32) {
-    for at in rows.clone().step_by(LANES) {
-        let count = LANES.min(rows.end - at);
-        for block in 0..WORDS / LANES {
+    // All rows of a few depths before the next: what lies side by side is read in turn.
+    for block in 0..WORDS / LANES {
+        for at in rows.clone().step_by(LANES) {
+            let count = LANES.min(rows.end - at);
             // SAFETY: above.
             unsafe {
                 let mut block_words = [_mm512_setzero_si512(); LANES];
