@@ -9,4 +9,4 @@ mod strategy;
 pub use adamw::{AdamW, AdamWSettings, Moments, global_norm};
 pub use language_model::LanguageModel;
 pub use report::{Evaluation, LayerLoad, StepReport};
-pub use strategy::{OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};
+pub use strategy::{Diverged, OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};

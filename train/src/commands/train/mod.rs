@@ -21,7 +21,7 @@ use crate::exit::{UsageError, write_stdout};
 use crate::learner::schedule::LearningRate;
 use crate::learner::{AdamWSettings, LanguageModel, RunOutcome, StepPlan, StepState, StepStrategy};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
-use start::Start;
+pub(in crate::commands) use start::Start;
 
 /// Trains a model, or goes on training one.
 ///
@@ -40,7 +40,7 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
 }
 
 /// Runs burn-train's learner with our strategy.
-fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
+pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
     let (model, optimizer) = start.parts.take().expect("invariant: a start is used once");
     let Start { config, position, .. } = &*start;
     let train = &config.train;

@@ -17,7 +17,7 @@ use crate::learner::AdamW;
 
 /// Everything a run needs before its first step.
 #[derive(Debug)]
-pub(super) struct Start {
+pub(in crate::commands) struct Start {
     pub config: RunConfig,
     pub data: TokenData,
     pub device: Device,
