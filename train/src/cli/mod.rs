@@ -39,9 +39,12 @@ pub enum Command {
     /// Print a configuration resolved, its parameter counts and its memory.
     #[command(long_about = help::CHECK)]
     Check(CheckArgs),
-    /// Time training or generation.
+    /// Time training, generation or kernels.
     #[command(long_about = help::BENCH)]
     Bench(BenchArgs),
+    /// Train the same run in several precisions and compare their losses.
+    #[command(long_about = help::COMPARE_PRECISION)]
+    ComparePrecision(ComparePrecisionArgs),
 }
 
 impl Command {
@@ -53,6 +56,7 @@ impl Command {
             Self::Generate(args) => args.json,
             Self::Check(args) => args.json,
             Self::Bench(args) => args.json,
+            Self::ComparePrecision(args) => args.json,
         }
     }
 }
@@ -241,6 +245,32 @@ pub struct BenchArgs {
     /// Set one value over the setting, as TOML; repeatable. What is timed then compares with nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `compare-precision`.
+#[derive(Clone, Debug, Args)]
+pub struct ComparePrecisionArgs {
+    /// The configuration; without --config: tiny-text, for 2,000,000 tokens.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Tokens to train in each run, rounded down to whole steps.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub tokens: Option<u64>,
+    /// What to compare; the first is the baseline. Known: see above.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients")]
+    pub runs: Vec<String>,
+    /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison already.
+    #[arg(long, value_name = "PATH", default_value = "runs/compare-precision")]
+    pub out: PathBuf,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,

@@ -10,4 +10,4 @@ pub use adamw::{AdamW, AdamWSettings, MomentFormat, Moments, global_norm};
 pub use ema::{Ema, EmaSettings};
 pub use language_model::LanguageModel;
 pub use report::{Evaluation, LayerLoad, StepReport};
-pub use strategy::{OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};
+pub use strategy::{Diverged, OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};

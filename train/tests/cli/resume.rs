@@ -202,6 +202,21 @@ mod signals {
     }
 
     #[test]
+    fn a_comparison_that_is_interrupted_keeps_what_it_has() {
+        let place = Workplace::new();
+        let arguments = "compare-precision --config ./tiny.toml --set train.steps=600 --runs f32,bf16,fp8 --out out --json";
+        let finished = interrupted(&place, arguments, "run 2 of 3: bf16", "INT");
+        assert_eq!(finished.code, Some(130), "{}", finished.dump());
+        let results = finished.json();
+        let ended: Vec<_> = results["runs"].as_array().unwrap().iter().map(|run| run["ended"].as_str().unwrap()).collect();
+        // The signal comes before the second run's first step or after it; either way the third is not begun.
+        assert_eq!((ended, &results["interrupted"]), (vec!["complete", "interrupted"], &true.into()), "{}", finished.dump());
+        let table = fs::read_to_string(place.path("out/compare-precision.md")).unwrap();
+        assert!(table.contains("**Interrupted**: 2 of 3 runs") && table.contains("| bf16 (interrupted after"), "{table}");
+        assert!(finished.stdout.contains("interrupted: 2 of 3 runs"), "{}", finished.dump());
+    }
+
+    #[test]
     fn generate_stops_at_a_token() {
         let place = Workplace::new();
         place.train("--steps 1 --set model.max_position_embeddings=100000").ok();

@@ -8,7 +8,7 @@ use super::plan::Task;
 use super::scratch;
 use super::source::Source;
 use super::task::Group;
-use crate::definition::{Quantized, TILE, tiles};
+use crate::definition::{OperandView, TILE, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{Isa, LANES, Plain, Simd, isa};

@@ -13,6 +13,8 @@ use crate::cli::{BenchArgs, BenchTarget};
 use crate::config::{ConfigRequest, RunConfig};
 use crate::exit::write_stdout;
 
+pub(super) use table::median;
+
 /// The run whose model and optimizer are timed.
 const RUN: &str = "bench";
 

@@ -29,7 +29,7 @@ pub(super) struct Parts {
 
 /// Everything a run needs before its first step.
 #[derive(Debug)]
-pub(super) struct Start {
+pub(in crate::commands) struct Start {
     pub config: RunConfig,
     pub schedule: Schedule,
     pub data: TokenData,
