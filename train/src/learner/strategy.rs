@@ -82,7 +82,7 @@ pub struct RunOutcome {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "step {step}: the loss is {loss} and the gradient norm {grad_norm}: training has diverged; the last good checkpoint is kept \
-     (a lower optimizer.lr or a longer optimizer.warmup_steps may help)"
+     (a lower schedule.lr or a longer warm-up may help)"
 )]
 pub struct Diverged {
     /// The step, from 1.
@@ -263,15 +263,7 @@ impl Run<'_> {
         report.tokens_per_second = report.tokens as f64 / seconds;
         self.log.step(&report)?;
         if !report.total_loss.is_finite() || !grad_norm.is_finite() {
-<<<<<<< HEAD
-            anyhow::bail!(
-                "step {step}: the loss is {} and the gradient norm {grad_norm}: training has diverged; the last good checkpoint is kept \
-                 (a lower schedule.lr or a longer warm-up may help)",
-                report.total_loss
-            );
-=======
             return Err(Diverged { step, loss: report.total_loss, grad_norm }.into());
->>>>>>> h-cli
         }
         let done = (step - (epoch as u64 - 1) * self.plan.eval_every) as usize;
         let progress = Progress::new(done, self.plan.eval_every as usize, Some("steps".into()));

@@ -22,6 +22,7 @@ use crate::cli::{ComparePrecisionArgs, ConfigArgs, TrainArgs};
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::Diverged;
 use crate::metrics::duration;
+use crate::schedule::Position;
 
 /// What every run is trained on without `--config`.
 const CONFIG: &str = "tiny-text";
@@ -61,7 +62,10 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
             done => format!(", about {} left in all", duration(began.elapsed().as_secs_f64() / done as f64 * (runs.len() - done) as f64)),
         };
         write_stdout(&format!("run {} of {}: {}, {}{left}\n", index + 1, runs.len(), run.name, run.what))?;
-        let comparison = comparison.get_or_insert_with(|| opened(&start, runs.len()));
+        let comparison = match &mut comparison {
+            Some(comparison) => comparison,
+            none => none.insert(opened(&start, runs.len())?),
+        };
         let mut result = train(&mut start, run, &interrupter)?;
         result.compare(comparison);
         write_stdout(&format!("{}\n\n", result.line()))?;
@@ -98,30 +102,28 @@ fn is_budget(set: &str) -> bool {
 }
 
 /// A comparison without runs yet.
-fn opened(start: &Start, planned: usize) -> Comparison {
-    let train = &start.config.train;
-    let steps = train.total_steps() as usize;
+fn opened(start: &Start, planned: usize) -> Result<Comparison> {
+    let end = start.schedule.end_from(Position::default()).context("train.steps: the run has more samples than can be counted")?;
+    let (steps, tokens_per_step) = (end.step as usize, end.tokens / end.step.max(1));
     let setting = format!(
-        "{} parameters, {} steps of {} tokens = {} tokens, on {}.\n\n```\n{}\n```\n",
+        "{} parameters, {steps} steps of {tokens_per_step} tokens = {} tokens, on {}.\n\n```\n{}\n```\n",
         start.config.model.parameter_counts().total,
-        steps,
-        train.tokens_per_step(),
-        steps as u64 * train.tokens_per_step(),
+        end.tokens,
         start.device_name,
         start.data.summary
     );
     let quoted = |argument: String| if argument.contains(char::is_whitespace) { format!("'{argument}'") } else { argument };
     let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
-    Comparison {
+    Ok(Comparison {
         name: start.config.output.name.clone(),
         setting,
         device: start.device_name.clone(),
         steps,
-        tokens_per_step: train.tokens_per_step(),
+        tokens_per_step,
         command: format!("deepseek {}", arguments.join(" ")),
         planned,
         runs: Vec::new(),
-    }
+    })
 }
 
 /// Trains one run to its end, a signal or its divergence; its checkpoints are deleted, its metrics stay.

@@ -21,12 +21,9 @@ use crate::device::SelectedDevice;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
-<<<<<<< HEAD
 use crate::schedule::{Position, Schedule};
-use start::{Parts, Start};
-=======
+use start::Parts;
 pub(in crate::commands) use start::Start;
->>>>>>> h-cli
 
 /// Trains a model, or goes on training one.
 ///
@@ -45,15 +42,9 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
 }
 
 /// Runs burn-train's learner with our strategy.
-<<<<<<< HEAD
-fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
+pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
     let Parts { model, optimizer, ema } = start.parts.take().expect("invariant: a start is used once");
     let Start { config, schedule, position, .. } = &*start;
-=======
-pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
-    let (model, optimizer) = start.parts.take().expect("invariant: a start is used once");
-    let Start { config, position, .. } = &*start;
->>>>>>> h-cli
     let train = &config.train;
     let here = Position { step: position.step, tokens: position.tokens };
     let too_long = "train.steps: the run has more samples than can be counted";
