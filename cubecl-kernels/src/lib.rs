@@ -11,6 +11,8 @@
 //! reduction has a fixed order.
 
 pub mod definition;
+#[cfg(feature = "cube")]
+pub mod quantize;
 pub mod host;
 pub mod metric;
 pub mod reference;

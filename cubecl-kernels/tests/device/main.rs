@@ -1,0 +1,6 @@
+//! The CubeCL kernels on a device that this machine has, against plain host forms.
+#![cfg(feature = "wgpu")]
+
+mod client;
+mod oracle;
+mod quantize;
