@@ -65,7 +65,7 @@ pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) ->
     quotient = select(crosses, quotient - 1u32, quotient);
     residual = select(crosses, residual + residual + divisor, residual);
     #[unroll]
-    for _step in 0..4u32 {
+    for _step in 0..3u32 {
         let up = residual + residual > divisor;
         let down = residual + residual < -divisor;
         quotient = select(up, quotient + 1u32, select(down, quotient - 1u32, quotient));

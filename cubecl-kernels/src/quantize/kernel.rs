@@ -47,6 +47,8 @@ pub(crate) struct CastForm {
     pub(crate) amax: AmaxOf,
     pub(crate) scales: ScalesAs,
     pub(crate) orientations: Orientations,
+    /// Whether a unit's entries have constant indices and so live in registers; otherwise the kernel is a tenth of the size.
+    pub(crate) unroll: bool,
 }
 
 /// The group that tile `tile` of the grouped layout belongs to. `groups` holds offsets, first words and first tiles, `count + 1` of
@@ -108,10 +110,10 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
 
     // 8x8 entries as bits; what lies outside is zero, and a zero changes no largest magnitude.
     let mut bits = Array::<u32>::new(64usize);
-    #[unroll]
+    #[unroll(form.unroll)]
     for r in 0..EACH {
         let row = row0 + r;
-        #[unroll]
+        #[unroll(form.unroll)]
         for v in 0..EACH / vector {
             let column = column0 + v * vector;
             let mut loaded = Vector::<F, N>::zero();
@@ -134,10 +136,10 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
 
     if comptime!(matches!(form.amax, AmaxOf::Tile)) {
         if comptime!(form.orientations.rows) {
-            #[unroll]
+            #[unroll(form.unroll)]
             for r in 0..EACH {
                 let mut largest = 0u32;
-                #[unroll]
+                #[unroll(form.unroll)]
                 for c in 0..EACH {
                     let magnitude = bits[(r * EACH + c) as usize] & 0x7FFF_FFFFu32;
                     largest = select(magnitude > largest, magnitude, largest);
@@ -145,7 +147,7 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
                 shared[((unit_y * EACH + r) * SIDE + unit_x) as usize] = largest;
             }
             reduce_lines(&shared, &mut partial);
-            #[unroll]
+            #[unroll(form.unroll)]
             for r in 0..EACH {
                 row_scale[r as usize] = scale_bits(line_amax(&partial, unit_y * EACH + r), form.format, form.scale);
             }
@@ -154,10 +156,10 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
             if comptime!(form.orientations.rows) {
                 sync_cube();
             }
-            #[unroll]
+            #[unroll(form.unroll)]
             for c in 0..EACH {
                 let mut largest = 0u32;
-                #[unroll]
+                #[unroll(form.unroll)]
                 for r in 0..EACH {
                     let magnitude = bits[(r * EACH + c) as usize] & 0x7FFF_FFFFu32;
                     largest = select(magnitude > largest, magnitude, largest);
@@ -165,7 +167,7 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
                 shared[((unit_x * EACH + c) * SIDE + unit_y) as usize] = largest;
             }
             reduce_lines(&shared, &mut partial);
-            #[unroll]
+            #[unroll(form.unroll)]
             for c in 0..EACH {
                 column_scale[c as usize] = scale_bits(line_amax(&partial, unit_x * EACH + c), form.format, form.scale);
             }
@@ -175,7 +177,7 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
             amax[0]
         } else {
             let mut largest = 0u32;
-            #[unroll]
+            #[unroll(form.unroll)]
             for i in 0..64usize {
                 let magnitude = bits[i] & 0x7FFF_FFFFu32;
                 largest = select(magnitude > largest, magnitude, largest);
@@ -183,7 +185,7 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
             cube_amax(&mut partial, largest)
         };
         let scale = scale_bits(block_amax, form.format, form.scale);
-        #[unroll]
+        #[unroll(form.unroll)]
         for i in 0..EACH as usize {
             row_scale[i] = scale;
             column_scale[i] = scale;
@@ -197,11 +199,11 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
     }
 
     if comptime!(form.orientations.rows) {
-        #[unroll]
+        #[unroll(form.unroll)]
         for r in 0..EACH {
             let row = row0 + r;
             if row < row_end {
-                #[unroll]
+                #[unroll(form.unroll)]
                 for w in 0..EACH_WORDS {
                     let mut word = 0u32;
                     #[unroll]
@@ -224,11 +226,11 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
     }
 
     if comptime!(form.orientations.columns) {
-        #[unroll]
+        #[unroll(form.unroll)]
         for c in 0..EACH {
             let column = column0 + c;
             if column < columns {
-                #[unroll]
+                #[unroll(form.unroll)]
                 for w in 0..EACH_WORDS {
                     let mut word = 0u32;
                     #[unroll]

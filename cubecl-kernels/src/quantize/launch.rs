@@ -4,7 +4,7 @@ use super::groups::DeviceGroups;
 use super::kernel::{AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words, largest_magnitude};
 use super::kernel::largest_of_partials;
 use super::operand::{DeviceBlocks, DeviceCodes, Element, addressable, allocate, argument, check_handle};
-use super::plan::{AMAX_CUBES, UNITS, block_cubes, elementwise_cubes, load_width};
+use super::plan::{AMAX_CUBES, UNITS, block_cubes, elementwise_cubes, is_software, load_width};
 use crate::definition::{Fp8Format, Granularity, KernelError, QuantizeOptions, TILE, tiles, words};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -28,7 +28,7 @@ pub fn quantize_rows(
     let groups = DeviceGroups::single(client, rows)?;
     let source = Source::new(client, OP, x, element, 1, rows, columns)?;
     let outputs = Outputs::rows(client, OP, &source)?;
-    source.cast(OP, &groups, form(options, true, false), &outputs)?;
+    source.cast(OP, &groups, form(client, options, true, false), &outputs)?;
     Ok(outputs.row_codes())
 }
 
@@ -51,7 +51,7 @@ pub fn quantize_columns(
     const OP: &str = "quantize_columns";
     let source = Source::new(client, OP, x, element, 1, groups.rows(), columns)?;
     let outputs = Outputs::columns(client, OP, &source, groups)?;
-    source.cast(OP, groups, form(options, false, true), &outputs)?;
+    source.cast(OP, groups, form(client, options, false, true), &outputs)?;
     Ok(outputs.column_codes())
 }
 
@@ -81,7 +81,7 @@ pub fn quantize_both(
     let by_row = Outputs::rows(client, OP, &source)?;
     let by_column = Outputs::columns(client, OP, &source, groups)?;
     let outputs = Outputs { column_codes: by_column.column_codes, column_scales: by_column.column_scales, ..by_row };
-    source.cast(OP, groups, form(options, true, true), &outputs)?;
+    source.cast(OP, groups, form(client, options, true, true), &outputs)?;
     Ok((outputs.row_codes(), outputs.column_codes()))
 }
 
@@ -116,7 +116,7 @@ pub fn quantize_blocks(
         ..by_row
     };
     let amax = if options.granularity == Granularity::Tensor { AmaxOf::Given } else { AmaxOf::Block };
-    source.cast(OP, &groups, CastForm { amax, scales: ScalesAs::Blocks, ..form(options, true, true) }, &outputs)?;
+    source.cast(OP, &groups, CastForm { amax, scales: ScalesAs::Blocks, ..form(client, options, true, true) }, &outputs)?;
     Ok(DeviceBlocks { codes: outputs.row_codes.handle, transposed: outputs.column_codes.handle, scales: outputs.row_scales.handle })
 }
 
@@ -221,7 +221,7 @@ fn dequantize(
     Ok(y)
 }
 
-fn form(options: &QuantizeOptions, rows: bool, columns: bool) -> CastForm {
+fn form(client: &Client, options: &QuantizeOptions, rows: bool, columns: bool) -> CastForm {
     let amax = match options.granularity {
         Granularity::Tile => AmaxOf::Tile,
         Granularity::Block => AmaxOf::Block,
@@ -233,6 +233,7 @@ fn form(options: &QuantizeOptions, rows: bool, columns: bool) -> CastForm {
         amax,
         scales: ScalesAs::Tiles,
         orientations: Orientations { rows, columns },
+        unroll: !is_software(client),
     }
 }
 

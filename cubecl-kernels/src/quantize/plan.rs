@@ -50,3 +50,11 @@ pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
     let x = cubes.min(most).max(1);
     CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1)
 }
+
+/// Whether the device is a software renderer, by its planes of 8 units at most.
+///
+/// Such a device compiles a kernel by what it unrolls (a cast of 64 unrolled entries takes a minute), has no registers to fill, and no
+/// shared memory that is nearer than any other.
+pub(crate) fn is_software(client: &Client) -> bool {
+    client.properties().hardware.plane_size_max <= 8
+}
