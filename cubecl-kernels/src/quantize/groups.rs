@@ -71,6 +71,10 @@ impl DeviceGroups {
         self.layout.tiles.last().copied().unwrap_or(0)
     }
 
+    pub(crate) fn table_handle(&self) -> &Handle {
+        &self.table
+    }
+
     /// Offsets, first words and first tiles on the device: three times `len() + 1` numbers.
     pub(crate) fn table(&self) -> BufferArg {
         super::operand::argument(&self.table, 3 * self.offsets.len())

@@ -12,6 +12,7 @@ mod kernel;
 mod launch;
 pub(crate) mod operand;
 mod plan;
+pub(crate) use plan::is_software;
 
 pub use groups::DeviceGroups;
 pub use launch::{

@@ -2,5 +2,6 @@
 #![cfg(feature = "wgpu")]
 
 mod client;
+mod gemm;
 mod oracle;
 mod quantize;
