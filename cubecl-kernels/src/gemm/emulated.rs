@@ -19,7 +19,7 @@ pub(crate) struct Accumulator {
 }
 
 /// The product of [`gemm_tiles`](super::kernel::gemm_tiles) with an accumulator as
-/// [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated) defines it; `form.tile` is not looked at.
+/// [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated) defines it.
 #[cube(launch_unchecked)]
 pub(crate) fn gemm_emulated<O: Float>(
     a_codes: &[u32],

@@ -70,7 +70,6 @@ pub(crate) struct GemmForm {
     pub(crate) b_scale: ScaleOf,
     /// Adds to what `C` holds.
     pub(crate) accumulate: bool,
-    pub(crate) tile: TilePlan,
 }
 
 /// The sizes of a product and the strides of its operands, in words, scales and elements.
@@ -200,7 +199,7 @@ fn at_most(x: u32, most: u32) -> u32 {
 
 /// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] (sum over k in t of a[i, k] b[j, k])`, sums in FP32 (3.3.2).
 ///
-/// A cube computes `form.tile` of it; what lies outside is computed from the last row or column inside and not written.
+/// A cube computes the tile of `plan`; what lies outside is computed from the last row or column inside and not written.
 #[cube(launch_unchecked)]
 pub(crate) fn gemm_tiles<O: Float>(
     a_codes: &[u32],
@@ -211,13 +210,14 @@ pub(crate) fn gemm_tiles<O: Float>(
     c: &mut [O],
     sizes: Sizes,
     #[comptime] form: GemmForm,
+    #[comptime] plan: TilePlan,
 ) {
-    let tm = comptime!(form.tile.each.0);
-    let tn = comptime!(form.tile.each.1);
-    let units_m = comptime!(form.tile.units.0);
-    let units_n = comptime!(form.tile.units.1);
-    let block_m = comptime!(form.tile.rows());
-    let block_n = comptime!(form.tile.columns());
+    let tm = comptime!(plan.each.0);
+    let tn = comptime!(plan.each.1);
+    let units_m = comptime!(plan.units.0);
+    let units_n = comptime!(plan.units.1);
+    let block_m = comptime!(plan.rows());
+    let block_n = comptime!(plan.columns());
 
     let problem = locate(groups, &sizes, block_m, form.grouping);
     let unit_m = UNIT_POS / units_n;
@@ -244,8 +244,8 @@ pub(crate) fn gemm_tiles<O: Float>(
         b_index[j as usize] = at_most(column0 + unit_n + j * units_n, last_column);
     }
 
-    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(if form.tile.staged { (STAGED_DEPTH * block_m) as usize } else { 1 }));
-    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(if form.tile.staged { (STAGED_DEPTH * block_n) as usize } else { 1 }));
+    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged { (STAGED_DEPTH * block_m) as usize } else { 1 }));
+    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged { (STAGED_DEPTH * block_n) as usize } else { 1 }));
 
     let tiles = depth.div_ceil(DEPTH);
     let words = depth.div_ceil(4u32);
@@ -256,13 +256,37 @@ pub(crate) fn gemm_tiles<O: Float>(
         for e in 0..tm * tn {
             partial[e as usize] = 0.0f32;
         }
-        if comptime!(form.tile.staged) {
+        if comptime!(plan.staged) {
             let steps = count.div_ceil(STAGED_WORDS);
             for step in 0..steps {
                 let start = first + step * STAGED_WORDS;
                 sync_cube();
-                stage(a_codes, &mut a_shared, problem.a_row, row0, last_row, sizes.a_words, problem.word + start, problem.word + words, form.a_format, block_m, form.tile.cube());
-                stage(b_codes, &mut b_shared, problem.b_row, column0, last_column, sizes.b_words, problem.word + start, problem.word + words, form.b_format, block_n, form.tile.cube());
+                stage(
+                    a_codes,
+                    &mut a_shared,
+                    problem.a_row,
+                    row0,
+                    last_row,
+                    sizes.a_words,
+                    problem.word + start,
+                    problem.word + words,
+                    form.a_format,
+                    block_m,
+                    plan.cube(),
+                );
+                stage(
+                    b_codes,
+                    &mut b_shared,
+                    problem.b_row,
+                    column0,
+                    last_column,
+                    sizes.b_words,
+                    problem.word + start,
+                    problem.word + words,
+                    form.b_format,
+                    block_n,
+                    plan.cube(),
+                );
                 sync_cube();
                 for k in 0..STAGED_DEPTH {
                     #[unroll]

@@ -3,12 +3,15 @@
 use super::emulated::{self, Accumulator, gemm_emulated};
 use super::kernel::{GemmForm, Grouping, ScaleOf, SizesLaunch, TilePlan, gemm_tiles};
 use super::operand::{DeviceBlockTiled, DeviceRowTiled};
+use super::path::{ProductPath, product_path};
 use super::plan;
+use super::tensor_core::{self, gemm_mma};
 use crate::definition::{Accumulation, Fp8Format, KernelError, tiles, words};
 use crate::quantize::Element;
 use crate::quantize::operand::{addressable, allocate, argument, check_handle};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use half::bf16;
 
 /// `C = A B^T` of an activation and a weight (1x128 | 128x128): Fprop, and Dgrad with the weight's transposed codes.
 ///
@@ -103,6 +106,35 @@ pub(crate) enum Kind<'a> {
     Depth(usize, &'a Handle),
 }
 
+/// Which kernel computes a product with promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// What [`product_path`] and the plan say.
+    Best,
+    /// The portable kernel with the plan's tile, or with this one.
+    Portable,
+    Tile(TilePlan),
+    /// Tensor cores, whether they were tried or not.
+    TensorCore,
+}
+
+/// A kernel and its cube: rows and columns of `C`, and units.
+enum Kernel {
+    Tiles(TilePlan),
+    TensorCore,
+    Emulated(Accumulator),
+}
+
+impl Kernel {
+    fn cube(&self) -> (usize, usize, u32) {
+        match self {
+            Self::Tiles(tile) => (tile.rows() as usize, tile.columns() as usize, tile.cube()),
+            Self::TensorCore => (tensor_core::BLOCK as usize, tensor_core::BLOCK as usize, tensor_core::UNITS),
+            Self::Emulated(_) => (1, emulated::UNITS as usize, emulated::UNITS),
+        }
+    }
+}
+
 struct Buffer<'a> {
     handle: &'a Handle,
     count: usize,
@@ -132,7 +164,7 @@ pub(crate) struct Product<'a> {
     b_scale: ScaleOf,
     b_strides: [u32; 3],
     accumulation: Accumulation,
-    tile: Option<TilePlan>,
+    choice: Choice,
 }
 
 impl<'a> Product<'a> {
@@ -178,7 +210,7 @@ impl<'a> Product<'a> {
             b_scale: ScaleOf::Block,
             b_strides: b.scale_strides(),
             accumulation: Accumulation::Promoted,
-            tile: None,
+            choice: Choice::Best,
         })
     }
 
@@ -222,7 +254,7 @@ impl<'a> Product<'a> {
             b_scale: ScaleOf::Row,
             b_strides: [depth.tiles as u32, 1, 0],
             accumulation: Accumulation::Promoted,
-            tile: None,
+            choice: Choice::Best,
         }
     }
 
@@ -236,9 +268,14 @@ impl<'a> Product<'a> {
         Ok(self)
     }
 
+    /// A product of the trial that decides the path.
+    pub(crate) fn trial(client: &'a Client, a: &DeviceRowTiled<'a>, b: &DeviceBlockTiled<'a>, choice: Choice) -> Result<Self, KernelError> {
+        Ok(Self { choice, ..Self::with_weight(client, "product_path", a, b, Kind::Dense)? })
+    }
+
     pub(crate) fn planned(mut self, tile: TilePlan) -> Result<Self, KernelError> {
         plan::check(self.client, self.op, &tile)?;
-        self.tile = Some(tile);
+        self.choice = Choice::Tile(tile);
         Ok(self)
     }
 
@@ -257,6 +294,19 @@ impl<'a> Product<'a> {
         self.launch(c, count, Element::F32, true)
     }
 
+    fn kernel(&self, rows_a_group: usize) -> Kernel {
+        if let Accumulation::Emulated { bits, promote } = self.accumulation {
+            return Kernel::Emulated(Accumulator { bits, promote });
+        }
+        let e4m3 = self.formats == [Fp8Format::E4M3; 2];
+        match self.choice {
+            Choice::Tile(tile) => Kernel::Tiles(tile),
+            Choice::TensorCore => Kernel::TensorCore,
+            Choice::Best if e4m3 && product_path(self.client) == ProductPath::TensorCore => Kernel::TensorCore,
+            Choice::Best | Choice::Portable => Kernel::Tiles(plan::tile(self.client, rows_a_group, self.n)),
+        }
+    }
+
     fn launch(&self, c: &Handle, count: usize, element: Element, accumulate: bool) -> Result<(), KernelError> {
         if count == 0 {
             return Ok(());
@@ -265,11 +315,8 @@ impl<'a> Product<'a> {
             Kind::Rows(offsets, _) => self.m / (offsets.len() - 1).max(1),
             _ => self.m,
         };
-        let tile = self.tile.unwrap_or_else(|| plan::tile(self.client, rows_a_group, self.n));
-        let (cube_rows, cube_columns, units) = match self.accumulation {
-            Accumulation::Promoted => (tile.rows() as usize, tile.columns() as usize, tile.cube()),
-            Accumulation::Emulated { .. } => (1, emulated::UNITS as usize, emulated::UNITS),
-        };
+        let kernel = self.kernel(rows_a_group);
+        let (cube_rows, cube_columns, units) = kernel.cube();
         let (grouping, table, row_cubes, z) = match &self.kind {
             Kind::Dense => (Grouping::Dense, Buffer { handle: self.a[0].handle, count: 1 }, self.m.div_ceil(cube_rows), 1),
             Kind::Rows(offsets, table) => {
@@ -284,8 +331,7 @@ impl<'a> Product<'a> {
             }
         };
         let cubes = plan::cubes(self.client, self.op, [self.n.div_ceil(cube_columns), row_cubes, z])?;
-        let form =
-            GemmForm { a_format: self.formats[0], b_format: self.formats[1], grouping, b_scale: self.b_scale, accumulate, tile };
+        let form = GemmForm { a_format: self.formats[0], b_format: self.formats[1], grouping, b_scale: self.b_scale, accumulate };
         let sizes = SizesLaunch::new(
             self.m as u32,
             self.n as u32,
@@ -307,24 +353,24 @@ impl<'a> Product<'a> {
         let table = table.argument();
         // SAFETY: the buffers were checked against the shapes that the kernel addresses them by; it clamps rows and columns to them.
         unsafe {
-            match (self.accumulation, element) {
-                (Accumulation::Promoted, Element::F32) => {
-                    gemm_tiles::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+            match (kernel, element) {
+                (Kernel::Tiles(tile), Element::F32) => {
+                    gemm_tiles::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, tile);
                 }
-                (Accumulation::Promoted, Element::Bf16) => {
-                    gemm_tiles::launch_unchecked::<half::bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                (Kernel::Tiles(tile), Element::Bf16) => {
+                    gemm_tiles::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, tile);
                 }
-                (Accumulation::Emulated { bits, promote }, Element::F32) => {
-                    let accumulator = Accumulator { bits, promote };
-                    gemm_emulated::launch_unchecked::<f32>(
-                        self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, accumulator,
-                    );
+                (Kernel::TensorCore, Element::F32) => {
+                    gemm_mma::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
                 }
-                (Accumulation::Emulated { bits, promote }, Element::Bf16) => {
-                    let accumulator = Accumulator { bits, promote };
-                    gemm_emulated::launch_unchecked::<half::bf16>(
-                        self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, accumulator,
-                    );
+                (Kernel::TensorCore, Element::Bf16) => {
+                    gemm_mma::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                }
+                (Kernel::Emulated(own), Element::F32) => {
+                    gemm_emulated::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, own);
+                }
+                (Kernel::Emulated(own), Element::Bf16) => {
+                    gemm_emulated::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, own);
                 }
             }
         }

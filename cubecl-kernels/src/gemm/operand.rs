@@ -1,8 +1,8 @@
 //! The operands of products on a device.
 
 use crate::definition::{Fp8Format, KernelError, tiles, words};
-use crate::quantize::operand::check_handle;
 use crate::quantize::DeviceGroups;
+use crate::quantize::operand::check_handle;
 use cubecl::server::Handle;
 
 /// A matrix with a scale for each row's tile of 128 along its depth.

@@ -57,19 +57,19 @@ pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) ->
         && q_exponent > 1u32
         && q_exponent < 255u32;
     let shift = select(known, shift, 0u32);
-    let mut residual = i32::reinterpret((x_significand << shift) - q_significand * s_significand);
-    let divisor = i32::reinterpret(s_significand);
+    // In half units: below a power of two a unit is half of what it is above.
+    let mut residual = i32::reinterpret((x_significand << shift) - q_significand * s_significand) * 2i32;
+    let mut unit = i32::reinterpret(s_significand) * 2i32;
     let mut quotient = approximate_bits;
-    // Below a power of two the spacing halves: step into that binade first.
-    let crosses = q_significand == 0x80_0000u32 && residual < 0i32;
-    quotient = select(crosses, quotient - 1u32, quotient);
-    residual = select(crosses, residual + residual + divisor, residual);
     #[unroll]
-    for _step in 0..3u32 {
-        let up = residual + residual > divisor;
-        let down = residual + residual < -divisor;
+    for _step in 0..4u32 {
+        let below = select(quotient & 0x7F_FFFFu32 == 0u32, unit / 2i32, unit);
+        let up = residual + residual > unit;
+        let down = residual + residual < -below;
         quotient = select(up, quotient + 1u32, select(down, quotient - 1u32, quotient));
-        residual = select(up, residual - divisor, select(down, residual + divisor, residual));
+        residual = select(up, residual - unit, select(down, residual + below, residual));
+        let doubles = up && quotient & 0x7F_FFFFu32 == 0u32;
+        unit = select(doubles, unit + unit, select(down, below, unit));
     }
     select(known, quotient, approximate_bits)
 }

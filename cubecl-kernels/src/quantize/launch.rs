@@ -1,8 +1,8 @@
 //! The casts' checks and launches.
 
 use super::groups::DeviceGroups;
-use super::kernel::{AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words, largest_magnitude};
 use super::kernel::largest_of_partials;
+use super::kernel::{AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words, largest_magnitude};
 use super::operand::{DeviceBlocks, DeviceCodes, Element, addressable, allocate, argument, check_handle};
 use super::plan::{AMAX_CUBES, UNITS, block_cubes, elementwise_cubes, is_software, load_width};
 use crate::definition::{Fp8Format, Granularity, KernelError, QuantizeOptions, TILE, tiles, words};
@@ -124,13 +124,7 @@ pub fn quantize_blocks(
 ///
 /// # Errors
 /// As [`quantize_rows`].
-pub fn dequantize_rows(
-    client: &Client,
-    x: &DeviceCodes,
-    rows: usize,
-    columns: usize,
-    format: Fp8Format,
-) -> Result<Handle, KernelError> {
+pub fn dequantize_rows(client: &Client, x: &DeviceCodes, rows: usize, columns: usize, format: Fp8Format) -> Result<Handle, KernelError> {
     dequantize(client, "dequantize_rows", &x.codes, &x.scales, [1, rows, columns], 1, format)
 }
 

@@ -7,6 +7,8 @@
 //! A handle holds elements row by row and nothing else; one that is larger than its shape is fine, a smaller one is refused.
 
 pub(crate) mod codec;
+#[cfg(all(test, feature = "wgpu"))]
+mod codec_tests;
 mod groups;
 mod kernel;
 mod launch;
@@ -15,7 +17,5 @@ mod plan;
 pub(crate) use plan::is_software;
 
 pub use groups::DeviceGroups;
-pub use launch::{
-    dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both, quantize_columns, quantize_rows,
-};
+pub use launch::{dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both, quantize_columns, quantize_rows};
 pub use operand::{DeviceBlocks, DeviceCodes, Element};

@@ -382,7 +382,10 @@ fn wrong_arguments_are_named() {
     let run = |a: DeviceRowTiled<'_>, b: DeviceBlockTiled<'_>| fp8_gemm_nt(&client, &a, &b, PROMOTED, Element::F32).map(|_| ());
     assert!(matches!(run(DeviceRowTiled { rows: 5, ..left }, right), Err(KernelError::Length { argument: "a", .. })));
     assert!(matches!(run(left, DeviceBlockTiled { rows: 6, ..right }), Err(KernelError::Length { argument: "b", .. })));
-    assert!(matches!(run(DeviceRowTiled { scales: &x.scales, codes: &y.codes, rows: 5, ..left }, right), Err(KernelError::Length { argument: "scales", .. })));
+    assert!(matches!(
+        run(DeviceRowTiled { scales: &x.scales, codes: &y.codes, rows: 5, ..left }, right),
+        Err(KernelError::Length { argument: "scales", .. })
+    ));
     assert!(matches!(run(DeviceRowTiled { depth: 139, ..left }, right), Err(KernelError::Invalid { argument: "b", .. })));
     assert!(matches!(run(left, DeviceBlockTiled { experts: 0, ..right }), Err(KernelError::Invalid { argument: "b", .. })));
     assert!(matches!(run(DeviceRowTiled { rows: usize::MAX, ..left }, right), Err(KernelError::Overflow { argument: "a", .. })));

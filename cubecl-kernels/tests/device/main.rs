@@ -1,5 +1,4 @@
 //! The CubeCL kernels on a device that this machine has, against plain host forms.
-#![cfg(feature = "wgpu")]
 
 mod client;
 mod gemm;

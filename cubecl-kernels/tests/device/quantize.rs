@@ -45,7 +45,8 @@ fn check(client: &Client, name: &str, x: &[f32], offsets: &[usize], columns: usi
     let expected: Vec<f32> = (0..rows * columns)
         .map(|i| {
             let (r, c) = (i / columns, i % columns);
-            expected_rows.scales[r * tiles(columns) + c / 128] * decode_fp8(oracle::code(&expected_rows.codes, words(columns), r, c), o.format)
+            expected_rows.scales[r * tiles(columns) + c / 128]
+                * decode_fp8(oracle::code(&expected_rows.codes, words(columns), r, c), o.format)
         })
         .collect();
     let values = dequantize_rows(client, &alone, rows, columns, o.format).unwrap();
@@ -118,7 +119,11 @@ fn hard_rows() -> Vec<(&'static str, Vec<f32>)> {
         ("signalling nan", with(7, f32::from_bits(0x7F80_0001))),
         ("infinity", with(8, f32::INFINITY)),
         ("negative infinity", with(9, f32::NEG_INFINITY)),
-        ("nan and infinity", { let mut row = with(10, f32::NAN); row[11] = f32::INFINITY; row }),
+        ("nan and infinity", {
+            let mut row = with(10, f32::NAN);
+            row[11] = f32::INFINITY;
+            row
+        }),
         ("negative", with(0, -1e4)),
     ]
 }
