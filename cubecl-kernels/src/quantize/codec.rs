@@ -48,8 +48,7 @@ pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) ->
     let q_exponent = approximate_bits >> 23u32;
     // 22..=25 wherever the approximation is one; anything else (zero, infinity, underflow) wraps or falls outside.
     let shift = x_exponent + 150u32 - q_exponent - s_exponent;
-    let known = shift >= 22u32
-        && shift <= 25u32
+    let known = shift - 22u32 <= 3u32
         && x_exponent > 0u32
         && x_exponent < 255u32
         && s_exponent > 0u32

@@ -1,8 +1,6 @@
 //! Quantization and products in the plainest form, one value at a time, on top of the definition.
 
-use cubecl_kernels::definition::{
-    Fp8Format, Granularity, GroupedColumns, QuantizeOptions, TILE, decode_fp8, encode_fp8, scale_of, tiles, words,
-};
+use cubecl_kernels::definition::{Granularity, GroupedColumns, QuantizeOptions, TILE, encode_fp8, scale_of, tiles, words};
 
 /// `len` values in -1..1 from a seed (splitmix64).
 pub fn random(seed: u64, len: usize) -> Vec<f32> {
@@ -109,10 +107,6 @@ pub fn blocks(w: &[f32], n: usize, k: usize, o: &QuantizeOptions) -> (Vec<u32>, 
 /// Code `column` of row `row` in rows of `stride` words.
 pub fn code(codes: &[u32], stride: usize, row: usize, column: usize) -> u8 {
     (codes[row * stride + column / 4] >> (8 * (column % 4))) as u8
-}
-
-pub fn decode(codes: &[u32], stride: usize, row: usize, column: usize, format: Fp8Format) -> f64 {
-    f64::from(decode_fp8(code(codes, stride, row, column), format))
 }
 
 /// Fails unless codes are equal, either NaN standing for the other.
