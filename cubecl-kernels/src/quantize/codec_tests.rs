@@ -27,7 +27,7 @@ fn every_code(values: &mut [u32], codes: &mut [u32], #[comptime] format: Fp8Form
 }
 
 fn words(client: &Client, x: cubecl::server::Handle) -> Vec<u32> {
-    u32::from_bytes(&client.read_one(x).unwrap()).to_vec()
+    u32::from_bytes(&client.read_one(x).expect("the device answers")).to_vec()
 }
 
 fn upload(client: &Client, x: &[u32]) -> BufferArg {
