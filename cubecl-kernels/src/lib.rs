@@ -11,8 +11,14 @@
 //! reduction has a fixed order.
 
 pub mod definition;
+#[cfg(feature = "cube")]
+pub mod gemm;
+#[cfg(feature = "cube")]
+pub mod grouped_gemm;
 pub mod host;
 pub mod metric;
+#[cfg(feature = "cube")]
+pub mod quantize;
 pub mod reference;
 
 #[cfg(test)]
