@@ -11,7 +11,7 @@ use crate::host::simd::{exp, madd, multiversion};
 
 /// `h = silu(gate) * up` in FP8 row tiles; `h` itself is never in memory as a whole.
 ///
-/// The codes are those of [`quantize_rows`](super::quantize_rows) of [`swiglu`](crate::host::swiglu).
+/// The codes are those of [`quantize_rows`](super::quantize_rows) of [`swiglu`](fn@crate::host::swiglu).
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, the gate in the first half of each row -> codes `[rows, words(inter)]`, scales `[rows, tiles(inter)]`
