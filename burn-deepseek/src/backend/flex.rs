@@ -5,22 +5,15 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
-use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 use half::bf16;
 
 use super::flex_tensor::{Contiguous, dims, ints, tensor};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
-use super::{AdamWOutput, FusedOps};
+use super::{AdamWOutput, FusedOps, done};
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::LinearFormat;
-
-/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
-/// As with Burn's own operations that is a panic; its message names the argument and the place.
-pub(super) fn done<T>(result: Result<T, KernelError>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
-}
 
 impl FusedOps for Flex {
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, _recompute: bool) -> FloatTensor<Self> {

@@ -18,6 +18,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
+use cubecl_kernels::KernelError;
+
 use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::LinearFormat;
@@ -27,9 +29,23 @@ pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_host(x.device().as_dispatch())
 }
 
-/// Whether the FP8 operations exist on a device: Flex.
+/// Whether the FP8 operations exist on a device: Flex, and every runtime of CubeCL.
 pub fn supports_fp8(device: &Device) -> bool {
-    is_host(device.as_dispatch())
+    is_host(device.as_dispatch()) || is_cube(device.as_dispatch())
+}
+
+#[cfg(feature = "cube")]
+fn is_cube(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Cube(_) => true,
+        DispatchDevice::Autodiff(device) => is_cube(&device.clone().inner()),
+        _ => false,
+    }
+}
+
+#[cfg(not(feature = "cube"))]
+fn is_cube(_device: &DispatchDevice) -> bool {
+    false
 }
 
 fn is_host(device: &DispatchDevice) -> bool {
@@ -39,6 +55,12 @@ fn is_host(device: &DispatchDevice) -> bool {
         #[allow(unreachable_patterns)] // the other backends are features
         _ => false,
     }
+}
+
+/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
+/// As with Burn's own operations that is a panic; its message names the argument and the place.
+fn done<T>(result: Result<T, KernelError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Sum of the squares of all entries of a tensor that [`supports`] fused operations, in FP64.

@@ -16,13 +16,7 @@ const ROUNDED: f64 = 1e-5;
 const UNQUANTIZED: f64 = 1e-3;
 
 /// `gemm_*`: `c [m, n] = a [m, k] b [n, k]^T`.
-pub fn check_gemm(
-    implementation: &dyn Implementation,
-    name: &str,
-    case: &Tensors,
-    report: &mut Report,
-    skipped: &mut Vec<String>,
-) -> Result<()> {
+pub fn check_gemm(implementation: &dyn Implementation, case: &Tensors, report: &mut Report) -> Result<()> {
     let ([m, k], [n, _]) = (dims(tensor(case, "a")?)?, dims(tensor(case, "b")?)?);
     let (a, b) = (tensor(case, "a")?.floats(), tensor(case, "b")?.floats());
     for (scale_name, scale) in SCALES {
@@ -32,11 +26,7 @@ pub fn check_gemm(
         report.exact("codes", "qb", &unpack(&qb.codes, n, k), &tensor(case, &format!("qb_{scale_name}"))?.bytes());
         report.exact("scales", "sb", &bits(&qb.scales), &bits(&tensor(case, &format!("sb_{scale_name}"))?.floats()));
 
-        let Some(products) = implementation.products() else {
-            skipped.push(format!("{name} {scale_name}: {} has no product", implementation.name()));
-            continue;
-        };
-        let c = products.forward(&qa, &qb, [m, n, k])?;
+        let c = implementation.forward(&qa, &qb, [m, n, k])?;
         for (kind, name, limit) in [
             ("product, f64 sums", format!("c_{scale_name}_f64acc"), SAME_CODES),
             ("product", format!("c_{scale_name}"), SAME_CODES),
@@ -50,13 +40,7 @@ pub fn check_gemm(
 }
 
 /// `linear_*`: `y = x w^T` with weight `[n, k]`, and both gradients.
-pub fn check_linear(
-    implementation: &dyn Implementation,
-    name: &str,
-    case: &Tensors,
-    report: &mut Report,
-    skipped: &mut Vec<String>,
-) -> Result<()> {
+pub fn check_linear(implementation: &dyn Implementation, case: &Tensors, report: &mut Report) -> Result<()> {
     let ([m, k], [n, _]) = (dims(tensor(case, "x")?)?, dims(tensor(case, "w")?)?);
     let (x, w, dy) = (tensor(case, "x")?.floats(), tensor(case, "w")?.floats(), tensor(case, "dy")?.floats());
     let unquantized = [
@@ -77,15 +61,11 @@ pub fn check_linear(
             check_columns(ours, case, &q, &s, report)?;
         }
 
-        let Some(products) = implementation.products() else {
-            skipped.push(format!("{name} {scale_name}: {} has no product", implementation.name()));
-            continue;
-        };
         let size = [m, n, k];
         let ours = [
-            products.forward(&x_rows, &blocks, size)?,
-            products.input_gradient(&dy_rows, &blocks, size)?,
-            products.weight_gradient(&dy_columns, &x_columns, size)?,
+            implementation.forward(&x_rows, &blocks, size)?,
+            implementation.input_gradient(&dy_rows, &blocks, size)?,
+            implementation.weight_gradient(&dy_columns, &x_columns, size)?,
         ];
         for (ours, (what, unquantized)) in ours.iter().zip(&unquantized) {
             let name = format!("{what}_{scale_name}");

@@ -6,7 +6,7 @@ use cubecl_kernels::definition::{BlockScales, BlockTiled, GroupedColumns, Quanti
 use cubecl_kernels::host::{self, ColumnTiled};
 
 use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
-use crate::backend::flex::done;
+use crate::backend::done;
 use crate::backend::flex_tensor::{Contiguous, dims, tensor, word_tensor};
 use crate::precision::{Fp8Rule, KeptActivation};
 

@@ -5,6 +5,8 @@
 //! it wraps. Layouts of codes and scales are those of [`cubecl_kernels::definition`].
 
 mod autodiff;
+#[cfg(feature = "cube")]
+mod cube;
 mod deferred;
 mod flex;
 #[cfg(test)]
@@ -138,7 +140,7 @@ pub struct DeferredWeight {
 }
 
 /// FP8 on a backend. Float tensors are FP32; matrices are contiguous or are made so.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub trait Fp8Ops: Backend {
     /// 1x128 tiles of x `[rows, columns]`.
     fn fp8_quantize_rows(x: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self>;

@@ -21,7 +21,7 @@ const CONFIG_FILE: &str = "config.json";
 
 /// What training changes.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(in crate::commands) struct Parts {
     pub model: DeepSeek,
     pub optimizer: AdamW,
     pub ema: Option<Ema>,
