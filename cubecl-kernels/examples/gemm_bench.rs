@@ -1,7 +1,9 @@
 //! Times FP8 and BF16 products at the training shapes, in turn with the `gemm` crate's FP32 product (what Flex runs).
 //!
 //! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [avx512|avx2|baseline]` prints, for each product, the median
-//! microseconds and rate, the difference ([`calc_diff`]) to the product before quantization, and the ratio to FP32. With
+//! microseconds and rate, the difference ([`calc_diff`]) to the product before quantization, and the ratio to FP32.
+//!
+//! With `MIMALLOC_PURGE_DELAY=-1` the memory of results is kept from one product to the next, as the program does. With
 //! `GEMM_BENCH_SOLO` set there is one thread, timed by the processor time that it got (Linux): for a machine that others use too.
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
@@ -19,6 +21,11 @@ use cubecl_kernels::metric::calc_diff;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FORMAT: Fp8Format = Fp8Format::E4M3;
+
+/// Whether the command line asks for `name`.
+fn wanted(name: &str) -> bool {
+    std::env::args().nth(1).is_none_or(|wanted| name.contains(&wanted))
+}
 
 /// Whether one thread is to be timed by its processor time.
 fn solo() -> bool {
@@ -48,7 +55,7 @@ fn now(begin: Instant) -> f64 {
 
 /// Runs both in turn and prints one line.
 fn bench(name: &str, flop: usize, mut ours: impl FnMut() -> Vec<f32>, mut fp32: impl FnMut() -> Vec<f32>) {
-    if std::env::args().nth(1).is_some_and(|wanted| !name.contains(&wanted)) {
+    if !wanted(name) {
         return;
     }
     let diff = calc_diff(&ours(), &fp32());
@@ -149,6 +156,9 @@ fn main() {
 }
 
 fn dense(m: usize, n: usize, k: usize) {
+    if !wanted(&format!("fp8 {m}x{n}x{k}")) {
+        return;
+    }
     let (x, w) = (random(1, m * k), random(2, n * k));
     let ((a, a_scales), (b, b_scales)) = (quantize(&x, m, k, 1), quantize(&w, n, k, TILE));
     let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
@@ -163,6 +173,9 @@ fn dense(m: usize, n: usize, k: usize) {
 
 /// `m` outputs, `n` inputs, `k` tokens.
 fn wgrad(m: usize, n: usize, k: usize) {
+    if !wanted(&format!("fp8 wgrad {m}x{n}x{k}")) {
+        return;
+    }
     let (dy, x) = (random(1, k * m), random(2, k * n));
     let (dy_t, x_t) = (transpose(&dy, k, m), transpose(&x, k, n));
     let ((a, a_scales), (b, b_scales)) = (quantize(&dy_t, m, k, 1), quantize(&x_t, n, k, 1));
@@ -178,6 +191,10 @@ fn wgrad(m: usize, n: usize, k: usize) {
 
 /// Experts with 1/2 to 3/2 of `mean` rows.
 fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
+    let name = format!("{experts}x~{mean} {n}x{k}");
+    if !["fp8 grouped", "bf16 grouped", "fp8 grouped wgrad"].iter().any(|kind| wanted(&format!("{kind} {name}"))) {
+        return;
+    }
     let mut offsets = vec![0];
     for e in 0..experts {
         offsets.push(offsets[e] + mean / 2 + e * 7919 % (mean + 1));
@@ -193,7 +210,6 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
     }
     let a = RowTiled { codes: &a, scales: &a_scales, rows, depth: k, format: FORMAT };
     let b = BlockTiled { codes: &b.0, scales: &b.1, scale_layout: BlockScales::Stored, rows: n, depth: k, format: FORMAT };
-    let name = format!("{experts}x~{mean} {n}x{k}");
     let flop = 2 * rows * n * k;
     bench(
         &format!("fp8 grouped {name}"),

@@ -75,13 +75,17 @@ pub struct QuantizeOptions {
 pub enum Accumulation {
     /// Partial sums of [`TILE`] in FP32, scaled and added into FP32 (3.3.2): the recipe.
     Promoted,
-    /// An accumulator of so many bits, as in a tensor core, emulated: each group of 32 products and the running sum are aligned to
-    /// their largest exponent and truncated toward zero to `bits` bits of significand before they are added. Slow, for studies.
+    /// An accumulator of so many bits, as in a tensor core, emulated; slow, for studies.
+    ///
+    /// It takes 32 products at once. Let `2^e` be the largest power of two in any of them or in the running sum, and the quantum
+    /// `q = 2^(e - bits + 1)` (`e` at least `bits - 127`, which keeps `q` normal): each product and the running sum are truncated
+    /// toward zero to a multiple of `q`, then added in order, the sum first, in FP32 (exact up to 18 bits). If one of them is not
+    /// finite, the sum becomes NaN.
     Emulated {
         /// Bits of significand kept, 2..=24; about 14 on Hopper.
         bits: u32,
-        /// Whether partial sums of [`TILE`] are promoted to FP32; without it one accumulator takes all of K, products already scaled
-        /// by the ratio of their tile's scale to the row's first.
+        /// Whether partial sums of [`TILE`] are scaled and added into FP32. Without it one accumulator takes all of K: products are
+        /// multiplied by the ratio of their tile's scale to the first tile's, and the sum by the latter at the end.
         promote: bool,
     },
 }

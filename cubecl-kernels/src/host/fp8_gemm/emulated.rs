@@ -36,11 +36,17 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
             let columns = first..task.columns.end.min(first + LANES);
             // SAFETY: the parts of the scratch have the sizes that packing needs, and packing writes all of them.
             let block = unsafe {
-                if first == task.columns.start {
+                // Packing leaves out what is past the depth.
+                let last = depth_tiles.saturating_sub(1) * TILE;
+                if first == task.columns.start && depth_tiles > 0 {
+                    rows.add(last * task.rows.len()).write_bytes(0, task.rows.len() * TILE);
                     pack::left(&group.left, task.rows.clone(), 0..left.depth, rows);
                     pack_scales(left, task.rows.clone(), task.rows.len(), row_scales.cast());
                 }
-                pack::right(&group.right, columns.clone(), 1, 0..left.depth, panel);
+                if depth_tiles > 0 {
+                    panel.add(last * LANES).write_bytes(0, TILE * LANES);
+                }
+                pack::right::<Plain>(&group.right, columns.clone(), 1, 0..left.depth, panel);
                 pack_scales(right, columns.clone(), LANES, column_scales.cast());
                 Block {
                     rows: std::slice::from_raw_parts(rows.cast(), depth_tiles * task.rows.len()),

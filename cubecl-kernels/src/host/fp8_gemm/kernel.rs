@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::pack;
+use super::pack::{self, Transpose};
 use super::source::Source;
 use crate::definition::TILE;
 use crate::host::simd::{LANES, Simd};
@@ -45,13 +45,14 @@ pub(super) trait Kernel {
     /// `sum + left * right`, over the entries of each word.
     fn dot(left: Self::W, right: Self::W, sum: <Self::S as Simd>::V) -> <Self::S as Simd>::V;
 
-    /// Packs rows as a left operand: `[tile][row][TILE / DEPTH]` words, zero past the end of the depth.
+    /// Packs rows as a left operand: `[tile][row][TILE / DEPTH]` words, of which those are written that hold a part of the depth, the
+    /// rest of the last such word zero.
     ///
     /// # Safety
     /// `words` has room for it, rows and depth lie inside `source`, depth starts at a tile, and the instruction set is there.
     unsafe fn pack_left(source: &Source<'_>, rows: Range<usize>, depth: Range<usize>, words: *mut u32);
-    /// Packs up to `LANES * vectors` rows as a panel of a right operand: `[tile][TILE / DEPTH][row]` words, zero past the end of
-    /// rows and depth.
+    /// Packs up to `LANES * vectors` rows as a panel of a right operand: `[tile][TILE / DEPTH][row]` words, zero past the end of the
+    /// rows, and past that of the depth as [`Kernel::pack_left`].
     ///
     /// # Safety
     /// As [`Kernel::pack_left`].
@@ -101,6 +102,7 @@ pub(super) unsafe fn tile<K: Kernel, const R: usize, const V: usize, const SCALE
                 }
             }
         }
+        prefetch::<R, V>(call);
         for t in 0..call.depth.div_ceil(TILE) {
             let left = call.left.add(t * call.left_stride);
             let right = call.right.add(t * words * V * LANES);
@@ -140,10 +142,25 @@ pub(super) unsafe fn tile<K: Kernel, const R: usize, const V: usize, const SCALE
     }
 }
 
+/// Asks for the result's lines, which are rarely in a cache, before they are written.
+#[inline(always)]
+fn prefetch<const R: usize, const V: usize>(call: &TileCall) {
+    #[cfg(target_arch = "x86_64")]
+    for r in 0..R {
+        for v in 0..V {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: the instruction is part of x86-64, and no address is wrong for it.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(call.out.wrapping_add(r * call.out_stride + v * LANES).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = call;
+}
+
 /// FP32 words, for instruction sets without BF16 products.
 pub(super) struct F32<S, const ROWS: usize>(PhantomData<S>);
 
-impl<S: Simd, const ROWS: usize> Kernel for F32<S, ROWS> {
+impl<S: Transpose, const ROWS: usize> Kernel for F32<S, ROWS> {
     type S = S;
     type W = S::V;
     const DEPTH: usize = 1;
@@ -171,7 +188,7 @@ impl<S: Simd, const ROWS: usize> Kernel for F32<S, ROWS> {
     #[inline(always)]
     unsafe fn pack_right(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
         // SAFETY: the caller's promise.
-        unsafe { pack::right(source, rows, vectors, depth, words) }
+        unsafe { pack::right::<S>(source, rows, vectors, depth, words) }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::source::{Source, round_to_bf16, tile_values};
+use super::source::{Source, round_to_bf16, values};
 use crate::definition::TILE;
-use crate::host::simd::LANES;
+use crate::host::simd::{LANES, Plain, Simd};
 
-/// `[tile][row][TILE]` words.
+/// `[tile][row][TILE]` words; those past the end of the depth are zero up to a multiple of [`LANES`], and not written beyond.
 ///
 /// # Safety
 /// `words` has room for `tiles * rows * TILE`.
@@ -16,48 +16,175 @@ pub(super) unsafe fn left(source: &Source<'_>, rows: Range<usize>, depth: Range<
     for (t, first) in depth.clone().step_by(TILE).enumerate() {
         let len = TILE.min(depth.end - first);
         for (r, row) in rows.clone().enumerate() {
-            let values = tile_values(source, row, first, len);
-            // SAFETY: row `r` of tile `t` lies in the room the caller vouches for.
-            unsafe { *words.add((t * count + r) * TILE).cast() = values };
+            for i in (0..len).step_by(LANES) {
+                let values = values(source, row, first + i, len - i);
+                // SAFETY: row `r` of tile `t` lies in the room the caller vouches for.
+                unsafe { *words.add((t * count + r) * TILE + i).cast() = values };
+            }
         }
     }
 }
 
-/// `[tile][TILE][LANES * vectors]` words, zero in the columns past `rows`.
+/// `[tile][TILE][LANES * vectors]` words, zero in the columns past `rows`; past the end of the depth as [`left`].
 ///
 /// # Safety
-/// `words` has room for `tiles * TILE * LANES * vectors`.
+/// `words` has room for `tiles * TILE * LANES * vectors`, and the instruction set of `S` is there.
 #[inline(always)]
-pub(super) unsafe fn right(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
+pub(super) unsafe fn right<S: Transpose>(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
     for (t, first) in depth.clone().step_by(TILE).enumerate() {
         let len = TILE.min(depth.end - first);
         for v in 0..vectors {
             let start = rows.start + v * LANES;
             let count = rows.end.saturating_sub(start).min(LANES);
-            // SAFETY: the steps of vector `v` in tile `t` lie in the room the caller vouches for.
-            let step = |i: usize| unsafe { &mut *words.add(((t * TILE + i) * vectors + v) * LANES).cast::<[f32; LANES]>() };
-            match source {
-                Source::Floats(x) if x.row_stride == 1 => {
-                    for i in 0..TILE {
-                        let mut values = [0.0; LANES];
-                        if i < len && count > 0 {
-                            let row = &x.data[start + (first + i) * x.depth_stride..][..count];
-                            for (value, &x) in values.iter_mut().zip(row) {
-                                *value = round_to_bf16(x);
+            for i in (0..len).step_by(LANES) {
+                let mut block = [[0.0; LANES]; LANES];
+                match source {
+                    Source::Floats(x) if x.row_stride == 1 => {
+                        for (step, block) in block[..LANES.min(len - i)].iter_mut().enumerate() {
+                            let row = &x.data[start + (first + i + step) * x.depth_stride..];
+                            match row.first_chunk::<LANES>() {
+                                Some(row) if count == LANES => (0..LANES).for_each(|r| block[r] = round_to_bf16(row[r])),
+                                _ => block.iter_mut().zip(&row[..count]).for_each(|(value, &x)| *value = round_to_bf16(x)),
                             }
                         }
-                        *step(i) = values;
+                    }
+                    _ => {
+                        for (r, block) in block[..count].iter_mut().enumerate() {
+                            *block = values(source, start + r, first + i, len - i);
+                        }
+                        // SAFETY: the caller's promise.
+                        unsafe { S::transpose(&mut block) };
                     }
                 }
-                _ => {
-                    let mut block = [[0.0; TILE]; LANES];
-                    for (r, block) in block[..count].iter_mut().enumerate() {
-                        *block = tile_values(source, start + r, first, len);
+                for (step, values) in block.iter().enumerate() {
+                    // SAFETY: the steps of vector `v` in tile `t` lie in the room the caller vouches for.
+                    unsafe { *words.add(((t * TILE + i + step) * vectors + v) * LANES).cast() = *values };
+                }
+            }
+        }
+    }
+}
+
+/// Exchanges rows and columns.
+pub(super) trait Transpose: Simd {
+    /// Exchanges rows and columns of 16 x 16 numbers.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn transpose(x: &mut [[f32; LANES]; LANES]);
+}
+
+impl Transpose for Plain {
+    #[inline(always)]
+    unsafe fn transpose(x: &mut [[f32; LANES]; LANES]) {
+        let rows = *x;
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = std::array::from_fn(|r| rows[r][i]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    // Loops over the indices of fixed arrays keep them in registers.
+    #![allow(clippy::needless_range_loop)]
+
+    use std::arch::x86_64::*;
+
+    use super::{LANES, Transpose};
+    use crate::host::fp8_gemm::pack_avx512;
+    use crate::host::simd::{Avx2, Avx512};
+
+    impl Transpose for Avx512 {
+        #[inline(always)]
+        unsafe fn transpose(x: &mut [[f32; LANES]; LANES]) {
+            // SAFETY: the instruction set is there, as the caller promises, and every access is to one of the rows.
+            unsafe {
+                let mut rows = [_mm512_setzero_si512(); LANES];
+                for i in 0..LANES {
+                    rows[i] = _mm512_loadu_si512(x[i].as_ptr().cast());
+                }
+                let columns = pack_avx512::transpose(rows);
+                for i in 0..LANES {
+                    _mm512_storeu_si512(x[i].as_mut_ptr().cast(), columns[i]);
+                }
+            }
+        }
+    }
+
+    impl Transpose for Avx2 {
+        #[inline(always)]
+        unsafe fn transpose(x: &mut [[f32; LANES]; LANES]) {
+            // SAFETY: as above.
+            unsafe {
+                let rows = *x;
+                for (from, to) in [((0, 0), (0, 0)), ((0, 8), (8, 0)), ((8, 0), (0, 8)), ((8, 8), (8, 8))] {
+                    let mut block = [_mm256_setzero_ps(); 8];
+                    for i in 0..8 {
+                        block[i] = _mm256_loadu_ps(rows[from.0 + i].as_ptr().add(from.1));
                     }
-                    for i in 0..TILE {
-                        *step(i) = std::array::from_fn(|r| block[r][i]);
+                    let block = transpose8(block);
+                    for i in 0..8 {
+                        _mm256_storeu_ps(x[to.0 + i].as_mut_ptr().add(to.1), block[i]);
                     }
                 }
+            }
+        }
+    }
+
+    /// Exchanges rows and columns of 8 x 8 numbers.
+    #[inline(always)]
+    unsafe fn transpose8(x: [__m256; 8]) -> [__m256; 8] {
+        // SAFETY: AVX2 is there, as the caller promises.
+        unsafe {
+            let zero = _mm256_setzero_ps();
+            let (mut a, mut b, mut y) = ([zero; 8], [zero; 8], [zero; 8]);
+            for half in 0..4 {
+                let i = 2 * half;
+                a[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+                a[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+            }
+            for half in 0..2 {
+                let i = 4 * half;
+                b[i] = _mm256_shuffle_ps::<0x44>(a[i], a[i + 2]);
+                b[i + 1] = _mm256_shuffle_ps::<0xEE>(a[i], a[i + 2]);
+                b[i + 2] = _mm256_shuffle_ps::<0x44>(a[i + 1], a[i + 3]);
+                b[i + 3] = _mm256_shuffle_ps::<0xEE>(a[i + 1], a[i + 3]);
+            }
+            for i in 0..4 {
+                y[i] = _mm256_permute2f128_ps::<0x20>(b[i], b[i + 4]);
+                y[i + 4] = _mm256_permute2f128_ps::<0x31>(b[i], b[i + 4]);
+            }
+            y
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LANES, Transpose};
+    use crate::host::simd::*;
+
+    fn check<S: Transpose>() {
+        let start: [[f32; LANES]; LANES] = std::array::from_fn(|r| std::array::from_fn(|c| (r * LANES + c) as f32));
+        let mut x = start;
+        // SAFETY: called where the instruction set has been found.
+        unsafe { S::transpose(&mut x) };
+        for (r, row) in x.iter().enumerate() {
+            assert!(row.iter().enumerate().all(|(c, &x)| x == start[c][r]), "row {r}: {row:?}");
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        check::<Plain>();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                check::<Avx2>();
+            }
+            if is_x86_feature_detected!("avx512f") {
+                check::<Avx512>();
             }
         }
     }

@@ -81,8 +81,11 @@ unsafe fn round(first: __m512, second: __m512) -> __m512i {
 }
 
 /// Exchanges rows and columns of 16 x 16 words.
+///
+/// # Safety
+/// AVX-512 F is there.
 #[inline(always)]
-unsafe fn transpose(x: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) unsafe fn transpose(x: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: above.
     unsafe {
         let zero = _mm512_setzero_si512();

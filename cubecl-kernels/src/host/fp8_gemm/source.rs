@@ -1,6 +1,7 @@
 //! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to BF16 on the way.
 
-use crate::definition::{CODES_A_WORD, Fp8Format, OperandView, TILE};
+use crate::definition::{CODES_A_WORD, Fp8Format, Quantized};
+use crate::host::simd::LANES;
 
 /// A strided matrix that is rounded to BF16 (to nearest, ties to even) while it is packed.
 #[derive(Clone, Copy)]
@@ -51,43 +52,47 @@ impl Source<'_> {
     }
 }
 
-/// The codes of one row's tile, zero past its end.
+/// Sixteen values of a row from entry `first` on, without their scale; zero from the `len`-th on.
+///
+/// `first` must be a multiple of 4.
 #[inline(always)]
-pub(super) fn tile_codes(x: &OperandView<'_>, row: usize, first: usize, len: usize) -> [u8; TILE] {
-    let mut bytes = [0; TILE];
-    let words = &x.codes[row * x.row_words + first / CODES_A_WORD..][..len.div_ceil(CODES_A_WORD)];
-    for (bytes, word) in bytes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
-        *bytes = word.to_le_bytes();
-    }
-    bytes[len..].fill(0);
-    bytes
-}
-
-/// The values of one row's tile without its scale, zero past its end.
-#[inline(always)]
-pub(super) fn tile_values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f32; TILE] {
-    let mut values = [0.0; TILE];
+pub(super) fn values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f32; LANES] {
+    let mut values = [0.0; LANES];
     match x {
         Source::Codes(x) => {
-            let codes = tile_codes(x, row, first, len);
+            let codes = codes(x, row, first, len.min(LANES));
             match x.format {
-                Fp8Format::E4M3 => (0..TILE).for_each(|i| values[i] = decode_e4m3(codes[i])),
-                Fp8Format::E5M2 => (0..TILE).for_each(|i| values[i] = decode_e5m2(codes[i])),
+                Fp8Format::E4M3 => (0..LANES).for_each(|i| values[i] = decode_e4m3(codes[i])),
+                Fp8Format::E5M2 => (0..LANES).for_each(|i| values[i] = decode_e5m2(codes[i])),
             }
         }
         Source::Floats(x) if x.depth_stride == 1 => {
-            let row = &x.data[row * x.row_stride + first..][..len];
-            for (value, &x) in values.iter_mut().zip(row) {
-                *value = round_to_bf16(x);
+            let row = &x.data[row * x.row_stride + first..];
+            if let (Some(row), true) = (row.first_chunk::<LANES>(), len >= LANES) {
+                (0..LANES).for_each(|i| values[i] = round_to_bf16(row[i]));
+            } else {
+                values.iter_mut().zip(&row[..len]).for_each(|(value, &x)| *value = round_to_bf16(x));
             }
         }
         Source::Floats(x) => {
-            for (i, value) in values[..len].iter_mut().enumerate() {
+            for (i, value) in values[..len.min(LANES)].iter_mut().enumerate() {
                 *value = round_to_bf16(x.data[row * x.row_stride + (first + i) * x.depth_stride]);
             }
         }
     }
     values
+}
+
+/// Sixteen codes of a row from code `first` on, zero from the `len`-th on.
+#[inline(always)]
+fn codes(x: &Quantized<'_>, row: usize, first: usize, len: usize) -> [u8; LANES] {
+    let words = &x.codes[row * x.row_words + first / CODES_A_WORD..][..len.div_ceil(CODES_A_WORD)];
+    let mut codes = [0; LANES];
+    for (codes, word) in codes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
+        *codes = word.to_le_bytes();
+    }
+    codes[len..].fill(0);
+    codes
 }
 
 /// The value of a code, by arithmetic that vectorises. Subnormal codes go through a difference of normal numbers: no FP32 subnormal

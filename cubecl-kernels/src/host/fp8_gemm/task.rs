@@ -107,7 +107,7 @@ fn avx512_bf16(call: &Call<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn avx512(call: &Call<'_>) {
     // SAFETY: the features are those of this function.
-    unsafe { run::<F32<Avx512, 12>, 2>(call) };
+    unsafe { run::<F32<Avx512, 7>, 2>(call) };
 }
 
 #[cfg(target_arch = "x86_64")]
