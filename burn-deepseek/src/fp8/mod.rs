@@ -18,6 +18,7 @@ mod layers;
 mod matrix;
 
 pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, QuantizeOptions, ScaleFormat};
+pub use cubecl_kernels::metric::calc_diff;
 pub use error::Fp8Error;
 pub use layers::{Fp8GroupedLinear, Fp8GroupedLinearConfig, Fp8Linear, Fp8LinearConfig};
 pub use matrix::{QuantizedRows, QuantizedWeight, matmul_nt, quantize_rows, quantize_weight};

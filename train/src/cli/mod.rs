@@ -229,6 +229,27 @@ pub enum BenchTarget {
     Train,
     /// Prefill of 512 tokens and decoding of 64.
     Generate,
+    /// FP8 casts and products, each beside Burn's own.
+    Kernels,
+}
+
+/// How large the shapes of `bench kernels` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchScale {
+    /// DeepSeek-V3's own, with 4096 rows.
+    Gpu,
+    /// A quarter of their width and depth, with 512 rows.
+    Cpu,
+}
+
+impl BenchScale {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+        }
+    }
 }
 
 /// Arguments of `bench`.
@@ -236,15 +257,21 @@ pub enum BenchTarget {
 pub struct BenchArgs {
     /// What to time.
     pub target: BenchTarget,
-    /// Repetitions that count.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub reps: u32,
+    /// Repetitions that count; without it 5, of kernels 15.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub reps: Option<u32>,
     /// Repetitions before those.
     #[arg(long, default_value_t = 2)]
     pub warmup: u32,
     /// Set one value over the setting, as TOML; repeatable. What is timed then compares with nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Size of the kernels' shapes; without it what suits the device.
+    #[arg(long)]
+    pub scale: Option<BenchScale>,
+    /// Take only the kernels whose name contains this, as in "fprop 1024x1024x1024".
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,

@@ -197,3 +197,40 @@ fn bench_prints_a_row_a_figure() {
         assert_eq!(row["ratios"].as_object().unwrap().len(), 1);
     }
 }
+
+#[test]
+fn bench_times_kernels_beside_burn_s_own() {
+    let place = Workplace::new();
+    let kernels = |more: &str| place.run(&format!("bench kernels --device flex --reps 1 --warmup 0 {more}"));
+    let finished = kernels("--only x256 --json").ok(); // what has 256 as its last size: casts and products of the training shapes
+    let results = finished.json();
+    let rows = results["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names[..6],
+        [
+            "quantize rows 2048x256",
+            "quantize both 2048x256",
+            "quantize weight 1024x256",
+            "fprop 2048x1024x256",
+            "dgrad 2048x1024x256",
+            "wgrad 2048x1024x256",
+        ]
+    );
+    assert!(names.contains(&"grouped wgrad 2048x512x256"), "{names:?}");
+    for row in rows {
+        let product = !row["name"].as_str().unwrap().starts_with("quantize");
+        assert!(number(row, "us") > 0.0 && number(row, "gb_per_s") > 0.0 && number(row, "times_as_fast") > 0.0, "{row}");
+        assert_eq!(row["tflop_per_s"].is_number(), product, "{row}");
+        let diff = number(row, "calc_diff");
+        assert!((if product { 5e-4..1e-3 } else { 2e-4..5e-4 }).contains(&diff), "{row}");
+        assert!(
+            finished.stdout.contains(&format!("{} ", row["name"].as_str().unwrap().rsplit(' ').next().unwrap())),
+            "{}",
+            finished.dump()
+        );
+    }
+    kernels("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
+    kernels("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
+    place.run("bench train --scale cpu").failed(2, &["--scale", "bench kernels"]);
+}
