@@ -3,7 +3,7 @@
 //! `cargo run --release -p burn-deepseek --example fp8_layers`
 
 use burn::module::Module;
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, activation};
 use burn_deepseek::fp8::{Fp8Error, Fp8GroupedLinear, Fp8GroupedLinearConfig, Fp8Linear, Fp8LinearConfig};
 use burn_deepseek::ops::{self, ExpertGroups};

@@ -8,27 +8,37 @@ use cubecl::prelude::*;
 pub(crate) const INFINITY_BITS: u32 = 0x7F80_0000;
 /// The NaN that scales and decoded values carry.
 pub(crate) const NAN_BITS: u32 = 0x7FC0_0000;
-/// The code of NaN, in both formats.
-const NAN_CODE: u32 = 0x7F;
 
-const fn mantissa_bits(format: Fp8Format) -> u32 {
-    match format {
-        Fp8Format::E4M3 => 3,
-        Fp8Format::E5M2 => 2,
-    }
+/// A sign, an exponent and a mantissa, subnormals included, as device code takes it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Minifloat {
+    exponent_bits: u32,
+    mantissa_bits: u32,
+    bias: u32,
+    pub(crate) largest_code: u32,
+    /// Whether the code after the largest is infinity; if not, it is the NaN.
+    infinity: bool,
 }
 
-const fn bias(format: Fp8Format) -> u32 {
-    match format {
-        Fp8Format::E4M3 => 7,
-        Fp8Format::E5M2 => 15,
-    }
-}
+impl Minifloat {
+    /// 12 bits, for the input of the linear after attention (3.3.3).
+    pub(crate) const E5M6: Self = Self { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest_code: 0x7BF, infinity: true };
 
-const fn largest_code(format: Fp8Format) -> u32 {
-    match format {
-        Fp8Format::E4M3 => 0x7E,
-        Fp8Format::E5M2 => 0x7B,
+    const fn fp8(format: Fp8Format) -> Self {
+        match format {
+            Fp8Format::E4M3 => Self { exponent_bits: 4, mantissa_bits: 3, bias: 7, largest_code: 0x7E, infinity: false },
+            Fp8Format::E5M2 => Self { exponent_bits: 5, mantissa_bits: 2, bias: 15, largest_code: 0x7B, infinity: true },
+        }
+    }
+
+    /// Where the sign is.
+    pub(crate) const fn sign_shift(self) -> u32 {
+        self.exponent_bits + self.mantissa_bits
+    }
+
+    /// The code of NaN that an encoder writes: all bits but the sign.
+    pub(crate) const fn nan_code(self) -> u32 {
+        (1 << self.sign_shift()) - 1
     }
 }
 
@@ -91,29 +101,30 @@ pub(crate) fn scale_bits(amax_bits: u32, #[comptime] format: Fp8Format, #[compti
 }
 
 #[cube]
-fn clamp_min_bits(bits: u32, floor: u32) -> u32 {
+pub(crate) fn clamp_min_bits(bits: u32, floor: u32) -> u32 {
     select(bits < floor, floor, bits)
 }
 
 /// The code of `x / scale`: the quotient rounded to FP32, then to the format; ties to even, saturating; NaN becomes 0x7F.
 #[cube]
 pub(crate) fn encode(x_bits: u32, scale_bits: u32, #[comptime] format: Fp8Format) -> u32 {
+    let format = comptime!(Minifloat::fp8(format));
     let sign = (x_bits >> 24u32) & 0x80u32;
     let magnitude = x_bits & 0x7FFF_FFFFu32;
     let approximate = f32::reinterpret(magnitude) / f32::reinterpret(scale_bits);
     let quotient = round_quotient(magnitude, scale_bits, u32::reinterpret(approximate));
     let rounded = round_magnitude(quotient, format);
-    let code = select(scale_bits >= INFINITY_BITS, 0u32, select(magnitude == INFINITY_BITS, comptime!(largest_code(format)), rounded));
+    let code = select(scale_bits >= INFINITY_BITS, 0u32, select(magnitude == INFINITY_BITS, comptime!(format.largest_code), rounded));
     let nan = magnitude > INFINITY_BITS || scale_bits > INFINITY_BITS || (magnitude == INFINITY_BITS && scale_bits == INFINITY_BITS);
-    select(nan, NAN_CODE, code | sign)
+    select(nan, comptime!(format.nan_code()), code | sign)
 }
 
 /// The code nearest to a non-negative FP32 that is no NaN, in integers alone.
 #[cube]
-fn round_magnitude(bits: u32, #[comptime] format: Fp8Format) -> u32 {
-    let drop = comptime!(23 - mantissa_bits(format));
+pub(crate) fn round_magnitude(bits: u32, #[comptime] format: Minifloat) -> u32 {
+    let drop = comptime!(23 - format.mantissa_bits);
     // Biased FP32 exponent of the smallest normal code.
-    let least = comptime!(128 - bias(format));
+    let least = comptime!(128 - format.bias);
     let exponent = bits >> 23u32;
     let normal = exponent >= least;
     // A subnormal code counts steps of the least spacing: the significand, shifted further by the missing exponent.
@@ -122,28 +133,35 @@ fn round_magnitude(bits: u32, #[comptime] format: Fp8Format) -> u32 {
     let value = select(normal, bits - comptime!((least - 1) << 23), (bits & 0x7F_FFFFu32) | 0x80_0000u32);
     let odd = (value >> shift) & 1u32;
     let code = (value + ((1u32 << (shift - 1u32)) - 1u32) + odd) >> shift;
-    let largest = comptime!(largest_code(format));
+    let largest = comptime!(format.largest_code);
     select(code > largest, largest, code)
 }
 
 /// The value of the code in the low byte of `bits`, exact; what lies above that byte is ignored.
+#[cube]
+pub(crate) fn decode(bits: u32, #[comptime] format: Fp8Format) -> f32 {
+    decode_minifloat(bits, comptime!(Minifloat::fp8(format)))
+}
+
+/// The value of the code in the lowest bits of `bits`, exact; what lies above the code's sign is ignored.
 ///
 /// Subnormal codes are a normal number less the implicit bit: devices may flush FP32 subnormals, so no FP32 subnormal appears.
 #[cube]
-pub(crate) fn decode(bits: u32, #[comptime] format: Fp8Format) -> f32 {
-    let magnitude = bits & 0x7Fu32;
-    let sign = (bits & 0x80u32) << 24u32;
-    let shift = comptime!(23 - mantissa_bits(format));
-    let rebias = comptime!((127 - bias(format)) << 23);
+pub(crate) fn decode_minifloat(bits: u32, #[comptime] format: Minifloat) -> f32 {
+    let magnitude = bits & comptime!(format.nan_code());
+    let sign = (bits << comptime!(31 - format.sign_shift())) & 0x8000_0000u32;
+    let shift = comptime!(23 - format.mantissa_bits);
+    let rebias = comptime!((127 - format.bias) << 23);
     let step = comptime!(1u32 << 23);
-    let subnormal = magnitude < comptime!(1u32 << mantissa_bits(format));
+    let subnormal = magnitude < comptime!(1u32 << format.mantissa_bits);
     let lifted = f32::reinterpret((magnitude << shift) + rebias + select(subnormal, step, 0u32));
     let implicit = f32::reinterpret(select(subnormal, rebias + step, 0u32));
     let value = u32::reinterpret(lifted - implicit);
-    let value = if comptime!(matches!(format, Fp8Format::E4M3)) {
-        select(magnitude == NAN_CODE, NAN_BITS, value)
+    let after = comptime!(format.largest_code + 1);
+    let value = if comptime!(format.infinity) {
+        select(magnitude > after, NAN_BITS, select(magnitude == after, INFINITY_BITS, value))
     } else {
-        select(magnitude > 0x7Cu32, NAN_BITS, select(magnitude == 0x7Cu32, INFINITY_BITS, value))
+        select(magnitude == after, NAN_BITS, value)
     };
     f32::reinterpret(value | sign)
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // a failed test is what it is for
 
 mod client;
+mod e5m6;
 mod gemm;
 mod oracle;
 mod quantize;
+mod swiglu;

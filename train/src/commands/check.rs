@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use burn_deepseek::config::{DeepSeekConfig, ParameterCounts};
+use burn_deepseek::Precision;
+use burn_deepseek::config::{DeepSeekConfig, Keeping, ParameterCounts};
+use burn_deepseek::precision::{Operation, Rule};
 use serde_json::json;
 
 use super::Outcome;
@@ -33,6 +35,7 @@ struct Checked {
     model: DeepSeekConfig,
     counts: ParameterCounts,
     memory: MemoryEstimate,
+    keeping: Keeping,
 }
 
 fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
@@ -43,8 +46,9 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
             .map_err(|error| ConfigError::Invalid { origin: "resolved model".into(), problems: vec![error.to_string()] })?;
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
-        let memory = MemoryEstimate::of(&model, 1, seq_len, BF16_BYTES, false);
-        return Ok(Checked { toml, run: None, schedule: None, counts: model.parameter_counts(), memory, model });
+        let keeping = Keeping { precision: Precision::F32, recompute: false, tokens: seq_len };
+        let memory = MemoryEstimate::of(&model, &keeping, BF16_BYTES, false);
+        return Ok(Checked { toml, run: None, schedule: None, counts: model.parameter_counts(), memory, keeping, model });
     }
     let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
@@ -54,9 +58,15 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
         MomentsConfig::Auto if !run.optimizer.decays_in_bf16() => F32_BYTES,
         MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
     };
-    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len, moment_bytes, run.ema.decay.is_some());
+    let keeping = Keeping {
+        precision: run.precision.precision(),
+        recompute: run.precision.recompute,
+        tokens: run.train.micro_batch.saturating_mul(run.train.seq_len),
+    };
+    let memory = MemoryEstimate::of(&run.model, &keeping, moment_bytes, run.ema.decay.is_some());
     let schedule = Some(run.schedule()?);
-    Ok(Checked { toml: run.to_toml()?, schedule, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
+    let (toml, counts, model) = (run.to_toml()?, run.model.parameter_counts(), run.model.clone());
+    Ok(Checked { toml, schedule, counts, memory, keeping, model, run: Some(run) })
 }
 
 impl Checked {
@@ -70,6 +80,7 @@ impl Checked {
         });
         if let Some(run) = &self.run {
             results["config"] = json!(run);
+            results["precision"] = Operation::ALL.iter().map(|&op| (op.name(), self.keeping.precision.rule(op).describe())).collect();
         }
         if let Some(schedule) = &self.schedule {
             results["steps"] = json!(schedule.end().step);
@@ -122,6 +133,23 @@ impl Checked {
             grouped(memory.kv_cache_bytes_per_token_f32),
             grouped(memory.kv_cache_bytes_per_token_bf16)
         ));
+        for line in self.kept_table() {
+            comment(line);
+        }
+        if self.run.is_some() {
+            comment(String::new());
+            comment("formats: input | weight of each product, and what backward computes again".into());
+            for operation in Operation::ALL {
+                let rule = self.keeping.precision.rule(operation);
+                let again = match (self.keeping.recompute, operation.recomputed(), operation.takes_swiglu()) {
+                    (true, true, _) => "  computed again",
+                    (true, _, true) => "  SwiGLU computed again",
+                    (false, _, true) if matches!(rule, Rule::Fp8(_)) => "  SwiGLU computed again",
+                    _ => "",
+                };
+                comment(format!("  {:<30} {}{again}", operation.name(), rule.describe()));
+            }
+        }
         if let Some(schedule) = &self.schedule {
             comment(String::new());
             comment("schedule, at the first step and at the last one of each segment".into());
@@ -132,6 +160,31 @@ impl Checked {
             comment(format!("training: {} steps, {} tokens", grouped(schedule.end().step), grouped(schedule.end().tokens)));
         }
         text
+    }
+
+    /// What the first layer of each kind keeps for backward, beside what it would keep with and without recomputation.
+    fn kept_table(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for kind in ["dense", "MoE"] {
+            let Some(layer) = (0..self.model.num_hidden_layers).find(|&layer| self.model.is_moe_layer(layer) == (kind == "MoE")) else {
+                continue;
+            };
+            let bytes = |recompute| {
+                let kept = self.model.kept_activations(layer, &Keeping { recompute, ..self.keeping });
+                kept.iter().map(|tensor| tensor.bytes).sum::<u64>()
+            };
+            lines.push(String::new());
+            lines.push(format!(
+                "kept for backward by a {kind} layer: {}; {} without recomputation, {} with it",
+                binary(bytes(self.keeping.recompute)),
+                binary(bytes(false)),
+                binary(bytes(true))
+            ));
+            for tensor in self.model.kept_activations(layer, &self.keeping) {
+                lines.push(format!("  {:<36} {:>14}", tensor.name, binary(tensor.bytes)));
+            }
+        }
+        lines
     }
 }
 
