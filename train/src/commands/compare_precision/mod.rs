@@ -19,6 +19,7 @@ use super::bench::median;
 use super::train::{Start, compute, learn};
 use super::{Outcome, stop_on_signals};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TrainArgs};
+use crate::config::ConfigError;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::Diverged;
 use crate::metrics::duration;
@@ -47,13 +48,13 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
     // All that can be wrong with any run is found before the first is trained.
     let selected = args.device.open()?;
     for run in &runs {
-        compute(&training(&args, run).config_request().resolve()?, &selected.device)?;
+        compute(&training(&args, run)?.config_request().resolve()?, &selected.device)?;
     }
 
     let began = Instant::now();
     let mut comparison: Option<Comparison> = None;
     for (index, run) in runs.iter().enumerate() {
-        let mut start = Start::prepare(&training(&args, run))?;
+        let mut start = Start::prepare(&training(&args, run)?)?;
         if index == 0 {
             start.announce()?;
         }
@@ -80,10 +81,10 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
 }
 
 /// The arguments of `train` that make one of the runs.
-fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> TrainArgs {
+fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, ConfigError> {
     let own_budget = args.config.config.is_some() || args.config.set.iter().any(|set| is_budget(set));
     let set = QUIET.iter().map(ToString::to_string).chain(args.config.set.clone()).chain(run.set.iter().map(ToString::to_string));
-    TrainArgs {
+    let mut training = TrainArgs {
         config: ConfigArgs { config: Some(args.config.config.clone().unwrap_or_else(|| CONFIG.into())), set: set.collect() },
         data: args.data.clone(),
         device: args.device,
@@ -93,7 +94,14 @@ fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> TrainArgs {
         tokens: args.tokens.or((!own_budget).then_some(TOKENS)),
         json: false,
         plain: true,
+    };
+    if run.split {
+        // An evaluation counts micro-batches too: it must still be of the same windows.
+        let train = training.config_request().resolve()?.train;
+        let windows = train.micro_batch * train.eval_batches;
+        training.config.set.extend(["train.micro_batch=1".into(), format!("train.eval_batches={windows}")]);
     }
+    Ok(training)
 }
 
 /// Whether a `--set` says how long to train.

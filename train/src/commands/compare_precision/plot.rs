@@ -46,12 +46,13 @@ pub(super) fn draw(comparison: &Comparison) -> Option<String> {
     let note = format!("\u{b1}{BAR_PERCENT}%: the report's bar");
     svg.text((RIGHT + 14.0, lower.down(0.0) + 4.5), Anchor::Start, &format!("fill=\"{}\"", COLORS[0]), &note);
 
-    // The baseline is drawn last, over the others, in the upper panel; in the lower one it is the zero line.
+    // The baseline is drawn last, over the others, in the upper panel; in the lower one it is a thin line at 0.
     for (index, curve) in curves.iter().enumerate().rev() {
         let points = curve.losses.iter().enumerate().map(|(step, &loss)| (at(step), loss));
         upper.curve(&mut svg, thinned(points, curve.losses.len()), stroke(index));
         let points = curve.errors.iter().enumerate().map(|(step, &error)| (at(step), error));
-        lower.curve(&mut svg, thinned(points, curve.errors.len()), stroke(index));
+        let stroke = if index == 0 { Stroke { width: 1.0, ..BASELINE } } else { stroke(index) };
+        lower.curve(&mut svg, thinned(points, curve.errors.len()), stroke);
     }
     legend(&mut svg, comparison);
     Some(svg.finish(&format!("Losses and relative errors of {} by precision", comparison.name)))

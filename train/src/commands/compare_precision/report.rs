@@ -63,7 +63,7 @@ pub(super) struct RunResult {
 
 impl RunResult {
     pub fn new(run: &'static NamedRun, ended: Ended) -> Self {
-        let &NamedRun { name, what, set } = run;
+        let &NamedRun { name, what, set, .. } = run;
         let (losses, nan) = (Vec::new(), f64::NAN);
         Self {
             name,
@@ -210,7 +210,7 @@ impl Comparison {
              bar is {BAR_PERCENT}%. `time` is the median time of a step over that of `{baseline}`; the runs were made one after another.\n\n"
         );
         for run in &self.runs {
-            text += &format!("- `{}`: {} (`--set {}`)\n", run.name, run.what, run.set.join(" --set "));
+            text += &format!("- `{}`: {} (`{}`)\n", run.name, run.what, run.set.join("`, `"));
         }
         text += "\nThe losses of every step are in `metrics.jsonl` in the folder of each run.\n";
         text

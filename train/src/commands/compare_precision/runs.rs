@@ -11,53 +11,55 @@ pub(super) struct NamedRun {
     pub what: &'static str,
     /// `--set` values, laid over everything else.
     pub set: &'static [&'static str],
+    /// Whether its micro-batches are of one sequence.
+    pub split: bool,
+}
+
+impl NamedRun {
+    const fn new(name: &'static str, what: &'static str, set: &'static [&'static str]) -> Self {
+        Self { name, what, set, split: false }
+    }
 }
 
 /// All of them: **the table**.
 pub(super) const RUNS: &[NamedRun] = &[
-    NamedRun { name: "f32", what: "FP32 throughout", set: &["precision.format=f32"] },
+    NamedRun::new("f32", "FP32 throughout", &["precision.format=f32"]),
     NamedRun {
-        name: "f32-split",
-        what: "FP32, one sequence a micro-batch: the same sums in another order, so what rounding alone does to a run",
-        set: &["precision.format=f32", "train.micro_batch=1"],
+        split: true,
+        ..NamedRun::new(
+            "f32-split",
+            "FP32 in micro-batches of one sequence: the same sums in another order, so what rounding alone does to a run",
+            &["precision.format=f32"],
+        )
     },
-    NamedRun { name: "bf16", what: "BF16 linears and head, FP32 sums", set: &["precision.format=bf16"] },
-    NamedRun { name: "fp8", what: "the report's recipe (3.3)", set: &["precision.format=fp8"] },
-    NamedRun {
-        name: "fp8-14bit",
-        what: "sums in one accumulator of 14 bits, not promoted",
-        set: &["precision.format=fp8", "precision.accumulator_bits=14", "precision.promotion=false"],
-    },
-    NamedRun {
-        name: "fp8-14bit-promoted",
-        what: "sums of 128 in 14 bits, promoted to FP32",
-        set: &["precision.format=fp8", "precision.accumulator_bits=14", "precision.promotion=true"],
-    },
-    NamedRun {
-        name: "fp8-tensor",
-        what: "one scale a tensor: activations, gradients, weights",
-        set: &[
-            "precision.format=fp8",
-            "precision.activation_tiles=tensor",
-            "precision.gradient_tiles=tensor",
-            "precision.weight_tiles=tensor",
-        ],
-    },
-    NamedRun {
-        name: "fp8-block-gradients",
-        what: "128x128 blocks for activation gradients (B.2)",
-        set: &["precision.format=fp8", "precision.gradient_tiles=block"],
-    },
-    NamedRun {
-        name: "fp8-requantized",
-        what: "1x128 codes kept for Wgrad and quantized again in backward (3.5.2)",
-        set: &["precision.format=fp8", "precision.kept=rows"],
-    },
-    NamedRun {
-        name: "fp8-power-of-two",
-        what: "scales that are powers of two",
-        set: &["precision.format=fp8", "precision.scales=power-of-two"],
-    },
+    NamedRun::new("bf16", "BF16 linears and head, FP32 sums", &["precision.format=bf16"]),
+    NamedRun::new("fp8", "the report's recipe (3.3)", &["precision.format=fp8"]),
+    NamedRun::new(
+        "fp8-14bit",
+        "sums in one accumulator of 14 bits, not promoted",
+        &["precision.format=fp8", "precision.accumulator_bits=14", "precision.promotion=false"],
+    ),
+    NamedRun::new(
+        "fp8-14bit-promoted",
+        "sums of 128 in 14 bits, promoted to FP32",
+        &["precision.format=fp8", "precision.accumulator_bits=14", "precision.promotion=true"],
+    ),
+    NamedRun::new(
+        "fp8-tensor",
+        "one scale a tensor: activations, gradients, weights",
+        &["precision.format=fp8", "precision.activation_tiles=tensor", "precision.gradient_tiles=tensor", "precision.weight_tiles=tensor"],
+    ),
+    NamedRun::new(
+        "fp8-block-gradients",
+        "128x128 blocks for activation gradients (B.2)",
+        &["precision.format=fp8", "precision.gradient_tiles=block"],
+    ),
+    NamedRun::new(
+        "fp8-requantized",
+        "1x128 codes kept for Wgrad and quantized again in backward (3.5.2)",
+        &["precision.format=fp8", "precision.kept=rows"],
+    ),
+    NamedRun::new("fp8-power-of-two", "scales that are powers of two", &["precision.format=fp8", "precision.scales=power-of-two"]),
 ];
 
 /// The runs of these names, in their order: the first is what the others are compared with.
@@ -93,7 +95,7 @@ mod tests {
         for run in RUNS {
             let set = run.set.iter().map(ToString::to_string).collect();
             let config = ConfigRequest { set, ..ConfigRequest::default() }.resolve().unwrap();
-            let computation = (config.precision.precision(), config.train.micro_batch);
+            let computation = (config.precision.precision(), run.split);
             assert!(!seen.contains(&computation), "{} computes what another run does", run.name);
             assert!(run.name.starts_with(config.precision.precision().name()), "{} says its format first", run.name);
             seen.push(computation);
