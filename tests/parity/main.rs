@@ -2,3 +2,4 @@
 
 mod fp8;
 mod hf;
+mod precision;

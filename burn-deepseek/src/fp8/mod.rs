@@ -16,6 +16,8 @@
 mod error;
 mod layers;
 mod matrix;
+#[cfg(test)]
+mod tests;
 
 pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, QuantizeOptions, ScaleFormat};
 pub use cubecl_kernels::metric::calc_diff;

@@ -67,7 +67,7 @@ fn split_micro_batches_change_rounding_alone() {
 #[test]
 fn a_run_that_diverges_is_a_result() {
     let place = Workplace::new();
-    let results = place.run("compare-precision --config ./tiny.toml --runs f32,bf16 --out out --set optimizer.lr=1e30 --json").ok().json();
+    let results = place.run("compare-precision --config ./tiny.toml --runs f32,bf16 --out out --set schedule.lr=1e30 --json").ok().json();
     for run in results["runs"].as_array().unwrap() {
         assert_eq!(run["ended"], "diverged", "{results}");
         assert!(run["steps"].as_u64().unwrap() < 6 && run["train_loss"].is_null(), "{results}");

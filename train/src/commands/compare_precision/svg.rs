@@ -205,7 +205,7 @@ mod tests {
     fn marks_are_round_numbers_inside_the_range() {
         let texts = |axis: Axis| axis.marks.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         assert_eq!(texts(Axis::new((0.0, 2.0), "", 5)), ["0.0", "0.5", "1.0", "1.5", "2.0"]);
-        assert_eq!(texts(Axis::new((-0.5, 0.5), "", 4).signed()), ["-0.4", "-0.2", "0.0", "+0.2", "+0.4"]);
+        assert_eq!(texts(Axis::new((-0.5, 0.5), "", 4).signed()), ["-0.5", "0.0", "+0.5"]);
         assert_eq!(texts(Axis::new((1.37, 61.0), "", 6)), ["10", "20", "30", "40", "50", "60"]);
         assert_eq!(texts(Axis::new((0.0, 384.0), "", 4)), ["0", "100", "200", "300"]);
     }
