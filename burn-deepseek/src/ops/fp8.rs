@@ -9,6 +9,7 @@ use crate::precision::KeptActivation;
 
 /// The input of one or more linears, quantized once.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one lives for the length of a call
 pub enum Input {
     /// For products alone.
     Forward(Fp8Matrix<Dispatch>),

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn bf16_is_to_nearest_even() {
-        for x in [0.0f32, -0.0, 1.0, 1.003_906_25, 1.011_718_8, 3.39e38, -3.4e38, 1e-40, f32::INFINITY, f32::NAN, -7.123_456] {
+        for x in [0.0f32, -0.0, 1.0, 1.003_906_3, 1.011_718_8, 3.39e38, -3.4e38, 1e-40, f32::INFINITY, f32::NAN, -7.123_456] {
             let expected = half::bf16::from_f32(x).to_f32();
             let actual = round_to_bf16(x);
             assert!(actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()), "{x}: {actual} against {expected}");
