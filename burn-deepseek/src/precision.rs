@@ -139,7 +139,7 @@ impl Operation {
     }
 
     /// Whether its result is computed again in backward where recomputation is on: RMSNorms, the MLA up-projections (3.2.3). (SwiGLU
-    /// belongs to the down-projections, whose input it makes: [`Rule::recomputed`].)
+    /// belongs to the down-projections, whose input it makes: [`Operation::takes_swiglu`].)
     pub const fn recomputed(self) -> bool {
         matches!(self, Self::Norm | Self::QueryUp | Self::KeyValueUp)
     }
