@@ -16,7 +16,7 @@ pub(super) const BLOCK_SCALED: usize = 1;
 pub(super) const ROW_SCALED: usize = 2;
 
 /// The most rows of any tile.
-pub(super) const MAX_ROWS: usize = 12;
+pub(super) const MAX_ROWS: usize = 7;
 
 /// What a microkernel needs of an instruction set.
 ///

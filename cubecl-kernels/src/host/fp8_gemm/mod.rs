@@ -3,10 +3,12 @@
 //! Every E4M3 and E5M2 value is exact in BF16, and every product of two in FP32. So codes are decoded to BF16 while they are packed,
 //! and `vdpbf16ps` multiplies them at twice FP32's rate; where that is missing they are decoded to FP32 ([`GemmPath`]).
 //!
-//! `source` is what a product reads, `plan` cuts it into tasks, `task` packs and drives, `kernel` is the tile in registers, `pack`
-//! and `pack_avx512` bring operands into the order in which it reads them, `emulated` is the accumulator of few bits.
+//! `dense`, `grouped` and `bf16` are the operations. `task` runs a product: `plan` cuts it into blocks, `block` computes one, `kernel`
+//! is the tile in registers. `source` is what a product reads; `pack` and `pack_avx512` bring it into the order in which the tile reads
+//! it, `right` says where that lies for the right operand, `scratch` is the memory of it. `emulated` is the accumulator of few bits.
 
 mod bf16;
+mod block;
 mod dense;
 mod emulated;
 mod grouped;
@@ -17,6 +19,7 @@ mod pack;
 mod pack_avx512;
 mod path;
 mod plan;
+mod right;
 mod scratch;
 mod source;
 mod task;

@@ -1,0 +1,118 @@
+//! The right operand, packed: panels of columns, chunks of depth, and where both lie.
+
+use std::ops::Range;
+
+use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, UNSCALED};
+use super::scratch::Scratch;
+use super::source::Source;
+use crate::definition::{TILE, tiles};
+use crate::host::simd::LANES;
+
+/// Tiles of depth packed at a time: a panel of the right operand takes 16 KiB, and stays in L1 beside the left one's rows.
+#[inline(always)]
+pub(super) const fn chunk_tiles(depth_a_word: usize, width: usize) -> usize {
+    2 * depth_a_word * LANES / width
+}
+
+/// The sizes of a packed right operand.
+#[derive(Clone, Copy)]
+pub(super) struct RightLayout {
+    /// Columns of a panel.
+    pub(super) width: usize,
+    /// Words of one depth tile of a panel.
+    pub(super) tile_words: usize,
+    /// Scales of one depth tile of a panel.
+    pub(super) tile_scales: usize,
+}
+
+impl RightLayout {
+    /// Of `width` columns a panel and words of `depth_a_word` entries.
+    #[inline(always)]
+    pub(super) fn new(width: usize, depth_a_word: usize, source: &Source<'_>) -> Self {
+        let tile_scales = match scaling(source) {
+            UNSCALED => 0,
+            BLOCK_SCALED => 1,
+            _ => width,
+        };
+        Self { width, tile_words: TILE / depth_a_word * width, tile_scales }
+    }
+
+    /// Room for `panels` of `depth_tiles` in a memory of its own.
+    pub(super) fn place(self, memory: &mut Scratch, panels: usize, depth_tiles: usize) -> Right {
+        let count = panels * depth_tiles;
+        let [words, scales] = memory.reserve([count * self.tile_words, count * self.tile_scales]);
+        Right { words, scales: scales.cast(), panels }
+    }
+}
+
+/// A packed right operand: `[chunk of depth][panel][tile]` words and scales.
+#[derive(Clone, Copy)]
+pub(super) struct Right {
+    pub(super) words: *mut u32,
+    pub(super) scales: *mut f32,
+    pub(super) panels: usize,
+}
+
+// SAFETY: tasks that pack write panels of their own, and none reads before all have been packed.
+unsafe impl Send for Right {}
+// SAFETY: as above.
+unsafe impl Sync for Right {}
+
+impl Right {
+    /// Words and scales of a panel in the chunk of `chunk_tiles` that starts at depth tile `first_tile`.
+    ///
+    /// # Safety
+    /// They lie inside the memory that was reserved for them.
+    #[inline(always)]
+    pub(super) unsafe fn panel(&self, layout: RightLayout, first_tile: usize, chunk_tiles: usize, panel: usize) -> (*mut u32, *mut f32) {
+        let tile = first_tile * self.panels + panel * chunk_tiles;
+        // SAFETY: the caller's promise.
+        unsafe { (self.words.add(tile * layout.tile_words), self.scales.add(tile * layout.tile_scales)) }
+    }
+}
+
+/// Which scales a right operand has, as the microkernel's parameter.
+#[inline(always)]
+pub(super) fn scaling(right: &Source<'_>) -> usize {
+    match right {
+        Source::Floats(_) => UNSCALED,
+        Source::Codes(x) if x.scale_rows == TILE => BLOCK_SCALED,
+        Source::Codes(_) => ROW_SCALED,
+    }
+}
+
+/// The chunks of a depth.
+#[inline(always)]
+pub(super) fn chunks(depth: usize, tiles: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..depth).step_by(tiles * TILE).map(move |start| start..depth.min(start + tiles * TILE))
+}
+
+/// Packs one panel of one chunk of depth, which is stored as that of depth tile `first_tile`.
+///
+/// # Safety
+/// The instruction set of `K` is there, and `place` has room for the panel.
+#[inline(always)]
+pub(super) unsafe fn pack_panel<K: Kernel, const V: usize>(
+    right: &Source<'_>,
+    place: Right,
+    panel: usize,
+    columns: Range<usize>,
+    depth: Range<usize>,
+    first_tile: usize,
+) {
+    let layout = RightLayout::new(V * LANES, K::DEPTH, right);
+    let depth_tiles = tiles(depth.len());
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (words, scales) = place.panel(layout, first_tile, depth_tiles, panel);
+        K::pack_right(right, columns.clone(), V, depth.clone(), words);
+        let Source::Codes(x) = right else { return };
+        for t in 0..depth_tiles {
+            for c in 0..layout.tile_scales {
+                let row = columns.start + c;
+                let scale = if row < columns.end { x.scale(row, depth.start / TILE + t) } else { 0.0 };
+                *scales.add(t * layout.tile_scales + c) = scale;
+            }
+        }
+    }
+}
