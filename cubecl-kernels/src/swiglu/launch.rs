@@ -9,7 +9,8 @@ use cubecl::server::Handle;
 
 /// SwiGLU's elementwise part, `silu(gate) * up` with `silu(g) = g / (1 + e^-g)`, in FP32.
 ///
-/// Defined for every finite gate; a NaN in the gate or in `up` gives NaN.
+/// Defined for every finite gate, without overflow on the way; below a gate of -87, where `|silu|` is under `1.1e-36`, a device that
+/// flushes subnormal numbers gives zero. A NaN in the gate or in `up` gives NaN.
 ///
 /// # Shapes
 /// `gate_up` `[rows, 2 inter]`, the gate in the first half of each row -> `[rows, inter]`.

@@ -12,7 +12,7 @@ fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// Fails unless every element is within `2e-6` of itself and of the typical term, and all together by [`calc_diff`].
+/// Fails unless every element is right to `2e-6` of the largest, and all together by [`calc_diff`].
 #[track_caller]
 fn assert_close(name: &str, actual: &[f32], expected: &[f64]) {
     let largest = expected.iter().fold(0.05f64, |m, x| m.max(x.abs()));
@@ -67,6 +67,8 @@ fn large_gates_give_the_limit() {
     for (up, dy) in [(1.0f32, 1.0f32), (1e-20, -1e-20), (1e30, 1e30)] {
         let gate_up: Vec<f32> = gates.iter().copied().chain(vec![up; gates.len()]).collect();
         let (y, dx) = run(&client, &gate_up, &vec![dy; gates.len()], 1, gates.len());
+        // From a gate of -87.3 on `e^g` is subnormal, and a device may take it for zero: 88 * 2^-126 is what that can cost.
+        let flushed = 1.1e-36 * f64::from(up.max(1.0)) * f64::from(dy.max(1.0));
         let x = widen(&gate_up);
         let expected = reference::swiglu(&x, 1, gates.len());
         let expected_dx = reference::swiglu_backward(&x, &widen(&vec![dy; gates.len()]), 1, gates.len());
@@ -77,9 +79,7 @@ fn large_gates_give_the_limit() {
                 if e.abs() > 1e38 {
                     assert!(f64::from(a).abs() > 9e37 && a.is_sign_positive() == (e > 0.0), "{name} of {g}: {a} against {e}");
                 } else {
-                    // An exponential below the normal numbers may be flushed to zero, whatever multiplies it.
-                    let flushed = f64::from(f32::MIN_POSITIVE) * f64::from(g.abs()) * f64::from(up.max(1.0)) * f64::from(dy.max(1.0));
-                    assert!((f64::from(a) - e).abs() <= 1e-5 * e.abs() + flushed + 1e-30, "{name} of {g}: {a} against {e}");
+                    assert!((f64::from(a) - e).abs() <= 1e-5 * e.abs() + 1e-30 + flushed, "{name} of {g}: {a} against {e}");
                 }
             }
         }
