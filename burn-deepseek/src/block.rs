@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::attention::{LatentCache, MultiHeadLatentAttention};
 use crate::moe::MixtureOfExperts;
-use crate::{DeepSeekConfig, Mlp, Pass, RmsNorm, WeightInit};
+use crate::{DeepSeekConfig, Mlp, Pass, RmsNorm, WeightInit, ops};
 
 /// The feed-forward part of a layer.
 #[derive(Module, Debug)]
@@ -53,26 +53,23 @@ impl Block {
     ///
     /// # Shapes
     ///
-    /// - x, output: `[batch, seq, d]`
-    pub fn forward(&self, x: Tensor<3>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<3> {
-        let [batch, seq, d] = x.dims();
-        let normed = self.input_layernorm.forward(x.clone());
-        let attended = self.self_attn.forward(normed, &pass.rope, cache);
+    /// - x, output: `[batch * seq, d]`
+    pub fn forward(&self, x: Tensor<2>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<2> {
+        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), pass, cache);
         pass.record(|| format!("layer.{}.attn_out", self.layer), &attended);
-        let h = x + attended;
+        let h = ops::residual(x, attended);
 
-        let normed = self.post_attention_layernorm.forward(h.clone()).reshape([batch * seq, d]);
+        let normed = self.post_attention_layernorm.forward(h.clone());
         let fed = match &self.mlp {
-            FeedForward::Dense(mlp) => mlp.forward(normed),
+            FeedForward::Dense(mlp) => mlp.forward(normed, &pass.compute),
             FeedForward::Moe(moe) => {
-                let (y, routing) = moe.forward(normed, [batch, seq]);
+                let (y, routing) = moe.forward(normed, pass);
                 pass.routings.push(routing);
                 y
             }
         };
-        let fed = fed.reshape([batch, seq, d]);
         pass.record(|| format!("layer.{}.mlp_out", self.layer), &fed);
-        let y = h + fed;
+        let y = ops::residual(h, fed);
         pass.record(|| format!("layer.{}", self.layer), &y);
         y
     }

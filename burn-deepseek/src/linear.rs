@@ -1,11 +1,11 @@
 //! A linear layer with its weight stored `[d_out, d_in]`, as checkpoints and the FP8 GEMMs want it.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, assert_shape};
+use burn::tensor::Tensor;
 
-use crate::{WeightInit, ops};
+use crate::WeightInit;
 
-/// `y = x w^T (+ b)`.
+/// `y = x w^T (+ b)`, applied by [`Compute::linear`](crate::Compute::linear) in the pass's precision.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[d_out, d_in]`.
@@ -18,18 +18,5 @@ impl Linear {
     /// A new layer from `d_in` to `d_out`.
     pub fn new(d_in: usize, d_out: usize, bias: bool, init: &mut WeightInit) -> Self {
         Self { weight: init.weight([d_out, d_in]), bias: bias.then(|| init.zero_bias(d_out)) }
-    }
-
-    /// Applies the layer to the last dim.
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[..., d_in]`
-    /// - output: `[..., d_out]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let weight = self.weight.val();
-        let [_, d_in] = weight.dims();
-        assert_shape!(x, [.., d_in]);
-        ops::linear(x, weight, self.bias.as_ref().map(Param::val))
     }
 }

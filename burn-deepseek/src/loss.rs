@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use crate::moe::sequence_balance_loss;
-use crate::{DeepSeek, LayerRouting, ops};
+use crate::{Compute, DeepSeek, LayerRouting};
 
 /// Weights of the parts of the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,18 +38,18 @@ impl DeepSeek {
     /// # Shapes
     ///
     /// - tokens, targets: `[batch, seq]`
-    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, weights: &LossWeights) -> Losses {
+    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, weights: &LossWeights, compute: &Compute) -> Losses {
         let [batch, seq] = tokens.dims();
         assert_shape!(targets, [batch, seq]);
-        let mut pass = self.pass(0, seq);
+        let mut pass = self.pass(0, seq, compute);
         let hidden = self.hidden(tokens.clone(), &mut pass, None);
-        let main = self.cross_entropy(hidden.clone(), targets.clone());
+        let main = self.cross_entropy(hidden.clone(), targets.clone(), compute);
         let mut total = main.clone();
 
         let mut mtp = Vec::new();
         if weights.mtp != 0.0 {
             let depths = self.mtp_hidden(tokens, hidden, &mut pass);
-            mtp = (1..).zip(depths).map(|(k, h)| self.cross_entropy(h, targets.clone().narrow(1, k, seq - k))).collect();
+            mtp = (1..).zip(depths).map(|(k, h)| self.cross_entropy(h, targets.clone().narrow(1, k, seq - k), compute)).collect();
         }
         if !mtp.is_empty() {
             let sum = Tensor::cat(mtp.clone(), 0).sum();
@@ -64,8 +64,8 @@ impl DeepSeek {
         Losses { total, main, mtp, balance, routings: pass.routings }
     }
 
-    fn cross_entropy(&self, hidden: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
+    fn cross_entropy(&self, hidden: Tensor<3>, targets: Tensor<2, Int>, compute: &Compute) -> Tensor<1> {
         let [batch, seq, d] = hidden.dims();
-        ops::linear_cross_entropy(hidden.reshape([batch * seq, d]), self.head_weight(), targets.reshape([batch * seq]))
+        compute.head_loss(hidden.reshape([batch * seq, d]), self.head_weight(), targets.reshape([batch * seq]))
     }
 }

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
-use crate::{WeightInit, ops};
+use crate::{Compute, WeightInit};
 
 /// `y = (silu(x gate^T) * (x up^T)) down^T`.
 #[derive(Module, Debug)]
@@ -25,11 +25,9 @@ impl Mlp {
     /// # Shapes
     ///
     /// - x, output: `[rows, d]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate_up = self.gate_up.val();
-        let [_, d] = gate_up.dims();
+    pub fn forward(&self, x: Tensor<2>, compute: &Compute) -> Tensor<2> {
+        let [_, d] = self.gate_up.dims();
         assert_shape!(x, [_, d]);
-        let hidden = ops::swiglu(ops::linear(x, gate_up, None));
-        ops::linear(hidden, self.down.val(), None)
+        compute.mlp(x, &self.gate_up, &self.down)
     }
 }

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Int, Tensor, assert_shape};
 use crate::attention::{LatentCache, RotaryEmbedding};
 use crate::config::ConfigProblems;
 use crate::moe::Router;
-use crate::{Block, DeepSeekConfig, Embedding, FeedForward, Linear, MtpModule, Pass, RmsNorm, WeightInit, ops};
+use crate::precision::LinearFormat;
+use crate::{Block, Compute, DeepSeekConfig, Embedding, FeedForward, Linear, MtpModule, Pass, RmsNorm, WeightInit, ops};
 
 /// A DeepSeek-V3 (or V2) language model.
 #[derive(Module, Debug)]
@@ -73,8 +74,8 @@ impl DeepSeek {
     }
 
     /// A pass over `seq` positions from `start` on.
-    pub fn pass(&self, start: usize, seq: usize) -> Pass {
-        Pass::new(self.rotary.table(start, seq, &self.device()))
+    pub fn pass(&self, start: usize, seq: usize, compute: &Compute) -> Pass {
+        Pass::new(self.rotary.table(start, seq, &self.device()), compute.clone())
     }
 
     /// Hidden states after the last norm. `caches`, one a layer where given, hold the tokens before these.
@@ -84,7 +85,10 @@ impl DeepSeek {
     /// - tokens: `[batch, seq]`
     /// - output: `[batch, seq, d]`
     pub fn hidden(&self, tokens: Tensor<2, Int>, pass: &mut Pass, caches: Option<&mut [LatentCache]>) -> Tensor<3> {
-        let mut x = self.embed_tokens.forward(tokens);
+        let [batch, seq] = tokens.dims();
+        let embedded = self.embed_tokens.forward(tokens);
+        let d = embedded.dims()[2];
+        let mut x = embedded.reshape([batch * seq, d]);
         pass.record(|| "embed".into(), &x);
         match caches {
             None => {
@@ -101,7 +105,7 @@ impl DeepSeek {
         }
         let hidden = self.norm.forward(x);
         pass.record(|| "final_norm".into(), &hidden);
-        hidden
+        hidden.reshape([batch, seq, d])
     }
 
     /// Hidden states of each MTP depth, post-norm: depth `k` has `seq - k` rows, and its row `i` predicts token `i + k + 1`.
@@ -129,17 +133,20 @@ impl DeepSeek {
         self.lm_head.as_ref().map_or_else(|| self.embed_tokens.weight.val(), |head| head.weight.val())
     }
 
-    /// Logits of hidden states.
+    /// Logits of hidden states, in FP32.
     ///
     /// # Shapes
     ///
     /// - hidden: `[batch, seq, d]`
     /// - output: `[batch, seq, vocab]`
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        ops::linear(hidden, self.head_weight(), None)
+        let [batch, seq, d] = hidden.dims();
+        let weight = self.head_weight();
+        let vocab = weight.dims()[0];
+        ops::linear(hidden.reshape([batch * seq, d]), weight, None, LinearFormat::F32, false).reshape([batch, seq, vocab])
     }
 
-    /// Logits of tokens, from an empty context.
+    /// Logits of tokens, from an empty context, in FP32.
     ///
     /// # Shapes
     ///
@@ -147,7 +154,7 @@ impl DeepSeek {
     /// - output: `[batch, seq, vocab]`
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [_, seq] = tokens.dims();
-        let hidden = self.hidden(tokens, &mut self.pass(0, seq), None);
+        let hidden = self.hidden(tokens, &mut self.pass(0, seq, &Compute::f32()), None);
         self.logits(hidden)
     }
 

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, assert_shape};
 
 use crate::attention::LatentCache;
+use crate::precision::Operation;
 use crate::{Block, DeepSeekConfig, Linear, Pass, RmsNorm, WeightInit};
 
 /// Module `k` of the chain: `h^k = block(eh_proj [enorm(Emb(t_{i+k})) ; hnorm(h^{k-1}_i)])`, then its own norm and the shared head.
@@ -46,8 +47,10 @@ impl MtpModule {
     pub fn forward(&self, hidden: Tensor<3>, embedded: Tensor<3>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<3> {
         let [batch, seq, d] = hidden.dims();
         assert_shape!(embedded, [batch, seq, d]);
-        let joined = Tensor::cat(vec![self.enorm.forward(embedded), self.hnorm.forward(hidden)], 2);
-        let h = self.block.forward(self.eh_proj.forward(joined), pass, cache);
-        self.norm.forward(h)
+        let rows = |x: Tensor<3>| x.reshape([batch * seq, d]);
+        let joined = Tensor::cat(vec![self.enorm.forward(rows(embedded)), self.hnorm.forward(rows(hidden))], 1);
+        let h = pass.compute.linear(Operation::MtpProjection, joined, &self.eh_proj);
+        let h = self.block.forward(h, pass, cache);
+        self.norm.forward(h).reshape([batch, seq, d])
     }
 }

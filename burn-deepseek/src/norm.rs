@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, assert_shape};
 
 use crate::{WeightInit, ops};
 
-/// `y = x / sqrt(mean(x^2) + eps) * weight` over the last dim.
+/// `y = x / sqrt(mean(x^2) + eps) * weight` of rows.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
     /// `[d]`.
@@ -20,15 +20,15 @@ impl RmsNorm {
         Self { weight: init.ones(d), eps }
     }
 
-    /// Normalizes the last dim.
+    /// Normalizes rows.
     ///
     /// # Shapes
     ///
-    /// - x, output: `[..., d]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    /// - x, output: `[rows, d]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let weight = self.weight.val();
         let [d] = weight.dims();
-        assert_shape!(x, [.., d]);
+        assert_shape!(x, [_, d]);
         ops::rms_norm(x, weight, self.eps)
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::Compute;
 use crate::attention::RopeTable;
 use crate::ops::ExpertGroups;
 
@@ -29,11 +30,13 @@ pub struct LayerRouting {
     pub unbiased_counts: Vec<u32>,
 }
 
-/// State of one pass through the layers.
+/// State of one pass through the layers. All rows of a pass are tokens of its positions, sequence by sequence.
 #[derive(Debug)]
 pub struct Pass {
     /// Angles of the positions that the pass covers.
     pub rope: RopeTable,
+    /// How the pass computes.
+    pub compute: Compute,
     /// Routing of each MoE layer passed so far.
     pub routings: Vec<LayerRouting>,
     /// Named intermediate values, kept when tracing.
@@ -42,18 +45,25 @@ pub struct Pass {
 
 impl Pass {
     /// A pass over the positions of `rope`.
-    pub fn new(rope: RopeTable) -> Self {
-        Self { rope, routings: Vec::new(), trace: None }
+    pub fn new(rope: RopeTable, compute: Compute) -> Self {
+        Self { rope, compute, routings: Vec::new(), trace: None }
     }
 
     /// The same, keeping every intermediate value that a parity test compares.
-    pub fn traced(rope: RopeTable) -> Self {
-        Self { trace: Some(Vec::new()), ..Self::new(rope) }
+    pub fn traced(rope: RopeTable, compute: Compute) -> Self {
+        Self { trace: Some(Vec::new()), ..Self::new(rope, compute) }
     }
 
-    pub(crate) fn record(&mut self, name: impl FnOnce() -> String, value: &Tensor<3>) {
+    /// Sequences, and tokens a sequence, of `batch * seq` rows.
+    pub fn shape(&self, rows: &Tensor<2>) -> [usize; 2] {
+        let seq = self.rope.len();
+        [rows.dims()[0] / seq.max(1), seq]
+    }
+
+    pub(crate) fn record(&mut self, name: impl FnOnce() -> String, value: &Tensor<2>) {
+        let [batch, seq] = self.shape(value);
         if let Some(trace) = &mut self.trace {
-            trace.push((name(), value.clone()));
+            trace.push((name(), value.clone().reshape([batch as i64, seq as i64, -1])));
         }
     }
 }

@@ -12,8 +12,9 @@ mod composed;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use half::bf16;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -163,13 +164,13 @@ fn linear_cross_entropy() {
     bench(
         "linear_cross_entropy fwd",
         Work::Flop(flop),
-        || host::linear_cross_entropy(&x, &w, &targets, None, dims).unwrap(),
+        || host::linear_cross_entropy(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap(),
         || composed::linear_cross_entropy(&x, &w, &targets, dims, false),
     );
     bench(
         "linear_cross_entropy fwd+bwd",
         Work::Flop(3 * flop),
-        || host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims).unwrap(),
+        || host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap(),
         || composed::linear_cross_entropy(&x, &w, &targets, dims, true),
     );
     let logits = random(5, rows * vocab);
@@ -306,6 +307,20 @@ fn optimizer() {
         Work::Byte(28 * len),
         || host::adamw(&mut p, &gradient, &mut m, &mut v, &config).unwrap(),
         || composed::adamw(&mut other, &gradient, &config),
+    );
+    let (mut q, mut first, mut second) = (random(1, len), vec![bf16::ZERO; len], vec![bf16::ZERO; len]);
+    // Beside the same with moments in F32: what half the memory of the moments buys.
+    bench(
+        "adamw 4M, moments in BF16 | in F32",
+        Work::Byte(20 * len),
+        || host::adamw(&mut q, &gradient, &mut first, &mut second, &config).unwrap(),
+        || host::adamw(&mut p, &gradient, &mut m, &mut v, &config).unwrap(),
+    );
+    bench(
+        "average_into 4M",
+        Work::Byte(12 * len),
+        || host::average_into(&mut q, &gradient, 1e-3).unwrap(),
+        || composed::average_into(&mut p, &gradient, 1e-3),
     );
     bench(
         "sum_of_squares 4M",

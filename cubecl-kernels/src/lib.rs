@@ -1,8 +1,9 @@
-//! DeepSeek-V3's kernels: a plain reference and a fast host version.
+//! DeepSeek-V3's kernels: a plain reference, a fast host version, and for FP8 a version in CubeCL.
 //!
 //! - [`definition`]: problem shapes and the error every operation returns;
 //! - [`host`]: the operations on the CPU, fast, on plain slices;
 //! - [`reference`](mod@reference): the same in the plainest form and in f64, the oracle of every test;
+//! - `quantize`, `gemm`, `grouped_gemm`, `swiglu` (feature `cube`): FP8 on CubeCL's runtimes, on a client and its buffers;
 //! - [`metric`]: the one measure by which two results are compared.
 //!
 //! **Invariant:** nothing here depends on Burn.
@@ -11,9 +12,17 @@
 //! reduction has a fixed order.
 
 pub mod definition;
+#[cfg(feature = "cube")]
+pub mod gemm;
+#[cfg(feature = "cube")]
+pub mod grouped_gemm;
 pub mod host;
 pub mod metric;
+#[cfg(feature = "cube")]
+pub mod quantize;
 pub mod reference;
+#[cfg(feature = "cube")]
+pub mod swiglu;
 
 #[cfg(test)]
 mod test_inputs;

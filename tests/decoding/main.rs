@@ -11,10 +11,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Generation, Sampling};
-use burn_deepseek::{DeepSeek, DeepSeekConfig, LossWeights};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, LossWeights};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{BYTES_EOD, DataConfig, TokenBatcher, TokenData};
-use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel};
+use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel, MomentFormat};
 
 const SEQ_LEN: usize = 32;
 const NEW_TOKENS: usize = 24;
@@ -29,8 +29,9 @@ fn train(depths: usize) -> (DeepSeek, TokenData) {
     let config = model(depths);
     let data = DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }.open(SEQ_LEN, config.vocab_size).unwrap();
     let weights = LossWeights { mtp: 0.3, sequence_balance: 1e-4 };
-    let settings = AdamWSettings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: Some(1.0) };
-    let mut model = LanguageModel::new(DeepSeek::init(&config, 7, &Device::flex()).unwrap(), weights, 1).train();
+    let settings =
+        AdamWSettings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: Some(1.0), moments: MomentFormat::F32 };
+    let mut model = LanguageModel::new(DeepSeek::init(&config, 7, &Device::flex()).unwrap(), weights, 1, Compute::f32()).train();
     let mut optimizer = AdamW::new(settings);
     let device = Device::flex().autodiff();
     let mut last = f64::INFINITY;
@@ -51,7 +52,7 @@ fn model(depths: usize) -> DeepSeekConfig {
          num_attention_heads = 2\nn_shared_experts = 1\nn_routed_experts = 4\nnum_experts_per_tok = 2\nfirst_k_dense_replace = 1\n\
          q_lora_rank = 16\nkv_lora_rank = 16\nqk_nope_head_dim = 8\nqk_rope_head_dim = 8\nv_head_dim = 8\n\
          max_position_embeddings = 128\nnum_nextn_predict_layers = {depths}\ninitializer_range = 0.05\n\
-         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nglobal_batch = 1\nsteps = 1\n[optimizer]\nlr = 1e-3\n"
+         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nsteps = 1\n[schedule]\nlr = 1e-3\nglobal_batch = 1\n"
     );
     RunConfig::from_toml(&text, "test").unwrap().model
 }

@@ -11,10 +11,10 @@ use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Sampling};
 use burn_deepseek::moe::sequence_balance_loss;
 use burn_deepseek::weights::{self, LoadOptions};
-use burn_deepseek::{DeepSeek, LayerRouting, LossWeights, Pass};
+use burn_deepseek::{Compute, DeepSeek, LayerRouting, LossWeights, Pass, recomputing};
 use deepseek_tests::fixture::{self, Values};
 use deepseek_tests::{devices, table::Report};
-use deepseek_train::learner::{AdamW, AdamWSettings};
+use deepseek_train::learner::{AdamW, AdamWSettings, MomentFormat};
 
 /// Absolute on logits (largest about 4).
 const LOGITS: f64 = 2e-5;
@@ -99,7 +99,7 @@ fn check_case(case: &Path, device: &Device) -> Result<Report> {
 fn check_forward(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
     let tokens = tokens(&expected["input_ids"], &model.device());
     let [_, seq] = tokens.dims();
-    let mut pass = Pass::traced(model.rotary().table(0, seq, &model.device()));
+    let mut pass = Pass::traced(model.rotary().table(0, seq, &model.device()), Compute::f32());
     let hidden = model.hidden(tokens, &mut pass, None);
     report.absolute("logits", "logits", &floats(model.logits(hidden)), &expected["logits"].data, LOGITS);
 
@@ -212,10 +212,19 @@ const MAIN_ONLY: LossWeights = LossWeights { mtp: 0.0, sequence_balance: 0.0 };
 
 fn check_gradients(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
     let (tokens, targets) = shifted(expected, &model.device());
-    let losses = model.loss(tokens, targets, &MAIN_ONLY);
+    let losses = model.loss(tokens, targets, &MAIN_ONLY, &Compute::f32());
     report.absolute("loss", "loss", &floats(losses.main.clone()), &expected["loss"].data, RELATIVE);
     let gradients = weights::named_gradients(model, &losses.total.backward());
-    compare_gradients(&gradients, "grad.", "gradients", expected, report)
+    compare_gradients(&gradients, "grad.", "gradients", expected, report)?;
+
+    let recomputing = recomputing(model.clone());
+    let (tokens, targets) = shifted(expected, &recomputing.device());
+    let again = recomputing.loss(tokens, targets, &MAIN_ONLY, &Compute::f32()).total.backward();
+    for (name, again) in weights::named_gradients(&recomputing, &again) {
+        let values = |data: &TensorData| data.iter::<f64>().collect::<Vec<_>>();
+        report.exact("recomputed gradients", &name, &values(&again), &values(&gradients[&name]));
+    }
+    Ok(())
 }
 
 fn compare_gradients(
@@ -245,7 +254,7 @@ fn check_mtp(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut
     let device = model.device();
     let input = tokens(&expected["input_ids"], &device);
     let [_, seq] = input.dims();
-    let mut pass = Pass::traced(model.rotary().table(0, seq, &device));
+    let mut pass = Pass::traced(model.rotary().table(0, seq, &device), Compute::f32());
     let hidden = model.hidden(input.clone(), &mut pass, None);
     pass.routings.clear();
     let depths = model.mtp_hidden(input, hidden, &mut pass);
@@ -262,7 +271,7 @@ fn check_mtp(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut
     }
 
     let (tokens, targets) = shifted(expected, &device);
-    let losses = model.loss(tokens, targets, &LossWeights { mtp: 0.3, sequence_balance: 0.0 });
+    let losses = model.loss(tokens, targets, &LossWeights { mtp: 0.3, sequence_balance: 0.0 }, &Compute::f32());
     let got: Vec<f64> = losses.mtp.iter().flat_map(|loss| floats(loss.clone())).collect();
     report.absolute("mtp losses", "losses", &got, &expected["mtp.post_norm.losses"].data, RELATIVE);
     report.absolute("mtp losses", "total", &floats(losses.total.clone()), &expected["mtp.post_norm.total_loss"].data, RELATIVE);
@@ -281,6 +290,7 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
         eps: setting("eps")?,
         weight_decay: setting("weight_decay")?,
         clip_grad_norm: Some(setting("clip_grad_norm")?),
+        moments: MomentFormat::F32,
     };
     let lr = setting("lr")?;
     let mut optimizer = AdamW::new(settings);
@@ -288,7 +298,7 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
     let steps = expected["adamw.grad_norms"].data.len();
     for step in 0..=steps {
         let (tokens, targets) = shifted(expected, &model.device());
-        let loss = model.loss(tokens, targets, &MAIN_ONLY);
+        let loss = model.loss(tokens, targets, &MAIN_ONLY, &Compute::f32());
         losses.extend(floats(loss.total.clone()));
         if step == steps {
             break;

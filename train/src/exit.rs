@@ -35,7 +35,10 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<DataError>()
             || cause.is::<DeviceError>()
             || cause.is::<GenerateError>()
-            || matches!(cause.downcast_ref(), Some(CheckpointError::NotFound { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(CheckpointError::NotFound { .. } | CheckpointError::NoAverage { .. } | CheckpointError::Format { .. })
+            )
     });
     if usage { USAGE } else { FAILURE }
 }

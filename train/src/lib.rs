@@ -9,3 +9,4 @@ pub mod device;
 pub mod exit;
 pub mod learner;
 pub mod metrics;
+pub mod schedule;

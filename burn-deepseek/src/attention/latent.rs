@@ -3,8 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, assert_shape};
 
-use super::{AttentionForm, LatentCache, RopeTable};
-use crate::{DeepSeekConfig, Linear, RmsNorm, WeightInit, ops};
+use super::{AttentionForm, LatentCache};
+use crate::precision::Operation;
+use crate::{Compute, DeepSeekConfig, Linear, Pass, RmsNorm, WeightInit, ops};
 
 /// Epsilon of the two latent norms, whatever `rms_norm_eps` says.
 const LATENT_NORM_EPS: f64 = 1e-6;
@@ -68,46 +69,61 @@ impl MultiHeadLatentAttention {
     ///
     /// # Shapes
     ///
-    /// - x, output: `[batch, seq, d]`; rope: the `seq` positions of x
-    pub fn forward(&self, x: Tensor<3>, rope: &RopeTable, cache: Option<&mut LatentCache>) -> Tensor<3> {
-        let [batch, seq, _] = x.dims();
+    /// - x, output: `[batch * seq, d]`, the positions of `pass`
+    pub fn forward(&self, x: Tensor<2>, pass: &Pass, cache: Option<&mut LatentCache>) -> Tensor<2> {
+        let [batch, seq] = pass.shape(&x);
+        let (rope, compute) = (&pass.rope, &pass.compute);
         let rope_dim = rope.rope_dim();
         let rank = self.kv_a_layernorm.weight.shape()[0];
 
-        let q = self.query(x.clone()).reshape([batch, seq, self.heads, self.nope_dim + rope_dim]);
-        let q = ops::rope(q, rope);
-        let kv_a = self.kv_a_proj_with_mqa.forward(x);
-        assert_shape!(kv_a, [batch, seq, rank + rope_dim]);
-        let latents = self.kv_a_layernorm.forward(kv_a.clone().narrow(2, 0, rank));
-        let k_rope = kv_a.narrow(2, rank, rope_dim).reshape([batch, seq, 1, rope_dim]);
+        let (q, kv_a) = self.down(x, compute);
+        let q = ops::rope(q.reshape([batch, seq, self.heads, self.nope_dim + rope_dim]), rope);
+        assert_shape!(kv_a, [batch * seq, rank + rope_dim]);
+        let latents = self.kv_a_layernorm.forward(kv_a.clone().narrow(1, 0, rank));
+        let k_rope = kv_a.narrow(1, rank, rope_dim).reshape([batch, seq, 1, rope_dim]);
         let k_rope = ops::rope(k_rope, rope).reshape([batch, seq, rope_dim]);
 
         let out = match cache {
-            None => self.expanded(q, latents, k_rope),
+            None => self.expanded(q, latents, k_rope, compute),
             Some(cache) => {
                 let absorbed = match cache.form {
                     AttentionForm::Expanded => false,
                     AttentionForm::Absorbed => true,
                     AttentionForm::Auto => !cache.is_empty() && seq <= ABSORBED_UP_TO,
                 };
-                let (latents, k_rope) = cache.append(latents, k_rope);
-                if absorbed { self.absorbed(q, latents, k_rope) } else { self.expanded(q, latents, k_rope) }
+                let (latents, k_rope) = cache.append(latents.reshape([batch, seq, rank]), k_rope);
+                if absorbed {
+                    self.absorbed(q, latents, k_rope)
+                } else {
+                    let keys = latents.dims()[1];
+                    self.expanded(q, latents.reshape([batch * keys, rank]), k_rope, compute)
+                }
             }
         };
-        self.o_proj.forward(out.reshape([batch, seq, self.heads * self.v_dim]))
+        compute.linear(Operation::AttentionOutput, out.reshape([batch * seq, self.heads * self.v_dim]), &self.o_proj)
     }
 
-    fn query(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Queries `[rows, heads * (nope + rope)]` and `[c_kv | k_rope]`, `[rows, rank + rope]`.
+    fn down(&self, x: Tensor<2>, compute: &Compute) -> (Tensor<2>, Tensor<2>) {
+        let operations = [Operation::QueryDown, Operation::KeyValueDown];
         match (&self.q_a_proj, &self.q_a_layernorm, &self.q_b_proj, &self.q_proj) {
-            (Some(a), Some(norm), Some(b), _) => b.forward(norm.forward(a.forward(x))),
-            (_, _, _, Some(q)) => q.forward(x),
+            (Some(a), Some(norm), Some(b), _) => {
+                let [q_a, kv_a] = compute.linears(operations, x, [a, &self.kv_a_proj_with_mqa]);
+                (compute.linear(Operation::QueryUp, norm.forward(q_a), b), kv_a)
+            }
+            (_, _, _, Some(q)) => {
+                let [q, kv_a] = compute.linears(operations, x, [q, &self.kv_a_proj_with_mqa]);
+                (q, kv_a)
+            }
             _ => unreachable!("invariant: a query latent has all three of its parts"),
         }
     }
 
-    fn expanded(&self, q: Tensor<4>, latents: Tensor<3>, k_rope: Tensor<3>) -> Tensor<4> {
-        let [batch, keys, _] = latents.dims();
-        let kv = self.kv_b_proj.forward(latents).reshape([batch, keys, self.heads, self.nope_dim + self.v_dim]);
+    /// latents: `[batch * keys, rank]`.
+    fn expanded(&self, q: Tensor<4>, latents: Tensor<2>, k_rope: Tensor<3>, compute: &Compute) -> Tensor<4> {
+        let [batch, keys, _] = k_rope.dims();
+        let kv = compute.linear(Operation::KeyValueUp, latents, &self.kv_b_proj);
+        let kv = kv.reshape([batch, keys, self.heads, self.nope_dim + self.v_dim]);
         ops::mla_attention(q, kv, k_rope, self.softmax_scale)
     }
 

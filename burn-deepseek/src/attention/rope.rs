@@ -72,6 +72,16 @@ impl RopeTable {
         self.sin.clone()
     }
 
+    /// Positions.
+    pub fn len(&self) -> usize {
+        self.cos.dims()[0]
+    }
+
+    /// Whether there is no position.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Entries of a head that are rotated.
     pub fn rope_dim(&self) -> usize {
         2 * self.cos.dims()[1]

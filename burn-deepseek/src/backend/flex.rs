@@ -1,26 +1,27 @@
 //! Flex's kernels: those of `cubecl_kernels::host`, on tensors that are plain memory.
 
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::DType;
 use burn_flex::FlexTensor;
-use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use half::bf16;
 
 use super::flex_tensor::{Contiguous, dims, ints, tensor};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
-use super::{AdamWOutput, FusedOps};
+use super::{AdamWOutput, FusedOps, done};
 use crate::ops::{AdamWScalars, ExpertGroups};
-
-/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
-/// As with Burn's own operations that is a panic; its message names the argument and the place.
-fn done<T>(result: Result<T, KernelError>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::precision::LinearFormat;
 
 impl FusedOps for Flex {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::linear_forward(&x, &w)
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, _recompute: bool) -> FloatTensor<Self> {
+        Self::linear_forward(&x, &w, format)
+    }
+
+    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(x, y)
     }
 
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
@@ -47,16 +48,21 @@ impl FusedOps for Flex {
         Self::combine(&y, &weights, &groups)
     }
 
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
-        Self::grouped_linear(&x, &w, &groups)
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self> {
+        Self::grouped_linear(&x, &w, &groups, format)
     }
 
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
         Self::embedding_forward(&table, &tokens)
     }
 
-    fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
-        Self::linear_cross_entropy(&x, &w, &targets, false).loss
+    fn fused_linear_cross_entropy(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self> {
+        Self::linear_cross_entropy(&x, &w, &targets, false, format).loss
     }
 
     fn fused_adamw(
@@ -76,27 +82,43 @@ impl FusedOps for Flex {
             step: scalars.step,
             gradient_scale: scalars.grad_scale as f32,
         };
-        done(host::adamw(value.storage_mut(), grad.floats(), first.storage_mut(), second.storage_mut(), &config));
+        let (param, grad) = (value.storage_mut(), grad.floats());
+        done(match first.dtype() {
+            DType::BF16 => host::adamw::<bf16>(param, grad, first.storage_mut(), second.storage_mut(), &config),
+            _ => host::adamw::<f32>(param, grad, first.storage_mut(), second.storage_mut(), &config),
+        });
         AdamWOutput { value, first, second }
     }
 }
 
 impl FusedKernels for Flex {
-    fn linear_forward(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+    fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
-        let y = host::linear(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        let product = match format {
+            LinearFormat::F32 => host::linear,
+            LinearFormat::Bf16 => host::bf16_linear,
+        };
+        let y = product(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(y), [rows, outputs])
     }
 
-    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
-        let dx = host::linear_input_gradient(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        let product = match format {
+            LinearFormat::F32 => host::linear_input_gradient,
+            LinearFormat::Bf16 => host::bf16_linear_input_gradient,
+        };
+        let dx = product(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
         tensor(done(dx), [rows, inputs])
     }
 
-    fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor) -> FlexTensor {
+    fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let dw = host::linear_weight_gradient(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
+        let product = match format {
+            LinearFormat::F32 => host::linear_weight_gradient,
+            LinearFormat::Bf16 => host::bf16_linear_weight_gradient,
+        };
+        let dw = product(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
         tensor(done(dw), [outputs, inputs])
     }
 
@@ -197,25 +219,37 @@ impl FusedKernels for Flex {
         (tensor(dy, [shape.sorted, shape.width]), tensor(dweights, [shape.tokens, shape.slots]))
     }
 
-    fn grouped_linear(x: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+    fn grouped_linear(x: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        tensor(done(host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
+        let product = match format {
+            LinearFormat::F32 => host::grouped_linear,
+            LinearFormat::Bf16 => host::bf16_grouped_linear,
+        };
+        tensor(done(product(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
     }
 
-    fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+    fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
-        tensor(done(host::grouped_linear_input_gradient(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
+        let product = match format {
+            LinearFormat::F32 => host::grouped_linear_input_gradient,
+            LinearFormat::Bf16 => host::bf16_grouped_linear_input_gradient,
+        };
+        tensor(done(product(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
     }
 
-    fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
+    fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
-        let dw = host::grouped_linear_weight_gradient(dy.floats(), x.floats(), groups.offsets(), &shape);
+        let product = match format {
+            LinearFormat::F32 => host::grouped_linear_weight_gradient,
+            LinearFormat::Bf16 => host::bf16_grouped_linear_weight_gradient,
+        };
+        let dw = product(dy.floats(), x.floats(), groups.offsets(), &shape);
         tensor(done(dw), [shape.experts, outputs, inputs])
     }
 
@@ -232,7 +266,7 @@ impl FusedKernels for Flex {
         tensor(done(table), [vocab, width])
     }
 
-    fn linear_cross_entropy(x: &FlexTensor, w: &FlexTensor, targets: &FlexTensor, gradients: bool) -> HeadLoss<Self> {
+    fn linear_cross_entropy(x: &FlexTensor, w: &FlexTensor, targets: &FlexTensor, gradients: bool, format: LinearFormat) -> HeadLoss<Self> {
         let ([rows, inputs], [vocab, _]) = (dims(x), dims(w));
         let targets = ints(targets);
         let counted = targets.iter().filter(|&&target| target >= 0).count().max(1);
@@ -240,10 +274,10 @@ impl FusedKernels for Flex {
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         let shape = [rows, inputs, vocab];
         if !gradients {
-            let sum = done(host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape)).loss;
+            let sum = done(host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape, format)).loss;
             return HeadLoss { loss: tensor(vec![(sum / counted as f64) as f32], [1]), gradients: None };
         }
-        let result = done(host::linear_cross_entropy_with_gradients(x.floats(), w.floats(), &targets, Some(&weights), shape));
+        let result = done(host::linear_cross_entropy_with_gradients(x.floats(), w.floats(), &targets, Some(&weights), shape, format));
         let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
         HeadLoss {
             loss: tensor(vec![(sum / counted as f64) as f32], [1]),

@@ -16,6 +16,16 @@ impl Contiguous {
     pub(super) fn floats(&self) -> &[f32] {
         self.0.as_slice().expect("invariant: fused operations are called with FP32 tensors")
     }
+
+    /// The entries of a tensor of words of codes.
+    pub(super) fn words(&self) -> &[u32] {
+        self.0.as_slice().expect("invariant: codes are U32 tensors")
+    }
+}
+
+/// A tensor that owns words of codes.
+pub(super) fn word_tensor(words: Vec<u32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(words), Layout::contiguous(shape.into()), DType::U32)
 }
 
 /// The entries of an int tensor, whatever its width.

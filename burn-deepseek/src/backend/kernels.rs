@@ -4,9 +4,10 @@ use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use crate::ops::ExpertGroups;
+use crate::precision::LinearFormat;
 
 /// Attention's result, and what its backward needs of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AttentionOutput<B: Backend> {
     /// `[batch, t, heads, v]`.
     pub out: FloatTensor<B>,
@@ -44,11 +45,11 @@ pub struct HeadLoss<B: Backend> {
 /// Forward and backward of every fused operation. Shapes as in [`super::FusedOps`]; every gradient has its argument's shape.
 pub trait FusedKernels: Backend {
     /// `x w^T`.
-    fn linear_forward(x: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
+    fn linear_forward(x: &FloatTensor<Self>, w: &FloatTensor<Self>, format: LinearFormat) -> FloatTensor<Self>;
     /// `dy w`.
-    fn linear_input_gradient(dy: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
+    fn linear_input_gradient(dy: &FloatTensor<Self>, w: &FloatTensor<Self>, format: LinearFormat) -> FloatTensor<Self>;
     /// `dy^T x`.
-    fn linear_weight_gradient(dy: &FloatTensor<Self>, x: &FloatTensor<Self>) -> FloatTensor<Self>;
+    fn linear_weight_gradient(dy: &FloatTensor<Self>, x: &FloatTensor<Self>, format: LinearFormat) -> FloatTensor<Self>;
 
     /// RMSNorm.
     fn rms_norm(x: &FloatTensor<Self>, gamma: &FloatTensor<Self>, eps: f64) -> NormOutput<Self>;
@@ -102,11 +103,21 @@ pub trait FusedKernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// One linear an expert.
-    fn grouped_linear(x: &FloatTensor<Self>, w: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
+    fn grouped_linear(x: &FloatTensor<Self>, w: &FloatTensor<Self>, groups: &ExpertGroups, format: LinearFormat) -> FloatTensor<Self>;
     /// `dx`.
-    fn grouped_linear_input_gradient(dy: &FloatTensor<Self>, w: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
+    fn grouped_linear_input_gradient(
+        dy: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
     /// `dw`, zero for experts without rows.
-    fn grouped_linear_weight_gradient(dy: &FloatTensor<Self>, x: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
+    fn grouped_linear_weight_gradient(
+        dy: &FloatTensor<Self>,
+        x: &FloatTensor<Self>,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
 
     /// Rows of a table.
     fn embedding_forward(table: &FloatTensor<Self>, tokens: &IntTensor<Self>) -> FloatTensor<Self>;
@@ -114,7 +125,13 @@ pub trait FusedKernels: Backend {
     fn embedding_table_gradient(dy: &FloatTensor<Self>, tokens: &IntTensor<Self>, vocab: usize) -> FloatTensor<Self>;
 
     /// Head and mean cross entropy; the gradients come with the forward pass, while the logits are at hand.
-    fn linear_cross_entropy(x: &FloatTensor<Self>, w: &FloatTensor<Self>, targets: &IntTensor<Self>, gradients: bool) -> HeadLoss<Self>;
+    fn linear_cross_entropy(
+        x: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        targets: &IntTensor<Self>,
+        gradients: bool,
+        format: LinearFormat,
+    ) -> HeadLoss<Self>;
 
     /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that is 1.
     fn scaled(x: FloatTensor<Self>, by: &FloatTensor<Self>) -> FloatTensor<Self>;

@@ -9,20 +9,43 @@
 mod autodiff;
 mod flex;
 mod flex_tensor;
+pub mod fp8;
 mod kernels;
 
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+
+use cubecl_kernels::KernelError;
 
 use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::precision::LinearFormat;
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32.
 pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_host(x.device().as_dispatch())
+}
+
+/// Whether the FP8 operations exist on a device: Flex, and every runtime of CubeCL.
+pub fn supports_fp8(device: &Device) -> bool {
+    is_host(device.as_dispatch()) || is_cube(device.as_dispatch())
+}
+
+#[cfg(feature = "cube")]
+fn is_cube(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Cube(_) => true,
+        DispatchDevice::Autodiff(device) => is_cube(&device.clone().inner()),
+        _ => false,
+    }
+}
+
+#[cfg(not(feature = "cube"))]
+fn is_cube(_device: &DispatchDevice) -> bool {
+    false
 }
 
 fn is_host(device: &DispatchDevice) -> bool {
@@ -34,12 +57,31 @@ fn is_host(device: &DispatchDevice) -> bool {
     }
 }
 
+/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
+/// As with Burn's own operations that is a panic; its message names the argument and the place.
+fn done<T>(result: Result<T, KernelError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// Sum of the squares of all entries of a tensor that [`supports`] fused operations, in FP64.
 ///
 /// Not an operation of [`FusedOps`]: those give tensors, and this is wanted as a number at once.
 pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
     cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
+}
+
+/// [`crate::ops::average_into`] for an average that [`supports`] fused operations, in place where nobody else holds it.
+///
+/// Not an operation of [`FusedOps`]: the average lies in host memory wherever the value comes from.
+pub(crate) fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
+    const ON_HOST: &str = "invariant: the tensor is on Flex, without autodiff";
+    let value = if supports(&value) { value } else { Tensor::from_data(value.into_data().convert::<f32>(), &average.device()) };
+    let value = value.try_into_primitive::<Flex>().expect(ON_HOST);
+    let mut average = average.try_into_primitive::<Flex>().expect(ON_HOST);
+    cubecl_kernels::host::average_into(average.storage_mut(), Contiguous::new(&value).floats(), rate as f32)
+        .unwrap_or_else(|error| panic!("{error}"));
+    Tensor::from_primitive::<Flex>(average)
 }
 
 /// A flat parameter and its two moments after an optimizer step.
@@ -56,10 +98,12 @@ pub struct AdamWOutput<B: Backend> {
 /// The operations of the model, each one call. Shapes are those of the functions of the same name in [`crate::ops`].
 #[backend_extension(Autodiff, Flex)]
 pub trait FusedOps: Backend {
-    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`. With `recompute` gradient checkpointing does not keep the result.
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, recompute: bool) -> FloatTensor<Self>;
     /// RMSNorm of rows; x `[rows, d]`, gamma `[d]`.
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    /// `x + y`; x, y `[rows, d]`.
+    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Rotary positions; x `[batch, seq, heads, head_dim]`, cos and sin `[seq, rope_dim / 2]` (constants).
@@ -71,12 +115,18 @@ pub trait FusedOps: Backend {
     /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
     fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
     /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self>;
     /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
     /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones not counted.
-    fn fused_linear_cross_entropy(x: FloatTensor<Self>, w: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
-    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`.
+    fn fused_linear_cross_entropy(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
+    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`, the moments
+    /// in FP32 or BF16.
     fn fused_adamw(
         value: FloatTensor<Self>,
         grad: FloatTensor<Self>,

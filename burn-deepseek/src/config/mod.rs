@@ -1,5 +1,6 @@
 //! What a DeepSeek model is: its dimensions, its router, its rope, and what follows from them.
 
+mod activations;
 mod count;
 mod hugging_face;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
+pub use activations::{Keeping, KeptTensor};
 pub use count::ParameterCounts;
 pub use hugging_face::HuggingFaceError;
 pub use validate::{ConfigProblem, ConfigProblems};

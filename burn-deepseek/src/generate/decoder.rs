@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::DeepSeek;
 use crate::attention::{AttentionForm, LatentCache};
+use crate::{Compute, DeepSeek};
 
 /// One sequence in decoding. Each token passes through the model once; what is kept of it is its latent in every layer.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl<'a> Decoder<'a> {
 
     /// Feeds tokens that follow those fed before; returns their hidden states after the last norm, `[1, tokens, d]`.
     pub fn feed(&mut self, tokens: &[u32]) -> Tensor<3> {
-        let mut pass = self.model.pass(self.len(), tokens.len());
+        let mut pass = self.model.pass(self.len(), tokens.len(), &Compute::f32());
         let tokens = token_tensor(tokens, self.model);
         self.model.hidden(tokens, &mut pass, Some(&mut self.caches))
     }

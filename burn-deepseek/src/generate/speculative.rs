@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 
 use super::decoder::{host_logits, token_tensor};
 use super::sampling::argmax;
-use crate::DeepSeek;
 use crate::attention::{AttentionForm, LatentCache};
+use crate::{Compute, DeepSeek};
 
 /// The MTP chain in decoding.
 ///
@@ -48,7 +48,7 @@ impl<'a> Drafter<'a> {
             let start = depth.cache.len();
             let Some(input) = joined_opt(depth.pending.clone(), speculative.take()) else { break };
             let [_, rows, _] = input.dims();
-            let mut pass = self.model.pass(start, rows);
+            let mut pass = self.model.pass(start, rows, &Compute::f32());
             let embedded = self.model.embed_tokens.forward(token_tensor(&known[start + k..start + k + rows], self.model));
             let output = self.model.mtp[k - 1].forward(input, embedded, &mut pass, Some(&mut depth.cache));
 

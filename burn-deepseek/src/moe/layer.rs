@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
 use super::Router;
-use crate::{DeepSeekConfig, LayerRouting, Mlp, WeightInit, ops};
+use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, WeightInit, ops};
 
 /// The routed experts of a layer, their weights stacked so that one grouped product serves all.
 #[derive(Module, Debug)]
@@ -21,9 +21,8 @@ impl Experts {
     /// # Shapes
     ///
     /// - x, output: `[rows, d]`, sorted by expert as `groups` says
-    pub fn forward(&self, x: Tensor<2>, groups: &ops::ExpertGroups) -> Tensor<2> {
-        let hidden = ops::swiglu(ops::grouped_linear(x, self.gate_up.val(), groups));
-        ops::grouped_linear(hidden, self.down.val(), groups)
+    pub fn forward(&self, x: Tensor<2>, groups: &ops::ExpertGroups, compute: &Compute) -> Tensor<2> {
+        compute.experts(x, &self.gate_up, &self.down, groups)
     }
 }
 
@@ -54,14 +53,15 @@ impl MixtureOfExperts {
     /// # Shapes
     ///
     /// - x, output: `[batch * seq, d]`
-    pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2]) -> (Tensor<2>, LayerRouting) {
+    pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> (Tensor<2>, LayerRouting) {
+        let shape @ [batch, seq] = pass.shape(&x);
         assert_shape!(x, [batch * seq, _]);
-        let routing = self.gate.forward(x.clone(), [batch, seq]);
+        let routing = self.gate.forward(x.clone(), shape);
         let rows = ops::permute(x.clone(), &routing.groups);
-        let rows = self.experts.forward(rows, &routing.groups);
+        let rows = self.experts.forward(rows, &routing.groups, &pass.compute);
         let routed = ops::combine(rows, routing.weights.clone(), &routing.groups);
         let y = match &self.shared_experts {
-            Some(shared) => routed + shared.forward(x),
+            Some(shared) => ops::residual(routed, shared.forward(x, &pass.compute)),
             None => routed,
         };
         (y, routing)

@@ -6,6 +6,7 @@ use burn::tensor::{DType, Tensor, TensorData, activation};
 use super::select::{ExpertSelection, unbiased_counts};
 use crate::config::{DeepSeekConfig, ScoringFunc};
 use crate::ops::{self, ExpertGroups};
+use crate::precision::LinearFormat;
 use crate::{LayerRouting, WeightInit};
 
 /// Added to the sum that normalizes the chosen gate values.
@@ -53,7 +54,7 @@ impl Router {
     pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2]) -> LayerRouting {
         let device = x.device();
         let ExpertSelection { experts, top_k, .. } = self.selection;
-        let logits = ops::linear(x.cast(DType::F32), self.weight.val().cast(DType::F32), None);
+        let logits = ops::linear(x.cast(DType::F32), self.weight.val().cast(DType::F32), None, LinearFormat::F32, false);
         let scores = match self.scoring {
             ScoringFunc::Sigmoid => activation::sigmoid(logits.clone()),
             ScoringFunc::Softmax => activation::softmax(logits.clone(), 1),

@@ -9,29 +9,24 @@ use crate::attention::RopeTable;
 ///
 /// # Shapes
 ///
-/// - x: `[..., d_in]`, w: `[d_out, d_in]`, bias: `[d_out]`
-/// - output: `[..., d_out]`
-pub fn linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    let [d_out, d_in] = w.dims();
-    let mut shape = x.dims();
-    let rows = shape[..D - 1].iter().product::<usize>();
-    shape[D - 1] = d_out;
-    let y = x.reshape([rows, d_in]).matmul(w.transpose());
-    let y = match bias {
+/// - x: `[rows, d_in]`, w: `[d_out, d_in]`, bias: `[d_out]`
+/// - output: `[rows, d_out]`
+pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let y = x.matmul(w.transpose());
+    match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
-    };
-    y.reshape(shape)
+    }
 }
 
-/// Root-mean-square norm over the last dim, `y = x / sqrt(mean(x^2) + eps) * gamma`, computed in FP32.
+/// Root-mean-square norm of rows, `y = x / sqrt(mean(x^2) + eps) * gamma`, computed in FP32.
 ///
 /// # Shapes
 ///
-/// - x, output: `[..., d]`, gamma: `[d]`
-pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f64) -> Tensor<D> {
+/// - x, output: `[rows, d]`, gamma: `[d]`
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
     let dtype = x.dtype();
-    let rms = (x.clone().cast(DType::F32).square().mean_dim(D - 1) + eps).sqrt();
+    let rms = (x.clone().cast(DType::F32).square().mean_dim(1) + eps).sqrt();
     (x / rms.cast(dtype)) * gamma.unsqueeze()
 }
 
@@ -204,6 +199,8 @@ pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>)
 
 /// One AdamW update of a flat parameter; returns the parameter and its moments.
 ///
+/// Computed in FP32. Moments come and go in their own type, FP32 or BF16; the parameter sees them before they are rounded to it.
+///
 /// # Shapes
 ///
 /// - value, grad, first, second: `[n]`
@@ -214,12 +211,23 @@ pub fn adamw(
     second: Tensor<1>,
     s: &AdamWScalars,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+    let kept = first.dtype();
     let grad = grad * s.grad_scale;
-    let first = first * s.beta1 + grad.clone() * (1.0 - s.beta1);
-    let second = second * s.beta2 + grad.square() * (1.0 - s.beta2);
+    let first = first.cast(DType::F32) * s.beta1 + grad.clone() * (1.0 - s.beta1);
+    let second = second.cast(DType::F32) * s.beta2 + grad.square() * (1.0 - s.beta2);
     let root = second.clone().sqrt() / s.second_correction().sqrt() + s.eps;
     let value = value * (1.0 - s.lr * s.weight_decay) - first.clone() / root * (s.lr / s.first_correction());
-    (value, first, second)
+    (value, first.cast(kept), second.cast(kept))
+}
+
+/// One step of an exponential moving average: `average + rate (value - average)`.
+///
+/// # Shapes
+///
+/// - average, value: `[n]`
+pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
+    let change = (value - average.clone()) * rate;
+    average + change
 }
 
 /// Sum of the squares of all entries, read back to the host.
@@ -232,4 +240,50 @@ pub(crate) fn int_tensor(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = values.iter().map(|&v| v as i32).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(values: &[f32]) -> Tensor<1> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &Device::flex())
+    }
+
+    fn values(tensor: Tensor<1>) -> Vec<f32> {
+        tensor.cast(DType::F32).into_data().iter::<f32>().collect()
+    }
+
+    /// Both forms of AdamW, with moments in both types: the same parameter, and moments rounded the same way.
+    #[test]
+    fn adamw_s_forms_agree_with_moments_in_either_type() {
+        for kept in [DType::F32, DType::BF16] {
+            let start = || [tensor(&[0.5, -0.25, 1.0, 0.0]), tensor(&[0.0; 4]).cast(kept), tensor(&[0.0; 4]).cast(kept)];
+            let (mut fused, mut composed) = (start(), start());
+            for step in 1..=4 {
+                let scalars = AdamWScalars { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step, grad_scale: 0.5 };
+                let grad = || tensor(&[0.3, -1e-3 * step as f32, 7.0, 0.0]);
+                let [value, first, second] = fused;
+                fused = super::super::adamw(value, grad(), first, second, &scalars).into();
+                let [value, first, second] = composed;
+                composed = adamw(value, grad(), first, second, &scalars).into();
+                assert_eq!((fused[1].dtype(), composed[2].dtype()), (kept, kept));
+            }
+            // A rounding of the last bit before the moments are rounded may decide a tie: one unit of BF16.
+            let tolerances = if kept == DType::BF16 { [1e-6, 8e-3, 8e-3] } else { [1e-6; 3] };
+            for ((fused, composed), tolerance) in fused.into_iter().zip(composed).zip(tolerances) {
+                for (a, b) in values(fused).into_iter().zip(values(composed)) {
+                    assert!((a - b).abs() <= tolerance * b.abs().max(1e-3), "{kept:?}: {a} against {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn averages_agree() {
+        let (average, value) = ([1.0, -2.0, 0.5], [3.0, -2.0, f32::INFINITY]);
+        let fused = values(super::super::average_into(tensor(&average), tensor(&value), 0.125));
+        assert_eq!(fused, values(average_into(tensor(&average), tensor(&value), 0.125)));
+        assert_eq!(fused, [1.25, -2.0, f32::INFINITY]);
+    }
 }

@@ -3,6 +3,7 @@
 //! Both forms of an operation compute the same function; [`composed`] is the one to read. Their docs are its docs.
 
 pub mod composed;
+pub mod fp8;
 mod groups;
 mod optim;
 
@@ -11,37 +12,43 @@ use burn::tensor::{Int, Tensor};
 
 use crate::attention::RopeTable;
 use crate::backend::{self, FusedOps, supports};
+use crate::precision::LinearFormat;
 
 pub use composed::mla_absorbed_attention;
 pub use groups::ExpertGroups;
 pub use optim::AdamWScalars;
 
-/// See [`composed::linear`].
-pub fn linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+/// See [`composed::linear`], which computes in FP32 whatever the format is. With `recompute` the result is not kept for a backward pass
+/// with gradient checkpointing, but computed again.
+pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, format: LinearFormat, recompute: bool) -> Tensor<2> {
     if !supports(&x) || !supports(&w) {
         return composed::linear(x, w, bias);
     }
-    let [d_out, d_in] = w.dims();
-    let mut shape = x.dims();
-    let rows = shape[..D - 1].iter().product::<usize>();
-    shape[D - 1] = d_out;
-    let y = Tensor::<2>::from_dispatch(Dispatch::fused_linear(x.reshape([rows, d_in]).into_dispatch(), w.into_dispatch()));
-    let y = match bias {
+    let y = Tensor::from_dispatch(Dispatch::fused_linear(x.into_dispatch(), w.into_dispatch(), format, recompute));
+    match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
-    };
-    y.reshape(shape)
+    }
 }
 
 /// See [`composed::rms_norm`].
-pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f64) -> Tensor<D> {
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
     if !supports(&x) || !supports(&gamma) {
         return composed::rms_norm(x, gamma, eps);
     }
-    let shape = x.dims();
-    let rows = shape[..D - 1].iter().product::<usize>();
-    let x = x.reshape([rows, shape[D - 1]]);
-    Tensor::<2>::from_dispatch(Dispatch::fused_rms_norm(x.into_dispatch(), gamma.into_dispatch(), eps)).reshape(shape)
+    Tensor::from_dispatch(Dispatch::fused_rms_norm(x.into_dispatch(), gamma.into_dispatch(), eps))
+}
+
+/// `x + y`, of which a backward pass needs neither.
+///
+/// # Shapes
+///
+/// - x, y, output: `[rows, d]`
+pub fn residual(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    if !supports(&x) {
+        return x + y;
+    }
+    Tensor::from_dispatch(Dispatch::fused_residual(x.into_dispatch(), y.into_dispatch()))
 }
 
 /// See [`composed::swiglu`].
@@ -86,11 +93,11 @@ pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tenso
 }
 
 /// See [`composed::grouped_linear`].
-pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups) -> Tensor<2> {
+pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, format: LinearFormat) -> Tensor<2> {
     if !supports(&x) || !supports(&w) {
         return composed::grouped_linear(x, w, groups);
     }
-    Tensor::from_dispatch(Dispatch::fused_grouped_linear(x.into_dispatch(), w.into_dispatch(), groups.clone()))
+    Tensor::from_dispatch(Dispatch::fused_grouped_linear(x.into_dispatch(), w.into_dispatch(), groups.clone(), format))
 }
 
 /// See [`composed::embedding`].
@@ -105,11 +112,12 @@ pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
 }
 
 /// See [`composed::linear_cross_entropy`].
-pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>, format: LinearFormat) -> Tensor<1> {
     if !supports(&x) || !supports(&w) {
         return composed::linear_cross_entropy(x, w, targets);
     }
-    Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(x.into_dispatch(), w.into_dispatch(), targets.into_dispatch()))
+    let (x, w, targets) = (x.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(x, w, targets, format))
 }
 
 /// See [`composed::adamw`]; the fused form updates in place what nobody else holds. For tensors without autodiff.
@@ -126,6 +134,12 @@ pub fn adamw(
     let output =
         Dispatch::fused_adamw(value.into_dispatch(), grad.into_dispatch(), first.into_dispatch(), second.into_dispatch(), *scalars);
     (Tensor::from_dispatch(output.value), Tensor::from_dispatch(output.first), Tensor::from_dispatch(output.second))
+}
+
+/// See [`composed::average_into`]; the fused form updates in place what nobody else holds, and takes a value of any device. For tensors
+/// without autodiff.
+pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
+    if supports(&average) { backend::average_into(average, value, rate) } else { composed::average_into(average, value, rate) }
 }
 
 /// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.

@@ -358,3 +358,7 @@ pub fn adamw(state: &mut (Vec<f32>, Vec<f32>, Vec<f32>), gradient: &[f32], c: &A
     let change = zip(&map(m, |m| m / c1), &root, |m, r| m / r);
     *p = zip(&map(p, |p| p * (1.0 - c.lr * c.weight_decay)), &change, |p, x| p - c.lr * x);
 }
+
+pub fn average_into(average: &mut Vec<f32>, value: &[f32], rate: f32) {
+    *average = zip(&map(average, |a| a * (1.0 - rate)), &map(value, |v| v * rate), |a, b| a + b);
+}

@@ -4,6 +4,7 @@ mod error;
 mod fp8;
 mod minifloat;
 mod operand;
+mod quantized;
 mod shape;
 
 pub use error::KernelError;
@@ -12,6 +13,7 @@ pub use fp8::{
     AMAX_FLOOR, Accumulation, CODES_A_WORD, Fp8Format, Granularity, GroupedColumns, QuantizeOptions, ScaleFormat, TILE, tiles, words,
 };
 pub use minifloat::{decode_e5m6, decode_fp8, encode_e5m6, encode_fp8, power_of_two_scale, scale_of};
-pub(crate) use operand::Quantized;
+pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
-pub use shape::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
+pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
+pub use shape::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};

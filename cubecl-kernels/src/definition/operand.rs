@@ -77,7 +77,7 @@ impl BlockTiled<'_> {
 /// Either kind, or a part of one, in the one form that products read: entry `(row, i)` is
 /// `scale(row, i / TILE) * decode(codes[first_word + row * row_words + i / 4])`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Quantized<'a> {
+pub(crate) struct OperandView<'a> {
     pub(crate) codes: &'a [u32],
     pub(crate) row_words: usize,
     pub(crate) rows: usize,
@@ -90,7 +90,7 @@ pub(crate) struct Quantized<'a> {
     pub(crate) scale_tile_stride: usize,
 }
 
-impl<'a> Quantized<'a> {
+impl<'a> OperandView<'a> {
     /// The rows `first..first + rows` of a matrix that has been checked.
     pub(crate) fn rows_of(x: &RowTiled<'a>, first: usize, rows: usize) -> Self {
         Self {
@@ -152,7 +152,7 @@ mod tests {
         let transposed = BlockTiled { codes: &vec![0; 260 * 33], scale_layout: BlockScales::Transposed, rows: 260, depth: 130, ..stored };
         stored.check("op", ["codes", "scales"], 1).unwrap();
         transposed.check("op", ["codes", "scales"], 1).unwrap();
-        let (stored, transposed) = (Quantized::expert_of(&stored, 0), Quantized::expert_of(&transposed, 0));
+        let (stored, transposed) = (OperandView::expert_of(&stored, 0), OperandView::expert_of(&transposed, 0));
         for (row, i) in [(0, 0), (127, 128), (128, 259), (129, 5)] {
             assert_eq!(stored.scale(row, i / TILE), transposed.scale(i, row / TILE));
         }

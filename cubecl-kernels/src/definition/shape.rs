@@ -1,5 +1,15 @@
 //! The sizes of problems that a single number does not describe.
 
+/// The format that a product takes its operands in. Sums are FP32 in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LinearFormat {
+    /// FP32.
+    #[default]
+    F32,
+    /// Rounded to BF16 on the way into the product.
+    Bf16,
+}
+
 /// The sizes of a multi-head latent attention (2.1.1) after its up-projections.
 ///
 /// Query row `i` stands at absolute position `keys - queries + i`: training has `queries == keys`, decoding with a cache

@@ -1,17 +1,25 @@
-//! AdamW in one pass, and the sum of squares that clipping needs.
+//! AdamW in one pass, with moments in F32 or BF16, and the sum of squares that clipping needs.
 
-use super::output::{Parts, as_uninit};
-use super::parallel::{chunk, for_each, map};
-use super::simd::{LANES, madd, multiversion};
+use half::bf16;
+
+use super::parallel::{chunk, for_each_of, map};
+use super::simd::{LANES, Simd, madd, multiversion};
 use crate::definition::{AdamWConfig, KernelError, check_length};
 
 /// Elements that one task updates or sums.
 const ELEMENTS_A_TASK: usize = 1 << 15;
 
+/// A number that AdamW can keep its moments in: `f32`, or `bf16` for half the memory.
+pub trait Moment: sealed::Moment + Copy + Send + Sync {}
+
+impl Moment for f32 {}
+impl Moment for bf16 {}
+
 /// One AdamW step in place: `g = gradient_scale gradient`, `p -= lr weight_decay p`, `m = beta1 m + (1 - beta1) g`,
 /// `v = beta2 v + (1 - beta2) g^2`, `p -= lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)`.
 ///
-/// The order and the bias corrections are PyTorch's.
+/// The order and the bias corrections are PyTorch's. All of it is computed in F32; moments in BF16 are widened when read and
+/// rounded to nearest, ties to even, when stored, and the parameter sees them before that rounding.
 ///
 /// # Shapes
 /// - all four of the same length
@@ -19,8 +27,8 @@ const ELEMENTS_A_TASK: usize = 1 << 15;
 /// # Errors
 /// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `step` is 0.
 ///
-/// Source: Loshchilov and Hutter, 2019 (arXiv 1711.05101); technical report 4.2.
-pub fn adamw(param: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], config: &AdamWConfig) -> Result<(), KernelError> {
+/// Source: Loshchilov and Hutter, 2019 (arXiv 1711.05101); technical report 4.2, and 3.3.3 for moments in BF16.
+pub fn adamw<M: Moment>(param: &mut [f32], gradient: &[f32], m: &mut [M], v: &mut [M], config: &AdamWConfig) -> Result<(), KernelError> {
     let len = param.len();
     check_length("adamw", "gradient", gradient.len(), &[len])?;
     check_length("adamw", "m", m.len(), &[len])?;
@@ -29,19 +37,66 @@ pub fn adamw(param: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], 
         return Err(KernelError::Invalid { op: "adamw", argument: "config.step", requirement: "must count from 1" });
     }
     let factors = Factors::new(config);
-    let (param, m, v) = (Parts::new(as_uninit(param)), Parts::new(as_uninit(m)), Parts::new(as_uninit(v)));
-    for_each(len.div_ceil(ELEMENTS_A_TASK), len.saturating_mul(8), |task| {
-        let part = chunk(task, ELEMENTS_A_TASK, len);
-        let (start, len) = (part.start, part.len());
-        // SAFETY: tasks own different elements, and all three are initialised.
-        let (param, m, v) = unsafe { (param.written(start, len), m.written(start, len), v.written(start, len)) };
-        update(param, &gradient[part], m, v, &factors);
-    });
+    let (params, gradients) = (param.chunks_mut(ELEMENTS_A_TASK), gradient.chunks(ELEMENTS_A_TASK));
+    let moments = m.chunks_mut(ELEMENTS_A_TASK).zip(v.chunks_mut(ELEMENTS_A_TASK));
+    let parts = params.zip(gradients).zip(moments).collect();
+    for_each_of(parts, len.saturating_mul(8), |((param, gradient), (m, v))| M::update(param, gradient, m, v, &factors));
     Ok(())
 }
 
+mod sealed {
+    use super::Factors;
+
+    /// How a number that moments are kept in is read and stored.
+    pub trait Moment: Sized {
+        /// As F32, exactly.
+        fn widen(self) -> f32;
+        /// The nearest, ties to even.
+        fn round(x: f32) -> Self;
+        /// One step of a run of elements.
+        fn update(param: &mut [f32], gradient: &[f32], m: &mut [Self], v: &mut [Self], f: &Factors);
+    }
+}
+
+impl sealed::Moment for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn round(x: f32) -> f32 {
+        x
+    }
+
+    fn update(param: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], f: &Factors) {
+        update_f32(param, gradient, m, v, f);
+    }
+}
+
+impl sealed::Moment for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    /// Without a branch, which `half`'s own conversion has, so that loops vectorise.
+    #[inline(always)]
+    fn round(x: f32) -> bf16 {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+        let quiet_nan = bits >> 16 | 0x0040;
+        bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16)
+    }
+
+    fn update(param: &mut [f32], gradient: &[f32], m: &mut [bf16], v: &mut [bf16], f: &Factors) {
+        update_bf16(param, gradient, m, v, f);
+    }
+}
+
 /// What a step multiplies by, worked out in f64.
-struct Factors {
+#[derive(Debug)]
+pub struct Factors {
     scale: f32,
     keep: f32,
     beta1: f32,
@@ -72,14 +127,26 @@ impl Factors {
     }
 }
 
+#[inline(always)]
+fn update<S: Simd, M: sealed::Moment + Copy>(param: &mut [f32], gradient: &[f32], m: &mut [M], v: &mut [M], f: &Factors) {
+    for (((p, &g), m), v) in param.iter_mut().zip(gradient).zip(m).zip(v) {
+        let g = g * f.scale;
+        let first = madd::<S>(f.rest1, g, f.beta1 * m.widen());
+        let second = madd::<S>(f.rest2, g * g, f.beta2 * v.widen());
+        *p = *p * f.keep - f.step_size * first / madd::<S>(second.sqrt(), f.root, f.eps);
+        (*m, *v) = (M::round(first), M::round(second));
+    }
+}
+
 multiversion! {
-    fn update(param: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], f: &Factors) {
-        for (((p, &g), m), v) in param.iter_mut().zip(gradient).zip(m).zip(v) {
-            let g = g * f.scale;
-            *m = madd::<S>(f.rest1, g, f.beta1 * *m);
-            *v = madd::<S>(f.rest2, g * g, f.beta2 * *v);
-            *p = *p * f.keep - f.step_size * *m / madd::<S>(v.sqrt(), f.root, f.eps);
-        }
+    fn update_f32(param: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], f: &Factors) {
+        update::<S, f32>(param, gradient, m, v, f);
+    }
+}
+
+multiversion! {
+    fn update_bf16(param: &mut [f32], gradient: &[f32], m: &mut [bf16], v: &mut [bf16], f: &Factors) {
+        update::<S, bf16>(param, gradient, m, v, f);
     }
 }
 
@@ -131,16 +198,88 @@ mod tests {
         assert!((sum_of_squares(&p) - exact).abs() <= 1e-12 * exact);
     }
 
+    /// One step at a time from the same rounded moments: then what differs is one step's arithmetic and one rounding.
+    fn check_bf16(len: usize) {
+        let (mut p, mut m, mut v) = (random(1, len), vec![bf16::ZERO; len], vec![bf16::ZERO; len]);
+        let widen_bf16 = |x: &[bf16]| -> Vec<f64> { x.iter().map(|&x| f64::from(x)).collect() };
+        for step in 1..=5 {
+            let g = random(10 + step, len);
+            let (mut p64, mut m64, mut v64) = (widen(&p), widen_bf16(&m), widen_bf16(&v));
+            adamw(&mut p, &g, &mut m, &mut v, &config(step)).unwrap();
+            reference::adamw(&mut p64, &widen(&g), &mut m64, &mut v64, &config(step));
+            assert_close("param", &p, &p64, 1e-5);
+            for (name, stored, exact) in [("m", &m, &m64), ("v", &v, &v64)] {
+                for (&stored, &exact) in stored.iter().zip(exact) {
+                    // Half a unit in the last of 8 bits, and the F32 rounding of terms that may cancel.
+                    let half_unit = exact.abs() * 2f64.powi(-8) * (1.0 + 1e-4) + 2e-8;
+                    assert!((f64::from(stored) - exact).abs() <= half_unit, "{name}: {stored} against {exact}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn hard_edges() {
-        [0, 1, 15, 16, 17, 40_000].into_iter().for_each(check);
+        for len in [0, 1, 15, 16, 17, 40_000] {
+            check(len);
+            check_bf16(len);
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn random_lengths(len in 0usize..300) {
             check(len);
+            check_bf16(len);
         }
+
+        #[test]
+        fn any_bits_round_as_half_rounds_them(bits: u32) {
+            let x = f32::from_bits(bits);
+            assert_eq!(<bf16 as sealed::Moment>::round(x).to_bits(), bf16::from_f32(x).to_bits());
+        }
+    }
+
+    #[test]
+    fn ties_go_to_even_and_the_ends_are_kept() {
+        for (bits, expected) in [
+            (0x3F80_8000, 0x3F80), // a tie, down to even
+            (0x3F81_8000, 0x3F82), // a tie, up to even
+            (0x3F80_8001, 0x3F81),
+            (0x3F80_7FFF, 0x3F80),
+            (0x7F7F_FFFF, 0x7F80), // the largest F32 is beyond the largest BF16
+            (0x7F80_0000, 0x7F80),
+            (0xFF80_0000, 0xFF80),
+            (0x7F80_0001, 0x7FC0), // a NaN whose upper half alone would be an infinity
+            (0xFFFF_FFFF, 0xFFFF),
+            (0x8000_0000, 0x8000),
+            (0x0000_8000, 0x0000), // half the least number, to even
+            (0x0000_8001, 0x0001),
+        ] {
+            let x = f32::from_bits(bits);
+            assert_eq!(<bf16 as sealed::Moment>::round(x).to_bits(), expected, "{bits:08x}");
+            assert_eq!(bf16::from_f32(x).to_bits(), expected, "{bits:08x}: half");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        let (mut p, mut m, mut v) = ([1.0, 1.0], [bf16::ONE; 2], [bf16::ONE; 2]);
+        adamw(&mut p, &[f32::NAN, f32::INFINITY], &mut m, &mut v, &config(1)).unwrap();
+        assert!(p[0].is_nan() && m[0].is_nan() && v[0].is_nan());
+        assert!(p[1].is_nan() && m[1].is_infinite() && v[1].is_infinite(), "infinity over infinity: {p:?} {m:?} {v:?}");
+    }
+
+    /// What a moment in BF16 cannot do: a decay of less than half a unit in its last place is rounded away.
+    #[test]
+    fn a_slow_decay_stalls_in_bf16() {
+        let after = |beta2: f32| {
+            let (mut p, mut m, mut v) = ([1.0], [bf16::ZERO], [bf16::ONE]);
+            (0..50).for_each(|_| adamw(&mut p, &[0.0], &mut m, &mut v, &AdamWConfig { beta2, ..config(9) }).unwrap());
+            f32::from(v[0])
+        };
+        assert!(after(0.95) < 0.1);
+        assert_eq!(after(0.999), 1.0);
     }
 
     #[test]
@@ -160,7 +299,11 @@ mod tests {
             let (mut p, mut m, mut v) = (p.clone(), vec![0.0; p.len()], vec![0.0; p.len()]);
             adamw(&mut p, &g, &mut m, &mut v, &config(1)).unwrap();
             let squares = sum_of_squares(&g).to_bits();
-            vec![p, m, v, vec![f32::from_bits(squares as u32), f32::from_bits((squares >> 32) as u32)]]
+            let (mut q, mut first, mut second) = (p.clone(), vec![bf16::ZERO; p.len()], vec![bf16::ZERO; p.len()]);
+            adamw(&mut q, &g, &mut first, &mut second, &config(1)).unwrap();
+            let wide = |x: Vec<bf16>| x.into_iter().map(f32::from).collect();
+            let sum = vec![f32::from_bits(squares as u32), f32::from_bits((squares >> 32) as u32)];
+            vec![p, m, v, sum, q, wide(first), wide(second)]
         });
     }
 

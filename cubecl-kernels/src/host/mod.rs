@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod average;
 mod cross_entropy;
 mod embedding;
 mod fp8_gemm;
@@ -14,14 +15,16 @@ mod linear;
 mod output;
 mod parallel;
 mod permute;
+mod quantize;
 mod rms_norm;
 mod rope;
 mod simd;
 mod small_gemm;
 mod swiglu;
 
-pub use adamw::{adamw, sum_of_squares};
+pub use adamw::{Moment, adamw, sum_of_squares};
 pub use attention::{AttentionGradients, AttentionOutput, attention, attention_backward};
+pub use average::average_into;
 pub use cross_entropy::{
     CrossEntropy, LinearCrossEntropyGradients, cross_entropy, cross_entropy_with_gradient, linear_cross_entropy,
     linear_cross_entropy_with_gradients,
@@ -36,6 +39,11 @@ pub use fp8_gemm::{
 pub use grouped_linear::{GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient};
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
 pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};
+pub use quantize::{
+    Element, dequantize_blocks, dequantize_columns, dequantize_e5m6, dequantize_rows, quantize_blocks, quantize_both, quantize_columns,
+    quantize_columns_from_e5m6, quantize_e5m6, quantize_rows, requantize_columns, swiglu_backward_from_codes, swiglu_quantize_columns,
+    swiglu_quantize_columns_from_codes, swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
+};
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{rope, rope_backward};
 pub use swiglu::{swiglu, swiglu_backward};

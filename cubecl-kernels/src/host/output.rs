@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 ///
 /// # Safety
 /// `fill` must write every element.
-pub(crate) unsafe fn build(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+pub(crate) unsafe fn build<T>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     fill(&mut out.spare_capacity_mut()[..len]);
     // SAFETY: the capacity is at least `len`, and the caller vouches that all of it is written.
@@ -19,10 +19,10 @@ pub(crate) unsafe fn build(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>]
 ///
 /// # Safety
 /// `fill` must write every element of both.
-pub(crate) unsafe fn build_two(
+pub(crate) unsafe fn build_two<T, U>(
     lens: [usize; 2],
-    fill: impl FnOnce(&mut [MaybeUninit<f32>], &mut [MaybeUninit<f32>]),
-) -> (Vec<f32>, Vec<f32>) {
+    fill: impl FnOnce(&mut [MaybeUninit<T>], &mut [MaybeUninit<U>]),
+) -> (Vec<T>, Vec<U>) {
     let mut second = Vec::new();
     // SAFETY: both closures hand `fill` the whole of the two outputs, which it writes.
     let first = unsafe {
@@ -54,20 +54,20 @@ pub(crate) fn zeroed(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
 }
 
 /// An output whose parts are written by different tasks.
-pub(crate) struct Parts<'a> {
-    start: *mut f32,
+pub(crate) struct Parts<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    owner: PhantomData<&'a mut [f32]>,
+    owner: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the pointer is only used through `part`, whose callers promise that parts do not overlap.
-unsafe impl Send for Parts<'_> {}
+unsafe impl<T: Send> Send for Parts<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Parts<'_> {}
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-impl<'a> Parts<'a> {
+impl<'a, T> Parts<'a, T> {
     /// Takes an output apart.
-    pub(crate) fn new(out: &'a mut [MaybeUninit<f32>]) -> Self {
+    pub(crate) fn new(out: &'a mut [MaybeUninit<T>]) -> Self {
         Self { start: out.as_mut_ptr().cast(), len: out.len(), owner: PhantomData }
     }
 
@@ -76,7 +76,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     /// No other part that is alive may overlap it.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [MaybeUninit<f32>] {
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [MaybeUninit<T>] {
         assert!(start <= self.len && len <= self.len - start, "invariant: a part lies inside its output");
         // SAFETY: inside the output, which is borrowed for 'a; not aliased, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start).cast(), len) }
@@ -87,7 +87,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     /// They must have been written, and no other part that is alive may overlap them.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn written(&self, start: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn written(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start, "invariant: a part lies inside its output");
         // SAFETY: as in `part`, and initialised, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }

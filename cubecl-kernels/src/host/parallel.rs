@@ -21,6 +21,11 @@ pub(crate) fn map<T: Send>(count: usize, work: usize, task: impl Fn(usize) -> T 
     if count <= 1 || work < PARALLEL_WORK { (0..count).map(task).collect() } else { (0..count).into_par_iter().map(task).collect() }
 }
 
+/// Runs `task` on each item: parts that were cut by shape alone and that no two items share.
+pub(crate) fn for_each_of<T: Send>(items: Vec<T>, work: usize, task: impl Fn(T) + Send + Sync) {
+    if items.len() <= 1 || work < PARALLEL_WORK { items.into_iter().for_each(task) } else { items.into_par_iter().for_each(task) }
+}
+
 /// The `index`-th run of at most `size` of `len` items.
 pub(crate) fn chunk(index: usize, size: usize, len: usize) -> std::ops::Range<usize> {
     index * size..len.min((index + 1) * size)

@@ -1,6 +1,6 @@
 //! Products of FP8 matrices, `C = A B^T`, the plain form, and the emulated accumulator bit for bit.
 
-use crate::definition::{BlockTiled, CODES_A_WORD, Quantized, RowTiled, TILE, decode_fp8};
+use crate::definition::{BlockTiled, CODES_A_WORD, OperandView, RowTiled, TILE, decode_fp8};
 
 /// Products that an emulated accumulator takes at once.
 const GROUP: usize = 32;
@@ -10,7 +10,7 @@ const GROUP: usize = 32;
 /// # Shapes
 /// - `[rows, depth]`
 pub fn dequantize_row_tiled(x: &RowTiled<'_>) -> Vec<f64> {
-    values(&Quantized::rows_of(x, 0, x.rows))
+    values(&OperandView::rows_of(x, 0, x.rows))
 }
 
 /// The values of a matrix (the `expert`-th, of several) with a scale for each block.
@@ -18,7 +18,7 @@ pub fn dequantize_row_tiled(x: &RowTiled<'_>) -> Vec<f64> {
 /// # Shapes
 /// - `[rows, depth]`
 pub fn dequantize_block_tiled(x: &BlockTiled<'_>, expert: usize) -> Vec<f64> {
-    values(&Quantized::expert_of(x, expert))
+    values(&OperandView::expert_of(x, expert))
 }
 
 /// `C = A B^T` of an activation and a weight (1x128 | 128x128), exact products, summed in f64.
@@ -26,7 +26,7 @@ pub fn dequantize_block_tiled(x: &BlockTiled<'_>, expert: usize) -> Vec<f64> {
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` (the `expert`-th of several) -> `[m, n]`
 pub fn fp8_gemm_nt(a: &RowTiled<'_>, b: &BlockTiled<'_>, expert: usize) -> Vec<f64> {
-    product(&Quantized::rows_of(a, 0, a.rows), &Quantized::expert_of(b, expert))
+    product(&OperandView::rows_of(a, 0, a.rows), &OperandView::expert_of(b, expert))
 }
 
 /// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128), exact products, summed in f64.
@@ -34,36 +34,36 @@ pub fn fp8_gemm_nt(a: &RowTiled<'_>, b: &BlockTiled<'_>, expert: usize) -> Vec<f
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`
 pub fn fp8_wgrad_nt(a: &RowTiled<'_>, b: &RowTiled<'_>) -> Vec<f64> {
-    product(&Quantized::rows_of(a, 0, a.rows), &Quantized::rows_of(b, 0, b.rows))
+    product(&OperandView::rows_of(a, 0, a.rows), &OperandView::rows_of(b, 0, b.rows))
 }
 
 /// [`fp8_gemm_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated), whose documentation is the
 /// definition.
 pub fn fp8_gemm_nt_emulated(a: &RowTiled<'_>, b: &BlockTiled<'_>, expert: usize, bits: u32, promote: bool) -> Vec<f32> {
-    emulated(&Quantized::rows_of(a, 0, a.rows), &Quantized::expert_of(b, expert), bits, promote)
+    emulated(&OperandView::rows_of(a, 0, a.rows), &OperandView::expert_of(b, expert), bits, promote)
 }
 
 /// [`fp8_wgrad_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated), whose documentation is the
 /// definition.
 pub fn fp8_wgrad_nt_emulated(a: &RowTiled<'_>, b: &RowTiled<'_>, bits: u32, promote: bool) -> Vec<f32> {
-    emulated(&Quantized::rows_of(a, 0, a.rows), &Quantized::rows_of(b, 0, b.rows), bits, promote)
+    emulated(&OperandView::rows_of(a, 0, a.rows), &OperandView::rows_of(b, 0, b.rows), bits, promote)
 }
 
-fn code(x: &Quantized<'_>, row: usize, i: usize) -> f32 {
+fn code(x: &OperandView<'_>, row: usize, i: usize) -> f32 {
     let word = x.codes[row * x.row_words + i / CODES_A_WORD];
     decode_fp8(word.to_le_bytes()[i % CODES_A_WORD], x.format)
 }
 
-fn values(x: &Quantized<'_>) -> Vec<f64> {
+fn values(x: &OperandView<'_>) -> Vec<f64> {
     let value = |row, i| f64::from(x.scale(row, i / TILE)) * f64::from(code(x, row, i));
     (0..x.rows).flat_map(|row| (0..x.depth).map(move |i| value(row, i))).collect()
 }
 
-fn product(a: &Quantized<'_>, b: &Quantized<'_>) -> Vec<f64> {
+fn product(a: &OperandView<'_>, b: &OperandView<'_>) -> Vec<f64> {
     super::linear(&values(a), &values(b), a.rows, a.depth, b.rows)
 }
 
-fn emulated(a: &Quantized<'_>, b: &Quantized<'_>, bits: u32, promote: bool) -> Vec<f32> {
+fn emulated(a: &OperandView<'_>, b: &OperandView<'_>, bits: u32, promote: bool) -> Vec<f32> {
     let mut c = vec![0.0f32; a.rows * b.rows];
     for row in 0..a.rows {
         for column in 0..b.rows {

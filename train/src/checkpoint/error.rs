@@ -31,6 +31,20 @@ pub enum CheckpointError {
         /// What differs.
         problem: String,
     },
+    /// A whole checkpoint that another version of the program wrote.
+    #[error("{path}: a checkpoint of format {found}; this version reads format {expected}: use the version that wrote it", path = .path.display(), expected = super::state::FORMAT)]
+    Format {
+        /// Its `state.json`.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
+    /// The average of the weights of a run that kept none.
+    #[error("{path}: no average of the weights in this checkpoint; a run keeps one with ema.decay, as in --set ema.decay=0.999", path = .path.display())]
+    NoAverage {
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// The model's weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),

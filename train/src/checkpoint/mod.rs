@@ -3,9 +3,10 @@
 //! ```text
 //! RUN/checkpoints/step-00000400/
 //!   config.json model.safetensors   the model, loadable by any library that reads DeepSeek-V3
-//!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's tensors
+//!   ema/                            the average of the weights, where there is one: the model's folder once more
+//!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's tensors, in F32 or BF16
 //!   run.toml                        the resolved configuration
-//!   state.json                      the position, and the size and checksum of every other file
+//!   state.json                      the format, the position, and the size and checksum of every other file
 //! ```
 //!
 //! **Invariant.** A folder with this name is complete: it is filled under a temporary name, synced, and renamed. Tensors are named
@@ -17,7 +18,7 @@ mod state;
 mod write;
 
 pub use error::CheckpointError;
-pub use read::{Checkpoint, find};
+pub use read::{Checkpoint, Weights, find};
 pub use state::TrainState;
 pub use write::CheckpointWriter;
 
@@ -27,6 +28,7 @@ pub const FOLDER: &str = "checkpoints";
 const STATE_FILE: &str = "state.json";
 const RUN_FILE: &str = "run.toml";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const EMA_FOLDER: &str = "ema";
 const PREFIX: &str = "step-";
 /// What the name of a checkpoint ends in that another history of the run has taken the place of.
 const SET_ASIDE: &str = ".set-aside";

@@ -10,8 +10,8 @@ use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model, named_slices, parameter_ids};
 use safetensors::{Dtype, SafeTensors};
 
-use super::state::{FileSum, Manifest};
-use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
+use super::state::{FORMAT, FileSum, Format, Manifest};
+use super::{CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
 use crate::config::{ConfigError, RunConfig};
 use crate::learner::{AdamW, AdamWSettings, Moments};
 
@@ -24,6 +24,15 @@ pub struct Checkpoint {
     pub position: TrainState,
     /// The run's resolved configuration.
     pub config_toml: String,
+}
+
+/// Which weights of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Those that training goes on with.
+    Trained,
+    /// Their running average (3.2.3).
+    Average,
 }
 
 /// The checkpoint at `path`, or the newest of the run in `path`.
@@ -75,6 +84,10 @@ impl Checkpoint {
         let path = find(path)?;
         let state_file = path.join(STATE_FILE);
         let text = fs::read_to_string(&state_file).map_err(CheckpointError::io(&state_file, "read"))?;
+        let Format { format } = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
+        if format != FORMAT {
+            return Err(CheckpointError::Format { path: state_file, found: format });
+        }
         let manifest: Manifest = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
@@ -112,12 +125,22 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Weights that cannot be read.
-    pub fn model(&self, device: &Device, mtp: MtpWeights) -> Result<DeepSeek, CheckpointError> {
-        Ok(load_model(&self.path, device, &LoadOptions { mtp })?)
+    /// Weights that cannot be read, or an average that is not there.
+    pub fn model(&self, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<DeepSeek, CheckpointError> {
+        let folder = match weights {
+            Weights::Trained => self.path.clone(),
+            Weights::Average if self.has_average() => self.path.join(EMA_FOLDER),
+            Weights::Average => return Err(CheckpointError::NoAverage { path: self.path.clone() }),
+        };
+        Ok(load_model(&folder, device, &LoadOptions { mtp })?)
     }
 
-    /// The optimizer of `model`, as it was.
+    /// Whether the average of the weights was saved too.
+    pub fn has_average(&self) -> bool {
+        self.path.join(EMA_FOLDER).is_dir()
+    }
+
+    /// The optimizer of `model`, as it was; moments of another format than `settings` has are converted.
     ///
     /// # Errors
     ///
@@ -129,9 +152,10 @@ impl Checkpoint {
         let first = assembled(model, &file, FIRST_MOMENT, &path)?;
         let mut second = assembled(model, &file, SECOND_MOMENT, &path)?;
         let device = model.device().inner();
+        let dtype = settings.moments.dtype();
         let tensor = |values: Vec<f32>| {
             let count = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [count]), &device)
+            Tensor::<1>::from_data(TensorData::new(values, [count]).convert_dtype(dtype), (&device, dtype))
         };
         let ids = parameter_ids(model);
         let mut moments = HashMap::new();
@@ -146,21 +170,25 @@ impl Checkpoint {
     }
 }
 
-/// The moments of each parameter, put together from the tensors they are stored as; a parameter without any is left out.
+/// The moments of each parameter as F32 (which holds BF16 exactly), put together from the tensors they are stored as; a parameter
+/// without any is left out.
 fn assembled(model: &DeepSeek, file: &SafeTensors, suffix: &str, path: &Path) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
     let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
     for slice in named_slices(model.config()) {
         let name = format!("{}{suffix}", slice.name);
         let Ok(view) = file.tensor(&name) else { continue };
-        if view.dtype() != Dtype::F32 || view.shape() != slice.shape {
-            let problem = format!("{name} is {:?} {:?} instead of F32 {:?}", view.dtype(), view.shape(), slice.shape);
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::BF16) || view.shape() != slice.shape {
+            let problem = format!("{name} is {:?} {:?} instead of F32 or BF16 {:?}", view.dtype(), view.shape(), slice.shape);
             return Err(CheckpointError::damaged(path, problem));
         }
         let count = slice.parameter_shape.iter().product();
         let values = parameters.entry(slice.parameter.clone()).or_insert_with(|| vec![0.0; count]);
-        let chunks = view.data().as_chunks::<4>().0;
-        for (value, bytes) in values[slice.offset..].iter_mut().zip(chunks) {
-            *value = f32::from_le_bytes(*bytes);
+        let values = values[slice.offset..].iter_mut();
+        if view.dtype() == Dtype::F32 {
+            values.zip(view.data().as_chunks().0).for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
+        } else {
+            let upper_half = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            values.zip(view.data().as_chunks().0).for_each(|(value, bytes)| *value = upper_half(bytes));
         }
     }
     Ok(parameters)

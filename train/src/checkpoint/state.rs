@@ -17,6 +17,23 @@ pub struct TrainState {
     pub tokens: u64,
     /// Seconds of training steps, over all sessions.
     pub train_seconds: f64,
+    /// Steps in the average of the weights; 0 without one.
+    pub ema_steps: u64,
+}
+
+/// The format of checkpoints that this program writes and reads. 1, which did not say so: moments in F32, schedules in steps, no average.
+pub(super) const FORMAT: u32 = 2;
+
+/// The format of a checkpoint, whatever else it says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Format {
+    /// The number; the first format had none.
+    #[serde(default = "first_format")]
+    pub format: u32,
+}
+
+fn first_format() -> u32 {
+    1
 }
 
 /// Size and checksum of a file.
@@ -33,6 +50,8 @@ pub(super) struct FileSum {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
+    /// What the checkpoint is made of, by number; see [`FORMAT`].
+    pub format: u32,
     /// Where the run stands.
     pub position: TrainState,
     /// Every other file.

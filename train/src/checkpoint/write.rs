@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{SaveOptions, named_tensors, parameter_ids, save_model};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::read::sum_of;
-use super::state::Manifest;
-use super::{CheckpointError, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE, STATE_FILE, TrainState, folder_name};
+use super::state::{FORMAT, FileSum, Manifest};
+use super::{
+    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE, STATE_FILE, TrainState, folder_name,
+};
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -33,12 +35,18 @@ impl CheckpointWriter {
     /// # Errors
     ///
     /// Anything that cannot be written, a full disk for instance. Checkpoints saved before are then all still there.
-    pub fn save(&self, model: &DeepSeek, optimizer: &AdamW, position: &TrainState) -> Result<PathBuf, CheckpointError> {
+    pub fn save(
+        &self,
+        model: &DeepSeek,
+        average: Option<&DeepSeek>,
+        optimizer: &AdamW,
+        position: &TrainState,
+    ) -> Result<PathBuf, CheckpointError> {
         let done = self.folder.join(folder_name(position.step));
         let partial = self.folder.join(format!(".{}.partial", folder_name(position.step)));
         remove_if_there(&partial)?;
         fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
-        if let Err(error) = self.fill(&partial, model, optimizer, position) {
+        if let Err(error) = self.fill(&partial, model, average, optimizer, position) {
             let _ = fs::remove_dir_all(&partial); // the first error is the one to report; a leftover is cleared by the next save
             return Err(error);
         }
@@ -79,17 +87,25 @@ impl CheckpointWriter {
         aside.collect()
     }
 
-    fn fill(&self, folder: &Path, model: &DeepSeek, optimizer: &AdamW, position: &TrainState) -> Result<(), CheckpointError> {
+    fn fill(
+        &self,
+        folder: &Path,
+        model: &DeepSeek,
+        average: Option<&DeepSeek>,
+        optimizer: &AdamW,
+        position: &TrainState,
+    ) -> Result<(), CheckpointError> {
         save_model(model, folder, &SaveOptions::default())?;
+        if let Some(average) = average {
+            let folder = folder.join(EMA_FOLDER);
+            save_model(average, &folder, &SaveOptions::default())?;
+            sync(&folder)?;
+        }
         save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
         write_synced(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
         let mut files = BTreeMap::new();
-        for entry in fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))? {
-            let path = entry.map_err(CheckpointError::io(folder, "read"))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            files.insert(name, sum_of(&path)?);
-        }
-        let manifest = Manifest { position: position.clone(), files };
+        add_sums(folder, "", &mut files)?;
+        let manifest = Manifest { format: FORMAT, position: position.clone(), files };
         let text = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other).map_err(CheckpointError::io(folder, "write"))?;
         write_synced(&folder.join(STATE_FILE), text.as_bytes())?;
         sync(folder)
@@ -105,6 +121,20 @@ impl CheckpointWriter {
         }
         Ok(())
     }
+}
+
+/// Size and checksum of every file under `folder`, named from where the first call began.
+fn add_sums(folder: &Path, prefix: &str, files: &mut BTreeMap<String, FileSum>) -> Result<(), CheckpointError> {
+    for entry in fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))? {
+        let entry = entry.map_err(CheckpointError::io(folder, "read"))?;
+        let (path, name) = (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
+        if path.is_dir() {
+            add_sums(&path, &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, sum_of(&path)?);
+        }
+    }
+    Ok(())
 }
 
 fn remove_if_there(path: &Path) -> Result<(), CheckpointError> {
@@ -141,7 +171,8 @@ fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), 
         tensors.extend(named.into_iter().map(|(name, data)| (name + suffix, data)));
     }
     let views = tensors.iter().map(|(name, data)| {
-        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        let dtype = if data.dtype() == DType::BF16 { Dtype::BF16 } else { Dtype::F32 };
+        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
         view.map(|view| (name.clone(), view)).map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
     });
     let views = views.collect::<Result<Vec<_>, _>>()?;

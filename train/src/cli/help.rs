@@ -14,7 +14,7 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     Examples:\n  \
     deepseek train\n  \
     deepseek train --config tiny-text --data my-book.txt --tokens 1500000\n  \
-    deepseek train --config my-run.toml --set optimizer.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
+    deepseek train --config my-run.toml --set schedule.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
     deepseek train --resume runs/quickstart-001";
 
 /// Of `eval`.
@@ -43,11 +43,28 @@ pub(super) const CHECK: &str = "Print a configuration resolved, its parameter co
     deepseek check --config my-run.toml --set model.n_routed_experts=16\n  \
     deepseek check --hugging-face path/to/config.json --json";
 
+/// Of `compare-precision`.
+pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precisions and compare their losses.\n\n\
+    Every run has the same weights to begin with and the same data in the same order. The relative error against the first run \
+    is that of losses smoothed as in the report (B.1), whose bar is 0.25%. A table, a plot and an object go to \
+    compare-precision.{md,svg,json} in --out, after each run; Ctrl-C ends it with what there is.\n\n\
+    Runs: f32, f32-split (the same sums in another order), bf16, fp8 (the report's recipe), fp8-14bit (not promoted), \
+    fp8-14bit-promoted, fp8-tensor, fp8-block-gradients, fp8-requantized, fp8-power-of-two. Each sets keys of [precision] over \
+    the configuration and every --set.\n\n\
+    Examples:\n  \
+    deepseek compare-precision --data my-book.txt\n  \
+    deepseek compare-precision --data my-book.txt --runs bf16,fp8,fp8-requantized --out runs/kept\n  \
+    deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
+
 /// Of `bench`.
-pub(super) const BENCH: &str = "Time training or generation: the median of --reps repetitions after --warmup.\n\n\
+pub(super) const BENCH: &str = "Time training, generation or kernels: the median of --reps repetitions after --warmup.\n\n\
     The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, 8 x 256 tokens a step, \
-    prefill of 512 tokens, decoding of 64.\n\n\
+    prefill of 512 tokens, decoding of 64. Kernels are the FP8 casts and products over DeepSeek's shapes, a 1024 cube and the \
+    shapes of training, each timed in turn with Burn's own product in F32 (on a GPU in BF16 where it has it) or with a copy of as \
+    many bytes; calc_diff is against the unquantized product.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
-    deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4";
+    deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4\n  \
+    deepseek bench kernels --json\n  \
+    deepseek bench kernels --device cuda --only fprop --reps 31";

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use burn_deepseek::attention::AttentionForm;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::checkpoint::Weights;
 use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
+use crate::schedule::parse_count;
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
@@ -37,9 +39,12 @@ pub enum Command {
     /// Print a configuration resolved, its parameter counts and its memory.
     #[command(long_about = help::CHECK)]
     Check(CheckArgs),
-    /// Time training or generation.
+    /// Time training, generation or kernels.
     #[command(long_about = help::BENCH)]
     Bench(BenchArgs),
+    /// Train the same run in several precisions and compare their losses.
+    #[command(long_about = help::COMPARE_PRECISION)]
+    ComparePrecision(ComparePrecisionArgs),
 }
 
 impl Command {
@@ -51,6 +56,7 @@ impl Command {
             Self::Generate(args) => args.json,
             Self::Check(args) => args.json,
             Self::Bench(args) => args.json,
+            Self::ComparePrecision(args) => args.json,
         }
     }
 }
@@ -58,7 +64,7 @@ impl Command {
 /// Which configuration, and what is laid over it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConfigArgs {
-    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench. Without it: quickstart.
+    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench, deepseek-v3, deepseek-v3-32k, deepseek-v3-128k. Without it: quickstart.
     #[arg(long, value_name = "PATH|NAME")]
     pub config: Option<String>,
     /// Set one value over the configuration, as TOML; repeatable. `none` removes an optional value.
@@ -87,8 +93,8 @@ pub struct TrainArgs {
     /// Optimizer steps to train, instead of the configuration's budget.
     #[arg(long, conflicts_with = "tokens", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget; also as in 1.5M.
+    #[arg(long, value_parser = parse_tokens)]
     pub tokens: Option<u64>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
@@ -124,6 +130,9 @@ pub struct EvalArgs {
     /// Micro-batches to take at most; without it all of the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub batches: Option<u64>,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
@@ -153,6 +162,9 @@ pub struct GenerateArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
     /// Draft tokens with the MTP modules and verify them in one pass.
     #[arg(long)]
     pub speculative: bool,
@@ -170,7 +182,19 @@ pub struct GenerateArgs {
     pub json: bool,
 }
 
+impl EvalArgs {
+    /// Which weights to measure.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+}
+
 impl GenerateArgs {
+    /// Which weights to generate with.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+
     /// The form of MLA to decode with.
     pub fn attention_form(&self) -> AttentionForm {
         match (self.naive, self.absorbed) {
@@ -205,6 +229,27 @@ pub enum BenchTarget {
     Train,
     /// Prefill of 512 tokens and decoding of 64.
     Generate,
+    /// FP8 casts and products, each beside Burn's own.
+    Kernels,
+}
+
+/// How large the shapes of `bench kernels` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchScale {
+    /// DeepSeek-V3's own, with 4096 rows.
+    Gpu,
+    /// A quarter of their width and depth, with 512 rows.
+    Cpu,
+}
+
+impl BenchScale {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+        }
+    }
 }
 
 /// Arguments of `bench`.
@@ -212,15 +257,47 @@ pub enum BenchTarget {
 pub struct BenchArgs {
     /// What to time.
     pub target: BenchTarget,
-    /// Repetitions that count.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub reps: u32,
+    /// Repetitions that count; without it 5, of kernels 15.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub reps: Option<u32>,
     /// Repetitions before those.
     #[arg(long, default_value_t = 2)]
     pub warmup: u32,
     /// Set one value over the setting, as TOML; repeatable. What is timed then compares with nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Size of the kernels' shapes; without it what suits the device.
+    #[arg(long)]
+    pub scale: Option<BenchScale>,
+    /// Take only the kernels whose name contains this, as in "fprop 1024x1024x1024".
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `compare-precision`.
+#[derive(Clone, Debug, Args)]
+pub struct ComparePrecisionArgs {
+    /// The configuration; without --config: tiny-text, for 2,000,000 tokens.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Tokens to train in each run, rounded down to whole steps.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub tokens: Option<u64>,
+    /// What to compare; the first is the baseline. Known: see above.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients")]
+    pub runs: Vec<String>,
+    /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison already.
+    #[arg(long, value_name = "PATH", default_value = "runs/compare-precision")]
+    pub out: PathBuf,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
@@ -231,6 +308,10 @@ pub struct BenchArgs {
 
 fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
     text.parse()
+}
+
+fn parse_tokens(text: &str) -> Result<u64, String> {
+    parse_count(text).and_then(|tokens| if tokens > 0 { Ok(tokens) } else { Err("it must be at least 1".into()) })
 }
 
 fn parse_temperature(text: &str) -> Result<f64, String> {

@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 
-use burn_deepseek::config::{DeepSeekConfig, ParameterCounts};
+use burn_deepseek::Precision;
+use burn_deepseek::config::{DeepSeekConfig, Keeping, ParameterCounts};
+use burn_deepseek::precision::{Operation, Rule};
 use serde_json::json;
 
 use super::Outcome;
 use crate::cli::CheckArgs;
-use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
+use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, MomentsConfig, RunConfig, resolve_model};
 use crate::exit::write_stdout;
+use crate::schedule::Schedule;
 
 /// Prints the configuration as TOML, with its counts and its memory as comments.
 ///
@@ -20,13 +23,19 @@ pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::done(checked.results()))
 }
 
+/// Bytes of one moment.
+const F32_BYTES: u64 = 4;
+const BF16_BYTES: u64 = 2;
+
 /// What was checked, and what came of it.
 struct Checked {
     toml: String,
     run: Option<RunConfig>,
+    schedule: Option<Schedule>,
     model: DeepSeekConfig,
     counts: ParameterCounts,
     memory: MemoryEstimate,
+    keeping: Keeping,
 }
 
 fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
@@ -37,13 +46,27 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
             .map_err(|error| ConfigError::Invalid { origin: "resolved model".into(), problems: vec![error.to_string()] })?;
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
-        let memory = MemoryEstimate::of(&model, 1, seq_len);
-        return Ok(Checked { toml, run: None, counts: model.parameter_counts(), memory, model });
+        let keeping = Keeping { precision: Precision::F32, recompute: false, tokens: seq_len };
+        let memory = MemoryEstimate::of(&model, &keeping, BF16_BYTES, false);
+        return Ok(Checked { toml, run: None, schedule: None, counts: model.parameter_counts(), memory, keeping, model });
     }
     let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
-    let memory = MemoryEstimate::of(&run.model, run.train.micro_batch, run.train.seq_len);
-    Ok(Checked { toml: run.to_toml()?, counts: run.model.parameter_counts(), memory, model: run.model.clone(), run: Some(run) })
+    let moment_bytes = match run.optimizer.moments {
+        MomentsConfig::F32 => F32_BYTES,
+        // What a device without BF16 would take instead is not known here.
+        MomentsConfig::Auto if !run.optimizer.decays_in_bf16() => F32_BYTES,
+        MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
+    };
+    let keeping = Keeping {
+        precision: run.precision.precision(),
+        recompute: run.precision.recompute,
+        tokens: run.train.micro_batch.saturating_mul(run.train.seq_len),
+    };
+    let memory = MemoryEstimate::of(&run.model, &keeping, moment_bytes, run.ema.decay.is_some());
+    let schedule = Some(run.schedule()?);
+    let (toml, counts, model) = (run.to_toml()?, run.model.parameter_counts(), run.model.clone());
+    Ok(Checked { toml, schedule, counts, memory, keeping, model, run: Some(run) })
 }
 
 impl Checked {
@@ -57,8 +80,12 @@ impl Checked {
         });
         if let Some(run) = &self.run {
             results["config"] = json!(run);
-            results["steps"] = json!(run.train.total_steps());
-            results["tokens_per_step"] = json!(run.train.tokens_per_step());
+            results["precision"] = Operation::ALL.iter().map(|&op| (op.name(), self.keeping.precision.rule(op).describe())).collect();
+        }
+        if let Some(schedule) = &self.schedule {
+            results["steps"] = json!(schedule.end().step);
+            results["tokens"] = json!(schedule.end().tokens);
+            results["schedule"] = json!(schedule.rows());
         }
         results
     }
@@ -89,11 +116,12 @@ impl Checked {
         }
         let memory = &self.memory;
         comment(String::new());
-        comment("memory in F32, estimated".into());
+        comment("memory, estimated".into());
         for (name, bytes) in [
             ("weights".to_string(), memory.weights_bytes),
             ("gradients".to_string(), memory.gradients_bytes),
             ("AdamW's moments".to_string(), memory.adamw_bytes),
+            ("average of the weights".to_string(), memory.ema_bytes),
             (format!("activations of {} tokens", grouped(memory.activation_tokens)), memory.activations_bytes),
             ("training, together".to_string(), memory.total_bytes),
         ] {
@@ -105,17 +133,58 @@ impl Checked {
             grouped(memory.kv_cache_bytes_per_token_f32),
             grouped(memory.kv_cache_bytes_per_token_bf16)
         ));
-        if let Some(run) = &self.run {
-            let (steps, tokens) = (run.train.total_steps(), run.train.tokens_per_step());
+        for line in self.kept_table() {
+            comment(line);
+        }
+        if self.run.is_some() {
             comment(String::new());
-            comment(format!(
-                "training: {} steps of {} tokens, {} in all",
-                grouped(steps),
-                grouped(tokens),
-                grouped(steps.saturating_mul(tokens))
-            ));
+            comment("formats: input | weight of each product, and what backward computes again".into());
+            for operation in Operation::ALL {
+                let rule = self.keeping.precision.rule(operation);
+                let again = match (self.keeping.recompute, operation.recomputed(), operation.takes_swiglu()) {
+                    (true, true, _) => "  computed again",
+                    (true, _, true) => "  SwiGLU computed again",
+                    (false, _, true) if matches!(rule, Rule::Fp8(_)) => "  SwiGLU computed again",
+                    _ => "",
+                };
+                comment(format!("  {:<30} {}{again}", operation.name(), rule.describe()));
+            }
+        }
+        if let Some(schedule) = &self.schedule {
+            comment(String::new());
+            comment("schedule, at the first step and at the last one of each segment".into());
+            for line in schedule.table() {
+                comment(format!("  {line}"));
+            }
+            comment(String::new());
+            comment(format!("training: {} steps, {} tokens", grouped(schedule.end().step), grouped(schedule.end().tokens)));
         }
         text
+    }
+
+    /// What the first layer of each kind keeps for backward, beside what it would keep with and without recomputation.
+    fn kept_table(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for kind in ["dense", "MoE"] {
+            let Some(layer) = (0..self.model.num_hidden_layers).find(|&layer| self.model.is_moe_layer(layer) == (kind == "MoE")) else {
+                continue;
+            };
+            let bytes = |recompute| {
+                let kept = self.model.kept_activations(layer, &Keeping { recompute, ..self.keeping });
+                kept.iter().map(|tensor| tensor.bytes).sum::<u64>()
+            };
+            lines.push(String::new());
+            lines.push(format!(
+                "kept for backward by a {kind} layer: {}; {} without recomputation, {} with it",
+                binary(bytes(self.keeping.recompute)),
+                binary(bytes(false)),
+                binary(bytes(true))
+            ));
+            for tensor in self.model.kept_activations(layer, &self.keeping) {
+                lines.push(format!("  {:<36} {:>14}", tensor.name, binary(tensor.bytes)));
+            }
+        }
+        lines
     }
 }
 

@@ -11,8 +11,9 @@ use burn_deepseek::weights::MtpWeights;
 use burn_train::{InferenceStep, Interrupter};
 use serde_json::json;
 
+use super::train::compute;
 use super::{Outcome, stop_on_signals};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Weights};
 use crate::cli::EvalArgs;
 use crate::data::{EvalData, TokenBatcher};
 use crate::exit::write_stdout;
@@ -37,9 +38,9 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
         true => EvalData::held_out(&config.data, seq_len, vocab_size)?,
         false => EvalData::whole(&config.data, &args.data, seq_len, vocab_size)?,
     };
-    let model = checkpoint.model(&selected.device, MtpWeights::Load)?.no_grad();
+    let model = checkpoint.model(&selected.device, MtpWeights::Load, args.weights())?.no_grad();
     // The MTP losses are computed where their weight is not 0; the weighted sum is not what is asked for here.
-    let model = LanguageModel::new(model, LossWeights { mtp: 1.0, sequence_balance: 0.0 }, 1);
+    let model = LanguageModel::new(model, LossWeights { mtp: 1.0, sequence_balance: 0.0 }, 1, compute(&config, &selected.device)?);
 
     let batches = data.batches(config.train.micro_batch);
     let count = args.batches.map_or(batches.len(), |most| batches.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
@@ -58,13 +59,14 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     }
     measured.seconds = progress.started.elapsed().as_secs_f64();
     let interrupted = measured.batches < count;
-    let mut results = report(&checkpoint, &data, &measured, &selected.name)?;
+    let mut results = report(&checkpoint, args.weights(), &data, &measured, &selected.name)?;
+    results["ema"] = json!(args.ema);
     results["interrupted"] = json!(interrupted);
     Ok(Outcome { results, interrupted })
 }
 
 /// Prints what was measured and makes the results.
-fn report(checkpoint: &Checkpoint, data: &EvalData, measured: &Measured, device: &str) -> Result<serde_json::Value> {
+fn report(checkpoint: &Checkpoint, weights: Weights, data: &EvalData, measured: &Measured, device: &str) -> Result<serde_json::Value> {
     let Measured { report, sequences, seconds, .. } = measured;
     let bits = data.summary.bits_per_byte(report.loss);
     let speed = report.tokens as f64 / seconds;
@@ -73,7 +75,8 @@ fn report(checkpoint: &Checkpoint, data: &EvalData, measured: &Measured, device:
     let mtp_losses = measured.mtp_losses();
     let violations: Vec<(usize, f64)> = report.layer_loads.iter().map(|load| (load.layer, load.violation())).collect();
 
-    let mut text = format!("checkpoint  {}, after step {}\n", checkpoint.path.display(), checkpoint.position.step);
+    let mut text = format!("checkpoint  {}, after step {}", checkpoint.path.display(), checkpoint.position.step);
+    text += if weights == Weights::Average { ", the average of the weights\n" } else { "\n" };
     text += &format!("data        {}: {} tokens predicted in {sequences} windows\n", data.description, report.tokens);
     text += &format!("loss        {:.4} nats a token (perplexity {:.3}, {bits:.4} bits a byte)\n", report.loss, report.loss.exp());
     if let (Some(floor), Some(entropy)) = (floor, entropy) {

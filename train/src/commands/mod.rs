@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod compare_precision;
 pub mod eval;
 pub mod generate;
 pub mod train;
@@ -40,6 +41,7 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Generate(args) => generate::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::ComparePrecision(args) => compare_precision::run(args),
     }
 }
 

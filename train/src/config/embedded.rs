@@ -13,7 +13,7 @@ pub const MODELS: &[(&str, &str)] = embed!("model":
 );
 
 /// Runs by name, as TOML.
-pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "bench");
+pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "bench", "deepseek-v3", "deepseek-v3-32k", "deepseek-v3-128k");
 
 /// The run of `train` without `--config`.
 pub const DEFAULT_RUN: &str = "quickstart";

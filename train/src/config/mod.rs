@@ -9,6 +9,7 @@ mod keys;
 mod memory;
 mod model;
 mod overrides;
+mod precision;
 mod resolve;
 mod sections;
 #[cfg(test)]
@@ -19,11 +20,14 @@ use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
 pub use crate::data::DataConfig;
+use crate::schedule::Schedule;
+pub use crate::schedule::ScheduleConfig;
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
+pub use precision::PrecisionConfig;
 pub use resolve::ConfigRequest;
-pub use sections::{OptimizerConfig, OutputConfig, Schedule, TrainConfig};
+pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, TrainConfig};
 
 /// Everything that decides what a run computes and where it writes, complete and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,8 +40,17 @@ pub struct RunConfig {
     pub data: DataConfig,
     /// How much, and how often the run looks up.
     pub train: TrainConfig,
-    /// AdamW and its learning rate.
+    /// What changes in its course: learning rate, batch, and the weights of the losses.
+    pub schedule: ScheduleConfig,
+    /// AdamW.
+    #[serde(default)]
     pub optimizer: OptimizerConfig,
+    /// The numbers that are computed in.
+    #[serde(default)]
+    pub precision: PrecisionConfig,
+    /// The running average of the weights.
+    #[serde(default)]
+    pub ema: EmaConfig,
     /// Where the run goes.
     #[serde(default)]
     pub output: OutputConfig,
@@ -49,8 +62,32 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError::Invalid`] where a value has no TOML form (a number above 2^63 - 1, a path that is not Unicode).
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string(self)
-            .map_err(|error| ConfigError::Invalid { origin: "resolved configuration".into(), problems: vec![error.to_string()] })
+        /// The sections that `toml` prints as they are to be read.
+        #[derive(Serialize)]
+        struct Sections<'a> {
+            model: &'a DeepSeekConfig,
+            data: &'a DataConfig,
+            train: &'a TrainConfig,
+            optimizer: &'a OptimizerConfig,
+            precision: &'a PrecisionConfig,
+            ema: &'a EmaConfig,
+            output: &'a OutputConfig,
+        }
+        let Self { model, data, train, schedule, optimizer, precision, ema, output } = self;
+        let sections = toml::to_string(&Sections { model, data, train, optimizer, precision, ema, output })
+            .map_err(|error| ConfigError::Invalid { origin: "resolved configuration".into(), problems: vec![error.to_string()] })?;
+        Ok(format!("{sections}\n{}", schedule.to_toml()))
+    }
+
+    /// The schedule of the run.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] where there is none: a configuration that was [validated](Self::validate) has one.
+    pub fn schedule(&self) -> Result<Schedule, ConfigError> {
+        let length = self.train.length().ok_or_else(|| vec!["train.steps or train.tokens is missing".to_string()]);
+        length
+            .and_then(|length| Schedule::new(&self.schedule, length, self.train.micro_batch.max(1), self.train.seq_len.max(1)))
+            .map_err(|problems| ConfigError::Invalid { origin: "resolved configuration".into(), problems })
     }
 
     /// Reads a configuration as a file has it, or as [`to_toml`](Self::to_toml) wrote it beside a checkpoint; `origin` names the

@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::keys::{fields_of, nearest};
 use super::model;
 use super::overrides::Override;
-use super::{DataConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use super::{DataConfig, EmaConfig, OptimizerConfig, OutputConfig, PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig};
 
 /// What a command line says of the configuration. Paths are relative to the current folder, wherever they are written.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,10 @@ impl ConfigRequest {
             model: read_section(&root, "model", &origin)?,
             data: read_section(&root, "data", &origin)?,
             train: read_section(&root, "train", &origin)?,
+            schedule: read_section(&root, "schedule", &origin)?,
             optimizer: read_section(&root, "optimizer", &origin)?,
+            precision: read_section(&root, "precision", &origin)?,
+            ema: read_section(&root, "ema", &origin)?,
             output: read_section(&root, "output", &origin)?,
         };
         if !names_its_run(&root) {
@@ -116,7 +119,10 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
         ["model", nested @ ..] => model::known_keys(nested),
         ["data"] => fields_of::<DataConfig>().to_vec(),
         ["train"] => fields_of::<TrainConfig>().to_vec(),
+        ["schedule"] => fields_of::<ScheduleConfig>().to_vec(),
         ["optimizer"] => fields_of::<OptimizerConfig>().to_vec(),
+        ["precision"] => fields_of::<PrecisionConfig>().to_vec(),
+        ["ema"] => fields_of::<EmaConfig>().to_vec(),
         ["output"] => fields_of::<OutputConfig>().to_vec(),
         _ => Vec::new(),
     };
@@ -130,7 +136,7 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
             return Err(ConfigError::UnknownKey {
                 origin: origin.into(),
                 key: dotted(key),
-                nearest: nearest(key, known.iter().copied()).map(dotted),
+                nearest: nearest(key, known.iter().copied()).map(dotted).or_else(|| in_another_section(key, path)),
                 known: known.iter().map(|key| dotted(key)).collect(),
             });
         }
@@ -143,6 +149,20 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
         }
     }
     Ok(())
+}
+
+/// A key of a section that another section has by the same name.
+fn in_another_section(key: &str, path: &[&str]) -> Option<String> {
+    let sections: [(&str, &[&str]); 6] = [
+        ("data", fields_of::<DataConfig>()),
+        ("train", fields_of::<TrainConfig>()),
+        ("schedule", fields_of::<ScheduleConfig>()),
+        ("optimizer", fields_of::<OptimizerConfig>()),
+        ("ema", fields_of::<EmaConfig>()),
+        ("output", fields_of::<OutputConfig>()),
+    ];
+    let found = sections.iter().find(|(section, fields)| path != [*section] && fields.contains(&key));
+    found.filter(|_| path.len() == 1).map(|(section, _)| format!("{section}.{key}"))
 }
 
 /// Deserializes a section; an absent one is an empty one.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::*;
+use crate::schedule::Position;
 
 const RUN: &str =
-    "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nglobal_batch = 4\nsteps = 10\n[optimizer]\nlr = 1e-3\n";
+    "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nsteps = 10\n[schedule]\nlr = 1e-3\nglobal_batch = 4\n";
 
 fn resolve(text: &str, set: &[&str]) -> Result<RunConfig, ConfigError> {
     let request = ConfigRequest { set: set.iter().map(ToString::to_string).collect(), ..ConfigRequest::default() };
@@ -27,28 +28,30 @@ fn without_a_configuration_it_is_the_quickstart() {
 #[test]
 fn defaults_are_the_report_s() {
     let config = resolve(RUN, &[]).unwrap();
-    let (train, optimizer) = (&config.train, &config.optimizer);
+    let optimizer = &config.optimizer;
     assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_grad_norm), (0.9, 0.95, 0.1, 1.0));
-    assert_eq!((train.bias_update_speed, train.seq_aux_alpha, train.mtp_lambda), (1e-3, 1e-4, 0.3));
-    assert_eq!((train.tokens_per_step(), train.micro_batches(), train.total_steps()), (256, 2, 10));
+    let step = config.schedule().unwrap().at(Position::default());
+    assert_eq!((step.bias_update_speed, step.seq_aux_alpha, step.mtp_lambda), (1e-3, 1e-4, 0.3));
+    assert_eq!(config.schedule().unwrap().end(), Position { step: 10, tokens: 2560 });
+    assert_eq!((optimizer.moments, config.ema.decay, config.ema.every), (MomentsConfig::Auto, None, 1));
 }
 
 #[test]
 fn the_command_line_wins_over_the_file() {
     let config = resolve(
         RUN,
-        &["optimizer.lr=5e-4", "train.tokens=1000", "model.n_routed_experts=16", "optimizer.schedule=constant", "data.source=[\"a.txt\"]"],
+        &["schedule.lr=[{until=\"2 steps\",to=5e-4},{at=5e-4}]", "train.tokens=1K", "model.n_routed_experts=16", "data.source=[\"a.txt\"]"],
     )
     .unwrap();
-    assert_eq!(config.optimizer.lr, 5e-4);
-    assert_eq!((config.train.steps, config.train.total_steps()), (None, 3));
+    let schedule = config.schedule().unwrap();
+    assert_eq!(schedule.rows().iter().map(|row| row.settings.lr).collect::<Vec<_>>(), [2.5e-4, 5e-4, 5e-4]);
+    assert_eq!((config.train.steps, config.train.tokens, schedule.end().step), (None, Some(1000), 3));
     assert_eq!(config.model.n_routed_experts, 16);
-    assert_eq!(config.optimizer.schedule, Schedule::Constant);
 
     let request =
         ConfigRequest { steps: Some(3), data: vec!["x.txt".into(), "y".into()], run_dir: Some("out/r".into()), ..ConfigRequest::default() };
     let config = request.resolve_text(RUN, "run.toml").unwrap();
-    assert_eq!(config.train.total_steps(), 3);
+    assert_eq!(config.schedule().unwrap().end().step, 3);
     assert_eq!(config.output.run_dir.as_deref(), Some(Path::new("out/r")));
     assert_eq!(config.output.name, "run");
 }
@@ -87,7 +90,9 @@ fn unknown_keys_name_the_nearest() {
     let from_set = message(RUN, &["train.stpes=4"]);
     assert!(from_set.starts_with("--set train.stpes=4: unknown key") && from_set.ends_with("did you mean `train.steps`?"), "{from_set}");
     assert!(message(RUN, &["model.rope_scaling.facto=4"]).contains("did you mean `model.rope_scaling.factor`?"));
-    assert!(message(RUN, &["optimizer.banana=4"]).contains("known: optimizer.lr, "));
+    assert!(message(RUN, &["optimizer.banana=4"]).contains("known: optimizer.beta1, "));
+    assert!(message(RUN, &["optimizer.lr=4"]).contains("did you mean `schedule.lr`?"));
+    assert!(message(RUN, &["train.global_batch=4"]).contains("did you mean `schedule.global_batch`?"));
 }
 
 #[test]
@@ -95,7 +100,12 @@ fn wrong_values_name_their_section_and_key() {
     for (set, parts) in [
         ("train.seq_len=long", ["train", "seq_len"]),
         ("train.seq_len=-4", ["train", "seq_len"]),
-        ("optimizer.schedule=linear", ["optimizer", "cosine"]),
+        ("schedule.lr=linear", ["schedule", "list of segments"]),
+        ("schedule.lr=[{until=\"soon\",at=1}]", ["schedule", "\"40%\""]),
+        ("schedule.lr=[{utnil=4,at=1}]", ["schedule", "utnil"]),
+        ("optimizer.moments=fp8", ["optimizer", "bf16"]),
+        ("train.tokens=5%", ["train", "\"1.5M\""]),
+        ("train.tokens=1.5", ["train", "tokens"]),
         ("model.hidden_size=1.5", ["model", "hidden_size"]),
         ("model.preset=huge", ["huge", "tiny"]),
         ("model.preset=7", ["model", "preset"]),
@@ -110,18 +120,16 @@ fn wrong_values_name_their_section_and_key() {
     }
     assert!(message("train = 4", &[]).contains("[train]"));
     assert!(message("", &[]).contains("run.toml: model: is missing"));
-    assert!(message(&RUN.replace("lr = 1e-3", ""), &[]).contains("missing field `lr`"));
+    assert!(message(&RUN.replace("lr = 1e-3", ""), &[]).contains("schedule: missing field `lr`"));
     assert!(message(&format!("{RUN}x = = 1"), &[]).contains("line 10"));
 }
 
 #[test]
 fn impossible_runs_list_every_problem() {
-    let message = message(
-        RUN,
-        &["train.micro_batch=3", "train.seq_len=4096", "optimizer.beta2=1.0", "model.qk_rope_head_dim=7", "optimizer.lr_min=1"],
-    );
+    let message =
+        message(RUN, &["train.micro_batch=3", "train.seq_len=4096", "optimizer.beta2=1.0", "model.qk_rope_head_dim=7", "schedule.lr=-1"]);
     for part in
-        ["train.global_batch = 4", "train.seq_len = 4096", "optimizer.beta2 = 1", "model.qk_rope_head_dim = 7", "optimizer.lr_min = 1"]
+        ["schedule.global_batch = 4", "train.seq_len = 4096", "optimizer.beta2 = 1", "model.qk_rope_head_dim = 7", "schedule.lr = -1"]
     {
         assert!(message.contains(part), "{part} not in: {message}");
     }
@@ -133,17 +141,19 @@ fn each_broken_rule_of_a_run_names_its_key() {
         ("train.seq_len=0", "train.seq_len"),
         ("train.seq_len=1", "num_nextn_predict_layers"),
         ("train.micro_batch=0", "train.micro_batch"),
-        ("train.global_batch=9223372036854775807", "train.global_batch"),
+        ("schedule.global_batch=9223372036854775807", "schedule.global_batch"),
         ("train.steps=0", "train.steps"),
         ("train.tokens=1", "train.tokens"),
         ("train.steps=none", "train.tokens is missing"),
         ("train.log_every=0", "train.log_every"),
         ("train.keep_checkpoints=0", "train.keep_checkpoints"),
-        ("train.mtp_lambda=-1", "train.mtp_lambda"),
-        ("train.seq_aux_alpha=nan", "train.seq_aux_alpha"),
-        ("optimizer.lr=inf", "optimizer.lr"),
+        ("schedule.mtp_lambda=-1", "schedule.mtp_lambda"),
+        ("schedule.seq_aux_alpha=nan", "schedule.seq_aux_alpha"),
+        ("schedule.lr=inf", "schedule.lr"),
+        ("schedule.lr=[{until=3,at=1},{until=2,at=1}]", "schedule.lr[1].until"),
+        ("ema.decay=1", "ema.decay"),
+        ("ema.every=0", "ema.every"),
         ("optimizer.eps=0", "optimizer.eps"),
-        ("optimizer.decay_fraction=1.1", "optimizer.decay_fraction"),
         ("optimizer.clip_grad_norm=-1", "optimizer.clip_grad_norm"),
         ("output.name=a/b", "output.name"),
         ("output.name=", "output.name"),

@@ -1,7 +1,8 @@
 //! Whether a run can be made: every problem of every section at once, each with its key.
 
 use super::error::ConfigError;
-use super::{OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use super::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use crate::schedule::Schedule;
 
 /// No count of sequences, tokens of a sequence or batches may be larger.
 const MAX_SIZE: usize = 1 << 24;
@@ -17,13 +18,24 @@ impl RunConfig {
             problems.0.extend(model.0.iter().map(|problem| format!("model.{problem}")));
         }
         self.train.check(&mut problems);
+        self.check_schedule(&mut problems);
         self.optimizer.check(&mut problems);
+        self.ema.check(&mut problems);
         self.output.check(&mut problems);
+        problems.0.extend(self.precision.problems());
         self.check_sequence(&mut problems);
         if problems.0.is_empty() {
             return Ok(());
         }
         Err(ConfigError::Invalid { origin: origin.into(), problems: problems.0 })
+    }
+
+    fn check_schedule(&self, problems: &mut Problems) {
+        let Some(length) = self.train.length() else { return };
+        if self.train.micro_batch > 0 && self.train.seq_len > 0 {
+            let schedule = Schedule::new(&self.schedule, length, self.train.micro_batch, self.train.seq_len);
+            problems.0.extend(schedule.err().into_iter().flatten());
+        }
     }
 
     fn check_sequence(&self, problems: &mut Problems) {
@@ -44,59 +56,54 @@ impl TrainConfig {
     fn check(&self, problems: &mut Problems) {
         problems.positive("train.seq_len", self.seq_len);
         problems.positive("train.micro_batch", self.micro_batch);
-        problems.positive("train.global_batch", self.global_batch);
         problems.positive("train.eval_batches", self.eval_batches);
         problems.positive("train.keep_checkpoints", self.keep_checkpoints);
         if self.log_every == 0 {
             problems.add("train.log_every = 0 must be at least 1".into());
         }
-        if self.micro_batch > 0 && !self.global_batch.is_multiple_of(self.micro_batch) {
-            problems
-                .add(format!("train.global_batch = {} must be a multiple of train.micro_batch = {}", self.global_batch, self.micro_batch));
-        }
         match (self.steps, self.tokens) {
             (None, None) => problems.add("train.steps or train.tokens is missing; one of them says how long to train".into()),
             (Some(_), Some(_)) => problems.add("train.steps and train.tokens are both there; one of them says how long to train".into()),
-            (Some(0), None) => problems.add("train.steps = 0 must be at least 1".into()),
-            (None, Some(tokens)) if tokens < self.tokens_per_step() => problems.add(format!(
-                "train.tokens = {tokens} is less than one step of {} tokens (global_batch * seq_len)",
-                self.tokens_per_step()
-            )),
             _ => {}
-        }
-        let (steps, tokens) = (self.total_steps(), self.tokens_per_step());
-        if steps.checked_mul(tokens).is_none_or(|tokens| i64::try_from(tokens).is_err()) {
-            problems.add(format!("train.steps = {steps} of {tokens} tokens are more than can be counted"));
         }
         if i64::try_from(self.seed).is_err() {
             problems.add(format!("train.seed = {} is more than a TOML number holds; the most is {}", self.seed, i64::MAX));
         }
-        problems.at_least_0("train.mtp_lambda", self.mtp_lambda);
-        problems.at_least_0("train.bias_update_speed", self.bias_update_speed);
-        problems.at_least_0("train.seq_aux_alpha", self.seq_aux_alpha);
     }
 }
 
 impl OptimizerConfig {
     fn check(&self, problems: &mut Problems) {
-        problems.at_least_0("optimizer.lr", self.lr);
-        problems.at_least_0("optimizer.lr_min", self.lr_min);
-        if self.lr_min > self.lr {
-            problems.add(format!("optimizer.lr_min = {} is above optimizer.lr = {}", self.lr_min, self.lr));
-        }
-        if !(0.0..=1.0).contains(&self.decay_fraction) {
-            problems.add(format!("optimizer.decay_fraction = {} must be from 0 to 1", self.decay_fraction));
-        }
         for (key, beta) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 problems.add(format!("{key} = {beta} must be at least 0 and below 1"));
             }
+        }
+        if self.moments == MomentsConfig::Bf16 && !self.decays_in_bf16() {
+            problems.add(format!(
+                "optimizer.moments = \"bf16\" cannot hold decays as slow as optimizer.beta1 = {} and optimizer.beta2 = {}: its rounding \
+                 stops them; take \"f32\", or decays of at most 0.996",
+                self.beta1, self.beta2
+            ));
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {
             problems.add(format!("optimizer.eps = {} must be a number above 0", self.eps));
         }
         problems.at_least_0("optimizer.weight_decay", self.weight_decay);
         problems.at_least_0("optimizer.clip_grad_norm", self.clip_grad_norm);
+    }
+}
+
+impl EmaConfig {
+    fn check(&self, problems: &mut Problems) {
+        if let Some(decay) = self.decay
+            && !(0.0..1.0).contains(&decay)
+        {
+            problems.add(format!("ema.decay = {decay} must be at least 0 and below 1; none keeps no average"));
+        }
+        if !(1..=MAX_SIZE as u64).contains(&self.every) {
+            problems.add(format!("ema.every = {} must be from 1 to {MAX_SIZE}", self.every));
+        }
     }
 }
 

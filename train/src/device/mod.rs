@@ -91,6 +91,8 @@ pub struct SelectedDevice {
     pub device: Device,
     /// How a person would name it: `flex`, `wgpu:0 (discrete GPU 0)`.
     pub name: String,
+    /// Whether it is a program on the CPU, Flex or a software renderer.
+    pub on_cpu: bool,
 }
 
 impl GpuBackend {
@@ -166,7 +168,7 @@ impl DeviceChoice {
 }
 
 fn flex() -> SelectedDevice {
-    SelectedDevice { device: Device::flex(), name: "flex".into() }
+    SelectedDevice { device: Device::flex(), name: "flex".into(), on_cpu: true }
 }
 
 fn first_real_gpu() -> Option<SelectedDevice> {
@@ -194,7 +196,7 @@ fn open_backend(backend: GpuBackend, index: Option<usize>) -> Result<SelectedDev
 }
 
 fn select(backend: GpuBackend, index: usize, adapter: adapters::Adapter) -> SelectedDevice {
-    SelectedDevice { name: label(backend, index, &adapter), device: adapter.device }
+    SelectedDevice { name: label(backend, index, &adapter), on_cpu: adapter.software, device: adapter.device }
 }
 
 fn label(backend: GpuBackend, index: usize, adapter: &adapters::Adapter) -> String {

@@ -4,8 +4,38 @@ use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_deepseek::ops;
+
+use crate::config::MomentsConfig;
+
+/// The type that AdamW keeps its moments in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentFormat {
+    /// Four bytes a value.
+    F32,
+    /// Two bytes a value (report, 3.3.3).
+    Bf16,
+}
+
+impl MomentFormat {
+    /// The tensors' type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+impl From<MomentFormat> for MomentsConfig {
+    fn from(format: MomentFormat) -> Self {
+        match format {
+            MomentFormat::F32 => Self::F32,
+            MomentFormat::Bf16 => Self::Bf16,
+        }
+    }
+}
 
 /// Settings of AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +50,8 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
     /// Gradients are scaled down to this global norm; none leaves them alone.
     pub clip_grad_norm: Option<f64>,
+    /// What the moments are kept in; the update is computed in F32.
+    pub moments: MomentFormat,
 }
 
 /// First and second moment of one parameter, flat.
@@ -74,7 +106,8 @@ impl AdamW {
         self.step += 1;
         let AdamWSettings { beta1, beta2, eps, weight_decay, .. } = self.settings;
         let scalars = ops::AdamWScalars { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale: clip };
-        let model = model.map(&mut Update { grads, moments: &mut self.moments, scalars });
+        let dtype = self.settings.moments.dtype();
+        let model = model.map(&mut Update { grads, moments: &mut self.moments, dtype, scalars });
         (model, norm)
     }
 }
@@ -103,6 +136,7 @@ impl ModuleVisitor for NormVisitor<'_> {
 struct Update<'a> {
     grads: GradientsParams,
     moments: &'a mut HashMap<ParamId, Moments>,
+    dtype: DType,
     scalars: ops::AdamWScalars,
 }
 
@@ -118,7 +152,7 @@ impl ModuleMapper for Update<'_> {
         let value = tensor.inner().reshape([count]);
         let grad = grad.reshape([count]);
         let Moments { first, second } = self.moments.remove(&id).unwrap_or_else(|| {
-            let zeros = Tensor::zeros([count], &value.device());
+            let zeros = Tensor::zeros([count], (&value.device(), self.dtype));
             Moments { first: zeros.clone(), second: zeros.zeros_like() }
         });
         let (value, first, second) = ops::adamw(value, grad, first, second, &self.scalars);

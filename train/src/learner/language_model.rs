@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn_deepseek::{DeepSeek, LossWeights, Losses};
+use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::{LayerLoad, StepReport};
@@ -17,17 +17,30 @@ pub struct LanguageModel {
     weights: LossWeights,
     /// Micro-batches of a step: each contributes its share of the gradient.
     micro_batches: usize,
+    #[module(skip)]
+    compute: Compute,
 }
 
 impl LanguageModel {
     /// A model trained with these loss weights on steps of so many micro-batches.
-    pub fn new(model: DeepSeek, weights: LossWeights, micro_batches: usize) -> Self {
-        Self { model, weights, micro_batches }
+    pub fn new(model: DeepSeek, weights: LossWeights, micro_batches: usize, compute: Compute) -> Self {
+        Self { model, weights, micro_batches, compute }
+    }
+
+    /// To be called whenever the weights have changed: what was quantized of them is forgotten.
+    pub fn weights_changed(&mut self) {
+        self.compute = self.compute.next_step();
+    }
+
+    /// Takes what may differ from step to step: the loss weights and the number of micro-batches.
+    pub fn prepare(&mut self, weights: LossWeights, micro_batches: usize) {
+        self.weights = weights;
+        self.micro_batches = micro_batches;
     }
 
     /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share of the step, and what was measured.
     pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
-        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights);
+        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute);
         let report = report(&losses, batch.tokens);
         let share = if self.micro_batches == 1 { losses.total } else { losses.total / self.micro_batches as f64 };
         (share, report)
@@ -50,7 +63,7 @@ impl InferenceStep for LanguageModel {
     type Output = StepReport;
 
     fn step(&self, batch: TokenBatch) -> StepReport {
-        report(&self.model.loss(batch.inputs, batch.targets, &self.weights), batch.tokens)
+        report(&self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute), batch.tokens)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Training: the optimizer, the step, the loop that burn-train's learner runs, and what it measures.
 
 mod adamw;
+mod ema;
 mod language_model;
 mod report;
-pub mod schedule;
 mod strategy;
 
-pub use adamw::{AdamW, AdamWSettings, Moments, global_norm};
+pub use adamw::{AdamW, AdamWSettings, MomentFormat, Moments, global_norm};
+pub use ema::{Ema, EmaSettings};
 pub use language_model::LanguageModel;
 pub use report::{Evaluation, LayerLoad, StepReport};
-pub use strategy::{OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};
+pub use strategy::{Diverged, OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};

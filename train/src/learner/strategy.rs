@@ -10,6 +10,7 @@ use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use burn_deepseek::moe::updated_bias;
+use burn_deepseek::recomputing;
 
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
@@ -17,32 +18,30 @@ use burn_train::{
 };
 use serde::Serialize;
 
-use super::schedule::LearningRate;
-use super::{AdamW, Evaluation, LanguageModel, LayerLoad, StepReport};
+use super::{AdamW, Ema, Evaluation, LanguageModel, LayerLoad, StepReport};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::metrics::StepLog;
+use crate::schedule::{Position, Schedule};
 
 type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
 type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
 
-/// What the loop does, in steps and sequences.
+/// What the loop does.
 #[derive(Clone, Debug)]
 pub struct StepPlan {
     /// Steps of the whole run.
     pub steps: u64,
-    /// Micro-batches accumulated in a step.
-    pub micro_batches: usize,
-    /// Sequences of a step.
-    pub global_batch: usize,
+    /// Sequences that go through the model at once.
+    pub micro_batch: usize,
     /// Steps between evaluations: one epoch of the learner.
     pub eval_every: u64,
     /// Steps between checkpoints; 0 saves only at the end.
     pub checkpoint_every: u64,
-    /// gamma: speed of the balance bias.
-    pub bias_update_speed: f64,
-    /// Learning rate by step.
-    pub lr: LearningRate,
+    /// Whether backward computes again what it can instead of keeping it.
+    pub recompute: bool,
+    /// What each step is to do.
+    pub schedule: Schedule,
 }
 
 /// Where the loop starts and what it writes to.
@@ -50,6 +49,8 @@ pub struct StepPlan {
 pub struct StepState {
     /// Optimizer, new or resumed.
     pub optimizer: AdamW,
+    /// Average of the weights, new or resumed, where one is wanted.
+    pub ema: Option<Ema>,
     /// Position, new or resumed.
     pub position: TrainState,
     /// Where checkpoints go.
@@ -77,6 +78,21 @@ pub struct RunOutcome {
     pub train_seconds: f64,
 }
 
+/// A step whose loss or gradient norm is no number; nothing of it was saved.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "step {step}: the loss is {loss} and the gradient norm {grad_norm}: training has diverged; the last good checkpoint is kept \
+     (a lower schedule.lr or a longer warm-up may help)"
+)]
+pub struct Diverged {
+    /// The step, from 1.
+    pub step: u64,
+    /// Its loss.
+    pub loss: f64,
+    /// The norm of its gradients.
+    pub grad_norm: f64,
+}
+
 /// Runs steps of accumulated micro-batches on one device.
 #[derive(Debug)]
 pub struct StepStrategy {
@@ -91,7 +107,8 @@ impl StepStrategy {
     pub fn new(plan: StepPlan, device: Device, state: StepState) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());
-        (Self { plan, device: device.autodiff(), state: Mutex::new(Some(state)), outcome }, cell)
+        let device = if plan.recompute { device.autodiff().gradient_checkpointing() } else { device.autodiff() };
+        (Self { plan, device, state: Mutex::new(Some(state)), outcome }, cell)
     }
 }
 
@@ -122,6 +139,7 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).take().expect("invariant: a strategy runs once");
         // The learner is taken apart: while it holds the model too, no weight could be updated in place.
         let model = learner.model().train();
+        let model = if self.plan.recompute { recomputing(model) } else { model };
         drop(learner);
         let train_loader = train_loader.to_device(&self.device);
         let valid_loader = valid_loader.to_device(&self.device.clone().inner());
@@ -129,6 +147,7 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
             plan: &self.plan,
             model: Some(model),
             optimizer: state.optimizer,
+            ema: state.ema,
             position: state.position,
             checkpoints: state.checkpoints,
             log: state.log,
@@ -153,6 +172,7 @@ struct Run<'a> {
     plan: &'a StepPlan,
     model: Option<LanguageModel>,
     optimizer: AdamW,
+    ema: Option<Ema>,
     position: TrainState,
     checkpoints: CheckpointWriter,
     log: StepLog,
@@ -205,24 +225,34 @@ impl Run<'_> {
     fn step(&mut self, batches: &mut Batches, epoch: usize) -> Result<()> {
         let started = Instant::now();
         let mut model = self.model.take().expect("invariant: the model is put back after each step");
+        let settings = self.plan.schedule.at(Position { step: self.position.step, tokens: self.position.tokens });
+        let micro_batches = settings.global_batch / self.plan.micro_batch;
+        model.prepare(settings.loss_weights(), micro_batches);
         let mut report = StepReport::default();
         let mut accumulator = GradientsAccumulator::new();
-        for _ in 0..self.plan.micro_batches {
+        for _ in 0..micro_batches {
             let batch = batches.next().context("the training data ended before the run")??;
             let output = TrainStep::step(&model, batch);
             report.absorb(&output.item);
             accumulator.accumulate(&model, output.grads);
         }
         let step = self.position.step + 1;
-        let lr = self.plan.lr.at(step);
+        let lr = settings.lr;
+        // While the average still reads the weights they are shared, and could not be updated in place.
+        self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
         let grad_norm;
         (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), lr);
-        update_biases(&mut model, &report.layer_loads, self.plan.bias_update_speed);
+        model.weights_changed();
+        update_biases(&mut model, &report.layer_loads, settings.bias_update_speed);
+        if let Some(ema) = &mut self.ema {
+            ema.step(&model.model)?;
+            self.position.ema_steps = ema.steps();
+        }
         self.model = Some(model);
 
         let seconds = started.elapsed().as_secs_f64();
         self.position.step = step;
-        self.position.samples += self.plan.global_batch as u64;
+        self.position.samples += settings.global_batch as u64;
         self.position.tokens += report.tokens as u64;
         self.position.train_seconds += seconds;
         self.session_tokens += report.tokens;
@@ -233,11 +263,7 @@ impl Run<'_> {
         report.tokens_per_second = report.tokens as f64 / seconds;
         self.log.step(&report)?;
         if !report.total_loss.is_finite() || !grad_norm.is_finite() {
-            anyhow::bail!(
-                "step {step}: the loss is {} and the gradient norm {grad_norm}: training has diverged; the last good checkpoint is kept \
-                 (a lower optimizer.lr or a longer optimizer.warmup_steps may help)",
-                report.total_loss
-            );
+            return Err(Diverged { step, loss: report.total_loss, grad_norm }.into());
         }
         let done = (step - (epoch as u64 - 1) * self.plan.eval_every) as usize;
         let progress = Progress::new(done, self.plan.eval_every as usize, Some("steps".into()));
@@ -267,7 +293,8 @@ impl Run<'_> {
 
     fn save(&mut self) -> Result<()> {
         let model = self.model.as_ref().expect("invariant: the model is put back after each step");
-        self.checkpoint = Some(self.checkpoints.save(&model.model, &self.optimizer, &self.position)?);
+        let average = self.ema.as_mut().map(Ema::model).transpose()?;
+        self.checkpoint = Some(self.checkpoints.save(&model.model, average, &self.optimizer, &self.position)?);
         Ok(())
     }
 }

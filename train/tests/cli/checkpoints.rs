@@ -5,11 +5,12 @@ use std::fs;
 use crate::workplace::Workplace;
 
 const NEWEST: &str = "runs/tiny-001/checkpoints/step-00000006";
-const FILES: [&str; 5] = ["config.json", "model.safetensors", "optimizer.safetensors", "run.toml", "state.json"];
+const FILES: [&str; 6] = ["config.json", "ema/model.safetensors", "model.safetensors", "optimizer.safetensors", "run.toml", "state.json"];
 
 /// Does something to each file in turn and looks at what every command says of it.
 fn each_file_is_named(damage: impl Fn(&std::path::Path), said: &str) {
-    let place = Workplace::trained();
+    let place = Workplace::new();
+    place.train("--set ema.decay=0.9").ok();
     for file in FILES {
         let path = place.path(NEWEST).join(file);
         let whole = fs::read(&path).unwrap();
@@ -53,6 +54,21 @@ fn a_byte_that_changed() {
     );
 }
 
+/// Another version's checkpoint is no damaged one: it is said which format it has.
+#[test]
+fn a_checkpoint_of_another_format() {
+    let place = Workplace::trained();
+    let path = place.path(NEWEST).join("state.json");
+    let state = fs::read_to_string(&path).unwrap();
+    assert!(state.contains("\"format\": 2,"), "{state}");
+    for (other, found) in [("", "format 1"), ("\"format\": 77, \"more\": 1,", "format 77")] {
+        fs::write(&path, state.replace("\"format\": 2,", other)).unwrap();
+        for command in ["train --resume runs/tiny-001", "eval --checkpoint runs/tiny-001", "generate --checkpoint runs/tiny-001"] {
+            place.run(command).failed(2, &["state.json", found, "reads format 2"]);
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_gone() {
     let place = Workplace::trained();
@@ -81,8 +97,8 @@ fn a_hugging_face_file_that_was_cut_off() {
 #[test]
 fn a_training_that_diverges() {
     let place = Workplace::new();
-    let finished = place.train("--set optimizer.lr=1e30 --set train.checkpoint_every=1");
-    finished.failed(3, &["diverged", "optimizer.lr"]);
+    let finished = place.train("--set schedule.lr=1e30 --set train.checkpoint_every=1");
+    finished.failed(3, &["diverged", "schedule.lr"]);
     let kept = place.names("runs/tiny-001/checkpoints");
     assert!(!kept.is_empty() && kept.iter().all(|name| name.starts_with("step-")), "{kept:?}");
 }

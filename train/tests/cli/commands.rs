@@ -88,6 +88,55 @@ fn generate_continues_a_prompt_in_every_form() {
     assert_eq!(generate("--prompt caf\u{e9}").json()["prompt_tokens"], 6);
 }
 
+/// Another model than the weights, by eval, by generate, and as the Hugging Face folder that it is.
+#[test]
+fn the_average_of_the_weights_is_a_model() {
+    let place = Workplace::new();
+    place.train("--set ema.decay=0.5").ok();
+    let eval = |more: &str| place.run(&format!("eval --checkpoint runs/tiny-001 --json {more}")).ok();
+    let (weights, average) = (eval("").json(), eval("--ema"));
+    assert!(average.stdout.contains("the average of the weights"), "{}", average.dump());
+    let average = average.json();
+    assert_eq!((&weights["ema"], &average["ema"]), (&false.into(), &true.into()));
+    assert_ne!(weights["loss"], average["loss"]);
+    assert!((number(&weights, "loss") - number(&average, "loss")).abs() < 0.5, "{weights} {average}");
+    let generate = |folder: &str, more: &str| {
+        let arguments = format!("generate --checkpoint {folder} --prompt a --max-new-tokens 6 --temperature 2 --json {more}");
+        place.run(&arguments).ok().json()
+    };
+    let folder = "runs/tiny-001/checkpoints/step-00000006/ema";
+    assert_eq!(generate("runs/tiny-001", "--ema")["token_ids"], generate(folder, "")["token_ids"]);
+    let finished = place.run(&format!("generate --checkpoint {folder} --ema"));
+    finished.failed(2, &["--ema needs a run's checkpoint"]);
+    place.train("").ok();
+    for command in ["eval", "generate"] {
+        place.run(&format!("{command} --checkpoint runs/tiny-002 --ema")).failed(2, &["no average", "ema.decay"]);
+    }
+}
+
+/// The weights of a run, of its average and of a Hugging Face folder, in a longer context: a step that changes nothing shows them.
+#[test]
+fn a_run_can_begin_with_other_weights() {
+    let place = Workplace::new();
+    place.train("--set ema.decay=0.5").ok();
+    let newest = "runs/tiny-001/checkpoints/step-00000006";
+    let still = "--steps 1 --set schedule.lr=0 --set schedule.bias_update_speed=0 --set train.seq_len=160 --set output.sample_tokens=0";
+    let longer = "--set model.max_position_embeddings=256 --set model.rope_scaling.factor=2 \
+                  --set model.rope_scaling.original_max_position_embeddings=128";
+    let weights = |folder: &str| std::fs::read(place.path(folder).join("model.safetensors")).unwrap();
+    for (index, from) in ["runs/tiny-001", newest, &format!("{newest}/ema")].into_iter().enumerate() {
+        let results = place.train(&format!("{still} {longer} --run-dir longer-{index} --set train.init_from={from} --json")).ok().json();
+        assert_eq!(results["tokens"], 4 * 160);
+        let (begun, source) = (format!("longer-{index}/checkpoints/step-00000001"), if index < 2 { newest } else { from });
+        assert!(weights(&begun) == weights(source), "{from}");
+    }
+    place.train("--set train.init_from=nowhere").failed(2, &["train.init_from", "nowhere", "no weights here"]);
+    place
+        .train(&format!("--set train.init_from={newest} --set model.hidden_size=32"))
+        .failed(3, &["train.init_from", "does not hold this model"]);
+    assert_eq!(place.names("runs"), ["tiny-001"]);
+}
+
 /// A checkpoint without our own files is a Hugging Face folder, and a model of 260 tokens one over bytes.
 #[test]
 fn generate_takes_hugging_face_folders() {
@@ -132,8 +181,10 @@ fn check_prints_what_can_be_fed_back() {
 fn bench_prints_a_row_a_figure() {
     let place = Workplace::new();
     let small = "--reps 1 --warmup 0 --json --set model.hidden_size=32 --set model.vocab_size=300 --set train.seq_len=16";
-    for (target, rows, compared) in [("train", 5, "forward"), ("generate", 8, "decode")] {
-        let finished = place.run(&format!("bench {target} {small}")).ok();
+    for (target, more, rows, compared) in
+        [("train", "", 5, "forward"), ("train", "--set ema.decay=0.9", 6, "step, weights averaged"), ("generate", "", 8, "decode")]
+    {
+        let finished = place.run(&format!("bench {target} {small} {more}")).ok();
         let results = finished.json();
         let found = results["rows"].as_array().unwrap();
         assert_eq!(found.len(), rows, "{results}");
@@ -145,4 +196,41 @@ fn bench_prints_a_row_a_figure() {
         assert!(row["ratios"].as_object().unwrap().values().all(|ratio| ratio.as_f64().unwrap() > 0.0), "{row}");
         assert_eq!(row["ratios"].as_object().unwrap().len(), 1);
     }
+}
+
+#[test]
+fn bench_times_kernels_beside_burn_s_own() {
+    let place = Workplace::new();
+    let kernels = |more: &str| place.run(&format!("bench kernels --device flex --reps 1 --warmup 0 {more}"));
+    let finished = kernels("--only x256 --json").ok(); // what has 256 as its last size: casts and products of the training shapes
+    let results = finished.json();
+    let rows = results["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names[..6],
+        [
+            "quantize rows 2048x256",
+            "quantize both 2048x256",
+            "quantize weight 1024x256",
+            "fprop 2048x1024x256",
+            "dgrad 2048x1024x256",
+            "wgrad 2048x1024x256",
+        ]
+    );
+    assert!(names.contains(&"grouped wgrad 2048x512x256"), "{names:?}");
+    for row in rows {
+        let product = !row["name"].as_str().unwrap().starts_with("quantize");
+        assert!(number(row, "us") > 0.0 && number(row, "gb_per_s") > 0.0 && number(row, "times_as_fast") > 0.0, "{row}");
+        assert_eq!(row["tflop_per_s"].is_number(), product, "{row}");
+        let diff = number(row, "calc_diff");
+        assert!((if product { 5e-4..1e-3 } else { 2e-4..5e-4 }).contains(&diff), "{row}");
+        assert!(
+            finished.stdout.contains(&format!("{} ", row["name"].as_str().unwrap().rsplit(' ').next().unwrap())),
+            "{}",
+            finished.dump()
+        );
+    }
+    kernels("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
+    kernels("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
+    place.run("bench train --scale cpu").failed(2, &["--scale", "bench kernels"]);
 }

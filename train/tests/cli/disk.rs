@@ -33,7 +33,7 @@ fn a_disk_that_is_full() {
     for (mount, named, kept) in [
         ("size=4k", "step-00000002", "has *\n"),
         ("size=4m,nr_inodes=4", "step-00000002", "has *\n"),
-        ("size=700k", "step-00000006", "has step-00000002\nhas step-00000004\n"),
+        ("size=480k", "step-00000006", "has step-00000002\nhas step-00000004\n"),
     ] {
         let measure = if kept.contains('*') { "true" } else { measure };
         let script =

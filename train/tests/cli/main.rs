@@ -7,6 +7,7 @@
 mod bad_input;
 mod checkpoints;
 mod commands;
+mod compare_precision;
 mod disk;
 mod resume;
 mod workplace;

@@ -37,15 +37,15 @@ builtin_bytes = 4000
 [train]
 seq_len = 16
 micro_batch = 2
-global_batch = 4
 steps = 6
 eval_every = 3
 eval_batches = 2
 checkpoint_every = 2
 log_every = 1
 
-[optimizer]
-lr = 1e-2
+[schedule]
+lr = [{ from = 1e-2, to = 0, shape = "cosine" }]
+global_batch = 4
 
 [output]
 sample_tokens = 8

@@ -90,7 +90,7 @@ fn named_parameters_are_rows_of_the_stacked_ones() {
 fn gradients_have_the_names_of_their_parameters() {
     let model: DeepSeek = model(&config(&[])).train();
     let tokens = Tensor::<2, Int>::from_data([[1, 5, 9, 2, 30, 7]], &model.device());
-    let mut pass = model.pass(0, 6);
+    let mut pass = model.pass(0, 6, &crate::Compute::f32());
     let hidden = model.hidden(tokens.clone(), &mut pass, None);
     let deeper = model.mtp_hidden(tokens, hidden.clone(), &mut pass);
     let squares = |hidden| model.logits(hidden).powf_scalar(2.0).sum();

@@ -1,7 +1,10 @@
 //! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
 
+use std::mem::MaybeUninit;
+
 use super::{CrossEntropy, check_targets, rows, weighted};
-use crate::definition::{KernelError, check_length, element_count};
+use crate::definition::{KernelError, LinearFormat, check_length, element_count};
+use crate::host::fp8_gemm::{Floats, bf16_gemm, bf16_gemm_add};
 use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{chunk, for_each};
@@ -20,7 +23,7 @@ pub struct LinearCrossEntropyGradients {
     pub dw: Vec<f32>,
 }
 
-/// The cross entropy of `x w^T`, whose logits never exist whole.
+/// The cross entropy of `x w^T`, whose logits never exist whole; `format` is that of the products' operands.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]` (negative: ignored, at no cost), `weights [rows]` (one each
@@ -34,10 +37,11 @@ pub fn linear_cross_entropy(
     targets: &[i64],
     weights: Option<&[f32]>,
     [rows, inputs, vocab]: [usize; 3],
+    format: LinearFormat,
 ) -> Result<CrossEntropy, KernelError> {
     check("linear_cross_entropy", x, w, targets, weights, [rows, inputs, vocab])?;
     let live = Live::new(x, targets, weights, inputs);
-    let head = Head { w, inputs, vocab };
+    let head = Head { w, inputs, vocab, format };
     let losses = live.run(&head, None);
     Ok(weighted(live.spread(losses, 1, rows), weights))
 }
@@ -55,12 +59,13 @@ pub fn linear_cross_entropy_with_gradients(
     targets: &[i64],
     weights: Option<&[f32]>,
     [rows, inputs, vocab]: [usize; 3],
+    format: LinearFormat,
 ) -> Result<LinearCrossEntropyGradients, KernelError> {
     check("linear_cross_entropy_with_gradients", x, w, targets, weights, [rows, inputs, vocab])?;
     let live = Live::new(x, targets, weights, inputs);
     let mut dx = Vec::with_capacity(live.targets.len() * inputs);
     let mut dw = Vec::new();
-    let head = Head { w, inputs, vocab };
+    let head = Head { w, inputs, vocab, format };
     let losses = live.run(&head, Some((&mut dx, &mut dw)));
     let loss = weighted(live.spread(losses, 1, rows), weights);
     Ok(LinearCrossEntropyGradients { loss, dx: live.spread(dx, inputs, rows), dw })
@@ -85,6 +90,8 @@ struct Head<'a> {
     w: &'a [f32],
     inputs: usize,
     vocab: usize,
+    /// Of the three products.
+    format: LinearFormat,
 }
 
 /// The rows that have a target.
@@ -124,7 +131,7 @@ impl<'a> Live<'a> {
 
     /// The live rows' losses, and into `gradients` their `dx` and `dw`.
     fn run(&self, head: &Head<'_>, mut gradients: Option<(&mut Vec<f32>, &mut Vec<f32>)>) -> Vec<f32> {
-        let Head { w, inputs, vocab } = *head;
+        let Head { w, inputs, vocab, format } = *head;
         let rows = self.targets.len();
         let chunk_rows = chunk_rows(vocab).min(rows.max(1));
         let mut losses = vec![0.0; rows];
@@ -138,29 +145,25 @@ impl<'a> Live<'a> {
         }
         for index in 0..rows.div_ceil(chunk_rows) {
             let part = chunk(index, chunk_rows, rows);
-            let x = Mat::contiguous(&self.x[part.start * inputs..part.end * inputs], part.len(), inputs);
-            let w = Mat::contiguous(w, vocab, inputs);
+            let x = View::new(&self.x[part.start * inputs..part.end * inputs], part.len(), inputs);
+            let w = View::new(w, vocab, inputs);
             let size = part.len() * vocab;
             logits.clear();
-            let dst = MatMut::contiguous(&mut logits.spare_capacity_mut()[..size], part.len(), vocab);
-            gemm(dst, 1.0, x, w.t(), Threads::Pool);
+            product(&mut logits.spare_capacity_mut()[..size], x, w.t(), format);
             // SAFETY: the product has just written them all, and the capacity is that of the largest chunk.
             unsafe { logits.set_len(size) };
             self.losses(&mut logits, &mut losses[part.clone()], part.start, vocab, gradients.is_some());
             let Some((dx, dw)) = &mut gradients else { continue };
-            let d_logits = Mat::contiguous(&logits, part.len(), vocab);
-            let size = part.len() * inputs;
-            let dst = MatMut::contiguous(&mut dx.spare_capacity_mut()[..size], part.len(), inputs);
-            gemm(dst, 1.0, d_logits, w, Threads::Pool);
+            let d_logits = View::new(&logits, part.len(), vocab);
+            product(&mut dx.spare_capacity_mut()[..part.len() * inputs], d_logits, w, format);
             // SAFETY: the product has just written these rows, for which room was reserved.
             unsafe { dx.set_len(part.end * inputs) };
             if index == 0 {
-                let dst = MatMut::contiguous(&mut dw.spare_capacity_mut()[..vocab * inputs], vocab, inputs);
-                gemm(dst, 1.0, d_logits.t(), x, Threads::Pool);
+                product(&mut dw.spare_capacity_mut()[..vocab * inputs], d_logits.t(), x, format);
                 // SAFETY: the product has just written all of it.
                 unsafe { dw.set_len(vocab * inputs) };
             } else {
-                gemm_add(dw, inputs, 1.0, d_logits.t(), x, Threads::Pool);
+                product_add(dw, d_logits.t(), x, format);
             }
         }
         losses
@@ -178,6 +181,57 @@ impl<'a> Live<'a> {
             // SAFETY: as above.
             unsafe { losses.part(r, 1)[0].write(loss) };
         });
+    }
+}
+
+/// A row-major matrix or its transpose.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    transposed: bool,
+}
+
+impl<'a> View<'a> {
+    fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self { data, rows, cols, transposed: false }
+    }
+
+    fn t(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    fn mat(self) -> Mat<'a> {
+        let mat = Mat::contiguous(self.data, self.rows, self.cols);
+        if self.transposed { mat.t() } else { mat }
+    }
+
+    fn floats(self) -> Floats<'a> {
+        let floats = Floats::new(self.data, self.rows, self.cols, self.cols);
+        if self.transposed { floats.t() } else { floats }
+    }
+
+    fn dims(self) -> [usize; 2] {
+        if self.transposed { [self.cols, self.rows] } else { [self.rows, self.cols] }
+    }
+}
+
+/// `out = a b`, all of it written.
+fn product(out: &mut [MaybeUninit<f32>], a: View<'_>, b: View<'_>, format: LinearFormat) {
+    let ([rows, _], [_, cols]) = (a.dims(), b.dims());
+    match format {
+        LinearFormat::F32 => gemm(MatMut::contiguous(out, rows, cols), 1.0, a.mat(), b.mat(), Threads::Pool),
+        LinearFormat::Bf16 => bf16_gemm(out, cols, a.floats(), b.t().floats(), Threads::Pool),
+    }
+}
+
+/// `out += a b`.
+fn product_add(out: &mut [f32], a: View<'_>, b: View<'_>, format: LinearFormat) {
+    let [_, cols] = b.dims();
+    match format {
+        LinearFormat::F32 => gemm_add(out, cols, 1.0, a.mat(), b.mat(), Threads::Pool),
+        LinearFormat::Bf16 => bf16_gemm_add(out, cols, a.floats(), b.t().floats(), Threads::Pool),
     }
 }
 

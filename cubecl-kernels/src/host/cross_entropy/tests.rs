@@ -1,4 +1,5 @@
 use super::*;
+use crate::definition::LinearFormat;
 use crate::reference;
 use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, random, random_indices, widen};
 
@@ -18,12 +19,12 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
     let tolerance = 1e-5 * f64::from(size.max(1.0));
     let expected = reference::linear_cross_entropy(&x64, &w64, &targets, weights64.as_deref(), [rows, inputs, vocab]);
     let dims = [rows, inputs, vocab];
-    let got = linear_cross_entropy_with_gradients(&x, &w, &targets, weights, dims).unwrap();
+    let got = linear_cross_entropy_with_gradients(&x, &w, &targets, weights, dims, LinearFormat::F32).unwrap();
     assert_close("row losses", &got.loss.row_losses, &expected.row_losses, tolerance);
     assert_close("dx", &got.dx, &expected.dx, tolerance);
     assert_close("dw", &got.dw, &expected.dw, tolerance);
     assert!((got.loss.loss - expected.loss).abs() <= tolerance * (rows as f64 + expected.loss.abs()));
-    let only = linear_cross_entropy(&x, &w, &targets, weights, dims).unwrap();
+    let only = linear_cross_entropy(&x, &w, &targets, weights, dims, LinearFormat::F32).unwrap();
     assert_close("row losses alone", &only.row_losses, &expected.row_losses, tolerance);
 
     let logits64 = reference::linear(&x64, &w64, rows, inputs, vocab);
@@ -57,14 +58,14 @@ fn huge_logits_stay_finite() {
 
 #[test]
 fn all_rows_ignored_cost_nothing() {
-    let got = linear_cross_entropy_with_gradients(&[1.0; 6], &[1.0; 8], &[-1, -5, -100], None, [3, 2, 4]).unwrap();
+    let got = linear_cross_entropy_with_gradients(&[1.0; 6], &[1.0; 8], &[-1, -5, -100], None, [3, 2, 4], LinearFormat::F32).unwrap();
     assert_eq!(got.loss, CrossEntropy { loss: 0.0, row_losses: vec![0.0; 3] });
     assert_eq!((got.dx, got.dw), (vec![0.0; 6], vec![0.0; 8]));
 }
 
 #[test]
 fn a_target_outside_the_vocabulary_names_its_row() {
-    let error = linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, [2, 2, 3]).unwrap_err();
+    let error = linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, [2, 2, 3], LinearFormat::F32).unwrap_err();
     assert_eq!(error.to_string(), "linear_cross_entropy: `targets[1]` is 3, it must lie in 0..3");
     assert!(cross_entropy(&[0.0; 4], &[0, 0], Some(&[1.0]), 2, 2).is_err());
 }
@@ -92,7 +93,7 @@ fn threads_do_not_change_a_bit() {
     let dims = [600, 64, 3001];
     let (x, w, targets) = (random(1, 600 * 64), random(2, 3001 * 64), targets(600, 3001, true));
     assert_thread_independent("linear_cross_entropy", || {
-        let got = linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims).unwrap();
+        let got = linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap();
         vec![got.loss.row_losses, got.dx, got.dw]
     });
 }

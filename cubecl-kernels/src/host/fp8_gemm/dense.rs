@@ -6,7 +6,7 @@ use super::output::{Output, build_bf16, build_f32};
 use super::path::GemmPath;
 use super::source::Source;
 use super::task::{Group, product};
-use crate::definition::{Accumulation, BlockTiled, KernelError, Quantized, RowTiled, check_length, element_count};
+use crate::definition::{Accumulation, BlockTiled, KernelError, OperandView, RowTiled, check_length, element_count};
 use crate::host::gemm_view::Threads;
 
 const A: [&str; 2] = ["a.codes", "a.scales"];
@@ -88,19 +88,19 @@ pub fn fp8_wgrad_nt_accumulate(a: &RowTiled<'_>, b: &RowTiled<'_>, accumulation:
     checked_accumulate(OP, left, right, accumulation, c)
 }
 
-fn block_operands<'a>(op: &'static str, a: &RowTiled<'a>, b: &BlockTiled<'a>) -> Result<(Quantized<'a>, Quantized<'a>), KernelError> {
+fn block_operands<'a>(op: &'static str, a: &RowTiled<'a>, b: &BlockTiled<'a>) -> Result<(OperandView<'a>, OperandView<'a>), KernelError> {
     a.check(op, A)?;
     b.check(op, B, 1)?;
-    Ok((Quantized::rows_of(a, 0, a.rows), Quantized::expert_of(b, 0)))
+    Ok((OperandView::rows_of(a, 0, a.rows), OperandView::expert_of(b, 0)))
 }
 
-fn row_operands<'a>(op: &'static str, a: &RowTiled<'a>, b: &RowTiled<'a>) -> Result<(Quantized<'a>, Quantized<'a>), KernelError> {
+fn row_operands<'a>(op: &'static str, a: &RowTiled<'a>, b: &RowTiled<'a>) -> Result<(OperandView<'a>, OperandView<'a>), KernelError> {
     a.check(op, A)?;
     b.check(op, B)?;
-    Ok((Quantized::rows_of(a, 0, a.rows), Quantized::rows_of(b, 0, b.rows)))
+    Ok((OperandView::rows_of(a, 0, a.rows), OperandView::rows_of(b, 0, b.rows)))
 }
 
-fn checked_new(op: &'static str, a: Quantized<'_>, b: Quantized<'_>, accumulation: Accumulation) -> Result<Vec<f32>, KernelError> {
+fn checked_new(op: &'static str, a: OperandView<'_>, b: OperandView<'_>, accumulation: Accumulation) -> Result<Vec<f32>, KernelError> {
     let (m, n) = check_product(op, &a, &b, accumulation)?;
     // SAFETY: `run` writes every element.
     Ok(unsafe { build_f32(m * n, n, |c| run(a, b, accumulation, c)) })
@@ -108,8 +108,8 @@ fn checked_new(op: &'static str, a: Quantized<'_>, b: Quantized<'_>, accumulatio
 
 fn checked_accumulate(
     op: &'static str,
-    a: Quantized<'_>,
-    b: Quantized<'_>,
+    a: OperandView<'_>,
+    b: OperandView<'_>,
     accumulation: Accumulation,
     c: &mut [f32],
 ) -> Result<(), KernelError> {
@@ -119,7 +119,7 @@ fn checked_accumulate(
     Ok(())
 }
 
-fn run(a: Quantized<'_>, b: Quantized<'_>, accumulation: Accumulation, c: &Output<'_>) {
+fn run(a: OperandView<'_>, b: OperandView<'_>, accumulation: Accumulation, c: &Output<'_>) {
     let group = Group { left: Source::Codes(a), right: Source::Codes(b), start: 0 };
     product(GemmPath::current(), &[group], accumulation, c, Threads::Pool);
 }
@@ -127,8 +127,8 @@ fn run(a: Quantized<'_>, b: Quantized<'_>, accumulation: Accumulation, c: &Outpu
 /// Checks that depths agree, the result can be addressed and the accumulator exists; gives the result's size.
 fn check_product(
     op: &'static str,
-    a: &Quantized<'_>,
-    b: &Quantized<'_>,
+    a: &OperandView<'_>,
+    b: &OperandView<'_>,
     accumulation: Accumulation,
 ) -> Result<(usize, usize), KernelError> {
     if a.depth != b.depth {

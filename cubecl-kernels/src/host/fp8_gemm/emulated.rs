@@ -8,7 +8,7 @@ use super::plan::Task;
 use super::scratch;
 use super::source::Source;
 use super::task::Group;
-use crate::definition::{Quantized, TILE, tiles};
+use crate::definition::{OperandView, TILE, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{Isa, LANES, Plain, Simd, isa};
@@ -75,7 +75,7 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
 ///
 /// # Safety
 /// `scales` has room for them.
-unsafe fn pack_scales(x: &Quantized<'_>, rows: Range<usize>, width: usize, scales: *mut f32) {
+unsafe fn pack_scales(x: &OperandView<'_>, rows: Range<usize>, width: usize, scales: *mut f32) {
     for t in 0..tiles(x.depth) {
         for r in 0..width {
             let scale = if r < rows.len() { x.scale(rows.start + r, t) } else { 0.0 };

@@ -6,7 +6,7 @@ use super::path::GemmPath;
 use super::source::Source;
 use super::task::{Group, product};
 use crate::definition::{
-    Accumulation, BlockTiled, Fp8Format, GroupedColumns, KernelError, Quantized, RowTiled, check_length, element_count,
+    Accumulation, BlockTiled, Fp8Format, GroupedColumns, KernelError, OperandView, RowTiled, check_length, element_count,
 };
 use crate::host::gemm_view::Threads;
 
@@ -35,8 +35,8 @@ pub fn fp8_grouped_gemm_nt(
     let n = check_weights(OP, a, weights, offsets.len() - 1, accumulation)?;
     element_count(OP, "c", &[a.rows, n])?;
     let group = |(e, bounds): (usize, &[usize])| Group {
-        left: Source::Codes(Quantized::rows_of(a, bounds[0], bounds[1] - bounds[0])),
-        right: Source::Codes(Quantized::expert_of(weights, e)),
+        left: Source::Codes(OperandView::rows_of(a, bounds[0], bounds[1] - bounds[0])),
+        right: Source::Codes(OperandView::expert_of(weights, e)),
         start: bounds[0] * n,
     };
     let groups: Vec<_> = offsets.windows(2).enumerate().map(group).collect();
@@ -75,8 +75,8 @@ pub fn fp8_grouped_gemm_nt_masked(
         return Err(KernelError::Index { op: OP, argument: "counts", position, value, bound: max_rows + 1 });
     }
     let group = |(e, &count): (usize, &usize)| Group {
-        left: Source::Codes(Quantized::rows_of(a, e * max_rows, count)),
-        right: Source::Codes(Quantized::expert_of(weights, e)),
+        left: Source::Codes(OperandView::rows_of(a, e * max_rows, count)),
+        right: Source::Codes(OperandView::expert_of(weights, e)),
         start: e * max_rows * n,
     };
     let groups: Vec<_> = counts.iter().enumerate().map(group).collect();
@@ -164,7 +164,7 @@ fn wgrad_groups<'a>(
     }
     element_count(op, "dw", &[experts, dy.columns, x.columns])?;
     let part = |x: &ColumnTiled<'a>, e: usize| {
-        Source::Codes(Quantized {
+        Source::Codes(OperandView {
             // An expert without rows may start past the last word.
             codes: x.codes.get(layout.words[e]..).unwrap_or(&[]),
             row_words: words,

@@ -26,6 +26,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bf16::{bf16_gemm, bf16_gemm_add};
 pub use bf16::{
     bf16_grouped_linear, bf16_grouped_linear_input_gradient, bf16_grouped_linear_weight_gradient, bf16_linear, bf16_linear_accumulate,
     bf16_linear_input_gradient, bf16_linear_weight_gradient,
@@ -33,3 +34,4 @@ pub use bf16::{
 pub use dense::{fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16, fp8_wgrad_nt, fp8_wgrad_nt_accumulate};
 pub use grouped::{ColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt, fp8_grouped_wgrad_nt_accumulate};
 pub use path::GemmPath;
+pub(crate) use source::Floats;

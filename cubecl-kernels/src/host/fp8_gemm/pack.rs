@@ -39,8 +39,7 @@ pub(super) unsafe fn right<S: Transpose>(source: &Source<'_>, rows: Range<usize>
             for i in (0..len).step_by(LANES) {
                 let mut block = [[0.0; LANES]; LANES];
                 match source {
-                    _ if count == 0 => {}
-                    Source::Floats(x) if x.row_stride == 1 => {
+                    Source::Floats(x) if x.row_stride == 1 && count > 0 => {
                         for (step, block) in block[..LANES.min(len - i)].iter_mut().enumerate() {
                             let row = &x.data[start + (first + i + step) * x.depth_stride..];
                             match row.first_chunk::<LANES>() {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::source::{Floats, Source};
-use crate::definition::{CODES_A_WORD, Fp8Format, Quantized, TILE, decode_fp8};
+use crate::definition::{CODES_A_WORD, Fp8Format, OperandView, TILE, decode_fp8};
 use crate::host::simd::LANES;
 
 /// Words of a row's tile.
@@ -135,7 +135,7 @@ pub(super) unsafe fn left(source: &Source<'_>, rows: Range<usize>, depth: Range<
 }
 
 #[inline(always)]
-unsafe fn left_codes(x: &Quantized<'_>, rows: Range<usize>, first: usize, len: usize, words: *mut u32) {
+unsafe fn left_codes(x: &OperandView<'_>, rows: Range<usize>, first: usize, len: usize, words: *mut u32) {
     // SAFETY: above.
     unsafe {
         let decoder = Decoder::new(x.format);
@@ -248,7 +248,7 @@ pub(super) unsafe fn right(source: &Source<'_>, rows: Range<usize>, vectors: usi
 }
 
 #[inline(always)]
-unsafe fn right_codes(x: &Quantized<'_>, row: usize, count: usize, first: usize, len: usize, words: *mut u32, stride: usize) {
+unsafe fn right_codes(x: &OperandView<'_>, row: usize, count: usize, first: usize, len: usize, words: *mut u32, stride: usize) {
     // SAFETY: above.
     unsafe {
         let decoder = Decoder::new(x.format);

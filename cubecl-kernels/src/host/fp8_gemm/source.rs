@@ -1,6 +1,6 @@
 //! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to BF16 on the way.
 
-use crate::definition::{CODES_A_WORD, Fp8Format, Quantized};
+use crate::definition::{CODES_A_WORD, Fp8Format, OperandView};
 use crate::host::simd::LANES;
 
 /// A strided matrix that is rounded to BF16 (to nearest, ties to even) while it is packed.
@@ -31,7 +31,7 @@ impl<'a> Floats<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     /// FP8 codes with scales.
-    Codes(Quantized<'a>),
+    Codes(OperandView<'a>),
     /// Numbers, rounded to BF16.
     Floats(Floats<'a>),
 }
@@ -85,7 +85,7 @@ pub(super) fn values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f
 
 /// Sixteen codes of a row from code `first` on, zero from the `len`-th on.
 #[inline(always)]
-fn codes(x: &Quantized<'_>, row: usize, first: usize, len: usize) -> [u8; LANES] {
+fn codes(x: &OperandView<'_>, row: usize, first: usize, len: usize) -> [u8; LANES] {
     const WORDS: usize = LANES / CODES_A_WORD;
     let words = &x.codes[row * x.row_words + first / CODES_A_WORD..];
     let mut codes = [0; LANES];

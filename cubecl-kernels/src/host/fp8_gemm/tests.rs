@@ -9,7 +9,7 @@ use super::output::build_f32;
 use super::path::GemmPath;
 use super::source::Source;
 use super::task::{Group, product};
-use crate::definition::{Accumulation, Fp8Format, Quantized};
+use crate::definition::{Accumulation, Fp8Format, OperandView};
 use crate::host::gemm_view::Threads;
 use crate::reference;
 use crate::test_inputs::{assert_close, random};
@@ -18,7 +18,7 @@ use quantized::{Blocks, Rows};
 const PROMOTED: Accumulation = Accumulation::Promoted;
 
 /// The product on one path.
-fn on(path: GemmPath, left: Quantized<'_>, right: Quantized<'_>) -> Vec<f32> {
+fn on(path: GemmPath, left: OperandView<'_>, right: OperandView<'_>) -> Vec<f32> {
     let (m, n) = (left.rows, right.rows);
     let group = Group { left: Source::Codes(left), right: Source::Codes(right), start: 0 };
     // SAFETY: a product writes all of its result.
@@ -32,9 +32,9 @@ fn check(m: usize, n: usize, k: usize, format: Fp8Format) {
     let expected = reference::fp8_gemm_nt(&a.view(), &b.view(), 0);
     let expected_wgrad = reference::fp8_wgrad_nt(&a.view(), &columns.view());
     for path in GemmPath::available() {
-        let left = Quantized::rows_of(&a.view(), 0, m);
-        assert_close(&format!("{path:?} {m} {n} {k}"), &on(path, left, Quantized::expert_of(&b.view(), 0)), &expected, 1e-5);
-        let right = Quantized::rows_of(&columns.view(), 0, n);
+        let left = OperandView::rows_of(&a.view(), 0, m);
+        assert_close(&format!("{path:?} {m} {n} {k}"), &on(path, left, OperandView::expert_of(&b.view(), 0)), &expected, 1e-5);
+        let right = OperandView::rows_of(&columns.view(), 0, n);
         assert_close(&format!("{path:?} wgrad {m} {n} {k}"), &on(path, left, right), &expected_wgrad, 1e-5);
     }
     let c = super::fp8_gemm_nt(&a.view(), &b.view(), PROMOTED).unwrap();

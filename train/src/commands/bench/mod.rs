@@ -1,8 +1,10 @@
-//! `deepseek bench`: whole training steps, or prefill and decoding, timed at a fixed setting.
+//! `deepseek bench`: whole training steps, prefill and decoding, or single kernels, timed at fixed settings.
 
 mod generate;
+mod kernels;
 mod table;
 mod train;
+mod turns;
 
 use anyhow::Result;
 use rand::{RngExt, SeedableRng};
@@ -11,25 +13,50 @@ use rand_chacha::ChaCha8Rng;
 use super::Outcome;
 use crate::cli::{BenchArgs, BenchTarget};
 use crate::config::{ConfigRequest, RunConfig};
-use crate::exit::write_stdout;
+use crate::exit::{UsageError, write_stdout};
+
+pub(super) use table::median;
+use turns::Turns;
 
 /// The run whose model and optimizer are timed.
 const RUN: &str = "bench";
 
-/// Times training or generation.
+/// Repetitions that count where `--reps` does not say.
+const REPS: usize = 5;
+/// The same of kernels, which take microseconds: many turns cost little and noise is larger.
+const KERNEL_REPS: usize = 15;
+
+/// Times training, generation or kernels.
 ///
 /// # Errors
 /// A setting or a device that is not there ([`crate::exit::USAGE`]), or one that fails ([`crate::exit::FAILURE`]).
 pub fn run(args: BenchArgs) -> Result<Outcome> {
+    check_arguments(&args)?;
     let config = ConfigRequest { config: Some(RUN.into()), set: args.set.clone(), ..ConfigRequest::default() }.resolve()?;
     let selected = args.device.open()?;
-    let reps = Repetitions { warmup: args.warmup as usize, timed: args.reps as usize };
+    let timed = args.reps.map_or(if args.target == BenchTarget::Kernels { KERNEL_REPS } else { REPS }, |reps| reps as usize);
+    let reps = Repetitions { warmup: args.warmup as usize, timed };
     let table = match args.target {
         BenchTarget::Train => train::time(&config, &selected, reps)?,
         BenchTarget::Generate => generate::time(&config, &selected, reps)?,
+        BenchTarget::Kernels => return kernels::run(&args, &selected, reps),
     };
     write_stdout(&table.text())?;
     Ok(Outcome::done(table.results()))
+}
+
+/// Refuses an argument that another bench takes: ignored, it would seem to have been heeded.
+fn check_arguments(args: &BenchArgs) -> Result<(), UsageError> {
+    let kernels = args.target == BenchTarget::Kernels;
+    let arguments = [
+        ("--set", kernels && !args.set.is_empty(), "train and generate"),
+        ("--scale", !kernels && args.scale.is_some(), "kernels"),
+        ("--only", !kernels && args.only.is_some(), "kernels"),
+    ];
+    match arguments.iter().find(|(_, misplaced, _)| *misplaced) {
+        Some((argument, _, targets)) => Err(UsageError(format!("{argument} is of bench {targets} alone"))),
+        None => Ok(()),
+    }
 }
 
 /// How often something is done, first without and then with a watch.

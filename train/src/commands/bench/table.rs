@@ -6,7 +6,7 @@ use serde_json::json;
 pub(super) type Times = Vec<f64>;
 
 /// The middle one; of an even number the mean of the two in the middle.
-pub(super) fn median(times: &[f64]) -> f64 {
+pub(in crate::commands) fn median(times: &[f64]) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -6,15 +6,16 @@ use anyhow::{Context, Result};
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn_deepseek::{DeepSeek, LossWeights};
+use burn_deepseek::{DeepSeek, recomputing};
 
 use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
-use crate::commands::train::adamw_settings;
+use crate::commands::train::{adamw_settings, compute};
 use crate::config::RunConfig;
 use crate::data::{TokenBatcher, Window};
 use crate::device::SelectedDevice;
-use crate::learner::{AdamW, LanguageModel};
+use crate::learner::{AdamW, Ema, EmaSettings, LanguageModel};
+use crate::schedule::Position;
 
 /// Seed of the batch that every step sees.
 const TOKENS_SEED: u64 = 1;
@@ -22,12 +23,17 @@ const TOKENS_SEED: u64 = 1;
 /// Steps as the learner takes them, each waited for: forward (with the losses read), backward, optimizer.
 pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
     let train = &config.train;
+    let recompute = config.precision.recompute;
     let device = selected.device.clone().autodiff();
+    let device = if recompute { device.gradient_checkpointing() } else { device };
     let sync = || selected.device.sync().context("the device cannot finish its work");
-    let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
+    let step = config.schedule()?.at(Position::default());
     let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
-    let mut model = LanguageModel::new(model, weights, 1).train();
-    let mut optimizer = AdamW::new(adamw_settings(config));
+    let mut model = LanguageModel::new(model, step.loss_weights(), 1, compute(config, &selected.device)?).train();
+    if recompute {
+        model = recomputing(model);
+    }
+    let mut optimizer = AdamW::new(adamw_settings(config, selected)?);
     let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
         .chunks_exact(train.seq_len + 1)
         .zip(0..)
@@ -35,11 +41,21 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         .collect();
     let batch = TokenBatcher::new(train.seq_len).batch(windows, &device);
 
-    let mut steps = Times::new();
+    let mut ema = match config.ema.decay {
+        Some(decay) => Some(Ema::new(EmaSettings { decay, every: config.ema.every }, &model.model)?),
+        None => None,
+    };
+    let (mut steps, mut averaged_steps) = (Times::new(), Times::new());
     let (mut forward, mut backward, mut update) = (Times::new(), Times::new(), Times::new());
-    for rep in 0..reps.warmup + reps.timed {
+    let mut averaging = false;
+    let kinds = if ema.is_some() { 2 } else { 1 };
+    for rep in 0..kinds * (reps.warmup + reps.timed) {
         sync()?;
         let begin = Instant::now();
+        // Steps without the average beside them and steps with it take turns, so that what else the machine does falls on both.
+        if let Some(ema) = ema.as_mut().filter(|_| averaging) {
+            ema.step(&model.model)?;
+        }
         let (loss, _report) = model.forward(batch.clone());
         sync()?;
         let forward_done = Instant::now();
@@ -48,16 +64,21 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         let backward_done = Instant::now();
         let mut accumulator = GradientsAccumulator::new();
         accumulator.accumulate(&model, grads);
-        (model, _) = optimizer.update(model, accumulator.grads(), config.optimizer.lr);
+        ema.as_mut().map_or(Ok(()), Ema::settle)?;
+        (model, _) = optimizer.update(model, accumulator.grads(), step.lr);
+        model.weights_changed();
         sync()?;
         let end = Instant::now();
-        if rep >= reps.warmup {
-            let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        if rep >= kinds * reps.warmup && averaging {
+            averaged_steps.push(ms(begin, end));
+        } else if rep >= kinds * reps.warmup {
             steps.push(ms(begin, end));
             forward.push(ms(begin, forward_done));
             backward.push(ms(forward_done, backward_done));
             update.push(ms(backward_done, end));
         }
+        averaging = kinds == 2 && !averaging;
     }
 
     let setting = format!(
@@ -73,6 +94,11 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     table.speed("training", batch.tokens, &steps);
     for (name, times) in [("forward", &forward), ("backward", &backward), ("optimizer", &update)] {
         table.time(name, times);
+        table.compare(name, "step");
+    }
+    if ema.is_some() {
+        let name = "step, weights averaged";
+        table.time(name, &averaged_steps);
         table.compare(name, "step");
     }
     Ok(table)

@@ -28,7 +28,7 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
     stop_on_signals(&interrupter, "stopping after this token; once more to stop at once")?;
     let selected = args.device.open()?;
     let mtp = if args.speculative { MtpWeights::Load } else { MtpWeights::Drop };
-    let source = Source::open(&args.checkpoint, &selected.device, mtp)?;
+    let source = Source::open(&args.checkpoint, &selected.device, mtp, args.weights())?;
     let prompt = source.encode(&args.prompt)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model};
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Weights};
 use crate::data::{BYTES_EOD, BYTES_VOCAB_SIZE, DataError, Tokenizer};
 use crate::exit::UsageError;
 
@@ -36,9 +36,12 @@ impl Source {
     /// # Errors
     ///
     /// Nothing of the kind there, a damaged checkpoint, a tokenizer that is missing or does not fit the model.
-    pub fn open(path: &Path, device: &Device, mtp: MtpWeights) -> Result<Self> {
+    pub fn open(path: &Path, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<Self> {
         match checkpoint::find(path) {
-            Ok(path) => Self::of_run(&Checkpoint::open(&path)?, device, mtp),
+            Ok(path) => Self::of_run(&Checkpoint::open(&path)?, device, mtp, weights),
+            Err(CheckpointError::NotFound { path }) if weights == Weights::Average => {
+                Err(UsageError(format!("{}: --ema needs a run's checkpoint; no run is here", path.display())).into())
+            }
             Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => Self::of_hugging_face(path, device, mtp),
             Err(CheckpointError::NotFound { path }) => {
                 let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
@@ -48,9 +51,9 @@ impl Source {
         }
     }
 
-    fn of_run(checkpoint: &Checkpoint, device: &Device, mtp: MtpWeights) -> Result<Self> {
+    fn of_run(checkpoint: &Checkpoint, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<Self> {
         let tokenizer = checkpoint.config()?.data.open_tokenizer()?;
-        let model = checkpoint.model(device, mtp)?.no_grad();
+        let model = checkpoint.model(device, mtp, weights)?.no_grad();
         tokenizer.check_vocab_size(model.config().vocab_size)?;
         let eod = Some(tokenizer.eod());
         Ok(Self { model, tokenizer, lead: eod, eod })

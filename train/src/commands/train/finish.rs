@@ -8,7 +8,7 @@ use burn_deepseek::weights::MtpWeights;
 use serde_json::json;
 
 use super::start::Start;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Weights};
 use crate::commands::Outcome;
 use crate::exit::write_stdout;
 use crate::learner::RunOutcome;
@@ -21,7 +21,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
     let floor = start.data.summary.valid.entropy_floor();
     let bytes_per_token = start.bytes_per_token();
     if outcome.interrupted {
-        text += &format!("interrupted after step {} of {}\n", position.step, start.config.train.total_steps());
+        text += &format!("interrupted after step {} of {}\n", position.step, start.schedule.end().step);
     }
     let mut results = json!({
         "command": "train",
@@ -90,7 +90,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
 fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
     let output = &start.config.output;
     let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else { return Ok(None) };
-    let model = Checkpoint::open(path)?.model(&start.device, MtpWeights::Drop)?.no_grad();
+    let model = Checkpoint::open(path)?.model(&start.device, MtpWeights::Drop, Weights::Trained)?.no_grad();
     let tokenizer = &start.data.tokenizer;
     let mut prompt = vec![tokenizer.eod()];
     prompt.extend(tokenizer.encode(&output.sample_prompt)?);

@@ -7,20 +7,23 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use burn_deepseek::LossWeights;
+use burn::tensor::{DType, Device};
+use burn_deepseek::Compute;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
 use super::{Outcome, stop_on_signals};
 use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
-use crate::config::RunConfig;
+use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{train_loader, valid_loader};
+use crate::device::SelectedDevice;
 use crate::exit::{UsageError, write_stdout};
-use crate::learner::schedule::LearningRate;
-use crate::learner::{AdamWSettings, LanguageModel, RunOutcome, StepPlan, StepState, StepStrategy};
+use crate::learner::{AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
-use start::Start;
+use crate::schedule::{Position, Schedule};
+use start::Parts;
+pub(in crate::commands) use start::Start;
 
 /// Trains a model, or goes on training one.
 ///
@@ -39,19 +42,21 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
 }
 
 /// Runs burn-train's learner with our strategy.
-fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
-    let (model, optimizer) = start.parts.take().expect("invariant: a start is used once");
-    let Start { config, position, .. } = &*start;
+pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
+    let Parts { model, optimizer, ema } = start.parts.take().expect("invariant: a start is used once");
+    let Start { config, schedule, position, .. } = &*start;
     let train = &config.train;
-    let steps = train.total_steps();
-    let left = steps.saturating_sub(position.step);
-    let samples = usize::try_from(left * train.global_batch as u64).context("train.steps: the run has more samples than can be counted")?;
+    let here = Position { step: position.step, tokens: position.tokens };
+    let too_long = "train.steps: the run has more samples than can be counted";
+    let end = schedule.end_from(here).context(too_long)?;
+    let steps = end.step;
+    let samples = usize::try_from((end.tokens - here.tokens) / train.seq_len as u64).context(too_long)?;
     let micro_batch = train.micro_batch.try_into().map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
     let device = &start.device;
     let train_batches = train_loader(&start.data.train, position.samples, samples, micro_batch, device);
     let valid_batches = valid_loader(&start.data.valid.first(train.eval_batches * train.micro_batch), micro_batch, device);
 
-    let plan = plan(config);
+    let plan = plan(config, schedule, steps);
     let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
         Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
     } else {
@@ -59,13 +64,14 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     };
     let epochs = steps.div_ceil(plan.eval_every) as usize;
     let eval_every = plan.eval_every;
-    let weights = LossWeights { mtp: train.mtp_lambda, sequence_balance: train.seq_aux_alpha };
-    let model = LanguageModel::new(model, weights, train.micro_batches());
+    let next = schedule.at(here);
+    let compute = compute(config, device)?;
+    let model = LanguageModel::new(model, next.loss_weights(), next.global_batch / train.micro_batch, compute);
     let checkpoints = CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
     }
-    let state = StepState { optimizer, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
+    let state = StepState { optimizer, ema, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
     let (strategy, outcome) = StepStrategy::new(plan, device.clone(), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())
@@ -78,7 +84,7 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
         0 => training,
         epoch => training.checkpoint(epoch),
     };
-    let mtp_depths = if train.mtp_lambda == 0.0 { 0 } else { config.model.num_nextn_predict_layers };
+    let mtp_depths = if schedule.has_mtp() { config.model.num_nextn_predict_layers } else { 0 };
     let training = register(training, mtp_depths, &start.moe_layers(), start.bytes_per_token());
     // The strategy owns the optimizer and the schedule; what the learner is given here is never stepped.
     let unused = burn::optim::SgdConfig::new().init();
@@ -87,28 +93,47 @@ fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Resul
     outcome.take()
 }
 
-fn plan(config: &RunConfig) -> StepPlan {
+/// The run's precision on a device.
+pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Result<Compute> {
+    let precision = config.precision.precision();
+    Compute::new(precision, device).map_err(|error| UsageError(format!("precision.format = {:?}: {error}", precision.name())).into())
+}
+
+fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> StepPlan {
     let train = &config.train;
-    let steps = train.total_steps();
     StepPlan {
         steps,
-        micro_batches: train.micro_batches(),
-        global_batch: train.global_batch,
-        eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) },
+        micro_batch: train.micro_batch,
+        eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) }.max(1),
         checkpoint_every: train.checkpoint_every,
-        bias_update_speed: train.bias_update_speed,
-        lr: LearningRate::of(&config.optimizer, steps),
+        recompute: config.precision.recompute,
+        schedule: schedule.clone(),
     }
 }
 
-/// AdamW as the configuration has it.
-pub(in crate::commands) fn adamw_settings(config: &RunConfig) -> AdamWSettings {
+/// AdamW as the configuration has it on a device.
+///
+/// # Errors
+///
+/// Moments in BF16 on a device without it.
+pub(in crate::commands) fn adamw_settings(config: &RunConfig, device: &SelectedDevice) -> Result<AdamWSettings, UsageError> {
     let optimizer = &config.optimizer;
-    AdamWSettings {
+    let has_bf16 = device.device.supports_dtype(DType::BF16);
+    let moments = match optimizer.moments {
+        MomentsConfig::F32 => MomentFormat::F32,
+        MomentsConfig::Bf16 if !has_bf16 => {
+            let problem = format!("optimizer.moments = \"bf16\", but {} has no BF16; take --set optimizer.moments=f32", device.name);
+            return Err(UsageError(problem));
+        }
+        MomentsConfig::Auto if !has_bf16 || !optimizer.decays_in_bf16() => MomentFormat::F32,
+        MomentsConfig::Auto | MomentsConfig::Bf16 => MomentFormat::Bf16,
+    };
+    Ok(AdamWSettings {
         beta1: optimizer.beta1,
         beta2: optimizer.beta2,
         eps: optimizer.eps,
         weight_decay: optimizer.weight_decay,
         clip_grad_norm: (optimizer.clip_grad_norm > 0.0).then_some(optimizer.clip_grad_norm),
-    }
+        moments,
+    })
 }

@@ -4,26 +4,39 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use burn_deepseek::weights::load_weights;
+use burn_deepseek::weights::{MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, WeightInit};
 
 use super::adamw_settings;
-use crate::checkpoint::{self, Checkpoint, TrainState};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
 use crate::data::TokenData;
 use crate::exit::{UsageError, write_stdout};
-use crate::learner::AdamW;
+use crate::learner::{AdamW, Ema, EmaSettings};
+use crate::schedule::{Position, Schedule};
+
+/// What says that a folder holds a Hugging Face model.
+const CONFIG_FILE: &str = "config.json";
+
+/// What training changes.
+#[derive(Debug)]
+pub(in crate::commands) struct Parts {
+    pub model: DeepSeek,
+    pub optimizer: AdamW,
+    pub ema: Option<Ema>,
+}
 
 /// Everything a run needs before its first step.
 #[derive(Debug)]
-pub(super) struct Start {
+pub(in crate::commands) struct Start {
     pub config: RunConfig,
+    pub schedule: Schedule,
     pub data: TokenData,
     pub device: Device,
     pub device_name: String,
     /// The model and its optimizer, until training takes them.
-    pub parts: Option<(DeepSeek, AdamW)>,
+    pub parts: Option<Parts>,
     pub position: TrainState,
     pub run_dir: PathBuf,
     pub resumed_from: Option<PathBuf>,
@@ -48,21 +61,30 @@ impl Start {
             }
         };
         let request = args.config_request();
-        let config = match &checkpoint {
+        let mut config = match &checkpoint {
             None => {
                 let mut config = request.resolve()?;
                 config.data = config.data.with_absolute_paths();
+                config.train.init_from = config.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
                 config
             }
             Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
         };
         let selected = args.device.open()?;
+        let adamw = adamw_settings(&config, &selected)?;
+        config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
         check_sample(&config, &data)?;
-        let (model, optimizer, position) = match &checkpoint {
+        let schedule = config.schedule()?;
+        let averaged = config.ema.decay.map(|decay| EmaSettings { decay, every: config.ema.every });
+        let (parts, position) = match &checkpoint {
             None => {
-                let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?;
-                (model, AdamW::new(adamw_settings(&config)), TrainState::default())
+                let model = match &config.train.init_from {
+                    None => DeepSeek::init(&config.model, config.train.seed, &selected.device)?,
+                    Some(path) => begun_from(path, &config, &selected.device)?,
+                };
+                let ema = averaged.map(|settings| Ema::new(settings, &model)).transpose()?;
+                (Parts { model, optimizer: AdamW::new(adamw), ema }, TrainState::default())
             }
             Some(checkpoint) => {
                 if checkpoint.config()?.model != config.model {
@@ -71,8 +93,19 @@ impl Start {
                 }
                 let model = DeepSeek::new(&config.model, WeightInit::zeros(&selected.device))?;
                 let model = load_weights(model, &checkpoint.path)?;
-                let optimizer = checkpoint.optimizer(&model, adamw_settings(&config))?;
-                (model, optimizer, checkpoint.position.clone())
+                let optimizer = checkpoint.optimizer(&model, adamw)?;
+                let mut position = checkpoint.position.clone();
+                let ema = match averaged {
+                    Some(settings) if checkpoint.has_average() => {
+                        let average = checkpoint.model(&Device::flex(), MtpWeights::Load, Weights::Average)?;
+                        Some(Ema::resumed(settings, position.ema_steps, average)?)
+                    }
+                    settings => {
+                        position.ema_steps = 0; // an average that is new here, or that the run does not go on with
+                        settings.map(|settings| Ema::new(settings, &model)).transpose()?
+                    }
+                };
+                (Parts { model, optimizer, ema }, position)
             }
         };
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
@@ -82,10 +115,11 @@ impl Start {
         };
         Ok(Self {
             config,
+            schedule,
             data,
             device: selected.device,
             device_name: selected.name,
-            parts: Some((model, optimizer)),
+            parts: Some(parts),
             position,
             run_dir,
             resumed_from,
@@ -105,12 +139,14 @@ impl Start {
             if mtp > 0 { format!(", and {} of {mtp} MTP modules", counts.mtp) } else { String::new() },
             self.data.summary,
         );
+        let (end, first) = (self.schedule.end(), self.schedule.at(Position::default()).global_batch);
+        let last = self.schedule.rows().last().map_or(first, |row| row.settings.global_batch);
         text += &format!(
             "run         {} steps of {} sequences of {} tokens = {} tokens, on {}, in {}\n",
-            config.train.total_steps(),
-            config.train.global_batch,
+            end.step,
+            if first == last { first.to_string() } else { format!("{first} to {last}") },
             config.train.seq_len,
-            config.train.total_steps() * config.train.tokens_per_step(),
+            end.tokens,
             self.device_name,
             self.run_dir.display()
         );
@@ -130,6 +166,22 @@ impl Start {
     pub fn bytes_per_token(&self) -> f64 {
         self.data.summary.valid.bytes_per_token()
     }
+}
+
+/// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only its tensors must fit: what has none
+/// (context length, YaRN, how experts are chosen) may differ.
+fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSeek> {
+    let folder = match checkpoint::find(path) {
+        Ok(path) => Checkpoint::open(&path)?.path,
+        Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => path.to_owned(),
+        Err(CheckpointError::NotFound { path }) => {
+            let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
+            return Err(UsageError(format!("train.init_from = {:?}: no weights here; give {kinds}", path.display())).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
+    load_weights(model, &folder).context("train.init_from")
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.

@@ -2,7 +2,7 @@
 
 use super::quantized::{Blocks, Columns, Rows};
 use super::{PROMOTED, check, on};
-use crate::definition::{Accumulation, BlockTiled, Fp8Format, KernelError, Quantized, RowTiled, TILE};
+use crate::definition::{Accumulation, BlockTiled, Fp8Format, KernelError, OperandView, RowTiled, TILE};
 use crate::host::fp8_gemm::*;
 use crate::reference;
 use crate::test_inputs::{assert_close, assert_thread_independent, random};
@@ -54,7 +54,7 @@ fn products_of_every_pair_of_codes_are_exact() {
         let b = RowTiled { codes: &right, ..a };
         let expected = reference::fp8_wgrad_nt(&a, &b);
         for path in GemmPath::available() {
-            let c = on(path, Quantized::rows_of(&a, 0, 256), Quantized::rows_of(&b, 0, 256));
+            let c = on(path, OperandView::rows_of(&a, 0, 256), OperandView::rows_of(&b, 0, 256));
             for (i, (&c, &expected)) in c.iter().zip(&expected).enumerate() {
                 let same = f64::from(c) == expected || (c.is_nan() && expected.is_nan());
                 assert!(same, "{path:?} {format:?} codes {:#x} {:#x}: {c} against {expected}", i / 256, i % 256);
@@ -71,7 +71,7 @@ fn nan_and_infinite_scales_stay_in_their_row_and_column() {
     a.scales[5 * 3 + 2] = f32::NAN;
     b.scales[7 * 3] = f32::INFINITY;
     for path in GemmPath::available() {
-        let c = on(path, Quantized::rows_of(&a.view(), 0, m), Quantized::rows_of(&b.view(), 0, n));
+        let c = on(path, OperandView::rows_of(&a.view(), 0, m), OperandView::rows_of(&b.view(), 0, n));
         for (i, c) in c.iter().enumerate() {
             let (row, column) = (i / n, i % n);
             assert_eq!(c.is_nan(), row == 3 || row == 5 || (column == 7 && c.is_nan()), "{path:?} {row} {column}: {c}");
@@ -107,7 +107,7 @@ fn codes_past_the_depth_are_not_read() {
     let dirty = |x: &[u32]| x.iter().enumerate().map(|(i, &w)| if i % 33 == 32 { w | 0x7F7F_7F00 } else { w }).collect::<Vec<_>>();
     let (left, right) = (dirty(&a.codes), dirty(&b.codes));
     for path in GemmPath::available() {
-        let rows = |x: &RowTiled<'_>, y: &RowTiled<'_>| on(path, Quantized::rows_of(x, 0, m), Quantized::rows_of(y, 0, n));
+        let rows = |x: &RowTiled<'_>, y: &RowTiled<'_>| on(path, OperandView::rows_of(x, 0, m), OperandView::rows_of(y, 0, n));
         let clean = rows(&a.view(), &b.view());
         assert_eq!(rows(&RowTiled { codes: &left, ..a.view() }, &RowTiled { codes: &right, ..b.view() }), clean, "{path:?}");
     }

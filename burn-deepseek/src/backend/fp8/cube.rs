@@ -1,0 +1,206 @@
+//! FP8 on CubeCL's runtimes: the kernels of `cubecl_kernels`, on their buffers.
+
+use burn::backend::TensorMetadata;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use cubecl::server::Handle;
+use cubecl_kernels::definition::{QuantizeOptions, e5m6_words, tiles, words};
+use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
+use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
+use cubecl_kernels::quantize::{self, DeviceCodes, DeviceGroups, Element};
+use cubecl_kernels::swiglu;
+
+use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
+use crate::backend::done;
+use crate::precision::{Fp8Rule, KeptActivation};
+
+/// Where a tensor is, to make others beside it.
+struct Place {
+    client: cubecl::client::Client,
+    device: CubeDevice,
+}
+
+impl Place {
+    fn of(tensor: &CubeTensor) -> Self {
+        Self { client: tensor.client.clone(), device: tensor.device.clone() }
+    }
+
+    fn tensor(&self, handle: Handle, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+        CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape.into(), handle, dtype)
+    }
+
+    fn floats(&self, handle: Handle, shape: impl Into<Shape>) -> CubeTensor {
+        self.tensor(handle, shape, DType::F32)
+    }
+
+    fn matrix(&self, codes: DeviceCodes, [rows, words]: [usize; 2], tiles: usize) -> Fp8Matrix<CubeBackend> {
+        Fp8Matrix { codes: self.tensor(codes.codes, [rows, words], DType::U32), scales: self.floats(codes.scales, [rows, tiles]) }
+    }
+
+    fn groups(&self, groups: &RowGroups) -> DeviceGroups {
+        done(DeviceGroups::new(&self.client, groups.offsets(), groups.rows()))
+    }
+}
+
+fn handle(tensor: CubeTensor) -> Handle {
+    into_contiguous(tensor).handle
+}
+
+fn codes_of(x: Fp8Matrix<CubeBackend>) -> DeviceCodes {
+    DeviceCodes { codes: handle(x.codes), scales: handle(x.scales) }
+}
+
+fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
+    tensor.shape().dims()
+}
+
+impl Fp8Ops for CubeBackend {
+    fn fp8_quantize_rows(x: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
+        let (place, [rows, columns]) = (Place::of(&x), dims(&x));
+        let codes = done(quantize::quantize_rows(&place.client, &handle(x), Element::F32, rows, columns, &options));
+        place.matrix(codes, [rows, words(columns)], tiles(columns))
+    }
+
+    fn fp8_quantize_columns(x: CubeTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
+        let (place, [_, columns]) = (Place::of(&x), dims(&x));
+        let groups = place.groups(&groups);
+        let codes = done(quantize::quantize_columns(&place.client, &handle(x), Element::F32, &groups, columns, &options));
+        place.matrix(codes, [columns, groups.words()], groups.tiles())
+    }
+
+    fn fp8_quantize_both(x: CubeTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
+        let (place, [rows, columns]) = (Place::of(&x), dims(&x));
+        let groups = place.groups(&groups);
+        let (by_rows, by_columns) = done(quantize::quantize_both(&place.client, &handle(x), Element::F32, &groups, columns, &options));
+        Fp8Pair {
+            rows: place.matrix(by_rows, [rows, words(columns)], tiles(columns)),
+            columns: place.matrix(by_columns, [columns, groups.words()], groups.tiles()),
+        }
+    }
+
+    fn fp8_quantize_weight(w: CubeTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
+        let place = Place::of(&w);
+        let (experts, outputs, inputs) = match w.shape().num_dims() {
+            2 => {
+                let [outputs, inputs] = dims(&w);
+                (1, outputs, inputs)
+            }
+            _ => {
+                let [experts, outputs, inputs] = dims(&w);
+                (experts, outputs, inputs)
+            }
+        };
+        let blocks = done(quantize::quantize_blocks(&place.client, &handle(w), Element::F32, experts, outputs, inputs, &options));
+        Fp8Weight {
+            codes: place.tensor(blocks.codes, [experts * outputs, words(inputs)], DType::U32),
+            transposed: place.tensor(blocks.transposed, [experts * inputs, words(outputs)], DType::U32),
+            scales: place.floats(blocks.scales, [experts * tiles(outputs), tiles(inputs)]),
+        }
+    }
+
+    fn fp8_dequantize_rows(x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> CubeTensor {
+        let (place, [rows, _]) = (Place::of(&x.codes), dims(&x.codes));
+        let values = quantize::dequantize_rows(&place.client, &codes_of(x), rows, columns, options.format);
+        place.floats(done(values), [rows, columns])
+    }
+
+    fn fp8_dequantize_columns(x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> CubeTensor {
+        let (place, [columns, _]) = (Place::of(&x.codes), dims(&x.codes));
+        let values = quantize::dequantize_columns(&place.client, &codes_of(x), &place.groups(&groups), columns, options.format);
+        place.floats(done(values), [groups.rows(), columns])
+    }
+
+    fn fp8_dequantize_weight(w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> CubeTensor {
+        let LinearShape { inputs, outputs, experts, .. } = shape;
+        let place = Place::of(&w.codes);
+        let blocks = quantize::DeviceBlocks { codes: handle(w.codes), transposed: handle(w.transposed), scales: handle(w.scales) };
+        let values = quantize::dequantize_blocks(&place.client, &blocks, experts, outputs, inputs, options.format);
+        place.floats(done(values), [experts * outputs, inputs])
+    }
+
+    fn e5m6_quantize(x: CubeTensor) -> Fp8Matrix<Self> {
+        let (place, [rows, columns]) = (Place::of(&x), dims(&x));
+        let codes = done(quantize::quantize_e5m6(&place.client, &handle(x), Element::F32, rows, columns));
+        place.matrix(codes, [rows, e5m6_words(columns)], tiles(columns))
+    }
+
+    fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> CubeTensor {
+        let (place, [rows, _]) = (Place::of(&x.codes), dims(&x.codes));
+        place.floats(done(quantize::dequantize_e5m6(&place.client, &codes_of(x), rows, columns)), [rows, columns])
+    }
+
+    fn fp8_requantize(
+        x: Fp8Matrix<Self>,
+        columns: usize,
+        groups: RowGroups,
+        kept: KeptActivation,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
+        match kept {
+            KeptActivation::Columns => x,
+            KeptActivation::Rows => Self::fp8_quantize_columns(Self::fp8_dequantize_rows(x, columns, options), groups, options),
+            KeptActivation::E5m6 => Self::fp8_quantize_columns(Self::e5m6_dequantize(x, columns), groups, options),
+        }
+    }
+
+    fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> CubeTensor {
+        let LinearShape { rows, inputs, outputs, experts } = shape;
+        let (depth, width, codes, table, format) = match side {
+            Side::Fprop => (inputs, outputs, w.codes, ScaleTable::AsStored, rule.activations.format),
+            Side::Dgrad => (outputs, inputs, w.transposed, ScaleTable::Transposed, rule.gradients.format),
+        };
+        let place = Place::of(&a.codes);
+        let (a, w_codes, w_scales) = (codes_of(a), handle(codes), handle(w.scales));
+        let a = DeviceRowTiled { codes: &a.codes, scales: &a.scales, rows, depth, format };
+        let w = DeviceBlockTiled { codes: &w_codes, scales: &w_scales, table, experts, rows: width, depth, format: rule.weights.format };
+        let product = fp8_grouped_gemm_nt(&place.client, &a, &place.groups(&groups), &w, rule.accumulation, Element::F32);
+        place.floats(done(product), [rows, width])
+    }
+
+    fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> CubeTensor {
+        let LinearShape { inputs, outputs, experts, .. } = shape;
+        let place = Place::of(&dy.codes);
+        let (dy, x) = (codes_of(dy), codes_of(x));
+        let dy = DeviceColumnTiled { codes: &dy.codes, scales: &dy.scales, columns: outputs, format: rule.gradients.format };
+        let x = DeviceColumnTiled { codes: &x.codes, scales: &x.scales, columns: inputs, format: rule.activations.format };
+        let gradient = fp8_grouped_wgrad_nt(&place.client, &dy, &x, &place.groups(&groups), rule.accumulation);
+        place.floats(done(gradient), [experts, outputs, inputs])
+    }
+
+    fn fp8_swiglu_rows(gate_up: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
+        let (place, [rows, width]) = (Place::of(&gate_up), dims(&gate_up));
+        let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, width / 2));
+        Self::fp8_quantize_rows(place.floats(hidden, [rows, width / 2]), options)
+    }
+
+    fn fp8_swiglu_columns(
+        gate_up: Fp8Matrix<Self>,
+        columns: usize,
+        groups: RowGroups,
+        kept: QuantizeOptions,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
+        let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * columns, kept);
+        let (place, [rows, _]) = (Place::of(&gate_up), dims(&gate_up));
+        let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, columns));
+        Self::fp8_quantize_columns(place.floats(hidden, [rows, columns]), groups, options)
+    }
+
+    fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: CubeTensor, kept: QuantizeOptions) -> CubeTensor {
+        let (place, [rows, inter]) = (Place::of(&dy), dims(&dy));
+        let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * inter, kept);
+        let d = swiglu::swiglu_backward(&place.client, &handle(gate_up), &handle(dy), rows, inter);
+        place.floats(done(d), [rows, 2 * inter])
+    }
+
+    fn fp8_linear(_x: CubeTensor, input: Fp8Pair<Self>, _w: CubeTensor, weight: Fp8Weight<Self>, call: LinearCall) -> CubeTensor {
+        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
+    }
+
+    fn fp8_swiglu_linear(gate_up: CubeTensor, _w: CubeTensor, weight: Fp8Weight<Self>, call: LinearCall) -> CubeTensor {
+        let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
+        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
+    }
+}

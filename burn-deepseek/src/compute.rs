@@ -1,0 +1,192 @@
+//! How a pass computes: the precision of each operation, the quantized weights of the step, and where weight gradients go.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::backend::Dispatch;
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
+
+use crate::Linear;
+use crate::backend::fp8::{DeferredWeight, Fp8Weight, LinearCall, LinearShape, RowGroups, WeightGradientQueue};
+use crate::backend::supports_fp8;
+use crate::ops::{self, ExpertGroups};
+use crate::precision::{Fp8Rule, Operation, Precision, Rule};
+
+/// A precision that a device cannot compute in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{device} has no FP8 operations: take f32 or bf16, or a device of Flex or CubeCL")]
+pub struct UnsupportedPrecision {
+    device: String,
+}
+
+/// How a pass computes.
+///
+/// It holds the quantized weights, each made once when it is first needed: make a new one (or [`Compute::next_step`]) whenever weights
+/// have changed. A clone shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Compute {
+    precision: Precision,
+    weights: Arc<Mutex<HashMap<ParamId, Fp8Weight<Dispatch>>>>,
+    deferred: Option<WeightGradientQueue>,
+}
+
+impl Compute {
+    /// In a precision.
+    ///
+    /// # Errors
+    ///
+    /// The device has no operations for it.
+    pub fn new(precision: Precision, device: &Device) -> Result<Self, UnsupportedPrecision> {
+        if matches!(precision, Precision::Fp8(_)) && !supports_fp8(device) {
+            return Err(UnsupportedPrecision { device: format!("{device:?}") });
+        }
+        Ok(Self::unchecked(precision))
+    }
+
+    /// In a precision that the device is known to have operations for.
+    pub(crate) fn unchecked(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
+    /// FP32 throughout.
+    pub fn f32() -> Self {
+        Self::default()
+    }
+
+    /// The same for weights that have changed: nothing quantized is carried over.
+    pub fn next_step(&self) -> Self {
+        Self { weights: Arc::default(), ..self.clone() }
+    }
+
+    /// The same with the weight gradients of FP8 linears left in `queue`.
+    pub fn deferring_to(&self, queue: WeightGradientQueue) -> Self {
+        Self { deferred: Some(queue), ..self.clone() }
+    }
+
+    /// The precision.
+    pub fn precision(&self) -> &Precision {
+        &self.precision
+    }
+
+    /// `y = x w^T (+ b)`.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d_in]`, output: `[rows, d_out]`
+    pub fn linear(&self, operation: Operation, x: Tensor<2>, layer: &Linear) -> Tensor<2> {
+        let [y] = self.linears([operation], x, [layer]);
+        y
+    }
+
+    /// Several linears of one input, which is quantized once.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d_in]`, output: `[rows, d_out]` each
+    pub fn linears<const N: usize>(&self, operations: [Operation; N], x: Tensor<2>, layers: [&Linear; N]) -> [Tensor<2>; N] {
+        let mut quantized = None;
+        let mut pairs = operations.into_iter().zip(layers);
+        std::array::from_fn(|_| {
+            let (operation, layer) = pairs.next().expect("invariant: as many operations as layers");
+            let bias = layer.bias.as_ref().map(Param::val);
+            let rule = match self.precision.rule(operation) {
+                Rule::Plain(format) => return ops::linear(x.clone(), layer.weight.val(), bias, format, operation.recomputed()),
+                Rule::Fp8(rule) => rule,
+            };
+            let groups = RowGroups::one(x.dims()[0]);
+            let y = self.fp8(operation, x.clone(), &layer.weight, groups, rule, &mut quantized);
+            match bias {
+                Some(bias) => y + bias.unsqueeze::<2>(),
+                None => y,
+            }
+        })
+    }
+
+    /// `y = (silu(gate) * up) down^T` with `[gate | up] = x gate_up^T`.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[rows, d]`; gate_up `[2 * inter, d]`, down `[d, inter]`
+    pub fn mlp(&self, x: Tensor<2>, gate_up: &Param<Tensor<2>>, down: &Param<Tensor<2>>) -> Tensor<2> {
+        let groups = RowGroups::one(x.dims()[0]);
+        let hidden = match self.precision.rule(Operation::GateUp) {
+            Rule::Plain(format) => ops::linear(x, gate_up.val(), None, format, false),
+            Rule::Fp8(rule) => self.fp8(Operation::GateUp, x, gate_up, groups.clone(), rule, &mut None),
+        };
+        match self.precision.rule(Operation::Down) {
+            Rule::Plain(format) => ops::linear(ops::swiglu(hidden), down.val(), None, format, false),
+            Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups, rule),
+        }
+    }
+
+    /// [`Compute::mlp`] of each expert on its own rows.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[rows, d]`, sorted by expert as `groups` says; gate_up `[experts, 2 * inter, d]`, down `[experts, d, inter]`
+    pub fn experts(&self, x: Tensor<2>, gate_up: &Param<Tensor<3>>, down: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
+        let hidden = self.grouped_linear(Operation::ExpertGateUp, x, gate_up, groups);
+        match self.precision.rule(Operation::ExpertDown) {
+            Rule::Plain(format) => ops::grouped_linear(ops::swiglu(hidden), down.val(), groups, format),
+            Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups.into(), rule),
+        }
+    }
+
+    /// One linear an expert, each on its own rows.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d_in]`, sorted by expert as `groups` says; w: `[experts, d_out, d_in]`; output: `[rows, d_out]`
+    pub fn grouped_linear(&self, operation: Operation, x: Tensor<2>, w: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
+        match self.precision.rule(operation) {
+            Rule::Plain(format) => ops::grouped_linear(x, w.val(), groups, format),
+            Rule::Fp8(rule) => self.fp8(operation, x, w, groups.into(), rule, &mut None),
+        }
+    }
+
+    /// Mean cross entropy of the head's logits.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d]`, w: `[vocab, d]`, targets: `[rows]`, negative ones not counted; output: `[1]`
+    pub fn head_loss(&self, x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        let Rule::Plain(format) = self.precision.rule(Operation::Head) else {
+            unreachable!("invariant: the head is never in FP8");
+        };
+        ops::linear_cross_entropy(x, w, targets, format)
+    }
+
+    fn fp8<const D: usize>(
+        &self,
+        operation: Operation,
+        x: Tensor<2>,
+        weight: &Param<Tensor<D>>,
+        groups: RowGroups,
+        rule: Fp8Rule,
+        quantized: &mut Option<ops::fp8::Input>,
+    ) -> Tensor<2> {
+        // Without gradient checkpointing there is nothing that the result could be computed from again.
+        let checkpointing = x.gradient_checkpointing_strategy() == Some(GradientCheckpointingStrategy::Balanced);
+        let call = self.call(weight, groups, rule, operation.recomputed() && checkpointing);
+        let input = quantized.get_or_insert_with(|| ops::fp8::Input::new(&x, &call));
+        ops::fp8::linear(x, input, weight.val(), &self.quantized(weight, &rule), call)
+    }
+
+    fn fp8_swiglu<const D: usize>(&self, gate_up: Tensor<2>, weight: &Param<Tensor<D>>, groups: RowGroups, rule: Fp8Rule) -> Tensor<2> {
+        let call = self.call(weight, groups, rule, false);
+        ops::fp8::swiglu_linear(gate_up, weight.val(), &self.quantized(weight, &rule), call)
+    }
+
+    fn call<const D: usize>(&self, weight: &Param<Tensor<D>>, groups: RowGroups, rule: Fp8Rule, recompute: bool) -> LinearCall {
+        let dims = weight.val().dims();
+        let shape = LinearShape { rows: groups.rows(), inputs: dims[D - 1], outputs: dims[D - 2], experts: groups.len() };
+        let deferred = self.deferred.clone().map(|queue| DeferredWeight { param: weight.id, queue });
+        LinearCall { shape, groups, weight_dims: dims.to_vec(), rule, recompute, deferred }
+    }
+
+    fn quantized<const D: usize>(&self, weight: &Param<Tensor<D>>, rule: &Fp8Rule) -> Fp8Weight<Dispatch> {
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        weights.entry(weight.id).or_insert_with(|| ops::fp8::quantize_weight(weight.val(), rule.weights)).clone()
+    }
+}

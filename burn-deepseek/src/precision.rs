@@ -1,0 +1,260 @@
+//! Which operation runs in which format, in one table (3.3, 3.3.1).
+
+pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat};
+
+/// The form in which an FP8 linear keeps its input for Wgrad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeptActivation {
+    /// Codes tiled along the tokens (128x1), cast from the original values: 1 byte a value.
+    #[default]
+    Columns,
+    /// The codes of Fprop (1x128), dequantized, transposed and quantized again in backward, as on the report's hardware (3.5.2):
+    /// 1 byte a value, one more rounding.
+    Rows,
+    /// E5M6 with power-of-two scales, cast to 128x1 tiles in backward: 1.5 bytes a value. For the input of the linear after
+    /// attention (3.3.3).
+    E5m6,
+}
+
+/// The FP8 recipe and its ablations. The default is the report's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fp8Recipe {
+    /// Of the linears' inputs.
+    pub activations: QuantizeOptions,
+    /// Of the gradients of the linears' outputs.
+    pub gradients: QuantizeOptions,
+    /// Of the weights.
+    pub weights: QuantizeOptions,
+    /// Scales of what is dispatched to experts, and of the gradient before their down-projection's backward (3.3.3).
+    pub dispatch_scale: ScaleFormat,
+    /// How inputs are kept for Wgrad.
+    pub kept: KeptActivation,
+    /// How the input of the linear after attention is kept.
+    pub kept_attention_output: KeptActivation,
+    /// How products sum along K.
+    pub accumulation: Accumulation,
+}
+
+impl Default for Fp8Recipe {
+    fn default() -> Self {
+        let tile = QuantizeOptions { format: Fp8Format::E4M3, scale: ScaleFormat::F32, granularity: Granularity::Tile };
+        Self {
+            activations: tile,
+            gradients: tile,
+            weights: tile,
+            dispatch_scale: ScaleFormat::PowerOfTwo,
+            kept: KeptActivation::Columns,
+            kept_attention_output: KeptActivation::E5m6,
+            accumulation: Accumulation::Promoted,
+        }
+    }
+}
+
+/// The numbers that a whole model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// FP32 throughout.
+    #[default]
+    F32,
+    /// Linears and the head in BF16, the rest in FP32.
+    Bf16,
+    /// Linears of the blocks in FP8, the head in BF16, the rest in FP32.
+    Fp8(Fp8Recipe),
+}
+
+/// What a model does with numbers, as far as formats differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Rows of the embedding table.
+    Embedding,
+    /// Every RMSNorm.
+    Norm,
+    /// `q_a`, or `q` where there is no query latent.
+    QueryDown,
+    /// `q_b`.
+    QueryUp,
+    /// `kv_a_proj_with_mqa`.
+    KeyValueDown,
+    /// `kv_b`.
+    KeyValueUp,
+    /// Scores, softmax, weighted values.
+    Attention,
+    /// `o`, the linear after attention.
+    AttentionOutput,
+    /// Router scores and the choice of experts.
+    Router,
+    /// Gate and up projections of dense layers and shared experts.
+    GateUp,
+    /// Down projection of the same.
+    Down,
+    /// Gate and up projections of routed experts.
+    ExpertGateUp,
+    /// Down projection of the same.
+    ExpertDown,
+    /// `eh_proj` of an MTP module.
+    MtpProjection,
+    /// The output head and its cross entropy.
+    Head,
+}
+
+impl Operation {
+    /// All of them, in the order in which a token meets them.
+    pub const ALL: [Self; 15] = [
+        Self::Embedding,
+        Self::Norm,
+        Self::QueryDown,
+        Self::QueryUp,
+        Self::KeyValueDown,
+        Self::KeyValueUp,
+        Self::Attention,
+        Self::AttentionOutput,
+        Self::Router,
+        Self::GateUp,
+        Self::Down,
+        Self::ExpertGateUp,
+        Self::ExpertDown,
+        Self::MtpProjection,
+        Self::Head,
+    ];
+
+    /// The name of its weights or, without weights, of what it is.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embed_tokens",
+            Self::Norm => "norms",
+            Self::QueryDown => "q_a_proj (q_proj)",
+            Self::QueryUp => "q_b_proj",
+            Self::KeyValueDown => "kv_a_proj_with_mqa",
+            Self::KeyValueUp => "kv_b_proj",
+            Self::Attention => "attention",
+            Self::AttentionOutput => "o_proj",
+            Self::Router => "gate (router)",
+            Self::GateUp => "gate_proj, up_proj",
+            Self::Down => "down_proj",
+            Self::ExpertGateUp => "experts: gate_proj, up_proj",
+            Self::ExpertDown => "experts: down_proj",
+            Self::MtpProjection => "eh_proj",
+            Self::Head => "lm_head",
+        }
+    }
+
+    /// Whether its result is computed again in backward where recomputation is on: RMSNorms, the MLA up-projections (3.2.3). (SwiGLU
+    /// belongs to the down-projections, whose input it makes: [`Operation::takes_swiglu`].)
+    pub const fn recomputed(self) -> bool {
+        matches!(self, Self::Norm | Self::QueryUp | Self::KeyValueUp)
+    }
+
+    /// Whether its input is a SwiGLU, which is recomputed instead of kept.
+    pub const fn takes_swiglu(self) -> bool {
+        matches!(self, Self::Down | Self::ExpertDown)
+    }
+}
+
+/// How a linear computes in FP8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fp8Rule {
+    /// Its input, in Fprop and Wgrad.
+    pub activations: QuantizeOptions,
+    /// Its output's gradient, in Dgrad and Wgrad.
+    pub gradients: QuantizeOptions,
+    /// Its weight.
+    pub weights: QuantizeOptions,
+    /// The form in which its input is kept.
+    pub kept: KeptActivation,
+    /// How its products sum.
+    pub accumulation: Accumulation,
+}
+
+/// What one operation computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// A plain format. A backend without kernels for BF16 computes in FP32 instead.
+    Plain(LinearFormat),
+    /// FP8.
+    Fp8(Fp8Rule),
+}
+
+impl Precision {
+    /// The rule of an operation: **the table**.
+    pub fn rule(&self, operation: Operation) -> Rule {
+        use Operation::*;
+        let recipe = match (self, operation) {
+            (_, Embedding | Norm | Attention | Router) | (Self::F32, _) => return Rule::Plain(LinearFormat::F32),
+            (_, Head) | (Self::Bf16, _) => return Rule::Plain(LinearFormat::Bf16),
+            (Self::Fp8(recipe), _) => recipe,
+        };
+        let dispatched = |options| QuantizeOptions { scale: recipe.dispatch_scale, ..options };
+        Rule::Fp8(Fp8Rule {
+            activations: if operation == ExpertGateUp { dispatched(recipe.activations) } else { recipe.activations },
+            gradients: if operation == ExpertDown { dispatched(recipe.gradients) } else { recipe.gradients },
+            weights: recipe.weights,
+            kept: if operation == AttentionOutput { recipe.kept_attention_output } else { recipe.kept },
+            accumulation: recipe.accumulation,
+        })
+    }
+
+    /// `f32`, `bf16` or `fp8`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Fp8(_) => "fp8",
+        }
+    }
+}
+
+impl Rule {
+    /// What the product takes, in words: `FP32`, `BF16`, `E4M3 1x128 | 128x128`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Plain(LinearFormat::F32) => "FP32".into(),
+            Self::Plain(LinearFormat::Bf16) => "BF16".into(),
+            Self::Fp8(rule) => {
+                format!("{} | {}", describe_options(&rule.activations, "1x128"), describe_options(&rule.weights, "128x128"))
+            }
+        }
+    }
+}
+
+/// A quantization in words: `E4M3 1x128`, `E4M3 1x128 2^n`.
+pub fn describe_options(options: &QuantizeOptions, tile: &str) -> String {
+    let format = match options.format {
+        Fp8Format::E4M3 => "E4M3",
+        Fp8Format::E5M2 => "E5M2",
+    };
+    let granularity = match options.granularity {
+        Granularity::Tile => tile,
+        Granularity::Block => "128x128",
+        Granularity::Tensor => "per tensor",
+    };
+    let scale = if options.scale == ScaleFormat::PowerOfTwo { " 2^n" } else { "" };
+    format!("{format} {granularity}{scale}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_s_table() {
+        let precision = Precision::Fp8(Fp8Recipe::default());
+        for operation in Operation::ALL {
+            let expected = match operation {
+                Operation::Embedding | Operation::Norm | Operation::Attention | Operation::Router => "FP32",
+                Operation::Head => "BF16",
+                Operation::ExpertGateUp => "E4M3 1x128 2^n | E4M3 128x128",
+                _ => "E4M3 1x128 | E4M3 128x128",
+            };
+            assert_eq!(precision.rule(operation).describe(), expected, "{operation:?}");
+        }
+        let Rule::Fp8(after_attention) = precision.rule(Operation::AttentionOutput) else { panic!("o_proj is in FP8") };
+        assert_eq!(after_attention.kept, KeptActivation::E5m6);
+        let Rule::Fp8(down) = precision.rule(Operation::ExpertDown) else { panic!("experts are in FP8") };
+        assert_eq!(down.gradients.scale, ScaleFormat::PowerOfTwo);
+    }
+
+    #[test]
+    fn f32_is_f32_everywhere() {
+        assert!(Operation::ALL.iter().all(|&operation| Precision::F32.rule(operation) == Rule::Plain(LinearFormat::F32)));
+    }
+}

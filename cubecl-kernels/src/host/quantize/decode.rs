@@ -1,0 +1,70 @@
+//! Codes back to numbers.
+
+use super::encode::{E4M3, E5M2, E5M6, for_format};
+use crate::definition::{CODES_A_WORD, Fp8Format, TILE};
+use crate::host::simd::multiversion;
+
+/// The value of a code.
+#[inline(always)]
+fn value<const FORMAT: usize>(code: u32) -> f32 {
+    let (mantissa_bits, bias, sign_bit, largest) = match FORMAT {
+        E4M3 => (3, 7, 7, 0x7E),
+        E5M2 => (2, 15, 7, 0x7B),
+        _ => (6, 15, 11, 0x7BF),
+    };
+    let magnitude = (code & ((1 << sign_bit) - 1)) as i32;
+    let normal = f32::from_bits(((magnitude << (23 - mantissa_bits)) + ((127 - bias) << 23)) as u32);
+    // Below the smallest normal value, steps of its exponent's size.
+    let step = f32::from_bits(((127 + 1 - bias - mantissa_bits) << 23) as u32);
+    let finite = if magnitude < 1 << mantissa_bits { magnitude as f32 * step } else { normal };
+    let special = if FORMAT != E4M3 && magnitude == largest + 1 { f32::INFINITY } else { f32::NAN };
+    let value = if magnitude > largest { special } else { finite };
+    f32::from_bits(value.to_bits() | (code >> sign_bit) << 31)
+}
+
+multiversion! {
+    fn tile<const FORMAT: usize>(codes: &[u8], scale: f32, out: &mut [f32]) {
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = scale * value::<FORMAT>(u32::from(code));
+        }
+    }
+}
+
+/// Entries `first..` of a row of row tiles, as many as `out` takes.
+///
+/// # Shapes
+/// - `codes [words(cols)]`, `scales [tiles(cols)]`, `out [<= cols - first]`
+pub(super) fn decode_row(codes: &[u32], scales: &[f32], first: usize, out: &mut [f32], format: Fp8Format) {
+    let mut bytes = [0u8; TILE + CODES_A_WORD];
+    let mut done = 0;
+    while done < out.len() {
+        let start = first + done;
+        let count = (TILE - start % TILE).min(out.len() - done);
+        let (word, skip) = (start / CODES_A_WORD, start % CODES_A_WORD);
+        let words = &codes[word..word + (skip + count).div_ceil(CODES_A_WORD)];
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        let (codes, out) = (&bytes[skip..skip + count], &mut out[done..done + count]);
+        for_format!(format, tile(codes, scales[start / TILE], out));
+        done += count;
+    }
+}
+
+multiversion! {
+    /// Entries `first..` of a row of E5M6 codes, as many as `out` takes; `first` is a multiple of [`TILE`].
+    ///
+    /// # Shapes
+    /// - `codes [e5m6_words(cols)]`, `scales [tiles(cols)]`, `out [<= cols - first]`
+    pub(super) fn decode_e5m6_row(codes: &[u32], scales: &[f32], first: usize, out: &mut [f32]) {
+        let (codes, scales) = (&codes[first / 8 * 3..], &scales[first / TILE..]);
+        for (i, (out, codes)) in out.chunks_mut(8).zip(codes.chunks(3)).enumerate() {
+            let word = |w: usize| codes.get(w).copied().unwrap_or(0);
+            let (a, b, c) = (word(0), word(1), word(2));
+            let eight = [a, a >> 12, a >> 24 | b << 8, b >> 4, b >> 16, b >> 28 | c << 4, c >> 8, c >> 20];
+            for (out, code) in out.iter_mut().zip(eight) {
+                *out = scales[i * 8 / TILE] * value::<E5M6>(code & 0xFFF);
+            }
+        }
+    }
+}

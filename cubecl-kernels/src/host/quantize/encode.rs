@@ -1,0 +1,138 @@
+//! Codes of a panel, one byte (FP8) or two (E5M6) each.
+
+use super::divisor::Divisors;
+use super::panel::Panel;
+use crate::definition::{Fp8Format, TILE, encode_e5m6, encode_fp8};
+use crate::host::simd::{Simd, madd, multiversion};
+
+/// The formats, as constants that functions are compiled for.
+pub(super) const E4M3: usize = 0;
+pub(super) const E5M2: usize = 1;
+pub(super) const E5M6: usize = 2;
+
+/// Calls a function compiled for each FP8 format.
+macro_rules! for_format {
+    ($format:expr, $name:ident $args:tt) => {
+        match $format {
+            $crate::definition::Fp8Format::E4M3 => $name::<{ $crate::host::quantize::encode::E4M3 }> $args,
+            $crate::definition::Fp8Format::E5M2 => $name::<{ $crate::host::quantize::encode::E5M2 }> $args,
+        }
+    };
+}
+pub(super) use for_format;
+
+/// How much larger than `|x / scale|` [`nearest`] is given it: `2^7` or `2^15`.
+///
+/// It makes a biased FP32 exponent agree with the format's, modulo 2 to its exponent bits.
+pub(super) const fn enlarged(format: usize) -> f32 {
+    if format == E4M3 { 128.0 } else { 32768.0 }
+}
+
+/// The code nearest to `q / enlarged`, which is not negative and no larger than the format's largest value, with the sign of `x`.
+///
+/// Adding a power of two that is `2^shift` times the power below `q`, or below the smallest normal value, rounds `q` to the
+/// format's step (to nearest, ties to even) and leaves the number of steps in the lowest bits of the sum. If those bits of what is
+/// added are the exponent already, times the steps of a power, then the sum's are the code.
+#[inline(always)]
+fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
+    let (mantissa_bits, bias, sign_bit) = match FORMAT {
+        E4M3 => (3, 7, 7),
+        E5M2 => (2, 15, 7),
+        _ => (6, 15, 11),
+    };
+    let shift = 23 - mantissa_bits;
+    // The smallest normal value is 2^(1 - bias), and no smaller power rounds.
+    let smallest = (127 + 1 - bias) << 23;
+    let smallest = smallest + (enlarged(FORMAT).to_bits() as i32 - (127 << 23));
+    let power = (q.to_bits() as i32).max(smallest) & 0x7F80_0000;
+    let with_exponent = f32::from_bits((power | power >> shift) as u32);
+    let sum = madd::<S>(with_exponent, f32::from_bits((127 + shift as u32) << 23), q);
+    // The code's bits from the sum, its sign from `x`: written as a selection, which is one instruction where there is one.
+    let (code, sign) = (sum.to_bits(), x.to_bits() >> (31 - sign_bit));
+    ((code ^ sign) & ((1 << sign_bit) - 1)) ^ sign
+}
+
+/// `|x / scale|`, or what has the same code (see [`Divisors`]), times [`enlarged`], as `high` and `low` are already.
+#[inline(always)]
+fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f32) -> f32 {
+    let x = x.abs();
+    if S::FMA { x.mul_add(high, x * low) } else { x / scale * enlarged(FORMAT) }
+}
+
+multiversion! {
+    fn rows<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], stride: usize) {
+        let mut tile = 0;
+        for r in 0..panel.rows {
+            let (full, tail) = panel.row(r).as_chunks::<TILE>();
+            let (full_codes, tail_codes) = codes[r * stride..][..panel.columns].as_chunks_mut::<TILE>();
+            for (x, codes) in full.iter().zip(full_codes) {
+                let (scale, high, low) = (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
+                for (&x, code) in x.iter().zip(codes) {
+                    *code = nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
+                }
+                tile += 1;
+            }
+            if !tail.is_empty() {
+                let (scale, high, low) = (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
+                for (&x, code) in tail.iter().zip(tail_codes) {
+                    *code = nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
+                }
+                tile += 1;
+            }
+        }
+    }
+}
+
+/// Codes of row tiles: `divisors` of `[rows, tiles(columns)]`, `codes` in rows of `stride`.
+pub(super) fn encode_rows(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], stride: usize, format: Fp8Format) {
+    for_format!(format, rows(panel, divisors, codes, stride));
+    let row_tiles = panel.columns.div_ceil(TILE);
+    for tile in divisors.slow() {
+        let (r, first) = (tile / row_tiles, tile % row_tiles * TILE);
+        for (c, x) in panel.row(r).iter().enumerate().skip(first).take(TILE) {
+            codes[r * stride + c] = encode_fp8(x / divisors.scale[tile], format);
+        }
+    }
+}
+
+multiversion! {
+    fn columns<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8]) {
+        let (scale, high, low) = (&divisors.scale[..panel.columns], &divisors.high[..panel.columns], &divisors.low[..panel.columns]);
+        for r in 0..panel.rows {
+            let (x, codes) = (panel.row(r), &mut codes[r * TILE..][..panel.columns]);
+            for c in 0..panel.columns {
+                codes[c] = nearest::<S, FORMAT>(x[c], quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c])) as u8;
+            }
+        }
+    }
+}
+
+/// Codes of column tiles, not transposed yet: a divisor for each of at most [`TILE`] columns, `codes` in rows of [`TILE`].
+pub(super) fn encode_columns(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], format: Fp8Format) {
+    for_format!(format, columns(panel, divisors, codes));
+    for c in divisors.slow() {
+        for r in 0..panel.rows {
+            codes[r * TILE + c] = encode_fp8(panel.row(r)[c] / divisors.scale[c], format);
+        }
+    }
+}
+
+multiversion! {
+    fn tile_e5m6(x: &[f32], scale: f32, high: f32, codes: &mut [u16]) {
+        for (&x, code) in x.iter().zip(codes) {
+            *code = nearest::<S, E5M6>(x, quotient::<S, E5M6>(x, scale, high, 0.0)) as u16;
+        }
+    }
+}
+
+/// E5M6 codes of the row tiles of one row, whose scales are powers of two.
+pub(super) fn encode_e5m6_row(x: &[f32], divisors: &Divisors, codes: &mut [u16]) {
+    for (tile, (x, codes)) in x.chunks(TILE).zip(codes.chunks_mut(TILE)).enumerate() {
+        tile_e5m6(x, divisors.scale[tile], divisors.high[tile], codes);
+    }
+    for tile in divisors.slow() {
+        for (code, &x) in codes.iter_mut().zip(x).skip(tile * TILE).take(TILE) {
+            *code = encode_e5m6(x / divisors.scale[tile]);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Casts to FP8 and E5M6 and back (3.3): row tiles, column tiles (transposed), blocks, and SwiGLU with its cast in one pass.
+//!
+//! Every function here gives the bits of its plain form in [`reference`](mod@crate::reference), on every instruction set.
+//!
+//! Work goes by *panels*, a few KiB of the matrix that stay in the cache: [`panel`] hands them out, from memory or computed on the
+//! way (BF16, SwiGLU, codes of another tiling); [`amax`] finds the largest magnitudes; [`divisor`] turns them into scales;
+//! [`encode`] makes codes of the panel; [`store`] puts them where they belong, transposed where that is wanted.
+
+mod amax;
+mod blocks;
+mod coarse;
+mod columns;
+mod decode;
+mod dequantize;
+mod divisor;
+mod e5m6;
+mod encode;
+mod panel;
+mod rows;
+mod store;
+mod swiglu;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::quantize_blocks;
+pub use columns::{quantize_both, quantize_columns};
+pub use dequantize::{dequantize_blocks, dequantize_columns, dequantize_rows, requantize_columns};
+pub use e5m6::{dequantize_e5m6, quantize_columns_from_e5m6, quantize_e5m6};
+pub use panel::Element;
+pub use rows::quantize_rows;
+pub use swiglu::{
+    swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes, swiglu_quantize_rows,
+    swiglu_quantize_rows_from_codes,
+};

@@ -1,0 +1,88 @@
+//! Panels of a matrix as FP32: borrowed where the matrix is FP32 in memory, computed into a buffer otherwise.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use crate::host::simd::multiversion;
+
+/// A number that matrices to be quantized are made of: `f32` or `half::bf16`.
+pub trait Element: sealed::Load {}
+
+impl Element for f32 {}
+impl Element for bf16 {}
+
+mod sealed {
+    use super::Panel;
+
+    pub trait Load: Copy + Send + Sync {
+        /// The panel `[rows, columns]` at the start of `x`, whose rows are `stride` apart.
+        fn load<'a>(x: &'a [Self], stride: usize, rows: usize, columns: usize, buffer: &'a mut Vec<f32>) -> Panel<'a>;
+    }
+}
+
+impl sealed::Load for f32 {
+    fn load<'a>(x: &'a [f32], stride: usize, rows: usize, columns: usize, _: &'a mut Vec<f32>) -> Panel<'a> {
+        Panel { data: x, stride, rows, columns }
+    }
+}
+
+impl sealed::Load for bf16 {
+    fn load<'a>(x: &'a [bf16], stride: usize, rows: usize, columns: usize, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+        computed(rows, columns, buffer, |out| widen(x, stride, columns, out))
+    }
+}
+
+multiversion! {
+    fn widen(x: &[bf16], stride: usize, columns: usize, out: &mut [f32]) {
+        for (out, x) in out.chunks_exact_mut(columns).zip(x.chunks(stride)) {
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = f32::from_bits(u32::from(x.to_bits()) << 16);
+            }
+        }
+    }
+}
+
+/// Some rows and columns of a matrix.
+#[derive(Clone, Copy)]
+pub struct Panel<'a> {
+    data: &'a [f32],
+    stride: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl<'a> Panel<'a> {
+    /// A row.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.stride..][..self.columns]
+    }
+}
+
+/// A panel that `fill` writes, row by row without gaps.
+pub(super) fn computed<'a>(rows: usize, columns: usize, buffer: &'a mut Vec<f32>, fill: impl FnOnce(&mut [f32])) -> Panel<'a> {
+    if buffer.len() < rows * columns {
+        buffer.resize(rows * columns, 0.0);
+    }
+    fill(&mut buffer[..rows * columns]);
+    Panel { data: buffer, stride: columns, rows, columns }
+}
+
+/// What can be read panel by panel. Columns of a panel start at a whole tile.
+pub(super) trait Source: Sync {
+    /// Rows `rows` of columns `columns`, which are neither of them empty; `buffer` is for the source's use.
+    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a>;
+}
+
+/// A matrix in memory.
+pub(super) struct Matrix<'a, E> {
+    pub(super) x: &'a [E],
+    pub(super) cols: usize,
+}
+
+impl<E: Element> Source for Matrix<'_, E> {
+    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+        E::load(&self.x[rows.start * self.cols + columns.start..], self.cols, rows.len(), columns.len(), buffer)
+    }
+}

@@ -1,0 +1,6 @@
+//! E5M6 on a device: 12-bit codes without gaps and scales that are powers of two, for the input of the linear after attention (3.3.3).
+
+mod kernel;
+mod launch;
+
+pub use launch::{dequantize_e5m6, quantize_e5m6};

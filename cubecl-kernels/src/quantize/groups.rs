@@ -1,0 +1,82 @@
+//! Where groups of rows (experts) begin, on the host and on the device.
+
+use super::operand::addressable;
+use crate::definition::{GroupedColumns, KernelError};
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+
+/// Groups of consecutive rows, one an expert: uploaded once for a routing decision, used by every launch of it.
+#[derive(Debug, Clone)]
+pub struct DeviceGroups {
+    offsets: Vec<usize>,
+    layout: GroupedColumns,
+    table: Handle,
+}
+
+impl DeviceGroups {
+    /// Groups of rows `offsets[g]..offsets[g + 1]`, some of which may be empty.
+    ///
+    /// # Errors
+    /// [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`, [`KernelError::Overflow`] where rows or groups pass 32
+    /// bits.
+    pub fn new(client: &Client, offsets: &[usize], rows: usize) -> Result<Self, KernelError> {
+        const OP: &str = "device_groups";
+        addressable(OP, "offsets", &[rows, 1])?;
+        let layout = GroupedColumns::new(OP, offsets, rows)?;
+        let table: Vec<u32> = [offsets, &layout.words, &layout.tiles].into_iter().flatten().map(|&x| x as u32).collect();
+        let table = client.create_from_slice(u32::as_bytes(&table));
+        Ok(Self { offsets: offsets.to_vec(), layout, table })
+    }
+
+    /// All rows in one group.
+    ///
+    /// # Errors
+    /// As [`DeviceGroups::new`].
+    pub fn single(client: &Client, rows: usize) -> Result<Self, KernelError> {
+        Self::new(client, &[0, rows], rows)
+    }
+
+    /// Number of groups.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Whether there is no group at all; there may be groups without rows otherwise.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// First row of each group, and the number of rows.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// Rows of all groups.
+    pub fn rows(&self) -> usize {
+        self.offsets.last().copied().unwrap_or(0)
+    }
+
+    /// Where each group lies in transposed codes and scales.
+    pub fn layout(&self) -> &GroupedColumns {
+        &self.layout
+    }
+
+    /// Words of a row of transposed codes.
+    pub fn words(&self) -> usize {
+        self.layout.words.last().copied().unwrap_or(0)
+    }
+
+    /// Tiles of a row of transposed scales.
+    pub fn tiles(&self) -> usize {
+        self.layout.tiles.last().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn table_handle(&self) -> &Handle {
+        &self.table
+    }
+
+    /// Offsets, first words and first tiles on the device: three times `len() + 1` numbers.
+    pub(crate) fn table(&self) -> BufferArg {
+        super::operand::argument(&self.table, 3 * self.offsets.len())
+    }
+}

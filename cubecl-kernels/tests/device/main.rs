@@ -1,0 +1,10 @@
+//! The CubeCL kernels on a device that this machine has, against plain host forms.
+
+#![allow(clippy::unwrap_used)] // a failed test is what it is for
+
+mod client;
+mod e5m6;
+mod gemm;
+mod oracle;
+mod quantize;
+mod swiglu;

@@ -1,0 +1,202 @@
+//! `deepseek compare-precision`: the same run in several precisions, and how far their losses are apart.
+
+mod curves;
+mod plot;
+mod report;
+mod runs;
+mod svg;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn_train::Interrupter;
+
+use self::curves::{ErrorSummary, closing_loss, relative_errors_percent};
+use self::report::{Comparison, Ended, FILES, RunResult};
+use self::runs::NamedRun;
+use super::bench::median;
+use super::train::{Start, compute, learn};
+use super::{Outcome, stop_on_signals};
+use crate::cli::{ComparePrecisionArgs, ConfigArgs, TrainArgs};
+use crate::config::ConfigError;
+use crate::exit::{UsageError, write_stdout};
+use crate::learner::Diverged;
+use crate::metrics::duration;
+use crate::schedule::Position;
+
+/// What every run is trained on without `--config`.
+const CONFIG: &str = "tiny-text";
+/// And for how long.
+const TOKENS: u64 = 2_000_000;
+/// Below everything that is set: only the losses are wanted.
+const QUIET: [&str; 4] = ["train.eval_every=0", "train.checkpoint_every=0", "train.keep_checkpoints=1", "output.sample_tokens=0"];
+
+/// Trains the same run once a precision, one after another, and writes what came of it after each.
+///
+/// # Errors
+/// A name, configuration, data or device that does not fit, or a folder that has a comparison ([`crate::exit::USAGE`]); files that
+/// cannot be written ([`crate::exit::FAILURE`]). A run that diverges is a result.
+pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
+    let interrupter = Interrupter::new();
+    stop_on_signals(&interrupter, "stopping after this step and writing what there is; once more to stop at once")?;
+    let runs = runs::named(&args.runs)?;
+    let out = args.out.as_path();
+    if FILES.iter().any(|name| out.join(name).exists()) {
+        return Err(UsageError(format!("{} already holds a comparison; give another --out", out.display())).into());
+    }
+    // All that can be wrong with any run is found before the first is trained.
+    let selected = args.device.open()?;
+    for run in &runs {
+        compute(&training(&args, run)?.config_request().resolve()?, &selected.device)?;
+    }
+
+    let began = Instant::now();
+    let mut comparison: Option<Comparison> = None;
+    for (index, run) in runs.iter().enumerate() {
+        let mut start = Start::prepare(&training(&args, run)?)?;
+        if index == 0 {
+            start.announce()?;
+        }
+        let left = match index {
+            0 => String::new(),
+            done => format!(", about {} left in all", duration(began.elapsed().as_secs_f64() / done as f64 * (runs.len() - done) as f64)),
+        };
+        write_stdout(&format!("run {} of {}: {}, {}{left}\n", index + 1, runs.len(), run.name, run.what))?;
+        let comparison = match &mut comparison {
+            Some(comparison) => comparison,
+            none => none.insert(opened(&start, runs.len())?),
+        };
+        let mut result = train(&mut start, run, &interrupter)?;
+        result.compare(comparison);
+        write_stdout(&format!("{}\n\n", result.line()))?;
+        comparison.runs.push(result);
+        comparison.write(out)?;
+        if interrupter.should_stop() {
+            break;
+        }
+    }
+    let comparison = comparison.expect("invariant: there is at least one run");
+    report(&comparison, out)
+}
+
+/// The arguments of `train` that make one of the runs.
+fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, ConfigError> {
+    let own_budget = args.config.config.is_some() || args.config.set.iter().any(|set| is_budget(set));
+    let set = QUIET.iter().map(ToString::to_string).chain(args.config.set.clone()).chain(run.set.iter().map(ToString::to_string));
+    let mut training = TrainArgs {
+        config: ConfigArgs { config: Some(args.config.config.clone().unwrap_or_else(|| CONFIG.into())), set: set.collect() },
+        data: args.data.clone(),
+        device: args.device,
+        resume: None,
+        run_dir: Some(args.out.join(run.name)),
+        steps: None,
+        tokens: args.tokens.or((!own_budget).then_some(TOKENS)),
+        json: false,
+        plain: true,
+    };
+    if run.split {
+        // An evaluation counts micro-batches too: it must still be of the same windows.
+        let train = training.config_request().resolve()?.train;
+        let windows = train.micro_batch * train.eval_batches;
+        training.config.set.extend(["train.micro_batch=1".into(), format!("train.eval_batches={windows}")]);
+    }
+    Ok(training)
+}
+
+/// Whether a `--set` says how long to train.
+fn is_budget(set: &str) -> bool {
+    set.split_once('=').is_some_and(|(key, _)| matches!(key.trim(), "train.steps" | "train.tokens"))
+}
+
+/// A comparison without runs yet.
+fn opened(start: &Start, planned: usize) -> Result<Comparison> {
+    let end = start.schedule.end_from(Position::default()).context("train.steps: the run has more samples than can be counted")?;
+    let (steps, tokens_per_step) = (end.step as usize, end.tokens / end.step.max(1));
+    let setting = format!(
+        "{} parameters, {steps} steps of {tokens_per_step} tokens = {} tokens, on {}.\n\n```\n{}\n```\n",
+        start.config.model.parameter_counts().total,
+        end.tokens,
+        start.device_name,
+        start.data.summary
+    );
+    let quoted = |argument: String| if argument.contains(char::is_whitespace) { format!("'{argument}'") } else { argument };
+    let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    Ok(Comparison {
+        name: start.config.output.name.clone(),
+        setting,
+        device: start.device_name.clone(),
+        steps,
+        tokens_per_step,
+        command: format!("deepseek {}", arguments.join(" ")),
+        planned,
+        runs: Vec::new(),
+    })
+}
+
+/// Trains one run to its end, a signal or its divergence; its checkpoints are deleted, its metrics stay.
+fn train(start: &mut Start, run: &'static NamedRun, interrupter: &Interrupter) -> Result<RunResult> {
+    let (ended, outcome) = match learn(start, interrupter, false) {
+        Ok(outcome) => (if outcome.interrupted { Ended::Interrupted } else { Ended::Complete }, Some(outcome)),
+        Err(error) if error.is::<Diverged>() => {
+            // The learner was stopped for this run's sake; the next one begins afresh.
+            interrupter.reset();
+            (Ended::Diverged, None)
+        }
+        Err(error) => return Err(error.context(format!("run {}", run.name))),
+    };
+    let mut result = RunResult::new(run, ended);
+    result.valid_loss = outcome.and_then(|outcome| outcome.evaluation).map(|evaluation| evaluation.loss);
+    result.read(&start.run_dir.join("metrics.jsonl"))?;
+    let checkpoints = start.run_dir.join(crate::checkpoint::FOLDER);
+    if checkpoints.exists() {
+        std::fs::remove_dir_all(&checkpoints).with_context(|| format!("{}: cannot delete", checkpoints.display()))?;
+    }
+    Ok(result)
+}
+
+impl RunResult {
+    /// Takes losses and times of all steps from a run's metrics.
+    fn read(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let mut times = Vec::new();
+        for line in text.lines() {
+            let step: serde_json::Value = serde_json::from_str(line).with_context(|| path.display().to_string())?;
+            let number = |key: &str| step[key].as_f64();
+            // An evaluation has no speed; a loss that is no number is written as null, and no step follows it.
+            let (Some(tokens), Some(speed), Some(loss)) = (number("tokens"), number("tokens_per_second"), number("loss")) else { continue };
+            self.losses.push(loss);
+            times.push(1e3 * tokens / speed);
+        }
+        self.step_ms = median(&times);
+        self.seconds = times.iter().sum::<f64>() / 1e3;
+        Ok(())
+    }
+
+    /// Works out everything that needs the other runs.
+    fn compare(&mut self, comparison: &Comparison) {
+        // A loss that blew up just before its end says nothing of where the run had come to.
+        self.train_loss = closing_loss(&self.losses).filter(|_| self.ended != Ended::Diverged);
+        match comparison.runs.first() {
+            None => self.time_ratio = 1.0,
+            Some(baseline) => {
+                let errors = relative_errors_percent(&self.losses, &baseline.losses);
+                self.errors = ErrorSummary::of(&errors, comparison.steps);
+                self.time_ratio = self.step_ms / baseline.step_ms;
+            }
+        }
+    }
+}
+
+/// Prints the table and where it is.
+fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
+    let mut text = comparison.text();
+    if comparison.interrupted() {
+        text += &format!("\ninterrupted: {} of {} runs, the last perhaps in part\n", comparison.runs.len(), comparison.planned);
+    }
+    let written: Vec<PathBuf> = FILES.iter().map(|name| out.join(name)).filter(|path| path.exists()).collect();
+    let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    text += &format!("\nwritten     {}\n", written.join(", "));
+    write_stdout(&text)?;
+    Ok(Outcome { results: comparison.to_json(out), interrupted: comparison.interrupted() })
+}
