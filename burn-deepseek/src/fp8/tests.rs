@@ -1,7 +1,7 @@
 //! What the FP8 functions and layers accept, refuse, and give for numbers that are none.
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use cubecl_kernels::metric::calc_diff;
 
 use super::{
@@ -11,9 +11,7 @@ use super::{
 use crate::ops::ExpertGroups;
 
 fn random(rows: usize, columns: usize) -> Tensor<2> {
-    let device = Device::flex();
-    device.seed((rows * 1000 + columns) as u64);
-    Tensor::random([rows, columns], Distribution::Normal(0.0, 1.0), &device)
+    crate::WeightInit::normal((rows * 1000 + columns) as u64, 1.0, &Device::flex()).weight([rows, columns]).val()
 }
 
 fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
