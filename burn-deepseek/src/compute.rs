@@ -8,10 +8,10 @@ use burn::module::{Param, ParamId};
 use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
 
 use crate::Linear;
-use crate::backend::fp8::{DeferredWeight, Fp8Weight, LinearCall, LinearShape, RowGroups, WeightGradientQueue};
-use crate::backend::supports_fp8;
+use crate::backend::fp8::{Fp8Weight, LinearCall, LinearShape, RowGroups};
+use crate::backend::{DeferredWeight, PlainLinear, WeightGradientQueue, supports_fp8};
 use crate::ops::{self, ExpertGroups};
-use crate::precision::{Fp8Rule, Operation, Precision, Rule};
+use crate::precision::{Fp8Rule, LinearFormat, Operation, Precision, Rule};
 
 /// A precision that a device cannot compute in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Compute {
         Self { weights: Arc::default(), ..self.clone() }
     }
 
-    /// The same with the weight gradients of FP8 linears left in `queue`.
+    /// The same with the weight gradients of linears left in `queue`; those of the head, of norms and of the router come at once.
     pub fn deferring_to(&self, queue: WeightGradientQueue) -> Self {
         Self { deferred: Some(queue), ..self.clone() }
     }
@@ -91,7 +91,10 @@ impl Compute {
             let (operation, layer) = pairs.next().expect("invariant: as many operations as layers");
             let bias = layer.bias.as_ref().map(Param::val);
             let rule = match self.precision.rule(operation) {
-                Rule::Plain(format) => return ops::linear(x.clone(), layer.weight.val(), bias, format, operation.recomputed()),
+                Rule::Plain(format) => {
+                    let call = PlainLinear { recompute: operation.recomputed(), ..self.plain(format, layer.weight.id) };
+                    return ops::linear(x.clone(), layer.weight.val(), bias, call);
+                }
                 Rule::Fp8(rule) => rule,
             };
             let groups = RowGroups::one(x.dims()[0]);
@@ -111,11 +114,11 @@ impl Compute {
     pub fn mlp(&self, x: Tensor<2>, gate_up: &Param<Tensor<2>>, down: &Param<Tensor<2>>) -> Tensor<2> {
         let groups = RowGroups::one(x.dims()[0]);
         let hidden = match self.precision.rule(Operation::GateUp) {
-            Rule::Plain(format) => ops::linear(x, gate_up.val(), None, format, false),
+            Rule::Plain(format) => ops::linear(x, gate_up.val(), None, self.plain(format, gate_up.id)),
             Rule::Fp8(rule) => self.fp8(Operation::GateUp, x, gate_up, groups.clone(), rule, &mut None),
         };
         match self.precision.rule(Operation::Down) {
-            Rule::Plain(format) => ops::linear(ops::swiglu(hidden), down.val(), None, format, false),
+            Rule::Plain(format) => ops::linear(ops::swiglu(hidden), down.val(), None, self.plain(format, down.id)),
             Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups, rule),
         }
     }
@@ -128,7 +131,7 @@ impl Compute {
     pub fn experts(&self, x: Tensor<2>, gate_up: &Param<Tensor<3>>, down: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
         let hidden = self.grouped_linear(Operation::ExpertGateUp, x, gate_up, groups);
         match self.precision.rule(Operation::ExpertDown) {
-            Rule::Plain(format) => ops::grouped_linear(ops::swiglu(hidden), down.val(), groups, format),
+            Rule::Plain(format) => ops::grouped_linear(ops::swiglu(hidden), down.val(), groups, self.plain(format, down.id)),
             Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups.into(), rule),
         }
     }
@@ -140,7 +143,7 @@ impl Compute {
     /// - x: `[rows, d_in]`, sorted by expert as `groups` says; w: `[experts, d_out, d_in]`; output: `[rows, d_out]`
     pub fn grouped_linear(&self, operation: Operation, x: Tensor<2>, w: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
         match self.precision.rule(operation) {
-            Rule::Plain(format) => ops::grouped_linear(x, w.val(), groups, format),
+            Rule::Plain(format) => ops::grouped_linear(x, w.val(), groups, self.plain(format, w.id)),
             Rule::Fp8(rule) => self.fp8(operation, x, w, groups.into(), rule, &mut None),
         }
     }
@@ -181,8 +184,15 @@ impl Compute {
     fn call<const D: usize>(&self, weight: &Param<Tensor<D>>, groups: RowGroups, rule: Fp8Rule, recompute: bool) -> LinearCall {
         let dims = weight.val().dims();
         let shape = LinearShape { rows: groups.rows(), inputs: dims[D - 1], outputs: dims[D - 2], experts: groups.len() };
-        let deferred = self.deferred.clone().map(|queue| DeferredWeight { param: weight.id, queue });
-        LinearCall { shape, groups, weight_dims: dims.to_vec(), rule, recompute, deferred }
+        LinearCall { shape, groups, weight_dims: dims.to_vec(), rule, recompute, deferred: self.deferred_weight(weight.id) }
+    }
+
+    fn plain(&self, format: LinearFormat, weight: ParamId) -> PlainLinear {
+        PlainLinear { deferred: self.deferred_weight(weight), ..format.into() }
+    }
+
+    fn deferred_weight(&self, param: ParamId) -> Option<DeferredWeight> {
+        self.deferred.clone().map(|queue| DeferredWeight { param, queue })
     }
 
     fn quantized<const D: usize>(&self, weight: &Param<Tensor<D>>, rule: &Fp8Rule) -> Fp8Weight<Dispatch> {

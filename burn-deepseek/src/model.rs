@@ -143,7 +143,7 @@ impl DeepSeek {
         let [batch, seq, d] = hidden.dims();
         let weight = self.head_weight();
         let vocab = weight.dims()[0];
-        ops::linear(hidden.reshape([batch * seq, d]), weight, None, LinearFormat::F32, false).reshape([batch, seq, vocab])
+        ops::linear(hidden.reshape([batch * seq, d]), weight, None, LinearFormat::F32).reshape([batch, seq, vocab])
     }
 
     /// Logits of tokens, from an empty context, in FP32.

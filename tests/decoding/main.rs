@@ -39,7 +39,7 @@ fn train(depths: usize) -> (DeepSeek, TokenData) {
         let windows = (4 * step..4 * (step + 1)).map(|sample| data.train.window(sample)).collect();
         let (loss, report) = model.forward(TokenBatcher::new(SEQ_LEN).batch(windows, &device));
         let grads = GradientsParams::from_grads(loss.backward(), &model);
-        (model, _) = optimizer.update(model, grads, 1e-2);
+        (model, _) = optimizer.update(model, grads, 1.0, 1e-2);
         last = report.loss;
     }
     assert!(last < 2.6, "nothing was learnt: loss {last}");

@@ -305,7 +305,7 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
         }
         let grads = GradientsParams::from_grads(loss.total.backward(), &model);
         let norm;
-        (model, norm) = optimizer.update(model, grads, lr);
+        (model, norm) = optimizer.update(model, grads, 1.0, lr);
         norms.push(norm);
         if step == 0 {
             let weights = weights::named_parameters(&model);

@@ -11,13 +11,13 @@ use half::bf16;
 
 use super::flex_tensor::{Contiguous, dims, ints, tensor};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
-use super::{AdamWOutput, FusedOps, done};
+use super::{AdamWOutput, FusedOps, PlainLinear, done};
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::LinearFormat;
 
 impl FusedOps for Flex {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, _recompute: bool) -> FloatTensor<Self> {
-        Self::linear_forward(&x, &w, format)
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self> {
+        Self::linear_forward(&x, &w, call.format)
     }
 
     fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -48,8 +48,8 @@ impl FusedOps for Flex {
         Self::combine(&y, &weights, &groups)
     }
 
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self> {
-        Self::grouped_linear(&x, &w, &groups, format)
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, call: PlainLinear) -> FloatTensor<Self> {
+        Self::grouped_linear(&x, &w, &groups, call.format)
     }
 
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {

@@ -7,11 +7,15 @@
 //! ([`crate::ops::composed`]); [`supports`] is where that is decided.
 
 mod autodiff;
+mod deferred;
 mod flex;
 mod flex_tensor;
 pub mod fp8;
+mod function;
 mod kernels;
 
+pub use deferred::{DeferredWeight, WeightGradientQueue};
+pub use function::{FunctionOps, InputGradient};
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -95,11 +99,29 @@ pub struct AdamWOutput<B: Backend> {
     pub second: FloatTensor<B>,
 }
 
+/// How a linear outside FP8 is computed.
+#[derive(Clone, Debug)]
+pub struct PlainLinear {
+    /// What its products take.
+    pub format: LinearFormat,
+    /// Whether gradient checkpointing computes the result again instead of keeping it.
+    pub recompute: bool,
+    /// Where the weight gradient is left to be computed later; none computes it at once.
+    pub deferred: Option<DeferredWeight>,
+}
+
+impl From<LinearFormat> for PlainLinear {
+    /// The result kept, the weight gradient computed at once.
+    fn from(format: LinearFormat) -> Self {
+        Self { format, recompute: false, deferred: None }
+    }
+}
+
 /// The operations of the model, each one call. Shapes are those of the functions of the same name in [`crate::ops`].
 #[backend_extension(Autodiff, Flex)]
 pub trait FusedOps: Backend {
-    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`. With `recompute` gradient checkpointing does not keep the result.
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, recompute: bool) -> FloatTensor<Self>;
+    /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self>;
     /// RMSNorm of rows; x `[rows, d]`, gamma `[d]`.
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
     /// `x + y`; x, y `[rows, d]`.
@@ -115,7 +137,7 @@ pub trait FusedOps: Backend {
     /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
     fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
     /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self>;
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, call: PlainLinear) -> FloatTensor<Self>;
     /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
     /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones not counted.

@@ -54,7 +54,7 @@ impl Router {
     pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2]) -> LayerRouting {
         let device = x.device();
         let ExpertSelection { experts, top_k, .. } = self.selection;
-        let logits = ops::linear(x.cast(DType::F32), self.weight.val().cast(DType::F32), None, LinearFormat::F32, false);
+        let logits = ops::linear(x.cast(DType::F32), self.weight.val().cast(DType::F32), None, LinearFormat::F32);
         let scores = match self.scoring {
             ScoringFunc::Sigmoid => activation::sigmoid(logits.clone()),
             ScoringFunc::Softmax => activation::softmax(logits.clone(), 1),

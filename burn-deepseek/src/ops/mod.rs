@@ -3,7 +3,9 @@
 //! Both forms of an operation compute the same function; [`composed`] is the one to read. Their docs are its docs.
 
 pub mod composed;
+mod deferred;
 pub mod fp8;
+mod function;
 mod groups;
 mod optim;
 
@@ -11,20 +13,24 @@ use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use crate::attention::RopeTable;
-use crate::backend::{self, FusedOps, supports};
+use crate::backend::{self, FusedOps, PlainLinear, supports};
 use crate::precision::LinearFormat;
 
 pub use composed::mla_absorbed_attention;
+pub use function::with_gradient;
 pub use groups::ExpertGroups;
 pub use optim::AdamWScalars;
 
-/// See [`composed::linear`], which computes in FP32 whatever the format is. With `recompute` the result is not kept for a backward pass
-/// with gradient checkpointing, but computed again.
-pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, format: LinearFormat, recompute: bool) -> Tensor<2> {
+/// See [`composed::linear`], which computes in FP32 whatever the format is.
+pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, call: impl Into<PlainLinear>) -> Tensor<2> {
+    let call = call.into();
     if !supports(&x) || !supports(&w) {
-        return composed::linear(x, w, bias);
+        return match call.deferred {
+            Some(deferred) => deferred::linear(x, w, bias, deferred),
+            None => composed::linear(x, w, bias),
+        };
     }
-    let y = Tensor::from_dispatch(Dispatch::fused_linear(x.into_dispatch(), w.into_dispatch(), format, recompute));
+    let y = Tensor::from_dispatch(Dispatch::fused_linear(x.into_dispatch(), w.into_dispatch(), call));
     match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
@@ -93,11 +99,15 @@ pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tenso
 }
 
 /// See [`composed::grouped_linear`].
-pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, format: LinearFormat) -> Tensor<2> {
+pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, call: impl Into<PlainLinear>) -> Tensor<2> {
+    let call = call.into();
     if !supports(&x) || !supports(&w) {
-        return composed::grouped_linear(x, w, groups);
+        return match call.deferred {
+            Some(deferred) => deferred::grouped_linear(x, w, groups, deferred),
+            None => composed::grouped_linear(x, w, groups),
+        };
     }
-    Tensor::from_dispatch(Dispatch::fused_grouped_linear(x.into_dispatch(), w.into_dispatch(), groups.clone(), format))
+    Tensor::from_dispatch(Dispatch::fused_grouped_linear(x.into_dispatch(), w.into_dispatch(), groups.clone(), call))
 }
 
 /// See [`composed::embedding`].

@@ -97,15 +97,17 @@ impl AdamW {
     /// `theta -= lr * (weight_decay * theta + m_hat / (sqrt(v_hat) + eps))`, with bias-corrected moments of the clipped gradient.
     /// Parameters without a gradient (the balance bias among them) are left alone. The model is taken by value: where it is the only
     /// owner of its weights they are updated in place.
-    pub fn update<M: Module>(&mut self, model: M, grads: GradientsParams, lr: f64) -> (M, f64) {
-        let norm = global_norm(&model, &grads);
+    ///
+    /// The gradients are those of a loss that was multiplied by `scale`, a power of two.
+    pub fn update<M: Module>(&mut self, model: M, grads: GradientsParams, scale: f64, lr: f64) -> (M, f64) {
+        let norm = global_norm(&model, &grads) / scale;
         let clip = match self.settings.clip_grad_norm {
             Some(limit) if norm > limit => limit / (norm + 1e-6),
             _ => 1.0,
         };
         self.step += 1;
         let AdamWSettings { beta1, beta2, eps, weight_decay, .. } = self.settings;
-        let scalars = ops::AdamWScalars { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale: clip };
+        let scalars = ops::AdamWScalars { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale: clip / scale };
         let dtype = self.settings.moments.dtype();
         let model = model.map(&mut Update { grads, moments: &mut self.moments, dtype, scalars });
         (model, norm)

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses};
+use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses, Precision};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::{LayerLoad, StepReport};
@@ -17,6 +17,8 @@ pub struct LanguageModel {
     weights: LossWeights,
     /// Micro-batches of a step: each contributes its share of the gradient.
     micro_batches: usize,
+    /// What the loss is multiplied by before it is differentiated.
+    gradient_scale: f64,
     #[module(skip)]
     compute: Compute,
 }
@@ -24,7 +26,7 @@ pub struct LanguageModel {
 impl LanguageModel {
     /// A model trained with these loss weights on steps of so many micro-batches.
     pub fn new(model: DeepSeek, weights: LossWeights, micro_batches: usize, compute: Compute) -> Self {
-        Self { model, weights, micro_batches, compute }
+        Self { model, weights, micro_batches, gradient_scale: 1.0, compute }
     }
 
     /// To be called whenever the weights have changed: what was quantized of them is forgotten.
@@ -32,17 +34,33 @@ impl LanguageModel {
         self.compute = self.compute.next_step();
     }
 
-    /// Takes what may differ from step to step: the loss weights and the number of micro-batches.
-    pub fn prepare(&mut self, weights: LossWeights, micro_batches: usize) {
+    /// Takes what may differ from step to step: the loss weights, the number of micro-batches, and the tokens of all of them.
+    ///
+    /// In FP8 the gradients of the mean over so many tokens would fall under the floor of the scales (an amax of 1e-4), and most of
+    /// E4M3's range would lie unused above them. So it is (nearly) the sum that is differentiated: the loss is multiplied by the power of
+    /// two next under the number of tokens, which changes no bit of anything in FP32, and the optimizer divides by it.
+    pub fn prepare(&mut self, weights: LossWeights, micro_batches: usize, tokens: usize) {
         self.weights = weights;
         self.micro_batches = micro_batches;
+        let fp8 = matches!(self.compute.precision(), Precision::Fp8(_));
+        self.gradient_scale = if fp8 { f64::from(tokens.max(1).ilog2()).exp2() } else { 1.0 };
+    }
+
+    /// How many times too large the gradients of a step are.
+    pub fn gradient_scale(&self) -> f64 {
+        self.gradient_scale
+    }
+
+    /// What a micro-batch's loss is multiplied by before it is differentiated.
+    pub fn share(&self) -> f64 {
+        self.gradient_scale / self.micro_batches as f64
     }
 
     /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share of the step, and what was measured.
     pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
         let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute);
         let report = report(&losses, batch.tokens);
-        let share = if self.micro_batches == 1 { losses.total } else { losses.total / self.micro_batches as f64 };
+        let share = if self.share() == 1.0 { losses.total } else { losses.total * self.share() };
         (share, report)
     }
 }

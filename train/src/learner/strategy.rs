@@ -32,6 +32,8 @@ type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
 pub struct StepPlan {
     /// Steps of the whole run.
     pub steps: u64,
+    /// Tokens of a sequence.
+    pub seq_len: usize,
     /// Sequences that go through the model at once.
     pub micro_batch: usize,
     /// Steps between evaluations: one epoch of the learner.
@@ -227,7 +229,7 @@ impl Run<'_> {
         let mut model = self.model.take().expect("invariant: the model is put back after each step");
         let settings = self.plan.schedule.at(Position { step: self.position.step, tokens: self.position.tokens });
         let micro_batches = settings.global_batch / self.plan.micro_batch;
-        model.prepare(settings.loss_weights(), micro_batches);
+        model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * self.plan.seq_len);
         let mut report = StepReport::default();
         let mut accumulator = GradientsAccumulator::new();
         for _ in 0..micro_batches {
@@ -240,8 +242,9 @@ impl Run<'_> {
         let lr = settings.lr;
         // While the average still reads the weights they are shared, and could not be updated in place.
         self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
+        let scale = model.gradient_scale();
         let grad_norm;
-        (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), lr);
+        (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), scale, lr);
         model.weights_changed();
         update_biases(&mut model, &report.layer_loads, settings.bias_update_speed);
         if let Some(ema) = &mut self.ema {

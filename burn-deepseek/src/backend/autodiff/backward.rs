@@ -1,22 +1,42 @@
 //! The backward pass of each operation.
 
-use burn::backend::Backend;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, unary};
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
 
-use crate::backend::{AttentionOutput, FusedKernels};
+use crate::backend::{AttentionOutput, DeferredWeight, FusedKernels};
 use crate::ops::ExpertGroups;
 use crate::precision::LinearFormat;
+
+/// The gradient of a weight of `rank` dims, now or later: the same computation on the same numbers.
+fn weight_gradient<B: FusedKernels>(
+    deferred: Option<DeferredWeight>,
+    node: NodeId,
+    grads: &mut Gradients,
+    rank: usize,
+    product: impl FnOnce() -> FloatTensor<B> + Send + 'static,
+) where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    match deferred {
+        None => grads.register::<B>(node, product()),
+        Some(deferred) => deferred.push::<B>(rank, product),
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Linear {
     pub(super) format: LinearFormat,
+    pub(super) deferred: Option<DeferredWeight>,
 }
 
-impl<B: FusedKernels> Backward<B, 2> for Linear {
+impl<B: FusedKernels> Backward<B, 2> for Linear
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
     /// The input's node, the weight.
     type State = (NodeId, FloatTensor<B>);
 
@@ -29,7 +49,8 @@ impl<B: FusedKernels> Backward<B, 2> for Linear {
         }
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            grads.register::<B>(node.id, B::linear_weight_gradient(&dy, &x, self.format));
+            let format = self.format;
+            weight_gradient::<B>(self.deferred, node.id, grads, 2, move || B::linear_weight_gradient(&dy, &x, format));
         }
     }
 }
@@ -133,9 +154,13 @@ impl<B: FusedKernels> Backward<B, 2> for Combine {
 #[derive(Debug)]
 pub(super) struct GroupedLinear {
     pub(super) format: LinearFormat,
+    pub(super) deferred: Option<DeferredWeight>,
 }
 
-impl<B: FusedKernels> Backward<B, 2> for GroupedLinear {
+impl<B: FusedKernels> Backward<B, 2> for GroupedLinear
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
     /// The input's node, the weights, the rows of each expert.
     type State = (NodeId, FloatTensor<B>, ExpertGroups);
 
@@ -148,7 +173,10 @@ impl<B: FusedKernels> Backward<B, 2> for GroupedLinear {
         }
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            grads.register::<B>(node.id, B::grouped_linear_weight_gradient(&dy, &x, &groups, self.format));
+            let format = self.format;
+            weight_gradient::<B>(self.deferred, node.id, grads, 3, move || {
+                B::grouped_linear_weight_gradient(&dy, &x, &groups, format)
+            });
         }
     }
 }

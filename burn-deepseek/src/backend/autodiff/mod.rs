@@ -7,16 +7,15 @@
 mod backward;
 mod recompute;
 
-use burn::backend::Autodiff;
-use burn::backend::TensorMetadata;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::{Backward, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, TensorMetadata};
 
 use self::backward::{Combine, Embedding, GroupedLinear, HeadLossStep, Linear, MlaAttention, Permute, Residual, RmsNorm, Rope, Swiglu};
 use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
 use super::kernels::{AttentionOutput, FusedKernels};
-use super::{AdamWOutput, FusedOps, HeadLossGradients};
+use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::LinearFormat;
 
@@ -48,12 +47,15 @@ macro_rules! record_recomputed {
     };
 }
 
-impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, format: LinearFormat, recompute: bool) -> FloatTensor<Self> {
-        let y = B::linear_forward(x.primitive(), w.primitive(), format);
-        let step = Linear { format };
-        if recompute {
-            let retro = RetroLinear::<B>::new(x.id(), w.id(), format);
+impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self> {
+        let y = B::linear_forward(x.primitive(), w.primitive(), call.format);
+        let retro = call.recompute.then(|| RetroLinear::<B>::new(x.id(), w.id(), call.format));
+        let step = Linear { format: call.format, deferred: call.deferred };
+        if let Some(retro) = retro {
             record_recomputed!(step, retro, [&x, &w], |prep| (prep.checkpoint(&x), w.primitive().clone()), y)
         } else {
             record!(step, [x.node(), w.node()], |prep| (prep.checkpoint(&x), w.primitive().clone()), y)
@@ -111,9 +113,9 @@ impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         record!(Combine, [y_node, weights_node], |_prep| (y, weights, groups), out)
     }
 
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, format: LinearFormat) -> FloatTensor<Self> {
-        let y = B::grouped_linear(x.primitive(), w.primitive(), &groups, format);
-        let step = GroupedLinear { format };
+    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, call: PlainLinear) -> FloatTensor<Self> {
+        let y = B::grouped_linear(x.primitive(), w.primitive(), &groups, call.format);
+        let step = GroupedLinear { format: call.format, deferred: call.deferred };
         record!(step, [x.node(), w.node()], |prep| (prep.checkpoint(&x), w.primitive().clone(), groups), y)
     }
 

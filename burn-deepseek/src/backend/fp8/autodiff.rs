@@ -10,10 +10,10 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, BackendTensor, DispatchKindConversion, DispatchTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, DispatchKindConversion, DispatchTensor};
 use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 
-use super::{DeferredWeight, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
+use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// Out of the decorator: codes have no gradient, and scales are constants.
@@ -264,9 +264,7 @@ fn weight_gradient<B: Fp8Ops>(
     };
     match deferred {
         None => grads.register::<B>(node, product()),
-        Some(DeferredWeight { param, queue }) => {
-            queue.push(param, rank, move || DispatchTensor::from_backend(BackendTensor::Float(product())));
-        }
+        Some(deferred) => deferred.push::<B>(rank, product),
     }
 }
 

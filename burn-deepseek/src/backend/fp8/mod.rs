@@ -7,7 +7,6 @@
 mod autodiff;
 #[cfg(feature = "cube")]
 mod cube;
-mod deferred;
 mod flex;
 #[cfg(test)]
 mod tests;
@@ -18,8 +17,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
-pub use deferred::WeightGradientQueue;
-
+use super::DeferredWeight;
 use crate::ops::ExpertGroups;
 use crate::precision::{Fp8Rule, KeptActivation};
 
@@ -128,15 +126,6 @@ pub struct LinearCall {
     pub recompute: bool,
     /// Where the weight gradient is left to be computed later; none computes it at once.
     pub deferred: Option<DeferredWeight>,
-}
-
-/// A parameter whose gradient is computed later.
-#[derive(Clone, Debug)]
-pub struct DeferredWeight {
-    /// Whose gradient it is.
-    pub param: burn::module::ParamId,
-    /// Where the work is put.
-    pub queue: WeightGradientQueue,
 }
 
 /// FP8 on a backend. Float tensors are FP32; matrices are contiguous or are made so.

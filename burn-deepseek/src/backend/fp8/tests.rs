@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
-use super::WeightGradientQueue;
+use crate::backend::WeightGradientQueue;
 use crate::ops::ExpertGroups;
 use crate::precision::{Fp8Recipe, KeptActivation, Precision};
 use crate::{Compute, Linear, Mlp, WeightInit, recomputing};

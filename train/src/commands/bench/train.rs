@@ -33,6 +33,8 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     if recompute {
         model = recomputing(model);
     }
+    model.prepare(step.loss_weights(), 1, train.micro_batch * train.seq_len);
+    let scale = model.gradient_scale();
     let mut optimizer = AdamW::new(adamw_settings(config, selected)?);
     let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
         .chunks_exact(train.seq_len + 1)
@@ -65,7 +67,7 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         let mut accumulator = GradientsAccumulator::new();
         accumulator.accumulate(&model, grads);
         ema.as_mut().map_or(Ok(()), Ema::settle)?;
-        (model, _) = optimizer.update(model, accumulator.grads(), step.lr);
+        (model, _) = optimizer.update(model, accumulator.grads(), scale, step.lr);
         model.weights_changed();
         sync()?;
         let end = Instant::now();

@@ -103,6 +103,7 @@ fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> StepPlan {
     let train = &config.train;
     StepPlan {
         steps,
+        seq_len: train.seq_len,
         micro_batch: train.micro_batch,
         eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) }.max(1),
         checkpoint_every: train.checkpoint_every,

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::backend::DispatchTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, BackendTensor, DispatchKindConversion, DispatchTensor};
 use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
@@ -16,8 +17,8 @@ struct Entry {
     work: Work,
 }
 
-/// A queue of weight gradients. A backward pass leaves in it, for each linear, the quantized input and output gradient; what takes
-/// them out computes the same bits that the backward pass would have.
+/// A queue of weight gradients. A backward pass leaves in it, for each linear, its input and output gradient (quantized, in FP8); what
+/// takes them out computes the same bits that the backward pass would have.
 #[derive(Clone, Default)]
 pub struct WeightGradientQueue(Arc<Mutex<Vec<Entry>>>);
 
@@ -50,12 +51,38 @@ impl WeightGradientQueue {
         }
     }
 
-    pub(super) fn push(&self, param: ParamId, rank: usize, work: impl FnOnce() -> DispatchTensor + Send + 'static) {
-        self.entries().push(Entry { param, rank, work: Box::new(work) });
+    fn push(&self, entry: Entry) {
+        self.entries().push(entry);
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A parameter whose gradient is computed later.
+#[derive(Clone, Debug)]
+pub struct DeferredWeight {
+    /// Whose gradient it is.
+    pub param: ParamId,
+    /// Where the work is put.
+    pub queue: WeightGradientQueue,
+}
+
+impl DeferredWeight {
+    /// Leaves the product that gives a gradient, without autodiff.
+    pub(crate) fn push_tensor<const D: usize>(&self, product: impl FnOnce() -> Tensor<D> + Send + 'static) {
+        let work = Box::new(move || product().into_dispatch());
+        self.queue.push(Entry { param: self.param, rank: D, work });
+    }
+
+    /// Leaves the product that gives a gradient of `rank` dims.
+    pub(super) fn push<B: Backend>(self, rank: usize, product: impl FnOnce() -> FloatTensor<B> + Send + 'static)
+    where
+        DispatchTensor: DispatchKindConversion<B>,
+    {
+        let work = Box::new(move || DispatchTensor::from_backend(BackendTensor::Float(product())));
+        self.queue.push(Entry { param: self.param, rank, work });
     }
 }
 
