@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::attention::{LatentCache, MultiHeadLatentAttention};
-use crate::moe::MixtureOfExperts;
+use crate::moe::{MixtureOfExperts, Router};
 use crate::{DeepSeekConfig, Mlp, Pass, RmsNorm, WeightInit, ops};
 
 /// The feed-forward part of a layer.
@@ -46,6 +46,14 @@ impl Block {
                 FeedForward::Dense(Mlp::new(d, config.intermediate_size, init))
             },
             layer,
+        }
+    }
+
+    /// The router of a MoE layer, with the index of the layer.
+    pub fn router_mut(&mut self) -> Option<(usize, &mut Router)> {
+        match &mut self.mlp {
+            FeedForward::Moe(moe) => Some((self.layer, &mut moe.gate)),
+            FeedForward::Dense(_) => None,
         }
     }
 

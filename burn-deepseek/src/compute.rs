@@ -10,6 +10,7 @@ use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
 use crate::Linear;
 use crate::backend::fp8::{Fp8Weight, LinearCall, LinearShape, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear, WeightGradientQueue, supports_fp8};
+use crate::moe::{Dispatched, ExpertDispatch, LocalDispatch};
 use crate::ops::{self, ExpertGroups};
 use crate::precision::{Fp8Rule, LinearFormat, Operation, Precision, Rule};
 
@@ -29,6 +30,7 @@ pub struct Compute {
     precision: Precision,
     weights: Arc<Mutex<HashMap<ParamId, Fp8Weight<Dispatch>>>>,
     deferred: Option<WeightGradientQueue>,
+    dispatch: Option<Arc<dyn ExpertDispatch>>,
 }
 
 impl Compute {
@@ -62,6 +64,23 @@ impl Compute {
     /// The same with the weight gradients of linears left in `queue`; those of the head, of norms and of the router come at once.
     pub fn deferring_to(&self, queue: WeightGradientQueue) -> Self {
         Self { deferred: Some(queue), ..self.clone() }
+    }
+
+    /// The same with rows carried to experts by `dispatch`; without one all experts are on the device.
+    pub fn dispatching_with(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
+        Self { dispatch: Some(dispatch), ..self.clone() }
+    }
+
+    /// Sends each token to its experts; see [`ExpertDispatch::dispatch`].
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[tokens, d]`
+    pub fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched {
+        match &self.dispatch {
+            Some(dispatch) => dispatch.dispatch(x, groups, layer),
+            None => LocalDispatch.dispatch(x, groups, layer),
+        }
     }
 
     /// The precision.

@@ -1,13 +1,13 @@
 //! The whole model: embedding, layers, head and MTP modules.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, assert_shape};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::attention::{LatentCache, RotaryEmbedding};
 use crate::config::ConfigProblems;
 use crate::moe::Router;
 use crate::precision::LinearFormat;
-use crate::{Block, Compute, DeepSeekConfig, Embedding, FeedForward, Linear, MtpModule, Pass, RmsNorm, WeightInit, ops};
+use crate::{Block, Compute, DeepSeekConfig, Embedding, Linear, MtpModule, Pass, RmsNorm, WeightInit, mtp, ops};
 
 /// A DeepSeek-V3 (or V2) language model.
 #[derive(Module, Debug)]
@@ -114,18 +114,7 @@ impl DeepSeek {
     ///
     /// - tokens: `[batch, seq]`, hidden: `[batch, seq, d]` of the main model
     pub fn mtp_hidden(&self, tokens: Tensor<2, Int>, hidden: Tensor<3>, pass: &mut Pass) -> Vec<Tensor<3>> {
-        let [batch, seq, _] = hidden.dims();
-        assert_shape!(tokens, [batch, seq]);
-        let full_rope = pass.rope.clone();
-        let mut depths: Vec<Tensor<3>> = Vec::with_capacity(self.mtp.len());
-        for (k, module) in (1..seq).zip(&self.mtp) {
-            let previous = depths.last().unwrap_or(&hidden).clone().narrow(1, 0, seq - k);
-            let embedded = self.embed_tokens.forward(tokens.clone().narrow(1, k, seq - k));
-            pass.rope = full_rope.first(seq - k);
-            depths.push(module.forward(previous, embedded, pass, None));
-        }
-        pass.rope = full_rope;
-        depths
+        mtp::chain(&self.mtp, &self.embed_tokens, tokens, hidden, pass)
     }
 
     /// The head's weight, `[vocab, d]`: its own, or the embedding's when tied.
@@ -161,9 +150,6 @@ impl DeepSeek {
     /// The routers, with the index of their layer (MTP modules last).
     pub fn routers_mut(&mut self) -> impl Iterator<Item = (usize, &mut Router)> {
         let blocks = self.layers.iter_mut().chain(self.mtp.iter_mut().map(|module| &mut module.block));
-        blocks.filter_map(|block| match &mut block.mlp {
-            FeedForward::Moe(moe) => Some((block.layer, &mut moe.gate)),
-            FeedForward::Dense(_) => None,
-        })
+        blocks.filter_map(Block::router_mut)
     }
 }

@@ -1,11 +1,11 @@
 //! Multi-Token Prediction: sequential modules that predict further tokens and keep the causal chain (2.2).
 
 use burn::module::Module;
-use burn::tensor::{Tensor, assert_shape};
+use burn::tensor::{Int, Tensor, assert_shape};
 
 use crate::attention::LatentCache;
 use crate::precision::Operation;
-use crate::{Block, DeepSeekConfig, Linear, Pass, RmsNorm, WeightInit};
+use crate::{Block, DeepSeekConfig, Embedding, Linear, Pass, RmsNorm, WeightInit};
 
 /// Module `k` of the chain: `h^k = block(eh_proj [enorm(Emb(t_{i+k})) ; hnorm(h^{k-1}_i)])`, then its own norm and the shared head.
 ///
@@ -53,4 +53,30 @@ impl MtpModule {
         let h = self.block.forward(h, pass, cache);
         self.norm.forward(h).reshape([batch, seq, d])
     }
+}
+
+/// Hidden states of each depth of a chain, post-norm: depth `k` has `seq - k` rows, and its row `i` predicts token `i + k + 1`.
+///
+/// # Shapes
+///
+/// - tokens: `[batch, seq]`, hidden: `[batch, seq, d]` of the main model
+pub(crate) fn chain(
+    modules: &[MtpModule],
+    embed_tokens: &Embedding,
+    tokens: Tensor<2, Int>,
+    hidden: Tensor<3>,
+    pass: &mut Pass,
+) -> Vec<Tensor<3>> {
+    let [batch, seq, _] = hidden.dims();
+    assert_shape!(tokens, [batch, seq]);
+    let full_rope = pass.rope.clone();
+    let mut depths: Vec<Tensor<3>> = Vec::with_capacity(modules.len());
+    for (k, module) in (1..seq).zip(modules) {
+        let previous = depths.last().unwrap_or(&hidden).clone().narrow(1, 0, seq - k);
+        let embedded = embed_tokens.forward(tokens.clone().narrow(1, k, seq - k));
+        pass.rope = full_rope.first(seq - k);
+        depths.push(module.forward(previous, embedded, pass, None));
+    }
+    pass.rope = full_rope;
+    depths
 }

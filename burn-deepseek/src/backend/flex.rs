@@ -9,7 +9,7 @@ use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeSh
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 use half::bf16;
 
-use super::flex_tensor::{Contiguous, dims, ints, tensor};
+use super::flex_tensor::{Contiguous, dims, ints, tensor, whole};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use super::{AdamWOutput, FusedOps, PlainLinear, done};
 use crate::ops::{AdamWScalars, ExpertGroups};
@@ -82,6 +82,7 @@ impl FusedOps for Flex {
             step: scalars.step,
             gradient_scale: scalars.grad_scale as f32,
         };
+        (value, first, second) = (whole(value), whole(first), whole(second));
         let (param, grad) = (value.storage_mut(), grad.floats());
         done(match first.dtype() {
             DType::BF16 => host::adamw::<bf16>(param, grad, first.storage_mut(), second.storage_mut(), &config),

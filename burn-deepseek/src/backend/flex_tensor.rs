@@ -23,6 +23,12 @@ impl Contiguous {
     }
 }
 
+/// The tensor as the whole of its buffer, to be changed in place: one that is a part of another's, or lies in another order, is copied.
+pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
+    let bytes = tensor.shape().num_elements() * tensor.dtype().size();
+    if tensor.is_contiguous() && tensor.bytes().len() == bytes { tensor } else { tensor.to_contiguous() }
+}
+
 /// A tensor that owns words of codes.
 pub(super) fn word_tensor(words: Vec<u32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(words), Layout::contiguous(shape.into()), DType::U32)

@@ -82,7 +82,7 @@ pub(crate) fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> T
     const ON_HOST: &str = "invariant: the tensor is on Flex, without autodiff";
     let value = if supports(&value) { value } else { Tensor::from_data(value.into_data().convert::<f32>(), &average.device()) };
     let value = value.try_into_primitive::<Flex>().expect(ON_HOST);
-    let mut average = average.try_into_primitive::<Flex>().expect(ON_HOST);
+    let mut average = flex_tensor::whole(average.try_into_primitive::<Flex>().expect(ON_HOST));
     cubecl_kernels::host::average_into(average.storage_mut(), Contiguous::new(&value).floats(), rate as f32)
         .unwrap_or_else(|error| panic!("{error}"));
     Tensor::from_primitive::<Flex>(average)

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::LayerRouting;
+use crate::{LayerRouting, ops};
 
 /// The bias after a step: `b_i += speed * sign(mean load - load_i)`.
 ///
@@ -48,7 +48,8 @@ pub fn sequence_balance_loss(routing: &LayerRouting, counts: &[u32]) -> Tensor<1
     let scale = experts as f64 / (routing.groups.top_k() * seq) as f64;
     let f: Vec<f32> = counts.iter().map(|&c| (f64::from(c) * scale) as f32).collect();
     let f = Tensor::<2>::from_data(TensorData::new(f, [batch, experts]), &routing.scores.device());
-    let share = routing.scores.clone() / routing.scores.clone().sum_dim(1);
+    let scores = ops::fork(routing.scores.clone());
+    let share = scores.clone() / scores.sum_dim(1);
     let p = share.reshape([batch, seq, experts]).mean_dim(1).reshape([batch, experts]);
     (f * p).sum() / batch as f64
 }

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
-use super::Router;
+use super::{Dispatched, Router};
 use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, WeightInit, ops};
 
 /// The routed experts of a layer, their weights stacked so that one grouped product serves all.
@@ -57,8 +57,9 @@ impl MixtureOfExperts {
         let shape @ [batch, seq] = pass.shape(&x);
         assert_shape!(x, [batch * seq, _]);
         let routing = self.gate.forward(x.clone(), shape);
-        let rows = ops::permute(x.clone(), &routing.groups);
-        let rows = self.experts.forward(rows, &routing.groups, &pass.compute);
+        let x = ops::fork(x);
+        let Dispatched { rows, groups, way_back } = pass.compute.dispatch(x.clone(), &routing.groups, self.gate.layer());
+        let rows = way_back(self.experts.forward(rows, &groups, &pass.compute));
         let routed = ops::combine(rows, routing.weights.clone(), &routing.groups);
         let y = match &self.shared_experts {
             Some(shared) => ops::residual(routed, shared.forward(x, &pass.compute)),

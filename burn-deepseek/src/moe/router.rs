@@ -80,6 +80,11 @@ impl Router {
         }
     }
 
+    /// Index of the layer; MTP module `k` (from 0) is `num_hidden_layers + k`.
+    pub fn layer(&self) -> usize {
+        self.layer
+    }
+
     /// Replaces the balance bias.
     pub fn set_bias(&mut self, bias: &[f32]) {
         let device = self.e_score_correction_bias.val().device();

@@ -84,6 +84,12 @@ pub struct TrainArgs {
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
+    /// A device for each rank of [parallel], in the order of the ranks; the last serves the ranks that are left. Without it all ranks share --device.
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
+    pub devices: Vec<DeviceChoice>,
+    /// Write the timeline of the last step of a run over several ranks, for Perfetto or chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value, from the newest run.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,

@@ -9,6 +9,7 @@ mod keys;
 mod memory;
 mod model;
 mod overrides;
+mod parallel;
 mod precision;
 mod resolve;
 mod sections;
@@ -25,6 +26,7 @@ pub use crate::schedule::ScheduleConfig;
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
+pub use parallel::{DispatchFormat, ParallelConfig};
 pub use precision::PrecisionConfig;
 pub use resolve::ConfigRequest;
 pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, TrainConfig};
@@ -51,6 +53,9 @@ pub struct RunConfig {
     /// The running average of the weights.
     #[serde(default)]
     pub ema: EmaConfig,
+    /// The ranks that it is spread over.
+    #[serde(default)]
+    pub parallel: ParallelConfig,
     /// Where the run goes.
     #[serde(default)]
     pub output: OutputConfig,
@@ -71,10 +76,11 @@ impl RunConfig {
             optimizer: &'a OptimizerConfig,
             precision: &'a PrecisionConfig,
             ema: &'a EmaConfig,
+            parallel: &'a ParallelConfig,
             output: &'a OutputConfig,
         }
-        let Self { model, data, train, schedule, optimizer, precision, ema, output } = self;
-        let sections = toml::to_string(&Sections { model, data, train, optimizer, precision, ema, output })
+        let Self { model, data, train, schedule, optimizer, precision, ema, parallel, output } = self;
+        let sections = toml::to_string(&Sections { model, data, train, optimizer, precision, ema, parallel, output })
             .map_err(|error| ConfigError::Invalid { origin: "resolved configuration".into(), problems: vec![error.to_string()] })?;
         Ok(format!("{sections}\n{}", schedule.to_toml()))
     }

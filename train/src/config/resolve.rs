@@ -10,7 +10,9 @@ use super::error::ConfigError;
 use super::keys::{fields_of, nearest};
 use super::model;
 use super::overrides::Override;
-use super::{DataConfig, EmaConfig, OptimizerConfig, OutputConfig, PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig};
+use super::{
+    DataConfig, EmaConfig, OptimizerConfig, OutputConfig, ParallelConfig, PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig,
+};
 
 /// What a command line says of the configuration. Paths are relative to the current folder, wherever they are written.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +65,7 @@ impl ConfigRequest {
             optimizer: read_section(&root, "optimizer", &origin)?,
             precision: read_section(&root, "precision", &origin)?,
             ema: read_section(&root, "ema", &origin)?,
+            parallel: read_section(&root, "parallel", &origin)?,
             output: read_section(&root, "output", &origin)?,
         };
         if !names_its_run(&root) {
@@ -123,6 +126,7 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
         ["optimizer"] => fields_of::<OptimizerConfig>().to_vec(),
         ["precision"] => fields_of::<PrecisionConfig>().to_vec(),
         ["ema"] => fields_of::<EmaConfig>().to_vec(),
+        ["parallel"] => fields_of::<ParallelConfig>().to_vec(),
         ["output"] => fields_of::<OutputConfig>().to_vec(),
         _ => Vec::new(),
     };
@@ -153,12 +157,13 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
 
 /// A key of a section that another section has by the same name.
 fn in_another_section(key: &str, path: &[&str]) -> Option<String> {
-    let sections: [(&str, &[&str]); 6] = [
+    let sections: [(&str, &[&str]); 7] = [
         ("data", fields_of::<DataConfig>()),
         ("train", fields_of::<TrainConfig>()),
         ("schedule", fields_of::<ScheduleConfig>()),
         ("optimizer", fields_of::<OptimizerConfig>()),
         ("ema", fields_of::<EmaConfig>()),
+        ("parallel", fields_of::<ParallelConfig>()),
         ("output", fields_of::<OutputConfig>()),
     ];
     let found = sections.iter().find(|(section, fields)| path != [*section] && fields.contains(&key));

@@ -33,8 +33,14 @@ impl RunConfig {
     fn check_schedule(&self, problems: &mut Problems) {
         let Some(length) = self.train.length() else { return };
         if self.train.micro_batch > 0 && self.train.seq_len > 0 {
-            let schedule = Schedule::new(&self.schedule, length, self.train.micro_batch, self.train.seq_len);
-            problems.0.extend(schedule.err().into_iter().flatten());
+            match Schedule::new(&self.schedule, length, self.train.micro_batch, self.train.seq_len) {
+                Err(found) => problems.0.extend(found),
+                Ok(schedule) if self.model.validate().is_ok() => {
+                    let micro_batches: Vec<usize> = schedule.global_batches().iter().map(|batch| batch / self.train.micro_batch).collect();
+                    problems.0.extend(self.parallel.problems(&self.model, &micro_batches));
+                }
+                Ok(_) => {}
+            }
         }
     }
 

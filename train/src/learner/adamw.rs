@@ -87,6 +87,11 @@ impl AdamW {
         self.step
     }
 
+    /// Its settings.
+    pub fn settings(&self) -> AdamWSettings {
+        self.settings
+    }
+
     /// The state of each parameter that has had a gradient.
     pub fn moments(&self) -> &HashMap<ParamId, Moments> {
         &self.moments
@@ -101,6 +106,12 @@ impl AdamW {
     /// The gradients are those of a loss that was multiplied by `scale`, a power of two.
     pub fn update<M: Module>(&mut self, model: M, grads: GradientsParams, scale: f64, lr: f64) -> (M, f64) {
         let norm = global_norm(&model, &grads) / scale;
+        (self.update_by_norm(model, grads, norm, scale, lr), norm)
+    }
+
+    /// [`update`](Self::update) of a part of a model, clipped by the global norm of the whole model's gradients (which is that of the loss
+    /// itself, without `scale`).
+    pub fn update_by_norm<M: Module>(&mut self, model: M, grads: GradientsParams, norm: f64, scale: f64, lr: f64) -> M {
         let clip = match self.settings.clip_grad_norm {
             Some(limit) if norm > limit => limit / (norm + 1e-6),
             _ => 1.0,
@@ -109,8 +120,7 @@ impl AdamW {
         let AdamWSettings { beta1, beta2, eps, weight_decay, .. } = self.settings;
         let scalars = ops::AdamWScalars { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale: clip / scale };
         let dtype = self.settings.moments.dtype();
-        let model = model.map(&mut Update { grads, moments: &mut self.moments, dtype, scalars });
-        (model, norm)
+        model.map(&mut Update { grads, moments: &mut self.moments, dtype, scalars })
     }
 }
 
@@ -150,8 +160,9 @@ impl ModuleMapper for Update<'_> {
         };
         let shape = tensor.shape();
         let count = shape.num_elements();
+        let autodiff = tensor.is_autodiff();
         let strategy = tensor.gradient_checkpointing_strategy();
-        let value = tensor.inner().reshape([count]);
+        let value = if autodiff { tensor.inner() } else { tensor }.reshape([count]);
         let grad = grad.reshape([count]);
         let Moments { first, second } = self.moments.remove(&id).unwrap_or_else(|| {
             let zeros = Tensor::zeros([count], (&value.device(), self.dtype));
@@ -159,7 +170,11 @@ impl ModuleMapper for Update<'_> {
         });
         let (value, first, second) = ops::adamw(value, grad, first, second, &self.scalars);
         self.moments.insert(id, Moments { first, second });
-        let mut updated = Tensor::from_inner(value.reshape(shape.dims::<D>()));
+        let value = value.reshape(shape.dims::<D>());
+        if !autodiff {
+            return Param::from_mapped_value(id, value, mapper);
+        }
+        let mut updated = Tensor::from_inner(value);
         if let Some(strategy) = strategy {
             updated = updated.with_gradient_checkpointing_strategy(strategy);
         }

@@ -46,6 +46,11 @@ impl LanguageModel {
         self.gradient_scale = if fp8 { f64::from(tokens.max(1).ilog2()).exp2() } else { 1.0 };
     }
 
+    /// What it computes in.
+    pub fn precision(&self) -> &Precision {
+        self.compute.precision()
+    }
+
     /// How many times too large the gradients of a step are.
     pub fn gradient_scale(&self) -> f64 {
         self.gradient_scale

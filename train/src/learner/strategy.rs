@@ -7,20 +7,19 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::module::Module;
-use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
-use burn_deepseek::moe::updated_bias;
 use burn_deepseek::recomputing;
 
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
-    SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents, TrainingItem, ValidLoader,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use serde::Serialize;
 
-use super::{AdamW, Ema, Evaluation, LanguageModel, LayerLoad, StepReport};
+use super::{AdamW, Ema, Evaluation, LanguageModel, SingleDevice, StepEngine, StepReport};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
+use crate::dualpipe::{Cluster, Pipelines};
 use crate::metrics::StepLog;
 use crate::schedule::{Position, Schedule};
 
@@ -95,22 +94,24 @@ pub struct Diverged {
     pub grad_norm: f64,
 }
 
-/// Runs steps of accumulated micro-batches on one device.
+/// Runs steps of accumulated micro-batches on one device, or on the ranks of a cluster.
 #[derive(Debug)]
 pub struct StepStrategy {
     plan: StepPlan,
     device: Device,
+    cluster: Option<Cluster>,
     state: Mutex<Option<StepState>>,
     outcome: Arc<Mutex<Option<Result<RunOutcome>>>>,
 }
 
 impl StepStrategy {
-    /// A strategy for one run, and where its outcome will be once the learner has returned.
-    pub fn new(plan: StepPlan, device: Device, state: StepState) -> (Self, OutcomeCell) {
+    /// A strategy for one run, and where its outcome will be once the learner has returned. With a cluster its ranks compute the steps, and
+    /// `device` the evaluations.
+    pub fn new(plan: StepPlan, device: Device, cluster: Option<Cluster>, state: StepState) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());
         let device = if plan.recompute { device.autodiff().gradient_checkpointing() } else { device.autodiff() };
-        (Self { plan, device, state: Mutex::new(Some(state)), outcome }, cell)
+        (Self { plan, device, cluster, state: Mutex::new(Some(state)), outcome }, cell)
     }
 }
 
@@ -139,47 +140,65 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
         _starting_epoch: usize,
     ) -> (LanguageModel, Processor) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).take().expect("invariant: a strategy runs once");
-        // The learner is taken apart: while it holds the model too, no weight could be updated in place.
-        let model = learner.model().train();
-        let model = if self.plan.recompute { recomputing(model) } else { model };
-        drop(learner);
         let train_loader = train_loader.to_device(&self.device);
         let valid_loader = valid_loader.to_device(&self.device.clone().inner());
-        let mut run = Run {
-            plan: &self.plan,
-            model: Some(model),
-            optimizer: state.optimizer,
-            ema: state.ema,
-            position: state.position,
-            checkpoints: state.checkpoints,
-            log: state.log,
-            processor: components.event_processor,
-            interrupter: components.interrupter,
-            last_step: None,
-            evaluation: None,
-            checkpoint: None,
-            session_tokens: 0,
-            session_seconds: 0.0,
+        // The learner is taken apart: while it holds the model too, no weight could be updated in place.
+        let model = learner.model();
+        drop(learner);
+        let (mut processor, interrupter) = (components.event_processor, components.interrupter);
+        let spare = model.clone();
+        let (model, outcome) = match self.engine(model, state.optimizer) {
+            Err(error) => (spare, Err(error)),
+            Ok(engine) => {
+                drop(spare);
+                let mut run = Run {
+                    plan: &self.plan,
+                    engine,
+                    ema: state.ema,
+                    position: state.position,
+                    checkpoints: state.checkpoints,
+                    log: state.log,
+                    processor: &mut processor,
+                    interrupter: &interrupter,
+                    last_step: None,
+                    evaluation: None,
+                    checkpoint: None,
+                    session_tokens: 0,
+                    session_seconds: 0.0,
+                };
+                let outcome = run.train(train_loader.iter(), &valid_loader);
+                (run.engine.into_model(), outcome)
+            }
         };
-        let outcome = run.train(train_loader.iter(), &valid_loader);
         if let Err(error) = &outcome {
-            run.interrupter.stop(Some(&format!("{error:#}")));
+            interrupter.stop(Some(&format!("{error:#}")));
         }
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        (run.model.take().expect("invariant: the model is put back after each step"), run.processor)
+        (model, processor)
+    }
+}
+
+impl StepStrategy {
+    fn engine(&self, model: LanguageModel, optimizer: AdamW) -> Result<Box<dyn StepEngine>> {
+        let plan = &self.plan;
+        if let Some(cluster) = &self.cluster {
+            return Ok(Box::new(Pipelines::start(model.valid(), optimizer, cluster, plan)?));
+        }
+        let model = model.train();
+        let model = if plan.recompute { recomputing(model) } else { model };
+        Ok(Box::new(SingleDevice::new(model, optimizer, plan.micro_batch, plan.seq_len)))
     }
 }
 
 struct Run<'a> {
     plan: &'a StepPlan,
-    model: Option<LanguageModel>,
-    optimizer: AdamW,
+    engine: Box<dyn StepEngine>,
     ema: Option<Ema>,
     position: TrainState,
     checkpoints: CheckpointWriter,
     log: StepLog,
-    processor: Processor,
-    interrupter: Interrupter,
+    processor: &'a mut Processor,
+    interrupter: &'a Interrupter,
     last_step: Option<StepReport>,
     evaluation: Option<Evaluation>,
     checkpoint: Option<PathBuf>,
@@ -226,32 +245,18 @@ impl Run<'_> {
     /// One optimizer step: micro-batches accumulated, clipped, AdamW, then the balance bias.
     fn step(&mut self, batches: &mut Batches, epoch: usize) -> Result<()> {
         let started = Instant::now();
-        let mut model = self.model.take().expect("invariant: the model is put back after each step");
         let settings = self.plan.schedule.at(Position { step: self.position.step, tokens: self.position.tokens });
-        let micro_batches = settings.global_batch / self.plan.micro_batch;
-        model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * self.plan.seq_len);
-        let mut report = StepReport::default();
-        let mut accumulator = GradientsAccumulator::new();
-        for _ in 0..micro_batches {
-            let batch = batches.next().context("the training data ended before the run")??;
-            let output = TrainStep::step(&model, batch);
-            report.absorb(&output.item);
-            accumulator.accumulate(&model, output.grads);
-        }
+        let mut next = || batches.next().context("the training data ended before the run")?.map_err(Into::into);
+        let mut report = self.engine.accumulate(&mut next, &settings)?;
         let step = self.position.step + 1;
         let lr = settings.lr;
         // While the average still reads the weights they are shared, and could not be updated in place.
         self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
-        let scale = model.gradient_scale();
-        let grad_norm;
-        (model, grad_norm) = self.optimizer.update(model, accumulator.grads(), scale, lr);
-        model.weights_changed();
-        update_biases(&mut model, &report.layer_loads, settings.bias_update_speed);
+        let grad_norm = self.engine.update(&settings, &report.layer_loads)?;
         if let Some(ema) = &mut self.ema {
-            ema.step(&model.model)?;
+            ema.step(&self.engine.model()?.model)?;
             self.position.ema_steps = ema.steps();
         }
-        self.model = Some(model);
 
         let seconds = started.elapsed().as_secs_f64();
         self.position.step = step;
@@ -277,7 +282,7 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, loader: &ValidLoader<LanguageModel>, epoch: usize) -> Result<()> {
-        let model = self.model.as_ref().expect("invariant: the model is put back after each step").valid();
+        let model = self.engine.model()?.valid();
         let total = loader.num_items();
         self.processor.process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
         let mut evaluation = Evaluation::default();
@@ -295,22 +300,9 @@ impl Run<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let model = self.model.as_ref().expect("invariant: the model is put back after each step");
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
-        self.checkpoint = Some(self.checkpoints.save(&model.model, average, &self.optimizer, &self.position)?);
+        let (model, optimizer) = self.engine.state()?;
+        self.checkpoint = Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
         Ok(())
-    }
-}
-
-/// After each step, from the loads of the whole global batch (2.1.2).
-fn update_biases(model: &mut LanguageModel, loads: &[LayerLoad], speed: f64) {
-    if speed == 0.0 || !model.model.config().has_balance_bias() {
-        return;
-    }
-    for (layer, router) in model.model.routers_mut() {
-        if let Some(load) = loads.iter().find(|load| load.layer == layer) {
-            let bias = updated_bias(&router.bias(), &load.loads, speed);
-            router.set_bias(&bias);
-        }
     }
 }

@@ -65,6 +65,13 @@ impl BatchCourse {
         batch / self.micro_batch * self.micro_batch
     }
 
+    /// The different batches of the first `steps` steps, ascending.
+    pub fn batches_until(&self, steps: u64) -> Vec<usize> {
+        let levels = self.levels.iter().filter(|level| level.start.step < steps);
+        let batches: std::collections::BTreeSet<u64> = levels.map(|level| level.batch).collect();
+        batches.into_iter().map(|batch| batch as usize).collect()
+    }
+
     /// Tokens of the step that begins after `tokens` tokens.
     pub fn tokens_of_step(&self, tokens: u64) -> u64 {
         self.at(tokens).saturating_mul(self.seq_len)

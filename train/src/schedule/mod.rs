@@ -79,6 +79,11 @@ pub struct Schedule {
 const MOST_SEQUENCES: u64 = 1 << 24;
 
 impl Schedule {
+    /// The different batches of the run, ascending, in sequences.
+    pub fn global_batches(&self) -> Vec<usize> {
+        self.batch.batches_until(self.end.step)
+    }
+
     /// The schedule of a run of `length` with sequences of `seq_len` tokens, `micro_batch` at once (both at least 1).
     ///
     /// # Errors

@@ -174,9 +174,7 @@ where
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
             let format = self.format;
-            weight_gradient::<B>(self.deferred, node.id, grads, 3, move || {
-                B::grouped_linear_weight_gradient(&dy, &x, &groups, format)
-            });
+            weight_gradient::<B>(self.deferred, node.id, grads, 3, move || B::grouped_linear_weight_gradient(&dy, &x, &groups, format));
         }
     }
 }

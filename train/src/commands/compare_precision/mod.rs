@@ -88,6 +88,8 @@ fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, Co
         config: ConfigArgs { config: Some(args.config.config.clone().unwrap_or_else(|| CONFIG.into())), set: set.collect() },
         data: args.data.clone(),
         device: args.device,
+        devices: Vec::new(),
+        trace: None,
         resume: None,
         run_dir: Some(args.out.join(run.name)),
         steps: None,

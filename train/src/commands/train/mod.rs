@@ -72,7 +72,7 @@ pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, d
         write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
     }
     let state = StepState { optimizer, ema, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
-    let (strategy, outcome) = StepStrategy::new(plan, device.clone(), state);
+    let (strategy, outcome) = StepStrategy::new(plan, device.clone(), start.cluster.clone(), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())
         .with_application_logger(None)

@@ -1,19 +1,23 @@
 //! What a run starts from: a configuration and fresh weights, or a checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use burn_deepseek::weights::{MtpWeights, load_weights};
-use burn_deepseek::{DeepSeek, WeightInit};
+use burn_deepseek::{DeepSeek, Precision, WeightInit};
 
 use super::adamw_settings;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
-use crate::config::RunConfig;
+use crate::config::{DispatchFormat, RunConfig};
 use crate::data::TokenData;
+use crate::device::{DeviceChoice, SelectedDevice};
+use crate::dualpipe::{Cluster, TimelineCell};
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamW, Ema, EmaSettings};
+use crate::parallel::WireFormats;
 use crate::schedule::{Position, Schedule};
 
 /// What says that a folder holds a Hugging Face model.
@@ -35,6 +39,8 @@ pub(in crate::commands) struct Start {
     pub data: TokenData,
     pub device: Device,
     pub device_name: String,
+    /// Where the ranks are, of a run over several.
+    pub cluster: Option<Cluster>,
     /// The model and its optimizer, until training takes them.
     pub parts: Option<Parts>,
     pub position: TrainState,
@@ -108,6 +114,7 @@ impl Start {
                 (Parts { model, optimizer, ema }, position)
             }
         };
+        let cluster = cluster(&config, &selected, &args.devices, args.trace.is_some())?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
         let run_dir = match &resumed_from {
             Some(path) => run_dir_of(path)?,
@@ -119,6 +126,7 @@ impl Start {
             data,
             device: selected.device,
             device_name: selected.name,
+            cluster,
             parts: Some(parts),
             position,
             run_dir,
@@ -150,6 +158,9 @@ impl Start {
             self.device_name,
             self.run_dir.display()
         );
+        if let Some(cluster) = &self.cluster {
+            text += &format!("ranks       {}\n", cluster.describe());
+        }
         if let Some(path) = &self.resumed_from {
             text += &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
         }
@@ -165,6 +176,49 @@ impl Start {
     /// Bytes of held-out text a token.
     pub fn bytes_per_token(&self) -> f64 {
         self.data.summary.valid.bytes_per_token()
+    }
+}
+
+/// The ranks of a run over several.
+fn cluster(config: &RunConfig, shared: &SelectedDevice, devices: &[DeviceChoice], timeline: bool) -> Result<Option<Cluster>> {
+    let parallel = &config.parallel;
+    let count = parallel.axes().ranks();
+    if count == 1 {
+        let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)].into_iter().find(|(_, given)| *given);
+        return match unused {
+            Some((flag, _)) => {
+                Err(UsageError(format!("{flag} is for a run over several ranks; set parallel.pipeline, parallel.expert or parallel.data"))
+                    .into())
+            }
+            None => Ok(None),
+        };
+    }
+    if devices.len() > count {
+        return Err(UsageError(format!("--devices has {} devices for {count} ranks", devices.len())).into());
+    }
+    let opened = devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
+    let rank = |rank: usize| opened.get(rank).or(opened.last()).unwrap_or(shared);
+    let ranks = (0..count).map(rank).map(|selected| (selected.name.clone(), selected.device.clone())).collect();
+    Ok(Some(Cluster {
+        axes: parallel.axes(),
+        schedule: parallel.schedule(),
+        ranks,
+        formats: wire_formats(parallel.dispatch, &config.precision.precision()),
+        timeout: Duration::from_secs(parallel.timeout_s),
+        timeline: timeline.then(TimelineCell::default),
+    }))
+}
+
+fn wire_formats(format: DispatchFormat, precision: &Precision) -> WireFormats {
+    let format = match (format, precision) {
+        (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
+        (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
+        (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
+        (format, _) => format,
+    };
+    match format {
+        DispatchFormat::F32 => WireFormats { dispatch: DType::F32, combine: DType::F32 },
+        DispatchFormat::Bf16 | DispatchFormat::Fp8 | DispatchFormat::Auto => WireFormats { dispatch: DType::BF16, combine: DType::BF16 },
     }
 }
 

@@ -1,0 +1,42 @@
+//! How rows reach the experts and come back: where expert parallelism enters the model.
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+
+use crate::ops::{self, ExpertGroups};
+
+/// Carries the rows of a MoE layer to its experts, wherever those are.
+///
+/// The layer itself does not know whether its experts are all here ([`LocalDispatch`]) or spread over ranks.
+pub trait ExpertDispatch: Debug + Send + Sync {
+    /// Sends each token of `x` to the experts that `groups` has for it.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[tokens, d]`
+    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched;
+}
+
+/// From the rows that experts have computed, `[rows here, d]`, to those of the tokens that were sent, as their `groups` sort them.
+pub type WayBack = Box<dyn FnOnce(Tensor<2>) -> Tensor<2>>;
+
+/// What has arrived at the experts that are here.
+pub struct Dispatched {
+    /// Rows sorted by expert, `[rows here, d]`.
+    pub rows: Tensor<2>,
+    /// Which rows are whose; experts are counted from the first that is here.
+    pub groups: ExpertGroups,
+    /// Takes the results back.
+    pub way_back: WayBack,
+}
+
+/// All experts are on this device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalDispatch;
+
+impl ExpertDispatch for LocalDispatch {
+    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, _layer: usize) -> Dispatched {
+        Dispatched { rows: ops::permute(x, groups), groups: groups.clone(), way_back: Box::new(|rows| rows) }
+    }
+}

@@ -1,0 +1,118 @@
+//! One micro-batch at one stage: its forward pass, its backward pass, and its weight gradients, each when the schedule says so.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use burn_deepseek::backend::WeightGradientQueue;
+use burn_deepseek::{Compute, LossWeights, ModelPart, ops, recomputing};
+
+use crate::data::TokenBatch;
+use crate::learner::LayerLoad;
+
+/// What a forward pass leaves for the backward pass.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    /// The stage with autodiff of its own: graphs of different micro-batches share no node, so they can be walked side by side.
+    module: ModelPart,
+    /// Rows that came in; none at the first stage.
+    input: Option<Tensor<2>>,
+    /// Rows that went out; none at the last stage.
+    output: Option<Tensor<2>>,
+    /// The stage's own terms of the loss.
+    loss: Option<Tensor<1>>,
+    weights: WeightGradientQueue,
+}
+
+/// What a forward pass measured, without autodiff.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub main: Option<Tensor<1>>,
+    pub mtp: Vec<Tensor<1>>,
+    pub balances: Vec<Tensor<1>>,
+    pub loads: Vec<LayerLoad>,
+}
+
+/// A backward pass whose weight gradients may still wait.
+#[derive(Debug)]
+pub(super) struct Differentiated {
+    module: ModelPart,
+    grads: GradientsParams,
+    weights: WeightGradientQueue,
+}
+
+/// How the stages of a rank compute.
+#[derive(Debug)]
+pub(super) struct ChunkSettings<'a> {
+    pub compute: Compute,
+    pub recompute: bool,
+    pub weights: &'a LossWeights,
+    pub device: &'a Device,
+}
+
+impl InFlight {
+    /// Runs a stage forward: the rows for the next stage (none at the last), what was measured, and what backward needs.
+    pub fn forward(
+        stage: ModelPart,
+        input: Option<Tensor<2>>,
+        batch: TokenBatch,
+        settings: ChunkSettings,
+    ) -> (Option<Tensor<2>>, Measured, Self) {
+        let queue = WeightGradientQueue::default();
+        let mut module = stage.train();
+        if settings.recompute {
+            module = recomputing(module);
+        }
+        let input = input.map(|rows| {
+            let rows = Tensor::from_inner(rows);
+            let rows = match settings.recompute {
+                true => rows.with_gradient_checkpointing_strategy(burn::tensor::GradientCheckpointingStrategy::Balanced),
+                false => rows,
+            };
+            rows.require_grad()
+        });
+        let compute = settings.compute.deferring_to(queue.clone());
+        let device = if settings.recompute {
+            settings.device.clone().autodiff().gradient_checkpointing()
+        } else {
+            settings.device.clone().autodiff()
+        };
+        let (tokens, targets) = (batch.inputs.to_device(&device), batch.targets.to_device(&device));
+        let output = module.forward(input.clone(), tokens, targets, settings.weights, &compute);
+        let measured = Measured {
+            main: output.main.map(Tensor::inner),
+            mtp: output.mtp.into_iter().map(Tensor::inner).collect(),
+            balances: output.balances.into_iter().map(Tensor::inner).collect(),
+            loads: output.routings.iter().map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() }).collect(),
+        };
+        let hidden = output.hidden.clone().map(Tensor::inner);
+        (hidden, measured, Self { module, input, output: output.hidden, loss: output.loss, weights: queue })
+    }
+
+    /// Runs the stage backward from the gradient of the rows that went out: the gradient of those that came in (none at the first stage),
+    /// and the rest. Losses are differentiated `share` times.
+    pub fn backward(self, gradient: Option<Tensor<2>>, share: f64) -> (Option<Tensor<2>>, Differentiated) {
+        let seed = self.output.zip(gradient).map(|(output, gradient)| {
+            // A number that does not matter, whose gradient is the one that came.
+            let zero = Tensor::zeros([1, 1], &gradient.device());
+            ops::with_gradient(output, zero, move |_| gradient.clone()).reshape([1])
+        });
+        let loss = self.loss.map(|loss| if share == 1.0 { loss } else { loss * share });
+        let root = match (seed, loss) {
+            (Some(seed), Some(loss)) => seed + loss,
+            (Some(root), None) | (None, Some(root)) => root,
+            (None, None) => unreachable!("invariant: a stage has rows that go out, or a loss"),
+        };
+        let mut grads = root.backward();
+        let input = self.input.and_then(|input| input.grad_remove(&mut grads));
+        let grads = GradientsParams::from_grads(grads, &self.module);
+        (input, Differentiated { module: self.module, grads, weights: self.weights })
+    }
+}
+
+impl Differentiated {
+    /// Computes the weight gradients that wait, and gives all of the stage's gradients with the module that they belong to.
+    pub fn weight_gradients(mut self) -> (ModelPart, GradientsParams) {
+        self.weights.compute(&mut self.grads);
+        (self.module, self.grads)
+    }
+}

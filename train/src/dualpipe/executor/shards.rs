@@ -1,0 +1,100 @@
+//! Who holds which parameter and who owns it: gradients are summed at the owner, which alone keeps the optimizer's state and sends the
+//! updated value to the other holders (ZeRO-1).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+use burn_deepseek::{DeepSeek, FeedForward};
+
+/// A parameter, or the part of a parameter of experts that one rank of an expert group has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shard {
+    /// The parameter.
+    pub id: ParamId,
+    /// Its place among all shards, in the order of the model.
+    pub index: usize,
+    /// Which part of the experts; 0 where the parameter is whole.
+    pub part: usize,
+    /// Ranks that hold it, ascending.
+    pub holders: Vec<usize>,
+    /// Which of them owns it.
+    pub owner: usize,
+}
+
+/// Every shard of a model, in the order of the model.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shards(pub Vec<Shard>);
+
+impl Shards {
+    /// From the parameters that each rank holds (with its place in its expert group). Owners are chosen so that each rank owns about as
+    /// many numbers as any other that it shares parameters with.
+    pub fn new(model: &DeepSeek, held: &[(usize, HashSet<ParamId>)], expert_degree: usize) -> Self {
+        let of_experts = expert_parameters(model);
+        let mut owned = vec![0usize; held.len()];
+        let mut shards = Vec::new();
+        for (id, count) in parameters_in_order(model) {
+            let parts = if of_experts.contains(&id) { expert_degree } else { 1 };
+            for part in 0..parts {
+                let holds = |(_, (place, ids)): &(usize, &(usize, HashSet<ParamId>))| ids.contains(&id) && (parts == 1 || *place == part);
+                let holders: Vec<usize> = held.iter().enumerate().filter(holds).map(|(rank, _)| rank).collect();
+                let owner = *holders.iter().min_by_key(|&&rank| owned[rank]).expect("invariant: every parameter is held by some rank");
+                owned[owner] += count / parts;
+                shards.push(Shard { id, index: shards.len(), part, holders, owner });
+            }
+        }
+        Self(shards)
+    }
+
+    /// The shards that a rank holds, by parameter.
+    pub fn held_by(&self, rank: usize) -> impl Iterator<Item = &Shard> {
+        self.0.iter().filter(move |shard| shard.holders.contains(&rank))
+    }
+
+    /// The shards of each parameter, in the order of their parts.
+    pub fn by_parameter(&self) -> BTreeMap<u64, Vec<&Shard>> {
+        let mut by_parameter: BTreeMap<u64, Vec<&Shard>> = BTreeMap::new();
+        for shard in &self.0 {
+            by_parameter.entry(shard.id.val()).or_default().push(shard);
+        }
+        by_parameter
+    }
+}
+
+/// Parameters of a module and their numbers of values, in its order.
+pub(super) fn parameters_in_order<M: Module>(module: &M) -> Vec<(ParamId, usize)> {
+    struct Order(Vec<(ParamId, usize)>);
+    impl ModuleVisitor for Order {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push((param.id, param.val().shape().num_elements()));
+        }
+    }
+    let mut order = Order(Vec::new());
+    module.visit(&mut order);
+    order.0
+}
+
+/// The parameters whose first dim is experts.
+fn expert_parameters(model: &DeepSeek) -> HashSet<ParamId> {
+    let blocks = model.layers.iter().chain(model.mtp.iter().map(|module| &module.block));
+    let experts = blocks.filter_map(|block| match &block.mlp {
+        FeedForward::Moe(moe) => Some([moe.experts.gate_up.id, moe.experts.down.id]),
+        FeedForward::Dense(_) => None,
+    });
+    experts.flatten().collect()
+}
+
+/// The values of a module's parameters, flat.
+pub(super) fn flat_values<M: Module>(module: &M) -> HashMap<ParamId, Tensor<1>> {
+    struct Flat(HashMap<ParamId, Tensor<1>>);
+    impl ModuleVisitor for Flat {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            let count = value.shape().num_elements();
+            self.0.insert(param.id, value.reshape([count]));
+        }
+    }
+    let mut flat = Flat(HashMap::new());
+    module.visit(&mut flat);
+    flat.0
+}

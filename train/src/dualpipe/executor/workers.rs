@@ -1,0 +1,151 @@
+//! A thread for each rank, which owns it: work is sent there as a closure and comes back as a result.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+
+use super::rank::Rank;
+use crate::parallel::{Post, PostError};
+
+type Work = Box<dyn FnOnce(&mut Rank) + Send>;
+
+/// How long the others are waited for once a rank has failed.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The threads of a run's ranks.
+#[derive(Debug)]
+pub(super) struct Workers {
+    threads: Vec<Worker>,
+    post: Arc<Post>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    /// What to call the rank in an error: its number and its device.
+    name: String,
+    work: Option<Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts a thread for each rank, given with its name.
+    pub fn start(ranks: Vec<(String, Rank)>, post: Arc<Post>) -> Result<Self> {
+        let start = |(name, mut rank): (String, Rank)| {
+            let (work, queue) = channel::<Work>();
+            let run = move || {
+                while let Ok(work) = queue.recv() {
+                    work(&mut rank);
+                }
+            };
+            let thread = std::thread::Builder::new().name(name.clone()).spawn(run).context("a rank's thread cannot be started")?;
+            Ok(Worker { name, work: Some(work), thread: Some(thread) })
+        };
+        Ok(Self { threads: ranks.into_iter().map(start).collect::<Result<_>>()?, post })
+    }
+
+    /// Does the same on every rank, at the same time; the results in the order of the ranks.
+    ///
+    /// # Errors
+    ///
+    /// The failure that came first, which names its rank: an error, a panic, or no sign of life in `parallel.timeout_s`. Whoever waits
+    /// for that rank is let go; a rank that hangs in its device is left behind.
+    pub fn each<T: Send + 'static>(&self, work: impl Fn(&mut Rank) -> Result<T> + Send + Sync + 'static) -> Result<Vec<T>> {
+        let work = Arc::new(work);
+        let (send, results) = channel();
+        for (rank, worker) in self.threads.iter().enumerate() {
+            let (send, post, work) = (send.clone(), self.post.clone(), work.clone());
+            let task: Work = Box::new(move |state| {
+                let outcome = catch_unwind(AssertUnwindSafe(|| work(state))).unwrap_or_else(|panic| Err(error_of(panic)));
+                if outcome.is_err() {
+                    post.fail(rank);
+                }
+                let _ = send.send((rank, outcome)); // whoever asked may have given up waiting
+            });
+            if worker.work.as_ref().is_none_or(|queue| queue.send(task).is_err()) {
+                return Err(anyhow!("{}: its thread has stopped", worker.name));
+            }
+        }
+        drop(send);
+        let mut done: Vec<Option<T>> = self.threads.iter().map(|_| None).collect();
+        let mut failures: Vec<(usize, Error)> = Vec::new();
+        let mut left = self.threads.len();
+        let mut failed_at: Option<Instant> = None;
+        self.post.sign_of_life();
+        while left > 0 && failed_at.is_none_or(|at| at.elapsed() < GRACE) {
+            match results.recv_timeout(Duration::from_millis(200)) {
+                Ok((rank, outcome)) => {
+                    left -= 1;
+                    match outcome {
+                        Ok(result) => done[rank] = Some(result),
+                        Err(error) => failures.push((rank, error)),
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if failures.is_empty() && self.post.is_silent() {
+                let silent = done.iter().position(Option::is_none).expect("invariant: somebody has not answered");
+                let error = anyhow!("no sign of life for {} s (parallel.timeout_s)", self.post.timeout().as_secs());
+                self.post.fail(silent);
+                failures.push((silent, error));
+            }
+            if !failures.is_empty() {
+                failed_at.get_or_insert_with(Instant::now);
+            }
+        }
+        match self.worst(failures) {
+            Some(error) => Err(error),
+            None => Ok(done.into_iter().map(|result| result.expect("invariant: all have answered")).collect()),
+        }
+    }
+
+    /// The failure to tell: what befell a rank itself, rather than that it missed another one's message, rather than that it was told of
+    /// another's failure.
+    fn worst(&self, failures: Vec<(usize, Error)>) -> Option<Error> {
+        let rank_of_news = |error: &Error| match error.downcast_ref::<PostError>() {
+            None => 0,
+            Some(PostError::Late { .. }) => 1,
+            Some(PostError::Failed { .. }) => 2,
+        };
+        let (rank, error) = failures.into_iter().min_by_key(|(_, error)| rank_of_news(error))?;
+        let missed = match error.downcast_ref() {
+            Some(PostError::Late { from, .. }) => Some(self.threads[*from].name.clone()),
+            _ => None,
+        };
+        let error = error.context(self.threads[rank].name.clone());
+        Some(match missed {
+            Some(name) => error.context(format!("{name} does not answer")),
+            None => error,
+        })
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.threads {
+            worker.work = None; // ends the thread's loop
+        }
+        // A rank that has failed may hang in its device: its thread is left behind.
+        if self.post.failed().is_none() {
+            for thread in self.threads.iter_mut().filter_map(|worker| worker.thread.take()) {
+                let _ = thread.join(); // a panic there has been reported
+            }
+        }
+    }
+}
+
+/// What a thread died of, as an error.
+fn error_of(panic: Box<dyn Any + Send>) -> anyhow::Error {
+    match panic.downcast::<PostError>() {
+        Ok(error) => (*error).into(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            anyhow!(text.unwrap_or_else(|| "it stopped without a word".into()))
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What computes a step: gradients of its micro-batches, then the update. On one device here; over ranks in [`crate::dualpipe`].
+
+use anyhow::{Context, Result};
+use burn::optim::GradientsAccumulator;
+use burn_deepseek::moe::updated_bias;
+use burn_train::TrainStep;
+
+use super::{AdamW, LanguageModel, LayerLoad, StepReport};
+use crate::data::TokenBatch;
+use crate::schedule::StepSettings;
+
+/// Gives the next micro-batch.
+pub type NextBatch<'a> = dyn FnMut() -> Result<TokenBatch> + 'a;
+
+/// Computes steps, and has the weights.
+pub trait StepEngine: Send {
+    /// Runs a step's micro-batches forward and backward; what they measured together.
+    ///
+    /// # Errors
+    ///
+    /// A batch that cannot be had, or a rank that failed.
+    fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport>;
+
+    /// Clips the gradients, updates the weights, then moves the balance biases by the loads of the whole batch (2.1.2). Gives the global norm before clipping.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64>;
+
+    /// The whole model as it is now.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn model(&mut self) -> Result<&LanguageModel>;
+
+    /// The whole model and the optimizer's state as they are now.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn state(&mut self) -> Result<(&LanguageModel, &AdamW)>;
+
+    /// The model at the end; that of the last [`model`](Self::model) or [`state`](Self::state).
+    fn into_model(self: Box<Self>) -> LanguageModel;
+}
+
+/// All of a model on one device, one micro-batch after the other.
+pub struct SingleDevice {
+    /// None while it is being updated, in place where nobody else holds it.
+    model: Option<LanguageModel>,
+    optimizer: AdamW,
+    gradients: GradientsAccumulator<LanguageModel>,
+    micro_batch: usize,
+    seq_len: usize,
+}
+
+impl std::fmt::Debug for SingleDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SingleDevice").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+const MODEL_IS_HERE: &str = "invariant: the model is put back after each update";
+
+impl SingleDevice {
+    /// Trains `model`, on an autodiff device, with micro-batches of so many sequences.
+    pub fn new(model: LanguageModel, optimizer: AdamW, micro_batch: usize, seq_len: usize) -> Self {
+        Self { model: Some(model), optimizer, gradients: GradientsAccumulator::new(), micro_batch, seq_len }
+    }
+}
+
+impl StepEngine for SingleDevice {
+    fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
+        let model = self.model.as_mut().context(MODEL_IS_HERE)?;
+        let micro_batches = settings.global_batch / self.micro_batch;
+        model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * self.seq_len);
+        let mut report = StepReport::default();
+        for _ in 0..micro_batches {
+            let output = TrainStep::step(model, next()?);
+            report.absorb(&output.item);
+            self.gradients.accumulate(model, output.grads);
+        }
+        Ok(report)
+    }
+
+    fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
+        let model = self.model.take().context(MODEL_IS_HERE)?;
+        let scale = model.gradient_scale();
+        let (mut model, norm) = self.optimizer.update(model, self.gradients.grads(), scale, settings.lr);
+        model.weights_changed();
+        update_biases(&mut model, loads, settings.bias_update_speed);
+        self.model = Some(model);
+        Ok(norm)
+    }
+
+    fn model(&mut self) -> Result<&LanguageModel> {
+        self.model.as_ref().context(MODEL_IS_HERE)
+    }
+
+    fn state(&mut self) -> Result<(&LanguageModel, &AdamW)> {
+        Ok((self.model.as_ref().context(MODEL_IS_HERE)?, &self.optimizer))
+    }
+
+    fn into_model(self: Box<Self>) -> LanguageModel {
+        self.model.expect(MODEL_IS_HERE)
+    }
+}
+
+fn update_biases(model: &mut LanguageModel, loads: &[LayerLoad], speed: f64) {
+    if speed == 0.0 || !model.model.config().has_balance_bias() {
+        return;
+    }
+    for (layer, router) in model.model.routers_mut() {
+        if let Some(load) = loads.iter().find(|load| load.layer == layer) {
+            let bias = updated_bias(&router.bias(), &load.loads, speed);
+            router.set_bias(&bias);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What ranks are, where experts are, and how tensors go from one to another (3.2).
+
+mod exchange;
+mod layout;
+mod post;
+mod token;
+
+pub use exchange::{ChunkExchange, ExpertGroup, WireFormats};
+pub use layout::{Axes, Place, TooManyStages, cut};
+pub use post::{Leg, Post, PostError, Subject};
+pub use token::ComputeToken;
