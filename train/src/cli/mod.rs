@@ -84,7 +84,7 @@ pub struct TrainArgs {
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
-    /// A device for each rank of [parallel], in the order of the ranks; the last serves the ranks that are left. Without it all ranks share --device.
+    /// A device for each rank of section `parallel`, in the order of the ranks; the last serves the ranks that are left. Without it all ranks share --device.
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
     pub devices: Vec<DeviceChoice>,
     /// Write the timeline of the last step of a run over several ranks, for Perfetto or chrome://tracing.
