@@ -78,8 +78,8 @@ pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothi
 /// Of `plan schedule`.
 pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, activations (report, 3.2.1).\n\n\
     The schedule is proved first: every dependency is kept, every message has its partner, no rank waits for ever. Then it is carried \
-    out with the times given, ranks waiting for each other at each exchange of messages, and its idle time stands beside the report's \
-    formula. dualpipe needs an even number of ranks and an even number of chunks, at least twice the ranks; dualpipev at least twice \
+    out with the times given, each rank waiting at its exchanges for what it receives there, and its idle time stands beside the \
+    report's formula. dualpipe needs an even number of ranks and an even number of chunks, at least twice the ranks; dualpipev at least twice \
     the ranks.\n\n\
     Examples:\n  \
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \

@@ -56,7 +56,7 @@ pub struct PlanScheduleArgs {
     /// Time of a forward and a backward chunk overlapped, F&B; without it that of one after the other.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub overlapped: Option<f64>,
-    /// Time that messages between neighbours take, each time that they are exchanged.
+    /// Time that a message takes from one rank to the next.
     #[arg(long, value_name = "TIME", default_value_t = 0.0, value_parser = parse_time)]
     pub communication: f64,
     /// Columns of the timeline in the terminal.

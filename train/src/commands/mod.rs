@@ -8,6 +8,8 @@ pub mod generate;
 pub mod plan;
 pub mod train;
 
+mod svg;
+
 use std::io::Write;
 
 use anyhow::Context;
