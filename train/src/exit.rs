@@ -11,6 +11,7 @@ use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::dualpipe::ScheduleError;
 
 /// A mistake of the user that no other error type names: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<DataError>()
             || cause.is::<DeviceError>()
             || cause.is::<GenerateError>()
+            || cause.is::<ScheduleError>()
             || matches!(
                 cause.downcast_ref(),
                 Some(CheckpointError::NotFound { .. } | CheckpointError::NoAverage { .. } | CheckpointError::Format { .. })

@@ -68,3 +68,20 @@ pub(super) const BENCH: &str = "Time training, generation or kernels: the median
     deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4\n  \
     deepseek bench kernels --json\n  \
     deepseek bench kernels --device cuda --only fprop --reps 31";
+
+/// Of `plan`.
+pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or trained.\n\n\
+    Examples:\n  \
+    deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
+    deepseek plan schedule --kind zb1p --ranks 8 --chunks 20 --json";
+
+/// Of `plan schedule`.
+pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, activations (report, 3.2.1).\n\n\
+    The schedule is proved first: every dependency is kept, every message has its partner, no rank waits for ever. Then it is carried \
+    out with the times given, each rank waiting at its exchanges for what it receives there, and its idle time stands beside the \
+    report's formula. dualpipe needs an even number of ranks and an even number of chunks, at least twice the ranks; dualpipev at least twice \
+    the ranks.\n\n\
+    Examples:\n  \
+    deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
+    deepseek plan schedule --kind 1f1b --ranks 4 --chunks 8 --backward-input 1.2 --weight 0.8\n  \
+    deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg timeline.svg --trace timeline.json";

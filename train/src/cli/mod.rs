@@ -1,6 +1,7 @@
 //! The command line of `deepseek`, its help included.
 
 mod help;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ use crate::checkpoint::Weights;
 use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
 use crate::schedule::parse_count;
+
+pub use plan::{PlanArgs, PlanScheduleArgs, PlanTarget};
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
@@ -45,6 +48,9 @@ pub enum Command {
     /// Train the same run in several precisions and compare their losses.
     #[command(long_about = help::COMPARE_PRECISION)]
     ComparePrecision(ComparePrecisionArgs),
+    /// Work out on paper what a run would be like.
+    #[command(long_about = help::PLAN, arg_required_else_help = true)]
+    Plan(PlanArgs),
 }
 
 impl Command {
@@ -57,6 +63,7 @@ impl Command {
             Self::Check(args) => args.json,
             Self::Bench(args) => args.json,
             Self::ComparePrecision(args) => args.json,
+            Self::Plan(args) => args.target.wants_json(),
         }
     }
 }

@@ -5,7 +5,10 @@ pub mod check;
 pub mod compare_precision;
 pub mod eval;
 pub mod generate;
+pub mod plan;
 pub mod train;
+
+mod svg;
 
 use std::io::Write;
 
@@ -42,6 +45,7 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::ComparePrecision(args) => compare_precision::run(args),
+        Command::Plan(args) => plan::run(args),
     }
 }
 
