@@ -1,5 +1,6 @@
 //! What ranks are, where experts are, and how tensors go from one to another (3.2).
 
+pub mod eplb;
 mod exchange;
 mod layout;
 mod post;
