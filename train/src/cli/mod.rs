@@ -15,7 +15,7 @@ use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
 use crate::schedule::parse_count;
 
-pub use plan::{PlanArgs, PlanScheduleArgs, PlanTarget};
+pub use plan::{PlanArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
@@ -146,6 +146,9 @@ pub struct EvalArgs {
     /// The running average of the weights (see `[ema]`) instead of the weights.
     #[arg(long)]
     pub ema: bool,
+    /// Write how many tokens chose each expert, for `plan experts`.
+    #[arg(long, value_name = "FILE")]
+    pub expert_loads: Option<PathBuf>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
