@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)] // these are tests; a function that they share is not a test, which is all that clippy sees
 
 mod experts;
+mod placed;
 mod schedules;

@@ -28,11 +28,13 @@ pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other 
 pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, tokenizer.json). The latent KV \
     cache is always on. With --speculative the MTP modules draft tokens that the model verifies in one pass: greedy output is \
-    the same token for token, and the acceptance rate is printed.\n\n\
+    the same token for token, and the acceptance rate is printed. With --expert-placement the experts are where \
+    `deepseek plan experts` has them, the busiest more than once; the text is the same.\n\n\
     Examples:\n  \
     deepseek generate --checkpoint runs/quickstart-001 --prompt \"the \"\n  \
     deepseek generate --checkpoint runs/tiny-text-001 --prompt ROMEO: --temperature 0.8 --top-p 0.95 --seed 1\n  \
-    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json";
+    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json\n  \
+    deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json --devices cuda:0,cuda:1";
 
 /// Of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its memory. Nothing is allocated.\n\n\

@@ -3,10 +3,12 @@
 pub mod eplb;
 mod exchange;
 mod layout;
+mod placed;
 mod post;
 mod token;
 
 pub use exchange::{ChunkExchange, ExpertGroup, WireFormats};
 pub use layout::{Axes, Place, TooManyStages, cut};
+pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Leg, Post, PostError, Subject};
 pub use token::ComputeToken;

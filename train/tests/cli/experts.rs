@@ -77,3 +77,42 @@ fn loads_and_numbers_that_cannot_be_placed_are_refused() {
     place.train(dense).ok();
     place.run("eval --checkpoint runs/tiny-001 --expert-loads loads.json").failed(2, &["--expert-loads", "no routed experts"]);
 }
+
+/// With experts on three GPUs, drafts or none, the text is that of the plain model.
+#[test]
+fn text_is_the_same_wherever_experts_are() {
+    let place = Workplace::trained();
+    place.run("plan experts --loads runs/tiny-001 --replicas 6 --gpus 3 --out placement.json").ok();
+    let generate =
+        |more: &str| place.run(&format!("generate --checkpoint runs/tiny-001 --prompt the --max-new-tokens 12 --json {more}")).ok();
+    let plain = generate("").json();
+    assert_eq!(plain["gpu_rows"], Value::Null);
+    for more in ["", "--speculative", "--devices flex", "--devices flex,flex,flex"] {
+        let placed = generate(&format!("--expert-placement placement.json {more}"));
+        assert!(placed.stderr.contains("experts     on 3 GPUs, max load / mean load: layer 1 "), "{}", placed.dump());
+        let placed = placed.json();
+        assert_eq!(placed["token_ids"], plain["token_ids"], "{more}");
+        let rows: Vec<u64> = serde_json::from_value(placed["gpu_rows"][0]["rows"].clone()).unwrap();
+        assert_eq!(rows.len(), 3);
+        if more.is_empty() {
+            assert_eq!(rows.iter().sum::<u64>(), (4 + 11) * 2, "two experts for each token that the model has seen");
+        }
+    }
+
+    place.write("other.json", json!({ "experts": 3, "gpus": 1, "layers": [{ "layer": 1, "phy2log": [0, 1, 2] }] }).to_string());
+    place.write("none.json", json!({ "experts": 3, "gpus": u64::MAX, "layers": [] }).to_string());
+    place.write("uneven.json", json!({ "experts": 2, "gpus": 2, "layers": [{ "layer": 1, "phy2log": [0, 1, 1] }] }).to_string());
+    place.write("text.json", "the placement");
+    place.write("bytes.json", b"\xff\xfe");
+    for (arguments, parts) in [
+        ("nowhere.json", ["nowhere.json", "no such file"]),
+        ("other.json", ["other.json", "has 3 experts, but the layer has 4"]),
+        ("none.json", ["none.json", "no layers"]),
+        ("uneven.json", ["uneven.json", "layer 1: 3 replicas cannot be spread evenly over 2 GPUs"]),
+        ("text.json", ["text.json", "not a file of `deepseek plan experts --out`"]),
+        ("bytes.json", ["bytes.json", "not a file of `deepseek plan experts --out`"]),
+        ("placement.json --devices flex,flex,flex,flex", ["--devices has 4 devices", "3 GPUs"]),
+    ] {
+        place.run(&format!("generate --checkpoint runs/tiny-001 --expert-placement {arguments}")).failed(2, &parts);
+    }
+}
