@@ -6,8 +6,9 @@ use crate::parallel::eplb::LayerPlan;
 
 /// Rows of an expert that a replica gets at least, where those of one pass are divided.
 ///
-/// A replica reads all of its weights however few rows it has. And Flex computes up to four rows of an expert in a way of its own, whose last bits
-/// are others: with no parts that small but where the whole is, a row has the same bits wherever it is computed.
+/// A replica reads all of its weights however few rows it has. And Flex computes small products (up to 4 rows, or up to 256 numbers) in ways of their
+/// own, whose last bits are others: with no parts that small but where the whole is, a row has the same bits wherever it is computed. (In
+/// experts narrower than 33 a part of so few rows may still be small.)
 const ROWS_A_REPLICA: usize = 8;
 
 /// The rows that each place of a layer's experts has computed.
