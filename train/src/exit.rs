@@ -12,6 +12,8 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::dualpipe::ScheduleError;
+use crate::metrics::LoadsError;
+use crate::parallel::eplb::EplbError;
 
 /// A mistake of the user that no other error type names: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,8 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<DeviceError>()
             || cause.is::<GenerateError>()
             || cause.is::<ScheduleError>()
+            || cause.is::<LoadsError>()
+            || cause.is::<EplbError>()
             || matches!(
                 cause.downcast_ref(),
                 Some(CheckpointError::NotFound { .. } | CheckpointError::NoAverage { .. } | CheckpointError::Format { .. })

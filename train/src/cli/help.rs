@@ -28,11 +28,13 @@ pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other 
 pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, tokenizer.json). The latent KV \
     cache is always on. With --speculative the MTP modules draft tokens that the model verifies in one pass: greedy output is \
-    the same token for token, and the acceptance rate is printed.\n\n\
+    the same token for token, and the acceptance rate is printed. With --expert-placement the experts are where \
+    `deepseek plan experts` has them, the busiest more than once; the text is the same.\n\n\
     Examples:\n  \
     deepseek generate --checkpoint runs/quickstart-001 --prompt \"the \"\n  \
     deepseek generate --checkpoint runs/tiny-text-001 --prompt ROMEO: --temperature 0.8 --top-p 0.95 --seed 1\n  \
-    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json";
+    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json\n  \
+    deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json --devices cuda:0,cuda:1";
 
 /// Of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its memory. Nothing is allocated.\n\n\
@@ -73,7 +75,8 @@ pub(super) const BENCH: &str = "Time training, generation or kernels: the median
 pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or trained.\n\n\
     Examples:\n  \
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
-    deepseek plan schedule --kind zb1p --ranks 8 --chunks 20 --json";
+    deepseek plan schedule --kind zb1p --ranks 8 --chunks 20 --json\n  \
+    deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8";
 
 /// Of `plan schedule`.
 pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, activations (report, 3.2.1).\n\n\
@@ -85,3 +88,14 @@ pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does wha
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
     deepseek plan schedule --kind 1f1b --ranks 4 --chunks 8 --backward-input 1.2 --weight 0.8\n  \
     deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg timeline.svg --trace timeline.json";
+
+/// Of `plan experts`.
+pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, the busiest more than once (report, 3.4).\n\n\
+    Loads are those of a run's last evaluation, or of data that you choose: `deepseek eval --expert-loads`. Where --nodes divides \
+    --groups, groups are spread over nodes first and stay together; replicas of a layer's experts then go on the GPUs of their node. \
+    Otherwise all GPUs are alike. Every GPU has as many places, so --gpus divides --replicas, which is at least the number of \
+    experts. Beside each placement stands max load / mean load of the GPUs, with the experts in their order and placed.\n\n\
+    Examples:\n  \
+    deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
+    deepseek eval --checkpoint runs/tiny-text-001 --data my-book.txt --expert-loads loads.json\n  \
+    deepseek plan experts --loads loads.json --replicas 320 --nodes 4 --gpus 32 --out placement.json --json";

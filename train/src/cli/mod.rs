@@ -15,7 +15,7 @@ use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
 use crate::schedule::parse_count;
 
-pub use plan::{PlanArgs, PlanScheduleArgs, PlanTarget};
+pub use plan::{PlanArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
@@ -146,6 +146,9 @@ pub struct EvalArgs {
     /// The running average of the weights (see `[ema]`) instead of the weights.
     #[arg(long)]
     pub ema: bool,
+    /// Write how many tokens chose each expert, for `plan experts`.
+    #[arg(long, value_name = "FILE")]
+    pub expert_loads: Option<PathBuf>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
@@ -190,6 +193,12 @@ pub struct GenerateArgs {
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
+    /// Spread the routed experts over devices, the busiest more than once, as a file of `plan experts --out` says.
+    #[arg(long, value_name = "FILE")]
+    pub expert_placement: Option<PathBuf>,
+    /// A device for each GPU of --expert-placement; the first is the model's own, in place of --device, and the last serves the GPUs that are left. Without it all are --device.
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device, requires = "expert_placement", conflicts_with = "device")]
+    pub devices: Vec<DeviceChoice>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,

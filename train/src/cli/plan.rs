@@ -21,6 +21,9 @@ pub enum PlanTarget {
     /// Draw a pipeline's schedule: who does what when, idle time, activations.
     #[command(long_about = help::PLAN_SCHEDULE)]
     Schedule(PlanScheduleArgs),
+    /// Place experts on GPUs, the busiest more than once, by the loads that were measured.
+    #[command(long_about = help::PLAN_EXPERTS)]
+    Experts(PlanExpertsArgs),
 }
 
 impl PlanTarget {
@@ -28,6 +31,7 @@ impl PlanTarget {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Schedule(args) => args.json,
+            Self::Experts(args) => args.json,
         }
     }
 }
@@ -68,6 +72,32 @@ pub struct PlanScheduleArgs {
     /// Write the timeline for Perfetto or chrome://tracing; a unit of time is a millisecond there.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plan experts`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanExpertsArgs {
+    /// A run's folder (the loads of its last evaluation), or a file that `eval --expert-loads` wrote.
+    #[arg(long, value_name = "RUN_DIR|FILE")]
+    pub loads: PathBuf,
+    /// Places for the experts of a layer, on all GPUs together.
+    #[arg(long, value_name = "N")]
+    pub replicas: usize,
+    /// GPUs that share the experts of a layer.
+    #[arg(long, value_name = "N")]
+    pub gpus: usize,
+    /// Nodes that these GPUs are in.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub nodes: usize,
+    /// Groups of experts that are to stay on one node, where nodes divide their number; without it those of the model, where that is known, else 1.
+    #[arg(long, value_name = "N")]
+    pub groups: Option<usize>,
+    /// Write the results, maps and all, for `generate --expert-placement`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,
