@@ -29,6 +29,20 @@ pub fn combine(wire: &[u32], weights: Option<&[f32]>, sums: &RowSums, width: usi
     Ok(for_wire!(format, sum_rows(wire, weights, sums, width)))
 }
 
+/// [`combine`] of FP32 rows, without weights.
+///
+/// # Shapes
+/// - `x [sums.bound(), width]` -> `[sums.results(), width]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming `x`, [`KernelError::Overflow`] naming what cannot be addressed.
+pub fn sum_values(x: &[f32], sums: &RowSums, width: usize) -> Result<Vec<f32>, KernelError> {
+    const OP: &str = "sum_values";
+    check_length(OP, "x", x.len(), &[sums.bound(), width])?;
+    element_count(OP, "out", &[sums.results(), width])?;
+    Ok(sum_rows::<F32>(as_words(x), None, sums, width))
+}
+
 /// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that name row `r`, and
 /// `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets zero. The cast of `y` passes the gradient straight through.
 ///

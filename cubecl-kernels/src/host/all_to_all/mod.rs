@@ -10,5 +10,5 @@ mod pack;
 mod tests;
 mod values;
 
-pub use combine::{combine, combine_backward};
+pub use combine::{combine, combine_backward, sum_values};
 pub use pack::{pack, pack_backward, unpack, unpack_backward};
