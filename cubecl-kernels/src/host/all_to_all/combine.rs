@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::values::{F32, for_wire, format_of, row_values, tile_values};
 use crate::definition::{KernelError, RowSums, TILE, WireFormat, check_length, element_count};
-use crate::host::output::{Parts, as_words, build};
+use crate::host::output::{Parts, as_words, build, fill};
 use crate::host::parallel::{chunk, for_each};
 use crate::host::simd::{dot, madd, multiversion};
 
@@ -104,19 +104,34 @@ fn sum_terms<const FORMAT: usize>(wire: &[u32], weights: Option<&[f32]>, starts:
 multiversion! {
     fn sum_row<const FORMAT: usize>(wire: &[u32], rows: &[u32], weights: Option<&[f32]>, width: usize, out: &mut [MaybeUninit<f32>]) {
         let row_words = format_of(FORMAT).row_words(width);
+        let row = |i: usize| &wire[rows[i] as usize * row_words..][..row_words];
+        let weight = |i: usize| weights.map_or(1.0, |weights| weights[i]);
+        if rows.is_empty() {
+            return fill(out, 0.0);
+        }
+        // Row by row: the sum stays in the nearest cache, and rows are read as they lie.
         let mut values = [0.0; TILE];
         for (tile, out) in out.chunks_mut(TILE).enumerate() {
-            let mut sum = [0.0; TILE];
-            for (i, &row) in rows.iter().enumerate() {
-                let weight = weights.map_or(1.0, |weights| weights[i]);
-                tile_values::<FORMAT>(&wire[row as usize * row_words..][..row_words], width, tile, &mut values);
-                if i == 0 {
-                    sum.iter_mut().zip(&values).for_each(|(sum, &x)| *sum = weight * x);
-                } else {
-                    sum.iter_mut().zip(&values).for_each(|(sum, &x)| *sum = madd::<S>(weight, x, *sum));
+            tile_values::<FORMAT>(row(0), width, tile, &mut values);
+            for (out, &x) in out.iter_mut().zip(&values) {
+                out.write(weight(0) * x);
+            }
+        }
+        // SAFETY: the loop above wrote all of it.
+        let out = unsafe { out.assume_init_mut() };
+        for i in 1..rows.len() {
+            let (row, weight) = (row(i), weight(i));
+            if FORMAT == F32 {
+                out.iter_mut().zip(row).for_each(|(out, &word)| *out = madd::<S>(weight, f32::from_bits(word), *out));
+                continue;
+            }
+            for (tile, out) in out.chunks_mut(TILE).enumerate() {
+                tile_values::<FORMAT>(row, width, tile, &mut values);
+                match <&mut [f32; TILE]>::try_from(&mut *out) {
+                    Ok(out) => out.iter_mut().zip(&values).for_each(|(out, &x)| *out = madd::<S>(weight, x, *out)),
+                    Err(_) => out.iter_mut().zip(&values).for_each(|(out, &x)| *out = madd::<S>(weight, x, *out)),
                 }
             }
-            out.write_copy_of_slice(&sum[..out.len()]);
         }
     }
 }

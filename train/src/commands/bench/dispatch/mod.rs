@@ -1,6 +1,7 @@
 //! Rows to experts on other ranks and back: each step of an exchange in turn with a plain copy of as many bytes.
 
 mod operations;
+mod routes;
 mod routing;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use burn_deepseek::backend::supports_fp8;
 use serde_json::json;
 
 use self::operations::{Step, Steps};
+use self::routes::Layer;
 use self::routing::Routing;
 use super::kernels::Baseline;
 use super::{Repetitions, Turns};
@@ -72,6 +74,9 @@ impl Row {
 /// Above the columns of [`Row::text`].
 const HEADER: &str = "step                   MB         us     GB/s    copy, GB/s  of copy";
 
+/// Above the columns of the routes.
+const ROUTES_HEADER: &str = "route                             us   in nodes, MB  between nodes, MB  of direct";
+
 /// Times the steps of one rank's exchange, printing each row as it is done.
 pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions) -> Result<Outcome> {
     let device = &selected.device;
@@ -107,6 +112,7 @@ pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions
         write_stdout(&format!("{}\n", row.text()))?;
         rows.push(row);
     }
+    let routes = if args.only.is_none() { routes(sizes, turns)? } else { Vec::new() };
     if rows.is_empty() {
         let only = args.only.as_deref().unwrap_or_default();
         return Err(UsageError(format!("--only {only}: no row is called so; names are as in \"pack fp8\"")).into());
@@ -114,8 +120,31 @@ pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions
     Ok(Outcome::done(json!({
         "command": "bench", "bench": "dispatch", "setting": setting, "device": selected.name, "scale": scale.name(),
         "tokens": sizes.tokens, "width": sizes.width, "baseline": baseline.copy_name(),
-        "rows": rows.iter().map(Row::results).collect::<Vec<_>>(),
+        "rows": rows.iter().map(Row::results).collect::<Vec<_>>(), "routes": routes,
     })))
+}
+
+/// Times a layer's whole exchange by both routes in turn, and counts the bytes that cross links.
+fn routes(sizes: Sizes, turns: Turns<'_>) -> Result<Vec<serde_json::Value>> {
+    let layer = Layer::new(sizes, SEED, turns.device);
+    let bytes = layer.exchange(true);
+    let exchange = |two_hops: bool| {
+        std::hint::black_box(layer.exchange(two_hops));
+    };
+    let (two_hops_us, direct_us) = turns.medians(&|| exchange(true), &|| exchange(false)).context("the device cannot finish its work")?;
+    write_stdout(&format!(
+        "{ROUTES_HEADER} (a layer forward: FP8 there, BF16 back, {} ranks on threads, {} a node)\n",
+        routing::RANKS,
+        routing::RANKS_A_NODE
+    ))?;
+    let mut results = Vec::new();
+    for (name, us, links) in [("direct", direct_us, bytes.direct), ("two hops", two_hops_us, bytes.sent)] {
+        let (fast, slow) = (links.fast_bytes as f64 / 1e6, links.slow_bytes as f64 / 1e6);
+        let ratio = links.slow_bytes as f64 / bytes.direct.slow_bytes as f64;
+        write_stdout(&format!("{name:<16} {us:>19.1} {fast:>14.1} {slow:>17.1} {ratio:>10.2}x\n"))?;
+        results.push(json!({"name": name, "us": us, "links": links, "slow_of_direct": ratio}));
+    }
+    Ok(results)
 }
 
 #[cfg(test)]

@@ -10,10 +10,14 @@ pub(super) const EXPERTS: usize = 256;
 /// Experts of a token.
 pub(super) const TOP_K: usize = 8;
 /// Ranks that share the experts.
-pub(super) const RANKS: usize = 8;
+pub(super) const RANKS: usize = 16;
+/// And those of them that a node has: a node has the experts of one group.
+pub(super) const RANKS_A_NODE: usize = 2;
 /// Groups of experts, and how many of them a token may use.
 const GROUPS: usize = 8;
 const GROUPS_A_TOKEN: usize = 4;
+
+const _: () = assert!(RANKS == GROUPS * RANKS_A_NODE && EXPERTS.is_multiple_of(RANKS));
 
 /// Where the tokens go.
 pub(super) struct Routing {
