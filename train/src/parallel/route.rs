@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn_deepseek::moe::Dispatched;
 use burn_deepseek::ops::wire::{RowSums, WireFormat};
 use burn_deepseek::ops::{self, ExpertGroups};
@@ -158,19 +158,17 @@ impl Route {
     fn gates(&self, weights: Tensor<2>) -> Tensor<2> {
         let link = self.link.clone();
         let plan = link.sent.plan();
-        let mut slot_of_row = vec![0i64; plan.rows()];
-        for (slot, &row) in plan.row_of_slot().iter().enumerate() {
-            slot_of_row[row as usize] = slot as i64;
+        // Rows and slots are each other's permutation: the gradient goes the other way.
+        let mut slot_of_row = vec![0; plan.rows()];
+        for (slot, &row) in (0u32..).zip(plan.row_of_slot()) {
+            slot_of_row[row as usize] = slot;
         }
-        let (rows, device) = (plan.rows(), weights.device());
-        let index = Tensor::<1, Int>::from_data(TensorData::new(slot_of_row, [rows]), &device);
-        let sorted = weights.reshape([rows, 1]).select(0, index);
+        let slots = weights.reshape([plan.rows(), 1]);
         let wire = Wire { width: 1, ..link.wire.clone() };
-        let all: Vec<u32> = (0..rows as u32).collect();
-        let (gates, arrived) = link.to_experts(&wire, sorted.clone().inner_or_self(), &all, WireFormat::F32, Leg::Gates);
-        ops::with_gradient(sorted, gates, move |d| {
+        let (gates, arrived) = link.to_experts(&wire, slots.clone().inner_or_self(), &slot_of_row, WireFormat::F32, Leg::Gates);
+        ops::with_gradient(slots, gates, move |d| {
             let home = link.to_tokens(&wire, d, &arrived, WireFormat::F32, Leg::GatesBackward);
-            wire.unpack(home, &all, WireFormat::F32)
+            wire.unpack(home, link.sent.row_of_slot(), WireFormat::F32)
         })
     }
 }

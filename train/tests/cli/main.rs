@@ -9,5 +9,6 @@ mod checkpoints;
 mod commands;
 mod compare_precision;
 mod disk;
+mod exchange;
 mod resume;
 mod workplace;
