@@ -2,7 +2,7 @@
 
 use super::index::{DeviceIndex, DeviceSums};
 use super::kernel::{Weights, pack_fp8, pack_words, row_dots, sum_rows, unpack_quads};
-use super::plan::{QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD};
+use super::plan::{CASTS_SAVED, QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD};
 use crate::definition::{KernelError, WireFormat, tiles, words};
 use crate::quantize::operand::{addressable, allocate, argument, check_handle};
 use crate::quantize::plan::{UNITS, elementwise_cubes};
@@ -23,6 +23,12 @@ pub fn pack(client: &Client, x: &Handle, index: &DeviceIndex, width: usize, form
     const OP: &str = "pack";
     let values = check_handle(OP, "x", x, 4, &[index.rows(), width])?;
     let total = addressable(OP, "wire", &[index.len(), format.row_words(width)])?;
+    if format == WireFormat::Fp8 && index.len() >= CASTS_SAVED * index.rows() && total > 0 {
+        // Words are gathered as FP32 values are.
+        let all: Vec<u32> = (0..index.rows() as u32).collect();
+        let once = pack(client, x, &DeviceIndex::new(client, &all, index.rows())?, width, format)?;
+        return pack(client, &once, index, format.row_words(width), WireFormat::F32);
+    }
     let wire = allocate(client, total, 4);
     if total == 0 {
         return Ok(wire);

@@ -12,7 +12,10 @@ use crate::host::quantize::{Element, Gathered, Source, pack_fp8};
 /// Values that one task reads.
 const VALUES_A_TASK: usize = 1 << 14;
 
-/// Rows by index as they go to other ranks, permuted and cast in one read.
+/// From so many copies of a row on, on average, rows are cast once each and their words copied.
+const CASTS_SAVED: usize = 2;
+
+/// Rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go to several places are cast once.)
 ///
 /// In FP8 each 1x128 tile has the scale `2^ceil(log2(max(amax, 1e-4) / 448))` and a code is the one nearest to `x / scale`, ties to even.
 /// A tile with a NaN or an infinity has scale `2^127`: the NaN stays NaN, infinities stay infinite, and the tile's other values become
@@ -35,6 +38,10 @@ pub fn pack<E: Element>(x: &[E], index: &[u32], rows: usize, width: usize, forma
     if size == 0 {
         return Ok(Vec::new());
     }
+    if format == WireFormat::Fp8 && index.len() >= CASTS_SAVED * rows {
+        let all: Vec<u32> = (0..rows as u32).collect();
+        return Ok(gather_words(&pack_fp8(&Gathered { x, index: &all, cols: width }), index, row_words));
+    }
     let rows = Gathered { x, index, cols: width };
     if format == WireFormat::Fp8 {
         return Ok(pack_fp8(&rows));
@@ -55,6 +62,19 @@ pub fn pack<E: Element>(x: &[E], index: &[u32], rows: usize, width: usize, forma
             });
         })
     })
+}
+
+fn gather_words(wire: &[u32], index: &[u32], row_words: usize) -> Vec<u32> {
+    // SAFETY: every row is written, whole.
+    unsafe {
+        build(index.len() * row_words, |out| {
+            by_rows(out, index.len(), row_words, row_words, || {
+                |i: usize, out: &mut [MaybeUninit<u32>]| {
+                    out.write_copy_of_slice(&wire[index[i] as usize * row_words..][..row_words]);
+                }
+            });
+        })
+    }
 }
 
 /// The rows that have arrived, in the order of the experts that are here: row `i` is row `index[i]` of the wire.

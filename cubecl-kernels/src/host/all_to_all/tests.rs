@@ -84,6 +84,8 @@ fn every_routing_and_width_has_the_plain_form() {
             for (name, choices) in routings(37, 3, 12) {
                 check(name, &choices, 3, 12, width, format);
             }
+            // One row a token: cast as it is gathered, not before.
+            check("one expert a token", &routings(37, 1, 12)[0].1, 1, 12, width, format);
         }
     }
     for format in FORMATS {
