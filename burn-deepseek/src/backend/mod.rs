@@ -13,10 +13,12 @@ mod flex_tensor;
 pub mod fp8;
 mod function;
 mod kernels;
+mod wire;
 
 pub use deferred::{DeferredWeight, WeightGradientQueue};
 pub use function::{FunctionOps, InputGradient};
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
+pub use wire::WireOps;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};

@@ -59,17 +59,19 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
     deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
 
 /// Of `bench`.
-pub(super) const BENCH: &str = "Time training, generation or kernels: the median of --reps repetitions after --warmup.\n\n\
+pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the median of --reps repetitions after --warmup.\n\n\
     The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, 8 x 256 tokens a step, \
     prefill of 512 tokens, decoding of 64. Kernels are the FP8 casts and products over DeepSeek's shapes, a 1024 cube and the \
     shapes of training, each timed in turn with Burn's own product in F32 (on a GPU in BF16 where it has it) or with a copy of as \
-    many bytes; calc_diff is against the unquantized product.\n\n\
+    many bytes; calc_diff is against the unquantized product. Dispatch is what a MoE layer does between ranks (rows packed in FP8, \
+    BF16 and F32, exchanged, unpacked, combined), each step in turn with a plain copy of as many bytes.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
     deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4\n  \
     deepseek bench kernels --json\n  \
-    deepseek bench kernels --device cuda --only fprop --reps 31";
+    deepseek bench kernels --device cuda --only fprop --reps 31\n  \
+    deepseek bench dispatch --device cuda --json";
 
 /// Of `plan`.
 pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or trained.\n\n\

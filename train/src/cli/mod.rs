@@ -42,7 +42,7 @@ pub enum Command {
     /// Print a configuration resolved, its parameter counts and its memory.
     #[command(long_about = help::CHECK)]
     Check(CheckArgs),
-    /// Time training, generation or kernels.
+    /// Time training, generation, kernels or an exchange of rows.
     #[command(long_about = help::BENCH)]
     Bench(BenchArgs),
     /// Train the same run in several precisions and compare their losses.
@@ -253,14 +253,23 @@ pub enum BenchTarget {
     Generate,
     /// FP8 casts and products, each beside Burn's own.
     Kernels,
+    /// Rows to experts on other ranks and back, each step beside a copy of as many bytes.
+    Dispatch,
 }
 
-/// How large the shapes of `bench kernels` are.
+impl BenchTarget {
+    /// Whether it times single operations over shapes of their own, not a model's.
+    pub fn is_of_kernels(self) -> bool {
+        matches!(self, Self::Kernels | Self::Dispatch)
+    }
+}
+
+/// How large the shapes of `bench kernels` and `bench dispatch` are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchScale {
-    /// DeepSeek-V3's own, with 4096 rows.
+    /// DeepSeek-V3's own, with 4096 rows or tokens.
     Gpu,
-    /// A quarter of their width and depth, with 512 rows.
+    /// A quarter of their width and depth, with 512 rows or tokens.
     Cpu,
 }
 
@@ -279,7 +288,7 @@ impl BenchScale {
 pub struct BenchArgs {
     /// What to time.
     pub target: BenchTarget,
-    /// Repetitions that count; without it 5, of kernels 15.
+    /// Repetitions that count; without it 5, of kernels and dispatch 15.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub reps: Option<u32>,
     /// Repetitions before those.
@@ -291,7 +300,7 @@ pub struct BenchArgs {
     /// Size of the kernels' shapes; without it what suits the device.
     #[arg(long)]
     pub scale: Option<BenchScale>,
-    /// Take only the kernels whose name contains this, as in "fprop 1024x1024x1024".
+    /// Take only the kernels or steps whose name contains this, as in "fprop 1024x1024x1024" or "pack fp8".
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.

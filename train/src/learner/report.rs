@@ -6,6 +6,8 @@ use burn_train::ItemLazy;
 use burn_train::metric::Adaptor;
 use serde::{Deserialize, Serialize};
 
+use crate::parallel::ExchangeBytes;
+
 /// Tokens that chose each expert of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerLoad {
@@ -45,6 +47,9 @@ pub struct StepReport {
     pub tokens_per_second: f64,
     /// Loads of every MoE layer over the whole global batch.
     pub layer_loads: Vec<LayerLoad>,
+    /// Bytes between the ranks that share experts, all of them together; none where all experts are on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeBytes>,
 }
 
 impl StepReport {

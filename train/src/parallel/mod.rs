@@ -5,10 +5,17 @@ mod exchange;
 mod layout;
 mod placed;
 mod post;
+mod route;
+#[cfg(test)]
+mod tests;
 mod token;
+mod traffic;
+mod wire;
 
-pub use exchange::{ChunkExchange, ExpertGroup, WireFormats};
+pub use exchange::{ChunkExchange, ExpertGroup};
 pub use layout::{Axes, Place, TooManyStages, cut};
 pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Leg, Post, PostError, Subject};
 pub use token::ComputeToken;
+pub use traffic::{ExchangeBytes, LinkBytes, Traffic};
+pub use wire::WireFormats;

@@ -234,3 +234,22 @@ fn bench_times_kernels_beside_burn_s_own() {
     kernels("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
     place.run("bench train --scale cpu").failed(2, &["--scale", "bench kernels"]);
 }
+
+#[test]
+fn bench_times_an_exchange_beside_a_copy() {
+    let place = Workplace::new();
+    let dispatch = |more: &str| place.run(&format!("bench dispatch --device flex --scale cpu --reps 1 --warmup 0 {more}"));
+    let finished = dispatch("--only fp8 --json").ok();
+    let results = finished.json();
+    let rows = results["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pack fp8", "exchange fp8", "unpack fp8"]);
+    for row in rows {
+        assert!(number(row, "us") > 0.0 && number(row, "gb_per_s") > 0.0 && number(row, "of_copy") > 0.0, "{row}");
+        assert!(finished.stdout.contains(row["name"].as_str().unwrap()), "{}", finished.dump());
+    }
+    // 512 tokens to 8 experts: 1792 codes and 14 scales, which fill 4 words.
+    assert_eq!(number(&rows[1], "bytes"), 2.0 * 4096.0 * (1792.0 + 16.0));
+    dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
+    dispatch("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
+}

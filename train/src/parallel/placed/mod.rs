@@ -149,11 +149,12 @@ impl ExpertDispatch for PlacedExperts {
 
         let (here, experts_here) = part(0);
         let here = here.unwrap_or_else(|| Tensor::zeros([0, d], &device));
-        let order = order(&places, groups);
-        let way_back = move |results: Tensor<2>| {
+        // Slots are summed in their order whatever that of the rows is.
+        let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
             let own = (results.dims()[0] > 0).then_some(results);
             let all: Vec<_> = own.into_iter().chain(computed.into_iter().map(|rows| rows.to_device(&device))).collect();
-            if all.is_empty() { Tensor::zeros([0, d], &device) } else { Tensor::cat(all, 0).select(0, indices(&order, &device)) }
+            let rows = if all.is_empty() { Tensor::zeros([0, d], &device) } else { Tensor::cat(all, 0) };
+            ops::combine(rows, weights, &places)
         };
         Dispatched { rows: here, groups: experts_here, way_back: Box::new(way_back) }
     }
@@ -166,15 +167,6 @@ fn moe_layers(model: &mut DeepSeek) -> impl Iterator<Item = (usize, &mut Mixture
         FeedForward::Moe(moe) => Some((block.layer, moe)),
         FeedForward::Dense(_) => None,
     })
-}
-
-/// Where in `from`'s order each row of `to`'s order is; both sort the same slots.
-fn order(from: &ExpertGroups, to: &ExpertGroups) -> Vec<usize> {
-    let mut order = vec![0; to.rows()];
-    for (&from, &to) in from.row_of_slot().iter().zip(to.row_of_slot()) {
-        order[to as usize] = from as usize;
-    }
-    order
 }
 
 /// A copy of the expert in each of the places of a GPU.
