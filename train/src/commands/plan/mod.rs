@@ -1,5 +1,6 @@
 //! `deepseek plan`: what can be worked out on paper. A file for each subcommand.
 
+mod cluster;
 mod schedule;
 
 use super::Outcome;
@@ -13,5 +14,6 @@ use crate::cli::{PlanArgs, PlanTarget};
 pub fn run(args: PlanArgs) -> anyhow::Result<Outcome> {
     match args.target {
         PlanTarget::Schedule(args) => schedule::run(&args),
+        PlanTarget::Cluster(args) => cluster::run(&args),
     }
 }
