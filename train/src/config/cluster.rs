@@ -52,6 +52,10 @@ pub struct GpuConfig {
     pub bf16_tflops: Option<f64>,
     /// Peak of FP32 products.
     pub f32_tflops: f64,
+    /// Microseconds that a layer costs a micro-batch beside its work, in each of F, B and W: calls, launches, threads that wait for each
+    /// other. Small models spend their time here.
+    #[serde(default)]
+    pub layer_us: f64,
 }
 
 /// `[node]`: GPUs that share the fast link.
@@ -185,6 +189,9 @@ impl ClusterConfig {
         above_0("link.fast.gb_per_s", link.fast.gb_per_s);
         link.slow.iter().for_each(|slow| above_0("link.slow.gb_per_s", slow.gb_per_s));
         reference.iter().enumerate().for_each(|(index, known)| above_0(&format!("reference[{index}].gpu_hours"), known.gpu_hours));
+        if !(gpu.layer_us.is_finite() && gpu.layer_us >= 0.0) {
+            problems.push(format!("gpu.layer_us = {} must be a number of at least 0", gpu.layer_us));
+        }
         for (key, value) in rates.fractions() {
             if !(value > 0.0 && value <= 1.0) {
                 problems.push(format!("{key} = {value} must be above 0 and at most 1"));
@@ -305,4 +312,66 @@ fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str, set: &[&str]) -> String {
+        let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+        resolve_text(text, "c.toml", &set, &Table::new()).unwrap_err().to_string()
+    }
+
+    fn h800() -> &'static str {
+        embedded::find(embedded::CLUSTERS, "h800-2048").unwrap()
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        assert!(message(&h800().replace("[link.fast]", "[link.quick]"), &[]).contains("unknown key `link.quick`"));
+        assert!(
+            message(&h800().replace("fp8_tflops", "fp8_tflop"), &[])
+                .contains("c.toml: unknown key `gpu.fp8_tflop`; did you mean `gpu.fp8_tflops`?")
+        );
+        let from_set = message(h800(), &["rates.linear_fp=0.3"]);
+        assert!(
+            from_set.starts_with("--set rates.linear_fp=0.3: unknown key") && from_set.contains("did you mean `rates.linear_f"),
+            "{from_set}"
+        );
+        assert!(message(h800(), &["link.slow.gb=3"]).contains("unknown key `link.slow.gb`"));
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_key() {
+        let all = message(
+            h800(),
+            &["gpu.memory_gib=0", "rates.memory=1.5", "rates.expert_load=0.5", "node.count=0", "link.slow.gb_per_s=nan", "gpu.layer_us=-1"],
+        );
+        for part in [
+            "gpu.memory_gib = 0 must be a number above 0",
+            "rates.memory = 1.5 must be above 0 and at most 1",
+            "rates.expert_load = 0.5 must be a number of at least 1",
+            "node.count = 0 must be from 1",
+            "link.slow.gb_per_s = NaN must be",
+            "gpu.layer_us = -1 must be",
+        ] {
+            assert!(all.contains(part), "{part} not in {all}");
+        }
+        assert!(message(h800(), &["link.slow=none"]).contains("link.slow is missing; node.count = 256"));
+        assert!(message(h800(), &["rates.memory=fast"]).contains("rates"));
+        assert!(message(h800(), &["plan.schedule=gpipe"]).contains("plan"));
+        assert!(message(&h800().replace("gpu_hours = 2.664e6", "gpu_hours = 0"), &[]).contains("reference[0].gpu_hours = 0"));
+    }
+
+    #[test]
+    fn a_run_s_keys_lie_under_those_of_the_command_line() {
+        let planned: Table = toml::from_str("seq_len = 128\nglobal_batch = 4").unwrap();
+        let cluster = resolve_cluster("h800-2048", &["plan.global_batch=8".into()], &planned).unwrap();
+        let plan = cluster.plan.unwrap();
+        assert_eq!((plan.seq_len, plan.global_batch, plan.pipeline), (128, 8, 16));
+        assert_eq!(plan.tokens, Some(14_800_000_000_000));
+        let unknown = resolve_cluster("h801", &[], &planned).unwrap_err().to_string();
+        assert!(unknown.contains("cluster \"h801\" is unknown; known: h800-2048, gpu-8, cpu-2"), "{unknown}");
+    }
 }

@@ -10,9 +10,10 @@ use crate::config::{ClusterConfig, ReferenceConfig};
 
 /// Seconds of an hour.
 const HOUR: f64 = 3600.0;
-/// Halvings of the interval in which an assumption is sought.
-const HALVINGS: usize = 24;
-/// How far an assumption is sought from what is possible: no rate below this, no load above its inverse.
+/// Steps in which an assumption is sought at most, and how near to the known hours it then comes.
+const STEPS: usize = 40;
+const CLOSE: f64 = 1e-9;
+/// How far an assumption is sought from what is best: no rate below this, no load above its inverse.
 const LEAST: f64 = 0.05;
 
 /// GPU hours of what a step is spent on.
@@ -33,8 +34,10 @@ pub struct Assumption {
     pub key: &'static str,
     /// What is planned with.
     pub value: f64,
-    /// Time of a step with nothing lost to it (the rate 1), over the planned one.
-    pub ideal: f64,
+    /// Its best value.
+    pub best: f64,
+    /// GPU hours with that, over the planned ones.
+    pub hours_at_best: f64,
     /// What it would have to be, all others as they are, for the run to take what is known; none where it cannot explain that.
     pub explains: Option<f64>,
 }
@@ -86,15 +89,19 @@ impl Account {
                     *(rate.of)(&mut other) = value;
                     hours_with(&other)
                 };
-                let ideal = with(1.0) / planned;
+                let hours_at_best = with(rate.best) / planned;
                 // A rate that nothing in the plan depends on is no assumption of it.
-                let matters = (with(rate.least_possible()) / planned - 1.0).abs() > 1e-9;
+                let matters = (with(rate.worst) / planned - 1.0).abs() > 1e-9;
                 let value = *(rate.of)(&mut cluster.clone());
-                matters.then(|| Assumption { key: rate.key, value, ideal, explains: known.and_then(|known| rate.explaining(known, with)) })
+                let explains = known.and_then(|known| rate.explaining(known, with));
+                matters.then_some(Assumption { key: rate.key, value, best: rate.best, hours_at_best, explains })
             })
             .collect();
-        let change = |assumption: &Assumption| assumption.explains.map_or(f64::INFINITY, |value| (value / assumption.value).ln().abs());
-        assumptions.sort_by(|a, b| change(a).total_cmp(&change(b)).then(a.ideal.total_cmp(&b.ideal)));
+        let change = |assumption: &Assumption| match assumption.explains {
+            Some(value) if assumption.value > 0.0 => (value / assumption.value).ln().abs(),
+            _ => f64::INFINITY,
+        };
+        assumptions.sort_by(|a, b| change(a).total_cmp(&change(b)).then(a.hours_at_best.total_cmp(&b.hours_at_best)));
 
         let whole = |seconds: f64| workload.tokens.map(|tokens| per_token(seconds, 1.0) * tokens as f64);
         let mut parts = vec![
@@ -103,6 +110,7 @@ impl Account {
             ("attention", step.computing.attention),
             ("routers and head", step.computing.router_and_head),
             ("norms, casts, SwiGLU, permutations", step.computing.memory),
+            ("layers beside their work", step.computing.overhead),
             ("uneven ranks", step.uneven_s),
             ("rows in flight, not hidden", step.exposed_s),
             ("bubble", step.bubble_s),
@@ -133,42 +141,59 @@ pub fn parameter_flops_per_token(model: &DeepSeekConfig) -> f64 {
     6.0 * (counts.active - looked_up) as f64
 }
 
-/// A rate, its key, and whether more of it is better.
+/// A rate, its key, and the values between which it is sought.
 struct Rate {
     key: &'static str,
     of: fn(&mut ClusterConfig) -> &mut f64,
-    more_is_better: bool,
+    worst: f64,
+    best: f64,
 }
 
-const RATES: [Rate; 10] = [
-    Rate { key: "rates.linear_fp8", of: |cluster| &mut cluster.rates.linear_fp8, more_is_better: true },
-    Rate { key: "rates.linear_bf16", of: |cluster| &mut cluster.rates.linear_bf16, more_is_better: true },
-    Rate { key: "rates.linear_f32", of: |cluster| &mut cluster.rates.linear_f32, more_is_better: true },
-    Rate { key: "rates.attention_forward", of: |cluster| &mut cluster.rates.attention_forward, more_is_better: true },
-    Rate { key: "rates.attention_backward", of: |cluster| &mut cluster.rates.attention_backward, more_is_better: true },
-    Rate { key: "rates.memory", of: |cluster| &mut cluster.rates.memory, more_is_better: true },
-    Rate { key: "rates.link_fast", of: |cluster| &mut cluster.rates.link_fast, more_is_better: true },
-    Rate { key: "rates.link_slow", of: |cluster| &mut cluster.rates.link_slow, more_is_better: true },
-    Rate { key: "rates.expert_load", of: |cluster| &mut cluster.rates.expert_load, more_is_better: false },
-    Rate { key: "rates.goodput", of: |cluster| &mut cluster.rates.goodput, more_is_better: true },
+const fn fraction(key: &'static str, of: fn(&mut ClusterConfig) -> &mut f64) -> Rate {
+    Rate { key, of, worst: LEAST, best: 1.0 }
+}
+
+const RATES: [Rate; 11] = [
+    fraction("rates.linear_fp8", |cluster| &mut cluster.rates.linear_fp8),
+    fraction("rates.linear_bf16", |cluster| &mut cluster.rates.linear_bf16),
+    fraction("rates.linear_f32", |cluster| &mut cluster.rates.linear_f32),
+    fraction("rates.attention_forward", |cluster| &mut cluster.rates.attention_forward),
+    fraction("rates.attention_backward", |cluster| &mut cluster.rates.attention_backward),
+    fraction("rates.memory", |cluster| &mut cluster.rates.memory),
+    fraction("rates.link_fast", |cluster| &mut cluster.rates.link_fast),
+    fraction("rates.link_slow", |cluster| &mut cluster.rates.link_slow),
+    fraction("rates.goodput", |cluster| &mut cluster.rates.goodput),
+    Rate { key: "rates.expert_load", of: |cluster| &mut cluster.rates.expert_load, worst: 1.0 / LEAST, best: 1.0 },
+    Rate { key: "gpu.layer_us", of: |cluster| &mut cluster.gpu.layer_us, worst: 1e6, best: 0.0 },
 ];
 
 impl Rate {
-    /// The worst that is considered.
-    fn least_possible(&self) -> f64 {
-        if self.more_is_better { LEAST } else { 1.0 / LEAST }
-    }
-
-    /// The value with which `with` gives `known`, by halving: hours only fall as a rate gets better.
+    /// The value with which `with` gives `known`, between the worst and the best: hours only fall on the way.
+    ///
+    /// By false position, which takes a few steps: hours are nearly linear in the inverse of a fraction, and in the others themselves.
     fn explaining(&self, known: f64, with: impl Fn(f64) -> f64) -> Option<f64> {
-        let (mut worse, mut better) = (self.least_possible(), 1.0);
-        if !(with(better)..=with(worse)).contains(&known) {
+        let inverse = self.best == 1.0 && self.worst < 1.0;
+        let place = |value: f64| if inverse { 1.0 / value } else { value };
+        let off = |place: f64| with(if inverse { 1.0 / place } else { place }) - known;
+        let (mut low, mut high) = (place(self.best), place(self.worst));
+        let (mut off_low, mut off_high) = (off(low), off(high));
+        if off_low > 0.0 || off_high < 0.0 {
             return None;
         }
-        for _ in 0..HALVINGS {
-            let middle = 0.5 * (worse + better);
-            if with(middle) > known { worse = middle } else { better = middle }
+        let mut middle = low;
+        for _ in 0..STEPS {
+            middle = if off_high > off_low { low - off_low * (high - low) / (off_high - off_low) } else { low };
+            let off_middle = off(middle);
+            if off_middle.abs() <= CLOSE * known {
+                break;
+            }
+            // An end that stays is trusted half as much, so that both come nearer.
+            if off_middle > 0.0 {
+                (high, off_high, off_low) = (middle, off_middle, 0.5 * off_low);
+            } else {
+                (low, off_low, off_high) = (middle, off_middle, 0.5 * off_high);
+            }
         }
-        Some(better)
+        Some(place(middle))
     }
 }

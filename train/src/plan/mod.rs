@@ -4,6 +4,7 @@ mod account;
 mod activations;
 mod memory;
 mod routing;
+mod schedules;
 mod stages;
 mod step;
 #[cfg(test)]
@@ -16,7 +17,8 @@ pub use account::{Account, Assumption, Hours};
 pub use activations::kept_per_token;
 pub use memory::{Keeper, RankMemory, RankParameters};
 pub use routing::{Groups, Reach, Spread};
-pub use step::{Chunks, StepTime};
+pub use schedules::ScheduleRow;
+pub use step::{Chunks, Computing, StepTime};
 pub use traffic::{Links, Route, Traffic};
 pub use work::{LayerWork, Work};
 pub use workload::Workload;
@@ -39,6 +41,8 @@ pub struct ClusterPlan {
     pub traffic: Traffic,
     /// What a step takes.
     pub step: StepTime,
+    /// The schedules that the workload could have, the planned one among them; empty where there is no pipeline.
+    pub schedules: Vec<ScheduleRow>,
     /// GPU hours, where the time goes, and what is assumed.
     pub account: Account,
 }
@@ -58,6 +62,8 @@ impl ClusterPlan {
         let step = StepTime::new(model, workload, cluster, &stages, &traffic);
         let memory = |keeper| memory::of_ranks(model, workload, &stages, keeper);
         let account = Account::new(&step, workload, cluster, model, |cluster| StepTime::new(model, workload, cluster, &stages, &traffic));
-        Ok(Self { workload: workload.clone(), report: memory(Keeper::Report), program: memory(Keeper::Program), traffic, step, account })
+        let (report, program) = (memory(Keeper::Report), memory(Keeper::Program));
+        let schedules = schedules::compare(model, workload, cluster);
+        Ok(Self { workload: workload.clone(), report, program, traffic, step, schedules, account })
     }
 }

@@ -36,6 +36,8 @@ pub struct Reach {
     pub nodes: usize,
     /// Ranks that do.
     pub ranks: usize,
+    /// Whether the router leaves groups out.
+    pub limited: bool,
     /// Exactly, for experts drawn at random from all.
     pub unlimited: Spread,
     /// Exactly, for experts drawn at random from groups drawn at random: the kept groups then say nothing of where their best experts are.
@@ -130,6 +132,7 @@ impl Reach {
         Self {
             nodes,
             ranks,
+            limited,
             unlimited,
             random_groups: spread(groups),
             router: if limited { sampled(model, nodes, ranks) } else { unlimited },
@@ -156,4 +159,78 @@ fn sampled(model: &DeepSeekConfig, nodes: usize, ranks: usize) -> Spread {
         chosen.chunks(model.num_experts_per_tok).map(of_token).sum::<usize>() as f64 / samples as f64
     };
     Spread { nodes: distinct(nodes), ranks: distinct(ranks) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::resolve_model;
+
+    /// All subsets of `k` of `items`.
+    fn subsets(items: &[usize], k: usize) -> Vec<Vec<usize>> {
+        let Some((&first, rest)) = items.split_first() else { return if k == 0 { vec![Vec::new()] } else { Vec::new() } };
+        let with = if k == 0 { Vec::new() } else { subsets(rest, k - 1) };
+        with.into_iter().map(|subset| [&[first], subset.as_slice()].concat()).chain(subsets(rest, k)).collect()
+    }
+
+    /// The definition: every choice of groups, every choice of experts in them.
+    fn counted(groups: Groups, places: usize) -> f64 {
+        let all: Vec<usize> = (0..groups.groups).collect();
+        let (mut sum, mut choices) = (0, 0);
+        for kept in subsets(&all, groups.kept) {
+            let experts: Vec<usize> = (0..groups.experts).filter(|e| kept.contains(&(e * groups.groups / groups.experts))).collect();
+            for chosen in subsets(&experts, groups.visited) {
+                let mut visited: Vec<usize> = chosen.iter().map(|expert| expert * places / groups.experts).collect();
+                visited.dedup(); // chosen experts ascend
+                sum += visited.len();
+                choices += 1;
+            }
+        }
+        f64::from(u32::try_from(sum).unwrap()) / f64::from(choices)
+    }
+
+    /// Places that are groups, parts of groups, several groups, and that cut across groups.
+    #[test]
+    fn the_expectation_is_that_of_all_choices() {
+        for (experts, visited, groups, kept, places) in [
+            (8, 2, 4, 2, 4),
+            (8, 2, 4, 2, 8),
+            (8, 3, 4, 2, 2),
+            (8, 4, 4, 2, 1),
+            (12, 3, 4, 2, 6),
+            (12, 3, 4, 1, 3),
+            (12, 3, 6, 4, 4),
+            (12, 2, 3, 2, 2),
+            (9, 2, 1, 1, 3),
+        ] {
+            let groups = Groups { experts, visited, groups, kept };
+            let (expected, counted) = (groups.expected(places), counted(groups, places));
+            assert!((expected - counted).abs() < 1e-12, "{groups:?} in {places}: {expected}, not {counted}");
+        }
+    }
+
+    /// By hand: 8 (1 - C(224, 8) / C(256, 8)) and 4 (1 - C(96, 8) / C(128, 8)) nodes, 64 (1 - C(252, 8) / C(256, 8)) and
+    /// 32 (1 - C(124, 8) / C(128, 8)) ranks.
+    #[test]
+    fn deepseek_v3_over_eight_nodes() {
+        let model = resolve_model(Some("deepseek-v3-671b"), None, &[]).unwrap();
+        let reach = Reach::new(&model, 64, 8);
+        for (spread, nodes, ranks) in [(reach.unlimited, 5.294_652, 7.675_750), (reach.random_groups, 3.629_011, 7.359_370)] {
+            assert!((spread.nodes - nodes).abs() < 1e-6 && (spread.ranks - ranks).abs() < 1e-6, "{spread:?}");
+        }
+        assert_eq!((reach.nodes, reach.ranks, reach.limit), (8, 64, 4));
+        // The router keeps groups for their best experts, so more of them are visited than of random ones, and never more than four.
+        assert!((3.93..3.98).contains(&reach.router.nodes), "{reach:?}");
+        assert!((7.45..7.52).contains(&reach.router.ranks), "{reach:?}");
+    }
+
+    #[test]
+    fn without_groups_the_router_is_free() {
+        let model = resolve_model(Some("deepseek-v2-lite-16b"), None, &[]).unwrap();
+        let reach = Reach::new(&model, 8, 8);
+        assert!(!reach.limited && reach.router == reach.unlimited && reach.random_groups == reach.unlimited);
+        assert_eq!((reach.unlimited.nodes, reach.limit), (1.0, 1));
+        // 8 (1 - C(56, 6) / C(64, 6)).
+        assert!((reach.unlimited.ranks - 4.535_516).abs() < 1e-6, "{reach:?}");
+    }
 }

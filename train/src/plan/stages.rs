@@ -14,6 +14,8 @@ pub(super) struct Stages {
     pub stages: Vec<Stage>,
     /// What a token costs in each, forward.
     pub work: Vec<LayerWork>,
+    /// Layers of each, MTP modules included.
+    pub layers: Vec<usize>,
     /// MoE layers of each, those of MTP modules included.
     pub moe_layers: Vec<usize>,
     /// The stages of each rank, one or two.
@@ -39,6 +41,7 @@ impl Stages {
         };
         Self {
             work: stages.iter().map(of_stage).collect(),
+            layers: stages.iter().map(|stage| stage.layers.len() + if stage.ends { model.num_nextn_predict_layers } else { 0 }).collect(),
             moe_layers: stages.iter().map(moe).collect(),
             stages,
             of_rank: (0..ranks).map(|rank| stages_of(kind, rank, ranks)).collect(),

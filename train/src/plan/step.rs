@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::stages::Stages;
 use super::traffic::{Links, Traffic};
-use super::work::LayerWork;
 use super::workload::Workload;
 use crate::config::{ClusterConfig, RatesConfig};
 use crate::dualpipe::{Costs, ScheduleKind, Waiting, schedule, simulate};
@@ -26,6 +25,8 @@ pub struct Computing {
     pub router_and_head: f64,
     /// What is not a product: norms, casts, SwiGLU, permutations.
     pub memory: f64,
+    /// What layers cost beside their work (`gpu.layer_us`).
+    pub overhead: f64,
 }
 
 /// Seconds of one micro-batch on a rank, at one of its stages (the mean of both, where it has two).
@@ -81,7 +82,7 @@ pub struct StepTime {
 impl Computing {
     /// All of it.
     pub fn total(&self) -> f64 {
-        self.linear + self.experts + self.attention + self.router_and_head + self.memory
+        self.linear + self.experts + self.attention + self.router_and_head + self.memory + self.overhead
     }
 
     fn plus(self, other: Self) -> Self {
@@ -91,6 +92,7 @@ impl Computing {
             attention: self.attention + other.attention,
             router_and_head: self.router_and_head + other.router_and_head,
             memory: self.memory + other.memory,
+            overhead: self.overhead + other.overhead,
         }
     }
 
@@ -101,20 +103,22 @@ impl Computing {
             attention: self.attention * factor,
             router_and_head: self.router_and_head * factor,
             memory: self.memory * factor,
+            overhead: self.overhead * factor,
         }
     }
 }
 
 impl Chunks {
-    /// The chunks of a stage of `work` a token and `moe_layers` MoE layers.
-    fn of_stage(work: &LayerWork, moe_layers: usize, workload: &Workload, speed: &Speed, all_to_all: f64) -> Self {
-        let tokens = workload.chunk_tokens() as f64;
+    /// The chunks of a stage, whose MoE layers send rows for `all_to_all` seconds each, one way and back.
+    fn of_stage(stages: &Stages, stage: usize, workload: &Workload, speed: &Speed, all_to_all: f64) -> Self {
+        let (work, tokens) = (&stages.work[stage], workload.chunk_tokens() as f64);
         let forward = Computing {
             linear: work.linear / speed.linear,
             experts: work.experts / speed.experts,
             attention: work.attention / speed.attention_forward,
             router_and_head: work.router / speed.router + work.head / speed.head,
             memory: work.bytes / speed.memory,
+            overhead: stages.layers[stage] as f64 * speed.layer_s / tokens,
         };
         let (again, bytes_again) = if workload.recompute { (work.up_projections, work.bytes_recomputed) } else { (0.0, 0.0) };
         // The gradient of a product's input costs as much as the product. What is not a product has two tensors to read for each that forward has.
@@ -125,7 +129,7 @@ impl Chunks {
             ..forward
         };
         let weights = Computing { attention: 0.0, memory: 0.0, ..forward };
-        let all_to_all = all_to_all * moe_layers as f64;
+        let all_to_all = all_to_all * stages.moe_layers[stage] as f64;
         Self {
             forward: forward.times(tokens),
             backward_input: backward_input.times(tokens),
@@ -176,6 +180,7 @@ struct Speed {
     attention_forward: f64,
     attention_backward: f64,
     memory: f64,
+    layer_s: f64,
     fast: f64,
     slow: f64,
 }
@@ -200,6 +205,7 @@ impl Speed {
             attention_forward: attention * attention_forward,
             attention_backward: attention * attention_backward,
             memory: gpu.memory_gb_per_s * GIGA * rates.memory,
+            layer_s: gpu.layer_us * 1e-6,
             fast: link.fast.gb_per_s * GIGA * rates.link_fast,
             slow: link.slow.as_ref().map_or(f64::INFINITY, |slow| slow.gb_per_s * GIGA * rates.link_slow),
         }
@@ -220,7 +226,7 @@ impl StepTime {
     pub(super) fn new(model: &DeepSeekConfig, workload: &Workload, cluster: &ClusterConfig, stages: &Stages, traffic: &Traffic) -> Self {
         let speed = Speed::new(cluster, &workload.precision);
         let all_to_all = traffic.routes.first().map_or(0.0, |route| speed.rows(&route.dispatch) + speed.rows(&route.combine));
-        let of_stage = |stage: usize| Chunks::of_stage(&stages.work[stage], stages.moe_layers[stage], workload, &speed, all_to_all);
+        let of_stage = |stage: usize| Chunks::of_stage(stages, stage, workload, &speed, all_to_all);
         let of_rank = |held: &Vec<usize>| Chunks::mean(&held.iter().map(|&stage| of_stage(stage)).collect::<Vec<_>>());
         let ranks: Vec<Chunks> = stages.of_rank.iter().map(of_rank).collect();
         let time = |chunks: &Chunks| chunks.costs(0.0).overlapped + chunks.costs(0.0).forward;

@@ -66,9 +66,11 @@ impl Traffic {
         let row_bytes = workload.row_bytes(d);
         let reach = (axes.expert > 1).then(|| Reach::new(model, axes.expert, if nodes > 1 { gpus } else { axes.expert }));
         let routes = reach.map_or_else(Vec::new, |reach| {
+            // Without groups to leave out there is one router, and on one node one way.
             let ways = [(true, true), (true, false), (false, true), (false, false)];
+            let exists = |&(limited, two_hops): &(bool, bool)| (two_hops || reach.nodes > 1) && (limited == reach.limited || reach.limited);
             let route = |(limited, two_hops)| route(&reach, limited, two_hops, workload.chunk_tokens() as f64, row_bytes);
-            ways.into_iter().map(route).collect()
+            ways.into_iter().filter(exists).map(route).collect()
         });
         let moe_layers = stages.of_rank.iter().map(|held| moe_layers_a_chunk(stages, held)).fold(0.0, f64::max);
         let passes = moe_layers * workload.chunks() as f64 * 2.0; // forward, and backward the same way

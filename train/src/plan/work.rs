@@ -19,7 +19,7 @@ pub struct LayerWork {
     pub attention: f64,
     /// Their backward, the scores computed again: `2 H (3 qk + 2 v)` a key, for S, dQ, dK and dP, dV.
     pub attention_backward: f64,
-    /// The router, in FP32.
+    /// The router, in FP32 (on a GPU perhaps TF32).
     pub router: f64,
     /// The output head.
     pub head: f64,
@@ -175,5 +175,73 @@ impl Add for LayerWork {
 impl Sum for LayerWork {
     fn sum<I: Iterator<Item = Self>>(works: I) -> Self {
         works.fold(Self::default(), Add::add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_deepseek::precision::Fp8Recipe;
+
+    use super::*;
+    use crate::config::resolve_model;
+
+    fn work(preset: &str) -> (DeepSeekConfig, Work) {
+        let model = resolve_model(Some(preset), None, &[]).unwrap();
+        let work = Work::new(&model, &Precision::Fp8(Fp8Recipe::default()), 4096);
+        (model, work)
+    }
+
+    /// Two operations for each parameter that multiplies a token, to the last one: all active ones but the embedding, the norms and the
+    /// routers' biases.
+    #[test]
+    fn products_are_twice_the_parameters_that_multiply() {
+        for preset in ["deepseek-v3-671b", "deepseek-v2-236b", "deepseek-v2-lite-16b", "tiny", "quickstart", "medium"] {
+            let (model, work) = work(preset);
+            let counts = model.parameter_counts();
+            let biases = if model.has_balance_bias() { model.moe_layers() * model.n_routed_experts } else { 0 };
+            let multiplying = counts.active - counts.embedding - counts.norms - biases as u64;
+            let layers: LayerWork = work.layers.iter().copied().sum();
+            let head = 2.0 * (model.hidden_size * model.vocab_size) as f64;
+            assert_eq!(layers.linear + layers.experts + layers.router + head, 2.0 * multiplying as f64, "{preset}");
+            // The MTP modules have the head once more each, and of their own the block, eh_proj and four norms.
+            let modules = model.num_nextn_predict_layers as f64;
+            assert_eq!(work.end.head, (1.0 + modules) * head, "{preset}");
+        }
+    }
+
+    /// By hand for one layer of DeepSeek-V3: 128 heads, keys of 192, values of 128, and on average 2048.5 keys that a token may see.
+    #[test]
+    fn attention_sees_the_causal_half() {
+        let (_, work) = work("deepseek-v3-671b");
+        let layer = &work.layers[30];
+        assert_eq!(layer.attention, 2.0 * 128.0 * (192.0 + 128.0) * 2048.5);
+        assert_eq!(layer.attention, 167_813_120.0);
+        assert_eq!(layer.attention_backward, 2.0 * 128.0 * (3.0 * 192.0 + 2.0 * 128.0) * 2048.5);
+        // q_b of 1536 x 24576 and kv_b of 512 x 32768.
+        assert_eq!(layer.up_projections, 2.0 * (37_748_736.0 + 16_777_216.0));
+        assert_eq!(layer.experts, 2.0 * 8.0 * 3.0 * 7168.0 * 2048.0);
+        assert_eq!((work.layers[0].experts, work.layers[0].router), (0.0, 0.0));
+    }
+
+    /// The report's 6 x 36.7B: 36.6B of the 37.6B active parameters are not the embedding.
+    #[test]
+    fn a_token_takes_what_the_report_s_utilization_is_by() {
+        let (model, work) = work("deepseek-v3-671b");
+        let by_parameters = super::super::account::parameter_flops_per_token(&model);
+        assert!((by_parameters / (6.0 * 36.7e9) - 1.0).abs() < 0.003, "{by_parameters}");
+        let attention = 3.0 * 61.0 * 167_813_120.0;
+        let main: LayerWork = work.layers.iter().copied().sum();
+        let head = 2.0 * 7168.0 * 129_280.0;
+        let training = main.training() + 3.0 * head;
+        assert!((training / (by_parameters + attention) - 1.0).abs() < 1e-4, "{training}");
+    }
+
+    #[test]
+    fn longer_sequences_cost_attention_alone() {
+        let model = resolve_model(Some("medium"), None, &[]).unwrap();
+        let of = |seq_len| Work::new(&model, &Precision::Bf16, seq_len).total();
+        let (short, long) = (of(511), of(1023));
+        assert_eq!(long.attention, 2.0 * short.attention);
+        assert_eq!((long.linear, long.experts, long.bytes), (short.linear, short.experts, short.bytes));
     }
 }

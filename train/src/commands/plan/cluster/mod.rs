@@ -76,7 +76,7 @@ impl Planned {
     }
 
     fn results(&self) -> serde_json::Value {
-        let ClusterPlan { workload, report, program, traffic, step, account } = &self.plan;
+        let ClusterPlan { workload, report, program, traffic, step, schedules, account } = &self.plan;
         json!({
             "command": "plan cluster",
             "model": self.model,
@@ -87,6 +87,7 @@ impl Planned {
             "memory": { "report": report, "program": program },
             "traffic": traffic,
             "step": step,
+            "schedules": schedules,
             "account": account,
         })
     }
