@@ -90,11 +90,12 @@ pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does wha
 /// Of `plan cluster`.
 pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hours of a run on a cluster (report, 3.2).\n\n\
     The cluster's file has the hardware, the fraction of it that is attained (each with its source in a comment), and in [plan] how a model \
-    is spread over it where no run says so: pipeline x expert x data ranks, one for each GPU. Operations are counted from the configuration; \
+    is spread over it where no run says so: pipeline x expert x data ranks, one for each GPU. Of a run the largest batch is planned; \
+    --set plan.KEY is laid over what the run says. Operations are counted from the configuration; \
     the schedule is timed as in `plan schedule`. Where the file knows what a run of the same model took, the account says what each \
     assumption alone would have to be to explain the difference.\n\n\
     Examples:\n  \
     deepseek plan cluster\n  \
     deepseek plan cluster --set plan.schedule=1f1b --set rates.linear_fp8=0.5\n  \
     deepseek plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8\n  \
-    deepseek plan cluster --config quickstart --cluster cpu-2 --json";
+    deepseek plan cluster --preset quickstart --cluster cpu-2 --json";

@@ -42,14 +42,14 @@ pub struct Reach {
     pub unlimited: Spread,
     /// Exactly, for experts drawn at random from groups drawn at random: the kept groups then say nothing of where their best experts are.
     pub random_groups: Spread,
-    /// With the router's own choice of groups, over [`SAMPLES`] tokens of random scores; as `unlimited` where no group is left out.
+    /// With the router's own choice of groups, over 8,192 tokens of random scores; as `unlimited` where no group is left out.
     pub router: Spread,
     /// The most nodes that the experts of the kept groups can be on.
     pub limit: usize,
 }
 
 /// Tokens that the router's choice is sampled over; the standard error of a count of nodes is below 0.01.
-pub const SAMPLES: usize = 1 << 13;
+const SAMPLES: usize = 1 << 13;
 /// Random scores that are not drawn more than this often.
 const MOST_SCORES: usize = 1 << 23;
 

@@ -260,7 +260,8 @@ impl StepTime {
             total_s,
             computing,
             uneven_s: slowest_computes - computing.total(),
-            exposed_s: busy_s - slowest_computes,
+            // What the schedule is timed with and what is summed here differ by roundings.
+            exposed_s: (busy_s - slowest_computes).max(0.0),
             tokens_per_s_per_gpu: workload.step_tokens() as f64 / total_s / cluster.gpus() as f64,
             ranks,
         }

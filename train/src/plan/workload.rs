@@ -36,7 +36,7 @@ pub struct Workload {
 }
 
 /// The largest schedule that is worked out, in ranks times micro-batches.
-const MOST_CHUNKS: usize = 1 << 18;
+const MOST_CHUNKS: usize = 1 << 16;
 
 fn axes_as_counts<S: serde::Serializer>(axes: &Axes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map([("pipeline", axes.pipeline), ("expert", axes.expert), ("data", axes.data)])

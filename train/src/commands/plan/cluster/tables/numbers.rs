@@ -31,8 +31,11 @@ pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { plural })
 }
 
-/// A number of at least 100 as a whole one with its thousands set apart; a smaller one with three digits.
+/// A number of at least 100 as a whole one with its thousands set apart, a smaller one with three decimals, a very small one by its power of ten.
 pub(super) fn number(value: f64) -> String {
+    if value > 0.0 && value < 0.1 {
+        return format!("{value:.3e}");
+    }
     if value < 100.0 {
         return format!("{value:.3}");
     }
@@ -53,6 +56,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
+        assert_eq!(["1.526e-3", "0.000"], [0.001_526, 0.0].map(number));
         assert_eq!(["0.500", "99.999", "100", "2,659,732"], [0.5, 99.999, 100.4, 2_659_731.6].map(number));
         assert_eq!(["1 node", "256 nodes"], [1, 256].map(|count| counted(count, "node")));
         assert_eq!(counted(120, "micro-batch"), "120 micro-batches");
