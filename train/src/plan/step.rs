@@ -7,7 +7,7 @@ use super::stages::Stages;
 use super::traffic::{Links, Traffic};
 use super::workload::Workload;
 use crate::config::{ClusterConfig, RatesConfig};
-use crate::dualpipe::{Costs, ScheduleKind, Waiting, schedule, simulate};
+use crate::dualpipe::{Action, Costs, Planned, ScheduleKind, Waiting, schedule, simulate};
 
 const TERA: f64 = 1e12;
 const GIGA: f64 = 1e9;
@@ -57,7 +57,7 @@ pub struct StepTime {
     pub chunks: usize,
     /// The pipeline's time, each rank as slow as the slowest.
     pub makespan_s: f64,
-    /// Time of that in which the slowest rank computes or waits for rows, mean over the ranks.
+    /// Time of that in which a rank as slow as the slowest computes or waits for rows, mean over the ranks.
     pub busy_s: f64,
     /// Idle time of a rank, mean over the ranks.
     pub bubble_s: f64,
@@ -71,9 +71,9 @@ pub struct StepTime {
     pub total_s: f64,
     /// Computing of a rank over the step, mean over the ranks.
     pub computing: Computing,
-    /// By how much the slowest rank computes longer than the mean.
+    /// What is lost because ranks are not all as fast as the mean of them: `busy_s` less what they need.
     pub uneven_s: f64,
-    /// Rows in flight that nothing hides, on the slowest rank.
+    /// Rows in flight that nothing hides, mean over the ranks.
     pub exposed_s: f64,
     /// Tokens a second and GPU.
     pub tokens_per_s_per_gpu: f64,
@@ -229,15 +229,19 @@ impl StepTime {
         let of_stage = |stage: usize| Chunks::of_stage(stages, stage, workload, &speed, all_to_all);
         let of_rank = |held: &Vec<usize>| Chunks::mean(&held.iter().map(|&stage| of_stage(stage)).collect::<Vec<_>>());
         let ranks: Vec<Chunks> = stages.of_rank.iter().map(of_rank).collect();
-        let time = |chunks: &Chunks| chunks.costs(0.0).overlapped + chunks.costs(0.0).forward;
-        let slowest = (0..ranks.len()).max_by(|&a, &b| time(&ranks[a]).total_cmp(&time(&ranks[b]))).unwrap_or(0);
-        let costs = ranks[slowest].costs(traffic.message_bytes / speed.link(traffic.message_is_slow));
+        let message = traffic.message_bytes / speed.link(traffic.message_is_slow);
+        let costs: Vec<Costs> = ranks.iter().map(|chunks| chunks.costs(message)).collect();
 
         let (kind, pipeline, chunks) = (workload.schedule, workload.axes.pipeline, workload.chunks());
         let schedule = schedule(kind, pipeline, chunks).expect("invariant: a workload without problems has a schedule");
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let busy = |actions: &[Planned], costs: &Costs| actions.iter().map(|planned| of_action(costs, &planned.action)).sum::<f64>();
+        let needed: Vec<f64> = schedule.actions.iter().zip(&costs).map(|(actions, costs)| busy(actions, costs)).collect();
+        let slow = |costs: &Costs| schedule.actions.iter().map(|actions| busy(actions, costs)).sum::<f64>();
+        let slowest = costs.iter().map(slow).enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(rank, _)| rank);
+        let costs = costs[slowest];
         let simulation = simulate(&schedule, &costs, Waiting::WhereNeeded).expect("invariant: a schedule that is made can be proved");
         let makespan_s = simulation.makespan();
-        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let busy_s = mean(simulation.busy());
 
         let copies_s = (traffic.gradients_bytes + traffic.weights_bytes) / speed.link(traffic.copies_are_slow);
@@ -246,7 +250,6 @@ impl StepTime {
         // Every micro-batch passes each of DualPipeV's two stages of a rank, and one stage of a rank in the others.
         let passes = (chunks * if kind == ScheduleKind::DualPipeV { 2 } else { 1 }) as f64;
         let computing = Chunks::mean(&ranks).computing().times(passes);
-        let slowest_computes = ranks[slowest].computing().times(passes).total();
         Self {
             slowest,
             costs,
@@ -259,13 +262,18 @@ impl StepTime {
             optimizer_s,
             total_s,
             computing,
-            uneven_s: slowest_computes - computing.total(),
-            // What the schedule is timed with and what is summed here differ by roundings.
-            exposed_s: (busy_s - slowest_computes).max(0.0),
+            uneven_s: busy_s - mean(needed.clone()),
+            // The same sums in another order: what is below their roundings is nothing.
+            exposed_s: (mean(needed) - computing.total()).max(0.0),
             tokens_per_s_per_gpu: workload.step_tokens() as f64 / total_s / cluster.gpus() as f64,
             ranks,
         }
     }
+}
+
+/// What an action costs a rank's own time; messages travel beside it.
+fn of_action(costs: &Costs, action: &Action) -> f64 {
+    if matches!(action, Action::Exchange(_)) { 0.0 } else { costs.of(action) }
 }
 
 /// What AdamW reads and writes of a rank's shard, all shards alike: gradient, weight and both moments read, weight and moments written.

@@ -121,7 +121,7 @@ fn shares(text: &mut String, planned: &Planned) {
         let hours = hours.map_or_else(String::new, number);
         line!(text, "{name:<36} {seconds:>10.4} {:>6.1}% {hours:>14}", 100.0 * seconds / all);
     };
-    for part in account.hours.iter().filter(|part| part.step_s > 0.0) {
+    for part in account.hours.iter().filter(|part| part.step_s.abs() > 1e-9 * all) {
         row(part.name, part.step_s, part.gpu_hours);
     }
     row("together", all, account.gpu_hours);
