@@ -78,7 +78,8 @@ pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothi
     Examples:\n  \
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
     deepseek plan schedule --kind zb1p --ranks 8 --chunks 20 --json\n  \
-    deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8";
+    deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
+    deepseek plan cluster --preset deepseek-v3-671b --cluster h800-2048";
 
 /// Of `plan schedule`.
 pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, activations (report, 3.2.1).\n\n\
@@ -90,6 +91,19 @@ pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does wha
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
     deepseek plan schedule --kind 1f1b --ranks 4 --chunks 8 --backward-input 1.2 --weight 0.8\n  \
     deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg timeline.svg --trace timeline.json";
+
+/// Of `plan cluster`.
+pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hours of a run on a cluster (report, 3.2).\n\n\
+    The cluster's file has the hardware, the fraction of it that is attained (each with its source in a comment), and in [plan] how a model \
+    is spread over it where no run says so: pipeline x expert x data ranks, one for each GPU. Of a run the largest batch is planned; \
+    --set plan.KEY is laid over what the run says. Operations are counted from the configuration; \
+    the schedule is timed as in `plan schedule`. Where the file knows what a run of the same model took, the account says what each \
+    assumption alone would have to be to explain the difference.\n\n\
+    Examples:\n  \
+    deepseek plan cluster\n  \
+    deepseek plan cluster --set plan.schedule=1f1b --set rates.linear_fp8=0.5\n  \
+    deepseek plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8\n  \
+    deepseek plan cluster --preset quickstart --cluster cpu-2 --json";
 
 /// Of `plan experts`.
 pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, the busiest more than once (report, 3.4).\n\n\

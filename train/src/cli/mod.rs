@@ -15,7 +15,7 @@ use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError};
 use crate::schedule::parse_count;
 
-pub use plan::{PlanArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
+pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]

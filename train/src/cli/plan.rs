@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{help, parse_number};
+use super::{ConfigArgs, help, parse_number};
+use crate::config::embedded::DEFAULT_CLUSTER;
 use crate::dualpipe::ScheduleKind;
 
 /// Arguments of `plan`.
@@ -21,6 +22,9 @@ pub enum PlanTarget {
     /// Draw a pipeline's schedule: who does what when, idle time, activations.
     #[command(long_about = help::PLAN_SCHEDULE)]
     Schedule(PlanScheduleArgs),
+    /// Reckon memory, traffic, time and GPU hours of a run on a cluster.
+    #[command(long_about = help::PLAN_CLUSTER)]
+    Cluster(PlanClusterArgs),
     /// Place experts on GPUs, the busiest more than once, by the loads that were measured.
     #[command(long_about = help::PLAN_EXPERTS)]
     Experts(PlanExpertsArgs),
@@ -31,6 +35,7 @@ impl PlanTarget {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Schedule(args) => args.json,
+            Self::Cluster(args) => args.json,
             Self::Experts(args) => args.json,
         }
     }
@@ -72,6 +77,23 @@ pub struct PlanScheduleArgs {
     /// Write the timeline for Perfetto or chrome://tracing; a unit of time is a millisecond there.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plan cluster`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanClusterArgs {
+    /// A run instead of a model alone; `--set` lays values over it and over the cluster's file, whose sections are gpu, node, link, rates, plan.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A model alone: the name of a preset, or the path of a model file. Without it and --config: deepseek-v3-671b.
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "config")]
+    pub preset: Option<String>,
+    /// The cluster's file (TOML), or the name of a built-in one: h800-2048, gpu-8, cpu-2.
+    #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_CLUSTER)]
+    pub cluster: String,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,

@@ -49,6 +49,8 @@ fn mistakes_are_refused() {
         "plan schedule --kind gpipe --ranks 2 --chunks 4",
         "plan schedule --ranks 2 --chunks 4 --forward -1",
         "plan schedule --ranks 2 --chunks 4 --weight nan",
+        "plan cluster --preset tiny --config quickstart",
+        "plan cluster extra",
     ] {
         let all = std::iter::once("deepseek").chain(arguments.split(' '));
         assert!(Cli::try_parse_from(all).is_err(), "{arguments}");

@@ -253,3 +253,26 @@ fn bench_times_an_exchange_beside_a_copy() {
     dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
     dispatch("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
 }
+
+/// A model alone with the cluster's plan, and a run whose own values count; the tables say what the object does.
+#[test]
+fn plan_cluster_reckons_models_and_runs() {
+    let place = Workplace::new();
+    let finished = place.run("plan cluster --json").ok();
+    let results = finished.json();
+    assert_eq!(results["workload"]["axes"]["expert"], 64);
+    assert_eq!(results["memory"]["report"].as_array().unwrap().len(), 16);
+    assert!(number(&results["account"], "gpu_hours") > 2.4e6 && number(&results["account"], "gpu_hours") < 2.9e6, "{results}");
+    for part in ["671.026B parameters", "does not fit", "(plan)", "the plan takes", "most depends on rates.linear_fp8"] {
+        assert!(finished.stdout.contains(part), "{part} not in\n{}", finished.stdout);
+    }
+    let lite = place.run("plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8 --json").ok().json();
+    assert_eq!(lite["traffic"]["reach"]["nodes"], 1);
+    let run = "plan cluster --config quickstart --cluster cpu-2 --set train.micro_batch=2 --json";
+    let run = place.run(run).ok().json();
+    assert_eq!((&run["workload"]["micro_batch"], &run["step"]["chunks"]), (&2.into(), &4.into()));
+    assert_eq!(run["workload"]["tokens"], 1700 * 8 * 256);
+    let shared =
+        place.run("plan cluster --config quickstart --cluster cpu-2 --set train.micro_batch=2 --set parallel.expert=2 --json").ok().json();
+    assert_eq!((&shared["workload"]["axes"]["pipeline"], &shared["workload"]["axes"]["expert"]), (&1.into(), &2.into()));
+}

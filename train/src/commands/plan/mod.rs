@@ -1,5 +1,6 @@
 //! `deepseek plan`: what can be worked out on paper. A file for each subcommand.
 
+mod cluster;
 mod experts;
 mod schedule;
 
@@ -14,6 +15,7 @@ use crate::cli::{PlanArgs, PlanTarget};
 pub fn run(args: PlanArgs) -> anyhow::Result<Outcome> {
     match args.target {
         PlanTarget::Schedule(args) => schedule::run(&args),
+        PlanTarget::Cluster(args) => cluster::run(&args),
         PlanTarget::Experts(args) => experts::run(&args),
     }
 }
