@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // these are tests; a function that they share is not a test, which is all that clippy sees
 
 mod experts;
+mod layouts;
 mod placed;
 mod schedules;

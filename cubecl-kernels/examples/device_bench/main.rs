@@ -8,7 +8,7 @@ mod baseline;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use cubecl_kernels::definition::{Accumulation, Fp8Format, QuantizeOptions};
-use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable, fp8_gemm_nt, fp8_wgrad_nt};
+use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable, fp8_gemm_nt, fp8_wgrad_nt, product_path};
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
 use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::quantize::{DeviceGroups, Element, dequantize_rows, quantize_blocks, quantize_both, quantize_columns, quantize_rows};
@@ -82,7 +82,7 @@ fn values(seed: u32, len: usize) -> Vec<f32> {
 fn main() {
     let size = std::env::args().nth(1).map_or(Ok(512), |s| s.parse::<usize>()).expect("SIZE must be a number");
     let client = cubecl::Device::default().client();
-    println!("{}, {size}^2 operands", client.name());
+    println!("{}, {size}^2 operands, products by {:?}", client.name(), product_path(&client));
     let bench = Bench { client: client.clone() };
     let o = QuantizeOptions::default();
     let f = Element::F32;

@@ -3,7 +3,7 @@
 use super::launch::{Choice, Product};
 use super::operand::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 use super::tensor_core::{MMA, PLANE, SHARED_BYTES, UNITS};
-use super::warpgroup::{self, Warpgroups};
+use super::warpgroup;
 use crate::definition::{Fp8Format, KernelError, tiles, words};
 use crate::metric::calc_diff;
 use crate::quantize::Element;
@@ -69,8 +69,7 @@ fn try_out(client: &Client) -> ProductPath {
     if !warpgroup::supported(client) {
         return ProductPath::TensorCore(Shortfall::NoInstruction);
     }
-    let cuts = [Warpgroups::WIDE, Warpgroups::NARROW];
-    match cuts.into_iter().try_for_each(|cut| accepted(client, Choice::Warpgroups(cut))) {
+    match accepted(client, Choice::Warpgroups) {
         Ok(()) => ProductPath::Warpgroups,
         Err(reason) => ProductPath::TensorCore(reason),
     }

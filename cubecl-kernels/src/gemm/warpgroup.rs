@@ -16,8 +16,13 @@ use cubecl::zspace::{shape, strides};
 
 /// Rows of `C` a cube computes: 64 a warpgroup.
 pub(crate) const ROWS: u32 = 128;
-/// Columns of `C` of one instruction.
-pub(crate) const HALF: u32 = 128;
+/// Columns of `C` a cube computes, in one instruction.
+///
+/// Twice as many would fetch each tile of `A` half as often, but their sums do not fit a unit's registers: the compiler puts the second
+/// instruction before the promotion of the first one's sums.
+pub(crate) const COLUMNS: u32 = 128;
+/// Tiles of both operands that are under way or in work.
+const STAGES: u32 = 6;
 const PLANE: u32 = 32;
 const WARPGROUP: u32 = 128;
 /// Two warpgroups that multiply and the plane that asks for copies.
@@ -29,39 +34,10 @@ const HELD: u32 = 64;
 /// Rows of tiles that are computed together, so that cubes at work at one time share operands in the cache.
 const RASTER: u32 = 16;
 
-/// How a cube's tile is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Warpgroups {
-    /// Columns of `C` a cube computes, in units of [`HALF`].
-    pub(crate) halves: u32,
-    /// Stages of the ring.
-    pub(crate) stages: u32,
-}
-
-impl Warpgroups {
-    /// For large results: each tile of `A` meets twice as many columns.
-    pub(crate) const WIDE: Self = Self { halves: 2, stages: 4 };
-    /// For results with few tiles, and where each column has a scale of its own.
-    pub(crate) const NARROW: Self = Self { halves: 1, stages: 6 };
-
-    /// Columns of `C` a cube computes.
-    pub(crate) const fn columns(&self) -> u32 {
-        self.halves * HALF
-    }
-
-    const fn a_words(&self) -> u32 {
-        ROWS * WORDS
-    }
-
-    const fn b_words(&self) -> u32 {
-        self.columns() * WORDS
-    }
-
-    /// Bytes of shared memory of a cube, barriers and alignment included.
-    pub(crate) const fn shared_bytes(&self) -> usize {
-        (4 * self.stages * (self.a_words() + self.b_words()) + 4 * 8 * HALF + 2048) as usize
-    }
-}
+/// Words of a stage of either operand: as many rows of `A` as columns of `C`.
+const STAGE: u32 = ROWS * WORDS;
+/// Bytes of shared memory of a cube, barriers and alignment included.
+const SHARED_BYTES: u32 = 4 * 2 * STAGES * STAGE + 4 * 8 * COLUMNS + 2048;
 
 /// Whether a device has the instruction: compute capability 9.0 alone, whose copy engine the runtime reports.
 pub(crate) fn supported(client: &Client) -> bool {
@@ -70,14 +46,7 @@ pub(crate) fn supported(client: &Client) -> bool {
     properties.identity.fingerprint == "ptx_sm90"
         && client.features().tma.contains(Tma::Base)
         && hardware.max_units_per_cube >= UNITS
-        && hardware.max_shared_memory_size >= Warpgroups::WIDE.shared_bytes()
-}
-
-/// The cut with which a device is done first, of `tiles` rows of tiles and `n` columns.
-pub(crate) fn cut(client: &Client, row_tiles: usize, n: usize, of: ScaleOf) -> Warpgroups {
-    let cubes_at_once = client.properties().hardware.num_streaming_multiprocessors.unwrap_or(1).max(1) as usize;
-    let time = |cut: Warpgroups| (row_tiles * n.div_ceil(cut.columns() as usize)).div_ceil(cubes_at_once) * cut.halves as usize;
-    if of == ScaleOf::Row || time(Warpgroups::NARROW) < time(Warpgroups::WIDE) { Warpgroups::NARROW } else { Warpgroups::WIDE }
+        && hardware.max_shared_memory_size >= SHARED_BYTES as usize
 }
 
 /// `rows` rows of `words` words of codes as the copy engine takes them, in boxes of `box_rows`.
@@ -106,25 +75,21 @@ pub(crate) fn gemm_warpgroups<O: Float>(
     c: &mut [O],
     sizes: Sizes,
     #[comptime] form: GemmForm,
-    #[comptime] cut: Warpgroups,
 ) {
     let by_row = comptime!(matches!(form.b_scale, ScaleOf::Row));
-    comptime!(assert!(!by_row || cut.halves == 1, "invariant: scales of columns are staged for one half"));
-    let stages = comptime!(cut.stages);
-    let a_stage = comptime!(cut.a_words());
-    let b_stage = comptime!(cut.b_words());
+    let stages = comptime!(STAGES);
 
     let (tile_x, tile_y) = tile_of_cube();
     let problem = locate(groups, &sizes, tile_y, ROWS, form.grouping);
     let row0 = problem.tile_row;
-    let column0 = tile_x * comptime!(cut.columns());
+    let column0 = tile_x * COLUMNS;
     let live = row0 < problem.rows;
     let steps = select(live, problem.depth.div_ceil(TILE as u32), 0u32);
 
     // A swizzled tile begins at a multiple of 1024 bytes, and each stage is a whole number of them.
-    let mut a_shared = Shared::<[u32]>::new_aligned_slice(comptime!((stages * a_stage) as usize), 1024usize);
-    let mut b_shared = Shared::<[u32]>::new_aligned_slice(comptime!((stages * b_stage) as usize), 1024usize);
-    let mut scales_shared = Shared::<[f32]>::new_slice(comptime!(if by_row { (8 * HALF) as usize } else { 1 }));
+    let mut a_shared = Shared::<[u32]>::new_aligned_slice(comptime!((stages * STAGE) as usize), 1024usize);
+    let mut b_shared = Shared::<[u32]>::new_aligned_slice(comptime!((stages * STAGE) as usize), 1024usize);
+    let mut scales_shared = Shared::<[f32]>::new_slice(comptime!(if by_row { (8 * COLUMNS) as usize } else { 1 }));
     let mut full = Sequence::<Shared<Barrier>>::new();
     let mut empty = Sequence::<Shared<Barrier>>::new();
     #[unroll]
@@ -155,23 +120,21 @@ pub(crate) fn gemm_warpgroups<O: Float>(
                     let step = round * stages + s;
                     if step < steps {
                         empty[s as usize].wait_parity(parity);
-                        let bytes = comptime!(4 * (a_stage + b_stage));
+                        let bytes = comptime!(4 * 2 * STAGE);
                         full[s as usize].arrive_and_expect_tx(1u32, bytes.runtime());
                         let word = (problem.word + step * WORDS) as i32;
-                        let (a_from, b_from) = comptime!(((s * a_stage) as usize, (s * b_stage) as usize));
-                        let (a_to, b_to) = comptime!((a_from + a_stage as usize, b_from + b_stage as usize));
-                        full[s as usize].tma_load_2d(a_map, &mut a_shared[a_from..a_to], (problem.a_row + row0) as i32, word);
-                        full[s as usize].tma_load_2d(b_map, &mut b_shared[b_from..b_to], (problem.b_row + column0) as i32, word);
+                        let (from, to) = comptime!(((s * STAGE) as usize, ((s + 1) * STAGE) as usize));
+                        full[s as usize].tma_load_2d(a_map, &mut a_shared[from..to], (problem.a_row + row0) as i32, word);
+                        full[s as usize].tma_load_2d(b_map, &mut b_shared[from..to], (problem.b_row + column0) as i32, word);
                     }
                 }
             }
         }
     } else {
         let warpgroup = plane / 4u32;
-        let halves = comptime!(cut.halves);
-        let mut total = Array::<f32>::new(comptime!((halves * HELD) as usize));
+        let mut total = Array::<f32>::new(comptime!(HELD as usize));
         #[unroll]
-        for e in 0..halves * HELD {
+        for e in 0..HELD {
             total[e as usize] = 0.0f32;
         }
         let last_row = select(live, problem.rows - 1u32, 0u32);
@@ -198,49 +161,45 @@ pub(crate) fn gemm_warpgroups<O: Float>(
                         for i in 0..4u32 {
                             let column = at_most(column0 + lane * 4u32 + i, last_column);
                             let from = b_scale_index(&sizes, &problem, column, step, form.b_scale);
-                            scales_shared[(plane * HALF + lane * 4u32 + i) as usize] = b_scales[from as usize];
+                            scales_shared[(plane * COLUMNS + lane * 4u32 + i) as usize] = b_scales[from as usize];
                         }
                         sync_plane();
                     }
                     full[s as usize].wait_parity(parity);
+                    let b_scale = if by_row {
+                        f32::new(1.0)
+                    } else {
+                        let column = at_most(column0, last_column);
+                        b_scales[b_scale_index(&sizes, &problem, column, step, form.b_scale) as usize]
+                    };
+                    let a = descriptor(a_start + comptime!(4 * s * STAGE));
+                    let b = descriptor(b_start + comptime!(4 * s * STAGE));
+                    let size!(NP) = comptime!(HELD as usize);
+                    let partial = multiply::<NP>(a, b);
+                    if lane == 0u32 {
+                        empty[s as usize].arrive();
+                    }
+                    let first = scale0 * b_scale;
+                    let second = scale1 * b_scale;
                     #[unroll]
-                    for half in 0..halves {
-                        let block = at_most(column0 + half * HALF, last_column);
-                        let b_scale = if by_row {
-                            f32::new(1.0)
+                    for e in 0..HELD {
+                        let scale = if comptime!((e / 2) % 2 == 0) { first } else { second };
+                        let scale = if by_row {
+                            let column = plane * COLUMNS + comptime!(8 * (e / 4) + e % 2) + 2u32 * (lane % 4u32);
+                            scale * scales_shared[column as usize]
                         } else {
-                            b_scales[b_scale_index(&sizes, &problem, block, step, form.b_scale) as usize]
+                            scale
                         };
-                        let a = descriptor(a_start + comptime!(4 * s * a_stage));
-                        let b = descriptor(b_start + comptime!(4 * (s * b_stage + half * HALF * WORDS)));
-                        let size!(NP) = comptime!(HELD as usize);
-                        let partial = multiply::<NP>(a, b);
-                        if half + 1u32 == halves && lane == 0u32 {
-                            empty[s as usize].arrive();
-                        }
-                        let first = scale0 * b_scale;
-                        let second = scale1 * b_scale;
-                        #[unroll]
-                        for e in 0..HELD {
-                            let at = comptime!((half * HELD + e) as usize);
-                            let scale = if comptime!((e / 2) % 2 == 0) { first } else { second };
-                            let scale = if by_row {
-                                let column = plane * HALF + comptime!(8 * (e / 4) + e % 2) + 2u32 * (lane % 4u32);
-                                scale * scales_shared[column as usize]
-                            } else {
-                                scale
-                            };
-                            total[at] += scale * partial.extract(comptime!(e as usize));
-                        }
+                        total[e as usize] += scale * partial.extract(comptime!(e as usize));
                     }
                 }
             }
         }
 
         #[unroll]
-        for e in 0..halves * HELD {
+        for e in 0..HELD {
             let own = row + comptime!(8 * ((e / 2) % 2));
-            let column = column0 + comptime!(HALF * (e / HELD) + 8 * (e % HELD / 4) + e % 2) + 2u32 * (lane % 4u32);
+            let column = column0 + comptime!(8 * (e / 4) + e % 2) + 2u32 * (lane % 4u32);
             if own < problem.written && column < sizes.n {
                 let index = ((problem.c_row + own) * sizes.n + column) as usize;
                 let sum = select(own < problem.rows, total[e as usize], 0.0f32);

@@ -11,5 +11,6 @@ mod compare_precision;
 mod disk;
 mod exchange;
 mod experts;
+mod layouts;
 mod resume;
 mod workplace;

@@ -1,5 +1,7 @@
 //! The end of a run: its losses beside what they could be, a sample, and where everything lies.
 
+use std::path::Path;
+
 use anyhow::Result;
 use burn::module::Module;
 use burn_deepseek::attention::AttentionForm;
@@ -8,6 +10,7 @@ use burn_deepseek::weights::MtpWeights;
 use serde_json::json;
 
 use super::start::Start;
+use super::timeline;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::commands::Outcome;
 use crate::exit::write_stdout;
@@ -15,7 +18,11 @@ use crate::learner::RunOutcome;
 use crate::metrics::duration;
 
 /// Prints the closing lines and makes the results.
-pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
+///
+/// # Errors
+///
+/// The sample cannot be made; the trace cannot be written.
+pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -> Result<Outcome> {
     let mut text = String::from("\n");
     let position = &outcome.position;
     let floor = start.data.summary.valid.entropy_floor();
@@ -78,6 +85,15 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
     {
         text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
         results["sample"] = json!(sample);
+    }
+    if let Some(report) = start.cluster.as_ref().map(timeline::Report::of).transpose()?.flatten() {
+        text += &report.text();
+        results["timeline"] = report.results();
+        if let Some(path) = trace {
+            report.write(path)?;
+            text += &format!("trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n", path.display());
+            results["trace"] = json!(path);
+        }
     }
     if let Some(path) = &outcome.checkpoint {
         text += &format!("checkpoint  {}\n", path.display());

@@ -2,6 +2,7 @@
 
 mod finish;
 mod start;
+mod timeline;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
     start.announce()?;
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
     let outcome = learn(&mut start, &interrupter, dashboard)?;
-    finish::report(&start, outcome)
+    finish::report(&start, outcome, args.trace.as_deref())
 }
 
 /// Runs burn-train's learner with our strategy.
