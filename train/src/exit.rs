@@ -10,7 +10,7 @@ use crate::checkpoint::CheckpointError;
 use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, TokenError};
 
 /// A mistake of the user that no other error type names: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,8 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<ConfigError>()
             || cause.is::<ConfigProblems>()
             || cause.is::<DataError>()
-            || cause.is::<DeviceError>()
+            || cause.downcast_ref().is_some_and(|error| !matches!(error, DeviceError::Worker { .. }))
+            || cause.is::<TokenError>()
             || cause.is::<GenerateError>()
             || matches!(
                 cause.downcast_ref(),

@@ -6,6 +6,7 @@ pub mod compare_precision;
 pub mod eval;
 pub mod generate;
 pub mod train;
+pub mod worker;
 
 use std::io::Write;
 
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::ComparePrecision(args) => compare_precision::run(args),
+        Command::Worker(args) => worker::run(args),
     }
 }
 

@@ -76,7 +76,8 @@ impl Start {
             }
             Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
         };
-        let selected = args.device.open()?;
+        // Evaluations, averages and checkpoints are made on this machine, which is there when a worker is not.
+        let selected = if args.device.worker().is_some() { DeviceChoice::Auto.open()? } else { args.device.open()? };
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
@@ -114,7 +115,7 @@ impl Start {
                 (Parts { model, optimizer, ema }, position)
             }
         };
-        let cluster = cluster(&config, &selected, &args.devices, args.trace.is_some())?;
+        let cluster = cluster(&config, &selected, args)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
         let run_dir = match &resumed_from {
             Some(path) => run_dir_of(path)?,
@@ -179,11 +180,17 @@ impl Start {
     }
 }
 
-/// The ranks of a run over several.
-fn cluster(config: &RunConfig, shared: &SelectedDevice, devices: &[DeviceChoice], timeline: bool) -> Result<Option<Cluster>> {
+/// The ranks of a run over several, or of one that is on a worker's device.
+fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
+    let timeout = Duration::from_secs(parallel.timeout_s);
+    let timeline = args.trace.is_some();
+    let devices = match args.device.worker() {
+        Some(_) if args.devices.is_empty() => std::slice::from_ref(&args.device),
+        _ => &args.devices,
+    };
     let count = parallel.axes().ranks();
-    if count == 1 {
+    if count == 1 && !devices.iter().any(|device| device.worker().is_some()) {
         let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)].into_iter().find(|(_, given)| *given);
         return match unused {
             Some((flag, _)) => {
@@ -196,7 +203,8 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, devices: &[DeviceChoice]
     if devices.len() > count {
         return Err(UsageError(format!("--devices has {} devices for {count} ranks", devices.len())).into());
     }
-    let opened = devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
+    let token = args.token.token()?;
+    let opened = devices.iter().map(|device| device.open_for_rank(token.as_ref(), timeout)).collect::<Result<Vec<_>, _>>()?;
     let rank = |rank: usize| opened.get(rank).or(opened.last()).unwrap_or(shared);
     let ranks = (0..count).map(rank).map(|selected| (selected.name.clone(), selected.device.clone())).collect();
     Ok(Some(Cluster {
@@ -204,7 +212,7 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, devices: &[DeviceChoice]
         schedule: parallel.schedule(),
         ranks,
         formats: wire_formats(parallel.dispatch, &config.precision.precision()),
-        timeout: Duration::from_secs(parallel.timeout_s),
+        timeout,
         timeline: timeline.then(TimelineCell::default),
     }))
 }

@@ -166,21 +166,21 @@ impl Pipelines {
         }
         let shards = self.shards.clone();
         let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
-        for shard in self.workers.each(move |rank| Ok(rank.owned(&shards)))?.into_iter().flatten() {
+        let device = self.whole.model.device().inner();
+        for shard in self.workers.each(move |rank| Ok(rank.owned(&shards, &device)))?.into_iter().flatten() {
             let index = shard.index;
             owned[index] = Some(shard);
         }
-        let device = self.whole.model.device().inner();
         let (mut values, mut moments) = (HashMap::new(), HashMap::new());
         for parts in self.shards.by_parameter().into_values() {
             let id = parts[0].id;
             let parts = parts.iter().map(|shard| owned[shard.index].take().expect("invariant: every shard has an owner"));
             let (mut value, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
             for Owned { value: part, moments, .. } in parts {
-                value.push(part.to_device(&device));
+                value.push(part);
                 if let Some(moments) = moments {
-                    first.push(moments.first.to_device(&device));
-                    second.push(moments.second.to_device(&device));
+                    first.push(moments.first);
+                    second.push(moments.second);
                 }
             }
             if !first.is_empty() {
