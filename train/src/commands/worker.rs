@@ -100,7 +100,11 @@ mod served {
         Ok(addresses.next().ok_or_else(|| wrong("no such host".into()))?)
     }
 
-    /// What befalls a session (a refused token, a kernel that refused its arguments) is told by Burn's server through `log`.
+    /// How a session ends whose client has simply left; Burn's server warns of it.
+    const LEFT: &str = "without closing handshake";
+
+    /// What befalls a session (a refused token, a kernel that refused its arguments) is told by Burn's server through `log` or by a panic that
+    /// ends the session alone: a line each.
     fn log_to_stderr() {
         struct Stderr;
         impl log::Log for Stderr {
@@ -109,8 +113,9 @@ mod served {
             }
 
             fn log(&self, record: &log::Record) {
-                if self.enabled(record.metadata()) {
-                    let _ = writeln!(std::io::stderr(), "{}: {}", record.level().as_str().to_lowercase(), record.args());
+                let text = record.args().to_string();
+                if self.enabled(record.metadata()) && !text.contains(LEFT) {
+                    let _ = writeln!(std::io::stderr(), "{}: {text}", record.level().as_str().to_lowercase());
                 }
             }
 
@@ -119,5 +124,12 @@ mod served {
         if log::set_logger(&Stderr).is_ok() {
             log::set_max_level(log::LevelFilter::Warn);
         }
+        std::panic::set_hook(Box::new(|panic| {
+            let text = panic.payload_as_str().unwrap_or("no message");
+            if !text.contains("ResetWithoutClosingHandshake") {
+                let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+                let _ = writeln!(std::io::stderr(), "error: a session's thread has stopped: {text}{place}");
+            }
+        }));
     }
 }

@@ -78,6 +78,8 @@ pub struct Pipelines {
     whole: LanguageModel,
     /// The optimizer's state of that time.
     optimizer: AdamW,
+    /// Steps of the optimizer since the training began.
+    steps: u64,
     /// Whether weights have changed since.
     stale: bool,
     schedules: HashMap<usize, Arc<Schedule>>,
@@ -128,13 +130,14 @@ impl Pipelines {
                 experts: group,
                 device,
             };
-            ranks.push((format!("rank {} on {name}", place.rank), rank));
+            ranks.push((name.clone(), rank));
         }
         Ok(Self {
             cluster: cluster.clone(),
             workers: Workers::start(ranks, post)?,
             shards,
             whole: model,
+            steps: optimizer.step_count(),
             optimizer,
             stale: false,
             schedules: HashMap::new(),
@@ -190,7 +193,7 @@ impl Pipelines {
         }
         self.whole.model = self.whole.model.clone().map(&mut Replaced(values));
         self.whole.weights_changed();
-        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.optimizer.step_count(), moments);
+        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.steps, moments);
         self.stale = false;
         Ok(())
     }
@@ -241,7 +244,7 @@ impl StepEngine for Pipelines {
             bias_update_speed: speed,
         };
         self.workers.each(move |rank| rank.update(&job))?;
-        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.optimizer.step_count() + 1, HashMap::new());
+        self.steps += 1;
         self.stale = true;
         Ok(norm)
     }
@@ -254,6 +257,10 @@ impl StepEngine for Pipelines {
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)> {
         self.gather()?;
         Ok((&self.whole, &self.optimizer))
+    }
+
+    fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
+        Some((&self.whole, &self.optimizer))
     }
 
     fn into_model(self: Box<Self>) -> LanguageModel {
