@@ -10,4 +10,5 @@ mod commands;
 mod compare_precision;
 mod disk;
 mod resume;
+mod workers;
 mod workplace;
