@@ -10,7 +10,7 @@ use crate::checkpoint::CheckpointError;
 use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
-use crate::device::{DeviceError, TokenError};
+use crate::device::{ClusterError, DeviceError, TokenError};
 
 /// A mistake of the user that no other error type names: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<DataError>()
             || cause.downcast_ref().is_some_and(|error| !matches!(error, DeviceError::Worker { .. }))
             || cause.is::<TokenError>()
+            || cause.is::<ClusterError>()
             || cause.is::<GenerateError>()
             || matches!(
                 cause.downcast_ref(),

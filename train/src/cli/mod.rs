@@ -130,6 +130,9 @@ pub struct TrainArgs {
     /// A device for each rank of section `parallel`, in the order of the ranks; the last serves the ranks that are left. Without it all ranks share --device.
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
     pub devices: Vec<DeviceChoice>,
+    /// File that names the workers on whose devices the ranks are, instead of --devices: see docs/distributed.md.
+    #[arg(long, value_name = "FILE", conflicts_with = "devices")]
+    pub cluster: Option<PathBuf>,
     /// The token that workers ask for.
     #[command(flatten)]
     pub token: TokenArgs,

@@ -262,8 +262,10 @@ fn label(backend: GpuBackend, index: usize, adapter: &adapters::Adapter) -> Stri
 }
 
 mod adapters;
+mod cluster;
 mod worker;
 
+pub use cluster::{ClusterError, cluster_devices};
 pub use worker::{Token, TokenError, WorkerDevice};
 
 #[cfg(test)]

@@ -33,6 +33,11 @@ impl WorkerDevice {
         format!("{SCHEME}{}:{}", self.host, self.port)
     }
 
+    /// Another device of the same worker.
+    pub(super) fn with_index(&self, index: usize) -> Self {
+        Self { index, ..self.clone() }
+    }
+
     /// Whether the worker answers within `patience`. Any answer will do: it is not asked for anything that takes a token, and one that is
     /// busy computing answers all the same.
     pub fn answers(&self, patience: Duration) -> bool {

@@ -18,7 +18,8 @@ struct Lender {
 
 impl Lender {
     fn new(place: &Workplace, arguments: &str) -> Self {
-        let arguments = format!("worker --device flex --json {arguments}");
+        let device = if arguments.contains("--device") { "" } else { "--device flex" };
+        let arguments = format!("worker {device} --json {arguments}");
         let mut child = place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -185,6 +186,27 @@ fn a_worker_that_stalls_is_named_in_time() {
     lenders[1].signal("STOP");
     let finished = training.end(Duration::from_secs(20));
     finished.failed(3, &[&format!("rank 1 on {}: the worker does not answer", lenders[1].address), "parallel.timeout_s"]);
+}
+
+/// The second worker has two devices; its token is its own, and the command line's is for the others.
+#[test]
+fn a_cluster_s_file_names_the_workers() {
+    let place = Workplace::new();
+    place.write("token", "open sesame");
+    fs::create_dir(place.path("clusters")).unwrap();
+    place.write("clusters/token", "open barley");
+    let first = Lender::new(&place, "--listen 127.0.0.1:0 --token-file token");
+    let second = Lender::new(&place, "--listen 127.0.0.1:0 --device flex,flex --token-file clusters/token");
+    let entry = |lender: &Lender, rest: &str| format!("[[worker]]\naddress = {:?}\n{rest}\n", lender.address);
+    let file = entry(&first, "") + &entry(&second, "devices = 2\ntoken_file = \"token\"");
+    place.write("clusters/two.toml", file);
+    let layout = "--set parallel.data=3 --set schedule.global_batch=6 --set train.steps=2";
+    let trained = place.train(&format!("--cluster clusters/two.toml --token-file token {layout} --run-dir there")).ok();
+    assert!(trained.stdout.contains(&format!("1 on {0}, 1 on {1}, 1 on {1}/1", first.address, second.address)), "{}", trained.dump());
+    place.train(&format!("--device flex {layout} --run-dir here")).ok();
+    assert_eq!(place.metrics("here"), place.metrics("there"));
+    place.train("--cluster clusters/two.toml --token-file token").failed(2, &["--cluster has 3 devices for 1 rank"]);
+    place.train("--cluster clusters/none.toml").failed(2, &["clusters/none.toml"]);
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, Co
         data: args.data.clone(),
         device: args.device.clone(),
         devices: Vec::new(),
+        cluster: None,
         token: TokenArgs::default(),
         trace: None,
         resume: None,

@@ -13,7 +13,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::config::{DispatchFormat, RunConfig};
 use crate::data::TokenData;
-use crate::device::{DeviceChoice, SelectedDevice};
+use crate::device::{DeviceChoice, SelectedDevice, Token, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamW, Ema, EmaSettings};
@@ -185,12 +185,9 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Res
     let parallel = &config.parallel;
     let timeout = Duration::from_secs(parallel.timeout_s);
     let timeline = args.trace.is_some();
-    let devices = match args.device.worker() {
-        Some(_) if args.devices.is_empty() => std::slice::from_ref(&args.device),
-        _ => &args.devices,
-    };
+    let devices = rank_devices(args)?;
     let count = parallel.axes().ranks();
-    if count == 1 && !devices.iter().any(|device| device.worker().is_some()) {
+    if count == 1 && !devices.iter().any(|(device, _)| device.worker().is_some()) {
         let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)].into_iter().find(|(_, given)| *given);
         return match unused {
             Some((flag, _)) => {
@@ -201,10 +198,10 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Res
         };
     }
     if devices.len() > count {
-        return Err(UsageError(format!("--devices has {} devices for {count} ranks", devices.len())).into());
+        let flag = if args.cluster.is_some() { "--cluster" } else { "--devices" };
+        return Err(UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into());
     }
-    let token = args.token.token()?;
-    let opened = devices.iter().map(|device| device.open_for_rank(token.as_ref(), timeout)).collect::<Result<Vec<_>, _>>()?;
+    let opened = devices.iter().map(|(device, token)| device.open_for_rank(token.as_ref(), timeout)).collect::<Result<Vec<_>, _>>()?;
     let rank = |rank: usize| opened.get(rank).or(opened.last()).unwrap_or(shared);
     let ranks = (0..count).map(rank).map(|selected| (selected.name.clone(), selected.device.clone())).collect();
     Ok(Some(Cluster {
@@ -215,6 +212,20 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Res
         timeout,
         timeline: timeline.then(TimelineCell::default),
     }))
+}
+
+/// The devices that the command line gives to ranks, with the tokens that open them; none where ranks share the run's own.
+fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> {
+    let token = args.token.token()?;
+    if let Some(path) = &args.cluster {
+        let devices = cluster_devices(path)?.into_iter();
+        return Ok(devices.map(|(device, own)| (device, own.or_else(|| token.clone()))).collect());
+    }
+    let devices = match args.device.worker() {
+        Some(_) if args.devices.is_empty() => std::slice::from_ref(&args.device),
+        _ => &args.devices,
+    };
+    Ok(devices.iter().map(|device| (device.clone(), token.clone())).collect())
 }
 
 fn wire_formats(format: DispatchFormat, precision: &Precision) -> WireFormats {
