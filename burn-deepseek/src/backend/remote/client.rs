@@ -1,12 +1,14 @@
 //! One call of an operation of a server, as the client makes it.
 
+use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Remote, TensorMetadata};
+use burn::backend::{Remote, RemoteDevice, TensorMetadata};
 use burn::remote::CustomOpClient;
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, TensorData};
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
-use super::wire::Argument;
+use super::wire::{Argument, choices};
+use crate::ops::ExpertGroups;
 
 /// A tensor of a server, of whatever kind.
 pub(super) type RemoteTensor = FloatTensor<Remote>;
@@ -14,6 +16,7 @@ pub(super) type RemoteTensor = FloatTensor<Remote>;
 /// A call that is being put together: tensors, arguments and results in the order of the operation's own.
 pub(super) struct Call {
     id: &'static str,
+    device: RemoteDevice,
     client: CustomOpClient,
     inputs: Vec<TensorIr>,
     words: Vec<u64>,
@@ -23,8 +26,9 @@ pub(super) struct Call {
 impl Call {
     /// Of the operation `id`, where its first tensor is.
     pub(super) fn new(id: &'static str, first: RemoteTensor) -> Self {
-        let client = CustomOpClient::new(&first.device());
-        Self { id, client, inputs: vec![first.into_ir()], words: Vec::new(), outputs: Vec::new() }
+        let device = first.device();
+        let client = CustomOpClient::new(&device);
+        Self { id, device, client, inputs: vec![first.into_ir()], words: Vec::new(), outputs: Vec::new() }
     }
 
     /// Takes another tensor.
@@ -37,6 +41,13 @@ impl Call {
     pub(super) fn given(mut self, argument: &impl Argument) -> Self {
         argument.put(&mut self.words);
         self
+    }
+
+    /// Takes a routing decision: as a tensor, since it has a number for every choice of every token.
+    pub(super) fn routed(self, groups: &ExpertGroups) -> Self {
+        let choices = TensorData::new(choices(groups), [groups.rows()]);
+        let choices = <Remote as IntTensorOps<Remote>>::int_from_data(choices, &self.device);
+        self.with(choices).given(&groups.top_k()).given(&groups.experts())
     }
 
     /// Gives an FP32 tensor.

@@ -149,17 +149,17 @@ impl FusedKernels for Remote {
 
     fn permute(x: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(x);
-        one(call("deepseek/permute", [x]).given(groups).floats([groups.rows(), width]))
+        one(call("deepseek/permute", [x]).routed(groups).floats([groups.rows(), width]))
     }
 
     fn permute_backward(dy: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(dy);
-        one(call("deepseek/permute_backward", [dy]).given(groups).floats([groups.tokens(), width]))
+        one(call("deepseek/permute_backward", [dy]).routed(groups).floats([groups.tokens(), width]))
     }
 
     fn combine(y: &RemoteTensor, weights: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(y);
-        one(call("deepseek/combine", [y, weights]).given(groups).floats([groups.tokens(), width]))
+        one(call("deepseek/combine", [y, weights]).routed(groups).floats([groups.tokens(), width]))
     }
 
     fn combine_backward(
@@ -168,24 +168,24 @@ impl FusedKernels for Remote {
         groups: &ExpertGroups,
         dout: &RemoteTensor,
     ) -> (RemoteTensor, RemoteTensor) {
-        let call = call("deepseek/combine_backward", [y, weights, dout]).given(groups);
+        let call = call("deepseek/combine_backward", [y, weights, dout]).routed(groups);
         let [dy, dweights] = call.floats(y.shape()).floats([groups.tokens(), groups.top_k()]).run();
         (dy, dweights)
     }
 
     fn grouped_linear(x: &RemoteTensor, w: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
         let ([rows, _], [_, outputs, _]) = (dims(x), dims(w));
-        one(call("deepseek/grouped_linear", [x, w]).given(groups).given(&format).floats([rows, outputs]))
+        one(call("deepseek/grouped_linear", [x, w]).routed(groups).given(&format).floats([rows, outputs]))
     }
 
     fn grouped_linear_input_gradient(dy: &RemoteTensor, w: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
         let ([rows, _], [_, _, inputs]) = (dims(dy), dims(w));
-        one(call("deepseek/grouped_linear_input_gradient", [dy, w]).given(groups).given(&format).floats([rows, inputs]))
+        one(call("deepseek/grouped_linear_input_gradient", [dy, w]).routed(groups).given(&format).floats([rows, inputs]))
     }
 
     fn grouped_linear_weight_gradient(dy: &RemoteTensor, x: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let call = call("deepseek/grouped_linear_weight_gradient", [dy, x]).given(groups).given(&format);
+        let call = call("deepseek/grouped_linear_weight_gradient", [dy, x]).routed(groups).given(&format);
         one(call.floats([groups.experts(), outputs, inputs]))
     }
 
@@ -288,33 +288,33 @@ fn register_dense(operations: &mut CustomOpRegistry<Flex>) {
 
 fn register_experts(operations: &mut CustomOpRegistry<Flex>) {
     serve(operations, "deepseek/permute", |r| {
-        let y = Flex::permute(&r.float(), &r.argument());
+        let y = Flex::permute(&r.float(), &r.groups());
         r.give_float(y);
     });
     serve(operations, "deepseek/permute_backward", |r| {
-        let dx = Flex::permute_backward(&r.float(), &r.argument());
+        let dx = Flex::permute_backward(&r.float(), &r.groups());
         r.give_float(dx);
     });
     serve(operations, "deepseek/combine", |r| {
-        let y = Flex::combine(&r.float(), &r.float(), &r.argument());
+        let y = Flex::combine(&r.float(), &r.float(), &r.groups());
         r.give_float(y);
     });
     serve(operations, "deepseek/combine_backward", |r| {
         let (y, weights, dout) = (r.float(), r.float(), r.float());
-        let (dy, dweights) = Flex::combine_backward(&y, &weights, &r.argument(), &dout);
+        let (dy, dweights) = Flex::combine_backward(&y, &weights, &r.groups(), &dout);
         r.give_float(dy);
         r.give_float(dweights);
     });
     serve(operations, "deepseek/grouped_linear", |r| {
-        let y = Flex::grouped_linear(&r.float(), &r.float(), &r.argument(), r.argument());
+        let y = Flex::grouped_linear(&r.float(), &r.float(), &r.groups(), r.argument());
         r.give_float(y);
     });
     serve(operations, "deepseek/grouped_linear_input_gradient", |r| {
-        let dx = Flex::grouped_linear_input_gradient(&r.float(), &r.float(), &r.argument(), r.argument());
+        let dx = Flex::grouped_linear_input_gradient(&r.float(), &r.float(), &r.groups(), r.argument());
         r.give_float(dx);
     });
     serve(operations, "deepseek/grouped_linear_weight_gradient", |r| {
-        let dw = Flex::grouped_linear_weight_gradient(&r.float(), &r.float(), &r.argument(), r.argument());
+        let dw = Flex::grouped_linear_weight_gradient(&r.float(), &r.float(), &r.groups(), r.argument());
         r.give_float(dw);
     });
 }

@@ -9,7 +9,8 @@ use burn_ir::{BackendIr, ScalarIr};
 use super::connect::{ASK, Operations, VERSION};
 use super::wire::{Argument, Words};
 use super::{fp8, fused};
-use crate::backend::flex_tensor::word_tensor;
+use crate::backend::flex_tensor::{Contiguous, word_tensor};
+use crate::ops::ExpertGroups;
 
 /// Serves the operations of this crate beside Burn's own, with the kernels of the backend that `device`, one of the server's, belongs to.
 pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
@@ -79,6 +80,14 @@ impl<B: BackendIr> Request<'_, B> {
     pub(super) fn give_int(&mut self, tensor: IntTensor<B>) {
         self.given += 1;
         self.handles.register_int_tensor::<B>(&self.operation.outputs[self.given - 1].id, tensor);
+    }
+}
+
+impl Request<'_, Flex> {
+    /// The next routing decision.
+    pub(super) fn groups(&mut self) -> ExpertGroups {
+        let choices = self.int();
+        ExpertGroups::new(Contiguous::new(&choices).words(), self.argument(), self.argument())
     }
 }
 

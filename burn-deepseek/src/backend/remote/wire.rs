@@ -135,36 +135,21 @@ impl Argument for RowGroups {
 
     fn take(words: &mut Words) -> Self {
         let groups = usize::take(words);
-        Self::from_offsets((0..=groups).map(|_| usize::take(words)).collect())
+        let mut offsets = Vec::new(); // not of the length that is claimed: that may be anything
+        for _ in 0..=groups {
+            offsets.push(usize::take(words));
+        }
+        Self::from_offsets(offsets)
     }
 }
 
-/// The choices of every token, two to a word, from which the same groups are made again.
-impl Argument for ExpertGroups {
-    fn put(&self, words: &mut Vec<u64>) {
-        let mut expert_of_row = vec![0u32; self.rows()];
-        for (expert, rows) in self.offsets().windows(2).enumerate() {
-            expert_of_row[rows[0]..rows[1]].fill(expert as u32);
-        }
-        for count in [self.top_k(), self.experts(), self.rows()] {
-            count.put(words);
-        }
-        for pair in self.row_of_slot().chunks(2) {
-            let choice = |slot: usize| pair.get(slot).map_or(0, |&row| u64::from(expert_of_row[row as usize]));
-            words.push(choice(0) | choice(1) << 32);
-        }
+/// The choices of every token, from which the same groups are made again by [`ExpertGroups::new`].
+pub(super) fn choices(groups: &ExpertGroups) -> Vec<u32> {
+    let mut expert_of_row = vec![0; groups.rows()];
+    for (expert, rows) in groups.offsets().windows(2).enumerate() {
+        expert_of_row[rows[0]..rows[1]].fill(expert as u32);
     }
-
-    fn take(words: &mut Words) -> Self {
-        let [top_k, experts, rows] = std::array::from_fn(|_| usize::take(words));
-        let mut choices = Vec::new(); // not of the length that is claimed: that may be anything
-        while choices.len() < rows {
-            let pair = words.next();
-            choices.extend([pair as u32, (pair >> 32) as u32]);
-        }
-        choices.truncate(rows);
-        Self::new(&choices, top_k, experts)
-    }
+    groups.row_of_slot().iter().map(|&row| expert_of_row[row as usize]).collect()
 }
 
 #[cfg(test)]
@@ -185,7 +170,7 @@ mod tests {
         for choices in [&[2u32, 0, 0, 2, 3, 0][..], &[1, 1, 0], &[]] {
             for top_k in [1, 3] {
                 let groups = ExpertGroups::new(choices, top_k, 4);
-                assert_eq!(through(&groups), groups);
+                assert_eq!(ExpertGroups::new(&super::choices(&groups), top_k, 4), groups);
                 assert_eq!(through(&RowGroups::from(&groups)), RowGroups::from(&groups));
             }
         }
@@ -208,6 +193,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "fewer arguments")]
     fn a_list_that_is_cut_off_is_refused() {
-        ExpertGroups::take(&mut Words::new(&[1, 4, 1 << 60, 0]));
+        RowGroups::take(&mut Words::new(&[1 << 60, 0, 4]));
     }
 }
