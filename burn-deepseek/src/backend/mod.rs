@@ -96,12 +96,21 @@ fn done<T>(result: Result<T, KernelError>) -> T {
 ///
 /// Not an operation of [`FusedOps`]: those give tensors, and this is wanted as a number at once.
 pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    let count = x.shape().num_elements();
+    sums_of_squares(vec![x.reshape([count])]).into_iter().sum()
+}
+
+/// The same of each of several tensors of one device.
+pub(crate) fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     #[cfg(feature = "remote")]
-    if is_served_fused(x.device().as_dispatch()) {
-        return remote::sum_of_squares(x);
+    if xs.first().is_some_and(|x| is_served_fused(x.device().as_dispatch())) {
+        return remote::sums_of_squares(xs);
     }
-    let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
-    cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
+    let sum = |x: Tensor<1>| {
+        let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
+        cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
+    };
+    xs.into_iter().map(sum).collect()
 }
 
 /// [`crate::ops::average_into`] for an average that [`is_in_host_memory`], in place where nobody else holds it.

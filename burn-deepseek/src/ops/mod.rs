@@ -167,6 +167,11 @@ pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1
     }
 }
 
+/// [`sum_of_squares`] of each of several tensors of one device, with one wait for it.
+pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
+    if xs.iter().all(supports) { backend::sums_of_squares(xs) } else { composed::sums_of_squares(xs) }
+}
+
 /// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     if supports(&x) { backend::sum_of_squares(x) } else { composed::sum_of_squares(x) }

@@ -27,12 +27,13 @@ mod served {
     use std::time::Duration;
 
     use anyhow::Context;
-    use burn::server::{RemoteServer, ServeError, TokenAuthorizer, WebSocketTransport};
+    use burn::server::{AuthorizationRequest, Credential, PeerAuthorizer, RemoteServer, ServeError, TokenAuthorizer, WebSocketTransport};
     use burn::tensor::Device;
     use burn_deepseek::backend::remote::with_operations;
     use serde_json::json;
 
     use super::*;
+    use crate::device::Token;
     use crate::exit::{UsageError, write_stdout};
 
     /// How long sessions are waited for when the worker ends.
@@ -60,7 +61,13 @@ mod served {
         let first = devices.first().context("invariant: there is a device")?.clone();
         let server = with_operations(RemoteServer::new(devices), &first);
         let server = match &token {
-            Some(token) => server.with_authorizer(TokenAuthorizer::new(token.reveal()).context("the token")?),
+            Some(token) => {
+                let authorizer = TokenAuthorizer::new(token.reveal()).context("the token")?;
+                server.with_authorizer(move |request: AuthorizationRequest<'_>| {
+                    let credential = Credential::from(Token::of_credential(request.credential.as_bytes()));
+                    authorizer.authorize(AuthorizationRequest { credential: &credential, ..request })
+                })
+            }
             None => server,
         };
         log_to_stderr();

@@ -200,14 +200,14 @@ impl DeviceChoice {
     ///
     /// # Errors
     /// As [`DeviceChoice::open`]; [`DeviceError::Worker`] and [`DeviceError::NoWorkers`].
-    pub fn open_for_rank(&self, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
+    pub fn open_for_rank(&self, rank: usize, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
         match self {
             #[cfg(feature = "remote")]
-            Self::Worker(worker) => worker.open(token, patience),
+            Self::Worker(worker) => worker.open(rank, token, patience),
             #[cfg(not(feature = "remote"))]
             Self::Worker(worker) => Err(DeviceError::NoWorkers { device: worker.to_string() }),
             local => {
-                let _ = (token, patience);
+                let _ = (rank, token, patience);
                 local.open()
             }
         }

@@ -54,27 +54,34 @@ impl WorkerDevice {
         addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, left()).and_then(ask).unwrap_or(false))
     }
 
-    /// Opens the device, and waits for the worker's answer for `patience` at most.
+    /// Opens the device for a rank, and waits for the worker's answer for `patience` at most.
+    ///
+    /// Every rank has a session of its own, also where several are on one device: a tensor of Burn's remote backend may be freed too early where
+    /// two threads hold it, and messages between ranks are tensors that change threads. Between sessions a tensor is always another one.
     ///
     /// # Errors
     ///
     /// [`DeviceError::Worker`].
     #[cfg(feature = "remote")]
-    pub(super) fn open(&self, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
+    pub(super) fn open(&self, rank: usize, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
         use burn::remote::RemoteHost;
-        use burn_deepseek::backend::remote::connect;
+        use burn_deepseek::backend::remote::{ConnectError, connect};
 
         let refused = |problem: String| DeviceError::Worker { device: self.to_string(), problem };
-        let url = format!("{SCHEME}{}@{}:{}", run_name(), self.host, self.port);
-        let host = RemoteHost::websocket(&url);
-        let host = match token {
-            Some(token) => host.with_credential(token.0.clone()),
-            None => host,
-        };
+        let url = format!("{SCHEME}run-{:x}@{}:{}", process_number(), self.host, self.port);
+        let host = RemoteHost::websocket(&url).with_credential(Token::credential(token, rank));
         let (answer, answered) = std::sync::mpsc::channel();
         let index = self.index;
         let ask = move || {
-            let _ = answer.send(connect(&host, index)); // whoever asked may have given up waiting
+            let lent_until = Instant::now() + LENT_PATIENCE;
+            let opened = loop {
+                match connect(&host, index, process_number()) {
+                    // A training that has just ended leaves sessions that take a moment to end too.
+                    Err(ConnectError::Lent) if Instant::now() < lent_until => std::thread::sleep(Duration::from_millis(100)),
+                    opened => break opened,
+                }
+            };
+            let _ = answer.send(opened); // whoever asked may have given up waiting
         };
         let thread = std::thread::Builder::new().name(format!("opening {self}"));
         thread.spawn(ask).map_err(|error| refused(format!("a thread cannot be started: {error}")))?;
@@ -114,18 +121,21 @@ impl fmt::Display for WorkerDevice {
     }
 }
 
-/// A name for this process, which stands before the addresses of its workers, where no connection looks at it.
+/// A number for this process, by which workers know it. It also stands before their addresses, where no connection looks at it.
 ///
 /// Workers keep the connections over which they fetch tensors from each other, under the address that they were given, and never make them
 /// anew: those of a run must not be those of an earlier one, whose workers may have been restarted since.
 #[cfg(feature = "remote")]
-fn run_name() -> &'static str {
-    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    NAME.get_or_init(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        format!("run-{:x}-{:x}", std::process::id(), now.as_nanos())
-    })
+fn process_number() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+
+    static NUMBER: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *NUMBER.get_or_init(|| RandomState::new().hash_one(std::process::id()))
 }
+
+/// How long devices that are lent to another training are waited for.
+#[cfg(feature = "remote")]
+const LENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a worker asks for before it lends its devices.
 #[derive(Clone, PartialEq, Eq)]
@@ -148,6 +158,17 @@ impl Token {
             Ok(token) => Ok(Some(Self(token.into()))),
             Err(problem) => Err(TokenError { origin, problem: problem.clone() }),
         }
+    }
+
+    /// What a rank shows a worker: the token on the first line, and the rank's number, which gives each rank a session of its own.
+    #[cfg(feature = "remote")]
+    fn credential(token: Option<&Self>, rank: usize) -> String {
+        format!("{}\nrank {rank}", token.map_or("", Self::reveal))
+    }
+
+    /// What of a credential is the token.
+    pub fn of_credential(credential: &[u8]) -> &[u8] {
+        credential.split(|&byte| byte == b'\n').next().unwrap_or_default()
     }
 
     /// The token itself.

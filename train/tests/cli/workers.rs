@@ -110,11 +110,13 @@ fn workers_give_the_losses_and_weights_of_this_machine() {
     let lenders = lenders(&place);
     let two = devices(&lenders);
     let one = format!("--device {}/0", lenders[0].address);
+    let four = format!("--devices {0},{1},{1},{0}", lenders[0].address, lenders[1].address);
     for (run, on, settings) in [
         ("one", &one, "--set precision.format=bf16"),
         ("pipeline", &two, "--set parallel.pipeline=2 --set schedule.global_batch=8 --set precision.format=fp8"),
         ("experts", &two, "--set parallel.expert=2 --set precision.recompute=true --set ema.decay=0.9"),
         ("copies", &two, "--set parallel.data=2 --set precision.format=fp8 --set precision.recompute=true"),
+        ("four", &four, "--set parallel.pipeline=2 --set parallel.expert=2 --set schedule.global_batch=16 --set precision.format=fp8"),
     ] {
         let (here, there) = (format!("{run}-here"), format!("{run}-there"));
         place.train(&format!("--device flex {settings} --run-dir {here}")).ok();
@@ -207,6 +209,20 @@ fn a_cluster_s_file_names_the_workers() {
     assert_eq!(place.metrics("here"), place.metrics("there"));
     place.train("--cluster clusters/two.toml --token-file token").failed(2, &["--cluster has 3 devices for 1 rank"]);
     place.train("--cluster clusters/none.toml").failed(2, &["clusters/none.toml"]);
+}
+
+/// Two trainings on one worker would take each other's tensors.
+#[test]
+fn a_worker_serves_one_training_at_a_time() {
+    let place = Workplace::new();
+    let lender = Lender::anywhere(&place);
+    let on = format!("--device {} --plain", lender.address);
+    let mut first = Training::begin(&place, &format!("train --config ./tiny.toml --steps 100000 --run-dir first {on}"));
+    first.wait_for("step      1/");
+    place.train(&format!("--run-dir second {on}")).failed(3, &[&lender.address, "lends its devices to another"]);
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    place.train(&format!("--run-dir second {on}")).ok();
 }
 
 #[test]

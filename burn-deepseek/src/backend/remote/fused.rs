@@ -220,13 +220,14 @@ impl FusedKernels for Remote {
     }
 }
 
-/// Sum of the squares of all entries of a tensor on a server's device, summed there in FP64.
-pub(in crate::backend) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    let x = x.try_into_primitive::<Remote>().expect("invariant: the tensor is on a remote device, without autodiff");
-    let sum = one(Call::new("deepseek/sum_of_squares", x).gives([2], DType::U32));
-    let words = Tensor::<1, Int>::from_primitive::<Remote>(sum).into_data();
-    let words: Vec<u32> = words.iter::<u32>().collect();
-    f64::from_bits(u64::from(words[0]) | u64::from(words[1]) << 32)
+/// Sums of the squares of all entries of tensors on a server's device, made there in FP64 and read together.
+pub(in crate::backend) fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
+    let sum = |x: Tensor<1>| {
+        let x = x.try_into_primitive::<Remote>().expect("invariant: the tensor is on a remote device, without autodiff");
+        Tensor::<1, Int>::from_primitive::<Remote>(one(Call::new("deepseek/sum_of_squares", x).gives([2], DType::U32)))
+    };
+    let halves: Vec<u32> = Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
+    halves.chunks_exact(2).map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32)).collect()
 }
 
 /// The operations on Flex.

@@ -8,6 +8,7 @@ mod client;
 mod connect;
 mod fp8;
 mod fused;
+mod lease;
 mod server;
 mod wire;
 
@@ -16,5 +17,5 @@ mod tests;
 
 pub use connect::{ConnectError, connect};
 pub(super) use connect::{is_served_fp8, is_served_fused};
-pub(super) use fused::sum_of_squares;
+pub(super) use fused::sums_of_squares;
 pub use server::with_operations;

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use burn_ir::{BackendIr, ScalarIr};
 
 use super::connect::{ASK, Operations, VERSION};
+use super::lease::Ledger;
 use super::wire::{Argument, Words};
 use super::{fp8, fused};
 use crate::backend::flex_tensor::{Contiguous, word_tensor};
@@ -17,8 +18,11 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => {
             let mut operations = CustomOpRegistry::<Flex>::new();
-            let here = Operations { version: VERSION, fused: true, fp8: true };
-            serve(&mut operations, ASK, move |r| r.give_int(word_tensor(here.to_words(), [Operations::WORDS])));
+            let ledger = Ledger::default();
+            serve(&mut operations, ASK, move |r| {
+                let here = Operations { version: VERSION, fused: true, fp8: true, lent: !ledger.lend_to(r.argument()) };
+                r.give_int(word_tensor(here.to_words(), [Operations::WORDS]));
+            });
             fp8::register(&mut operations);
             fused::register(&mut operations);
             server.with_custom_ops(operations)
@@ -30,11 +34,11 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
             use burn_cubecl::CubeBackend;
 
             let mut operations = CustomOpRegistry::<CubeBackend>::new();
-            let here = Operations { version: VERSION, fused: false, fp8: true };
-            operations.register(ASK, move |handles, ir, device| {
+            let ledger = Ledger::default();
+            serve(&mut operations, ASK, move |r| {
+                let here = Operations { version: VERSION, fused: false, fp8: true, lent: !ledger.lend_to(r.argument()) };
                 let answer = TensorData::new(here.to_words(), [Operations::WORDS]);
-                let answer = <CubeBackend as IntTensorOps<CubeBackend>>::int_from_data(answer, device);
-                handles.register_int_tensor::<CubeBackend>(&ir.outputs[0].id, answer);
+                r.give_int(<CubeBackend as IntTensorOps<CubeBackend>>::int_from_data(answer, r.device));
             });
             fp8::register(&mut operations);
             server.with_custom_ops(operations)
@@ -47,6 +51,8 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
 pub(super) struct Request<'a, B: BackendIr> {
     handles: &'a mut HandleContainer<B::Handle>,
     operation: &'a CustomOpIr,
+    /// The session's.
+    device: &'a B::Device,
     words: Words<'a>,
     taken: usize,
     given: usize,
@@ -98,12 +104,12 @@ pub(super) fn serve<B: BackendIr>(
     id: &str,
     handler: impl Fn(&mut Request<B>) + Send + Sync + 'static,
 ) {
-    operations.register(id, move |handles, operation, _device| {
+    operations.register(id, move |handles, operation, device| {
         let word = |scalar: &ScalarIr| match *scalar {
             ScalarIr::UInt(word) => word,
             other => panic!("{}: an argument is {other:?} and not a word", operation.id),
         };
         let words: Vec<u64> = operation.scalars.iter().map(word).collect();
-        handler(&mut Request { handles, operation, words: Words::new(&words), taken: 0, given: 0 });
+        handler(&mut Request { handles, operation, device, words: Words::new(&words), taken: 0, given: 0 });
     });
 }

@@ -29,7 +29,7 @@ fn serve(device: Device, operations: bool) -> RemoteHost {
 }
 
 fn remote(device: Device) -> Device {
-    connect(&serve(device, true), 0).expect("a server of this release")
+    connect(&serve(device, true), 0, 1).expect("a server of this release")
 }
 
 /// A model with everything, on a device.
@@ -89,7 +89,8 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
         all.push(read(Dispatch::fp8_dequantize_columns(columns, groups.clone(), options)));
         all.push(read(Dispatch::fp8_dequantize_weight(Dispatch::fp8_quantize_weight(dispatched(), options), shape, options)));
         all.push(read(Dispatch::e5m6_dequantize(Dispatch::e5m6_quantize(dispatched()), 150)));
-        (all, ops::sum_of_squares(x.clone()).to_bits())
+        let sums = ops::sums_of_squares(vec![flat(1.0), flat(-3.0)]);
+        (all, ops::sum_of_squares(x.clone()).to_bits(), sums.into_iter().map(f64::to_bits).collect::<Vec<_>>())
     };
     assert_eq!(results(&there), results(&here));
     let average = ops::average_into(Tensor::<1>::ones([4], &here), Tensor::<1>::ones([4], &there) * 3.0, 0.5);
@@ -106,11 +107,20 @@ fn a_served_gpu_has_fp8_and_composes_the_rest() {
     assert!(run(&model(&there), precision) == run(&model(&gpu), precision));
 }
 
+#[test]
+fn a_server_lends_to_one_borrower_at_a_time() {
+    let host = serve(Device::flex(), true);
+    connect(&host, 0, 7).expect("the first borrower");
+    connect(&host.clone().with_credential("another session of the same"), 0, 7).expect("the first borrower");
+    let other = host.with_credential("another");
+    assert!(matches!(connect(&other, 0, 8), Err(ConnectError::Lent)));
+}
+
 /// A server without the operations ends the session when it is asked; a device of it that was opened some other way composes everything.
 #[test]
 fn a_server_without_the_operations_is_refused() {
     let host = serve(Device::flex(), false);
-    assert!(matches!(connect(&host, 0), Err(ConnectError::Foreign)));
+    assert!(matches!(connect(&host, 0, 1), Err(ConnectError::Foreign)));
     let host = serve(Device::flex(), false);
     let device = Device::remote_options(&host).init().expect("a server");
     assert!(!supports_fp8(&device) && Compute::new(Precision::Fp8(Fp8Recipe::default()), &device).is_err());

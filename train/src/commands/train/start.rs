@@ -201,9 +201,11 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Res
         let flag = if args.cluster.is_some() { "--cluster" } else { "--devices" };
         return Err(UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into());
     }
-    let opened = devices.iter().map(|(device, token)| device.open_for_rank(token.as_ref(), timeout)).collect::<Result<Vec<_>, _>>()?;
-    let rank = |rank: usize| opened.get(rank).or(opened.last()).unwrap_or(shared);
-    let ranks = (0..count).map(rank).map(|selected| (selected.name.clone(), selected.device.clone())).collect();
+    let open = |rank: usize| match devices.get(rank).or(devices.last()) {
+        Some((device, token)) => device.open_for_rank(rank, token.as_ref(), timeout).map(|opened| (opened.name, opened.device)),
+        None => Ok((shared.name.clone(), shared.device.clone())),
+    };
+    let ranks = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
     Ok(Some(Cluster {
         axes: parallel.axes(),
         schedule: parallel.schedule(),

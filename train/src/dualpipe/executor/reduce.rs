@@ -49,14 +49,15 @@ impl Rank {
             let gradient = flat.remove(&shard.id).map(|gradient| gradient.to_device(&self.devices[shard.owner]));
             self.post.send(rank, shard.owner, Subject::ParameterGradient(shard.index), gradient);
         }
-        let mut squares = Vec::new();
+        let (mut indices, mut sums) = (Vec::new(), Vec::new());
         for shard in shards.held_by(rank).filter(|shard| shard.owner == rank) {
             if let Some(sum) = self.summed(shard, flat.remove(&shard.id))? {
-                squares.push((shard.index, ops::sum_of_squares(sum.clone())));
+                indices.push(shard.index);
+                sums.push(sum.clone());
                 self.gradients.insert(shard.id, sum);
             }
         }
-        Ok(squares)
+        Ok(indices.into_iter().zip(ops::sums_of_squares(sums)).collect())
     }
 
     /// The gradients of all holders, in the order of their ranks.
