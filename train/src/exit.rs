@@ -11,6 +11,9 @@ use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::{ClusterError, DeviceError, TokenError};
+use crate::dualpipe::ScheduleError;
+use crate::metrics::LoadsError;
+use crate::parallel::eplb::EplbError;
 
 /// A mistake of the user that no other error type names: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<TokenError>()
             || cause.is::<ClusterError>()
             || cause.is::<GenerateError>()
+            || cause.is::<ScheduleError>()
+            || cause.is::<LoadsError>()
+            || cause.is::<EplbError>()
             || matches!(
                 cause.downcast_ref(),
                 Some(CheckpointError::NotFound { .. } | CheckpointError::NoAverage { .. } | CheckpointError::Format { .. })

@@ -11,4 +11,5 @@ pub mod exit;
 pub mod learner;
 pub mod metrics;
 pub mod parallel;
+pub mod plan;
 pub mod schedule;

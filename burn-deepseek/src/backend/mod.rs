@@ -15,10 +15,12 @@ mod function;
 mod kernels;
 #[cfg(feature = "remote")]
 pub mod remote;
+mod wire;
 
 pub use deferred::{DeferredWeight, WeightGradientQueue};
 pub use function::{FunctionOps, InputGradient};
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
+pub use wire::WireOps;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};

@@ -41,7 +41,34 @@ impl ParameterCounts {
     }
 }
 
+/// Parameters of one layer or MTP module, by how a run over several ranks treats them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LayerParameters {
+    /// Linears that every token passes, their biases included: what FP8 quantizes, and every rank of a stage holds.
+    pub linears: u64,
+    /// Routed experts, all of them: quantized too, and shared between ranks.
+    pub routed: u64,
+    /// Router and norms.
+    pub plain: u64,
+}
+
 impl DeepSeekConfig {
+    /// Parameters of layer `layer`; those of MTP module k, embedding and head apart, at `num_hidden_layers + k`.
+    pub fn layer_parameters(&self, layer: usize) -> LayerParameters {
+        let (counts, d) = (LayerCounts::of(self), self.hidden_size);
+        let moe = self.is_moe_layer(layer);
+        let mut parameters = LayerParameters {
+            linears: counts.attention.saturating_add(if moe { counts.shared } else { counts.dense }),
+            routed: if moe { counts.routed } else { 0 },
+            plain: counts.norms.saturating_add(if moe { counts.router } else { 0 }),
+        };
+        if layer >= self.num_hidden_layers {
+            parameters.linears = parameters.linears.saturating_add(product(&[2, d, d]));
+            parameters.plain = parameters.plain.saturating_add(product(&[3, d]));
+        }
+        parameters
+    }
+
     /// Counts the parameters of this configuration; see [`ParameterCounts`].
     pub fn parameter_counts(&self) -> ParameterCounts {
         let d = self.hidden_size;
@@ -164,6 +191,20 @@ mod tests {
         let lite = published::deepseek_v2_lite().parameter_counts();
         assert_eq!(lite.total, 15_706_484_224);
         assert_eq!(lite.active, 2_661_150_208);
+    }
+
+    #[test]
+    fn layers_and_ends_make_the_whole() {
+        for config in [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()] {
+            let counts = config.parameter_counts();
+            let sum_of = |layers: std::ops::Range<usize>| -> u64 {
+                layers.map(|layer| config.layer_parameters(layer)).map(|part| part.linears + part.routed + part.plain).sum()
+            };
+            let (layers, modules) = (config.num_hidden_layers, config.num_nextn_predict_layers);
+            let ends = counts.embedding + counts.head + config.hidden_size as u64;
+            assert_eq!(sum_of(0..layers) + ends, counts.total);
+            assert_eq!(sum_of(layers..layers + modules), counts.mtp);
+        }
     }
 
     #[test]

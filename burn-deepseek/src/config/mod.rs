@@ -12,7 +12,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 pub use activations::{Keeping, KeptTensor};
-pub use count::ParameterCounts;
+pub use count::{LayerParameters, ParameterCounts};
 pub use hugging_face::HuggingFaceError;
 pub use validate::{ConfigProblem, ConfigProblems};
 

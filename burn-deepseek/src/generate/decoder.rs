@@ -10,12 +10,18 @@ use crate::{Compute, DeepSeek};
 pub struct Decoder<'a> {
     model: &'a DeepSeek,
     caches: Vec<LatentCache>,
+    compute: Compute,
 }
 
 impl<'a> Decoder<'a> {
-    /// An empty sequence.
+    /// An empty sequence, in FP32.
     pub fn new(model: &'a DeepSeek, form: AttentionForm) -> Self {
-        Self { model, caches: vec![LatentCache::new(form); model.layers.len()] }
+        Self::with_compute(model, form, &Compute::f32())
+    }
+
+    /// An empty sequence, computed as `compute` says: in its precision, and with its way to experts that are elsewhere.
+    pub fn with_compute(model: &'a DeepSeek, form: AttentionForm, compute: &Compute) -> Self {
+        Self { model, caches: vec![LatentCache::new(form); model.layers.len()], compute: compute.clone() }
     }
 
     /// Tokens fed so far.
@@ -35,7 +41,7 @@ impl<'a> Decoder<'a> {
 
     /// Feeds tokens that follow those fed before; returns their hidden states after the last norm, `[1, tokens, d]`.
     pub fn feed(&mut self, tokens: &[u32]) -> Tensor<3> {
-        let mut pass = self.model.pass(self.len(), tokens.len(), &Compute::f32());
+        let mut pass = self.model.pass(self.len(), tokens.len(), &self.compute);
         let tokens = token_tensor(tokens, self.model);
         self.model.hidden(tokens, &mut pass, Some(&mut self.caches))
     }

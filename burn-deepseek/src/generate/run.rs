@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use super::speculative::Drafter;
 use super::{Decoder, Sampler, Sampling};
-use crate::DeepSeek;
 use crate::attention::AttentionForm;
+use crate::{Compute, DeepSeek};
 
 /// How to continue a prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,7 +76,7 @@ pub enum GenerateError {
 }
 
 impl DeepSeek {
-    /// Continues `prompt`. `on_token` sees each new token as it is decided and may break off.
+    /// Continues `prompt`, in FP32. `on_token` sees each new token as it is decided and may break off.
     ///
     /// # Errors
     ///
@@ -85,6 +85,21 @@ impl DeepSeek {
         &self,
         prompt: &[u32],
         options: &GenerateOptions,
+        on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generation, GenerateError> {
+        self.generate_with(prompt, options, &Compute::f32(), on_token)
+    }
+
+    /// [`DeepSeek::generate`], computed as `compute` says: in its precision, and with its way to experts that are elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`DeepSeek::generate`].
+    pub fn generate_with(
+        &self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        compute: &Compute,
         mut on_token: impl FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
         self.check_prompt(prompt, options)?;
@@ -93,8 +108,8 @@ impl DeepSeek {
             return Ok(generation);
         }
         let mut sampler = Sampler::new(options.sampling);
-        let mut decoder = Decoder::new(self, options.form);
-        let mut drafter = options.speculative.then(|| Drafter::new(self, options.form));
+        let mut decoder = Decoder::with_compute(self, options.form, compute);
+        let mut drafter = options.speculative.then(|| Drafter::new(self, options.form, compute));
         let mut tokens = prompt.to_vec();
         let mut drafts: Vec<u32> = Vec::new();
         let mut decided = 0; // tokens that the main model has seen and that stay

@@ -15,6 +15,7 @@ use crate::{Compute, DeepSeek};
 pub(super) struct Drafter<'a> {
     model: &'a DeepSeek,
     depths: Vec<Depth>,
+    compute: Compute,
 }
 
 #[derive(Debug)]
@@ -25,9 +26,9 @@ struct Depth {
 }
 
 impl<'a> Drafter<'a> {
-    pub(super) fn new(model: &'a DeepSeek, form: AttentionForm) -> Self {
+    pub(super) fn new(model: &'a DeepSeek, form: AttentionForm, compute: &Compute) -> Self {
         let depths = model.mtp.iter().map(|_| Depth { cache: LatentCache::new(form), pending: None }).collect();
-        Self { model, depths }
+        Self { model, depths, compute: compute.clone() }
     }
 
     /// Takes the main model's hidden states of newly decided rows, `[1, rows, d]`.
@@ -48,7 +49,7 @@ impl<'a> Drafter<'a> {
             let start = depth.cache.len();
             let Some(input) = joined_opt(depth.pending.clone(), speculative.take()) else { break };
             let [_, rows, _] = input.dims();
-            let mut pass = self.model.pass(start, rows, &Compute::f32());
+            let mut pass = self.model.pass(start, rows, &self.compute);
             let embedded = self.model.embed_tokens.forward(token_tensor(&known[start + k..start + k + rows], self.model));
             let output = self.model.mtp[k - 1].forward(input, embedded, &mut pass, Some(&mut depth.cache));
 

@@ -18,8 +18,9 @@ pub trait ExpertDispatch: Debug + Send + Sync {
     fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched;
 }
 
-/// From the rows that experts have computed, `[rows here, d]`, to those of the tokens that were sent, as their `groups` sort them.
-pub type WayBack = Box<dyn FnOnce(Tensor<2>) -> Tensor<2>>;
+/// From the rows that experts have computed, `[rows here, d]`, and the gate values of the tokens that were sent, `[tokens, top_k]`, to
+/// the weighted sums of the tokens' rows, `[tokens, d]`.
+pub type WayBack = Box<dyn FnOnce(Tensor<2>, Tensor<2>) -> Tensor<2>>;
 
 /// What has arrived at the experts that are here.
 pub struct Dispatched {
@@ -27,7 +28,7 @@ pub struct Dispatched {
     pub rows: Tensor<2>,
     /// Which rows are whose; experts are counted from the first that is here.
     pub groups: ExpertGroups,
-    /// Takes the results back.
+    /// Takes the results back and sums them. Where that happens is the dispatch's affair: sums that are made on the way cross fewer links.
     pub way_back: WayBack,
 }
 
@@ -37,6 +38,8 @@ pub struct LocalDispatch;
 
 impl ExpertDispatch for LocalDispatch {
     fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, _layer: usize) -> Dispatched {
-        Dispatched { rows: ops::permute(x, groups), groups: groups.clone(), way_back: Box::new(|rows| rows) }
+        let home = groups.clone();
+        let way_back = move |rows, weights| ops::combine(rows, weights, &home);
+        Dispatched { rows: ops::permute(x, groups), groups: groups.clone(), way_back: Box::new(way_back) }
     }
 }

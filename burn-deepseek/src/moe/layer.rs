@@ -59,8 +59,7 @@ impl MixtureOfExperts {
         let routing = self.gate.forward(x.clone(), shape);
         let x = ops::fork(x);
         let Dispatched { rows, groups, way_back } = pass.compute.dispatch(x.clone(), &routing.groups, self.gate.layer());
-        let rows = way_back(self.experts.forward(rows, &groups, &pass.compute));
-        let routed = ops::combine(rows, routing.weights.clone(), &routing.groups);
+        let routed = way_back(self.experts.forward(rows, &groups, &pass.compute), routing.weights.clone());
         let y = match &self.shared_experts {
             Some(shared) => ops::residual(routed, shared.forward(x, &pass.compute)),
             None => routed,

@@ -2,23 +2,16 @@
 
 use std::sync::Arc;
 
-/// Rows of a batch sorted by expert.
+use cubecl_kernels::definition::DispatchPlan;
+
+/// Rows of a batch sorted by expert: a [`DispatchPlan`] that is shared.
 ///
 /// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of `token`. Sorting the slots by
 /// expert (stable, so by token inside an expert) gives the *rows* that the experts compute. Nothing is dropped and nothing is
 /// padded: `rows == tokens * k`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpertGroups {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Inner {
-    tokens: usize,
-    top_k: usize,
-    offsets: Vec<usize>,
-    token_of_row: Vec<u32>,
-    row_of_slot: Vec<u32>,
+    inner: Arc<DispatchPlan>,
 }
 
 impl ExpertGroups {
@@ -30,65 +23,53 @@ impl ExpertGroups {
     ///
     /// When a choice is not below `experts`, or `choices` is not a multiple of `top_k` (both are the router's own invariants).
     pub fn new(choices: &[u32], top_k: usize, experts: usize) -> Self {
-        assert!(top_k > 0 && choices.len().is_multiple_of(top_k), "invariant: top_k choices for every token");
-        let mut offsets = vec![0usize; experts + 1];
-        for &expert in choices {
-            offsets[expert as usize + 1] += 1;
-        }
-        for expert in 0..experts {
-            offsets[expert + 1] += offsets[expert];
-        }
-        let mut next = offsets.clone();
-        let mut token_of_row = vec![0u32; choices.len()];
-        let mut row_of_slot = vec![0u32; choices.len()];
-        for (slot, &expert) in choices.iter().enumerate() {
-            let row = next[expert as usize];
-            next[expert as usize] += 1;
-            token_of_row[row] = (slot / top_k) as u32;
-            row_of_slot[slot] = row as u32;
-        }
-        let tokens = choices.len() / top_k;
-        Self { inner: Arc::new(Inner { tokens, top_k, offsets, token_of_row, row_of_slot }) }
+        let plan = DispatchPlan::new(choices, top_k, experts).unwrap_or_else(|error| panic!("invariant: top_k experts a token: {error}"));
+        Self { inner: Arc::new(plan) }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &DispatchPlan {
+        &self.inner
     }
 
     /// Tokens routed.
     pub fn tokens(&self) -> usize {
-        self.inner.tokens
+        self.inner.tokens()
     }
 
     /// Experts a token.
     pub fn top_k(&self) -> usize {
-        self.inner.top_k
+        self.inner.top_k()
     }
 
     /// Number of experts.
     pub fn experts(&self) -> usize {
-        self.inner.offsets.len() - 1
+        self.inner.experts()
     }
 
     /// Number of rows that the experts compute, `tokens * top_k`.
     pub fn rows(&self) -> usize {
-        self.inner.token_of_row.len()
+        self.inner.rows()
     }
 
     /// First row of each expert, and the number of rows at the end: `experts + 1` entries.
     pub fn offsets(&self) -> &[usize] {
-        &self.inner.offsets
+        self.inner.offsets()
     }
 
     /// The token that each row is a copy of.
     pub fn token_of_row(&self) -> &[u32] {
-        &self.inner.token_of_row
+        self.inner.token_of_row()
     }
 
     /// The row of each slot, token by token.
     pub fn row_of_slot(&self) -> &[u32] {
-        &self.inner.row_of_slot
+        self.inner.row_of_slot()
     }
 
     /// Tokens that chose each expert.
     pub fn loads(&self) -> Vec<u64> {
-        self.inner.offsets.windows(2).map(|w| (w[1] - w[0]) as u64).collect()
+        self.inner.counts().into_iter().map(u64::from).collect()
     }
 }
 

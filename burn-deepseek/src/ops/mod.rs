@@ -8,6 +8,7 @@ pub mod fp8;
 mod function;
 mod groups;
 mod optim;
+pub mod wire;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};

@@ -1,12 +1,15 @@
 //! Problem shapes, number formats and the error of every operation.
 
+mod dispatch;
 mod error;
 mod fp8;
 mod minifloat;
 mod operand;
 mod quantized;
 mod shape;
+mod wire;
 
+pub use dispatch::{ArrivalPlan, DispatchPlan};
 pub use error::KernelError;
 pub(crate) use error::{check_length, element_count};
 pub use fp8::{
@@ -17,3 +20,5 @@ pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
 pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
 pub use shape::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};
+pub use wire::{RowSums, TransposedSums, WireFormat};
+pub(crate) use wire::{check_index, scale_byte, scale_from_exponent};

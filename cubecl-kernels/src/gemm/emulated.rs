@@ -32,7 +32,7 @@ pub(crate) fn gemm_emulated<O: Float>(
     #[comptime] form: GemmForm,
     #[comptime] accumulator: Accumulator,
 ) {
-    let problem = locate(groups, &sizes, 1u32, form.grouping);
+    let problem = locate(groups, &sizes, CUBE_POS_Y, 1u32, form.grouping);
     let row = problem.tile_row;
     let column = CUBE_POS_X * UNITS + UNIT_POS;
     if row < problem.written && column < sizes.n {

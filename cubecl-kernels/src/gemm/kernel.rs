@@ -112,11 +112,10 @@ pub(crate) struct Problem {
     pub(crate) tile: u32,
 }
 
-/// The problem of this cube. `groups` holds offsets, first words and first tiles of [`Grouping::Rows`] and [`Grouping::Depth`], counts
+/// The problem of the cube of the tile of rows `y`. `groups` holds offsets, first words and first tiles of [`Grouping::Rows`] and [`Grouping::Depth`], counts
 /// of [`Grouping::Masked`].
 #[cube]
-pub(crate) fn locate(groups: &[u32], sizes: &Sizes, tile_rows: u32, #[comptime] grouping: Grouping) -> Problem {
-    let y = CUBE_POS_Y;
+pub(crate) fn locate(groups: &[u32], sizes: &Sizes, y: u32, tile_rows: u32, #[comptime] grouping: Grouping) -> Problem {
     let group = CUBE_POS_Z;
     if comptime!(matches!(grouping, Grouping::Rows)) {
         // The tiles of all groups are numbered in one row: a cube counts through the groups until it comes to its own.
@@ -219,7 +218,7 @@ pub(crate) fn gemm_tiles<O: Float>(
     let block_m = comptime!(plan.rows());
     let block_n = comptime!(plan.columns());
 
-    let problem = locate(groups, &sizes, block_m, form.grouping);
+    let problem = locate(groups, &sizes, CUBE_POS_Y, block_m, form.grouping);
     let unit_m = UNIT_POS / units_n;
     let unit_n = UNIT_POS % units_n;
     let row0 = problem.tile_row;

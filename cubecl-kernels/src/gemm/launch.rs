@@ -6,6 +6,7 @@ use super::operand::{DeviceBlockTiled, DeviceRowTiled};
 use super::path::{ProductPath, product_path};
 use super::plan;
 use super::tensor_core::{self, gemm_mma};
+use super::warpgroup::{self, Warpgroups, gemm_warpgroups};
 use crate::definition::{Accumulation, Fp8Format, KernelError, tiles, words};
 use crate::quantize::Element;
 use crate::quantize::operand::{addressable, allocate, argument, check_handle};
@@ -114,14 +115,16 @@ pub(crate) enum Choice {
     /// The portable kernel with the plan's tile, or with this one.
     Portable,
     Tile(TilePlan),
-    /// Tensor cores, whether they were tried or not.
+    /// Tensor cores by `mma` or by `wgmma`, whether they were tried or not.
     TensorCore,
+    Warpgroups(Warpgroups),
 }
 
 /// A kernel and its cube: rows and columns of `C`, and units.
 enum Kernel {
     Tiles(TilePlan),
     TensorCore,
+    Warpgroups(Warpgroups, Box<[TensorMapArg<Tiled>; 2]>),
     Emulated(Accumulator),
 }
 
@@ -130,6 +133,7 @@ impl Kernel {
         match self {
             Self::Tiles(tile) => (tile.rows() as usize, tile.columns() as usize, tile.cube()),
             Self::TensorCore => (tensor_core::BLOCK as usize, tensor_core::BLOCK as usize, tensor_core::UNITS),
+            Self::Warpgroups(cut, _) => (warpgroup::ROWS as usize, cut.columns() as usize, warpgroup::UNITS),
             Self::Emulated(_) => (1, emulated::UNITS as usize, emulated::UNITS),
         }
     }
@@ -298,13 +302,39 @@ impl<'a> Product<'a> {
         if let Accumulation::Emulated { bits, promote } = self.accumulation {
             return Kernel::Emulated(Accumulator { bits, promote });
         }
-        let e4m3 = self.formats == [Fp8Format::E4M3; 2];
+        let portable = || Kernel::Tiles(plan::tile(self.client, rows_a_group, self.n));
         match self.choice {
             Choice::Tile(tile) => Kernel::Tiles(tile),
+            Choice::Portable => portable(),
             Choice::TensorCore => Kernel::TensorCore,
-            Choice::Best if e4m3 && product_path(self.client) == ProductPath::TensorCore => Kernel::TensorCore,
-            Choice::Best | Choice::Portable => Kernel::Tiles(plan::tile(self.client, rows_a_group, self.n)),
+            Choice::Warpgroups(cut) => self.warpgroups(cut).unwrap_or(Kernel::TensorCore),
+            Choice::Best if self.formats != [Fp8Format::E4M3; 2] => portable(),
+            Choice::Best => match product_path(self.client) {
+                ProductPath::Warpgroups => self.warpgroups(self.cut()).unwrap_or(Kernel::TensorCore),
+                ProductPath::TensorCore(_) => Kernel::TensorCore,
+                ProductPath::Portable(_) => portable(),
+            },
         }
+    }
+
+    fn cut(&self) -> Warpgroups {
+        let row_tiles = match &self.kind {
+            Kind::Rows(offsets, _) => offsets.windows(2).map(|o| (o[1] - o[0]).div_ceil(warpgroup::ROWS as usize)).sum(),
+            Kind::Masked(groups, rows, _) => groups * rows.div_ceil(warpgroup::ROWS as usize),
+            _ => self.m.div_ceil(warpgroup::ROWS as usize),
+        };
+        warpgroup::cut(self.client, row_tiles, self.n, self.b_scale)
+    }
+
+    /// The kernel of warpgroups, where the copy engine can bring the operands' tiles whole: not where groups meet within one.
+    fn warpgroups(&self, cut: Warpgroups) -> Option<Kernel> {
+        if matches!(self.kind, Kind::Depth(..)) {
+            return None;
+        }
+        let rows = |buffer: &Buffer<'_>, words: usize| buffer.count.checked_div(words).unwrap_or(0);
+        let a = warpgroup::map(self.a[0].handle, rows(&self.a[0], self.a_strides[0]), self.a_strides[0], warpgroup::ROWS)?;
+        let b = warpgroup::map(self.b[0].handle, rows(&self.b[0], self.b_words), self.b_words, cut.columns())?;
+        Some(Kernel::Warpgroups(cut, Box::new([a, b])))
     }
 
     fn launch(&self, c: &Handle, count: usize, element: Element, accumulate: bool) -> Result<(), KernelError> {
@@ -365,6 +395,27 @@ impl<'a> Product<'a> {
                 }
                 (Kernel::TensorCore, Element::Bf16) => {
                     gemm_mma::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                }
+                (Kernel::Warpgroups(cut, maps), Element::F32) => {
+                    let [a, b] = *maps;
+                    gemm_warpgroups::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, cut);
+                }
+                (Kernel::Warpgroups(cut, maps), Element::Bf16) => {
+                    let [a, b] = *maps;
+                    gemm_warpgroups::launch_unchecked::<bf16>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                        cut,
+                    );
                 }
                 (Kernel::Emulated(own), Element::F32) => {
                     gemm_emulated::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, own);

@@ -3,6 +3,7 @@
 use super::launch::{Choice, Product};
 use super::operand::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 use super::tensor_core::{MMA, PLANE, SHARED_BYTES, UNITS};
+use super::warpgroup::{self, Warpgroups};
 use crate::definition::{Fp8Format, KernelError, tiles, words};
 use crate::metric::calc_diff;
 use crate::quantize::Element;
@@ -15,20 +16,22 @@ use std::sync::{Mutex, PoisonError};
 /// The kernel that E4M3 products with promotion take on a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProductPath {
-    /// `mma` instructions.
-    TensorCore,
+    /// `wgmma` instructions, on tiles that the copy engine brings; `mma` where it cannot bring them.
+    Warpgroups,
+    /// `mma` instructions, and why not `wgmma`.
+    TensorCore(Shortfall),
     /// The kernel that runs everywhere, and why.
-    Portable(PortableReason),
+    Portable(Shortfall),
 }
 
-/// Why a device does not multiply on tensor cores.
+/// Why a device does not multiply by a faster kernel.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PortableReason {
+pub enum Shortfall {
     /// The runtime reports no such instruction.
-    #[error("the device reports no E4M3 matrix instruction of 16x8x32")]
+    #[error("the device reports no such E4M3 matrix instruction")]
     NoInstruction,
     /// The kernel's cube does not fit.
-    #[error("the device's planes, cubes or shared memory are not what the tensor-core kernel needs")]
+    #[error("the device's planes, cubes or shared memory are not what the kernel needs")]
     NoRoom,
     /// The trial product did not run.
     #[error("a trial product on tensor cores failed: {0}")]
@@ -38,11 +41,11 @@ pub enum PortableReason {
     Wrong(f64),
 }
 
-/// The largest difference between the two kernels on the trial product: tensor cores may keep only some 14 bits of a partial sum of 128
+/// The largest difference between two kernels on the trial product: tensor cores may keep only some 14 bits of a partial sum of 128
 /// (3.3.2), a wrong layout of registers gives about 1.
 const TRIAL_DIFF: f64 = 1e-5;
 
-/// The path of a device's products, found out on the first call for a device: that one reads back two small products.
+/// The path of a device's products, found out on the first call for a device: that one reads back a few small products.
 pub fn product_path(client: &Client) -> ProductPath {
     static KNOWN: Mutex<Option<HashMap<String, ProductPath>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,23 +56,38 @@ fn try_out(client: &Client) -> ProductPath {
     let e4m3 = ElemType::Float(FloatKind::E4M3);
     let instruction = MmaConfig { a_type: e4m3, b_type: e4m3, cd_type: ElemType::Float(FloatKind::F32), m: MMA.0, n: MMA.1, k: MMA.2 };
     if !client.features().matmul.mma.contains(&instruction) {
-        return ProductPath::Portable(PortableReason::NoInstruction);
+        return ProductPath::Portable(Shortfall::NoInstruction);
     }
     let hardware = &client.properties().hardware;
     let planes = (hardware.plane_size_min, hardware.plane_size_max) == (PLANE, PLANE);
     if !planes || hardware.max_units_per_cube < UNITS || hardware.max_shared_memory_size < SHARED_BYTES {
-        return ProductPath::Portable(PortableReason::NoRoom);
+        return ProductPath::Portable(Shortfall::NoRoom);
     }
-    match trial(client) {
-        Ok(diff) if diff <= TRIAL_DIFF => ProductPath::TensorCore,
-        Ok(diff) => ProductPath::Portable(PortableReason::Wrong(diff)),
-        Err(reason) => ProductPath::Portable(PortableReason::Failed(reason)),
+    if let Err(reason) = accepted(client, Choice::TensorCore) {
+        return ProductPath::Portable(reason);
+    }
+    if !warpgroup::supported(client) {
+        return ProductPath::TensorCore(Shortfall::NoInstruction);
+    }
+    let cuts = [Warpgroups::WIDE, Warpgroups::NARROW];
+    match cuts.into_iter().try_for_each(|cut| accepted(client, Choice::Warpgroups(cut))) {
+        Ok(()) => ProductPath::Warpgroups,
+        Err(reason) => ProductPath::TensorCore(reason),
     }
 }
 
-/// The difference of both kernels' results on a product with ragged edges in every dimension.
-fn trial(client: &Client) -> Result<f64, String> {
-    let (m, n, k) = (200, 136, 300);
+/// Whether a kernel's trial product came out right.
+fn accepted(client: &Client, choice: Choice) -> Result<(), Shortfall> {
+    match trial(client, choice) {
+        Ok(diff) if diff <= TRIAL_DIFF => Ok(()),
+        Ok(diff) => Err(Shortfall::Wrong(diff)),
+        Err(reason) => Err(Shortfall::Failed(reason)),
+    }
+}
+
+/// The difference from the portable kernel's result on a product with ragged edges in every dimension.
+fn trial(client: &Client, choice: Choice) -> Result<f64, String> {
+    let (m, n, k) = (200, 392, 336);
     let codes = |rows: usize, seed: u32| {
         let mut state = seed;
         let mut code = |column: usize| {
@@ -96,13 +114,12 @@ fn trial(client: &Client) -> Result<f64, String> {
         let bytes = client.read_one(c).map_err(|error| format!("{error:?}"))?;
         f32::from_bytes(&bytes).get(..m * n).map(<[f32]>::to_vec).ok_or_else(|| "nothing came back".to_owned())
     };
-    let (cores, portable) = (run(Choice::TensorCore)?, run(Choice::Portable)?);
-    Ok(calc_diff(&cores, &portable))
+    Ok(calc_diff(&run(choice)?, &run(Choice::Portable)?))
 }
 
-#[cfg(all(test, feature = "wgpu"))]
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
 mod tests {
-    use super::{trial, *};
+    use super::*;
 
     #[test]
     fn a_device_without_the_instruction_says_so() {
@@ -110,9 +127,11 @@ mod tests {
         let path = product_path(&client);
         let e4m3 = ElemType::Float(FloatKind::E4M3);
         if client.features().matmul.mma.iter().any(|config| config.a_type == e4m3) {
-            assert!(trial(&client).is_ok_and(|diff| diff <= TRIAL_DIFF), "{path:?}");
+            let best =
+                if warpgroup::supported(&client) { ProductPath::Warpgroups } else { ProductPath::TensorCore(Shortfall::NoInstruction) };
+            assert_eq!(path, best);
         } else {
-            assert_eq!(path, ProductPath::Portable(PortableReason::NoInstruction));
+            assert_eq!(path, ProductPath::Portable(Shortfall::NoInstruction));
         }
     }
 }

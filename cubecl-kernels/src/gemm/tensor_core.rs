@@ -57,7 +57,7 @@ pub(crate) fn gemm_mma<O: Float>(
     let size!(NB) = b_vector;
     let size!(NC) = c_vector;
 
-    let problem = locate(groups, &sizes, BLOCK, form.grouping);
+    let problem = locate(groups, &sizes, CUBE_POS_Y, BLOCK, form.grouping);
     let lane = UNIT_POS % PLANE;
     let plane = UNIT_POS / PLANE;
     let plane_row = (plane / 2u32) * PLANE_ROWS;

@@ -4,6 +4,7 @@
 //! [`KernelError`](crate::KernelError), never a panic.
 
 mod adamw;
+pub mod all_to_all;
 mod attention;
 mod average;
 mod cross_entropy;

@@ -39,6 +39,12 @@ pub(crate) fn as_uninit(x: &mut [f32]) -> &mut [MaybeUninit<f32>] {
     unsafe { &mut *(std::ptr::from_mut(x) as *mut [MaybeUninit<f32>]) }
 }
 
+/// The bits of numbers, as words.
+pub(crate) fn as_words(x: &[f32]) -> &[u32] {
+    // SAFETY: size and alignment are equal, and every bit pattern is a u32.
+    unsafe { &*(std::ptr::from_ref(x) as *const [u32]) }
+}
+
 /// Writes `value` to every element.
 pub(crate) fn fill(out: &mut [MaybeUninit<f32>], value: f32) {
     for out in out {

@@ -24,7 +24,7 @@ impl Minifloat {
     /// 12 bits, for the input of the linear after attention (3.3.3).
     pub(crate) const E5M6: Self = Self { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest_code: 0x7BF, infinity: true };
 
-    const fn fp8(format: Fp8Format) -> Self {
+    pub(crate) const fn fp8(format: Fp8Format) -> Self {
         match format {
             Fp8Format::E4M3 => Self { exponent_bits: 4, mantissa_bits: 3, bias: 7, largest_code: 0x7E, infinity: false },
             Fp8Format::E5M2 => Self { exponent_bits: 5, mantissa_bits: 2, bias: 15, largest_code: 0x7B, infinity: true },

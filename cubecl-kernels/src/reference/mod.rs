@@ -3,6 +3,7 @@
 //! Loops in the order of the formula, no blocking, no threads. Lengths are taken on trust.
 
 mod adamw;
+pub mod all_to_all;
 mod attention;
 mod average;
 mod cross_entropy;

@@ -18,7 +18,7 @@ mod state;
 mod write;
 
 pub use error::CheckpointError;
-pub use read::{Checkpoint, Weights, find};
+pub use read::{Checkpoint, Weights, find, find_config};
 pub use state::TrainState;
 pub use write::CheckpointWriter;
 

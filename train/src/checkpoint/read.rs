@@ -49,6 +49,22 @@ pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
     newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
 }
 
+/// The configuration of the checkpoint at `path`, or of the newest of the run in `path`, whatever state the other files are in; none where there
+/// is no checkpoint.
+///
+/// # Errors
+///
+/// It cannot be read, or is one that this version of the program does not take.
+pub fn find_config(path: &Path) -> anyhow::Result<Option<RunConfig>> {
+    let file = match find(path) {
+        Ok(path) => path.join(RUN_FILE),
+        Err(CheckpointError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let text = fs::read_to_string(&file).map_err(CheckpointError::io(&file, "read"))?;
+    Ok(Some(RunConfig::from_toml(&text, &file.display().to_string())?))
+}
+
 /// The complete checkpoints in a folder, with their steps.
 pub(super) fn complete(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let entries = fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))?;

@@ -29,11 +29,13 @@ pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other 
 pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, tokenizer.json). The latent KV \
     cache is always on. With --speculative the MTP modules draft tokens that the model verifies in one pass: greedy output is \
-    the same token for token, and the acceptance rate is printed.\n\n\
+    the same token for token, and the acceptance rate is printed. With --expert-placement the experts are where \
+    `deepseek plan experts` has them, the busiest more than once; the text is the same.\n\n\
     Examples:\n  \
     deepseek generate --checkpoint runs/quickstart-001 --prompt \"the \"\n  \
     deepseek generate --checkpoint runs/tiny-text-001 --prompt ROMEO: --temperature 0.8 --top-p 0.95 --seed 1\n  \
-    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json";
+    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json\n  \
+    deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json --devices cuda:0,cuda:1";
 
 /// Of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its memory. Nothing is allocated.\n\n\
@@ -69,14 +71,59 @@ pub(super) const WORKER: &str = "Lend this machine's devices to trainings of oth
     deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token";
 
 /// Of `bench`.
-pub(super) const BENCH: &str = "Time training, generation or kernels: the median of --reps repetitions after --warmup.\n\n\
+pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the median of --reps repetitions after --warmup.\n\n\
     The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, 8 x 256 tokens a step, \
     prefill of 512 tokens, decoding of 64. Kernels are the FP8 casts and products over DeepSeek's shapes, a 1024 cube and the \
     shapes of training, each timed in turn with Burn's own product in F32 (on a GPU in BF16 where it has it) or with a copy of as \
-    many bytes; calc_diff is against the unquantized product.\n\n\
+    many bytes; calc_diff is against the unquantized product. Dispatch is what a MoE layer does between ranks (rows packed in FP8, \
+    BF16 and F32, exchanged, unpacked, combined), each step in turn with a plain copy of as many bytes.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
     deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4\n  \
     deepseek bench kernels --json\n  \
-    deepseek bench kernels --device cuda --only fprop --reps 31";
+    deepseek bench kernels --device cuda --only fprop --reps 31\n  \
+    deepseek bench dispatch --device cuda --json";
+
+/// Of `plan`.
+pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or trained.\n\n\
+    Examples:\n  \
+    deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
+    deepseek plan schedule --kind zb1p --ranks 8 --chunks 20 --json\n  \
+    deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
+    deepseek plan cluster --preset deepseek-v3-671b --cluster h800-2048";
+
+/// Of `plan schedule`.
+pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, activations (report, 3.2.1).\n\n\
+    The schedule is proved first: every dependency is kept, every message has its partner, no rank waits for ever. Then it is carried \
+    out with the times given, each rank waiting at its exchanges for what it receives there, and its idle time stands beside the \
+    report's formula. dualpipe needs an even number of ranks and an even number of chunks, at least twice the ranks; dualpipev at least twice \
+    the ranks.\n\n\
+    Examples:\n  \
+    deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
+    deepseek plan schedule --kind 1f1b --ranks 4 --chunks 8 --backward-input 1.2 --weight 0.8\n  \
+    deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg timeline.svg --trace timeline.json";
+
+/// Of `plan cluster`.
+pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hours of a run on a cluster (report, 3.2).\n\n\
+    The cluster's file has the hardware, the fraction of it that is attained (each with its source in a comment), and in [plan] how a model \
+    is spread over it where no run says so: pipeline x expert x data ranks, one for each GPU. Of a run the largest batch is planned; \
+    --set plan.KEY is laid over what the run says. Operations are counted from the configuration; \
+    the schedule is timed as in `plan schedule`. Where the file knows what a run of the same model took, the account says what each \
+    assumption alone would have to be to explain the difference.\n\n\
+    Examples:\n  \
+    deepseek plan cluster\n  \
+    deepseek plan cluster --set plan.schedule=1f1b --set rates.linear_fp8=0.5\n  \
+    deepseek plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8\n  \
+    deepseek plan cluster --preset quickstart --cluster cpu-2 --json";
+
+/// Of `plan experts`.
+pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, the busiest more than once (report, 3.4).\n\n\
+    Loads are those of a run's last evaluation, or of data that you choose: `deepseek eval --expert-loads`. Where --nodes divides \
+    --groups, groups are spread over nodes first and stay together; replicas of a layer's experts then go on the GPUs of their node. \
+    Otherwise all GPUs are alike. Every GPU has as many places, so --gpus divides --replicas, which is at least the number of \
+    experts. Beside each placement stands max load / mean load of the GPUs, with the experts in their order and placed.\n\n\
+    Examples:\n  \
+    deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
+    deepseek eval --checkpoint runs/tiny-text-001 --data my-book.txt --expert-loads loads.json\n  \
+    deepseek plan experts --loads loads.json --replicas 320 --nodes 4 --gpus 32 --out placement.json --json";

@@ -1,6 +1,7 @@
 //! The command line of `deepseek`, its help included.
 
 mod help;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ use crate::checkpoint::Weights;
 use crate::config::ConfigRequest;
 use crate::device::{DeviceChoice, DeviceError, Token, TokenError};
 use crate::schedule::parse_count;
+
+pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 
 /// Train, watch, evaluate and sample DeepSeek-V3 models.
 #[derive(Debug, Parser)]
@@ -39,12 +42,15 @@ pub enum Command {
     /// Print a configuration resolved, its parameter counts and its memory.
     #[command(long_about = help::CHECK)]
     Check(CheckArgs),
-    /// Time training, generation or kernels.
+    /// Time training, generation, kernels or an exchange of rows.
     #[command(long_about = help::BENCH)]
     Bench(BenchArgs),
     /// Train the same run in several precisions and compare their losses.
     #[command(long_about = help::COMPARE_PRECISION)]
     ComparePrecision(ComparePrecisionArgs),
+    /// Work out on paper what a run would be like.
+    #[command(long_about = help::PLAN, arg_required_else_help = true)]
+    Plan(PlanArgs),
     /// Lend this machine's devices to trainings of other processes and machines.
     #[command(long_about = help::WORKER)]
     Worker(WorkerArgs),
@@ -60,6 +66,7 @@ impl Command {
             Self::Check(args) => args.json,
             Self::Bench(args) => args.json,
             Self::ComparePrecision(args) => args.json,
+            Self::Plan(args) => args.target.wants_json(),
             Self::Worker(args) => args.json,
         }
     }
@@ -188,6 +195,9 @@ pub struct EvalArgs {
     /// The running average of the weights (see `[ema]`) instead of the weights.
     #[arg(long)]
     pub ema: bool,
+    /// Write how many tokens chose each expert, for `plan experts`.
+    #[arg(long, value_name = "FILE")]
+    pub expert_loads: Option<PathBuf>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
@@ -232,6 +242,12 @@ pub struct GenerateArgs {
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
+    /// Spread the routed experts over devices, the busiest more than once, as a file of `plan experts --out` says.
+    #[arg(long, value_name = "FILE")]
+    pub expert_placement: Option<PathBuf>,
+    /// A device for each GPU of --expert-placement; the first is the model's own, in place of --device, and the last serves the GPUs that are left. Without it all are --device.
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device, requires = "expert_placement", conflicts_with = "device")]
+    pub devices: Vec<DeviceChoice>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,
@@ -286,14 +302,23 @@ pub enum BenchTarget {
     Generate,
     /// FP8 casts and products, each beside Burn's own.
     Kernels,
+    /// Rows to experts on other ranks and back, each step beside a copy of as many bytes.
+    Dispatch,
 }
 
-/// How large the shapes of `bench kernels` are.
+impl BenchTarget {
+    /// Whether it times single operations over shapes of their own, not a model's.
+    pub fn is_of_kernels(self) -> bool {
+        matches!(self, Self::Kernels | Self::Dispatch)
+    }
+}
+
+/// How large the shapes of `bench kernels` and `bench dispatch` are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchScale {
-    /// DeepSeek-V3's own, with 4096 rows.
+    /// DeepSeek-V3's own, with 4096 rows or tokens.
     Gpu,
-    /// A quarter of their width and depth, with 512 rows.
+    /// A quarter of their width and depth, with 512 rows or tokens.
     Cpu,
 }
 
@@ -312,7 +337,7 @@ impl BenchScale {
 pub struct BenchArgs {
     /// What to time.
     pub target: BenchTarget,
-    /// Repetitions that count; without it 5, of kernels 15.
+    /// Repetitions that count; without it 5, of kernels and dispatch 15.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub reps: Option<u32>,
     /// Repetitions before those.
@@ -324,7 +349,7 @@ pub struct BenchArgs {
     /// Size of the kernels' shapes; without it what suits the device.
     #[arg(long)]
     pub scale: Option<BenchScale>,
-    /// Take only the kernels whose name contains this, as in "fprop 1024x1024x1024".
+    /// Take only the kernels or steps whose name contains this, as in "fprop 1024x1024x1024" or "pack fp8".
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.

@@ -10,11 +10,13 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn every_command_s_help_gives_examples() {
-    for command in Cli::command().get_subcommands() {
+    fn check(command: &clap::Command, path: &str) {
+        let call = format!("{path} {}", command.get_name());
         let help = command.get_long_about().map(ToString::to_string).unwrap_or_default();
-        let call = format!("  deepseek {}", command.get_name());
-        assert!(help.matches(&call).count() >= 2, "{}: {help}", command.get_name());
+        assert!(help.matches(&format!("  {call}")).count() >= 2, "{call}: {help}");
+        command.get_subcommands().for_each(|inner| check(inner, &call));
     }
+    Cli::command().get_subcommands().for_each(|command| check(command, "deepseek"));
 }
 
 #[test]
@@ -42,6 +44,13 @@ fn mistakes_are_refused() {
         "generate --checkpoint a --naive --absorbed",
         "check --preset tiny --config quickstart",
         "bench sleep",
+        "plan",
+        "plan schedule --ranks 2",
+        "plan schedule --kind gpipe --ranks 2 --chunks 4",
+        "plan schedule --ranks 2 --chunks 4 --forward -1",
+        "plan schedule --ranks 2 --chunks 4 --weight nan",
+        "plan cluster --preset tiny --config quickstart",
+        "plan cluster extra",
     ] {
         let all = std::iter::once("deepseek").chain(arguments.split(' '));
         assert!(Cli::try_parse_from(all).is_err(), "{arguments}");

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::cli::CheckArgs;
-use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, MomentsConfig, RunConfig, resolve_model};
+use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
 use crate::exit::write_stdout;
 use crate::schedule::Schedule;
 
@@ -23,8 +23,7 @@ pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::done(checked.results()))
 }
 
-/// Bytes of one moment.
-const F32_BYTES: u64 = 4;
+/// Bytes of one moment of a model alone.
 const BF16_BYTES: u64 = 2;
 
 /// What was checked, and what came of it.
@@ -52,12 +51,8 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
     }
     let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
     let run = request.resolve()?;
-    let moment_bytes = match run.optimizer.moments {
-        MomentsConfig::F32 => F32_BYTES,
-        // What a device without BF16 would take instead is not known here.
-        MomentsConfig::Auto if !run.optimizer.decays_in_bf16() => F32_BYTES,
-        MomentsConfig::Auto | MomentsConfig::Bf16 => BF16_BYTES,
-    };
+    // What a device without BF16 would take instead is not known here.
+    let moment_bytes = run.optimizer.moment_bytes();
     let keeping = Keeping {
         precision: run.precision.precision(),
         recompute: run.precision.recompute,

@@ -16,9 +16,9 @@ use super::{Outcome, stop_on_signals};
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::cli::EvalArgs;
 use crate::data::{EvalData, TokenBatcher};
-use crate::exit::write_stdout;
+use crate::exit::{UsageError, write_stdout};
 use crate::learner::{LanguageModel, StepReport};
-use crate::metrics::duration;
+use crate::metrics::{ExpertLoads, duration};
 
 /// From one line of progress to the next.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -32,6 +32,9 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     stop_on_signals(&interrupter, "stopping after this batch; once more to stop at once")?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let config = checkpoint.config()?;
+    if args.expert_loads.is_some() && config.model.moe_layers() == 0 {
+        return Err(UsageError("--expert-loads: this model has no routed experts".into()).into());
+    }
     let selected = args.device.open()?;
     let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
     let data = match args.data.is_empty() {
@@ -60,6 +63,12 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     measured.seconds = progress.started.elapsed().as_secs_f64();
     let interrupted = measured.batches < count;
     let mut results = report(&checkpoint, args.weights(), &data, &measured, &selected.name)?;
+    if let Some(path) = &args.expert_loads {
+        let loads = ExpertLoads { n_group: Some(config.model.n_group), layer_loads: measured.report.layer_loads.clone() };
+        loads.write(path)?;
+        write_stdout(&format!("loads       {}\n", path.display()))?;
+    }
+    results["expert_loads"] = json!(args.expert_loads);
     results["ema"] = json!(args.ema);
     results["interrupted"] = json!(interrupted);
     Ok(Outcome { results, interrupted })

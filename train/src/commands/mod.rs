@@ -5,8 +5,11 @@ pub mod check;
 pub mod compare_precision;
 pub mod eval;
 pub mod generate;
+pub mod plan;
 pub mod train;
 pub mod worker;
+
+mod svg;
 
 use std::io::Write;
 
@@ -43,6 +46,7 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::ComparePrecision(args) => compare_precision::run(args),
+        Command::Plan(args) => plan::run(args),
         Command::Worker(args) => worker::run(args),
     }
 }

@@ -15,6 +15,12 @@ pub const MODELS: &[(&str, &str)] = embed!("model":
 /// Runs by name, as TOML.
 pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "bench", "deepseek-v3", "deepseek-v3-32k", "deepseek-v3-128k");
 
+/// Clusters by name, as TOML.
+pub const CLUSTERS: &[(&str, &str)] = embed!("cluster": "h800-2048", "gpu-8", "cpu-2");
+
+/// The cluster of `plan cluster` without `--cluster`.
+pub const DEFAULT_CLUSTER: &str = "h800-2048";
+
 /// The run of `train` without `--config`.
 pub const DEFAULT_RUN: &str = "quickstart";
 
@@ -38,7 +44,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{ConfigRequest, RunConfig, resolve_model};
+    use crate::config::{ClusterConfig, ConfigRequest, RunConfig, resolve_cluster, resolve_model};
 
     /// Names and texts of the files of `configs/<folder>`.
     fn files(folder: &str) -> Vec<(String, String)> {
@@ -54,7 +60,7 @@ mod tests {
 
     #[test]
     fn every_file_of_configs_is_embedded() {
-        for (folder, embedded) in [("model", MODELS), ("run", RUNS)] {
+        for (folder, embedded) in [("model", MODELS), ("run", RUNS), ("cluster", CLUSTERS)] {
             let mut known: Vec<_> = embedded.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
             known.sort();
             assert_eq!(known, files(folder));
@@ -79,6 +85,14 @@ mod tests {
             let counts = resolve_model(Some(name), None, &[]).unwrap().parameter_counts();
             println!("{name:<22} total {total:>15} active {active:>14} MTP {mtp:>14}");
             assert_eq!((counts.total, counts.active, counts.mtp), (total, active, mtp), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_cluster_resolves_and_reads_back() {
+        for (name, _) in CLUSTERS {
+            let cluster = resolve_cluster(name, &[], &toml::Table::new()).unwrap();
+            assert_eq!(toml::from_str::<ClusterConfig>(&toml::to_string(&cluster).unwrap()).unwrap(), cluster);
         }
     }
 

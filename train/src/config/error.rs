@@ -58,7 +58,7 @@ pub enum ConfigError {
     /// A name that is no embedded configuration and no path.
     #[error("{what} \"{name}\" is unknown; known: {known}; or give the path of a .toml file")]
     UnknownName {
-        /// "model preset" or "run configuration".
+        /// "model preset", "run configuration" or "cluster".
         what: &'static str,
         /// The name.
         name: String,

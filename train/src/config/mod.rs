@@ -3,6 +3,7 @@
 //! There is one type, [`RunConfig`]; what may be left out or abbreviated in a file (`model.preset`, defaults) is filled
 //! in by [`resolve`](ConfigRequest::resolve), and what [`RunConfig::to_toml`] prints can be fed back.
 
+mod cluster;
 pub mod embedded;
 mod error;
 mod keys;
@@ -23,11 +24,14 @@ use serde::{Deserialize, Serialize};
 pub use crate::data::DataConfig;
 use crate::schedule::Schedule;
 pub use crate::schedule::ScheduleConfig;
+pub use cluster::{
+    ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig, ReferenceConfig, resolve_cluster,
+};
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
 pub use parallel::{DispatchFormat, ParallelConfig};
-pub use precision::PrecisionConfig;
+pub use precision::{Format, PrecisionConfig};
 pub use resolve::ConfigRequest;
 pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, TrainConfig};
 

@@ -11,6 +11,7 @@ use crate::parallel::{Axes, cut};
 #[serde(rename_all = "lowercase")]
 pub enum DispatchFormat {
     /// As the report has it where `precision.format` is FP8 (FP8 to experts, BF16 back), BF16 where it is BF16, FP32 where it is FP32.
+    /// Whatever the format, rows for a rank's own experts pass it too: how many ranks share the experts does not show in what they get.
     #[default]
     Auto,
     /// Four bytes a value: the experts compute what they would on one device.
@@ -33,15 +34,27 @@ pub struct ParallelConfig {
     pub data: usize,
     /// The schedule of a pipeline.
     pub schedule: ScheduleKind,
-    /// What rows travel in between ranks that share experts.
+    /// What rows travel in between ranks that share experts; where `expert` is 1 nothing is sent.
     pub dispatch: DispatchFormat,
+    /// Of the ranks that share experts, how many consecutive ones are in one node; none: all. With several nodes a token crosses to a node
+    /// once, and its rows are summed there before they come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks_per_node: Option<usize>,
     /// Seconds that a rank waits for another before the run is given up.
     pub timeout_s: u64,
 }
 
 impl Default for ParallelConfig {
     fn default() -> Self {
-        Self { pipeline: 1, expert: 1, data: 1, schedule: ScheduleKind::default(), dispatch: DispatchFormat::default(), timeout_s: 600 }
+        Self {
+            pipeline: 1,
+            expert: 1,
+            data: 1,
+            schedule: ScheduleKind::default(),
+            dispatch: DispatchFormat::default(),
+            ranks_per_node: None,
+            timeout_s: 600,
+        }
     }
 }
 
@@ -52,6 +65,11 @@ impl ParallelConfig {
     /// The axes.
     pub fn axes(&self) -> Axes {
         Axes { pipeline: self.pipeline, expert: self.expert, data: self.data }
+    }
+
+    /// Of the ranks that share experts, how many are in one node.
+    pub fn members_a_node(&self) -> usize {
+        self.ranks_per_node.unwrap_or(self.expert)
     }
 
     /// The schedule of a pipeline; of a single rank one micro-batch after the other.
@@ -69,6 +87,12 @@ impl ParallelConfig {
         }
         if self.timeout_s == 0 {
             problems.push("parallel.timeout_s = 0 must be at least 1".into());
+        }
+        if let Some(size) = self.ranks_per_node
+            && (size == 0 || !self.expert.is_multiple_of(size))
+        {
+            let expert = self.expert;
+            problems.push(format!("parallel.ranks_per_node = {size} must divide the ranks that share experts, parallel.expert = {expert}"));
         }
         let ranks = self.pipeline.saturating_mul(self.expert).saturating_mul(self.data);
         if !problems.is_empty() || ranks == 1 {
@@ -120,6 +144,11 @@ mod tests {
         assert!(text(ParallelConfig { pipeline: 2, ..one.clone() }, &[2]).contains("at least 4 micro-batches"));
         assert!(text(ParallelConfig { expert: 3, ..one.clone() }, &[3]).contains("does not divide model.n_routed_experts"));
         assert!(text(ParallelConfig { data: 2, ..one.clone() }, &[3]).contains("cannot be shared"));
+        for (expert, size) in [(1, 2), (2, 0), (4, 3)] {
+            let nodes = text(ParallelConfig { expert, ranks_per_node: Some(size), ..one.clone() }, &[8]);
+            assert!(nodes.contains(&format!("parallel.ranks_per_node = {size} must divide")), "{nodes}");
+        }
+        assert_eq!(text(ParallelConfig { expert: 4, ranks_per_node: Some(2), ..one.clone() }, &[8]), "");
         assert_eq!(text(ParallelConfig { pipeline: 2, expert: 2, ..one }, &[8]), "");
     }
 }

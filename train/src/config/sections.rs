@@ -56,7 +56,7 @@ impl TrainConfig {
 }
 
 /// A count as a number or as text.
-fn tokens_as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn tokens_as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     match Until::deserialize(deserializer)? {
         Until::Tokens(tokens) => Ok(Some(tokens)),
         other => Err(D::Error::custom(format!("tokens = \"{other}\" must be a number of tokens, as in 1000 or \"1.5M\""))),
@@ -104,6 +104,15 @@ impl OptimizerConfig {
     /// The fastest-forgetting of the decays that BF16 rounds away entirely: a moment with a unit of `2^-8` of itself in the last place
     /// does not change by less than half of that.
     const SLOWEST_BF16_DECAY: f64 = 1.0 - 1.0 / 256.0;
+
+    /// Bytes of a value of a moment, on a device that has BF16.
+    pub fn moment_bytes(&self) -> u64 {
+        match self.moments {
+            MomentsConfig::F32 => 4,
+            MomentsConfig::Auto if !self.decays_in_bf16() => 4,
+            MomentsConfig::Auto | MomentsConfig::Bf16 => 2,
+        }
+    }
 
     /// Whether moments in BF16 can follow both decays.
     pub fn decays_in_bf16(&self) -> bool {

@@ -18,7 +18,7 @@ mod fim;
 mod loader;
 mod pack;
 mod permutation;
-mod seeded;
+pub(crate) mod seeded;
 mod source;
 mod split;
 mod summary;

@@ -2,10 +2,22 @@
 
 mod action;
 mod executor;
+mod fault;
 mod folded;
+mod formula;
 mod schedule;
+mod simulate;
+#[cfg(test)]
+mod tests;
+mod trace;
 mod unidirectional;
+mod validate;
+mod walk;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
+pub use fault::{Fault, Pass, Rule};
 pub use schedule::{Schedule, ScheduleError, ScheduleKind, UnknownSchedule, schedule};
+pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};
+pub use trace::Trace;
+pub use validate::{Proof, validate};

@@ -129,8 +129,8 @@ pub struct Schedule {
 /// Numbers that the schedule does not exist for, with the rule that they break.
 pub fn schedule(kind: ScheduleKind, ranks: usize, chunks: usize) -> Result<Schedule, ScheduleError> {
     let (least_ranks, least_chunks) = match kind {
-        ScheduleKind::DualPipe => (2, 2 * ranks),
-        ScheduleKind::DualPipeV => (1, 2 * ranks),
+        ScheduleKind::DualPipe => (2, ranks.saturating_mul(2)),
+        ScheduleKind::DualPipeV => (1, ranks.saturating_mul(2)),
         ScheduleKind::OneFOneB | ScheduleKind::Zb1p => (1, 1),
     };
     if ranks < least_ranks {
@@ -160,6 +160,23 @@ impl Schedule {
         match self.kind {
             ScheduleKind::DualPipe => chunk.direction * (self.chunks / 2) + chunk.index,
             _ => chunk.index,
+        }
+    }
+
+    /// Chunks of one direction.
+    pub fn chunks_of_direction(&self) -> usize {
+        match self.kind {
+            ScheduleKind::DualPipe => self.chunks / 2,
+            _ => self.chunks,
+        }
+    }
+
+    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at the rank's own end of the pipeline. In DualPipe's
+    /// second half of ranks that end is the last rank, and the directions are the other way round.
+    pub fn phase(&self, rank: usize, direction: usize) -> usize {
+        match self.kind {
+            ScheduleKind::DualPipe if rank >= self.ranks / 2 => 1 - direction,
+            _ => direction,
         }
     }
 

@@ -4,10 +4,12 @@ use burn::tensor::ExecutionError;
 use burn_deepseek::moe::max_violation;
 use burn_train::ItemLazy;
 use burn_train::metric::Adaptor;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::parallel::ExchangeBytes;
 
 /// Tokens that chose each expert of a layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerLoad {
     /// Index of the layer; MTP modules follow the main model's layers.
     pub layer: usize,
@@ -45,6 +47,9 @@ pub struct StepReport {
     pub tokens_per_second: f64,
     /// Loads of every MoE layer over the whole global batch.
     pub layer_loads: Vec<LayerLoad>,
+    /// Bytes between the ranks that share experts, all of them together; none where all experts are on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeBytes>,
 }
 
 impl StepReport {
@@ -102,15 +107,18 @@ pub struct Evaluation {
     pub mtp_losses: Vec<f64>,
     /// Tokens predicted.
     pub tokens: usize,
+    /// Loads of every MoE layer over all of them.
+    pub layer_loads: Vec<LayerLoad>,
 }
 
 impl Evaluation {
     /// Adds a batch.
     pub fn absorb(&mut self, report: &StepReport) {
-        let mut sum =
-            StepReport { loss: self.loss, mtp_losses: std::mem::take(&mut self.mtp_losses), tokens: self.tokens, ..StepReport::default() };
+        let Self { loss, mtp_losses, tokens, layer_loads } = std::mem::take(self);
+        let mut sum = StepReport { loss, mtp_losses, tokens, layer_loads, ..StepReport::default() };
         sum.absorb(report);
-        (self.loss, self.mtp_losses, self.tokens) = (sum.loss, sum.mtp_losses, sum.tokens);
+        let StepReport { loss, mtp_losses, tokens, layer_loads, .. } = sum;
+        *self = Self { loss, mtp_losses, tokens, layer_loads };
     }
 
     /// `exp(loss)`.
@@ -142,5 +150,10 @@ mod tests {
         assert_eq!((sum.loss, sum.tokens), (3.0, 30));
         assert_eq!(sum.layer_loads[0].loads, [15, 15]);
         assert_eq!(sum.max_violation(), 0.0);
+
+        let mut evaluation = Evaluation::default();
+        evaluation.absorb(&part(1.0, 10, [10, 0]));
+        evaluation.absorb(&part(4.0, 20, [5, 15]));
+        assert_eq!((evaluation.loss, evaluation.tokens, evaluation.layer_loads), (3.0, 30, sum.layer_loads));
     }
 }

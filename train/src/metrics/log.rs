@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::learner::{Evaluation, StepReport};
 
+/// Name of the log in a run's folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+
 /// Appends to the metrics of a run.
 #[derive(Debug)]
 pub struct StepLog {
@@ -23,7 +26,7 @@ impl StepLog {
     ///
     /// The file cannot be read or written.
     pub fn open(run_dir: &Path, step: u64) -> Result<Self> {
-        let path = run_dir.join("metrics.jsonl");
+        let path = run_dir.join(METRICS_FILE);
         let kept = kept_lines(&path, step).with_context(|| path.display().to_string())?;
         if let Some(kept) = kept {
             let partial = path.with_extension("jsonl.tmp");

@@ -1,13 +1,21 @@
 //! Experts on other ranks: the rows of a MoE layer sent to them and back, forward and backward (3.2.2).
+//!
+//! Every row takes the same way, those for the rank's own experts too: whatever a row loses to its format it loses wherever its expert
+//! is, so that the experts' results do not depend on how many ranks share them. (Sums that are made on the way back, on the route of two
+//! hops, are rounded once more for each hop; see [`super::route`].)
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use burn_deepseek::moe::{Dispatched, ExpertDispatch};
+use burn_deepseek::ops::wire::{self, ArrivalPlan, WireFormat};
 use burn_deepseek::ops::{self, ExpertGroups};
 
 use super::post::{Leg, Post, Subject};
+use super::route;
 use super::token::ComputeToken;
+use super::traffic::{Crosses, Traffic};
+use super::wire::{Rows, Wire, WireFormats, identity, words_between};
 
 /// The ranks that share the experts of their layers, as one of them sees it. Rank `i` of `n` has the `i`-th `n`-th of the experts.
 #[derive(Debug)]
@@ -20,15 +28,27 @@ pub struct ExpertGroup {
     pub index: usize,
     /// What rows travel in on their way to experts and, combined, back.
     pub formats: WireFormats,
+    /// Consecutive members that are in one node; divides their number.
+    pub members_a_node: usize,
+    /// Where bytes are counted.
+    pub traffic: Arc<Traffic>,
 }
 
-/// What rows travel in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WireFormats {
-    /// To experts: activations, and the gradients of results.
-    pub dispatch: DType,
-    /// Back to tokens: results, and the gradients of activations.
-    pub combine: DType,
+impl ExpertGroup {
+    /// Nodes that the members are in.
+    pub(super) fn nodes(&self) -> usize {
+        self.members.len() / self.members_a_node.max(1)
+    }
+
+    /// What a message between two members crosses.
+    fn crosses(&self, from: usize, to: usize) -> Crosses {
+        let node = |member: usize| member / self.members_a_node.max(1);
+        match (from == to, node(from) == node(to)) {
+            (true, _) => Crosses::Nothing,
+            (_, true) => Crosses::Fast,
+            _ => Crosses::Slow,
+        }
+    }
 }
 
 /// The exchanges of one micro-batch.
@@ -37,12 +57,6 @@ pub struct ChunkExchange {
     group: Arc<ExpertGroup>,
     micro_batch: usize,
     token: Option<Arc<ComputeToken>>,
-}
-
-/// Rows with the number of them for each of the receiver's experts.
-struct Parcel {
-    rows: Option<Tensor<2>>,
-    counts: Vec<u32>,
 }
 
 impl ChunkExchange {
@@ -59,127 +73,130 @@ impl ExpertDispatch for ChunkExchange {
             micro_batch: self.micro_batch,
             token: self.token.clone(),
             layer,
-            width: x.dims()[1],
-            device: x.device().inner(),
+            wire: Wire {
+                as_words: words_between(self.group.members.iter().map(|(_, device)| device)),
+                width: x.dims()[1],
+                device: x.device().inner(),
+            },
             sent: groups.clone(),
         });
-        let rows = ops::permute(x, groups);
-        let (here, arrived) = link.to_experts(rows.clone().inner_or_self(), Leg::Dispatch);
-        let arrived = Arc::new(arrived);
-        let experts = ExpertGroups::new(&arrived.experts, 1, link.experts_here());
-
-        let (back, back_order) = (link.clone(), arrived.clone());
-        let rows = ops::with_gradient(rows, here, move |dy| back.to_tokens(dy, &back_order, Leg::DispatchBackward));
-        let way_back = move |results: Tensor<2>| {
-            let home = link.to_tokens(results.clone().inner_or_self(), &arrived, Leg::Combine);
-            ops::with_gradient(results, home, move |dz| link.to_experts(dz, Leg::CombineBackward).0)
-        };
-        Dispatched { rows, groups: experts, way_back: Box::new(way_back) }
+        if self.group.nodes() > 1 { route::dispatch(link, x) } else { direct(link, x) }
     }
+}
+
+/// A row for each expert of a token, straight to the expert's rank and straight back.
+fn direct(link: Arc<Link>, x: Tensor<2>) -> Dispatched {
+    let plan = link.sent.plan();
+    let formats = link.group.formats;
+    let (rows, arrived) = link.to_experts(&link.wire, x.clone().inner_or_self(), plan.token_of_row(), formats.dispatch, Leg::Dispatch);
+    let arrived = Arc::new(arrived);
+    let experts = ExpertGroups::new(arrived.experts(), 1, link.experts_here());
+    let (back, back_arrived) = (link.clone(), arrived.clone());
+    let rows = ops::with_gradient(x, rows, move |dy| {
+        let sums = wire::token_sums(&back.sent, &dy);
+        let home = back.to_tokens(&back.wire, dy, &back_arrived, formats.combine, Leg::DispatchBackward);
+        back.wire.sum(home, &sums, formats.combine)
+    });
+    let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
+        let index = identity(link.sent.rows());
+        let home = link.to_tokens(&link.wire, results.clone().inner_or_self(), &arrived, formats.combine, Leg::Combine);
+        let home = link.wire.unpack(home, &index, formats.combine);
+        let sent = link.sent.clone();
+        let home =
+            ops::with_gradient(results, home, move |dz| link.to_experts(&link.wire, dz, &index, formats.dispatch, Leg::CombineBackward).0);
+        ops::combine(home, weights, &sent)
+    };
+    Dispatched { rows, groups: experts, way_back: Box::new(way_back) }
 }
 
 /// One layer's exchanges of one micro-batch.
-struct Link {
-    group: Arc<ExpertGroup>,
+pub(super) struct Link {
+    pub group: Arc<ExpertGroup>,
     micro_batch: usize,
     token: Option<Arc<ComputeToken>>,
     layer: usize,
-    width: usize,
-    device: Device,
-    sent: ExpertGroups,
+    pub wire: Wire,
+    pub sent: ExpertGroups,
 }
 
-/// How the rows that have arrived are sorted.
-struct Arrived {
-    /// The expert of each row, ascending; counted from the first that is here.
-    experts: Vec<u32>,
-    /// Where in the order of arrival (by sender, then as it had them) each sorted row stood.
-    order: Vec<u32>,
-    /// Rows of each sender.
-    of_sender: Vec<usize>,
-}
-
-impl Arrived {
-    /// Sorts by expert, then sender, then as the sender had them. `counts[s][e]` are the rows of sender `s` for expert `e`.
-    fn new(counts: &[Vec<u32>]) -> Self {
-        let experts_here = counts.first().map_or(0, Vec::len);
-        let mut next = Vec::with_capacity(counts.len());
-        let mut first = 0u32;
-        for of_sender in counts {
-            next.push(first);
-            first += of_sender.iter().sum::<u32>();
-        }
-        let (mut experts, mut order) = (Vec::with_capacity(first as usize), Vec::with_capacity(first as usize));
-        for expert in 0..experts_here {
-            for (sender, of_sender) in counts.iter().enumerate() {
-                let count = of_sender[expert];
-                experts.extend(std::iter::repeat_n(expert as u32, count as usize));
-                order.extend(next[sender]..next[sender] + count);
-                next[sender] += count;
-            }
-        }
-        let of_sender = counts.iter().map(|of_sender| of_sender.iter().map(|&count| count as usize).sum()).collect();
-        Self { experts, order, of_sender }
-    }
-
-    /// Where each row in the order of arrival went.
-    fn inverse(&self) -> Vec<u32> {
-        let mut inverse = vec![0; self.order.len()];
-        for (sorted, &arrived) in self.order.iter().enumerate() {
-            inverse[arrived as usize] = sorted as u32;
-        }
-        inverse
-    }
+/// Rows, and what the receiver must know of them.
+struct Parcel<N> {
+    rows: Option<Rows>,
+    note: N,
 }
 
 impl Link {
-    fn experts_here(&self) -> usize {
+    pub fn experts_here(&self) -> usize {
         self.sent.experts() / self.group.members.len()
     }
 
-    fn subject(&self, leg: Leg) -> Subject {
-        Subject::Experts { micro_batch: self.micro_batch, layer: self.layer, leg }
+    /// Rows that this rank has for each member.
+    pub fn rows_of_members(&self) -> Vec<usize> {
+        let here = self.experts_here();
+        let offsets = self.sent.offsets();
+        (0..self.group.members.len()).map(|member| offsets[(member + 1) * here] - offsets[member * here]).collect()
     }
 
-    /// Sends rows, sorted by expert, to whoever has the expert, and takes what arrives here, sorted by expert.
-    fn to_experts(&self, rows: Tensor<2>, leg: Leg) -> (Tensor<2>, Arrived) {
+    /// Sends rows of x, one for each row of the plan, to whoever has the expert, and takes what arrives here, sorted by expert.
+    pub fn to_experts(&self, wire: &Wire, x: Tensor<2>, index: &[u32], format: WireFormat, leg: Leg) -> (Tensor<2>, ArrivalPlan) {
         let here = self.experts_here();
-        let (me, _) = self.group.members[self.group.index];
-        let rows = rows.cast(self.group.formats.dispatch);
-        for (member, (rank, device)) in self.group.members.iter().enumerate() {
+        let counts = self.rows_of_members();
+        let parcels = cut(wire.pack(x, index, format), &counts);
+        let messages = parcels.into_iter().enumerate().map(|(member, rows)| {
             let offsets = &self.sent.offsets()[member * here..=(member + 1) * here];
-            let (first, end) = (offsets[0], offsets[here]);
-            let rows = (end > first).then(|| rows.clone().narrow(0, first, end - first).to_device(device));
-            let counts = offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u32).collect();
-            self.group.post.send(me, *rank, self.subject(leg), Parcel { rows, counts });
+            let note: Vec<u32> = offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u32).collect();
+            (member, rows, note)
+        });
+        self.send(messages, leg, 1);
+        let members = 0..self.group.members.len();
+        if self.group.nodes() == 1 {
+            self.count_direct(members.clone().map(|member| (member, counts[member] * format.row_bytes(wire.width))));
         }
-        let parcels: Vec<Parcel> = self.receive_all(leg);
-        let arrived = Arrived::new(&parcels.iter().map(|parcel| parcel.counts.clone()).collect::<Vec<_>>());
-        let rows = self.joined(parcels.into_iter().filter_map(|parcel| parcel.rows).collect());
-        (self.select(rows, &arrived.order), arrived)
+        let (rows, counts): (Vec<_>, Vec<Vec<u32>>) = self.receive(members, leg, 1).into_iter().unzip();
+        let arrived = ArrivalPlan::new(&counts).unwrap_or_else(|error| unreachable!("invariant: ranks have equally many experts: {error}"));
+        (wire.unpack(Rows::joined(rows), arrived.order(), format), arrived)
     }
 
     /// Sends rows, sorted by expert, back to whoever sent them, and takes what comes home, sorted as it was sent.
-    fn to_tokens(&self, rows: Tensor<2>, arrived: &Arrived, leg: Leg) -> Tensor<2> {
-        let (me, _) = self.group.members[self.group.index];
-        let rows = self.select(rows, &arrived.inverse()).cast(self.group.formats.combine);
-        let mut first = 0;
-        for ((rank, device), &count) in self.group.members.iter().zip(&arrived.of_sender) {
-            let rows = (count > 0).then(|| rows.clone().narrow(0, first, count).to_device(device));
-            first += count;
-            self.group.post.send(me, *rank, self.subject(leg), Parcel { rows, counts: Vec::new() });
+    pub fn to_tokens(&self, wire: &Wire, rows: Tensor<2>, arrived: &ArrivalPlan, format: WireFormat, leg: Leg) -> Option<Rows> {
+        let parcels = cut(wire.pack(rows, &arrived.inverse(), format), arrived.of_sender());
+        self.send(parcels.into_iter().enumerate().map(|(member, rows)| (member, rows, ())), leg, 1);
+        if self.group.nodes() == 1 {
+            let bytes = arrived.of_sender().iter().map(|count| count * format.row_bytes(wire.width));
+            self.count_direct(bytes.enumerate());
         }
-        let parcels: Vec<Parcel> = self.receive_all(leg);
-        self.joined(parcels.into_iter().filter_map(|parcel| parcel.rows).collect())
+        Rows::joined(self.receive::<()>(0..self.group.members.len(), leg, 1).into_iter().map(|(rows, ())| rows))
     }
 
-    /// One parcel of each member, in their order. A failure unwinds: it may come in the middle of a backward pass, which has no way to
-    /// return it; the rank's thread catches it.
-    fn receive_all(&self, leg: Leg) -> Vec<Parcel> {
+    /// Counts what a direct route sends to members, or gets from them.
+    pub fn count_direct(&self, bytes: impl Iterator<Item = (usize, usize)>) {
+        for (member, bytes) in bytes {
+            self.group.traffic.direct(self.group.crosses(self.group.index, member), bytes);
+        }
+    }
+
+    /// Sends members their parcels.
+    pub fn send<N: Send + 'static>(&self, parcels: impl Iterator<Item = (usize, Option<Rows>, N)>, leg: Leg, hop: u8) {
+        let (me, _) = self.group.members[self.group.index];
+        for (member, rows, note) in parcels {
+            let (rank, device) = &self.group.members[member];
+            let rows = rows.map(|rows| rows.to_device(device));
+            let bytes = rows.as_ref().map_or(0, Rows::bytes);
+            self.group.traffic.sent(self.group.crosses(self.group.index, member), bytes);
+            self.group.post.send(me, *rank, self.subject(leg, hop), Parcel { rows, note });
+        }
+    }
+
+    /// One parcel of each of some members, in their order. A failure unwinds: it may come in the middle of a backward pass, which has no
+    /// way to return it; the rank's thread catches it.
+    pub fn receive<N: Send + 'static>(&self, members: impl Iterator<Item = usize> + Clone, leg: Leg, hop: u8) -> Vec<(Option<Rows>, N)> {
         let (me, _) = self.group.members[self.group.index];
         let receive = || {
-            let parcels = self.group.members.iter().map(|(rank, _)| self.group.post.receive(*rank, me, self.subject(leg)));
-            parcels.collect::<Result<Vec<Parcel>, _>>()
+            let parcels = members.clone().map(|member| {
+                let (rank, _) = self.group.members[member];
+                self.group.post.receive::<Parcel<N>>(rank, me, self.subject(leg, hop)).map(|parcel| (parcel.rows, parcel.note))
+            });
+            parcels.collect::<Result<Vec<_>, _>>()
         };
         let parcels = match &self.token {
             Some(token) => token.given_up(receive),
@@ -188,44 +205,23 @@ impl Link {
         parcels.unwrap_or_else(|error| std::panic::panic_any(error))
     }
 
-    fn joined(&self, parcels: Vec<Tensor<2>>) -> Tensor<2> {
-        match parcels.len() {
-            0 => Tensor::zeros([0, self.width], &self.device),
-            _ => Tensor::cat(parcels, 0).cast(DType::F32),
-        }
-    }
-
-    fn select(&self, rows: Tensor<2>, order: &[u32]) -> Tensor<2> {
-        if order.iter().enumerate().all(|(i, &from)| i == from as usize) {
-            return rows;
-        }
-        let order: Vec<i64> = order.iter().map(|&i| i64::from(i)).collect();
-        let count = order.len();
-        rows.select(0, Tensor::<1, Int>::from_data(TensorData::new(order, [count]), &self.device))
+    fn subject(&self, leg: Leg, hop: u8) -> Subject {
+        Subject::Experts { micro_batch: self.micro_batch, layer: self.layer, leg, hop }
     }
 }
 
+/// Consecutive runs of rows, all of them none where there are no rows.
+pub(super) fn cut(rows: Option<Rows>, counts: &[usize]) -> Vec<Option<Rows>> {
+    rows.map_or_else(|| vec![None; counts.len()], |rows| rows.cut(counts.iter().copied()))
+}
+
 /// A tensor without autodiff, whether it had it or not.
-trait WithoutAutodiff {
+pub(super) trait WithoutAutodiff {
     fn inner_or_self(self) -> Self;
 }
 
 impl WithoutAutodiff for Tensor<2> {
     fn inner_or_self(self) -> Self {
         if self.is_autodiff() { self.inner() } else { self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_arrives_is_sorted_by_expert_then_sender() {
-        let arrived = Arrived::new(&[vec![2, 0, 1], vec![1, 2, 0]]);
-        assert_eq!(arrived.experts, [0, 0, 0, 1, 1, 2]);
-        assert_eq!(arrived.order, [0, 1, 3, 4, 5, 2]);
-        assert_eq!(arrived.of_sender, [3, 3]);
-        assert_eq!(arrived.inverse(), [0, 1, 5, 2, 3, 4]);
     }
 }

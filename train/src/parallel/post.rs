@@ -33,8 +33,10 @@ pub enum Subject {
         micro_batch: usize,
         /// The MoE layer.
         layer: usize,
-        /// Which of the layer's four exchanges.
+        /// Which of the layer's exchanges.
         leg: Leg,
+        /// Which of its messages where rows take two hops; 1 where they take one.
+        hop: u8,
     },
     /// A gradient on its way to the owner of the parameter, by the parameter's place in the order of the model.
     ParameterGradient(usize),
@@ -53,6 +55,10 @@ pub enum Leg {
     CombineBackward,
     /// Gradients of tokens back.
     DispatchBackward,
+    /// Gate values to experts, where rows are summed on their way back.
+    Gates,
+    /// Gradients of gate values back.
+    GatesBackward,
 }
 
 impl fmt::Display for Subject {
@@ -60,7 +66,9 @@ impl fmt::Display for Subject {
         match self {
             Self::Activations { micro_batch, stage } => write!(f, "activations of micro-batch {micro_batch} for stage {stage}"),
             Self::Gradients { micro_batch, stage } => write!(f, "gradients of micro-batch {micro_batch} for stage {stage}"),
-            Self::Experts { micro_batch, layer, leg } => write!(f, "{leg:?} of micro-batch {micro_batch} in layer {layer}"),
+            Self::Experts { micro_batch, layer, leg, hop } => {
+                write!(f, "{leg:?} (hop {hop}) of micro-batch {micro_batch} in layer {layer}")
+            }
             Self::ParameterGradient(index) => write!(f, "the gradient of parameter {index}"),
             Self::Parameter(index) => write!(f, "parameter {index}"),
         }

@@ -17,6 +17,7 @@ use burn_deepseek::LossWeights;
 use serde::Serialize;
 
 pub use count::parse_count;
+pub(crate) use count::rounded_count;
 pub use table::Row;
 pub use written::{Course, ScheduleConfig, Segment, Shape, Until};
 

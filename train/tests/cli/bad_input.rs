@@ -34,6 +34,12 @@ fn a_configuration_that_is_wrong() {
         ("check --config ./typo.toml", ["typo.toml", "stepz"]),
         ("check --preset tinny", ["tinny", "tiny"]),
         ("bench train --set model.vocab_size=0", ["model.vocab_size", "0"]),
+        ("plan cluster --cluster h900", ["h900", "h800-2048"]),
+        ("plan cluster --preset tiny", ["plan.expert = 64", "model.n_routed_experts = 8"]),
+        ("plan cluster --set plan.piepline=4", ["plan.piepline", "did you mean `plan.pipeline`"]),
+        ("plan cluster --set rates.memory=2", ["rates.memory = 2", "at most 1"]),
+        ("plan cluster --set train.seq_len=64", ["train.seq_len", "need --config"]),
+        ("plan cluster --cluster ./typo.toml", ["typo.toml", "unknown key `model`"]),
     ] {
         place.run(arguments).failed(2, &parts);
     }

@@ -234,3 +234,45 @@ fn bench_times_kernels_beside_burn_s_own() {
     kernels("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
     place.run("bench train --scale cpu").failed(2, &["--scale", "bench kernels"]);
 }
+
+#[test]
+fn bench_times_an_exchange_beside_a_copy() {
+    let place = Workplace::new();
+    let dispatch = |more: &str| place.run(&format!("bench dispatch --device flex --scale cpu --reps 1 --warmup 0 {more}"));
+    let finished = dispatch("--only fp8 --json").ok();
+    let results = finished.json();
+    let rows = results["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pack fp8", "exchange fp8", "unpack fp8"]);
+    for row in rows {
+        assert!(number(row, "us") > 0.0 && number(row, "gb_per_s") > 0.0 && number(row, "of_copy") > 0.0, "{row}");
+        assert!(finished.stdout.contains(row["name"].as_str().unwrap()), "{}", finished.dump());
+    }
+    // 512 tokens to 8 experts: 1792 codes and 14 scales, which fill 4 words.
+    assert_eq!(number(&rows[1], "bytes"), 2.0 * 4096.0 * (1792.0 + 16.0));
+    dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
+    dispatch("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
+}
+
+/// A model alone with the cluster's plan, and a run whose own values count; the tables say what the object does.
+#[test]
+fn plan_cluster_reckons_models_and_runs() {
+    let place = Workplace::new();
+    let finished = place.run("plan cluster --json").ok();
+    let results = finished.json();
+    assert_eq!(results["workload"]["axes"]["expert"], 64);
+    assert_eq!(results["memory"]["report"].as_array().unwrap().len(), 16);
+    assert!(number(&results["account"], "gpu_hours") > 2.4e6 && number(&results["account"], "gpu_hours") < 2.9e6, "{results}");
+    for part in ["671.026B parameters", "does not fit", "(plan)", "the plan takes", "most depends on rates.linear_fp8"] {
+        assert!(finished.stdout.contains(part), "{part} not in\n{}", finished.stdout);
+    }
+    let lite = place.run("plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8 --json").ok().json();
+    assert_eq!(lite["traffic"]["reach"]["nodes"], 1);
+    let run = "plan cluster --config quickstart --cluster cpu-2 --set train.micro_batch=2 --json";
+    let run = place.run(run).ok().json();
+    assert_eq!((&run["workload"]["micro_batch"], &run["step"]["chunks"]), (&2.into(), &4.into()));
+    assert_eq!(run["workload"]["tokens"], 1700 * 8 * 256);
+    let shared =
+        place.run("plan cluster --config quickstart --cluster cpu-2 --set train.micro_batch=2 --set parallel.expert=2 --json").ok().json();
+    assert_eq!((&shared["workload"]["axes"]["pipeline"], &shared["workload"]["axes"]["expert"]), (&1.into(), &2.into()));
+}

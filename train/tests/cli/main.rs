@@ -9,6 +9,8 @@ mod checkpoints;
 mod commands;
 mod compare_precision;
 mod disk;
+mod exchange;
+mod experts;
 mod resume;
 mod workers;
 mod workplace;

@@ -22,6 +22,12 @@ fn value<const FORMAT: usize>(code: u32) -> f32 {
     f32::from_bits(value.to_bits() | (code >> sign_bit) << 31)
 }
 
+/// The value of an E4M3 code.
+#[inline(always)]
+pub(in crate::host) fn e4m3_value(code: u32) -> f32 {
+    value::<E4M3>(code)
+}
+
 multiversion! {
     fn tile<const FORMAT: usize>(codes: &[u8], scale: f32, out: &mut [f32]) {
         for (out, &code) in out.iter_mut().zip(codes) {

@@ -15,6 +15,7 @@ mod dequantize;
 mod divisor;
 mod e5m6;
 mod encode;
+mod gathered;
 mod panel;
 mod rows;
 mod store;
@@ -24,9 +25,12 @@ mod tests;
 
 pub use blocks::quantize_blocks;
 pub use columns::{quantize_both, quantize_columns};
+pub(super) use decode::e4m3_value;
 pub use dequantize::{dequantize_blocks, dequantize_columns, dequantize_rows, requantize_columns};
 pub use e5m6::{dequantize_e5m6, quantize_columns_from_e5m6, quantize_e5m6};
+pub(super) use gathered::{Gathered, pack_fp8};
 pub use panel::Element;
+pub(super) use panel::Source;
 pub use rows::quantize_rows;
 pub use swiglu::{
     swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes, swiglu_quantize_rows,

@@ -55,7 +55,7 @@ pub struct Panel<'a> {
 impl<'a> Panel<'a> {
     /// A row.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+    pub(in crate::host) fn row(&self, row: usize) -> &'a [f32] {
         &self.data[row * self.stride..][..self.columns]
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn computed<'a>(rows: usize, columns: usize, buffer: &'a mut Vec<f32>
 }
 
 /// What can be read panel by panel. Columns of a panel start at a whole tile.
-pub(super) trait Source: Sync {
+pub(in crate::host) trait Source: Sync {
     /// Rows `rows` of columns `columns`, which are neither of them empty; `buffer` is for the source's use.
     fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a>;
 }

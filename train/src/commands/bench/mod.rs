@@ -1,5 +1,6 @@
-//! `deepseek bench`: whole training steps, prefill and decoding, or single kernels, timed at fixed settings.
+//! `deepseek bench`: whole training steps, prefill and decoding, single kernels, or an exchange of rows, timed at fixed settings.
 
+mod dispatch;
 mod generate;
 mod kernels;
 mod table;
@@ -26,7 +27,7 @@ const REPS: usize = 5;
 /// The same of kernels, which take microseconds: many turns cost little and noise is larger.
 const KERNEL_REPS: usize = 15;
 
-/// Times training, generation or kernels.
+/// Times training, generation, kernels or an exchange.
 ///
 /// # Errors
 /// A setting or a device that is not there ([`crate::exit::USAGE`]), or one that fails ([`crate::exit::FAILURE`]).
@@ -34,12 +35,13 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
     check_arguments(&args)?;
     let config = ConfigRequest { config: Some(RUN.into()), set: args.set.clone(), ..ConfigRequest::default() }.resolve()?;
     let selected = args.device.open()?;
-    let timed = args.reps.map_or(if args.target == BenchTarget::Kernels { KERNEL_REPS } else { REPS }, |reps| reps as usize);
+    let timed = args.reps.map_or(if args.target.is_of_kernels() { KERNEL_REPS } else { REPS }, |reps| reps as usize);
     let reps = Repetitions { warmup: args.warmup as usize, timed };
     let table = match args.target {
         BenchTarget::Train => train::time(&config, &selected, reps)?,
         BenchTarget::Generate => generate::time(&config, &selected, reps)?,
         BenchTarget::Kernels => return kernels::run(&args, &selected, reps),
+        BenchTarget::Dispatch => return dispatch::run(&args, &selected, reps),
     };
     write_stdout(&table.text())?;
     Ok(Outcome::done(table.results()))
@@ -47,11 +49,11 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
 
 /// Refuses an argument that another bench takes: ignored, it would seem to have been heeded.
 fn check_arguments(args: &BenchArgs) -> Result<(), UsageError> {
-    let kernels = args.target == BenchTarget::Kernels;
+    let kernels = args.target.is_of_kernels();
     let arguments = [
         ("--set", kernels && !args.set.is_empty(), "train and generate"),
-        ("--scale", !kernels && args.scale.is_some(), "kernels"),
-        ("--only", !kernels && args.only.is_some(), "kernels"),
+        ("--scale", !kernels && args.scale.is_some(), "kernels and dispatch"),
+        ("--only", !kernels && args.only.is_some(), "kernels and dispatch"),
     ];
     match arguments.iter().find(|(_, misplaced, _)| *misplaced) {
         Some((argument, _, targets)) => Err(UsageError(format!("{argument} is of bench {targets} alone"))),

@@ -4,7 +4,6 @@ mod curves;
 mod plot;
 mod report;
 mod runs;
-mod svg;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -2,7 +2,7 @@
 
 use super::curves::{relative_errors_percent, smoothed};
 use super::report::{BAR_PERCENT, Comparison, signed};
-use super::svg::{Anchor, Axis, Panel, Stroke, Svg};
+use crate::commands::svg::{Anchor, Axis, Panel, Stroke, Svg};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 720.0;

@@ -1,5 +1,6 @@
 //! `deepseek generate`: a prompt continued, the text shown as it is decided, and how fast that went.
 
+mod placement;
 mod printer;
 mod source;
 
@@ -8,6 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Result;
+use burn_deepseek::Compute;
 use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
 use burn_train::Interrupter;
@@ -15,6 +17,8 @@ use serde_json::json;
 
 use super::{Outcome, stop_on_signals};
 use crate::cli::GenerateArgs;
+use crate::parallel::PlacedExperts;
+use placement::Placement;
 use printer::Printer;
 use source::Source;
 
@@ -26,9 +30,11 @@ use source::Source;
 pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
     stop_on_signals(&interrupter, "stopping after this token; once more to stop at once")?;
-    let selected = args.device.open()?;
+    let placement = args.expert_placement.as_deref().map(Placement::read).transpose()?;
+    let opened = args.devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
+    let selected = opened.first().cloned().map_or_else(|| args.device.open(), Ok)?;
     let mtp = if args.speculative { MtpWeights::Load } else { MtpWeights::Drop };
-    let source = Source::open(&args.checkpoint, &selected.device, mtp, args.weights())?;
+    let mut source = Source::open(&args.checkpoint, &selected.device, mtp, args.weights())?;
     let prompt = source.encode(&args.prompt)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
@@ -38,10 +44,16 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
         speculative: args.speculative,
     };
 
+    let placed = match &placement {
+        Some(placement) => Some(placement.place(&mut source.model, &selected, &opened)?),
+        None => None,
+    };
+    let compute = placed.as_ref().map_or_else(Compute::f32, PlacedExperts::compute);
+
     let mut printer = Printer::new(&source.tokenizer, &args.prompt);
     let mut failure = None;
     let started = Instant::now();
-    let generation = source.model.generate(&prompt, &options, |token| match printer.token(token) {
+    let generation = source.model.generate_with(&prompt, &options, &compute, |token| match printer.token(token) {
         Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -57,6 +69,10 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let text = printer.finish()?;
     // A closing remark for people: standard output has the text and nothing else.
     let _ = write!(std::io::stderr(), "\n{}", speeds.text(&generation, prompt.len()));
+    let gpu_rows = placed.map(|experts| experts.gpu_rows());
+    if let Some(gpu_rows) = &gpu_rows {
+        let _ = write!(std::io::stderr(), "{}", placement::text(gpu_rows));
+    }
 
     let interrupted = interrupter.should_stop() && generation.tokens.len() < options.max_new_tokens;
     let results = json!({
@@ -74,6 +90,7 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
         "accepted": generation.accepted,
         "acceptance_rate": generation.acceptance_rate(),
         "tokens_per_pass": tokens_per_pass(&generation),
+        "gpu_rows": gpu_rows.map(|layers| layers.iter().map(|(layer, rows)| json!({"layer": layer, "rows": rows})).collect::<Vec<_>>()),
         "interrupted": interrupted,
     });
     Ok(Outcome { results, interrupted })

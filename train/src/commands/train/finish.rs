@@ -39,6 +39,10 @@ pub(super) fn report(start: &Start, outcome: RunOutcome) -> Result<Outcome> {
         results["train_loss"] = json!(step.loss);
         results["grad_norm"] = json!(step.grad_norm);
         results["max_violation"] = json!(step.max_violation());
+        if let Some(exchange) = &step.exchange {
+            text += &format!("exchange    {}\n", exchange.describe());
+            results["exchange"] = json!(exchange);
+        }
     }
     if let Some(evaluation) = &outcome.evaluation {
         let (perplexity, bits) = (evaluation.perplexity(), evaluation.bits_per_byte(bytes_per_token));

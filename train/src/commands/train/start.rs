@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
+use burn_deepseek::backend::supports_fp8;
+use burn_deepseek::ops::wire::WireFormat;
 use burn_deepseek::weights::{MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, Precision, WeightInit};
 
 use super::adamw_settings;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
-use crate::config::{DispatchFormat, RunConfig};
+use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
 use crate::data::TokenData;
 use crate::device::{DeviceChoice, SelectedDevice, Token, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
@@ -205,12 +207,13 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Res
         Some((device, token)) => device.open_for_rank(rank, token.as_ref(), timeout).map(|opened| (opened.name, opened.device)),
         None => Ok((shared.name.clone(), shared.device.clone())),
     };
-    let ranks = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
+    let ranks: Vec<_> = (0..count).map(open).collect::<Result<_, _>>()?;
     Ok(Some(Cluster {
         axes: parallel.axes(),
         schedule: parallel.schedule(),
+        formats: wire_formats(parallel, &config.precision.precision(), &ranks)?,
+        members_a_node: parallel.members_a_node(),
         ranks,
-        formats: wire_formats(parallel.dispatch, &config.precision.precision()),
         timeout,
         timeline: timeline.then(TimelineCell::default),
     }))
@@ -230,17 +233,27 @@ fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> 
     Ok(devices.iter().map(|device| (device.clone(), token.clone())).collect())
 }
 
-fn wire_formats(format: DispatchFormat, precision: &Precision) -> WireFormats {
-    let format = match (format, precision) {
+/// What rows travel in; FP8 only between devices that have the operations for it.
+fn wire_formats(parallel: &ParallelConfig, precision: &Precision, ranks: &[(String, Device)]) -> Result<WireFormats, UsageError> {
+    let format = match (parallel.dispatch, precision) {
         (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
         (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
         (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
         (format, _) => format,
     };
-    match format {
-        DispatchFormat::F32 => WireFormats { dispatch: DType::F32, combine: DType::F32 },
-        DispatchFormat::Bf16 | DispatchFormat::Fp8 | DispatchFormat::Auto => WireFormats { dispatch: DType::BF16, combine: DType::BF16 },
+    if format == DispatchFormat::Fp8
+        && parallel.expert > 1
+        && let Some((name, _)) = ranks.iter().find(|(_, device)| !supports_fp8(device))
+    {
+        let problem =
+            format!("parallel.dispatch = \"fp8\": {name} has no FP8 operations; take --set parallel.dispatch=bf16 or other devices");
+        return Err(UsageError(problem));
     }
+    Ok(match format {
+        DispatchFormat::F32 => WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
+        DispatchFormat::Bf16 => WireFormats { dispatch: WireFormat::Bf16, combine: WireFormat::Bf16 },
+        DispatchFormat::Fp8 | DispatchFormat::Auto => WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 },
+    })
 }
 
 /// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only its tensors must fit: what has none

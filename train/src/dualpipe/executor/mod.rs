@@ -27,7 +27,7 @@ use self::shards::{Shards, parameters_in_order};
 use self::workers::Workers;
 use super::{Schedule, ScheduleKind, schedule};
 use crate::learner::{AdamW, LanguageModel, LayerLoad, Moments, NextBatch, StepEngine, StepPlan, StepReport};
-use crate::parallel::{Axes, ExpertGroup, Post, WireFormats, cut};
+use crate::parallel::{Axes, ExpertGroup, Post, Traffic, WireFormats, cut};
 use crate::schedule::StepSettings;
 
 pub use timeline::{RankTime, StepTimeline};
@@ -43,6 +43,8 @@ pub struct Cluster {
     pub ranks: Vec<(String, Device)>,
     /// What rows travel in between ranks that share experts.
     pub formats: WireFormats,
+    /// Of the ranks that share experts, how many consecutive ones are in one node.
+    pub members_a_node: usize,
     /// How long a rank waits for another.
     pub timeout: Duration,
     /// Where the timeline of each step is left.
@@ -83,6 +85,8 @@ pub struct Pipelines {
     /// Whether weights have changed since.
     stale: bool,
     schedules: HashMap<usize, Arc<Schedule>>,
+    /// Bytes of the exchanges since they were last asked for.
+    traffic: Arc<Traffic>,
     micro_batch: usize,
     seq_len: usize,
 }
@@ -98,6 +102,7 @@ impl Pipelines {
         let stages = cluster.schedule.stages(axes.pipeline);
         let stages = Arc::new(cut(model.model.config(), stages, stages / axes.pipeline)?);
         let post = Arc::new(Post::new(cluster.timeout));
+        let traffic = Arc::new(Traffic::default());
         let devices: Arc<Vec<Device>> = Arc::new(cluster.ranks.iter().map(|(_, device)| device.clone().inner()).collect());
         let parts: Vec<ModelPart> = (0..axes.ranks()).map(|rank| part_of(&model, cluster, &stages, rank)).collect();
         let held: Vec<_> = parts
@@ -113,7 +118,14 @@ impl Pipelines {
             let group = (axes.expert > 1).then(|| {
                 let members = (0..axes.expert).map(|expert| axes.rank_at(place.pipeline, expert, place.data));
                 let members = members.map(|member| (member, devices[member].clone())).collect();
-                Arc::new(ExpertGroup { post: post.clone(), members, index: place.expert, formats: cluster.formats })
+                Arc::new(ExpertGroup {
+                    post: post.clone(),
+                    members,
+                    index: place.expert,
+                    formats: cluster.formats,
+                    members_a_node: cluster.members_a_node,
+                    traffic: traffic.clone(),
+                })
             });
             let device = device.clone().inner();
             let rank = Rank {
@@ -141,6 +153,7 @@ impl Pipelines {
             optimizer,
             stale: false,
             schedules: HashMap::new(),
+            traffic,
             micro_batch: plan.micro_batch,
             seq_len: plan.seq_len,
         })
@@ -225,6 +238,7 @@ impl StepEngine for Pipelines {
         for stages in reports {
             sum.absorb(&micro_batch_report(stages, &weights, &device));
         }
+        sum.exchange = (self.cluster.axes.expert > 1).then(|| self.traffic.take());
         Ok(sum)
     }
 

@@ -9,7 +9,8 @@ use burn_deepseek::Precision;
 use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::precision::{Fp8Recipe, Operation, Rule};
 
-use self::operations::{Baseline, Linear};
+pub(super) use self::operations::Baseline;
+use self::operations::Linear;
 use self::table::{HEADER, KernelRow};
 use super::{Repetitions, Turns};
 use crate::cli::{BenchArgs, BenchScale};

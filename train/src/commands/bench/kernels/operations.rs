@@ -69,7 +69,7 @@ impl Kind {
 
 /// What the FP8 operations compete with on a device.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Baseline {
+pub(in crate::commands::bench) struct Baseline {
     /// Type of Burn's own products.
     product: DType,
     /// Whether the device's memory is the host's, where a copy is a copy of slices.
@@ -91,7 +91,7 @@ impl Baseline {
     }
 
     /// Moves so many bytes, half of them read and half written.
-    fn copy(self, bytes: usize, device: &Device) -> Work {
+    pub fn copy(self, bytes: usize, device: &Device) -> Work {
         let half = bytes / 2;
         if self.host {
             let source = vec![1u8; half];
@@ -110,7 +110,7 @@ impl Baseline {
 }
 
 /// Something to be timed; what it makes is dropped.
-pub(super) type Work = Box<dyn Fn()>;
+pub(in crate::commands::bench) type Work = Box<dyn Fn()>;
 
 /// An operation and its competitor.
 pub(super) struct Competition {

@@ -1,4 +1,4 @@
-//! As much of SVG as a line chart needs: panels with axes, curves cut at the panel's frame, text.
+//! As much of SVG as charts need: panels with axes, curves cut at the panel's frame, boxes, text.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ const GRID: &str = "#e4e4e4";
 
 /// Where a text stands relative to its point.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Anchor {
+pub(in crate::commands) enum Anchor {
     Start,
     Middle,
     End,
@@ -16,7 +16,7 @@ pub(super) enum Anchor {
 
 /// How a curve is drawn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stroke {
+pub(in crate::commands) struct Stroke {
     /// A colour as SVG writes it.
     pub color: &'static str,
     /// Pixels.
@@ -27,7 +27,7 @@ pub(super) struct Stroke {
 
 /// A drawing on a white ground.
 #[derive(Debug)]
-pub(super) struct Svg {
+pub(in crate::commands) struct Svg {
     width: f64,
     height: f64,
     panels: usize,
@@ -65,6 +65,11 @@ impl Svg {
         self.path([from, to].into_iter(), stroke, "");
     }
 
+    /// A filled box from its upper left corner.
+    pub fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str) {
+        self.push(format_args!("<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" fill=\"{fill}\"/>"));
+    }
+
     fn path(&mut self, points: impl Iterator<Item = (f64, f64)>, stroke: Stroke, attributes: &str) {
         let points: Vec<String> = points.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let Stroke { color, width, dash } = stroke;
@@ -83,7 +88,7 @@ impl Svg {
 
 /// The marks of an axis, and what is written beside it.
 #[derive(Debug)]
-pub(super) struct Axis {
+pub(in crate::commands) struct Axis {
     /// Values at both ends.
     pub range: (f64, f64),
     /// What it shows, with the unit.
@@ -122,7 +127,7 @@ fn round_step(step: f64) -> f64 {
 
 /// A frame in a drawing, and what its two axes show.
 #[derive(Debug)]
-pub(super) struct Panel {
+pub(in crate::commands) struct Panel {
     left: f64,
     right: f64,
     top: f64,

@@ -1,0 +1,172 @@
+//! Timelines, simulated and measured, as a file for Perfetto and chrome://tracing.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::action::{Action, Chunk, Planned};
+use super::executor::StepTimeline;
+use super::schedule::Schedule;
+use super::simulate::Simulation;
+
+/// Timelines below each other: a process each, in it a thread a rank.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    events: Vec<Value>,
+    processes: usize,
+}
+
+/// Something that a rank did, in microseconds.
+struct Slice<'a> {
+    planned: &'a Planned,
+    start: f64,
+    end: f64,
+    /// Of it, before it could begin.
+    waited: f64,
+}
+
+impl Trace {
+    /// Adds a schedule with the times that it was simulated with; a unit of them is so many microseconds.
+    pub fn simulated(&mut self, title: &str, schedule: &Schedule, simulation: &Simulation, unit_us: f64) {
+        let process = self.process(title);
+        for (rank, timed) in simulation.ranks.iter().enumerate() {
+            let slices = timed.iter().map(|timed| {
+                let (start, end) = (timed.start * unit_us, timed.end * unit_us);
+                Slice { planned: &timed.planned, start, end, waited: 0.0 }
+            });
+            self.lane(process, rank, &format!("rank {rank}"), schedule, slices);
+        }
+    }
+
+    /// Adds a step that was measured: a process for each pipeline.
+    pub fn measured(&mut self, title: &str, timeline: &StepTimeline) {
+        let schedule = &timeline.schedule;
+        let pipelines = timeline.ranks.len().div_ceil(schedule.ranks);
+        for (pipeline, ranks) in timeline.ranks.chunks(schedule.ranks).enumerate() {
+            let process = match pipelines {
+                1 => self.process(title),
+                _ => self.process(&format!("{title}, pipeline {pipeline}")),
+            };
+            for (rank, time) in ranks.iter().enumerate() {
+                let planned = schedule.actions[rank].iter().filter(|planned| !matches!(planned.action, Action::Exchange(_)));
+                let slices = planned.zip(&time.spans).map(|(planned, (_, start, end, waited))| {
+                    let [start, end, waited] = [start, end, waited].map(|time| time.as_secs_f64() * 1e6);
+                    Slice { planned, start, end, waited }
+                });
+                self.lane(process, rank, &time.name, schedule, slices);
+            }
+        }
+    }
+
+    /// The file: an object of Chrome's trace event format.
+    pub fn to_json(&self) -> Value {
+        json!({ "traceEvents": self.events, "displayTimeUnit": "ms" })
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, format!("{}\n", self.to_json())).with_context(|| format!("{}: cannot write the trace", path.display()))
+    }
+
+    fn process(&mut self, title: &str) -> usize {
+        let process = self.processes;
+        self.processes += 1;
+        self.events.push(json!({ "ph": "M", "name": "process_name", "pid": process, "args": { "name": title } }));
+        self.events.push(json!({ "ph": "M", "name": "process_sort_index", "pid": process, "args": { "sort_index": process } }));
+        process
+    }
+
+    fn lane<'a>(&mut self, process: usize, rank: usize, name: &str, schedule: &Schedule, slices: impl Iterator<Item = Slice<'a>>) {
+        self.events.push(json!({ "ph": "M", "name": "thread_name", "pid": process, "tid": rank, "args": { "name": name } }));
+        self.events.push(json!({ "ph": "M", "name": "thread_sort_index", "pid": process, "tid": rank, "args": { "sort_index": rank } }));
+        for Slice { planned, start, end, waited } in slices {
+            // An action waits for its messages first, then computes.
+            let begun = (start + waited).min(end);
+            if waited > 0.0 {
+                self.events.push(slice(process, rank, ("wait", "wait"), (start, begun), json!({})));
+            }
+            let Some((name, category, mut args)) = described(schedule, &planned.action) else { continue };
+            args["step"] = json!(planned.step);
+            self.events.push(slice(process, rank, (&name, category), (begun, end), args));
+        }
+    }
+}
+
+fn slice(process: usize, rank: usize, (name, category): (&str, &str), (start, end): (f64, f64), args: Value) -> Value {
+    json!({ "ph": "X", "name": name, "cat": category, "pid": process, "tid": rank, "ts": start, "dur": end - start, "args": args })
+}
+
+/// Name, category and details of an action; nothing of an exchange, which takes no time of its own.
+fn described(schedule: &Schedule, action: &Action) -> Option<(String, &'static str, Value)> {
+    let details = |chunk: &Chunk| {
+        let Chunk { direction, index, stage } = *chunk;
+        json!({ "direction": direction, "chunk": index, "stage": stage, "micro_batch": schedule.micro_batch(*chunk) })
+    };
+    let number = |chunk: &Chunk| schedule.micro_batch(*chunk);
+    match action {
+        Action::Forward(chunk) => Some((format!("F {}", number(chunk)), "forward", details(chunk))),
+        Action::Backward { chunk, defer_weights: true } => Some((format!("B input {}", number(chunk)), "backward_input", details(chunk))),
+        Action::Backward { chunk, .. } => Some((format!("B {}", number(chunk)), "backward", details(chunk))),
+        Action::Weights(chunk) => Some((format!("W {}", number(chunk)), "weights", details(chunk))),
+        Action::Overlapped { forward, backward } => {
+            let name = format!("F {} & B {}", number(forward), number(backward));
+            Some((name, "overlapped", json!({ "forward": details(forward), "backward": details(backward) })))
+        }
+        Action::Exchange(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dualpipe::{Costs, RankTime, ScheduleKind, Waiting, schedule, simulate};
+
+    /// The slices of a process, by rank.
+    fn slices(trace: &Value, process: usize) -> Vec<(u64, String, f64, f64)> {
+        let events = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X" && event["pid"] == process);
+        let slice = |event: &Value| {
+            let number = |key: &str| event[key].as_f64().unwrap();
+            (event["tid"].as_u64().unwrap(), event["name"].as_str().unwrap().to_owned(), number("ts"), number("dur"))
+        };
+        events.map(slice).collect()
+    }
+
+    #[test]
+    fn a_simulated_and_a_measured_timeline_share_a_file() {
+        let schedule = schedule(ScheduleKind::DualPipe, 2, 4).unwrap();
+        let simulation = simulate(&schedule, &Costs::UNIT, Waiting::AtExchanges).unwrap();
+        let mut trace = Trace::default();
+        trace.simulated("on paper", &schedule, &simulation, 1e3);
+
+        // Two pipelines, each action a millisecond of which the first half is waited.
+        let ms = |time: f64| Duration::from_secs_f64(time * 1e-3);
+        let spans = |rank: usize| {
+            let actions = schedule.actions[rank % 2].iter().map(|planned| &planned.action);
+            let timed = actions.filter(|action| !matches!(action, Action::Exchange(_))).zip(0..);
+            timed.map(|(action, at)| (action.clone(), ms(f64::from(at)), ms(f64::from(at) + 1.0), ms(0.5))).collect()
+        };
+        let ranks = (0..4).map(|rank| RankTime { name: format!("rank {rank} on flex"), spans: spans(rank) }).collect();
+        trace.measured("step 3", &StepTimeline { schedule, ranks });
+
+        let json: Value = serde_json::from_str(&trace.to_json().to_string()).unwrap();
+        let simulated = slices(&json, 0);
+        assert_eq!(simulated.len(), 2 * 8);
+        assert_eq!(simulated[4], (0, "F 3 & B 0".to_owned(), 5e3, 3e3));
+        assert_eq!(simulated[6], (0, "B input 1".to_owned(), 10e3, 1e3));
+        for pipeline in [1, 2] {
+            let measured = slices(&json, pipeline);
+            assert_eq!(measured.len(), 2 * 2 * 8);
+            assert_eq!(measured[..2], [(0, "wait".to_owned(), 0.0, 500.0), (0, "F 0".to_owned(), 500.0, 500.0)]);
+        }
+        let names: Vec<&str> = json["traceEvents"].as_array().unwrap().iter().filter_map(|event| event["args"]["name"].as_str()).collect();
+        assert_eq!(names[..4], ["on paper", "rank 0", "rank 1", "step 3, pipeline 0"]);
+        assert_eq!(names[6..], ["step 3, pipeline 1", "rank 2 on flex", "rank 3 on flex"]);
+    }
+}

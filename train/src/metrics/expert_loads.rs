@@ -1,0 +1,105 @@
+//! How many tokens chose each expert, as a file: what `eval` and the log of a run leave for the placement of experts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::log::METRICS_FILE;
+use crate::checkpoint::find_config;
+use crate::learner::LayerLoad;
+
+/// The loads of the experts of every MoE layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertLoads {
+    /// Groups that the experts of a layer are divided into, where that is known.
+    #[serde(default)]
+    pub n_group: Option<usize>,
+    /// Tokens that chose each expert, layer by layer.
+    pub layer_loads: Vec<LayerLoad>,
+}
+
+/// Why there are no loads to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadsError {
+    /// Nothing of the name.
+    #[error("{}: no loads here; give a run's folder or a file of `deepseek eval --expert-loads`", .path.display())]
+    NotFound {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A run that has not been evaluated, or whose model is dense.
+    #[error(
+        "{}: no evaluation in it has loads of experts; `deepseek eval --expert-loads FILE` measures those of any checkpoint of a model with \
+         routed experts",
+        .path.display()
+    )]
+    NotMeasured {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A file of something else.
+    #[error("{}: not a file of `deepseek eval --expert-loads`: {problem}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl ExpertLoads {
+    /// Of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run in a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadsError`], or what cannot be read.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        if !path.is_dir() {
+            let text = read_text(path, path)?;
+            let malformed = |problem: serde_json::Error| LoadsError::Malformed { path: path.into(), problem: problem.to_string() };
+            return Ok(serde_json::from_str(&text).map_err(malformed)?);
+        }
+        let log = path.join(METRICS_FILE);
+        let text = read_text(&log, path)?;
+        // A last line that was cut off is passed over, as it is when a run is resumed.
+        let layer_loads =
+            text.lines().rev().find_map(|line| serde_json::from_str::<Evaluated>(line).ok()).map(|line| line.valid.layer_loads);
+        let Some(layer_loads) = layer_loads.filter(|layers| !layers.is_empty()) else {
+            return Err(LoadsError::NotMeasured { path: log }.into());
+        };
+        Ok(Self { n_group: find_config(path)?.map(|config| config.model.n_group), layer_loads })
+    }
+
+    /// Writes them as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string(self)? + "\n";
+        std::fs::write(path, text).with_context(|| format!("{}: cannot write", path.display()))
+    }
+}
+
+/// A line of the log after an evaluation.
+#[derive(Deserialize)]
+struct Evaluated {
+    valid: Valid,
+}
+
+#[derive(Deserialize)]
+struct Valid {
+    layer_loads: Vec<LayerLoad>,
+}
+
+/// The text of a file; `asked` is what the user gave.
+fn read_text(file: &Path, asked: &Path) -> anyhow::Result<String> {
+    match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(LoadsError::NotFound { path: asked.into() }.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(LoadsError::Malformed { path: file.into(), problem: error.to_string() }.into())
+        }
+        result => result.with_context(|| format!("{}: cannot be read", file.display())),
+    }
+}
