@@ -1,35 +1,17 @@
 //! `train --cluster FILE`: the workers that a cluster's file names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{DeviceChoice, Token, TokenError, WorkerDevice};
+use crate::config::WorkerConfig;
 
 /// The part of a cluster's file that says where its workers are; what else the file says of the machines is for planning.
 #[derive(Debug, Deserialize)]
 struct ClusterFile {
     #[serde(default)]
-    worker: Vec<WorkerEntry>,
-}
-
-/// One `[[worker]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WorkerEntry {
-    /// `ws://host:port`, as every other worker too can reach it.
-    address: String,
-    /// How many of its devices to take.
-    #[serde(default = "one")]
-    devices: usize,
-    /// File whose first line is the worker's token; a relative path begins at the folder of the cluster's file.
-    token_file: Option<PathBuf>,
-    /// Environment variable that holds the worker's token.
-    token_env: Option<String>,
-}
-
-fn one() -> usize {
-    1
+    worker: Vec<WorkerConfig>,
 }
 
 /// A cluster's file that names no workers, or names them wrongly.

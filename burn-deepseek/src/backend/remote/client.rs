@@ -68,6 +68,12 @@ impl Call {
         let results = self.client.register(operation);
         results.try_into().expect("invariant: a call gives what it was said to give")
     }
+
+    /// [`Call::run`] with one result.
+    pub(super) fn one(self) -> RemoteTensor {
+        let [result] = self.run();
+        result
+    }
 }
 
 /// The dims of a tensor of known rank.

@@ -44,11 +44,6 @@ impl Call {
         let [codes, scales] = self.run();
         Fp8Matrix { codes, scales }
     }
-
-    fn one(self) -> RemoteTensor {
-        let [result] = self.run();
-        result
-    }
 }
 
 impl Fp8Ops for Remote {

@@ -20,11 +20,6 @@ fn call<const N: usize>(id: &'static str, inputs: [&RemoteTensor; N]) -> Call {
     inputs.fold(Call::new(id, first), Call::with)
 }
 
-fn one(call: Call) -> RemoteTensor {
-    let [result] = call.run();
-    result
-}
-
 impl FusedOps for Remote {
     fn fused_linear(x: RemoteTensor, w: RemoteTensor, call: PlainLinear) -> RemoteTensor {
         Self::linear_forward(&x, &w, call.format)
@@ -88,17 +83,17 @@ impl FusedOps for Remote {
 impl FusedKernels for Remote {
     fn linear_forward(x: &RemoteTensor, w: &RemoteTensor, format: LinearFormat) -> RemoteTensor {
         let ([rows, _], [outputs, _]) = (dims(x), dims(w));
-        one(call("deepseek/linear", [x, w]).given(&format).floats([rows, outputs]))
+        call("deepseek/linear", [x, w]).given(&format).floats([rows, outputs]).one()
     }
 
     fn linear_input_gradient(dy: &RemoteTensor, w: &RemoteTensor, format: LinearFormat) -> RemoteTensor {
         let ([rows, _], [_, inputs]) = (dims(dy), dims(w));
-        one(call("deepseek/linear_input_gradient", [dy, w]).given(&format).floats([rows, inputs]))
+        call("deepseek/linear_input_gradient", [dy, w]).given(&format).floats([rows, inputs]).one()
     }
 
     fn linear_weight_gradient(dy: &RemoteTensor, x: &RemoteTensor, format: LinearFormat) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
-        one(call("deepseek/linear_weight_gradient", [dy, x]).given(&format).floats([outputs, inputs]))
+        call("deepseek/linear_weight_gradient", [dy, x]).given(&format).floats([outputs, inputs]).one()
     }
 
     fn rms_norm(x: &RemoteTensor, gamma: &RemoteTensor, eps: f64) -> NormOutput<Self> {
@@ -115,15 +110,15 @@ impl FusedKernels for Remote {
 
     fn swiglu(gate_up: &RemoteTensor) -> RemoteTensor {
         let [rows, width] = dims(gate_up);
-        one(call("deepseek/swiglu", [gate_up]).floats([rows, width / 2]))
+        call("deepseek/swiglu", [gate_up]).floats([rows, width / 2]).one()
     }
 
     fn swiglu_backward(gate_up: &RemoteTensor, dy: &RemoteTensor) -> RemoteTensor {
-        one(call("deepseek/swiglu_backward", [gate_up, dy]).floats(gate_up.shape()))
+        call("deepseek/swiglu_backward", [gate_up, dy]).floats(gate_up.shape()).one()
     }
 
     fn rope(x: &RemoteTensor, cos: &RemoteTensor, sin: &RemoteTensor, interleaved: bool, backward: bool) -> RemoteTensor {
-        one(call("deepseek/rope", [x, cos, sin]).given(&interleaved).given(&backward).floats(x.shape()))
+        call("deepseek/rope", [x, cos, sin]).given(&interleaved).given(&backward).floats(x.shape()).one()
     }
 
     fn mla_attention(q: &RemoteTensor, kv: &RemoteTensor, k_rope: &RemoteTensor, scale: f64) -> AttentionOutput<Self> {
@@ -149,17 +144,17 @@ impl FusedKernels for Remote {
 
     fn permute(x: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(x);
-        one(call("deepseek/permute", [x]).routed(groups).floats([groups.rows(), width]))
+        call("deepseek/permute", [x]).routed(groups).floats([groups.rows(), width]).one()
     }
 
     fn permute_backward(dy: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(dy);
-        one(call("deepseek/permute_backward", [dy]).routed(groups).floats([groups.tokens(), width]))
+        call("deepseek/permute_backward", [dy]).routed(groups).floats([groups.tokens(), width]).one()
     }
 
     fn combine(y: &RemoteTensor, weights: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(y);
-        one(call("deepseek/combine", [y, weights]).routed(groups).floats([groups.tokens(), width]))
+        call("deepseek/combine", [y, weights]).routed(groups).floats([groups.tokens(), width]).one()
     }
 
     fn combine_backward(
@@ -175,28 +170,28 @@ impl FusedKernels for Remote {
 
     fn grouped_linear(x: &RemoteTensor, w: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
         let ([rows, _], [_, outputs, _]) = (dims(x), dims(w));
-        one(call("deepseek/grouped_linear", [x, w]).routed(groups).given(&format).floats([rows, outputs]))
+        call("deepseek/grouped_linear", [x, w]).routed(groups).given(&format).floats([rows, outputs]).one()
     }
 
     fn grouped_linear_input_gradient(dy: &RemoteTensor, w: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
         let ([rows, _], [_, _, inputs]) = (dims(dy), dims(w));
-        one(call("deepseek/grouped_linear_input_gradient", [dy, w]).routed(groups).given(&format).floats([rows, inputs]))
+        call("deepseek/grouped_linear_input_gradient", [dy, w]).routed(groups).given(&format).floats([rows, inputs]).one()
     }
 
     fn grouped_linear_weight_gradient(dy: &RemoteTensor, x: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
         let call = call("deepseek/grouped_linear_weight_gradient", [dy, x]).routed(groups).given(&format);
-        one(call.floats([groups.experts(), outputs, inputs]))
+        call.floats([groups.experts(), outputs, inputs]).one()
     }
 
     fn embedding_forward(table: &RemoteTensor, tokens: &RemoteTensor) -> RemoteTensor {
         let ([_, width], [count]) = (dims(table), dims(tokens));
-        one(call("deepseek/embedding", [table, tokens]).floats([count, width]))
+        call("deepseek/embedding", [table, tokens]).floats([count, width]).one()
     }
 
     fn embedding_table_gradient(dy: &RemoteTensor, tokens: &RemoteTensor, vocab: usize) -> RemoteTensor {
         let [_, width] = dims(dy);
-        one(call("deepseek/embedding_table_gradient", [dy, tokens]).given(&vocab).floats([vocab, width]))
+        call("deepseek/embedding_table_gradient", [dy, tokens]).given(&vocab).floats([vocab, width]).one()
     }
 
     fn linear_cross_entropy(
@@ -208,7 +203,7 @@ impl FusedKernels for Remote {
     ) -> HeadLoss<Self> {
         let call = call("deepseek/linear_cross_entropy", [x, w, targets]).given(&gradients).given(&format).floats([1]);
         if !gradients {
-            return HeadLoss { loss: one(call), gradients: None };
+            return HeadLoss { loss: call.one(), gradients: None };
         }
         let [loss, dx, dw] = call.floats(x.shape()).floats(w.shape()).run();
         HeadLoss { loss, gradients: Some(HeadLossGradients { dx, dw }) }
@@ -216,7 +211,7 @@ impl FusedKernels for Remote {
 
     fn scaled(x: RemoteTensor, by: &RemoteTensor) -> RemoteTensor {
         let shape = x.shape();
-        one(Call::new("deepseek/scaled", x).with(by.clone()).floats(shape))
+        Call::new("deepseek/scaled", x).with(by.clone()).floats(shape).one()
     }
 }
 
@@ -224,7 +219,7 @@ impl FusedKernels for Remote {
 pub(in crate::backend) fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     let sum = |x: Tensor<1>| {
         let x = x.try_into_primitive::<Remote>().expect("invariant: the tensor is on a remote device, without autodiff");
-        Tensor::<1, Int>::from_primitive::<Remote>(one(Call::new("deepseek/sum_of_squares", x).gives([2], DType::U32)))
+        Tensor::<1, Int>::from_primitive::<Remote>(Call::new("deepseek/sum_of_squares", x).gives([2], DType::U32).one())
     };
     let halves: Vec<u32> = Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
     halves.chunks_exact(2).map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32)).collect()

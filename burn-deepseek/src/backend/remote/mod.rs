@@ -9,6 +9,7 @@ mod connect;
 mod fp8;
 mod fused;
 mod lease;
+mod rows;
 mod server;
 mod wire;
 

@@ -9,7 +9,7 @@ use burn_ir::{BackendIr, ScalarIr};
 use super::connect::{ASK, Operations, VERSION};
 use super::lease::Ledger;
 use super::wire::{Argument, Words};
-use super::{fp8, fused};
+use super::{fp8, fused, rows};
 use crate::backend::flex_tensor::{Contiguous, word_tensor};
 use crate::ops::ExpertGroups;
 
@@ -24,6 +24,7 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
                 r.give_int(word_tensor(here.to_words(), [Operations::WORDS]));
             });
             fp8::register(&mut operations);
+            rows::register(&mut operations);
             fused::register(&mut operations);
             server.with_custom_ops(operations)
         }
@@ -41,6 +42,7 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
                 r.give_int(<CubeBackend as IntTensorOps<CubeBackend>>::int_from_data(answer, r.device));
             });
             fp8::register(&mut operations);
+            rows::register(&mut operations);
             server.with_custom_ops(operations)
         }
         _ => server,

@@ -1,6 +1,6 @@
 //! Arguments of operations as words of 64 bits, in the order of the operation's parameters.
 
-use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat};
+use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat, WireFormat};
 
 use crate::backend::fp8::{LinearShape, RowGroups, Side};
 use crate::ops::{AdamWScalars, ExpertGroups};
@@ -89,6 +89,7 @@ listed!(ScaleFormat: ScaleFormat::F32, ScaleFormat::PowerOfTwo);
 listed!(Granularity: Granularity::Tile, Granularity::Block, Granularity::Tensor);
 listed!(LinearFormat: LinearFormat::F32, LinearFormat::Bf16);
 listed!(KeptActivation: KeptActivation::Columns, KeptActivation::Rows, KeptActivation::E5m6);
+listed!(WireFormat: WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8);
 listed!(Side: Side::Fprop, Side::Dgrad);
 
 impl Argument for Accumulation {
