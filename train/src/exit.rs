@@ -10,7 +10,7 @@ use crate::checkpoint::CheckpointError;
 use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
-use crate::device::DeviceError;
+use crate::device::{ClusterError, DeviceError, TokenError};
 use crate::dualpipe::ScheduleError;
 use crate::metrics::LoadsError;
 use crate::parallel::eplb::EplbError;
@@ -36,7 +36,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<ConfigError>()
             || cause.is::<ConfigProblems>()
             || cause.is::<DataError>()
-            || cause.is::<DeviceError>()
+            || cause.downcast_ref().is_some_and(|error| !matches!(error, DeviceError::Worker { .. }))
+            || cause.is::<TokenError>()
+            || cause.is::<ClusterError>()
             || cause.is::<GenerateError>()
             || cause.is::<ScheduleError>()
             || cause.is::<LoadsError>()

@@ -28,7 +28,7 @@ impl std::fmt::Debug for InputGradient {
 }
 
 /// What [`crate::ops::with_gradient`] calls.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Remote: cfg(feature = "remote"))]
 pub trait FunctionOps: Backend {
     /// `y`, as a function of `x`.
     fn with_gradient(x: FloatTensor<Self>, y: FloatTensor<Self>, gradient: InputGradient) -> FloatTensor<Self>;
@@ -42,6 +42,13 @@ impl FunctionOps for Flex {
 
 #[cfg(feature = "cube")]
 impl FunctionOps for burn_cubecl::CubeBackend {
+    fn with_gradient(_x: FloatTensor<Self>, y: FloatTensor<Self>, _gradient: InputGradient) -> FloatTensor<Self> {
+        y
+    }
+}
+
+#[cfg(feature = "remote")]
+impl FunctionOps for burn::backend::Remote {
     fn with_gradient(_x: FloatTensor<Self>, y: FloatTensor<Self>, _gradient: InputGradient) -> FloatTensor<Self> {
         y
     }

@@ -4,7 +4,7 @@
 //! backward, on its own primitives. The autodiff decorator turns the second into the first.
 //!
 //! Today the kernels are those of Flex, from `cubecl_kernels::host`. A device without them takes the composed form
-//! ([`crate::ops::composed`]); [`supports`] is where that is decided.
+//! ([`crate::ops::composed`]); [`supports`] is where that is decided. A device of another process (`remote`) has what its server has.
 
 mod autodiff;
 mod deferred;
@@ -13,6 +13,8 @@ mod flex_tensor;
 pub mod fp8;
 mod function;
 mod kernels;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod wire;
 
 pub use deferred::{DeferredWeight, WeightGradientQueue};
@@ -30,21 +32,31 @@ use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::LinearFormat;
 
-/// Whether the fused operations exist for the device and type of `x`: Flex in FP32.
+/// Whether the fused operations exist for the device and type of `x`: Flex in FP32, here or on a server that serves them.
 pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
+    if x.dtype() != DType::F32 {
+        return false;
+    }
+    let device = x.device();
+    is_host(device.as_dispatch()) || is_served_fused(device.as_dispatch())
+}
+
+/// Whether the values of `x` are FP32 in the memory of this process.
+pub(crate) fn is_in_host_memory<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_host(x.device().as_dispatch())
 }
 
-/// Whether the FP8 operations exist on a device: Flex, and every runtime of CubeCL.
+/// Whether the FP8 operations exist on a device: Flex, every runtime of CubeCL, and the devices of a server that serves them.
 pub fn supports_fp8(device: &Device) -> bool {
-    is_host(device.as_dispatch()) || is_cube(device.as_dispatch())
+    let device = device.as_dispatch();
+    is_host(device) || is_cube(device) || is_served_fp8(device)
 }
 
 #[cfg(feature = "cube")]
 fn is_cube(device: &DispatchDevice) -> bool {
     match device {
         DispatchDevice::Cube(_) => true,
-        DispatchDevice::Autodiff(device) => is_cube(&device.clone().inner()),
+        DispatchDevice::Autodiff(device) => is_cube(device),
         _ => false,
     }
 }
@@ -57,10 +69,23 @@ fn is_cube(_device: &DispatchDevice) -> bool {
 fn is_host(device: &DispatchDevice) -> bool {
     match device {
         DispatchDevice::Flex(_) => true,
-        DispatchDevice::Autodiff(device) => is_host(&device.clone().inner()),
+        DispatchDevice::Autodiff(device) => is_host(device),
         #[allow(unreachable_patterns)] // the other backends are features
         _ => false,
     }
+}
+
+#[cfg(feature = "remote")]
+use remote::{is_served_fp8, is_served_fused};
+
+#[cfg(not(feature = "remote"))]
+fn is_served_fused(_device: &DispatchDevice) -> bool {
+    false
+}
+
+#[cfg(not(feature = "remote"))]
+fn is_served_fp8(_device: &DispatchDevice) -> bool {
+    false
 }
 
 /// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
@@ -73,16 +98,29 @@ fn done<T>(result: Result<T, KernelError>) -> T {
 ///
 /// Not an operation of [`FusedOps`]: those give tensors, and this is wanted as a number at once.
 pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
-    cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
+    let count = x.shape().num_elements();
+    sums_of_squares(vec![x.reshape([count])]).into_iter().sum()
 }
 
-/// [`crate::ops::average_into`] for an average that [`supports`] fused operations, in place where nobody else holds it.
+/// The same of each of several tensors of one device.
+pub(crate) fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
+    #[cfg(feature = "remote")]
+    if xs.first().is_some_and(|x| is_served_fused(x.device().as_dispatch())) {
+        return remote::sums_of_squares(xs);
+    }
+    let sum = |x: Tensor<1>| {
+        let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
+        cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
+    };
+    xs.into_iter().map(sum).collect()
+}
+
+/// [`crate::ops::average_into`] for an average that [`is_in_host_memory`], in place where nobody else holds it.
 ///
 /// Not an operation of [`FusedOps`]: the average lies in host memory wherever the value comes from.
 pub(crate) fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
     const ON_HOST: &str = "invariant: the tensor is on Flex, without autodiff";
-    let value = if supports(&value) { value } else { Tensor::from_data(value.into_data().convert::<f32>(), &average.device()) };
+    let value = if is_in_host_memory(&value) { value } else { Tensor::from_data(value.into_data().convert::<f32>(), &average.device()) };
     let value = value.try_into_primitive::<Flex>().expect(ON_HOST);
     let mut average = flex_tensor::whole(average.try_into_primitive::<Flex>().expect(ON_HOST));
     cubecl_kernels::host::average_into(average.storage_mut(), Contiguous::new(&value).floats(), rate as f32)
@@ -120,7 +158,7 @@ impl From<LinearFormat> for PlainLinear {
 }
 
 /// The operations of the model, each one call. Shapes are those of the functions of the same name in [`crate::ops`].
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Remote: cfg(feature = "remote"))]
 pub trait FusedOps: Backend {
     /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self>;

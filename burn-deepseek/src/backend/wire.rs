@@ -13,7 +13,7 @@ use super::done;
 use super::flex_tensor::{Contiguous, dims, tensor, word_tensor};
 
 /// What [`crate::ops::wire`] calls. Words are U32.
-#[backend_extension(Cube: cfg(feature = "cube"), Flex)]
+#[backend_extension(Cube: cfg(feature = "cube"), Flex, Remote: cfg(feature = "remote"))]
 pub trait WireOps: Backend {
     /// Rows of x `[rows, d]` by index as words, `[index, row_words(d)]`.
     fn wire_pack(x: FloatTensor<Self>, index: Arc<[u32]>, format: WireFormat) -> IntTensor<Self>;

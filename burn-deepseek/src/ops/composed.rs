@@ -235,6 +235,12 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     x.square().sum().into_data().iter::<f64>().sum()
 }
 
+/// The same of each of several tensors of one device, read together.
+pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
+    let sums: Vec<Tensor<1>> = xs.into_iter().map(|x| x.square().sum()).collect();
+    if sums.is_empty() { Vec::new() } else { Tensor::cat(sums, 0).into_data().iter::<f64>().collect() }
+}
+
 /// A one-dimensional int tensor from host indices.
 pub(crate) fn int_tensor(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = values.iter().map(|&v| v as i32).collect();
@@ -277,6 +283,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sums_of_several_are_those_of_each() {
+        let xs = || vec![tensor(&[3.0, 4.0]), tensor(&[0.1; 5]), tensor(&[])];
+        let each: Vec<f64> = xs().into_iter().map(sum_of_squares).collect();
+        assert_eq!(sums_of_squares(xs()), each);
+        let fused: Vec<f64> = xs().into_iter().map(super::super::sum_of_squares).collect();
+        assert_eq!(super::super::sums_of_squares(xs()), fused);
+        assert_eq!(sums_of_squares(Vec::new()), [0.0f64; 0]);
     }
 
     #[test]

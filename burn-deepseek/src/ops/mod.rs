@@ -161,7 +161,16 @@ pub fn adamw(
 /// See [`composed::average_into`]; the fused form updates in place what nobody else holds, and takes a value of any device. For tensors
 /// without autodiff.
 pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
-    if supports(&average) { backend::average_into(average, value, rate) } else { composed::average_into(average, value, rate) }
+    if backend::is_in_host_memory(&average) {
+        backend::average_into(average, value, rate)
+    } else {
+        composed::average_into(average, value, rate)
+    }
+}
+
+/// [`sum_of_squares`] of each of several tensors of one device, with one wait for it.
+pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
+    if xs.iter().all(supports) { backend::sums_of_squares(xs) } else { composed::sums_of_squares(xs) }
 }
 
 /// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.

@@ -118,6 +118,25 @@ impl RowSums {
         Ok(Self { starts, rows, bound: index.len() })
     }
 
+    /// Sums by what [`RowSums::starts`], [`RowSums::rows`] and [`RowSums::bound`] say of them.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where `starts` does not end at the number of `rows`, [`KernelError::Index`] where the first is not 0, one is after
+    /// the next, or a row is not below `bound`.
+    pub fn from_parts(starts: Vec<u32>, rows: Vec<u32>, bound: usize) -> Result<Self, KernelError> {
+        const OP: &str = "row_sums";
+        check_counts(OP, starts.len(), rows.len())?;
+        check_length(OP, "rows", rows.len(), &[starts.last().map_or(0, |&end| end as usize)])?;
+        check_index(OP, "starts", 0, starts.first().copied().unwrap_or(Self::NONE), 1)?;
+        for (position, ends) in starts.windows(2).enumerate() {
+            check_index(OP, "starts", position, ends[0], ends[1] as usize + 1)?;
+        }
+        for (position, &row) in rows.iter().enumerate() {
+            check_index(OP, "rows", position, row, bound)?;
+        }
+        Ok(Self { starts, rows, bound })
+    }
+
     /// Number of results.
     pub fn results(&self) -> usize {
         self.starts.len().saturating_sub(1)
@@ -210,6 +229,23 @@ mod tests {
         let sums = RowSums::of_gather(&[1, 3, 1, 0], 5).unwrap();
         assert_eq!((sums.starts(), sums.rows()), (&[0, 1, 3, 3, 4, 4][..], &[3, 0, 2, 1][..]));
         assert_eq!(RowSums::of_gather(&[], 0).unwrap().results(), 0);
+    }
+
+    #[test]
+    fn parts_make_the_sums_they_are_of() {
+        let sums = RowSums::of_slots(&[2, RowSums::NONE, 3, 0], 2, 2, 4).unwrap();
+        let again = |starts: &[u32], rows: &[u32], bound| RowSums::from_parts(starts.to_vec(), rows.to_vec(), bound);
+        assert_eq!(again(sums.starts(), sums.rows(), sums.bound()).unwrap(), sums);
+        for (starts, rows, bound, part) in [
+            (&[0, 1, 3][..], &[2, 3][..], 4, "rows"),
+            (&[0, 2, 1, 2], &[2, 3], 4, "starts[1]"),
+            (&[1, 2], &[2, 3], 4, "starts[0]"),
+            (&[], &[], 4, "starts[0]"),
+            (&[0, 2], &[2, 4], 4, "rows[1]"),
+        ] {
+            let error = again(starts, rows, bound).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

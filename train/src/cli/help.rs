@@ -15,6 +15,7 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     deepseek train\n  \
     deepseek train --config tiny-text --data my-book.txt --tokens 1500000\n  \
     deepseek train --config my-run.toml --set schedule.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
+    deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token\n  \
     deepseek train --resume runs/quickstart-001";
 
 /// Of `eval`.
@@ -57,6 +58,17 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
     deepseek compare-precision --data my-book.txt\n  \
     deepseek compare-precision --data my-book.txt --runs bf16,fp8,fp8-requantized --out runs/kept\n  \
     deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
+
+/// Of `worker`.
+pub(super) const WORKER: &str = "Lend this machine's devices to trainings of other processes and machines.\n\n\
+    A training names them as ws://host:port (ws://host:port/1 for the second device), its ranks compute there, and rows of tokens go \
+    from worker to worker. Both sides must be the same release. A worker serves one training at a time and keeps nothing: what a \
+    training leaves is in its own checkpoints. Ctrl-C or SIGTERM ends it.\n\n\
+    WebSocket is not encrypted: a token keeps strangers out, not listeners. Lend devices on a network that you trust.\n\n\
+    Examples:\n  \
+    deepseek worker --listen 127.0.0.1:3000\n  \
+    deepseek worker --listen 0.0.0.0:3000 --device cuda:0,cuda:1 --token-file token\n  \
+    deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token";
 
 /// Of `bench`.
 pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the median of --reps repetitions after --warmup.\n\n\

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::Weights;
 use crate::config::ConfigRequest;
-use crate::device::{DeviceChoice, DeviceError};
+use crate::device::{DeviceChoice, DeviceError, Token, TokenError};
 use crate::schedule::parse_count;
 
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
@@ -51,6 +51,9 @@ pub enum Command {
     /// Work out on paper what a run would be like.
     #[command(long_about = help::PLAN, arg_required_else_help = true)]
     Plan(PlanArgs),
+    /// Lend this machine's devices to trainings of other processes and machines.
+    #[command(long_about = help::WORKER)]
+    Worker(WorkerArgs),
 }
 
 impl Command {
@@ -64,6 +67,7 @@ impl Command {
             Self::Bench(args) => args.json,
             Self::ComparePrecision(args) => args.json,
             Self::Plan(args) => args.target.wants_json(),
+            Self::Worker(args) => args.json,
         }
     }
 }
@@ -79,6 +83,45 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
+/// Where the token is that workers ask for. (Not on the command line itself, which every user of a machine can read.)
+#[derive(Clone, Debug, Default, Args)]
+pub struct TokenArgs {
+    /// File whose first line is the token of the workers.
+    #[arg(long, value_name = "PATH", conflicts_with = "token_env")]
+    pub token_file: Option<PathBuf>,
+    /// Environment variable that holds the token of the workers.
+    #[arg(long, value_name = "NAME")]
+    pub token_env: Option<String>,
+}
+
+impl TokenArgs {
+    /// The token, where one is named.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is empty.
+    pub fn token(&self) -> Result<Option<Token>, TokenError> {
+        Token::from_either(self.token_file.as_deref(), self.token_env.as_deref())
+    }
+}
+
+/// Arguments of `worker`.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    /// Where to listen; port 0 takes a free one and says which. Anything but this machine's own loopback takes a token.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
+    pub listen: String,
+    /// The devices to lend, all of one kind: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `cuda:0,cuda:1` are two.
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
+    pub device: Vec<DeviceChoice>,
+    /// The token to ask for.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Print a JSON object with the address on standard output when listening, and one of results as the last line.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `train`.
 #[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
@@ -88,12 +131,18 @@ pub struct TrainArgs {
     /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu, `ws://host:3000` that of a `deepseek worker`.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// A device for each rank of section `parallel`, in the order of the ranks; the last serves the ranks that are left. Without it all ranks share --device.
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
     pub devices: Vec<DeviceChoice>,
+    /// File that names the workers on whose devices the ranks are, instead of --devices: see docs/distributed.md.
+    #[arg(long, value_name = "FILE", conflicts_with = "devices")]
+    pub cluster: Option<PathBuf>,
+    /// The token that workers ask for.
+    #[command(flatten)]
+    pub token: TokenArgs,
     /// Write the timeline of the last step of a run over several ranks, for Perfetto or chrome://tracing.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

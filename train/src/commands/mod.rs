@@ -7,6 +7,7 @@ pub mod eval;
 pub mod generate;
 pub mod plan;
 pub mod train;
+pub mod worker;
 
 mod svg;
 
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Bench(args) => bench::run(args),
         Command::ComparePrecision(args) => compare_precision::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Worker(args) => worker::run(args),
     }
 }
 

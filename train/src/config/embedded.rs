@@ -16,7 +16,7 @@ pub const MODELS: &[(&str, &str)] = embed!("model":
 pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "bench", "deepseek-v3", "deepseek-v3-32k", "deepseek-v3-128k");
 
 /// Clusters by name, as TOML.
-pub const CLUSTERS: &[(&str, &str)] = embed!("cluster": "h800-2048", "gpu-8", "cpu-2");
+pub const CLUSTERS: &[(&str, &str)] = embed!("cluster": "h800-2048", "gpu-8", "two-machines", "cpu-2");
 
 /// The cluster of `plan cluster` without `--cluster`.
 pub const DEFAULT_CLUSTER: &str = "h800-2048";

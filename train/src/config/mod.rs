@@ -25,7 +25,7 @@ pub use crate::data::DataConfig;
 use crate::schedule::Schedule;
 pub use crate::schedule::ScheduleConfig;
 pub use cluster::{
-    ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig, ReferenceConfig, resolve_cluster,
+    ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig, ReferenceConfig, WorkerConfig, resolve_cluster,
 };
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use burn::tensor::Device;
 
@@ -27,7 +28,7 @@ const BACKENDS: [GpuBackend; 6] =
     [GpuBackend::Cuda, GpuBackend::Rocm, GpuBackend::Metal, GpuBackend::Vulkan, GpuBackend::Wgpu, GpuBackend::Cpu];
 
 /// What `--device` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A real GPU that the build supports, else Flex.
     #[default]
@@ -36,18 +37,22 @@ pub enum DeviceChoice {
     Flex,
     /// A backend, and the device's number there.
     Backend(GpuBackend, Option<usize>),
+    /// A device of `deepseek worker`.
+    Worker(WorkerDevice),
 }
 
 /// Why a device cannot be had.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// No such name.
-    #[error("device \"{text}\" is unknown; known: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu")]
+    #[error(
+        "device \"{text}\" is unknown; known: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu, ws://host:port[/n]"
+    )]
     Unknown {
         /// What was asked for.
         text: String,
     },
-    /// What follows the colon is no number, or the backend has one device only.
+    /// What follows the colon is no number, the backend has one device only, or a worker's address is no address.
     #[error("device \"{text}\": {problem}")]
     Index {
         /// What was asked for.
@@ -60,6 +65,26 @@ pub enum DeviceError {
     NotBuilt {
         /// The backend.
         backend: GpuBackend,
+    },
+    /// Devices of workers were not compiled in.
+    #[error("device {device}: this binary was built without devices of workers; build with --features remote")]
+    NoWorkers {
+        /// What was asked for.
+        device: String,
+    },
+    /// Only ranks of a training can be on a worker's device.
+    #[error("device {device}: a worker's device is for the ranks of `deepseek train`; take a device of this machine")]
+    OnlyForRanks {
+        /// What was asked for.
+        device: String,
+    },
+    /// A worker cannot be reached, or refuses: no mistake in itself, for workers come and go.
+    #[error("device {device}: {problem}")]
+    Worker {
+        /// What was asked for.
+        device: String,
+        /// Why not.
+        problem: String,
     },
     /// The backend finds no such device.
     #[error("device {backend}{}: no such device; there {}", number(.index), listing(.found))]
@@ -89,7 +114,7 @@ fn listing(found: &[String]) -> String {
 pub struct SelectedDevice {
     /// The device, without autodiff.
     pub device: Device,
-    /// How a person would name it: `flex`, `wgpu:0 (discrete GPU 0)`.
+    /// How a person would name it: `flex`, `wgpu:0 (discrete GPU 0)`; of a worker's device its address.
     pub name: String,
     /// Whether it is a program on the CPU, Flex or a software renderer.
     pub on_cpu: bool,
@@ -118,6 +143,9 @@ impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
+        if WorkerDevice::is_meant_by(text) {
+            return text.parse().map(Self::Worker);
+        }
         let index_error = |problem| DeviceError::Index { text: text.into(), problem };
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => {
@@ -148,6 +176,7 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Flex => f.write_str("flex"),
             Self::Backend(backend, index) => write!(f, "{backend}{}", number(index)),
+            Self::Worker(worker) => worker.fmt(f),
         }
     }
 }
@@ -157,12 +186,38 @@ impl DeviceChoice {
     /// Flex where there is none; a backend without a number takes its first GPU, a software one if it has no other.
     ///
     /// # Errors
-    /// [`DeviceError::NotBuilt`] and [`DeviceError::Absent`].
-    pub fn open(self) -> Result<SelectedDevice, DeviceError> {
+    /// [`DeviceError::NotBuilt`], [`DeviceError::Absent`] and [`DeviceError::OnlyForRanks`].
+    pub fn open(&self) -> Result<SelectedDevice, DeviceError> {
         match self {
             Self::Flex => Ok(flex()),
             Self::Auto => Ok(first_real_gpu().unwrap_or_else(flex)),
-            Self::Backend(backend, index) => open_backend(backend, index),
+            Self::Backend(backend, index) => open_backend(*backend, *index),
+            Self::Worker(worker) => Err(DeviceError::OnlyForRanks { device: worker.to_string() }),
+        }
+    }
+
+    /// Finds the device that a rank of a training is to be on; a worker is shown `token` and waited for `patience` at most.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::open`]; [`DeviceError::Worker`] and [`DeviceError::NoWorkers`].
+    pub fn open_for_rank(&self, rank: usize, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
+        match self {
+            #[cfg(feature = "remote")]
+            Self::Worker(worker) => worker.open(rank, token, patience),
+            #[cfg(not(feature = "remote"))]
+            Self::Worker(worker) => Err(DeviceError::NoWorkers { device: worker.to_string() }),
+            local => {
+                let _ = (rank, token, patience);
+                local.open()
+            }
+        }
+    }
+
+    /// The worker, where it is a device of one.
+    pub fn worker(&self) -> Option<&WorkerDevice> {
+        match self {
+            Self::Worker(worker) => Some(worker),
+            _ => None,
         }
     }
 }
@@ -207,6 +262,11 @@ fn label(backend: GpuBackend, index: usize, adapter: &adapters::Adapter) -> Stri
 }
 
 mod adapters;
+mod cluster;
+mod worker;
+
+pub use cluster::{ClusterError, cluster_devices};
+pub use worker::{Token, TokenError, WorkerDevice};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn every_choice_reads_back_as_written() {
-    for text in ["auto", "flex", "cpu", "wgpu", "wgpu:0", "vulkan:3", "metal", "cuda:7", "rocm"] {
+    for text in ["auto", "flex", "cpu", "wgpu", "wgpu:0", "vulkan:3", "metal", "cuda:7", "rocm", "ws://a.b:3000", "ws://[::1]:1/7"] {
         let choice: DeviceChoice = text.parse().unwrap();
         assert_eq!(choice.to_string(), text);
     }
@@ -15,7 +15,18 @@ fn other_texts_are_refused() {
     for text in ["", "gpu", "Cuda", "opencl:0", ":0"] {
         assert!(matches!(text.parse::<DeviceChoice>(), Err(DeviceError::Unknown { .. })), "{text}");
     }
-    for text in ["wgpu:", "cuda:-1", "cuda:x", "cuda:99999999999999999999", "flex:0", "auto:1", "cpu:0", "wgpu:0:1"] {
+    for text in ["wgpu:", "cuda:-1", "cuda:x", "cuda:99999999999999999999", "flex:0", "auto:1", "cpu:0", "wgpu:0:1"].into_iter().chain([
+        "ws://",
+        "ws://a",
+        "ws://a:x",
+        "ws://a:70000",
+        "ws://:1",
+        "ws://a:1/b",
+        "ws://a:1/0/0",
+        "ws://b@a:1",
+        "http://a:1",
+        "://a:1",
+    ]) {
         assert!(matches!(text.parse::<DeviceChoice>(), Err(DeviceError::Index { .. })), "{text}");
     }
 }
@@ -46,6 +57,35 @@ fn messages_say_what_would_be_right() {
     assert_eq!(error.to_string(), "device wgpu:5: no such device; there are wgpu:0 (software renderer)");
     let error = DeviceError::Absent { backend: GpuBackend::Cuda, index: None, found: vec![] };
     assert_eq!(error.to_string(), "device cuda: no such device; there are none");
+}
+
+#[test]
+fn a_worker_s_device_is_for_ranks() {
+    let device: DeviceChoice = "ws://127.0.0.1:1/0".parse().unwrap();
+    assert_eq!(device.to_string(), "ws://127.0.0.1:1");
+    assert!(matches!(device.open(), Err(DeviceError::OnlyForRanks { .. })));
+}
+
+#[test]
+fn a_worker_that_is_not_there_does_not_answer() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let worker: WorkerDevice = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
+    // Somebody listens, and says nothing: a process that is stopped is like that.
+    assert!(!worker.answers(Duration::from_millis(50)));
+    drop(listener);
+    assert!(!worker.answers(Duration::from_millis(50)));
+}
+
+#[test]
+fn a_token_is_read_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, " open sesame \nmore\n").unwrap();
+    let token = Token::from_either(Some(&file), None).unwrap().unwrap();
+    assert_eq!((token.reveal(), format!("{token:?}").as_str()), ("open sesame", "Token(..)"));
+    assert_eq!(Token::from_either(None, None), Ok(None));
+    let error = Token::from_either(Some(&folder.path().join("none")), None).unwrap_err().to_string();
+    assert!(error.contains("none"), "{error}");
 }
 
 #[test]

@@ -42,6 +42,12 @@ pub trait StepEngine: Send {
     /// A rank that failed.
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)>;
 
+    /// Model and optimizer as the last [`model`](Self::model) or [`state`](Self::state) gave them, where they are still known after a
+    /// failure.
+    fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
+        None
+    }
+
     /// The model at the end; that of the last [`model`](Self::model) or [`state`](Self::state).
     fn into_model(self: Box<Self>) -> LanguageModel;
 }

@@ -163,10 +163,11 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
                     last_step: None,
                     evaluation: None,
                     checkpoint: None,
+                    complete: None,
                     session_tokens: 0,
                     session_seconds: 0.0,
                 };
-                let outcome = run.train(train_loader.iter(), &valid_loader);
+                let outcome = run.train(train_loader.iter(), &valid_loader).map_err(|error| run.saved_after(error));
                 (run.engine.into_model(), outcome)
             }
         };
@@ -202,6 +203,8 @@ struct Run<'a> {
     last_step: Option<StepReport>,
     evaluation: Option<Evaluation>,
     checkpoint: Option<PathBuf>,
+    /// Where the run was when the engine last gave the whole model, unless that was saved.
+    complete: Option<TrainState>,
     session_tokens: usize,
     session_seconds: f64,
 }
@@ -265,6 +268,9 @@ impl Run<'_> {
         self.position.train_seconds += seconds;
         self.session_tokens += report.tokens;
         self.session_seconds += seconds;
+        if self.ema.is_some() {
+            self.complete = Some(self.position.clone());
+        }
         report.step = step;
         report.grad_norm = grad_norm;
         report.lr = lr;
@@ -283,6 +289,7 @@ impl Run<'_> {
 
     fn evaluate(&mut self, loader: &ValidLoader<LanguageModel>, epoch: usize) -> Result<()> {
         let model = self.engine.model()?.valid();
+        self.complete = Some(self.position.clone());
         let total = loader.num_items();
         self.processor.process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
         let mut evaluation = Evaluation::default();
@@ -303,6 +310,21 @@ impl Run<'_> {
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
         let (model, optimizer) = self.engine.state()?;
         self.checkpoint = Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
+        self.complete = None;
         Ok(())
+    }
+
+    /// Saves what is still known after a failure: the last whole model, where no checkpoint has it. Gives the failure back.
+    fn saved_after(&mut self, failure: anyhow::Error) -> anyhow::Error {
+        let (Some(position), false) = (self.complete.take(), failure.is::<Diverged>()) else { return failure };
+        let average = match self.ema.as_mut().map(Ema::model).transpose() {
+            Ok(average) => average,
+            Err(error) => return failure.context(format!("step {} could not be saved: {error:#}", position.step)),
+        };
+        let Some((model, optimizer)) = self.engine.last_state() else { return failure };
+        match self.checkpoints.save(&model.model, average, optimizer, &position) {
+            Ok(path) => failure.context(format!("the run was saved as it was after step {}, in {}", position.step, path.display())),
+            Err(error) => failure.context(format!("step {} could not be saved: {error:#}", position.step)),
+        }
     }
 }

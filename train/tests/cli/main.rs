@@ -13,4 +13,5 @@ mod exchange;
 mod experts;
 mod layouts;
 mod resume;
+mod workers;
 mod workplace;

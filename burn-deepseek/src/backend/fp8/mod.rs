@@ -75,6 +75,12 @@ impl RowGroups {
         Self(Arc::new([0, rows]))
     }
 
+    /// Of offsets that rise from 0; kernels check that they do.
+    #[cfg(feature = "remote")]
+    pub(in crate::backend) fn from_offsets(offsets: Vec<usize>) -> Self {
+        Self(offsets.into())
+    }
+
     /// `groups + 1` rising offsets from 0 to the number of rows.
     pub fn offsets(&self) -> &[usize] {
         &self.0
@@ -129,7 +135,7 @@ pub struct LinearCall {
 }
 
 /// FP8 on a backend. Float tensors are FP32; matrices are contiguous or are made so.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Remote: cfg(feature = "remote"))]
 pub trait Fp8Ops: Backend {
     /// 1x128 tiles of x `[rows, columns]`.
     fn fp8_quantize_rows(x: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self>;

@@ -17,7 +17,7 @@ use self::runs::NamedRun;
 use super::bench::median;
 use super::train::{Start, compute, learn};
 use super::{Outcome, stop_on_signals};
-use crate::cli::{ComparePrecisionArgs, ConfigArgs, TrainArgs};
+use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::Diverged;
@@ -86,8 +86,10 @@ fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, Co
     let mut training = TrainArgs {
         config: ConfigArgs { config: Some(args.config.config.clone().unwrap_or_else(|| CONFIG.into())), set: set.collect() },
         data: args.data.clone(),
-        device: args.device,
+        device: args.device.clone(),
         devices: Vec::new(),
+        cluster: None,
+        token: TokenArgs::default(),
         trace: None,
         resume: None,
         run_dir: Some(args.out.join(run.name)),

@@ -15,7 +15,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
 use crate::data::TokenData;
-use crate::device::{DeviceChoice, SelectedDevice};
+use crate::device::{DeviceChoice, SelectedDevice, Token, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamW, Ema, EmaSettings};
@@ -78,7 +78,8 @@ impl Start {
             }
             Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
         };
-        let selected = args.device.open()?;
+        // Evaluations, averages and checkpoints are made on this machine, which is there when a worker is not.
+        let selected = if args.device.worker().is_some() { DeviceChoice::Auto.open()? } else { args.device.open()? };
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
@@ -116,7 +117,7 @@ impl Start {
                 (Parts { model, optimizer, ema }, position)
             }
         };
-        let cluster = cluster(&config, &selected, &args.devices, args.trace.is_some())?;
+        let cluster = cluster(&config, &selected, args)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
         let run_dir = match &resumed_from {
             Some(path) => run_dir_of(path)?,
@@ -181,11 +182,14 @@ impl Start {
     }
 }
 
-/// The ranks of a run over several.
-fn cluster(config: &RunConfig, shared: &SelectedDevice, devices: &[DeviceChoice], timeline: bool) -> Result<Option<Cluster>> {
+/// The ranks of a run over several, or of one that is on a worker's device.
+fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
+    let timeout = Duration::from_secs(parallel.timeout_s);
+    let timeline = args.trace.is_some();
+    let devices = rank_devices(args)?;
     let count = parallel.axes().ranks();
-    if count == 1 {
+    if count == 1 && !devices.iter().any(|(device, _)| device.worker().is_some()) {
         let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)].into_iter().find(|(_, given)| *given);
         return match unused {
             Some((flag, _)) => {
@@ -196,20 +200,37 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, devices: &[DeviceChoice]
         };
     }
     if devices.len() > count {
-        return Err(UsageError(format!("--devices has {} devices for {count} ranks", devices.len())).into());
+        let flag = if args.cluster.is_some() { "--cluster" } else { "--devices" };
+        return Err(UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into());
     }
-    let opened = devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
-    let rank = |rank: usize| opened.get(rank).or(opened.last()).unwrap_or(shared);
-    let ranks: Vec<_> = (0..count).map(rank).map(|selected| (selected.name.clone(), selected.device.clone())).collect();
+    let open = |rank: usize| match devices.get(rank).or(devices.last()) {
+        Some((device, token)) => device.open_for_rank(rank, token.as_ref(), timeout).map(|opened| (opened.name, opened.device)),
+        None => Ok((shared.name.clone(), shared.device.clone())),
+    };
+    let ranks: Vec<_> = (0..count).map(open).collect::<Result<_, _>>()?;
     Ok(Some(Cluster {
         axes: parallel.axes(),
         schedule: parallel.schedule(),
         formats: wire_formats(parallel, &config.precision.precision(), &ranks)?,
         members_a_node: parallel.members_a_node(),
         ranks,
-        timeout: Duration::from_secs(parallel.timeout_s),
+        timeout,
         timeline: timeline.then(TimelineCell::default),
     }))
+}
+
+/// The devices that the command line gives to ranks, with the tokens that open them; none where ranks share the run's own.
+fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> {
+    let token = args.token.token()?;
+    if let Some(path) = &args.cluster {
+        let devices = cluster_devices(path)?.into_iter();
+        return Ok(devices.map(|(device, own)| (device, own.or_else(|| token.clone()))).collect());
+    }
+    let devices = match args.device.worker() {
+        Some(_) if args.devices.is_empty() => std::slice::from_ref(&args.device),
+        _ => &args.devices,
+    };
+    Ok(devices.iter().map(|device| (device.clone(), token.clone())).collect())
 }
 
 /// What rows travel in; FP8 only between devices that have the operations for it.

@@ -1,7 +1,10 @@
-//! A cluster's file: its hardware, what is attained of it, and what is planned for it. `deepseek plan cluster` reckons with it.
+//! A cluster's file: its hardware, what is attained of it, what is planned for it, and where its workers are. `deepseek plan cluster`
+//! reckons with it, `deepseek train --cluster` computes on the workers.
 
 mod resolve;
 mod validate;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +32,9 @@ pub struct ClusterConfig {
     /// Runs that are known, to compare plans with.
     #[serde(default)]
     pub reference: Vec<ReferenceConfig>,
+    /// Where its devices are lent, for `train --cluster`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worker: Vec<WorkerConfig>,
 }
 
 /// `[gpu]`: one device by its data sheet. A TFLOP/s is 10^12, a GB 10^9.
@@ -155,13 +161,34 @@ pub struct ReferenceConfig {
     pub gpu_hours: f64,
 }
 
+/// `[[worker]]`: a machine that lends its devices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// `ws://host:port`, as every other worker too can reach it.
+    pub address: String,
+    /// How many of its devices to take.
+    #[serde(default = "one_device")]
+    pub devices: usize,
+    /// File whose first line is the worker's token; a relative path begins at the folder of the cluster's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Environment variable that holds the worker's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
+}
+
+fn one_device() -> usize {
+    1
+}
+
 fn one() -> f64 {
     1.0
 }
 
 impl ClusterConfig {
     /// The sections of a cluster's file: those of no run.
-    pub(crate) const SECTIONS: [&'static str; 6] = ["gpu", "node", "link", "rates", "plan", "reference"];
+    pub(crate) const SECTIONS: [&'static str; 7] = ["gpu", "node", "link", "rates", "plan", "reference", "worker"];
 
     /// GPUs of all nodes.
     pub fn gpus(&self) -> usize {

@@ -49,6 +49,7 @@ fn resolve_text(text: &str, origin: &str, set: &[String], planned: &Table) -> Re
         rates: read_section(&root, "rates", &origin)?,
         plan: if root.contains_key("plan") { Some(read_section(&root, "plan", &origin)?) } else { None },
         reference: if root.contains_key("reference") { read_section(&root, "reference", &origin)? } else { Vec::new() },
+        worker: if root.contains_key("worker") { read_section(&root, "worker", &origin)? } else { Vec::new() },
     };
     let problems = cluster.problems();
     if problems.is_empty() { Ok(cluster) } else { Err(ConfigError::Invalid { origin, problems }) }
@@ -146,6 +147,6 @@ mod tests {
         assert_eq!((plan.seq_len, plan.global_batch, plan.pipeline), (128, 8, 16));
         assert_eq!(plan.tokens, Some(14_800_000_000_000));
         let unknown = resolve_cluster("h801", &[], &planned).unwrap_err().to_string();
-        assert!(unknown.contains("cluster \"h801\" is unknown; known: h800-2048, gpu-8, cpu-2"), "{unknown}");
+        assert!(unknown.contains("cluster \"h801\" is unknown; known: h800-2048, gpu-8, two-machines, cpu-2"), "{unknown}");
     }
 }

@@ -9,7 +9,7 @@ impl ClusterConfig {
     /// What is wrong with it, each problem with its key; `[plan]` is judged with the model that it is for.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let Self { gpu, node, link, rates, plan: _, reference } = self;
+        let Self { gpu, node, link, rates, plan: _, reference, worker: _ } = self;
         let mut above_0 = |key: &str, value: f64| {
             if !(value.is_finite() && value > 0.0) {
                 problems.push(format!("{key} = {value} must be a number above 0"));

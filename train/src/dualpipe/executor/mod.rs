@@ -80,6 +80,8 @@ pub struct Pipelines {
     whole: LanguageModel,
     /// The optimizer's state of that time.
     optimizer: AdamW,
+    /// Steps of the optimizer since the training began.
+    steps: u64,
     /// Whether weights have changed since.
     stale: bool,
     schedules: HashMap<usize, Arc<Schedule>>,
@@ -140,13 +142,14 @@ impl Pipelines {
                 experts: group,
                 device,
             };
-            ranks.push((format!("rank {} on {name}", place.rank), rank));
+            ranks.push((name.clone(), rank));
         }
         Ok(Self {
             cluster: cluster.clone(),
             workers: Workers::start(ranks, post)?,
             shards,
             whole: model,
+            steps: optimizer.step_count(),
             optimizer,
             stale: false,
             schedules: HashMap::new(),
@@ -179,21 +182,21 @@ impl Pipelines {
         }
         let shards = self.shards.clone();
         let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
-        for shard in self.workers.each(move |rank| Ok(rank.owned(&shards)))?.into_iter().flatten() {
+        let device = self.whole.model.device().inner();
+        for shard in self.workers.each(move |rank| Ok(rank.owned(&shards, &device)))?.into_iter().flatten() {
             let index = shard.index;
             owned[index] = Some(shard);
         }
-        let device = self.whole.model.device().inner();
         let (mut values, mut moments) = (HashMap::new(), HashMap::new());
         for parts in self.shards.by_parameter().into_values() {
             let id = parts[0].id;
             let parts = parts.iter().map(|shard| owned[shard.index].take().expect("invariant: every shard has an owner"));
             let (mut value, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
             for Owned { value: part, moments, .. } in parts {
-                value.push(part.to_device(&device));
+                value.push(part);
                 if let Some(moments) = moments {
-                    first.push(moments.first.to_device(&device));
-                    second.push(moments.second.to_device(&device));
+                    first.push(moments.first);
+                    second.push(moments.second);
                 }
             }
             if !first.is_empty() {
@@ -203,7 +206,7 @@ impl Pipelines {
         }
         self.whole.model = self.whole.model.clone().map(&mut Replaced(values));
         self.whole.weights_changed();
-        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.optimizer.step_count(), moments);
+        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.steps, moments);
         self.stale = false;
         Ok(())
     }
@@ -255,7 +258,7 @@ impl StepEngine for Pipelines {
             bias_update_speed: speed,
         };
         self.workers.each(move |rank| rank.update(&job))?;
-        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.optimizer.step_count() + 1, HashMap::new());
+        self.steps += 1;
         self.stale = true;
         Ok(norm)
     }
@@ -268,6 +271,10 @@ impl StepEngine for Pipelines {
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)> {
         self.gather()?;
         Ok((&self.whole, &self.optimizer))
+    }
+
+    fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
+        Some((&self.whole, &self.optimizer))
     }
 
     fn into_model(self: Box<Self>) -> LanguageModel {

@@ -12,6 +12,7 @@ use burn_deepseek::{Compute, LossWeights, ModelPart, Stage};
 
 use super::chunk::{ChunkSettings, Differentiated, InFlight, Measured};
 use super::reduce::flat_gradients;
+use super::workers::THREAD;
 use crate::data::TokenBatch;
 use crate::dualpipe::{Action, Chunk, Schedule};
 use crate::learner::{AdamW, LayerLoad};
@@ -156,10 +157,12 @@ impl Rank {
         } else {
             let token = Arc::new(ComputeToken::default());
             std::thread::scope(|scope| {
-                let forward = scope.spawn(|| token.holding(|| self.forward(job, forward, input, Some(token.clone()))));
+                let thread = std::thread::Builder::new().name(format!("{THREAD}{}, forward", self.place.rank));
+                let forward = || token.holding(|| self.forward(job, forward, input, Some(token.clone())));
+                let forward = thread.spawn_scoped(scope, forward).context("the thread of a forward pass cannot be started")?;
                 let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
-                (forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
-            })
+                anyhow::Ok((forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done))
+            })?
         };
         progress.keep(forward, measured, kept);
         self.accumulate(progress, backward, done);

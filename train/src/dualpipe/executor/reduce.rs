@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn_deepseek::moe::updated_bias;
 use burn_deepseek::{ModelPart, ops};
 
@@ -49,14 +49,15 @@ impl Rank {
             let gradient = flat.remove(&shard.id).map(|gradient| gradient.to_device(&self.devices[shard.owner]));
             self.post.send(rank, shard.owner, Subject::ParameterGradient(shard.index), gradient);
         }
-        let mut squares = Vec::new();
+        let (mut indices, mut sums) = (Vec::new(), Vec::new());
         for shard in shards.held_by(rank).filter(|shard| shard.owner == rank) {
             if let Some(sum) = self.summed(shard, flat.remove(&shard.id))? {
-                squares.push((shard.index, ops::sum_of_squares(sum.clone())));
+                indices.push(shard.index);
+                sums.push(sum.clone());
                 self.gradients.insert(shard.id, sum);
             }
         }
-        Ok(squares)
+        Ok(indices.into_iter().zip(ops::sums_of_squares(sums)).collect())
     }
 
     /// The gradients of all holders, in the order of their ranks.
@@ -111,14 +112,17 @@ impl Rank {
         Ok(())
     }
 
-    /// The shards that this rank owns, with their moments.
-    pub fn owned(&self, shards: &Shards) -> Vec<Owned> {
+    /// The shards that this rank owns, with their moments, on a device: copied by the rank's own thread, since its device may fail.
+    pub fn owned(&self, shards: &Shards, device: &Device) -> Vec<Owned> {
         let mut values = flat_values(&self.part);
         let owned = shards.held_by(self.place.rank).filter(|shard| shard.owner == self.place.rank);
         let owned = owned.map(|shard| Owned {
             index: shard.index,
-            value: values.remove(&shard.id).expect("invariant: a holder holds"),
-            moments: self.optimizer.moments().get(&shard.id).cloned(),
+            value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),
+            moments: self.optimizer.moments().get(&shard.id).map(|moments| Moments {
+                first: moments.first.clone().to_device(device),
+                second: moments.second.clone().to_device(device),
+            }),
         });
         owned.collect()
     }

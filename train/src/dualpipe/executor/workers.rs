@@ -2,20 +2,27 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 
 use super::rank::Rank;
+use crate::device::WorkerDevice;
 use crate::parallel::{Post, PostError};
 
 type Work = Box<dyn FnOnce(&mut Rank) + Send>;
 
 /// How long the others are waited for once a rank has failed.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a worker may take to say that it is there, once a rank has failed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the names of ranks' threads begin with.
+pub(super) const THREAD: &str = "rank ";
 
 /// The threads of a run's ranks.
 #[derive(Debug)]
@@ -28,14 +35,18 @@ pub(super) struct Workers {
 struct Worker {
     /// What to call the rank in an error: its number and its device.
     name: String,
+    /// The worker whose device it is on, where it is on one.
+    lender: Option<WorkerDevice>,
     work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Workers {
-    /// Starts a thread for each rank, given with its name.
+    /// Starts a thread for each rank, given with the name of its device.
     pub fn start(ranks: Vec<(String, Rank)>, post: Arc<Post>) -> Result<Self> {
-        let start = |(name, mut rank): (String, Rank)| {
+        let start = |(device, mut rank): (String, Rank)| {
+            let name = format!("{THREAD}{} on {device}", rank.place.rank);
+            let lender = device.parse().ok();
             let (work, queue) = channel::<Work>();
             let run = move || {
                 while let Ok(work) = queue.recv() {
@@ -43,9 +54,13 @@ impl Workers {
                 }
             };
             let thread = std::thread::Builder::new().name(name.clone()).spawn(run).context("a rank's thread cannot be started")?;
-            Ok(Worker { name, work: Some(work), thread: Some(thread) })
+            Ok(Worker { name, lender, work: Some(work), thread: Some(thread) })
         };
-        Ok(Self { threads: ranks.into_iter().map(start).collect::<Result<_>>()?, post })
+        let threads = ranks.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+        if threads.iter().any(|worker| worker.lender.is_some()) {
+            panics_of_ranks_are_told_once();
+        }
+        Ok(Self { threads, post })
     }
 
     /// Does the same on every rank, at the same time; the results in the order of the ranks.
@@ -99,9 +114,20 @@ impl Workers {
             }
         }
         match self.worst(failures) {
-            Some(error) => Err(error),
+            Some(error) => Err(self.with_lost_workers(error)),
             None => Ok(done.into_iter().map(|result| result.expect("invariant: all have answered")).collect()),
         }
+    }
+
+    /// A failure, with the ranks whose worker does not answer any more: what fails first may be another rank, which waits for one of those.
+    fn with_lost_workers(&self, error: Error) -> Error {
+        let lost: Vec<&str> = std::thread::scope(|scope| {
+            let lent = self.threads.iter().filter_map(|rank| Some((rank, rank.lender.as_ref()?)));
+            let asked: Vec<_> = lent.map(|(rank, lender)| (rank, scope.spawn(|| lender.answers(PATIENCE)))).collect();
+            let answered = asked.into_iter().map(|(rank, answer)| (rank, answer.join().unwrap_or(false)));
+            answered.filter(|(_, answers)| !answers).map(|(rank, _)| rank.name.as_str()).collect()
+        });
+        if lost.is_empty() { error } else { error.context(format!("{}: the worker does not answer", lost.join(", "))) }
     }
 
     /// The failure to tell: what befell a rank itself, rather than that it missed another one's message, rather than that it was told of
@@ -137,6 +163,20 @@ impl Drop for Workers {
             }
         }
     }
+}
+
+/// On a worker's device every failure is a panic, in whatever rank first asks for a value. It is caught and becomes the run's error; the
+/// message that it prints besides would only say where in Burn it was noticed.
+fn panics_of_ranks_are_told_once() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !std::thread::current().name().is_some_and(|name| name.starts_with(THREAD)) {
+                before(panic);
+            }
+        }));
+    });
 }
 
 /// What a thread died of, as an error.

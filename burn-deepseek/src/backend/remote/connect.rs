@@ -1,0 +1,130 @@
+//! Opening a device of a server, and which operations it has.
+
+use std::sync::{PoisonError, RwLock};
+
+use burn::backend::tensor::IntTensor;
+use burn::backend::{DispatchDevice, Remote, RemoteDevice};
+use burn::remote::{CustomOpClient, RemoteHost};
+use burn::tensor::{DType, Device, Int, Shape, Tensor};
+use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
+
+/// The operation that says what a server has.
+pub(super) const ASK: &str = "deepseek/operations";
+
+/// Version of names, arguments and results of the operations: the same on both sides, or they do not understand each other.
+pub(super) const VERSION: u32 = 1;
+
+/// What a device of a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Operations {
+    /// [`VERSION`] of the server.
+    pub version: u32,
+    /// [`FusedOps`](crate::backend::FusedOps).
+    pub fused: bool,
+    /// [`Fp8Ops`](crate::backend::fp8::Fp8Ops).
+    pub fp8: bool,
+    /// Whether the server lends its devices to somebody else.
+    pub lent: bool,
+}
+
+impl Operations {
+    pub(super) const WORDS: usize = 4;
+
+    pub(super) fn to_words(self) -> Vec<u32> {
+        vec![self.version, self.fused.into(), self.fp8.into(), self.lent.into()]
+    }
+
+    fn from_words(words: &[u32]) -> Option<Self> {
+        match *words {
+            [version, fused, fp8, lent] => Some(Self { version, fused: fused != 0, fp8: fp8 != 0, lent: lent != 0 }),
+            _ => None,
+        }
+    }
+}
+
+/// Why a device of a server cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No session could be opened.
+    #[error("{0}")]
+    Session(#[from] burn::remote::ConnectError),
+    /// The server has no operations of this crate.
+    #[error("it serves devices, but not the operations of this program: start it with the same release of `deepseek worker`")]
+    Foreign,
+    /// The server lends its devices to somebody else.
+    #[error("it lends its devices to another program; wait until that has ended, or start the worker again")]
+    Lent,
+    /// The server is of another release.
+    #[error("it serves version {server} of the operations, and this program takes version {client}: take the same release on both sides")]
+    Version {
+        /// Of the server.
+        server: u32,
+        /// Of this crate.
+        client: u32,
+    },
+}
+
+/// The devices that were opened. A handful: searching beats hashing.
+static KNOWN: RwLock<Vec<(RemoteDevice, Operations)>> = RwLock::new(Vec::new());
+
+/// Opens a device of a server on behalf of `borrower`, and asks which operations it has. Blocks until the server has answered.
+///
+/// A server lends its devices to one borrower at a time, a number that every process should draw for itself: tensors that move between
+/// sessions of one server are told apart by numbers that each process counts from 0. Where another has them this can be tried again.
+///
+/// # Errors
+///
+/// The server cannot be reached, refuses the credential, has no such device, has lent it, or does not serve the operations of this crate.
+pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device, ConnectError> {
+    let device = Device::remote_options(host).device_index(index).init()?;
+    let remote = remote_device(device.as_dispatch()).expect("invariant: a remote host has remote devices").clone();
+    let operations = ask(&remote, borrower).ok_or(ConnectError::Foreign)?;
+    if operations.version != VERSION {
+        return Err(ConnectError::Version { server: operations.version, client: VERSION });
+    }
+    if operations.lent {
+        return Err(ConnectError::Lent);
+    }
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|(device, _)| *device != remote);
+    known.push((remote, operations));
+    Ok(device)
+}
+
+fn ask(device: &RemoteDevice, borrower: u64) -> Option<Operations> {
+    let client = CustomOpClient::new(device);
+    let answer = TensorIr::uninit(client.create_empty_handle(), Shape::from([Operations::WORDS]), DType::U32);
+    let answer: IntTensor<Remote> = client.register(CustomOpIr::with_scalars(ASK, &[], &[answer], vec![ScalarIr::UInt(borrower)])).pop()?;
+    // A server that does not know the operation ends the session instead of answering.
+    let answer = Tensor::<1, Int>::from_primitive::<Remote>(answer).try_into_data().ok()?;
+    Operations::from_words(&answer.try_to_vec::<u32>().ok()?)
+}
+
+fn remote_device(device: &DispatchDevice) -> Option<&RemoteDevice> {
+    match device {
+        DispatchDevice::Remote(device) => Some(device),
+        _ => None,
+    }
+}
+
+fn served(device: &DispatchDevice, has: fn(Operations) -> bool) -> bool {
+    match device {
+        DispatchDevice::Remote(device) => {
+            let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+            known.iter().any(|(known, operations)| known == device && has(*operations))
+        }
+        DispatchDevice::Autodiff(device) => served(device, has),
+        _ => false,
+    }
+}
+
+/// Whether a device is one of a server that serves the fused operations.
+pub(in crate::backend) fn is_served_fused(device: &DispatchDevice) -> bool {
+    served(device, |operations| operations.fused)
+}
+
+/// Whether a device is one of a server that serves the FP8 operations.
+pub(in crate::backend) fn is_served_fp8(device: &DispatchDevice) -> bool {
+    served(device, |operations| operations.fp8)
+}

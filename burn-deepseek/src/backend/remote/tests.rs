@@ -1,0 +1,130 @@
+//! Operations on a device of a server: the same bits as on that device itself.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+
+use burn::backend::Dispatch;
+use burn::module::Module;
+use burn::remote::RemoteHost;
+use burn::server::{RemoteServer, WebSocketTransport};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde_json::json;
+
+use super::{ConnectError, connect, with_operations};
+use crate::backend::fp8::{Fp8Ops, LinearShape, RowGroups};
+use crate::backend::{supports, supports_fp8};
+use crate::ops::{self, AdamWScalars};
+use crate::precision::{Fp8Recipe, KeptActivation, QuantizeOptions};
+use crate::weights::named_gradients;
+use crate::{Compute, DeepSeek, LossWeights, Precision, WeightInit, recomputing};
+
+/// A server of `device` on a thread that ends with the process.
+fn serve(device: Device, operations: bool) -> RemoteHost {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("ws://{}", listener.local_addr().expect("an address"));
+    let server = RemoteServer::new([device.clone()]);
+    let server = if operations { with_operations(server, &device) } else { server };
+    std::thread::spawn(move || server.serve(WebSocketTransport::from_listener(listener)));
+    RemoteHost::websocket(&address)
+}
+
+fn remote(device: Device) -> Device {
+    connect(&serve(device, true), 0, 1).expect("a server of this release")
+}
+
+/// A model with everything, on a device.
+fn model(device: &Device) -> DeepSeek {
+    let config = json!({
+        "vocab_size": 37, "hidden_size": 140, "intermediate_size": 150, "moe_intermediate_size": 36, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
+        "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8, "v_head_dim": 12, "attention_bias": true, "num_nextn_predict_layers": 1,
+    });
+    let config = serde_json::from_value(config).expect("a config of the test");
+    DeepSeek::init(&config, 3, device).expect("a config of the test").train()
+}
+
+/// The bits of the loss, and the gradients by name.
+fn run(model: &DeepSeek, precision: Precision) -> (u32, BTreeMap<String, TensorData>) {
+    let device = model.device();
+    let compute = Compute::new(precision, &device).expect("the device has FP8");
+    let ids: Vec<i32> = (0..2 * 34).map(|i| i * i % 37).collect();
+    let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [2, 34]), &device);
+    let (inputs, targets) = (tokens.clone().slice([0..2, 0..33]), tokens.slice([0..2, 1..34]));
+    let total = model.loss(inputs, targets, &LossWeights { mtp: 0.3, sequence_balance: 1e-2 }, &compute).total;
+    let loss: f32 = total.clone().into_scalar();
+    (loss.to_bits(), named_gradients(model, &total.backward()))
+}
+
+#[test]
+fn a_model_on_a_served_device_computes_the_same_bits() {
+    let (here, there) = (model(&Device::flex()), model(&remote(Device::flex())));
+    let recipes = [
+        Fp8Recipe::default(),
+        Fp8Recipe { kept: KeptActivation::Rows, kept_attention_output: KeptActivation::Columns, ..Fp8Recipe::default() },
+    ];
+    for precision in [Precision::F32, Precision::Bf16].into_iter().chain(recipes.map(Precision::Fp8)) {
+        assert!(run(&there, precision) == run(&here, precision), "{precision:?}");
+        let [there, here] = [&there, &here].map(|model| run(&recomputing(model.clone()), precision));
+        assert!(there == here, "{precision:?}, recomputed");
+    }
+}
+
+#[test]
+fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
+    let (here, there) = (Device::flex(), remote(Device::flex()));
+    let groups = RowGroups::from(&ops::ExpertGroups::new(&[0, 2, 2, 0, 0], 1, 3));
+    let shape = LinearShape { rows: 5, inputs: 150, outputs: 5, experts: 1 };
+    let options = QuantizeOptions::default();
+    let results = |device: &Device| {
+        let x: Tensor<2> = WeightInit::normal(5, 1.0, device).weight([5, 150]).val();
+        let dispatched = || x.clone().into_dispatch();
+        let read = |x| Tensor::<2>::from_dispatch(x).into_data();
+        let flat = |factor: f64| x.clone().reshape([750]) * factor;
+        let scalars = AdamWScalars { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 2, grad_scale: 0.5 };
+        let (value, first, second) = ops::adamw(flat(1.0), flat(0.3), flat(0.1), flat(0.2).square(), &scalars);
+        let mut all = vec![value.into_data(), first.into_data(), second.into_data()];
+        all.push(read(Dispatch::fp8_dequantize_rows(Dispatch::fp8_quantize_rows(dispatched(), options), 150, options)));
+        let columns = Dispatch::fp8_quantize_columns(dispatched(), groups.clone(), options);
+        all.push(read(Dispatch::fp8_dequantize_columns(columns, groups.clone(), options)));
+        all.push(read(Dispatch::fp8_dequantize_weight(Dispatch::fp8_quantize_weight(dispatched(), options), shape, options)));
+        all.push(read(Dispatch::e5m6_dequantize(Dispatch::e5m6_quantize(dispatched()), 150)));
+        let sums = ops::sums_of_squares(vec![flat(1.0), flat(-3.0)]);
+        (all, ops::sum_of_squares(x.clone()).to_bits(), sums.into_iter().map(f64::to_bits).collect::<Vec<_>>())
+    };
+    assert_eq!(results(&there), results(&here));
+    let average = ops::average_into(Tensor::<1>::ones([4], &here), Tensor::<1>::ones([4], &there) * 3.0, 0.5);
+    assert_eq!(average.into_data(), TensorData::from([2.0f32; 4]));
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_served_gpu_has_fp8_and_composes_the_rest() {
+    let gpu = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+    let there = remote(gpu.clone());
+    assert!(supports_fp8(&there) && !supports(&Tensor::<1>::ones([1], &there)));
+    let precision = Precision::Fp8(Fp8Recipe::default());
+    assert!(run(&model(&there), precision) == run(&model(&gpu), precision));
+}
+
+#[test]
+fn a_server_lends_to_one_borrower_at_a_time() {
+    let host = serve(Device::flex(), true);
+    connect(&host, 0, 7).expect("the first borrower");
+    connect(&host.clone().with_credential("another session of the same"), 0, 7).expect("the first borrower");
+    let other = host.with_credential("another");
+    assert!(matches!(connect(&other, 0, 8), Err(ConnectError::Lent)));
+}
+
+/// A server without the operations ends the session when it is asked; a device of it that was opened some other way composes everything.
+#[test]
+fn a_server_without_the_operations_is_refused() {
+    let host = serve(Device::flex(), false);
+    assert!(matches!(connect(&host, 0, 1), Err(ConnectError::Foreign)));
+    let host = serve(Device::flex(), false);
+    let device = Device::remote_options(&host).init().expect("a server");
+    assert!(!supports_fp8(&device) && Compute::new(Precision::Fp8(Fp8Recipe::default()), &device).is_err());
+    let (loss, _) = run(&model(&device), Precision::F32);
+    let (expected, _) = run(&model(&Device::flex()), Precision::F32);
+    assert!((f32::from_bits(loss) / f32::from_bits(expected) - 1.0).abs() < 1e-5);
+}

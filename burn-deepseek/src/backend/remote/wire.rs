@@ -1,0 +1,199 @@
+//! Arguments of operations as words of 64 bits, in the order of the operation's parameters.
+
+use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat, WireFormat};
+
+use crate::backend::fp8::{LinearShape, RowGroups, Side};
+use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::precision::{Fp8Rule, KeptActivation};
+
+/// Words on their way to an operation's handler.
+pub(super) struct Words<'a>(std::slice::Iter<'a, u64>);
+
+impl<'a> Words<'a> {
+    pub(super) fn new(words: &'a [u64]) -> Self {
+        Self(words.iter())
+    }
+
+    fn next(&mut self) -> u64 {
+        *self.0.next().expect("an operation has come with fewer arguments than it takes: are client and worker of one version?")
+    }
+}
+
+/// Something that can be an argument.
+pub(super) trait Argument: Sized {
+    /// Appends itself.
+    fn put(&self, words: &mut Vec<u64>);
+    /// Reads what [`Argument::put`] has written.
+    fn take(words: &mut Words) -> Self;
+}
+
+impl Argument for usize {
+    fn put(&self, words: &mut Vec<u64>) {
+        words.push(*self as u64);
+    }
+
+    fn take(words: &mut Words) -> Self {
+        words.next() as usize
+    }
+}
+
+impl Argument for u64 {
+    fn put(&self, words: &mut Vec<u64>) {
+        words.push(*self);
+    }
+
+    fn take(words: &mut Words) -> Self {
+        words.next()
+    }
+}
+
+impl Argument for bool {
+    fn put(&self, words: &mut Vec<u64>) {
+        words.push(u64::from(*self));
+    }
+
+    fn take(words: &mut Words) -> Self {
+        words.next() != 0
+    }
+}
+
+impl Argument for f64 {
+    fn put(&self, words: &mut Vec<u64>) {
+        words.push(self.to_bits());
+    }
+
+    fn take(words: &mut Words) -> Self {
+        Self::from_bits(words.next())
+    }
+}
+
+/// An enumeration as the place of its value in a list.
+macro_rules! listed {
+    ($type:ty: $($value:expr),+) => {
+        impl Argument for $type {
+            fn put(&self, words: &mut Vec<u64>) {
+                let place = [$($value),+].iter().position(|value| value == self);
+                words.push(place.expect("invariant: the list has every value") as u64);
+            }
+
+            fn take(words: &mut Words) -> Self {
+                let place = words.next() as usize;
+                *[$($value),+].get(place).unwrap_or_else(|| panic!("{}: no value {place}", stringify!($type)))
+            }
+        }
+    };
+}
+
+listed!(Fp8Format: Fp8Format::E4M3, Fp8Format::E5M2);
+listed!(ScaleFormat: ScaleFormat::F32, ScaleFormat::PowerOfTwo);
+listed!(Granularity: Granularity::Tile, Granularity::Block, Granularity::Tensor);
+listed!(LinearFormat: LinearFormat::F32, LinearFormat::Bf16);
+listed!(KeptActivation: KeptActivation::Columns, KeptActivation::Rows, KeptActivation::E5m6);
+listed!(WireFormat: WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8);
+listed!(Side: Side::Fprop, Side::Dgrad);
+
+impl Argument for Accumulation {
+    fn put(&self, words: &mut Vec<u64>) {
+        match *self {
+            Self::Promoted => words.push(0),
+            Self::Emulated { bits, promote } => words.extend([u64::from(bits), u64::from(promote)]),
+        }
+    }
+
+    fn take(words: &mut Words) -> Self {
+        match words.next() {
+            0 => Self::Promoted,
+            bits => Self::Emulated { bits: bits as u32, promote: bool::take(words) },
+        }
+    }
+}
+
+/// A structure as its fields, one after the other.
+macro_rules! fields {
+    ($type:ty: $($field:ident),+) => {
+        impl Argument for $type {
+            fn put(&self, words: &mut Vec<u64>) {
+                $(self.$field.put(words);)+
+            }
+
+            fn take(words: &mut Words) -> Self {
+                Self { $($field: Argument::take(words)),+ }
+            }
+        }
+    };
+}
+
+fields!(QuantizeOptions: format, scale, granularity);
+fields!(Fp8Rule: activations, gradients, weights, kept, accumulation);
+fields!(LinearShape: rows, inputs, outputs, experts);
+fields!(AdamWScalars: lr, beta1, beta2, eps, weight_decay, step, grad_scale);
+
+impl Argument for RowGroups {
+    fn put(&self, words: &mut Vec<u64>) {
+        self.len().put(words);
+        words.extend(self.offsets().iter().map(|&offset| offset as u64));
+    }
+
+    fn take(words: &mut Words) -> Self {
+        let groups = usize::take(words);
+        let mut offsets = Vec::new(); // not of the length that is claimed: that may be anything
+        for _ in 0..=groups {
+            offsets.push(usize::take(words));
+        }
+        Self::from_offsets(offsets)
+    }
+}
+
+/// The choices of every token, from which the same groups are made again by [`ExpertGroups::new`].
+pub(super) fn choices(groups: &ExpertGroups) -> Vec<u32> {
+    let mut expert_of_row = vec![0; groups.rows()];
+    for (expert, rows) in groups.offsets().windows(2).enumerate() {
+        expert_of_row[rows[0]..rows[1]].fill(expert as u32);
+    }
+    groups.row_of_slot().iter().map(|&row| expert_of_row[row as usize]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through<A: Argument>(argument: &A) -> A {
+        let mut words = Vec::new();
+        argument.put(&mut words);
+        let mut taken = Words::new(&words);
+        let result = A::take(&mut taken);
+        assert_eq!(taken.0.len(), 0, "every word is read");
+        result
+    }
+
+    #[test]
+    fn what_is_sent_is_what_arrives() {
+        for choices in [&[2u32, 0, 0, 2, 3, 0][..], &[1, 1, 0], &[]] {
+            for top_k in [1, 3] {
+                let groups = ExpertGroups::new(choices, top_k, 4);
+                assert_eq!(ExpertGroups::new(&super::choices(&groups), top_k, 4), groups);
+                assert_eq!(through(&RowGroups::from(&groups)), RowGroups::from(&groups));
+            }
+        }
+        let options = QuantizeOptions { format: Fp8Format::E5M2, scale: ScaleFormat::PowerOfTwo, granularity: Granularity::Block };
+        for accumulation in [Accumulation::Promoted, Accumulation::Emulated { bits: 14, promote: true }] {
+            let rule = Fp8Rule {
+                activations: options,
+                gradients: QuantizeOptions::default(),
+                weights: QuantizeOptions { granularity: Granularity::Tensor, ..options },
+                kept: KeptActivation::E5m6,
+                accumulation,
+            };
+            assert_eq!(through(&rule), rule);
+        }
+        let scalars = AdamWScalars { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 7, grad_scale: 0.25 };
+        assert_eq!(through(&scalars), scalars);
+        assert_eq!((through(&Side::Dgrad), through(&true), through(&-0.0f64).to_bits()), (Side::Dgrad, true, (-0.0f64).to_bits()));
+    }
+
+    #[test]
+    #[should_panic(expected = "fewer arguments")]
+    fn a_list_that_is_cut_off_is_refused() {
+        RowGroups::take(&mut Words::new(&[1 << 60, 0, 4]));
+    }
+}
