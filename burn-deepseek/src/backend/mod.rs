@@ -24,6 +24,7 @@ pub use wire::WireOps;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, ExtensionType, Flex, backend_extension};
+use burn::tensor::kind::Basic;
 use burn::tensor::{DType, Device, Tensor};
 
 use cubecl_kernels::KernelError;
@@ -86,6 +87,17 @@ fn is_served_fused(_device: &DispatchDevice) -> bool {
 #[cfg(not(feature = "remote"))]
 fn is_served_fp8(_device: &DispatchDevice) -> bool {
     false
+}
+
+/// A tensor without autodiff on another device: by Burn's own copy, except between servers that could then wait for each other in a
+/// circle.
+pub(crate) fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tensor<D, K> {
+    #[cfg(feature = "remote")]
+    if remote::must_detour(x.device().as_dispatch(), device.as_dispatch()) {
+        let dtype = x.dtype();
+        return Tensor::from_data(x.into_data(), (device, dtype));
+    }
+    x.to_device(device)
 }
 
 /// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.

@@ -11,7 +11,8 @@ mod optim;
 pub mod wire;
 
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::kind::Basic;
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::attention::RopeTable;
 use crate::backend::{self, FusedOps, PlainLinear, supports};
@@ -21,6 +22,14 @@ pub use composed::mla_absorbed_attention;
 pub use function::with_gradient;
 pub use groups::ExpertGroups;
 pub use optim::AdamWScalars;
+
+/// A tensor without autodiff on another device: what ranks send each other.
+///
+/// [`Tensor::to_device`], except between servers of Burn's remote backend with several sessions each: those would fetch from each other, each
+/// over one connection, and could wait for each other in a circle. Tensors go by way of this process then.
+pub fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tensor<D, K> {
+    backend::moved(x, device)
+}
 
 /// See [`composed::linear`], which computes in FP32 whatever the format is.
 pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, call: impl Into<PlainLinear>) -> Tensor<2> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use burn_deepseek::backend::supports_fp8;
+use burn_deepseek::ops;
 use burn_deepseek::ops::wire::{self, RowSums, WireFormat};
 
 /// What rows travel in.
@@ -73,8 +74,8 @@ impl Rows {
     /// The same on another device.
     pub fn to_device(&self, device: &Device) -> Self {
         match self {
-            Self::Words(words) => Self::Words(words.clone().to_device(device)),
-            Self::Values(values) => Self::Values(values.clone().to_device(device)),
+            Self::Words(words) => Self::Words(ops::moved(words.clone(), device)),
+            Self::Values(values) => Self::Values(ops::moved(values.clone(), device)),
         }
     }
 

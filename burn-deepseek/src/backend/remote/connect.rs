@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use burn::backend::tensor::IntTensor;
 use burn::backend::{DispatchDevice, Remote, RemoteDevice};
-use burn::remote::{CustomOpClient, RemoteHost};
+use burn::remote::{Credential, CustomOpClient, RemoteHost};
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
@@ -65,8 +65,16 @@ pub enum ConnectError {
     },
 }
 
-/// The devices that were opened. A handful: searching beats hashing.
-static KNOWN: RwLock<Vec<(RemoteDevice, Operations)>> = RwLock::new(Vec::new());
+/// A device that was opened.
+struct Opened {
+    device: RemoteDevice,
+    /// Where it is, without what it was asked with.
+    server: RemoteHost,
+    operations: Operations,
+}
+
+/// All of them. A handful: searching beats hashing.
+static OPENED: RwLock<Vec<Opened>> = RwLock::new(Vec::new());
 
 /// Opens a device of a server on behalf of `borrower`, and asks which operations it has. Blocks until the server has answered.
 ///
@@ -86,9 +94,9 @@ pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device,
     if operations.lent {
         return Err(ConnectError::Lent);
     }
-    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|(device, _)| *device != remote);
-    known.push((remote, operations));
+    let mut all = OPENED.write().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|opened| opened.device != remote);
+    all.push(Opened { device: remote, server: host.clone().with_credential(Credential::default()), operations });
     Ok(device)
 }
 
@@ -108,11 +116,25 @@ fn remote_device(device: &DispatchDevice) -> Option<&RemoteDevice> {
     }
 }
 
+/// Whether a tensor must go by way of this process from one device to another.
+///
+/// Servers fetch tensors from each other, all sessions of one over a single connection, one fetch after the other; and a session that waits
+/// for a tensor does nothing else meanwhile. With several sessions on a server, one's fetch can wait for what another will give only after a
+/// fetch of its own, which waits for the connection.
+pub(in crate::backend) fn must_detour(from: &DispatchDevice, to: &DispatchDevice) -> bool {
+    let (Some(from), Some(to)) = (remote_device(from), remote_device(to)) else { return false };
+    let all = OPENED.read().unwrap_or_else(PoisonError::into_inner);
+    let server = |device: &RemoteDevice| all.iter().find(|opened| opened.device == *device).map(|opened| &opened.server);
+    let sessions = |server: Option<&RemoteHost>| all.iter().filter(|opened| Some(&opened.server) == server).count();
+    let (from, to) = (server(from), server(to));
+    from != to && (sessions(from) > 1 || sessions(to) > 1)
+}
+
 fn served(device: &DispatchDevice, has: fn(Operations) -> bool) -> bool {
     match device {
         DispatchDevice::Remote(device) => {
-            let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-            known.iter().any(|(known, operations)| known == device && has(*operations))
+            let all = OPENED.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().any(|opened| opened.device == *device && has(opened.operations))
         }
         DispatchDevice::Autodiff(device) => served(device, has),
         _ => false,

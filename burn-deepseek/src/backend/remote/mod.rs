@@ -17,6 +17,6 @@ mod wire;
 mod tests;
 
 pub use connect::{ConnectError, connect};
-pub(super) use connect::{is_served_fp8, is_served_fused};
+pub(super) use connect::{is_served_fp8, is_served_fused, must_detour};
 pub(super) use fused::sums_of_squares;
 pub use server::with_operations;

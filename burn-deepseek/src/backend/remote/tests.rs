@@ -7,7 +7,7 @@ use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::remote::RemoteHost;
 use burn::server::{RemoteServer, WebSocketTransport};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
@@ -114,6 +114,26 @@ fn a_server_lends_to_one_borrower_at_a_time() {
     connect(&host.clone().with_credential("another session of the same"), 0, 7).expect("the first borrower");
     let other = host.with_credential("another");
     assert!(matches!(connect(&other, 0, 8), Err(ConnectError::Lent)));
+}
+
+/// With one session each, servers fetch from each other; with several, tensors go by way of this process. The values are the same.
+#[test]
+fn tensors_go_from_server_to_server_unless_those_could_wait_for_each_other() {
+    let hosts = [serve(Device::flex(), true), serve(Device::flex(), true)];
+    let open = |host: &RemoteHost, session: &str| connect(&host.clone().with_credential(session.to_owned()), 0, 1).expect("a server");
+    let detours = |from: &Device, to: &Device| super::connect::must_detour(from.as_dispatch(), to.as_dispatch());
+    let [a, b] = [open(&hosts[0], "a"), open(&hosts[1], "b")];
+    assert!(!detours(&a, &b) && !detours(&a, &Device::flex()) && !detours(&Device::flex(), &b));
+    let second = open(&hosts[0], "second");
+    assert!(detours(&a, &b) && detours(&b, &a) && detours(&second, &b) && !detours(&a, &second));
+    for (from, to) in [(&a, &b), (&b, &second), (&second, &a)] {
+        let words = Tensor::<1, Int>::from_data(TensorData::from([1u32, u32::MAX, 3]), (from, DType::U32));
+        let there = ops::moved(words.clone(), to);
+        assert_eq!((there.device() == *to, there.dtype()), (true, DType::U32));
+        assert_eq!(there.into_data(), words.into_data());
+        let halves = Tensor::<1>::from_data([1.5, -2.0], from).cast(DType::BF16);
+        assert_eq!(ops::moved(halves.clone(), to).into_data(), halves.into_data());
+    }
 }
 
 /// A server without the operations ends the session when it is asked; a device of it that was opened some other way composes everything.

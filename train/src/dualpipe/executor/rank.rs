@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use burn::module::ParamId;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::{Compute, LossWeights, ModelPart, Stage};
+use burn_deepseek::{Compute, LossWeights, ModelPart, Stage, ops};
 
 use super::chunk::{ChunkSettings, Differentiated, InFlight, Measured};
 use super::reduce::flat_gradients;
@@ -252,7 +252,7 @@ impl Rank {
     }
 
     fn send(&self, to: usize, subject: Subject, rows: Tensor<2>) {
-        self.post.send(self.place.rank, to, subject, rows.to_device(&self.devices[to]));
+        self.post.send(self.place.rank, to, subject, ops::moved(rows, &self.devices[to]));
     }
 
     fn receive(&self, progress: &mut Progress, from: usize, subject: Subject) -> Result<Tensor<2>> {

@@ -46,7 +46,7 @@ impl Rank {
         let rank = self.place.rank;
         let mut flat = std::mem::take(&mut self.gradients);
         for shard in shards.held_by(rank).filter(|shard| shard.owner != rank) {
-            let gradient = flat.remove(&shard.id).map(|gradient| gradient.to_device(&self.devices[shard.owner]));
+            let gradient = flat.remove(&shard.id).map(|gradient| ops::moved(gradient, &self.devices[shard.owner]));
             self.post.send(rank, shard.owner, Subject::ParameterGradient(shard.index), gradient);
         }
         let (mut indices, mut sums) = (Vec::new(), Vec::new());
@@ -90,7 +90,7 @@ impl Rank {
         for shard in job.shards.held_by(rank).filter(|shard| shard.owner == rank) {
             let value = values.get(&shard.id).filter(|_| updated.contains(&shard.id));
             for &holder in shard.holders.iter().filter(|&&holder| holder != rank) {
-                let value = value.map(|value| value.clone().to_device(&self.devices[holder]));
+                let value = value.map(|value| ops::moved(value.clone(), &self.devices[holder]));
                 self.post.send(rank, holder, Subject::Parameter(shard.index), value);
             }
         }
