@@ -57,6 +57,7 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
     Examples:\n  \
     deepseek compare-precision --data my-book.txt\n  \
     deepseek compare-precision --data my-book.txt --runs bf16,fp8,fp8-requantized --out runs/kept\n  \
+    deepseek compare-precision --data my-book.txt --runs f32,f32-split,fp8 --seeds 4\n  \
     deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
 
 /// Of `worker`.

@@ -65,6 +65,23 @@ fn split_micro_batches_change_rounding_alone() {
 }
 
 #[test]
+fn seeds_are_averaged() {
+    let place = Workplace::new();
+    let compare = |more: &str| {
+        let finished = place.run(&format!("compare-precision --config ./tiny.toml --runs f32,fp8 --json {more}")).ok();
+        let losses = finished.json()["runs"][1]["train_loss"].as_f64().unwrap();
+        (finished, losses)
+    };
+    let (both, mean) = compare("--seeds 2 --out both");
+    let (_, first) = compare("--out first");
+    let (_, second) = compare("--set train.seed=1 --out second");
+    assert!(first != second && (mean - (first + second) / 2.0).abs() < 1e-12, "{mean}: {first}, {second}");
+    assert_eq!(both.json()["runs"][0]["seeds"], 2);
+    assert!(both.stdout.contains("fp8, seed 2 of 2"), "{}", both.dump());
+    assert_eq!(place.metrics("both/f32/seed-0").len(), place.metrics("both/f32/seed-1").len());
+}
+
+#[test]
 fn a_run_that_diverges_is_a_result() {
     let place = Workplace::new();
     let results = place.run("compare-precision --config ./tiny.toml --runs f32,bf16 --out out --set schedule.lr=1e30 --json").ok().json();

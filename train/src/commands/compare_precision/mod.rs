@@ -47,13 +47,13 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
     // All that can be wrong with any run is found before the first is trained.
     let selected = args.device.open()?;
     for run in &runs {
-        compute(&training(&args, run)?.config_request().resolve()?, &selected.device)?;
+        compute(&training(&args, run, 0)?.config_request().resolve()?, &selected.device)?;
     }
 
     let began = Instant::now();
     let mut comparison: Option<Comparison> = None;
     for (index, run) in runs.iter().enumerate() {
-        let mut start = Start::prepare(&training(&args, run)?)?;
+        let mut start = Start::prepare(&training(&args, run, 0)?)?;
         if index == 0 {
             start.announce()?;
         }
@@ -61,12 +61,21 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
             0 => String::new(),
             done => format!(", about {} left in all", duration(began.elapsed().as_secs_f64() / done as f64 * (runs.len() - done) as f64)),
         };
-        write_stdout(&format!("run {} of {}: {}, {}{left}\n", index + 1, runs.len(), run.name, run.what))?;
+        let seeds = if args.seeds > 1 { format!(", {} seeds", args.seeds) } else { String::new() };
+        write_stdout(&format!("run {} of {}: {}, {}{seeds}{left}\n", index + 1, runs.len(), run.name, run.what))?;
         let comparison = match &mut comparison {
             Some(comparison) => comparison,
-            none => none.insert(opened(&start, runs.len())?),
+            none => none.insert(opened(&start, &args, runs.len())?),
         };
-        let mut result = train(&mut start, run, &interrupter)?;
+        let mut result = RunResult::new(run);
+        result.absorb(train(&mut start, run, &interrupter)?);
+        for seed in 1..args.seeds {
+            if result.ended != Ended::Complete {
+                break;
+            }
+            write_stdout(&format!("{}, seed {} of {}\n", run.name, seed + 1, args.seeds))?;
+            result.absorb(train(&mut Start::prepare(&training(&args, run, seed)?)?, run, &interrupter)?);
+        }
         result.compare(comparison);
         write_stdout(&format!("{}\n\n", result.line()))?;
         comparison.runs.push(result);
@@ -79,8 +88,8 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
     report(&comparison, out)
 }
 
-/// The arguments of `train` that make one of the runs.
-fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, ConfigError> {
+/// The arguments of `train` that make one of the runs, with the configuration's seed or one so much after it.
+fn training(args: &ComparePrecisionArgs, run: &NamedRun, seed: u64) -> Result<TrainArgs, ConfigError> {
     let own_budget = args.config.config.is_some() || args.config.set.iter().any(|set| is_budget(set));
     let set = QUIET.iter().map(ToString::to_string).chain(args.config.set.clone()).chain(run.set.iter().map(ToString::to_string));
     let mut training = TrainArgs {
@@ -92,12 +101,16 @@ fn training(args: &ComparePrecisionArgs, run: &NamedRun) -> Result<TrainArgs, Co
         token: TokenArgs::default(),
         trace: None,
         resume: None,
-        run_dir: Some(args.out.join(run.name)),
+        run_dir: Some(if args.seeds > 1 { args.out.join(run.name).join(format!("seed-{seed}")) } else { args.out.join(run.name) }),
         steps: None,
         tokens: args.tokens.or((!own_budget).then_some(TOKENS)),
         json: false,
         plain: true,
     };
+    if seed > 0 {
+        let first = training.config_request().resolve()?.train.seed;
+        training.config.set.push(format!("train.seed={}", first.saturating_add(seed)));
+    }
     if run.split {
         // An evaluation counts micro-batches too: it must still be of the same windows.
         let train = training.config_request().resolve()?.train;
@@ -113,13 +126,14 @@ fn is_budget(set: &str) -> bool {
 }
 
 /// A comparison without runs yet.
-fn opened(start: &Start, planned: usize) -> Result<Comparison> {
+fn opened(start: &Start, args: &ComparePrecisionArgs, planned: usize) -> Result<Comparison> {
     let end = start.schedule.end_from(Position::default()).context("train.steps: the run has more samples than can be counted")?;
     let (steps, tokens_per_step) = (end.step as usize, end.tokens / end.step.max(1));
     let setting = format!(
-        "{} parameters, {steps} steps of {tokens_per_step} tokens = {} tokens, on {}.\n\n```\n{}\n```\n",
+        "{} parameters, {steps} steps of {tokens_per_step} tokens = {} tokens{}, on {}.\n\n```\n{}\n```\n",
         start.config.model.parameter_counts().total,
         end.tokens,
+        if args.seeds > 1 { format!(", losses averaged over {} seeds", args.seeds) } else { String::new() },
         start.device_name,
         start.data.summary
     );
@@ -137,8 +151,17 @@ fn opened(start: &Start, planned: usize) -> Result<Comparison> {
     })
 }
 
+/// What one training came to.
+struct Trained {
+    ended: Ended,
+    losses: Vec<f64>,
+    valid_loss: Option<f64>,
+    /// Milliseconds of each step.
+    times: Vec<f64>,
+}
+
 /// Trains one run to its end, a signal or its divergence; its checkpoints are deleted, its metrics stay.
-fn train(start: &mut Start, run: &'static NamedRun, interrupter: &Interrupter) -> Result<RunResult> {
+fn train(start: &mut Start, run: &'static NamedRun, interrupter: &Interrupter) -> Result<Trained> {
     let (ended, outcome) = match learn(start, interrupter, false) {
         Ok(outcome) => (if outcome.interrupted { Ended::Interrupted } else { Ended::Complete }, Some(outcome)),
         Err(error) if error.is::<Diverged>() => {
@@ -148,32 +171,50 @@ fn train(start: &mut Start, run: &'static NamedRun, interrupter: &Interrupter) -
         }
         Err(error) => return Err(error.context(format!("run {}", run.name))),
     };
-    let mut result = RunResult::new(run, ended);
-    result.valid_loss = outcome.and_then(|outcome| outcome.evaluation).map(|evaluation| evaluation.loss);
-    result.read(&start.run_dir.join("metrics.jsonl"))?;
+    let valid_loss = outcome.and_then(|outcome| outcome.evaluation).map(|evaluation| evaluation.loss);
+    let mut trained = Trained { ended, losses: Vec::new(), valid_loss, times: Vec::new() };
+    trained.read(&start.run_dir.join("metrics.jsonl"))?;
     let checkpoints = start.run_dir.join(crate::checkpoint::FOLDER);
     if checkpoints.exists() {
         std::fs::remove_dir_all(&checkpoints).with_context(|| format!("{}: cannot delete", checkpoints.display()))?;
     }
-    Ok(result)
+    Ok(trained)
 }
 
-impl RunResult {
+impl Trained {
     /// Takes losses and times of all steps from a run's metrics.
     fn read(&mut self, path: &Path) -> Result<()> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let mut times = Vec::new();
         for line in text.lines() {
             let step: serde_json::Value = serde_json::from_str(line).with_context(|| path.display().to_string())?;
             let number = |key: &str| step[key].as_f64();
             // An evaluation has no speed; a loss that is no number is written as null, and no step follows it.
             let (Some(tokens), Some(speed), Some(loss)) = (number("tokens"), number("tokens_per_second"), number("loss")) else { continue };
             self.losses.push(loss);
-            times.push(1e3 * tokens / speed);
+            self.times.push(1e3 * tokens / speed);
         }
-        self.step_ms = median(&times);
-        self.seconds = times.iter().sum::<f64>() / 1e3;
         Ok(())
+    }
+}
+
+impl RunResult {
+    /// Takes the training of one more seed: losses are means over all of them, as far as every one came.
+    fn absorb(&mut self, trained: Trained) {
+        let seeds = self.seeds as f64;
+        let mean = |all: f64, one: f64| (all * seeds + one) / (seeds + 1.0);
+        self.losses = match self.seeds {
+            0 => trained.losses,
+            _ => self.losses.iter().zip(trained.losses).map(|(&all, one)| mean(all, one)).collect(),
+        };
+        self.valid_loss = match self.seeds {
+            0 => trained.valid_loss,
+            _ => self.valid_loss.zip(trained.valid_loss).map(|(all, one)| mean(all, one)),
+        };
+        self.seeds += 1;
+        self.ended = trained.ended;
+        self.seconds += trained.times.iter().sum::<f64>() / 1e3;
+        self.times.extend(trained.times);
+        self.step_ms = median(&self.times);
     }
 
     /// Works out everything that needs the other runs.
@@ -202,4 +243,24 @@ fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
     text += &format!("\nwritten     {}\n", written.join(", "));
     write_stdout(&text)?;
     Ok(Outcome { results: comparison.to_json(out), interrupted: comparison.interrupted() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs::RUNS;
+    use super::*;
+
+    #[test]
+    fn losses_are_means_over_the_seeds_as_far_as_all_of_them_came() {
+        let trained =
+            |ended, losses: &[f64], valid_loss| Trained { ended, losses: losses.to_vec(), valid_loss, times: vec![2.0; losses.len()] };
+        let mut result = RunResult::new(&RUNS[0]);
+        result.absorb(trained(Ended::Complete, &[4.0, 2.0], Some(3.0)));
+        result.absorb(trained(Ended::Complete, &[1.0, 5.0], Some(6.0)));
+        result.absorb(trained(Ended::Complete, &[1.0, 2.0], Some(0.0)));
+        assert_eq!((&result.losses[..], result.valid_loss, result.seeds), (&[2.0, 3.0][..], Some(3.0), 3));
+        assert_eq!((result.seconds, result.step_ms, result.ended), (0.012, 2.0, Ended::Complete));
+        result.absorb(trained(Ended::Diverged, &[6.0], None));
+        assert_eq!((&result.losses[..], result.valid_loss, result.ended), (&[3.0][..], None, Ended::Diverged));
+    }
 }

@@ -44,8 +44,11 @@ pub(super) struct RunResult {
     pub name: &'static str,
     pub what: &'static str,
     pub set: &'static [&'static str],
+    /// Of the last seed that was trained.
     pub ended: Ended,
-    /// Training loss of each step, as far as it was a number.
+    /// Seeds that were trained.
+    pub seeds: u64,
+    /// Training loss of each step, as far as it was a number; the mean over the seeds.
     pub losses: Vec<f64>,
     /// Mean of the last twentieth of them.
     pub train_loss: Option<f64>,
@@ -53,6 +56,8 @@ pub(super) struct RunResult {
     pub valid_loss: Option<f64>,
     /// Against the baseline; none for the baseline itself, and for a run that was not half done.
     pub errors: Option<ErrorSummary>,
+    /// Milliseconds of each step of each seed.
+    pub times: Vec<f64>,
     /// Median milliseconds of a step.
     pub step_ms: f64,
     /// That over the baseline's.
@@ -62,18 +67,21 @@ pub(super) struct RunResult {
 }
 
 impl RunResult {
-    pub fn new(run: &'static NamedRun, ended: Ended) -> Self {
+    /// Of a run that no seed has been trained of yet.
+    pub fn new(run: &'static NamedRun) -> Self {
         let &NamedRun { name, what, set, .. } = run;
         let (losses, nan) = (Vec::new(), f64::NAN);
         Self {
             name,
             what,
             set,
-            ended,
+            ended: Ended::Complete,
+            seeds: 0,
             losses,
             train_loss: None,
             valid_loss: None,
             errors: None,
+            times: Vec::new(),
             step_ms: nan,
             time_ratio: nan,
             seconds: 0.0,
@@ -99,6 +107,7 @@ impl RunResult {
             "what": self.what,
             "set": self.set,
             "ended": self.ended,
+            "seeds": self.seeds,
             "steps": self.losses.len(),
             "train_loss": self.train_loss,
             "valid_loss": self.valid_loss,
@@ -254,7 +263,8 @@ mod tests {
 
     fn comparison(losses: &[&[f64]]) -> Comparison {
         let result = |(run, losses): (&'static NamedRun, &&[f64])| {
-            let mut result = RunResult::new(run, if losses.len() == 4 { Ended::Complete } else { Ended::Diverged });
+            let mut result = RunResult::new(run);
+            result.ended = if losses.len() == 4 { Ended::Complete } else { Ended::Diverged };
             result.losses = losses.to_vec();
             result.errors = ErrorSummary::of(&super::super::curves::relative_errors_percent(losses, &[2.0; 4]), 4);
             result
