@@ -203,36 +203,32 @@ const SHARED: [Layout; 6] = [
     layout(DualPipeV, 4, 2, 1, 8),
 ];
 
+/// A step over ranks beside the same one on one device.
+fn compare_step(bench: &Bench, layout: Layout, wire: WireFormats) {
+    let want = bench.sequential(layout.micro_batches(), 1);
+    assert!(want.gradients.iter().all(|gradient| gradient.iter().any(|&g| g != 0.0)), "every parameter has a gradient");
+    let got = bench.over_ranks(layout, wire, 1);
+    let diff = gradient_diff(&got, &want);
+    println!("{layout:?}: gradients {diff:.1e}");
+    if layout.axes.expert == 1 {
+        assert_eq!(got.losses, want.losses, "{layout:?}");
+    }
+    // An expert's rows of several ranks are computed together: a product of more rows may add in another order.
+    let differs = got.losses[0].iter().zip(&want.losses[0]).map(|(got, want)| (got / want - 1.0).abs()).fold(0.0, f64::max);
+    assert!(differs <= 2.0 * f64::from(f32::EPSILON), "{layout:?}: losses differ by {differs:e}");
+    assert!(diff <= GRADIENT_DIFF, "{layout:?}: gradients differ by {diff:e}");
+}
+
 #[test]
 fn a_step_in_f32_has_the_losses_and_gradients_of_one_device() {
     let bench = Bench::new(&Device::flex(), Precision::F32);
-    for layout in PIPELINES.into_iter().chain(SHARED) {
-        let want = bench.sequential(layout.micro_batches(), 1);
-        assert!(want.gradients.iter().all(|gradient| gradient.iter().any(|&g| g != 0.0)), "every parameter has a gradient");
-        let got = bench.over_ranks(layout, F32, 1);
-        let diff = gradient_diff(&got, &want);
-        println!("{layout:?}: gradients {diff:.1e}");
-        if layout.axes.expert == 1 {
-            assert_eq!(got.losses, want.losses, "{layout:?}");
-        }
-        // An expert's rows of several ranks are computed together: a product of more rows may add in another order.
-        let differs = got.losses[0].iter().zip(&want.losses[0]).map(|(got, want)| (got / want - 1.0).abs()).fold(0.0, f64::max);
-        assert!(differs <= 2.0 * f64::from(f32::EPSILON), "{layout:?}: losses differ by {differs:e}");
-        assert!(diff <= GRADIENT_DIFF, "{layout:?}: gradients differ by {diff:e}");
-    }
+    PIPELINES.into_iter().chain(SHARED).for_each(|layout| compare_step(&bench, layout, F32));
 }
 
 #[test]
 fn a_step_in_fp8_has_the_losses_and_gradients_of_one_device() {
     let bench = Bench::new(&Device::flex(), Precision::Fp8(Fp8Recipe::default()));
-    for layout in PIPELINES {
-        let want = bench.sequential(layout.micro_batches(), 1);
-        let got = bench.over_ranks(layout, FP8, 1);
-        let diff = gradient_diff(&got, &want);
-        println!("{layout:?}: gradients {diff:.1e}");
-        assert_eq!(got.losses, want.losses, "{layout:?}");
-        assert!(diff <= GRADIENT_DIFF, "{layout:?}: gradients differ by {diff:e}");
-    }
+    PIPELINES.into_iter().for_each(|layout| compare_step(&bench, layout, FP8));
 }
 
 /// Rows on the wire are FP8 with power-of-two scales, which a run on one rank has not; but however many ranks share experts, every row has
@@ -284,10 +280,5 @@ fn two_hundred_steps_end_at_the_same_loss() {
 #[test]
 fn ranks_on_wgpu_have_the_losses_and_gradients_of_one_device_of_it() {
     let bench = Bench::new(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), Precision::F32);
-    let layout = layout(DualPipe, 2, 1, 1, 4);
-    let (want, got) = (bench.sequential(4, 1), bench.over_ranks(layout, F32, 1));
-    let diff = gradient_diff(&got, &want);
-    println!("{layout:?}: gradients {diff:.1e}");
-    assert_eq!(got.losses, want.losses);
-    assert!(diff <= GRADIENT_DIFF, "gradients differ by {diff:e}");
+    compare_step(&bench, layout(DualPipe, 2, 1, 1, 4), F32);
 }
