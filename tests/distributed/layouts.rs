@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use burn::data::dataloader::batcher::Batcher;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::ops::wire::WireFormat;
 use burn_deepseek::precision::Fp8Recipe;
@@ -136,13 +136,13 @@ impl Bench {
                 course.gradients = ids(&model.model).iter().filter_map(first).collect();
             }
         }
-        course.weights = values(&engine.model().unwrap().model.clone());
+        course.weights = values(&engine.model().unwrap().model);
         course
     }
 }
 
-fn ids(model: &DeepSeek) -> Vec<burn::module::ParamId> {
-    struct Ids(Vec<burn::module::ParamId>);
+fn ids(model: &DeepSeek) -> Vec<ParamId> {
+    struct Ids(Vec<ParamId>);
     impl ModuleVisitor for Ids {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             self.0.push(param.id);
@@ -165,7 +165,7 @@ fn values(model: &DeepSeek) -> Vec<Vec<f32>> {
     values.0
 }
 
-/// The largest difference of a parameter's gradients, all of which must be there and not zero.
+/// The largest difference of a parameter's gradients.
 fn gradient_diff(got: &Course, want: &Course) -> f64 {
     assert_eq!(got.gradients.len(), want.gradients.len());
     let pairs = got.gradients.iter().zip(&want.gradients);

@@ -63,8 +63,8 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
 /// Of `worker`.
 pub(super) const WORKER: &str = "Lend this machine's devices to trainings of other processes and machines.\n\n\
     A training names them as ws://host:port (ws://host:port/1 for the second device), its ranks compute there, and rows of tokens go \
-    from worker to worker where each has one rank. Both sides must be the same release. A worker serves one training at a time and keeps nothing: what a \
-    training leaves is in its own checkpoints. Ctrl-C or SIGTERM ends it.\n\n\
+    from worker to worker where each has one rank. Both sides must be the same release. A worker serves one training at a time and \
+    keeps nothing: what a training leaves is in its own checkpoints. Ctrl-C or SIGTERM ends it.\n\n\
     WebSocket is not encrypted: a token keeps strangers out, not listeners. Lend devices on a network that you trust.\n\n\
     Examples:\n  \
     deepseek worker --listen 127.0.0.1:3000\n  \

@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::dualpipe::{Cluster, Simulation, StepTimeline, Trace, Waiting, simulate};
+use crate::dualpipe::{Cluster, Costs, Simulation, StepTimeline, Trace, Waiting, simulate};
 
 /// A measured step, and the same schedule simulated with the costs measured in it.
 pub(super) struct Report {
     timeline: StepTimeline,
+    costs: Costs,
     simulation: Simulation,
 }
 
@@ -20,8 +21,9 @@ impl Report {
     pub(super) fn of(cluster: &Cluster) -> Result<Option<Self>> {
         let Some(cell) = &cluster.timeline else { return Ok(None) };
         let Some(timeline) = cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() else { return Ok(None) };
-        let simulation = simulate(&timeline.schedule, &timeline.costs(), Waiting::WhereNeeded);
-        Ok(Some(Self { simulation: simulation.context("invariant: a schedule that was carried out can be proved")?, timeline }))
+        let costs = timeline.costs();
+        let simulation = simulate(&timeline.schedule, &costs, Waiting::WhereNeeded);
+        Ok(Some(Self { simulation: simulation.context("invariant: a schedule that was carried out can be proved")?, costs, timeline }))
     }
 
     /// Writes both as one trace.
@@ -34,19 +36,17 @@ impl Report {
 
     /// A line a rank, in milliseconds.
     pub(super) fn text(&self) -> String {
-        let costs = self.timeline.costs();
-        let schedule = &self.timeline.schedule;
+        let Self { timeline: StepTimeline { schedule, .. }, costs, simulation } = self;
         let mut text = String::from("timeline    rank        busy        idle   simulated     formula   (ms of the last step)\n");
-        let formula = schedule.kind.bubble(schedule.ranks, &costs);
+        let (formula, simulated) = (schedule.kind.bubble(schedule.ranks, costs), simulation.idle());
         for (rank, (busy, idle)) in self.times().into_iter().enumerate() {
-            let simulated = self.simulation.idle()[rank % schedule.ranks];
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
                 "            {rank:<4} {:>11.2} {:>11.2} {:>11.2} {:>11.2}",
                 1e3 * busy.as_secs_f64(),
                 1e3 * idle.as_secs_f64(),
-                1e3 * simulated,
+                1e3 * simulated[rank % schedule.ranks],
                 1e3 * formula
             );
         }
@@ -65,7 +65,6 @@ impl Report {
 
     /// The same in seconds.
     pub(super) fn results(&self) -> Value {
-        let costs = self.timeline.costs();
         let schedule = &self.timeline.schedule;
         let (busy, idle): (Vec<f64>, Vec<f64>) =
             self.times().into_iter().map(|(busy, idle)| (busy.as_secs_f64(), idle.as_secs_f64())).unzip();
@@ -76,8 +75,8 @@ impl Report {
             "idle": idle,
             "idle_simulated": self.simulation.idle(),
             "makespan_simulated": self.simulation.makespan(),
-            "idle_formula": schedule.kind.bubble(schedule.ranks, &costs),
-            "costs": costs,
+            "idle_formula": schedule.kind.bubble(schedule.ranks, &self.costs),
+            "costs": self.costs,
         })
     }
 
