@@ -86,13 +86,17 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
         results["sample"] = json!(sample);
     }
+    // A trace that cannot be written must not hide what came of the run.
+    let mut written = Ok(());
     if let Some(report) = start.cluster.as_ref().map(timeline::Report::of).transpose()?.flatten() {
         text += &report.text();
         results["timeline"] = report.results();
         if let Some(path) = trace {
-            report.write(path)?;
-            text += &format!("trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n", path.display());
-            results["trace"] = json!(path);
+            written = report.write(path);
+            if written.is_ok() {
+                text += &format!("trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n", path.display());
+                results["trace"] = json!(path);
+            }
         }
     }
     if let Some(path) = &outcome.checkpoint {
@@ -103,6 +107,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         start.run_dir.display()
     );
     write_stdout(&text)?;
+    written?;
     Ok(Outcome { results, interrupted: outcome.interrupted })
 }
 
