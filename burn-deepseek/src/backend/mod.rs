@@ -12,6 +12,8 @@ mod flex;
 mod flex_tensor;
 pub mod fp8;
 mod function;
+#[cfg(all(test, feature = "fusion", feature = "wgpu"))]
+mod fusion_tests;
 mod kernels;
 #[cfg(feature = "remote")]
 pub mod remote;
