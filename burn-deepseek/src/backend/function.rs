@@ -10,6 +10,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex, backend_extension};
 use burn::tensor::Tensor;
 
+#[cfg(feature = "fusion")]
+use super::with_fusion as burn;
+
 /// From the gradient of a function's result to that of its argument.
 #[derive(Clone)]
 pub struct InputGradient(Arc<dyn Fn(Tensor<2>) -> Tensor<2> + Send + Sync>);

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use burn::backend::fusion::custom::OperationIr;
-use burn::backend::fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Cube, DispatchDevice, TensorMetadata};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData, read_sync};
 use burn_cubecl::{CubeBackend, CubeDevice};
+use burn_fusion::custom::OperationIr;
+use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
 use cubecl_kernels::definition::{QuantizeOptions, RowSums, WireFormat};
 use cubecl_kernels::metric::calc_diff;
 
@@ -181,9 +181,7 @@ fn chain(device: &Device) -> [Vec<f64>; 3] {
     let init = &mut WeightInit::normal(5, 0.1, device);
     let layer = Linear::new(D, D, false, init).train();
     let (x, dy): (Tensor<2>, Tensor<2>) = (init.weight(OURS).val(), init.weight(OURS).val());
-    // What is made on one thread is used on another, where the decorator has another queue.
-    let x = std::thread::spawn(move || x * 8.0 - 0.5).join().unwrap();
-    let x = Tensor::from_inner(x).require_grad();
+    let x = Tensor::from_inner(x * 8.0 - 0.5).require_grad();
     let compute = Compute::unchecked(Precision::Fp8(Fp8Recipe::default()));
     let h = compute.linear(Operation::QueryUp, (x.clone() * 0.5 + 0.25).abs(), &layer);
     let y = compute.linear(Operation::AttentionOutput, (h * 2.0 - 1.0).abs() * 0.5, &layer);

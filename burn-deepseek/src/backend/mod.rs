@@ -18,6 +18,8 @@ mod kernels;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod wire;
+#[cfg(feature = "fusion")]
+mod with_fusion;
 
 pub use deferred::{DeferredWeight, WeightGradientQueue};
 pub use function::{FunctionOps, InputGradient};

@@ -11,6 +11,8 @@ use cubecl_kernels::host::all_to_all as host;
 
 use super::done;
 use super::flex_tensor::{Contiguous, dims, tensor, word_tensor};
+#[cfg(feature = "fusion")]
+use super::with_fusion as burn;
 
 /// What [`crate::ops::wire`] calls. Words are U32.
 #[backend_extension(Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "fusion"), Remote: cfg(feature = "remote"))]
@@ -73,8 +75,8 @@ impl WireOps for Flex {
 
 #[cfg(feature = "cube")]
 mod cube {
-    use burn::backend::TensorMetadata;
-    use burn::tensor::{DType, Shape};
+    use ::burn::backend::TensorMetadata;
+    use ::burn::tensor::{DType, Shape};
     use burn_cubecl::CubeBackend;
     use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
@@ -133,8 +135,8 @@ mod cube {
 /// What each operation will give, for the fusion decorator, which calls it later.
 #[cfg(feature = "fusion")]
 mod fusion {
-    use burn::backend::fusion::custom::TensorSpec;
-    use burn::tensor::DType;
+    use ::burn::tensor::DType;
+    use burn_fusion::custom::TensorSpec;
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! FP8 on the fusion decorator: what each operation will give. The operation itself waits in the decorator's queue, and its kernels are
 //! those of the backend inside.
 
-use burn::backend::fusion::custom::TensorSpec;
 use burn::tensor::DType;
+use burn_fusion::custom::TensorSpec;
 use cubecl_kernels::definition::QuantizeOptions;
 
 use super::shapes::{MatrixShape, WeightShape};

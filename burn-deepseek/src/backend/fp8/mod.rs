@@ -21,6 +21,8 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
 use super::DeferredWeight;
+#[cfg(feature = "fusion")]
+use super::with_fusion as burn;
 use crate::ops::ExpertGroups;
 use crate::precision::{Fp8Rule, KeptActivation};
 
