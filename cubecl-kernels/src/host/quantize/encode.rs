@@ -63,6 +63,7 @@ multiversion! {
     fn rows<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], stride: usize) {
         let mut tile = 0;
         for r in 0..panel.rows {
+            panel.prefetch_next(r);
             let (full, tail) = panel.row(r).as_chunks::<TILE>();
             let (full_codes, tail_codes) = codes[r * stride..][..panel.columns].as_chunks_mut::<TILE>();
             for (x, codes) in full.iter().zip(full_codes) {
@@ -99,6 +100,7 @@ multiversion! {
     fn columns<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8]) {
         let (scale, high, low) = (&divisors.scale[..panel.columns], &divisors.high[..panel.columns], &divisors.low[..panel.columns]);
         for r in 0..panel.rows {
+            panel.prefetch_next(r);
             let (x, codes) = (panel.row(r), &mut codes[r * TILE..][..panel.columns]);
             for c in 0..panel.columns {
                 codes[c] = nearest::<S, FORMAT>(x[c], quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c])) as u8;
