@@ -20,6 +20,8 @@ use deepseek_train::learner::{AdamW, AdamWSettings, MomentFormat};
 const LOGITS: f64 = 2e-5;
 /// Of a tensor's largest magnitude.
 const RELATIVE: f64 = 1e-5;
+/// Of a gradient's largest magnitude, where recomputation need not give the same bits.
+const RECOMPUTED: f64 = 1e-6;
 
 #[test]
 fn parity_hf() {
@@ -86,7 +88,7 @@ fn check_case(case: &Path, device: &Device) -> Result<Report> {
     }
 
     let training = model.train();
-    check_gradients(&training, &expected, &mut report)?;
+    check_gradients(&training, device, &expected, &mut report)?;
     if expected.contains_key("mtp.post_norm.losses") {
         check_mtp(&training, &expected, &mut report)?;
     }
@@ -210,7 +212,7 @@ fn check_decoding(model: &DeepSeek, expected: &BTreeMap<String, Values>, report:
 
 const MAIN_ONLY: LossWeights = LossWeights { mtp: 0.0, sequence_balance: 0.0 };
 
-fn check_gradients(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn check_gradients(model: &DeepSeek, device: &Device, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
     let (tokens, targets) = shifted(expected, &model.device());
     let losses = model.loss(tokens, targets, &MAIN_ONLY, &Compute::f32());
     report.absolute("loss", "loss", &floats(losses.main.clone()), &expected["loss"].data, RELATIVE);
@@ -222,7 +224,13 @@ fn check_gradients(model: &DeepSeek, expected: &BTreeMap<String, Values>, report
     let again = recomputing.loss(tokens, targets, &MAIN_ONLY, &Compute::f32()).total.backward();
     for (name, again) in weights::named_gradients(&recomputing, &again) {
         let values = |data: &TensorData| data.iter::<f64>().collect::<Vec<_>>();
-        report.exact("recomputed gradients", &name, &values(&again), &values(&gradients[&name]));
+        let (again, first) = (values(&again), values(&gradients[&name]));
+        if *device == Device::flex() {
+            report.exact("recomputed gradients", &name, &again, &first);
+        } else {
+            // What runs again may share a kernel with other operations than before.
+            report.relative("recomputed gradients", &name, &again, &first, RECOMPUTED);
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex, backend_extension};
 use burn::tensor::Tensor;
 
-#[cfg(feature = "fusion")]
+#[cfg(feature = "cube")]
 use super::with_fusion as burn;
 
 /// From the gradient of a function's result to that of its argument.
@@ -31,7 +31,7 @@ impl std::fmt::Debug for InputGradient {
 }
 
 /// What [`crate::ops::with_gradient`] calls.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "fusion"), Remote: cfg(feature = "remote"))]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
 pub trait FunctionOps: Backend {
     /// `y`, as a function of `x`.
     #[fusion(default)]

@@ -1,5 +1,7 @@
 //! Operations behind the fusion decorator: the bits of the backend inside, from a queue that has Burn's own operations in it too.
 
+#![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 

@@ -11,11 +11,11 @@ use cubecl_kernels::host::all_to_all as host;
 
 use super::done;
 use super::flex_tensor::{Contiguous, dims, tensor, word_tensor};
-#[cfg(feature = "fusion")]
+#[cfg(feature = "cube")]
 use super::with_fusion as burn;
 
 /// What [`crate::ops::wire`] calls. Words are U32.
-#[backend_extension(Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "fusion"), Remote: cfg(feature = "remote"))]
+#[backend_extension(Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
 pub trait WireOps: Backend {
     /// Rows of x `[rows, d]` by index as words, `[index, row_words(d)]`.
     #[fusion(meta = fusion::pack)]
@@ -133,7 +133,7 @@ mod cube {
 }
 
 /// What each operation will give, for the fusion decorator, which calls it later.
-#[cfg(feature = "fusion")]
+#[cfg(feature = "cube")]
 mod fusion {
     use ::burn::tensor::DType;
     use burn_fusion::custom::TensorSpec;

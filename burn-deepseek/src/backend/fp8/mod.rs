@@ -8,7 +8,7 @@ mod autodiff;
 #[cfg(feature = "cube")]
 mod cube;
 mod flex;
-#[cfg(feature = "fusion")]
+#[cfg(feature = "cube")]
 mod fusion;
 pub(in crate::backend) mod shapes;
 #[cfg(test)]
@@ -21,14 +21,14 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
 use super::DeferredWeight;
-#[cfg(feature = "fusion")]
+#[cfg(feature = "cube")]
 use super::with_fusion as burn;
 use crate::ops::ExpertGroups;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A quantized matrix in one orientation.
 #[derive(ExtensionType, Clone, Debug)]
-#[extension_type(fusion: cfg(feature = "fusion"))]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct Fp8Matrix<B: Backend> {
     /// Words of four codes, `[rows, words]`, U32.
     pub codes: IntTensor<B>,
@@ -38,7 +38,7 @@ pub struct Fp8Matrix<B: Backend> {
 
 /// An activation or a gradient, quantized for both of its products.
 #[derive(ExtensionType, Clone, Debug)]
-#[extension_type(fusion: cfg(feature = "fusion"))]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct Fp8Pair<B: Backend> {
     /// 1x128 tiles, for Fprop or Dgrad.
     #[extension_type]
@@ -50,7 +50,7 @@ pub struct Fp8Pair<B: Backend> {
 
 /// A weight, or the stacked weights of experts, in 128x128 blocks.
 #[derive(ExtensionType, Clone, Debug)]
-#[extension_type(fusion: cfg(feature = "fusion"))]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct Fp8Weight<B: Backend> {
     /// For Fprop, `[experts * outputs, words(inputs)]`, U32.
     pub codes: IntTensor<B>,
@@ -143,7 +143,7 @@ pub struct LinearCall {
 }
 
 /// FP8 on a backend. Float tensors are FP32; matrices are contiguous or are made so.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "fusion"), Remote: cfg(feature = "remote"))]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
 pub trait Fp8Ops: Backend {
     /// 1x128 tiles of x `[rows, columns]`.
     #[fusion(meta = fusion::quantize_rows)]
