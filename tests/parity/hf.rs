@@ -86,7 +86,7 @@ fn check_case(case: &Path, device: &Device) -> Result<Report> {
     }
 
     let training = model.train();
-    check_gradients(&training, &expected, &mut report)?;
+    check_gradients(&training, device, &expected, &mut report)?;
     if expected.contains_key("mtp.post_norm.losses") {
         check_mtp(&training, &expected, &mut report)?;
     }
@@ -210,7 +210,7 @@ fn check_decoding(model: &DeepSeek, expected: &BTreeMap<String, Values>, report:
 
 const MAIN_ONLY: LossWeights = LossWeights { mtp: 0.0, sequence_balance: 0.0 };
 
-fn check_gradients(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn check_gradients(model: &DeepSeek, device: &Device, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
     let (tokens, targets) = shifted(expected, &model.device());
     let losses = model.loss(tokens, targets, &MAIN_ONLY, &Compute::f32());
     report.absolute("loss", "loss", &floats(losses.main.clone()), &expected["loss"].data, RELATIVE);
@@ -222,7 +222,13 @@ fn check_gradients(model: &DeepSeek, expected: &BTreeMap<String, Values>, report
     let again = recomputing.loss(tokens, targets, &MAIN_ONLY, &Compute::f32()).total.backward();
     for (name, again) in weights::named_gradients(&recomputing, &again) {
         let values = |data: &TensorData| data.iter::<f64>().collect::<Vec<_>>();
-        report.exact("recomputed gradients", &name, &values(&again), &values(&gradients[&name]));
+        let (again, first) = (values(&again), values(&gradients[&name]));
+        if *device == Device::flex() {
+            report.exact("recomputed gradients", &name, &again, &first);
+        } else {
+            // What runs again may share a kernel with other operations than before.
+            report.relative("recomputed gradients", &name, &again, &first, RELATIVE);
+        }
     }
     Ok(())
 }

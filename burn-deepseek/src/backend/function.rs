@@ -10,6 +10,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex, backend_extension};
 use burn::tensor::Tensor;
 
+#[cfg(feature = "cube")]
+use super::with_fusion as burn;
+
 /// From the gradient of a function's result to that of its argument.
 #[derive(Clone)]
 pub struct InputGradient(Arc<dyn Fn(Tensor<2>) -> Tensor<2> + Send + Sync>);
@@ -28,31 +31,23 @@ impl std::fmt::Debug for InputGradient {
 }
 
 /// What [`crate::ops::with_gradient`] calls.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Remote: cfg(feature = "remote"))]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
 pub trait FunctionOps: Backend {
     /// `y`, as a function of `x`.
-    fn with_gradient(x: FloatTensor<Self>, y: FloatTensor<Self>, gradient: InputGradient) -> FloatTensor<Self>;
-}
-
-impl FunctionOps for Flex {
-    fn with_gradient(_x: FloatTensor<Self>, y: FloatTensor<Self>, _gradient: InputGradient) -> FloatTensor<Self> {
+    #[fusion(default)]
+    fn with_gradient(x: FloatTensor<Self>, y: FloatTensor<Self>, gradient: InputGradient) -> FloatTensor<Self> {
+        let _ = (x, gradient); // a graph's, which only autodiff has
         y
     }
 }
+
+impl FunctionOps for Flex {}
 
 #[cfg(feature = "cube")]
-impl FunctionOps for burn_cubecl::CubeBackend {
-    fn with_gradient(_x: FloatTensor<Self>, y: FloatTensor<Self>, _gradient: InputGradient) -> FloatTensor<Self> {
-        y
-    }
-}
+impl FunctionOps for burn_cubecl::CubeBackend {}
 
 #[cfg(feature = "remote")]
-impl FunctionOps for burn::backend::Remote {
-    fn with_gradient(_x: FloatTensor<Self>, y: FloatTensor<Self>, _gradient: InputGradient) -> FloatTensor<Self> {
-        y
-    }
-}
+impl FunctionOps for burn::backend::Remote {}
 
 impl<B: FunctionOps, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
 where

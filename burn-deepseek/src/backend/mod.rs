@@ -12,10 +12,14 @@ mod flex;
 mod flex_tensor;
 pub mod fp8;
 mod function;
+#[cfg(all(test, feature = "wgpu"))]
+mod fusion_tests;
 mod kernels;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod wire;
+#[cfg(feature = "cube")]
+mod with_fusion;
 
 pub use deferred::{DeferredWeight, WeightGradientQueue};
 pub use function::{FunctionOps, InputGradient};

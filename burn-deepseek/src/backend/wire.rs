@@ -11,17 +11,23 @@ use cubecl_kernels::host::all_to_all as host;
 
 use super::done;
 use super::flex_tensor::{Contiguous, dims, tensor, word_tensor};
+#[cfg(feature = "cube")]
+use super::with_fusion as burn;
 
 /// What [`crate::ops::wire`] calls. Words are U32.
-#[backend_extension(Cube: cfg(feature = "cube"), Flex, Remote: cfg(feature = "remote"))]
+#[backend_extension(Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
 pub trait WireOps: Backend {
     /// Rows of x `[rows, d]` by index as words, `[index, row_words(d)]`.
+    #[fusion(meta = fusion::pack)]
     fn wire_pack(x: FloatTensor<Self>, index: Arc<[u32]>, format: WireFormat) -> IntTensor<Self>;
     /// Rows of words by index as values, `[index, width]`.
+    #[fusion(meta = fusion::unpack)]
     fn wire_unpack(wire: IntTensor<Self>, index: Arc<[u32]>, width: usize, format: WireFormat) -> FloatTensor<Self>;
     /// Sums of rows of words, `[sums.results(), width]`.
+    #[fusion(meta = fusion::sum)]
     fn wire_sum(wire: IntTensor<Self>, sums: Arc<RowSums>, width: usize, format: WireFormat) -> FloatTensor<Self>;
     /// Weighted sums of rows of words, weights `[sums.terms()]`.
+    #[fusion(meta = fusion::combine)]
     fn wire_combine(
         wire: IntTensor<Self>,
         weights: FloatTensor<Self>,
@@ -30,6 +36,7 @@ pub trait WireOps: Backend {
         format: WireFormat,
     ) -> FloatTensor<Self>;
     /// Sums of rows of x `[sums.bound(), d]`, `[sums.results(), d]`.
+    #[fusion(meta = fusion::sum_values)]
     fn wire_sum_values(x: FloatTensor<Self>, sums: Arc<RowSums>) -> FloatTensor<Self>;
 }
 
@@ -68,8 +75,8 @@ impl WireOps for Flex {
 
 #[cfg(feature = "cube")]
 mod cube {
-    use burn::backend::TensorMetadata;
-    use burn::tensor::{DType, Shape};
+    use ::burn::backend::TensorMetadata;
+    use ::burn::tensor::{DType, Shape};
     use burn_cubecl::CubeBackend;
     use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
@@ -122,5 +129,40 @@ mod cube {
             let [_, width] = dims(&x);
             Self::wire_sum(x, sums, width, WireFormat::F32)
         }
+    }
+}
+
+/// What each operation will give, for the fusion decorator, which calls it later.
+#[cfg(feature = "cube")]
+mod fusion {
+    use ::burn::tensor::DType;
+    use burn_fusion::custom::TensorSpec;
+
+    use super::*;
+
+    fn floats(rows: usize, width: usize) -> TensorSpec {
+        TensorSpec::new([rows, width].into(), DType::F32)
+    }
+
+    pub(super) fn pack(x: &TensorSpec, index: &Arc<[u32]>, format: &WireFormat) -> TensorSpec {
+        let [_, width] = x.shape.dims();
+        TensorSpec::new([index.len(), format.row_words(width)].into(), DType::U32)
+    }
+
+    pub(super) fn unpack(_: &TensorSpec, index: &Arc<[u32]>, width: &usize, _: &WireFormat) -> TensorSpec {
+        floats(index.len(), *width)
+    }
+
+    pub(super) fn sum(_: &TensorSpec, sums: &Arc<RowSums>, width: &usize, _: &WireFormat) -> TensorSpec {
+        floats(sums.results(), *width)
+    }
+
+    pub(super) fn combine(wire: &TensorSpec, _: &TensorSpec, sums: &Arc<RowSums>, width: &usize, format: &WireFormat) -> TensorSpec {
+        sum(wire, sums, width, format)
+    }
+
+    pub(super) fn sum_values(x: &TensorSpec, sums: &Arc<RowSums>) -> TensorSpec {
+        let [_, width] = x.shape.dims();
+        floats(sums.results(), width)
     }
 }

@@ -6,13 +6,14 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use cubecl::server::Handle;
-use cubecl_kernels::definition::{QuantizeOptions, e5m6_words, tiles, words};
+use cubecl_kernels::definition::QuantizeOptions;
 use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
 use cubecl_kernels::quantize::{self, DeviceCodes, DeviceGroups, Element};
 use cubecl_kernels::swiglu;
 
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
+use super::shapes::{MatrixShape, WeightShape};
+use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
 use crate::backend::done;
 use crate::precision::{Fp8Rule, KeptActivation};
 
@@ -35,8 +36,8 @@ impl Place {
         self.tensor(handle, shape, DType::F32)
     }
 
-    fn matrix(&self, codes: DeviceCodes, [rows, words]: [usize; 2], tiles: usize) -> Fp8Matrix<CubeBackend> {
-        Fp8Matrix { codes: self.tensor(codes.codes, [rows, words], DType::U32), scales: self.floats(codes.scales, [rows, tiles]) }
+    fn matrix(&self, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<CubeBackend> {
+        Fp8Matrix { codes: self.tensor(codes.codes, shape.codes, DType::U32), scales: self.floats(codes.scales, shape.scales) }
     }
 
     fn groups(&self, groups: &RowGroups) -> DeviceGroups {
@@ -60,43 +61,34 @@ impl Fp8Ops for CubeBackend {
     fn fp8_quantize_rows(x: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
         let codes = done(quantize::quantize_rows(&place.client, &handle(x), Element::F32, rows, columns, &options));
-        place.matrix(codes, [rows, words(columns)], tiles(columns))
+        place.matrix(codes, MatrixShape::row_tiled([rows, columns]))
     }
 
     fn fp8_quantize_columns(x: CubeTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let (place, [_, columns]) = (Place::of(&x), dims(&x));
-        let groups = place.groups(&groups);
-        let codes = done(quantize::quantize_columns(&place.client, &handle(x), Element::F32, &groups, columns, &options));
-        place.matrix(codes, [columns, groups.words()], groups.tiles())
+        let codes = quantize::quantize_columns(&place.client, &handle(x), Element::F32, &place.groups(&groups), columns, &options);
+        place.matrix(done(codes), MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_quantize_both(x: CubeTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
-        let groups = place.groups(&groups);
-        let (by_rows, by_columns) = done(quantize::quantize_both(&place.client, &handle(x), Element::F32, &groups, columns, &options));
+        let both = quantize::quantize_both(&place.client, &handle(x), Element::F32, &place.groups(&groups), columns, &options);
+        let (by_rows, by_columns) = done(both);
         Fp8Pair {
-            rows: place.matrix(by_rows, [rows, words(columns)], tiles(columns)),
-            columns: place.matrix(by_columns, [columns, groups.words()], groups.tiles()),
+            rows: place.matrix(by_rows, MatrixShape::row_tiled([rows, columns])),
+            columns: place.matrix(by_columns, MatrixShape::column_tiled(&groups, columns)),
         }
     }
 
     fn fp8_quantize_weight(w: CubeTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
         let place = Place::of(&w);
-        let (experts, outputs, inputs) = match w.shape().num_dims() {
-            2 => {
-                let [outputs, inputs] = dims(&w);
-                (1, outputs, inputs)
-            }
-            _ => {
-                let [experts, outputs, inputs] = dims(&w);
-                (experts, outputs, inputs)
-            }
-        };
+        let shape = WeightShape::of(&w.shape());
+        let WeightShape { experts, outputs, inputs } = shape;
         let blocks = done(quantize::quantize_blocks(&place.client, &handle(w), Element::F32, experts, outputs, inputs, &options));
         Fp8Weight {
-            codes: place.tensor(blocks.codes, [experts * outputs, words(inputs)], DType::U32),
-            transposed: place.tensor(blocks.transposed, [experts * inputs, words(outputs)], DType::U32),
-            scales: place.floats(blocks.scales, [experts * tiles(outputs), tiles(inputs)]),
+            codes: place.tensor(blocks.codes, shape.codes(), DType::U32),
+            transposed: place.tensor(blocks.transposed, shape.transposed(), DType::U32),
+            scales: place.floats(blocks.scales, shape.scales()),
         }
     }
 
@@ -117,13 +109,13 @@ impl Fp8Ops for CubeBackend {
         let place = Place::of(&w.codes);
         let blocks = quantize::DeviceBlocks { codes: handle(w.codes), transposed: handle(w.transposed), scales: handle(w.scales) };
         let values = quantize::dequantize_blocks(&place.client, &blocks, experts, outputs, inputs, options.format);
-        place.floats(done(values), [experts * outputs, inputs])
+        place.floats(done(values), shape.weight_rows())
     }
 
     fn e5m6_quantize(x: CubeTensor) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
         let codes = done(quantize::quantize_e5m6(&place.client, &handle(x), Element::F32, rows, columns));
-        place.matrix(codes, [rows, e5m6_words(columns)], tiles(columns))
+        place.matrix(codes, MatrixShape::e5m6([rows, columns]))
     }
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> CubeTensor {
@@ -146,10 +138,10 @@ impl Fp8Ops for CubeBackend {
     }
 
     fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> CubeTensor {
-        let LinearShape { rows, inputs, outputs, experts } = shape;
-        let (depth, width, codes, table, format) = match side {
-            Side::Fprop => (inputs, outputs, w.codes, ScaleTable::AsStored, rule.activations.format),
-            Side::Dgrad => (outputs, inputs, w.transposed, ScaleTable::Transposed, rule.gradients.format),
+        let (LinearShape { inputs, outputs, experts, .. }, [rows, width]) = (shape, shape.product(side));
+        let (depth, codes, table, format) = match side {
+            Side::Fprop => (inputs, w.codes, ScaleTable::AsStored, rule.activations.format),
+            Side::Dgrad => (outputs, w.transposed, ScaleTable::Transposed, rule.gradients.format),
         };
         let place = Place::of(&a.codes);
         let (a, w_codes, w_scales) = (codes_of(a), handle(codes), handle(w.scales));
@@ -160,13 +152,13 @@ impl Fp8Ops for CubeBackend {
     }
 
     fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> CubeTensor {
-        let LinearShape { inputs, outputs, experts, .. } = shape;
+        let LinearShape { inputs, outputs, .. } = shape;
         let place = Place::of(&dy.codes);
         let (dy, x) = (codes_of(dy), codes_of(x));
         let dy = DeviceColumnTiled { codes: &dy.codes, scales: &dy.scales, columns: outputs, format: rule.gradients.format };
         let x = DeviceColumnTiled { codes: &x.codes, scales: &x.scales, columns: inputs, format: rule.activations.format };
         let gradient = fp8_grouped_wgrad_nt(&place.client, &dy, &x, &place.groups(&groups), rule.accumulation);
-        place.floats(done(gradient), [experts, outputs, inputs])
+        place.floats(done(gradient), shape.weight_gradient())
     }
 
     fn fp8_swiglu_rows(gate_up: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
@@ -193,14 +185,5 @@ impl Fp8Ops for CubeBackend {
         let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * inter, kept);
         let d = swiglu::swiglu_backward(&place.client, &handle(gate_up), &handle(dy), rows, inter);
         place.floats(done(d), [rows, 2 * inter])
-    }
-
-    fn fp8_linear(_x: CubeTensor, input: Fp8Pair<Self>, _w: CubeTensor, weight: Fp8Weight<Self>, call: LinearCall) -> CubeTensor {
-        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
-    }
-
-    fn fp8_swiglu_linear(gate_up: CubeTensor, _w: CubeTensor, weight: Fp8Weight<Self>, call: LinearCall) -> CubeTensor {
-        let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
-        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
     }
 }

@@ -2,10 +2,11 @@
 
 use burn::backend::{Flex, TensorMetadata};
 use burn_flex::FlexTensor;
-use cubecl_kernels::definition::{BlockScales, BlockTiled, GroupedColumns, QuantizeOptions, Quantized, RowTiled, e5m6_words, tiles, words};
+use cubecl_kernels::definition::{BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled};
 use cubecl_kernels::host::{self, ColumnTiled};
 
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
+use super::shapes::{MatrixShape, WeightShape};
+use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
 use crate::backend::done;
 use crate::backend::flex_tensor::{Contiguous, dims, tensor, word_tensor};
 use crate::precision::{Fp8Rule, KeptActivation};
@@ -13,36 +14,33 @@ use crate::precision::{Fp8Rule, KeptActivation};
 impl Fp8Ops for Flex {
     fn fp8_quantize_rows(x: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, columns] = dims(&x);
-        matrix(done(host::quantize_rows(Contiguous::new(&x).floats(), rows, columns, &options)), [rows, words(columns)], tiles(columns))
+        let codes = done(host::quantize_rows(Contiguous::new(&x).floats(), rows, columns, &options));
+        matrix(codes, MatrixShape::row_tiled([rows, columns]))
     }
 
     fn fp8_quantize_columns(x: FlexTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [_, columns] = dims(&x);
-        column_matrix(done(host::quantize_columns(Contiguous::new(&x).floats(), groups.offsets(), columns, &options)), &groups, columns)
+        let codes = done(host::quantize_columns(Contiguous::new(&x).floats(), groups.offsets(), columns, &options));
+        matrix(codes, MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_quantize_both(x: FlexTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
         let [rows, columns] = dims(&x);
         let (by_rows, by_columns) = done(host::quantize_both(Contiguous::new(&x).floats(), groups.offsets(), columns, &options));
-        Fp8Pair { rows: matrix(by_rows, [rows, words(columns)], tiles(columns)), columns: column_matrix(by_columns, &groups, columns) }
+        Fp8Pair {
+            rows: matrix(by_rows, MatrixShape::row_tiled([rows, columns])),
+            columns: matrix(by_columns, MatrixShape::column_tiled(&groups, columns)),
+        }
     }
 
     fn fp8_quantize_weight(w: FlexTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
-        let (experts, outputs, inputs) = match w.shape().num_dims() {
-            2 => {
-                let [outputs, inputs] = dims(&w);
-                (1, outputs, inputs)
-            }
-            _ => {
-                let [experts, outputs, inputs] = dims(&w);
-                (experts, outputs, inputs)
-            }
-        };
+        let shape = WeightShape::of(&w.shape());
+        let WeightShape { experts, outputs, inputs } = shape;
         let blocks = done(host::quantize_blocks(Contiguous::new(&w).floats(), experts, outputs, inputs, &options));
         Fp8Weight {
-            codes: word_tensor(blocks.codes, [experts * outputs, words(inputs)]),
-            transposed: word_tensor(blocks.transposed, [experts * inputs, words(outputs)]),
-            scales: tensor(blocks.scales, [experts * tiles(outputs), tiles(inputs)]),
+            codes: word_tensor(blocks.codes, shape.codes()),
+            transposed: word_tensor(blocks.transposed, shape.transposed()),
+            scales: tensor(blocks.scales, shape.scales()),
         }
     }
 
@@ -63,13 +61,14 @@ impl Fp8Ops for Flex {
         let LinearShape { inputs, outputs, experts, .. } = shape;
         let (codes, scales) = (Contiguous::new(&w.codes), Contiguous::new(&w.scales));
         let values = host::dequantize_blocks(codes.words(), scales.floats(), experts, outputs, inputs, options.format);
-        tensor(done(values), [experts * outputs, inputs])
+        tensor(done(values), shape.weight_rows())
     }
 
     fn e5m6_quantize(x: FlexTensor) -> Fp8Matrix<Self> {
         let [rows, columns] = dims(&x);
         let kept = done(host::quantize_e5m6(Contiguous::new(&x).floats(), rows, columns));
-        Fp8Matrix { codes: word_tensor(kept.codes, [rows, e5m6_words(columns)]), scales: tensor(kept.scales, [rows, tiles(columns)]) }
+        let shape = MatrixShape::e5m6([rows, columns]);
+        Fp8Matrix { codes: word_tensor(kept.codes, shape.codes), scales: tensor(kept.scales, shape.scales) }
     }
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> FlexTensor {
@@ -92,14 +91,14 @@ impl Fp8Ops for Flex {
             KeptActivation::Rows => host::requantize_columns(codes, scales, options.format, offsets, columns, &options),
             KeptActivation::E5m6 => host::quantize_columns_from_e5m6(codes, scales, offsets, columns, &options),
         };
-        column_matrix(done(quantized), &groups, columns)
+        matrix(done(quantized), MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> FlexTensor {
-        let LinearShape { rows, inputs, outputs, .. } = shape;
-        let (depth, width, codes, scale_layout, format) = match side {
-            Side::Fprop => (inputs, outputs, &w.codes, BlockScales::Stored, rule.activations.format),
-            Side::Dgrad => (outputs, inputs, &w.transposed, BlockScales::Transposed, rule.gradients.format),
+        let (LinearShape { inputs, outputs, .. }, [rows, width]) = (shape, shape.product(side));
+        let (depth, codes, scale_layout, format) = match side {
+            Side::Fprop => (inputs, &w.codes, BlockScales::Stored, rule.activations.format),
+            Side::Dgrad => (outputs, &w.transposed, BlockScales::Transposed, rule.gradients.format),
         };
         let (a_codes, a_scales) = (Contiguous::new(&a.codes), Contiguous::new(&a.scales));
         let (w_codes, w_scales) = (Contiguous::new(codes), Contiguous::new(&w.scales));
@@ -110,18 +109,18 @@ impl Fp8Ops for Flex {
     }
 
     fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> FlexTensor {
-        let LinearShape { inputs, outputs, experts, .. } = shape;
+        let LinearShape { inputs, outputs, .. } = shape;
         let (dy_codes, dy_scales) = (Contiguous::new(&dy.codes), Contiguous::new(&dy.scales));
         let (x_codes, x_scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
         let dy = ColumnTiled { codes: dy_codes.words(), scales: dy_scales.floats(), columns: outputs, format: rule.gradients.format };
         let x = ColumnTiled { codes: x_codes.words(), scales: x_scales.floats(), columns: inputs, format: rule.activations.format };
-        tensor(done(host::fp8_grouped_wgrad_nt(&dy, &x, groups.offsets(), rule.accumulation)), [experts, outputs, inputs])
+        tensor(done(host::fp8_grouped_wgrad_nt(&dy, &x, groups.offsets(), rule.accumulation)), shape.weight_gradient())
     }
 
     fn fp8_swiglu_rows(gate_up: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, width] = dims(&gate_up);
         let hidden = host::swiglu_quantize_rows(Contiguous::new(&gate_up).floats(), rows, width / 2, &options);
-        matrix(done(hidden), [rows, words(width / 2)], tiles(width / 2))
+        matrix(done(hidden), MatrixShape::row_tiled([rows, width / 2]))
     }
 
     fn fp8_swiglu_columns(
@@ -134,7 +133,7 @@ impl Fp8Ops for Flex {
         let (codes, scales) = (Contiguous::new(&gate_up.codes), Contiguous::new(&gate_up.scales));
         let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
         let hidden = host::swiglu_quantize_columns_from_codes(codes, scales, kept.format, offsets, columns, &options);
-        column_matrix(done(hidden), &groups, columns)
+        matrix(done(hidden), MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: FlexTensor, kept: QuantizeOptions) -> FlexTensor {
@@ -143,24 +142,8 @@ impl Fp8Ops for Flex {
         let d = host::swiglu_backward_from_codes(codes.words(), scales.floats(), kept.format, dy.floats(), rows, inter);
         tensor(done(d), [rows, 2 * inter])
     }
-
-    fn fp8_linear(_x: FlexTensor, input: Fp8Pair<Self>, _w: FlexTensor, weight: Fp8Weight<Self>, call: LinearCall) -> FlexTensor {
-        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
-    }
-
-    fn fp8_swiglu_linear(gate_up: FlexTensor, _w: FlexTensor, weight: Fp8Weight<Self>, call: LinearCall) -> FlexTensor {
-        let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
-        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
-    }
 }
 
-fn matrix(quantized: Quantized, codes: [usize; 2], tiles: usize) -> Fp8Matrix<Flex> {
-    Fp8Matrix { codes: word_tensor(quantized.codes, codes), scales: tensor(quantized.scales, [codes[0], tiles]) }
-}
-
-/// Transposed codes and scales, group after group.
-fn column_matrix(quantized: Quantized, groups: &RowGroups, columns: usize) -> Fp8Matrix<Flex> {
-    let layout = done(GroupedColumns::new("fp8", groups.offsets(), groups.rows()));
-    let last = |sums: &[usize]| sums.last().copied().unwrap_or(0);
-    matrix(quantized, [columns, last(&layout.words)], last(&layout.tiles))
+fn matrix(quantized: Quantized, shape: MatrixShape) -> Fp8Matrix<Flex> {
+    Fp8Matrix { codes: word_tensor(quantized.codes, shape.codes), scales: tensor(quantized.scales, shape.scales) }
 }

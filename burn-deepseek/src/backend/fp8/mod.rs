@@ -8,6 +8,9 @@ mod autodiff;
 #[cfg(feature = "cube")]
 mod cube;
 mod flex;
+#[cfg(feature = "cube")]
+mod fusion;
+pub(in crate::backend) mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -18,11 +21,14 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
 use super::DeferredWeight;
+#[cfg(feature = "cube")]
+use super::with_fusion as burn;
 use crate::ops::ExpertGroups;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A quantized matrix in one orientation.
 #[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct Fp8Matrix<B: Backend> {
     /// Words of four codes, `[rows, words]`, U32.
     pub codes: IntTensor<B>,
@@ -32,6 +38,7 @@ pub struct Fp8Matrix<B: Backend> {
 
 /// An activation or a gradient, quantized for both of its products.
 #[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct Fp8Pair<B: Backend> {
     /// 1x128 tiles, for Fprop or Dgrad.
     #[extension_type]
@@ -43,6 +50,7 @@ pub struct Fp8Pair<B: Backend> {
 
 /// A weight, or the stacked weights of experts, in 128x128 blocks.
 #[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct Fp8Weight<B: Backend> {
     /// For Fprop, `[experts * outputs, words(inputs)]`, U32.
     pub codes: IntTensor<B>,
@@ -135,27 +143,37 @@ pub struct LinearCall {
 }
 
 /// FP8 on a backend. Float tensors are FP32; matrices are contiguous or are made so.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Remote: cfg(feature = "remote"))]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
 pub trait Fp8Ops: Backend {
     /// 1x128 tiles of x `[rows, columns]`.
+    #[fusion(meta = fusion::quantize_rows)]
     fn fp8_quantize_rows(x: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self>;
     /// 128x1 tiles of x `[rows, columns]`, transposed; no tile has rows of two groups.
+    #[fusion(meta = fusion::quantize_columns)]
     fn fp8_quantize_columns(x: FloatTensor<Self>, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self>;
     /// Both, from one read of x.
+    #[fusion(meta = fusion::quantize_both)]
     fn fp8_quantize_both(x: FloatTensor<Self>, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self>;
     /// 128x128 blocks of w `[outputs, inputs]` or `[experts, outputs, inputs]`.
+    #[fusion(meta = fusion::quantize_weight)]
     fn fp8_quantize_weight(w: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Weight<Self>;
     /// The values of 1x128 tiles, `[rows, columns]`.
+    #[fusion(meta = fusion::dequantize_rows)]
     fn fp8_dequantize_rows(#[extension_type] x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> FloatTensor<Self>;
     /// The values of 128x1 tiles, back in `[rows, columns]`.
+    #[fusion(meta = fusion::dequantize_columns)]
     fn fp8_dequantize_columns(#[extension_type] x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> FloatTensor<Self>;
     /// The values of 128x128 blocks, `[experts * outputs, inputs]`.
+    #[fusion(meta = fusion::dequantize_weight)]
     fn fp8_dequantize_weight(#[extension_type] w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> FloatTensor<Self>;
     /// E5M6 with power-of-two scales in 1x128 tiles of x `[rows, columns]`.
+    #[fusion(meta = fusion::e5m6_quantize)]
     fn e5m6_quantize(x: FloatTensor<Self>) -> Fp8Matrix<Self>;
     /// The values of E5M6 codes, `[rows, columns]`.
+    #[fusion(meta = fusion::e5m6_dequantize)]
     fn e5m6_dequantize(#[extension_type] x: Fp8Matrix<Self>, columns: usize) -> FloatTensor<Self>;
     /// 128x1 tiles of what was kept of an input `[rows, columns]`, for Wgrad.
+    #[fusion(meta = fusion::requantize)]
     fn fp8_requantize(
         #[extension_type] x: Fp8Matrix<Self>,
         columns: usize,
@@ -165,6 +183,7 @@ pub trait Fp8Ops: Backend {
     ) -> Fp8Matrix<Self>;
 
     /// Fprop `[rows, outputs]` of an input, or Dgrad `[rows, inputs]` of a gradient, each in 1x128 tiles.
+    #[fusion(meta = fusion::gemm)]
     fn fp8_gemm(
         #[extension_type] a: Fp8Matrix<Self>,
         #[extension_type] w: Fp8Weight<Self>,
@@ -174,6 +193,7 @@ pub trait Fp8Ops: Backend {
         rule: Fp8Rule,
     ) -> FloatTensor<Self>;
     /// Wgrad, `[experts, outputs, inputs]`, of a gradient and an input in 128x1 tiles; zero for an expert without rows.
+    #[fusion(meta = fusion::weight_gradient)]
     fn fp8_weight_gradient(
         #[extension_type] dy: Fp8Matrix<Self>,
         #[extension_type] x: Fp8Matrix<Self>,
@@ -183,8 +203,10 @@ pub trait Fp8Ops: Backend {
     ) -> FloatTensor<Self>;
 
     /// 1x128 tiles of `silu(gate) * up`; gate_up `[rows, 2 * columns]`.
+    #[fusion(meta = fusion::swiglu_rows)]
     fn fp8_swiglu_rows(gate_up: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self>;
     /// 128x1 tiles of `silu(gate) * up`, from gate and up as they were kept, in 1x128 tiles.
+    #[fusion(meta = fusion::swiglu_columns)]
     fn fp8_swiglu_columns(
         #[extension_type] gate_up: Fp8Matrix<Self>,
         columns: usize,
@@ -193,22 +215,32 @@ pub trait Fp8Ops: Backend {
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self>;
     /// `d gate_up`, `[rows, 2 * columns]`, from gate and up as they were kept, in 1x128 tiles, and dy `[rows, columns]`.
+    #[fusion(meta = fusion::swiglu_backward)]
     fn fp8_swiglu_backward(#[extension_type] gate_up: Fp8Matrix<Self>, dy: FloatTensor<Self>, kept: QuantizeOptions) -> FloatTensor<Self>;
 
     /// The linear `y = x w^T` of an input that is quantized already, differentiable in x and w. Of `input.columns` what
     /// `call.rule.kept` says is kept; of x nothing but its place in the graph is used.
+    #[fusion(default)]
     fn fp8_linear(
         x: FloatTensor<Self>,
         #[extension_type] input: Fp8Pair<Self>,
         w: FloatTensor<Self>,
         #[extension_type] weight: Fp8Weight<Self>,
         call: LinearCall,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        let _ = (x, w); // places in a graph, which only autodiff has
+        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
+    }
     /// `y = (silu(gate) * up) w^T`, differentiable in gate_up and w: gate and up are kept in FP8, SwiGLU's result is not kept.
+    #[fusion(default)]
     fn fp8_swiglu_linear(
         gate_up: FloatTensor<Self>,
         w: FloatTensor<Self>,
         #[extension_type] weight: Fp8Weight<Self>,
         call: LinearCall,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        let _ = w;
+        let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
+        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
+    }
 }

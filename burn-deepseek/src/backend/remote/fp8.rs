@@ -4,11 +4,12 @@ use burn::backend::{Remote, TensorMetadata};
 use burn::server::CustomOpRegistry;
 use burn::tensor::DType;
 use burn_ir::BackendIr;
-use cubecl_kernels::definition::{GroupedColumns, QuantizeOptions, e5m6_words, tiles, words};
+use cubecl_kernels::definition::QuantizeOptions;
 
 use super::client::{Call, RemoteTensor, dims};
 use super::server::{Request, serve};
-use crate::backend::fp8::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
+use crate::backend::fp8::shapes::{MatrixShape, WeightShape};
+use crate::backend::fp8::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 impl Call {
@@ -24,59 +25,41 @@ impl Call {
         self.with(w.codes).with(w.transposed).with(w.scales)
     }
 
-    fn codes(self, shape: [usize; 2], tiles: usize) -> Self {
-        self.gives(shape, DType::U32).floats([shape[0], tiles])
+    fn codes(self, shape: MatrixShape) -> Self {
+        self.gives(shape.codes, DType::U32).floats(shape.scales)
     }
 
-    /// A matrix tiled along rows.
-    fn row_tiled(self, rows: usize, columns: usize) -> Self {
-        self.codes([rows, words(columns)], tiles(columns))
-    }
-
-    /// A matrix tiled along columns, transposed, group after group.
-    fn column_tiled(self, groups: &RowGroups, columns: usize) -> Self {
-        let layout = GroupedColumns::new("fp8", groups.offsets(), groups.rows()).unwrap_or_else(|error| panic!("{error}"));
-        let last = |sums: &[usize]| sums.last().copied().unwrap_or(0);
-        self.codes([columns, last(&layout.words)], last(&layout.tiles))
-    }
-
-    fn matrix(self) -> Fp8Matrix<Remote> {
-        let [codes, scales] = self.run();
+    fn matrix(self, shape: MatrixShape) -> Fp8Matrix<Remote> {
+        let [codes, scales] = self.codes(shape).run();
         Fp8Matrix { codes, scales }
     }
 }
 
 impl Fp8Ops for Remote {
     fn fp8_quantize_rows(x: RemoteTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
-        let [rows, columns] = dims(&x);
-        Call::new("deepseek/fp8_quantize_rows", x).given(&options).row_tiled(rows, columns).matrix()
+        let shape = MatrixShape::row_tiled(dims(&x));
+        Call::new("deepseek/fp8_quantize_rows", x).given(&options).matrix(shape)
     }
 
     fn fp8_quantize_columns(x: RemoteTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [_, columns] = dims(&x);
-        Call::new("deepseek/fp8_quantize_columns", x).given(&groups).given(&options).column_tiled(&groups, columns).matrix()
+        Call::new("deepseek/fp8_quantize_columns", x).given(&groups).given(&options).matrix(MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_quantize_both(x: RemoteTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
-        let [rows, columns] = dims(&x);
+        let (by_rows, [_, columns]) = (MatrixShape::row_tiled(dims(&x)), dims(&x));
         let call = Call::new("deepseek/fp8_quantize_both", x).given(&groups).given(&options);
-        let [row_codes, row_scales, codes, scales] = call.row_tiled(rows, columns).column_tiled(&groups, columns).run();
+        let [row_codes, row_scales, codes, scales] = call.codes(by_rows).codes(MatrixShape::column_tiled(&groups, columns)).run();
         Fp8Pair { rows: Fp8Matrix { codes: row_codes, scales: row_scales }, columns: Fp8Matrix { codes, scales } }
     }
 
     fn fp8_quantize_weight(w: RemoteTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
-        let [experts, outputs, inputs] = match w.shape().num_dims() {
-            2 => {
-                let [outputs, inputs] = dims(&w);
-                [1, outputs, inputs]
-            }
-            _ => dims(&w),
-        };
+        let shape = WeightShape::of(&w.shape());
         let [codes, transposed, scales] = Call::new("deepseek/fp8_quantize_weight", w)
             .given(&options)
-            .gives([experts * outputs, words(inputs)], DType::U32)
-            .gives([experts * inputs, words(outputs)], DType::U32)
-            .floats([experts * tiles(outputs), tiles(inputs)])
+            .gives(shape.codes(), DType::U32)
+            .gives(shape.transposed(), DType::U32)
+            .floats(shape.scales())
             .run();
         Fp8Weight { codes, transposed, scales }
     }
@@ -94,12 +77,12 @@ impl Fp8Ops for Remote {
 
     fn fp8_dequantize_weight(w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> RemoteTensor {
         let call = Call::new("deepseek/fp8_dequantize_weight", w.codes).with(w.transposed).with(w.scales);
-        call.given(&shape).given(&options).floats([shape.experts * shape.outputs, shape.inputs]).one()
+        call.given(&shape).given(&options).floats(shape.weight_rows()).one()
     }
 
     fn e5m6_quantize(x: RemoteTensor) -> Fp8Matrix<Self> {
-        let [rows, columns] = dims(&x);
-        Call::new("deepseek/e5m6_quantize", x).codes([rows, e5m6_words(columns)], tiles(columns)).matrix()
+        let shape = MatrixShape::e5m6(dims(&x));
+        Call::new("deepseek/e5m6_quantize", x).matrix(shape)
     }
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> RemoteTensor {
@@ -118,26 +101,22 @@ impl Fp8Ops for Remote {
             return x;
         }
         let call = Call::of_matrix("deepseek/fp8_requantize", x).given(&columns).given(&groups).given(&kept).given(&options);
-        call.column_tiled(&groups, columns).matrix()
+        call.matrix(MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> RemoteTensor {
-        let width = match side {
-            Side::Fprop => shape.outputs,
-            Side::Dgrad => shape.inputs,
-        };
         let call = Call::of_matrix("deepseek/fp8_gemm", a).with_weight(w);
-        call.given(&groups).given(&shape).given(&side).given(&rule).floats([shape.rows, width]).one()
+        call.given(&groups).given(&shape).given(&side).given(&rule).floats(shape.product(side)).one()
     }
 
     fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> RemoteTensor {
         let call = Call::of_matrix("deepseek/fp8_weight_gradient", dy).with_matrix(x);
-        call.given(&groups).given(&shape).given(&rule).floats([shape.experts, shape.outputs, shape.inputs]).one()
+        call.given(&groups).given(&shape).given(&rule).floats(shape.weight_gradient()).one()
     }
 
     fn fp8_swiglu_rows(gate_up: RemoteTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, width] = dims(&gate_up);
-        Call::new("deepseek/fp8_swiglu_rows", gate_up).given(&options).row_tiled(rows, width / 2).matrix()
+        Call::new("deepseek/fp8_swiglu_rows", gate_up).given(&options).matrix(MatrixShape::row_tiled([rows, width / 2]))
     }
 
     fn fp8_swiglu_columns(
@@ -148,21 +127,12 @@ impl Fp8Ops for Remote {
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self> {
         let call = Call::of_matrix("deepseek/fp8_swiglu_columns", gate_up).given(&columns).given(&groups).given(&kept).given(&options);
-        call.column_tiled(&groups, columns).matrix()
+        call.matrix(MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: RemoteTensor, kept: QuantizeOptions) -> RemoteTensor {
         let [rows, inter] = dims(&dy);
         Call::of_matrix("deepseek/fp8_swiglu_backward", gate_up).with(dy).given(&kept).floats([rows, 2 * inter]).one()
-    }
-
-    fn fp8_linear(_x: RemoteTensor, input: Fp8Pair<Self>, _w: RemoteTensor, weight: Fp8Weight<Self>, call: LinearCall) -> RemoteTensor {
-        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
-    }
-
-    fn fp8_swiglu_linear(gate_up: RemoteTensor, _w: RemoteTensor, weight: Fp8Weight<Self>, call: LinearCall) -> RemoteTensor {
-        let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
-        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
     }
 }
 

@@ -30,16 +30,16 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
         }
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => {
+            use burn::backend::Cube;
             use burn::backend::ops::IntTensorOps;
             use burn::tensor::TensorData;
-            use burn_cubecl::CubeBackend;
 
-            let mut operations = CustomOpRegistry::<CubeBackend>::new();
+            let mut operations = CustomOpRegistry::<Cube>::new();
             let ledger = Ledger::default();
             serve(&mut operations, ASK, move |r| {
                 let here = Operations { version: VERSION, fused: false, fp8: true, lent: !ledger.lend_to(r.argument()) };
                 let answer = TensorData::new(here.to_words(), [Operations::WORDS]);
-                r.give_int(<CubeBackend as IntTensorOps<CubeBackend>>::int_from_data(answer, r.device));
+                r.give_int(<Cube as IntTensorOps<Cube>>::int_from_data(answer, r.device));
             });
             fp8::register(&mut operations);
             rows::register(&mut operations);

@@ -1,0 +1,209 @@
+//! Operations behind the fusion decorator: the bits of the backend inside, from a queue that has Burn's own operations in it too.
+
+#![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Cube, DispatchDevice, TensorMetadata};
+use burn::module::Module;
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData, read_sync};
+use burn_cubecl::{CubeBackend, CubeDevice};
+use burn_fusion::custom::OperationIr;
+use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
+use cubecl_kernels::definition::{QuantizeOptions, RowSums, WireFormat};
+use cubecl_kernels::metric::calc_diff;
+
+use super::WireOps;
+use super::fp8::{Fp8Matrix, Fp8Ops, Fp8Weight, LinearShape, RowGroups, Side};
+use crate::ops::ExpertGroups;
+use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
+use crate::{Compute, Linear, WeightInit};
+
+const ROWS: usize = 150;
+const D: usize = 140;
+const INTER: usize = 36;
+
+fn gpu() -> Device {
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+}
+
+fn cube_device() -> CubeDevice {
+    match gpu().as_dispatch() {
+        DispatchDevice::Cube(device) => device.clone(),
+        other => panic!("{other:?} is not a device of CubeCL"),
+    }
+}
+
+/// What the decorator has been given, and in how large pieces it went on.
+#[derive(Default)]
+struct Log {
+    custom: Mutex<BTreeSet<String>>,
+    /// The most operations of Burn's that one kernel was made of, of those that give a tensor of a shape which only one test has.
+    fused: Mutex<usize>,
+}
+
+/// A shape that no other test has.
+const OURS: [usize; 2] = [ROWS + 1, D];
+
+impl FusionObserver for Log {
+    fn registered(&self, operation: &OperationIr) {
+        if let OperationIr::Custom(operation) = operation {
+            self.custom.lock().unwrap().insert(operation.id.clone());
+        }
+    }
+
+    fn block_starts(&self, block: BlockOperations<'_>) {
+        let ours = |operation: &&OperationIr| operation.outputs().any(|output| output.shape == Shape::from(OURS));
+        let count = block.iter().filter(ours).count();
+        let mut most = self.fused.lock().unwrap();
+        *most = count.max(*most);
+    }
+
+    fn block_ran(&self) {}
+}
+
+/// The operations on one backend, and what they gave.
+struct Results<'a, B: Backend> {
+    device: &'a B::Device,
+    data: Vec<TensorData>,
+}
+
+impl<B: Fp8Ops + WireOps> Results<'_, B> {
+    fn tensor(&self, seed: u64, shape: impl Into<Shape>) -> FloatTensor<B> {
+        let shape = shape.into();
+        let values: Tensor<1> = WeightInit::normal(seed, 1.0, &Device::flex()).weight([shape.num_elements()]).val();
+        B::float_from_data(TensorData::new(values.into_data().try_to_vec::<f32>().unwrap(), shape), self.device)
+    }
+
+    /// The shape and the type are known before the values are.
+    fn floats(&mut self, x: FloatTensor<B>) {
+        let (shape, dtype) = (x.shape(), x.dtype());
+        let data = read_sync(B::float_into_data(x)).unwrap();
+        assert_eq!((data.shape(), data.dtype()), (&shape, dtype));
+        assert_eq!(dtype, DType::F32);
+        self.data.push(data);
+    }
+
+    fn words(&mut self, x: IntTensor<B>) {
+        let (shape, dtype) = (x.shape(), x.dtype());
+        let data = read_sync(B::int_into_data(x)).unwrap();
+        assert_eq!((data.shape(), data.dtype()), (&shape, dtype));
+        assert_eq!(dtype, DType::U32);
+        self.data.push(data);
+    }
+
+    fn matrix(&mut self, x: &Fp8Matrix<B>) {
+        self.words(x.codes.clone());
+        self.floats(x.scales.clone());
+    }
+
+    fn weight(&mut self, w: &Fp8Weight<B>) {
+        self.words(w.codes.clone());
+        self.words(w.transposed.clone());
+        self.floats(w.scales.clone());
+    }
+
+    fn fp8(&mut self, rule: Fp8Rule) {
+        // Expert 1 has no row.
+        let choices: Vec<u32> = (0..ROWS as u32).map(|i| if i % 3 == 0 { 0 } else { 2 }).collect();
+        let groups = RowGroups::from(&ExpertGroups::new(&choices, 1, 3));
+        let (options, g) = (QuantizeOptions::default(), || groups.clone());
+        let shape = LinearShape { rows: ROWS, inputs: D, outputs: 2 * INTER, experts: 3 };
+        let (x, dy) = (self.tensor(3, [ROWS, D]), self.tensor(4, [ROWS, 2 * INTER]));
+
+        let rows = B::fp8_quantize_rows(x.clone(), options);
+        let columns = B::fp8_quantize_columns(x.clone(), g(), options);
+        let both = B::fp8_quantize_both(dy.clone(), g(), options);
+        let flat = B::fp8_quantize_weight(self.tensor(6, [70, D]), options);
+        let weight = B::fp8_quantize_weight(self.tensor(5, [3, 2 * INTER, D]), options);
+        let kept = B::e5m6_quantize(x);
+        for matrix in [&rows, &columns, &both.rows, &both.columns, &kept] {
+            self.matrix(matrix);
+        }
+        self.weight(&flat);
+        self.weight(&weight);
+        self.floats(B::fp8_dequantize_rows(rows.clone(), D, options));
+        self.floats(B::fp8_dequantize_columns(columns.clone(), g(), options));
+        self.floats(B::fp8_dequantize_weight(weight.clone(), shape, options));
+        self.floats(B::e5m6_dequantize(kept.clone(), D));
+        for (x, how) in [(&columns, KeptActivation::Columns), (&rows, KeptActivation::Rows), (&kept, KeptActivation::E5m6)] {
+            self.matrix(&B::fp8_requantize(x.clone(), D, g(), how, options));
+        }
+        self.floats(B::fp8_gemm(rows, weight.clone(), g(), shape, Side::Fprop, rule));
+        self.floats(B::fp8_gemm(both.rows.clone(), weight, g(), shape, Side::Dgrad, rule));
+        self.floats(B::fp8_weight_gradient(both.columns, columns, g(), shape, rule));
+        self.matrix(&B::fp8_swiglu_rows(dy, options));
+        self.matrix(&B::fp8_swiglu_columns(both.rows.clone(), INTER, g(), options, options));
+        self.floats(B::fp8_swiglu_backward(both.rows, self.tensor(7, [ROWS, INTER]), options));
+    }
+
+    fn wire(&mut self) {
+        let index: Arc<[u32]> = [1, 0, 2, 0, 1].into();
+        let sums = Arc::new(RowSums::of_gather(&index, 3).unwrap());
+        for format in [WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8] {
+            let wire = B::wire_pack(self.tensor(8, [3, 130]), index.clone(), format);
+            self.words(wire.clone());
+            self.floats(B::wire_unpack(wire.clone(), [4, 0].into(), 130, format));
+            self.floats(B::wire_sum(wire.clone(), sums.clone(), 130, format));
+            self.floats(B::wire_combine(wire, self.tensor(9, [5]), sums.clone(), 130, format));
+        }
+        self.floats(B::wire_sum_values(self.tensor(10, [5, 130]), sums));
+    }
+}
+
+fn results<B: Fp8Ops + WireOps>(device: &B::Device) -> Vec<TensorData> {
+    let Rule::Fp8(rule) = Precision::Fp8(Fp8Recipe::default()).rule(Operation::GateUp) else { unreachable!("linears are in FP8") };
+    let mut results = Results::<B> { device, data: Vec::new() };
+    results.fp8(rule);
+    results.wire();
+    results.data
+}
+
+#[test]
+fn every_operation_gives_the_bits_of_the_backend_inside() {
+    let (device, log) = (cube_device(), Arc::new(Log::default()));
+    assert!(Cube::name(&device).starts_with("fusion<"), "{}", Cube::name(&device));
+    let observation = FusionObservation::new(log.clone());
+    let behind = results::<Cube>(&device);
+    drop(observation);
+    assert!(behind == results::<CubeBackend>(&device));
+    let names = "fp8_quantize_rows fp8_quantize_columns fp8_quantize_both fp8_quantize_weight fp8_dequantize_rows fp8_dequantize_columns \
+                 fp8_dequantize_weight e5m6_quantize e5m6_dequantize fp8_requantize fp8_gemm fp8_weight_gradient fp8_swiglu_rows \
+                 fp8_swiglu_columns fp8_swiglu_backward wire_pack wire_unpack wire_sum wire_combine wire_sum_values";
+    let log = log.custom.lock().unwrap();
+    for name in names.split_whitespace() {
+        assert!(log.contains(name), "{name} is not among what the decorator was given: {log:?}");
+    }
+}
+
+/// Burn's operations before and after an FP8 linear: the gradients of the input and of the weight.
+fn chain(device: &Device) -> [Vec<f64>; 3] {
+    let init = &mut WeightInit::normal(5, 0.1, device);
+    let layer = Linear::new(D, D, false, init).train();
+    let (x, dy): (Tensor<2>, Tensor<2>) = (init.weight(OURS).val(), init.weight(OURS).val());
+    let x = Tensor::from_inner(x * 8.0 - 0.5).require_grad();
+    let compute = Compute::unchecked(Precision::Fp8(Fp8Recipe::default()));
+    let h = compute.linear(Operation::QueryUp, (x.clone() * 0.5 + 0.25).abs(), &layer);
+    let y = compute.linear(Operation::AttentionOutput, (h * 2.0 - 1.0).abs() * 0.5, &layer);
+    let out = (y * 0.25 + x.clone()).abs();
+    let mut grads = (out.clone() * Tensor::from_inner(dy)).sum().backward();
+    let dx = x.grad_remove(&mut grads).expect("the input requires a gradient");
+    let dw = layer.weight.grad_remove(&mut grads).expect("the weight requires a gradient");
+    [out.inner(), dx, dw].map(|x| x.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect())
+}
+
+#[test]
+fn a_chain_with_operations_of_burn_is_fused_around_them_and_has_the_gradients_of_flex() {
+    let log = Arc::new(Log::default());
+    let observation = FusionObservation::new(log.clone());
+    let behind = chain(&gpu());
+    drop(observation);
+    for (behind, flex) in behind.iter().zip(&chain(&Device::flex())) {
+        let diff = calc_diff(behind, flex);
+        assert!(diff < 1e-5, "{diff}");
+    }
+    let fused = *log.fused.lock().unwrap();
+    assert!(fused >= 2, "no two of Burn's operations became one kernel: {fused}");
+}
