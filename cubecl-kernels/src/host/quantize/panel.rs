@@ -10,6 +10,10 @@ use crate::host::simd::multiversion;
 #[cfg(target_arch = "x86_64")]
 const FLOATS_A_LINE: usize = 16;
 
+/// Numbers that a core's own caches hold, or more: of less than that, asking early is work for nothing.
+#[cfg(target_arch = "x86_64")]
+const FLOATS_IN_CACHE: usize = 1 << 20;
+
 /// A number that matrices to be quantized are made of: `f32` or `half::bf16`.
 pub trait Element: sealed::Load {}
 
@@ -68,7 +72,7 @@ impl<'a> Panel<'a> {
     #[inline(always)]
     pub(super) fn prefetch_next(&self, row: usize) {
         #[cfg(target_arch = "x86_64")]
-        if self.rows > 1 && self.stride > self.columns {
+        if self.rows > 1 && self.stride > self.columns && self.data.len() > FLOATS_IN_CACHE {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let next = self.data.as_ptr().wrapping_add(row * self.stride + self.columns);
             for line in (0..self.columns).step_by(FLOATS_A_LINE) {
