@@ -279,6 +279,6 @@ fn two_hundred_steps_end_at_the_same_loss() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn ranks_on_wgpu_have_the_losses_and_gradients_of_one_device_of_it() {
-    let bench = Bench::new(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), Precision::F32);
+    let bench = Bench::new(&deepseek_tests::devices::wgpu(), Precision::F32);
     compare_step(&bench, layout(DualPipe, 2, 1, 1, 4), F32);
 }

@@ -15,8 +15,8 @@ use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
 use cubecl_kernels::definition::{QuantizeOptions, RowSums, WireFormat};
 use cubecl_kernels::metric::calc_diff;
 
-use super::WireOps;
 use super::fp8::{Fp8Matrix, Fp8Ops, Fp8Weight, LinearShape, RowGroups, Side};
+use super::{WireOps, test_gpu};
 use crate::ops::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
 use crate::{Compute, Linear, WeightInit};
@@ -25,12 +25,8 @@ const ROWS: usize = 150;
 const D: usize = 140;
 const INTER: usize = 36;
 
-fn gpu() -> Device {
-    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
-}
-
 fn cube_device() -> CubeDevice {
-    match gpu().as_dispatch() {
+    match test_gpu().as_dispatch() {
         DispatchDevice::Cube(device) => device.clone(),
         other => panic!("{other:?} is not a device of CubeCL"),
     }
@@ -183,7 +179,9 @@ fn chain(device: &Device) -> [Vec<f64>; 3] {
     let init = &mut WeightInit::normal(5, 0.1, device);
     let layer = Linear::new(D, D, false, init).train();
     let (x, dy): (Tensor<2>, Tensor<2>) = (init.weight(OURS).val(), init.weight(OURS).val());
-    let x = Tensor::from_inner(x * 8.0 - 0.5).require_grad();
+    // What is made on one thread is used on another, where the decorator has another queue.
+    let x = std::thread::spawn(move || x * 8.0 - 0.5).join().unwrap();
+    let x = Tensor::from_inner(x).require_grad();
     let compute = Compute::unchecked(Precision::Fp8(Fp8Recipe::default()));
     let h = compute.linear(Operation::QueryUp, (x.clone() * 0.5 + 0.25).abs(), &layer);
     let y = compute.linear(Operation::AttentionOutput, (h * 2.0 - 1.0).abs() * 0.5, &layer);
@@ -198,7 +196,7 @@ fn chain(device: &Device) -> [Vec<f64>; 3] {
 fn a_chain_with_operations_of_burn_is_fused_around_them_and_has_the_gradients_of_flex() {
     let log = Arc::new(Log::default());
     let observation = FusionObservation::new(log.clone());
-    let behind = chain(&gpu());
+    let behind = chain(&test_gpu());
     drop(observation);
     for (behind, flex) in behind.iter().zip(&chain(&Device::flex())) {
         let diff = calc_diff(behind, flex);

@@ -17,6 +17,7 @@ mod fusion_tests;
 mod kernels;
 #[cfg(feature = "remote")]
 pub mod remote;
+mod streams;
 mod wire;
 #[cfg(feature = "cube")]
 mod with_fusion;
@@ -24,6 +25,7 @@ mod with_fusion;
 pub use deferred::{DeferredWeight, WeightGradientQueue};
 pub use function::{FunctionOps, InputGradient};
 pub use kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
+pub use streams::{SeveralStreams, share_streams};
 pub use wire::WireOps;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -212,4 +214,11 @@ pub trait FusedOps: Backend {
         second: FloatTensor<Self>,
         scalars: AdamWScalars,
     ) -> AdamWOutput<Self>;
+}
+
+/// The device of the tests that need one of CubeCL's.
+#[cfg(all(test, feature = "wgpu"))]
+pub(crate) fn test_gpu() -> Device {
+    share_streams().expect("no test uses a device before");
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
 }

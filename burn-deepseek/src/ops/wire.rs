@@ -78,7 +78,7 @@ mod tests {
         vec![
             Device::flex(),
             #[cfg(feature = "wgpu")]
-            Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            crate::backend::test_gpu(),
         ]
     }
 

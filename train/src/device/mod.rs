@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use burn::tensor::Device;
+use burn_deepseek::backend::{SeveralStreams, share_streams};
 
 /// A backend that takes a cargo feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,9 @@ pub enum DeviceError {
         /// Why not.
         problem: String,
     },
+    /// Threads cannot share the device: a program that uses this crate has configured CubeCL otherwise.
+    #[error(transparent)]
+    Streams(#[from] SeveralStreams),
     /// The backend finds no such device.
     #[error("device {backend}{}: no such device; there {}", number(.index), listing(.found))]
     Absent {
@@ -186,11 +190,11 @@ impl DeviceChoice {
     /// Flex where there is none; a backend without a number takes its first GPU, a software one if it has no other.
     ///
     /// # Errors
-    /// [`DeviceError::NotBuilt`], [`DeviceError::Absent`] and [`DeviceError::OnlyForRanks`].
+    /// [`DeviceError::NotBuilt`], [`DeviceError::Absent`], [`DeviceError::OnlyForRanks`] and [`DeviceError::Streams`].
     pub fn open(&self) -> Result<SelectedDevice, DeviceError> {
         match self {
             Self::Flex => Ok(flex()),
-            Self::Auto => Ok(first_real_gpu().unwrap_or_else(flex)),
+            Self::Auto => Ok(first_real_gpu()?.unwrap_or_else(flex)),
             Self::Backend(backend, index) => open_backend(*backend, *index),
             Self::Worker(worker) => Err(DeviceError::OnlyForRanks { device: worker.to_string() }),
         }
@@ -226,15 +230,18 @@ fn flex() -> SelectedDevice {
     SelectedDevice { device: Device::flex(), name: "flex".into(), on_cpu: true }
 }
 
-fn first_real_gpu() -> Option<SelectedDevice> {
+fn first_real_gpu() -> Result<Option<SelectedDevice>, SeveralStreams> {
+    share_streams()?; // ranks and the average of the weights are threads
     let gpus = BACKENDS.into_iter().filter(|&backend| backend != GpuBackend::Cpu);
-    gpus.filter_map(|backend| Some((backend, adapters::enumerate(backend)?)))
+    let mut real = gpus
+        .filter_map(|backend| Some((backend, adapters::enumerate(backend)?)))
         .flat_map(|(backend, found)| found.into_iter().enumerate().map(move |(index, adapter)| (backend, index, adapter)))
-        .find(|(_, _, adapter)| !adapter.software && !adapters::is_software_by_name(&adapter.device))
-        .map(|(backend, index, adapter)| select(backend, index, adapter))
+        .filter(|(_, _, adapter)| !adapter.software && !adapters::is_software_by_name(&adapter.device));
+    Ok(real.next().map(|(backend, index, adapter)| select(backend, index, adapter)))
 }
 
 fn open_backend(backend: GpuBackend, index: Option<usize>) -> Result<SelectedDevice, DeviceError> {
+    share_streams()?;
     let mut found = adapters::enumerate(backend).ok_or(DeviceError::NotBuilt { backend })?;
     let chosen = index.or_else(|| {
         let real = found.iter().position(|adapter| !adapter.software);

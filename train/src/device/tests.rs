@@ -102,6 +102,7 @@ fn software_renderers_are_known_by_name() {
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 #[test]
 fn wgpu_takes_what_there_is_by_number_and_auto_leaves_software_alone() {
+    burn_deepseek::backend::share_streams().unwrap();
     let wgpu = adapters::enumerate(GpuBackend::Wgpu).unwrap();
     println!("adapters: {:?}", wgpu.iter().map(|adapter| (adapter.kind, adapter.software)).collect::<Vec<_>>());
     for index in 0..wgpu.len() {

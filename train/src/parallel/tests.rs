@@ -198,7 +198,7 @@ fn a_token_crosses_to_a_node_once() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn on_a_device_it_is_the_same() {
-    let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+    let device = crate::device::DeviceChoice::Backend(crate::device::GpuBackend::Wgpu, None).open().unwrap().device;
     // A composed combine of no rows at all is more than Burn's `select` on CubeCL can differentiate (0.22.1): each rank has tokens.
     let tokens: Vec<_> = uneven(4).into_iter().filter(|tokens| !tokens.choices.is_empty()).take(2).collect();
     let expected = local(&tokens, &Device::flex());
