@@ -39,6 +39,7 @@ pub use fp8_gemm::{
 };
 pub use grouped_linear::{GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient};
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
+pub use parallel::in_pool;
 pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};
 pub use quantize::{
     Element, dequantize_blocks, dequantize_columns, dequantize_e5m6, dequantize_rows, quantize_blocks, quantize_both, quantize_columns,

@@ -5,6 +5,14 @@ use rayon::prelude::*;
 /// Scalar operations under which waking another thread costs more than it saves (about 20 us of one core).
 pub(crate) const PARALLEL_WORK: usize = 1 << 19;
 
+/// Runs `work` on a thread of the pool that host operations are cut up among, and waits for it.
+///
+/// From any other thread each operation is handed over to the pool and waited for, two changes of threads each; from within, its thread
+/// goes on with a part of the operation itself. `work` must not wait for another thread that uses the pool.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// Runs `task(0)` .. `task(count - 1)`, on the pool where `work` scalar operations in all are worth it.
 ///
 /// The cut into tasks is the caller's and must depend on shapes alone.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use burn::optim::GradientsAccumulator;
+use burn_deepseek::backend::run_on;
 use burn_deepseek::moe::updated_bias;
 use burn_train::TrainStep;
 
@@ -84,9 +85,14 @@ impl StepEngine for SingleDevice {
         model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * self.seq_len);
         let mut report = StepReport::default();
         for _ in 0..micro_batches {
-            let output = TrainStep::step(model, next()?);
-            report.absorb(&output.item);
-            self.gradients.accumulate(model, output.grads);
+            let batch = next()?;
+            let gradients = &mut self.gradients;
+            let item = run_on(&model.model.device(), || {
+                let output = TrainStep::step(model, batch);
+                gradients.accumulate(model, output.grads);
+                output.item
+            });
+            report.absorb(&item);
         }
         Ok(report)
     }
@@ -94,7 +100,8 @@ impl StepEngine for SingleDevice {
     fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
         let model = self.model.take().context(MODEL_IS_HERE)?;
         let scale = model.gradient_scale();
-        let (mut model, norm) = self.optimizer.update(model, self.gradients.grads(), scale, settings.lr);
+        let (optimizer, gradients) = (&mut self.optimizer, self.gradients.grads());
+        let (mut model, norm) = run_on(&model.model.device(), || optimizer.update(model, gradients, scale, settings.lr));
         model.weights_changed();
         update_biases(&mut model, loads, settings.bias_update_speed);
         self.model = Some(model);

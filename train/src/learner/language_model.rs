@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn_deepseek::backend::run_on;
 use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses, Precision};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
@@ -86,7 +87,8 @@ impl InferenceStep for LanguageModel {
     type Output = StepReport;
 
     fn step(&self, batch: TokenBatch) -> StepReport {
-        report(&self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute), batch.tokens)
+        let losses = run_on(&self.model.device(), || self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute));
+        report(&losses, batch.tokens)
     }
 }
 

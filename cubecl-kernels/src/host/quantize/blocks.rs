@@ -1,5 +1,6 @@
 //! 128x128 blocks of weights, in both orientations.
 
+use super::WORK;
 use super::amax;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
@@ -45,7 +46,7 @@ pub fn quantize_blocks<E: Element>(
         first + part.start..first + part.end
     };
     let tensor = (options.granularity == Granularity::Tensor).then(|| {
-        let of_bands = map(experts * bands, w.len(), |index| {
+        let of_bands = map(experts * bands, w.len() * WORK, |index| {
             let mut buffer = Vec::new();
             let of_block = |t| largest(source.panel(rows_of(index), chunk(t, TILE, k), &mut buffer));
             (0..row_tiles).map(of_block).fold(0.0, amax::larger)

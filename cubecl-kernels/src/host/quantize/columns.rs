@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::WORK;
 use super::amax;
 use super::coarse;
 use super::divisor::Divisors;
@@ -97,7 +98,7 @@ pub(super) fn bands(offsets: &[usize], layout: &GroupedColumns) -> Vec<Band> {
 /// Runs `task(band, columns of a task)` for all of a matrix.
 fn for_bands(bands: &[Band], rows: usize, cols: usize, task: impl Fn(&Band, Range<usize>) + Send + Sync) {
     let parts = cols.div_ceil(COLUMNS_A_TASK);
-    for_each(bands.len() * parts, rows * cols, |index| task(&bands[index / parts], chunk(index % parts, COLUMNS_A_TASK, cols)));
+    for_each(bands.len() * parts, rows * cols * WORK, |index| task(&bands[index / parts], chunk(index % parts, COLUMNS_A_TASK, cols)));
 }
 
 /// Column tiles of any source.

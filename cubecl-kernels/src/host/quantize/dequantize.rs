@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::WORK;
 use super::columns::{self, columns_layout};
 use super::decode::decode_row;
 use super::panel::{Panel, Source, computed};
@@ -74,7 +75,7 @@ pub fn dequantize_columns(
     Ok(unsafe {
         build(rows * cols, |out| {
             let out = Parts::new(out);
-            for_each(bands.len(), rows * cols, |index| {
+            for_each(bands.len(), rows * cols * WORK, |index| {
                 let band = &bands[index];
                 let out = out.part(band.rows.start * cols, band.rows.len() * cols);
                 let mut column = [0.0; TILE];
@@ -164,7 +165,7 @@ pub(super) fn by_rows(rows: usize, cols: usize, fill: impl Fn(usize, &mut [f32])
     unsafe {
         build(rows * cols, |out| {
             let out = Parts::new(out);
-            for_each(rows.div_ceil(rows_a_task), rows * cols, |task| {
+            for_each(rows.div_ceil(rows_a_task), rows * cols * WORK, |task| {
                 for r in chunk(task, rows_a_task, rows) {
                     fill(r, zeroed(out.part(r * cols, cols)));
                 }

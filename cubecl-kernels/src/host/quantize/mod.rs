@@ -23,6 +23,9 @@ mod swiglu;
 #[cfg(test)]
 mod tests;
 
+/// What casting an entry, or the cast back, takes: as long as so many plain operations.
+const WORK: usize = 8;
+
 pub use blocks::quantize_blocks;
 pub use columns::{quantize_both, quantize_columns};
 pub(super) use decode::e4m3_value;

@@ -1,5 +1,6 @@
 //! Row tiles (1x128).
 
+use super::WORK;
 use super::amax;
 use super::coarse;
 use super::divisor::Divisors;
@@ -89,7 +90,7 @@ pub(super) fn for_panels(rows: usize, cols: usize, task: impl Fn(&mut dyn Iterat
     let width = cols.next_multiple_of(TILE).min(ENTRIES_A_PANEL);
     let height = (ENTRIES_A_PANEL / width).min(TILE);
     let rows_a_task = (ENTRIES_A_TASK / cols).max(1).next_multiple_of(height);
-    for_each(rows.div_ceil(rows_a_task), rows * cols, |index| {
+    for_each(rows.div_ceil(rows_a_task), rows * cols * WORK, |index| {
         let band = chunk(index, rows_a_task, rows);
         let mut panels = (0..band.len().div_ceil(height)).flat_map(|part| {
             let part = chunk(part, height, band.len());

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn_deepseek::backend::run_on;
 use burn_deepseek::{DeepSeek, recomputing};
 
 use super::table::{Table, Times};
@@ -47,6 +48,7 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         Some(decay) => Some(Ema::new(EmaSettings { decay, every: config.ema.every }, &model.model)?),
         None => None,
     };
+    let device = &selected.device;
     let (mut steps, mut averaged_steps) = (Times::new(), Times::new());
     let (mut forward, mut backward, mut update) = (Times::new(), Times::new(), Times::new());
     let mut averaging = false;
@@ -58,16 +60,17 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         if let Some(ema) = ema.as_mut().filter(|_| averaging) {
             ema.step(&model.model)?;
         }
-        let (loss, _report) = model.forward(batch.clone());
+        let (loss, _report) = run_on(device, || model.forward(batch.clone()));
         sync()?;
         let forward_done = Instant::now();
-        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let grads = run_on(device, || GradientsParams::from_grads(loss.backward(), &model));
         sync()?;
         let backward_done = Instant::now();
         let mut accumulator = GradientsAccumulator::new();
         accumulator.accumulate(&model, grads);
         ema.as_mut().map_or(Ok(()), Ema::settle)?;
-        (model, _) = optimizer.update(model, accumulator.grads(), scale, step.lr);
+        let grads = accumulator.grads();
+        (model, _) = run_on(device, || optimizer.update(model, grads, scale, step.lr));
         model.weights_changed();
         sync()?;
         let end = Instant::now();
