@@ -173,10 +173,15 @@ impl Compute {
     ///
     /// - x: `[rows, d]`, w: `[vocab, d]`, targets: `[rows]`, negative ones not counted; output: `[1]`
     pub fn head_loss(&self, x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-        let Rule::Plain(format) = self.precision.rule(Operation::Head) else {
-            unreachable!("invariant: the head is never in FP8");
-        };
-        ops::linear_cross_entropy(x, w, targets, format)
+        ops::linear_cross_entropy(x, w, targets, self.plain_format(Operation::Head))
+    }
+
+    /// The format of an operation that is never in FP8: head, attention.
+    pub(crate) fn plain_format(&self, operation: Operation) -> LinearFormat {
+        match self.precision.rule(operation) {
+            Rule::Plain(format) => format,
+            Rule::Fp8(_) => unreachable!("invariant: {operation:?} is never in FP8"),
+        }
     }
 
     fn fp8<const D: usize>(

@@ -1,6 +1,6 @@
 //! Which operation runs in which format, in one table (3.3, 3.3.1).
 
-pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat};
+pub use cubecl_kernels::definition::{Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat};
 
 /// The form in which an FP8 linear keeps its input for Wgrad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -56,9 +56,9 @@ pub enum Precision {
     /// FP32 throughout.
     #[default]
     F32,
-    /// Linears and the head in BF16, the rest in FP32.
+    /// Linears, attention and the head in BF16, the rest in FP32.
     Bf16,
-    /// Linears of the blocks in FP8, the head in BF16, the rest in FP32.
+    /// Linears of the blocks in FP8, attention and the head in BF16, the rest in FP32.
     Fp8(Fp8Recipe),
 }
 
@@ -179,8 +179,8 @@ impl Precision {
     pub fn rule(&self, operation: Operation) -> Rule {
         use Operation::*;
         let recipe = match (self, operation) {
-            (_, Embedding | Norm | Attention | Router) | (Self::F32, _) => return Rule::Plain(LinearFormat::F32),
-            (_, Head) | (Self::Bf16, _) => return Rule::Plain(LinearFormat::Bf16),
+            (_, Embedding | Norm | Router) | (Self::F32, _) => return Rule::Plain(LinearFormat::F32),
+            (_, Head | Attention) | (Self::Bf16, _) => return Rule::Plain(LinearFormat::Bf16),
             (Self::Fp8(recipe), _) => recipe,
         };
         let dispatched = |options| QuantizeOptions { scale: recipe.dispatch_scale, ..options };
@@ -240,8 +240,8 @@ mod tests {
         let precision = Precision::Fp8(Fp8Recipe::default());
         for operation in Operation::ALL {
             let expected = match operation {
-                Operation::Embedding | Operation::Norm | Operation::Attention | Operation::Router => "FP32",
-                Operation::Head => "BF16",
+                Operation::Embedding | Operation::Norm | Operation::Router => "FP32",
+                Operation::Attention | Operation::Head => "BF16",
                 Operation::ExpertGateUp => "E4M3 1x128 2^n | E4M3 128x128",
                 _ => "E4M3 1x128 | E4M3 128x128",
             };

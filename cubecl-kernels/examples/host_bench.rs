@@ -12,7 +12,7 @@ mod composed;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};
+use cubecl_kernels::definition::{AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 use half::bf16;
 
@@ -91,6 +91,7 @@ fn attention() {
     let shape = AttentionShape { batch: 8, queries: 256, keys: 256, heads: 4, nope_dim: 32, rope_dim: 16, v_dim: 32 };
     attention_at("training 8x256x4", shape);
     attention_at("long 1x2048x4", AttentionShape { batch: 1, queries: 2048, keys: 2048, ..shape });
+    attention_at("wide 1x512x8", AttentionShape { batch: 1, queries: 512, keys: 512, heads: 8, nope_dim: 128, rope_dim: 64, v_dim: 128 });
     let one = AttentionShape { batch: 1, queries: 1, keys: 256, ..shape };
     attention_at("decode 256", one);
     attention_at("decode 4096", AttentionShape { keys: 4096, ..one });
@@ -107,21 +108,32 @@ fn attention_at(name: &str, shape: AttentionShape) {
     let dout = random(4, batch * queries * heads * shape.v_dim);
     let scale = 1.0 / (shape.qk_dim() as f32).sqrt();
     let pairs = batch * heads * (queries * (keys - queries) + queries * (queries + 1) / 2);
-    let forward = || host::attention(&q, &kv, &k_rope, &shape, scale).unwrap();
+    let options = AttentionOptions { scale, format: LinearFormat::F32 };
+    let forward = || host::attention(&q, &kv, &k_rope, &shape, &options).unwrap();
     let naive = || composed::attention(&q, &kv, &k_rope, &shape, scale);
     let flop = 2 * pairs * (shape.qk_dim() + shape.v_dim);
     bench(&format!("attention {name} fwd"), Work::Flop(flop), forward, naive);
     if queries == 1 {
         return;
     }
+    // In BF16 beside FP32, both fused.
+    let bf16 = AttentionOptions { format: LinearFormat::Bf16, ..options };
+    let forward_bf16 = || host::attention(&q, &kv, &k_rope, &shape, &bf16).unwrap();
+    bench(&format!("attention {name} fwd bf16"), Work::Flop(flop), forward_bf16, forward);
     let kept = forward();
     let (_, probabilities) = naive();
     let flop = 2 * pairs * (3 * shape.qk_dim() + 2 * shape.v_dim);
     bench(
         &format!("attention {name} bwd"),
         Work::Flop(flop),
-        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, scale).unwrap(),
+        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &options).unwrap(),
         || composed::attention_backward(&q, &kv, &k_rope, &probabilities, &dout, &shape, scale),
+    );
+    bench(
+        &format!("attention {name} bwd bf16"),
+        Work::Flop(flop),
+        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &bf16).unwrap(),
+        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &options).unwrap(),
     );
 }
 

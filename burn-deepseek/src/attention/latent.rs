@@ -124,7 +124,7 @@ impl MultiHeadLatentAttention {
         let [batch, keys, _] = k_rope.dims();
         let kv = compute.linear(Operation::KeyValueUp, latents, &self.kv_b_proj);
         let kv = kv.reshape([batch, keys, self.heads, self.nope_dim + self.v_dim]);
-        ops::mla_attention(q, kv, k_rope, self.softmax_scale)
+        ops::mla_attention(q, kv, k_rope, self.softmax_scale, compute.plain_format(Operation::Attention))
     }
 
     /// `q_nope kv_b_k` meets the latents directly, and `kv_b_v` is applied to the attended latents.

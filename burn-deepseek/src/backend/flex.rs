@@ -13,7 +13,7 @@ use super::flex_tensor::{Contiguous, dims, ints, tensor, whole};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use super::{AdamWOutput, FusedOps, PlainLinear, done};
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 impl FusedOps for Flex {
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self> {
@@ -36,8 +36,13 @@ impl FusedOps for Flex {
         Self::rope(&x, &cos, &sin, interleaved, false)
     }
 
-    fn fused_mla_attention(q: FloatTensor<Self>, kv: FloatTensor<Self>, k_rope: FloatTensor<Self>, scale: f64) -> FloatTensor<Self> {
-        Self::mla_attention(&q, &kv, &k_rope, scale).out
+    fn fused_mla_attention(
+        q: FloatTensor<Self>,
+        kv: FloatTensor<Self>,
+        k_rope: FloatTensor<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
+        Self::mla_attention(&q, &kv, &k_rope, options).out
     }
 
     fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
@@ -156,10 +161,10 @@ impl FusedKernels for Flex {
         tensor(done(rotate(x.floats(), cos.floats(), sin.floats(), &shape)), [batch, tokens, heads, head_dim])
     }
 
-    fn mla_attention(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor, scale: f64) -> AttentionOutput<Self> {
+    fn mla_attention(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor, options: AttentionOptions) -> AttentionOutput<Self> {
         let shape = attention_shape(q, kv, k_rope);
         let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
-        let output = done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, scale as f32));
+        let output = done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, &options));
         AttentionOutput {
             out: tensor(output.out, [shape.batch, shape.queries, shape.heads, shape.v_dim]),
             lse: tensor(output.lse, [shape.batch, shape.heads, shape.queries]),
@@ -172,7 +177,7 @@ impl FusedKernels for Flex {
         k_rope: &FlexTensor,
         output: &AttentionOutput<Self>,
         dout: &FlexTensor,
-        scale: f64,
+        options: AttentionOptions,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let shape = attention_shape(q, kv, k_rope);
         let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
@@ -185,7 +190,7 @@ impl FusedKernels for Flex {
             lse.floats(),
             dout.floats(),
             &shape,
-            scale as f32,
+            &options,
         ));
         let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = shape;
         (

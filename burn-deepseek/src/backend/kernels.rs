@@ -4,7 +4,7 @@ use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use crate::ops::ExpertGroups;
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 /// Attention's result, and what its backward needs of it.
 #[derive(Clone, Debug)]
@@ -76,7 +76,12 @@ pub trait FusedKernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// Expanded MLA attention.
-    fn mla_attention(q: &FloatTensor<Self>, kv: &FloatTensor<Self>, k_rope: &FloatTensor<Self>, scale: f64) -> AttentionOutput<Self>;
+    fn mla_attention(
+        q: &FloatTensor<Self>,
+        kv: &FloatTensor<Self>,
+        k_rope: &FloatTensor<Self>,
+        options: AttentionOptions,
+    ) -> AttentionOutput<Self>;
     /// `(dq, dkv, dk_rope)`.
     fn mla_attention_backward(
         q: &FloatTensor<Self>,
@@ -84,7 +89,7 @@ pub trait FusedKernels: Backend {
         k_rope: &FloatTensor<Self>,
         output: &AttentionOutput<Self>,
         dout: &FloatTensor<Self>,
-        scale: f64,
+        options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// Rows of tokens to rows of experts.

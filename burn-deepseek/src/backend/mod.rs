@@ -37,7 +37,7 @@ use cubecl_kernels::KernelError;
 
 use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32, here or on a server that serves them.
 pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
@@ -198,7 +198,12 @@ pub trait FusedOps: Backend {
     /// Rotary positions; x `[batch, seq, heads, head_dim]`, cos and sin `[seq, rope_dim / 2]` (constants).
     fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, interleaved: bool) -> FloatTensor<Self>;
     /// Expanded MLA attention; q `[batch, t, heads, nope + rope]`, kv `[batch, s, heads, nope + v]`, k_rope `[batch, s, rope]`.
-    fn fused_mla_attention(q: FloatTensor<Self>, kv: FloatTensor<Self>, k_rope: FloatTensor<Self>, scale: f64) -> FloatTensor<Self>;
+    fn fused_mla_attention(
+        q: FloatTensor<Self>,
+        kv: FloatTensor<Self>,
+        k_rope: FloatTensor<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self>;
     /// Rows of tokens to rows of experts; x `[tokens, d]`.
     fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
     /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.

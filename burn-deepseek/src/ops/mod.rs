@@ -16,7 +16,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::attention::RopeTable;
 use crate::backend::{self, FusedOps, PlainLinear, supports};
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 pub use composed::mla_absorbed_attention;
 pub use function::with_gradient;
@@ -84,12 +84,13 @@ pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::fused_rope(x.into_dispatch(), cos, sin, table.interleaved()))
 }
 
-/// See [`composed::mla_attention`].
-pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64) -> Tensor<4> {
+/// See [`composed::mla_attention`], which computes in FP32 whatever the format is.
+pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64, format: LinearFormat) -> Tensor<4> {
     if !supports(&q) {
         return composed::mla_attention(q, kv, k_rope, scale);
     }
-    Tensor::from_dispatch(Dispatch::fused_mla_attention(q.into_dispatch(), kv.into_dispatch(), k_rope.into_dispatch(), scale))
+    let options = AttentionOptions { scale: scale as f32, format };
+    Tensor::from_dispatch(Dispatch::fused_mla_attention(q.into_dispatch(), kv.into_dispatch(), k_rope.into_dispatch(), options))
 }
 
 /// See [`composed::permute`].

@@ -19,6 +19,6 @@ pub use minifloat::{decode_e5m6, decode_fp8, encode_e5m6, encode_fp8, power_of_t
 pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
 pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
-pub use shape::{AdamWConfig, AttentionShape, LinearFormat, RopeLayout, RopeShape};
+pub use shape::{AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape};
 pub use wire::{RowSums, TransposedSums, WireFormat};
 pub(crate) use wire::{check_index, scale_byte, scale_from_exponent};

@@ -44,6 +44,15 @@ impl AttentionShape {
     }
 }
 
+/// How an attention computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionOptions {
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// What its products take; the softmax is FP32.
+    pub format: LinearFormat,
+}
+
 /// Which two entries make a pair that is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeLayout {

@@ -9,7 +9,7 @@ use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
 
 use crate::backend::{AttentionOutput, DeferredWeight, FusedKernels};
 use crate::ops::ExpertGroups;
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 /// The gradient of a weight of `rank` dims, now or later: the same computation on the same numbers.
 fn weight_gradient<B: FusedKernels>(
@@ -110,7 +110,7 @@ impl<B: FusedKernels> Backward<B, 2> for Residual {
 
 #[derive(Debug)]
 pub(super) struct MlaAttention {
-    pub(super) scale: f64,
+    pub(super) options: AttentionOptions,
 }
 
 impl<B: FusedKernels> Backward<B, 3> for MlaAttention {
@@ -121,7 +121,7 @@ impl<B: FusedKernels> Backward<B, 3> for MlaAttention {
         let dout = grads.consume::<B>(&ops.node);
         let (inputs, output) = ops.state;
         let [q, kv, k_rope] = inputs.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let (dq, dkv, dk_rope) = B::mla_attention_backward(&q, &kv, &k_rope, &output, &dout, self.scale);
+        let (dq, dkv, dk_rope) = B::mla_attention_backward(&q, &kv, &k_rope, &output, &dout, self.options);
         register::<B, 3>(grads, ops.parents.map(|node| node.map(|n| n.id)), [dq, dkv, dk_rope]);
     }
 }

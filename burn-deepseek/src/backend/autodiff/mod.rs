@@ -17,7 +17,7 @@ use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
 use super::kernels::{AttentionOutput, FusedKernels};
 use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 /// Records an operation whose result is kept where somebody needs it. `state` is made only where a gradient will be asked for.
 macro_rules! record {
@@ -89,11 +89,16 @@ where
         record!(Residual, [x_node, y_node], |_prep| (), sum)
     }
 
-    fn fused_mla_attention(q: FloatTensor<Self>, kv: FloatTensor<Self>, k_rope: FloatTensor<Self>, scale: f64) -> FloatTensor<Self> {
-        let AttentionOutput { out, lse } = B::mla_attention(q.primitive(), kv.primitive(), k_rope.primitive(), scale);
+    fn fused_mla_attention(
+        q: FloatTensor<Self>,
+        kv: FloatTensor<Self>,
+        k_rope: FloatTensor<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
+        let AttentionOutput { out, lse } = B::mla_attention(q.primitive(), kv.primitive(), k_rope.primitive(), options);
         let nodes = [q.node(), kv.node(), k_rope.node()];
         record!(
-            MlaAttention { scale },
+            MlaAttention { options },
             nodes,
             |prep| ([&q, &kv, &k_rope].map(|input| prep.checkpoint(input)), AttentionOutput { out: out.clone(), lse }),
             out

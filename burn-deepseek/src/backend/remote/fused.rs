@@ -11,7 +11,7 @@ use crate::backend::flex_tensor::{Contiguous, word_tensor};
 use crate::backend::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use crate::backend::{AdamWOutput, FusedOps, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::LinearFormat;
+use crate::precision::{AttentionOptions, LinearFormat};
 
 /// A call of one tensor more, which the caller keeps.
 fn call<const N: usize>(id: &'static str, inputs: [&RemoteTensor; N]) -> Call {
@@ -41,8 +41,8 @@ impl FusedOps for Remote {
         Self::rope(&x, &cos, &sin, interleaved, false)
     }
 
-    fn fused_mla_attention(q: RemoteTensor, kv: RemoteTensor, k_rope: RemoteTensor, scale: f64) -> RemoteTensor {
-        Self::mla_attention(&q, &kv, &k_rope, scale).out
+    fn fused_mla_attention(q: RemoteTensor, kv: RemoteTensor, k_rope: RemoteTensor, options: AttentionOptions) -> RemoteTensor {
+        Self::mla_attention(&q, &kv, &k_rope, options).out
     }
 
     fn fused_permute(x: RemoteTensor, groups: ExpertGroups) -> RemoteTensor {
@@ -121,10 +121,10 @@ impl FusedKernels for Remote {
         call("deepseek/rope", [x, cos, sin]).given(&interleaved).given(&backward).floats(x.shape()).one()
     }
 
-    fn mla_attention(q: &RemoteTensor, kv: &RemoteTensor, k_rope: &RemoteTensor, scale: f64) -> AttentionOutput<Self> {
+    fn mla_attention(q: &RemoteTensor, kv: &RemoteTensor, k_rope: &RemoteTensor, options: AttentionOptions) -> AttentionOutput<Self> {
         let ([batch, queries, heads, qk_dim], [_, _, _, kv_dim], [_, _, rope_dim]) = (dims(q), dims(kv), dims(k_rope));
         let v_dim = kv_dim - (qk_dim - rope_dim);
-        let call = call("deepseek/mla_attention", [q, kv, k_rope]).given(&scale);
+        let call = call("deepseek/mla_attention", [q, kv, k_rope]).given(&options);
         let [out, lse] = call.floats([batch, queries, heads, v_dim]).floats([batch, heads, queries]).run();
         AttentionOutput { out, lse }
     }
@@ -135,9 +135,9 @@ impl FusedKernels for Remote {
         k_rope: &RemoteTensor,
         output: &AttentionOutput<Self>,
         dout: &RemoteTensor,
-        scale: f64,
+        options: AttentionOptions,
     ) -> (RemoteTensor, RemoteTensor, RemoteTensor) {
-        let call = call("deepseek/mla_attention_backward", [q, kv, k_rope, &output.out, &output.lse, dout]).given(&scale);
+        let call = call("deepseek/mla_attention_backward", [q, kv, k_rope, &output.out, &output.lse, dout]).given(&options);
         let [dq, dkv, dk_rope] = call.floats(q.shape()).floats(kv.shape()).floats(k_rope.shape()).run();
         (dq, dkv, dk_rope)
     }

@@ -1,6 +1,8 @@
 //! Arguments of operations as words of 64 bits, in the order of the operation's parameters.
 
-use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat, WireFormat};
+use cubecl_kernels::definition::{
+    Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat, WireFormat,
+};
 
 use crate::backend::fp8::{LinearShape, RowGroups, Side};
 use crate::ops::{AdamWScalars, ExpertGroups};
@@ -67,6 +69,16 @@ impl Argument for f64 {
     }
 }
 
+impl Argument for f32 {
+    fn put(&self, words: &mut Vec<u64>) {
+        words.push(self.to_bits().into());
+    }
+
+    fn take(words: &mut Words) -> Self {
+        Self::from_bits(words.next() as u32)
+    }
+}
+
 /// An enumeration as the place of its value in a list.
 macro_rules! listed {
     ($type:ty: $($value:expr),+) => {
@@ -123,6 +135,7 @@ macro_rules! fields {
     };
 }
 
+fields!(AttentionOptions: scale, format);
 fields!(QuantizeOptions: format, scale, granularity);
 fields!(Fp8Rule: activations, gradients, weights, kept, accumulation);
 fields!(LinearShape: rows, inputs, outputs, experts);

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::AttentionGradients;
-use super::head::{Inputs, KEY_BLOCK, QUERY_BLOCK};
-use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
-use crate::host::output::{Parts, as_uninit, build, build_two};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Rows};
+use super::products::Products;
+use crate::host::output::{Parts, build, build_two};
 use crate::host::parallel::{for_each, map};
 use crate::host::simd::{LANES, dot, exp, multiversion};
 
@@ -55,44 +55,32 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> AttentionG
 fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize, rows: Range<usize>, dq: &Parts<'_>) -> KeyGradients {
     let shape = inputs.shape;
     let (qk_dim, v_dim) = (shape.qk_dim(), shape.v_dim);
-    let count = inputs.visible(rows.end - 1);
-    let (keys_t, stride) = inputs.keys_transposed(b, h, count);
-    let (values_t, _) = inputs.values_transposed(b, h, count);
-    let keys = inputs.keys_joined(b, h, count);
+    let products = Products::new(inputs, b, h, inputs.visible(rows.end - 1), true);
+    let query_block = inputs.query_block();
     let mut gradients = KeyGradients { dk: vec![0.0; shape.keys * qk_dim], dv: vec![0.0; shape.keys * v_dim] };
-    let mut p = vec![0.0; QUERY_BLOCK * KEY_BLOCK];
-    let mut ds = vec![0.0; QUERY_BLOCK * KEY_BLOCK];
-    let mut dq_block = vec![0.0; QUERY_BLOCK * qk_dim];
-    for first in rows.clone().step_by(QUERY_BLOCK) {
-        let block = QUERY_BLOCK.min(rows.end - first);
+    let mut p = vec![0.0; query_block * KEY_BLOCK];
+    let mut ds = vec![0.0; query_block * KEY_BLOCK];
+    let mut dq_block = vec![0.0; query_block * qk_dim];
+    for first in rows.clone().step_by(query_block) {
+        let block = query_block.min(rows.end - first);
         let visible = inputs.visible(first + block - 1);
         let queries = inputs.queries(b, h, first, block);
         let dout = inputs.out_rows(outputs.dout, b, h, first, block);
         let lse = &outputs.lse[(b * shape.heads + h) * shape.queries + first..][..block];
         let at = inputs.at_out(b, h, first);
-        let mut delta = [0.0; QUERY_BLOCK];
+        let mut delta = [0.0; MAX_QUERY_BLOCK];
         row_dots(&outputs.dout[at..], &outputs.out[at..], shape.heads * v_dim, v_dim, &mut delta[..block]);
         for first_key in (0..visible).step_by(KEY_BLOCK) {
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
-            let block_keys = Mat::new(&keys_t[first_key..], qk_dim, padded, stride);
-            let dst = MatMut::new(as_uninit(&mut p), block, padded, KEY_BLOCK);
-            gemm(dst, inputs.scale, queries, block_keys, Threads::One);
-            let block_values = Mat::new(&values_t[first_key..], v_dim, padded, stride);
-            let dst = MatMut::new(as_uninit(&mut ds), block, padded, KEY_BLOCK);
-            gemm(dst, 1.0, dout, block_values, Threads::One);
+            products.scores(queries, first_key, width, &mut p);
+            products.weight_gradients(dout, first_key, width, &mut ds);
             let seen = inputs.visible(first) as isize - first_key as isize;
             score_gradients(&mut p, &mut ds, lse, &delta, padded, seen);
-            let (p, ds) = (Mat::new(&p, block, width, KEY_BLOCK), Mat::new(&ds, block, width, KEY_BLOCK));
-            gemm_add(&mut gradients.dv[first_key * v_dim..], v_dim, 1.0, p.t(), dout, Threads::One);
-            gemm_add(&mut gradients.dk[first_key * qk_dim..], qk_dim, inputs.scale, ds.t(), queries, Threads::One);
-            let block_keys = Mat::contiguous(&keys[first_key * qk_dim..], width, qk_dim);
-            if first_key == 0 {
-                let dst = MatMut::contiguous(as_uninit(&mut dq_block), block, qk_dim);
-                gemm(dst, inputs.scale, ds, block_keys, Threads::One);
-            } else {
-                gemm_add(&mut dq_block, qk_dim, inputs.scale, ds, block_keys, Threads::One);
-            }
+            let (p, ds) = (Rows::new(&p, block, width, KEY_BLOCK), Rows::new(&ds, block, width, KEY_BLOCK));
+            products.add_value_gradients(p, dout, &mut gradients.dv[first_key * v_dim..]);
+            products.add_key_gradients(ds, queries, &mut gradients.dk[first_key * qk_dim..]);
+            products.query_gradients(ds, first_key, width, &mut dq_block);
         }
         for r in 0..block {
             // SAFETY: a query row of a head belongs to one task.
@@ -103,7 +91,7 @@ fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize,
     gradients
 }
 
-/// Adds up the groups of one head in order, and spreads the sum over `dkv` and the head's own `dk_rope`.
+/// Adds up the groups of one head in order, brings keys to scale, and spreads the sum over `dkv` and the head's own `dk_rope`.
 fn write_key_gradients(inputs: &Inputs<'_>, b: usize, h: usize, parts: Vec<KeyGradients>, dkv: &Parts<'_>, rope: &Parts<'_>) {
     let shape = inputs.shape;
     let mut parts = parts.into_iter();
@@ -113,6 +101,10 @@ fn write_key_gradients(inputs: &Inputs<'_>, b: usize, h: usize, parts: Vec<KeyGr
     for part in parts {
         total.dk.iter_mut().zip(&part.dk).for_each(|(total, part)| *total += part);
         total.dv.iter_mut().zip(&part.dv).for_each(|(total, part)| *total += part);
+    }
+    let factor = inputs.key_factor();
+    if factor != 1.0 {
+        total.dk.iter_mut().for_each(|dk| *dk *= factor);
     }
     for j in 0..shape.keys {
         let (nope, rotated) = total.dk[j * shape.qk_dim()..][..shape.qk_dim()].split_at(shape.nope_dim);

@@ -36,7 +36,7 @@ multiversion! {
         let mut scores = vec![f32::NEG_INFINITY; visible.next_multiple_of(LANES)];
         for (j, score) in scores[..visible].iter_mut().enumerate() {
             let (k_nope, k_rope) = inputs.key(b, h, j);
-            *score = inputs.scale * (dot::<S>(nope, k_nope) + dot::<S>(rope, k_rope));
+            *score = inputs.options.scale * (dot::<S>(nope, k_nope) + dot::<S>(rope, k_rope));
         }
         let largest = max(&scores);
         let mut sums = [0.0f32; LANES];

@@ -1,8 +1,8 @@
 //! Attention forward by blocks, the softmax kept running.
 
-use super::head::{Inputs, KEY_BLOCK, QUERY_BLOCK};
-use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
-use crate::host::output::{Parts, as_uninit, build_two};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Rows};
+use super::products::Products;
+use crate::host::output::{Parts, build_two};
 use crate::host::parallel::{chunk, for_each};
 use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
 
@@ -28,30 +28,22 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
 /// The rows `rows` of one head.
 fn forward_rows(inputs: &Inputs<'_>, b: usize, h: usize, rows: std::ops::Range<usize>, out: &Parts<'_>, lse: &Parts<'_>) {
     let shape = inputs.shape;
-    let (keys, stride) = inputs.keys_transposed(b, h, inputs.visible(rows.end - 1));
-    let mut scores = vec![0.0; QUERY_BLOCK * KEY_BLOCK];
-    let mut mix = vec![0.0; QUERY_BLOCK * shape.v_dim];
-    for first in rows.clone().step_by(QUERY_BLOCK) {
-        let block = QUERY_BLOCK.min(rows.end - first);
+    let products = Products::new(inputs, b, h, inputs.visible(rows.end - 1), false);
+    let query_block = inputs.query_block();
+    let mut scores = vec![0.0; query_block * KEY_BLOCK];
+    let mut mix = vec![0.0; query_block * shape.v_dim];
+    for first in rows.clone().step_by(query_block) {
+        let block = query_block.min(rows.end - first);
         let queries = inputs.queries(b, h, first, block);
         let visible = inputs.visible(first + block - 1);
-        let mut state = Running { largest: [f32::NEG_INFINITY; QUERY_BLOCK], sum: [0.0; QUERY_BLOCK] };
+        let mut state = Running { largest: [f32::NEG_INFINITY; MAX_QUERY_BLOCK], sum: [0.0; MAX_QUERY_BLOCK] };
         for first_key in (0..visible).step_by(KEY_BLOCK) {
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
-            let keys = Mat::new(&keys[first_key..], shape.qk_dim(), padded, stride);
-            let dst = MatMut::new(as_uninit(&mut scores), block, padded, KEY_BLOCK);
-            gemm(dst, inputs.scale, queries, keys, Threads::One);
+            products.scores(queries, first_key, width, &mut scores);
             let seen = inputs.visible(first);
             softmax(&mut scores, &mut mix, &mut state, block, padded, seen as isize - first_key as isize, shape.v_dim);
-            let weights = Mat::new(&scores, block, width, KEY_BLOCK);
-            let values = inputs.values(b, h, first_key, width);
-            if first_key == 0 {
-                let dst = MatMut::new(as_uninit(&mut mix), block, shape.v_dim, shape.v_dim);
-                gemm(dst, 1.0, weights, values, Threads::One);
-            } else {
-                gemm_add(&mut mix, shape.v_dim, 1.0, weights, values, Threads::One);
-            }
+            products.mix(Rows::new(&scores, block, width, KEY_BLOCK), first_key, width, &mut mix);
         }
         for r in 0..block {
             // SAFETY: a row of a head belongs to one task.
@@ -71,8 +63,8 @@ fn forward_rows(inputs: &Inputs<'_>, b: usize, h: usize, rows: std::ops::Range<u
 
 /// The softmax of each row of a block so far.
 struct Running {
-    largest: [f32; QUERY_BLOCK],
-    sum: [f32; QUERY_BLOCK],
+    largest: [f32; MAX_QUERY_BLOCK],
+    sum: [f32; MAX_QUERY_BLOCK],
 }
 
 multiversion! {

@@ -1,11 +1,12 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
-use crate::definition::AttentionShape;
+use crate::definition::{AttentionOptions, AttentionShape, LinearFormat};
+use crate::host::fp8_gemm::Floats;
 use crate::host::gemm_view::Mat;
 use crate::host::simd::{LANES, multiversion};
 
-/// Query rows a block.
-pub(super) const QUERY_BLOCK: usize = 48;
+/// Query rows a block at most.
+pub(super) const MAX_QUERY_BLOCK: usize = 128;
 /// Keys a block; a multiple of [`LANES`].
 pub(super) const KEY_BLOCK: usize = 256;
 /// Tasks below which a head's query blocks are cut into groups as well.
@@ -18,10 +19,41 @@ pub(super) struct Inputs<'a> {
     pub kv: &'a [f32],
     pub k_rope: &'a [f32],
     pub shape: &'a AttentionShape,
-    pub scale: f32,
+    pub options: &'a AttentionOptions,
+}
+
+/// Rows of an input as it lies, one every `stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    data: &'a [f32],
+    pub(super) rows: usize,
+    width: usize,
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(data: &'a [f32], rows: usize, width: usize, stride: usize) -> Self {
+        Self { data, rows, width, stride }
+    }
+
+    pub(super) fn mat(self) -> Mat<'a> {
+        Mat::new(self.data, self.rows, self.width, self.stride)
+    }
+
+    pub(super) fn floats(self) -> Floats<'a> {
+        Floats::new(self.data, self.rows, self.width, self.stride)
+    }
 }
 
 impl<'a> Inputs<'a> {
+    /// Query rows a block. BF16 products pack the keys once a block, so that theirs are larger.
+    pub(super) fn query_block(&self) -> usize {
+        match self.options.format {
+            LinearFormat::F32 => 48,
+            LinearFormat::Bf16 => MAX_QUERY_BLOCK,
+        }
+    }
+
     /// Keys that query row `i` sees.
     pub(super) fn visible(&self, i: usize) -> usize {
         self.shape.keys - self.shape.queries + i + 1
@@ -43,21 +75,21 @@ impl<'a> Inputs<'a> {
     }
 
     /// `rows` query rows from `i`, `[rows, dn + dr]`.
-    pub(super) fn queries(&self, b: usize, h: usize, i: usize, rows: usize) -> Mat<'a> {
+    pub(super) fn queries(&self, b: usize, h: usize, i: usize, rows: usize) -> Rows<'a> {
         let width = self.shape.qk_dim();
-        Mat::new(&self.q[self.at_q(b, h, i)..], rows, width, self.shape.heads * width)
+        Rows::new(&self.q[self.at_q(b, h, i)..], rows, width, self.shape.heads * width)
     }
 
     /// `rows` value rows from `j`, `[rows, dv]`.
-    pub(super) fn values(&self, b: usize, h: usize, j: usize, rows: usize) -> Mat<'a> {
+    pub(super) fn values(&self, b: usize, h: usize, j: usize, rows: usize) -> Rows<'a> {
         let stride = self.shape.heads * self.shape.kv_dim();
-        Mat::new(&self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..], rows, self.shape.v_dim, stride)
+        Rows::new(&self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..], rows, self.shape.v_dim, stride)
     }
 
     /// `rows` rows of an array laid out as `out`, from row `i`, `[rows, dv]`.
-    pub(super) fn out_rows(&self, array: &'a [f32], b: usize, h: usize, i: usize, rows: usize) -> Mat<'a> {
+    pub(super) fn out_rows(&self, array: &'a [f32], b: usize, h: usize, i: usize, rows: usize) -> Rows<'a> {
         let width = self.shape.v_dim;
-        Mat::new(&array[self.at_out(b, h, i)..], rows, width, self.shape.heads * width)
+        Rows::new(&array[self.at_out(b, h, i)..], rows, width, self.shape.heads * width)
     }
 
     /// The two parts of key row `j`.
@@ -77,33 +109,33 @@ impl<'a> Inputs<'a> {
         (packed, stride)
     }
 
-    /// The first `count` values as columns: `[dv, stride]`, zero from `count` on; and the stride.
-    pub(super) fn values_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
+    /// The first `count` values as columns: `[dv, stride]`, zero from `count` on, with the stride of the keys.
+    pub(super) fn values_transposed(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
         let stride = count.next_multiple_of(LANES);
         let mut packed = vec![0.0; self.shape.v_dim * stride];
         let from = self.at_kv(b, h, 0) + self.shape.nope_dim;
         transpose(&self.kv[from..], self.shape.heads * self.shape.kv_dim(), count, self.shape.v_dim, &mut packed);
-        (packed, stride)
+        packed
     }
 
-    /// The first `count` keys as rows, `[count, dn + dr]`.
-    pub(super) fn keys_joined(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
+    /// The first `count` keys as rows, `[count, dn + dr]`, times `factor`.
+    pub(super) fn keys_joined(&self, b: usize, h: usize, count: usize, factor: f32) -> Vec<f32> {
         let mut packed = Vec::with_capacity(count * self.shape.qk_dim());
         for j in 0..count {
             let (nope, rope) = self.key(b, h, j);
-            packed.extend_from_slice(nope);
-            packed.extend_from_slice(rope);
+            packed.extend(nope.iter().chain(rope).map(|x| x * factor));
         }
         packed
     }
 
     /// How many groups the query blocks of each head are cut into, and the rows of a group: by shape alone.
     pub(super) fn groups(&self) -> (usize, usize) {
-        let blocks = self.shape.queries.div_ceil(QUERY_BLOCK);
+        let block = self.query_block();
+        let blocks = self.shape.queries.div_ceil(block);
         let heads = (self.shape.batch * self.shape.heads).max(1);
         let wanted = if heads >= MIN_TASKS { 1 } else { MIN_TASKS.div_ceil(heads).min(blocks) };
         let blocks_a_group = blocks.div_ceil(wanted.max(1));
-        (blocks.div_ceil(blocks_a_group.max(1)), blocks_a_group * QUERY_BLOCK)
+        (blocks.div_ceil(blocks_a_group.max(1)), blocks_a_group * block)
     }
 
     /// Scalar operations of one product of all scores.

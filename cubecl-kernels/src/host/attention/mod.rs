@@ -4,10 +4,11 @@ mod backward;
 mod decode;
 mod forward;
 mod head;
+mod products;
 #[cfg(test)]
 mod tests;
 
-use crate::definition::{AttentionShape, KernelError, check_length, element_count};
+use crate::definition::{AttentionOptions, AttentionShape, KernelError, check_length, element_count};
 
 /// Query rows up to which nothing is packed.
 const DECODE_QUERIES: usize = 4;
@@ -37,7 +38,7 @@ pub struct AttentionGradients {
 ///
 /// Query row `i` sees keys `0 ..= s - t + i`: `s == t` in training, `s > t` with a cache. Blocks of query rows meet blocks of
 /// keys, masked blocks are skipped, and the softmax is kept running (FlashAttention's form). Up to 4 query rows are
-/// computed in place, without packing.
+/// computed in place, without packing, and in FP32 whatever the format.
 ///
 /// # Shapes
 /// - `q [b, t, h, dn + dr]`, `kv [b, s, h, dn + dv]` (`k_nope | v`), `k_rope [b, s, dr]`
@@ -47,9 +48,15 @@ pub struct AttentionGradients {
 /// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys than queries.
 ///
 /// Source: technical report 2.1.1.
-pub fn attention(q: &[f32], kv: &[f32], k_rope: &[f32], shape: &AttentionShape, scale: f32) -> Result<AttentionOutput, KernelError> {
+pub fn attention(
+    q: &[f32],
+    kv: &[f32],
+    k_rope: &[f32],
+    shape: &AttentionShape,
+    options: &AttentionOptions,
+) -> Result<AttentionOutput, KernelError> {
     check_inputs("attention", q, kv, k_rope, shape)?;
-    let inputs = head::Inputs { q, kv, k_rope, shape, scale };
+    let inputs = head::Inputs { q, kv, k_rope, shape, options };
     let (out, lse) = if shape.queries <= DECODE_QUERIES { decode::forward(&inputs) } else { forward::forward(&inputs) };
     Ok(AttentionOutput { out, lse })
 }
@@ -76,7 +83,7 @@ pub fn attention_backward(
     lse: &[f32],
     dout: &[f32],
     shape: &AttentionShape,
-    scale: f32,
+    options: &AttentionOptions,
 ) -> Result<AttentionGradients, KernelError> {
     const OP: &str = "attention_backward";
     check_inputs(OP, q, kv, k_rope, shape)?;
@@ -84,7 +91,7 @@ pub fn attention_backward(
     check_length(OP, "out", out.len(), &[batch, queries, heads, v_dim])?;
     check_length(OP, "lse", lse.len(), &[batch, heads, queries])?;
     check_length(OP, "dout", dout.len(), &[batch, queries, heads, v_dim])?;
-    let inputs = head::Inputs { q, kv, k_rope, shape, scale };
+    let inputs = head::Inputs { q, kv, k_rope, shape, options };
     Ok(backward::backward(&inputs, &backward::Outputs { out, lse, dout }))
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::definition::LinearFormat;
+use crate::metric::calc_diff;
 use crate::reference;
 use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
 
@@ -8,7 +10,7 @@ struct Case {
     k_rope: Vec<f32>,
     dout: Vec<f32>,
     shape: AttentionShape,
-    scale: f32,
+    options: AttentionOptions,
 }
 
 /// b, t, s, h, dn, dr, dv; `size` multiplies the queries, so that scores grow.
@@ -19,21 +21,21 @@ fn case([batch, queries, keys, heads, nope_dim, rope_dim, v_dim]: [usize; 7], si
         kv: random(2, batch * keys * heads * shape.kv_dim()),
         k_rope: random(3, batch * keys * rope_dim),
         dout: random(4, batch * queries * heads * v_dim),
-        scale: 1.0 / (shape.qk_dim().max(1) as f32).sqrt(),
+        options: AttentionOptions { scale: 1.0 / (shape.qk_dim().max(1) as f32).sqrt(), format: LinearFormat::F32 },
         shape,
     }
 }
 
 fn check(dims: [usize; 7], size: f32) {
-    let Case { q, kv, k_rope, dout, shape, scale } = case(dims, size);
+    let Case { q, kv, k_rope, dout, shape, options } = case(dims, size);
     let (q64, kv64, rope64, dout64) = (widen(&q), widen(&kv), widen(&k_rope), widen(&dout));
     let tolerance = 2e-5 * f64::from(size);
-    let AttentionOutput { out, lse } = attention(&q, &kv, &k_rope, &shape, scale).unwrap();
-    let (out64, lse64) = reference::attention(&q64, &kv64, &rope64, &shape, scale.into());
+    let AttentionOutput { out, lse } = attention(&q, &kv, &k_rope, &shape, &options).unwrap();
+    let (out64, lse64) = reference::attention(&q64, &kv64, &rope64, &shape, options.scale.into());
     assert_close("out", &out, &out64, tolerance);
     assert_close("lse", &lse, &lse64, tolerance);
-    let gradients = attention_backward(&q, &kv, &k_rope, &out, &lse, &dout, &shape, scale).unwrap();
-    let (dq, dkv, dk_rope) = reference::attention_backward(&q64, &kv64, &rope64, &dout64, &shape, scale.into());
+    let gradients = attention_backward(&q, &kv, &k_rope, &out, &lse, &dout, &shape, &options).unwrap();
+    let (dq, dkv, dk_rope) = reference::attention_backward(&q64, &kv64, &rope64, &dout64, &shape, options.scale.into());
     assert_close("dq", &gradients.dq, &dq, tolerance);
     assert_close("dkv", &gradients.dkv, &dkv, tolerance);
     assert_close("dk_rope", &gradients.dk_rope, &dk_rope, tolerance);
@@ -67,23 +69,64 @@ fn hard_edges() {
     }
 }
 
+/// In BF16 the operands of all five products are rounded, so what is measured is how far that moves the result.
+#[test]
+fn bf16_is_near_the_reference_and_is_not_fp32() {
+    for dims in [
+        [0, 5, 5, 2, 3, 2, 3],
+        [2, 5, 5, 0, 3, 2, 3],
+        [2, 3, 65, 2, 5, 4, 7],
+        [1, 5, 5, 2, 0, 6, 3],
+        [1, 6, 6, 2, 7, 0, 3],
+        [1, 6, 6, 2, 7, 3, 0],
+        [1, 6, 6, 2, 0, 0, 2],
+        [2, 127, 127, 3, 7, 4, 5],
+        [2, 129, 129, 1, 8, 8, 16],
+        [1, 257, 257, 2, 9, 4, 8],
+        [1, 300, 600, 2, 16, 8, 16],
+        [1, 5, 517, 2, 16, 8, 16],
+        [4, 256, 256, 4, 32, 16, 32],
+    ] {
+        let c = case(dims, 1.0);
+        let options = AttentionOptions { format: LinearFormat::Bf16, ..c.options };
+        let forward = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &options).unwrap();
+        let g = attention_backward(&c.q, &c.kv, &c.k_rope, &forward.out, &forward.lse, &c.dout, &c.shape, &options).unwrap();
+        let (q, kv, rope, dout) = (widen(&c.q), widen(&c.kv), widen(&c.k_rope), widen(&c.dout));
+        let (out, lse) = reference::attention(&q, &kv, &rope, &c.shape, options.scale.into());
+        let (dq, dkv, dk_rope) = reference::attention_backward(&q, &kv, &rope, &dout, &c.shape, options.scale.into());
+        for (name, actual, expected) in [
+            ("out", &forward.out, &out),
+            ("lse", &forward.lse, &lse),
+            ("dq", &g.dq, &dq),
+            ("dkv", &g.dkv, &dkv),
+            ("dk_rope", &g.dk_rope, &dk_rope),
+        ] {
+            let diff = calc_diff(&widen(actual), expected);
+            assert!(diff < 3e-5, "{name} of {dims:?}: {diff}");
+        }
+        let fp32 = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &c.options).unwrap();
+        let decoded = dims[1] <= DECODE_QUERIES || forward.out.is_empty();
+        assert_eq!(fp32.out == forward.out, decoded, "{dims:?}");
+    }
+}
+
 #[test]
 fn huge_scores_stay_exact() {
     check([1, 70, 70, 2, 8, 4, 8], 30.0);
     // Scores of +-1e4: every row is one-hot, and nothing overflows.
     let c = case([1, 60, 300, 1, 8, 4, 8], 1e4);
-    let forward = attention(&c.q, &c.kv, &c.k_rope, &c.shape, c.scale).unwrap();
+    let forward = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &c.options).unwrap();
     assert!(forward.out.iter().chain(&forward.lse).all(|x| x.is_finite()));
 }
 
 #[test]
 fn a_masked_key_has_no_influence() {
     let c = case([1, 60, 60, 2, 8, 4, 8], 1.0);
-    let before = attention(&c.q, &c.kv, &c.k_rope, &c.shape, c.scale).unwrap();
+    let before = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &c.options).unwrap();
     let mut kv = c.kv.clone();
     let row = c.shape.heads * c.shape.kv_dim();
     kv[30 * row..].iter_mut().for_each(|x| *x = 9.0);
-    let after = attention(&c.q, &kv, &c.k_rope, &c.shape, c.scale).unwrap();
+    let after = attention(&c.q, &kv, &c.k_rope, &c.shape, &c.options).unwrap();
     let row = c.shape.heads * c.shape.v_dim;
     assert_eq!(before.out[..30 * row], after.out[..30 * row]);
     assert_ne!(before.out[30 * row..31 * row], after.out[30 * row..31 * row]);
@@ -92,11 +135,11 @@ fn a_masked_key_has_no_influence() {
 #[test]
 fn decoding_agrees_with_the_last_row_of_training() {
     let c = case([2, 90, 90, 3, 16, 8, 12], 1.0);
-    let whole = attention(&c.q, &c.kv, &c.k_rope, &c.shape, c.scale).unwrap();
+    let whole = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &c.options).unwrap();
     let row = c.shape.heads * c.shape.qk_dim();
     let last = |b: usize| c.q[(b * 90 + 89) * row..][..row].to_vec();
     let q = [last(0), last(1)].concat();
-    let one = attention(&q, &c.kv, &c.k_rope, &AttentionShape { queries: 1, ..c.shape }, c.scale).unwrap();
+    let one = attention(&q, &c.kv, &c.k_rope, &AttentionShape { queries: 1, ..c.shape }, &c.options).unwrap();
     let row = c.shape.heads * c.shape.v_dim;
     let expected = [widen(&whole.out[89 * row..90 * row]), widen(&whole.out[179 * row..])].concat();
     assert_close("out", &one.out, &expected, 1e-5);
@@ -106,7 +149,7 @@ fn decoding_agrees_with_the_last_row_of_training() {
 fn the_reference_gradients_are_slopes() {
     let c = case([2, 3, 5, 2, 3, 2, 3], 1.0);
     let (q, kv, rope, dout) = (widen(&c.q), widen(&c.kv), widen(&c.k_rope), widen(&c.dout));
-    let scale = f64::from(c.scale);
+    let scale = f64::from(c.options.scale);
     let (dq, dkv, dk_rope) = reference::attention_backward(&q, &kv, &rope, &dout, &c.shape, scale);
     assert_gradient("dq", &q, &dq, |q| inner(&reference::attention(q, &kv, &rope, &c.shape, scale).0, &dout));
     assert_gradient("dkv", &kv, &dkv, |kv| inner(&reference::attention(&q, kv, &rope, &c.shape, scale).0, &dout));
@@ -127,11 +170,14 @@ proptest::proptest! {
 fn threads_do_not_change_a_bit() {
     for dims in [[3, 130, 130, 3, 16, 8, 16], [1, 200, 280, 1, 16, 8, 16], [2, 1, 900, 4, 32, 16, 32]] {
         let c = case(dims, 1.0);
-        assert_thread_independent("attention", || {
-            let f = attention(&c.q, &c.kv, &c.k_rope, &c.shape, c.scale).unwrap();
-            let g = attention_backward(&c.q, &c.kv, &c.k_rope, &f.out, &f.lse, &c.dout, &c.shape, c.scale).unwrap();
-            vec![f.out, f.lse, g.dq, g.dkv, g.dk_rope]
-        });
+        for format in [LinearFormat::F32, LinearFormat::Bf16] {
+            let options = AttentionOptions { format, ..c.options };
+            assert_thread_independent("attention", || {
+                let f = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &options).unwrap();
+                let g = attention_backward(&c.q, &c.kv, &c.k_rope, &f.out, &f.lse, &c.dout, &c.shape, &options).unwrap();
+                vec![f.out, f.lse, g.dq, g.dkv, g.dk_rope]
+            });
+        }
     }
 }
 
@@ -142,9 +188,9 @@ fn wrong_arguments_are_named() {
         KernelError::Length { argument, .. } => argument,
         other => panic!("{other}"),
     };
-    assert_eq!(length(attention(&c.q[1..], &c.kv, &c.k_rope, &c.shape, 1.0)), "q");
-    assert_eq!(length(attention(&c.q, &c.kv[1..], &c.k_rope, &c.shape, 1.0)), "kv");
-    assert_eq!(length(attention(&c.q, &c.kv, &c.k_rope[1..], &c.shape, 1.0)), "k_rope");
+    assert_eq!(length(attention(&c.q[1..], &c.kv, &c.k_rope, &c.shape, &c.options)), "q");
+    assert_eq!(length(attention(&c.q, &c.kv[1..], &c.k_rope, &c.shape, &c.options)), "kv");
+    assert_eq!(length(attention(&c.q, &c.kv, &c.k_rope[1..], &c.shape, &c.options)), "k_rope");
     let short = AttentionShape { keys: 5, ..c.shape };
-    assert!(matches!(attention(&c.q, &c.kv, &c.k_rope, &short, 1.0), Err(KernelError::Invalid { .. })));
+    assert!(matches!(attention(&c.q, &c.kv, &c.k_rope, &short, &c.options), Err(KernelError::Invalid { .. })));
 }

@@ -1,0 +1,153 @@
+//! The products of one head, in FP32 or BF16.
+//!
+//! FP32 products take keys as columns, BF16 products as rows, and both take values as they lie. In BF16 the scale is in the keys.
+
+use super::head::{Inputs, KEY_BLOCK, Rows};
+use crate::definition::LinearFormat;
+use crate::host::fp8_gemm::{bf16_gemm, bf16_gemm_add};
+use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use crate::host::output::as_uninit;
+use crate::host::simd::LANES;
+
+/// What one head's products read, of its first keys.
+pub(super) struct Products<'a> {
+    inputs: &'a Inputs<'a>,
+    b: usize,
+    h: usize,
+    form: Form,
+}
+
+enum Form {
+    F32 {
+        /// `[dn + dr, stride]`.
+        keys_t: Vec<f32>,
+        stride: usize,
+        /// For backward: keys `[count, dn + dr]`, values `[dv, stride]`.
+        backward: Option<(Vec<f32>, Vec<f32>)>,
+    },
+    /// Keys `[count, dn + dr]`, times the scale.
+    Bf16 { keys: Vec<f32> },
+}
+
+impl<'a> Products<'a> {
+    /// For the first `count` keys of head `h` of sequence `b`.
+    pub(super) fn new(inputs: &'a Inputs<'a>, b: usize, h: usize, count: usize, backward: bool) -> Self {
+        let form = match inputs.options.format {
+            LinearFormat::F32 => {
+                let (keys_t, stride) = inputs.keys_transposed(b, h, count);
+                let backward = backward.then(|| (inputs.keys_joined(b, h, count, 1.0), inputs.values_transposed(b, h, count)));
+                Form::F32 { keys_t, stride, backward }
+            }
+            LinearFormat::Bf16 => Form::Bf16 { keys: inputs.keys_joined(b, h, count, inputs.options.scale) },
+        };
+        Self { inputs, b, h, form }
+    }
+
+    fn qk_dim(&self) -> usize {
+        self.inputs.shape.qk_dim()
+    }
+
+    fn v_dim(&self) -> usize {
+        self.inputs.shape.v_dim
+    }
+
+    fn values(&self, first_key: usize, width: usize) -> Rows<'a> {
+        self.inputs.values(self.b, self.h, first_key, width)
+    }
+
+    /// The scaled scores of a block: `scores = scale queries keys^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is anything.
+    pub(super) fn scores(&self, queries: Rows<'_>, first_key: usize, width: usize, scores: &mut [f32]) {
+        let scores = as_uninit(scores);
+        match &self.form {
+            Form::F32 { keys_t, stride, .. } => {
+                let padded = width.next_multiple_of(LANES);
+                let keys = Mat::new(&keys_t[first_key..], self.qk_dim(), padded, *stride);
+                gemm(MatMut::new(scores, queries.rows, padded, KEY_BLOCK), self.inputs.options.scale, queries.mat(), keys, Threads::One);
+            }
+            Form::Bf16 { keys } => {
+                bf16_gemm(scores, KEY_BLOCK, queries.floats(), self.key_rows(keys, first_key, width).floats(), Threads::One)
+            }
+        }
+    }
+
+    /// `mix (+)= weights values`, added to from the second block of keys on.
+    pub(super) fn mix(&self, weights: Rows<'_>, first_key: usize, width: usize, mix: &mut [f32]) {
+        let (values, v_dim) = (self.values(first_key, width), self.v_dim());
+        match (&self.form, first_key > 0) {
+            (Form::F32 { .. }, false) => {
+                gemm(MatMut::new(as_uninit(mix), weights.rows, v_dim, v_dim), 1.0, weights.mat(), values.mat(), Threads::One);
+            }
+            (Form::F32 { .. }, true) => gemm_add(mix, v_dim, 1.0, weights.mat(), values.mat(), Threads::One),
+            (Form::Bf16 { .. }, false) => bf16_gemm(as_uninit(mix), v_dim, weights.floats(), values.floats().t(), Threads::One),
+            (Form::Bf16 { .. }, true) => bf16_gemm_add(mix, v_dim, weights.floats(), values.floats().t(), Threads::One),
+        }
+    }
+
+    /// `dp = dout values^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is anything.
+    pub(super) fn weight_gradients(&self, dout: Rows<'_>, first_key: usize, width: usize, dp: &mut [f32]) {
+        let dp = as_uninit(dp);
+        match &self.form {
+            Form::F32 { stride, backward, .. } => {
+                let (_, values_t) = backward.as_ref().expect("invariant: backward's products were asked for");
+                let padded = width.next_multiple_of(LANES);
+                let values = Mat::new(&values_t[first_key..], self.v_dim(), padded, *stride);
+                gemm(MatMut::new(dp, dout.rows, padded, KEY_BLOCK), 1.0, dout.mat(), values, Threads::One);
+            }
+            Form::Bf16 { .. } => bf16_gemm(dp, KEY_BLOCK, dout.floats(), self.values(first_key, width).floats(), Threads::One),
+        }
+    }
+
+    /// `dv += p^T dout`.
+    pub(super) fn add_value_gradients(&self, p: Rows<'_>, dout: Rows<'_>, dv: &mut [f32]) {
+        match self.form {
+            Form::F32 { .. } => gemm_add(dv, self.v_dim(), 1.0, p.mat().t(), dout.mat(), Threads::One),
+            Form::Bf16 { .. } => bf16_gemm_add(dv, self.v_dim(), p.floats().t(), dout.floats().t(), Threads::One),
+        }
+    }
+
+    /// `dk += ds^T queries`, which in BF16 is still to be multiplied by [`Products::key_factor`].
+    pub(super) fn add_key_gradients(&self, ds: Rows<'_>, queries: Rows<'_>, dk: &mut [f32]) {
+        match self.form {
+            Form::F32 { .. } => gemm_add(dk, self.qk_dim(), self.inputs.options.scale, ds.mat().t(), queries.mat(), Threads::One),
+            Form::Bf16 { .. } => bf16_gemm_add(dk, self.qk_dim(), ds.floats().t(), queries.floats().t(), Threads::One),
+        }
+    }
+
+    /// `dq (+)= scale ds keys`, added to from the second block of keys on.
+    pub(super) fn query_gradients(&self, ds: Rows<'_>, first_key: usize, width: usize, dq: &mut [f32]) {
+        let qk_dim = self.qk_dim();
+        match (&self.form, first_key > 0) {
+            (Form::F32 { backward, .. }, add) => {
+                let (keys, _) = backward.as_ref().expect("invariant: backward's products were asked for");
+                let (scale, keys) = (self.inputs.options.scale, self.key_rows(keys, first_key, width).mat());
+                if add {
+                    gemm_add(dq, qk_dim, scale, ds.mat(), keys, Threads::One);
+                } else {
+                    gemm(MatMut::contiguous(as_uninit(dq), ds.rows, qk_dim), scale, ds.mat(), keys, Threads::One);
+                }
+            }
+            (Form::Bf16 { keys }, add) => {
+                let keys = self.key_rows(keys, first_key, width).floats().t();
+                if add {
+                    bf16_gemm_add(dq, qk_dim, ds.floats(), keys, Threads::One);
+                } else {
+                    bf16_gemm(as_uninit(dq), qk_dim, ds.floats(), keys, Threads::One);
+                }
+            }
+        }
+    }
+
+    fn key_rows<'k>(&self, keys: &'k [f32], first: usize, count: usize) -> Rows<'k> {
+        Rows::new(&keys[first * self.qk_dim()..], count, self.qk_dim(), self.qk_dim())
+    }
+}
+
+impl Inputs<'_> {
+    /// What sums of [`Products::add_key_gradients`] are to be multiplied by.
+    pub(super) fn key_factor(&self) -> f32 {
+        match self.options.format {
+            LinearFormat::F32 => 1.0,
+            LinearFormat::Bf16 => self.options.scale,
+        }
+    }
+}
