@@ -61,14 +61,17 @@ fn alive_after_forward(config: &DeepSeekConfig, precision: Precision, recompute:
         Tensor::<2, Int>::from_data(TensorData::new(ids, [BATCH, SEQ]), device)
     };
     let weights = LossWeights { mtp: 0.0, sequence_balance: 0.0 };
-    // Once before it counts: the weights are quantized, thread pools and tables are there.
     let inputs = tokens(&device);
-    drop(model.loss(inputs.clone(), inputs.clone(), &weights, &compute));
-    let before = ALIVE.load(Ordering::Relaxed);
-    let losses = model.loss(inputs.clone(), inputs, &weights, &compute);
-    let alive = ALIVE.load(Ordering::Relaxed) - before;
-    drop(losses.total.backward());
-    alive
+    let pass = || {
+        let before = ALIVE.load(Ordering::Relaxed);
+        let losses = model.loss(inputs.clone(), inputs.clone(), &weights, &compute);
+        let alive = ALIVE.load(Ordering::Relaxed) - before;
+        drop(losses.total.backward());
+        alive
+    };
+    // The least of several: the first quantizes the weights and starts the pool, and in any of them a thread of the pool may get a product
+    // larger than it has had, and keeps the memory for packing it.
+    (0..5).map(|_| pass()).min().expect("there are five")
 }
 
 /// One layer more of a kind, measured and computed; they agree within a fiftieth.
