@@ -375,8 +375,8 @@ pub struct ComparePrecisionArgs {
     /// What to compare; the first is the baseline. Known: see above.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients")]
     pub runs: Vec<String>,
-    /// Train every run so many times, with the seed of the weights one higher each time, and average the losses: what is left is less of
-    /// a single run's noise.
+    /// Train every run so many times, with the seed of the weights (with train.init_from that of the data) one higher each time, and
+    /// average the losses: what is left is less of a single run's noise.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison already.

@@ -79,6 +79,11 @@ fn seeds_are_averaged() {
     assert_eq!(both.json()["runs"][0]["seeds"], 2);
     assert!(both.stdout.contains("fp8, seed 2 of 2"), "{}", both.dump());
     assert_eq!(place.metrics("both/f32/seed-0").len(), place.metrics("both/f32/seed-1").len());
+    // Weights that are given are the same whatever the seed: the order of the data is not.
+    place.train("--steps 2 --run-dir trained").ok();
+    compare("--seeds 2 --set train.init_from=trained --out from");
+    let first_loss = |seed: &str| place.metrics(&format!("from/f32/{seed}"))[0]["loss"].as_f64().unwrap();
+    assert_ne!(first_loss("seed-0"), first_loss("seed-1"));
 }
 
 #[test]

@@ -108,8 +108,13 @@ fn training(args: &ComparePrecisionArgs, run: &NamedRun, seed: u64) -> Result<Tr
         plain: true,
     };
     if seed > 0 {
-        let first = training.config_request().resolve()?.train.seed;
-        training.config.set.push(format!("train.seed={}", first.saturating_add(seed)));
+        let config = training.config_request().resolve()?;
+        // Of given weights nothing is drawn: the seed that such runs differ by is that of the order of the data.
+        let (key, first) = match config.train.init_from {
+            None => ("train.seed", config.train.seed),
+            Some(_) => ("data.seed", config.data.seed),
+        };
+        training.config.set.push(format!("{key}={}", first.saturating_add(seed)));
     }
     if run.split {
         // An evaluation counts micro-batches too: it must still be of the same windows.
