@@ -16,6 +16,7 @@ mod linear;
 mod output;
 mod parallel;
 mod permute;
+mod product;
 mod quantize;
 mod rms_norm;
 mod rope;

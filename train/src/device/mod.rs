@@ -192,9 +192,12 @@ impl DeviceChoice {
     /// # Errors
     /// [`DeviceError::NotBuilt`], [`DeviceError::Absent`], [`DeviceError::OnlyForRanks`] and [`DeviceError::Streams`].
     pub fn open(&self) -> Result<SelectedDevice, DeviceError> {
+        if matches!(self, Self::Auto | Self::Backend(..)) {
+            share_streams()?; // ranks and the average of the weights are threads
+        }
         match self {
             Self::Flex => Ok(flex()),
-            Self::Auto => Ok(first_real_gpu()?.unwrap_or_else(flex)),
+            Self::Auto => Ok(first_real_gpu().unwrap_or_else(flex)),
             Self::Backend(backend, index) => open_backend(*backend, *index),
             Self::Worker(worker) => Err(DeviceError::OnlyForRanks { device: worker.to_string() }),
         }
@@ -230,18 +233,15 @@ fn flex() -> SelectedDevice {
     SelectedDevice { device: Device::flex(), name: "flex".into(), on_cpu: true }
 }
 
-fn first_real_gpu() -> Result<Option<SelectedDevice>, SeveralStreams> {
-    share_streams()?; // ranks and the average of the weights are threads
+fn first_real_gpu() -> Option<SelectedDevice> {
     let gpus = BACKENDS.into_iter().filter(|&backend| backend != GpuBackend::Cpu);
-    let mut real = gpus
-        .filter_map(|backend| Some((backend, adapters::enumerate(backend)?)))
+    gpus.filter_map(|backend| Some((backend, adapters::enumerate(backend)?)))
         .flat_map(|(backend, found)| found.into_iter().enumerate().map(move |(index, adapter)| (backend, index, adapter)))
-        .filter(|(_, _, adapter)| !adapter.software && !adapters::is_software_by_name(&adapter.device));
-    Ok(real.next().map(|(backend, index, adapter)| select(backend, index, adapter)))
+        .find(|(_, _, adapter)| !adapter.software && !adapters::is_software_by_name(&adapter.device))
+        .map(|(backend, index, adapter)| select(backend, index, adapter))
 }
 
 fn open_backend(backend: GpuBackend, index: Option<usize>) -> Result<SelectedDevice, DeviceError> {
-    share_streams()?;
     let mut found = adapters::enumerate(backend).ok_or(DeviceError::NotBuilt { backend })?;
     let chosen = index.or_else(|| {
         let real = found.iter().position(|adapter| !adapter.software);

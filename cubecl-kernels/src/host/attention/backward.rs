@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::AttentionGradients;
-use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Rows};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK};
 use super::products::Products;
 use crate::host::output::{Parts, build, build_two};
 use crate::host::parallel::{for_each, map};
+use crate::host::product::View;
 use crate::host::simd::{LANES, dot, exp, multiversion};
 
 /// What forward gave, and the gradient of its output.
@@ -77,7 +78,7 @@ fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize,
             products.weight_gradients(dout, first_key, width, &mut ds);
             let seen = inputs.visible(first) as isize - first_key as isize;
             score_gradients(&mut p, &mut ds, lse, &delta, padded, seen);
-            let (p, ds) = (Rows::new(&p, block, width, KEY_BLOCK), Rows::new(&ds, block, width, KEY_BLOCK));
+            let (p, ds) = (View::strided(&p, block, width, KEY_BLOCK), View::strided(&ds, block, width, KEY_BLOCK));
             products.add_value_gradients(p, dout, &mut gradients.dv[first_key * v_dim..]);
             products.add_key_gradients(ds, queries, &mut gradients.dk[first_key * qk_dim..]);
             products.query_gradients(ds, first_key, width, &mut dq_block);

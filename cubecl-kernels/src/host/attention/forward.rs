@@ -1,9 +1,10 @@
 //! Attention forward by blocks, the softmax kept running.
 
-use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Rows};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK};
 use super::products::Products;
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::{chunk, for_each};
+use crate::host::product::View;
 use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
 
 /// `(out, lse)`.
@@ -43,7 +44,7 @@ fn forward_rows(inputs: &Inputs<'_>, b: usize, h: usize, rows: std::ops::Range<u
             products.scores(queries, first_key, width, &mut scores);
             let seen = inputs.visible(first);
             softmax(&mut scores, &mut mix, &mut state, block, padded, seen as isize - first_key as isize, shape.v_dim);
-            products.mix(Rows::new(&scores, block, width, KEY_BLOCK), first_key, width, &mut mix);
+            products.mix(View::strided(&scores, block, width, KEY_BLOCK), first_key, width, &mut mix);
         }
         for r in 0..block {
             // SAFETY: a row of a head belongs to one task.

@@ -1,8 +1,7 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
 use crate::definition::{AttentionOptions, AttentionShape, LinearFormat};
-use crate::host::fp8_gemm::Floats;
-use crate::host::gemm_view::Mat;
+use crate::host::product::View;
 use crate::host::simd::{LANES, multiversion};
 
 /// Query rows a block at most.
@@ -20,29 +19,6 @@ pub(super) struct Inputs<'a> {
     pub k_rope: &'a [f32],
     pub shape: &'a AttentionShape,
     pub options: &'a AttentionOptions,
-}
-
-/// Rows of an input as it lies, one every `stride`.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    data: &'a [f32],
-    pub(super) rows: usize,
-    width: usize,
-    stride: usize,
-}
-
-impl<'a> Rows<'a> {
-    pub(super) fn new(data: &'a [f32], rows: usize, width: usize, stride: usize) -> Self {
-        Self { data, rows, width, stride }
-    }
-
-    pub(super) fn mat(self) -> Mat<'a> {
-        Mat::new(self.data, self.rows, self.width, self.stride)
-    }
-
-    pub(super) fn floats(self) -> Floats<'a> {
-        Floats::new(self.data, self.rows, self.width, self.stride)
-    }
 }
 
 impl<'a> Inputs<'a> {
@@ -75,21 +51,21 @@ impl<'a> Inputs<'a> {
     }
 
     /// `rows` query rows from `i`, `[rows, dn + dr]`.
-    pub(super) fn queries(&self, b: usize, h: usize, i: usize, rows: usize) -> Rows<'a> {
+    pub(super) fn queries(&self, b: usize, h: usize, i: usize, rows: usize) -> View<'a> {
         let width = self.shape.qk_dim();
-        Rows::new(&self.q[self.at_q(b, h, i)..], rows, width, self.shape.heads * width)
+        View::strided(&self.q[self.at_q(b, h, i)..], rows, width, self.shape.heads * width)
     }
 
     /// `rows` value rows from `j`, `[rows, dv]`.
-    pub(super) fn values(&self, b: usize, h: usize, j: usize, rows: usize) -> Rows<'a> {
+    pub(super) fn values(&self, b: usize, h: usize, j: usize, rows: usize) -> View<'a> {
         let stride = self.shape.heads * self.shape.kv_dim();
-        Rows::new(&self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..], rows, self.shape.v_dim, stride)
+        View::strided(&self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..], rows, self.shape.v_dim, stride)
     }
 
     /// `rows` rows of an array laid out as `out`, from row `i`, `[rows, dv]`.
-    pub(super) fn out_rows(&self, array: &'a [f32], b: usize, h: usize, i: usize, rows: usize) -> Rows<'a> {
+    pub(super) fn out_rows(&self, array: &'a [f32], b: usize, h: usize, i: usize, rows: usize) -> View<'a> {
         let width = self.shape.v_dim;
-        Rows::new(&array[self.at_out(b, h, i)..], rows, width, self.shape.heads * width)
+        View::strided(&array[self.at_out(b, h, i)..], rows, width, self.shape.heads * width)
     }
 
     /// The two parts of key row `j`.

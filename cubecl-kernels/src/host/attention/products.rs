@@ -2,11 +2,12 @@
 //!
 //! FP32 products take keys as columns, BF16 products as rows, and both take values as they lie. In BF16 the scale is in the keys.
 
-use super::head::{Inputs, KEY_BLOCK, Rows};
+use super::head::{Inputs, KEY_BLOCK};
 use crate::definition::LinearFormat;
-use crate::host::fp8_gemm::{bf16_gemm, bf16_gemm_add};
+use crate::host::fp8_gemm::bf16_gemm;
 use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
 use crate::host::output::as_uninit;
+use crate::host::product::{View, product, product_add};
 use crate::host::simd::LANES;
 
 /// What one head's products read, of its first keys.
@@ -51,18 +52,24 @@ impl<'a> Products<'a> {
         self.inputs.shape.v_dim
     }
 
-    fn values(&self, first_key: usize, width: usize) -> Rows<'a> {
+    fn values(&self, first_key: usize, width: usize) -> View<'a> {
         self.inputs.values(self.b, self.h, first_key, width)
     }
 
     /// The scaled scores of a block: `scores = scale queries keys^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is anything.
-    pub(super) fn scores(&self, queries: Rows<'_>, first_key: usize, width: usize, scores: &mut [f32]) {
+    pub(super) fn scores(&self, queries: View<'_>, first_key: usize, width: usize, scores: &mut [f32]) {
         let scores = as_uninit(scores);
         match &self.form {
             Form::F32 { keys_t, stride, .. } => {
                 let padded = width.next_multiple_of(LANES);
                 let keys = Mat::new(&keys_t[first_key..], self.qk_dim(), padded, *stride);
-                gemm(MatMut::new(scores, queries.rows, padded, KEY_BLOCK), self.inputs.options.scale, queries.mat(), keys, Threads::One);
+                gemm(
+                    MatMut::new(scores, queries.dims()[0], padded, KEY_BLOCK),
+                    self.inputs.options.scale,
+                    queries.mat(),
+                    keys,
+                    Threads::One,
+                );
             }
             Form::Bf16 { keys } => {
                 bf16_gemm(scores, KEY_BLOCK, queries.floats(), self.key_rows(keys, first_key, width).floats(), Threads::One)
@@ -71,74 +78,68 @@ impl<'a> Products<'a> {
     }
 
     /// `mix (+)= weights values`, added to from the second block of keys on.
-    pub(super) fn mix(&self, weights: Rows<'_>, first_key: usize, width: usize, mix: &mut [f32]) {
-        let (values, v_dim) = (self.values(first_key, width), self.v_dim());
-        match (&self.form, first_key > 0) {
-            (Form::F32 { .. }, false) => {
-                gemm(MatMut::new(as_uninit(mix), weights.rows, v_dim, v_dim), 1.0, weights.mat(), values.mat(), Threads::One);
-            }
-            (Form::F32 { .. }, true) => gemm_add(mix, v_dim, 1.0, weights.mat(), values.mat(), Threads::One),
-            (Form::Bf16 { .. }, false) => bf16_gemm(as_uninit(mix), v_dim, weights.floats(), values.floats().t(), Threads::One),
-            (Form::Bf16 { .. }, true) => bf16_gemm_add(mix, v_dim, weights.floats(), values.floats().t(), Threads::One),
+    pub(super) fn mix(&self, weights: View<'_>, first_key: usize, width: usize, mix: &mut [f32]) {
+        let (values, format) = (self.values(first_key, width), self.inputs.options.format);
+        if first_key == 0 {
+            product(as_uninit(mix), weights, values, format, Threads::One);
+        } else {
+            product_add(mix, weights, values, format, Threads::One);
         }
     }
 
     /// `dp = dout values^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is anything.
-    pub(super) fn weight_gradients(&self, dout: Rows<'_>, first_key: usize, width: usize, dp: &mut [f32]) {
+    pub(super) fn weight_gradients(&self, dout: View<'_>, first_key: usize, width: usize, dp: &mut [f32]) {
         let dp = as_uninit(dp);
         match &self.form {
             Form::F32 { stride, backward, .. } => {
                 let (_, values_t) = backward.as_ref().expect("invariant: backward's products were asked for");
                 let padded = width.next_multiple_of(LANES);
                 let values = Mat::new(&values_t[first_key..], self.v_dim(), padded, *stride);
-                gemm(MatMut::new(dp, dout.rows, padded, KEY_BLOCK), 1.0, dout.mat(), values, Threads::One);
+                gemm(MatMut::new(dp, dout.dims()[0], padded, KEY_BLOCK), 1.0, dout.mat(), values, Threads::One);
             }
             Form::Bf16 { .. } => bf16_gemm(dp, KEY_BLOCK, dout.floats(), self.values(first_key, width).floats(), Threads::One),
         }
     }
 
     /// `dv += p^T dout`.
-    pub(super) fn add_value_gradients(&self, p: Rows<'_>, dout: Rows<'_>, dv: &mut [f32]) {
-        match self.form {
-            Form::F32 { .. } => gemm_add(dv, self.v_dim(), 1.0, p.mat().t(), dout.mat(), Threads::One),
-            Form::Bf16 { .. } => bf16_gemm_add(dv, self.v_dim(), p.floats().t(), dout.floats().t(), Threads::One),
-        }
+    pub(super) fn add_value_gradients(&self, p: View<'_>, dout: View<'_>, dv: &mut [f32]) {
+        product_add(dv, p.t(), dout, self.inputs.options.format, Threads::One);
     }
 
-    /// `dk += ds^T queries`, which in BF16 is still to be multiplied by [`Products::key_factor`].
-    pub(super) fn add_key_gradients(&self, ds: Rows<'_>, queries: Rows<'_>, dk: &mut [f32]) {
+    /// `dk += ds^T queries`, which in BF16 is still to be multiplied by [`Inputs::key_factor`].
+    pub(super) fn add_key_gradients(&self, ds: View<'_>, queries: View<'_>, dk: &mut [f32]) {
         match self.form {
             Form::F32 { .. } => gemm_add(dk, self.qk_dim(), self.inputs.options.scale, ds.mat().t(), queries.mat(), Threads::One),
-            Form::Bf16 { .. } => bf16_gemm_add(dk, self.qk_dim(), ds.floats().t(), queries.floats().t(), Threads::One),
+            Form::Bf16 { .. } => product_add(dk, ds.t(), queries, LinearFormat::Bf16, Threads::One),
         }
     }
 
     /// `dq (+)= scale ds keys`, added to from the second block of keys on.
-    pub(super) fn query_gradients(&self, ds: Rows<'_>, first_key: usize, width: usize, dq: &mut [f32]) {
+    pub(super) fn query_gradients(&self, ds: View<'_>, first_key: usize, width: usize, dq: &mut [f32]) {
         let qk_dim = self.qk_dim();
-        match (&self.form, first_key > 0) {
-            (Form::F32 { backward, .. }, add) => {
+        match &self.form {
+            Form::F32 { backward, .. } => {
                 let (keys, _) = backward.as_ref().expect("invariant: backward's products were asked for");
                 let (scale, keys) = (self.inputs.options.scale, self.key_rows(keys, first_key, width).mat());
-                if add {
-                    gemm_add(dq, qk_dim, scale, ds.mat(), keys, Threads::One);
+                if first_key == 0 {
+                    gemm(MatMut::contiguous(as_uninit(dq), ds.dims()[0], qk_dim), scale, ds.mat(), keys, Threads::One);
                 } else {
-                    gemm(MatMut::contiguous(as_uninit(dq), ds.rows, qk_dim), scale, ds.mat(), keys, Threads::One);
+                    gemm_add(dq, qk_dim, scale, ds.mat(), keys, Threads::One);
                 }
             }
-            (Form::Bf16 { keys }, add) => {
-                let keys = self.key_rows(keys, first_key, width).floats().t();
-                if add {
-                    bf16_gemm_add(dq, qk_dim, ds.floats(), keys, Threads::One);
+            Form::Bf16 { keys } => {
+                let keys = self.key_rows(keys, first_key, width);
+                if first_key == 0 {
+                    product(as_uninit(dq), ds, keys, LinearFormat::Bf16, Threads::One);
                 } else {
-                    bf16_gemm(as_uninit(dq), qk_dim, ds.floats(), keys, Threads::One);
+                    product_add(dq, ds, keys, LinearFormat::Bf16, Threads::One);
                 }
             }
         }
     }
 
-    fn key_rows<'k>(&self, keys: &'k [f32], first: usize, count: usize) -> Rows<'k> {
-        Rows::new(&keys[first * self.qk_dim()..], count, self.qk_dim(), self.qk_dim())
+    fn key_rows<'k>(&self, keys: &'k [f32], first: usize, count: usize) -> View<'k> {
+        View::new(&keys[first * self.qk_dim()..], count, self.qk_dim())
     }
 }
 

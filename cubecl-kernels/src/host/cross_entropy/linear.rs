@@ -1,13 +1,11 @@
 //! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
 
-use std::mem::MaybeUninit;
-
 use super::{CrossEntropy, check_targets, rows, weighted};
 use crate::definition::{KernelError, LinearFormat, check_length, element_count};
-use crate::host::fp8_gemm::{Floats, bf16_gemm, bf16_gemm_add};
-use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use crate::host::gemm_view::Threads;
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{chunk, for_each};
+use crate::host::product::{View, product, product_add};
 
 /// Logits of a chunk, about: 4 MiB stay in a last-level cache.
 const CHUNK_LOGITS: usize = 1 << 20;
@@ -149,21 +147,21 @@ impl<'a> Live<'a> {
             let w = View::new(w, vocab, inputs);
             let size = part.len() * vocab;
             logits.clear();
-            product(&mut logits.spare_capacity_mut()[..size], x, w.t(), format);
+            product(&mut logits.spare_capacity_mut()[..size], x, w.t(), format, Threads::Pool);
             // SAFETY: the product has just written them all, and the capacity is that of the largest chunk.
             unsafe { logits.set_len(size) };
             self.losses(&mut logits, &mut losses[part.clone()], part.start, vocab, gradients.is_some());
             let Some((dx, dw)) = &mut gradients else { continue };
             let d_logits = View::new(&logits, part.len(), vocab);
-            product(&mut dx.spare_capacity_mut()[..part.len() * inputs], d_logits, w, format);
+            product(&mut dx.spare_capacity_mut()[..part.len() * inputs], d_logits, w, format, Threads::Pool);
             // SAFETY: the product has just written these rows, for which room was reserved.
             unsafe { dx.set_len(part.end * inputs) };
             if index == 0 {
-                product(&mut dw.spare_capacity_mut()[..vocab * inputs], d_logits.t(), x, format);
+                product(&mut dw.spare_capacity_mut()[..vocab * inputs], d_logits.t(), x, format, Threads::Pool);
                 // SAFETY: the product has just written all of it.
                 unsafe { dw.set_len(vocab * inputs) };
             } else {
-                product_add(dw, d_logits.t(), x, format);
+                product_add(dw, d_logits.t(), x, format, Threads::Pool);
             }
         }
         losses
@@ -181,57 +179,6 @@ impl<'a> Live<'a> {
             // SAFETY: as above.
             unsafe { losses.part(r, 1)[0].write(loss) };
         });
-    }
-}
-
-/// A row-major matrix or its transpose.
-#[derive(Clone, Copy)]
-struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    transposed: bool,
-}
-
-impl<'a> View<'a> {
-    fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self { data, rows, cols, transposed: false }
-    }
-
-    fn t(self) -> Self {
-        Self { transposed: !self.transposed, ..self }
-    }
-
-    fn mat(self) -> Mat<'a> {
-        let mat = Mat::contiguous(self.data, self.rows, self.cols);
-        if self.transposed { mat.t() } else { mat }
-    }
-
-    fn floats(self) -> Floats<'a> {
-        let floats = Floats::new(self.data, self.rows, self.cols, self.cols);
-        if self.transposed { floats.t() } else { floats }
-    }
-
-    fn dims(self) -> [usize; 2] {
-        if self.transposed { [self.cols, self.rows] } else { [self.rows, self.cols] }
-    }
-}
-
-/// `out = a b`, all of it written.
-fn product(out: &mut [MaybeUninit<f32>], a: View<'_>, b: View<'_>, format: LinearFormat) {
-    let ([rows, _], [_, cols]) = (a.dims(), b.dims());
-    match format {
-        LinearFormat::F32 => gemm(MatMut::contiguous(out, rows, cols), 1.0, a.mat(), b.mat(), Threads::Pool),
-        LinearFormat::Bf16 => bf16_gemm(out, cols, a.floats(), b.t().floats(), Threads::Pool),
-    }
-}
-
-/// `out += a b`.
-fn product_add(out: &mut [f32], a: View<'_>, b: View<'_>, format: LinearFormat) {
-    let [_, cols] = b.dims();
-    match format {
-        LinearFormat::F32 => gemm_add(out, cols, 1.0, a.mat(), b.mat(), Threads::Pool),
-        LinearFormat::Bf16 => bf16_gemm_add(out, cols, a.floats(), b.t().floats(), Threads::Pool),
     }
 }
 
