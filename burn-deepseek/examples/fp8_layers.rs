@@ -1,11 +1,14 @@
-//! FP8 layers in somebody else's model: a small network with a mixture of experts learns a function of two variables.
+//! FP8 layers in somebody else's model: a small network with a mixture of experts learns a function
+//! of two variables.
 //!
 //! `cargo run --release -p burn-deepseek --example fp8_layers`
 
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, activation};
-use burn_deepseek::fp8::{Fp8Error, Fp8GroupedLinear, Fp8GroupedLinearConfig, Fp8Linear, Fp8LinearConfig};
+use burn_deepseek::fp8::{
+    Fp8Error, Fp8GroupedLinear, Fp8GroupedLinearConfig, Fp8Linear, Fp8LinearConfig,
+};
 use burn_deepseek::ops::{self, ExpertGroups};
 
 const HIDDEN: usize = 256;
@@ -32,7 +35,8 @@ impl Network {
     /// x `[rows, 2]` -> `[rows, 1]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let points: Vec<f32> = x.clone().into_data().iter::<f32>().collect();
-        let quadrants: Vec<u32> = points.chunks(2).map(|p| u32::from(p[0] > 0.0) + 2 * u32::from(p[1] > 0.0)).collect();
+        let quadrants: Vec<u32> =
+            points.chunks(2).map(|p| u32::from(p[0] > 0.0) + 2 * u32::from(p[1] > 0.0)).collect();
         let groups = ExpertGroups::new(&quadrants, 1, EXPERTS);
         let hidden = activation::silu(self.input.forward(x));
         // Sorted by expert, computed in one product, and back in their order.

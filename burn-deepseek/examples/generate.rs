@@ -1,4 +1,5 @@
-//! Loads a Hugging Face checkpoint, computes logits, and continues a prompt of token numbers greedily.
+//! Loads a Hugging Face checkpoint, computes logits, and continues a prompt of token numbers
+//! greedily.
 //!
 //! `cargo run --release -p burn-deepseek --example generate -- path/to/model`
 //!
@@ -12,14 +13,16 @@ use burn_deepseek::generate::{GenerateOptions, Sampling};
 use burn_deepseek::weights::{LoadOptions, load_model};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).ok_or("give the folder of a model: config.json and safetensors")?;
+    let folder =
+        std::env::args().nth(1).ok_or("give the folder of a model: config.json and safetensors")?;
     let device = Device::flex();
     let model = load_model(folder, &device, &LoadOptions::default())?;
 
     let logits = model.forward(Tensor::<2, Int>::from_data([[1, 2, 3]], &device)); // [batch, seq, vocab]
     println!("logits {:?}, {} parameters", logits.dims(), model.config().parameter_counts().total);
 
-    let (sampling, stop, form) = (Sampling::GREEDY, model.config().eos_token_id, AttentionForm::Auto);
+    let (sampling, stop, form) =
+        (Sampling::GREEDY, model.config().eos_token_id, AttentionForm::Auto);
     let options = GenerateOptions { max_new_tokens: 8, sampling, stop, form, speculative: false };
     let generation = model.generate(&[1, 2, 3], &options, |token| {
         println!("{token}");

@@ -1,4 +1,5 @@
-//! One transformer layer: attention and a dense or MoE feed-forward part, each behind a norm and a residual.
+//! One transformer layer: attention and a dense or MoE feed-forward part, each behind a norm and a
+//! residual.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -62,7 +63,12 @@ impl Block {
     /// # Shapes
     ///
     /// - x, output: `[batch * seq, d]`
-    pub fn forward(&self, x: Tensor<2>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<2> {
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        pass: &mut Pass,
+        cache: Option<&mut LatentCache>,
+    ) -> Tensor<2> {
         let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), pass, cache);
         pass.record(|| format!("layer.{}.attn_out", self.layer), &attended);
         let h = ops::residual(x, attended);

@@ -1,4 +1,5 @@
-//! How a pass computes: the precision of each operation, the quantized weights of the step, and where weight gradients go.
+//! How a pass computes: the precision of each operation, the quantized weights of the step, and
+//! where weight gradients go.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +24,8 @@ pub struct UnsupportedPrecision {
 
 /// How a pass computes.
 ///
-/// It holds the quantized weights, each made once when it is first needed: make a new one (or [`Compute::next_step`]) whenever weights
-/// have changed. A clone shares them.
+/// It holds the quantized weights, each made once when it is first needed: make a new one (or
+/// [`Compute::next_step`]) whenever weights have changed. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Compute {
     precision: Precision,
@@ -61,12 +62,14 @@ impl Compute {
         Self { weights: Arc::default(), ..self.clone() }
     }
 
-    /// The same with the weight gradients of linears left in `queue`; those of the head, of norms and of the router come at once.
+    /// The same with the weight gradients of linears left in `queue`; those of the head, of norms
+    /// and of the router come at once.
     pub fn deferring_to(&self, queue: WeightGradientQueue) -> Self {
         Self { deferred: Some(queue), ..self.clone() }
     }
 
-    /// The same with rows carried to experts by `dispatch`; without one all experts are on the device.
+    /// The same with rows carried to experts by `dispatch`; without one all experts are on the
+    /// device.
     pub fn dispatching_with(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
         Self { dispatch: Some(dispatch), ..self.clone() }
     }
@@ -103,7 +106,12 @@ impl Compute {
     /// # Shapes
     ///
     /// - x: `[rows, d_in]`, output: `[rows, d_out]` each
-    pub fn linears<const N: usize>(&self, operations: [Operation; N], x: Tensor<2>, layers: [&Linear; N]) -> [Tensor<2>; N] {
+    pub fn linears<const N: usize>(
+        &self,
+        operations: [Operation; N],
+        x: Tensor<2>,
+        layers: [&Linear; N],
+    ) -> [Tensor<2>; N] {
         let mut quantized = None;
         let mut pairs = operations.into_iter().zip(layers);
         std::array::from_fn(|_| {
@@ -111,7 +119,10 @@ impl Compute {
             let bias = layer.bias.as_ref().map(Param::val);
             let rule = match self.precision.rule(operation) {
                 Rule::Plain(format) => {
-                    let call = PlainLinear { recompute: operation.recomputed(), ..self.plain(format, layer.weight.id) };
+                    let call = PlainLinear {
+                        recompute: operation.recomputed(),
+                        ..self.plain(format, layer.weight.id)
+                    };
                     return ops::linear(x.clone(), layer.weight.val(), bias, call);
                 }
                 Rule::Fp8(rule) => rule,
@@ -130,14 +141,25 @@ impl Compute {
     /// # Shapes
     ///
     /// - x, output: `[rows, d]`; gate_up `[2 * inter, d]`, down `[d, inter]`
-    pub fn mlp(&self, x: Tensor<2>, gate_up: &Param<Tensor<2>>, down: &Param<Tensor<2>>) -> Tensor<2> {
+    pub fn mlp(
+        &self,
+        x: Tensor<2>,
+        gate_up: &Param<Tensor<2>>,
+        down: &Param<Tensor<2>>,
+    ) -> Tensor<2> {
         let groups = RowGroups::one(x.dims()[0]);
         let hidden = match self.precision.rule(Operation::GateUp) {
-            Rule::Plain(format) => ops::linear(x, gate_up.val(), None, self.plain(format, gate_up.id)),
-            Rule::Fp8(rule) => self.fp8(Operation::GateUp, x, gate_up, groups.clone(), rule, &mut None),
+            Rule::Plain(format) => {
+                ops::linear(x, gate_up.val(), None, self.plain(format, gate_up.id))
+            }
+            Rule::Fp8(rule) => {
+                self.fp8(Operation::GateUp, x, gate_up, groups.clone(), rule, &mut None)
+            }
         };
         match self.precision.rule(Operation::Down) {
-            Rule::Plain(format) => ops::linear(ops::swiglu(hidden), down.val(), None, self.plain(format, down.id)),
+            Rule::Plain(format) => {
+                ops::linear(ops::swiglu(hidden), down.val(), None, self.plain(format, down.id))
+            }
             Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups, rule),
         }
     }
@@ -146,11 +168,23 @@ impl Compute {
     ///
     /// # Shapes
     ///
-    /// - x, output: `[rows, d]`, sorted by expert as `groups` says; gate_up `[experts, 2 * inter, d]`, down `[experts, d, inter]`
-    pub fn experts(&self, x: Tensor<2>, gate_up: &Param<Tensor<3>>, down: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
+    /// - x, output: `[rows, d]`, sorted by expert as `groups` says; gate_up
+    ///   `[experts, 2 * inter, d]`, down `[experts, d, inter]`
+    pub fn experts(
+        &self,
+        x: Tensor<2>,
+        gate_up: &Param<Tensor<3>>,
+        down: &Param<Tensor<3>>,
+        groups: &ExpertGroups,
+    ) -> Tensor<2> {
         let hidden = self.grouped_linear(Operation::ExpertGateUp, x, gate_up, groups);
         match self.precision.rule(Operation::ExpertDown) {
-            Rule::Plain(format) => ops::grouped_linear(ops::swiglu(hidden), down.val(), groups, self.plain(format, down.id)),
+            Rule::Plain(format) => ops::grouped_linear(
+                ops::swiglu(hidden),
+                down.val(),
+                groups,
+                self.plain(format, down.id),
+            ),
             Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups.into(), rule),
         }
     }
@@ -159,10 +193,19 @@ impl Compute {
     ///
     /// # Shapes
     ///
-    /// - x: `[rows, d_in]`, sorted by expert as `groups` says; w: `[experts, d_out, d_in]`; output: `[rows, d_out]`
-    pub fn grouped_linear(&self, operation: Operation, x: Tensor<2>, w: &Param<Tensor<3>>, groups: &ExpertGroups) -> Tensor<2> {
+    /// - x: `[rows, d_in]`, sorted by expert as `groups` says; w: `[experts, d_out, d_in]`; output:
+    ///   `[rows, d_out]`
+    pub fn grouped_linear(
+        &self,
+        operation: Operation,
+        x: Tensor<2>,
+        w: &Param<Tensor<3>>,
+        groups: &ExpertGroups,
+    ) -> Tensor<2> {
         match self.precision.rule(operation) {
-            Rule::Plain(format) => ops::grouped_linear(x, w.val(), groups, self.plain(format, w.id)),
+            Rule::Plain(format) => {
+                ops::grouped_linear(x, w.val(), groups, self.plain(format, w.id))
+            }
             Rule::Fp8(rule) => self.fp8(operation, x, w, groups.into(), rule, &mut None),
         }
     }
@@ -171,7 +214,8 @@ impl Compute {
     ///
     /// # Shapes
     ///
-    /// - x: `[rows, d]`, w: `[vocab, d]`, targets: `[rows]`, negative ones not counted; output: `[1]`
+    /// - x: `[rows, d]`, w: `[vocab, d]`, targets: `[rows]`, negative ones not counted; output:
+    ///   `[1]`
     pub fn head_loss(&self, x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
         ops::linear_cross_entropy(x, w, targets, self.plain_format(Operation::Head))
     }
@@ -193,22 +237,48 @@ impl Compute {
         rule: Fp8Rule,
         quantized: &mut Option<ops::fp8::Input>,
     ) -> Tensor<2> {
-        // Without gradient checkpointing there is nothing that the result could be computed from again.
-        let checkpointing = x.gradient_checkpointing_strategy() == Some(GradientCheckpointingStrategy::Balanced);
+        // Without gradient checkpointing there is nothing that the result could be computed from
+        // again.
+        let checkpointing =
+            x.gradient_checkpointing_strategy() == Some(GradientCheckpointingStrategy::Balanced);
         let call = self.call(weight, groups, rule, operation.recomputed() && checkpointing);
         let input = quantized.get_or_insert_with(|| ops::fp8::Input::new(&x, &call));
         ops::fp8::linear(x, input, weight.val(), &self.quantized(weight, &rule), call)
     }
 
-    fn fp8_swiglu<const D: usize>(&self, gate_up: Tensor<2>, weight: &Param<Tensor<D>>, groups: RowGroups, rule: Fp8Rule) -> Tensor<2> {
+    fn fp8_swiglu<const D: usize>(
+        &self,
+        gate_up: Tensor<2>,
+        weight: &Param<Tensor<D>>,
+        groups: RowGroups,
+        rule: Fp8Rule,
+    ) -> Tensor<2> {
         let call = self.call(weight, groups, rule, false);
         ops::fp8::swiglu_linear(gate_up, weight.val(), &self.quantized(weight, &rule), call)
     }
 
-    fn call<const D: usize>(&self, weight: &Param<Tensor<D>>, groups: RowGroups, rule: Fp8Rule, recompute: bool) -> LinearCall {
+    fn call<const D: usize>(
+        &self,
+        weight: &Param<Tensor<D>>,
+        groups: RowGroups,
+        rule: Fp8Rule,
+        recompute: bool,
+    ) -> LinearCall {
         let dims = weight.val().dims();
-        let shape = LinearShape { rows: groups.rows(), inputs: dims[D - 1], outputs: dims[D - 2], experts: groups.len() };
-        LinearCall { shape, groups, weight_dims: dims.to_vec(), rule, recompute, deferred: self.deferred_weight(weight.id) }
+        let shape = LinearShape {
+            rows: groups.rows(),
+            inputs: dims[D - 1],
+            outputs: dims[D - 2],
+            experts: groups.len(),
+        };
+        LinearCall {
+            shape,
+            groups,
+            weight_dims: dims.to_vec(),
+            rule,
+            recompute,
+            deferred: self.deferred_weight(weight.id),
+        }
     }
 
     fn plain(&self, format: LinearFormat, weight: ParamId) -> PlainLinear {
@@ -219,8 +289,15 @@ impl Compute {
         self.deferred.clone().map(|queue| DeferredWeight { param, queue })
     }
 
-    fn quantized<const D: usize>(&self, weight: &Param<Tensor<D>>, rule: &Fp8Rule) -> Fp8Weight<Dispatch> {
+    fn quantized<const D: usize>(
+        &self,
+        weight: &Param<Tensor<D>>,
+        rule: &Fp8Rule,
+    ) -> Fp8Weight<Dispatch> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        weights.entry(weight.id).or_insert_with(|| ops::fp8::quantize_weight(weight.val(), rule.weights)).clone()
+        weights
+            .entry(weight.id)
+            .or_insert_with(|| ops::fp8::quantize_weight(weight.val(), rule.weights))
+            .clone()
     }
 }

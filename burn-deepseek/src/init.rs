@@ -1,11 +1,13 @@
-//! How a new model's weights are drawn: on the host and from one seed, so that every device starts from the same numbers.
+//! How a new model's weights are drawn: on the host and from one seed, so that every device starts
+//! from the same numbers.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Source of initial weights: `N(0, std)` from a seed, or zeros for a model whose weights are about to be loaded.
+/// Source of initial weights: `N(0, std)` from a seed, or zeros for a model whose weights are about
+/// to be loaded.
 #[derive(Debug)]
 pub struct WeightInit {
     normal: Option<(ChaCha8Rng, f64)>,
@@ -13,7 +15,8 @@ pub struct WeightInit {
 }
 
 impl WeightInit {
-    /// Weights drawn from `N(0, std)`; parameters are drawn in the order in which the model is built.
+    /// Weights drawn from `N(0, std)`; parameters are drawn in the order in which the model is
+    /// built.
     pub fn normal(seed: u64, std: f64, device: &Device) -> Self {
         Self { normal: Some((ChaCha8Rng::seed_from_u64(seed), std)), device: device.clone() }
     }
@@ -73,7 +76,8 @@ mod tests {
         let draw = || normals(&mut ChaCha8Rng::seed_from_u64(7), 0.006, 20_001);
         let values = draw();
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
-        let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
+        let variance =
+            values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
         assert!(mean.abs() < 2e-4, "{mean}");
         assert!((variance.sqrt() / 0.006 - 1.0).abs() < 0.02, "{variance}");
         assert_eq!(values, draw());

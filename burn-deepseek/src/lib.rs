@@ -1,8 +1,9 @@
-//! DeepSeek-V3 for Burn: the model (MLA, DeepSeekMoE, MTP), its losses, its weights and its decoding.
+//! DeepSeek-V3 for Burn: the model (MLA, DeepSeekMoE, MTP), its losses, its weights and its
+//! decoding.
 //!
-//! Single-device mathematics: nothing here reads the environment, spawns a thread of its own or knows of ranks.
-//! Only [`weights`] touches files.
-//! Numbers in parentheses in the docs are sections of the DeepSeek-V3 technical report, arXiv 2412.19437.
+//! Single-device mathematics: nothing here reads the environment, spawns a thread of its own or
+//! knows of ranks. Only [`weights`] touches files. Numbers in parentheses in the docs are sections
+//! of the DeepSeek-V3 technical report, arXiv 2412.19437.
 
 pub mod attention;
 pub mod backend;

@@ -5,7 +5,8 @@ use burn::tensor::Tensor;
 
 use crate::WeightInit;
 
-/// `y = x w^T (+ b)`, applied by [`Compute::linear`](crate::Compute::linear) in the pass's precision.
+/// `y = x w^T (+ b)`, applied by [`Compute::linear`](crate::Compute::linear) in the pass's
+/// precision.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[d_out, d_in]`.

@@ -7,7 +7,10 @@ use crate::attention::{LatentCache, RotaryEmbedding};
 use crate::config::ConfigProblems;
 use crate::moe::Router;
 use crate::precision::LinearFormat;
-use crate::{Block, Compute, DeepSeekConfig, Embedding, Linear, MtpModule, Pass, RmsNorm, WeightInit, mtp, ops};
+use crate::{
+    Block, Compute, DeepSeekConfig, Embedding, Linear, MtpModule, Pass, RmsNorm, WeightInit, mtp,
+    ops,
+};
 
 /// A DeepSeek-V3 (or V2) language model.
 #[derive(Module, Debug)]
@@ -18,7 +21,8 @@ pub struct DeepSeek {
     pub layers: Vec<Block>,
     /// Norm before the head.
     pub norm: RmsNorm,
-    /// Output head, `d -> vocab`; none when it is tied to the embedding. The MTP modules use it too.
+    /// Output head, `d -> vocab`; none when it is tied to the embedding. The MTP modules use it
+    /// too.
     pub lm_head: Option<Linear>,
     /// MTP modules, depth 1 first.
     pub mtp: Vec<MtpModule>,
@@ -40,10 +44,14 @@ impl DeepSeek {
         let init = &mut init;
         Ok(Self {
             embed_tokens: Embedding::new(vocab, d, init),
-            layers: (0..config.num_hidden_layers).map(|layer| Block::new(config, layer, init)).collect(),
+            layers: (0..config.num_hidden_layers)
+                .map(|layer| Block::new(config, layer, init))
+                .collect(),
             norm: RmsNorm::new(d, config.rms_norm_eps, init),
             lm_head: (!config.tie_word_embeddings).then(|| Linear::new(d, vocab, false, init)),
-            mtp: (0..config.num_nextn_predict_layers).map(|k| MtpModule::new(config, k, init)).collect(),
+            mtp: (0..config.num_nextn_predict_layers)
+                .map(|k| MtpModule::new(config, k, init))
+                .collect(),
             config: config.clone(),
             rotary: RotaryEmbedding::new(config),
         })
@@ -54,7 +62,11 @@ impl DeepSeek {
     /// # Errors
     ///
     /// As [`DeepSeek::new`].
-    pub fn init(config: &DeepSeekConfig, seed: u64, device: &Device) -> Result<Self, ConfigProblems> {
+    pub fn init(
+        config: &DeepSeekConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, ConfigProblems> {
         Self::new(config, WeightInit::normal(seed, config.initializer_range, device))
     }
 
@@ -78,13 +90,19 @@ impl DeepSeek {
         Pass::new(self.rotary.table(start, seq, &self.device()), compute.clone())
     }
 
-    /// Hidden states after the last norm. `caches`, one a layer where given, hold the tokens before these.
+    /// Hidden states after the last norm. `caches`, one a layer where given, hold the tokens before
+    /// these.
     ///
     /// # Shapes
     ///
     /// - tokens: `[batch, seq]`
     /// - output: `[batch, seq, d]`
-    pub fn hidden(&self, tokens: Tensor<2, Int>, pass: &mut Pass, caches: Option<&mut [LatentCache]>) -> Tensor<3> {
+    pub fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        pass: &mut Pass,
+        caches: Option<&mut [LatentCache]>,
+    ) -> Tensor<3> {
         let [batch, seq] = tokens.dims();
         let embedded = self.embed_tokens.forward(tokens);
         let d = embedded.dims()[2];
@@ -108,18 +126,26 @@ impl DeepSeek {
         hidden.reshape([batch, seq, d])
     }
 
-    /// Hidden states of each MTP depth, post-norm: depth `k` has `seq - k` rows, and its row `i` predicts token `i + k + 1`.
+    /// Hidden states of each MTP depth, post-norm: depth `k` has `seq - k` rows, and its row `i`
+    /// predicts token `i + k + 1`.
     ///
     /// # Shapes
     ///
     /// - tokens: `[batch, seq]`, hidden: `[batch, seq, d]` of the main model
-    pub fn mtp_hidden(&self, tokens: Tensor<2, Int>, hidden: Tensor<3>, pass: &mut Pass) -> Vec<Tensor<3>> {
+    pub fn mtp_hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        hidden: Tensor<3>,
+        pass: &mut Pass,
+    ) -> Vec<Tensor<3>> {
         mtp::chain(&self.mtp, &self.embed_tokens, tokens, hidden, pass)
     }
 
     /// The head's weight, `[vocab, d]`: its own, or the embedding's when tied.
     pub fn head_weight(&self) -> Tensor<2> {
-        self.lm_head.as_ref().map_or_else(|| self.embed_tokens.weight.val(), |head| head.weight.val())
+        self.lm_head
+            .as_ref()
+            .map_or_else(|| self.embed_tokens.weight.val(), |head| head.weight.val())
     }
 
     /// Logits of hidden states, in FP32.
@@ -132,7 +158,8 @@ impl DeepSeek {
         let [batch, seq, d] = hidden.dims();
         let weight = self.head_weight();
         let vocab = weight.dims()[0];
-        ops::linear(hidden.reshape([batch * seq, d]), weight, None, LinearFormat::F32).reshape([batch, seq, vocab])
+        ops::linear(hidden.reshape([batch * seq, d]), weight, None, LinearFormat::F32)
+            .reshape([batch, seq, vocab])
     }
 
     /// Logits of tokens, from an empty context, in FP32.
@@ -149,7 +176,8 @@ impl DeepSeek {
 
     /// The routers, with the index of their layer (MTP modules last).
     pub fn routers_mut(&mut self) -> impl Iterator<Item = (usize, &mut Router)> {
-        let blocks = self.layers.iter_mut().chain(self.mtp.iter_mut().map(|module| &mut module.block));
+        let blocks =
+            self.layers.iter_mut().chain(self.mtp.iter_mut().map(|module| &mut module.block));
         blocks.filter_map(Block::router_mut)
     }
 }

@@ -1,4 +1,5 @@
-//! Multi-Token Prediction: sequential modules that predict further tokens and keep the causal chain (2.2).
+//! Multi-Token Prediction: sequential modules that predict further tokens and keep the causal chain
+//! (2.2).
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, assert_shape};
@@ -7,10 +8,11 @@ use crate::attention::LatentCache;
 use crate::precision::Operation;
 use crate::{Block, DeepSeekConfig, Embedding, Linear, Pass, RmsNorm, WeightInit};
 
-/// Module `k` of the chain: `h^k = block(eh_proj [enorm(Emb(t_{i+k})) ; hnorm(h^{k-1}_i)])`, then its own norm and the shared head.
+/// Module `k` of the chain: `h^k = block(eh_proj [enorm(Emb(t_{i+k})) ; hnorm(h^{k-1}_i)])`, then
+/// its own norm and the shared head.
 ///
-/// Released weights and the libraries that load them put the embedding first and chain the *post-norm* hidden state, the opposite
-/// of the report's Eq. 21; so does this.
+/// Released weights and the libraries that load them put the embedding first and chain the
+/// *post-norm* hidden state, the opposite of the report's Eq. 21; so does this.
 #[derive(Module, Debug)]
 pub struct MtpModule {
     /// Norm of the next token's embedding.
@@ -42,20 +44,31 @@ impl MtpModule {
     ///
     /// # Shapes
     ///
-    /// - hidden: `[batch, seq, d]`, post-norm, of the depth before; embedded: `[batch, seq, d]`, of the tokens `k` further on
+    /// - hidden: `[batch, seq, d]`, post-norm, of the depth before; embedded: `[batch, seq, d]`, of
+    ///   the tokens `k` further on
     /// - output: `[batch, seq, d]`
-    pub fn forward(&self, hidden: Tensor<3>, embedded: Tensor<3>, pass: &mut Pass, cache: Option<&mut LatentCache>) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        hidden: Tensor<3>,
+        embedded: Tensor<3>,
+        pass: &mut Pass,
+        cache: Option<&mut LatentCache>,
+    ) -> Tensor<3> {
         let [batch, seq, d] = hidden.dims();
         assert_shape!(embedded, [batch, seq, d]);
         let rows = |x: Tensor<3>| x.reshape([batch * seq, d]);
-        let joined = Tensor::cat(vec![self.enorm.forward(rows(embedded)), self.hnorm.forward(rows(hidden))], 1);
+        let joined = Tensor::cat(
+            vec![self.enorm.forward(rows(embedded)), self.hnorm.forward(rows(hidden))],
+            1,
+        );
         let h = pass.compute.linear(Operation::MtpProjection, joined, &self.eh_proj);
         let h = self.block.forward(h, pass, cache);
         self.norm.forward(h).reshape([batch, seq, d])
     }
 }
 
-/// Hidden states of each depth of a chain, post-norm: depth `k` has `seq - k` rows, and its row `i` predicts token `i + k + 1`.
+/// Hidden states of each depth of a chain, post-norm: depth `k` has `seq - k` rows, and its row `i`
+/// predicts token `i + k + 1`.
 ///
 /// # Shapes
 ///

@@ -1,4 +1,5 @@
-//! A part of a model: some of its layers and perhaps its ends, which is what one rank of a pipeline holds (3.2).
+//! A part of a model: some of its layers and perhaps its ends, which is what one rank of a pipeline
+//! holds (3.2).
 
 use std::ops::Range;
 
@@ -9,7 +10,8 @@ use crate::attention::RotaryEmbedding;
 use crate::loss::{LossHead, PartialLoss, balance_of};
 use crate::moe::Router;
 use crate::{
-    Block, Compute, DeepSeek, DeepSeekConfig, Embedding, FeedForward, LayerRouting, Linear, LossWeights, MtpModule, Pass, RmsNorm,
+    Block, Compute, DeepSeek, DeepSeekConfig, Embedding, FeedForward, LayerRouting, Linear,
+    LossWeights, MtpModule, Pass, RmsNorm,
 };
 
 /// Consecutive layers of a model, with what comes before the first and after the last.
@@ -34,7 +36,8 @@ pub struct ModelEnd {
     pub mtp: Vec<MtpModule>,
 }
 
-/// Some layers of a model and perhaps its ends. Parameters have the ids that they have in the whole.
+/// Some layers of a model and perhaps its ends. Parameters have the ids that they have in the
+/// whole.
 #[derive(Module, Debug)]
 pub struct ModelPart {
     /// Where a stage begins with it, or the MTP modules or a tied head need it.
@@ -60,19 +63,23 @@ pub struct StageOutput {
     pub mtp: Vec<Tensor<1>>,
     /// Sequence-wise balance loss of each MoE layer of the stage at alpha = 1, `[1]` each.
     pub balances: Vec<Tensor<1>>,
-    /// The stage's own terms of the loss, weighted and summed, `[1]`: to be differentiated beside the gradient of `hidden`.
+    /// The stage's own terms of the loss, weighted and summed, `[1]`: to be differentiated beside
+    /// the gradient of `hidden`.
     pub loss: Option<Tensor<1>>,
     /// Routing of the stage's MoE layers, MTP modules last.
     pub routings: Vec<LayerRouting>,
 }
 
 impl ModelPart {
-    /// The part of `model` that computes `stages`, with the experts of the range alone in each MoE layer.
+    /// The part of `model` that computes `stages`, with the experts of the range alone in each MoE
+    /// layer.
     pub fn new(model: &DeepSeek, stages: &[Stage], experts: Range<usize>) -> Self {
         let config = model.config();
         let ends = stages.iter().any(|stage| stage.ends);
-        let embeds = stages.iter().any(|stage| stage.begins) || (ends && (config.tie_word_embeddings || !model.mtp.is_empty()));
-        let in_stages = |block: &&Block| stages.iter().any(|stage| stage.layers.contains(&block.layer));
+        let embeds = stages.iter().any(|stage| stage.begins)
+            || (ends && (config.tie_word_embeddings || !model.mtp.is_empty()));
+        let in_stages =
+            |block: &&Block| stages.iter().any(|stage| stage.layers.contains(&block.layer));
         let block = |block: &Block| with_experts(block.clone(), experts.clone());
         let mtp = |module: &MtpModule| MtpModule { block: block(&module.block), ..module.clone() };
         Self {
@@ -90,18 +97,25 @@ impl ModelPart {
 
     /// The part of this part that computes one of its stages.
     pub fn stage(&self, stage: &Stage) -> Self {
-        let needs_embedding = stage.begins || (stage.ends && (self.config.tie_word_embeddings || self.config.num_nextn_predict_layers > 0));
+        let needs_embedding = stage.begins
+            || (stage.ends
+                && (self.config.tie_word_embeddings || self.config.num_nextn_predict_layers > 0));
         Self {
             embed_tokens: self.embed_tokens.clone().filter(|_| needs_embedding),
-            layers: self.layers.iter().filter(|block| stage.layers.contains(&block.layer)).cloned().collect(),
+            layers: self
+                .layers
+                .iter()
+                .filter(|block| stage.layers.contains(&block.layer))
+                .cloned()
+                .collect(),
             end: self.end.clone().filter(|_| stage.ends),
             config: self.config.clone(),
             rotary: self.rotary.clone(),
         }
     }
 
-    /// Runs the layers that are here: from `hidden`, or from the embedding where there is none, to the rows after the last layer, or to
-    /// the losses where the end is here.
+    /// Runs the layers that are here: from `hidden`, or from the embedding where there is none, to
+    /// the rows after the last layer, or to the losses where the end is here.
     ///
     /// # Shapes
     ///
@@ -117,7 +131,10 @@ impl ModelPart {
         let [batch, seq] = tokens.dims();
         let d = self.config.hidden_size;
         let mut x = hidden.unwrap_or_else(|| {
-            let embedding = self.embed_tokens.as_ref().expect("invariant: a stage without input begins with the embedding");
+            let embedding = self
+                .embed_tokens
+                .as_ref()
+                .expect("invariant: a stage without input begins with the embedding");
             embedding.forward(tokens.clone()).reshape([batch * seq, d])
         });
         assert_shape!(x, [batch * seq, d]);
@@ -128,10 +145,18 @@ impl ModelPart {
         let Some(end) = &self.end else {
             let balances: Vec<_> = pass.routings.iter().map(balance_of).collect();
             let loss = PartialLoss::new(None, balances.clone(), weights).total;
-            return StageOutput { hidden: Some(x), main: None, mtp: Vec::new(), balances, loss, routings: pass.routings };
+            return StageOutput {
+                hidden: Some(x),
+                main: None,
+                mtp: Vec::new(),
+                balances,
+                loss,
+                routings: pass.routings,
+            };
         };
         let hidden = end.norm.forward(x).reshape([batch, seq, d]);
-        let (main, mtp) = self.head(end).cross_entropies(hidden, tokens, targets, weights, &mut pass);
+        let (main, mtp) =
+            self.head(end).cross_entropies(hidden, tokens, targets, weights, &mut pass);
         let balances: Vec<_> = pass.routings.iter().map(balance_of).collect();
         let loss = PartialLoss::new(Some((main.clone(), &mtp)), balances.clone(), weights).total;
         StageOutput { hidden: None, main: Some(main), mtp, balances, loss, routings: pass.routings }
@@ -139,7 +164,8 @@ impl ModelPart {
 
     /// The routers, with the index of their layer (MTP modules last).
     pub fn routers_mut(&mut self) -> impl Iterator<Item = (usize, &mut Router)> {
-        let mtp = self.end.iter_mut().flat_map(|end| end.mtp.iter_mut().map(|module| &mut module.block));
+        let mtp =
+            self.end.iter_mut().flat_map(|end| end.mtp.iter_mut().map(|module| &mut module.block));
         self.layers.iter_mut().chain(mtp).filter_map(Block::router_mut)
     }
 
@@ -147,7 +173,9 @@ impl ModelPart {
         let embedding = self.embed_tokens.as_ref();
         let weight = match (&end.lm_head, embedding) {
             (Some(head), _) => head.weight.val(),
-            (None, embedding) => embedding.expect("invariant: a tied head has its embedding").weight.val(),
+            (None, embedding) => {
+                embedding.expect("invariant: a tied head has its embedding").weight.val()
+            }
         };
         LossHead { embed_tokens: embedding, weight, mtp: &end.mtp }
     }
@@ -156,7 +184,11 @@ impl ModelPart {
 /// The block with the experts of the range alone.
 fn with_experts(mut block: Block, range: Range<usize>) -> Block {
     fn rows(param: Param<Tensor<3>>, range: &Range<usize>) -> Param<Tensor<3>> {
-        if param.dims()[0] == range.len() { param } else { param.map(|tensor| tensor.narrow(0, range.start, range.len())) }
+        if param.dims()[0] == range.len() {
+            param
+        } else {
+            param.map(|tensor| tensor.narrow(0, range.start, range.len()))
+        }
     }
     if let FeedForward::Moe(moe) = &mut block.mlp {
         moe.experts.gate_up = rows(moe.experts.gate_up.clone(), &range);

@@ -1,4 +1,5 @@
-//! What travels along one pass through the layers: the rope angles going in, the routing decisions coming out.
+//! What travels along one pass through the layers: the rope angles going in, the routing decisions
+//! coming out.
 
 use burn::tensor::{Int, Tensor};
 
@@ -25,12 +26,14 @@ pub struct LayerRouting {
     pub weights: Tensor<2>,
     /// The same choice as the host sees it.
     pub groups: ExpertGroups,
-    /// For each sequence, how many tokens have each expert among the `top_k` best by unbiased score without group limit,
-    /// `[batch * n_routed_experts]`: `f_i` of the sequence-wise loss counts these (2.1.2, Eq. 18).
+    /// For each sequence, how many tokens have each expert among the `top_k` best by unbiased score
+    /// without group limit, `[batch * n_routed_experts]`: `f_i` of the sequence-wise loss counts
+    /// these (2.1.2, Eq. 18).
     pub unbiased_counts: Vec<u32>,
 }
 
-/// State of one pass through the layers. All rows of a pass are tokens of its positions, sequence by sequence.
+/// State of one pass through the layers. All rows of a pass are tokens of its positions, sequence
+/// by sequence.
 #[derive(Debug)]
 pub struct Pass {
     /// Angles of the positions that the pass covers.

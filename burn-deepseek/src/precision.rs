@@ -1,6 +1,9 @@
 //! Which operation runs in which format, in one table (3.3, 3.3.1).
 
-pub use cubecl_kernels::definition::{Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat};
+pub use cubecl_kernels::definition::{
+    Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions,
+    ScaleFormat,
+};
 
 /// The form in which an FP8 linear keeps its input for Wgrad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -8,11 +11,11 @@ pub enum KeptActivation {
     /// Codes tiled along the tokens (128x1), cast from the original values: 1 byte a value.
     #[default]
     Columns,
-    /// The codes of Fprop (1x128), dequantized, transposed and quantized again in backward, as on the report's hardware (3.5.2):
-    /// 1 byte a value, one more rounding.
+    /// The codes of Fprop (1x128), dequantized, transposed and quantized again in backward, as on
+    /// the report's hardware (3.5.2): 1 byte a value, one more rounding.
     Rows,
-    /// E5M6 with power-of-two scales, cast to 128x1 tiles in backward: 1.5 bytes a value. For the input of the linear after
-    /// attention (3.3.3).
+    /// E5M6 with power-of-two scales, cast to 128x1 tiles in backward: 1.5 bytes a value. For the
+    /// input of the linear after attention (3.3.3).
     E5m6,
 }
 
@@ -25,7 +28,8 @@ pub struct Fp8Recipe {
     pub gradients: QuantizeOptions,
     /// Of the weights.
     pub weights: QuantizeOptions,
-    /// Scales of what is dispatched to experts, and of the gradient before their down-projection's backward (3.3.3).
+    /// Scales of what is dispatched to experts, and of the gradient before their down-projection's
+    /// backward (3.3.3).
     pub dispatch_scale: ScaleFormat,
     /// How inputs are kept for Wgrad.
     pub kept: KeptActivation,
@@ -37,7 +41,11 @@ pub struct Fp8Recipe {
 
 impl Default for Fp8Recipe {
     fn default() -> Self {
-        let tile = QuantizeOptions { format: Fp8Format::E4M3, scale: ScaleFormat::F32, granularity: Granularity::Tile };
+        let tile = QuantizeOptions {
+            format: Fp8Format::E4M3,
+            scale: ScaleFormat::F32,
+            granularity: Granularity::Tile,
+        };
         Self {
             activations: tile,
             gradients: tile,
@@ -138,8 +146,9 @@ impl Operation {
         }
     }
 
-    /// Whether its result is computed again in backward where recomputation is on: RMSNorms, the MLA up-projections (3.2.3). (SwiGLU
-    /// belongs to the down-projections, whose input it makes: [`Operation::takes_swiglu`].)
+    /// Whether its result is computed again in backward where recomputation is on: RMSNorms, the
+    /// MLA up-projections (3.2.3). (SwiGLU belongs to the down-projections, whose input it makes:
+    /// [`Operation::takes_swiglu`].)
     pub const fn recomputed(self) -> bool {
         matches!(self, Self::Norm | Self::QueryUp | Self::KeyValueUp)
     }
@@ -179,16 +188,30 @@ impl Precision {
     pub fn rule(&self, operation: Operation) -> Rule {
         use Operation::*;
         let recipe = match (self, operation) {
-            (_, Embedding | Norm | Router) | (Self::F32, _) => return Rule::Plain(LinearFormat::F32),
+            (_, Embedding | Norm | Router) | (Self::F32, _) => {
+                return Rule::Plain(LinearFormat::F32);
+            }
             (_, Head | Attention) | (Self::Bf16, _) => return Rule::Plain(LinearFormat::Bf16),
             (Self::Fp8(recipe), _) => recipe,
         };
         let dispatched = |options| QuantizeOptions { scale: recipe.dispatch_scale, ..options };
         Rule::Fp8(Fp8Rule {
-            activations: if operation == ExpertGateUp { dispatched(recipe.activations) } else { recipe.activations },
-            gradients: if operation == ExpertDown { dispatched(recipe.gradients) } else { recipe.gradients },
+            activations: if operation == ExpertGateUp {
+                dispatched(recipe.activations)
+            } else {
+                recipe.activations
+            },
+            gradients: if operation == ExpertDown {
+                dispatched(recipe.gradients)
+            } else {
+                recipe.gradients
+            },
             weights: recipe.weights,
-            kept: if operation == AttentionOutput { recipe.kept_attention_output } else { recipe.kept },
+            kept: if operation == AttentionOutput {
+                recipe.kept_attention_output
+            } else {
+                recipe.kept
+            },
             accumulation: recipe.accumulation,
         })
     }
@@ -210,7 +233,11 @@ impl Rule {
             Self::Plain(LinearFormat::F32) => "FP32".into(),
             Self::Plain(LinearFormat::Bf16) => "BF16".into(),
             Self::Fp8(rule) => {
-                format!("{} | {}", describe_options(&rule.activations, "1x128"), describe_options(&rule.weights, "128x128"))
+                format!(
+                    "{} | {}",
+                    describe_options(&rule.activations, "1x128"),
+                    describe_options(&rule.weights, "128x128")
+                )
             }
         }
     }
@@ -247,14 +274,22 @@ mod tests {
             };
             assert_eq!(precision.rule(operation).describe(), expected, "{operation:?}");
         }
-        let Rule::Fp8(after_attention) = precision.rule(Operation::AttentionOutput) else { panic!("o_proj is in FP8") };
+        let Rule::Fp8(after_attention) = precision.rule(Operation::AttentionOutput) else {
+            panic!("o_proj is in FP8")
+        };
         assert_eq!(after_attention.kept, KeptActivation::E5m6);
-        let Rule::Fp8(down) = precision.rule(Operation::ExpertDown) else { panic!("experts are in FP8") };
+        let Rule::Fp8(down) = precision.rule(Operation::ExpertDown) else {
+            panic!("experts are in FP8")
+        };
         assert_eq!(down.gradients.scale, ScaleFormat::PowerOfTwo);
     }
 
     #[test]
     fn f32_is_f32_everywhere() {
-        assert!(Operation::ALL.iter().all(|&operation| Precision::F32.rule(operation) == Rule::Plain(LinearFormat::F32)));
+        assert!(
+            Operation::ALL
+                .iter()
+                .all(|&operation| Precision::F32.rule(operation) == Rule::Plain(LinearFormat::F32))
+        );
     }
 }

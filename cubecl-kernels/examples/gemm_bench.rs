@@ -1,10 +1,13 @@
-//! Times FP8 and BF16 products at the training shapes, in turn with the `gemm` crate's FP32 product (what Flex runs).
+//! Times FP8 and BF16 products at the training shapes, in turn with the `gemm` crate's FP32 product
+//! (what Flex runs).
 //!
-//! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [avx512|avx2|baseline]` prints, for each product, the median
-//! microseconds and rate, the difference ([`calc_diff`]) to the product before quantization, and the ratio to FP32.
+//! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [avx512|avx2|baseline]`
+//! prints, for each product, the median microseconds and rate, the difference ([`calc_diff`]) to
+//! the product before quantization, and the ratio to FP32.
 //!
-//! With `MIMALLOC_PURGE_DELAY=-1` the memory of results is kept from one product to the next, as the program does. With
-//! `GEMM_BENCH_SOLO` set there is one thread, timed by the processor time that it got (Linux): for a machine that others use too.
+//! With `MIMALLOC_PURGE_DELAY=-1` the memory of results is kept from one product to the next, as
+//! the program does. With `GEMM_BENCH_SOLO` set there is one thread, timed by the processor time
+//! that it got (Linux): for a machine that others use too.
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
@@ -12,7 +15,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use cubecl_kernels::definition::{
-    Accumulation, BlockScales, BlockTiled, Fp8Format, GroupedColumns, RowTiled, ScaleFormat, TILE, encode_fp8, scale_of, tiles,
+    Accumulation, BlockScales, BlockTiled, Fp8Format, GroupedColumns, RowTiled, ScaleFormat, TILE,
+    encode_fp8, scale_of, tiles,
 };
 use cubecl_kernels::host::{self, ColumnTiled, GemmPath, GroupedShape};
 use cubecl_kernels::metric::calc_diff;
@@ -54,7 +58,12 @@ fn now(begin: Instant) -> f64 {
 }
 
 /// Runs both in turn and prints one line.
-fn bench(name: &str, flop: usize, mut ours: impl FnMut() -> Vec<f32>, mut fp32: impl FnMut() -> Vec<f32>) {
+fn bench(
+    name: &str,
+    flop: usize,
+    mut ours: impl FnMut() -> Vec<f32>,
+    mut fp32: impl FnMut() -> Vec<f32>,
+) {
     if !wanted(name) {
         return;
     }
@@ -76,7 +85,8 @@ fn bench(name: &str, flop: usize, mut ours: impl FnMut() -> Vec<f32>, mut fp32: 
     });
     let rate = |us: f64| flop as f64 / us / 1e3;
     println!(
-        "{name:38} {ours:9.1} us (best {best:9.1}) {:7.1} GFLOP/s (best {:6.1})  calc_diff {diff:8.1e}  fp32 {:6.1} GFLOP/s  {:5.2}x (best {:5.2}x)",
+        "{name:38} {ours:9.1} us (best {best:9.1}) {:7.1} GFLOP/s (best {:6.1})  calc_diff \
+         {diff:8.1e}  fp32 {:6.1} GFLOP/s  {:5.2}x (best {:5.2}x)",
         rate(ours),
         rate(best),
         rate(theirs),
@@ -110,8 +120,14 @@ fn quantize(x: &[f32], rows: usize, depth: usize, block_rows: usize) -> (Vec<u32
     scales.iter_mut().for_each(|scale| *scale = scale_of(*scale, FORMAT.max(), ScaleFormat::F32));
     let mut codes = Vec::new();
     for row in 0..rows {
-        let bytes: Vec<u8> = (0..depth).map(|i| encode_fp8(x[row * depth + i] / scales[scale_at(row, i)], FORMAT)).collect();
-        codes.extend(bytes.chunks(4).map(|c| u32::from_le_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))));
+        let bytes: Vec<u8> = (0..depth)
+            .map(|i| encode_fp8(x[row * depth + i] / scales[scale_at(row, i)], FORMAT))
+            .collect();
+        codes.extend(
+            bytes.chunks(4).map(|c| {
+                u32::from_le_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))
+            }),
+        );
     }
     (codes, scales)
 }
@@ -146,7 +162,9 @@ fn main() {
     for (m, n, k) in [(512, 256, 2048), (1536, 256, 2048), (256, 768, 2048)] {
         wgrad(m, n, k);
     }
-    for (experts, mean, n, k) in [(16, 256, 256, 256), (64, 190, 256, 256), (32, 128, 512, 128), (64, 15, 256, 256)] {
+    for (experts, mean, n, k) in
+        [(16, 256, 256, 256), (64, 190, 256, 256), (32, 128, 512, 128), (64, 15, 256, 256)]
+    {
         grouped(experts, mean, n, k);
     }
     for (m, n, k) in [(1024, 1024, 1024), (2048, 512, 256), (2048, 4096, 256), (2048, 256, 256)] {
@@ -162,7 +180,14 @@ fn dense(m: usize, n: usize, k: usize) {
     let (x, w) = (random(1, m * k), random(2, n * k));
     let ((a, a_scales), (b, b_scales)) = (quantize(&x, m, k, 1), quantize(&w, n, k, TILE));
     let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
-    let b = BlockTiled { codes: &b, scales: &b_scales, scale_layout: BlockScales::Stored, rows: n, depth: k, format: FORMAT };
+    let b = BlockTiled {
+        codes: &b,
+        scales: &b_scales,
+        scale_layout: BlockScales::Stored,
+        rows: n,
+        depth: k,
+        format: FORMAT,
+    };
     bench(
         &format!("fp8 {m}x{n}x{k}"),
         2 * m * n * k,
@@ -192,7 +217,10 @@ fn wgrad(m: usize, n: usize, k: usize) {
 /// Experts with 1/2 to 3/2 of `mean` rows.
 fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
     let name = format!("{experts}x~{mean} {n}x{k}");
-    if !["fp8 grouped", "bf16 grouped", "fp8 grouped wgrad"].iter().any(|kind| wanted(&format!("{kind} {name}"))) {
+    if !["fp8 grouped", "bf16 grouped", "fp8 grouped wgrad"]
+        .iter()
+        .any(|kind| wanted(&format!("{kind} {name}")))
+    {
         return;
     }
     let mut offsets = vec![0];
@@ -209,7 +237,14 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
         b.1.extend(scales);
     }
     let a = RowTiled { codes: &a, scales: &a_scales, rows, depth: k, format: FORMAT };
-    let b = BlockTiled { codes: &b.0, scales: &b.1, scale_layout: BlockScales::Stored, rows: n, depth: k, format: FORMAT };
+    let b = BlockTiled {
+        codes: &b.0,
+        scales: &b.1,
+        scale_layout: BlockScales::Stored,
+        rows: n,
+        depth: k,
+        format: FORMAT,
+    };
     let flop = 2 * rows * n * k;
     bench(
         &format!("fp8 grouped {name}"),
@@ -223,8 +258,14 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
         || host::bf16_grouped_linear(&x, &w, &offsets, &shape).unwrap(),
         || host::grouped_linear(&x, &w, &offsets, &shape).unwrap(),
     );
-    let [dy_columns, x_columns] = [(&dy, n), (&x, k)].map(|(x, columns)| columns_of(x, &offsets, columns));
-    let view = |x: &'static (Vec<u32>, Vec<f32>), columns| ColumnTiled { codes: &x.0, scales: &x.1, columns, format: FORMAT };
+    let [dy_columns, x_columns] =
+        [(&dy, n), (&x, k)].map(|(x, columns)| columns_of(x, &offsets, columns));
+    let view = |x: &'static (Vec<u32>, Vec<f32>), columns| ColumnTiled {
+        codes: &x.0,
+        scales: &x.1,
+        columns,
+        format: FORMAT,
+    };
     let [dy_columns, x_columns] = [dy_columns, x_columns].map(|x| &*Box::leak(Box::new(x)));
     let (a, b) = (view(dy_columns, n), view(x_columns, k));
     bench(
@@ -243,12 +284,19 @@ fn columns_of(x: &[f32], offsets: &[usize], columns: usize) -> (Vec<u32>, Vec<f3
     let (words, tiles) = (layout.words[experts], layout.tiles[experts]);
     let (mut codes, mut scales) = (vec![0; columns * words], vec![0.0; columns * tiles]);
     for e in 0..experts {
-        let part = transpose(&x[offsets[e] * columns..offsets[e + 1] * columns], offsets[e + 1] - offsets[e], columns);
+        let part = transpose(
+            &x[offsets[e] * columns..offsets[e + 1] * columns],
+            offsets[e + 1] - offsets[e],
+            columns,
+        );
         let (c, s) = quantize(&part, columns, offsets[e + 1] - offsets[e], 1);
-        let (word_count, tile_count) = (layout.words[e + 1] - layout.words[e], layout.tiles[e + 1] - layout.tiles[e]);
+        let (word_count, tile_count) =
+            (layout.words[e + 1] - layout.words[e], layout.tiles[e + 1] - layout.tiles[e]);
         for column in 0..columns {
-            codes[column * words + layout.words[e]..][..word_count].copy_from_slice(&c[column * word_count..][..word_count]);
-            scales[column * tiles + layout.tiles[e]..][..tile_count].copy_from_slice(&s[column * tile_count..][..tile_count]);
+            codes[column * words + layout.words[e]..][..word_count]
+                .copy_from_slice(&c[column * word_count..][..word_count]);
+            scales[column * tiles + layout.tiles[e]..][..tile_count]
+                .copy_from_slice(&s[column * tile_count..][..tile_count]);
         }
     }
     (codes, scales)
@@ -257,7 +305,12 @@ fn columns_of(x: &[f32], offsets: &[usize], columns: usize) -> (Vec<u32>, Vec<f3
 fn bf16(m: usize, n: usize, k: usize) {
     let (x, w, dy) = (random(1, m * k), random(2, n * k), random(3, m * n));
     let (name, flop) = (format!("{m}x{n}x{k}"), 2 * m * n * k);
-    bench(&format!("bf16 {name}"), flop, || host::bf16_linear(&x, &w, m, k, n).unwrap(), || host::linear(&x, &w, m, k, n).unwrap());
+    bench(
+        &format!("bf16 {name}"),
+        flop,
+        || host::bf16_linear(&x, &w, m, k, n).unwrap(),
+        || host::linear(&x, &w, m, k, n).unwrap(),
+    );
     bench(
         &format!("bf16 dgrad {name}"),
         flop,
@@ -276,7 +329,14 @@ fn emulated(m: usize, n: usize, k: usize) {
     let (x, w) = (random(1, m * k), random(2, n * k));
     let ((a, a_scales), (b, b_scales)) = (quantize(&x, m, k, 1), quantize(&w, n, k, TILE));
     let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
-    let b = BlockTiled { codes: &b, scales: &b_scales, scale_layout: BlockScales::Stored, rows: n, depth: k, format: FORMAT };
+    let b = BlockTiled {
+        codes: &b,
+        scales: &b_scales,
+        scale_layout: BlockScales::Stored,
+        rows: n,
+        depth: k,
+        format: FORMAT,
+    };
     for promote in [true, false] {
         let accumulation = Accumulation::Emulated { bits: 14, promote };
         bench(

@@ -1,8 +1,10 @@
-//! Times the host operations at the training shapes (8 sequences of 256 tokens, d = 256, vocabulary 4096).
+//! Times the host operations at the training shapes (8 sequences of 256 tokens, d = 256, vocabulary
+//! 4096).
 //!
-//! `cargo run --release -p cubecl-kernels --example host_bench [name [solo]]` prints, for each operation, the median
-//! microseconds, its rate, and the ratio to a composed form timed in turn with it: one pass an operation, each with an output of
-//! its own, matrix products by the same `gemm` crate. With `solo` the composed form is left out (for a profiler).
+//! `cargo run --release -p cubecl-kernels --example host_bench [name [solo]]` prints, for each
+//! operation, the median microseconds, its rate, and the ratio to a composed form timed in turn
+//! with it: one pass an operation, each with an output of its own, matrix products by the same
+//! `gemm` crate. With `solo` the composed form is left out (for a profiler).
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
@@ -12,7 +14,9 @@ mod composed;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cubecl_kernels::definition::{AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape};
+use cubecl_kernels::definition::{
+    AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape,
+};
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 use half::bf16;
 
@@ -27,7 +31,12 @@ enum Work {
 }
 
 /// Prints one line: `fused` and `composed` are run in turn, and the medians compared.
-fn bench<A, B>(name: &str, work: Work, mut fused: impl FnMut() -> A, mut composed: impl FnMut() -> B) {
+fn bench<A, B>(
+    name: &str,
+    work: Work,
+    mut fused: impl FnMut() -> A,
+    mut composed: impl FnMut() -> B,
+) {
     if !wanted(name) {
         return;
     }
@@ -56,7 +65,10 @@ fn bench<A, B>(name: &str, work: Work, mut fused: impl FnMut() -> A, mut compose
         Work::Flop(flop) => format!("{:7.1} GFLOP/s", flop as f64 / ours / 1e3),
         Work::Byte(bytes) => format!("{:7.1} GB/s   ", bytes as f64 / ours / 1e3),
     };
-    println!("{name:34} {ours:9.1} us (best {best:9.1})  {rate}  composed {theirs:9.1} us = {:5.2}x", theirs / ours);
+    println!(
+        "{name:34} {ours:9.1} us (best {best:9.1})  {rate}  composed {theirs:9.1} us = {:5.2}x",
+        theirs / ours
+    );
 }
 
 /// Whether the command line asks for `name`.
@@ -88,10 +100,29 @@ fn main() {
 }
 
 fn attention() {
-    let shape = AttentionShape { batch: 8, queries: 256, keys: 256, heads: 4, nope_dim: 32, rope_dim: 16, v_dim: 32 };
+    let shape = AttentionShape {
+        batch: 8,
+        queries: 256,
+        keys: 256,
+        heads: 4,
+        nope_dim: 32,
+        rope_dim: 16,
+        v_dim: 32,
+    };
     attention_at("training 8x256x4", shape);
     attention_at("long 1x2048x4", AttentionShape { batch: 1, queries: 2048, keys: 2048, ..shape });
-    attention_at("wide 1x512x8", AttentionShape { batch: 1, queries: 512, keys: 512, heads: 8, nope_dim: 128, rope_dim: 64, v_dim: 128 });
+    attention_at(
+        "wide 1x512x8",
+        AttentionShape {
+            batch: 1,
+            queries: 512,
+            keys: 512,
+            heads: 8,
+            nope_dim: 128,
+            rope_dim: 64,
+            v_dim: 128,
+        },
+    );
     let one = AttentionShape { batch: 1, queries: 1, keys: 256, ..shape };
     attention_at("decode 256", one);
     attention_at("decode 4096", AttentionShape { keys: 4096, ..one });
@@ -126,20 +157,38 @@ fn attention_at(name: &str, shape: AttentionShape) {
     bench(
         &format!("attention {name} bwd"),
         Work::Flop(flop),
-        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &options).unwrap(),
+        || {
+            host::attention_backward(
+                &q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &options,
+            )
+            .unwrap()
+        },
         || composed::attention_backward(&q, &kv, &k_rope, &probabilities, &dout, &shape, scale),
     );
     bench(
         &format!("attention {name} bwd bf16"),
         Work::Flop(flop),
-        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &bf16).unwrap(),
-        || host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &options).unwrap(),
+        || {
+            host::attention_backward(&q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &bf16)
+                .unwrap()
+        },
+        || {
+            host::attention_backward(
+                &q, &kv, &k_rope, &kept.out, &kept.lse, &dout, &shape, &options,
+            )
+            .unwrap()
+        },
     );
 }
 
 fn linear() {
-    for (rows, inputs, outputs) in [(1, 256, 512), (4, 256, 512), (1, 256, 4096), (2048, 256, 512), (2048, 256, 4096)] {
-        if !["y", "dx", "dw"].iter().any(|pass| wanted(&format!("linear {rows}x{inputs}x{outputs} {pass}"))) {
+    for (rows, inputs, outputs) in
+        [(1, 256, 512), (4, 256, 512), (1, 256, 4096), (2048, 256, 512), (2048, 256, 4096)]
+    {
+        if !["y", "dx", "dw"]
+            .iter()
+            .any(|pass| wanted(&format!("linear {rows}x{inputs}x{outputs} {pass}")))
+        {
             continue;
         }
         let (x, w) = (random(1, rows * inputs), random(2, inputs * outputs));
@@ -182,7 +231,17 @@ fn linear_cross_entropy() {
     bench(
         "linear_cross_entropy fwd+bwd",
         Work::Flop(3 * flop),
-        || host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap(),
+        || {
+            host::linear_cross_entropy_with_gradients(
+                &x,
+                &w,
+                &targets,
+                None,
+                dims,
+                LinearFormat::F32,
+            )
+            .unwrap()
+        },
         || composed::linear_cross_entropy(&x, &w, &targets, dims, true),
     );
     let logits = random(5, rows * vocab);
@@ -247,7 +306,12 @@ fn elementwise() {
         || composed::swiglu_backward(&gate_up, &dy, rows, inter),
     );
     let (rows, width) = (2048, 256);
-    let (x, residual, gamma, dy) = (random(1, rows * width), random(4, rows * width), random(2, width), random(3, rows * width));
+    let (x, residual, gamma, dy) = (
+        random(1, rows * width),
+        random(4, rows * width),
+        random(2, width),
+        random(3, rows * width),
+    );
     let kept = host::rms_norm(&x, &gamma, 1e-6, rows, width).unwrap();
     bench(
         "rms_norm fwd",
@@ -267,9 +331,21 @@ fn elementwise() {
         || host::rms_norm_backward(&x, &gamma, &kept.rstd, &dy, rows, width).unwrap(),
         || composed::rms_norm_backward(&x, &gamma, &kept.rstd, &dy),
     );
-    let shape = RopeShape { batch: 8, tokens: 256, heads: 4, head_dim: 48, rope_dim: 16, layout: RopeLayout::Interleaved };
+    let shape = RopeShape {
+        batch: 8,
+        tokens: 256,
+        heads: 4,
+        head_dim: 48,
+        rope_dim: 16,
+        layout: RopeLayout::Interleaved,
+    };
     let (x, cos, sin) = (random(1, 8 * 256 * 4 * 48), random(2, 256 * 8), random(3, 256 * 8));
-    bench("rope", Work::Byte(8 * x.len()), || host::rope(&x, &cos, &sin, &shape).unwrap(), || composed::rope(&x, &cos, &sin, &shape));
+    bench(
+        "rope",
+        Work::Byte(8 * x.len()),
+        || host::rope(&x, &cos, &sin, &shape).unwrap(),
+        || composed::rope(&x, &cos, &sin, &shape),
+    );
 }
 
 fn rows() {
@@ -279,7 +355,12 @@ fn rows() {
     let (x, y) = (random(1, 2048 * 256), random(2, 4096 * 256));
     let (weights, dout) = (random(3, 4096), random(4, 2048 * 256));
     let bytes = Work::Byte(8 * y.len());
-    bench("gather_rows", bytes, || host::gather_rows(&x, &index, 2048, 256).unwrap(), || composed::gather(&x, &index, 256));
+    bench(
+        "gather_rows",
+        bytes,
+        || host::gather_rows(&x, &index, 2048, 256).unwrap(),
+        || composed::gather(&x, &index, 256),
+    );
     bench(
         "combine",
         bytes,
@@ -292,7 +373,8 @@ fn rows() {
         || host::combine_backward(&y, &weights, &inverse, &dout, &shape).unwrap(),
         || composed::combine_backward(&y, &weights, &inverse, &dout, 2, 256),
     );
-    let (table, ids): (_, Vec<i64>) = (random(5, 4096 * 256), (0..2048).map(|i| i * i % 4096).collect());
+    let (table, ids): (_, Vec<i64>) =
+        (random(5, 4096 * 256), (0..2048).map(|i| i * i % 4096).collect());
     let narrow: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
     bench(
         "embedding",
@@ -311,7 +393,15 @@ fn rows() {
 fn optimizer() {
     let len = 4 << 20;
     let gradient = random(2, len);
-    let config = AdamWConfig { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 10, gradient_scale: 0.5 };
+    let config = AdamWConfig {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 10,
+        gradient_scale: 0.5,
+    };
     let (mut p, mut m, mut v) = (random(1, len), vec![0.0; len], vec![0.0; len]);
     let mut other = (p.clone(), m.clone(), v.clone());
     bench(
@@ -320,7 +410,8 @@ fn optimizer() {
         || host::adamw(&mut p, &gradient, &mut m, &mut v, &config).unwrap(),
         || composed::adamw(&mut other, &gradient, &config),
     );
-    let (mut q, mut first, mut second) = (random(1, len), vec![bf16::ZERO; len], vec![bf16::ZERO; len]);
+    let (mut q, mut first, mut second) =
+        (random(1, len), vec![bf16::ZERO; len], vec![bf16::ZERO; len]);
     // Beside the same with moments in F32: what half the memory of the moments buys.
     bench(
         "adamw 4M, moments in BF16 | in F32",

@@ -1,8 +1,9 @@
 //! Times the casts to FP8 against a plain copy of as many bytes.
 //!
-//! `cargo run --release -p cubecl-kernels --example quantize_bench [name [rows]]` prints for each cast and shape, on one thread and on all,
-//! the median microseconds, the bytes read and written over that time, and the ratio of that rate to the rate of a copy whose reads
-//! and writes together are as many bytes, run in turn with it.
+//! `cargo run --release -p cubecl-kernels --example quantize_bench [name [rows]]` prints for each
+//! cast and shape, on one thread and on all, the median microseconds, the bytes read and written
+//! over that time, and the ratio of that rate to the rate of a copy whose reads and writes together
+//! are as many bytes, run in turn with it.
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
@@ -58,7 +59,12 @@ fn bench<A>(name: &str, bytes: usize, mut cast: impl FnMut() -> A) {
     };
     let (ours, copies) = (median(&mut ours), median(&mut copies));
     let rate = |us: f64| bytes as f64 / us / 1e3;
-    println!("  {name:26} {ours:9.1} us {:7.1} GB/s   copy {:7.1} GB/s   ratio {:4.2}", rate(ours), rate(copies), copies / ours);
+    println!(
+        "  {name:26} {ours:9.1} us {:7.1} GB/s   copy {:7.1} GB/s   ratio {:4.2}",
+        rate(ours),
+        rate(copies),
+        copies / ours
+    );
 }
 
 fn random(len: usize) -> Vec<f32> {
@@ -74,7 +80,9 @@ fn random(len: usize) -> Vec<f32> {
 
 fn shape(rows: usize, cols: usize) {
     println!("{rows} x {cols}, {} threads", rayon::current_num_threads());
-    let wanted = |name: &str| std::env::args().nth(1).is_none_or(|wanted| format!("{name}.").contains(&wanted));
+    let wanted = |name: &str| {
+        std::env::args().nth(1).is_none_or(|wanted| format!("{name}.").contains(&wanted))
+    };
     let (x, n) = (random(rows * cols), rows * cols);
     let options = QuantizeOptions::default();
     let power = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };
@@ -84,17 +92,37 @@ fn shape(rows: usize, cols: usize) {
     let offsets: Vec<usize> = (0..=groups).map(|g| g * rows / groups).collect();
     let scales = n / 32;
     let cases: [(&str, usize, &dyn Fn()); 10] = [
-        ("rows", 5 * n + scales, &|| drop(black_box(host::quantize_rows(&x, rows, cols, &options).unwrap()))),
-        ("rows, power of two", 5 * n + scales, &|| drop(black_box(host::quantize_rows(&x, rows, cols, &power).unwrap()))),
-        ("rows, bf16", 3 * n + scales, &|| drop(black_box(host::quantize_rows(&half, rows, cols, &options).unwrap()))),
-        ("columns", 5 * n + scales, &|| drop(black_box(host::quantize_columns(&x, &[0, rows], cols, &options).unwrap()))),
-        ("columns, groups", 5 * n + scales, &|| drop(black_box(host::quantize_columns(&x, &offsets, cols, &options).unwrap()))),
-        ("both", 6 * n + 2 * scales, &|| drop(black_box(host::quantize_both(&x, &[0, rows], cols, &options).unwrap()))),
-        ("blocks", 6 * n, &|| drop(black_box(host::quantize_blocks(&x, 1, rows, cols, &options).unwrap()))),
-        ("e5m6", 4 * n + 3 * n / 2 + scales, &|| drop(black_box(host::quantize_e5m6(&x, rows, cols).unwrap()))),
-        ("swiglu rows", 5 * n / 2, &|| drop(black_box(host::swiglu_quantize_rows(&x, rows, cols / 2, &options).unwrap()))),
+        ("rows", 5 * n + scales, &|| {
+            drop(black_box(host::quantize_rows(&x, rows, cols, &options).unwrap()))
+        }),
+        ("rows, power of two", 5 * n + scales, &|| {
+            drop(black_box(host::quantize_rows(&x, rows, cols, &power).unwrap()))
+        }),
+        ("rows, bf16", 3 * n + scales, &|| {
+            drop(black_box(host::quantize_rows(&half, rows, cols, &options).unwrap()))
+        }),
+        ("columns", 5 * n + scales, &|| {
+            drop(black_box(host::quantize_columns(&x, &[0, rows], cols, &options).unwrap()))
+        }),
+        ("columns, groups", 5 * n + scales, &|| {
+            drop(black_box(host::quantize_columns(&x, &offsets, cols, &options).unwrap()))
+        }),
+        ("both", 6 * n + 2 * scales, &|| {
+            drop(black_box(host::quantize_both(&x, &[0, rows], cols, &options).unwrap()))
+        }),
+        ("blocks", 6 * n, &|| {
+            drop(black_box(host::quantize_blocks(&x, 1, rows, cols, &options).unwrap()))
+        }),
+        ("e5m6", 4 * n + 3 * n / 2 + scales, &|| {
+            drop(black_box(host::quantize_e5m6(&x, rows, cols).unwrap()))
+        }),
+        ("swiglu rows", 5 * n / 2, &|| {
+            drop(black_box(host::swiglu_quantize_rows(&x, rows, cols / 2, &options).unwrap()))
+        }),
         ("swiglu columns", 5 * n / 2, &|| {
-            drop(black_box(host::swiglu_quantize_columns(&x, &[0, rows], cols / 2, &options).unwrap()));
+            drop(black_box(
+                host::swiglu_quantize_columns(&x, &[0, rows], cols / 2, &options).unwrap(),
+            ));
         }),
     ];
     for (name, bytes, cast) in cases {
@@ -104,18 +132,35 @@ fn shape(rows: usize, cols: usize) {
     }
     if wanted("dequantize") {
         let kept = host::quantize_rows(&x, rows, cols, &options).unwrap();
-        bench("dequantize rows", 5 * n + scales, || host::dequantize_rows(&kept.codes, &kept.scales, rows, cols, options.format).unwrap());
+        bench("dequantize rows", 5 * n + scales, || {
+            host::dequantize_rows(&kept.codes, &kept.scales, rows, cols, options.format).unwrap()
+        });
     }
     if wanted("swiglu from codes") {
-        let (kept, inter, dy) = (host::quantize_rows(&x, rows, cols, &options).unwrap(), cols / 2, random(rows * cols / 2));
+        let (kept, inter, dy) = (
+            host::quantize_rows(&x, rows, cols, &options).unwrap(),
+            cols / 2,
+            random(rows * cols / 2),
+        );
         let (codes, scales) = (&kept.codes, &kept.scales);
         bench("swiglu columns from codes", 3 * n / 2, || {
-            host::swiglu_quantize_columns_from_codes(codes, scales, options.format, &[0, rows], inter, &options).unwrap()
+            host::swiglu_quantize_columns_from_codes(
+                codes,
+                scales,
+                options.format,
+                &[0, rows],
+                inter,
+                &options,
+            )
+            .unwrap()
         });
         bench("swiglu backward from codes", 7 * n, || {
-            host::swiglu_backward_from_codes(codes, scales, options.format, &dy, rows, inter).unwrap()
+            host::swiglu_backward_from_codes(codes, scales, options.format, &dy, rows, inter)
+                .unwrap()
         });
-        bench("swiglu backward (f32)", 10 * n, || host::swiglu_backward(&x, &dy, rows, inter).unwrap());
+        bench("swiglu backward (f32)", 10 * n, || {
+            host::swiglu_backward(&x, &dy, rows, inter).unwrap()
+        });
     }
 }
 

@@ -22,7 +22,10 @@ fn mix(mut z: u64) -> u64 {
 
 /// `len` indices under `bound` from a seed.
 pub(crate) fn random_indices(seed: u64, len: usize, bound: usize) -> Vec<usize> {
-    random(seed, len).iter().map(|x| (((x + 1.0) * 0.5 * bound as f32) as usize).min(bound - 1)).collect()
+    random(seed, len)
+        .iter()
+        .map(|x| (((x + 1.0) * 0.5 * bound as f32) as usize).min(bound - 1))
+        .collect()
 }
 
 /// The same values in f64.
@@ -37,21 +40,34 @@ pub(crate) fn assert_close(name: &str, actual: &[f32], expected: &[f64], toleran
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(a) - e).abs();
-        assert!(error <= tolerance * largest.max(0.05), "{name}[{i}]: {a} against {e}, largest {largest}");
+        assert!(
+            error <= tolerance * largest.max(0.05),
+            "{name}[{i}]: {a} against {e}, largest {largest}"
+        );
     }
     let diff = calc_diff(actual, expected);
     assert!(diff < 1e-9 || largest < 1e-6, "{name}: calc_diff {diff}");
 }
 
-/// As [`assert_close`], for a difference of terms as large as `terms` that may cancel to (nearly) nothing: the terms' own rounding is
-/// allowed too, and where little else is left no relative measure means anything.
+/// As [`assert_close`], for a difference of terms as large as `terms` that may cancel to (nearly)
+/// nothing: the terms' own rounding is allowed too, and where little else is left no relative
+/// measure means anything.
 #[track_caller]
-pub(crate) fn assert_close_of_terms(name: &str, actual: &[f32], expected: &[f64], tolerance: f64, terms: f64) {
+pub(crate) fn assert_close_of_terms(
+    name: &str,
+    actual: &[f32],
+    expected: &[f64],
+    tolerance: f64,
+    terms: f64,
+) {
     assert_eq!(actual.len(), expected.len(), "{name}: length");
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     let allowed = tolerance * largest.max(0.05) + 4.0 * f64::from(f32::EPSILON) * terms;
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
-        assert!((f64::from(a) - e).abs() <= allowed, "{name}[{i}]: {a} against {e}, largest {largest}, terms of {terms}");
+        assert!(
+            (f64::from(a) - e).abs() <= allowed,
+            "{name}[{i}]: {a} against {e}, largest {largest}, terms of {terms}"
+        );
     }
     let diff = calc_diff(actual, expected);
     assert!(diff < 1e-9 || largest < 0.1 * terms, "{name}: calc_diff {diff}");
@@ -71,7 +87,11 @@ pub(crate) fn assert_gradient(name: &str, x: &[f64], gradient: &[f64], f: impl F
         moved[i] = x[i];
         let slope = (up - down) / (2.0 * h);
         let error = (slope - gradient[i]).abs();
-        assert!(error < 1e-6 * slope.abs().max(1.0), "{name}[{i}]: {} against slope {slope}", gradient[i]);
+        assert!(
+            error < 1e-6 * slope.abs().max(1.0),
+            "{name}[{i}]: {} against slope {slope}",
+            gradient[i]
+        );
     }
 }
 
@@ -86,7 +106,10 @@ pub(crate) fn inner(a: &[f64], b: &[f64]) -> f64 {
 pub(crate) fn assert_thread_independent(name: &str, f: impl Fn() -> Vec<Vec<f32>> + Sync) {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(&f).into_iter().map(|v| v.into_iter().map(f32::to_bits).collect()).collect::<Vec<Vec<u32>>>()
+        pool.install(&f)
+            .into_iter()
+            .map(|v| v.into_iter().map(f32::to_bits).collect())
+            .collect::<Vec<Vec<u32>>>()
     };
     let one = run(1);
     for threads in [2, 3] {

@@ -19,7 +19,8 @@ use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel, MomentFormat}
 const SEQ_LEN: usize = 32;
 const NEW_TOKENS: usize = 24;
 
-/// A model of one or two MTP modules after enough steps on the built-in corpus that it prefers some words to others, and the corpus.
+/// A model of one or two MTP modules after enough steps on the built-in corpus that it prefers some
+/// words to others, and the corpus.
 fn trained(depths: usize) -> &'static (DeepSeek, TokenData) {
     static MODELS: [OnceLock<(DeepSeek, TokenData)>; 2] = [const { OnceLock::new() }; 2];
     MODELS[depths - 1].get_or_init(|| train(depths))
@@ -27,11 +28,25 @@ fn trained(depths: usize) -> &'static (DeepSeek, TokenData) {
 
 fn train(depths: usize) -> (DeepSeek, TokenData) {
     let config = model(depths);
-    let data = DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }.open(SEQ_LEN, config.vocab_size).unwrap();
+    let data = DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }
+        .open(SEQ_LEN, config.vocab_size)
+        .unwrap();
     let weights = LossWeights { mtp: 0.3, sequence_balance: 1e-4 };
-    let settings =
-        AdamWSettings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: Some(1.0), moments: MomentFormat::F32 };
-    let mut model = LanguageModel::new(DeepSeek::init(&config, 7, &Device::flex()).unwrap(), weights, 1, Compute::f32()).train();
+    let settings = AdamWSettings {
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        clip_grad_norm: Some(1.0),
+        moments: MomentFormat::F32,
+    };
+    let mut model = LanguageModel::new(
+        DeepSeek::init(&config, 7, &Device::flex()).unwrap(),
+        weights,
+        1,
+        Compute::f32(),
+    )
+    .train();
     let mut optimizer = AdamW::new(settings);
     let device = Device::flex().autodiff();
     let mut last = f64::INFINITY;
@@ -48,17 +63,27 @@ fn train(depths: usize) -> (DeepSeek, TokenData) {
 
 fn model(depths: usize) -> DeepSeekConfig {
     let text = format!(
-        "[model]\nvocab_size = 260\nhidden_size = 32\nintermediate_size = 64\nmoe_intermediate_size = 16\nnum_hidden_layers = 2\n\
-         num_attention_heads = 2\nn_shared_experts = 1\nn_routed_experts = 4\nnum_experts_per_tok = 2\nfirst_k_dense_replace = 1\n\
-         q_lora_rank = 16\nkv_lora_rank = 16\nqk_nope_head_dim = 8\nqk_rope_head_dim = 8\nv_head_dim = 8\n\
-         max_position_embeddings = 128\nnum_nextn_predict_layers = {depths}\ninitializer_range = 0.05\n\
-         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nsteps = 1\n[schedule]\nlr = 1e-3\nglobal_batch = 1\n"
+        "[model]\nvocab_size = 260\nhidden_size = 32\nintermediate_size = \
+         64\nmoe_intermediate_size = 16\nnum_hidden_layers = 2\n\
+         num_attention_heads = 2\nn_shared_experts = 1\nn_routed_experts = 4\nnum_experts_per_tok \
+         = 2\nfirst_k_dense_replace = 1\n\
+         q_lora_rank = 16\nkv_lora_rank = 16\nqk_nope_head_dim = 8\nqk_rope_head_dim = \
+         8\nv_head_dim = 8\n\
+         max_position_embeddings = 128\nnum_nextn_predict_layers = {depths}\ninitializer_range = \
+         0.05\n\
+         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nsteps = 1\n[schedule]\nlr = \
+         1e-3\nglobal_batch = 1\n"
     );
     RunConfig::from_toml(&text, "test").unwrap().model
 }
 
-const GREEDY: GenerateOptions =
-    GenerateOptions { max_new_tokens: NEW_TOKENS, sampling: Sampling::GREEDY, stop: None, form: AttentionForm::Auto, speculative: false };
+const GREEDY: GenerateOptions = GenerateOptions {
+    max_new_tokens: NEW_TOKENS,
+    sampling: Sampling::GREEDY,
+    stop: None,
+    form: AttentionForm::Auto,
+    speculative: false,
+};
 
 fn generate(model: &DeepSeek, prompt: &[u32], options: &GenerateOptions) -> Generation {
     let mut seen = Vec::new();
@@ -74,8 +99,13 @@ fn generate(model: &DeepSeek, prompt: &[u32], options: &GenerateOptions) -> Gene
 
 /// Beginnings of held-out windows, of one token and more.
 fn prompts(data: &TokenData) -> Vec<Vec<u32>> {
-    let windows: Vec<Vec<u32>> = (0..6).map(|sample| data.train.window(sample + 10_000).tokens).collect();
-    windows.into_iter().zip([1, 2, 3, 8, 20, 31]).map(|(tokens, len)| tokens[..len].to_vec()).collect()
+    let windows: Vec<Vec<u32>> =
+        (0..6).map(|sample| data.train.window(sample + 10_000).tokens).collect();
+    windows
+        .into_iter()
+        .zip([1, 2, 3, 8, 20, 31])
+        .map(|(tokens, len)| tokens[..len].to_vec())
+        .collect()
 }
 
 /// Drafts change how many tokens a pass decides, and nothing else.
@@ -85,18 +115,32 @@ fn speculation_changes_nothing(depths: usize) {
     for prompt in prompts(data) {
         for sampling in [Sampling::GREEDY, Sampling { temperature: 0.7, top_p: 0.9, seed: 3 }] {
             let plain = generate(model, &prompt, &GenerateOptions { sampling, ..GREEDY });
-            assert_eq!((plain.tokens.len(), plain.passes, plain.drafted), (NEW_TOKENS, NEW_TOKENS - 1, 0));
+            assert_eq!(
+                (plain.tokens.len(), plain.passes, plain.drafted),
+                (NEW_TOKENS, NEW_TOKENS - 1, 0)
+            );
             for form in [AttentionForm::Auto, AttentionForm::Absorbed, AttentionForm::Expanded] {
-                let fast = generate(model, &prompt, &GenerateOptions { sampling, form, speculative: true, ..GREEDY });
+                let fast = generate(
+                    model,
+                    &prompt,
+                    &GenerateOptions { sampling, form, speculative: true, ..GREEDY },
+                );
                 assert_eq!(fast.tokens, plain.tokens, "prompt {prompt:?}, {sampling:?}, {form:?}");
                 assert!(fast.accepted <= fast.drafted);
-                assert_eq!(fast.passes + fast.accepted, NEW_TOKENS - 1, "every pass decides one token and those accepted");
+                assert_eq!(
+                    fast.passes + fast.accepted,
+                    NEW_TOKENS - 1,
+                    "every pass decides one token and those accepted"
+                );
                 (drafted, accepted) = (drafted + fast.drafted, accepted + fast.accepted);
             }
         }
     }
     println!("{depths} MTP modules: {accepted} of {drafted} drafts accepted");
-    assert!(accepted > 0 && accepted < drafted, "{accepted} of {drafted}: both outcomes have to be seen");
+    assert!(
+        accepted > 0 && accepted < drafted,
+        "{accepted} of {drafted}: both outcomes have to be seen"
+    );
 }
 
 #[test]
@@ -119,7 +163,8 @@ fn naive_and_absorbed_decoding_agree() {
     }
 }
 
-/// The cache holds all that the prefix is needed for: fed in pieces, with a rejected draft between them, it gives the same logits.
+/// The cache holds all that the prefix is needed for: fed in pieces, with a rejected draft between
+/// them, it gives the same logits.
 #[test]
 fn pieces_give_the_logits_of_the_whole() {
     let (model, data) = trained(1);
@@ -135,7 +180,11 @@ fn pieces_give_the_logits_of_the_whole() {
             pieces.truncate(at);
             let hidden = pieces.feed(&tokens[at..at + size]);
             for (row, got) in pieces.logits(hidden, size).iter().enumerate() {
-                let worst = got.iter().zip(&expected[at + row]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let worst = got
+                    .iter()
+                    .zip(&expected[at + row])
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f32::max);
                 assert!(worst < 1e-4, "{form:?} row {}: {worst}", at + row);
             }
             at += size;
@@ -153,9 +202,14 @@ fn the_end_of_a_text_is_the_same_with_drafts() {
         let options = GenerateOptions { max_new_tokens: 60, ..GREEDY };
         let whole = generate(model, &prompt, &options).tokens;
         for stop in [BYTES_EOD, u32::from(b' '), u32::from(b'e')] {
-            let expected: Vec<u32> = whole.iter().copied().take_while(|&token| token != stop).collect();
+            let expected: Vec<u32> =
+                whole.iter().copied().take_while(|&token| token != stop).collect();
             for speculative in [false, true] {
-                let got = generate(model, &prompt, &GenerateOptions { stop: Some(stop), speculative, ..options });
+                let got = generate(
+                    model,
+                    &prompt,
+                    &GenerateOptions { stop: Some(stop), speculative, ..options },
+                );
                 assert_eq!(got.tokens, expected, "{prompt:?}, stop {stop}, {speculative}");
             }
             ended += usize::from(expected.len() < whole.len());
@@ -173,7 +227,9 @@ fn a_listener_may_break_off() {
             count += 1;
             if count == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let generation = model.generate(&[BYTES_EOD], &GenerateOptions { speculative, ..GREEDY }, stop_at_3).unwrap();
+        let generation = model
+            .generate(&[BYTES_EOD], &GenerateOptions { speculative, ..GREEDY }, stop_at_3)
+            .unwrap();
         assert_eq!(generation.tokens.len(), 3);
     }
 }

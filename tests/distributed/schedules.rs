@@ -1,7 +1,10 @@
-//! Every schedule found under `$DSV3_FIXTURES/dualpipe`: actions and messages in order, steps, times, and the totals of each set of costs.
+//! Every schedule found under `$DSV3_FIXTURES/dualpipe`: actions and messages in order, steps,
+//! times, and the totals of each set of costs.
 
 use deepseek_tests::fixture;
-use deepseek_train::dualpipe::{Action, Chunk, Costs, Planned, Schedule, ScheduleKind, Simulation, Transfer, TransferKind};
+use deepseek_train::dualpipe::{
+    Action, Chunk, Costs, Planned, Schedule, ScheduleKind, Simulation, Transfer, TransferKind,
+};
 use deepseek_train::dualpipe::{Waiting, schedule, simulate, validate};
 use serde_json::{Value, json};
 
@@ -14,10 +17,15 @@ fn every_schedule_is_the_other_implementation_s() {
         let case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let kind: ScheduleKind = case["kind"].as_str().unwrap().parse().unwrap();
         let (ranks, chunks) = (count(&case["num_ranks"]), count(&case["num_chunks"]));
-        let schedule = schedule(kind, ranks, chunks).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let schedule =
+            schedule(kind, ranks, chunks).unwrap_or_else(|error| panic!("{name}: {error}"));
         validate(&schedule).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         assert_eq!(schedule.stages, count(&case["stages"]), "{name}: stages");
-        assert_eq!(json!(kind.bubble(ranks, &Costs::UNIT)), case["bubble_formula_F1_B2_W1_FB3"], "{name}: formula of the bubble");
+        assert_eq!(
+            json!(kind.bubble(ranks, &Costs::UNIT)),
+            case["bubble_formula_F1_B2_W1_FB3"],
+            "{name}: formula of the bubble"
+        );
 
         let simulation = simulate(&schedule, &Costs::UNIT, Waiting::AtExchanges).unwrap();
         let expected = case["ranks"].as_array().unwrap();
@@ -30,8 +38,10 @@ fn every_schedule_is_the_other_implementation_s() {
                 assert_eq!(action, wanted, "{name}: rank {rank}, action {position}");
             }
             assert_eq!(actions.len(), wanted.len(), "{name}: actions of rank {rank}");
-            let computed: Vec<String> =
-                schedule.actions[rank].iter().filter_map(|planned| short(&schedule, rank, &planned.action)).collect();
+            let computed: Vec<String> = schedule.actions[rank]
+                .iter()
+                .filter_map(|planned| short(&schedule, rank, &planned.action))
+                .collect();
             assert_eq!(json!(computed), expected["compute"], "{name}: rank {rank}");
         }
 
@@ -45,7 +55,11 @@ fn every_schedule_is_the_other_implementation_s() {
             assert_eq!(json!(simulation.busy()), wanted["busy"], "{at}");
             assert_eq!(json!(simulation.idle()), wanted["bubble"], "{at}");
         }
-        println!("    {name}: {} actions, {} sets of costs", schedule.actions.iter().map(Vec::len).sum::<usize>(), variants.len());
+        println!(
+            "    {name}: {} actions, {} sets of costs",
+            schedule.actions.iter().map(Vec::len).sum::<usize>(),
+            variants.len()
+        );
     }
 }
 
@@ -55,7 +69,13 @@ fn count(value: &Value) -> usize {
 
 fn costs(wanted: &Value) -> Costs {
     let cost = |key: &str| wanted[key].as_f64().unwrap();
-    Costs { forward: cost("F"), backward_input: cost("B_input"), weights: cost("W"), overlapped: cost("FB"), communication: 0.0 }
+    Costs {
+        forward: cost("F"),
+        backward_input: cost("B_input"),
+        weights: cost("W"),
+        overlapped: cost("FB"),
+        communication: 0.0,
+    }
 }
 
 /// A rank's actions as the files have them, with times.
@@ -108,9 +128,13 @@ fn short(schedule: &Schedule, rank: usize, action: &Action) -> Option<String> {
     let of = |chunk: &Chunk| format!("{}.{}", schedule.phase(rank, chunk.direction), chunk.index);
     match action {
         Action::Forward(chunk) => Some(format!("F{}", of(chunk))),
-        Action::Backward { chunk, defer_weights } => Some(format!("B{}{}", of(chunk), if *defer_weights { "z" } else { "" })),
+        Action::Backward { chunk, defer_weights } => {
+            Some(format!("B{}{}", of(chunk), if *defer_weights { "z" } else { "" }))
+        }
         Action::Weights(chunk) => Some(format!("W{}", of(chunk))),
-        Action::Overlapped { forward, backward } => Some(format!("F{}&B{}", of(forward), of(backward))),
+        Action::Overlapped { forward, backward } => {
+            Some(format!("F{}&B{}", of(forward), of(backward)))
+        }
         Action::Exchange(_) => None,
     }
 }

@@ -1,5 +1,5 @@
-//! What a layer keeps for backward: bytes that are alive after a forward pass, counted by the allocator, against
-//! `DeepSeekConfig::kept_activations`.
+//! What a layer keeps for backward: bytes that are alive after a forward pass, counted by the
+//! allocator, against `DeepSeekConfig::kept_activations`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -52,7 +52,11 @@ fn config(dense: usize, moe: usize) -> DeepSeekConfig {
 /// Bytes alive between the forward and the backward pass.
 fn alive_after_forward(config: &DeepSeekConfig, precision: Precision, recompute: bool) -> isize {
     let flex = Device::flex();
-    let device = if recompute { flex.clone().autodiff().gradient_checkpointing() } else { flex.clone().autodiff() };
+    let device = if recompute {
+        flex.clone().autodiff().gradient_checkpointing()
+    } else {
+        flex.clone().autodiff()
+    };
     let model = DeepSeek::init(config, 1, &flex).expect("a model").train();
     let model = if recompute { recomputing(model) } else { model };
     let compute = Compute::new(precision, &flex).expect("Flex has FP8");
@@ -69,18 +73,23 @@ fn alive_after_forward(config: &DeepSeekConfig, precision: Precision, recompute:
         drop(losses.total.backward());
         alive
     };
-    // The least of several: the first quantizes the weights and starts the pool, and in any of them a thread of the pool may get a product
-    // larger than it has had, and keeps the memory for packing it.
+    // The least of several: the first quantizes the weights and starts the pool, and in any of them
+    // a thread of the pool may get a product larger than it has had, and keeps the memory for
+    // packing it.
     (0..5).map(|_| pass()).min().expect("there are five")
 }
 
 /// One layer more of a kind, measured and computed; they agree within a fiftieth.
 fn check(name: &str, moe: bool, precision: Precision, recompute: bool) -> f64 {
-    let (small, large) = if moe { (config(1, 1), config(1, 3)) } else { (config(1, 1), config(3, 1)) };
-    let measured = (alive_after_forward(&large, precision, recompute) - alive_after_forward(&small, precision, recompute)) as f64 / 2.0;
+    let (small, large) =
+        if moe { (config(1, 1), config(1, 3)) } else { (config(1, 1), config(3, 1)) };
+    let measured = (alive_after_forward(&large, precision, recompute)
+        - alive_after_forward(&small, precision, recompute)) as f64
+        / 2.0;
     let keeping = Keeping { precision, recompute, tokens: BATCH * SEQ };
     let layer = if moe { 1 } else { 0 };
-    let computed: u64 = small.kept_activations(layer, &keeping).iter().map(|tensor| tensor.bytes).sum();
+    let computed: u64 =
+        small.kept_activations(layer, &keeping).iter().map(|tensor| tensor.bytes).sum();
     let ratio = measured / computed as f64;
     println!("{name}: {measured:.0} bytes a layer, {computed} computed, ratio {ratio:.4}");
     assert!(

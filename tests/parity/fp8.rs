@@ -21,12 +21,15 @@ use implementation::{Implementation, OnDevice, Plain};
 type Tensors = BTreeMap<String, Values>;
 
 /// The two ways to round scales, and what they are called in the names of tensors.
-const SCALES: [(&str, ScaleFormat); 2] = [("f32", ScaleFormat::F32), ("pow2", ScaleFormat::PowerOfTwo)];
+const SCALES: [(&str, ScaleFormat); 2] =
+    [("f32", ScaleFormat::F32), ("pow2", ScaleFormat::PowerOfTwo)];
 
 #[test]
 fn parity_fp8() {
     let mut implementations: Vec<Box<dyn Implementation>> = vec![Box::new(Plain)];
-    implementations.extend(devices::all().into_iter().map(|(name, device)| Box::new(OnDevice { name, device }) as _));
+    implementations.extend(
+        devices::all().into_iter().map(|(name, device)| Box::new(OnDevice { name, device }) as _),
+    );
     let mut failures = Vec::new();
     for implementation in implementations.iter().map(Box::as_ref) {
         println!("implementation {}", implementation.name());
@@ -58,13 +61,17 @@ fn check_case(implementation: &dyn Implementation, name: &str, path: &Path) -> R
         "act" => casts::check_activations(implementation, case, &mut report)?,
         "weight" => casts::check_weights(implementation, case, &mut report)?,
         "tiles" => {
-            let rows = fixture::metadata(path)?.remove("rows").context("the metadata name no rows")?;
+            let rows =
+                fixture::metadata(path)?.remove("rows").context("the metadata name no rows")?;
             casts::check_tiles(implementation, case, &rows, &mut report)?;
         }
         "special" => casts::check_special(implementation, case, &mut report)?,
         "gemm" => products::check_gemm(implementation, case, &mut report)?,
         "linear" => products::check_linear(implementation, case, &mut report)?,
-        _ => bail!("no check is known for a case of this name: act_*, weight_*, tiles, special_cast, gemm_* and linear_* are"),
+        _ => bail!(
+            "no check is known for a case of this name: act_*, weight_*, tiles, special_cast, \
+             gemm_* and linear_* are"
+        ),
     }
     Ok(report)
 }
@@ -80,5 +87,9 @@ fn tensor<'a>(case: &'a Tensors, name: &str) -> Result<&'a Values> {
 
 /// A tensor's two dimensions.
 fn dims(values: &Values) -> Result<[usize; 2]> {
-    values.shape.as_slice().try_into().with_context(|| format!("a shape of {:?} has not two dimensions", values.shape))
+    values
+        .shape
+        .as_slice()
+        .try_into()
+        .with_context(|| format!("a shape of {:?} has not two dimensions", values.shape))
 }

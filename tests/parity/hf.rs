@@ -52,12 +52,18 @@ fn parity_hf_config_forms() {
     for case in fixture::cases("hf").expect("fixtures") {
         let read = |file: &str| {
             let text = std::fs::read_to_string(case.join(file)).expect("a case has both configs");
-            burn_deepseek::DeepSeekConfig::from_hugging_face_json(&text).unwrap_or_else(|e| panic!("{} {file}: {e}", case.display()))
+            burn_deepseek::DeepSeekConfig::from_hugging_face_json(&text)
+                .unwrap_or_else(|e| panic!("{} {file}: {e}", case.display()))
         };
         let config = read("config.json");
         assert_eq!(config, read("config.v5.json"), "{}", case.display());
         let written = config.to_hugging_face_json("float32");
-        assert_eq!(burn_deepseek::DeepSeekConfig::from_hugging_face_json(&written).expect("own output"), config, "{}", case.display());
+        assert_eq!(
+            burn_deepseek::DeepSeekConfig::from_hugging_face_json(&written).expect("own output"),
+            config,
+            "{}",
+            case.display()
+        );
     }
 }
 
@@ -68,11 +74,19 @@ fn parity_hf_save_and_load() {
     for case in fixture::cases("hf").expect("fixtures") {
         let expected = fixture::read(&case.join("expected.safetensors")).expect("a case");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let model = weights::load_model(&case, &device, &LoadOptions::default()).expect("a checkpoint");
-        weights::save_model(&model, folder.path(), &weights::SaveOptions::default()).expect("a writable folder");
-        let again = weights::load_model(folder.path(), &device, &LoadOptions::default()).expect("our own checkpoint");
+        let model =
+            weights::load_model(&case, &device, &LoadOptions::default()).expect("a checkpoint");
+        weights::save_model(&model, folder.path(), &weights::SaveOptions::default())
+            .expect("a writable folder");
+        let again = weights::load_model(folder.path(), &device, &LoadOptions::default())
+            .expect("our own checkpoint");
         let tokens = tokens(&expected["input_ids"], &device);
-        assert_eq!(floats(model.forward(tokens.clone())), floats(again.forward(tokens)), "{}", case.display());
+        assert_eq!(
+            floats(model.forward(tokens.clone())),
+            floats(again.forward(tokens)),
+            "{}",
+            case.display()
+        );
     }
 }
 
@@ -96,30 +110,53 @@ fn check_case(case: &Path, device: &Device) -> Result<Report> {
     Ok(report)
 }
 
-fn check_forward(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn check_forward(
+    model: &DeepSeek,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) -> Result<()> {
     let tokens = tokens(&expected["input_ids"], &model.device());
     let [_, seq] = tokens.dims();
     let mut pass = Pass::traced(model.rotary().table(0, seq, &model.device()), Compute::f32());
     let hidden = model.hidden(tokens, &mut pass, None);
-    report.absolute("logits", "logits", &floats(model.logits(hidden)), &expected["logits"].data, LOGITS);
+    report.absolute(
+        "logits",
+        "logits",
+        &floats(model.logits(hidden)),
+        &expected["logits"].data,
+        LOGITS,
+    );
 
     let trace: BTreeMap<_, _> = pass.trace.take().context("a traced pass")?.into_iter().collect();
     for (name, want) in expected {
         if let Some(name) = name.strip_prefix("hidden.") {
-            let got = trace.get(name).with_context(|| format!("no hidden state is called {name}"))?;
+            let got =
+                trace.get(name).with_context(|| format!("no hidden state is called {name}"))?;
             report.relative("hidden", name, &floats(got.clone()), &want.data, RELATIVE);
         }
     }
     for routing in &pass.routings {
         check_routing(routing, &format!("router.{}", routing.layer), expected, report);
     }
-    let routers = expected.keys().filter(|name| name.starts_with("router.") && name.ends_with(".logits")).count();
-    ensure!(routers == 0 || routers == pass.routings.len(), "the fixture has {routers} routers, the model {}", pass.routings.len());
+    let routers = expected
+        .keys()
+        .filter(|name| name.starts_with("router.") && name.ends_with(".logits"))
+        .count();
+    ensure!(
+        routers == 0 || routers == pass.routings.len(),
+        "the fixture has {routers} routers, the model {}",
+        pass.routings.len()
+    );
     check_rope(model, &pass, expected, report);
     Ok(())
 }
 
-fn check_rope(model: &DeepSeek, pass: &Pass, expected: &BTreeMap<String, Values>, report: &mut Report) {
+fn check_rope(
+    model: &DeepSeek,
+    pass: &Pass,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) {
     if !expected.contains_key("rope.inv_freq") {
         return;
     }
@@ -136,28 +173,53 @@ fn check_rope(model: &DeepSeek, pass: &Pass, expected: &BTreeMap<String, Values>
     }
 }
 
-fn check_routing(routing: &LayerRouting, prefix: &str, expected: &BTreeMap<String, Values>, report: &mut Report) {
+fn check_routing(
+    routing: &LayerRouting,
+    prefix: &str,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) {
     let want = |what: &str| expected.get(&format!("{prefix}.{what}"));
     let name = prefix.to_owned();
     if let Some(logits) = want("logits") {
-        report.absolute("router logits", &name, &floats(routing.logits.clone()), &logits.data, LOGITS);
+        report.absolute(
+            "router logits",
+            &name,
+            &floats(routing.logits.clone()),
+            &logits.data,
+            LOGITS,
+        );
     }
     if let Some(scores) = want("scores") {
-        report.absolute("router scores", &name, &floats(routing.scores.clone()), &scores.data, LOGITS);
+        report.absolute(
+            "router scores",
+            &name,
+            &floats(routing.scores.clone()),
+            &scores.data,
+            LOGITS,
+        );
     }
     if let Some(indices) = want("topk_indices") {
         let got: Vec<u32> = routing.experts.clone().into_data().iter::<u32>().collect();
         report.exact("router choices", &name, &got, &indices.ints());
     }
     if let Some(weights) = want("topk_weights") {
-        report.absolute("gate values", &name, &floats(routing.weights.clone()), &weights.data, LOGITS);
+        report.absolute(
+            "gate values",
+            &name,
+            &floats(routing.weights.clone()),
+            &weights.data,
+            LOGITS,
+        );
     }
     if let Some(load) = want("load") {
         let got: Vec<u32> = routing.groups.loads().iter().map(|&load| load as u32).collect();
         report.exact("router loads", &name, &got, &load.ints());
     }
     let selected = counts_of_choices(routing);
-    for (what, counts) in [("seq_aux_unbiased_topk", &routing.unbiased_counts), ("seq_aux_selected", &selected)] {
+    for (what, counts) in
+        [("seq_aux_unbiased_topk", &routing.unbiased_counts), ("seq_aux_selected", &selected)]
+    {
         if let Some(loss) = want(what) {
             let got = floats(sequence_balance_loss(routing, counts));
             report.absolute("sequence loss", &format!("{name}.{what}"), &got, &loss.data, RELATIVE);
@@ -177,8 +239,13 @@ fn counts_of_choices(routing: &LayerRouting) -> Vec<u32> {
     counts
 }
 
-/// Greedy tokens with the cache, in both forms of attention and with speculation, and the last logits.
-fn check_decoding(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+/// Greedy tokens with the cache, in both forms of attention and with speculation, and the last
+/// logits.
+fn check_decoding(
+    model: &DeepSeek,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) -> Result<()> {
     let prompt = expected["greedy.prompt"].ints();
     let want = expected["greedy.tokens"].ints();
     for (name, form, speculative) in [
@@ -190,11 +257,19 @@ fn check_decoding(model: &DeepSeek, expected: &BTreeMap<String, Values>, report:
         if speculative && model.mtp.is_empty() {
             continue;
         }
-        let options = GenerateOptions { max_new_tokens: want.len(), sampling: Sampling::GREEDY, stop: None, form, speculative };
+        let options = GenerateOptions {
+            max_new_tokens: want.len(),
+            sampling: Sampling::GREEDY,
+            stop: None,
+            form,
+            speculative,
+        };
         let got = model.generate(&prompt, &options, |_| std::ops::ControlFlow::Continue(()))?;
         report.exact("greedy tokens", name, &got.tokens, &want);
     }
-    for (name, form) in [("expanded", AttentionForm::Expanded), ("absorbed", AttentionForm::Absorbed)] {
+    for (name, form) in
+        [("expanded", AttentionForm::Expanded), ("absorbed", AttentionForm::Absorbed)]
+    {
         let mut decoder = Decoder::new(model, form);
         decoder.feed(&prompt);
         let mut hidden = None;
@@ -210,7 +285,12 @@ fn check_decoding(model: &DeepSeek, expected: &BTreeMap<String, Values>, report:
 
 const MAIN_ONLY: LossWeights = LossWeights { mtp: 0.0, sequence_balance: 0.0 };
 
-fn check_gradients(model: &DeepSeek, device: &Device, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn check_gradients(
+    model: &DeepSeek,
+    device: &Device,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) -> Result<()> {
     let (tokens, targets) = shifted(expected, &model.device());
     let losses = model.loss(tokens, targets, &MAIN_ONLY, &Compute::f32());
     report.absolute("loss", "loss", &floats(losses.main.clone()), &expected["loss"].data, RELATIVE);
@@ -242,8 +322,11 @@ fn compare_gradients(
 ) -> Result<()> {
     for (name, want) in expected {
         let Some(name) = name.strip_prefix(prefix) else { continue };
-        // An expert without tokens, or a bias that nothing reaches, may have no gradient at all: that is a gradient of zero.
-        let gradient = got.get(name).map_or_else(|| vec![0.0; want.data.len()], |data| data.iter::<f64>().collect());
+        // An expert without tokens, or a bias that nothing reaches, may have no gradient at all:
+        // that is a gradient of zero.
+        let gradient = got
+            .get(name)
+            .map_or_else(|| vec![0.0; want.data.len()], |data| data.iter::<f64>().collect());
         report.relative(kind, name, &gradient, &want.data, RELATIVE);
     }
     let norms = prefix.replace("grad.", "grad_norm.");
@@ -256,7 +339,11 @@ fn compare_gradients(
     Ok(())
 }
 
-fn check_mtp(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut Report) -> Result<()> {
+fn check_mtp(
+    model: &DeepSeek,
+    expected: &BTreeMap<String, Values>,
+    report: &mut Report,
+) -> Result<()> {
     let device = model.device();
     let input = tokens(&expected["input_ids"], &device);
     let [_, seq] = input.dims();
@@ -268,28 +355,60 @@ fn check_mtp(model: &DeepSeek, expected: &BTreeMap<String, Values>, report: &mut
     for (k, hidden) in (1..).zip(depths) {
         let layer = model.config().num_hidden_layers + k - 1;
         let prefix = format!("mtp.post_norm.{k}");
-        report.absolute("mtp logits", &prefix, &floats(model.logits(hidden)), &expected[&format!("{prefix}.logits")].data, LOGITS);
+        report.absolute(
+            "mtp logits",
+            &prefix,
+            &floats(model.logits(hidden)),
+            &expected[&format!("{prefix}.logits")].data,
+            LOGITS,
+        );
         let pre_norm = trace[&format!("layer.{layer}")].clone();
-        report.relative("mtp hidden", &prefix, &floats(pre_norm), &expected[&format!("{prefix}.hidden_pre_norm")].data, RELATIVE);
+        report.relative(
+            "mtp hidden",
+            &prefix,
+            &floats(pre_norm),
+            &expected[&format!("{prefix}.hidden_pre_norm")].data,
+            RELATIVE,
+        );
         for routing in pass.routings.iter().filter(|routing| routing.layer == layer) {
             check_routing(routing, &format!("{prefix}.router.{layer}"), expected, report);
         }
     }
 
     let (tokens, targets) = shifted(expected, &device);
-    let losses = model.loss(tokens, targets, &LossWeights { mtp: 0.3, sequence_balance: 0.0 }, &Compute::f32());
+    let losses = model.loss(
+        tokens,
+        targets,
+        &LossWeights { mtp: 0.3, sequence_balance: 0.0 },
+        &Compute::f32(),
+    );
     let got: Vec<f64> = losses.mtp.iter().flat_map(|loss| floats(loss.clone())).collect();
     report.absolute("mtp losses", "losses", &got, &expected["mtp.post_norm.losses"].data, RELATIVE);
-    report.absolute("mtp losses", "total", &floats(losses.total.clone()), &expected["mtp.post_norm.total_loss"].data, RELATIVE);
+    report.absolute(
+        "mtp losses",
+        "total",
+        &floats(losses.total.clone()),
+        &expected["mtp.post_norm.total_loss"].data,
+        RELATIVE,
+    );
     let gradients = weights::named_gradients(model, &losses.total.backward());
     compare_gradients(&gradients, "mtp.post_norm.grad.", "mtp gradients", expected, report)
 }
 
-/// Five steps with clipping: the loss before each step and after the last, the gradients' norms, some weights after the first.
-fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &Path, report: &mut Report) -> Result<()> {
+/// Five steps with clipping: the loss before each step and after the last, the gradients' norms,
+/// some weights after the first.
+fn check_adamw(
+    mut model: DeepSeek,
+    expected: &BTreeMap<String, Values>,
+    meta: &Path,
+    report: &mut Report,
+) -> Result<()> {
     let meta: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(meta)?)?;
-    let setting = |name: &str| meta["adamw"][name].as_f64().with_context(|| format!("meta.json has no adamw.{name}"));
-    let beta = |i: usize| meta["adamw"]["betas"][i].as_f64().context("meta.json has no adamw.betas");
+    let setting = |name: &str| {
+        meta["adamw"][name].as_f64().with_context(|| format!("meta.json has no adamw.{name}"))
+    };
+    let beta =
+        |i: usize| meta["adamw"]["betas"][i].as_f64().context("meta.json has no adamw.betas");
     let settings = AdamWSettings {
         beta1: beta(0)?,
         beta2: beta(1)?,
@@ -317,22 +436,52 @@ fn check_adamw(mut model: DeepSeek, expected: &BTreeMap<String, Values>, meta: &
             let weights = weights::named_parameters(&model);
             for (name, want) in expected {
                 let Some(name) = name.strip_prefix("adamw.step1.") else { continue };
-                let got: Vec<f64> = weights.get(name).with_context(|| format!("no parameter {name}"))?.iter::<f64>().collect();
+                let got: Vec<f64> = weights
+                    .get(name)
+                    .with_context(|| format!("no parameter {name}"))?
+                    .iter::<f64>()
+                    .collect();
                 let gradient = &expected[&format!("grad.{name}")].data;
-                report.add("AdamW weights", name, first_step_error(&got, &want.data, gradient, norm, &settings, lr), 1.0);
+                report.add(
+                    "AdamW weights",
+                    name,
+                    first_step_error(&got, &want.data, gradient, norm, &settings, lr),
+                    1.0,
+                );
             }
         }
     }
-    report.relative("AdamW losses", "losses", &losses, &expected["adamw.losses"].data, 2.0 * RELATIVE);
-    report.relative("AdamW norms", "norms", &norms, &expected["adamw.grad_norms"].data, 5.0 * RELATIVE);
+    report.relative(
+        "AdamW losses",
+        "losses",
+        &losses,
+        &expected["adamw.losses"].data,
+        2.0 * RELATIVE,
+    );
+    report.relative(
+        "AdamW norms",
+        "norms",
+        &norms,
+        &expected["adamw.grad_norms"].data,
+        5.0 * RELATIVE,
+    );
     Ok(())
 }
 
-/// The worst error of the weights after the first step, in units of what a gradient right to [`RELATIVE`] allows.
+/// The worst error of the weights after the first step, in units of what a gradient right to
+/// [`RELATIVE`] allows.
 ///
-/// The first step is `lr * g / (|g| + eps)`: the sign of `g` where it is far above eps, but where it is not, an error `d` of the
-/// gradient moves the weight by up to `lr * d / (|g| + eps)`. A missing weight decay would be a hundred times the unit.
-fn first_step_error(got: &[f64], want: &[f64], gradient: &[f64], norm: f64, settings: &AdamWSettings, lr: f64) -> f64 {
+/// The first step is `lr * g / (|g| + eps)`: the sign of `g` where it is far above eps, but where
+/// it is not, an error `d` of the gradient moves the weight by up to `lr * d / (|g| + eps)`. A
+/// missing weight decay would be a hundred times the unit.
+fn first_step_error(
+    got: &[f64],
+    want: &[f64],
+    gradient: &[f64],
+    norm: f64,
+    settings: &AdamWSettings,
+    lr: f64,
+) -> f64 {
     let clip = settings.clip_grad_norm.map_or(1.0, |limit| (limit / norm).min(1.0));
     let error = RELATIVE * clip * gradient.iter().fold(0f64, |max, g| max.max(g.abs()));
     let rounding = 1e-8;
@@ -343,11 +492,19 @@ fn first_step_error(got: &[f64], want: &[f64], gradient: &[f64], norm: f64, sett
     units.fold(0f64, f64::max)
 }
 
-/// Tokens and next tokens of a fixture whose labels are its inputs: the last position has nothing to predict.
-fn shifted(expected: &BTreeMap<String, Values>, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
+/// Tokens and next tokens of a fixture whose labels are its inputs: the last position has nothing
+/// to predict.
+fn shifted(
+    expected: &BTreeMap<String, Values>,
+    device: &Device,
+) -> (Tensor<2, Int>, Tensor<2, Int>) {
     let labels = &expected["labels"];
     let (batch, seq) = (labels.shape[0], labels.shape[1]);
-    let targets: Vec<i32> = labels.data.chunks_exact(seq).flat_map(|row| row[1..].iter().map(|&t| t as i32).chain([-100])).collect();
+    let targets: Vec<i32> = labels
+        .data
+        .chunks_exact(seq)
+        .flat_map(|row| row[1..].iter().map(|&t| t as i32).chain([-100]))
+        .collect();
     let targets = Tensor::from_data(TensorData::new(targets, [batch, seq]), device);
     (tokens(&expected["input_ids"], device), targets)
 }

@@ -14,7 +14,8 @@ fn share_streams() {
     burn_deepseek::backend::share_streams().expect("invariant: tests take their devices from here");
 }
 
-/// Every device to test on, by name. wgpu is there with the `wgpu` feature, on a software driver where there is no GPU.
+/// Every device to test on, by name. wgpu is there with the `wgpu` feature, on a software driver
+/// where there is no GPU.
 pub fn all() -> Vec<(&'static str, Device)> {
     let mut devices = vec![("flex", Device::flex())];
     #[cfg(feature = "wgpu")]

@@ -34,8 +34,9 @@ pub fn files(kind: &str) -> Result<Vec<PathBuf>> {
 
 fn entries(kind: &str, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let folder = root().join(kind);
-    let entries =
-        std::fs::read_dir(&folder).with_context(|| format!("{} (set DSV3_FIXTURES to the folder of fixtures)", folder.display()))?;
+    let entries = std::fs::read_dir(&folder).with_context(|| {
+        format!("{} (set DSV3_FIXTURES to the folder of fixtures)", folder.display())
+    })?;
     let mut cases = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     cases.retain(|path| wanted(path));
     cases.sort();
@@ -86,7 +87,9 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Values>> {
             let pairs = view.data().as_chunks::<2>().0.iter();
             let data = match view.dtype() {
                 Dtype::F32 => quads.map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-                Dtype::BF16 => pairs.map(|b| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))).collect(),
+                Dtype::BF16 => pairs
+                    .map(|b| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)))
+                    .collect(),
                 Dtype::I32 => quads.map(|b| f64::from(i32::from_le_bytes(*b))).collect(),
                 Dtype::U8 => view.data().iter().map(|&b| f64::from(b)).collect(),
                 other => bail!("{}: {name} is {other:?}", path.display()),
@@ -103,6 +106,12 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Values>> {
 /// The file cannot be read.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(|| path.display().to_string())?;
-    Ok(metadata.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
+    let (_, metadata) =
+        SafeTensors::read_metadata(&bytes).with_context(|| path.display().to_string())?;
+    Ok(metadata
+        .metadata()
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect())
 }

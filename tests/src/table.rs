@@ -26,7 +26,12 @@ impl Report {
     /// Records an error; NaN counts as infinite.
     pub fn add(&mut self, kind: &'static str, name: &str, error: f64, limit: f64) {
         let error = if error.is_nan() { f64::INFINITY } else { error };
-        let worst = self.kinds.entry(kind).or_insert(Worst { error: -1.0, limit, name: String::new(), count: 0 });
+        let worst = self.kinds.entry(kind).or_insert(Worst {
+            error: -1.0,
+            limit,
+            name: String::new(),
+            count: 0,
+        });
         worst.count += 1;
         if error > worst.error {
             (worst.error, worst.limit, worst.name) = (error, limit, name.to_owned());
@@ -34,20 +39,39 @@ impl Report {
     }
 
     /// Largest absolute difference.
-    pub fn absolute(&mut self, kind: &'static str, name: &str, got: &[f64], want: &[f64], limit: f64) {
+    pub fn absolute(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        got: &[f64],
+        want: &[f64],
+        limit: f64,
+    ) {
         let error = difference(got, want);
         self.add(kind, name, error, limit);
     }
 
     /// Largest absolute difference, relative to the largest magnitude wanted.
-    pub fn relative(&mut self, kind: &'static str, name: &str, got: &[f64], want: &[f64], limit: f64) {
-        let scale = want.iter().fold(0f64, |max, v| max.max(v.abs())).max(f64::from(f32::MIN_POSITIVE));
+    pub fn relative(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        got: &[f64],
+        want: &[f64],
+        limit: f64,
+    ) {
+        let scale =
+            want.iter().fold(0f64, |max, v| max.max(v.abs())).max(f64::from(f32::MIN_POSITIVE));
         self.add(kind, name, difference(got, want) / scale, limit);
     }
 
     /// Number of entries that differ; none may.
     pub fn exact<T: PartialEq>(&mut self, kind: &'static str, name: &str, got: &[T], want: &[T]) {
-        let wrong = if got.len() == want.len() { got.iter().zip(want).filter(|(a, b)| a != b).count() } else { usize::MAX };
+        let wrong = if got.len() == want.len() {
+            got.iter().zip(want).filter(|(a, b)| a != b).count()
+        } else {
+            usize::MAX
+        };
         self.add(kind, name, wrong as f64, 0.0);
     }
 

@@ -1,4 +1,5 @@
-//! How a command ends: its results as JSON, or one clear line, and an exit code that says whose mistake it was.
+//! How a command ends: its results as JSON, or one clear line, and an exit code that says whose
+//! mistake it was.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -36,7 +37,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<ConfigError>()
             || cause.is::<ConfigProblems>()
             || cause.is::<DataError>()
-            || cause.downcast_ref().is_some_and(|error| !matches!(error, DeviceError::Worker { .. }))
+            || cause
+                .downcast_ref()
+                .is_some_and(|error| !matches!(error, DeviceError::Worker { .. }))
             || cause.is::<TokenError>()
             || cause.is::<ClusterError>()
             || cause.is::<GenerateError>()
@@ -45,7 +48,11 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<EplbError>()
             || matches!(
                 cause.downcast_ref(),
-                Some(CheckpointError::NotFound { .. } | CheckpointError::NoAverage { .. } | CheckpointError::Format { .. })
+                Some(
+                    CheckpointError::NotFound { .. }
+                        | CheckpointError::NoAverage { .. }
+                        | CheckpointError::Format { .. }
+                )
             )
     });
     if usage { USAGE } else { FAILURE }
@@ -56,7 +63,12 @@ pub fn line_of(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        let text = text.lines().map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let text = text
+            .lines()
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
         // Some errors already quote their cause.
         if line.ends_with(&text) {
             continue;
@@ -108,7 +120,8 @@ mod tests {
     fn mistakes_of_the_user_are_2_and_failures_are_3() {
         let usage = Err::<(), _>(UsageError("no".into())).context("while starting").unwrap_err();
         assert_eq!(code_of(&usage), USAGE);
-        let device: anyhow::Error = "gpu".parse::<crate::device::DeviceChoice>().unwrap_err().into();
+        let device: anyhow::Error =
+            "gpu".parse::<crate::device::DeviceChoice>().unwrap_err().into();
         assert_eq!(code_of(&device), USAGE);
         let disk = anyhow::Error::from(std::io::Error::other("disk full")).context("runs/a");
         assert_eq!(code_of(&disk), FAILURE);

@@ -1,4 +1,5 @@
-//! Train, watch, evaluate and sample DeepSeek-V3 models on Burn: what owns files, processes, time and seeds.
+//! Train, watch, evaluate and sample DeepSeek-V3 models on Burn: what owns files, processes, time
+//! and seeds.
 
 pub mod checkpoint;
 pub mod cli;

@@ -6,16 +6,19 @@ use clap::Parser;
 use deepseek_train::cli::Cli;
 use deepseek_train::{commands, exit};
 
-// Flex allocates a buffer an operation; with the system's allocator the same program takes up to three times as long.
+// Flex allocates a buffer an operation; with the system's allocator the same program takes up to
+// three times as long.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Number of mimalloc's option `purge_delay`, milliseconds until freed pages go back to the system; the binding has no name for it.
+/// Number of mimalloc's option `purge_delay`, milliseconds until freed pages go back to the system;
+/// the binding has no name for it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 fn main() -> ExitCode {
-    // A step frees and takes the same buffers again and again: pages that go back in between are cleared anew each time, which
-    // cost a tenth of a step. SAFETY: no other thread is there yet, which is all that the call asks for.
+    // A step frees and takes the same buffers again and again: pages that go back in between are
+    // cleared anew each time, which cost a tenth of a step. SAFETY: no other thread is there yet,
+    // which is all that the call asks for.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let cli = Cli::parse();
     let json = cli.command.wants_json();

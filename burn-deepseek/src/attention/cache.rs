@@ -1,13 +1,16 @@
-//! What decoding keeps of the tokens behind it: the normed key-value latent and the rotated shared key (2.1.1).
+//! What decoding keeps of the tokens behind it: the normed key-value latent and the rotated shared
+//! key (2.1.1).
 
 use burn::tensor::Tensor;
 
 /// How attention over the cache is computed; both give the same numbers up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttentionForm {
-    /// `kv_b` expands the cached latents to keys and values of every head: best for long runs of new tokens.
+    /// `kv_b` expands the cached latents to keys and values of every head: best for long runs of
+    /// new tokens.
     Expanded,
-    /// `kv_b` is absorbed into the query and the output, and the latents are attended over as they are.
+    /// `kv_b` is absorbed into the query and the output, and the latents are attended over as they
+    /// are.
     Absorbed,
     /// Absorbed for a few new tokens after a prefix, expanded otherwise.
     #[default]
@@ -17,7 +20,8 @@ pub enum AttentionForm {
 /// Latents and shared rope keys of one layer, `kv_lora_rank + qk_rope_head_dim` numbers a token.
 #[derive(Clone, Debug, Default)]
 pub struct LatentCache {
-    /// `[batch, capacity, kv_lora_rank]` and `[batch, capacity, qk_rope_head_dim]`, grown by doubling.
+    /// `[batch, capacity, kv_lora_rank]` and `[batch, capacity, qk_rope_head_dim]`, grown by
+    /// doubling.
     buffers: Option<(Tensor<3>, Tensor<3>)>,
     len: usize,
     /// The form that attention takes when it reads this cache.
@@ -65,7 +69,10 @@ impl LatentCache {
         let latent_buffer = write(latent_buffer, range.clone(), latents);
         let rope_buffer = write(rope_buffer, range, k_rope);
         self.len += new;
-        let held = (latent_buffer.clone().narrow(1, 0, self.len), rope_buffer.clone().narrow(1, 0, self.len));
+        let held = (
+            latent_buffer.clone().narrow(1, 0, self.len),
+            rope_buffer.clone().narrow(1, 0, self.len),
+        );
         self.buffers = Some((latent_buffer, rope_buffer));
         held
     }

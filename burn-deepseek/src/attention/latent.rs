@@ -15,8 +15,9 @@ const ABSORBED_UP_TO: usize = 8;
 
 /// Multi-head Latent Attention.
 ///
-/// `q = q_b(norm(q_a(x)))`, per head `[q_nope | q_rope]`; `[c_kv | k_rope] = kv_a(x)`; per head `[k_nope | v] = kv_b(norm(c_kv))`;
-/// `k_rope` is one head shared by all. Scores over `[nope | rope]`, scaled by `(nope + rope)^-1/2` (times YaRN's factor).
+/// `q = q_b(norm(q_a(x)))`, per head `[q_nope | q_rope]`; `[c_kv | k_rope] = kv_a(x)`; per head
+/// `[k_nope | v] = kv_b(norm(c_kv))`; `k_rope` is one head shared by all. Scores over
+/// `[nope | rope]`, scaled by `(nope + rope)^-1/2` (times YaRN's factor).
 #[derive(Module, Debug)]
 pub struct MultiHeadLatentAttention {
     /// Query without a latent, `d -> heads * (nope + rope)`, where `q_lora_rank` is absent.
@@ -54,9 +55,19 @@ impl MultiHeadLatentAttention {
             q_a_proj: rank.map(|rank| Linear::new(d, rank, bias, init)),
             q_a_layernorm: rank.map(|rank| RmsNorm::new(rank, LATENT_NORM_EPS, init)),
             q_b_proj: rank.map(|rank| Linear::new(rank, q_width, false, init)),
-            kv_a_proj_with_mqa: Linear::new(d, config.kv_lora_rank + config.qk_rope_head_dim, bias, init),
+            kv_a_proj_with_mqa: Linear::new(
+                d,
+                config.kv_lora_rank + config.qk_rope_head_dim,
+                bias,
+                init,
+            ),
             kv_a_layernorm: RmsNorm::new(config.kv_lora_rank, LATENT_NORM_EPS, init),
-            kv_b_proj: Linear::new(config.kv_lora_rank, heads * (config.qk_nope_head_dim + config.v_head_dim), false, init),
+            kv_b_proj: Linear::new(
+                config.kv_lora_rank,
+                heads * (config.qk_nope_head_dim + config.v_head_dim),
+                false,
+                init,
+            ),
             o_proj: Linear::new(heads * config.v_head_dim, d, bias, init),
             heads,
             nope_dim: config.qk_nope_head_dim,
@@ -100,7 +111,11 @@ impl MultiHeadLatentAttention {
                 }
             }
         };
-        compute.linear(Operation::AttentionOutput, out.reshape([batch * seq, self.heads * self.v_dim]), &self.o_proj)
+        compute.linear(
+            Operation::AttentionOutput,
+            out.reshape([batch * seq, self.heads * self.v_dim]),
+            &self.o_proj,
+        )
     }
 
     /// Queries `[rows, heads * (nope + rope)]` and `[c_kv | k_rope]`, `[rows, rank + rope]`.
@@ -120,11 +135,23 @@ impl MultiHeadLatentAttention {
     }
 
     /// latents: `[batch * keys, rank]`.
-    fn expanded(&self, q: Tensor<4>, latents: Tensor<2>, k_rope: Tensor<3>, compute: &Compute) -> Tensor<4> {
+    fn expanded(
+        &self,
+        q: Tensor<4>,
+        latents: Tensor<2>,
+        k_rope: Tensor<3>,
+        compute: &Compute,
+    ) -> Tensor<4> {
         let [batch, keys, _] = k_rope.dims();
         let kv = compute.linear(Operation::KeyValueUp, latents, &self.kv_b_proj);
         let kv = kv.reshape([batch, keys, self.heads, self.nope_dim + self.v_dim]);
-        ops::mla_attention(q, kv, k_rope, self.softmax_scale, compute.plain_format(Operation::Attention))
+        ops::mla_attention(
+            q,
+            kv,
+            k_rope,
+            self.softmax_scale,
+            compute.plain_format(Operation::Attention),
+        )
     }
 
     /// `q_nope kv_b_k` meets the latents directly, and `kv_b_v` is applied to the attended latents.
@@ -135,12 +162,15 @@ impl MultiHeadLatentAttention {
         let kv_b_k = kv_b.clone().narrow(1, 0, self.nope_dim);
         let kv_b_v = kv_b.narrow(1, self.nope_dim, self.v_dim);
 
-        let by_head = |x: Tensor<4>, width: usize| x.permute([2, 0, 1, 3]).reshape([heads, batch * t, width]);
-        let by_token = |x: Tensor<3>, width: usize| x.reshape([heads, batch, t, width]).permute([1, 2, 0, 3]);
+        let by_head =
+            |x: Tensor<4>, width: usize| x.permute([2, 0, 1, 3]).reshape([heads, batch * t, width]);
+        let by_token =
+            |x: Tensor<3>, width: usize| x.reshape([heads, batch, t, width]).permute([1, 2, 0, 3]);
         let q_nope = by_head(q.clone().narrow(3, 0, self.nope_dim), self.nope_dim);
         let q_rope = q.narrow(3, self.nope_dim, qk_dim - self.nope_dim);
         let q_latent = by_token(q_nope.matmul(kv_b_k), rank);
-        let attended = ops::mla_absorbed_attention(q_latent, q_rope, latents, k_rope, self.softmax_scale);
+        let attended =
+            ops::mla_absorbed_attention(q_latent, q_rope, latents, k_rope, self.softmax_scale);
         by_token(by_head(attended, rank).matmul(kv_b_v.swap_dims(1, 2)), self.v_dim)
     }
 }

@@ -1,4 +1,5 @@
-//! Rotary position angles, and YaRN's stretch of them to longer contexts (4.3 of the report; YaRN, arXiv 2309.00071).
+//! Rotary position angles, and YaRN's stretch of them to longer contexts (4.3 of the report; YaRN,
+//! arXiv 2309.00071).
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -94,7 +95,11 @@ impl RopeTable {
 
     /// The first `len` positions.
     pub fn first(&self, len: usize) -> Self {
-        Self { cos: self.cos.clone().narrow(0, 0, len), sin: self.sin.clone().narrow(0, 0, len), interleaved: self.interleaved }
+        Self {
+            cos: self.cos.clone().narrow(0, 0, len),
+            sin: self.sin.clone().narrow(0, 0, len),
+            interleaved: self.interleaved,
+        }
     }
 }
 
@@ -102,12 +107,15 @@ fn plain_inv_freq(dim: usize, base: f64) -> Vec<f64> {
     (0..dim / 2).map(|i| base.powf(-(2.0 * i as f64) / dim as f64)).collect()
 }
 
-/// Dims between `low` (turns often: extrapolated) and `high` (turns seldom: interpolated), as rounded whole dims.
+/// Dims between `low` (turns often: extrapolated) and `high` (turns seldom: interpolated), as
+/// rounded whole dims.
 ///
 /// `dim(rotations) = dim * ln(original / (rotations * 2 pi)) / (2 ln base)`.
 pub fn yarn_correction_range(dim: usize, base: f64, yarn: &YarnConfig) -> (f64, f64) {
     let original = yarn.original_max_position_embeddings as f64;
-    let at = |rotations: f64| dim as f64 * (original / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * base.ln());
+    let at = |rotations: f64| {
+        dim as f64 * (original / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * base.ln())
+    };
     let low = at(yarn.beta_fast).floor().max(0.0);
     let high = at(yarn.beta_slow).ceil().min(dim as f64 - 1.0);
     (low, high)

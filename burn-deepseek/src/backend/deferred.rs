@@ -1,4 +1,5 @@
-//! Weight gradients that are computed later: the W half of a backward pass that is split in two (3.2.1).
+//! Weight gradients that are computed later: the W half of a backward pass that is split in two
+//! (3.2.1).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,8 +18,9 @@ struct Entry {
     work: Work,
 }
 
-/// A queue of weight gradients. A backward pass leaves in it, for each linear, its input and output gradient (quantized, in FP8); what
-/// takes them out computes the same bits that the backward pass would have.
+/// A queue of weight gradients. A backward pass leaves in it, for each linear, its input and output
+/// gradient (quantized, in FP8); what takes them out computes the same bits that the backward pass
+/// would have.
 #[derive(Clone, Default)]
 pub struct WeightGradientQueue(Arc<Mutex<Vec<Entry>>>);
 
@@ -39,7 +41,8 @@ impl WeightGradientQueue {
         self.len() == 0
     }
 
-    /// Computes every product that waits, in the order in which they came, and adds it to the gradient of its parameter.
+    /// Computes every product that waits, in the order in which they came, and adds it to the
+    /// gradient of its parameter.
     pub fn compute(&self, grads: &mut GradientsParams) {
         let entries = std::mem::take(&mut *self.entries());
         for Entry { param, rank, work } in entries {
@@ -71,14 +74,20 @@ pub struct DeferredWeight {
 
 impl DeferredWeight {
     /// Leaves the product that gives a gradient, without autodiff.
-    pub(crate) fn push_tensor<const D: usize>(&self, product: impl FnOnce() -> Tensor<D> + Send + 'static) {
+    pub(crate) fn push_tensor<const D: usize>(
+        &self,
+        product: impl FnOnce() -> Tensor<D> + Send + 'static,
+    ) {
         let work = Box::new(move || product().into_dispatch());
         self.queue.push(Entry { param: self.param, rank: D, work });
     }
 
     /// Leaves the product that gives a gradient of `rank` dims.
-    pub(super) fn push<B: Backend>(self, rank: usize, product: impl FnOnce() -> FloatTensor<B> + Send + 'static)
-    where
+    pub(super) fn push<B: Backend>(
+        self,
+        rank: usize,
+        product: impl FnOnce() -> FloatTensor<B> + Send + 'static,
+    ) where
         DispatchTensor: DispatchKindConversion<B>,
     {
         let work = Box::new(move || DispatchTensor::from_backend(BackendTensor::Float(product())));

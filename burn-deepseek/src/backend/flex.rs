@@ -16,7 +16,11 @@ use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, LinearFormat};
 
 impl FusedOps for Flex {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self> {
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        call: PlainLinear,
+    ) -> FloatTensor<Self> {
         Self::linear_forward(&x, &w, call.format)
     }
 
@@ -24,7 +28,11 @@ impl FusedOps for Flex {
         Self::float_add(x, y)
     }
 
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+    fn fused_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
         Self::rms_norm(&x, &gamma, eps).y
     }
 
@@ -32,7 +40,12 @@ impl FusedOps for Flex {
         Self::swiglu(&gate_up)
     }
 
-    fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, interleaved: bool) -> FloatTensor<Self> {
+    fn fused_rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        interleaved: bool,
+    ) -> FloatTensor<Self> {
         Self::rope(&x, &cos, &sin, interleaved, false)
     }
 
@@ -49,11 +62,20 @@ impl FusedOps for Flex {
         Self::permute(&x, &groups)
     }
 
-    fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
+    fn fused_combine(
+        y: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        groups: ExpertGroups,
+    ) -> FloatTensor<Self> {
         Self::combine(&y, &weights, &groups)
     }
 
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, call: PlainLinear) -> FloatTensor<Self> {
+    fn fused_grouped_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        groups: ExpertGroups,
+        call: PlainLinear,
+    ) -> FloatTensor<Self> {
         Self::grouped_linear(&x, &w, &groups, call.format)
     }
 
@@ -90,8 +112,12 @@ impl FusedOps for Flex {
         (value, first, second) = (whole(value), whole(first), whole(second));
         let (param, grad) = (value.storage_mut(), grad.floats());
         done(match first.dtype() {
-            DType::BF16 => host::adamw::<bf16>(param, grad, first.storage_mut(), second.storage_mut(), &config),
-            _ => host::adamw::<f32>(param, grad, first.storage_mut(), second.storage_mut(), &config),
+            DType::BF16 => {
+                host::adamw::<bf16>(param, grad, first.storage_mut(), second.storage_mut(), &config)
+            }
+            _ => {
+                host::adamw::<f32>(param, grad, first.storage_mut(), second.storage_mut(), &config)
+            }
         });
         AdamWOutput { value, first, second }
     }
@@ -104,7 +130,13 @@ impl FusedKernels for Flex {
             LinearFormat::F32 => host::linear,
             LinearFormat::Bf16 => host::bf16_linear,
         };
-        let y = product(Contiguous::new(x).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        let y = product(
+            Contiguous::new(x).floats(),
+            Contiguous::new(w).floats(),
+            rows,
+            inputs,
+            outputs,
+        );
         tensor(done(y), [rows, outputs])
     }
 
@@ -114,7 +146,13 @@ impl FusedKernels for Flex {
             LinearFormat::F32 => host::linear_input_gradient,
             LinearFormat::Bf16 => host::bf16_linear_input_gradient,
         };
-        let dx = product(Contiguous::new(dy).floats(), Contiguous::new(w).floats(), rows, inputs, outputs);
+        let dx = product(
+            Contiguous::new(dy).floats(),
+            Contiguous::new(w).floats(),
+            rows,
+            inputs,
+            outputs,
+        );
         tensor(done(dx), [rows, inputs])
     }
 
@@ -124,47 +162,97 @@ impl FusedKernels for Flex {
             LinearFormat::F32 => host::linear_weight_gradient,
             LinearFormat::Bf16 => host::bf16_linear_weight_gradient,
         };
-        let dw = product(Contiguous::new(dy).floats(), Contiguous::new(x).floats(), rows, inputs, outputs);
+        let dw = product(
+            Contiguous::new(dy).floats(),
+            Contiguous::new(x).floats(),
+            rows,
+            inputs,
+            outputs,
+        );
         tensor(done(dw), [outputs, inputs])
     }
 
     fn rms_norm(x: &FlexTensor, gamma: &FlexTensor, eps: f64) -> NormOutput<Self> {
         let [rows, width] = dims(x);
-        let norm = done(host::rms_norm(Contiguous::new(x).floats(), Contiguous::new(gamma).floats(), eps as f32, rows, width));
+        let norm = done(host::rms_norm(
+            Contiguous::new(x).floats(),
+            Contiguous::new(gamma).floats(),
+            eps as f32,
+            rows,
+            width,
+        ));
         NormOutput { y: tensor(norm.y, [rows, width]), rstd: tensor(norm.rstd, [rows]) }
     }
 
-    fn rms_norm_backward(x: &FlexTensor, gamma: &FlexTensor, rstd: &FlexTensor, dy: &FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn rms_norm_backward(
+        x: &FlexTensor,
+        gamma: &FlexTensor,
+        rstd: &FlexTensor,
+        dy: &FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
         let [rows, width] = dims(x);
-        let (x, gamma, rstd, dy) = (Contiguous::new(x), Contiguous::new(gamma), Contiguous::new(rstd), Contiguous::new(dy));
-        let (dx, dgamma) = done(host::rms_norm_backward(x.floats(), gamma.floats(), rstd.floats(), dy.floats(), rows, width));
+        let (x, gamma, rstd, dy) = (
+            Contiguous::new(x),
+            Contiguous::new(gamma),
+            Contiguous::new(rstd),
+            Contiguous::new(dy),
+        );
+        let (dx, dgamma) = done(host::rms_norm_backward(
+            x.floats(),
+            gamma.floats(),
+            rstd.floats(),
+            dy.floats(),
+            rows,
+            width,
+        ));
         (tensor(dx, [rows, width]), tensor(dgamma, [width]))
     }
 
     fn swiglu(gate_up: &FlexTensor) -> FlexTensor {
         let [rows, width] = dims(gate_up);
-        tensor(done(host::swiglu(Contiguous::new(gate_up).floats(), rows, width / 2)), [rows, width / 2])
+        tensor(
+            done(host::swiglu(Contiguous::new(gate_up).floats(), rows, width / 2)),
+            [rows, width / 2],
+        )
     }
 
     fn swiglu_backward(gate_up: &FlexTensor, dy: &FlexTensor) -> FlexTensor {
         let [rows, width] = dims(gate_up);
         let (gate_up, dy) = (Contiguous::new(gate_up), Contiguous::new(dy));
-        tensor(done(host::swiglu_backward(gate_up.floats(), dy.floats(), rows, width / 2)), [rows, width])
+        tensor(
+            done(host::swiglu_backward(gate_up.floats(), dy.floats(), rows, width / 2)),
+            [rows, width],
+        )
     }
 
-    fn rope(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, interleaved: bool, backward: bool) -> FlexTensor {
+    fn rope(
+        x: &FlexTensor,
+        cos: &FlexTensor,
+        sin: &FlexTensor,
+        interleaved: bool,
+        backward: bool,
+    ) -> FlexTensor {
         let ([batch, tokens, heads, head_dim], [_, half]) = (dims(x), dims(cos));
         let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
         let shape = RopeShape { batch, tokens, heads, head_dim, rope_dim: 2 * half, layout };
         let (x, cos, sin) = (Contiguous::new(x), Contiguous::new(cos), Contiguous::new(sin));
         let rotate = if backward { host::rope_backward } else { host::rope };
-        tensor(done(rotate(x.floats(), cos.floats(), sin.floats(), &shape)), [batch, tokens, heads, head_dim])
+        tensor(
+            done(rotate(x.floats(), cos.floats(), sin.floats(), &shape)),
+            [batch, tokens, heads, head_dim],
+        )
     }
 
-    fn mla_attention(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor, options: AttentionOptions) -> AttentionOutput<Self> {
+    fn mla_attention(
+        q: &FlexTensor,
+        kv: &FlexTensor,
+        k_rope: &FlexTensor,
+        options: AttentionOptions,
+    ) -> AttentionOutput<Self> {
         let shape = attention_shape(q, kv, k_rope);
         let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
-        let output = done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, &options));
+        let output =
+            done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, &options));
         AttentionOutput {
             out: tensor(output.out, [shape.batch, shape.queries, shape.heads, shape.v_dim]),
             lse: tensor(output.lse, [shape.batch, shape.heads, shape.queries]),
@@ -181,7 +269,8 @@ impl FusedKernels for Flex {
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let shape = attention_shape(q, kv, k_rope);
         let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
-        let (out, lse, dout) = (Contiguous::new(&output.out), Contiguous::new(&output.lse), Contiguous::new(dout));
+        let (out, lse, dout) =
+            (Contiguous::new(&output.out), Contiguous::new(&output.lse), Contiguous::new(dout));
         let gradients = done(host::attention_backward(
             q.floats(),
             kv.floats(),
@@ -202,12 +291,21 @@ impl FusedKernels for Flex {
 
     fn permute(x: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
         let [tokens, width] = dims(x);
-        tensor(done(host::gather_rows(Contiguous::new(x).floats(), groups.token_of_row(), tokens, width)), [groups.rows(), width])
+        tensor(
+            done(host::gather_rows(
+                Contiguous::new(x).floats(),
+                groups.token_of_row(),
+                tokens,
+                width,
+            )),
+            [groups.rows(), width],
+        )
     }
 
     fn permute_backward(dy: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
         let shape = permute_shape(dy, groups);
-        let dx = host::gather_rows_backward(Contiguous::new(dy).floats(), groups.row_of_slot(), &shape);
+        let dx =
+            host::gather_rows_backward(Contiguous::new(dy).floats(), groups.row_of_slot(), &shape);
         tensor(done(dx), [shape.tokens, shape.width])
     }
 
@@ -218,14 +316,31 @@ impl FusedKernels for Flex {
         tensor(done(out), [shape.tokens, shape.width])
     }
 
-    fn combine_backward(y: &FlexTensor, weights: &FlexTensor, groups: &ExpertGroups, dout: &FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn combine_backward(
+        y: &FlexTensor,
+        weights: &FlexTensor,
+        groups: &ExpertGroups,
+        dout: &FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
         let shape = permute_shape(y, groups);
-        let (y, weights, dout) = (Contiguous::new(y), Contiguous::new(weights), Contiguous::new(dout));
-        let (dy, dweights) = done(host::combine_backward(y.floats(), weights.floats(), groups.row_of_slot(), dout.floats(), &shape));
+        let (y, weights, dout) =
+            (Contiguous::new(y), Contiguous::new(weights), Contiguous::new(dout));
+        let (dy, dweights) = done(host::combine_backward(
+            y.floats(),
+            weights.floats(),
+            groups.row_of_slot(),
+            dout.floats(),
+            &shape,
+        ));
         (tensor(dy, [shape.sorted, shape.width]), tensor(dweights, [shape.tokens, shape.slots]))
     }
 
-    fn grouped_linear(x: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
+    fn grouped_linear(
+        x: &FlexTensor,
+        w: &FlexTensor,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
@@ -236,7 +351,12 @@ impl FusedKernels for Flex {
         tensor(done(product(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
     }
 
-    fn grouped_linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
+    fn grouped_linear_input_gradient(
+        dy: &FlexTensor,
+        w: &FlexTensor,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
@@ -247,7 +367,12 @@ impl FusedKernels for Flex {
         tensor(done(product(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
     }
 
-    fn grouped_linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, groups: &ExpertGroups, format: LinearFormat) -> FlexTensor {
+    fn grouped_linear_weight_gradient(
+        dy: &FlexTensor,
+        x: &FlexTensor,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
@@ -268,11 +393,18 @@ impl FusedKernels for Flex {
 
     fn embedding_table_gradient(dy: &FlexTensor, tokens: &FlexTensor, vocab: usize) -> FlexTensor {
         let [_, width] = dims(dy);
-        let table = host::embedding_backward(Contiguous::new(dy).floats(), &ints(tokens), vocab, width);
+        let table =
+            host::embedding_backward(Contiguous::new(dy).floats(), &ints(tokens), vocab, width);
         tensor(done(table), [vocab, width])
     }
 
-    fn linear_cross_entropy(x: &FlexTensor, w: &FlexTensor, targets: &FlexTensor, gradients: bool, format: LinearFormat) -> HeadLoss<Self> {
+    fn linear_cross_entropy(
+        x: &FlexTensor,
+        w: &FlexTensor,
+        targets: &FlexTensor,
+        gradients: bool,
+        format: LinearFormat,
+    ) -> HeadLoss<Self> {
         let ([rows, inputs], [vocab, _]) = (dims(x), dims(w));
         let targets = ints(targets);
         let counted = targets.iter().filter(|&&target| target >= 0).count().max(1);
@@ -280,25 +412,51 @@ impl FusedKernels for Flex {
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         let shape = [rows, inputs, vocab];
         if !gradients {
-            let sum = done(host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape, format)).loss;
-            return HeadLoss { loss: tensor(vec![(sum / counted as f64) as f32], [1]), gradients: None };
+            let sum = done(host::linear_cross_entropy(
+                x.floats(),
+                w.floats(),
+                &targets,
+                None,
+                shape,
+                format,
+            ))
+            .loss;
+            return HeadLoss {
+                loss: tensor(vec![(sum / counted as f64) as f32], [1]),
+                gradients: None,
+            };
         }
-        let result = done(host::linear_cross_entropy_with_gradients(x.floats(), w.floats(), &targets, Some(&weights), shape, format));
+        let result = done(host::linear_cross_entropy_with_gradients(
+            x.floats(),
+            w.floats(),
+            &targets,
+            Some(&weights),
+            shape,
+            format,
+        ));
         let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
         HeadLoss {
             loss: tensor(vec![(sum / counted as f64) as f32], [1]),
-            gradients: Some(HeadLossGradients { dx: tensor(result.dx, [rows, inputs]), dw: tensor(result.dw, [vocab, inputs]) }),
+            gradients: Some(HeadLossGradients {
+                dx: tensor(result.dx, [rows, inputs]),
+                dw: tensor(result.dw, [vocab, inputs]),
+            }),
         }
     }
 
     fn scaled(x: FlexTensor, by: &FlexTensor) -> FlexTensor {
         let by = Contiguous::new(by).floats()[0];
-        if by == 1.0 { x } else { <Self as burn::backend::ops::FloatTensorOps<Self>>::float_mul_scalar(x, by.into()) }
+        if by == 1.0 {
+            x
+        } else {
+            <Self as burn::backend::ops::FloatTensorOps<Self>>::float_mul_scalar(x, by.into())
+        }
     }
 }
 
 fn attention_shape(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor) -> AttentionShape {
-    let ([batch, queries, heads, qk_dim], [_, keys, _, kv_dim], [_, _, rope_dim]) = (dims(q), dims(kv), dims(k_rope));
+    let ([batch, queries, heads, qk_dim], [_, keys, _, kv_dim], [_, _, rope_dim]) =
+        (dims(q), dims(kv), dims(k_rope));
     let nope_dim = qk_dim - rope_dim;
     AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim: kv_dim - nope_dim }
 }

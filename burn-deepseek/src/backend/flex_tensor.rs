@@ -23,10 +23,15 @@ impl Contiguous {
     }
 }
 
-/// The tensor as the whole of its buffer, to be changed in place: one that is a part of another's, or lies in another order, is copied.
+/// The tensor as the whole of its buffer, to be changed in place: one that is a part of another's,
+/// or lies in another order, is copied.
 pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
     let bytes = tensor.shape().num_elements() * tensor.dtype().size();
-    if tensor.is_contiguous() && tensor.bytes().len() == bytes { tensor } else { tensor.to_contiguous() }
+    if tensor.is_contiguous() && tensor.bytes().len() == bytes {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 /// A tensor that owns words of codes.

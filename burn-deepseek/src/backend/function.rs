@@ -7,7 +7,10 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex, backend_extension};
+use burn::backend::{
+    Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex,
+    backend_extension,
+};
 use burn::tensor::Tensor;
 
 #[cfg(feature = "cube")]
@@ -35,7 +38,11 @@ impl std::fmt::Debug for InputGradient {
 pub trait FunctionOps: Backend {
     /// `y`, as a function of `x`.
     #[fusion(default)]
-    fn with_gradient(x: FloatTensor<Self>, y: FloatTensor<Self>, gradient: InputGradient) -> FloatTensor<Self> {
+    fn with_gradient(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gradient: InputGradient,
+    ) -> FloatTensor<Self> {
         let _ = (x, gradient); // a graph's, which only autodiff has
         y
     }
@@ -53,7 +60,11 @@ impl<B: FunctionOps, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    fn with_gradient(x: FloatTensor<Self>, y: FloatTensor<Self>, gradient: InputGradient) -> FloatTensor<Self> {
+    fn with_gradient(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gradient: InputGradient,
+    ) -> FloatTensor<Self> {
         let y = y.into_primitive();
         match Function.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(gradient, y),
@@ -75,7 +86,9 @@ where
         let gradient = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |dy| {
             let dy = Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::Float(dy)));
-            (gradient.0)(dy).try_into_primitive::<B>().expect("invariant: a gradient stays on its device, without autodiff")
+            (gradient.0)(dy)
+                .try_into_primitive::<B>()
+                .expect("invariant: a gradient stays on its device, without autodiff")
         });
     }
 }

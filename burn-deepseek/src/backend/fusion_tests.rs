@@ -1,4 +1,5 @@
-//! Operations behind the fusion decorator: the bits of the backend inside, from a queue that has Burn's own operations in it too.
+//! Operations behind the fusion decorator: the bits of the backend inside, from a queue that has
+//! Burn's own operations in it too.
 
 #![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
 
@@ -36,7 +37,8 @@ fn cube_device() -> CubeDevice {
 #[derive(Default)]
 struct Log {
     custom: Mutex<BTreeSet<String>>,
-    /// The most operations of Burn's that one kernel was made of, of those that give a tensor of a shape which only one test has.
+    /// The most operations of Burn's that one kernel was made of, of those that give a tensor of a
+    /// shape which only one test has.
     fused: Mutex<usize>,
 }
 
@@ -51,7 +53,9 @@ impl FusionObserver for Log {
     }
 
     fn block_starts(&self, block: BlockOperations<'_>) {
-        let ours = |operation: &&OperationIr| operation.outputs().any(|output| output.shape == Shape::from(OURS));
+        let ours = |operation: &&OperationIr| {
+            operation.outputs().any(|output| output.shape == Shape::from(OURS))
+        };
         let count = block.iter().filter(ours).count();
         let mut most = self.fused.lock().unwrap();
         *most = count.max(*most);
@@ -69,8 +73,12 @@ struct Results<'a, B: Backend> {
 impl<B: Fp8Ops + WireOps> Results<'_, B> {
     fn tensor(&self, seed: u64, shape: impl Into<Shape>) -> FloatTensor<B> {
         let shape = shape.into();
-        let values: Tensor<1> = WeightInit::normal(seed, 1.0, &Device::flex()).weight([shape.num_elements()]).val();
-        B::float_from_data(TensorData::new(values.into_data().try_to_vec::<f32>().unwrap(), shape), self.device)
+        let values: Tensor<1> =
+            WeightInit::normal(seed, 1.0, &Device::flex()).weight([shape.num_elements()]).val();
+        B::float_from_data(
+            TensorData::new(values.into_data().try_to_vec::<f32>().unwrap(), shape),
+            self.device,
+        )
     }
 
     /// The shape and the type are known before the values are.
@@ -124,7 +132,11 @@ impl<B: Fp8Ops + WireOps> Results<'_, B> {
         self.floats(B::fp8_dequantize_columns(columns.clone(), g(), options));
         self.floats(B::fp8_dequantize_weight(weight.clone(), shape, options));
         self.floats(B::e5m6_dequantize(kept.clone(), D));
-        for (x, how) in [(&columns, KeptActivation::Columns), (&rows, KeptActivation::Rows), (&kept, KeptActivation::E5m6)] {
+        for (x, how) in [
+            (&columns, KeptActivation::Columns),
+            (&rows, KeptActivation::Rows),
+            (&kept, KeptActivation::E5m6),
+        ] {
             self.matrix(&B::fp8_requantize(x.clone(), D, g(), how, options));
         }
         self.floats(B::fp8_gemm(rows, weight.clone(), g(), shape, Side::Fprop, rule));
@@ -150,7 +162,9 @@ impl<B: Fp8Ops + WireOps> Results<'_, B> {
 }
 
 fn results<B: Fp8Ops + WireOps>(device: &B::Device) -> Vec<TensorData> {
-    let Rule::Fp8(rule) = Precision::Fp8(Fp8Recipe::default()).rule(Operation::GateUp) else { unreachable!("linears are in FP8") };
+    let Rule::Fp8(rule) = Precision::Fp8(Fp8Recipe::default()).rule(Operation::GateUp) else {
+        unreachable!("linears are in FP8")
+    };
     let mut results = Results::<B> { device, data: Vec::new() };
     results.fp8(rule);
     results.wire();
@@ -165,9 +179,12 @@ fn every_operation_gives_the_bits_of_the_backend_inside() {
     let behind = results::<Cube>(&device);
     drop(observation);
     assert!(behind == results::<CubeBackend>(&device));
-    let names = "fp8_quantize_rows fp8_quantize_columns fp8_quantize_both fp8_quantize_weight fp8_dequantize_rows fp8_dequantize_columns \
-                 fp8_dequantize_weight e5m6_quantize e5m6_dequantize fp8_requantize fp8_gemm fp8_weight_gradient fp8_swiglu_rows \
-                 fp8_swiglu_columns fp8_swiglu_backward wire_pack wire_unpack wire_sum wire_combine wire_sum_values";
+    let names = "fp8_quantize_rows fp8_quantize_columns fp8_quantize_both fp8_quantize_weight \
+                 fp8_dequantize_rows fp8_dequantize_columns \
+                 fp8_dequantize_weight e5m6_quantize e5m6_dequantize fp8_requantize fp8_gemm \
+                 fp8_weight_gradient fp8_swiglu_rows \
+                 fp8_swiglu_columns fp8_swiglu_backward wire_pack wire_unpack wire_sum \
+                 wire_combine wire_sum_values";
     let log = log.custom.lock().unwrap();
     for name in names.split_whitespace() {
         assert!(log.contains(name), "{name} is not among what the decorator was given: {log:?}");
@@ -189,7 +206,8 @@ fn chain(device: &Device) -> [Vec<f64>; 3] {
     let mut grads = (out.clone() * Tensor::from_inner(dy)).sum().backward();
     let dx = x.grad_remove(&mut grads).expect("the input requires a gradient");
     let dw = layer.weight.grad_remove(&mut grads).expect("the weight requires a gradient");
-    [out.inner(), dx, dw].map(|x| x.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect())
+    [out.inner(), dx, dw]
+        .map(|x| x.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect())
 }
 
 #[test]

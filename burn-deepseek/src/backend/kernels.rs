@@ -1,4 +1,5 @@
-//! What a backend implements to take part: each operation forward and backward, on its own tensors, without autodiff.
+//! What a backend implements to take part: each operation forward and backward, on its own tensors,
+//! without autodiff.
 
 use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -42,14 +43,27 @@ pub struct HeadLoss<B: Backend> {
     pub gradients: Option<HeadLossGradients<B>>,
 }
 
-/// Forward and backward of every fused operation. Shapes as in [`super::FusedOps`]; every gradient has its argument's shape.
+/// Forward and backward of every fused operation. Shapes as in [`super::FusedOps`]; every gradient
+/// has its argument's shape.
 pub trait FusedKernels: Backend {
     /// `x w^T`.
-    fn linear_forward(x: &FloatTensor<Self>, w: &FloatTensor<Self>, format: LinearFormat) -> FloatTensor<Self>;
+    fn linear_forward(
+        x: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
     /// `dy w`.
-    fn linear_input_gradient(dy: &FloatTensor<Self>, w: &FloatTensor<Self>, format: LinearFormat) -> FloatTensor<Self>;
+    fn linear_input_gradient(
+        dy: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
     /// `dy^T x`.
-    fn linear_weight_gradient(dy: &FloatTensor<Self>, x: &FloatTensor<Self>, format: LinearFormat) -> FloatTensor<Self>;
+    fn linear_weight_gradient(
+        dy: &FloatTensor<Self>,
+        x: &FloatTensor<Self>,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
 
     /// RMSNorm.
     fn rms_norm(x: &FloatTensor<Self>, gamma: &FloatTensor<Self>, eps: f64) -> NormOutput<Self>;
@@ -98,7 +112,11 @@ pub trait FusedKernels: Backend {
     fn permute_backward(dy: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
 
     /// Weighted sums by token.
-    fn combine(y: &FloatTensor<Self>, weights: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
+    fn combine(
+        y: &FloatTensor<Self>,
+        weights: &FloatTensor<Self>,
+        groups: &ExpertGroups,
+    ) -> FloatTensor<Self>;
     /// `(dy, dweights)`.
     fn combine_backward(
         y: &FloatTensor<Self>,
@@ -108,7 +126,12 @@ pub trait FusedKernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// One linear an expert.
-    fn grouped_linear(x: &FloatTensor<Self>, w: &FloatTensor<Self>, groups: &ExpertGroups, format: LinearFormat) -> FloatTensor<Self>;
+    fn grouped_linear(
+        x: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> FloatTensor<Self>;
     /// `dx`.
     fn grouped_linear_input_gradient(
         dy: &FloatTensor<Self>,
@@ -127,9 +150,14 @@ pub trait FusedKernels: Backend {
     /// Rows of a table.
     fn embedding_forward(table: &FloatTensor<Self>, tokens: &IntTensor<Self>) -> FloatTensor<Self>;
     /// The table's gradient, `[vocab, d]`.
-    fn embedding_table_gradient(dy: &FloatTensor<Self>, tokens: &IntTensor<Self>, vocab: usize) -> FloatTensor<Self>;
+    fn embedding_table_gradient(
+        dy: &FloatTensor<Self>,
+        tokens: &IntTensor<Self>,
+        vocab: usize,
+    ) -> FloatTensor<Self>;
 
-    /// Head and mean cross entropy; the gradients come with the forward pass, while the logits are at hand.
+    /// Head and mean cross entropy; the gradients come with the forward pass, while the logits are
+    /// at hand.
     fn linear_cross_entropy(
         x: &FloatTensor<Self>,
         w: &FloatTensor<Self>,
@@ -138,6 +166,7 @@ pub trait FusedKernels: Backend {
         format: LinearFormat,
     ) -> HeadLoss<Self>;
 
-    /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that is 1.
+    /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that
+    /// is 1.
     fn scaled(x: FloatTensor<Self>, by: &FloatTensor<Self>) -> FloatTensor<Self>;
 }

@@ -1,10 +1,13 @@
-//! The backend extension: the model's operations as one call each, with hand-written backward passes.
+//! The backend extension: the model's operations as one call each, with hand-written backward
+//! passes.
 //!
-//! [`FusedOps`] is what the model calls through Burn's dispatch; [`FusedKernels`] is what a backend implements for it, forward and
-//! backward, on its own primitives. The autodiff decorator turns the second into the first.
+//! [`FusedOps`] is what the model calls through Burn's dispatch; [`FusedKernels`] is what a backend
+//! implements for it, forward and backward, on its own primitives. The autodiff decorator turns the
+//! second into the first.
 //!
-//! Today the kernels are those of Flex, from `cubecl_kernels::host`. A device without them takes the composed form
-//! ([`crate::ops::composed`]); [`supports`] is where that is decided. A device of another process (`remote`) has what its server has.
+//! Today the kernels are those of Flex, from `cubecl_kernels::host`. A device without them takes
+//! the composed form ([`crate::ops::composed`]); [`supports`] is where that is decided. A device of
+//! another process (`remote`) has what its server has.
 
 mod autodiff;
 mod deferred;
@@ -39,7 +42,8 @@ use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, LinearFormat};
 
-/// Whether the fused operations exist for the device and type of `x`: Flex in FP32, here or on a server that serves them.
+/// Whether the fused operations exist for the device and type of `x`: Flex in FP32, here or on a
+/// server that serves them.
 pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
     if x.dtype() != DType::F32 {
         return false;
@@ -53,16 +57,18 @@ pub(crate) fn is_in_host_memory<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_host(x.device().as_dispatch())
 }
 
-/// Runs `work` where operations on `device` run, and waits for it: for Flex on a thread of its operations' pool
-/// ([`cubecl_kernels::host::in_pool`]), for any other device on the calling thread. A training step takes a tenth less time so. For decoding,
-/// whose operations are too small to be cut up, it is a loss.
+/// Runs `work` where operations on `device` run, and waits for it: for Flex on a thread of its
+/// operations' pool ([`cubecl_kernels::host::in_pool`]), for any other device on the calling
+/// thread. A training step takes a tenth less time so. For decoding, whose operations are too small
+/// to be cut up, it is a loss.
 ///
 /// `work` must not wait for another thread that computes.
 pub fn run_on<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     if is_host(device.as_dispatch()) { cubecl_kernels::host::in_pool(work) } else { work() }
 }
 
-/// Whether the FP8 operations exist on a device: Flex, every runtime of CubeCL, and the devices of a server that serves them.
+/// Whether the FP8 operations exist on a device: Flex, every runtime of CubeCL, and the devices of
+/// a server that serves them.
 pub fn supports_fp8(device: &Device) -> bool {
     let device = device.as_dispatch();
     is_host(device) || is_cube(device) || is_served_fp8(device)
@@ -104,8 +110,8 @@ fn is_served_fp8(_device: &DispatchDevice) -> bool {
     false
 }
 
-/// A tensor without autodiff on another device: by Burn's own copy, except between servers that could then wait for each other in a
-/// circle.
+/// A tensor without autodiff on another device: by Burn's own copy, except between servers that
+/// could then wait for each other in a circle.
 pub(crate) fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tensor<D, K> {
     #[cfg(feature = "remote")]
     if remote::must_detour(x.device().as_dispatch(), device.as_dispatch()) {
@@ -115,8 +121,9 @@ pub(crate) fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) 
     x.to_device(device)
 }
 
-/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens outside the vocabulary, which are not.
-/// As with Burn's own operations that is a panic; its message names the argument and the place.
+/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens
+/// outside the vocabulary, which are not. As with Burn's own operations that is a panic; its
+/// message names the argument and the place.
 fn done<T>(result: Result<T, KernelError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
@@ -136,22 +143,33 @@ pub(crate) fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
         return remote::sums_of_squares(xs);
     }
     let sum = |x: Tensor<1>| {
-        let x = x.try_into_primitive::<Flex>().expect("invariant: the tensor is on Flex, without autodiff");
+        let x = x
+            .try_into_primitive::<Flex>()
+            .expect("invariant: the tensor is on Flex, without autodiff");
         cubecl_kernels::host::sum_of_squares(Contiguous::new(&x).floats())
     };
     xs.into_iter().map(sum).collect()
 }
 
-/// [`crate::ops::average_into`] for an average that [`is_in_host_memory`], in place where nobody else holds it.
+/// [`crate::ops::average_into`] for an average that [`is_in_host_memory`], in place where nobody
+/// else holds it.
 ///
 /// Not an operation of [`FusedOps`]: the average lies in host memory wherever the value comes from.
 pub(crate) fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
     const ON_HOST: &str = "invariant: the tensor is on Flex, without autodiff";
-    let value = if is_in_host_memory(&value) { value } else { Tensor::from_data(value.into_data().convert::<f32>(), &average.device()) };
+    let value = if is_in_host_memory(&value) {
+        value
+    } else {
+        Tensor::from_data(value.into_data().convert::<f32>(), &average.device())
+    };
     let value = value.try_into_primitive::<Flex>().expect(ON_HOST);
     let mut average = flex_tensor::whole(average.try_into_primitive::<Flex>().expect(ON_HOST));
-    cubecl_kernels::host::average_into(average.storage_mut(), Contiguous::new(&value).floats(), rate as f32)
-        .unwrap_or_else(|error| panic!("{error}"));
+    cubecl_kernels::host::average_into(
+        average.storage_mut(),
+        Contiguous::new(&value).floats(),
+        rate as f32,
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
     Tensor::from_primitive::<Flex>(average)
 }
 
@@ -184,20 +202,36 @@ impl From<LinearFormat> for PlainLinear {
     }
 }
 
-/// The operations of the model, each one call. Shapes are those of the functions of the same name in [`crate::ops`].
+/// The operations of the model, each one call. Shapes are those of the functions of the same name
+/// in [`crate::ops`].
 #[backend_extension(Autodiff, Flex, Remote: cfg(feature = "remote"))]
 pub trait FusedOps: Backend {
     /// `y = x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self>;
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        call: PlainLinear,
+    ) -> FloatTensor<Self>;
     /// RMSNorm of rows; x `[rows, d]`, gamma `[d]`.
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    fn fused_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self>;
     /// `x + y`; x, y `[rows, d]`.
     fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// Rotary positions; x `[batch, seq, heads, head_dim]`, cos and sin `[seq, rope_dim / 2]` (constants).
-    fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, interleaved: bool) -> FloatTensor<Self>;
-    /// Expanded MLA attention; q `[batch, t, heads, nope + rope]`, kv `[batch, s, heads, nope + v]`, k_rope `[batch, s, rope]`.
+    /// Rotary positions; x `[batch, seq, heads, head_dim]`, cos and sin `[seq, rope_dim / 2]`
+    /// (constants).
+    fn fused_rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        interleaved: bool,
+    ) -> FloatTensor<Self>;
+    /// Expanded MLA attention; q `[batch, t, heads, nope + rope]`, kv
+    /// `[batch, s, heads, nope + v]`, k_rope `[batch, s, rope]`.
     fn fused_mla_attention(
         q: FloatTensor<Self>,
         kv: FloatTensor<Self>,
@@ -207,20 +241,30 @@ pub trait FusedOps: Backend {
     /// Rows of tokens to rows of experts; x `[tokens, d]`.
     fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
     /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
-    fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>;
+    fn fused_combine(
+        y: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        groups: ExpertGroups,
+    ) -> FloatTensor<Self>;
     /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, call: PlainLinear) -> FloatTensor<Self>;
+    fn fused_grouped_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        groups: ExpertGroups,
+        call: PlainLinear,
+    ) -> FloatTensor<Self>;
     /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
-    /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones not counted.
+    /// Head and mean cross entropy; x `[rows, d]`, w `[vocab, d]`, targets `[rows]`, negative ones
+    /// not counted.
     fn fused_linear_cross_entropy(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         targets: IntTensor<Self>,
         format: LinearFormat,
     ) -> FloatTensor<Self>;
-    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value, grad, first, second `[n]`, the moments
-    /// in FP32 or BF16.
+    /// One AdamW update of a flat parameter, in place where the tensors are not shared; value,
+    /// grad, first, second `[n]`, the moments in FP32 or BF16.
     fn fused_adamw(
         value: FloatTensor<Self>,
         grad: FloatTensor<Self>,

@@ -3,7 +3,8 @@
 /// CubeCL was configured before, with several streams a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "CubeCL runs {streams} streams a device, where a tensor that one thread hands to another can be read before it is written; \
+    "CubeCL runs {streams} streams a device, where a tensor that one thread hands to another can \
+     be read before it is written; \
      ask for one before the first device is used, or set streaming.max_streams = 1 in cubecl.toml"
 )]
 pub struct SeveralStreams {
@@ -11,14 +12,18 @@ pub struct SeveralStreams {
     pub streams: u8,
 }
 
-/// Lets all threads of this process share one stream on each CubeCL device. A program whose threads hand each other tensors must call it
-/// before it uses the first device; ranks in one process are such a program. It stays so for the life of the process.
+/// Lets all threads of this process share one stream on each CubeCL device. A program whose threads
+/// hand each other tensors must call it before it uses the first device; ranks in one process are
+/// such a program. It stays so for the life of the process.
 ///
-/// By itself CubeCL gives each thread a stream, and a stream waits for the one that *allocated* a buffer. But Burn computes in place where a
-/// tensor has one holder, so a buffer can be written by a thread that did not allocate it, and whoever then reads it waits for the wrong
-/// stream: it gets the values of before, without an error (CubeCL 0.11.3). In one stream, work runs in the order in which it was asked for.
+/// By itself CubeCL gives each thread a stream, and a stream waits for the one that *allocated* a
+/// buffer. But Burn computes in place where a tensor has one holder, so a buffer can be written by
+/// a thread that did not allocate it, and whoever then reads it waits for the wrong stream: it gets
+/// the values of before, without an error (CubeCL 0.11.3). In one stream, work runs in the order in
+/// which it was asked for.
 ///
-/// Other settings, from `cubecl.toml` and CubeCL's environment variables, stay as they are. Without a CubeCL runtime it does nothing.
+/// Other settings, from `cubecl.toml` and CubeCL's environment variables, stay as they are. Without
+/// a CubeCL runtime it does nothing.
 ///
 /// # Errors
 /// [`SeveralStreams`] where CubeCL has read its configuration already, and that has several.
@@ -48,7 +53,8 @@ mod tests {
 
     use crate::backend::test_gpu;
 
-    /// Without [`super::share_streams`] this read 1, 2, 3: the tensor has one holder, and the other thread multiplies it in place.
+    /// Without [`super::share_streams`] this read 1, 2, 3: the tensor has one holder, and the other
+    /// thread multiplies it in place.
     #[test]
     fn what_another_thread_has_changed_in_place_is_read_as_changed() {
         let x = Tensor::<1>::from_floats([1.0, 2.0, 3.0], &test_gpu());
@@ -66,7 +72,11 @@ mod tests {
             }
             let y = x.clone() - 1.0;
             let expected = 8.0 * f64::from(round) + 4.0;
-            assert_eq!((x + y).into_data().try_to_vec::<f32>().unwrap(), vec![2.0 * expected as f32 - 1.0; 1000], "round {round}");
+            assert_eq!(
+                (x + y).into_data().try_to_vec::<f32>().unwrap(),
+                vec![2.0 * expected as f32 - 1.0; 1000],
+                "round {round}"
+            );
         }
     }
 }

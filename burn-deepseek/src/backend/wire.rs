@@ -1,6 +1,8 @@
-//! Rows on the wire between ranks as a backend extension: packed, unpacked and summed by the kernels of `cubecl_kernels` (3.2.2).
+//! Rows on the wire between ranks as a backend extension: packed, unpacked and summed by the
+//! kernels of `cubecl_kernels` (3.2.2).
 //!
-//! For tensors without autodiff: an exchange has gradients of its own ([`crate::ops::with_gradient`]).
+//! For tensors without autodiff: an exchange has gradients of its own
+//! ([`crate::ops::with_gradient`]).
 
 use std::sync::Arc;
 
@@ -22,10 +24,20 @@ pub trait WireOps: Backend {
     fn wire_pack(x: FloatTensor<Self>, index: Arc<[u32]>, format: WireFormat) -> IntTensor<Self>;
     /// Rows of words by index as values, `[index, width]`.
     #[fusion(meta = fusion::unpack)]
-    fn wire_unpack(wire: IntTensor<Self>, index: Arc<[u32]>, width: usize, format: WireFormat) -> FloatTensor<Self>;
+    fn wire_unpack(
+        wire: IntTensor<Self>,
+        index: Arc<[u32]>,
+        width: usize,
+        format: WireFormat,
+    ) -> FloatTensor<Self>;
     /// Sums of rows of words, `[sums.results(), width]`.
     #[fusion(meta = fusion::sum)]
-    fn wire_sum(wire: IntTensor<Self>, sums: Arc<RowSums>, width: usize, format: WireFormat) -> FloatTensor<Self>;
+    fn wire_sum(
+        wire: IntTensor<Self>,
+        sums: Arc<RowSums>,
+        width: usize,
+        format: WireFormat,
+    ) -> FloatTensor<Self>;
     /// Weighted sums of rows of words, weights `[sums.terms()]`.
     #[fusion(meta = fusion::combine)]
     fn wire_combine(
@@ -47,13 +59,29 @@ impl WireOps for Flex {
         word_tensor(wire, [index.len(), format.row_words(width)])
     }
 
-    fn wire_unpack(wire: IntTensor<Self>, index: Arc<[u32]>, width: usize, format: WireFormat) -> FloatTensor<Self> {
+    fn wire_unpack(
+        wire: IntTensor<Self>,
+        index: Arc<[u32]>,
+        width: usize,
+        format: WireFormat,
+    ) -> FloatTensor<Self> {
         let [rows, _] = dims(&wire);
-        tensor(done(host::unpack(Contiguous::new(&wire).words(), &index, rows, width, format)), [index.len(), width])
+        tensor(
+            done(host::unpack(Contiguous::new(&wire).words(), &index, rows, width, format)),
+            [index.len(), width],
+        )
     }
 
-    fn wire_sum(wire: IntTensor<Self>, sums: Arc<RowSums>, width: usize, format: WireFormat) -> FloatTensor<Self> {
-        tensor(done(host::combine(Contiguous::new(&wire).words(), None, &sums, width, format)), [sums.results(), width])
+    fn wire_sum(
+        wire: IntTensor<Self>,
+        sums: Arc<RowSums>,
+        width: usize,
+        format: WireFormat,
+    ) -> FloatTensor<Self> {
+        tensor(
+            done(host::combine(Contiguous::new(&wire).words(), None, &sums, width, format)),
+            [sums.results(), width],
+        )
     }
 
     fn wire_combine(
@@ -64,12 +92,18 @@ impl WireOps for Flex {
         format: WireFormat,
     ) -> FloatTensor<Self> {
         let (wire, weights) = (Contiguous::new(&wire), Contiguous::new(&weights));
-        tensor(done(host::combine(wire.words(), Some(weights.floats()), &sums, width, format)), [sums.results(), width])
+        tensor(
+            done(host::combine(wire.words(), Some(weights.floats()), &sums, width, format)),
+            [sums.results(), width],
+        )
     }
 
     fn wire_sum_values(x: FloatTensor<Self>, sums: Arc<RowSums>) -> FloatTensor<Self> {
         let [_, width] = dims(&x);
-        tensor(done(host::sum_values(Contiguous::new(&x).floats(), &sums, width)), [sums.results(), width])
+        tensor(
+            done(host::sum_values(Contiguous::new(&x).floats(), &sums, width)),
+            [sums.results(), width],
+        )
     }
 }
 
@@ -87,8 +121,19 @@ mod cube {
     use super::*;
 
     /// A tensor of the same device for a buffer that a kernel has made.
-    fn beside(tensor: &CubeTensor, handle: Handle, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
-        CubeTensor::new_contiguous(tensor.client.clone(), tensor.device.clone(), shape.into(), handle, dtype)
+    fn beside(
+        tensor: &CubeTensor,
+        handle: Handle,
+        shape: impl Into<Shape>,
+        dtype: DType,
+    ) -> CubeTensor {
+        CubeTensor::new_contiguous(
+            tensor.client.clone(),
+            tensor.device.clone(),
+            shape.into(),
+            handle,
+            dtype,
+        )
     }
 
     fn dims(tensor: &CubeTensor) -> [usize; 2] {
@@ -103,24 +148,47 @@ mod cube {
             beside(&x, wire, [index.len(), format.row_words(width)], DType::U32)
         }
 
-        fn wire_unpack(wire: CubeTensor, index: Arc<[u32]>, width: usize, format: WireFormat) -> CubeTensor {
+        fn wire_unpack(
+            wire: CubeTensor,
+            index: Arc<[u32]>,
+            width: usize,
+            format: WireFormat,
+        ) -> CubeTensor {
             let (wire, [rows, _]) = (into_contiguous(wire.clone()), dims(&wire));
             let index = done(DeviceIndex::new(&wire.client, &index, rows));
             let values = done(device::unpack(&wire.client, &wire.handle, &index, width, format));
             beside(&wire, values, [index.len(), width], DType::F32)
         }
 
-        fn wire_sum(wire: CubeTensor, sums: Arc<RowSums>, width: usize, format: WireFormat) -> CubeTensor {
+        fn wire_sum(
+            wire: CubeTensor,
+            sums: Arc<RowSums>,
+            width: usize,
+            format: WireFormat,
+        ) -> CubeTensor {
             let wire = into_contiguous(wire);
             let sums = done(DeviceSums::new(&wire.client, &sums));
             let out = done(device::combine(&wire.client, &wire.handle, None, &sums, width, format));
             beside(&wire, out, [sums.sums().results(), width], DType::F32)
         }
 
-        fn wire_combine(wire: CubeTensor, weights: CubeTensor, sums: Arc<RowSums>, width: usize, format: WireFormat) -> CubeTensor {
+        fn wire_combine(
+            wire: CubeTensor,
+            weights: CubeTensor,
+            sums: Arc<RowSums>,
+            width: usize,
+            format: WireFormat,
+        ) -> CubeTensor {
             let (wire, weights) = (into_contiguous(wire), into_contiguous(weights));
             let sums = done(DeviceSums::new(&wire.client, &sums));
-            let out = done(device::combine(&wire.client, &wire.handle, Some(&weights.handle), &sums, width, format));
+            let out = done(device::combine(
+                &wire.client,
+                &wire.handle,
+                Some(&weights.handle),
+                &sums,
+                width,
+                format,
+            ));
             beside(&wire, out, [sums.sums().results(), width], DType::F32)
         }
 
@@ -149,15 +217,31 @@ mod fusion {
         TensorSpec::new([index.len(), format.row_words(width)].into(), DType::U32)
     }
 
-    pub(super) fn unpack(_: &TensorSpec, index: &Arc<[u32]>, width: &usize, _: &WireFormat) -> TensorSpec {
+    pub(super) fn unpack(
+        _: &TensorSpec,
+        index: &Arc<[u32]>,
+        width: &usize,
+        _: &WireFormat,
+    ) -> TensorSpec {
         floats(index.len(), *width)
     }
 
-    pub(super) fn sum(_: &TensorSpec, sums: &Arc<RowSums>, width: &usize, _: &WireFormat) -> TensorSpec {
+    pub(super) fn sum(
+        _: &TensorSpec,
+        sums: &Arc<RowSums>,
+        width: &usize,
+        _: &WireFormat,
+    ) -> TensorSpec {
         floats(sums.results(), *width)
     }
 
-    pub(super) fn combine(wire: &TensorSpec, _: &TensorSpec, sums: &Arc<RowSums>, width: &usize, format: &WireFormat) -> TensorSpec {
+    pub(super) fn combine(
+        wire: &TensorSpec,
+        _: &TensorSpec,
+        sums: &Arc<RowSums>,
+        width: &usize,
+        format: &WireFormat,
+    ) -> TensorSpec {
         sum(wire, sums, width, format)
     }
 

@@ -1,4 +1,5 @@
-//! What a layer keeps between its forward and its backward pass: computed from the configuration, as the fused operations do it.
+//! What a layer keeps between its forward and its backward pass: computed from the configuration,
+//! as the fused operations do it.
 
 use cubecl_kernels::definition::{e5m6_words, tiles, words};
 
@@ -29,17 +30,23 @@ pub struct Keeping {
 }
 
 impl DeepSeekConfig {
-    /// What layer `layer` keeps of `keeping.tokens` tokens. Experts' rows are taken to be spread so that padding does not count.
+    /// What layer `layer` keeps of `keeping.tokens` tokens. Experts' rows are taken to be spread so
+    /// that padding does not count.
     pub fn kept_activations(&self, layer: usize, keeping: &Keeping) -> Vec<KeptTensor> {
         let mut kept = self.kept_by_attention(keeping);
-        kept.extend(if self.is_moe_layer(layer) { self.kept_by_experts(keeping) } else { self.kept_by_dense(keeping) });
+        kept.extend(if self.is_moe_layer(layer) {
+            self.kept_by_experts(keeping)
+        } else {
+            self.kept_by_dense(keeping)
+        });
         kept.retain(|tensor| tensor.bytes > 0);
         kept
     }
 
     fn kept_by_attention(&self, keeping: &Keeping) -> Vec<KeptTensor> {
         let (heads, rope) = (self.num_attention_heads, self.qk_rope_head_dim);
-        let (q_width, kv_width) = (heads * self.qk_head_dim(), heads * (self.qk_nope_head_dim + self.v_head_dim));
+        let (q_width, kv_width) =
+            (heads * self.qk_head_dim(), heads * (self.qk_nope_head_dim + self.v_head_dim));
         let t = keeping.tokens;
         let mut kept = vec![
             tensor("residual stream into attention", floats(t, self.hidden_size)),
@@ -48,7 +55,10 @@ impl DeepSeekConfig {
         let queries_recomputed = match self.q_lora_rank {
             Some(rank) => {
                 kept.push(tensor("query latent", floats(t, rank)));
-                kept.push(tensor("its norm", keeping.up_projection_input(Operation::QueryUp, rank)));
+                kept.push(tensor(
+                    "its norm",
+                    keeping.up_projection_input(Operation::QueryUp, rank),
+                ));
                 keeping.recompute
             }
             None => false,
@@ -57,22 +67,30 @@ impl DeepSeekConfig {
         kept.extend([
             tensor("queries", unless(queries_recomputed, floats(t, q_width))),
             tensor("key-value latent and rope key", floats(t, self.kv_lora_rank + rope)),
-            tensor("norm of the latent", keeping.up_projection_input(Operation::KeyValueUp, self.kv_lora_rank)),
+            tensor(
+                "norm of the latent",
+                keeping.up_projection_input(Operation::KeyValueUp, self.kv_lora_rank),
+            ),
             tensor("rotated rope key", unless(keeping.recompute, floats(t, rope))),
             tensor("keys and values", unless(keeping.recompute, floats(t, kv_width))),
             tensor("attention output", floats(t, output)),
             tensor("softmax denominators", floats(t, heads)),
         ]);
         if let Rule::Fp8(_) = keeping.precision.rule(Operation::AttentionOutput) {
-            kept.push(tensor("attention output for its linear", keeping.input(Operation::AttentionOutput, t, output)));
+            kept.push(tensor(
+                "attention output for its linear",
+                keeping.input(Operation::AttentionOutput, t, output),
+            ));
         }
         kept
     }
 
     fn kept_by_dense(&self, keeping: &Keeping) -> Vec<KeptTensor> {
         let (t, d) = (keeping.tokens, self.hidden_size);
-        let mut kept =
-            vec![tensor("residual stream into feed-forward", floats(t, d)), tensor("its norm", keeping.input(Operation::GateUp, t, d))];
+        let mut kept = vec![
+            tensor("residual stream into feed-forward", floats(t, d)),
+            tensor("its norm", keeping.input(Operation::GateUp, t, d)),
+        ];
         kept.extend(keeping.swiglu(Operation::Down, t, self.intermediate_size));
         kept
     }
@@ -88,7 +106,10 @@ impl DeepSeekConfig {
         ];
         if shared > 0 {
             if let Rule::Fp8(_) = keeping.precision.rule(Operation::GateUp) {
-                kept.push(tensor("its norm for shared experts", keeping.input(Operation::GateUp, t, d)));
+                kept.push(tensor(
+                    "its norm for shared experts",
+                    keeping.input(Operation::GateUp, t, d),
+                ));
             }
             kept.extend(keeping.swiglu(Operation::Down, t, shared));
         }
@@ -129,7 +150,10 @@ impl Keeping {
                 tensor("gate and up projections", floats(rows, 2 * inter)),
                 tensor("their SwiGLU", unless(self.recompute, floats(rows, inter))),
             ],
-            Rule::Fp8(_) => [tensor("gate and up projections", codes(rows, 2 * inter)), tensor("their SwiGLU", 0)],
+            Rule::Fp8(_) => [
+                tensor("gate and up projections", codes(rows, 2 * inter)),
+                tensor("their SwiGLU", 0),
+            ],
         }
     }
 }

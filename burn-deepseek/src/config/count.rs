@@ -1,11 +1,13 @@
-//! How many parameters a configuration has, and what its cache costs, without allocating any of them.
+//! How many parameters a configuration has, and what its cache costs, without allocating any of
+//! them.
 
 use serde::Serialize;
 
 use super::DeepSeekConfig;
 
-/// Parameters by what they are for. The balance bias of a `noaux_tc` router counts as a parameter of the router,
-/// as it does in DeepSeek's checkpoints: `total` is then 671,026,419,200 for DeepSeek-V3 (report, 4.2: "671B").
+/// Parameters by what they are for. The balance bias of a `noaux_tc` router counts as a parameter
+/// of the router, as it does in DeepSeek's checkpoints: `total` is then 671,026,419,200 for
+/// DeepSeek-V3 (report, 4.2: "671B").
 ///
 /// Counts beyond `u64` saturate; [`DeepSeekConfig::validate`] refuses such a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +32,8 @@ pub struct ParameterCounts {
     pub mtp: u64,
     /// The main model: all of the above but `mtp`.
     pub total: u64,
-    /// What one token passes through in the main model: `total` without the routed experts it does not visit.
+    /// What one token passes through in the main model: `total` without the routed experts it does
+    /// not visit.
     pub active: u64,
 }
 
@@ -44,7 +47,8 @@ impl ParameterCounts {
 /// Parameters of one layer or MTP module, by how a run over several ranks treats them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LayerParameters {
-    /// Linears that every token passes, their biases included: what FP8 quantizes, and every rank of a stage holds.
+    /// Linears that every token passes, their biases included: what FP8 quantizes, and every rank
+    /// of a stage holds.
     pub linears: u64,
     /// Routed experts, all of them: quantized too, and shared between ranks.
     pub routed: u64,
@@ -53,12 +57,17 @@ pub struct LayerParameters {
 }
 
 impl DeepSeekConfig {
-    /// Parameters of layer `layer`; those of MTP module k, embedding and head apart, at `num_hidden_layers + k`.
+    /// Parameters of layer `layer`; those of MTP module k, embedding and head apart, at
+    /// `num_hidden_layers + k`.
     pub fn layer_parameters(&self, layer: usize) -> LayerParameters {
         let (counts, d) = (LayerCounts::of(self), self.hidden_size);
         let moe = self.is_moe_layer(layer);
         let mut parameters = LayerParameters {
-            linears: counts.attention.saturating_add(if moe { counts.shared } else { counts.dense }),
+            linears: counts.attention.saturating_add(if moe {
+                counts.shared
+            } else {
+                counts.dense
+            }),
             routed: if moe { counts.routed } else { 0 },
             plain: counts.norms.saturating_add(if moe { counts.router } else { 0 }),
         };
@@ -96,15 +105,18 @@ impl DeepSeekConfig {
             shared,
             router,
             norms,
-            mtp: times(moe_modules, layer.mtp_module(d, true))
-                .saturating_add(times(self.num_nextn_predict_layers - moe_modules, layer.mtp_module(d, false))),
+            mtp: times(moe_modules, layer.mtp_module(d, true)).saturating_add(times(
+                self.num_nextn_predict_layers - moe_modules,
+                layer.mtp_module(d, false),
+            )),
             total,
             active: total.saturating_sub(routed).saturating_add(visited),
         }
     }
 
-    /// Bytes that one token adds to the latent KV cache: `layers * (kv_lora_rank + qk_rope_head_dim)` elements
-    /// (report, 2.1.1); 70,272 in BF16 for DeepSeek-V3.
+    /// Bytes that one token adds to the latent KV cache:
+    /// `layers * (kv_lora_rank + qk_rope_head_dim)` elements (report, 2.1.1); 70,272 in BF16 for
+    /// DeepSeek-V3.
     pub fn kv_cache_bytes_per_token(&self, bytes_per_element: usize) -> u64 {
         let latent = self.kv_lora_rank.saturating_add(self.qk_rope_head_dim);
         product(&[self.num_hidden_layers, latent, bytes_per_element])
@@ -135,8 +147,18 @@ impl LayerCounts {
             Some(rank) => product(&[d, rank]).saturating_add(product(&[rank, heads, qk])),
             None => product(&[d, heads, qk]),
         };
-        let bias = if config.attention_bias { sum(&[config.q_lora_rank.unwrap_or(0) as u64, kv_a as u64, d as u64]) } else { 0 };
-        let attention = sum(&[query, product(&[d, kv_a]), product(&[kv, heads, k_and_v]), product(&[heads, config.v_head_dim, d]), bias]);
+        let bias = if config.attention_bias {
+            sum(&[config.q_lora_rank.unwrap_or(0) as u64, kv_a as u64, d as u64])
+        } else {
+            0
+        };
+        let attention = sum(&[
+            query,
+            product(&[d, kv_a]),
+            product(&[kv, heads, k_and_v]),
+            product(&[heads, config.v_head_dim, d]),
+            bias,
+        ]);
         let norms = sum(&[product(&[2, d]), config.q_lora_rank.unwrap_or(0) as u64, kv as u64]);
 
         let expert = product(&[3, d, config.moe_intermediate_size]);
@@ -195,10 +217,15 @@ mod tests {
 
     #[test]
     fn layers_and_ends_make_the_whole() {
-        for config in [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()] {
+        for config in
+            [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()]
+        {
             let counts = config.parameter_counts();
             let sum_of = |layers: std::ops::Range<usize>| -> u64 {
-                layers.map(|layer| config.layer_parameters(layer)).map(|part| part.linears + part.routed + part.plain).sum()
+                layers
+                    .map(|layer| config.layer_parameters(layer))
+                    .map(|part| part.linears + part.routed + part.plain)
+                    .sum()
             };
             let (layers, modules) = (config.num_hidden_layers, config.num_nextn_predict_layers);
             let ends = counts.embedding + counts.head + config.hidden_size as u64;

@@ -31,7 +31,8 @@ pub enum ScoringFunc {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TopkMethod {
-    /// Scores plus the balance bias; a group's score is the sum of its two best (DeepSeek-V3, 2.1.2).
+    /// Scores plus the balance bias; a group's score is the sum of its two best (DeepSeek-V3,
+    /// 2.1.2).
     #[default]
     NoauxTc,
     /// No bias; a group's score is its best (DeepSeek-V2).
@@ -54,10 +55,12 @@ pub struct YarnConfig {
     /// Rotations over the original context below which a frequency is divided by `factor`.
     #[serde(default = "default_beta_slow")]
     pub beta_slow: f64,
-    /// Numerator of the scale of cos and sin: `mscale(factor, mscale) / mscale(factor, mscale_all_dim)`.
+    /// Numerator of the scale of cos and sin:
+    /// `mscale(factor, mscale) / mscale(factor, mscale_all_dim)`.
     #[serde(default = "one")]
     pub mscale: f64,
-    /// What multiplies the softmax scale, squared: `mscale(factor, mscale_all_dim)^2`. Zero leaves the scale alone.
+    /// What multiplies the softmax scale, squared: `mscale(factor, mscale_all_dim)^2`. Zero leaves
+    /// the scale alone.
     #[serde(default)]
     pub mscale_all_dim: f64,
 }
@@ -68,7 +71,8 @@ impl YarnConfig {
         if self.factor <= 1.0 { 1.0 } else { 0.1 * m * self.factor.ln() + 1.0 }
     }
 
-    /// What cos and sin are multiplied by: `mscale(mscale) / mscale(mscale_all_dim)`; 1 for DeepSeek-V3.
+    /// What cos and sin are multiplied by: `mscale(mscale) / mscale(mscale_all_dim)`; 1 for
+    /// DeepSeek-V3.
     pub fn attention_factor(&self) -> f64 {
         self.mscale_of(self.mscale) / self.mscale_of(self.mscale_all_dim)
     }
@@ -81,8 +85,8 @@ impl YarnConfig {
 
 /// The whole of a DeepSeek-V2 or V3 model: names are those of DeepSeek's own `config.json`.
 ///
-/// Written as TOML it may leave out what has a default (DeepSeek-V3's value, or "without" for a part that is optional).
-/// An unknown key is an error.
+/// Written as TOML it may leave out what has a default (DeepSeek-V3's value, or "without" for a
+/// part that is optional). An unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeepSeekConfig {
@@ -170,7 +174,8 @@ pub struct DeepSeekConfig {
     /// MTP modules (report, 2.2).
     #[serde(default)]
     pub num_nextn_predict_layers: usize,
-    /// Weight of the sequence-wise balance loss that the model was published with; a training run sets its own.
+    /// Weight of the sequence-wise balance loss that the model was published with; a training run
+    /// sets its own.
     #[serde(default)]
     pub aux_loss_alpha: f64,
     /// Token that begins a document.
@@ -182,9 +187,12 @@ pub struct DeepSeekConfig {
 }
 
 impl DeepSeekConfig {
-    /// Whether layer `layer` (0-based) is MoE; MTP modules, at `num_hidden_layers + k`, follow the same rule.
+    /// Whether layer `layer` (0-based) is MoE; MTP modules, at `num_hidden_layers + k`, follow the
+    /// same rule.
     pub fn is_moe_layer(&self, layer: usize) -> bool {
-        self.n_routed_experts > 0 && layer >= self.first_k_dense_replace && layer.is_multiple_of(self.moe_layer_freq.max(1))
+        self.n_routed_experts > 0
+            && layer >= self.first_k_dense_replace
+            && layer.is_multiple_of(self.moe_layer_freq.max(1))
     }
 
     /// MoE layers of the main model.
@@ -213,7 +221,8 @@ impl DeepSeekConfig {
         self.qk_nope_head_dim + self.qk_rope_head_dim
     }
 
-    /// What scores are multiplied by before the softmax: `qk_head_dim^-1/2`, times YaRN's `mscale(mscale_all_dim)^2`.
+    /// What scores are multiplied by before the softmax: `qk_head_dim^-1/2`, times YaRN's
+    /// `mscale(mscale_all_dim)^2`.
     pub fn softmax_scale(&self) -> f64 {
         let scale = (self.qk_head_dim() as f64).powf(-0.5);
         scale * self.rope_scaling.as_ref().map_or(1.0, YarnConfig::softmax_factor)

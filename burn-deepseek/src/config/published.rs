@@ -1,4 +1,5 @@
-//! The published models, for this crate's tests (SPEC.md's table); users have them as TOML in `configs/model`.
+//! The published models, for this crate's tests (SPEC.md's table); users have them as TOML in
+//! `configs/model`.
 
 use super::{DeepSeekConfig, ScoringFunc, TopkMethod, YarnConfig};
 
@@ -86,5 +87,12 @@ pub(crate) fn deepseek_v2_lite() -> DeepSeekConfig {
 }
 
 fn yarn(mscale: f64) -> YarnConfig {
-    YarnConfig { factor: 40.0, original_max_position_embeddings: 4096, beta_fast: 32.0, beta_slow: 1.0, mscale, mscale_all_dim: mscale }
+    YarnConfig {
+        factor: 40.0,
+        original_max_position_embeddings: 4096,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        mscale,
+        mscale_all_dim: mscale,
+    }
 }

@@ -28,8 +28,14 @@ fn counting_moe_layers_agrees_with_asking_each_layer() {
                 config.moe_layer_freq = freq;
                 config.first_k_dense_replace = dense;
                 config.num_hidden_layers = layers;
-                let count = |range: std::ops::Range<usize>| range.filter(|&layer| config.is_moe_layer(layer)).count();
-                assert_eq!(config.moe_layers(), count(0..layers), "freq {freq} dense {dense} layers {layers}");
+                let count = |range: std::ops::Range<usize>| {
+                    range.filter(|&layer| config.is_moe_layer(layer)).count()
+                };
+                assert_eq!(
+                    config.moe_layers(),
+                    count(0..layers),
+                    "freq {freq} dense {dense} layers {layers}"
+                );
                 assert_eq!(config.moe_mtp_modules(), count(layers..layers + 3));
             }
         }
@@ -38,7 +44,9 @@ fn counting_moe_layers_agrees_with_asking_each_layer() {
 
 #[test]
 fn the_published_models_are_valid() {
-    for config in [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()] {
+    for config in
+        [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()]
+    {
         config.validate().unwrap();
     }
 }
@@ -84,7 +92,10 @@ fn each_broken_rule_names_its_field() {
         let mut config = published::deepseek_v3();
         change(&mut config);
         let problems = config.validate().expect_err(field);
-        assert!(problems.0.iter().any(|problem| problem.field == *field), "{field} not named in: {problems}");
+        assert!(
+            problems.0.iter().any(|problem| problem.field == *field),
+            "{field} not named in: {problems}"
+        );
     }
 }
 
@@ -95,7 +106,12 @@ fn all_problems_are_reported_at_once() {
     config.qk_rope_head_dim = 7;
     config.topk_group = 20;
     let message = config.validate().unwrap_err().to_string();
-    for part in ["vocab_size = 0", "qk_rope_head_dim = 7", "topk_group = 20", "num_nextn_predict_layers = 1"] {
+    for part in [
+        "vocab_size = 0",
+        "qk_rope_head_dim = 7",
+        "topk_group = 20",
+        "num_nextn_predict_layers = 1",
+    ] {
         assert!(message.contains(part), "{part} not in: {message}");
     }
 }

@@ -1,10 +1,12 @@
-//! Whether a configuration is a model that can be built: every problem at once, each with its field.
+//! Whether a configuration is a model that can be built: every problem at once, each with its
+//! field.
 
 use std::fmt;
 
 use super::{DeepSeekConfig, TopkMethod, YarnConfig};
 
-/// No size may be larger: far beyond any model, and small enough that products of a few of them stay representable.
+/// No size may be larger: far beyond any model, and small enough that products of a few of them
+/// stay representable.
 const MAX_SIZE: usize = 1 << 24;
 /// No model may have more parameters.
 const MAX_PARAMETERS: u64 = 1_000_000_000_000_000;
@@ -46,7 +48,13 @@ impl DeepSeekConfig {
         if problems.0.is_empty() {
             let parameters = self.parameter_counts().total_with_mtp();
             if parameters > MAX_PARAMETERS {
-                problems.add("hidden_size", format!("and the other sizes make {parameters} parameters; the most is {MAX_PARAMETERS}"));
+                problems.add(
+                    "hidden_size",
+                    format!(
+                        "and the other sizes make {parameters} \
+                                                     parameters; the most is {MAX_PARAMETERS}"
+                    ),
+                );
             }
         }
         if problems.0.is_empty() { Ok(()) } else { Err(ConfigProblems(problems.0)) }
@@ -70,7 +78,10 @@ impl DeepSeekConfig {
         if self.first_k_dense_replace > self.num_hidden_layers {
             problems.add(
                 "first_k_dense_replace",
-                format!("= {} is more than num_hidden_layers = {}", self.first_k_dense_replace, self.num_hidden_layers),
+                format!(
+                    "= {} is more than num_hidden_layers = {}",
+                    self.first_k_dense_replace, self.num_hidden_layers
+                ),
             );
         }
     }
@@ -78,12 +89,21 @@ impl DeepSeekConfig {
     fn check_attention(&self, problems: &mut Problems) {
         if let Some(rank) = self.q_lora_rank {
             if rank == 0 {
-                problems.add("q_lora_rank", "= 0 is no latent; leave it out for a query without one".into());
+                problems.add(
+                    "q_lora_rank",
+                    "= 0 is no latent; leave it out for a query without one".into(),
+                );
             }
             problems.at_most("q_lora_rank", rank, MAX_SIZE);
         }
         if self.qk_rope_head_dim % 2 == 1 {
-            problems.add("qk_rope_head_dim", format!("= {} is odd; rope rotates pairs, so it must be even", self.qk_rope_head_dim));
+            problems.add(
+                "qk_rope_head_dim",
+                format!(
+                    "= {} is odd; rope rotates pairs, so it must be even",
+                    self.qk_rope_head_dim
+                ),
+            );
         }
         problems.above_zero("rope_theta", self.rope_theta);
         if let Some(yarn) = &self.rope_scaling {
@@ -96,15 +116,24 @@ impl DeepSeekConfig {
         problems.positive("moe_intermediate_size", self.moe_intermediate_size);
         problems.positive("num_experts_per_tok", self.num_experts_per_tok);
         if groups == 0 || experts % groups != 0 {
-            problems.add("n_group", format!("= {groups} does not divide n_routed_experts = {experts}"));
+            problems
+                .add("n_group", format!("= {groups} does not divide n_routed_experts = {experts}"));
             return;
         }
         if kept == 0 || kept > groups {
-            problems.add("topk_group", format!("= {kept} must be at least 1 and at most n_group = {groups}"));
+            problems.add(
+                "topk_group",
+                format!("= {kept} must be at least 1 and at most n_group = {groups}"),
+            );
             return;
         }
         if self.topk_method == TopkMethod::Greedy && groups > 1 {
-            problems.add("n_group", format!("= {groups}, but topk_method = \"greedy\" knows no groups; n_group must be 1"));
+            problems.add(
+                "n_group",
+                format!(
+                    "= {groups}, but topk_method = \"greedy\" knows no groups; n_group must be 1"
+                ),
+            );
         }
         let per_group = self.experts_per_group();
         let selectable = kept * per_group;
@@ -112,7 +141,8 @@ impl DeepSeekConfig {
             problems.add(
                 "num_experts_per_tok",
                 format!(
-                    "= {} is more than the {selectable} experts of the {kept} kept group(s) of {per_group} (topk_group, n_group, n_routed_experts)",
+                    "= {} is more than the {selectable} experts of the {kept} kept group(s) of \
+                     {per_group} (topk_group, n_group, n_routed_experts)",
                     self.num_experts_per_tok
                 ),
             );
@@ -120,7 +150,10 @@ impl DeepSeekConfig {
         if self.topk_method == TopkMethod::NoauxTc && groups > 1 && per_group < 2 {
             problems.add(
                 "n_group",
-                format!("= {groups} leaves {per_group} expert a group; noaux_tc scores a group by its two best, so a group needs 2"),
+                format!(
+                    "= {groups} leaves {per_group} expert a group; noaux_tc scores a group by \
+                         its two best, so a group needs 2"
+                ),
             );
         }
     }
@@ -133,9 +166,17 @@ impl DeepSeekConfig {
     }
 
     fn check_tokens(&self, problems: &mut Problems) {
-        for (field, token) in [("bos_token_id", self.bos_token_id), ("eos_token_id", self.eos_token_id)] {
+        for (field, token) in
+            [("bos_token_id", self.bos_token_id), ("eos_token_id", self.eos_token_id)]
+        {
             if let Some(token) = token.filter(|&token| token as usize >= self.vocab_size) {
-                problems.add(field, format!("= {token} is outside the vocabulary; it must be below vocab_size = {}", self.vocab_size));
+                problems.add(
+                    field,
+                    format!(
+                        "= {token} is outside the vocabulary; it must be below vocab_size = {}",
+                        self.vocab_size
+                    ),
+                );
             }
         }
         let depth = self.num_nextn_predict_layers;
@@ -143,13 +184,19 @@ impl DeepSeekConfig {
             return;
         }
         if self.vocab_size == 0 {
-            problems.add("num_nextn_predict_layers", format!("= {depth} predicts tokens, but vocab_size is 0; a depth needs a vocabulary"));
+            problems.add(
+                "num_nextn_predict_layers",
+                format!(
+                    "= {depth} predicts tokens, but vocab_size is 0; a depth needs a vocabulary"
+                ),
+            );
         }
         if depth.saturating_add(1) >= self.max_position_embeddings {
             problems.add(
                 "num_nextn_predict_layers",
                 format!(
-                    "= {depth} looks past a sequence of max_position_embeddings = {}; it must be at most two less",
+                    "= {depth} looks past a sequence of max_position_embeddings = {}; it must be \
+                     at most two less",
                     self.max_position_embeddings
                 ),
             );
@@ -160,13 +207,24 @@ impl DeepSeekConfig {
 impl YarnConfig {
     fn check(&self, problems: &mut Problems) {
         if !(self.factor.is_finite() && self.factor >= 1.0) {
-            problems.add("rope_scaling.factor", format!("= {} must be at least 1 (1 stretches nothing)", self.factor));
+            problems.add(
+                "rope_scaling.factor",
+                format!("= {} must be at least 1 (1 stretches nothing)", self.factor),
+            );
         }
-        problems.positive("rope_scaling.original_max_position_embeddings", self.original_max_position_embeddings);
+        problems.positive(
+            "rope_scaling.original_max_position_embeddings",
+            self.original_max_position_embeddings,
+        );
         problems.above_zero("rope_scaling.beta_slow", self.beta_slow);
         if !(self.beta_fast.is_finite() && self.beta_fast > self.beta_slow) {
-            problems
-                .add("rope_scaling.beta_fast", format!("= {} must be above rope_scaling.beta_slow = {}", self.beta_fast, self.beta_slow));
+            problems.add(
+                "rope_scaling.beta_fast",
+                format!(
+                    "= {} must be above rope_scaling.beta_slow = {}",
+                    self.beta_fast, self.beta_slow
+                ),
+            );
         }
         problems.not_negative("rope_scaling.mscale", self.mscale);
         problems.not_negative("rope_scaling.mscale_all_dim", self.mscale_all_dim);

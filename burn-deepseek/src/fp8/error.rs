@@ -4,7 +4,8 @@ use burn::tensor::{DType, Device};
 
 use crate::backend::supports_fp8;
 
-/// Why an FP8 function refused its arguments; each variant names the argument and says what would be right.
+/// Why an FP8 function refused its arguments; each variant names the argument and says what would
+/// be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fp8Error {
@@ -47,7 +48,11 @@ pub enum Fp8Error {
 }
 
 /// Checks that values can be cast to FP8 where they are.
-pub(super) fn check_castable(argument: &'static str, dtype: DType, device: &Device) -> Result<(), Fp8Error> {
+pub(super) fn check_castable(
+    argument: &'static str,
+    dtype: DType,
+    device: &Device,
+) -> Result<(), Fp8Error> {
     if !supports_fp8(device) {
         return Err(Fp8Error::Unsupported { device: format!("{device:?}") });
     }
@@ -58,14 +63,31 @@ pub(super) fn check_castable(argument: &'static str, dtype: DType, device: &Devi
 }
 
 /// Checks that two counts agree.
-pub(super) fn check_size(argument: &'static str, what: &'static str, expected: usize, actual: usize) -> Result<(), Fp8Error> {
-    if expected == actual { Ok(()) } else { Err(Fp8Error::Size { argument, what, expected, actual }) }
+pub(super) fn check_size(
+    argument: &'static str,
+    what: &'static str,
+    expected: usize,
+    actual: usize,
+) -> Result<(), Fp8Error> {
+    if expected == actual {
+        Ok(())
+    } else {
+        Err(Fp8Error::Size { argument, what, expected, actual })
+    }
 }
 
 /// Checks that two tensors are together.
-pub(super) fn check_device(argument: &'static str, expected: &Device, actual: &Device) -> Result<(), Fp8Error> {
+pub(super) fn check_device(
+    argument: &'static str,
+    expected: &Device,
+    actual: &Device,
+) -> Result<(), Fp8Error> {
     if expected == actual {
         return Ok(());
     }
-    Err(Fp8Error::Device { argument, expected: format!("{expected:?}"), actual: format!("{actual:?}") })
+    Err(Fp8Error::Device {
+        argument,
+        expected: format!("{expected:?}"),
+        actual: format!("{actual:?}"),
+    })
 }

@@ -26,7 +26,8 @@ pub struct Fp8LinearConfig {
 impl Fp8LinearConfig {
     /// The report's recipe, with a bias.
     pub fn new(d_in: usize, d_out: usize) -> Self {
-        let initializer = Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false };
+        let initializer =
+            Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false };
         Self { d_in, d_out, bias: true, recipe: Fp8Recipe::default(), initializer }
     }
 
@@ -43,15 +44,16 @@ impl Fp8LinearConfig {
     /// The device has no FP8 operations, or makes tensors of another type than F32.
     pub fn init(&self, device: &Device) -> Result<Fp8Linear, Fp8Error> {
         let (d_in, d_out) = (self.d_in, self.d_out);
-        let weight: Param<Tensor<2>> = self.initializer.init_with([d_out, d_in], Some(d_in), Some(d_out), device);
+        let weight: Param<Tensor<2>> =
+            self.initializer.init_with([d_out, d_in], Some(d_in), Some(d_out), device);
         check_castable("weight", weight.val().dtype(), device)?;
         let bias = self.bias.then(|| Initializer::Zeros.init([d_out], device));
         Ok(Fp8Linear { layer: crate::Linear { weight, bias }, recipe: self.recipe })
     }
 }
 
-/// `y = x w^T (+ b)` in FP8 (3.3): master weight FP32; input, output gradient and weight quantized online for Fprop, Dgrad and Wgrad;
-/// the input kept for backward as FP8 codes.
+/// `y = x w^T (+ b)` in FP8 (3.3): master weight FP32; input, output gradient and weight quantized
+/// online for Fprop, Dgrad and Wgrad; the input kept for backward as FP8 codes.
 #[derive(Module, Debug)]
 pub struct Fp8Linear {
     /// Weight `[d_out, d_in]` and bias `[d_out]`.
@@ -70,7 +72,8 @@ impl Fp8Linear {
         self.forward_with(x, &self.compute())
     }
 
-    /// Applies the layer with the quantized weights of `compute`: one for all micro-batches of a step, a new one after each update.
+    /// Applies the layer with the quantized weights of `compute`: one for all micro-batches of a
+    /// step, a new one after each update.
     ///
     /// # Shapes
     ///
@@ -119,7 +122,8 @@ impl Fp8GroupedLinearConfig {
     /// As [`Fp8LinearConfig::init`].
     pub fn init(&self, device: &Device) -> Result<Fp8GroupedLinear, Fp8Error> {
         let dims = [self.experts, self.d_out, self.d_in];
-        let weight: Param<Tensor<3>> = self.initializer.init_with(dims, Some(self.d_in), Some(self.d_out), device);
+        let weight: Param<Tensor<3>> =
+            self.initializer.init_with(dims, Some(self.d_in), Some(self.d_out), device);
         check_castable("weight", weight.val().dtype(), device)?;
         Ok(Fp8GroupedLinear { weight, recipe: self.recipe })
     }
@@ -149,7 +153,12 @@ impl Fp8GroupedLinear {
     /// # Shapes
     ///
     /// - as [`Fp8GroupedLinear::forward`]
-    pub fn forward_with(&self, x: Tensor<2>, groups: &ExpertGroups, compute: &Compute) -> Tensor<2> {
+    pub fn forward_with(
+        &self,
+        x: Tensor<2>,
+        groups: &ExpertGroups,
+        compute: &Compute,
+    ) -> Tensor<2> {
         let [experts, _, d_in] = self.weight.dims();
         assert_shape!(x, [groups.rows(), d_in]);
         assert_eq!(experts, groups.experts(), "`groups` must have as many experts as the layer");

@@ -34,7 +34,11 @@ impl QuantizedRows {
 
     /// The values, `[rows, columns]`.
     pub fn dequantize(&self) -> Tensor<2> {
-        Tensor::from_dispatch(Dispatch::fp8_dequantize_rows(self.inner.clone(), self.dims[1], self.options))
+        Tensor::from_dispatch(Dispatch::fp8_dequantize_rows(
+            self.inner.clone(),
+            self.dims[1],
+            self.options,
+        ))
     }
 }
 
@@ -71,14 +75,19 @@ impl QuantizedWeight {
     pub fn dequantize(&self) -> Tensor<2> {
         let [outputs, inputs] = self.dims;
         let shape = LinearShape { rows: 0, inputs, outputs, experts: 1 };
-        Tensor::from_dispatch(Dispatch::fp8_dequantize_weight(self.inner.clone(), shape, self.options))
+        Tensor::from_dispatch(Dispatch::fp8_dequantize_weight(
+            self.inner.clone(),
+            shape,
+            self.options,
+        ))
     }
 }
 
-/// Quantizes rows in tiles of 128 (3.3.2): `scale = max(amax, 1e-4) / 448`, `code = round(x / scale)`, ties to even, saturating.
+/// Quantizes rows in tiles of 128 (3.3.2): `scale = max(amax, 1e-4) / 448`,
+/// `code = round(x / scale)`, ties to even, saturating.
 ///
-/// A tile with a NaN has a NaN scale, one with an infinity an infinite one (or, as powers of two, `2^127`): what is dequantized from
-/// it is not finite, or NaN stays NaN.
+/// A tile with a NaN has a NaN scale, one with an infinity an infinite one (or, as powers of two,
+/// `2^127`): what is dequantized from it is not finite, or NaN stays NaN.
 ///
 /// # Shapes
 ///
@@ -90,7 +99,11 @@ impl QuantizedWeight {
 pub fn quantize_rows(x: &Tensor<2>, options: QuantizeOptions) -> Result<QuantizedRows, Fp8Error> {
     let x = x.clone().inner();
     check_castable("x", x.dtype(), &x.device())?;
-    Ok(QuantizedRows { dims: x.dims(), inner: Dispatch::fp8_quantize_rows(x.into_dispatch(), options), options })
+    Ok(QuantizedRows {
+        dims: x.dims(),
+        inner: Dispatch::fp8_quantize_rows(x.into_dispatch(), options),
+        options,
+    })
 }
 
 /// Quantizes a weight in blocks of 128x128, by the same rule as [`quantize_rows`].
@@ -102,13 +115,21 @@ pub fn quantize_rows(x: &Tensor<2>, options: QuantizeOptions) -> Result<Quantize
 /// # Errors
 ///
 /// As [`quantize_rows`].
-pub fn quantize_weight(w: &Tensor<2>, options: QuantizeOptions) -> Result<QuantizedWeight, Fp8Error> {
+pub fn quantize_weight(
+    w: &Tensor<2>,
+    options: QuantizeOptions,
+) -> Result<QuantizedWeight, Fp8Error> {
     let w = w.clone().inner();
     check_castable("w", w.dtype(), &w.device())?;
-    Ok(QuantizedWeight { dims: w.dims(), inner: Dispatch::fp8_quantize_weight(w.into_dispatch(), options), options })
+    Ok(QuantizedWeight {
+        dims: w.dims(),
+        inner: Dispatch::fp8_quantize_weight(w.into_dispatch(), options),
+        options,
+    })
 }
 
-/// `x w^T` of quantized operands, with partial sums of 128 promoted to FP32 (3.3.2) unless `accumulation` says otherwise.
+/// `x w^T` of quantized operands, with partial sums of 128 promoted to FP32 (3.3.2) unless
+/// `accumulation` says otherwise.
 ///
 /// # Shapes
 ///
@@ -117,13 +138,30 @@ pub fn quantize_weight(w: &Tensor<2>, options: QuantizeOptions) -> Result<Quanti
 /// # Errors
 ///
 /// Unequal inputs, or tensors on different devices.
-pub fn matmul_nt(x: &QuantizedRows, w: &QuantizedWeight, accumulation: Accumulation) -> Result<Tensor<2>, Fp8Error> {
+pub fn matmul_nt(
+    x: &QuantizedRows,
+    w: &QuantizedWeight,
+    accumulation: Accumulation,
+) -> Result<Tensor<2>, Fp8Error> {
     let ([rows, inputs], [outputs, _]) = (x.dims, w.dims);
     check_size("w", "inputs", inputs, w.dims[1])?;
     let device = |scales: Tensor<2>| -> Device { scales.device() };
     check_device("w", &device(x.scales()), &device(w.scales()))?;
-    let rule = Fp8Rule { activations: x.options, gradients: x.options, weights: w.options, kept: KeptActivation::Columns, accumulation };
+    let rule = Fp8Rule {
+        activations: x.options,
+        gradients: x.options,
+        weights: w.options,
+        kept: KeptActivation::Columns,
+        accumulation,
+    };
     let shape = LinearShape { rows, inputs, outputs, experts: 1 };
-    let product = Dispatch::fp8_gemm(x.inner.clone(), w.inner.clone(), RowGroups::one(rows), shape, Side::Fprop, rule);
+    let product = Dispatch::fp8_gemm(
+        x.inner.clone(),
+        w.inner.clone(),
+        RowGroups::one(rows),
+        shape,
+        Side::Fprop,
+        rule,
+    );
     Ok(Tensor::from_dispatch(product))
 }

@@ -1,4 +1,5 @@
-//! FP8 for anybody's Burn program: checked functions on tensors, and layers that take the place of linear ones (3.3).
+//! FP8 for anybody's Burn program: checked functions on tensors, and layers that take the place of
+//! linear ones (3.3).
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -19,7 +20,9 @@ mod matrix;
 #[cfg(test)]
 mod tests;
 
-pub use cubecl_kernels::definition::{Accumulation, Fp8Format, Granularity, QuantizeOptions, ScaleFormat};
+pub use cubecl_kernels::definition::{
+    Accumulation, Fp8Format, Granularity, QuantizeOptions, ScaleFormat,
+};
 pub use cubecl_kernels::metric::calc_diff;
 pub use error::Fp8Error;
 pub use layers::{Fp8GroupedLinear, Fp8GroupedLinearConfig, Fp8Linear, Fp8LinearConfig};

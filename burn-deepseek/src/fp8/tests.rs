@@ -5,13 +5,15 @@ use burn::tensor::{DType, Device, Tensor};
 use cubecl_kernels::metric::calc_diff;
 
 use super::{
-    Accumulation, Fp8Error, Fp8GroupedLinearConfig, Fp8LinearConfig, QuantizeOptions, ScaleFormat, matmul_nt, quantize_rows,
-    quantize_weight,
+    Accumulation, Fp8Error, Fp8GroupedLinearConfig, Fp8LinearConfig, QuantizeOptions, ScaleFormat,
+    matmul_nt, quantize_rows, quantize_weight,
 };
 use crate::ops::ExpertGroups;
 
 fn random(rows: usize, columns: usize) -> Tensor<2> {
-    crate::WeightInit::normal((rows * 1000 + columns) as u64, 1.0, &Device::flex()).weight([rows, columns]).val()
+    crate::WeightInit::normal((rows * 1000 + columns) as u64, 1.0, &Device::flex())
+        .weight([rows, columns])
+        .val()
 }
 
 fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
@@ -28,7 +30,10 @@ fn products_are_near_those_of_the_numbers() {
         assert_eq!(y.dims(), [m, n]);
         let dequantized = qx.dequantize().matmul(qw.dequantize().transpose());
         assert!(calc_diff(&values(y.clone()), &values(dequantized)).abs() < 1e-10, "{m} {n} {k}");
-        assert!(calc_diff(&values(y), &values(x.matmul(w.transpose()))).abs() < 1e-3, "{m} {n} {k}");
+        assert!(
+            calc_diff(&values(y), &values(x.matmul(w.transpose()))).abs() < 1e-3,
+            "{m} {n} {k}"
+        );
     }
 }
 
@@ -39,7 +44,10 @@ fn errors_name_the_argument() {
     let error = quantize_rows(&half, options).unwrap_err();
     assert_eq!(error, Fp8Error::Dtype { argument: "x", actual: DType::F64 });
     assert!(error.to_string().contains("`x` is F64"), "{error}");
-    let (x, w) = (quantize_rows(&random(2, 8), options).unwrap(), quantize_weight(&random(3, 9), options).unwrap());
+    let (x, w) = (
+        quantize_rows(&random(2, 8), options).unwrap(),
+        quantize_weight(&random(3, 9), options).unwrap(),
+    );
     let error = matmul_nt(&x, &w, Accumulation::Promoted).unwrap_err();
     assert_eq!(error.to_string(), "`w` has 9 inputs, it must have 8");
 }
@@ -51,11 +59,21 @@ fn what_is_not_a_number_stays_none() {
     rows[1][200] = f32::INFINITY;
     let x = Tensor::<2>::from_data(rows, &Device::flex());
     for scale in [ScaleFormat::F32, ScaleFormat::PowerOfTwo] {
-        let back = values(quantize_rows(&x, QuantizeOptions { scale, ..QuantizeOptions::default() }).unwrap().dequantize());
+        let back = values(
+            quantize_rows(&x, QuantizeOptions { scale, ..QuantizeOptions::default() })
+                .unwrap()
+                .dequantize(),
+        );
         assert!(back[3].is_nan(), "{scale:?}: a NaN stays one");
-        assert!(!back[256 + 200].is_finite() || back[256 + 200] > 1e38, "{scale:?}: an infinity is no small number");
+        assert!(
+            !back[256 + 200].is_finite() || back[256 + 200] > 1e38,
+            "{scale:?}: an infinity is no small number"
+        );
         // The other tiles know nothing of it.
-        assert!(back[128..256].iter().chain(&back[256..384]).chain(&back[512..]).all(|&v| v == 1.0), "{scale:?}");
+        assert!(
+            back[128..256].iter().chain(&back[256..384]).chain(&back[512..]).all(|&v| v == 1.0),
+            "{scale:?}"
+        );
     }
 }
 

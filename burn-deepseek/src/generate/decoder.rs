@@ -5,7 +5,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::attention::{AttentionForm, LatentCache};
 use crate::{Compute, DeepSeek};
 
-/// One sequence in decoding. Each token passes through the model once; what is kept of it is its latent in every layer.
+/// One sequence in decoding. Each token passes through the model once; what is kept of it is its
+/// latent in every layer.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     model: &'a DeepSeek,
@@ -19,9 +20,14 @@ impl<'a> Decoder<'a> {
         Self::with_compute(model, form, &Compute::f32())
     }
 
-    /// An empty sequence, computed as `compute` says: in its precision, and with its way to experts that are elsewhere.
+    /// An empty sequence, computed as `compute` says: in its precision, and with its way to experts
+    /// that are elsewhere.
     pub fn with_compute(model: &'a DeepSeek, form: AttentionForm, compute: &Compute) -> Self {
-        Self { model, caches: vec![LatentCache::new(form); model.layers.len()], compute: compute.clone() }
+        Self {
+            model,
+            caches: vec![LatentCache::new(form); model.layers.len()],
+            compute: compute.clone(),
+        }
     }
 
     /// Tokens fed so far.
@@ -39,7 +45,8 @@ impl<'a> Decoder<'a> {
         self.caches.iter_mut().for_each(|cache| cache.truncate(len));
     }
 
-    /// Feeds tokens that follow those fed before; returns their hidden states after the last norm, `[1, tokens, d]`.
+    /// Feeds tokens that follow those fed before; returns their hidden states after the last norm,
+    /// `[1, tokens, d]`.
     pub fn feed(&mut self, tokens: &[u32]) -> Tensor<3> {
         let mut pass = self.model.pass(self.len(), tokens.len(), &self.compute);
         let tokens = token_tensor(tokens, self.model);

@@ -18,7 +18,8 @@ pub struct GenerateOptions {
     pub stop: Option<u32>,
     /// Form of the attention over the cache.
     pub form: AttentionForm,
-    /// Let the MTP modules draft tokens that the main model verifies in one pass. The output is that of the main model alone.
+    /// Let the MTP modules draft tokens that the main model verifies in one pass. The output is
+    /// that of the main model alone.
     pub speculative: bool,
 }
 
@@ -59,7 +60,10 @@ pub enum GenerateError {
         vocab_size: usize,
     },
     /// The text would outgrow the model's positions.
-    #[error("{prompt} prompt tokens and max_new_tokens {new} exceed the model's max_position_embeddings {limit}")]
+    #[error(
+        "{prompt} prompt tokens and max_new_tokens {new} exceed the model's \
+         max_position_embeddings {limit}"
+    )]
     TooLong {
         /// Tokens of the prompt.
         prompt: usize,
@@ -70,17 +74,20 @@ pub enum GenerateError {
     },
     /// Speculation without a module to draft.
     #[error(
-        "speculative decoding needs MTP modules, and this model has none (num_nextn_predict_layers is 0, or they were dropped when loading)"
+        "speculative decoding needs MTP modules, and this model has none (num_nextn_predict_layers \
+         is 0, or they were dropped when loading)"
     )]
     NoDrafter,
 }
 
 impl DeepSeek {
-    /// Continues `prompt`, in FP32. `on_token` sees each new token as it is decided and may break off.
+    /// Continues `prompt`, in FP32. `on_token` sees each new token as it is decided and may break
+    /// off.
     ///
     /// # Errors
     ///
-    /// An empty prompt, an unknown token, a text beyond the model's positions, or speculation without MTP modules.
+    /// An empty prompt, an unknown token, a text beyond the model's positions, or speculation
+    /// without MTP modules.
     pub fn generate(
         &self,
         prompt: &[u32],
@@ -90,7 +97,8 @@ impl DeepSeek {
         self.generate_with(prompt, options, &Compute::f32(), on_token)
     }
 
-    /// [`DeepSeek::generate`], computed as `compute` says: in its precision, and with its way to experts that are elsewhere.
+    /// [`DeepSeek::generate`], computed as `compute` says: in its precision, and with its way to
+    /// experts that are elsewhere.
     ///
     /// # Errors
     ///
@@ -146,7 +154,8 @@ impl DeepSeek {
             if let Some(drafter) = &mut drafter {
                 drafter.accept(hidden.narrow(1, 0, new_rows + accepted));
                 drafts = drafter.draft(&tokens);
-                drafts.truncate((options.max_new_tokens - generation.tokens.len()).saturating_sub(1));
+                drafts
+                    .truncate((options.max_new_tokens - generation.tokens.len()).saturating_sub(1));
                 generation.drafted += drafts.len();
             }
         }
@@ -157,12 +166,18 @@ impl DeepSeek {
         if prompt.is_empty() {
             return Err(GenerateError::EmptyPrompt);
         }
-        if let Some((position, &token)) = prompt.iter().enumerate().find(|(_, token)| **token as usize >= vocab_size) {
+        if let Some((position, &token)) =
+            prompt.iter().enumerate().find(|(_, token)| **token as usize >= vocab_size)
+        {
             return Err(GenerateError::UnknownToken { position, token, vocab_size });
         }
         let limit = self.config().max_position_embeddings;
         if prompt.len().saturating_add(options.max_new_tokens) > limit {
-            return Err(GenerateError::TooLong { prompt: prompt.len(), new: options.max_new_tokens, limit });
+            return Err(GenerateError::TooLong {
+                prompt: prompt.len(),
+                new: options.max_new_tokens,
+                limit,
+            });
         }
         if options.speculative && self.mtp.is_empty() {
             return Err(GenerateError::NoDrafter);

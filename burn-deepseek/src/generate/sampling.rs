@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 pub struct Sampling {
     /// Logits are divided by this; 0 takes the most probable token.
     pub temperature: f64,
-    /// Only the most probable tokens whose probabilities reach this sum are drawn from; 1 takes all.
+    /// Only the most probable tokens whose probabilities reach this sum are drawn from; 1 takes
+    /// all.
     pub top_p: f64,
     /// Seed of the draws.
     pub seed: u64,
@@ -32,7 +33,8 @@ impl Sampler {
         Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed) }
     }
 
-    /// A token of the vocabulary that `logits` covers. Of equal logits the lower token wins; NaN is never chosen over a number.
+    /// A token of the vocabulary that `logits` covers. Of equal logits the lower token wins; NaN is
+    /// never chosen over a number.
     pub fn sample(&mut self, logits: &[f32]) -> u32 {
         let best = argmax(logits);
         if self.sampling.temperature <= 0.0 {
@@ -41,7 +43,9 @@ impl Sampler {
         let max = f64::from(logits[best as usize]);
         let mut candidates: Vec<(u32, f64)> = (0u32..)
             .zip(logits)
-            .map(|(token, &logit)| (token, ((f64::from(logit) - max) / self.sampling.temperature).exp()))
+            .map(|(token, &logit)| {
+                (token, ((f64::from(logit) - max) / self.sampling.temperature).exp())
+            })
             .filter(|&(_, weight)| weight > 0.0)
             .collect();
         if self.sampling.top_p < 1.0 {

@@ -1,4 +1,5 @@
-//! Drafting with the MTP modules: each depth proposes one more token for the main model to verify (2.2).
+//! Drafting with the MTP modules: each depth proposes one more token for the main model to verify
+//! (2.2).
 
 use burn::tensor::Tensor;
 
@@ -9,8 +10,9 @@ use crate::{Compute, DeepSeek};
 
 /// The MTP chain in decoding.
 ///
-/// Row `j` of depth `k` needs the hidden state of depth `k - 1` at `j` and token `j + k`. With tokens `0..=last` decided, the rows
-/// `j <= last - k` of depth `k` are final; the rows after them rest on drafts and are forgotten when the drafts have been judged.
+/// Row `j` of depth `k` needs the hidden state of depth `k - 1` at `j` and token `j + k`. With
+/// tokens `0..=last` decided, the rows `j <= last - k` of depth `k` are final; the rows after them
+/// rest on drafts and are forgotten when the drafts have been judged.
 #[derive(Debug)]
 pub(super) struct Drafter<'a> {
     model: &'a DeepSeek,
@@ -27,7 +29,11 @@ struct Depth {
 
 impl<'a> Drafter<'a> {
     pub(super) fn new(model: &'a DeepSeek, form: AttentionForm, compute: &Compute) -> Self {
-        let depths = model.mtp.iter().map(|_| Depth { cache: LatentCache::new(form), pending: None }).collect();
+        let depths = model
+            .mtp
+            .iter()
+            .map(|_| Depth { cache: LatentCache::new(form), pending: None })
+            .collect();
         Self { model, depths, compute: compute.clone() }
     }
 
@@ -38,7 +44,8 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Proposes the tokens that follow `tokens` (all decided ones; the main model has not seen the last), one a depth.
+    /// Proposes the tokens that follow `tokens` (all decided ones; the main model has not seen the
+    /// last), one a depth.
     pub(super) fn draft(&mut self, tokens: &[u32]) -> Vec<u32> {
         let mut known = tokens.to_vec();
         let last = tokens.len() - 1;
@@ -50,8 +57,12 @@ impl<'a> Drafter<'a> {
             let Some(input) = joined_opt(depth.pending.clone(), speculative.take()) else { break };
             let [_, rows, _] = input.dims();
             let mut pass = self.model.pass(start, rows, &self.compute);
-            let embedded = self.model.embed_tokens.forward(token_tensor(&known[start + k..start + k + rows], self.model));
-            let output = self.model.mtp[k - 1].forward(input, embedded, &mut pass, Some(&mut depth.cache));
+            let embedded = self
+                .model
+                .embed_tokens
+                .forward(token_tensor(&known[start + k..start + k + rows], self.model));
+            let output =
+                self.model.mtp[k - 1].forward(input, embedded, &mut pass, Some(&mut depth.cache));
 
             let finals = (last + 1).saturating_sub(k).saturating_sub(start).min(rows);
             depth.cache.truncate(start + finals);

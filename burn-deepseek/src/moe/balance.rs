@@ -1,4 +1,5 @@
-//! Load balancing: the auxiliary-loss-free bias update, the sequence-wise loss, and the measure of imbalance (2.1.2).
+//! Load balancing: the auxiliary-loss-free bias update, the sequence-wise loss, and the measure of
+//! imbalance (2.1.2).
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -13,7 +14,8 @@ pub fn updated_bias(bias: &[f32], loads: &[u64], speed: f64) -> Vec<f32> {
     bias.iter()
         .zip(loads)
         .map(|(&b, &load)| {
-            // Compared as total against load * experts: exact, where a mean in floating point might not be.
+            // Compared as total against load * experts: exact, where a mean in floating point might
+            // not be.
             let direction = match total.cmp(&(load * experts)) {
                 std::cmp::Ordering::Greater => 1.0,
                 std::cmp::Ordering::Equal => 0.0,
@@ -24,7 +26,8 @@ pub fn updated_bias(bias: &[f32], loads: &[u64], speed: f64) -> Vec<f32> {
         .collect()
 }
 
-/// `max load / mean load - 1`: 0 when even, `experts / top_k - 1` at worst. No tokens count as even.
+/// `max load / mean load - 1`: 0 when even, `experts / top_k - 1` at worst. No tokens count as
+/// even.
 pub fn max_violation(loads: &[u64]) -> f64 {
     let total: u64 = loads.iter().sum();
     match loads.iter().max() {
@@ -33,14 +36,18 @@ pub fn max_violation(loads: &[u64]) -> f64 {
     }
 }
 
-/// Sequence-wise balance loss of one layer at alpha = 1, averaged over the sequences of the batch (Eq. 17 to 20).
+/// Sequence-wise balance loss of one layer at alpha = 1, averaged over the sequences of the batch
+/// (Eq. 17 to 20).
 ///
-/// For a sequence of `T` tokens `L = sum_i f_i P_i` with `f_i = N / (K T) * (tokens with i among their K best)` and `P_i` the mean
-/// over tokens of `s_i / sum_j s_j`, both of unbiased scores without group limit. Evenly spread routing gives exactly 1.
+/// For a sequence of `T` tokens `L = sum_i f_i P_i` with
+/// `f_i = N / (K T) * (tokens with i among their K best)` and `P_i` the mean over tokens of
+/// `s_i / sum_j s_j`, both of unbiased scores without group limit. Evenly spread routing gives
+/// exactly 1.
 ///
 /// # Shapes
 ///
-/// - counts: `[batch * experts]`, for each sequence how many tokens count for each expert (a constant: no gradient)
+/// - counts: `[batch * experts]`, for each sequence how many tokens count for each expert (a
+///   constant: no gradient)
 /// - output: `[1]`
 pub fn sequence_balance_loss(routing: &LayerRouting, counts: &[u32]) -> Tensor<1> {
     let [_, experts] = routing.scores.dims();

@@ -8,7 +8,8 @@ use crate::ops::{self, ExpertGroups};
 
 /// Carries the rows of a MoE layer to its experts, wherever those are.
 ///
-/// The layer itself does not know whether its experts are all here ([`LocalDispatch`]) or spread over ranks.
+/// The layer itself does not know whether its experts are all here ([`LocalDispatch`]) or spread
+/// over ranks.
 pub trait ExpertDispatch: Debug + Send + Sync {
     /// Sends each token of `x` to the experts that `groups` has for it.
     ///
@@ -18,8 +19,8 @@ pub trait ExpertDispatch: Debug + Send + Sync {
     fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched;
 }
 
-/// From the rows that experts have computed, `[rows here, d]`, and the gate values of the tokens that were sent, `[tokens, top_k]`, to
-/// the weighted sums of the tokens' rows, `[tokens, d]`.
+/// From the rows that experts have computed, `[rows here, d]`, and the gate values of the tokens
+/// that were sent, `[tokens, top_k]`, to the weighted sums of the tokens' rows, `[tokens, d]`.
 pub type WayBack = Box<dyn FnOnce(Tensor<2>, Tensor<2>) -> Tensor<2>>;
 
 /// What has arrived at the experts that are here.
@@ -28,7 +29,8 @@ pub struct Dispatched {
     pub rows: Tensor<2>,
     /// Which rows are whose; experts are counted from the first that is here.
     pub groups: ExpertGroups,
-    /// Takes the results back and sums them. Where that happens is the dispatch's affair: sums that are made on the way cross fewer links.
+    /// Takes the results back and sums them. Where that happens is the dispatch's affair: sums that
+    /// are made on the way cross fewer links.
     pub way_back: WayBack,
 }
 
@@ -40,6 +42,10 @@ impl ExpertDispatch for LocalDispatch {
     fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, _layer: usize) -> Dispatched {
         let home = groups.clone();
         let way_back = move |rows, weights| ops::combine(rows, weights, &home);
-        Dispatched { rows: ops::permute(x, groups), groups: groups.clone(), way_back: Box::new(way_back) }
+        Dispatched {
+            rows: ops::permute(x, groups),
+            groups: groups.clone(),
+            way_back: Box::new(way_back),
+        }
     }
 }

@@ -21,7 +21,12 @@ impl Experts {
     /// # Shapes
     ///
     /// - x, output: `[rows, d]`, sorted by expert as `groups` says
-    pub fn forward(&self, x: Tensor<2>, groups: &ops::ExpertGroups, compute: &Compute) -> Tensor<2> {
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        groups: &ops::ExpertGroups,
+        compute: &Compute,
+    ) -> Tensor<2> {
         compute.experts(x, &self.gate_up, &self.down, groups)
     }
 }
@@ -40,11 +45,16 @@ pub struct MixtureOfExperts {
 impl MixtureOfExperts {
     /// The MoE part of layer `layer`.
     pub fn new(config: &DeepSeekConfig, layer: usize, init: &mut WeightInit) -> Self {
-        let (d, inter, experts) = (config.hidden_size, config.moe_intermediate_size, config.n_routed_experts);
+        let (d, inter, experts) =
+            (config.hidden_size, config.moe_intermediate_size, config.n_routed_experts);
         Self {
             gate: Router::new(config, layer, init),
-            experts: Experts { gate_up: init.weight([experts, 2 * inter, d]), down: init.weight([experts, d, inter]) },
-            shared_experts: (config.n_shared_experts > 0).then(|| Mlp::new(d, inter * config.n_shared_experts, init)),
+            experts: Experts {
+                gate_up: init.weight([experts, 2 * inter, d]),
+                down: init.weight([experts, d, inter]),
+            },
+            shared_experts: (config.n_shared_experts > 0)
+                .then(|| Mlp::new(d, inter * config.n_shared_experts, init)),
         }
     }
 
@@ -58,8 +68,10 @@ impl MixtureOfExperts {
         assert_shape!(x, [batch * seq, _]);
         let routing = self.gate.forward(x.clone(), shape);
         let x = ops::fork(x);
-        let Dispatched { rows, groups, way_back } = pass.compute.dispatch(x.clone(), &routing.groups, self.gate.layer());
-        let routed = way_back(self.experts.forward(rows, &groups, &pass.compute), routing.weights.clone());
+        let Dispatched { rows, groups, way_back } =
+            pass.compute.dispatch(x.clone(), &routing.groups, self.gate.layer());
+        let routed =
+            way_back(self.experts.forward(rows, &groups, &pass.compute), routing.weights.clone());
         let y = match &self.shared_experts {
             Some(shared) => ops::residual(routed, shared.forward(x, &pass.compute)),
             None => routed,

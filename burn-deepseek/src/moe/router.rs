@@ -17,8 +17,8 @@ const NORM_EPS: f64 = 1e-20;
 pub struct Router {
     /// Expert centroids, `[n_routed_experts, d]`.
     pub weight: Param<Tensor<2>>,
-    /// The balance bias `b`, `[n_routed_experts]`: a buffer. No gradient reaches it and no optimizer touches it; it enters the
-    /// choice and never the gate value.
+    /// The balance bias `b`, `[n_routed_experts]`: a buffer. No gradient reaches it and no
+    /// optimizer touches it; it enters the choice and never the gate value.
     pub e_score_correction_bias: Param<Tensor<1>>,
     #[module(skip)]
     selection: ExpertSelection,
@@ -34,7 +34,9 @@ impl Router {
     pub fn new(config: &DeepSeekConfig, layer: usize, init: &mut WeightInit) -> Self {
         Self {
             weight: init.weight([config.n_routed_experts, config.hidden_size]),
-            e_score_correction_bias: init.zero_bias(config.n_routed_experts).set_require_grad(false),
+            e_score_correction_bias: init
+                .zero_bias(config.n_routed_experts)
+                .set_require_grad(false),
             selection: ExpertSelection::new(config),
             scoring: config.scoring_func,
             norm_topk_prob: config.norm_topk_prob,
@@ -45,8 +47,9 @@ impl Router {
 
     /// Scores the tokens of `batch` sequences of `seq` and chooses their experts.
     ///
-    /// The gate value is the *unbiased* score of each chosen expert, divided by their sum where `norm_topk_prob`, times
-    /// `routed_scaling_factor`. The choice itself is made on the host, so a device that works asynchronously is waited for here.
+    /// The gate value is the *unbiased* score of each chosen expert, divided by their sum where
+    /// `norm_topk_prob`, times `routed_scaling_factor`. The choice itself is made on the host, so a
+    /// device that works asynchronously is waited for here.
     ///
     /// # Shapes
     ///
@@ -54,7 +57,12 @@ impl Router {
     pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2]) -> LayerRouting {
         let device = x.device();
         let ExpertSelection { experts, top_k, .. } = self.selection;
-        let logits = ops::linear(x.cast(DType::F32), self.weight.val().cast(DType::F32), None, LinearFormat::F32);
+        let logits = ops::linear(
+            x.cast(DType::F32),
+            self.weight.val().cast(DType::F32),
+            None,
+            LinearFormat::F32,
+        );
         let scores = match self.scoring {
             ScoringFunc::Sigmoid => activation::sigmoid(logits.clone()),
             ScoringFunc::Softmax => activation::softmax(logits.clone(), 1),
@@ -64,9 +72,11 @@ impl Router {
         let chosen = self.selection.choose(&host_scores, &bias);
         let groups = ExpertGroups::new(&chosen, top_k, experts);
 
-        let experts_of_token = ops::composed::int_tensor(&chosen, &device).reshape([batch * seq, top_k]);
+        let experts_of_token =
+            ops::composed::int_tensor(&chosen, &device).reshape([batch * seq, top_k]);
         let gates = scores.clone().gather(1, experts_of_token.clone());
-        let gates = if self.norm_topk_prob { gates.clone() / (gates.sum_dim(1) + NORM_EPS) } else { gates };
+        let gates =
+            if self.norm_topk_prob { gates.clone() / (gates.sum_dim(1) + NORM_EPS) } else { gates };
         LayerRouting {
             layer: self.layer,
             batch,
@@ -89,7 +99,8 @@ impl Router {
     pub fn set_bias(&mut self, bias: &[f32]) {
         let device = self.e_score_correction_bias.val().device();
         let value = Tensor::from_data(TensorData::new(bias.to_vec(), [bias.len()]), &device);
-        self.e_score_correction_bias = self.e_score_correction_bias.clone().map(|_| value).set_require_grad(false);
+        self.e_score_correction_bias =
+            self.e_score_correction_bias.clone().map(|_| value).set_require_grad(false);
     }
 
     /// The balance bias as the host sees it.

@@ -32,9 +32,10 @@ impl ExpertSelection {
 
     /// Experts of every token, in ascending order, `[tokens * top_k]`.
     ///
-    /// Choice is by `score + bias`, among the experts of the `kept_groups` best groups; experts of other groups are out of the
-    /// race altogether (masked with -inf: a zero mask would let them in where biases are negative). Of equal scores the lower
-    /// index wins; NaN never wins over a number.
+    /// Choice is by `score + bias`, among the experts of the `kept_groups` best groups; experts of
+    /// other groups are out of the race altogether (masked with -inf: a zero mask would let them in
+    /// where biases are negative). Of equal scores the lower index wins; NaN never wins over a
+    /// number.
     ///
     /// # Shapes
     ///
@@ -60,7 +61,8 @@ impl ExpertSelection {
     /// Sets the experts of all but the best groups to -inf.
     fn mask_groups(&self, biased: &mut [f32]) {
         let per_group = self.experts / self.groups;
-        let scores: Vec<f32> = biased.chunks_exact(per_group).map(|group| self.group_score(group)).collect();
+        let scores: Vec<f32> =
+            biased.chunks_exact(per_group).map(|group| self.group_score(group)).collect();
         let mut kept = Vec::with_capacity(self.kept_groups);
         top_indices(&scores, self.kept_groups, &mut kept);
         for (group, experts) in biased.chunks_exact_mut(per_group).enumerate() {
@@ -87,8 +89,14 @@ impl ExpertSelection {
     }
 }
 
-/// For each sequence, how often each expert is among the `top_k` best by unbiased score, groups ignored: `[sequences * experts]`.
-pub(super) fn unbiased_counts(scores: &[f32], experts: usize, top_k: usize, seq: usize) -> Vec<u32> {
+/// For each sequence, how often each expert is among the `top_k` best by unbiased score, groups
+/// ignored: `[sequences * experts]`.
+pub(super) fn unbiased_counts(
+    scores: &[f32],
+    experts: usize,
+    top_k: usize,
+    seq: usize,
+) -> Vec<u32> {
     let mut counts = vec![0u32; scores.len() / (experts * seq).max(1) * experts];
     let mut best = Vec::with_capacity(top_k);
     for (token, scores) in scores.chunks_exact(experts).enumerate() {
@@ -124,13 +132,19 @@ fn beats(candidate: f32, held: f32) -> bool {
 mod tests {
     use super::*;
 
-    fn selection(experts: usize, top_k: usize, groups: usize, kept_groups: usize) -> ExpertSelection {
+    fn selection(
+        experts: usize,
+        top_k: usize,
+        groups: usize,
+        kept_groups: usize,
+    ) -> ExpertSelection {
         ExpertSelection { experts, top_k, groups, kept_groups, method: TopkMethod::NoauxTc }
     }
 
     #[test]
     fn masked_groups_stay_out_even_with_negative_biases() {
-        // With a mask of 0 instead of -inf, expert 2 or 3 (masked to 0) would beat expert 1 (0.1 - 0.5).
+        // With a mask of 0 instead of -inf, expert 2 or 3 (masked to 0) would beat expert 1 (0.1 -
+        // 0.5).
         let chosen = selection(4, 2, 2, 1).choose(&[0.9, 0.1, 0.2, 0.15], &[0.0, -0.5, 0.0, 0.0]);
         assert_eq!(chosen, [0, 1]);
     }

@@ -1,4 +1,5 @@
-//! Every operation of the model written in Burn's own operations: right on any backend, and the form the fused kernels are tested against.
+//! Every operation of the model written in Burn's own operations: right on any backend, and the
+//! form the fused kernels are tested against.
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
 
@@ -72,13 +73,16 @@ pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
     if nope == 0 { rotated } else { Tensor::cat(vec![x.narrow(3, 0, nope), rotated], 3) }
 }
 
-/// Causal attention of MLA in its expanded form: each head attends over `[k_nope | k_rope]` with `k_rope` shared by all heads.
+/// Causal attention of MLA in its expanded form: each head attends over `[k_nope | k_rope]` with
+/// `k_rope` shared by all heads.
 ///
-/// Query `i` of `t` stands at position `s - t + i` of the `s` keys, so one function serves training (`t == s`) and decoding.
+/// Query `i` of `t` stands at position `s - t + i` of the `s` keys, so one function serves training
+/// (`t == s`) and decoding.
 ///
 /// # Shapes
 ///
-/// - q: `[batch, t, heads, nope + rope]`, kv: `[batch, s, heads, nope + v]`, k_rope: `[batch, s, rope]`
+/// - q: `[batch, t, heads, nope + rope]`, kv: `[batch, s, heads, nope + v]`, k_rope:
+///   `[batch, s, rope]`
 /// - output: `[batch, t, heads, v]`
 pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64) -> Tensor<4> {
     let [batch, t, heads, qk_dim] = q.dims();
@@ -94,17 +98,26 @@ pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64)
     weights.matmul(v).swap_dims(1, 2)
 }
 
-/// Causal attention of MLA in its absorbed form: the latents themselves are keys and values, shared by all heads.
+/// Causal attention of MLA in its absorbed form: the latents themselves are keys and values, shared
+/// by all heads.
 ///
 /// # Shapes
 ///
-/// - q_latent: `[batch, t, heads, kv_rank]` (the query's nope part times `kv_b`'s key half), q_rope: `[batch, t, heads, rope]`
+/// - q_latent: `[batch, t, heads, kv_rank]` (the query's nope part times `kv_b`'s key half),
+///   q_rope: `[batch, t, heads, rope]`
 /// - latents: `[batch, s, kv_rank]`, k_rope: `[batch, s, rope]`
 /// - output: `[batch, t, heads, kv_rank]`, still to be multiplied by `kv_b`'s value half
-pub fn mla_absorbed_attention(q_latent: Tensor<4>, q_rope: Tensor<4>, latents: Tensor<3>, k_rope: Tensor<3>, scale: f64) -> Tensor<4> {
+pub fn mla_absorbed_attention(
+    q_latent: Tensor<4>,
+    q_rope: Tensor<4>,
+    latents: Tensor<3>,
+    k_rope: Tensor<3>,
+    scale: f64,
+) -> Tensor<4> {
     let [batch, t, heads, rank] = q_latent.dims();
     let s = latents.dims()[1];
-    let q = Tensor::cat(vec![q_latent, q_rope], 3).reshape([batch, t * heads, rank + k_rope.dims()[2]]);
+    let q =
+        Tensor::cat(vec![q_latent, q_rope], 3).reshape([batch, t * heads, rank + k_rope.dims()[2]]);
     let k = Tensor::cat(vec![latents.clone(), k_rope], 2);
     let scores = q.matmul(k.swap_dims(1, 2)) * scale;
     let scores = scores.reshape([batch, t, heads, s]).swap_dims(1, 2);
@@ -132,7 +145,8 @@ pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     x.select(0, index)
 }
 
-/// Weighted sum of the experts' rows back into tokens, `out[t] = sum_j weight[t, j] * y[row of slot (t, j)]`.
+/// Weighted sum of the experts' rows back into tokens,
+/// `out[t] = sum_j weight[t, j] * y[row of slot (t, j)]`.
 ///
 /// # Shapes
 ///
@@ -165,7 +179,11 @@ pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups) -> Tens
             rows.matmul(weight.transpose())
         })
         .collect();
-    if outputs.is_empty() { Tensor::zeros([0, d_out], &x.device()) } else { Tensor::cat(outputs, 0) }
+    if outputs.is_empty() {
+        Tensor::zeros([0, d_out], &x.device())
+    } else {
+        Tensor::cat(outputs, 0)
+    }
 }
 
 /// Rows of an embedding table.
@@ -199,7 +217,8 @@ pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>)
 
 /// One AdamW update of a flat parameter; returns the parameter and its moments.
 ///
-/// Computed in FP32. Moments come and go in their own type, FP32 or BF16; the parameter sees them before they are rounded to it.
+/// Computed in FP32. Moments come and go in their own type, FP32 or BF16; the parameter sees them
+/// before they are rounded to it.
 ///
 /// # Shapes
 ///
@@ -216,7 +235,8 @@ pub fn adamw(
     let first = first.cast(DType::F32) * s.beta1 + grad.clone() * (1.0 - s.beta1);
     let second = second.cast(DType::F32) * s.beta2 + grad.square() * (1.0 - s.beta2);
     let root = second.clone().sqrt() / s.second_correction().sqrt() + s.eps;
-    let value = value * (1.0 - s.lr * s.weight_decay) - first.clone() / root * (s.lr / s.first_correction());
+    let value = value * (1.0 - s.lr * s.weight_decay)
+        - first.clone() / root * (s.lr / s.first_correction());
     (value, first.cast(kept), second.cast(kept))
 }
 
@@ -238,7 +258,11 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
 /// The same of each of several tensors of one device, read together.
 pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     let sums: Vec<Tensor<1>> = xs.into_iter().map(|x| x.square().sum()).collect();
-    if sums.is_empty() { Vec::new() } else { Tensor::cat(sums, 0).into_data().iter::<f64>().collect() }
+    if sums.is_empty() {
+        Vec::new()
+    } else {
+        Tensor::cat(sums, 0).into_data().iter::<f64>().collect()
+    }
 }
 
 /// A one-dimensional int tensor from host indices.
@@ -260,14 +284,29 @@ mod tests {
         tensor.cast(DType::F32).into_data().iter::<f32>().collect()
     }
 
-    /// Both forms of AdamW, with moments in both types: the same parameter, and moments rounded the same way.
+    /// Both forms of AdamW, with moments in both types: the same parameter, and moments rounded the
+    /// same way.
     #[test]
     fn adamw_s_forms_agree_with_moments_in_either_type() {
         for kept in [DType::F32, DType::BF16] {
-            let start = || [tensor(&[0.5, -0.25, 1.0, 0.0]), tensor(&[0.0; 4]).cast(kept), tensor(&[0.0; 4]).cast(kept)];
+            let start = || {
+                [
+                    tensor(&[0.5, -0.25, 1.0, 0.0]),
+                    tensor(&[0.0; 4]).cast(kept),
+                    tensor(&[0.0; 4]).cast(kept),
+                ]
+            };
             let (mut fused, mut composed) = (start(), start());
             for step in 1..=4 {
-                let scalars = AdamWScalars { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step, grad_scale: 0.5 };
+                let scalars = AdamWScalars {
+                    lr: 1e-2,
+                    beta1: 0.9,
+                    beta2: 0.95,
+                    eps: 1e-8,
+                    weight_decay: 0.1,
+                    step,
+                    grad_scale: 0.5,
+                };
                 let grad = || tensor(&[0.3, -1e-3 * step as f32, 7.0, 0.0]);
                 let [value, first, second] = fused;
                 fused = super::super::adamw(value, grad(), first, second, &scalars).into();
@@ -275,11 +314,15 @@ mod tests {
                 composed = adamw(value, grad(), first, second, &scalars).into();
                 assert_eq!((fused[1].dtype(), composed[2].dtype()), (kept, kept));
             }
-            // A rounding of the last bit before the moments are rounded may decide a tie: one unit of BF16.
+            // A rounding of the last bit before the moments are rounded may decide a tie: one unit
+            // of BF16.
             let tolerances = if kept == DType::BF16 { [1e-6, 8e-3, 8e-3] } else { [1e-6; 3] };
             for ((fused, composed), tolerance) in fused.into_iter().zip(composed).zip(tolerances) {
                 for (a, b) in values(fused).into_iter().zip(values(composed)) {
-                    assert!((a - b).abs() <= tolerance * b.abs().max(1e-3), "{kept:?}: {a} against {b}");
+                    assert!(
+                        (a - b).abs() <= tolerance * b.abs().max(1e-3),
+                        "{kept:?}: {a} against {b}"
+                    );
                 }
             }
         }

@@ -6,7 +6,12 @@ use super::{ExpertGroups, composed, with_gradient};
 use crate::backend::DeferredWeight;
 
 /// [`composed::linear`], whose `dw = dy^T x` is computed when the queue is.
-pub(super) fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, weight: DeferredWeight) -> Tensor<2> {
+pub(super) fn linear(
+    x: Tensor<2>,
+    w: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    weight: DeferredWeight,
+) -> Tensor<2> {
     if !x.device().is_autodiff() {
         return composed::linear(x, w, bias);
     }
@@ -24,7 +29,12 @@ pub(super) fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, weight
 }
 
 /// [`composed::grouped_linear`], whose weight gradients are computed when the queue is.
-pub(super) fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, weight: DeferredWeight) -> Tensor<2> {
+pub(super) fn grouped_linear(
+    x: Tensor<2>,
+    w: Tensor<3>,
+    groups: &ExpertGroups,
+    weight: DeferredWeight,
+) -> Tensor<2> {
     if !x.device().is_autodiff() {
         return composed::grouped_linear(x, w, groups);
     }
@@ -40,7 +50,12 @@ pub(super) fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, 
 }
 
 /// `dw[e] = dy[rows of e]^T x[rows of e]`, zero for an expert without rows.
-fn weight_gradient(dy: Tensor<2>, x: Tensor<2>, groups: &ExpertGroups, [_, d_out, d_in]: [usize; 3]) -> Tensor<3> {
+fn weight_gradient(
+    dy: Tensor<2>,
+    x: Tensor<2>,
+    groups: &ExpertGroups,
+    [_, d_out, d_in]: [usize; 3],
+) -> Tensor<3> {
     let product = |range: &[usize]| {
         let rows = |t: &Tensor<2>| t.clone().narrow(0, range[0], range[1] - range[0]);
         match range[1] > range[0] {

@@ -1,4 +1,5 @@
-//! FP8 linears on Burn tensors (3.3). For tensors of a device that [`crate::backend::supports_fp8`].
+//! FP8 linears on Burn tensors (3.3). For tensors of a device that
+//! [`crate::backend::supports_fp8`].
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -18,7 +19,8 @@ pub enum Input {
 }
 
 impl Input {
-    /// Quantizes x `[rows, inputs]` as the call's rule says; for Wgrad too where x is on an autodiff device.
+    /// Quantizes x `[rows, inputs]` as the call's rule says; for Wgrad too where x is on an
+    /// autodiff device.
     pub fn new(x: &Tensor<2>, call: &LinearCall) -> Self {
         let options = call.rule.activations;
         let rows = |x: Tensor<2>| Dispatch::fp8_quantize_rows(x.into_dispatch(), options);
@@ -32,8 +34,13 @@ impl Input {
                 let rows = rows(x);
                 Fp8Pair { columns: rows.clone(), rows }
             }
-            KeptActivation::Columns => Dispatch::fp8_quantize_both(x.into_dispatch(), call.groups.clone(), options),
-            KeptActivation::E5m6 => Fp8Pair { rows: rows(x.clone()), columns: Dispatch::e5m6_quantize(x.into_dispatch()) },
+            KeptActivation::Columns => {
+                Dispatch::fp8_quantize_both(x.into_dispatch(), call.groups.clone(), options)
+            }
+            KeptActivation::E5m6 => Fp8Pair {
+                rows: rows(x.clone()),
+                columns: Dispatch::e5m6_quantize(x.into_dispatch()),
+            },
             KeptActivation::Rows => {
                 let rows = rows(x);
                 Fp8Pair { columns: rows.clone(), rows }
@@ -47,7 +54,10 @@ impl Input {
 /// # Shapes
 ///
 /// - w: `[outputs, inputs]` or `[experts, outputs, inputs]`
-pub fn quantize_weight<const D: usize>(w: Tensor<D>, options: QuantizeOptions) -> Fp8Weight<Dispatch> {
+pub fn quantize_weight<const D: usize>(
+    w: Tensor<D>,
+    options: QuantizeOptions,
+) -> Fp8Weight<Dispatch> {
     Dispatch::fp8_quantize_weight(w.inner().into_dispatch(), options)
 }
 
@@ -55,24 +65,52 @@ pub fn quantize_weight<const D: usize>(w: Tensor<D>, options: QuantizeOptions) -
 ///
 /// # Shapes
 ///
-/// - x: `[rows, inputs]`, of which `input` was made; w: `[outputs, inputs]` or `[experts, outputs, inputs]`, of which `weight` was made
+/// - x: `[rows, inputs]`, of which `input` was made; w: `[outputs, inputs]` or
+///   `[experts, outputs, inputs]`, of which `weight` was made
 /// - output: `[rows, outputs]`
-pub fn linear<const D: usize>(x: Tensor<2>, input: &Input, w: Tensor<D>, weight: &Fp8Weight<Dispatch>, call: LinearCall) -> Tensor<2> {
+pub fn linear<const D: usize>(
+    x: Tensor<2>,
+    input: &Input,
+    w: Tensor<D>,
+    weight: &Fp8Weight<Dispatch>,
+    call: LinearCall,
+) -> Tensor<2> {
     Tensor::from_dispatch(match input.clone() {
-        Input::Forward(rows) => Dispatch::fp8_gemm(rows, weight.clone(), call.groups, call.shape, Side::Fprop, call.rule),
-        Input::Differentiable(both) => Dispatch::fp8_linear(x.into_dispatch(), both, w.into_dispatch(), weight.clone(), call),
+        Input::Forward(rows) => Dispatch::fp8_gemm(
+            rows,
+            weight.clone(),
+            call.groups,
+            call.shape,
+            Side::Fprop,
+            call.rule,
+        ),
+        Input::Differentiable(both) => {
+            Dispatch::fp8_linear(x.into_dispatch(), both, w.into_dispatch(), weight.clone(), call)
+        }
     })
 }
 
-/// `y = (silu(gate) * up) w^T` in FP8, differentiable in gate_up and w where they are on an autodiff device.
+/// `y = (silu(gate) * up) w^T` in FP8, differentiable in gate_up and w where they are on an
+/// autodiff device.
 ///
 /// # Shapes
 ///
-/// - gate_up: `[rows, 2 * inputs]`, gate first; w: `[outputs, inputs]` or `[experts, outputs, inputs]`, of which `weight` was made
+/// - gate_up: `[rows, 2 * inputs]`, gate first; w: `[outputs, inputs]` or
+///   `[experts, outputs, inputs]`, of which `weight` was made
 /// - output: `[rows, outputs]`
-pub fn swiglu_linear<const D: usize>(gate_up: Tensor<2>, w: Tensor<D>, weight: &Fp8Weight<Dispatch>, call: LinearCall) -> Tensor<2> {
+pub fn swiglu_linear<const D: usize>(
+    gate_up: Tensor<2>,
+    w: Tensor<D>,
+    weight: &Fp8Weight<Dispatch>,
+    call: LinearCall,
+) -> Tensor<2> {
     Tensor::from_dispatch(if gate_up.device().is_autodiff() {
-        Dispatch::fp8_swiglu_linear(gate_up.into_dispatch(), w.into_dispatch(), weight.clone(), call)
+        Dispatch::fp8_swiglu_linear(
+            gate_up.into_dispatch(),
+            w.into_dispatch(),
+            weight.clone(),
+            call,
+        )
     } else {
         let hidden = Dispatch::fp8_swiglu_rows(gate_up.into_dispatch(), call.rule.activations);
         Dispatch::fp8_gemm(hidden, weight.clone(), call.groups, call.shape, Side::Fprop, call.rule)

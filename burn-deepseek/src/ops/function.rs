@@ -5,15 +5,21 @@ use burn::tensor::Tensor;
 
 use crate::backend::{FunctionOps, InputGradient};
 
-/// `y` as a function of `x` whose gradient is `gradient(dy)`: what was computed outside the graph becomes a part of it.
+/// `y` as a function of `x` whose gradient is `gradient(dy)`: what was computed outside the graph
+/// becomes a part of it.
 ///
-/// `y` is what some function of `x`'s values gave, without autodiff; `gradient` takes `dy` and gives `dx`, both without autodiff, in the
-/// backward pass, on the thread that runs it. A tensor without autodiff has no backward pass: `y` is returned as it is.
+/// `y` is what some function of `x`'s values gave, without autodiff; `gradient` takes `dy` and
+/// gives `dx`, both without autodiff, in the backward pass, on the thread that runs it. A tensor
+/// without autodiff has no backward pass: `y` is returned as it is.
 ///
 /// # Shapes
 ///
 /// - x, dx: `[a, b]`; y, dy, output: `[c, d]`
-pub fn with_gradient(x: Tensor<2>, y: Tensor<2>, gradient: impl Fn(Tensor<2>) -> Tensor<2> + Send + Sync + 'static) -> Tensor<2> {
+pub fn with_gradient(
+    x: Tensor<2>,
+    y: Tensor<2>,
+    gradient: impl Fn(Tensor<2>) -> Tensor<2> + Send + Sync + 'static,
+) -> Tensor<2> {
     if !x.device().is_autodiff() {
         return y;
     }
@@ -22,7 +28,11 @@ pub fn with_gradient(x: Tensor<2>, y: Tensor<2>, gradient: impl Fn(Tensor<2>) ->
         Some(strategy) => y.with_gradient_checkpointing_strategy(strategy),
         None => y,
     };
-    Tensor::from_dispatch(Dispatch::with_gradient(x.into_dispatch(), y.into_dispatch(), InputGradient::new(gradient)))
+    Tensor::from_dispatch(Dispatch::with_gradient(
+        x.into_dispatch(),
+        y.into_dispatch(),
+        InputGradient::new(gradient),
+    ))
 }
 
 #[cfg(test)]
@@ -32,7 +42,9 @@ mod tests {
 
     #[test]
     fn the_gradient_given_is_the_gradient_taken() {
-        for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
+        for device in
+            [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()]
+        {
             let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0]], &device).require_grad();
             let y = with_gradient(x.clone(), x.clone().inner().slice([0..1, 0..2]) * 5.0, |dy| {
                 assert!(!dy.device().is_autodiff());
@@ -42,7 +54,8 @@ mod tests {
             let loss = (y.clone() * y).sum() + x.clone().sum();
             let mut grads = loss.backward();
             // dy = 2 y = [10, 20]
-            let dx: Vec<f32> = x.grad_remove(&mut grads).expect("a gradient").into_data().try_to_vec().unwrap();
+            let dx: Vec<f32> =
+                x.grad_remove(&mut grads).expect("a gradient").into_data().try_to_vec().unwrap();
             assert_eq!(dx, [71.0, 141.0, 11.0]);
         }
     }

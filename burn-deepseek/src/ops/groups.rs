@@ -1,4 +1,5 @@
-//! Which rows belong to which expert: the host's view of one routing decision, shared by permute, grouped linear and combine.
+//! Which rows belong to which expert: the host's view of one routing decision, shared by permute,
+//! grouped linear and combine.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use cubecl_kernels::definition::DispatchPlan;
 
 /// Rows of a batch sorted by expert: a [`DispatchPlan`] that is shared.
 ///
-/// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of `token`. Sorting the slots by
-/// expert (stable, so by token inside an expert) gives the *rows* that the experts compute. Nothing is dropped and nothing is
-/// padded: `rows == tokens * k`.
+/// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of
+/// `token`. Sorting the slots by expert (stable, so by token inside an expert) gives the *rows*
+/// that the experts compute. Nothing is dropped and nothing is padded: `rows == tokens * k`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpertGroups {
     inner: Arc<DispatchPlan>,
@@ -17,13 +18,16 @@ pub struct ExpertGroups {
 impl ExpertGroups {
     /// Sorts the choices of every token by expert.
     ///
-    /// `choices` holds `tokens * top_k` expert numbers, token by token. A counting sort: O(tokens * top_k + experts).
+    /// `choices` holds `tokens * top_k` expert numbers, token by token. A counting sort: O(tokens *
+    /// top_k + experts).
     ///
     /// # Panics
     ///
-    /// When a choice is not below `experts`, or `choices` is not a multiple of `top_k` (both are the router's own invariants).
+    /// When a choice is not below `experts`, or `choices` is not a multiple of `top_k` (both are
+    /// the router's own invariants).
     pub fn new(choices: &[u32], top_k: usize, experts: usize) -> Self {
-        let plan = DispatchPlan::new(choices, top_k, experts).unwrap_or_else(|error| panic!("invariant: top_k experts a token: {error}"));
+        let plan = DispatchPlan::new(choices, top_k, experts)
+            .unwrap_or_else(|error| panic!("invariant: top_k experts a token: {error}"));
         Self { inner: Arc::new(plan) }
     }
 

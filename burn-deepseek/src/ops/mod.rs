@@ -1,6 +1,8 @@
-//! Tensor operations of the model: one function each, fused where the backend has kernels for it, Burn's own operations elsewhere.
+//! Tensor operations of the model: one function each, fused where the backend has kernels for it,
+//! Burn's own operations elsewhere.
 //!
-//! Both forms of an operation compute the same function; [`composed`] is the one to read. Their docs are its docs.
+//! Both forms of an operation compute the same function; [`composed`] is the one to read. Their
+//! docs are its docs.
 
 pub mod composed;
 mod deferred;
@@ -25,14 +27,20 @@ pub use optim::AdamWScalars;
 
 /// A tensor without autodiff on another device: what ranks send each other.
 ///
-/// [`Tensor::to_device`], except between servers of Burn's remote backend with several sessions each: those would fetch from each other, each
-/// over one connection, and could wait for each other in a circle. Tensors go by way of this process then.
+/// [`Tensor::to_device`], except between servers of Burn's remote backend with several sessions
+/// each: those would fetch from each other, each over one connection, and could wait for each other
+/// in a circle. Tensors go by way of this process then.
 pub fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tensor<D, K> {
     backend::moved(x, device)
 }
 
 /// See [`composed::linear`], which computes in FP32 whatever the format is.
-pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, call: impl Into<PlainLinear>) -> Tensor<2> {
+pub fn linear(
+    x: Tensor<2>,
+    w: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    call: impl Into<PlainLinear>,
+) -> Tensor<2> {
     let call = call.into();
     if !supports(&x) || !supports(&w) {
         return match call.deferred {
@@ -40,7 +48,8 @@ pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Option<Tensor<1>>, call: impl In
             None => composed::linear(x, w, bias),
         };
     }
-    let y = Tensor::from_dispatch(Dispatch::fused_linear(x.into_dispatch(), w.into_dispatch(), call));
+    let y =
+        Tensor::from_dispatch(Dispatch::fused_linear(x.into_dispatch(), w.into_dispatch(), call));
     match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
@@ -85,12 +94,23 @@ pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
 }
 
 /// See [`composed::mla_attention`], which computes in FP32 whatever the format is.
-pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64, format: LinearFormat) -> Tensor<4> {
+pub fn mla_attention(
+    q: Tensor<4>,
+    kv: Tensor<4>,
+    k_rope: Tensor<3>,
+    scale: f64,
+    format: LinearFormat,
+) -> Tensor<4> {
     if !supports(&q) {
         return composed::mla_attention(q, kv, k_rope, scale);
     }
     let options = AttentionOptions { scale: scale as f32, format };
-    Tensor::from_dispatch(Dispatch::fused_mla_attention(q.into_dispatch(), kv.into_dispatch(), k_rope.into_dispatch(), options))
+    Tensor::from_dispatch(Dispatch::fused_mla_attention(
+        q.into_dispatch(),
+        kv.into_dispatch(),
+        k_rope.into_dispatch(),
+        options,
+    ))
 }
 
 /// See [`composed::permute`].
@@ -101,8 +121,9 @@ pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
 }
 
-/// The same values as a node of their own: gradients of what takes the fork are summed before they join the others of `x`. A sum of three
-/// gradients has then one order, whatever graph it is a part of, and a model cut into stages has the gradients of the whole, bit for bit.
+/// The same values as a node of their own: gradients of what takes the fork are summed before they
+/// join the others of `x`. A sum of three gradients has then one order, whatever graph it is a part
+/// of, and a model cut into stages has the gradients of the whole, bit for bit.
 ///
 /// # Shapes
 ///
@@ -117,11 +138,20 @@ pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tenso
     if !supports(&y) {
         return composed::combine(y, weights, groups);
     }
-    Tensor::from_dispatch(Dispatch::fused_combine(y.into_dispatch(), weights.into_dispatch(), groups.clone()))
+    Tensor::from_dispatch(Dispatch::fused_combine(
+        y.into_dispatch(),
+        weights.into_dispatch(),
+        groups.clone(),
+    ))
 }
 
 /// See [`composed::grouped_linear`].
-pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, call: impl Into<PlainLinear>) -> Tensor<2> {
+pub fn grouped_linear(
+    x: Tensor<2>,
+    w: Tensor<3>,
+    groups: &ExpertGroups,
+    call: impl Into<PlainLinear>,
+) -> Tensor<2> {
     let call = call.into();
     if !supports(&x) || !supports(&w) {
         return match call.deferred {
@@ -129,7 +159,12 @@ pub fn grouped_linear(x: Tensor<2>, w: Tensor<3>, groups: &ExpertGroups, call: i
             None => composed::grouped_linear(x, w, groups),
         };
     }
-    Tensor::from_dispatch(Dispatch::fused_grouped_linear(x.into_dispatch(), w.into_dispatch(), groups.clone(), call))
+    Tensor::from_dispatch(Dispatch::fused_grouped_linear(
+        x.into_dispatch(),
+        w.into_dispatch(),
+        groups.clone(),
+        call,
+    ))
 }
 
 /// See [`composed::embedding`].
@@ -140,11 +175,17 @@ pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
     let [batch, seq] = tokens.dims();
     let d = table.dims()[1];
     let tokens = tokens.reshape([batch * seq]).into_dispatch();
-    Tensor::<2>::from_dispatch(Dispatch::fused_embedding(table.into_dispatch(), tokens)).reshape([batch, seq, d])
+    Tensor::<2>::from_dispatch(Dispatch::fused_embedding(table.into_dispatch(), tokens))
+        .reshape([batch, seq, d])
 }
 
 /// See [`composed::linear_cross_entropy`].
-pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>, format: LinearFormat) -> Tensor<1> {
+pub fn linear_cross_entropy(
+    x: Tensor<2>,
+    w: Tensor<2>,
+    targets: Tensor<1, Int>,
+    format: LinearFormat,
+) -> Tensor<1> {
     if !supports(&x) || !supports(&w) {
         return composed::linear_cross_entropy(x, w, targets);
     }
@@ -152,7 +193,8 @@ pub fn linear_cross_entropy(x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>,
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(x, w, targets, format))
 }
 
-/// See [`composed::adamw`]; the fused form updates in place what nobody else holds. For tensors without autodiff.
+/// See [`composed::adamw`]; the fused form updates in place what nobody else holds. For tensors
+/// without autodiff.
 pub fn adamw(
     value: Tensor<1>,
     grad: Tensor<1>,
@@ -163,13 +205,22 @@ pub fn adamw(
     if !supports(&value) {
         return composed::adamw(value, grad, first, second, scalars);
     }
-    let output =
-        Dispatch::fused_adamw(value.into_dispatch(), grad.into_dispatch(), first.into_dispatch(), second.into_dispatch(), *scalars);
-    (Tensor::from_dispatch(output.value), Tensor::from_dispatch(output.first), Tensor::from_dispatch(output.second))
+    let output = Dispatch::fused_adamw(
+        value.into_dispatch(),
+        grad.into_dispatch(),
+        first.into_dispatch(),
+        second.into_dispatch(),
+        *scalars,
+    );
+    (
+        Tensor::from_dispatch(output.value),
+        Tensor::from_dispatch(output.first),
+        Tensor::from_dispatch(output.second),
+    )
 }
 
-/// See [`composed::average_into`]; the fused form updates in place what nobody else holds, and takes a value of any device. For tensors
-/// without autodiff.
+/// See [`composed::average_into`]; the fused form updates in place what nobody else holds, and
+/// takes a value of any device. For tensors without autodiff.
 pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
     if backend::is_in_host_memory(&average) {
         backend::average_into(average, value, rate)
@@ -180,7 +231,11 @@ pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1
 
 /// [`sum_of_squares`] of each of several tensors of one device, with one wait for it.
 pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
-    if xs.iter().all(supports) { backend::sums_of_squares(xs) } else { composed::sums_of_squares(xs) }
+    if xs.iter().all(supports) {
+        backend::sums_of_squares(xs)
+    } else {
+        composed::sums_of_squares(xs)
+    }
 }
 
 /// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.

@@ -1,5 +1,5 @@
-//! Rows as they travel between ranks, as one matrix of words (3.2.2, 3.3.3). For tensors without autodiff, on a device that
-//! [`crate::backend::supports_fp8`].
+//! Rows as they travel between ranks, as one matrix of words (3.2.2, 3.3.3). For tensors without
+//! autodiff, on a device that [`crate::backend::supports_fp8`].
 
 use std::sync::Arc;
 
@@ -34,7 +34,12 @@ pub fn unpack(wire: Tensor<2, Int>, index: &[u32], width: usize, format: WireFor
 /// # Shapes
 ///
 /// - wire: `[sums.bound(), row_words(width)]`, output: `[sums.results(), width]`
-pub fn sum(wire: Tensor<2, Int>, sums: &Arc<RowSums>, width: usize, format: WireFormat) -> Tensor<2> {
+pub fn sum(
+    wire: Tensor<2, Int>,
+    sums: &Arc<RowSums>,
+    width: usize,
+    format: WireFormat,
+) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::wire_sum(wire.into_dispatch(), sums.clone(), width, format))
 }
 
@@ -43,8 +48,20 @@ pub fn sum(wire: Tensor<2, Int>, sums: &Arc<RowSums>, width: usize, format: Wire
 /// # Shapes
 ///
 /// - weights: `[sums.terms()]`
-pub fn combine(wire: Tensor<2, Int>, weights: Tensor<1>, sums: &Arc<RowSums>, width: usize, format: WireFormat) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::wire_combine(wire.into_dispatch(), weights.into_dispatch(), sums.clone(), width, format))
+pub fn combine(
+    wire: Tensor<2, Int>,
+    weights: Tensor<1>,
+    sums: &Arc<RowSums>,
+    width: usize,
+    format: WireFormat,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::wire_combine(
+        wire.into_dispatch(),
+        weights.into_dispatch(),
+        sums.clone(),
+        width,
+        format,
+    ))
 }
 
 /// Sums of rows in FP32.
@@ -56,8 +73,9 @@ pub fn sum_values(x: Tensor<2>, sums: &Arc<RowSums>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::wire_sum_values(x.into_dispatch(), sums.clone()))
 }
 
-/// The sums that are the gradient of [`permute`](super::permute): over a token's rows, in the order in which that operation has them on
-/// the device of `x`, so that a gradient which comes from other ranks has the bits of one that does not.
+/// The sums that are the gradient of [`permute`](super::permute): over a token's rows, in the order
+/// in which that operation has them on the device of `x`, so that a gradient which comes from other
+/// ranks has the bits of one that does not.
 pub fn token_sums(groups: &ExpertGroups, x: &Tensor<2>) -> Arc<RowSums> {
     let plan = groups.plan();
     let sums = if supports(x) {
@@ -92,15 +110,26 @@ mod tests {
             let groups = ExpertGroups::new(&[2, 0, 0, 2, 3, 0], 2, 4);
             let x = Tensor::<2>::random([3, 130], burn::tensor::Distribution::Default, &device);
             let permuted = values(ops::permute(x.clone(), &groups));
-            for (format, allowed) in [(WireFormat::F32, 0.0), (WireFormat::Bf16, 4e-3), (WireFormat::Fp8, 7e-2)] {
+            for (format, allowed) in
+                [(WireFormat::F32, 0.0), (WireFormat::Bf16, 4e-3), (WireFormat::Fp8, 7e-2)]
+            {
                 let wire = pack(x.clone(), groups.token_of_row(), format);
                 assert_eq!(wire.dims(), [6, format.row_words(130)]);
                 let here = values(unpack(wire.clone(), &[0, 1, 2, 3, 4, 5], 130, format));
-                assert!(here.iter().zip(&permuted).all(|(a, b)| (a - b).abs() <= allowed * b.abs().max(0.02)), "{format:?}");
+                assert!(
+                    here.iter()
+                        .zip(&permuted)
+                        .all(|(a, b)| (a - b).abs() <= allowed * b.abs().max(0.02)),
+                    "{format:?}"
+                );
                 let twice = values(sum(wire.clone(), &token_sums(&groups, &x), 130, format));
                 let ones = Tensor::ones([6], &device);
-                assert_eq!(values(combine(wire, ones, &token_sums(&groups, &x), 130, format)), twice);
-                let rows = Tensor::<2>::from_data(burn::tensor::TensorData::new(here, [6, 130]), &device);
+                assert_eq!(
+                    values(combine(wire, ones, &token_sums(&groups, &x), 130, format)),
+                    twice
+                );
+                let rows =
+                    Tensor::<2>::from_data(burn::tensor::TensorData::new(here, [6, 130]), &device);
                 assert_eq!(values(sum_values(rows, &token_sums(&groups, &x))), twice);
             }
         }

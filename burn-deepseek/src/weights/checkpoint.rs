@@ -35,11 +35,14 @@ impl ShardIndex {
     ///
     /// A file that cannot be read, is not an index, or names a shard outside its own directory.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
-        let text = fs::read_to_string(path).map_err(|source| WeightsError::Read { path: path.to_path_buf(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| WeightsError::Read { path: path.to_path_buf(), source })?;
         let broken = |reason: String| WeightsError::Index { path: path.to_path_buf(), reason };
         let index: Self = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
         match index.weight_map.values().find(|shard| !is_plain_file_name(shard)) {
-            Some(shard) => Err(broken(format!("shard {shard:?} must be the name of a .safetensors file beside it"))),
+            Some(shard) => Err(broken(format!(
+                "shard {shard:?} must be the name of a .safetensors file beside it"
+            ))),
             None => Ok(index),
         }
     }
@@ -66,7 +69,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a safetensors file, an index of shards, or a directory with either; of both, the single file counts.
+    /// Opens a safetensors file, an index of shards, or a directory with either; of both, the
+    /// single file counts.
     ///
     /// # Errors
     ///
@@ -95,12 +99,17 @@ impl Checkpoint {
         let missing = index.shards().into_iter().filter(|shard| !beside(shard).exists());
         let missing: Vec<String> = missing.map(str::to_string).collect();
         if !missing.is_empty() {
-            return Err(WeightsError::MissingShards { path: index_path.to_path_buf(), shards: missing });
+            return Err(WeightsError::MissingShards {
+                path: index_path.to_path_buf(),
+                shards: missing,
+            });
         }
         let mut checkpoint = Self::open_files(path, index.shards().into_iter().map(beside))?;
-        let twice: BTreeSet<String> = checkpoint.problems.iter().map(|problem| problem.name().to_string()).collect();
+        let twice: BTreeSet<String> =
+            checkpoint.problems.iter().map(|problem| problem.name().to_string()).collect();
         for (name, shard) in index.weight_map {
-            let holder = checkpoint.tensors.get(&name).map(|(file, _)| checkpoint.files[*file].name());
+            let holder =
+                checkpoint.tensors.get(&name).map(|(file, _)| checkpoint.files[*file].name());
             if holder.as_ref() != Some(&shard) && !twice.contains(&name) {
                 checkpoint.problems.push(TensorProblem::NotInShard { name, file: shard });
             }
@@ -108,13 +117,22 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn open_files(path: &Path, paths: impl IntoIterator<Item = PathBuf>) -> Result<Self, WeightsError> {
-        let mut checkpoint = Self { path: path.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), problems: Vec::new() };
+    fn open_files(
+        path: &Path,
+        paths: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<Self, WeightsError> {
+        let mut checkpoint = Self {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            problems: Vec::new(),
+        };
         for path in paths {
             let (file, tensors) = SafetensorsFile::open(&path)?;
             let number = checkpoint.files.len();
             for (name, tensor) in tensors {
-                if let Some((other, _)) = checkpoint.tensors.insert(name.clone(), (number, tensor)) {
+                if let Some((other, _)) = checkpoint.tensors.insert(name.clone(), (number, tensor))
+                {
                     let files = [checkpoint.files[other].name(), file.name()];
                     checkpoint.problems.push(TensorProblem::Twice { name, files });
                 }
@@ -158,9 +176,14 @@ impl Checkpoint {
 ///
 /// No such file, or one that does not describe a model of this crate.
 pub(super) fn read_config(checkpoint: &Path) -> Result<DeepSeekConfig, WeightsError> {
-    let path = if checkpoint.is_dir() { checkpoint.join(CONFIG_FILE) } else { checkpoint.with_file_name(CONFIG_FILE) };
+    let path = if checkpoint.is_dir() {
+        checkpoint.join(CONFIG_FILE)
+    } else {
+        checkpoint.with_file_name(CONFIG_FILE)
+    };
     match fs::read_to_string(&path) {
-        Ok(text) => DeepSeekConfig::from_hugging_face_json(&text).map_err(|source| WeightsError::Config { path, source }),
+        Ok(text) => DeepSeekConfig::from_hugging_face_json(&text)
+            .map_err(|source| WeightsError::Config { path, source }),
         Err(source) => Err(WeightsError::Read { path, source }),
     }
 }

@@ -1,4 +1,5 @@
-//! The stored types of a checkpoint as F32: F32, F16, BF16, and E4M3 with a scale for each 128 x 128 block (3.3.2).
+//! The stored types of a checkpoint as F32: F32, F16, BF16, and E4M3 with a scale for each 128 x
+//! 128 block (3.3.2).
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -23,7 +24,8 @@ fn each<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) 
     }
 }
 
-/// Decodes E4M3 codes of rows of `columns` elements: `out = e4m3(code) * scale_inv[row / 128, column / 128]`.
+/// Decodes E4M3 codes of rows of `columns` elements:
+/// `out = e4m3(code) * scale_inv[row / 128, column / 128]`.
 pub(super) fn dequantize(codes: &[u8], scale_inv: &[f32], columns: usize, out: &mut [f32]) {
     if columns == 0 {
         return;
@@ -40,7 +42,8 @@ pub(super) fn dequantize(codes: &[u8], scale_inv: &[f32], columns: usize, out: &
     }
 }
 
-/// The value of an E4M3 code: sign, 4 exponent bits of bias 7, 3 mantissa bits; no infinities, and NaN at 0x7F and 0xFF.
+/// The value of an E4M3 code: sign, 4 exponent bits of bias 7, 3 mantissa bits; no infinities, and
+/// NaN at 0x7F and 0xFF.
 fn e4m3(code: u8) -> f32 {
     let mantissa = f32::from(code & 7);
     let magnitude = match (code >> 3) & 15 {
@@ -65,7 +68,8 @@ mod tests {
         assert!(e4m3(0x7F).is_nan() && e4m3(0xFF).is_nan());
     }
 
-    /// Ragged blocks: a scale taken by element instead of by block, or a row stride without the last short block, shows here.
+    /// Ragged blocks: a scale taken by element instead of by block, or a row stride without the
+    /// last short block, shows here.
     #[test]
     fn dequantize_takes_the_scale_of_each_ragged_block() {
         let (rows, columns) = (130, 257);

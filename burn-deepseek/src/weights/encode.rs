@@ -66,7 +66,11 @@ impl SaveDType {
 }
 
 /// Encodes each value; `encode` also says whether the result is infinite.
-fn each<const N: usize>(values: &[f32], bytes: &mut [u8], encode: impl Fn(f32) -> ([u8; N], bool)) -> Result<(), f32> {
+fn each<const N: usize>(
+    values: &[f32],
+    bytes: &mut [u8],
+    encode: impl Fn(f32) -> ([u8; N], bool),
+) -> Result<(), f32> {
     let (elements, _) = bytes.as_chunks_mut::<N>();
     for (element, &value) in elements.iter_mut().zip(values) {
         let (encoded, infinite) = encode(value);

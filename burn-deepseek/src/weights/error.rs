@@ -13,7 +13,8 @@ use crate::config::{ConfigProblems, HuggingFaceError};
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Neither a file nor a directory with a checkpoint.
-    #[error("{}: no checkpoint here; give a .safetensors file, or a directory with {WEIGHTS_FILE} or {INDEX_FILE}", path.display())]
+    #[error("{}: no checkpoint here; give a .safetensors file, or a directory with {WEIGHTS_FILE} \
+             or {INDEX_FILE}", path.display())]
     NotFound {
         /// What was given.
         path: PathBuf,
@@ -95,7 +96,8 @@ pub enum WeightsError {
         /// What is wrong with each, by name.
         problems: Vec<TensorProblem>,
     },
-    /// A model whose parameters are not those of its configuration: some were taken out, added or reshaped.
+    /// A model whose parameters are not those of its configuration: some were taken out, added or
+    /// reshaped.
     #[error("the model's parameters are not those of its configuration: {}", parameters.join(", "))]
     Altered {
         /// Paths of the parameters.
@@ -112,7 +114,9 @@ pub enum WeightsError {
         dtype: &'static str,
     },
     /// Values of a parameter that do not have its shape.
-    #[error("values for parameter {parameter} have shape {found:?}, the parameter has {expected:?}")]
+    #[error(
+        "values for parameter {parameter} have shape {found:?}, the parameter has {expected:?}"
+    )]
     Shape {
         /// Path of the parameter.
         parameter: String,
@@ -211,10 +215,18 @@ impl fmt::Display for TensorProblem {
         match self {
             Self::Missing { name, shape } => write!(f, "{name} is missing; it must be {shape:?}"),
             Self::Extra { name, file } => write!(f, "{name} ({file}) has no place in the model"),
-            Self::Shape { name, file, expected, found } => write!(f, "{name} ({file}) is {found:?}; it must be {expected:?}"),
-            Self::DType { name, file, found, expected } => write!(f, "{name} ({file}) is {found}; it must be {expected}"),
-            Self::Twice { name, files: [a, b] } => write!(f, "{name} is in {a} and in {b}; it must be in one shard"),
-            Self::NotInShard { name, file } => write!(f, "{name} is not in {file}, where the index says it is"),
+            Self::Shape { name, file, expected, found } => {
+                write!(f, "{name} ({file}) is {found:?}; it must be {expected:?}")
+            }
+            Self::DType { name, file, found, expected } => {
+                write!(f, "{name} ({file}) is {found}; it must be {expected}")
+            }
+            Self::Twice { name, files: [a, b] } => {
+                write!(f, "{name} is in {a} and in {b}; it must be in one shard")
+            }
+            Self::NotInShard { name, file } => {
+                write!(f, "{name} is not in {file}, where the index says it is")
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One safetensors file: its header, checked against its length, and reads of single tensors.
 //!
-//! The header is parsed once and the data is read at its place. A map of the file into memory would save a copy, and would turn a
-//! file cut short while it is read into a signal that ends the process, where a read gives an error.
+//! The header is parsed once and the data is read at its place. A map of the file into memory would
+//! save a copy, and would turn a file cut short while it is read into a signal that ends the
+//! process, where a read gives an error.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,7 +45,8 @@ impl SafetensorsFile {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is not safetensors, or is shorter or longer than its header says.
+    /// A file that cannot be read, is not safetensors, or is shorter or longer than its header
+    /// says.
     pub fn open(path: &Path) -> Result<(Self, BTreeMap<String, StoredTensor>), WeightsError> {
         let read_error = |source| WeightsError::Read { path: path.to_path_buf(), source };
         let corrupt = |reason: String| WeightsError::Corrupt { path: path.to_path_buf(), reason };
@@ -57,23 +59,42 @@ impl SafetensorsFile {
         file.read_exact(&mut length).map_err(read_error)?;
         let header_bytes = u64::from_le_bytes(length);
         if header_bytes > MAX_HEADER_BYTES {
-            return Err(corrupt(format!("a header of {header_bytes} bytes; at most {MAX_HEADER_BYTES} are allowed")));
+            return Err(corrupt(format!(
+                "a header of {header_bytes} bytes; at most {MAX_HEADER_BYTES} are allowed"
+            )));
         }
         let data_start = LENGTH_BYTES + header_bytes;
         if data_start > found_bytes {
-            return Err(WeightsError::Length { path: path.to_path_buf(), expected_bytes: data_start, found_bytes });
+            return Err(WeightsError::Length {
+                path: path.to_path_buf(),
+                expected_bytes: data_start,
+                found_bytes,
+            });
         }
         let mut header = Vec::new();
         (&file).take(header_bytes).read_to_end(&mut header).map_err(read_error)?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| corrupt(error.to_string()))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| corrupt(error.to_string()))?;
         let expected_bytes = data_start.saturating_add(metadata.data_len() as u64);
         if expected_bytes != found_bytes {
-            return Err(WeightsError::Length { path: path.to_path_buf(), expected_bytes, found_bytes });
+            return Err(WeightsError::Length {
+                path: path.to_path_buf(),
+                expected_bytes,
+                found_bytes,
+            });
         }
         let tensors = metadata.tensors().into_iter().map(|(name, info)| {
             let (begin, end) = info.data_offsets;
             let start = data_start + begin as u64;
-            (name, StoredTensor { dtype: info.dtype, shape: info.shape.clone(), start, len_bytes: end - begin })
+            (
+                name,
+                StoredTensor {
+                    dtype: info.dtype,
+                    shape: info.shape.clone(),
+                    start,
+                    len_bytes: end - begin,
+                },
+            )
         });
         let tensors = tensors.collect();
         Ok((Self { path: path.to_path_buf(), file: Mutex::new(file) }, tensors))
@@ -91,7 +112,8 @@ impl SafetensorsFile {
     /// A read that fails, or a file that has become shorter.
     pub fn read(&self, tensor: &StoredTensor) -> Result<Vec<u8>, WeightsError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        read_at(&mut file, tensor).map_err(|source| WeightsError::Read { path: self.path.clone(), source })
+        read_at(&mut file, tensor)
+            .map_err(|source| WeightsError::Read { path: self.path.clone(), source })
     }
 }
 

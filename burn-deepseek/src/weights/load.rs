@@ -30,20 +30,26 @@ pub enum MtpWeights {
     Drop,
 }
 
-/// Loads a model: `config.json` and its weights, from a directory or from a file with the config beside it.
+/// Loads a model: `config.json` and its weights, from a directory or from a file with the config
+/// beside it.
 ///
-/// Weights are read tensor by tensor into F32 parameters, from F32, F16, BF16, or E4M3 with a scale for each 128 x 128 block
-/// (`weight_scale_inv`, as DeepSeek publishes them). A directory holds `model.safetensors`, or shards and their
-/// `model.safetensors.index.json`; where it holds both, the single file counts.
+/// Weights are read tensor by tensor into F32 parameters, from F32, F16, BF16, or E4M3 with a scale
+/// for each 128 x 128 block (`weight_scale_inv`, as DeepSeek publishes them). A directory holds
+/// `model.safetensors`, or shards and their `model.safetensors.index.json`; where it holds both,
+/// the single file counts.
 ///
-/// Tensors that the model has no place for are refused, except a tied head, the copies of embedding and head in MTP layers, and
-/// whole MTP layers where the model has none.
+/// Tensors that the model has no place for are refused, except a tied head, the copies of embedding
+/// and head in MTP layers, and whole MTP layers where the model has none.
 ///
 /// # Errors
 ///
-/// No checkpoint, a damaged file, an impossible config, or the list of all tensors that are missing, left over, or of a wrong
-/// shape or type.
-pub fn load_model(path: impl AsRef<Path>, device: &Device, options: &LoadOptions) -> Result<DeepSeek, WeightsError> {
+/// No checkpoint, a damaged file, an impossible config, or the list of all tensors that are
+/// missing, left over, or of a wrong shape or type.
+pub fn load_model(
+    path: impl AsRef<Path>,
+    device: &Device,
+    options: &LoadOptions,
+) -> Result<DeepSeek, WeightsError> {
     let path = path.as_ref();
     let checkpoint = Checkpoint::open(path)?;
     let mut config = read_config(path)?;
@@ -57,12 +63,13 @@ pub fn load_model(path: impl AsRef<Path>, device: &Device, options: &LoadOptions
 
 /// Replaces a model's weights by those of a checkpoint, whose `config.json`, if any, is not read.
 ///
-/// The parameters keep their identity and their device, so optimizer state stays with them. A model without MTP modules ignores
-/// those of the checkpoint.
+/// The parameters keep their identity and their device, so optimizer state stays with them. A model
+/// without MTP modules ignores those of the checkpoint.
 ///
 /// # Errors
 ///
-/// As [`load_model`]; the model is gone then. Also a model whose parameters are not those of its own config.
+/// As [`load_model`]; the model is gone then. Also a model whose parameters are not those of its
+/// own config.
 pub fn load_weights(model: DeepSeek, path: impl AsRef<Path>) -> Result<DeepSeek, WeightsError> {
     let checkpoint = Checkpoint::open(path.as_ref())?;
     let plans = plan(model.config(), &checkpoint)?;
@@ -70,8 +77,13 @@ pub fn load_weights(model: DeepSeek, path: impl AsRef<Path>) -> Result<DeepSeek,
     fill(model, checkpoint, plans)
 }
 
-/// Reads every parameter as the model is walked, so that at most one is in memory besides the model.
-fn fill(mut model: DeepSeek, checkpoint: Checkpoint, plans: Vec<ParameterPlan>) -> Result<DeepSeek, WeightsError> {
+/// Reads every parameter as the model is walked, so that at most one is in memory besides the
+/// model.
+fn fill(
+    mut model: DeepSeek,
+    checkpoint: Checkpoint,
+    plans: Vec<ParameterPlan>,
+) -> Result<DeepSeek, WeightsError> {
     let source = Arc::new(Source { checkpoint, failure: Mutex::new(None) });
     let tensors = plans.into_iter().map(|plan| deferred(plan, source.clone())).collect();
     let result = model.apply(tensors, None, None, true);
@@ -84,7 +96,8 @@ fn fill(mut model: DeepSeek, checkpoint: Checkpoint, plans: Vec<ParameterPlan>) 
     }
 }
 
-/// What the deferred parameters are read from. The store carries errors as text, so the first one waits here with its type.
+/// What the deferred parameters are read from. The store carries errors as text, so the first one
+/// waits here with its type.
 struct Source {
     checkpoint: Checkpoint,
     failure: Mutex<Option<WeightsError>>,
@@ -98,7 +111,9 @@ impl Source {
     fn read(&self, plan: &ParameterPlan) -> Result<TensorData, PackError> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.is_some() {
-            return Err(PackError::ValidationError("an earlier parameter could not be read".into()));
+            return Err(PackError::ValidationError(
+                "an earlier parameter could not be read".into(),
+            ));
         }
         match plan.read(&self.checkpoint) {
             Ok(values) => Ok(TensorData::new(values, plan.shape.clone())),

@@ -1,7 +1,9 @@
-//! Hugging Face checkpoints: the names of DeepSeek-V3's tensors, and models read from and written to safetensors files.
+//! Hugging Face checkpoints: the names of DeepSeek-V3's tensors, and models read from and written
+//! to safetensors files.
 //!
-//! [`named_slices`] is the one place that knows which part of which parameter a checkpoint's tensor is; loading, saving and
-//! the named views of parameters and gradients all follow it. This is the only part of the crate that touches files.
+//! [`named_slices`] is the one place that knows which part of which parameter a checkpoint's tensor
+//! is; loading, saving and the named views of parameters and gradients all follow it. This is the
+//! only part of the crate that touches files.
 
 mod checkpoint;
 mod decode;

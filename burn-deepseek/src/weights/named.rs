@@ -17,13 +17,14 @@ pub fn named_parameters(model: &DeepSeek) -> BTreeMap<String, TensorData> {
     Splitter::new(model, Values::Parameters).run(model).named
 }
 
-/// The gradients of a model's parameters, named as in a checkpoint; a parameter that no gradient reached has none.
+/// The gradients of a model's parameters, named as in a checkpoint; a parameter that no gradient
+/// reached has none.
 pub fn named_gradients(model: &DeepSeek, grads: &Gradients) -> BTreeMap<String, TensorData> {
     Splitter::new(model, Values::Gradients(grads)).run(model).named
 }
 
-/// Any values of the parameters' shapes (gradients, moments of an optimizer), named as in a checkpoint. `values` gives those
-/// of a parameter by its id, or none to leave it out.
+/// Any values of the parameters' shapes (gradients, moments of an optimizer), named as in a
+/// checkpoint. `values` gives those of a parameter by its id, or none to leave it out.
 ///
 /// # Errors
 ///
@@ -36,7 +37,8 @@ pub fn named_tensors(
     splitter.error.map_or(Ok(splitter.named), Err)
 }
 
-/// Each parameter of a model by its path (as [`NamedSlice::parameter`] has it): its id and its shape.
+/// Each parameter of a model by its path (as [`NamedSlice::parameter`] has it): its id and its
+/// shape.
 pub fn parameter_ids(model: &DeepSeek) -> BTreeMap<String, (ParamId, Vec<usize>)> {
     #[derive(Default)]
     struct Ids {
@@ -88,21 +90,29 @@ impl ParameterPath {
 /// # Errors
 ///
 /// A model whose parameters are not those of its config.
-pub(super) fn parameters_by_path(model: &DeepSeek) -> Result<HashMap<String, PackTensor>, WeightsError> {
-    let found: HashMap<String, PackTensor> = model.collect(None, None, true).into_iter().map(|t| (t.name.clone(), t)).collect();
+pub(super) fn parameters_by_path(
+    model: &DeepSeek,
+) -> Result<HashMap<String, PackTensor>, WeightsError> {
+    let found: HashMap<String, PackTensor> =
+        model.collect(None, None, true).into_iter().map(|t| (t.name.clone(), t)).collect();
     let mut expected = HashMap::new();
     for slice in named_slices(model.config()) {
         expected.entry(slice.parameter).or_insert(slice.parameter_shape);
     }
-    let fits = |(path, shape): (&String, &Vec<usize>)| found.get(path).is_some_and(|tensor| tensor.shape[..] == shape[..]);
-    let unexpected = |path: &&String| !expected.contains_key(*path) && !path.ends_with(UNNAMED_SUFFIX);
-    let mut altered: Vec<String> = expected.iter().filter(|entry| !fits(*entry)).map(|(path, _)| path.clone()).collect();
+    let fits = |(path, shape): (&String, &Vec<usize>)| {
+        found.get(path).is_some_and(|tensor| tensor.shape[..] == shape[..])
+    };
+    let unexpected =
+        |path: &&String| !expected.contains_key(*path) && !path.ends_with(UNNAMED_SUFFIX);
+    let mut altered: Vec<String> =
+        expected.iter().filter(|entry| !fits(*entry)).map(|(path, _)| path.clone()).collect();
     altered.extend(found.keys().filter(unexpected).cloned());
     altered.sort_unstable();
     if altered.is_empty() { Ok(found) } else { Err(WeightsError::Altered { parameters: altered }) }
 }
 
-/// A router has a balance bias even where its model makes no use of one, and then no checkpoint names it.
+/// A router has a balance bias even where its model makes no use of one, and then no checkpoint
+/// names it.
 const UNNAMED_SUFFIX: &str = ".gate.e_score_correction_bias";
 
 /// Where the values of a parameter come from.
@@ -137,13 +147,19 @@ impl<'a> Splitter<'a> {
 
     fn cut(&mut self, parameter: String, shape: Vec<usize>, data: TensorData) {
         if data.shape()[..] != shape[..] {
-            self.error.get_or_insert(WeightsError::Shape { parameter, expected: shape, found: data.shape().to_vec() });
+            self.error.get_or_insert(WeightsError::Shape {
+                parameter,
+                expected: shape,
+                found: data.shape().to_vec(),
+            });
             return;
         }
         let width = data.dtype().size();
         for slice in self.slices.remove(&parameter).unwrap_or_default() {
-            let bytes = data.as_bytes()[slice.offset * width..][..slice.elements() * width].to_vec();
-            self.named.insert(slice.name, TensorData::from_bytes_vec(bytes, slice.shape, data.dtype()));
+            let bytes =
+                data.as_bytes()[slice.offset * width..][..slice.elements() * width].to_vec();
+            self.named
+                .insert(slice.name, TensorData::from_bytes_vec(bytes, slice.shape, data.dtype()));
         }
     }
 }
@@ -161,7 +177,11 @@ impl ModuleVisitor for Splitter<'_> {
         let path = self.path.joined();
         let tensor = param.val();
         let shape = tensor.dims().to_vec();
-        let expected = self.slices.get(&path).and_then(|slices| slices.first()).map(|slice| &slice.parameter_shape);
+        let expected = self
+            .slices
+            .get(&path)
+            .and_then(|slices| slices.first())
+            .map(|slice| &slice.parameter_shape);
         if self.error.is_some() || expected != Some(&shape) {
             return;
         }

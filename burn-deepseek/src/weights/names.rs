@@ -4,15 +4,17 @@ use crate::DeepSeekConfig;
 
 /// One tensor of a checkpoint, and where it lies in the model.
 ///
-/// The model stacks what it multiplies together (gate over up, expert after expert), always along the first dimensions, so a
-/// tensor is a run of `shape`'s product elements of the row-major parameter, from element `offset` on.
+/// The model stacks what it multiplies together (gate over up, expert after expert), always along
+/// the first dimensions, so a tensor is a run of `shape`'s product elements of the row-major
+/// parameter, from element `offset` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedSlice {
     /// Name in the checkpoint, e.g. `model.layers.3.mlp.experts.7.up_proj.weight`.
     pub name: String,
     /// Shape in the checkpoint.
     pub shape: Vec<usize>,
-    /// Path of the parameter in [`DeepSeek`](crate::DeepSeek), variants of enums left out, e.g. `layers.3.mlp.experts.gate_up`.
+    /// Path of the parameter in [`DeepSeek`](crate::DeepSeek), variants of enums left out, e.g.
+    /// `layers.3.mlp.experts.gate_up`.
     pub parameter: String,
     /// Shape of the parameter.
     pub parameter_shape: Vec<usize>,
@@ -27,11 +29,11 @@ impl NamedSlice {
     }
 }
 
-/// Every tensor of a checkpoint of the model that `config` (a valid one) describes, parameter after parameter and by offset
-/// within each; together they cover every parameter exactly once.
+/// Every tensor of a checkpoint of the model that `config` (a valid one) describes, parameter after
+/// parameter and by offset within each; together they cover every parameter exactly once.
 ///
-/// MTP module `k` lies at `model.layers.{num_hidden_layers + k}`. A tied head has no tensor of its own, nor has the balance
-/// bias where `topk_method` makes no use of it.
+/// MTP module `k` lies at `model.layers.{num_hidden_layers + k}`. A tied head has no tensor of its
+/// own, nor has the balance bias where `topk_method` makes no use of it.
 pub fn named_slices(config: &DeepSeekConfig) -> Vec<NamedSlice> {
     let d = config.hidden_size;
     let mut names = Names { config, slices: Vec::new() };
@@ -48,9 +50,17 @@ pub fn named_slices(config: &DeepSeekConfig) -> Vec<NamedSlice> {
         let (name, path) = (format!("model.layers.{layer}"), format!("mtp.{k}"));
         names.whole(&format!("{name}.enorm.weight"), &format!("{path}.enorm.weight"), &[d]);
         names.whole(&format!("{name}.hnorm.weight"), &format!("{path}.hnorm.weight"), &[d]);
-        names.whole(&format!("{name}.eh_proj.weight"), &format!("{path}.eh_proj.weight"), &[d, 2 * d]);
+        names.whole(
+            &format!("{name}.eh_proj.weight"),
+            &format!("{path}.eh_proj.weight"),
+            &[d, 2 * d],
+        );
         names.block(layer, &format!("{path}.block"));
-        names.whole(&format!("{name}.shared_head.norm.weight"), &format!("{path}.norm.weight"), &[d]);
+        names.whole(
+            &format!("{name}.shared_head.norm.weight"),
+            &format!("{path}.norm.weight"),
+            &[d],
+        );
     }
     names.slices
 }
@@ -68,14 +78,29 @@ impl Names<'_> {
     }
 
     /// A parameter whose tensors lie one after the other.
-    fn stacked(&mut self, parameter: &str, shape: &[usize], tensors: impl IntoIterator<Item = (String, Vec<usize>)>) {
+    fn stacked(
+        &mut self,
+        parameter: &str,
+        shape: &[usize],
+        tensors: impl IntoIterator<Item = (String, Vec<usize>)>,
+    ) {
         let mut offset = 0;
         for (name, tensor_shape) in tensors {
-            let slice = NamedSlice { name, shape: tensor_shape, parameter: parameter.to_string(), parameter_shape: shape.to_vec(), offset };
+            let slice = NamedSlice {
+                name,
+                shape: tensor_shape,
+                parameter: parameter.to_string(),
+                parameter_shape: shape.to_vec(),
+                offset,
+            };
             offset += slice.elements();
             self.slices.push(slice);
         }
-        debug_assert_eq!(offset, shape.iter().product::<usize>(), "invariant: the tensors fill {parameter}");
+        debug_assert_eq!(
+            offset,
+            shape.iter().product::<usize>(),
+            "invariant: the tensors fill {parameter}"
+        );
     }
 
     /// A transformer layer.
@@ -96,7 +121,8 @@ impl Names<'_> {
     /// MLA: the model's own names are the checkpoint's.
     fn attention(&mut self, name: &str, path: &str) {
         let config = self.config;
-        let (d, heads, kv_rank) = (config.hidden_size, config.num_attention_heads, config.kv_lora_rank);
+        let (d, heads, kv_rank) =
+            (config.hidden_size, config.num_attention_heads, config.kv_lora_rank);
         let q_width = heads * config.qk_head_dim();
         let bias = config.attention_bias;
         let mut linears = Vec::new();
@@ -110,23 +136,36 @@ impl Names<'_> {
             }
         }
         linears.push(("kv_a_proj_with_mqa", [kv_rank + config.qk_rope_head_dim, d], bias));
-        linears.push(("kv_b_proj", [heads * (config.qk_nope_head_dim + config.v_head_dim), kv_rank], false));
+        linears.push((
+            "kv_b_proj",
+            [heads * (config.qk_nope_head_dim + config.v_head_dim), kv_rank],
+            false,
+        ));
         linears.push(("o_proj", [d, heads * config.v_head_dim], bias));
         for (part, shape, bias) in linears {
             self.whole(&format!("{name}.{part}.weight"), &format!("{path}.{part}.weight"), &shape);
             if bias {
-                self.whole(&format!("{name}.{part}.bias"), &format!("{path}.{part}.bias"), &shape[..1]);
+                self.whole(
+                    &format!("{name}.{part}.bias"),
+                    &format!("{path}.{part}.bias"),
+                    &shape[..1],
+                );
             }
         }
         for (part, width) in norms {
-            self.whole(&format!("{name}.{part}.weight"), &format!("{path}.{part}.weight"), &[width]);
+            self.whole(
+                &format!("{name}.{part}.weight"),
+                &format!("{path}.{part}.weight"),
+                &[width],
+            );
         }
     }
 
     /// A SwiGLU, its gate over its up projection.
     fn mlp(&mut self, name: &str, path: &str, inter: usize) {
         let d = self.config.hidden_size;
-        let halves = ["gate", "up"].map(|half| (format!("{name}.{half}_proj.weight"), vec![inter, d]));
+        let halves =
+            ["gate", "up"].map(|half| (format!("{name}.{half}_proj.weight"), vec![inter, d]));
         self.stacked(&format!("{path}.gate_up"), &[2 * inter, d], halves);
         self.whole(&format!("{name}.down_proj.weight"), &format!("{path}.down"), &[d, inter]);
     }
@@ -134,16 +173,20 @@ impl Names<'_> {
     /// Router, routed experts, shared experts.
     fn moe(&mut self, name: &str, path: &str) {
         let config = self.config;
-        let (d, inter, experts) = (config.hidden_size, config.moe_intermediate_size, config.n_routed_experts);
+        let (d, inter, experts) =
+            (config.hidden_size, config.moe_intermediate_size, config.n_routed_experts);
         self.whole(&format!("{name}.gate.weight"), &format!("{path}.gate.weight"), &[experts, d]);
         if config.has_balance_bias() {
             let bias = "gate.e_score_correction_bias";
             self.whole(&format!("{name}.{bias}"), &format!("{path}.{bias}"), &[experts]);
         }
-        let gate_up =
-            (0..experts).flat_map(|e| ["gate", "up"].map(|half| (format!("{name}.experts.{e}.{half}_proj.weight"), vec![inter, d])));
+        let gate_up = (0..experts).flat_map(|e| {
+            ["gate", "up"]
+                .map(|half| (format!("{name}.experts.{e}.{half}_proj.weight"), vec![inter, d]))
+        });
         self.stacked(&format!("{path}.experts.gate_up"), &[experts, 2 * inter, d], gate_up);
-        let down = (0..experts).map(|e| (format!("{name}.experts.{e}.down_proj.weight"), vec![d, inter]));
+        let down =
+            (0..experts).map(|e| (format!("{name}.experts.{e}.down_proj.weight"), vec![d, inter]));
         self.stacked(&format!("{path}.experts.down"), &[experts, d, inter], down);
         if config.n_shared_experts > 0 {
             let (name, path) = (format!("{name}.shared_experts"), format!("{path}.shared_experts"));

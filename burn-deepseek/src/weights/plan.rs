@@ -1,4 +1,5 @@
-//! What to read for each parameter, decided from the headers alone: every problem of every tensor is found before any is read.
+//! What to read for each parameter, decided from the headers alone: every problem of every tensor
+//! is found before any is read.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -62,16 +63,21 @@ fn scale_name(weight: &str) -> String {
 ///
 /// Tensors without a place are refused, except for these:
 /// - `lm_head.weight` of the embedding's shape, where the head is tied;
-/// - copies of the embedding and of the head in an MTP layer (`embed_tokens.weight`, `shared_head.head.weight`), as released
-///   checkpoints have them, of the same shape;
-/// - all of a layer `model.layers.{i}` with an `eh_proj`, past the model's own layers, where the model has no MTP modules.
+/// - copies of the embedding and of the head in an MTP layer (`embed_tokens.weight`,
+///   `shared_head.head.weight`), as released checkpoints have them, of the same shape;
+/// - all of a layer `model.layers.{i}` with an `eh_proj`, past the model's own layers, where the
+///   model has no MTP modules.
 ///
 /// # Errors
 ///
 /// All tensors that are missing, left over, or of a shape or type that does not fit.
-pub(super) fn plan(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Result<Vec<ParameterPlan>, WeightsError> {
+pub(super) fn plan(
+    config: &DeepSeekConfig,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<ParameterPlan>, WeightsError> {
     let mut problems = checkpoint.problems.clone();
-    let known: HashSet<String> = problems.iter().map(|problem| problem.name().to_string()).collect();
+    let known: HashSet<String> =
+        problems.iter().map(|problem| problem.name().to_string()).collect();
     let mut used = HashSet::new();
     let mut plans: Vec<ParameterPlan> = Vec::new();
     for slice in named_slices(config) {
@@ -84,14 +90,17 @@ pub(super) fn plan(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Result<V
             Ok(dtype) => {
                 let new = plans.last().is_none_or(|plan| plan.parameter != slice.parameter);
                 if new {
-                    let (parameter, shape) = (slice.parameter.clone(), slice.parameter_shape.clone());
+                    let (parameter, shape) =
+                        (slice.parameter.clone(), slice.parameter_shape.clone());
                     plans.push(ParameterPlan { parameter, shape, parts: Vec::new() });
                 }
                 if let Some(plan) = plans.last_mut() {
                     plan.parts.push(Part { slice, dtype });
                 }
             }
-            Err(problem) if known.contains(&slice.name) && matches!(problem, TensorProblem::Missing { .. }) => {}
+            Err(problem)
+                if known.contains(&slice.name)
+                    && matches!(problem, TensorProblem::Missing { .. }) => {}
             Err(problem) => problems.push(problem),
         }
     }
@@ -99,7 +108,11 @@ pub(super) fn plan(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Result<V
     for name in checkpoint.names().filter(|name| !used.contains(*name)) {
         problems.extend(ignored.problem(name, checkpoint));
     }
-    if problems.is_empty() { Ok(plans) } else { Err(WeightsError::Tensors { path: checkpoint.path.clone(), problems }) }
+    if problems.is_empty() {
+        Ok(plans)
+    } else {
+        Err(WeightsError::Tensors { path: checkpoint.path.clone(), problems })
+    }
 }
 
 /// The type that a tensor is stored in, if it can be read.
@@ -116,7 +129,12 @@ fn check(slice: &NamedSlice, checkpoint: &Checkpoint) -> Result<Dtype, TensorPro
                 found => Err(dtype_problem(&scale, found, "F32", checkpoint)),
             }
         }
-        found => Err(dtype_problem(&slice.name, found, if is_matrix { MATRIX_DTYPES } else { VECTOR_DTYPES }, checkpoint)),
+        found => Err(dtype_problem(
+            &slice.name,
+            found,
+            if is_matrix { MATRIX_DTYPES } else { VECTOR_DTYPES },
+            checkpoint,
+        )),
     }
 }
 
@@ -133,7 +151,12 @@ fn expect(name: &str, shape: &[usize], checkpoint: &Checkpoint) -> Result<Dtype,
     }
 }
 
-fn dtype_problem(name: &str, found: Dtype, expected: &'static str, checkpoint: &Checkpoint) -> TensorProblem {
+fn dtype_problem(
+    name: &str,
+    found: Dtype,
+    expected: &'static str,
+    checkpoint: &Checkpoint,
+) -> TensorProblem {
     let (name, file) = (name.to_string(), checkpoint.file_of(name));
     TensorProblem::DType { name, file, found: found.to_string(), expected }
 }
@@ -150,7 +173,10 @@ impl Ignored {
     fn new(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Self {
         let layers = config.num_hidden_layers;
         let mtp = layers..layers + config.num_nextn_predict_layers;
-        let copies = mtp.flat_map(|layer| ["embed_tokens", "shared_head.head"].map(|copy| format!("model.layers.{layer}.{copy}.weight")));
+        let copies = mtp.flat_map(|layer| {
+            ["embed_tokens", "shared_head.head"]
+                .map(|copy| format!("model.layers.{layer}.{copy}.weight"))
+        });
         let dropped: BTreeSet<usize> = if config.num_nextn_predict_layers > 0 {
             BTreeSet::new()
         } else {

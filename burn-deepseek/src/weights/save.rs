@@ -36,28 +36,38 @@ impl Default for SaveOptions {
     }
 }
 
-/// Saves a model for Hugging Face: `config.json` and `model.safetensors`, or shards and `model.safetensors.index.json`.
+/// Saves a model for Hugging Face: `config.json` and `model.safetensors`, or shards and
+/// `model.safetensors.index.json`.
 ///
-/// Every file is complete and on disk before it takes its name, so an interrupted save leaves no part of a file under a final
-/// name. A checkpoint already in `dir` is replaced, its leftover shards included; other files stay. The names change one after
-/// the other: who needs the whole directory to change at once saves into a new one and renames that.
+/// Every file is complete and on disk before it takes its name, so an interrupted save leaves no
+/// part of a file under a final name. A checkpoint already in `dir` is replaced, its leftover
+/// shards included; other files stay. The names change one after the other: who needs the whole
+/// directory to change at once saves into a new one and renames that.
 ///
 /// # Errors
 ///
-/// A directory or file that cannot be written, a value that `dtype` cannot hold, or a model whose parameters are not those of
-/// its config.
-pub fn save_model(model: &DeepSeek, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<(), WeightsError> {
+/// A directory or file that cannot be written, a value that `dtype` cannot hold, or a model whose
+/// parameters are not those of its config.
+pub fn save_model(
+    model: &DeepSeek,
+    dir: impl AsRef<Path>,
+    options: &SaveOptions,
+) -> Result<(), WeightsError> {
     let dir = dir.as_ref();
     let mut parameters = Parameters { tensors: parameters_by_path(model)?, current: None };
     let shards = shards(named_slices(model.config()), options);
-    fs::create_dir_all(dir).map_err(|source| WeightsError::Write { path: dir.to_path_buf(), source })?;
+    fs::create_dir_all(dir)
+        .map_err(|source| WeightsError::Write { path: dir.to_path_buf(), source })?;
 
     let mut files = Vec::with_capacity(shards.len());
     for shard in &shards {
-        files.push(Pending::create(dir.join(&shard.file), |out| write_shard(shard, &mut parameters, out))?);
+        files.push(Pending::create(dir.join(&shard.file), |out| {
+            write_shard(shard, &mut parameters, out)
+        })?);
     }
     let config = model.config().to_hugging_face_json(options.dtype.torch_name());
-    let config = Pending::create(dir.join(CONFIG_FILE), |out| Ok(out.write_all(config.as_bytes())?))?;
+    let config =
+        Pending::create(dir.join(CONFIG_FILE), |out| Ok(out.write_all(config.as_bytes())?))?;
     if shards.len() == 1 {
         publish_single(dir, config, files)
     } else {
@@ -76,9 +86,15 @@ fn publish_single(dir: &Path, config: Pending, files: Vec<Pending>) -> Result<()
     old.iter().try_for_each(|shard| remove(&dir.join(shard)))
 }
 
-/// An older index goes first where a new shard takes an old one's name: in between there is no checkpoint, rather than a mixed
-/// one. An older single file goes last: until then it is the checkpoint.
-fn publish_shards(dir: &Path, config: Pending, files: Vec<Pending>, index: Pending) -> Result<(), WeightsError> {
+/// An older index goes first where a new shard takes an old one's name: in between there is no
+/// checkpoint, rather than a mixed one. An older single file goes last: until then it is the
+/// checkpoint.
+fn publish_shards(
+    dir: &Path,
+    config: Pending,
+    files: Vec<Pending>,
+    index: Pending,
+) -> Result<(), WeightsError> {
     let new: BTreeSet<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
     let old = old_shards(dir).into_iter().map(|shard| dir.join(shard));
     let (replaced, stale): (Vec<_>, Vec<_>) = old.partition(|shard| new.contains(shard));
@@ -92,7 +108,8 @@ fn publish_shards(dir: &Path, config: Pending, files: Vec<Pending>, index: Pendi
     stale.iter().try_for_each(|shard| remove(shard))
 }
 
-/// Shards of the checkpoint that is there; none where its index cannot be read, for then nobody knows whose files they are.
+/// Shards of the checkpoint that is there; none where its index cannot be read, for then nobody
+/// knows whose files they are.
 fn old_shards(dir: &Path) -> Vec<String> {
     let index = ShardIndex::read(&dir.join(INDEX_FILE)).unwrap_or_default();
     index.shards().into_iter().filter(|shard| *shard != WEIGHTS_FILE).map(str::to_string).collect()
@@ -100,7 +117,9 @@ fn old_shards(dir: &Path) -> Vec<String> {
 
 fn remove(path: &Path) -> Result<(), WeightsError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(WeightsError::Write { path: path.to_path_buf(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(WeightsError::Write { path: path.to_path_buf(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -112,8 +131,12 @@ struct Pending {
 }
 
 impl Pending {
-    fn create(path: PathBuf, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Failure>) -> Result<Self, WeightsError> {
-        let (scratch, file) = AtomicFile::create(&path).map_err(|source| WeightsError::Publish { path: path.clone(), source })?;
+    fn create(
+        path: PathBuf,
+        write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Failure>,
+    ) -> Result<Self, WeightsError> {
+        let (scratch, file) = AtomicFile::create(&path)
+            .map_err(|source| WeightsError::Publish { path: path.clone(), source })?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let written = write(&mut out).and_then(|()| {
             out.flush()?;
@@ -144,7 +167,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn write_shard(shard: &Shard, parameters: &mut Parameters, out: &mut impl Write) -> Result<(), Failure> {
+fn write_shard(
+    shard: &Shard,
+    parameters: &mut Parameters,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let mut header = header(shard)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -169,7 +196,11 @@ fn header(shard: &Shard) -> io::Result<Vec<u8>> {
     let infos = shard.tensors.iter().map(|tensor| {
         let start = end;
         end += tensor.len_bytes();
-        let info = TensorInfo { dtype: tensor.dtype.stored(), shape: tensor.slice.shape.clone(), data_offsets: (start, end) };
+        let info = TensorInfo {
+            dtype: tensor.dtype.stored(),
+            shape: tensor.slice.shape.clone(),
+            data_offsets: (start, end),
+        };
         (tensor.slice.name.clone(), info)
     });
     let format = HashMap::from([("format".to_string(), "pt".to_string())]);
@@ -193,8 +224,12 @@ impl Parameters {
     }
 
     fn read(&self, parameter: &str) -> Result<Vec<f32>, WeightsError> {
-        let failed = |reason: String| WeightsError::Device { parameter: parameter.to_string(), reason };
-        let tensor = self.tensors.get(parameter).ok_or_else(|| failed("the model has no such parameter".into()))?;
+        let failed =
+            |reason: String| WeightsError::Device { parameter: parameter.to_string(), reason };
+        let tensor = self
+            .tensors
+            .get(parameter)
+            .ok_or_else(|| failed("the model has no such parameter".into()))?;
         let data = bridge::to_data(tensor).map_err(|error| failed(error.to_string()))?;
         data.try_into_vec_as().map_err(|error| failed(error.to_string()))
     }

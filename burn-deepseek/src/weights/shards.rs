@@ -8,7 +8,8 @@ use serde_json::json;
 use super::checkpoint::{IndexMetadata, ShardIndex};
 use super::{NamedSlice, SaveDType, SaveOptions, WEIGHTS_FILE};
 
-/// What the name of the one parameter that stays F32 ends with: training moves it by steps too small for 16 bits to keep.
+/// What the name of the one parameter that stays F32 ends with: training moves it by steps too
+/// small for 16 bits to keep.
 const BALANCE_BIAS: &str = "e_score_correction_bias";
 
 /// A tensor to write.
@@ -32,11 +33,13 @@ impl SavedTensor {
 pub(super) struct Shard {
     /// Its name.
     pub file: String,
-    /// Its tensors in the order of their data: wider types first, so that each is aligned, and by parameter within a type.
+    /// Its tensors in the order of their data: wider types first, so that each is aligned, and by
+    /// parameter within a type.
     pub tensors: Vec<SavedTensor>,
 }
 
-/// Fills files up to `max_shard_bytes` of data in the order of the tensors; a larger tensor has a file to itself.
+/// Fills files up to `max_shard_bytes` of data in the order of the tensors; a larger tensor has a
+/// file to itself.
 pub(super) fn shards(slices: Vec<NamedSlice>, options: &SaveOptions) -> Vec<Shard> {
     let mut files: Vec<Vec<SavedTensor>> = vec![Vec::new()];
     let mut filled = 0;
@@ -45,7 +48,9 @@ pub(super) fn shards(slices: Vec<NamedSlice>, options: &SaveOptions) -> Vec<Shar
         let tensor = SavedTensor { slice, dtype };
         let len_bytes = tensor.len_bytes() as u64;
         match files.last_mut() {
-            Some(file) if file.is_empty() || filled + len_bytes <= options.max_shard_bytes => file.push(tensor),
+            Some(file) if file.is_empty() || filled + len_bytes <= options.max_shard_bytes => {
+                file.push(tensor)
+            }
             _ => {
                 files.push(vec![tensor]);
                 filled = 0;

@@ -22,7 +22,10 @@ pub fn copy(client: &Client, x: &Handle, count: usize) -> Handle {
     let cubes = CubeCount::new_1d(count.div_ceil(256).clamp(1, 1024) as u32);
     // SAFETY: both buffers hold `count` numbers, and the kernel stops there.
     unsafe {
-        let (from, to) = (BufferArg::from_raw_parts(x.clone(), count), BufferArg::from_raw_parts(y.clone(), count));
+        let (from, to) = (
+            BufferArg::from_raw_parts(x.clone(), count),
+            BufferArg::from_raw_parts(y.clone(), count),
+        );
         copy_kernel::launch_unchecked(client, cubes, CubeDim::new_1d(256), from, to, count as u32);
     }
     y
@@ -66,12 +69,19 @@ fn product_kernel(a: &[f32], b: &[f32], c: &mut [f32], m: u32, n: u32, k: u32) {
 /// `A B^T` in FP32, `a` `[m, k]`, `b` `[n, k]`.
 pub fn product_nt(client: &Client, a: &Handle, b: &Handle, m: usize, n: usize, k: usize) -> Handle {
     let c = client.empty(4 * m * n);
-    let cubes = CubeCount::new_2d(n.div_ceil((EACH * UNITS_N) as usize) as u32, m.div_ceil((EACH * UNITS_M) as usize) as u32);
-    // SAFETY: the buffers hold as many numbers, rows and columns are clamped, and what lies outside is not written.
+    let cubes = CubeCount::new_2d(
+        n.div_ceil((EACH * UNITS_N) as usize) as u32,
+        m.div_ceil((EACH * UNITS_M) as usize) as u32,
+    );
+    // SAFETY: the buffers hold as many numbers, rows and columns are clamped, and what lies outside
+    // is not written.
     unsafe {
-        let [a, b, out] = [(a, m * k), (b, n * k), (&c, m * n)].map(|(x, count)| BufferArg::from_raw_parts(x.clone(), count));
+        let [a, b, out] = [(a, m * k), (b, n * k), (&c, m * n)]
+            .map(|(x, count)| BufferArg::from_raw_parts(x.clone(), count));
         let dim = CubeDim::new_1d(UNITS_M * UNITS_N);
-        product_kernel::launch_unchecked(client, cubes, dim, a, b, out, m as u32, n as u32, k as u32);
+        product_kernel::launch_unchecked(
+            client, cubes, dim, a, b, out, m as u32, n as u32, k as u32,
+        );
     }
     c
 }

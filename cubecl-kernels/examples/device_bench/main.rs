@@ -1,17 +1,24 @@
-//! Times the CubeCL kernels on the default device: us, GFLOP/s, GB/s, `calc_diff`, and the ratio to a baseline in the same run.
+//! Times the CubeCL kernels on the default device: us, GFLOP/s, GB/s, `calc_diff`, and the ratio to
+//! a baseline in the same run.
 //!
-//! `cargo run --release -p cubecl-kernels --features wgpu --example device_bench [-- SIZE]`. Baselines: for casts a kernel that copies
-//! as many bytes as the cast reads, for products an FP32 product with the same tile of `C` a unit. Medians of interleaved turns.
+//! `cargo run --release -p cubecl-kernels --features wgpu --example device_bench [-- SIZE]`.
+//! Baselines: for casts a kernel that copies as many bytes as the cast reads, for products an FP32
+//! product with the same tile of `C` a unit. Medians of interleaved turns.
 
 mod baseline;
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use cubecl_kernels::definition::{Accumulation, Fp8Format, QuantizeOptions};
-use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable, fp8_gemm_nt, fp8_wgrad_nt, product_path};
+use cubecl_kernels::gemm::{
+    DeviceBlockTiled, DeviceRowTiled, ScaleTable, fp8_gemm_nt, fp8_wgrad_nt, product_path,
+};
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
 use cubecl_kernels::metric::calc_diff;
-use cubecl_kernels::quantize::{DeviceGroups, Element, dequantize_rows, quantize_blocks, quantize_both, quantize_columns, quantize_rows};
+use cubecl_kernels::quantize::{
+    DeviceGroups, Element, dequantize_rows, quantize_blocks, quantize_both, quantize_columns,
+    quantize_rows,
+};
 use std::time::Instant;
 
 const TURNS: usize = 7;
@@ -61,11 +68,16 @@ impl Bench {
     fn product(&self, name: &str, flop: f64, diff: f64, ours: &dyn Fn(), baseline: &dyn Fn()) {
         let (seconds, base) = self.pair(ours, baseline);
         let rate = flop / seconds * 1e-9;
-        println!("{name:<34} {:>10.0} us {rate:>8.1} GFLOP/s {:>6.2}x F32 calc_diff {diff:.1e}", seconds * 1e6, base / seconds);
+        println!(
+            "{name:<34} {:>10.0} us {rate:>8.1} GFLOP/s {:>6.2}x F32 calc_diff {diff:.1e}",
+            seconds * 1e6,
+            base / seconds
+        );
     }
 
     fn download(&self, x: &Handle, count: usize) -> Vec<f32> {
-        f32::from_bytes(&self.client.read_one(x.clone()).expect("the device failed"))[..count].to_vec()
+        f32::from_bytes(&self.client.read_one(x.clone()).expect("the device failed"))[..count]
+            .to_vec()
     }
 }
 
@@ -80,13 +92,17 @@ fn values(seed: u32, len: usize) -> Vec<f32> {
 }
 
 fn main() {
-    let size = std::env::args().nth(1).map_or(Ok(512), |s| s.parse::<usize>()).expect("SIZE must be a number");
+    let size = std::env::args()
+        .nth(1)
+        .map_or(Ok(512), |s| s.parse::<usize>())
+        .expect("SIZE must be a number");
     let client = cubecl::Device::default().client();
     println!("{}, {size}^2 operands, products by {:?}", client.name(), product_path(&client));
     let bench = Bench { client: client.clone() };
     let o = QuantizeOptions::default();
     let f = Element::F32;
-    let upload = |seed: u32, len: usize| client.create_from_slice(f32::as_bytes(&values(seed, len)));
+    let upload =
+        |seed: u32, len: usize| client.create_from_slice(f32::as_bytes(&values(seed, len)));
     let (x, w) = (upload(1, size * size), upload(2, size * size));
     let experts = 8;
     let offsets: Vec<usize> = (0..=experts).map(|e| size * e / experts).collect();
@@ -96,14 +112,30 @@ fn main() {
     let real = 4 * size * size;
     let codes = size * size;
     let by_row = quantize_rows(&client, &x, f, size, size, &o).expect(must);
-    bench.cast("quantize_rows", real + codes, &x, &|| drop(quantize_rows(&client, &x, f, size, size, &o).expect(must)));
-    bench.cast("quantize_columns", real + codes, &x, &|| drop(quantize_columns(&client, &x, f, &groups, size, &o).expect(must)));
-    bench.cast("quantize_both", real + 2 * codes, &x, &|| drop(quantize_both(&client, &x, f, &groups, size, &o).expect(must)));
-    bench.cast("quantize_blocks", real + 2 * codes, &w, &|| drop(quantize_blocks(&client, &w, f, 1, size, size, &o).expect(must)));
-    bench.cast("dequantize_rows", real + codes, &x, &|| drop(dequantize_rows(&client, &by_row, size, size, FORMAT).expect(must)));
+    bench.cast("quantize_rows", real + codes, &x, &|| {
+        drop(quantize_rows(&client, &x, f, size, size, &o).expect(must))
+    });
+    bench.cast("quantize_columns", real + codes, &x, &|| {
+        drop(quantize_columns(&client, &x, f, &groups, size, &o).expect(must))
+    });
+    bench.cast("quantize_both", real + 2 * codes, &x, &|| {
+        drop(quantize_both(&client, &x, f, &groups, size, &o).expect(must))
+    });
+    bench.cast("quantize_blocks", real + 2 * codes, &w, &|| {
+        drop(quantize_blocks(&client, &w, f, 1, size, size, &o).expect(must))
+    });
+    bench.cast("dequantize_rows", real + codes, &x, &|| {
+        drop(dequantize_rows(&client, &by_row, size, size, FORMAT).expect(must))
+    });
 
     let weight = quantize_blocks(&client, &w, f, 1, size, size, &o).expect(must);
-    let a = DeviceRowTiled { codes: &by_row.codes, scales: &by_row.scales, rows: size, depth: size, format: FORMAT };
+    let a = DeviceRowTiled {
+        codes: &by_row.codes,
+        scales: &by_row.scales,
+        rows: size,
+        depth: size,
+        format: FORMAT,
+    };
     let b = DeviceBlockTiled {
         codes: &weight.codes,
         scales: &weight.scales,
@@ -116,7 +148,8 @@ fn main() {
     let promoted = Accumulation::Promoted;
     let flop = 2.0 * (size as f64).powi(3);
     let f32_product = || drop(baseline::product_nt(&client, &x, &w, size, size, size));
-    let exact = bench.download(&baseline::product_nt(&client, &x, &w, size, size, size), size * size);
+    let exact =
+        bench.download(&baseline::product_nt(&client, &x, &w, size, size, size), size * size);
     let diff = |c: Handle| calc_diff(&bench.download(&c, size * size), &exact);
 
     let run = || fp8_gemm_nt(&client, &a, &b, promoted, f).expect(must);
@@ -130,15 +163,25 @@ fn main() {
     let stacked = values(2, size * size).repeat(experts);
     let stacked = client.create_from_slice(f32::as_bytes(&stacked));
     let stacked = quantize_blocks(&client, &stacked, f, experts, size, size, &o).expect(must);
-    let experts_weights = DeviceBlockTiled { codes: &stacked.codes, scales: &stacked.scales, experts, ..b };
-    let run = || fp8_grouped_gemm_nt(&client, &a, &groups, &experts_weights, promoted, f).expect(must);
-    bench.product("fp8_grouped_gemm_nt, 8 experts", flop, diff(run()), &|| drop(run()), &f32_product);
+    let experts_weights =
+        DeviceBlockTiled { codes: &stacked.codes, scales: &stacked.scales, experts, ..b };
+    let run =
+        || fp8_grouped_gemm_nt(&client, &a, &groups, &experts_weights, promoted, f).expect(must);
+    bench.product(
+        "fp8_grouped_gemm_nt, 8 experts",
+        flop,
+        diff(run()),
+        &|| drop(run()),
+        &f32_product,
+    );
     let (dy, ix) = (
         quantize_columns(&client, &w, f, &groups, size, &o).expect(must),
         quantize_columns(&client, &x, f, &groups, size, &o).expect(must),
     );
-    let dy = DeviceColumnTiled { codes: &dy.codes, scales: &dy.scales, columns: size, format: FORMAT };
-    let ix = DeviceColumnTiled { codes: &ix.codes, scales: &ix.scales, columns: size, format: FORMAT };
+    let dy =
+        DeviceColumnTiled { codes: &dy.codes, scales: &dy.scales, columns: size, format: FORMAT };
+    let ix =
+        DeviceColumnTiled { codes: &ix.codes, scales: &ix.scales, columns: size, format: FORMAT };
     let run = || fp8_grouped_wgrad_nt(&client, &dy, &ix, &groups, promoted).expect(must);
     let first = calc_diff(&bench.download(&run(), size * size), &first_gradient(size, offsets[1]));
     bench.product("fp8_grouped_wgrad_nt, 8 experts", flop, first, &|| drop(run()), &f32_product);

@@ -1,10 +1,19 @@
-//! The operations as a framework composes them: one parallel pass an operation, each with an output of its own.
+//! The operations as a framework composes them: one parallel pass an operation, each with an output
+//! of its own.
 
 use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeShape};
 use rayon::prelude::*;
 
 /// `a b` of strided matrices, the strides as `(row, column)`; `[m, k] x [k, n]`.
-pub fn product(a: &[f32], sa: (usize, usize), b: &[f32], sb: (usize, usize), m: usize, k: usize, n: usize) -> Vec<f32> {
+pub fn product(
+    a: &[f32],
+    sa: (usize, usize),
+    b: &[f32],
+    sb: (usize, usize),
+    m: usize,
+    k: usize,
+    n: usize,
+) -> Vec<f32> {
     let mut out = vec![0.0; m * n];
     product_into(&mut out, a, sa, b, sb, [m, k, n], gemm::Parallelism::Rayon(0));
     out
@@ -19,7 +28,8 @@ fn product_into(
     [m, k, n]: [usize; 3],
     parallelism: gemm::Parallelism,
 ) {
-    let reach = |rows: usize, cols: usize, s: (usize, usize)| (rows - 1) * s.0 + (cols - 1) * s.1 + 1;
+    let reach =
+        |rows: usize, cols: usize, s: (usize, usize)| (rows - 1) * s.0 + (cols - 1) * s.1 + 1;
     assert!(out.len() == m * n && a.len() >= reach(m, k, sa) && b.len() >= reach(k, n, sb));
     // SAFETY: the lengths were just checked against the strides.
     unsafe {
@@ -48,10 +58,25 @@ fn product_into(
 }
 
 /// One product for each of `count` contiguous matrices.
-fn batched(a: &[f32], sa: (usize, usize), b: &[f32], sb: (usize, usize), count: usize, [m, k, n]: [usize; 3]) -> Vec<f32> {
+fn batched(
+    a: &[f32],
+    sa: (usize, usize),
+    b: &[f32],
+    sb: (usize, usize),
+    count: usize,
+    [m, k, n]: [usize; 3],
+) -> Vec<f32> {
     let mut out = vec![0.0; count * m * n];
     out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| {
-        product_into(out, &a[i * m * k..], sa, &b[i * k * n..], sb, [m, k, n], gemm::Parallelism::None);
+        product_into(
+            out,
+            &a[i * m * k..],
+            sa,
+            &b[i * k * n..],
+            sb,
+            [m, k, n],
+            gemm::Parallelism::None,
+        );
     });
     out
 }
@@ -68,14 +93,21 @@ pub fn map(x: &[f32], f: impl Fn(f32) -> f32 + Send + Sync) -> Vec<f32> {
 /// `f` of every two elements, on the pool.
 pub fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(1 << 14).zip(x.par_chunks(1 << 14)).zip(y.par_chunks(1 << 14)).for_each(|((out, x), y)| {
-        out.iter_mut().zip(x).zip(y).for_each(|((out, &x), &y)| *out = f(x, y));
-    });
+    out.par_chunks_mut(1 << 14).zip(x.par_chunks(1 << 14)).zip(y.par_chunks(1 << 14)).for_each(
+        |((out, x), y)| {
+            out.iter_mut().zip(x).zip(y).for_each(|((out, &x), &y)| *out = f(x, y));
+        },
+    );
     out
 }
 
 /// `f` of every row and a number a row.
-pub fn rows(x: &[f32], width: usize, per_row: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+pub fn rows(
+    x: &[f32],
+    width: usize,
+    per_row: &[f32],
+    f: impl Fn(f32, f32) -> f32 + Sync,
+) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(per_row).for_each(|((out, x), &r)| {
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = f(x, r));
@@ -113,7 +145,8 @@ fn heads_last(x: &[f32], [b, t, h, d]: [usize; 4]) -> Vec<f32> {
     let mut out = vec![0.0; b * t * h * d];
     out.par_chunks_mut(h * d).enumerate().for_each(|(row, out)| {
         for head in 0..h {
-            out[head * d..][..d].copy_from_slice(&x[((row / t * h + head) * t + row % t) * d..][..d]);
+            out[head * d..][..d]
+                .copy_from_slice(&x[((row / t * h + head) * t + row % t) * d..][..d]);
         }
     });
     out
@@ -131,14 +164,23 @@ fn joined_keys(kv: &[f32], k_rope: &[f32], s: &AttentionShape) -> Vec<f32> {
 }
 
 /// `(out, probabilities)` with the whole `t x s` matrix.
-pub fn attention(q: &[f32], kv: &[f32], k_rope: &[f32], s: &AttentionShape, scale: f32) -> (Vec<f32>, Vec<f32>) {
+pub fn attention(
+    q: &[f32],
+    kv: &[f32],
+    k_rope: &[f32],
+    s: &AttentionShape,
+    scale: f32,
+) -> (Vec<f32>, Vec<f32>) {
     let (count, t, n, dq, dv) = (s.batch * s.heads, s.queries, s.keys, s.qk_dim(), s.v_dim);
     let q = heads_first(q, [s.batch, t, s.heads, dq], 0, dq);
     let keys = joined_keys(kv, k_rope, s);
     let v = heads_first(kv, [s.batch, n, s.heads, s.kv_dim()], s.nope_dim, s.kv_dim());
     let scores = map(&batched(&q, (dq, 1), &keys, (1, dq), count, [t, dq, n]), |x| x * scale);
     let mut masked = scores.clone();
-    masked.par_chunks_mut(n).enumerate().for_each(|(row, x)| x[n - t + row % t + 1..].fill(f32::NEG_INFINITY));
+    masked
+        .par_chunks_mut(n)
+        .enumerate()
+        .for_each(|(row, x)| x[n - t + row % t + 1..].fill(f32::NEG_INFINITY));
     let p = softmax(&masked, n);
     let out = batched(&p, (n, 1), &v, (dv, 1), count, [t, n, dv]);
     (heads_last(&out, [s.batch, t, s.heads, dv]), p)
@@ -165,7 +207,11 @@ pub fn attention_backward(
     let ds = map(&zip(&rows(&dp, n, &delta, |x, d| x - d), p, |a, b| a * b), |x| x * scale);
     let d_queries = batched(&ds, (n, 1), &keys, (dq, 1), count, [t, n, dq]);
     let d_keys = batched(&ds, (1, n), &q, (dq, 1), count, [n, t, dq]);
-    (heads_last(&d_queries, [s.batch, t, s.heads, dq]), d_keys, heads_last(&d_values, [s.batch, n, s.heads, dv]))
+    (
+        heads_last(&d_queries, [s.batch, t, s.heads, dq]),
+        d_keys,
+        heads_last(&d_values, [s.batch, n, s.heads, dv]),
+    )
 }
 
 /// Head, log-softmax, and with `gradients` the three products of backward.
@@ -187,8 +233,14 @@ pub fn linear_cross_entropy(
 }
 
 /// Log-softmax, and its gradient by way of the probabilities.
-pub fn cross_entropy(logits: &[f32], targets: &[i64], vocab: usize, gradient: bool) -> (f32, Vec<f32>) {
-    let largest = reduce(logits, vocab, |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+pub fn cross_entropy(
+    logits: &[f32],
+    targets: &[i64],
+    vocab: usize,
+    gradient: bool,
+) -> (f32, Vec<f32>) {
+    let largest =
+        reduce(logits, vocab, |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let shifted = rows(logits, vocab, &largest, |x, m| x - m);
     let sums = reduce(&map(&shifted, f32::exp), vocab, |row| row.iter().sum());
     let logs: Vec<f32> = sums.iter().map(|s| s.ln()).collect();
@@ -203,21 +255,44 @@ pub fn cross_entropy(logits: &[f32], targets: &[i64], vocab: usize, gradient: bo
 }
 
 /// A product for each expert, `x [rows, k] -> [rows, n]`, joined by copying.
-pub fn grouped(x: &[f32], sx: (usize, usize), w: &[f32], sw: (usize, usize), offsets: &[usize], k: usize, n: usize) -> Vec<f32> {
+pub fn grouped(
+    x: &[f32],
+    sx: (usize, usize),
+    w: &[f32],
+    sw: (usize, usize),
+    offsets: &[usize],
+    k: usize,
+    n: usize,
+) -> Vec<f32> {
     let mut out = Vec::new();
     for (e, bounds) in offsets.windows(2).enumerate() {
         if bounds[1] > bounds[0] {
-            out.extend(product(&x[bounds[0] * k..], sx, &w[e * k * n..], sw, bounds[1] - bounds[0], k, n));
+            out.extend(product(
+                &x[bounds[0] * k..],
+                sx,
+                &w[e * k * n..],
+                sw,
+                bounds[1] - bounds[0],
+                k,
+                n,
+            ));
         }
     }
     out
 }
 
 /// A weight gradient for each expert, joined by copying.
-pub fn grouped_weight(dy: &[f32], x: &[f32], offsets: &[usize], inputs: usize, outputs: usize) -> Vec<f32> {
+pub fn grouped_weight(
+    dy: &[f32],
+    x: &[f32],
+    offsets: &[usize],
+    inputs: usize,
+    outputs: usize,
+) -> Vec<f32> {
     let mut out = Vec::new();
     for bounds in offsets.windows(2) {
-        let (dy, x, rows) = (&dy[bounds[0] * outputs..], &x[bounds[0] * inputs..], bounds[1] - bounds[0]);
+        let (dy, x, rows) =
+            (&dy[bounds[0] * outputs..], &x[bounds[0] * inputs..], bounds[1] - bounds[0]);
         if rows > 0 {
             out.extend(product(dy, (1, outputs), x, (inputs, 1), outputs, rows, inputs));
         } else {
@@ -230,7 +305,9 @@ pub fn grouped_weight(dy: &[f32], x: &[f32], offsets: &[usize], inputs: usize, o
 fn halves(x: &[f32], rows: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
     let half = |from: usize| {
         let mut out = vec![0.0; rows * width];
-        out.par_chunks_mut(width).enumerate().for_each(|(r, out)| out.copy_from_slice(&x[(2 * r + from) * width..][..width]));
+        out.par_chunks_mut(width)
+            .enumerate()
+            .for_each(|(r, out)| out.copy_from_slice(&x[(2 * r + from) * width..][..width]));
         out
     };
     (half(0), half(1))
@@ -268,14 +345,21 @@ pub fn rms_norm(x: &[f32], gamma: &[f32]) -> Vec<f32> {
 
 fn columns(x: &[f32], per_column: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(per_column.len()).zip(x.par_chunks(per_column.len())).for_each(|(out, x)| {
-        out.iter_mut().zip(x).zip(per_column).for_each(|((out, x), c)| *out = x * c);
-    });
+    out.par_chunks_mut(per_column.len()).zip(x.par_chunks(per_column.len())).for_each(
+        |(out, x)| {
+            out.iter_mut().zip(x).zip(per_column).for_each(|((out, x), c)| *out = x * c);
+        },
+    );
     out
 }
 
 /// The chain rule, an operation at a time.
-pub fn rms_norm_backward(x: &[f32], gamma: &[f32], rstd: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
+pub fn rms_norm_backward(
+    x: &[f32],
+    gamma: &[f32],
+    rstd: &[f32],
+    dy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
     let width = gamma.len();
     let normed = rows(x, width, rstd, |x, r| x * r);
     let mut dgamma = vec![0.0; width];
@@ -283,7 +367,9 @@ pub fn rms_norm_backward(x: &[f32], gamma: &[f32], rstd: &[f32], dy: &[f32]) -> 
         dgamma.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
     }
     let scaled = columns(dy, gamma);
-    let mean = reduce(&zip(&scaled, &normed, |a, b| a * b), width, |row| row.iter().sum::<f32>() / row.len() as f32);
+    let mean = reduce(&zip(&scaled, &normed, |a, b| a * b), width, |row| {
+        row.iter().sum::<f32>() / row.len() as f32
+    });
     let pulled = rows(&normed, width, &mean, |x, m| x * m);
     (rows(&zip(&scaled, &pulled, |a, b| a - b), width, rstd, |x, r| x * r), dgamma)
 }
@@ -291,10 +377,15 @@ pub fn rms_norm_backward(x: &[f32], gamma: &[f32], rstd: &[f32], dy: &[f32]) -> 
 /// Slices apart, four products, joined again.
 pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], s: &RopeShape) -> Vec<f32> {
     let (half, nope) = (s.rope_dim / 2, s.head_dim - s.rope_dim);
-    let part =
-        |offset: usize| -> Vec<f32> { x.chunks(s.head_dim).flat_map(|head| (0..half).map(move |j| head[nope + 2 * j + offset])).collect() };
+    let part = |offset: usize| -> Vec<f32> {
+        x.chunks(s.head_dim)
+            .flat_map(|head| (0..half).map(move |j| head[nope + 2 * j + offset]))
+            .collect()
+    };
     let table = |table: &[f32]| -> Vec<f32> {
-        (0..x.len() / s.head_dim).flat_map(|row| table[row / s.heads % s.tokens * half..][..half].to_vec()).collect()
+        (0..x.len() / s.head_dim)
+            .flat_map(|row| table[row / s.heads % s.tokens * half..][..half].to_vec())
+            .collect()
     };
     let (a, b, cos, sin) = (part(0), part(1), table(cos), table(sin));
     let product = |x: &[f32], y: &[f32]| zip(x, y, |x, y| x * y);
@@ -313,7 +404,9 @@ pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], s: &RopeShape) -> Vec<f32> {
 /// Rows by index.
 pub fn gather(x: &[f32], index: &[u32], width: usize) -> Vec<f32> {
     let mut out = vec![0.0; index.len() * width];
-    out.par_chunks_mut(width).zip(index).for_each(|(out, &i)| out.copy_from_slice(&x[i as usize * width..][..width]));
+    out.par_chunks_mut(width)
+        .zip(index)
+        .for_each(|(out, &i)| out.copy_from_slice(&x[i as usize * width..][..width]));
     out
 }
 
@@ -327,7 +420,13 @@ pub fn scatter(x: &[f32], index: &[u32], rows: usize, width: usize) -> Vec<f32> 
 }
 
 /// Gather, multiply, sum over slots.
-pub fn combine(y: &[f32], weights: &[f32], inverse: &[u32], slots: usize, width: usize) -> Vec<f32> {
+pub fn combine(
+    y: &[f32],
+    weights: &[f32],
+    inverse: &[u32],
+    slots: usize,
+    width: usize,
+) -> Vec<f32> {
     let weighted = rows(&gather(y, inverse, width), width, weights, |x, w| x * w);
     let mut out = vec![0.0; inverse.len() / slots * width];
     out.par_chunks_mut(width).zip(weighted.par_chunks(slots * width)).for_each(|(out, slots)| {
@@ -339,11 +438,20 @@ pub fn combine(y: &[f32], weights: &[f32], inverse: &[u32], slots: usize, width:
 }
 
 /// Spread, multiply, scatter; gather, multiply, sum.
-pub fn combine_backward(y: &[f32], weights: &[f32], inverse: &[u32], dout: &[f32], slots: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
+pub fn combine_backward(
+    y: &[f32],
+    weights: &[f32],
+    inverse: &[u32],
+    dout: &[f32],
+    slots: usize,
+    width: usize,
+) -> (Vec<f32>, Vec<f32>) {
     let tokens: Vec<u32> = (0..inverse.len()).map(|slot| (slot / slots) as u32).collect();
     let spread = gather(dout, &tokens, width);
     let dy = scatter(&rows(&spread, width, weights, |x, w| x * w), inverse, y.len() / width, width);
-    let dweights = reduce(&zip(&spread, &gather(y, inverse, width), |a, b| a * b), width, |row| row.iter().sum());
+    let dweights = reduce(&zip(&spread, &gather(y, inverse, width), |a, b| a * b), width, |row| {
+        row.iter().sum()
+    });
     (dy, dweights)
 }
 
@@ -352,7 +460,11 @@ pub fn adamw(state: &mut (Vec<f32>, Vec<f32>, Vec<f32>), gradient: &[f32], c: &A
     let (p, m, v) = state;
     let g = map(gradient, |g| g * c.gradient_scale);
     *m = zip(&map(m, |m| m * c.beta1), &map(&g, |g| g * (1.0 - c.beta1)), |a, b| a + b);
-    *v = zip(&map(v, |v| v * c.beta2), &map(&map(&g, |g| g * g), |g| g * (1.0 - c.beta2)), |a, b| a + b);
+    *v = zip(
+        &map(v, |v| v * c.beta2),
+        &map(&map(&g, |g| g * g), |g| g * (1.0 - c.beta2)),
+        |a, b| a + b,
+    );
     let (c1, c2) = (1.0 - c.beta1.powi(c.step as i32), 1.0 - c.beta2.powi(c.step as i32));
     let root = map(&map(&map(v, |v| v / c2), f32::sqrt), |x| x + c.eps);
     let change = zip(&map(m, |m| m / c1), &root, |m, r| m / r);

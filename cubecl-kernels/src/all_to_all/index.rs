@@ -21,7 +21,8 @@ impl DeviceIndex {
     /// Uploads numbers of rows, each below `rows`.
     ///
     /// # Errors
-    /// [`KernelError::Index`] naming the place in `index`, [`KernelError::Overflow`] where there are more than 32 bits address.
+    /// [`KernelError::Index`] naming the place in `index`, [`KernelError::Overflow`] where there
+    /// are more than 32 bits address.
     pub fn new(client: &Client, index: &[u32], rows: usize) -> Result<Self, KernelError> {
         const OP: &str = "device_index";
         addressable(OP, "index", &[index.len()])?;
@@ -71,7 +72,11 @@ impl DeviceSums {
     /// [`KernelError::Overflow`] where there are more of them than 32 bits address.
     pub fn new(client: &Client, sums: &RowSums) -> Result<Self, KernelError> {
         addressable("device_sums", "terms", &[sums.terms().max(sums.results()) + 1])?;
-        Ok(Self { starts: upload(client, sums.starts()), rows: upload(client, sums.rows()), sums: sums.clone() })
+        Ok(Self {
+            starts: upload(client, sums.starts()),
+            rows: upload(client, sums.rows()),
+            sums: sums.clone(),
+        })
     }
 
     /// The sums.
@@ -87,11 +92,13 @@ impl DeviceSums {
         argument(&self.rows, self.sums.terms())
     }
 
-    /// For each row the results that it is a term of, the number of the term beside it, and the result of every term in its own order.
+    /// For each row the results that it is a term of, the number of the term beside it, and the
+    /// result of every term in its own order.
     pub(crate) fn transposed(&self, client: &Client) -> Transposed {
         let transposed = self.sums.transposed();
         let terms = transposed.terms.rows();
-        let results: Vec<u32> = terms.iter().map(|&term| transposed.result_of_term[term as usize]).collect();
+        let results: Vec<u32> =
+            terms.iter().map(|&term| transposed.result_of_term[term as usize]).collect();
         Transposed {
             starts: upload(client, transposed.terms.starts()),
             results: upload(client, &results),

@@ -30,7 +30,14 @@ fn bf16_bits(bits: u32) -> u32 {
 /// # Shapes
 /// `x` (as bits) `[rows, width]`, `index` `[m]`; `wire` `[m, row_words]`, `total` words.
 #[cube(launch_unchecked)]
-pub(crate) fn pack_words(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, width: u32, #[comptime] format: WireFormat) {
+pub(crate) fn pack_words(
+    x: &[u32],
+    index: &[u32],
+    wire: &mut [u32],
+    total: u32,
+    width: u32,
+    #[comptime] format: WireFormat,
+) {
     let place = ABSOLUTE_POS as u32;
     if place < total {
         let words = row_words(width, format);
@@ -49,16 +56,21 @@ pub(crate) fn pack_words(x: &[u32], index: &[u32], wire: &mut [u32], total: u32,
     }
 }
 
-/// The E4M3 code of `x / scale` for a scale that is a power of two: dividing takes the scale's exponent away. A quotient that is no normal
-/// number is far below half of the least code.
+/// The E4M3 code of `x / scale` for a scale that is a power of two: dividing takes the scale's
+/// exponent away. A quotient that is no normal number is far below half of the least code.
 #[cube]
 fn encode_scaled(x_bits: u32, scale_bits: u32) -> u32 {
     let format = comptime!(Minifloat::fp8(Fp8Format::E4M3));
     let sign = (x_bits >> 24u32) & 0x80u32;
     let magnitude = x_bits & 0x7FFF_FFFFu32;
-    let normal = magnitude >= comptime!(1u32 << 23) && (magnitude >> 23u32) + 127u32 > scale_bits >> 23u32;
+    let normal =
+        magnitude >= comptime!(1u32 << 23) && (magnitude >> 23u32) + 127u32 > scale_bits >> 23u32;
     let quotient = select(normal, magnitude + (127u32 << 23u32) - scale_bits, 0u32);
-    let code = select(magnitude == INFINITY_BITS, comptime!(format.largest_code), round_magnitude(quotient, format));
+    let code = select(
+        magnitude == INFINITY_BITS,
+        comptime!(format.largest_code),
+        round_magnitude(quotient, format),
+    );
     select(magnitude > INFINITY_BITS, comptime!(format.nan_code()), code | sign)
 }
 
@@ -71,9 +83,11 @@ pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, w
     let tiles = width.div_ceil(BLOCK);
     let scale_words = tiles.div_ceil(4u32);
     let code_words = width.div_ceil(4u32);
-    let group = CUBE_POS as u32 * comptime!(UNITS / UNITS_A_SCALE_WORD) + UNIT_POS / UNITS_A_SCALE_WORD;
+    let group =
+        CUBE_POS as u32 * comptime!(UNITS / UNITS_A_SCALE_WORD) + UNIT_POS / UNITS_A_SCALE_WORD;
     let here = group < total;
-    // A cube past the end does what the first group's units do, and writes nothing: no unit may miss a barrier.
+    // A cube past the end does what the first group's units do, and writes nothing: no unit may
+    // miss a barrier.
     let group = select(here, group, 0u32);
     let row = group / scale_words;
     let scale_word = group % scale_words;
@@ -128,7 +142,8 @@ pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, w
             #[unroll]
             for t in 0..4u32 {
                 let tile_amax = largest[(UNIT_POS + t * UNITS_A_TILE) as usize];
-                let exponent = scale_bits(tile_amax, Fp8Format::E4M3, ScaleFormat::PowerOfTwo) >> 23u32;
+                let exponent =
+                    scale_bits(tile_amax, Fp8Format::E4M3, ScaleFormat::PowerOfTwo) >> 23u32;
                 exponents |= select(scale_word * 4u32 + t < tiles, exponent, 0u32) << (8u32 * t);
             }
             wire[(start + code_words + scale_word) as usize] = exponents;
@@ -138,7 +153,14 @@ pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, w
 
 /// Bits of the values of a quad of a row; those past the end of the row are zero.
 #[cube]
-fn load_quad(wire: &[u32], row: u32, quad: u32, width: u32, out: &mut Array<u32>, #[comptime] format: WireFormat) {
+fn load_quad(
+    wire: &[u32],
+    row: u32,
+    quad: u32,
+    width: u32,
+    out: &mut Array<u32>,
+    #[comptime] format: WireFormat,
+) {
     let start = row * row_words(width, format);
     let column = quad * QUAD;
     match comptime!(format) {
@@ -168,11 +190,13 @@ fn load_quad(wire: &[u32], row: u32, quad: u32, width: u32, out: &mut Array<u32>
         WireFormat::Fp8 => {
             let tile = column / BLOCK;
             let exponents = wire[(start + width.div_ceil(4u32) + tile / 4u32) as usize];
-            let scale = f32::reinterpret(((exponents >> (8u32 * (tile % 4u32))) & 0xFFu32) << 23u32);
+            let scale =
+                f32::reinterpret(((exponents >> (8u32 * (tile % 4u32))) & 0xFFu32) << 23u32);
             let codes = wire[(start + quad) as usize];
             #[unroll]
             for i in 0..QUAD {
-                out[i as usize] = u32::reinterpret(scale * decode(codes >> (8u32 * i), Fp8Format::E4M3));
+                out[i as usize] =
+                    u32::reinterpret(scale * decode(codes >> (8u32 * i), Fp8Format::E4M3));
             }
         }
     }
@@ -183,7 +207,14 @@ fn load_quad(wire: &[u32], row: u32, quad: u32, width: u32, out: &mut Array<u32>
 /// # Shapes
 /// `wire` `[rows, row_words]`, `index` `[n]`; `y` (as bits) `[n, width]`, `total` quads.
 #[cube(launch_unchecked)]
-pub(crate) fn unpack_quads(wire: &[u32], index: &[u32], y: &mut [u32], total: u32, width: u32, #[comptime] format: WireFormat) {
+pub(crate) fn unpack_quads(
+    wire: &[u32],
+    index: &[u32],
+    y: &mut [u32],
+    total: u32,
+    width: u32,
+    #[comptime] format: WireFormat,
+) {
     let place = ABSOLUTE_POS as u32;
     if place < total {
         let quads = width.div_ceil(QUAD);
@@ -214,8 +245,8 @@ pub(crate) enum Weights {
 /// Sums of rows, a quad of a result a unit, term by term.
 ///
 /// # Shapes
-/// `wire` `[.., row_words]`, `starts` `[results + 1]`, `rows` `[terms]`, `weights` and `terms` as `of` says; `out` `[results, width]`,
-/// `total` quads.
+/// `wire` `[.., row_words]`, `starts` `[results + 1]`, `rows` `[terms]`, `weights` and `terms` as
+/// `of` says; `out` `[results, width]`, `total` quads.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn sum_rows(
@@ -266,7 +297,8 @@ pub(crate) fn sum_rows(
 /// `dout[result] . y[row]` of every term, a cube a term.
 ///
 /// # Shapes
-/// `wire` `[.., row_words]`, `rows` and `result_of_term` `[terms]`, `dout` `[results, width]`; `dweights` `[terms]`.
+/// `wire` `[.., row_words]`, `rows` and `result_of_term` `[terms]`, `dout` `[results, width]`;
+/// `dweights` `[terms]`.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn row_dots(
@@ -293,7 +325,8 @@ pub(crate) fn row_dots(
         #[unroll]
         for i in 0..QUAD {
             if quad * QUAD + i < width {
-                sum += f32::reinterpret(values[i as usize]) * dout[(first + quad * QUAD + i) as usize];
+                sum +=
+                    f32::reinterpret(values[i as usize]) * dout[(first + quad * QUAD + i) as usize];
             }
         }
         quad += UNITS_A_DOT;

@@ -19,7 +19,13 @@ use cubecl::server::Handle;
 /// [`KernelError`] where the buffer is too small or a size cannot be addressed.
 ///
 /// Source: technical report 3.2.2, 3.3.3.
-pub fn pack(client: &Client, x: &Handle, index: &DeviceIndex, width: usize, format: WireFormat) -> Result<Handle, KernelError> {
+pub fn pack(
+    client: &Client,
+    x: &Handle,
+    index: &DeviceIndex,
+    width: usize,
+    format: WireFormat,
+) -> Result<Handle, KernelError> {
     const OP: &str = "pack";
     let values = check_handle(OP, "x", x, 4, &[index.rows(), width])?;
     let total = addressable(OP, "wire", &[index.len(), format.row_words(width)])?;
@@ -33,7 +39,8 @@ pub fn pack(client: &Client, x: &Handle, index: &DeviceIndex, width: usize, form
     if total == 0 {
         return Ok(wire);
     }
-    // SAFETY: the buffers hold what the kernels' shapes say, each index was checked, and the kernels check what they write.
+    // SAFETY: the buffers hold what the kernels' shapes say, each index was checked, and the
+    // kernels check what they write.
     unsafe {
         if format == WireFormat::Fp8 {
             let groups = index.len() * words(tiles(width));
@@ -72,7 +79,13 @@ pub fn pack(client: &Client, x: &Handle, index: &DeviceIndex, width: usize, form
 ///
 /// # Errors
 /// As [`pack`].
-pub fn unpack(client: &Client, wire: &Handle, index: &DeviceIndex, width: usize, format: WireFormat) -> Result<Handle, KernelError> {
+pub fn unpack(
+    client: &Client,
+    wire: &Handle,
+    index: &DeviceIndex,
+    width: usize,
+    format: WireFormat,
+) -> Result<Handle, KernelError> {
     const OP: &str = "unpack";
     let count = check_handle(OP, "wire", wire, 4, &[index.rows(), format.row_words(width)])?;
     let values = addressable(OP, "rows", &[index.len(), width])?;
@@ -97,10 +110,12 @@ pub fn unpack(client: &Client, wire: &Handle, index: &DeviceIndex, width: usize,
     Ok(y)
 }
 
-/// The rows of each token summed in FP32, in the order of the terms; without weights each is one. A result without terms is zero.
+/// The rows of each token summed in FP32, in the order of the terms; without weights each is one. A
+/// result without terms is zero.
 ///
 /// # Shapes
-/// Words `[sums.bound(), format.row_words(width)]`, `weights` FP32 `[sums.terms()]` -> FP32 `[sums.results(), width]`.
+/// Words `[sums.bound(), format.row_words(width)]`, `weights` FP32 `[sums.terms()]` -> FP32
+/// `[sums.results(), width]`.
 ///
 /// # Errors
 /// As [`pack`].
@@ -119,15 +134,27 @@ pub fn combine(
     check_handle(OP, "wire", wire, 4, &[of.bound(), format.row_words(width)])?;
     check_weights(OP, weights, sums)?;
     let by = if weights.is_some() { Weights::ByTerm } else { Weights::One };
-    Sum { client, wire, starts: sums.starts(), rows: sums.rows(), weights, terms: None, results: of.results(), count: of.terms(), by }
-        .launch(OP, of.bound(), width, format)
+    Sum {
+        client,
+        wire,
+        starts: sums.starts(),
+        rows: sums.rows(),
+        weights,
+        terms: None,
+        results: of.results(),
+        count: of.terms(),
+        by,
+    }
+    .launch(OP, of.bound(), width, format)
 }
 
-/// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that name row `r`, and
-/// `dweights[i] = dout[t] . y[rows[i]]`. The cast of `y` passes the gradient straight through.
+/// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that
+/// name row `r`, and `dweights[i] = dout[t] . y[rows[i]]`. The cast of `y` passes the gradient
+/// straight through.
 ///
 /// # Shapes
-/// As [`combine`]; `dout` FP32 `[sums.results(), width]` -> FP32 `[sums.bound(), width]`, `[sums.terms()]`.
+/// As [`combine`]; `dout` FP32 `[sums.results(), width]` -> FP32 `[sums.bound(), width]`,
+/// `[sums.terms()]`.
 ///
 /// # Errors
 /// As [`pack`].
@@ -161,7 +188,8 @@ pub fn combine_backward(
     .launch(OP, of.results(), width, WireFormat::F32)?;
     let dweights = allocate(client, terms, 4);
     if terms > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say; a cube past the last term writes nothing.
+        // SAFETY: the buffers hold what the kernel's shapes say; a cube past the last term writes
+        // nothing.
         unsafe {
             row_dots::launch_unchecked(
                 client,
@@ -181,14 +209,20 @@ pub fn combine_backward(
     Ok((dy, dweights))
 }
 
-/// The gradient of [`pack`] for `x`, straight through the cast: the sum of what every copy of a row got, in the order of `index`.
+/// The gradient of [`pack`] for `x`, straight through the cast: the sum of what every copy of a row
+/// got, in the order of `index`.
 ///
 /// # Shapes
 /// `d` FP32 `[index.len(), width]` -> FP32 `[index.rows(), width]`.
 ///
 /// # Errors
 /// As [`pack`], naming `d`.
-pub fn pack_backward(client: &Client, d: &Handle, index: &DeviceIndex, width: usize) -> Result<Handle, KernelError> {
+pub fn pack_backward(
+    client: &Client,
+    d: &Handle,
+    index: &DeviceIndex,
+    width: usize,
+) -> Result<Handle, KernelError> {
     gather_backward("pack_backward", client, d, index, width)
 }
 
@@ -199,25 +233,48 @@ pub fn pack_backward(client: &Client, d: &Handle, index: &DeviceIndex, width: us
 ///
 /// # Errors
 /// As [`pack_backward`].
-pub fn unpack_backward(client: &Client, d: &Handle, index: &DeviceIndex, width: usize) -> Result<Handle, KernelError> {
+pub fn unpack_backward(
+    client: &Client,
+    d: &Handle,
+    index: &DeviceIndex,
+    width: usize,
+) -> Result<Handle, KernelError> {
     gather_backward("unpack_backward", client, d, index, width)
 }
 
-fn gather_backward(op: &'static str, client: &Client, d: &Handle, index: &DeviceIndex, width: usize) -> Result<Handle, KernelError> {
+fn gather_backward(
+    op: &'static str,
+    client: &Client,
+    d: &Handle,
+    index: &DeviceIndex,
+    width: usize,
+) -> Result<Handle, KernelError> {
     check_handle(op, "d", d, 4, &[index.len(), width])?;
     let sums = index.sums(client)?;
     let (results, count) = (index.rows(), index.len());
     let (starts, rows) = (sums.starts(), sums.rows());
-    Sum { client, wire: d, starts, rows, weights: None, terms: None, results, count, by: Weights::One }.launch(
-        op,
+    Sum {
+        client,
+        wire: d,
+        starts,
+        rows,
+        weights: None,
+        terms: None,
+        results,
         count,
-        width,
-        WireFormat::F32,
-    )
+        by: Weights::One,
+    }
+    .launch(op, count, width, WireFormat::F32)
 }
 
-fn check_weights(op: &'static str, weights: Option<&Handle>, sums: &DeviceSums) -> Result<(), KernelError> {
-    weights.map_or(Ok(()), |weights| check_handle(op, "weights", weights, 4, &[sums.sums().terms()]).map(|_| ()))
+fn check_weights(
+    op: &'static str,
+    weights: Option<&Handle>,
+    sums: &DeviceSums,
+) -> Result<(), KernelError> {
+    weights.map_or(Ok(()), |weights| {
+        check_handle(op, "weights", weights, 4, &[sums.sums().terms()]).map(|_| ())
+    })
 }
 
 /// A launch of [`sum_rows`] whose buffers have been checked.
@@ -235,7 +292,13 @@ struct Sum<'a> {
 }
 
 impl Sum<'_> {
-    fn launch(self, op: &'static str, wire_rows: usize, width: usize, format: WireFormat) -> Result<Handle, KernelError> {
+    fn launch(
+        self,
+        op: &'static str,
+        wire_rows: usize,
+        width: usize,
+        format: WireFormat,
+    ) -> Result<Handle, KernelError> {
         let Self { client, wire, starts, rows, weights, terms, results, count, by } = self;
         let values = addressable(op, "out", &[results, width])?;
         let out = allocate(client, values, 4);
@@ -244,8 +307,11 @@ impl Sum<'_> {
         }
         let none = allocate(client, 1, 4);
         let quads = results * width.div_ceil(QUAD as usize);
-        let optional = |handle: Option<&Handle>| handle.map_or_else(|| argument(&none, 1), |handle| argument(handle, count));
-        // SAFETY: the buffers hold what the kernel's shapes say, every row of a sum was checked, and weights are read as `by` says.
+        let optional = |handle: Option<&Handle>| {
+            handle.map_or_else(|| argument(&none, 1), |handle| argument(handle, count))
+        };
+        // SAFETY: the buffers hold what the kernel's shapes say, every row of a sum was checked,
+        // and weights are read as `by` says.
         unsafe {
             sum_rows::launch_unchecked(
                 client,

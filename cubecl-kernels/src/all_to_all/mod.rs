@@ -1,9 +1,11 @@
-//! Rows to other ranks and back on a device (3.2.2, 3.3.3): [`pack`] permutes rows and casts them in one read, [`unpack`] puts what has
-//! arrived in the experts' order, [`combine`] sums a token's rows; and the gradient of each.
+//! Rows to other ranks and back on a device (3.2.2, 3.3.3): [`pack`] permutes rows and casts them
+//! in one read, [`unpack`] puts what has arrived in the experts' order, [`combine`] sums a token's
+//! rows; and the gradient of each.
 //!
-//! Words and values are bit-equal to those of [`host::all_to_all`](crate::host::all_to_all) on every runtime, sums up to rounding: they
-//! have the same order. Which row goes where is decided on the host ([`DispatchPlan`](crate::definition::DispatchPlan)), where the routing
-//! decision is made, checked there, and uploaded once ([`DeviceIndex`], [`DeviceSums`]).
+//! Words and values are bit-equal to those of [`host::all_to_all`](crate::host::all_to_all) on
+//! every runtime, sums up to rounding: they have the same order. Which row goes where is decided on
+//! the host ([`DispatchPlan`](crate::definition::DispatchPlan)), where the routing decision is
+//! made, checked there, and uploaded once ([`DeviceIndex`], [`DeviceSums`]).
 
 mod index;
 mod kernel;

@@ -5,11 +5,12 @@ use std::ops::Range;
 use super::KernelError;
 use super::wire::check_index;
 
-/// Rows of a batch sorted by expert, and so by the rank that has the expert: ranks have consecutive runs of experts.
+/// Rows of a batch sorted by expert, and so by the rank that has the expert: ranks have consecutive
+/// runs of experts.
 ///
-/// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of `token`. Sorting the slots by expert
-/// (stable, so by token inside an expert) gives the *rows* that experts compute. Nothing is dropped and nothing padded:
-/// `rows == tokens * k`.
+/// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of
+/// `token`. Sorting the slots by expert (stable, so by token inside an expert) gives the *rows*
+/// that experts compute. Nothing is dropped and nothing padded: `rows == tokens * k`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DispatchPlan {
     tokens: usize,
@@ -26,7 +27,8 @@ impl DispatchPlan {
     /// - `choices [tokens, top_k]`, numbers of experts
     ///
     /// # Errors
-    /// [`KernelError::Invalid`] where `choices` is not a multiple of `top_k`, [`KernelError::Index`] where a choice is not below `experts`.
+    /// [`KernelError::Invalid`] where `choices` is not a multiple of `top_k`,
+    /// [`KernelError::Index`] where a choice is not below `experts`.
     pub fn new(choices: &[u32], top_k: usize, experts: usize) -> Result<Self, KernelError> {
         const OP: &str = "dispatch_plan";
         if top_k == 0 || !choices.len().is_multiple_of(top_k) {
@@ -34,7 +36,11 @@ impl DispatchPlan {
             return Err(KernelError::Invalid { op: OP, argument: "choices", requirement });
         }
         if choices.len() >= u32::MAX as usize {
-            return Err(KernelError::Overflow { op: OP, argument: "choices", shape: vec![choices.len()] });
+            return Err(KernelError::Overflow {
+                op: OP,
+                argument: "choices",
+                shape: vec![choices.len()],
+            });
         }
         let mut offsets = vec![0usize; experts + 1];
         for (position, &expert) in choices.iter().enumerate() {
@@ -96,10 +102,12 @@ impl DispatchPlan {
         self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u32).collect()
     }
 
-    /// The rows that go to place `place` of `places`, each of which has an equal run of the experts.
+    /// The rows that go to place `place` of `places`, each of which has an equal run of the
+    /// experts.
     ///
     /// # Errors
-    /// [`KernelError::Invalid`] where `places` does not divide the experts, [`KernelError::Index`] where there is no such place.
+    /// [`KernelError::Invalid`] where `places` does not divide the experts, [`KernelError::Index`]
+    /// where there is no such place.
     pub fn rows_of(&self, place: usize, places: usize) -> Result<Range<usize>, KernelError> {
         const OP: &str = "dispatch_plan";
         let experts = self.experts_a_place(places)?;
@@ -107,7 +115,8 @@ impl DispatchPlan {
         Ok(self.offsets[place * experts]..self.offsets[(place + 1) * experts])
     }
 
-    /// The tokens that have at least one expert at a place, each once and ascending: what crosses to a node (3.2.2).
+    /// The tokens that have at least one expert at a place, each once and ascending: what crosses
+    /// to a node (3.2.2).
     ///
     /// # Errors
     /// As [`DispatchPlan::rows_of`].
@@ -126,12 +135,16 @@ impl DispatchPlan {
         if places > 0 && self.experts().is_multiple_of(places) {
             return Ok(self.experts() / places);
         }
-        Err(KernelError::Invalid { op: "dispatch_plan", argument: "places", requirement: "must divide the number of experts" })
+        Err(KernelError::Invalid {
+            op: "dispatch_plan",
+            argument: "places",
+            requirement: "must divide the number of experts",
+        })
     }
 }
 
-/// How the rows that have arrived from several senders are sorted for the experts: by expert, then by sender, then as the sender had
-/// them.
+/// How the rows that have arrived from several senders are sorted for the experts: by expert, then
+/// by sender, then as the sender had them.
 ///
 /// That is the order in which one rank with all tokens would have them, whatever way they took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,7 +158,8 @@ impl ArrivalPlan {
     /// From the rows of each sender for each expert that is here, `counts[sender][expert]`.
     ///
     /// # Errors
-    /// [`KernelError::Invalid`] where the senders do not have counts of equally many experts, or sum to more rows than 32 bits hold.
+    /// [`KernelError::Invalid`] where the senders do not have counts of equally many experts, or
+    /// sum to more rows than 32 bits hold.
     pub fn new(counts: &[Vec<u32>]) -> Result<Self, KernelError> {
         const OP: &str = "arrival_plan";
         let experts_here = counts.first().map_or(0, Vec::len);
@@ -153,7 +167,8 @@ impl ArrivalPlan {
             let requirement = "must have a count for each expert here, from every sender";
             return Err(KernelError::Invalid { op: OP, argument: "counts", requirement });
         }
-        let of_sender: Vec<usize> = counts.iter().map(|of| of.iter().map(|&count| count as usize).sum()).collect();
+        let of_sender: Vec<usize> =
+            counts.iter().map(|of| of.iter().map(|&count| count as usize).sum()).collect();
         let total: usize = of_sender.iter().sum();
         if total >= u32::MAX as usize {
             return Err(KernelError::Overflow { op: OP, argument: "counts", shape: vec![total] });
@@ -215,7 +230,10 @@ mod tests {
         assert_eq!(plan.token_of_row(), [0, 1, 2, 0, 1, 2]);
         assert_eq!(plan.row_of_slot(), [3, 0, 1, 4, 5, 2]);
         assert_eq!((plan.rows_of(0, 2).unwrap(), plan.rows_of(1, 2).unwrap()), (0..3, 3..6));
-        assert_eq!((plan.tokens_of(1, 2).unwrap(), plan.tokens_of(1, 4).unwrap()), (vec![0, 1, 2], vec![]));
+        assert_eq!(
+            (plan.tokens_of(1, 2).unwrap(), plan.tokens_of(1, 4).unwrap()),
+            (vec![0, 1, 2], vec![])
+        );
     }
 
     #[test]
@@ -223,17 +241,27 @@ mod tests {
         // Every token to experts 0 and 1, which are both of the first place.
         let plan = DispatchPlan::new(&[0, 1, 1, 0, 0, 1], 2, 4).unwrap();
         assert_eq!(plan.rows_of(0, 2).unwrap(), 0..6);
-        assert_eq!((plan.tokens_of(0, 2).unwrap(), plan.tokens_of(1, 2).unwrap()), (vec![0, 1, 2], vec![]));
+        assert_eq!(
+            (plan.tokens_of(0, 2).unwrap(), plan.tokens_of(1, 2).unwrap()),
+            (vec![0, 1, 2], vec![])
+        );
     }
 
     #[test]
     fn every_slot_has_its_row_and_places_share_the_rows() {
-        for (seed, tokens, top_k, experts, places) in [(1, 0, 2, 6, 3), (2, 50, 3, 12, 4), (3, 7, 1, 1, 1), (4, 200, 8, 64, 8)] {
-            let choices: Vec<u32> = random_indices(seed, tokens * top_k, experts).into_iter().map(|e| e as u32).collect();
+        for (seed, tokens, top_k, experts, places) in
+            [(1, 0, 2, 6, 3), (2, 50, 3, 12, 4), (3, 7, 1, 1, 1), (4, 200, 8, 64, 8)]
+        {
+            let choices: Vec<u32> = random_indices(seed, tokens * top_k, experts)
+                .into_iter()
+                .map(|e| e as u32)
+                .collect();
             let plan = DispatchPlan::new(&choices, top_k, experts).unwrap();
             for (slot, &row) in plan.row_of_slot().iter().enumerate() {
                 let expert = choices[slot] as usize;
-                assert!((plan.offsets()[expert]..plan.offsets()[expert + 1]).contains(&(row as usize)));
+                assert!(
+                    (plan.offsets()[expert]..plan.offsets()[expert + 1]).contains(&(row as usize))
+                );
                 assert_eq!(plan.token_of_row()[row as usize] as usize, slot / top_k);
             }
             let mut end = 0;
@@ -261,12 +289,24 @@ mod tests {
         let error = DispatchPlan::new(&[0, 4], 1, 4).unwrap_err().to_string();
         assert_eq!(error, "dispatch_plan: `choices[1]` is 4, it must lie in 0..4");
         for top_k in [0, 2] {
-            assert!(matches!(DispatchPlan::new(&[0, 1, 2], top_k, 4), Err(KernelError::Invalid { argument: "choices", .. })));
+            assert!(matches!(
+                DispatchPlan::new(&[0, 1, 2], top_k, 4),
+                Err(KernelError::Invalid { argument: "choices", .. })
+            ));
         }
         let plan = DispatchPlan::new(&[0, 1], 1, 4).unwrap();
         assert!(matches!(plan.rows_of(0, 3), Err(KernelError::Invalid { argument: "places", .. })));
-        assert!(matches!(plan.tokens_of(0, 0), Err(KernelError::Invalid { argument: "places", .. })));
-        assert!(matches!(plan.rows_of(2, 2), Err(KernelError::Index { argument: "place", bound: 2, .. })));
-        assert!(matches!(ArrivalPlan::new(&[vec![1], vec![]]), Err(KernelError::Invalid { argument: "counts", .. })));
+        assert!(matches!(
+            plan.tokens_of(0, 0),
+            Err(KernelError::Invalid { argument: "places", .. })
+        ));
+        assert!(matches!(
+            plan.rows_of(2, 2),
+            Err(KernelError::Index { argument: "place", bound: 2, .. })
+        ));
+        assert!(matches!(
+            ArrivalPlan::new(&[vec![1], vec![]]),
+            Err(KernelError::Invalid { argument: "counts", .. })
+        ));
     }
 }

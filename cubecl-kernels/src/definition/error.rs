@@ -60,10 +60,19 @@ pub enum KernelError {
 ///
 /// # Errors
 /// [`KernelError::Overflow`] where the product does not fit half the address space.
-pub(crate) fn element_count(op: &'static str, argument: &'static str, shape: &[usize]) -> Result<usize, KernelError> {
-    let nonzero = shape.iter().filter(|&&dim| dim != 0).try_fold(1usize, |product, &dim| product.checked_mul(dim));
+pub(crate) fn element_count(
+    op: &'static str,
+    argument: &'static str,
+    shape: &[usize],
+) -> Result<usize, KernelError> {
+    let nonzero = shape
+        .iter()
+        .filter(|&&dim| dim != 0)
+        .try_fold(1usize, |product, &dim| product.checked_mul(dim));
     match nonzero {
-        Some(count) if count <= isize::MAX as usize / 8 => Ok(if shape.contains(&0) { 0 } else { count }),
+        Some(count) if count <= isize::MAX as usize / 8 => {
+            Ok(if shape.contains(&0) { 0 } else { count })
+        }
         _ => Err(KernelError::Overflow { op, argument, shape: shape.to_vec() }),
     }
 }
@@ -72,7 +81,12 @@ pub(crate) fn element_count(op: &'static str, argument: &'static str, shape: &[u
 ///
 /// # Errors
 /// [`KernelError::Length`] where it does not, [`KernelError::Overflow`] where the shape is absurd.
-pub(crate) fn check_length(op: &'static str, argument: &'static str, actual: usize, shape: &[usize]) -> Result<(), KernelError> {
+pub(crate) fn check_length(
+    op: &'static str,
+    argument: &'static str,
+    actual: usize,
+    shape: &[usize],
+) -> Result<(), KernelError> {
     let expected = element_count(op, argument, shape)?;
     if actual == expected {
         return Ok(());
@@ -93,7 +107,10 @@ mod tests {
     #[test]
     fn a_product_that_overflows_is_an_error_even_beside_a_zero() {
         for shape in [[usize::MAX, 2, 1], [usize::MAX, 2, 0]] {
-            assert!(matches!(check_length("op", "x", 0, &shape), Err(KernelError::Overflow { .. })));
+            assert!(matches!(
+                check_length("op", "x", 0, &shape),
+                Err(KernelError::Overflow { .. })
+            ));
         }
     }
 }

@@ -1,17 +1,21 @@
 //! What an FP8 tensor is: formats, scales, tiles and the layout of its codes in memory (3.3).
 //!
-//! A quantized matrix is `codes` and `scales`. **Codes** are rows of 32-bit words of four 8-bit codes, the first in the lowest byte;
-//! a row is padded with zero codes to whole words. **Scales** are FP32 multipliers that dequantize: `x = scale * decode(code)`.
+//! A quantized matrix is `codes` and `scales`. **Codes** are rows of 32-bit words of four 8-bit
+//! codes, the first in the lowest byte; a row is padded with zero codes to whole words. **Scales**
+//! are FP32 multipliers that dequantize: `x = scale * decode(code)`.
 //!
-//! Tiles always run along the *contiguous* dimension, which is the dimension that a product sums over. What is tiled along the
-//! other one (128x1, for Wgrad) is stored transposed, as the row tiles of the transposed matrix.
+//! Tiles always run along the *contiguous* dimension, which is the dimension that a product sums
+//! over. What is tiled along the other one (128x1, for Wgrad) is stored transposed, as the row
+//! tiles of the transposed matrix.
 
 use super::KernelError;
 
-/// Entries that share a scale along the summed dimension, and the length of a partial sum that is promoted to FP32 (3.3.2).
+/// Entries that share a scale along the summed dimension, and the length of a partial sum that is
+/// promoted to FP32 (3.3.2).
 pub const TILE: usize = 128;
 
-/// The smallest magnitude that a scale is computed from: a tile of zeros has scale `AMAX_FLOOR / max`, not 0.
+/// The smallest magnitude that a scale is computed from: a tile of zeros has scale
+/// `AMAX_FLOOR / max`, not 0.
 pub const AMAX_FLOOR: f32 = 1e-4;
 
 /// Codes in one word.
@@ -20,7 +24,8 @@ pub const CODES_A_WORD: usize = 4;
 /// An 8-bit floating point format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Fp8Format {
-    /// 4 exponent bits of bias 7, 3 mantissa bits; no infinities, NaN at 0x7F and 0xFF. What the report uses everywhere.
+    /// 4 exponent bits of bias 7, 3 mantissa bits; no infinities, NaN at 0x7F and 0xFF. What the
+    /// report uses everywhere.
     #[default]
     E4M3,
     /// 5 exponent bits of bias 15, 2 mantissa bits; infinities and NaN as in IEEE 754.
@@ -47,13 +52,16 @@ pub enum ScaleFormat {
     PowerOfTwo,
 }
 
-/// What shares a scale. The layout of the scales is that of the tensor's tiling whatever this says: a coarser scale is repeated.
+/// What shares a scale. The layout of the scales is that of the tensor's tiling whatever this says:
+/// a coarser scale is repeated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Granularity {
-    /// 128 entries along the summed dimension for activations, 128x128 for weights: the report's recipe.
+    /// 128 entries along the summed dimension for activations, 128x128 for weights: the report's
+    /// recipe.
     #[default]
     Tile,
-    /// 128x128 blocks for activations too: what made training diverge for activation gradients (B.2).
+    /// 128x128 blocks for activations too: what made training diverge for activation gradients
+    /// (B.2).
     Block,
     /// One scale a tensor.
     Tensor,
@@ -77,15 +85,17 @@ pub enum Accumulation {
     Promoted,
     /// An accumulator of so many bits, as in a tensor core, emulated; slow, for studies.
     ///
-    /// It takes 32 products at once. Let `2^e` be the largest power of two in any of them or in the running sum, and the quantum
-    /// `q = 2^(e - bits + 1)` (`e` at least `bits - 127`, which keeps `q` normal): each product and the running sum are truncated
-    /// toward zero to a multiple of `q`, then added in order, the sum first, in FP32 (exact up to 18 bits). If one of them is not
-    /// finite, the sum becomes NaN.
+    /// It takes 32 products at once. Let `2^e` be the largest power of two in any of them or in the
+    /// running sum, and the quantum `q = 2^(e - bits + 1)` (`e` at least `bits - 127`, which keeps
+    /// `q` normal): each product and the running sum are truncated toward zero to a multiple of
+    /// `q`, then added in order, the sum first, in FP32 (exact up to 18 bits). If one of them is
+    /// not finite, the sum becomes NaN.
     Emulated {
         /// Bits of significand kept, 2..=24; about 14 on Hopper.
         bits: u32,
-        /// Whether partial sums of [`TILE`] are scaled and added into FP32. Without it one accumulator takes all of K: products are
-        /// multiplied by the ratio of their tile's scale to the first tile's, and the sum by the latter at the end.
+        /// Whether partial sums of [`TILE`] are scaled and added into FP32. Without it one
+        /// accumulator takes all of K: products are multiplied by the ratio of their tile's scale
+        /// to the first tile's, and the sum by the latter at the end.
         promote: bool,
     },
 }
@@ -100,8 +110,9 @@ pub const fn tiles(columns: usize) -> usize {
     columns.div_ceil(TILE)
 }
 
-/// Where the rows of each group (expert) lie once the matrix is transposed and tiled along them: every group starts a new word and
-/// a new tile, so that no word and no scale is shared between groups.
+/// Where the rows of each group (expert) lie once the matrix is transposed and tiled along them:
+/// every group starts a new word and a new tile, so that no word and no scale is shared between
+/// groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupedColumns {
     /// First word of each group in a row of transposed codes, and the total; `groups + 1`.
@@ -116,9 +127,14 @@ impl GroupedColumns {
     /// # Errors
     /// [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`.
     pub fn new(op: &'static str, offsets: &[usize], rows: usize) -> Result<Self, KernelError> {
-        let rising = offsets.first() == Some(&0) && offsets.last() == Some(&rows) && offsets.is_sorted();
+        let rising =
+            offsets.first() == Some(&0) && offsets.last() == Some(&rows) && offsets.is_sorted();
         if !rising {
-            return Err(KernelError::Invalid { op, argument: "offsets", requirement: "must rise from 0 to the number of rows" });
+            return Err(KernelError::Invalid {
+                op,
+                argument: "offsets",
+                requirement: "must rise from 0 to the number of rows",
+            });
         }
         let sums = |size: fn(usize) -> usize| {
             let mut sum = 0;
@@ -141,7 +157,9 @@ mod tests {
     fn groups_share_neither_words_nor_tiles() {
         let layout = GroupedColumns::new("op", &[0, 5, 5, 134], 134).unwrap();
         assert_eq!((layout.words, layout.tiles), (vec![0, 2, 2, 35], vec![0, 1, 1, 3]));
-        for (offsets, rows) in [(&[][..], 0), (&[0, 3][..], 4), (&[1, 4][..], 4), (&[0, 3, 2, 4][..], 4)] {
+        for (offsets, rows) in
+            [(&[][..], 0), (&[0, 3][..], 4), (&[1, 4][..], 4), (&[0, 3, 2, 4][..], 4)]
+        {
             assert!(GroupedColumns::new("op", offsets, rows).is_err(), "{offsets:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! Small floating point formats, encoded and decoded one value at a time: exact, and the definition of what every kernel computes.
+//! Small floating point formats, encoded and decoded one value at a time: exact, and the definition
+//! of what every kernel computes.
 
 use super::fp8::{AMAX_FLOOR, Fp8Format, ScaleFormat};
 
@@ -14,9 +15,12 @@ struct Minifloat {
     nan: u32,
 }
 
-const E4M3: Minifloat = Minifloat { exponent_bits: 4, mantissa_bits: 3, bias: 7, largest: 0x7E, nan: 0x7F };
-const E5M2: Minifloat = Minifloat { exponent_bits: 5, mantissa_bits: 2, bias: 15, largest: 0x7B, nan: 0x7F };
-const E5M6: Minifloat = Minifloat { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest: 0x7BF, nan: 0x7FF };
+const E4M3: Minifloat =
+    Minifloat { exponent_bits: 4, mantissa_bits: 3, bias: 7, largest: 0x7E, nan: 0x7F };
+const E5M2: Minifloat =
+    Minifloat { exponent_bits: 5, mantissa_bits: 2, bias: 15, largest: 0x7B, nan: 0x7F };
+const E5M6: Minifloat =
+    Minifloat { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest: 0x7BF, nan: 0x7FF };
 
 impl Minifloat {
     /// Rounds to nearest, ties to even, saturates; NaN becomes the positive NaN code.
@@ -38,7 +42,8 @@ impl Minifloat {
 
     fn decode(self, code: u32) -> f32 {
         let magnitude = code & ((1 << (self.exponent_bits + self.mantissa_bits)) - 1);
-        let sign = if code >> (self.exponent_bits + self.mantissa_bits) & 1 == 1 { -1.0 } else { 1.0 };
+        let sign =
+            if code >> (self.exponent_bits + self.mantissa_bits) & 1 == 1 { -1.0 } else { 1.0 };
         let exponent = (magnitude >> self.mantissa_bits) as i32;
         let mantissa = (magnitude & ((1 << self.mantissa_bits) - 1)) as f32;
         if magnitude > self.largest {
@@ -46,7 +51,8 @@ impl Minifloat {
             return if infinite { sign * f32::INFINITY } else { f32::NAN };
         }
         let implicit = if exponent > 0 { (1 << self.mantissa_bits) as f32 } else { 0.0 };
-        sign * (implicit + mantissa) * ((exponent.max(1) - self.bias - self.mantissa_bits as i32) as f32).exp2()
+        sign * (implicit + mantissa)
+            * ((exponent.max(1) - self.bias - self.mantissa_bits as i32) as f32).exp2()
     }
 }
 
@@ -67,10 +73,11 @@ pub fn decode_fp8(code: u8, format: Fp8Format) -> f32 {
     minifloat(format).decode(u32::from(code))
 }
 
-/// The 12-bit E5M6 code nearest to `x`: sign, 5 exponent bits of bias 15, 6 mantissa bits; ties to even, saturating at 65024; NaN
-/// becomes 0x7FF.
+/// The 12-bit E5M6 code nearest to `x`: sign, 5 exponent bits of bias 15, 6 mantissa bits; ties to
+/// even, saturating at 65024; NaN becomes 0x7FF.
 ///
-/// The report (3.3.3) names the format and leaves its layout open: this is IEEE 754's scheme at that size, subnormals included.
+/// The report (3.3.3) names the format and leaves its layout open: this is IEEE 754's scheme at
+/// that size, subnormals included.
 pub fn encode_e5m6(x: f32) -> u16 {
     E5M6.encode(x) as u16
 }
@@ -82,7 +89,8 @@ pub fn decode_e5m6(code: u16) -> f32 {
 
 /// The scale of a tile whose largest magnitude is `amax`, for codes up to `max`.
 ///
-/// A NaN or infinite `amax` gives itself with [`ScaleFormat::F32`], `2^127` with [`ScaleFormat::PowerOfTwo`].
+/// A NaN or infinite `amax` gives itself with [`ScaleFormat::F32`], `2^127` with
+/// [`ScaleFormat::PowerOfTwo`].
 pub fn scale_of(amax: f32, max: f32, format: ScaleFormat) -> f32 {
     let amax = if amax < AMAX_FLOOR { AMAX_FLOOR } else { amax };
     let scale = amax / max;
@@ -92,7 +100,8 @@ pub fn scale_of(amax: f32, max: f32, format: ScaleFormat) -> f32 {
     }
 }
 
-/// The smallest power of two at or above a positive normal `scale`; `2^127` where that is not finite.
+/// The smallest power of two at or above a positive normal `scale`; `2^127` where that is not
+/// finite.
 pub fn power_of_two_scale(scale: f32) -> f32 {
     let bits = scale.to_bits();
     let exponent = (bits >> 23) + u32::from(bits & 0x7F_FFFF != 0);
@@ -124,7 +133,14 @@ mod tests {
     #[test]
     fn known_values() {
         let e4m3 = |x| decode_fp8(encode_fp8(x, Fp8Format::E4M3), Fp8Format::E4M3);
-        for (x, value) in [(300.0, 288.0), (500.0, 448.0), (0.001, 0.001953125), (-1e9, -448.0), (f32::INFINITY, 448.0), (1e-30, 0.0)] {
+        for (x, value) in [
+            (300.0, 288.0),
+            (500.0, 448.0),
+            (0.001, 0.001953125),
+            (-1e9, -448.0),
+            (f32::INFINITY, 448.0),
+            (1e-30, 0.0),
+        ] {
             assert_eq!(e4m3(x), value, "{x}");
         }
         assert!(e4m3(f32::NAN).is_nan());
@@ -148,7 +164,13 @@ mod tests {
 
     #[test]
     fn powers_of_two_round_up() {
-        for (scale, expected) in [(1.0, 1.0), (1.0001, 2.0), (0.3, 0.5), (f32::INFINITY, 127f32.exp2()), (f32::NAN, 127f32.exp2())] {
+        for (scale, expected) in [
+            (1.0, 1.0),
+            (1.0001, 2.0),
+            (0.3, 0.5),
+            (f32::INFINITY, 127f32.exp2()),
+            (f32::NAN, 127f32.exp2()),
+        ] {
             assert_eq!(power_of_two_scale(scale), expected);
         }
         assert_eq!(scale_of(0.0, 448.0, ScaleFormat::F32), 1e-4 / 448.0);

@@ -13,12 +13,17 @@ pub use dispatch::{ArrivalPlan, DispatchPlan};
 pub use error::KernelError;
 pub(crate) use error::{check_length, element_count};
 pub use fp8::{
-    AMAX_FLOOR, Accumulation, CODES_A_WORD, Fp8Format, Granularity, GroupedColumns, QuantizeOptions, ScaleFormat, TILE, tiles, words,
+    AMAX_FLOOR, Accumulation, CODES_A_WORD, Fp8Format, Granularity, GroupedColumns,
+    QuantizeOptions, ScaleFormat, TILE, tiles, words,
 };
-pub use minifloat::{decode_e5m6, decode_fp8, encode_e5m6, encode_fp8, power_of_two_scale, scale_of};
+pub use minifloat::{
+    decode_e5m6, decode_fp8, encode_e5m6, encode_fp8, power_of_two_scale, scale_of,
+};
 pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
 pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
-pub use shape::{AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape};
+pub use shape::{
+    AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape,
+};
 pub use wire::{RowSums, TransposedSums, WireFormat};
 pub(crate) use wire::{check_index, scale_byte, scale_from_exponent};

@@ -2,8 +2,8 @@
 
 use super::{Fp8Format, KernelError, TILE, check_length, tiles, words};
 
-/// A matrix with a scale for each row and each [`TILE`] of its depth (1x128): an activation, a gradient, or either of them tiled
-/// along the tokens and stored transposed (3.3.2).
+/// A matrix with a scale for each row and each [`TILE`] of its depth (1x128): an activation, a
+/// gradient, or either of them tiled along the tokens and stored transposed (3.3.2).
 ///
 /// # Shapes
 /// - `codes [rows, words(depth)]`, `scales [rows, tiles(depth)]`
@@ -31,11 +31,12 @@ pub enum BlockScales {
     Transposed,
 }
 
-/// A weight with a scale for each block of [`TILE`] x [`TILE`], or several of them (experts), stacked (3.3.2).
+/// A weight with a scale for each block of [`TILE`] x [`TILE`], or several of them (experts),
+/// stacked (3.3.2).
 ///
 /// # Shapes
-/// - `codes [experts, rows, words(depth)]`, `scales [experts, tiles(rows), tiles(depth)]`, the last two exchanged with
-///   [`BlockScales::Transposed`]
+/// - `codes [experts, rows, words(depth)]`, `scales [experts, tiles(rows), tiles(depth)]`, the last
+///   two exchanged with [`BlockScales::Transposed`]
 #[derive(Debug, Clone, Copy)]
 pub struct BlockTiled<'a> {
     /// Four codes a word; each row padded with zero codes.
@@ -57,7 +58,11 @@ impl RowTiled<'_> {
     ///
     /// # Errors
     /// [`KernelError::Length`] or [`KernelError::Overflow`].
-    pub(crate) fn check(&self, op: &'static str, names: [&'static str; 2]) -> Result<(), KernelError> {
+    pub(crate) fn check(
+        &self,
+        op: &'static str,
+        names: [&'static str; 2],
+    ) -> Result<(), KernelError> {
         check_length(op, names[0], self.codes.len(), &[self.rows, words(self.depth)])?;
         check_length(op, names[1], self.scales.len(), &[self.rows, tiles(self.depth)])
     }
@@ -68,9 +73,19 @@ impl BlockTiled<'_> {
     ///
     /// # Errors
     /// [`KernelError::Length`] or [`KernelError::Overflow`].
-    pub(crate) fn check(&self, op: &'static str, names: [&'static str; 2], experts: usize) -> Result<(), KernelError> {
+    pub(crate) fn check(
+        &self,
+        op: &'static str,
+        names: [&'static str; 2],
+        experts: usize,
+    ) -> Result<(), KernelError> {
         check_length(op, names[0], self.codes.len(), &[experts, self.rows, words(self.depth)])?;
-        check_length(op, names[1], self.scales.len(), &[experts, tiles(self.rows), tiles(self.depth)])
+        check_length(
+            op,
+            names[1],
+            self.scales.len(),
+            &[experts, tiles(self.rows), tiles(self.depth)],
+        )
     }
 }
 
@@ -149,10 +164,17 @@ mod tests {
             depth: 260,
             format: Fp8Format::E4M3,
         };
-        let transposed = BlockTiled { codes: &vec![0; 260 * 33], scale_layout: BlockScales::Transposed, rows: 260, depth: 130, ..stored };
+        let transposed = BlockTiled {
+            codes: &vec![0; 260 * 33],
+            scale_layout: BlockScales::Transposed,
+            rows: 260,
+            depth: 130,
+            ..stored
+        };
         stored.check("op", ["codes", "scales"], 1).unwrap();
         transposed.check("op", ["codes", "scales"], 1).unwrap();
-        let (stored, transposed) = (OperandView::expert_of(&stored, 0), OperandView::expert_of(&transposed, 0));
+        let (stored, transposed) =
+            (OperandView::expert_of(&stored, 0), OperandView::expert_of(&transposed, 0));
         for (row, i) in [(0, 0), (127, 128), (128, 259), (129, 5)] {
             assert_eq!(stored.scale(row, i / TILE), transposed.scale(i, row / TILE));
         }

@@ -10,7 +10,8 @@ pub struct Quantized {
     pub scales: Vec<f32>,
 }
 
-/// Codes of weights `[experts, n, k]` in 128x128 blocks, in both orientations, and the scales that they share.
+/// Codes of weights `[experts, n, k]` in 128x128 blocks, in both orientations, and the scales that
+/// they share.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct QuantizedBlocks {
     /// FP8 codes, `[experts, n, words(k)]`: for Fprop, which sums over `k`.
@@ -23,9 +24,10 @@ pub struct QuantizedBlocks {
 
 /// A matrix in E5M6 with row tiles (1x128): the input of the linear after attention (3.3.3).
 ///
-/// The report names the format and leaves its layout open. Here 12-bit codes follow each other without gaps: code `i` of a row is
-/// bits `12 i .. 12 i + 12` of the row's words, counted from the lowest bit of the first, so that 8 codes fill 3 words. A row is
-/// padded with zero bits to whole words.
+/// The report names the format and leaves its layout open. Here 12-bit codes follow each other
+/// without gaps: code `i` of a row is bits `12 i .. 12 i + 12` of the row's words, counted from the
+/// lowest bit of the first, so that 8 codes fill 3 words. A row is padded with zero bits to whole
+/// words.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct E5m6 {
     /// Codes, `[rows, e5m6_words(cols)]`.

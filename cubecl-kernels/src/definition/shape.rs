@@ -12,8 +12,8 @@ pub enum LinearFormat {
 
 /// The sizes of a multi-head latent attention (2.1.1) after its up-projections.
 ///
-/// Query row `i` stands at absolute position `keys - queries + i`: training has `queries == keys`, decoding with a cache
-/// `queries < keys`.
+/// Query row `i` stands at absolute position `keys - queries + i`: training has `queries == keys`,
+/// decoding with a cache `queries < keys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Sequences, `b`.
@@ -62,7 +62,8 @@ pub enum RopeLayout {
     Halves,
 }
 
-/// The sizes of a rotation of `[b, t, h, head_dim]`, whose last `rope_dim` entries of each head turn.
+/// The sizes of a rotation of `[b, t, h, head_dim]`, whose last `rope_dim` entries of each head
+/// turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RopeShape {
     /// Sequences, `b`.

@@ -10,10 +10,12 @@ pub enum WireFormat {
     /// A value a word.
     #[default]
     F32,
-    /// Two values a word, the first in the low half; an odd row is padded with a zero. Rounded to nearest, ties to even; NaN stays NaN.
+    /// Two values a word, the first in the low half; an odd row is padded with a zero. Rounded to
+    /// nearest, ties to even; NaN stays NaN.
     Bf16,
-    /// E4M3 in 1x128 tiles with power-of-two scales: the words of the codes (four each), then those of the scales, four biased
-    /// exponents (UE8M0: the scale is `2^(byte - 127)`) a word, padded with zeros.
+    /// E4M3 in 1x128 tiles with power-of-two scales: the words of the codes (four each), then those
+    /// of the scales, four biased exponents (UE8M0: the scale is `2^(byte - 127)`) a word, padded
+    /// with zeros.
     Fp8,
 }
 
@@ -35,8 +37,15 @@ impl WireFormat {
     /// Checks that `wire` is `rows` rows of `width` values.
     ///
     /// # Errors
-    /// [`KernelError::Length`] naming `wire`, [`KernelError::Overflow`] naming it or the values that it stands for.
-    pub(crate) fn check(self, op: &'static str, wire: &[u32], rows: usize, width: usize) -> Result<(), KernelError> {
+    /// [`KernelError::Length`] naming `wire`, [`KernelError::Overflow`] naming it or the values
+    /// that it stands for.
+    pub(crate) fn check(
+        self,
+        op: &'static str,
+        wire: &[u32],
+        rows: usize,
+        width: usize,
+    ) -> Result<(), KernelError> {
         element_count(op, "values", &[rows, width])?;
         check_length(op, "wire", wire.len(), &[rows, self.row_words(width)])
     }
@@ -57,8 +66,8 @@ pub(crate) fn scale_byte(row: &[u32], width: usize, tile: usize) -> u8 {
 
 /// Which rows each result is the sum of, in the order in which they are added.
 ///
-/// One structure serves every sum of an exchange: the combine over a token's experts, the partial sums of a node, and the gradient of a
-/// gather, which adds what every copy of a row got.
+/// One structure serves every sum of an exchange: the combine over a token's experts, the partial
+/// sums of a node, and the gradient of a gather, which adds what every copy of a row got.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowSums {
     starts: Vec<u32>,
@@ -70,16 +79,26 @@ impl RowSums {
     /// The marker of a slot that names no row.
     pub const NONE: u32 = u32::MAX;
 
-    /// Result `t` is the sum of the rows `inverse[t * slots..]` names, slot by slot; a slot of [`RowSums::NONE`] adds nothing.
+    /// Result `t` is the sum of the rows `inverse[t * slots..]` names, slot by slot; a slot of
+    /// [`RowSums::NONE`] adds nothing.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `inverse` is not `[results, slots]`, [`KernelError::Index`] where it names a row that is not below
-    /// `rows`.
-    pub fn of_slots(inverse: &[u32], results: usize, slots: usize, rows: usize) -> Result<Self, KernelError> {
+    /// [`KernelError::Length`] where `inverse` is not `[results, slots]`, [`KernelError::Index`]
+    /// where it names a row that is not below `rows`.
+    pub fn of_slots(
+        inverse: &[u32],
+        results: usize,
+        slots: usize,
+        rows: usize,
+    ) -> Result<Self, KernelError> {
         const OP: &str = "row_sums";
         check_length(OP, "inverse", inverse.len(), &[results, slots])?;
         check_counts(OP, results, inverse.len())?;
-        let mut sums = Self { starts: Vec::with_capacity(results + 1), rows: Vec::with_capacity(inverse.len()), bound: rows };
+        let mut sums = Self {
+            starts: Vec::with_capacity(results + 1),
+            rows: Vec::with_capacity(inverse.len()),
+            bound: rows,
+        };
         sums.starts.push(0);
         for t in 0..results {
             for (position, &row) in (t * slots..).zip(&inverse[t * slots..(t + 1) * slots]) {
@@ -94,7 +113,8 @@ impl RowSums {
         Ok(sums)
     }
 
-    /// The gradient of the gather `out[i] = x[index[i]]`: result `r` is the sum of all rows `i` with `index[i] == r`, ascending.
+    /// The gradient of the gather `out[i] = x[index[i]]`: result `r` is the sum of all rows `i`
+    /// with `index[i] == r`, ascending.
     ///
     /// # Errors
     /// [`KernelError::Index`] where `index` names a result that is not below `results`.
@@ -121,8 +141,9 @@ impl RowSums {
     /// Sums by what [`RowSums::starts`], [`RowSums::rows`] and [`RowSums::bound`] say of them.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `starts` does not end at the number of `rows`, [`KernelError::Index`] where the first is not 0, one is after
-    /// the next, or a row is not below `bound`.
+    /// [`KernelError::Length`] where `starts` does not end at the number of `rows`,
+    /// [`KernelError::Index`] where the first is not 0, one is after the next, or a row is not
+    /// below `bound`.
     pub fn from_parts(starts: Vec<u32>, rows: Vec<u32>, bound: usize) -> Result<Self, KernelError> {
         const OP: &str = "row_sums";
         check_counts(OP, starts.len(), rows.len())?;
@@ -167,9 +188,11 @@ impl RowSums {
         self.starts[result] as usize..self.starts[result + 1] as usize
     }
 
-    /// For each row the terms that name it, ascending, and the result of every term: what the gradient of a sum goes by.
+    /// For each row the terms that name it, ascending, and the result of every term: what the
+    /// gradient of a sum goes by.
     pub fn transposed(&self) -> TransposedSums {
-        let by_row = Self::of_gather(&self.rows, self.bound).expect("invariant: every row of a sum is below the bound");
+        let by_row = Self::of_gather(&self.rows, self.bound)
+            .expect("invariant: every row of a sum is below the bound");
         let mut result_of_term = vec![0; self.rows.len()];
         for t in 0..self.results() {
             result_of_term[self.terms_of(t)].fill(t as u32);
@@ -195,7 +218,13 @@ fn check_counts(op: &'static str, results: usize, terms: usize) -> Result<(), Ke
     Err(KernelError::Overflow { op, argument: "rows", shape: vec![results, terms] })
 }
 
-pub(crate) fn check_index(op: &'static str, argument: &'static str, position: usize, index: u32, bound: usize) -> Result<(), KernelError> {
+pub(crate) fn check_index(
+    op: &'static str,
+    argument: &'static str,
+    position: usize,
+    index: u32,
+    bound: usize,
+) -> Result<(), KernelError> {
     if (index as usize) < bound {
         return Ok(());
     }
@@ -208,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_row_is_whole_words() {
-        let of = |format: WireFormat| [0, 1, 33, 128, 130, 7168].map(|width| format.row_words(width));
+        let of =
+            |format: WireFormat| [0, 1, 33, 128, 130, 7168].map(|width| format.row_words(width));
         assert_eq!(of(WireFormat::F32), [0, 1, 33, 128, 130, 7168]);
         assert_eq!(of(WireFormat::Bf16), [0, 1, 17, 64, 65, 3584]);
         assert_eq!(of(WireFormat::Fp8), [0, 2, 10, 33, 34, 1806]);
@@ -218,7 +248,10 @@ mod tests {
     fn sums_of_slots_skip_what_is_not_there_and_keep_the_order() {
         let none = RowSums::NONE;
         let sums = RowSums::of_slots(&[2, none, none, none, 3, 0], 3, 2, 4).unwrap();
-        assert_eq!((sums.starts(), sums.rows(), sums.results(), sums.bound()), (&[0, 1, 1, 3][..], &[2, 3, 0][..], 3, 4));
+        assert_eq!(
+            (sums.starts(), sums.rows(), sums.results(), sums.bound()),
+            (&[0, 1, 1, 3][..], &[2, 3, 0][..], 3, 4)
+        );
         let TransposedSums { terms, result_of_term } = sums.transposed();
         assert_eq!((terms.starts(), terms.rows()), (&[0, 1, 1, 2, 3][..], &[2, 0, 1][..]));
         assert_eq!(result_of_term, [0, 2, 2]);
@@ -234,7 +267,9 @@ mod tests {
     #[test]
     fn parts_make_the_sums_they_are_of() {
         let sums = RowSums::of_slots(&[2, RowSums::NONE, 3, 0], 2, 2, 4).unwrap();
-        let again = |starts: &[u32], rows: &[u32], bound| RowSums::from_parts(starts.to_vec(), rows.to_vec(), bound);
+        let again = |starts: &[u32], rows: &[u32], bound| {
+            RowSums::from_parts(starts.to_vec(), rows.to_vec(), bound)
+        };
         assert_eq!(again(sums.starts(), sums.rows(), sums.bound()).unwrap(), sums);
         for (starts, rows, bound, part) in [
             (&[0, 1, 3][..], &[2, 3][..], 4, "rows"),
@@ -254,6 +289,9 @@ mod tests {
         assert_eq!(error, "row_sums: `index[1]` is 5, it must lie in 0..5");
         let error = RowSums::of_slots(&[0, 4], 2, 1, 4).unwrap_err().to_string();
         assert_eq!(error, "row_sums: `inverse[1]` is 4, it must lie in 0..4");
-        assert!(matches!(RowSums::of_slots(&[0], 1, 2, 4), Err(KernelError::Length { argument: "inverse", expected: 2, .. })));
+        assert!(matches!(
+            RowSums::of_slots(&[0], 1, 2, 4),
+            Err(KernelError::Length { argument: "inverse", expected: 2, .. })
+        ));
     }
 }

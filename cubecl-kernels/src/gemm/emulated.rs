@@ -1,4 +1,5 @@
-//! Device code of products with an emulated accumulator, one unit an element of `C`: slow, for studies (3.3.2).
+//! Device code of products with an emulated accumulator, one unit an element of `C`: slow, for
+//! studies (3.3.2).
 
 use super::kernel::{GemmForm, Problem, Sizes, b_scale_index, locate};
 use crate::definition::TILE;
@@ -45,30 +46,50 @@ pub(crate) fn gemm_emulated<O: Float>(
             let words = problem.depth.div_ceil(4u32);
             for tile in 0..problem.depth.div_ceil(DEPTH) {
                 let own = scale(a_scales, b_scales, &sizes, &problem, row, column, tile, form);
-                let factor = if comptime!(accumulator.promote) { f32::new(1.0) } else { own / first };
-                let end = select(words < (tile + 1u32) * (DEPTH / 4u32), words, (tile + 1u32) * (DEPTH / 4u32));
+                let factor =
+                    if comptime!(accumulator.promote) { f32::new(1.0) } else { own / first };
+                let end = select(
+                    words < (tile + 1u32) * (DEPTH / 4u32),
+                    words,
+                    (tile + 1u32) * (DEPTH / 4u32),
+                );
                 let mut start = tile * (DEPTH / 4u32);
                 while start < end {
                     let stop = select(start + GROUP_WORDS < end, start + GROUP_WORDS, end);
-                    // The largest exponent, at least that at which a unit in the last place is still normal.
+                    // The largest exponent, at least that at which a unit in the last place is
+                    // still normal.
                     let mut exponent = larger(accumulator.bits, exponent_of(sum));
                     for w in start..stop {
                         #[unroll]
                         for s in 0..4u32 {
-                            let product = product(a_codes[(a_start + w) as usize], b_codes[(b_start + w) as usize], factor, s, form);
+                            let product = product(
+                                a_codes[(a_start + w) as usize],
+                                b_codes[(b_start + w) as usize],
+                                factor,
+                                s,
+                                form,
+                            );
                             exponent = larger(exponent, exponent_of(product));
                         }
                     }
                     if exponent == 255u32 {
                         sum = f32::reinterpret(NAN_BITS);
                     } else {
-                        let quantum = f32::reinterpret((exponent + 1u32 - accumulator.bits) << 23u32);
-                        let inverse = f32::reinterpret((253u32 + accumulator.bits - exponent) << 23u32);
+                        let quantum =
+                            f32::reinterpret((exponent + 1u32 - accumulator.bits) << 23u32);
+                        let inverse =
+                            f32::reinterpret((253u32 + accumulator.bits - exponent) << 23u32);
                         let mut counted = (sum * inverse).trunc();
                         for w in start..stop {
                             #[unroll]
                             for s in 0..4u32 {
-                                let product = product(a_codes[(a_start + w) as usize], b_codes[(b_start + w) as usize], factor, s, form);
+                                let product = product(
+                                    a_codes[(a_start + w) as usize],
+                                    b_codes[(b_start + w) as usize],
+                                    factor,
+                                    s,
+                                    form,
+                                );
                                 counted += (product * inverse).trunc();
                             }
                         }

@@ -1,7 +1,8 @@
-//! Device code of the portable products: `C = A B^T` of FP8 codes, tiles of `C` in registers, on any runtime.
+//! Device code of the portable products: `C = A B^T` of FP8 codes, tiles of `C` in registers, on
+//! any runtime.
 //!
-//! One kernel serves dense, grouped, masked and K-grouped products; they differ in which rows and words a cube takes
-//! ([`Grouping`], [`locate`]).
+//! One kernel serves dense, grouped, masked and K-grouped products; they differ in which rows and
+//! words a cube takes ([`Grouping`], [`locate`]).
 
 use crate::definition::{Fp8Format, TILE};
 use crate::quantize::codec::decode;
@@ -40,7 +41,8 @@ pub struct TilePlan {
     pub each: (u32, u32),
     /// Units along rows and columns.
     pub units: (u32, u32),
-    /// Whether operands are decoded into shared memory, once a cube, or by each unit into registers.
+    /// Whether operands are decoded into shared memory, once a cube, or by each unit into
+    /// registers.
     pub staged: bool,
 }
 
@@ -86,7 +88,8 @@ pub(crate) struct Sizes {
     pub(crate) a_tiles: u32,
     /// Words from one row of `B` to the next.
     pub(crate) b_words: u32,
-    /// Scales of `B` from one row (or block of rows) to the next, from one tile to the next, from one expert to the next.
+    /// Scales of `B` from one row (or block of rows) to the next, from one tile to the next, from
+    /// one expert to the next.
     pub(crate) b_scale_row: u32,
     pub(crate) b_scale_tile: u32,
     pub(crate) b_scale_expert: u32,
@@ -112,13 +115,20 @@ pub(crate) struct Problem {
     pub(crate) tile: u32,
 }
 
-/// The problem of the cube of the tile of rows `y`. `groups` holds offsets, first words and first tiles of [`Grouping::Rows`] and [`Grouping::Depth`], counts
-/// of [`Grouping::Masked`].
+/// The problem of the cube of the tile of rows `y`. `groups` holds offsets, first words and first
+/// tiles of [`Grouping::Rows`] and [`Grouping::Depth`], counts of [`Grouping::Masked`].
 #[cube]
-pub(crate) fn locate(groups: &[u32], sizes: &Sizes, y: u32, tile_rows: u32, #[comptime] grouping: Grouping) -> Problem {
+pub(crate) fn locate(
+    groups: &[u32],
+    sizes: &Sizes,
+    y: u32,
+    tile_rows: u32,
+    #[comptime] grouping: Grouping,
+) -> Problem {
     let group = CUBE_POS_Z;
     if comptime!(matches!(grouping, Grouping::Rows)) {
-        // The tiles of all groups are numbered in one row: a cube counts through the groups until it comes to its own.
+        // The tiles of all groups are numbered in one row: a cube counts through the groups until
+        // it comes to its own.
         let mut found = 0u32;
         let mut before = 0u32;
         let mut own = (groups[1] - groups[0]).div_ceil(tile_rows);
@@ -186,9 +196,17 @@ pub(crate) fn locate(groups: &[u32], sizes: &Sizes, y: u32, tile_rows: u32, #[co
 
 /// Where the scale of `column` and `tile` of `B` lies.
 #[cube]
-pub(crate) fn b_scale_index(sizes: &Sizes, problem: &Problem, column: u32, tile: u32, #[comptime] of: ScaleOf) -> u32 {
+pub(crate) fn b_scale_index(
+    sizes: &Sizes,
+    problem: &Problem,
+    column: u32,
+    tile: u32,
+    #[comptime] of: ScaleOf,
+) -> u32 {
     let row = if comptime!(matches!(of, ScaleOf::Block)) { column / DEPTH } else { column };
-    problem.expert * sizes.b_scale_expert + row * sizes.b_scale_row + (problem.tile + tile) * sizes.b_scale_tile
+    problem.expert * sizes.b_scale_expert
+        + row * sizes.b_scale_row
+        + (problem.tile + tile) * sizes.b_scale_tile
 }
 
 #[cube]
@@ -196,9 +214,11 @@ fn at_most(x: u32, most: u32) -> u32 {
     select(x > most, most, x)
 }
 
-/// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] (sum over k in t of a[i, k] b[j, k])`, sums in FP32 (3.3.2).
+/// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] (sum over k in t of a[i, k] b[j, k])`,
+/// sums in FP32 (3.3.2).
 ///
-/// A cube computes the tile of `plan`; what lies outside is computed from the last row or column inside and not written.
+/// A cube computes the tile of `plan`; what lies outside is computed from the last row or column
+/// inside and not written.
 #[cube(launch_unchecked)]
 pub(crate) fn gemm_tiles<O: Float>(
     a_codes: &[u32],
@@ -243,8 +263,16 @@ pub(crate) fn gemm_tiles<O: Float>(
         b_index[j as usize] = at_most(column0 + unit_n + j * units_n, last_column);
     }
 
-    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged { (STAGED_DEPTH * block_m) as usize } else { 1 }));
-    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged { (STAGED_DEPTH * block_n) as usize } else { 1 }));
+    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged {
+        (STAGED_DEPTH * block_m) as usize
+    } else {
+        1
+    }));
+    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged {
+        (STAGED_DEPTH * block_n) as usize
+    } else {
+        1
+    }));
 
     let tiles = depth.div_ceil(DEPTH);
     let words = depth.div_ceil(4u32);
@@ -316,7 +344,8 @@ pub(crate) fn gemm_tiles<O: Float>(
                 }
                 #[unroll]
                 for j in 0..tn {
-                    let codes = b_codes[((problem.b_row + b_index[j as usize]) * sizes.b_words + word) as usize];
+                    let codes = b_codes
+                        [((problem.b_row + b_index[j as usize]) * sizes.b_words + word) as usize];
                     #[unroll]
                     for s in 0..4u32 {
                         let b = decode(codes >> (8u32 * s), form.b_format);
@@ -332,11 +361,13 @@ pub(crate) fn gemm_tiles<O: Float>(
         // The promotion: a partial sum of 128 leaves its accumulator for one of FP32, scaled.
         #[unroll]
         for i in 0..tm {
-            a[i as usize] = a_scales[(a_index[i as usize] * sizes.a_tiles + problem.tile + tile) as usize];
+            a[i as usize] =
+                a_scales[(a_index[i as usize] * sizes.a_tiles + problem.tile + tile) as usize];
         }
         #[unroll]
         for j in 0..tn {
-            let scale = b_scales[b_scale_index(&sizes, &problem, b_index[j as usize], tile, form.b_scale) as usize];
+            let scale = b_scales
+                [b_scale_index(&sizes, &problem, b_index[j as usize], tile, form.b_scale) as usize];
             #[unroll]
             for i in 0..tm {
                 let e = comptime!((i * tn + j) as usize);
@@ -353,7 +384,8 @@ pub(crate) fn gemm_tiles<O: Float>(
             let column = column0 + unit_n + j * units_n;
             if row < problem.written && column < sizes.n {
                 let index = ((problem.c_row + row) * sizes.n + column) as usize;
-                let sum = select(row < problem.rows, total[comptime!((i * tn + j) as usize)], 0.0f32);
+                let sum =
+                    select(row < problem.rows, total[comptime!((i * tn + j) as usize)], 0.0f32);
                 if comptime!(form.accumulate) {
                     c[index] = O::cast_from(f32::cast_from(c[index]) + sum);
                 } else {
@@ -364,7 +396,8 @@ pub(crate) fn gemm_tiles<O: Float>(
     }
 }
 
-/// Decodes [`STAGED_WORDS`] words of each of `lines` rows into shared memory, `[k][line]`; words from `end` on are zeros.
+/// Decodes [`STAGED_WORDS`] words of each of `lines` rows into shared memory, `[k][line]`; words
+/// from `end` on are zeros.
 #[cube]
 fn stage(
     codes: &[u32],
@@ -381,7 +414,8 @@ fn stage(
 ) {
     let mut item = UNIT_POS;
     while item < STAGED_WORDS * lines {
-        // Neighbours take neighbouring rows: their stores fall into different banks, their loads into the same lines word by word.
+        // Neighbours take neighbouring rows: their stores fall into different banks, their loads
+        // into the same lines word by word.
         let line = item % lines;
         let w = item / lines;
         let row = at_most(first_row + line, last_row);

@@ -14,17 +14,18 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::bf16;
 
-/// `C = A B^T` of an activation and a weight (1x128 | 128x128): Fprop, and Dgrad with the weight's transposed codes.
+/// `C = A B^T` of an activation and a weight (1x128 | 128x128): Fprop, and Dgrad with the weight's
+/// transposed codes.
 ///
-/// `c[i, j] = sum over tiles t of a_scale[i, t] b_scale[j / 128, t] (sum over k in t of a[i, k] b[j, k])`, products exact, sums in FP32
-/// ([`Accumulation`]).
+/// `c[i, j] = sum over tiles t of a_scale[i, t] b_scale[j / 128, t] (sum over k in t of a[i, k] b[j, k])`,
+/// products exact, sums in FP32 ([`Accumulation`]).
 ///
 /// # Shapes
 /// `a` `[m, k]`, `b` `[n, k]` (one expert) -> `[m, n]` of `element`, zero where `k` is.
 ///
 /// # Errors
-/// [`KernelError`] where a buffer is too small, the depths differ, `b` has not one expert, `accumulation` has not 2 to 24 bits, or the
-/// device lacks `element`.
+/// [`KernelError`] where a buffer is too small, the depths differ, `b` has not one expert,
+/// `accumulation` has not 2 to 24 bits, or the device lacks `element`.
 pub fn fp8_gemm_nt(
     client: &Client,
     a: &DeviceRowTiled<'_>,
@@ -45,7 +46,9 @@ pub fn fp8_gemm_nt_planned(
     b: &DeviceBlockTiled<'_>,
     tile: TilePlan,
 ) -> Result<Handle, KernelError> {
-    Product::with_weight(client, "fp8_gemm_nt_planned", a, b, Kind::Dense)?.planned(tile)?.run(Element::F32)
+    Product::with_weight(client, "fp8_gemm_nt_planned", a, b, Kind::Dense)?
+        .planned(tile)?
+        .run(Element::F32)
 }
 
 /// `C += A B^T` into FP32; see [`fp8_gemm_nt`].
@@ -62,14 +65,17 @@ pub fn fp8_gemm_nt_accumulate(
     accumulation: Accumulation,
     c: &Handle,
 ) -> Result<(), KernelError> {
-    Product::with_weight(client, "fp8_gemm_nt_accumulate", a, b, Kind::Dense)?.with(accumulation)?.accumulate(c)
+    Product::with_weight(client, "fp8_gemm_nt_accumulate", a, b, Kind::Dense)?
+        .with(accumulation)?
+        .accumulate(c)
 }
 
-/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128): Wgrad, `dw = dy^T x`, from the column tiles of both, which are
-/// stored transposed.
+/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128): Wgrad, `dw = dy^T x`, from
+/// the column tiles of both, which are stored transposed.
 ///
 /// # Shapes
-/// `a` `[m, k]`, `b` `[n, k]` -> FP32 `[m, n]`, zero where `k` is; for Wgrad `m` outputs, `n` inputs, `k` tokens.
+/// `a` `[m, k]`, `b` `[n, k]` -> FP32 `[m, n]`, zero where `k` is; for Wgrad `m` outputs, `n`
+/// inputs, `k` tokens.
 ///
 /// # Errors
 /// As [`fp8_gemm_nt`].
@@ -132,8 +138,12 @@ impl Kernel {
     fn cube(&self) -> (usize, usize, u32) {
         match self {
             Self::Tiles(tile) => (tile.rows() as usize, tile.columns() as usize, tile.cube()),
-            Self::TensorCore => (tensor_core::BLOCK as usize, tensor_core::BLOCK as usize, tensor_core::UNITS),
-            Self::Warpgroups(_) => (warpgroup::ROWS as usize, warpgroup::COLUMNS as usize, warpgroup::UNITS),
+            Self::TensorCore => {
+                (tensor_core::BLOCK as usize, tensor_core::BLOCK as usize, tensor_core::UNITS)
+            }
+            Self::Warpgroups(_) => {
+                (warpgroup::ROWS as usize, warpgroup::COLUMNS as usize, warpgroup::UNITS)
+            }
             Self::Emulated(_) => (1, emulated::UNITS as usize, emulated::UNITS),
         }
     }
@@ -189,7 +199,11 @@ impl<'a> Product<'a> {
             Kind::Masked(groups, ..) | Kind::Depth(groups, _) => *groups,
         };
         if groups != b.experts {
-            return Err(KernelError::Invalid { op, argument: "b", requirement: "must have one matrix for each group of rows" });
+            return Err(KernelError::Invalid {
+                op,
+                argument: "b",
+                requirement: "must have one matrix for each group of rows",
+            });
         }
         let (m, experts_of_c) = match &kind {
             Kind::Masked(groups, rows, _) => (*rows, *groups),
@@ -198,7 +212,10 @@ impl<'a> Product<'a> {
         Ok(Self {
             client,
             op,
-            a: [Buffer { handle: a.codes, count: a.rows * words(a.depth) }, Buffer { handle: a.scales, count: a.rows * tiles(a.depth) }],
+            a: [
+                Buffer { handle: a.codes, count: a.rows * words(a.depth) },
+                Buffer { handle: a.scales, count: a.rows * tiles(a.depth) },
+            ],
             b: [
                 Buffer { handle: b.codes, count: b.experts * b.rows * words(b.depth) },
                 Buffer { handle: b.scales, count: b.experts * tiles(b.rows) * tiles(b.depth) },
@@ -219,12 +236,26 @@ impl<'a> Product<'a> {
     }
 
     /// Row tiles against row tiles.
-    fn of_rows(client: &'a Client, op: &'static str, a: &DeviceRowTiled<'a>, b: &DeviceRowTiled<'a>) -> Result<Self, KernelError> {
+    fn of_rows(
+        client: &'a Client,
+        op: &'static str,
+        a: &DeviceRowTiled<'a>,
+        b: &DeviceRowTiled<'a>,
+    ) -> Result<Self, KernelError> {
         a.check(op, "a")?;
         b.check(op, "b")?;
         same_depth(op, a.depth, b.depth)?;
         let depth = Depth { k: a.depth, words: words(a.depth), tiles: tiles(a.depth), groups: 1 };
-        Ok(Self::along(client, op, [a.codes, a.scales], [b.codes, b.scales], [a.rows, b.rows], [a.format, b.format], depth, Kind::Dense))
+        Ok(Self::along(
+            client,
+            op,
+            [a.codes, a.scales],
+            [b.codes, b.scales],
+            [a.rows, b.rows],
+            [a.format, b.format],
+            depth,
+            Kind::Dense,
+        ))
     }
 
     /// Row tiles against row tiles whose rows are `words` and `tiles` long.
@@ -240,7 +271,10 @@ impl<'a> Product<'a> {
         kind: Kind<'a>,
     ) -> Self {
         let buffers = |[codes, scales]: [&'a Handle; 2], rows: usize| {
-            [Buffer { handle: codes, count: rows * depth.words }, Buffer { handle: scales, count: rows * depth.tiles }]
+            [
+                Buffer { handle: codes, count: rows * depth.words },
+                Buffer { handle: scales, count: rows * depth.tiles },
+            ]
         };
         Self {
             client,
@@ -266,14 +300,23 @@ impl<'a> Product<'a> {
         if let Accumulation::Emulated { bits, .. } = accumulation
             && !(2..=24).contains(&bits)
         {
-            return Err(KernelError::Invalid { op: self.op, argument: "accumulation", requirement: "must have 2 to 24 bits" });
+            return Err(KernelError::Invalid {
+                op: self.op,
+                argument: "accumulation",
+                requirement: "must have 2 to 24 bits",
+            });
         }
         self.accumulation = accumulation;
         Ok(self)
     }
 
     /// A product of the trial that decides the path.
-    pub(crate) fn trial(client: &'a Client, a: &DeviceRowTiled<'a>, b: &DeviceBlockTiled<'a>, choice: Choice) -> Result<Self, KernelError> {
+    pub(crate) fn trial(
+        client: &'a Client,
+        a: &DeviceRowTiled<'a>,
+        b: &DeviceBlockTiled<'a>,
+        choice: Choice,
+    ) -> Result<Self, KernelError> {
         Ok(Self { choice, ..Self::with_weight(client, "product_path", a, b, Kind::Dense)? })
     }
 
@@ -294,7 +337,13 @@ impl<'a> Product<'a> {
 
     /// The product added to `c`.
     pub(crate) fn accumulate(self, c: &Handle) -> Result<(), KernelError> {
-        let count = check_handle(self.op, "c", c, Element::F32.size(), &[self.experts_of_c, self.m, self.n])?;
+        let count = check_handle(
+            self.op,
+            "c",
+            c,
+            Element::F32.size(),
+            &[self.experts_of_c, self.m, self.n],
+        )?;
         self.launch(c, count, Element::F32, true)
     }
 
@@ -317,18 +366,35 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// The kernel of warpgroups, where the copy engine can bring the operands' tiles whole: not where groups meet within one.
+    /// The kernel of warpgroups, where the copy engine can bring the operands' tiles whole: not
+    /// where groups meet within one.
     fn warpgroups(&self) -> Option<Kernel> {
         if matches!(self.kind, Kind::Depth(..)) {
             return None;
         }
         let rows = |buffer: &Buffer<'_>, words: usize| buffer.count.checked_div(words).unwrap_or(0);
-        let a = warpgroup::map(self.a[0].handle, rows(&self.a[0], self.a_strides[0]), self.a_strides[0], warpgroup::ROWS)?;
-        let b = warpgroup::map(self.b[0].handle, rows(&self.b[0], self.b_words), self.b_words, warpgroup::COLUMNS)?;
+        let a = warpgroup::map(
+            self.a[0].handle,
+            rows(&self.a[0], self.a_strides[0]),
+            self.a_strides[0],
+            warpgroup::ROWS,
+        )?;
+        let b = warpgroup::map(
+            self.b[0].handle,
+            rows(&self.b[0], self.b_words),
+            self.b_words,
+            warpgroup::COLUMNS,
+        )?;
         Some(Kernel::Warpgroups(Box::new([a, b])))
     }
 
-    fn launch(&self, c: &Handle, count: usize, element: Element, accumulate: bool) -> Result<(), KernelError> {
+    fn launch(
+        &self,
+        c: &Handle,
+        count: usize,
+        element: Element,
+        accumulate: bool,
+    ) -> Result<(), KernelError> {
         if count == 0 {
             return Ok(());
         }
@@ -339,20 +405,38 @@ impl<'a> Product<'a> {
         let kernel = self.kernel(rows_a_group);
         let (cube_rows, cube_columns, units) = kernel.cube();
         let (grouping, table, row_cubes, z) = match &self.kind {
-            Kind::Dense => (Grouping::Dense, Buffer { handle: self.a[0].handle, count: 1 }, self.m.div_ceil(cube_rows), 1),
+            Kind::Dense => (
+                Grouping::Dense,
+                Buffer { handle: self.a[0].handle, count: 1 },
+                self.m.div_ceil(cube_rows),
+                1,
+            ),
             Kind::Rows(offsets, table) => {
                 let cubes = offsets.windows(2).map(|o| (o[1] - o[0]).div_ceil(cube_rows)).sum();
                 (Grouping::Rows, Buffer { handle: table, count: 3 * offsets.len() }, cubes, 1)
             }
-            Kind::Masked(groups, rows, counts) => {
-                (Grouping::Masked, Buffer { handle: counts, count: *groups }, rows.div_ceil(cube_rows), *groups)
-            }
-            Kind::Depth(groups, table) => {
-                (Grouping::Depth, Buffer { handle: table, count: 3 * (groups + 1) }, self.m.div_ceil(cube_rows), *groups)
-            }
+            Kind::Masked(groups, rows, counts) => (
+                Grouping::Masked,
+                Buffer { handle: counts, count: *groups },
+                rows.div_ceil(cube_rows),
+                *groups,
+            ),
+            Kind::Depth(groups, table) => (
+                Grouping::Depth,
+                Buffer { handle: table, count: 3 * (groups + 1) },
+                self.m.div_ceil(cube_rows),
+                *groups,
+            ),
         };
-        let cubes = plan::cubes(self.client, self.op, [self.n.div_ceil(cube_columns), row_cubes, z])?;
-        let form = GemmForm { a_format: self.formats[0], b_format: self.formats[1], grouping, b_scale: self.b_scale, accumulate };
+        let cubes =
+            plan::cubes(self.client, self.op, [self.n.div_ceil(cube_columns), row_cubes, z])?;
+        let form = GemmForm {
+            a_format: self.formats[0],
+            b_format: self.formats[1],
+            grouping,
+            b_scale: self.b_scale,
+            accumulate,
+        };
         let sizes = SizesLaunch::new(
             self.m as u32,
             self.n as u32,
@@ -370,36 +454,138 @@ impl<'a> Product<'a> {
         );
         let dim = CubeDim::new_1d(units);
         let c = argument(c, count);
-        let [a, a_scales, b, b_scales] = [&self.a[0], &self.a[1], &self.b[0], &self.b[1]].map(Buffer::argument);
+        let [a, a_scales, b, b_scales] =
+            [&self.a[0], &self.a[1], &self.b[0], &self.b[1]].map(Buffer::argument);
         let table = table.argument();
-        // SAFETY: the buffers were checked against the shapes that the kernel addresses them by; it clamps rows and columns to them.
+        // SAFETY: the buffers were checked against the shapes that the kernel addresses them by; it
+        // clamps rows and columns to them.
         unsafe {
             match (kernel, element) {
                 (Kernel::Tiles(tile), Element::F32) => {
-                    gemm_tiles::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, tile);
+                    gemm_tiles::launch_unchecked::<f32>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                        tile,
+                    );
                 }
                 (Kernel::Tiles(tile), Element::Bf16) => {
-                    gemm_tiles::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, tile);
+                    gemm_tiles::launch_unchecked::<bf16>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                        tile,
+                    );
                 }
                 (Kernel::TensorCore, Element::F32) => {
-                    gemm_mma::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                    gemm_mma::launch_unchecked::<f32>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                    );
                 }
                 (Kernel::TensorCore, Element::Bf16) => {
-                    gemm_mma::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                    gemm_mma::launch_unchecked::<bf16>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                    );
                 }
                 (Kernel::Warpgroups(maps), Element::F32) => {
                     let [a, b] = *maps;
-                    gemm_warpgroups::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                    gemm_warpgroups::launch_unchecked::<f32>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                    );
                 }
                 (Kernel::Warpgroups(maps), Element::Bf16) => {
                     let [a, b] = *maps;
-                    gemm_warpgroups::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                    gemm_warpgroups::launch_unchecked::<bf16>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                    );
                 }
                 (Kernel::Emulated(own), Element::F32) => {
-                    gemm_emulated::launch_unchecked::<f32>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, own);
+                    gemm_emulated::launch_unchecked::<f32>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                        own,
+                    );
                 }
                 (Kernel::Emulated(own), Element::Bf16) => {
-                    gemm_emulated::launch_unchecked::<bf16>(self.client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, own);
+                    gemm_emulated::launch_unchecked::<bf16>(
+                        self.client,
+                        cubes,
+                        dim,
+                        a,
+                        a_scales,
+                        b,
+                        b_scales,
+                        table,
+                        c,
+                        sizes,
+                        form,
+                        own,
+                    );
                 }
             }
         }

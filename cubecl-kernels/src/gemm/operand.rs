@@ -50,7 +50,11 @@ pub struct DeviceBlockTiled<'a> {
 }
 
 impl DeviceRowTiled<'_> {
-    pub(crate) fn check(&self, op: &'static str, argument: &'static str) -> Result<(), KernelError> {
+    pub(crate) fn check(
+        &self,
+        op: &'static str,
+        argument: &'static str,
+    ) -> Result<(), KernelError> {
         check_handle(op, argument, self.codes, 4, &[self.rows, words(self.depth)])?;
         check_handle(op, "scales", self.scales, 4, &[self.rows, tiles(self.depth)])?;
         Ok(())
@@ -58,13 +62,24 @@ impl DeviceRowTiled<'_> {
 }
 
 impl DeviceBlockTiled<'_> {
-    pub(crate) fn check(&self, op: &'static str, argument: &'static str) -> Result<(), KernelError> {
+    pub(crate) fn check(
+        &self,
+        op: &'static str,
+        argument: &'static str,
+    ) -> Result<(), KernelError> {
         check_handle(op, argument, self.codes, 4, &[self.experts, self.rows, words(self.depth)])?;
-        check_handle(op, "scales", self.scales, 4, &[self.experts, tiles(self.rows), tiles(self.depth)])?;
+        check_handle(
+            op,
+            "scales",
+            self.scales,
+            4,
+            &[self.experts, tiles(self.rows), tiles(self.depth)],
+        )?;
         Ok(())
     }
 
-    /// Scales from one block of rows to the next, one block of depth to the next, one expert to the next.
+    /// Scales from one block of rows to the next, one block of depth to the next, one expert to the
+    /// next.
     pub(crate) fn scale_strides(&self) -> [u32; 3] {
         let (down, along) = (tiles(self.rows) as u32, tiles(self.depth) as u32);
         match self.table {
@@ -74,7 +89,8 @@ impl DeviceBlockTiled<'_> {
     }
 }
 
-/// A matrix whose columns were tiled along the rows of each group, transposed: `[columns, groups.words()]`.
+/// A matrix whose columns were tiled along the rows of each group, transposed:
+/// `[columns, groups.words()]`.
 #[derive(Debug, Clone, Copy)]
 pub struct DeviceColumnTiled<'a> {
     /// `[columns, groups.words()]`.
@@ -88,7 +104,12 @@ pub struct DeviceColumnTiled<'a> {
 }
 
 impl DeviceColumnTiled<'_> {
-    pub(crate) fn check(&self, op: &'static str, argument: &'static str, groups: &DeviceGroups) -> Result<(), KernelError> {
+    pub(crate) fn check(
+        &self,
+        op: &'static str,
+        argument: &'static str,
+        groups: &DeviceGroups,
+    ) -> Result<(), KernelError> {
         check_handle(op, argument, self.codes, 4, &[self.columns, groups.words()])?;
         check_handle(op, "scales", self.scales, 4, &[self.columns, groups.tiles()])?;
         Ok(())

@@ -1,4 +1,5 @@
-//! Which kernel a device's products take: tensor cores where the device reports E4M3 `mma` and a small product on them came out right.
+//! Which kernel a device's products take: tensor cores where the device reports E4M3 `mma` and a
+//! small product on them came out right.
 
 use super::launch::{Choice, Product};
 use super::operand::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
@@ -16,7 +17,8 @@ use std::sync::{Mutex, PoisonError};
 /// The kernel that E4M3 products with promotion take on a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProductPath {
-    /// `wgmma` instructions, on tiles that the copy engine brings; `mma` where it cannot bring them.
+    /// `wgmma` instructions, on tiles that the copy engine brings; `mma` where it cannot bring
+    /// them.
     Warpgroups,
     /// `mma` instructions, and why not `wgmma`.
     TensorCore(Shortfall),
@@ -37,30 +39,47 @@ pub enum Shortfall {
     #[error("a trial product on tensor cores failed: {0}")]
     Failed(String),
     /// The trial product came out wrong.
-    #[error("a trial product on tensor cores differs from the portable kernel's by calc_diff {0:e}")]
+    #[error(
+        "a trial product on tensor cores differs from the portable kernel's by calc_diff {0:e}"
+    )]
     Wrong(f64),
 }
 
-/// The largest difference between two kernels on the trial product: tensor cores may keep only some 14 bits of a partial sum of 128
-/// (3.3.2), a wrong layout of registers gives about 1.
+/// The largest difference between two kernels on the trial product: tensor cores may keep only some
+/// 14 bits of a partial sum of 128 (3.3.2), a wrong layout of registers gives about 1.
 const TRIAL_DIFF: f64 = 1e-5;
 
-/// The path of a device's products, found out on the first call for a device: that one reads back a few small products.
+/// The path of a device's products, found out on the first call for a device: that one reads back a
+/// few small products.
 pub fn product_path(client: &Client) -> ProductPath {
     static KNOWN: Mutex<Option<HashMap<String, ProductPath>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_default().entry(format!("{:?}", client.service_id())).or_insert_with(|| try_out(client)).clone()
+    known
+        .get_or_insert_default()
+        .entry(format!("{:?}", client.service_id()))
+        .or_insert_with(|| try_out(client))
+        .clone()
 }
 
 fn try_out(client: &Client) -> ProductPath {
     let e4m3 = ElemType::Float(FloatKind::E4M3);
-    let instruction = MmaConfig { a_type: e4m3, b_type: e4m3, cd_type: ElemType::Float(FloatKind::F32), m: MMA.0, n: MMA.1, k: MMA.2 };
+    let instruction = MmaConfig {
+        a_type: e4m3,
+        b_type: e4m3,
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: MMA.0,
+        n: MMA.1,
+        k: MMA.2,
+    };
     if !client.features().matmul.mma.contains(&instruction) {
         return ProductPath::Portable(Shortfall::NoInstruction);
     }
     let hardware = &client.properties().hardware;
     let planes = (hardware.plane_size_min, hardware.plane_size_max) == (PLANE, PLANE);
-    if !planes || hardware.max_units_per_cube < UNITS || hardware.max_shared_memory_size < SHARED_BYTES {
+    if !planes
+        || hardware.max_units_per_cube < UNITS
+        || hardware.max_shared_memory_size < SHARED_BYTES
+    {
         return ProductPath::Portable(Shortfall::NoRoom);
     }
     if let Err(reason) = accepted(client, Choice::TensorCore) {
@@ -84,7 +103,8 @@ fn accepted(client: &Client, choice: Choice) -> Result<(), Shortfall> {
     }
 }
 
-/// The difference from the portable kernel's result on a product with ragged edges in every dimension.
+/// The difference from the portable kernel's result on a product with ragged edges in every
+/// dimension.
 fn trial(client: &Client, choice: Choice) -> Result<f64, String> {
     let (m, n, k) = (200, 392, 336);
     let codes = |rows: usize, seed: u32| {
@@ -94,24 +114,38 @@ fn trial(client: &Client, choice: Choice) -> Result<f64, String> {
             // Exponents below the largest, so that no code is NaN.
             if column < k { (state >> 24) & 0xF7 } else { 0 }
         };
-        let words: Vec<u32> =
-            (0..rows * words(k)).map(|i| (0..4).fold(0, |word, s| word | code(i % words(k) * 4 + s) << (8 * s))).collect();
+        let words: Vec<u32> = (0..rows * words(k))
+            .map(|i| (0..4).fold(0, |word, s| word | code(i % words(k) * 4 + s) << (8 * s)))
+            .collect();
         client.create_from_slice(u32::as_bytes(&words))
     };
     let scales = |count: usize| {
         let scales: Vec<f32> = (0..count).map(|i| 0.5 + (i % 7) as f32).collect();
         client.create_from_slice(f32::as_bytes(&scales))
     };
-    let (a, b, a_scales, b_scales) = (codes(m, 1), codes(n, 2), scales(m * tiles(k)), scales(tiles(n) * tiles(k)));
+    let (a, b, a_scales, b_scales) =
+        (codes(m, 1), codes(n, 2), scales(m * tiles(k)), scales(tiles(n) * tiles(k)));
     let format = Fp8Format::E4M3;
     let a = DeviceRowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format };
     let table = ScaleTable::AsStored;
-    let b = DeviceBlockTiled { codes: &b, scales: &b_scales, table, experts: 1, rows: n, depth: k, format };
+    let b = DeviceBlockTiled {
+        codes: &b,
+        scales: &b_scales,
+        table,
+        experts: 1,
+        rows: n,
+        depth: k,
+        format,
+    };
     let run = |choice| -> Result<Vec<f32>, String> {
-        let product = Product::trial(client, &a, &b, choice).map_err(|error: KernelError| error.to_string())?;
+        let product = Product::trial(client, &a, &b, choice)
+            .map_err(|error: KernelError| error.to_string())?;
         let c = product.run(Element::F32).map_err(|error| error.to_string())?;
         let bytes = client.read_one(c).map_err(|error| format!("{error:?}"))?;
-        f32::from_bytes(&bytes).get(..m * n).map(<[f32]>::to_vec).ok_or_else(|| "nothing came back".to_owned())
+        f32::from_bytes(&bytes)
+            .get(..m * n)
+            .map(<[f32]>::to_vec)
+            .ok_or_else(|| "nothing came back".to_owned())
     };
     Ok(calc_diff(&run(choice)?, &run(Choice::Portable)?))
 }
@@ -126,8 +160,11 @@ mod tests {
         let path = product_path(&client);
         let e4m3 = ElemType::Float(FloatKind::E4M3);
         if client.features().matmul.mma.iter().any(|config| config.a_type == e4m3) {
-            let best =
-                if warpgroup::supported(&client) { ProductPath::Warpgroups } else { ProductPath::TensorCore(Shortfall::NoInstruction) };
+            let best = if warpgroup::supported(&client) {
+                ProductPath::Warpgroups
+            } else {
+                ProductPath::TensorCore(Shortfall::NoInstruction)
+            };
             assert_eq!(path, best);
         } else {
             assert_eq!(path, ProductPath::Portable(Shortfall::NoInstruction));

@@ -1,7 +1,8 @@
-//! Device code of products on tensor cores: E4M3 `mma` of 16x8x32, partial sums of 128 promoted to FP32 (3.3.2), double-buffered.
+//! Device code of products on tensor cores: E4M3 `mma` of 16x8x32, partial sums of 128 promoted to
+//! FP32 (3.3.2), double-buffered.
 //!
-//! A register of such a matrix is four neighbouring codes of a row: a word as it lies in memory. So words go from global memory to
-//! shared memory to registers without being taken apart.
+//! A register of such a matrix is four neighbouring codes of a row: a word as it lies in memory. So
+//! words go from global memory to shared memory to registers without being taken apart.
 
 use super::kernel::{GemmForm, ScaleOf, Sizes, b_scale_index, locate};
 use crate::definition::TILE;
@@ -23,7 +24,8 @@ const DOWN: u32 = PLANE_ROWS / MMA.0;
 const ALONG: u32 = PLANE_COLUMNS / MMA.1;
 /// Words of each row in a buffer, 64 codes; a tile of 128 is two steps.
 const STEP: u32 = 16;
-/// From one row to the next: with 20 the eight rows and four words that a plane reads at once are in 32 different banks.
+/// From one row to the next: with 20 the eight rows and four words that a plane reads at once are
+/// in 32 different banks.
 const STRIDE: u32 = STEP + 4;
 /// Words of each operand that a unit moves in a step.
 const MOVED: u32 = BLOCK * STEP / UNITS;
@@ -49,7 +51,10 @@ pub(crate) fn gemm_mma<O: Float>(
     let a_vector = mma.vector_size(MatrixIdent::A);
     let b_vector = mma.vector_size(MatrixIdent::B);
     let c_vector = mma.vector_size(MatrixIdent::Accumulator);
-    comptime!(assert!(a_vector == 4 && b_vector == 4, "invariant: a register holds a word of codes"));
+    comptime!(assert!(
+        a_vector == 4 && b_vector == 4,
+        "invariant: a register holds a word of codes"
+    ));
     let a_registers = comptime!((MMA.0 * MMA.2 / PLANE) as usize / a_vector);
     let b_registers = comptime!((MMA.1 * MMA.2 / PLANE) as usize / b_vector);
     let c_registers = comptime!(HELD as usize / c_vector);
@@ -78,8 +83,28 @@ pub(crate) fn gemm_mma<O: Float>(
     let mut total = Array::<f32>::new(comptime!((DOWN * ALONG * HELD) as usize));
 
     if steps > 0u32 {
-        fetch(a_codes, &mut a_next, problem.a_row, row0, last_row, sizes.a_words, problem.word, 0u32, words);
-        fetch(b_codes, &mut b_next, problem.b_row, column0, last_column, sizes.b_words, problem.word, 0u32, words);
+        fetch(
+            a_codes,
+            &mut a_next,
+            problem.a_row,
+            row0,
+            last_row,
+            sizes.a_words,
+            problem.word,
+            0u32,
+            words,
+        );
+        fetch(
+            b_codes,
+            &mut b_next,
+            problem.b_row,
+            column0,
+            last_column,
+            sizes.b_words,
+            problem.word,
+            0u32,
+            words,
+        );
         put(&mut a_shared, &a_next, 0u32);
         put(&mut b_shared, &b_next, 0u32);
     }
@@ -91,8 +116,28 @@ pub(crate) fn gemm_mma<O: Float>(
         if more {
             // On its way while this step is computed.
             let next = (step + 1u32) * STEP;
-            fetch(a_codes, &mut a_next, problem.a_row, row0, last_row, sizes.a_words, problem.word, next, words);
-            fetch(b_codes, &mut b_next, problem.b_row, column0, last_column, sizes.b_words, problem.word, next, words);
+            fetch(
+                a_codes,
+                &mut a_next,
+                problem.a_row,
+                row0,
+                last_row,
+                sizes.a_words,
+                problem.word,
+                next,
+                words,
+            );
+            fetch(
+                b_codes,
+                &mut b_next,
+                problem.b_row,
+                column0,
+                last_column,
+                sizes.b_words,
+                problem.word,
+                next,
+                words,
+            );
         }
         #[unroll]
         for slice in 0..STEP * 4u32 / MMA.2 {
@@ -102,7 +147,8 @@ pub(crate) fn gemm_mma<O: Float>(
                 let mut a = Array::<Vector<e4m3, NA>>::new(a_registers);
                 #[unroll]
                 for r in 0..a_registers {
-                    let (row, k) = mma.position_of_nth(lane, comptime!((r * 4) as u32), MatrixIdent::A);
+                    let (row, k) =
+                        mma.position_of_nth(lane, comptime!((r * 4) as u32), MatrixIdent::A);
                     let line = plane_row + down * MMA.0 + row;
                     let word = a_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
                     a[r] = Vector::<e4m3, NA>::reinterpret(word);
@@ -112,7 +158,8 @@ pub(crate) fn gemm_mma<O: Float>(
                     let mut b = Array::<Vector<e4m3, NB>>::new(b_registers);
                     #[unroll]
                     for r in 0..b_registers {
-                        let (k, column) = mma.position_of_nth(lane, comptime!((r * 4) as u32), MatrixIdent::B);
+                        let (k, column) =
+                            mma.position_of_nth(lane, comptime!((r * 4) as u32), MatrixIdent::B);
                         let line = plane_column + along * MMA.1 + column;
                         let word = b_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
                         b[r] = Vector::<e4m3, NB>::reinterpret(word);
@@ -150,11 +197,19 @@ pub(crate) fn gemm_mma<O: Float>(
                     for h in 0..HELD {
                         let (row, column) = mma.position_of_nth(lane, h, MatrixIdent::Accumulator);
                         let row = at_most(row0 + plane_row + down * MMA.0 + row, last_row);
-                        let column = at_most(column0 + plane_column + along * MMA.1 + column, last_column);
-                        let a_scale = a_scales[((problem.a_row + row) * sizes.a_tiles + problem.tile + tile) as usize];
+                        let column =
+                            at_most(column0 + plane_column + along * MMA.1 + column, last_column);
+                        let a_scale = a_scales[((problem.a_row + row) * sizes.a_tiles
+                            + problem.tile
+                            + tile) as usize];
                         // A cube's columns are one block, and its scale one load.
-                        let column = if comptime!(matches!(form.b_scale, ScaleOf::Block)) { column0 } else { column };
-                        let b_scale = b_scales[b_scale_index(&sizes, &problem, column, tile, form.b_scale) as usize];
+                        let column = if comptime!(matches!(form.b_scale, ScaleOf::Block)) {
+                            column0
+                        } else {
+                            column
+                        };
+                        let b_scale = b_scales
+                            [b_scale_index(&sizes, &problem, column, tile, form.b_scale) as usize];
                         let e = comptime!(((down * ALONG + along) * HELD + h) as usize);
                         total[e] += a_scale * b_scale * partial[e];
                         partial[e] = 0.0f32;
@@ -181,7 +236,11 @@ pub(crate) fn gemm_mma<O: Float>(
                 let column = column0 + plane_column + along * MMA.1 + column;
                 if row < problem.written && column < sizes.n {
                     let index = ((problem.c_row + row) * sizes.n + column) as usize;
-                    let sum = select(row < problem.rows, total[comptime!(((down * ALONG + along) * HELD + h) as usize)], 0.0f32);
+                    let sum = select(
+                        row < problem.rows,
+                        total[comptime!(((down * ALONG + along) * HELD + h) as usize)],
+                        0.0f32,
+                    );
                     if comptime!(form.accumulate) {
                         c[index] = O::cast_from(f32::cast_from(c[index]) + sum);
                     } else {
@@ -193,7 +252,8 @@ pub(crate) fn gemm_mma<O: Float>(
     }
 }
 
-/// The unit's words of a step: [`STEP`] words of a row lie with as many neighbours. Words from `words` on are zeros.
+/// The unit's words of a step: [`STEP`] words of a row lie with as many neighbours. Words from
+/// `words` on are zeros.
 #[cube]
 fn fetch(
     codes: &[u32],

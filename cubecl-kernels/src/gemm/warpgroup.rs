@@ -1,9 +1,10 @@
-//! Device code of products on Hopper's tensor cores: `wgmma` on tiles that the copy engine brings, partial sums of 128 promoted to FP32
-//! (3.3.2, 3.5.2).
+//! Device code of products on Hopper's tensor cores: `wgmma` on tiles that the copy engine brings,
+//! partial sums of 128 promoted to FP32 (3.3.2, 3.5.2).
 //!
-//! One plane of a cube asks the copy engine for tiles of both operands, a ring of stages ahead; two warpgroups multiply. While one of
-//! them promotes its partial sums, the other's products keep the tensor cores busy. CubeCL has no operation for `wgmma`, so the
-//! instruction is written as inline PTX; all else is CubeCL.
+//! One plane of a cube asks the copy engine for tiles of both operands, a ring of stages ahead; two
+//! warpgroups multiply. While one of them promotes its partial sums, the other's products keep the
+//! tensor cores busy. CubeCL has no operation for `wgmma`, so the instruction is written as inline
+//! PTX; all else is CubeCL.
 
 use super::kernel::{GemmForm, ScaleOf, Sizes, b_scale_index, locate};
 use crate::definition::TILE;
@@ -18,8 +19,9 @@ use cubecl::zspace::{shape, strides};
 pub(crate) const ROWS: u32 = 128;
 /// Columns of `C` a cube computes, in one instruction.
 ///
-/// Twice as many would fetch each tile of `A` half as often, but their sums do not fit a unit's registers: the compiler puts the second
-/// instruction before the promotion of the first one's sums.
+/// Twice as many would fetch each tile of `A` half as often, but their sums do not fit a unit's
+/// registers: the compiler puts the second instruction before the promotion of the first one's
+/// sums.
 pub(crate) const COLUMNS: u32 = 128;
 /// Tiles of both operands that are under way or in work.
 const STAGES: u32 = 6;
@@ -31,7 +33,8 @@ pub(crate) const UNITS: u32 = 2 * WARPGROUP + PLANE;
 const WORDS: u32 = TILE as u32 / 4;
 /// FP32 numbers of a 64x128 result in each unit.
 const HELD: u32 = 64;
-/// Rows of tiles that are computed together, so that cubes at work at one time share operands in the cache.
+/// Rows of tiles that are computed together, so that cubes at work at one time share operands in
+/// the cache.
 const RASTER: u32 = 16;
 
 /// Words of a stage of either operand: as many rows of `A` as columns of `C`.
@@ -39,7 +42,8 @@ const STAGE: u32 = ROWS * WORDS;
 /// Bytes of shared memory of a cube, barriers and alignment included.
 const SHARED_BYTES: u32 = 4 * 2 * STAGES * STAGE + 4 * 8 * COLUMNS + 2048;
 
-/// Whether a device has the instruction: compute capability 9.0 alone, whose copy engine the runtime reports.
+/// Whether a device has the instruction: compute capability 9.0 alone, whose copy engine the
+/// runtime reports.
 pub(crate) fn supported(client: &Client) -> bool {
     let properties = client.properties();
     let hardware = &properties.hardware;
@@ -51,20 +55,32 @@ pub(crate) fn supported(client: &Client) -> bool {
 
 /// `rows` rows of `words` words of codes as the copy engine takes them, in boxes of `box_rows`.
 ///
-/// The copy engine needs a buffer and rows that begin at multiples of 16 bytes; `None` where they do not.
-pub(crate) fn map(codes: &Handle, rows: usize, words: usize, box_rows: u32) -> Option<TensorMapArg<Tiled>> {
-    if rows == 0 || words == 0 || !words.is_multiple_of(4) || !codes.offset_start.unwrap_or(0).is_multiple_of(16) {
+/// The copy engine needs a buffer and rows that begin at multiples of 16 bytes; `None` where they
+/// do not.
+pub(crate) fn map(
+    codes: &Handle,
+    rows: usize,
+    words: usize,
+    box_rows: u32,
+) -> Option<TensorMapArg<Tiled>> {
+    if rows == 0
+        || words == 0
+        || !words.is_multiple_of(4)
+        || !codes.offset_start.unwrap_or(0).is_multiple_of(16)
+    {
         return None;
     }
     // SAFETY: every caller passes a buffer that was found to hold as many words.
-    let codes = unsafe { TensorArg::from_raw_parts(codes.clone(), strides![words, 1], shape![rows, words]) };
+    let codes = unsafe {
+        TensorArg::from_raw_parts(codes.clone(), strides![words, 1], shape![rows, words])
+    };
     let boxes = TiledArgs { tile_size: shape![box_rows as usize, WORDS as usize] };
     let map = TensorMapArg::new(boxes, codes, ElemType::UInt(UIntKind::U32));
     Some(map.with_swizzle(TensorMapSwizzle::B128).with_prefetch(TensorMapPrefetch::B256))
 }
 
-/// The product of [`gemm_tiles`](super::kernel::gemm_tiles) by `wgmma`. The maps are of words, in boxes of a tile's rows and [`WORDS`]
-/// words, swizzled over 128 bytes.
+/// The product of [`gemm_tiles`](super::kernel::gemm_tiles) by `wgmma`. The maps are of words, in
+/// boxes of a tile's rows and [`WORDS`] words, swizzled over 128 bytes.
 #[cube(launch_unchecked)]
 pub(crate) fn gemm_warpgroups<O: Float>(
     a_map: &TensorMap<u32, Tiled>,
@@ -87,9 +103,12 @@ pub(crate) fn gemm_warpgroups<O: Float>(
     let steps = select(live, problem.depth.div_ceil(TILE as u32), 0u32);
 
     // A swizzled tile begins at a multiple of 1024 bytes, and each stage is a whole number of them.
-    let mut a_shared = Shared::<[u32]>::new_aligned_slice(comptime!((stages * STAGE) as usize), 1024usize);
-    let mut b_shared = Shared::<[u32]>::new_aligned_slice(comptime!((stages * STAGE) as usize), 1024usize);
-    let mut scales_shared = Shared::<[f32]>::new_slice(comptime!(if by_row { (8 * COLUMNS) as usize } else { 1 }));
+    let mut a_shared =
+        Shared::<[u32]>::new_aligned_slice(comptime!((stages * STAGE) as usize), 1024usize);
+    let mut b_shared =
+        Shared::<[u32]>::new_aligned_slice(comptime!((stages * STAGE) as usize), 1024usize);
+    let mut scales_shared =
+        Shared::<[f32]>::new_slice(comptime!(if by_row { (8 * COLUMNS) as usize } else { 1 }));
     let mut full = Sequence::<Shared<Barrier>>::new();
     let mut empty = Sequence::<Shared<Barrier>>::new();
     #[unroll]
@@ -123,9 +142,20 @@ pub(crate) fn gemm_warpgroups<O: Float>(
                         let bytes = comptime!(4 * 2 * STAGE);
                         full[s as usize].arrive_and_expect_tx(1u32, bytes.runtime());
                         let word = (problem.word + step * WORDS) as i32;
-                        let (from, to) = comptime!(((s * STAGE) as usize, ((s + 1) * STAGE) as usize));
-                        full[s as usize].tma_load_2d(a_map, &mut a_shared[from..to], (problem.a_row + row0) as i32, word);
-                        full[s as usize].tma_load_2d(b_map, &mut b_shared[from..to], (problem.b_row + column0) as i32, word);
+                        let (from, to) =
+                            comptime!(((s * STAGE) as usize, ((s + 1) * STAGE) as usize));
+                        full[s as usize].tma_load_2d(
+                            a_map,
+                            &mut a_shared[from..to],
+                            (problem.a_row + row0) as i32,
+                            word,
+                        );
+                        full[s as usize].tma_load_2d(
+                            b_map,
+                            &mut b_shared[from..to],
+                            (problem.b_row + column0) as i32,
+                            word,
+                        );
                     }
                 }
             }
@@ -142,7 +172,8 @@ pub(crate) fn gemm_warpgroups<O: Float>(
         // A unit holds two rows, eight apart, and of each eight columns the same two of both.
         let row = row0 + plane * 16u32 + lane / 4u32;
         let a_scale0 = (problem.a_row + at_most(row, last_row)) * sizes.a_tiles + problem.tile;
-        let a_scale1 = (problem.a_row + at_most(row + 8u32, last_row)) * sizes.a_tiles + problem.tile;
+        let a_scale1 =
+            (problem.a_row + at_most(row + 8u32, last_row)) * sizes.a_tiles + problem.tile;
         let a_start = shared_address(&a_shared) + warpgroup * comptime!(4 * (ROWS / 2) * WORDS);
         let b_start = shared_address(&b_shared);
 
@@ -161,7 +192,8 @@ pub(crate) fn gemm_warpgroups<O: Float>(
                         for i in 0..4u32 {
                             let column = at_most(column0 + lane * 4u32 + i, last_column);
                             let from = b_scale_index(&sizes, &problem, column, step, form.b_scale);
-                            scales_shared[(plane * COLUMNS + lane * 4u32 + i) as usize] = b_scales[from as usize];
+                            scales_shared[(plane * COLUMNS + lane * 4u32 + i) as usize] =
+                                b_scales[from as usize];
                         }
                         sync_plane();
                     }
@@ -170,7 +202,8 @@ pub(crate) fn gemm_warpgroups<O: Float>(
                         f32::new(1.0)
                     } else {
                         let column = at_most(column0, last_column);
-                        b_scales[b_scale_index(&sizes, &problem, column, step, form.b_scale) as usize]
+                        b_scales
+                            [b_scale_index(&sizes, &problem, column, step, form.b_scale) as usize]
                     };
                     let a = descriptor(a_start + comptime!(4 * s * STAGE));
                     let b = descriptor(b_start + comptime!(4 * s * STAGE));
@@ -185,7 +218,9 @@ pub(crate) fn gemm_warpgroups<O: Float>(
                     for e in 0..HELD {
                         let scale = if comptime!((e / 2) % 2 == 0) { first } else { second };
                         let scale = if by_row {
-                            let column = plane * COLUMNS + comptime!(8 * (e / 4) + e % 2) + 2u32 * (lane % 4u32);
+                            let column = plane * COLUMNS
+                                + comptime!(8 * (e / 4) + e % 2)
+                                + 2u32 * (lane % 4u32);
                             scale * scales_shared[column as usize]
                         } else {
                             scale
@@ -236,15 +271,17 @@ fn shared_address(slice: &Shared<[u32]>) -> u32 {
     address
 }
 
-/// What `wgmma` takes for a tile whose rows of 128 bytes are swizzled: its address, 1024 bytes from eight rows to the next, and the kind
-/// of swizzle, in units of 16 bytes (PTX ISA, "matrix descriptor").
+/// What `wgmma` takes for a tile whose rows of 128 bytes are swizzled: its address, 1024 bytes from
+/// eight rows to the next, and the kind of swizzle, in units of 16 bytes (PTX ISA, "matrix
+/// descriptor").
 #[cube]
 fn descriptor(address: u32) -> u64 {
     let fixed = comptime!((1u64 << 62) | (64u64 << 32) | (1u64 << 16));
     u64::cast_from((address & 0x3FFFFu32) >> 4u32) | fixed.runtime()
 }
 
-/// The 64x128 partial sums of a tile of 128 codes: four products of depth 32, begun at zero, and waited for.
+/// The 64x128 partial sums of a tile of 128 codes: four products of depth 32, begun at zero, and
+/// waited for.
 #[cube]
 fn multiply<N: Size>(a: u64, b: u64) -> Vector<f32, N> {
     let sums: Vector<f32, N>;

@@ -8,14 +8,15 @@ use crate::quantize::{DeviceGroups, Element};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// Each expert's `C = A W^T` of its rows, `c[r] = a[r] w[e]^T` for `offsets[e] <= r < offsets[e + 1]` (1x128 | 128x128).
+/// Each expert's `C = A W^T` of its rows, `c[r] = a[r] w[e]^T` for
+/// `offsets[e] <= r < offsets[e + 1]` (1x128 | 128x128).
 ///
 /// # Shapes
 /// `a` `[rows, k]` sorted by expert, `weights` `[experts, n, k]` -> `[rows, n]` of `element`.
 ///
 /// # Errors
-/// [`KernelError`] where a buffer is too small, the depths differ, groups and rows or groups and experts disagree, `accumulation` has not
-/// 2 to 24 bits, or the device lacks `element`.
+/// [`KernelError`] where a buffer is too small, the depths differ, groups and rows or groups and
+/// experts disagree, `accumulation` has not 2 to 24 bits, or the device lacks `element`.
 pub fn fp8_grouped_gemm_nt(
     client: &Client,
     a: &DeviceRowTiled<'_>,
@@ -26,20 +27,24 @@ pub fn fp8_grouped_gemm_nt(
 ) -> Result<Handle, KernelError> {
     const OP: &str = "fp8_grouped_gemm_nt";
     if groups.rows() != a.rows {
-        return Err(KernelError::Invalid { op: OP, argument: "groups", requirement: "must cover the rows of `a`" });
+        return Err(KernelError::Invalid {
+            op: OP,
+            argument: "groups",
+            requirement: "must cover the rows of `a`",
+        });
     }
     let kind = Kind::Rows(groups.offsets(), groups.table_handle());
     Product::with_weight(client, OP, a, weights, kind)?.with(accumulation)?.run(element)
 }
 
-/// [`fp8_grouped_gemm_nt`] with room for `max_rows` rows of each expert, of which the first `counts[e]` are used (decoding); the others
-/// of the result are zero.
+/// [`fp8_grouped_gemm_nt`] with room for `max_rows` rows of each expert, of which the first
+/// `counts[e]` are used (decoding); the others of the result are zero.
 ///
 /// Counts stay on the device: one above `max_rows` counts as `max_rows`.
 ///
 /// # Shapes
-/// `a` `[experts, max_rows, k]` (its `rows` are `experts * max_rows`), `counts` 32-bit `[experts]`, `weights` `[experts, n, k]` ->
-/// `[experts, max_rows, n]`.
+/// `a` `[experts, max_rows, k]` (its `rows` are `experts * max_rows`), `counts` 32-bit `[experts]`,
+/// `weights` `[experts, n, k]` -> `[experts, max_rows, n]`.
 ///
 /// # Errors
 /// As [`fp8_grouped_gemm_nt`].
@@ -55,13 +60,18 @@ pub fn fp8_grouped_gemm_nt_masked(
     let experts = weights.experts;
     check_handle(OP, "counts", counts, 4, &[experts])?;
     if (experts == 0 && a.rows > 0) || (experts > 0 && !a.rows.is_multiple_of(experts)) {
-        return Err(KernelError::Invalid { op: OP, argument: "a", requirement: "must have as many rows for each expert" });
+        return Err(KernelError::Invalid {
+            op: OP,
+            argument: "a",
+            requirement: "must have as many rows for each expert",
+        });
     }
     let kind = Kind::Masked(experts, a.rows / experts.max(1), counts);
     Product::with_weight(client, OP, a, weights, kind)?.with(accumulation)?.run(element)
 }
 
-/// Each expert's weight gradient, `dw[e] = dy_e^T x_e` (1x128 | 1x128 along the expert's rows), zero for an expert without rows.
+/// Each expert's weight gradient, `dw[e] = dy_e^T x_e` (1x128 | 1x128 along the expert's rows),
+/// zero for an expert without rows.
 ///
 /// # Shapes
 /// `dy` of `n` columns and `x` of `k` columns over the same rows -> FP32 `[experts, n, k]`.
@@ -90,7 +100,9 @@ pub fn fp8_grouped_wgrad_nt_accumulate(
     accumulation: Accumulation,
     dw: &Handle,
 ) -> Result<(), KernelError> {
-    wgrad(client, "fp8_grouped_wgrad_nt_accumulate", dy, x, groups)?.with(accumulation)?.accumulate(dw)
+    wgrad(client, "fp8_grouped_wgrad_nt_accumulate", dy, x, groups)?
+        .with(accumulation)?
+        .accumulate(dw)
 }
 
 fn wgrad<'a>(
@@ -105,5 +117,14 @@ fn wgrad<'a>(
     let depth = Depth { k: 0, words: groups.words(), tiles: groups.tiles(), groups: groups.len() };
     let kind = Kind::Depth(groups.len(), groups.table_handle());
     let formats = [dy.format, x.format];
-    Ok(Product::along(client, op, [dy.codes, dy.scales], [x.codes, x.scales], [dy.columns, x.columns], formats, depth, kind))
+    Ok(Product::along(
+        client,
+        op,
+        [dy.codes, dy.scales],
+        [x.codes, x.scales],
+        [dy.columns, x.columns],
+        formats,
+        depth,
+        kind,
+    ))
 }

@@ -15,11 +15,13 @@ pub trait Moment: sealed::Moment + Copy + Send + Sync {}
 impl Moment for f32 {}
 impl Moment for bf16 {}
 
-/// One AdamW step in place: `g = gradient_scale gradient`, `p -= lr weight_decay p`, `m = beta1 m + (1 - beta1) g`,
-/// `v = beta2 v + (1 - beta2) g^2`, `p -= lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)`.
+/// One AdamW step in place: `g = gradient_scale gradient`, `p -= lr weight_decay p`,
+/// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+/// `p -= lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)`.
 ///
-/// The order and the bias corrections are PyTorch's. All of it is computed in F32; moments in BF16 are widened when read and
-/// rounded to nearest, ties to even, when stored, and the parameter sees them before that rounding.
+/// The order and the bias corrections are PyTorch's. All of it is computed in F32; moments in BF16
+/// are widened when read and rounded to nearest, ties to even, when stored, and the parameter sees
+/// them before that rounding.
 ///
 /// # Shapes
 /// - all four of the same length
@@ -27,20 +29,33 @@ impl Moment for bf16 {}
 /// # Errors
 /// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `step` is 0.
 ///
-/// Source: Loshchilov and Hutter, 2019 (arXiv 1711.05101); technical report 4.2, and 3.3.3 for moments in BF16.
-pub fn adamw<M: Moment>(param: &mut [f32], gradient: &[f32], m: &mut [M], v: &mut [M], config: &AdamWConfig) -> Result<(), KernelError> {
+/// Source: Loshchilov and Hutter, 2019 (arXiv 1711.05101); technical report 4.2, and 3.3.3 for
+/// moments in BF16.
+pub fn adamw<M: Moment>(
+    param: &mut [f32],
+    gradient: &[f32],
+    m: &mut [M],
+    v: &mut [M],
+    config: &AdamWConfig,
+) -> Result<(), KernelError> {
     let len = param.len();
     check_length("adamw", "gradient", gradient.len(), &[len])?;
     check_length("adamw", "m", m.len(), &[len])?;
     check_length("adamw", "v", v.len(), &[len])?;
     if config.step == 0 {
-        return Err(KernelError::Invalid { op: "adamw", argument: "config.step", requirement: "must count from 1" });
+        return Err(KernelError::Invalid {
+            op: "adamw",
+            argument: "config.step",
+            requirement: "must count from 1",
+        });
     }
     let factors = Factors::new(config);
     let (params, gradients) = (param.chunks_mut(ELEMENTS_A_TASK), gradient.chunks(ELEMENTS_A_TASK));
     let moments = m.chunks_mut(ELEMENTS_A_TASK).zip(v.chunks_mut(ELEMENTS_A_TASK));
     let parts = params.zip(gradients).zip(moments).collect();
-    for_each_of(parts, len.saturating_mul(8), |((param, gradient), (m, v))| M::update(param, gradient, m, v, &factors));
+    for_each_of(parts, len.saturating_mul(8), |((param, gradient), (m, v))| {
+        M::update(param, gradient, m, v, &factors)
+    });
     Ok(())
 }
 
@@ -111,7 +126,8 @@ pub struct Factors {
 
 impl Factors {
     fn new(config: &AdamWConfig) -> Self {
-        let (beta1, beta2, lr) = (f64::from(config.beta1), f64::from(config.beta2), f64::from(config.lr));
+        let (beta1, beta2, lr) =
+            (f64::from(config.beta1), f64::from(config.beta2), f64::from(config.lr));
         let step = config.step as f64;
         Self {
             scale: config.gradient_scale,
@@ -128,7 +144,13 @@ impl Factors {
 }
 
 #[inline(always)]
-fn update<S: Simd, M: sealed::Moment + Copy>(param: &mut [f32], gradient: &[f32], m: &mut [M], v: &mut [M], f: &Factors) {
+fn update<S: Simd, M: sealed::Moment + Copy>(
+    param: &mut [f32],
+    gradient: &[f32],
+    m: &mut [M],
+    v: &mut [M],
+    f: &Factors,
+) {
     for (((p, &g), m), v) in param.iter_mut().zip(gradient).zip(m).zip(v) {
         let g = g * f.scale;
         let first = madd::<S>(f.rest1, g, f.beta1 * m.widen());
@@ -152,7 +174,11 @@ multiversion! {
 
 /// `sum(x^2)` in f64, the parts in a fixed order.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
-    map(x.len().div_ceil(ELEMENTS_A_TASK), x.len(), |task| squares(&x[chunk(task, ELEMENTS_A_TASK, x.len())])).into_iter().sum()
+    map(x.len().div_ceil(ELEMENTS_A_TASK), x.len(), |task| {
+        squares(&x[chunk(task, ELEMENTS_A_TASK, x.len())])
+    })
+    .into_iter()
+    .sum()
 }
 
 multiversion! {
@@ -180,7 +206,15 @@ mod tests {
     use crate::test_inputs::{assert_close, assert_thread_independent, random, widen};
 
     fn config(step: u64) -> AdamWConfig {
-        AdamWConfig { lr: 2.2e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step, gradient_scale: 0.37 }
+        AdamWConfig {
+            lr: 2.2e-2,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step,
+            gradient_scale: 0.37,
+        }
     }
 
     fn check(len: usize) {
@@ -198,7 +232,8 @@ mod tests {
         assert!((sum_of_squares(&p) - exact).abs() <= 1e-12 * exact);
     }
 
-    /// One step at a time from the same rounded moments: then what differs is one step's arithmetic and one rounding.
+    /// One step at a time from the same rounded moments: then what differs is one step's arithmetic
+    /// and one rounding.
     fn check_bf16(len: usize) {
         let (mut p, mut m, mut v) = (random(1, len), vec![bf16::ZERO; len], vec![bf16::ZERO; len]);
         let widen_bf16 = |x: &[bf16]| -> Vec<f64> { x.iter().map(|&x| f64::from(x)).collect() };
@@ -210,9 +245,13 @@ mod tests {
             assert_close("param", &p, &p64, 1e-5);
             for (name, stored, exact) in [("m", &m, &m64), ("v", &v, &v64)] {
                 for (&stored, &exact) in stored.iter().zip(exact) {
-                    // Half a unit in the last of 8 bits, and the F32 rounding of terms that may cancel.
+                    // Half a unit in the last of 8 bits, and the F32 rounding of terms that may
+                    // cancel.
                     let half_unit = exact.abs() * 2f64.powi(-8) * (1.0 + 1e-4) + 2e-8;
-                    assert!((f64::from(stored) - exact).abs() <= half_unit, "{name}: {stored} against {exact}");
+                    assert!(
+                        (f64::from(stored) - exact).abs() <= half_unit,
+                        "{name}: {stored} against {exact}"
+                    );
                 }
             }
         }
@@ -267,15 +306,21 @@ mod tests {
         let (mut p, mut m, mut v) = ([1.0, 1.0], [bf16::ONE; 2], [bf16::ONE; 2]);
         adamw(&mut p, &[f32::NAN, f32::INFINITY], &mut m, &mut v, &config(1)).unwrap();
         assert!(p[0].is_nan() && m[0].is_nan() && v[0].is_nan());
-        assert!(p[1].is_nan() && m[1].is_infinite() && v[1].is_infinite(), "infinity over infinity: {p:?} {m:?} {v:?}");
+        assert!(
+            p[1].is_nan() && m[1].is_infinite() && v[1].is_infinite(),
+            "infinity over infinity: {p:?} {m:?} {v:?}"
+        );
     }
 
-    /// What a moment in BF16 cannot do: a decay of less than half a unit in its last place is rounded away.
+    /// What a moment in BF16 cannot do: a decay of less than half a unit in its last place is
+    /// rounded away.
     #[test]
     fn a_slow_decay_stalls_in_bf16() {
         let after = |beta2: f32| {
             let (mut p, mut m, mut v) = ([1.0], [bf16::ZERO], [bf16::ONE]);
-            (0..50).for_each(|_| adamw(&mut p, &[0.0], &mut m, &mut v, &AdamWConfig { beta2, ..config(9) }).unwrap());
+            (0..50).for_each(|_| {
+                adamw(&mut p, &[0.0], &mut m, &mut v, &AdamWConfig { beta2, ..config(9) }).unwrap()
+            });
             f32::from(v[0])
         };
         assert!(after(0.95) < 0.1);
@@ -299,7 +344,8 @@ mod tests {
             let (mut p, mut m, mut v) = (p.clone(), vec![0.0; p.len()], vec![0.0; p.len()]);
             adamw(&mut p, &g, &mut m, &mut v, &config(1)).unwrap();
             let squares = sum_of_squares(&g).to_bits();
-            let (mut q, mut first, mut second) = (p.clone(), vec![bf16::ZERO; p.len()], vec![bf16::ZERO; p.len()]);
+            let (mut q, mut first, mut second) =
+                (p.clone(), vec![bf16::ZERO; p.len()], vec![bf16::ZERO; p.len()]);
             adamw(&mut q, &g, &mut first, &mut second, &config(1)).unwrap();
             let wide = |x: Vec<bf16>| x.into_iter().map(f32::from).collect();
             let sum = vec![f32::from_bits(squares as u32), f32::from_bits((squares >> 32) as u32)];
@@ -309,7 +355,9 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_named() {
-        let step = |len, step| adamw(&mut [0.0; 2], &[0.0; 2], &mut vec![0.0; len], &mut [0.0; 2], &config(step));
+        let step = |len, step| {
+            adamw(&mut [0.0; 2], &[0.0; 2], &mut vec![0.0; len], &mut [0.0; 2], &config(step))
+        };
         assert!(matches!(step(1, 1), Err(KernelError::Length { argument: "m", .. })));
         assert!(matches!(step(2, 0), Err(KernelError::Invalid { .. })));
     }

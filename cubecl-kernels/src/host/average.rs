@@ -13,13 +13,18 @@ const ELEMENTS_A_TASK: usize = 1 << 15;
 /// - both of the same length
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `rate` is not from 0 to 1.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `rate` is not from 0
+/// to 1.
 ///
 /// Source: technical report 3.2.3.
 pub fn average_into(average: &mut [f32], value: &[f32], rate: f32) -> Result<(), KernelError> {
     check_length("average_into", "value", value.len(), &[average.len()])?;
     if !(0.0..=1.0).contains(&rate) {
-        return Err(KernelError::Invalid { op: "average_into", argument: "rate", requirement: "must be from 0 to 1" });
+        return Err(KernelError::Invalid {
+            op: "average_into",
+            argument: "rate",
+            requirement: "must be from 0 to 1",
+        });
     }
     let work = average.len().saturating_mul(2);
     let parts = average.chunks_mut(ELEMENTS_A_TASK).zip(value.chunks(ELEMENTS_A_TASK)).collect();
@@ -84,9 +89,15 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_named() {
-        assert!(matches!(average_into(&mut [0.0; 2], &[0.0; 3], 0.5), Err(KernelError::Length { argument: "value", .. })));
+        assert!(matches!(
+            average_into(&mut [0.0; 2], &[0.0; 3], 0.5),
+            Err(KernelError::Length { argument: "value", .. })
+        ));
         for rate in [-0.1, 1.1, f32::NAN] {
-            assert!(matches!(average_into(&mut [0.0], &[0.0], rate), Err(KernelError::Invalid { argument: "rate", .. })));
+            assert!(matches!(
+                average_into(&mut [0.0], &[0.0], rate),
+                Err(KernelError::Invalid { argument: "rate", .. })
+            ));
         }
     }
 }

@@ -17,7 +17,12 @@ const GRADIENT_TASKS: usize = 16;
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `table`, [`KernelError::Index`] naming the place in `ids`.
-pub fn embedding(table: &[f32], ids: &[i64], vocab: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+pub fn embedding(
+    table: &[f32],
+    ids: &[i64],
+    vocab: usize,
+    width: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("embedding", "table", table.len(), &[vocab, width])?;
     check_ids("embedding", ids, vocab)?;
     let size = element_count("embedding", "out", &[ids.len(), width])?;
@@ -28,21 +33,28 @@ pub fn embedding(table: &[f32], ids: &[i64], vocab: usize, width: usize) -> Resu
             let out = Parts::new(out);
             for_each(ids.len().div_ceil(rows_a_task), size, |task| {
                 for i in chunk(task, rows_a_task, ids.len()) {
-                    out.part(i * width, width).write_copy_of_slice(&table[ids[i] as usize * width..][..width]);
+                    out.part(i * width, width)
+                        .write_copy_of_slice(&table[ids[i] as usize * width..][..width]);
                 }
             });
         })
     })
 }
 
-/// The gradient of [`embedding`] for its table, `dtable[id] = sum of dy[i] over ids[i] = id`, in the order of `i`.
+/// The gradient of [`embedding`] for its table, `dtable[id] = sum of dy[i] over ids[i] = id`, in
+/// the order of `i`.
 ///
 /// # Shapes
 /// - `dy [n, width]`, `ids [n]` -> `[vocab, width]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy`, [`KernelError::Index`] naming the place in `ids`.
-pub fn embedding_backward(dy: &[f32], ids: &[i64], vocab: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+pub fn embedding_backward(
+    dy: &[f32],
+    ids: &[i64],
+    vocab: usize,
+    width: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("embedding_backward", "dy", dy.len(), &[ids.len(), width])?;
     check_ids("embedding_backward", ids, vocab)?;
     let size = element_count("embedding_backward", "dtable", &[vocab, width])?;
@@ -51,7 +63,8 @@ pub fn embedding_backward(dy: &[f32], ids: &[i64], vocab: usize, width: usize) -
     let mut gradient = vec![0.0; size];
     let out = Parts::new(as_uninit(&mut gradient));
     for_each(vocab.div_ceil(ids_a_task), dy.len() + ids.len() * GRADIENT_TASKS, |task| {
-        // A task owns a range of ids and looks for them among all tokens: no sorting, and the order of `i`.
+        // A task owns a range of ids and looks for them among all tokens: no sorting, and the order
+        // of `i`.
         let own = chunk(task, ids_a_task, vocab);
         // SAFETY: tasks own different rows, and all are initialised.
         let rows = unsafe { out.written(own.start * width, own.len() * width) };
@@ -69,7 +82,13 @@ pub fn embedding_backward(dy: &[f32], ids: &[i64], vocab: usize, width: usize) -
 fn check_ids(op: &'static str, ids: &[i64], vocab: usize) -> Result<(), KernelError> {
     match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= vocab)) {
         None => Ok(()),
-        Some(position) => Err(KernelError::Index { op, argument: "ids", position, value: ids[position], bound: vocab }),
+        Some(position) => Err(KernelError::Index {
+            op,
+            argument: "ids",
+            position,
+            value: ids[position],
+            bound: vocab,
+        }),
     }
 }
 
@@ -77,20 +96,31 @@ fn check_ids(op: &'static str, ids: &[i64], vocab: usize) -> Result<(), KernelEr
 mod tests {
     use super::*;
     use crate::reference;
-    use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, random_indices, widen};
+    use crate::test_inputs::{
+        assert_close, assert_gradient, assert_thread_independent, inner, random, random_indices,
+        widen,
+    };
 
     fn check(n: usize, vocab: usize, width: usize) {
         let (table, dy) = (random(1, vocab * width), random(2, n * width));
-        let ids: Vec<i64> = random_indices(3, n, vocab.max(1)).into_iter().map(|id| id as i64).collect();
+        let ids: Vec<i64> =
+            random_indices(3, n, vocab.max(1)).into_iter().map(|id| id as i64).collect();
         let expected = reference::embedding(&widen(&table), &ids, width);
         assert_close("out", &embedding(&table, &ids, vocab, width).unwrap(), &expected, 0.0);
         let expected = reference::embedding_backward(&widen(&dy), &ids, vocab, width);
-        assert_close("dtable", &embedding_backward(&dy, &ids, vocab, width).unwrap(), &expected, 1e-5);
+        assert_close(
+            "dtable",
+            &embedding_backward(&dy, &ids, vocab, width).unwrap(),
+            &expected,
+            1e-5,
+        );
     }
 
     #[test]
     fn hard_edges() {
-        for (n, vocab, width) in [(0, 5, 3), (0, 0, 3), (4, 5, 0), (1, 1, 1), (300, 1, 17), (300, 7, 33), (50, 4000, 16)] {
+        for (n, vocab, width) in
+            [(0, 5, 3), (0, 0, 3), (4, 5, 0), (1, 1, 1), (300, 1, 17), (300, 7, 33), (50, 4000, 16)]
+        {
             check(n, vocab, width);
         }
     }
@@ -106,14 +136,18 @@ mod tests {
     fn the_reference_gradient_is_a_slope() {
         let (table, dy, ids) = (widen(&random(1, 12)), widen(&random(2, 15)), [3, 0, 3, 1, 3]);
         let gradient = reference::embedding_backward(&dy, &ids, 4, 3);
-        assert_gradient("dtable", &table, &gradient, |t| inner(&reference::embedding(t, &ids, 3), &dy));
+        assert_gradient("dtable", &table, &gradient, |t| {
+            inner(&reference::embedding(t, &ids, 3), &dy)
+        });
     }
 
     #[test]
     fn threads_do_not_change_a_bit() {
         let dy = random(2, 3000 * 200);
         let ids: Vec<i64> = random_indices(3, 3000, 37).into_iter().map(|id| id as i64).collect();
-        assert_thread_independent("embedding", || vec![embedding_backward(&dy, &ids, 37, 200).unwrap()]);
+        assert_thread_independent("embedding", || {
+            vec![embedding_backward(&dy, &ids, 37, 200).unwrap()]
+        });
     }
 
     #[test]

@@ -23,7 +23,10 @@ fn reach(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usiz
 impl<'a> Mat<'a> {
     /// `rows` rows of `cols` elements, one every `row_stride`.
     pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(reach(rows, cols, row_stride, 1) <= data.len(), "invariant: a view lies inside its slice");
+        assert!(
+            reach(rows, cols, row_stride, 1) <= data.len(),
+            "invariant: a view lies inside its slice"
+        );
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
@@ -34,7 +37,13 @@ impl<'a> Mat<'a> {
 
     /// The transpose, without a copy.
     pub(crate) fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
     }
 }
 
@@ -49,8 +58,16 @@ pub(crate) struct MatMut<'a> {
 
 impl<'a> MatMut<'a> {
     /// `rows` rows of `cols` elements, one every `row_stride`.
-    pub(crate) fn new(data: &'a mut [MaybeUninit<f32>], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(reach(rows, cols, row_stride, 1) <= data.len(), "invariant: a view lies inside its slice");
+    pub(crate) fn new(
+        data: &'a mut [MaybeUninit<f32>],
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+    ) -> Self {
+        assert!(
+            reach(rows, cols, row_stride, 1) <= data.len(),
+            "invariant: a view lies inside its slice"
+        );
         Self { start: data.as_mut_ptr().cast(), rows, cols, row_stride, owner: PhantomData }
     }
 
@@ -76,7 +93,14 @@ pub(crate) fn gemm(dst: MatMut<'_>, scale: f32, a: Mat<'_>, b: Mat<'_>, threads:
 }
 
 /// `dst += scale * a b`.
-pub(crate) fn gemm_add(dst: &mut [f32], row_stride: usize, scale: f32, a: Mat<'_>, b: Mat<'_>, threads: Threads) {
+pub(crate) fn gemm_add(
+    dst: &mut [f32],
+    row_stride: usize,
+    scale: f32,
+    a: Mat<'_>,
+    b: Mat<'_>,
+    threads: Threads,
+) {
     let dst = MatMut::new(super::output::as_uninit(dst), a.rows, b.cols, row_stride);
     // SAFETY: `dst` came from initialised memory.
     unsafe { product(dst, true, scale, a, b, threads) }
@@ -84,14 +108,25 @@ pub(crate) fn gemm_add(dst: &mut [f32], row_stride: usize, scale: f32, a: Mat<'_
 
 /// # Safety
 /// With `read`, `dst` must be initialised.
-unsafe fn product(dst: MatMut<'_>, read: bool, scale: f32, a: Mat<'_>, b: Mat<'_>, threads: Threads) {
-    assert!(dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows, "invariant: the sizes of a product agree");
+unsafe fn product(
+    dst: MatMut<'_>,
+    read: bool,
+    scale: f32,
+    a: Mat<'_>,
+    b: Mat<'_>,
+    threads: Threads,
+) {
+    assert!(
+        dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows,
+        "invariant: the sizes of a product agree"
+    );
     let parallelism = match threads {
         Threads::One => Parallelism::None,
         Threads::Pool => Parallelism::Rayon(0),
     };
-    // SAFETY: the constructors checked that all three views lie inside their slices; `dst` is borrowed mutably, so it does not
-    // overlap `a` or `b`; where `read` is false gemm only writes it.
+    // SAFETY: the constructors checked that all three views lie inside their slices; `dst` is
+    // borrowed mutably, so it does not overlap `a` or `b`; where `read` is false gemm only writes
+    // it.
     unsafe {
         gemm::gemm(
             dst.rows,

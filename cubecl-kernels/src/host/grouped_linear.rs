@@ -26,16 +26,24 @@ pub struct GroupedShape {
     pub outputs: usize,
 }
 
-/// Each expert's linear map of its rows, `y[r] = x[r] w[e]^T` for `offsets[e] <= r < offsets[e + 1]`.
+/// Each expert's linear map of its rows, `y[r] = x[r] w[e]^T` for
+/// `offsets[e] <= r < offsets[e + 1]`.
 ///
 /// # Shapes
-/// - `x [rows, inputs]` sorted by expert, `w [experts, outputs, inputs]`, `offsets [experts + 1]` -> `[rows, outputs]`
+/// - `x [rows, inputs]` sorted by expert, `w [experts, outputs, inputs]`, `offsets [experts + 1]`
+///   -> `[rows, outputs]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `offsets` do not
+/// rise from 0 to `rows`.
 ///
 /// Source: technical report 2.1.2, 3.2.2.
-pub fn grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
+pub fn grouped_linear(
+    x: &[f32],
+    w: &[f32],
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "grouped_linear";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "x", x.len(), &[rows, inputs])?;
@@ -48,7 +56,8 @@ pub fn grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedSh
         if count <= MAX_ROWS {
             rows_nt(x, weight(e), count, inputs, outputs, zeroed(y));
         } else {
-            let (x, w) = (Mat::contiguous(x, count, inputs), Mat::contiguous(weight(e), outputs, inputs));
+            let (x, w) =
+                (Mat::contiguous(x, count, inputs), Mat::contiguous(weight(e), outputs, inputs));
             gemm(MatMut::contiguous(y, count, outputs), 1.0, x, w.t(), Threads::One);
         }
     }))
@@ -57,11 +66,17 @@ pub fn grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedSh
 /// The gradient of [`grouped_linear`] for its input, `dx[r] = dy[r] w[e]` (Dgrad).
 ///
 /// # Shapes
-/// - `dy [rows, outputs]`, `w [experts, outputs, inputs]`, `offsets [experts + 1]` -> `[rows, inputs]`
+/// - `dy [rows, outputs]`, `w [experts, outputs, inputs]`, `offsets [experts + 1]` ->
+///   `[rows, inputs]`
 ///
 /// # Errors
 /// As [`grouped_linear`].
-pub fn grouped_linear_input_gradient(dy: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
+pub fn grouped_linear_input_gradient(
+    dy: &[f32],
+    w: &[f32],
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "grouped_linear_input_gradient";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;
@@ -71,19 +86,27 @@ pub fn grouped_linear_input_gradient(dy: &[f32], w: &[f32], offsets: &[usize], s
     let weight = |e: usize| &w[e * outputs * inputs..][..outputs * inputs];
     Ok(by_rows(offsets, shape, inputs, |e, rows, dx| {
         let (count, dy) = (rows.len(), &dy[rows.start * outputs..rows.end * outputs]);
-        let (dy, w) = (Mat::contiguous(dy, count, outputs), Mat::contiguous(weight(e), outputs, inputs));
+        let (dy, w) =
+            (Mat::contiguous(dy, count, outputs), Mat::contiguous(weight(e), outputs, inputs));
         gemm(MatMut::contiguous(dx, count, inputs), 1.0, dy, w, Threads::One);
     }))
 }
 
-/// The gradient of [`grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an expert without rows (Wgrad).
+/// The gradient of [`grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an expert
+/// without rows (Wgrad).
 ///
 /// # Shapes
-/// - `dy [rows, outputs]`, `x [rows, inputs]`, `offsets [experts + 1]` -> `[experts, outputs, inputs]`
+/// - `dy [rows, outputs]`, `x [rows, inputs]`, `offsets [experts + 1]` ->
+///   `[experts, outputs, inputs]`
 ///
 /// # Errors
 /// As [`grouped_linear`].
-pub fn grouped_linear_weight_gradient(dy: &[f32], x: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
+pub fn grouped_linear_weight_gradient(
+    dy: &[f32],
+    x: &[f32],
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "grouped_linear_weight_gradient";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;
@@ -91,7 +114,8 @@ pub fn grouped_linear_weight_gradient(dy: &[f32], x: &[f32], offsets: &[usize], 
     check_offsets(OP, offsets, shape)?;
     let size = element_count(OP, "dw", &[experts, outputs, inputs])?;
     let parts = outputs.div_ceil(OUTPUTS_A_TASK);
-    // SAFETY: the tasks cover every expert and output row; gemm writes all of its result, zero where there are no rows.
+    // SAFETY: the tasks cover every expert and output row; gemm writes all of its result, zero
+    // where there are no rows.
     Ok(unsafe {
         build(size, |dw| {
             let dw = Parts::new(dw);
@@ -123,7 +147,8 @@ fn by_rows(
             tasks.push((e, bounds[0] + part.start..bounds[0] + part.end));
         }
     }
-    // SAFETY: the tasks cover all rows, since offsets rise from 0 to the last, and each writes all of its rows.
+    // SAFETY: the tasks cover all rows, since offsets rise from 0 to the last, and each writes all
+    // of its rows.
     unsafe {
         build(shape.rows * width, |out| {
             let out = Parts::new(out);
@@ -142,19 +167,29 @@ fn work(shape: &GroupedShape) -> usize {
 }
 
 /// Checks that offsets rise from 0 to the number of rows.
-fn check_offsets(op: &'static str, offsets: &[usize], shape: &GroupedShape) -> Result<(), KernelError> {
+fn check_offsets(
+    op: &'static str,
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<(), KernelError> {
     check_length(op, "offsets", offsets.len(), &[shape.experts.saturating_add(1)])?;
     if offsets[0] == 0 && offsets.is_sorted() && offsets[shape.experts] == shape.rows {
         return Ok(());
     }
-    Err(KernelError::Invalid { op, argument: "offsets", requirement: "must rise from 0 to the number of rows" })
+    Err(KernelError::Invalid {
+        op,
+        argument: "offsets",
+        requirement: "must rise from 0 to the number of rows",
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::reference;
-    use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
+    use crate::test_inputs::{
+        assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
+    };
 
     struct Case {
         x: Vec<f32>,
@@ -182,14 +217,26 @@ mod tests {
         let (x64, w64, dy64) = (widen(&x), widen(&w), widen(&dy));
         let (y, dx, dw) = reference::grouped_linear(&x64, &w64, &dy64, &offsets, inputs, outputs);
         assert_close("y", &grouped_linear(&x, &w, &offsets, &shape).unwrap(), &y, 1e-5);
-        assert_close("dx", &grouped_linear_input_gradient(&dy, &w, &offsets, &shape).unwrap(), &dx, 1e-5);
-        assert_close("dw", &grouped_linear_weight_gradient(&dy, &x, &offsets, &shape).unwrap(), &dw, 1e-5);
+        assert_close(
+            "dx",
+            &grouped_linear_input_gradient(&dy, &w, &offsets, &shape).unwrap(),
+            &dx,
+            1e-5,
+        );
+        assert_close(
+            "dw",
+            &grouped_linear_weight_gradient(&dy, &x, &offsets, &shape).unwrap(),
+            &dw,
+            1e-5,
+        );
     }
 
     #[test]
     fn hard_edges() {
         let tiny: Vec<usize> = (0..60).map(|e| e % 6).collect();
-        for counts in [&[][..], &[0], &[0, 0, 0], &[1], &[0, 5, 0], &[700, 0, 3], &[256, 257, 1], &tiny] {
+        for counts in
+            [&[][..], &[0], &[0, 0, 0], &[1], &[0, 5, 0], &[700, 0, 3], &[256, 257, 1], &tiny]
+        {
             for (inputs, outputs) in [(1, 1), (0, 3), (3, 0), (7, 129), (64, 130)] {
                 check(counts, inputs, outputs);
             }

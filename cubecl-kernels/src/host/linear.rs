@@ -19,7 +19,13 @@ const COLUMNS_A_TASK: usize = 128;
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x` or `w`.
-pub fn linear(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
+pub fn linear(
+    x: &[f32],
+    w: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("linear", "x", x.len(), &[rows, inputs])?;
     check_length("linear", "w", w.len(), &[outputs, inputs])?;
     check_size("linear", "y", &[rows, outputs])?;
@@ -34,7 +40,14 @@ pub fn linear(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) 
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x`, `w` or `y`.
-pub fn linear_accumulate(x: &[f32], w: &[f32], y: &mut [f32], rows: usize, inputs: usize, outputs: usize) -> Result<(), KernelError> {
+pub fn linear_accumulate(
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<(), KernelError> {
     check_length("linear_accumulate", "x", x.len(), &[rows, inputs])?;
     check_length("linear_accumulate", "w", w.len(), &[outputs, inputs])?;
     check_length("linear_accumulate", "y", y.len(), &[rows, outputs])?;
@@ -50,7 +63,13 @@ pub fn linear_accumulate(x: &[f32], w: &[f32], y: &mut [f32], rows: usize, input
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy` or `w`.
-pub fn linear_input_gradient(dy: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
+pub fn linear_input_gradient(
+    dy: &[f32],
+    w: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("linear_input_gradient", "dy", dy.len(), &[rows, outputs])?;
     check_length("linear_input_gradient", "w", w.len(), &[outputs, inputs])?;
     check_size("linear_input_gradient", "dx", &[rows, inputs])?;
@@ -71,7 +90,13 @@ pub fn linear_input_gradient(dy: &[f32], w: &[f32], rows: usize, inputs: usize, 
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy` or `x`.
-pub fn linear_weight_gradient(dy: &[f32], x: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
+pub fn linear_weight_gradient(
+    dy: &[f32],
+    x: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("linear_weight_gradient", "dy", dy.len(), &[rows, outputs])?;
     check_length("linear_weight_gradient", "x", x.len(), &[rows, inputs])?;
     check_size("linear_weight_gradient", "dw", &[outputs, inputs])?;
@@ -86,7 +111,11 @@ pub fn linear_weight_gradient(dy: &[f32], x: &[f32], rows: usize, inputs: usize,
 }
 
 /// Refuses an output that could not be addressed.
-fn check_size(op: &'static str, argument: &'static str, shape: &[usize]) -> Result<(), KernelError> {
+fn check_size(
+    op: &'static str,
+    argument: &'static str,
+    shape: &[usize],
+) -> Result<(), KernelError> {
     crate::definition::element_count(op, argument, shape).map(|_| ())
 }
 
@@ -94,7 +123,15 @@ fn check_size(op: &'static str, argument: &'static str, shape: &[usize]) -> Resu
 ///
 /// # Safety
 /// With `add`, `y` must be initialised.
-unsafe fn product_nt(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize, y: &mut [MaybeUninit<f32>], add: bool) {
+unsafe fn product_nt(
+    x: &[f32],
+    w: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+    y: &mut [MaybeUninit<f32>],
+    add: bool,
+) {
     if (1..=MAX_ROWS).contains(&rows) {
         let task = |columns: Range<usize>, out: &mut [f32]| {
             rows_nt(x, &w[columns.start * inputs..], rows, inputs, columns.len(), out);
@@ -113,7 +150,8 @@ unsafe fn product_nt(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: 
     }
 }
 
-/// Cuts the columns of a result with few rows into tasks; `task` computes `[rows, columns]` of them.
+/// Cuts the columns of a result with few rows into tasks; `task` computes `[rows, columns]` of
+/// them.
 ///
 /// # Safety
 /// With `add`, `y` must be initialised.
@@ -152,10 +190,13 @@ unsafe fn few_rows(
 mod tests {
     use super::*;
     use crate::reference;
-    use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
+    use crate::test_inputs::{
+        assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
+    };
 
     fn check(rows: usize, inputs: usize, outputs: usize) {
-        let (x, w, dy) = (random(1, rows * inputs), random(2, outputs * inputs), random(3, rows * outputs));
+        let (x, w, dy) =
+            (random(1, rows * inputs), random(2, outputs * inputs), random(3, rows * outputs));
         let (x64, w64, dy64) = (widen(&x), widen(&w), widen(&dy));
         let y = linear(&x, &w, rows, inputs, outputs).unwrap();
         let expected = reference::linear(&x64, &w64, rows, inputs, outputs);
@@ -164,15 +205,27 @@ mod tests {
         linear_accumulate(&x, &w, &mut twice, rows, inputs, outputs).unwrap();
         assert_close("y + y", &twice, &expected.iter().map(|y| 2.0 * y).collect::<Vec<_>>(), 1e-5);
         let dx = linear_input_gradient(&dy, &w, rows, inputs, outputs).unwrap();
-        assert_close("dx", &dx, &reference::linear_input_gradient(&dy64, &w64, rows, inputs, outputs), 1e-5);
+        assert_close(
+            "dx",
+            &dx,
+            &reference::linear_input_gradient(&dy64, &w64, rows, inputs, outputs),
+            1e-5,
+        );
         let dw = linear_weight_gradient(&dy, &x, rows, inputs, outputs).unwrap();
-        assert_close("dw", &dw, &reference::linear_weight_gradient(&dy64, &x64, rows, inputs, outputs), 1e-5);
+        assert_close(
+            "dw",
+            &dw,
+            &reference::linear_weight_gradient(&dy64, &x64, rows, inputs, outputs),
+            1e-5,
+        );
     }
 
     #[test]
     fn hard_edges() {
         for rows in [0, 1, 2, 3, 4, 5, 17, 130] {
-            for (inputs, outputs) in [(1, 1), (0, 3), (3, 0), (7, 129), (64, 257), (256, 96), (131, 4)] {
+            for (inputs, outputs) in
+                [(1, 1), (0, 3), (3, 0), (7, 129), (64, 257), (256, 96), (131, 4)]
+            {
                 check(rows, inputs, outputs);
             }
         }
@@ -190,9 +243,13 @@ mod tests {
         let (rows, inputs, outputs) = (3, 4, 5);
         let (x, w, dy) = (widen(&random(1, 12)), widen(&random(2, 20)), widen(&random(3, 15)));
         let dx = reference::linear_input_gradient(&dy, &w, rows, inputs, outputs);
-        assert_gradient("dx", &x, &dx, |x| inner(&reference::linear(x, &w, rows, inputs, outputs), &dy));
+        assert_gradient("dx", &x, &dx, |x| {
+            inner(&reference::linear(x, &w, rows, inputs, outputs), &dy)
+        });
         let dw = reference::linear_weight_gradient(&dy, &x, rows, inputs, outputs);
-        assert_gradient("dw", &w, &dw, |w| inner(&reference::linear(&x, w, rows, inputs, outputs), &dy));
+        assert_gradient("dw", &w, &dw, |w| {
+            inner(&reference::linear(&x, w, rows, inputs, outputs), &dy)
+        });
     }
 
     #[test]

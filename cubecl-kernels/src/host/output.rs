@@ -35,7 +35,8 @@ pub(crate) unsafe fn build_two<T, U>(
 
 /// Views initialised memory as memory to be written.
 pub(crate) fn as_uninit(x: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the layouts are equal, and code in this crate only ever stores initialised values through such a view.
+    // SAFETY: the layouts are equal, and code in this crate only ever stores initialised values
+    // through such a view.
     unsafe { &mut *(std::ptr::from_mut(x) as *mut [MaybeUninit<f32>]) }
 }
 
@@ -83,7 +84,10 @@ impl<'a, T> Parts<'a, T> {
     /// No other part that is alive may overlap it.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [MaybeUninit<T>] {
-        assert!(start <= self.len && len <= self.len - start, "invariant: a part lies inside its output");
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "invariant: a part lies inside its output"
+        );
         // SAFETY: inside the output, which is borrowed for 'a; not aliased, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start).cast(), len) }
     }
@@ -94,7 +98,10 @@ impl<'a, T> Parts<'a, T> {
     /// They must have been written, and no other part that is alive may overlap them.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn written(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "invariant: a part lies inside its output");
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "invariant: a part lies inside its output"
+        );
         // SAFETY: as in `part`, and initialised, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }

@@ -2,18 +2,21 @@
 
 use rayon::prelude::*;
 
-/// Scalar operations under which waking another thread costs more than it saves (about 20 us of one core).
+/// Scalar operations under which waking another thread costs more than it saves (about 20 us of one
+/// core).
 pub(crate) const PARALLEL_WORK: usize = 1 << 19;
 
 /// Runs `work` on a thread of the pool that host operations are cut up among, and waits for it.
 ///
-/// From any other thread each operation is handed over to the pool and waited for, two changes of threads each; from within, its thread
-/// goes on with a part of the operation itself. `work` must not wait for another thread that uses the pool.
+/// From any other thread each operation is handed over to the pool and waited for, two changes of
+/// threads each; from within, its thread goes on with a part of the operation itself. `work` must
+/// not wait for another thread that uses the pool.
 pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 
-/// Runs `task(0)` .. `task(count - 1)`, on the pool where `work` scalar operations in all are worth it.
+/// Runs `task(0)` .. `task(count - 1)`, on the pool where `work` scalar operations in all are worth
+/// it.
 ///
 /// The cut into tasks is the caller's and must depend on shapes alone.
 pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + Sync) {
@@ -25,13 +28,25 @@ pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + 
 }
 
 /// As [`for_each`], with the results in order.
-pub(crate) fn map<T: Send>(count: usize, work: usize, task: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
-    if count <= 1 || work < PARALLEL_WORK { (0..count).map(task).collect() } else { (0..count).into_par_iter().map(task).collect() }
+pub(crate) fn map<T: Send>(
+    count: usize,
+    work: usize,
+    task: impl Fn(usize) -> T + Send + Sync,
+) -> Vec<T> {
+    if count <= 1 || work < PARALLEL_WORK {
+        (0..count).map(task).collect()
+    } else {
+        (0..count).into_par_iter().map(task).collect()
+    }
 }
 
 /// Runs `task` on each item: parts that were cut by shape alone and that no two items share.
 pub(crate) fn for_each_of<T: Send>(items: Vec<T>, work: usize, task: impl Fn(T) + Send + Sync) {
-    if items.len() <= 1 || work < PARALLEL_WORK { items.into_iter().for_each(task) } else { items.into_par_iter().for_each(task) }
+    if items.len() <= 1 || work < PARALLEL_WORK {
+        items.into_iter().for_each(task)
+    } else {
+        items.into_par_iter().for_each(task)
+    }
 }
 
 /// The `index`-th run of at most `size` of `len` items.

@@ -30,7 +30,12 @@ pub struct PermuteShape {
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x`, [`KernelError::Index`] naming the place in `index`.
-pub fn gather_rows(x: &[f32], index: &[u32], rows: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+pub fn gather_rows(
+    x: &[f32],
+    index: &[u32],
+    rows: usize,
+    width: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("gather_rows", "x", x.len(), &[rows, width])?;
     check_index("gather_rows", "index", index, rows)?;
     let size = element_count("gather_rows", "out", &[index.len(), width])?;
@@ -44,40 +49,54 @@ pub fn gather_rows(x: &[f32], index: &[u32], rows: usize, width: usize) -> Resul
     })
 }
 
-/// The gradient of [`gather_rows`] for `x`, given where each row went: `dx[t] = sum_s dy[inverse[t, s]]`, slots in order.
+/// The gradient of [`gather_rows`] for `x`, given where each row went:
+/// `dx[t] = sum_s dy[inverse[t, s]]`, slots in order.
 ///
 /// # Shapes
 /// - `dy [sorted, width]`, `inverse [tokens, slots]` -> `[tokens, width]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the place in `inverse`.
-pub fn gather_rows_backward(dy: &[f32], inverse: &[u32], shape: &PermuteShape) -> Result<Vec<f32>, KernelError> {
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the place in
+/// `inverse`.
+pub fn gather_rows_backward(
+    dy: &[f32],
+    inverse: &[u32],
+    shape: &PermuteShape,
+) -> Result<Vec<f32>, KernelError> {
     check("gather_rows_backward", "dy", dy, inverse, shape)?;
     mix("gather_rows_backward", dy, None, inverse, shape)
 }
 
-/// The experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, slots in order.
+/// The experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, slots
+/// in order.
 ///
 /// # Shapes
 /// - `y [sorted, width]`, `weights [tokens, slots]`, `inverse [tokens, slots]` -> `[tokens, width]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the place in `inverse`.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the place in
+/// `inverse`.
 ///
 /// Source: technical report 2.1.2.
-pub fn combine(y: &[f32], weights: &[f32], inverse: &[u32], shape: &PermuteShape) -> Result<Vec<f32>, KernelError> {
+pub fn combine(
+    y: &[f32],
+    weights: &[f32],
+    inverse: &[u32],
+    shape: &PermuteShape,
+) -> Result<Vec<f32>, KernelError> {
     check("combine", "y", y, inverse, shape)?;
     check_length("combine", "weights", weights.len(), &[shape.tokens, shape.slots])?;
     mix("combine", y, Some(weights), inverse, shape)
 }
 
-/// The gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and `dweights[t, s] = dout[t] . y[inverse[t, s]]`.
+/// The gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and
+/// `dweights[t, s] = dout[t] . y[inverse[t, s]]`.
 ///
 /// A sorted row that no slot names gets zero.
 ///
 /// # Shapes
-/// - `y [sorted, width]`, `weights` and `inverse [tokens, slots]`, `dout [tokens, width]` -> `dy [sorted, width]`,
-///   `dweights [tokens, slots]`
+/// - `y [sorted, width]`, `weights` and `inverse [tokens, slots]`, `dout [tokens, width]` ->
+///   `dy [sorted, width]`, `dweights [tokens, slots]`
 ///
 /// # Errors
 /// As [`combine`]; [`KernelError::Invalid`] where two slots name the same sorted row.
@@ -98,7 +117,11 @@ pub fn combine_backward(
     let mut slot_of_row = vec![NONE; sorted];
     for (slot, &row) in inverse.iter().enumerate() {
         if std::mem::replace(&mut slot_of_row[row as usize], slot) != NONE {
-            return Err(KernelError::Invalid { op: OP, argument: "inverse", requirement: "must not name a row twice" });
+            return Err(KernelError::Invalid {
+                op: OP,
+                argument: "inverse",
+                requirement: "must not name a row twice",
+            });
         }
     }
     let work = inverse.len() * width;
@@ -115,14 +138,27 @@ pub fn combine_backward(
                 let part = chunk(task, tokens_a_task, tokens);
                 let out = dweights.part(part.start * slots, part.len() * slots);
                 let inverse = &inverse[part.start * slots..part.end * slots];
-                row_dots(&dout[part.start * width..part.end * width], y, inverse, slots, width, out);
+                row_dots(
+                    &dout[part.start * width..part.end * width],
+                    y,
+                    inverse,
+                    slots,
+                    width,
+                    out,
+                );
             });
         })
     })
 }
 
 /// `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, weights of one where absent.
-fn mix(op: &'static str, y: &[f32], weights: Option<&[f32]>, inverse: &[u32], shape: &PermuteShape) -> Result<Vec<f32>, KernelError> {
+fn mix(
+    op: &'static str,
+    y: &[f32],
+    weights: Option<&[f32]>,
+    inverse: &[u32],
+    shape: &PermuteShape,
+) -> Result<Vec<f32>, KernelError> {
     let PermuteShape { tokens, slots, width, .. } = *shape;
     let size = element_count(op, "out", &[tokens, width])?;
     // SAFETY: every row is written.
@@ -199,16 +235,29 @@ multiversion! {
 }
 
 /// Checks what all that take `inverse` share.
-fn check(op: &'static str, argument: &'static str, sorted: &[f32], inverse: &[u32], shape: &PermuteShape) -> Result<(), KernelError> {
+fn check(
+    op: &'static str,
+    argument: &'static str,
+    sorted: &[f32],
+    inverse: &[u32],
+    shape: &PermuteShape,
+) -> Result<(), KernelError> {
     check_length(op, argument, sorted.len(), &[shape.sorted, shape.width])?;
     check_length(op, "inverse", inverse.len(), &[shape.tokens, shape.slots])?;
     check_index(op, "inverse", inverse, shape.sorted)
 }
 
-fn check_index(op: &'static str, argument: &'static str, index: &[u32], bound: usize) -> Result<(), KernelError> {
+fn check_index(
+    op: &'static str,
+    argument: &'static str,
+    index: &[u32],
+    bound: usize,
+) -> Result<(), KernelError> {
     match index.iter().position(|&i| i as usize >= bound) {
         None => Ok(()),
-        Some(position) => Err(KernelError::Index { op, argument, position, value: index[position].into(), bound }),
+        Some(position) => {
+            Err(KernelError::Index { op, argument, position, value: index[position].into(), bound })
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 use super::*;
 use crate::reference;
-use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
+use crate::test_inputs::{
+    assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
+};
 
 /// A permutation of `0..len`.
 fn permutation(len: usize) -> Vec<u32> {
@@ -14,11 +16,13 @@ fn check(tokens: usize, slots: usize, width: usize, spare: usize) {
     let sorted = tokens * slots + spare;
     let shape = PermuteShape { tokens, slots, sorted, width };
     let inverse = permutation(sorted)[..tokens * slots].to_vec();
-    let (y, weights, dout) = (random(1, sorted * width), random(2, tokens * slots), random(3, tokens * width));
+    let (y, weights, dout) =
+        (random(1, sorted * width), random(2, tokens * slots), random(3, tokens * width));
     let (y64, weights64) = (widen(&y), widen(&weights));
     let out = combine(&y, &weights, &inverse, &shape).unwrap();
     assert_close("out", &out, &reference::combine(&y64, &weights64, &inverse, slots, width), 1e-6);
-    let (dy64, dweights64) = reference::combine_backward(&y64, &weights64, &inverse, &widen(&dout), slots, width);
+    let (dy64, dweights64) =
+        reference::combine_backward(&y64, &weights64, &inverse, &widen(&dout), slots, width);
     let (dy, dweights) = combine_backward(&y, &weights, &inverse, &dout, &shape).unwrap();
     assert_close("dy", &dy, &dy64, 1e-6);
     assert_close("dweights", &dweights, &dweights64, 1e-5);
@@ -33,13 +37,18 @@ fn check(tokens: usize, slots: usize, width: usize, spare: usize) {
 
 #[test]
 fn hard_edges() {
-    for (tokens, slots, width, spare) in [(0, 2, 4, 0), (3, 2, 0, 0), (1, 1, 1, 0), (5, 3, 7, 4), (40, 8, 33, 0), (300, 2, 130, 1)] {
+    for (tokens, slots, width, spare) in
+        [(0, 2, 4, 0), (3, 2, 0, 0), (1, 1, 1, 0), (5, 3, 7, 4), (40, 8, 33, 0), (300, 2, 130, 1)]
+    {
         check(tokens, slots, width, spare);
     }
     // No slots: the sum is empty, and sorted rows that nobody names get no gradient.
     let shape = PermuteShape { tokens: 3, slots: 0, sorted: 2, width: 4 };
     assert_eq!(combine(&[1.0; 8], &[], &[], &shape).unwrap(), [0.0; 12]);
-    assert_eq!(combine_backward(&[1.0; 8], &[], &[], &[1.0; 12], &shape).unwrap(), (vec![0.0; 8], vec![]));
+    assert_eq!(
+        combine_backward(&[1.0; 8], &[], &[], &[1.0; 12], &shape).unwrap(),
+        (vec![0.0; 8], vec![])
+    );
 }
 
 proptest::proptest! {
@@ -54,8 +63,12 @@ fn the_reference_gradients_are_slopes() {
     let inverse = permutation(8);
     let (y, weights, dout) = (widen(&random(1, 24)), widen(&random(2, 8)), widen(&random(3, 12)));
     let (dy, dweights) = reference::combine_backward(&y, &weights, &inverse, &dout, 2, 3);
-    assert_gradient("dy", &y, &dy, |y| inner(&reference::combine(y, &weights, &inverse, 2, 3), &dout));
-    assert_gradient("dweights", &weights, &dweights, |w| inner(&reference::combine(&y, w, &inverse, 2, 3), &dout));
+    assert_gradient("dy", &y, &dy, |y| {
+        inner(&reference::combine(y, &weights, &inverse, 2, 3), &dout)
+    });
+    assert_gradient("dweights", &weights, &dweights, |w| {
+        inner(&reference::combine(&y, w, &inverse, 2, 3), &dout)
+    });
 }
 
 #[test]

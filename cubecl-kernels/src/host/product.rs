@@ -6,7 +6,8 @@ use super::fp8_gemm::{Floats, bf16_gemm, bf16_gemm_add};
 use super::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
 use crate::definition::LinearFormat;
 
-/// Rows that lie one every `stride`, or the transpose of such a matrix, for products of either format.
+/// Rows that lie one every `stride`, or the transpose of such a matrix, for products of either
+/// format.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     data: &'a [f32],
@@ -51,16 +52,30 @@ impl<'a> View<'a> {
 }
 
 /// `out = a b`, all of it written, contiguous.
-pub(crate) fn product(out: &mut [MaybeUninit<f32>], a: View<'_>, b: View<'_>, format: LinearFormat, threads: Threads) {
+pub(crate) fn product(
+    out: &mut [MaybeUninit<f32>],
+    a: View<'_>,
+    b: View<'_>,
+    format: LinearFormat,
+    threads: Threads,
+) {
     let ([rows, _], [_, cols]) = (a.dims(), b.dims());
     match format {
-        LinearFormat::F32 => gemm(MatMut::contiguous(out, rows, cols), 1.0, a.mat(), b.mat(), threads),
+        LinearFormat::F32 => {
+            gemm(MatMut::contiguous(out, rows, cols), 1.0, a.mat(), b.mat(), threads)
+        }
         LinearFormat::Bf16 => bf16_gemm(out, cols, a.floats(), b.t().floats(), threads),
     }
 }
 
 /// `out += a b`.
-pub(crate) fn product_add(out: &mut [f32], a: View<'_>, b: View<'_>, format: LinearFormat, threads: Threads) {
+pub(crate) fn product_add(
+    out: &mut [f32],
+    a: View<'_>,
+    b: View<'_>,
+    format: LinearFormat,
+    threads: Threads,
+) {
     let [_, cols] = b.dims();
     match format {
         LinearFormat::F32 => gemm_add(out, cols, 1.0, a.mat(), b.mat(), threads),

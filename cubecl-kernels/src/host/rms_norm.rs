@@ -30,7 +30,13 @@ pub struct RmsNorm {
 /// [`KernelError::Length`] naming `x` or `gamma`.
 ///
 /// Source: Zhang and Sennrich, 2019 (arXiv 1910.07467).
-pub fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, rows: usize, width: usize) -> Result<RmsNorm, KernelError> {
+pub fn rms_norm(
+    x: &[f32],
+    gamma: &[f32],
+    eps: f32,
+    rows: usize,
+    width: usize,
+) -> Result<RmsNorm, KernelError> {
     check_length("rms_norm", "x", x.len(), &[rows, width])?;
     check_length("rms_norm", "gamma", gamma.len(), &[width])?;
     // SAFETY: the tasks cover all rows, and each writes all of its rows.
@@ -80,7 +86,14 @@ pub fn add_rms_norm(
                         sum.write(x + r);
                     }
                     let sum = sum.assume_init_ref();
-                    normalise(sum, gamma, eps, width, y.part(start, len), rstd.part(rows.start, rows.len()));
+                    normalise(
+                        sum,
+                        gamma,
+                        eps,
+                        width,
+                        y.part(start, len),
+                        rstd.part(rows.start, rows.len()),
+                    );
                 });
             });
         })
@@ -88,10 +101,12 @@ pub fn add_rms_norm(
     Ok((sum, RmsNorm { y, rstd }))
 }
 
-/// The gradients of [`rms_norm`]: `dx = rstd (dy gamma - x rstd^2 mean(dy gamma x))`, `dgamma = sum_rows dy x rstd`.
+/// The gradients of [`rms_norm`]: `dx = rstd (dy gamma - x rstd^2 mean(dy gamma x))`,
+/// `dgamma = sum_rows dy x rstd`.
 ///
 /// # Shapes
-/// - `x` and `dy [rows, width]`, `gamma [width]`, `rstd [rows]` -> `dx [rows, width]`, `dgamma [width]`
+/// - `x` and `dy [rows, width]`, `gamma [width]`, `rstd [rows]` -> `dx [rows, width]`,
+///   `dgamma [width]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming the argument.
@@ -112,13 +127,22 @@ pub fn rms_norm_backward(
     // SAFETY: as in `rms_norm`; a task's partial sums are its own, and initialised.
     let dx = unsafe {
         build(x.len(), |dx| {
-            let (dx, partial) = (Parts::new(dx), Parts::new(super::output::as_uninit(&mut partial)));
+            let (dx, partial) =
+                (Parts::new(dx), Parts::new(super::output::as_uninit(&mut partial)));
             for_each(tasks, x.len() * WORK * 2, |task| {
                 let rows = chunk(task, ROWS_A_TASK, rows);
                 let elements = rows.start * width..rows.end * width;
                 let out = dx.part(elements.start, elements.len());
                 let dgamma = partial.written(task * width, width);
-                backward(&x[elements.clone()], gamma, &rstd[rows], &dy[elements], width, out, dgamma);
+                backward(
+                    &x[elements.clone()],
+                    gamma,
+                    &rstd[rows],
+                    &dy[elements],
+                    width,
+                    out,
+                    dgamma,
+                );
             });
         })
     };
@@ -164,19 +188,24 @@ multiversion! {
 mod tests {
     use super::*;
     use crate::reference;
-    use crate::test_inputs::{assert_close, assert_close_of_terms, assert_gradient, assert_thread_independent, inner, random, widen};
+    use crate::test_inputs::{
+        assert_close, assert_close_of_terms, assert_gradient, assert_thread_independent, inner,
+        random, widen,
+    };
 
     const EPS: f32 = 1e-6;
 
     fn check(rows: usize, width: usize, size: f32) {
         let x: Vec<f32> = random(1, rows * width).iter().map(|x| x * size).collect();
-        let (gamma, dy, residual) = (random(2, width), random(3, rows * width), random(4, rows * width));
+        let (gamma, dy, residual) =
+            (random(2, width), random(3, rows * width), random(4, rows * width));
         let (x64, gamma64) = (widen(&x), widen(&gamma));
         let (y64, rstd64) = reference::rms_norm(&x64, &gamma64, EPS.into(), rows, width);
         let RmsNorm { y, rstd } = rms_norm(&x, &gamma, EPS, rows, width).unwrap();
         assert_close("y", &y, &y64, 2e-6);
         assert_close("rstd", &rstd, &rstd64, 2e-6);
-        let (dx64, dgamma64) = reference::rms_norm_backward(&x64, &gamma64, &widen(&dy), EPS.into(), rows, width);
+        let (dx64, dgamma64) =
+            reference::rms_norm_backward(&x64, &gamma64, &widen(&dy), EPS.into(), rows, width);
         let (dx, dgamma) = rms_norm_backward(&x, &gamma, &rstd, &dy, rows, width).unwrap();
         // In a row of one entry the two terms of dx cancel but for eps.
         let scaled = |i: usize| f64::from(dy[i]) * gamma64[i % width] * rstd64[i / width];
@@ -213,8 +242,12 @@ mod tests {
     fn the_reference_gradients_are_slopes() {
         let (x, gamma, dy) = (widen(&random(1, 15)), widen(&random(2, 5)), widen(&random(3, 15)));
         let (dx, dgamma) = reference::rms_norm_backward(&x, &gamma, &dy, 1e-2, 3, 5);
-        assert_gradient("dx", &x, &dx, |x| inner(&reference::rms_norm(x, &gamma, 1e-2, 3, 5).0, &dy));
-        assert_gradient("dgamma", &gamma, &dgamma, |g| inner(&reference::rms_norm(&x, g, 1e-2, 3, 5).0, &dy));
+        assert_gradient("dx", &x, &dx, |x| {
+            inner(&reference::rms_norm(x, &gamma, 1e-2, 3, 5).0, &dy)
+        });
+        assert_gradient("dgamma", &gamma, &dgamma, |g| {
+            inner(&reference::rms_norm(&x, g, 1e-2, 3, 5).0, &dy)
+        });
     }
 
     #[test]

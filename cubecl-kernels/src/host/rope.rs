@@ -10,19 +10,26 @@ use crate::definition::{KernelError, RopeLayout, RopeShape, check_length, elemen
 /// Elements that one task rotates or copies.
 const ELEMENTS_A_TASK: usize = 1 << 15;
 
-/// Rotates each pair of the last `dr` entries of every head, `(a, b) -> (a cos - b sin, a sin + b cos)`; the rest is copied.
+/// Rotates each pair of the last `dr` entries of every head,
+/// `(a, b) -> (a cos - b sin, a sin + b cos)`; the rest is copied.
 ///
-/// The pairs are those of [`RopeLayout`], and stay where they are. Pair `j` of row `i` turns by the angle of `cos[i, j]` and
-/// `sin[i, j]`, the same for every sequence and head.
+/// The pairs are those of [`RopeLayout`], and stay where they are. Pair `j` of row `i` turns by the
+/// angle of `cos[i, j]` and `sin[i, j]`, the same for every sequence and head.
 ///
 /// # Shapes
 /// - `x [b, t, h, head_dim]`, `cos` and `sin [t, dr / 2]` -> `[b, t, h, head_dim]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `dr` is odd or above `head_dim`.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `dr` is odd or above
+/// `head_dim`.
 ///
 /// Source: Su et al., 2021 (arXiv 2104.09864); technical report 2.1.1.
-pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], shape: &RopeShape) -> Result<Vec<f32>, KernelError> {
+pub fn rope(
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    shape: &RopeShape,
+) -> Result<Vec<f32>, KernelError> {
     rotate("rope", x, cos, sin, shape, 1.0)
 }
 
@@ -33,14 +40,30 @@ pub fn rope(x: &[f32], cos: &[f32], sin: &[f32], shape: &RopeShape) -> Result<Ve
 ///
 /// # Errors
 /// As [`rope`].
-pub fn rope_backward(dy: &[f32], cos: &[f32], sin: &[f32], shape: &RopeShape) -> Result<Vec<f32>, KernelError> {
+pub fn rope_backward(
+    dy: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    shape: &RopeShape,
+) -> Result<Vec<f32>, KernelError> {
     rotate("rope_backward", dy, cos, sin, shape, -1.0)
 }
 
-fn rotate(op: &'static str, x: &[f32], cos: &[f32], sin: &[f32], shape: &RopeShape, sign: f32) -> Result<Vec<f32>, KernelError> {
+fn rotate(
+    op: &'static str,
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    shape: &RopeShape,
+    sign: f32,
+) -> Result<Vec<f32>, KernelError> {
     let RopeShape { batch, tokens, heads, head_dim, rope_dim, layout } = *shape;
     if rope_dim % 2 != 0 || rope_dim > head_dim {
-        return Err(KernelError::Invalid { op, argument: "shape", requirement: "must have an even rope_dim <= head_dim" });
+        return Err(KernelError::Invalid {
+            op,
+            argument: "shape",
+            requirement: "must have an even rope_dim <= head_dim",
+        });
     }
     check_length(op, "x", x.len(), &[batch, tokens, heads, head_dim])?;
     check_length(op, "cos", cos.len(), &[tokens, rope_dim / 2])?;
@@ -56,7 +79,15 @@ fn rotate(op: &'static str, x: &[f32], cos: &[f32], sin: &[f32], shape: &RopeSha
                 for r in chunk(task, rows_a_task, rows) {
                     let table = r % tokens * half;
                     let (cos, sin) = (&cos[table..][..half], &sin[table..][..half]);
-                    rotate_row(&x[r * row..][..row], cos, sin, sign, head_dim, layout, out.part(r * row, row));
+                    rotate_row(
+                        &x[r * row..][..row],
+                        cos,
+                        sin,
+                        sign,
+                        head_dim,
+                        layout,
+                        out.part(r * row, row),
+                    );
                 }
             });
         })
@@ -97,7 +128,9 @@ multiversion! {
 mod tests {
     use super::*;
     use crate::reference;
-    use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
+    use crate::test_inputs::{
+        assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
+    };
 
     fn tables(tokens: usize, half: usize) -> (Vec<f32>, Vec<f32>) {
         let angles: Vec<f32> = random(9, tokens * half).iter().map(|x| x * 7.0).collect();
@@ -119,15 +152,29 @@ mod tests {
 
     #[test]
     fn hard_edges() {
-        for dims in [[0, 3, 2, 8, 2], [2, 0, 2, 8, 2], [1, 1, 1, 2, 1], [2, 3, 2, 7, 0], [2, 3, 0, 4, 2], [2, 5, 3, 11, 4], [1, 3, 2, 0, 0]]
-        {
+        for dims in [
+            [0, 3, 2, 8, 2],
+            [2, 0, 2, 8, 2],
+            [1, 1, 1, 2, 1],
+            [2, 3, 2, 7, 0],
+            [2, 3, 0, 4, 2],
+            [2, 5, 3, 11, 4],
+            [1, 3, 2, 0, 0],
+        ] {
             check(dims);
         }
     }
 
     #[test]
     fn pairs_stay_where_they_are() {
-        let shape = RopeShape { batch: 1, tokens: 1, heads: 1, head_dim: 5, rope_dim: 4, layout: RopeLayout::Interleaved };
+        let shape = RopeShape {
+            batch: 1,
+            tokens: 1,
+            heads: 1,
+            head_dim: 5,
+            rope_dim: 4,
+            layout: RopeLayout::Interleaved,
+        };
         let (x, cos, sin) = ([9.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0], [1.0, 0.0]);
         assert_eq!(rope(&x, &cos, &sin, &shape).unwrap(), [9.0, -2.0, 1.0, 3.0, 4.0]);
         let shape = RopeShape { layout: RopeLayout::Halves, ..shape };
@@ -143,23 +190,46 @@ mod tests {
 
     #[test]
     fn backward_is_the_slope() {
-        let shape = RopeShape { batch: 2, tokens: 3, heads: 2, head_dim: 7, rope_dim: 4, layout: RopeLayout::Interleaved };
+        let shape = RopeShape {
+            batch: 2,
+            tokens: 3,
+            heads: 2,
+            head_dim: 7,
+            rope_dim: 4,
+            layout: RopeLayout::Interleaved,
+        };
         let (x, dy, (cos, sin)) = (random(1, 84), random(2, 84), tables(3, 2));
         let dx = rope_backward(&dy, &cos, &sin, &shape).unwrap();
         let (cos, sin, dy) = (widen(&cos), widen(&sin), widen(&dy));
-        assert_gradient("dx", &widen(&x), &widen(&dx), |x| inner(&reference::rope(x, &cos, &sin, &shape), &dy));
+        assert_gradient("dx", &widen(&x), &widen(&dx), |x| {
+            inner(&reference::rope(x, &cos, &sin, &shape), &dy)
+        });
     }
 
     #[test]
     fn threads_do_not_change_a_bit() {
-        let shape = RopeShape { batch: 4, tokens: 500, heads: 8, head_dim: 48, rope_dim: 16, layout: RopeLayout::Interleaved };
+        let shape = RopeShape {
+            batch: 4,
+            tokens: 500,
+            heads: 8,
+            head_dim: 48,
+            rope_dim: 16,
+            layout: RopeLayout::Interleaved,
+        };
         let (x, (cos, sin)) = (random(1, 4 * 500 * 8 * 48), tables(500, 8));
         assert_thread_independent("rope", || vec![rope(&x, &cos, &sin, &shape).unwrap()]);
     }
 
     #[test]
     fn wrong_arguments_are_named() {
-        let shape = RopeShape { batch: 1, tokens: 2, heads: 1, head_dim: 4, rope_dim: 4, layout: RopeLayout::Halves };
+        let shape = RopeShape {
+            batch: 1,
+            tokens: 2,
+            heads: 1,
+            head_dim: 4,
+            rope_dim: 4,
+            layout: RopeLayout::Halves,
+        };
         let error = rope(&[0.0; 8], &[0.0; 3], &[0.0; 4], &shape).unwrap_err();
         assert!(matches!(error, KernelError::Length { argument: "cos", .. }));
         for rope_dim in [3, 6] {

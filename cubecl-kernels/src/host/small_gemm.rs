@@ -1,4 +1,5 @@
-//! Products with 1 to 4 rows on the left: decoding, and experts with few tokens. No packing; the matrix is read once.
+//! Products with 1 to 4 rows on the left: decoding, and experts with few tokens. No packing; the
+//! matrix is read once.
 
 use super::simd::{LANES, Simd, madd, multiversion};
 

@@ -35,14 +35,20 @@ pub fn swiglu(gate_up: &[f32], rows: usize, inter: usize) -> Result<Vec<f32>, Ke
     })
 }
 
-/// The gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`, `dgate = dy up s (1 + g (1 - s))` and `dup = dy g s`.
+/// The gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`, `dgate = dy up s (1 + g (1 - s))` and
+/// `dup = dy g s`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, `dy [rows, inter]` -> `[rows, 2 inter]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `gate_up` or `dy`.
-pub fn swiglu_backward(gate_up: &[f32], dy: &[f32], rows: usize, inter: usize) -> Result<Vec<f32>, KernelError> {
+pub fn swiglu_backward(
+    gate_up: &[f32],
+    dy: &[f32],
+    rows: usize,
+    inter: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length("swiglu_backward", "gate_up", gate_up.len(), &[rows, 2, inter])?;
     check_length("swiglu_backward", "dy", dy.len(), &[rows, inter])?;
     let rows_a_task = (ELEMENTS_A_TASK / inter.max(1)).max(1);
@@ -54,7 +60,12 @@ pub fn swiglu_backward(gate_up: &[f32], dy: &[f32], rows: usize, inter: usize) -
                 let rows = chunk(task, rows_a_task, rows);
                 let input = &gate_up[rows.start * 2 * inter..rows.end * 2 * inter];
                 let dy = &dy[rows.start * inter..rows.end * inter];
-                backward(input, dy, inter, out.part(rows.start * 2 * inter, rows.len() * 2 * inter));
+                backward(
+                    input,
+                    dy,
+                    inter,
+                    out.part(rows.start * 2 * inter, rows.len() * 2 * inter),
+                );
             });
         })
     })
@@ -96,7 +107,9 @@ multiversion! {
 mod tests {
     use super::*;
     use crate::reference;
-    use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
+    use crate::test_inputs::{
+        assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
+    };
 
     fn check(rows: usize, inter: usize, size: f32) {
         let gate_up: Vec<f32> = random(1, rows * 2 * inter).iter().map(|x| x * size).collect();
@@ -133,7 +146,9 @@ mod tests {
     #[test]
     fn threads_do_not_change_a_bit() {
         let (x, dy) = (random(1, 300 * 1024), random(2, 300 * 512));
-        assert_thread_independent("swiglu", || vec![swiglu(&x, 300, 512).unwrap(), swiglu_backward(&x, &dy, 300, 512).unwrap()]);
+        assert_thread_independent("swiglu", || {
+            vec![swiglu(&x, 300, 512).unwrap(), swiglu_backward(&x, &dy, 300, 512).unwrap()]
+        });
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Encoding, decoding and scales on the device, on bit patterns: no 8-bit type, no reliance on how a device divides, flushes
-//! subnormals or compares NaN.
+//! Encoding, decoding and scales on the device, on bit patterns: no 8-bit type, no reliance on how
+//! a device divides, flushes subnormals or compares NaN.
 
 use crate::definition::{AMAX_FLOOR, Fp8Format, ScaleFormat};
 use cubecl::prelude::*;
@@ -22,12 +22,25 @@ pub(crate) struct Minifloat {
 
 impl Minifloat {
     /// 12 bits, for the input of the linear after attention (3.3.3).
-    pub(crate) const E5M6: Self = Self { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest_code: 0x7BF, infinity: true };
+    pub(crate) const E5M6: Self =
+        Self { exponent_bits: 5, mantissa_bits: 6, bias: 15, largest_code: 0x7BF, infinity: true };
 
     pub(crate) const fn fp8(format: Fp8Format) -> Self {
         match format {
-            Fp8Format::E4M3 => Self { exponent_bits: 4, mantissa_bits: 3, bias: 7, largest_code: 0x7E, infinity: false },
-            Fp8Format::E5M2 => Self { exponent_bits: 5, mantissa_bits: 2, bias: 15, largest_code: 0x7B, infinity: true },
+            Fp8Format::E4M3 => Self {
+                exponent_bits: 4,
+                mantissa_bits: 3,
+                bias: 7,
+                largest_code: 0x7E,
+                infinity: false,
+            },
+            Fp8Format::E5M2 => Self {
+                exponent_bits: 5,
+                mantissa_bits: 2,
+                bias: 15,
+                largest_code: 0x7B,
+                infinity: true,
+            },
         }
     }
 
@@ -42,12 +55,13 @@ impl Minifloat {
     }
 }
 
-/// The correctly rounded bits of `x / s` from an approximation of at most 3 units in the last place, for positive normal `x`, `s` and
-/// quotient. Elsewhere the approximation comes back.
+/// The correctly rounded bits of `x / s` from an approximation of at most 3 units in the last
+/// place, for positive normal `x`, `s` and quotient. Elsewhere the approximation comes back.
 ///
-/// WGSL and SPIR-V allow a division 2.5 units of error, which would move a few codes in a million. With integer significands the
-/// residual `x - q s` is below `2^31` units, so its low 32 bits are exact and say which neighbour is nearest. (A quotient of FP32
-/// numbers never lies half-way between two.)
+/// WGSL and SPIR-V allow a division 2.5 units of error, which would move a few codes in a million.
+/// With integer significands the residual `x - q s` is below `2^31` units, so its low 32 bits are
+/// exact and say which neighbour is nearest. (A quotient of FP32 numbers never lies half-way
+/// between two.)
 #[cube]
 pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) -> u32 {
     let s_significand = (s_bits & 0x7F_FFFFu32) | 0x80_0000u32;
@@ -56,7 +70,8 @@ pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) ->
     let x_exponent = x_bits >> 23u32;
     let s_exponent = s_bits >> 23u32;
     let q_exponent = approximate_bits >> 23u32;
-    // 22..=25 wherever the approximation is one; anything else (zero, infinity, underflow) wraps or falls outside.
+    // 22..=25 wherever the approximation is one; anything else (zero, infinity, underflow) wraps or
+    // falls outside.
     let shift = x_exponent + 150u32 - q_exponent - s_exponent;
     let known = shift - 22u32 <= 3u32
         && x_exponent > 0u32
@@ -67,7 +82,8 @@ pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) ->
         && q_exponent < 255u32;
     let shift = select(known, shift, 0u32);
     // In half units: below a power of two a unit is half of what it is above.
-    let mut residual = i32::reinterpret((x_significand << shift) - q_significand * s_significand) * 2i32;
+    let mut residual =
+        i32::reinterpret((x_significand << shift) - q_significand * s_significand) * 2i32;
     let mut unit = i32::reinterpret(s_significand) * 2i32;
     let mut quotient = approximate_bits;
     #[unroll]
@@ -83,15 +99,21 @@ pub(crate) fn round_quotient(x_bits: u32, s_bits: u32, approximate_bits: u32) ->
     select(known, quotient, approximate_bits)
 }
 
-/// Bits of the scale of a tile from the bits of its largest magnitude, as [`crate::definition::scale_of`].
+/// Bits of the scale of a tile from the bits of its largest magnitude, as
+/// [`crate::definition::scale_of`].
 #[cube]
-pub(crate) fn scale_bits(amax_bits: u32, #[comptime] format: Fp8Format, #[comptime] scale: ScaleFormat) -> u32 {
+pub(crate) fn scale_bits(
+    amax_bits: u32,
+    #[comptime] format: Fp8Format,
+    #[comptime] scale: ScaleFormat,
+) -> u32 {
     let finite = amax_bits < INFINITY_BITS;
     let floor = comptime!(AMAX_FLOOR.to_bits());
     let largest = comptime!(format.max());
     let largest_bits = comptime!(largest.to_bits());
     let safe = select(finite, clamp_min_bits(amax_bits, floor), floor);
-    let exact = round_quotient(safe, largest_bits, u32::reinterpret(f32::reinterpret(safe) / largest));
+    let exact =
+        round_quotient(safe, largest_bits, u32::reinterpret(f32::reinterpret(safe) / largest));
     if comptime!(matches!(scale, ScaleFormat::PowerOfTwo)) {
         let exponent = (exact >> 23u32) + select((exact & 0x7F_FFFFu32) != 0u32, 1u32, 0u32);
         select(finite, exponent << 23u32, 254u32 << 23u32)
@@ -105,7 +127,8 @@ pub(crate) fn clamp_min_bits(bits: u32, floor: u32) -> u32 {
     select(bits < floor, floor, bits)
 }
 
-/// The code of `x / scale`: the quotient rounded to FP32, then to the format; ties to even, saturating; NaN becomes 0x7F.
+/// The code of `x / scale`: the quotient rounded to FP32, then to the format; ties to even,
+/// saturating; NaN becomes 0x7F.
 #[cube]
 pub(crate) fn encode(x_bits: u32, scale_bits: u32, #[comptime] format: Fp8Format) -> u32 {
     let format = comptime!(Minifloat::fp8(format));
@@ -114,8 +137,14 @@ pub(crate) fn encode(x_bits: u32, scale_bits: u32, #[comptime] format: Fp8Format
     let approximate = f32::reinterpret(magnitude) / f32::reinterpret(scale_bits);
     let quotient = round_quotient(magnitude, scale_bits, u32::reinterpret(approximate));
     let rounded = round_magnitude(quotient, format);
-    let code = select(scale_bits >= INFINITY_BITS, 0u32, select(magnitude == INFINITY_BITS, comptime!(format.largest_code), rounded));
-    let nan = magnitude > INFINITY_BITS || scale_bits > INFINITY_BITS || (magnitude == INFINITY_BITS && scale_bits == INFINITY_BITS);
+    let code = select(
+        scale_bits >= INFINITY_BITS,
+        0u32,
+        select(magnitude == INFINITY_BITS, comptime!(format.largest_code), rounded),
+    );
+    let nan = magnitude > INFINITY_BITS
+        || scale_bits > INFINITY_BITS
+        || (magnitude == INFINITY_BITS && scale_bits == INFINITY_BITS);
     select(nan, comptime!(format.nan_code()), code | sign)
 }
 
@@ -127,10 +156,12 @@ pub(crate) fn round_magnitude(bits: u32, #[comptime] format: Minifloat) -> u32 {
     let least = comptime!(128 - format.bias);
     let exponent = bits >> 23u32;
     let normal = exponent >= least;
-    // A subnormal code counts steps of the least spacing: the significand, shifted further by the missing exponent.
+    // A subnormal code counts steps of the least spacing: the significand, shifted further by the
+    // missing exponent.
     let missing = select(normal, 0u32, least - exponent);
     let shift = select(missing > comptime!(31 - drop), 31u32, missing + drop);
-    let value = select(normal, bits - comptime!((least - 1) << 23), (bits & 0x7F_FFFFu32) | 0x80_0000u32);
+    let value =
+        select(normal, bits - comptime!((least - 1) << 23), (bits & 0x7F_FFFFu32) | 0x80_0000u32);
     let odd = (value >> shift) & 1u32;
     let code = (value + ((1u32 << (shift - 1u32)) - 1u32) + odd) >> shift;
     let largest = comptime!(format.largest_code);
@@ -143,9 +174,11 @@ pub(crate) fn decode(bits: u32, #[comptime] format: Fp8Format) -> f32 {
     decode_minifloat(bits, comptime!(Minifloat::fp8(format)))
 }
 
-/// The value of the code in the lowest bits of `bits`, exact; what lies above the code's sign is ignored.
+/// The value of the code in the lowest bits of `bits`, exact; what lies above the code's sign is
+/// ignored.
 ///
-/// Subnormal codes are a normal number less the implicit bit: devices may flush FP32 subnormals, so no FP32 subnormal appears.
+/// Subnormal codes are a normal number less the implicit bit: devices may flush FP32 subnormals, so
+/// no FP32 subnormal appears.
 #[cube]
 pub(crate) fn decode_minifloat(bits: u32, #[comptime] format: Minifloat) -> f32 {
     let magnitude = bits & comptime!(format.nan_code());

@@ -1,4 +1,5 @@
-//! The codec on a device where it cannot be seen from outside: quotients corrected from worse divisions than this device's.
+//! The codec on a device where it cannot be seen from outside: quotients corrected from worse
+//! divisions than this device's.
 
 use super::codec::{decode, encode, round_quotient};
 use crate::definition::{Fp8Format, decode_fp8, encode_fp8};
@@ -56,7 +57,10 @@ fn a_quotient_that_is_three_units_off_is_corrected() {
     for exponent in -9..9 {
         for bits in -3i32..=3 {
             let s = 0.37f32;
-            add(f32::from_bits((s * (exponent as f32).exp2()).to_bits().wrapping_add_signed(bits)), s);
+            add(
+                f32::from_bits((s * (exponent as f32).exp2()).to_bits().wrapping_add_signed(bits)),
+                s,
+            );
         }
     }
     add(f32::MAX, 448.0);
@@ -75,7 +79,14 @@ fn a_quotient_that_is_three_units_off_is_corrected() {
         );
     }
     for (i, (actual, expected)) in words(&client, corrected).iter().zip(&exact).enumerate() {
-        assert_eq!(actual, expected, "{:e} / {:e} from {:x}", f32::from_bits(x[i]), f32::from_bits(s[i]), approximate[i]);
+        assert_eq!(
+            actual,
+            expected,
+            "{:e} / {:e} from {:x}",
+            f32::from_bits(x[i]),
+            f32::from_bits(s[i]),
+            approximate[i]
+        );
     }
 }
 
@@ -95,10 +106,15 @@ fn every_code_is_decoded_and_encoded_as_defined() {
                 format,
             );
         }
-        for (code, (value, back)) in words(&client, values).into_iter().zip(words(&client, codes)).enumerate() {
+        for (code, (value, back)) in
+            words(&client, values).into_iter().zip(words(&client, codes)).enumerate()
+        {
             let expected = decode_fp8(code as u8, format);
             let value = f32::from_bits(value);
-            assert!(value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan()), "{format:?} {code:#x}: {value}");
+            assert!(
+                value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan()),
+                "{format:?} {code:#x}: {value}"
+            );
             assert_eq!(back as u8, encode_fp8(expected, format), "{format:?} {code:#x}");
         }
     }

@@ -5,7 +5,8 @@ use crate::definition::{GroupedColumns, KernelError};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// Groups of consecutive rows, one an expert: uploaded once for a routing decision, used by every launch of it.
+/// Groups of consecutive rows, one an expert: uploaded once for a routing decision, used by every
+/// launch of it.
 #[derive(Debug, Clone)]
 pub struct DeviceGroups {
     offsets: Vec<usize>,
@@ -17,13 +18,17 @@ impl DeviceGroups {
     /// Groups of rows `offsets[g]..offsets[g + 1]`, some of which may be empty.
     ///
     /// # Errors
-    /// [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`, [`KernelError::Overflow`] where rows or groups pass 32
-    /// bits.
+    /// [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`,
+    /// [`KernelError::Overflow`] where rows or groups pass 32 bits.
     pub fn new(client: &Client, offsets: &[usize], rows: usize) -> Result<Self, KernelError> {
         const OP: &str = "device_groups";
         addressable(OP, "offsets", &[rows, 1])?;
         let layout = GroupedColumns::new(OP, offsets, rows)?;
-        let table: Vec<u32> = [offsets, &layout.words, &layout.tiles].into_iter().flatten().map(|&x| x as u32).collect();
+        let table: Vec<u32> = [offsets, &layout.words, &layout.tiles]
+            .into_iter()
+            .flatten()
+            .map(|&x| x as u32)
+            .collect();
         let table = client.create_from_slice(u32::as_bytes(&table));
         Ok(Self { offsets: offsets.to_vec(), layout, table })
     }

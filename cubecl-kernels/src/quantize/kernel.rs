@@ -1,4 +1,5 @@
-//! Device code of the casts: one kernel for row tiles, column tiles, both, and blocks, and the largest magnitude of a tensor.
+//! Device code of the casts: one kernel for row tiles, column tiles, both, and blocks, and the
+//! largest magnitude of a tensor.
 
 // A condition that is decided when the kernel is compiled stays outside one that a unit decides.
 #![allow(clippy::collapsible_if)]
@@ -50,17 +51,19 @@ pub(crate) struct CastForm {
     pub(crate) amax: AmaxOf,
     pub(crate) scales: ScalesAs,
     pub(crate) orientations: Orientations,
-    /// Whether a unit's entries have constant indices and so live in registers; otherwise the kernel is a tenth of the size.
+    /// Whether a unit's entries have constant indices and so live in registers; otherwise the
+    /// kernel is a tenth of the size.
     pub(crate) unroll: bool,
 }
 
-/// The group that tile `tile` of the grouped layout belongs to. `groups` holds offsets, first words and first tiles, `count + 1` of
-/// each.
+/// The group that tile `tile` of the grouped layout belongs to. `groups` holds offsets, first words
+/// and first tiles, `count + 1` of each.
 #[cube]
 pub(crate) fn group_of_tile(groups: &[u32], count: u32, tile: u32) -> u32 {
     let mut low = 0u32;
     let mut high = count;
-    // The last group whose first tile is at or below `tile`: empty groups share a first tile with the one after them.
+    // The last group whose first tile is at or below `tile`: empty groups share a first tile with
+    // the one after them.
     while high - low > 1u32 {
         let middle = (low + high) / 2u32;
         if groups[(2u32 * (count + 1u32) + middle) as usize] <= tile {
@@ -75,9 +78,10 @@ pub(crate) fn group_of_tile(groups: &[u32], count: u32, tile: u32) -> u32 {
 /// Quantizes one 128x128 block a cube.
 ///
 /// # Shapes
-/// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`; `groups` as in [`group_of_tile`]; row codes `[rows, words(columns)]`,
-/// row scales `[rows, tiles(columns)]`; column codes `[columns, column_words]`, column scales `[columns, column_tiles]`; with
-/// [`ScalesAs::Blocks`] one scale a block in `row_scales`. Every expert repeats that, and is a cube's `z`.
+/// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`; `groups` as in [`group_of_tile`];
+/// row codes `[rows, words(columns)]`, row scales `[rows, tiles(columns)]`; column codes
+/// `[columns, column_words]`, column scales `[columns, column_tiles]`; with [`ScalesAs::Blocks`]
+/// one scale a block in `row_scales`. Every expert repeats that, and is a cube's `z`.
 #[cube(launch_unchecked)]
 pub(crate) fn cast_blocks<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -125,7 +129,8 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
             }
             #[unroll]
             for i in 0..vector {
-                bits[(r * EACH + v * vector + i) as usize] = u32::reinterpret(f32::cast_from(loaded.extract(i as usize)));
+                bits[(r * EACH + v * vector + i) as usize] =
+                    u32::reinterpret(f32::cast_from(loaded.extract(i as usize)));
             }
         }
     }
@@ -152,7 +157,8 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
             reduce_lines(&shared, &mut partial);
             #[unroll(form.unroll)]
             for r in 0..EACH {
-                row_scale[r as usize] = scale_bits(line_amax(&partial, unit_y * EACH + r), form.format, form.scale);
+                row_scale[r as usize] =
+                    scale_bits(line_amax(&partial, unit_y * EACH + r), form.format, form.scale);
             }
         }
         if comptime!(form.orientations.columns) {
@@ -172,7 +178,8 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
             reduce_lines(&shared, &mut partial);
             #[unroll(form.unroll)]
             for c in 0..EACH {
-                column_scale[c as usize] = scale_bits(line_amax(&partial, unit_x * EACH + c), form.format, form.scale);
+                column_scale[c as usize] =
+                    scale_bits(line_amax(&partial, unit_x * EACH + c), form.format, form.scale);
             }
         }
     } else {
@@ -197,7 +204,8 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
 
     if comptime!(matches!(form.scales, ScalesAs::Blocks)) {
         if UNIT_POS == 0u32 {
-            row_scales[((expert * rows.div_ceil(BLOCK) + tile) * tiles + column_tile) as usize] = row_scale[0];
+            row_scales[((expert * rows.div_ceil(BLOCK) + tile) * tiles + column_tile) as usize] =
+                row_scale[0];
         }
     }
 
@@ -211,12 +219,18 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
                     let mut word = 0u32;
                     #[unroll]
                     for i in 0..4u32 {
-                        let code = encode(bits[(r * EACH + w * 4u32 + i) as usize], row_scale[r as usize], form.format);
-                        // A padding code is 0, also where the tile's scale is NaN and would make it one.
+                        let code = encode(
+                            bits[(r * EACH + w * 4u32 + i) as usize],
+                            row_scale[r as usize],
+                            form.format,
+                        );
+                        // A padding code is 0, also where the tile's scale is NaN and would make it
+                        // one.
                         word |= select(column0 + w * 4u32 + i < columns, code, 0u32) << (8u32 * i);
                     }
                     if column0 + w * 4u32 < columns {
-                        row_codes[((expert * rows + row) * words + column0 / 4u32 + w) as usize] = word;
+                        row_codes[((expert * rows + row) * words + column0 / 4u32 + w) as usize] =
+                            word;
                     }
                 }
                 if comptime!(matches!(form.scales, ScalesAs::Tiles)) {
@@ -238,17 +252,23 @@ pub(crate) fn cast_blocks<F: Float, N: Size>(
                     let mut word = 0u32;
                     #[unroll]
                     for i in 0..4u32 {
-                        let code = encode(bits[((w * 4u32 + i) * EACH + c) as usize], column_scale[c as usize], form.format);
+                        let code = encode(
+                            bits[((w * 4u32 + i) * EACH + c) as usize],
+                            column_scale[c as usize],
+                            form.format,
+                        );
                         word |= select(row0 + w * 4u32 + i < row_end, code, 0u32) << (8u32 * i);
                     }
                     let index = first_word + unit_y * EACH_WORDS + w;
                     if index < group_words {
-                        column_codes[((expert * columns + column) * column_words + index) as usize] = word;
+                        column_codes
+                            [((expert * columns + column) * column_words + index) as usize] = word;
                     }
                 }
                 if comptime!(matches!(form.scales, ScalesAs::Tiles)) {
                     if unit_y == 0u32 {
-                        column_scales[(column * column_tiles + tile) as usize] = column_scale[c as usize];
+                        column_scales[(column * column_tiles + tile) as usize] =
+                            column_scale[c as usize];
                     }
                 }
             }
@@ -302,7 +322,8 @@ fn cube_amax(partial: &mut Shared<[u32]>, own: u32) -> u32 {
     largest
 }
 
-/// Bits of the largest magnitude of what each cube strides over, one a cube. NaN is the largest of all.
+/// Bits of the largest magnitude of what each cube strides over, one a cube. NaN is the largest of
+/// all.
 #[cube(launch_unchecked)]
 pub(crate) fn largest_magnitude<F: Float>(x: &[F], largest_bits: &mut [u32], length: u32) {
     let mut partial = Shared::<[u32]>::new_slice(comptime!((SIDE * SIDE) as usize));
@@ -336,7 +357,8 @@ pub(crate) fn largest_of_partials(partials: &[u32], largest_bits: &mut [u32], le
     }
 }
 
-/// `y = scale * decode(code)`, one word a unit: `y[row, column]`, where scale `[row / rows_a_scale, column / 128]` of an expert.
+/// `y = scale * decode(code)`, one word a unit: `y[row, column]`, where scale
+/// `[row / rows_a_scale, column / 128]` of an expert.
 #[cube(launch_unchecked)]
 pub(crate) fn dequantize_words(
     codes: &[u32],
@@ -361,13 +383,15 @@ pub(crate) fn dequantize_words(
         #[unroll]
         for i in 0..4u32 {
             if column + i < columns {
-                y[(row * columns + column + i) as usize] = scale * decode(word >> (8u32 * i), format);
+                y[(row * columns + column + i) as usize] =
+                    scale * decode(word >> (8u32 * i), format);
             }
         }
     }
 }
 
-/// The same from transposed codes in the grouped layout, back to `y[row, column]`: a unit is a column's word.
+/// The same from transposed codes in the grouped layout, back to `y[row, column]`: a unit is a
+/// column's word.
 #[cube(launch_unchecked)]
 pub(crate) fn dequantize_transposed(
     codes: &[u32],
@@ -398,7 +422,8 @@ pub(crate) fn dequantize_transposed(
         #[unroll]
         for i in 0..4u32 {
             if row + i < groups[(group + 1u32) as usize] {
-                y[((row + i) * columns + column) as usize] = scale * decode(word >> (8u32 * i), format);
+                y[((row + i) * columns + column) as usize] =
+                    scale * decode(word >> (8u32 * i), format);
             }
         }
     }

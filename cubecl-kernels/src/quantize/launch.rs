@@ -2,8 +2,13 @@
 
 use super::groups::DeviceGroups;
 use super::kernel::largest_of_partials;
-use super::kernel::{AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words, largest_magnitude};
-use super::operand::{DeviceBlocks, DeviceCodes, Element, addressable, allocate, argument, check_handle};
+use super::kernel::{
+    AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words,
+    largest_magnitude,
+};
+use super::operand::{
+    DeviceBlocks, DeviceCodes, Element, addressable, allocate, argument, check_handle,
+};
 use super::plan::{AMAX_CUBES, UNITS, block_cubes, elementwise_cubes, is_software, load_width};
 use crate::definition::{Fp8Format, Granularity, KernelError, QuantizeOptions, TILE, tiles, words};
 use cubecl::prelude::*;
@@ -15,7 +20,8 @@ use cubecl::server::Handle;
 /// `x` `[rows, columns]`; codes `[rows, words(columns)]`, scales `[rows, tiles(columns)]`.
 ///
 /// # Errors
-/// [`KernelError`] where the buffer is too small, the size cannot be addressed, or the device lacks the element type.
+/// [`KernelError`] where the buffer is too small, the size cannot be addressed, or the device lacks
+/// the element type.
 pub fn quantize_rows(
     client: &Client,
     x: &Handle,
@@ -35,8 +41,9 @@ pub fn quantize_rows(
 /// Quantizes column by column within each group of rows, transposed: 128x1 tiles for Wgrad (3.3.2).
 ///
 /// # Shapes
-/// `x` `[groups.rows(), columns]`; codes `[columns, groups.words()]`, scales `[columns, groups.tiles()]`, as
-/// [`GroupedColumns`](crate::definition::GroupedColumns) lays them out.
+/// `x` `[groups.rows(), columns]`; codes `[columns, groups.words()]`, scales
+/// `[columns, groups.tiles()]`, as [`GroupedColumns`](crate::definition::GroupedColumns) lays them
+/// out.
 ///
 /// # Errors
 /// As [`quantize_rows`].
@@ -57,7 +64,8 @@ pub fn quantize_columns(
 
 /// Both orientations from one read of `x`: first the rows', then the columns'.
 ///
-/// With [`Granularity::Block`] the two are cut differently (rows from row 0, columns from each group's first), and `x` is read twice.
+/// With [`Granularity::Block`] the two are cut differently (rows from row 0, columns from each
+/// group's first), and `x` is read twice.
 ///
 /// # Shapes
 /// As [`quantize_rows`] and [`quantize_columns`].
@@ -80,7 +88,11 @@ pub fn quantize_both(
     let source = Source::new(client, OP, x, element, 1, groups.rows(), columns)?;
     let by_row = Outputs::rows(client, OP, &source)?;
     let by_column = Outputs::columns(client, OP, &source, groups)?;
-    let outputs = Outputs { column_codes: by_column.column_codes, column_scales: by_column.column_scales, ..by_row };
+    let outputs = Outputs {
+        column_codes: by_column.column_codes,
+        column_scales: by_column.column_scales,
+        ..by_row
+    };
     source.cast(OP, groups, form(client, options, true, true), &outputs)?;
     Ok((outputs.row_codes(), outputs.column_codes()))
 }
@@ -88,8 +100,9 @@ pub fn quantize_both(
 /// Quantizes weights by 128x128 blocks (3.3.2), codes in both orientations.
 ///
 /// # Shapes
-/// `w` `[experts, n, k]`; codes `[experts, n, words(k)]`, transposed codes `[experts, k, words(n)]`, scales
-/// `[experts, tiles(n), tiles(k)]`. [`Granularity::Tensor`] is one scale for all experts; the others are the blocks' own.
+/// `w` `[experts, n, k]`; codes `[experts, n, words(k)]`, transposed codes
+/// `[experts, k, words(n)]`, scales `[experts, tiles(n), tiles(k)]`. [`Granularity::Tensor`] is one
+/// scale for all experts; the others are the blocks' own.
 ///
 /// # Errors
 /// As [`quantize_rows`].
@@ -115,20 +128,37 @@ pub fn quantize_blocks(
         column_scales: Output::none(client),
         ..by_row
     };
-    let amax = if options.granularity == Granularity::Tensor { AmaxOf::Given } else { AmaxOf::Block };
-    source.cast(OP, &groups, CastForm { amax, scales: ScalesAs::Blocks, ..form(client, options, true, true) }, &outputs)?;
-    Ok(DeviceBlocks { codes: outputs.row_codes.handle, transposed: outputs.column_codes.handle, scales: outputs.row_scales.handle })
+    let amax =
+        if options.granularity == Granularity::Tensor { AmaxOf::Given } else { AmaxOf::Block };
+    source.cast(
+        OP,
+        &groups,
+        CastForm { amax, scales: ScalesAs::Blocks, ..form(client, options, true, true) },
+        &outputs,
+    )?;
+    Ok(DeviceBlocks {
+        codes: outputs.row_codes.handle,
+        transposed: outputs.column_codes.handle,
+        scales: outputs.row_scales.handle,
+    })
 }
 
 /// The values of row-tiled codes, as FP32 `[rows, columns]`.
 ///
 /// # Errors
 /// As [`quantize_rows`].
-pub fn dequantize_rows(client: &Client, x: &DeviceCodes, rows: usize, columns: usize, format: Fp8Format) -> Result<Handle, KernelError> {
+pub fn dequantize_rows(
+    client: &Client,
+    x: &DeviceCodes,
+    rows: usize,
+    columns: usize,
+    format: Fp8Format,
+) -> Result<Handle, KernelError> {
     dequantize(client, "dequantize_rows", &x.codes, &x.scales, [1, rows, columns], 1, format)
 }
 
-/// The values of a weight's codes `[experts, n, words(k)]` with block scales, as FP32 `[experts, n, k]`.
+/// The values of a weight's codes `[experts, n, words(k)]` with block scales, as FP32
+/// `[experts, n, k]`.
 ///
 /// # Errors
 /// As [`quantize_rows`].
@@ -143,7 +173,8 @@ pub fn dequantize_blocks(
     dequantize(client, "dequantize_blocks", &w.codes, &w.scales, [experts, n, k], TILE, format)
 }
 
-/// The values of column-tiled (transposed) codes, back in the order of the rows: FP32 `[groups.rows(), columns]`.
+/// The values of column-tiled (transposed) codes, back in the order of the rows: FP32
+/// `[groups.rows(), columns]`.
 ///
 /// # Errors
 /// As [`quantize_rows`].
@@ -160,7 +191,8 @@ pub fn dequantize_columns(
     let count = addressable(OP, "y", &[groups.rows(), columns])?;
     let y = allocate(client, count, 4);
     if count > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against them.
+        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
+        // them.
         unsafe {
             dequantize_transposed::launch_unchecked(
                 client,
@@ -191,11 +223,18 @@ fn dequantize(
     format: Fp8Format,
 ) -> Result<Handle, KernelError> {
     let word_count = check_handle(op, "codes", codes, 4, &[experts, rows, words(columns)])?;
-    let scale_count = check_handle(op, "scales", scales, 4, &[experts, rows.div_ceil(rows_a_scale), tiles(columns)])?;
+    let scale_count = check_handle(
+        op,
+        "scales",
+        scales,
+        4,
+        &[experts, rows.div_ceil(rows_a_scale), tiles(columns)],
+    )?;
     let count = addressable(op, "y", &[experts, rows, columns])?;
     let y = allocate(client, count, 4);
     if count > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against them.
+        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
+        // them.
         unsafe {
             dequantize_words::launch_unchecked(
                 client,
@@ -267,7 +306,8 @@ impl<'a> Source<'a> {
             Element::F32 => largest_magnitude::launch_unchecked::<f32>,
             Element::Bf16 => largest_magnitude::launch_unchecked::<half::bf16>,
         };
-        // SAFETY: the first kernel reads `count` elements and writes one number a cube, the second reads as many.
+        // SAFETY: the first kernel reads `count` elements and writes one number a cube, the second
+        // reads as many.
         unsafe {
             launch(
                 self.client,
@@ -289,7 +329,13 @@ impl<'a> Source<'a> {
         whole
     }
 
-    fn cast(&self, op: &'static str, groups: &DeviceGroups, form: CastForm, outputs: &Outputs) -> Result<(), KernelError> {
+    fn cast(
+        &self,
+        op: &'static str,
+        groups: &DeviceGroups,
+        form: CastForm,
+        outputs: &Outputs,
+    ) -> Result<(), KernelError> {
         let cubes = block_cubes(self.client, op, groups.tiles(), self.columns, self.experts)?;
         if self.count == 0 {
             return Ok(());
@@ -303,7 +349,8 @@ impl<'a> Source<'a> {
             Element::F32 => cast_blocks::launch_unchecked::<f32>,
             Element::Bf16 => cast_blocks::launch_unchecked::<half::bf16>,
         };
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against them.
+        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
+        // them.
         unsafe {
             launch(
                 self.client,
@@ -359,8 +406,10 @@ struct Outputs {
 
 impl Outputs {
     fn rows(client: &Client, op: &'static str, source: &Source<'_>) -> Result<Self, KernelError> {
-        let codes = addressable(op, "codes", &[source.experts, source.rows, words(source.columns)])?;
-        let scales = addressable(op, "scales", &[source.experts, source.rows, tiles(source.columns)])?;
+        let codes =
+            addressable(op, "codes", &[source.experts, source.rows, words(source.columns)])?;
+        let scales =
+            addressable(op, "scales", &[source.experts, source.rows, tiles(source.columns)])?;
         Ok(Self {
             row_codes: Output::new(client, codes),
             row_scales: Output::new(client, scales),
@@ -369,7 +418,12 @@ impl Outputs {
         })
     }
 
-    fn columns(client: &Client, op: &'static str, source: &Source<'_>, groups: &DeviceGroups) -> Result<Self, KernelError> {
+    fn columns(
+        client: &Client,
+        op: &'static str,
+        source: &Source<'_>,
+        groups: &DeviceGroups,
+    ) -> Result<Self, KernelError> {
         let codes = addressable(op, "codes", &[source.experts, source.columns, groups.words()])?;
         let scales = addressable(op, "scales", &[source.experts, source.columns, groups.tiles()])?;
         Ok(Self {
@@ -385,6 +439,9 @@ impl Outputs {
     }
 
     fn column_codes(&self) -> DeviceCodes {
-        DeviceCodes { codes: self.column_codes.handle.clone(), scales: self.column_scales.handle.clone() }
+        DeviceCodes {
+            codes: self.column_codes.handle.clone(),
+            scales: self.column_scales.handle.clone(),
+        }
     }
 }

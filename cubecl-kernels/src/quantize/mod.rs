@@ -1,10 +1,13 @@
-//! FP8 casts on a device (3.3): row tiles, column tiles, both in one read, 128x128 blocks, and back; E5M6 in row tiles.
+//! FP8 casts on a device (3.3): row tiles, column tiles, both in one read, 128x128 blocks, and
+//! back; E5M6 in row tiles.
 //!
-//! What is written is the layout of [`definition`](crate::definition), and codes and scales are bit-equal to
-//! [`encode_fp8`](crate::definition::encode_fp8) and [`scale_of`](crate::definition::scale_of) on every runtime. `plan` decides,
-//! `kernel` is device code, `launch` checks and launches.
+//! What is written is the layout of [`definition`](crate::definition), and codes and scales are
+//! bit-equal to [`encode_fp8`](crate::definition::encode_fp8) and
+//! [`scale_of`](crate::definition::scale_of) on every runtime. `plan` decides, `kernel` is device
+//! code, `launch` checks and launches.
 //!
-//! A handle holds elements row by row and nothing else; one that is larger than its shape is fine, a smaller one is refused.
+//! A handle holds elements row by row and nothing else; one that is larger than its shape is fine,
+//! a smaller one is refused.
 
 pub(crate) mod codec;
 #[cfg(all(test, feature = "wgpu"))]
@@ -19,5 +22,8 @@ pub(crate) use plan::is_software;
 
 pub use e5m6::{dequantize_e5m6, quantize_e5m6};
 pub use groups::DeviceGroups;
-pub use launch::{dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both, quantize_columns, quantize_rows};
+pub use launch::{
+    dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both,
+    quantize_columns, quantize_rows,
+};
 pub use operand::{DeviceBlocks, DeviceCodes, Element};

@@ -27,7 +27,12 @@ impl Element {
     ///
     /// # Errors
     /// [`KernelError::Invalid`] for `argument`.
-    pub(crate) fn check(self, client: &Client, op: &'static str, argument: &'static str) -> Result<(), KernelError> {
+    pub(crate) fn check(
+        self,
+        client: &Client,
+        op: &'static str,
+        argument: &'static str,
+    ) -> Result<(), KernelError> {
         use cubecl::features::TypeUsage;
         let stored = match self {
             Self::F32 => return Ok(()),
@@ -36,7 +41,11 @@ impl Element {
         if stored.contains(TypeUsage::Buffer) && stored.contains(TypeUsage::Conversion) {
             return Ok(());
         }
-        Err(KernelError::Invalid { op, argument, requirement: "must be F32: this device has no BF16" })
+        Err(KernelError::Invalid {
+            op,
+            argument,
+            requirement: "must be F32: this device has no BF16",
+        })
     }
 }
 
@@ -64,7 +73,11 @@ pub struct DeviceBlocks {
 ///
 /// # Errors
 /// [`KernelError::Overflow`] where it has more.
-pub(crate) fn addressable(op: &'static str, argument: &'static str, shape: &[usize]) -> Result<usize, KernelError> {
+pub(crate) fn addressable(
+    op: &'static str,
+    argument: &'static str,
+    shape: &[usize],
+) -> Result<usize, KernelError> {
     // The largest row a cube may overhang is 256 elements of a tile: keep those in 32 bits too.
     match element_count(op, argument, shape)? {
         count if count <= (u32::MAX - (1 << 16)) as usize => Ok(count),
@@ -72,10 +85,12 @@ pub(crate) fn addressable(op: &'static str, argument: &'static str, shape: &[usi
     }
 }
 
-/// Checks that a buffer holds at least `shape` elements of `element_size` bytes; gives their number.
+/// Checks that a buffer holds at least `shape` elements of `element_size` bytes; gives their
+/// number.
 ///
 /// # Errors
-/// [`KernelError::Length`] where it is too small, [`KernelError::Overflow`] where the shape cannot be addressed.
+/// [`KernelError::Length`] where it is too small, [`KernelError::Overflow`] where the shape cannot
+/// be addressed.
 pub(crate) fn check_handle(
     op: &'static str,
     argument: &'static str,
@@ -91,13 +106,15 @@ pub(crate) fn check_handle(
     Err(KernelError::Length { op, argument, shape: shape.to_vec(), expected, actual })
 }
 
-/// A buffer of `shape` words or FP32 numbers, not set to anything; never without any byte, which some runtimes refuse.
+/// A buffer of `shape` words or FP32 numbers, not set to anything; never without any byte, which
+/// some runtimes refuse.
 pub(crate) fn allocate(client: &Client, count: usize, element_size: usize) -> Handle {
     client.empty((count.max(1) * element_size).next_multiple_of(4))
 }
 
 /// A buffer as a kernel's argument.
 pub(crate) fn argument(handle: &Handle, count: usize) -> BufferArg {
-    // SAFETY: every caller passes a handle that it allocated for `count` elements or that `check_handle` found large enough.
+    // SAFETY: every caller passes a handle that it allocated for `count` elements or that
+    // `check_handle` found large enough.
     unsafe { BufferArg::from_raw_parts(handle.clone(), count.max(1)) }
 }

@@ -1,12 +1,16 @@
 //! How a cast is cut into cubes.
 //!
-//! A cube takes one 128x128 block, a unit 8x8 entries of it in registers: each entry is read once, whichever orientations are written,
-//! and a block, a row tile and a column tile are all within one cube.
+//! A cube takes one 128x128 block, a unit 8x8 entries of it in registers: each entry is read once,
+//! whichever orientations are written, and a block, a row tile and a column tile are all within one
+//! cube.
 //!
 //! # Rejected
-//! - A unit a word with 32 units reducing a row tile: half the shared memory, but columns would need a kernel and a read of their own.
-//! - 4x16 entries a unit: the column reduction takes 16 KiB of shared memory, all that a device must have by WebGPU's default limits.
-//! - Reduction over planes: a plane is 8 to 64 units wide by device, and a row is spread over 16 units.
+//! - A unit a word with 32 units reducing a row tile: half the shared memory, but columns would
+//!   need a kernel and a read of their own.
+//! - 4x16 entries a unit: the column reduction takes 16 KiB of shared memory, all that a device
+//!   must have by WebGPU's default limits.
+//! - Reduction over planes: a plane is 8 to 64 units wide by device, and a row is spread over 16
+//!   units.
 //! - `x * (1 / scale)` and the device's own division alone: see `codec::round_quotient`.
 
 use super::kernel::SIDE;
@@ -33,7 +37,11 @@ pub(crate) fn block_cubes(
     let (x, y, z) = (row_tiles, columns.div_ceil(TILE), experts);
     let most = client.properties().hardware.max_cube_count;
     if x > most.0 as usize || y > most.1 as usize || z > most.2 as usize {
-        return Err(KernelError::Overflow { op, argument: "x", shape: vec![x * TILE, y * TILE, z] });
+        return Err(KernelError::Overflow {
+            op,
+            argument: "x",
+            shape: vec![x * TILE, y * TILE, z],
+        });
     }
     Ok(CubeCount::Static(x as u32, y as u32, z as u32))
 }
@@ -53,8 +61,8 @@ pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
 
 /// Whether the device is a software renderer, by its planes of 8 units at most.
 ///
-/// Such a device compiles a kernel by what it unrolls (a cast of 64 unrolled entries takes a minute), has no registers to fill, and no
-/// shared memory that is nearer than any other.
+/// Such a device compiles a kernel by what it unrolls (a cast of 64 unrolled entries takes a
+/// minute), has no registers to fill, and no shared memory that is nearer than any other.
 pub(crate) fn is_software(client: &Client) -> bool {
     client.properties().hardware.plane_size_max <= 8
 }

@@ -3,8 +3,15 @@
 use crate::definition::AdamWConfig;
 
 /// One step in place, as PyTorch's.
-pub fn adamw(param: &mut [f64], gradient: &[f64], m: &mut [f64], v: &mut [f64], config: &AdamWConfig) {
-    let (lr, beta1, beta2) = (f64::from(config.lr), f64::from(config.beta1), f64::from(config.beta2));
+pub fn adamw(
+    param: &mut [f64],
+    gradient: &[f64],
+    m: &mut [f64],
+    v: &mut [f64],
+    config: &AdamWConfig,
+) {
+    let (lr, beta1, beta2) =
+        (f64::from(config.lr), f64::from(config.beta1), f64::from(config.beta2));
     for i in 0..param.len() {
         let g = f64::from(config.gradient_scale) * gradient[i];
         param[i] -= lr * f64::from(config.weight_decay) * param[i];

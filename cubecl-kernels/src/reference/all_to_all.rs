@@ -1,11 +1,16 @@
 //! Rows to other ranks and back, the plain form (3.2.2): one value at a time.
 
 use super::quantize_rows;
-use crate::definition::{Fp8Format, QuantizeOptions, RowSums, ScaleFormat, TILE, WireFormat, decode_fp8, tiles, words};
+use crate::definition::{
+    Fp8Format, QuantizeOptions, RowSums, ScaleFormat, TILE, WireFormat, decode_fp8, tiles, words,
+};
 
 /// What a cast to FP8 on the wire is.
-const FP8: QuantizeOptions =
-    QuantizeOptions { format: Fp8Format::E4M3, scale: ScaleFormat::PowerOfTwo, granularity: crate::definition::Granularity::Tile };
+const FP8: QuantizeOptions = QuantizeOptions {
+    format: Fp8Format::E4M3,
+    scale: ScaleFormat::PowerOfTwo,
+    granularity: crate::definition::Granularity::Tile,
+};
 
 /// Rows `index` of `x` as words.
 ///
@@ -18,14 +23,17 @@ pub fn pack(x: &[f32], index: &[u32], width: usize, format: WireFormat) -> Vec<u
         match format {
             WireFormat::F32 => wire.extend(x.iter().map(|x| x.to_bits())),
             WireFormat::Bf16 => wire.extend(x.chunks(2).map(|pair| {
-                let bits = |i: usize| pair.get(i).map_or(0, |&x| u32::from(half::bf16::from_f32(x).to_bits()));
+                let bits = |i: usize| {
+                    pair.get(i).map_or(0, |&x| u32::from(half::bf16::from_f32(x).to_bits()))
+                };
                 bits(0) | bits(1) << 16
             })),
             WireFormat::Fp8 => {
                 let q = quantize_rows(x, 1, width, &FP8);
                 wire.extend(q.codes);
                 wire.extend(q.scales.chunks(4).map(|scales| {
-                    let exponent = |i: usize| scales.get(i).map_or(0, |scale| scale.to_bits() >> 23);
+                    let exponent =
+                        |i: usize| scales.get(i).map_or(0, |scale| scale.to_bits() >> 23);
                     exponent(0) | exponent(1) << 8 | exponent(2) << 16 | exponent(3) << 24
                 }));
             }
@@ -66,8 +74,15 @@ pub fn unpack(wire: &[u32], index: &[u32], width: usize, format: WireFormat) -> 
 /// `out[t]`, the sum of its rows times their weights, one without weights.
 ///
 /// # Shapes
-/// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` -> `[sums.results(), width]`
-pub fn combine(wire: &[u32], weights: Option<&[f64]>, sums: &RowSums, width: usize, format: WireFormat) -> Vec<f64> {
+/// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` ->
+///   `[sums.results(), width]`
+pub fn combine(
+    wire: &[u32],
+    weights: Option<&[f64]>,
+    sums: &RowSums,
+    width: usize,
+    format: WireFormat,
+) -> Vec<f64> {
     let y = unpack(wire, sums.rows(), width, format);
     let mut out = vec![0.0; sums.results() * width];
     for t in 0..sums.results() {
@@ -97,7 +112,8 @@ pub fn combine_backward(
     let (mut dy, mut dweights) = (vec![0.0; sums.bound() * width], vec![0.0; sums.terms()]);
     for t in 0..sums.results() {
         for term in sums.terms_of(t) {
-            let (row, weight) = (sums.rows()[term] as usize, weights.map_or(1.0, |weights| weights[term]));
+            let (row, weight) =
+                (sums.rows()[term] as usize, weights.map_or(1.0, |weights| weights[term]));
             for d in 0..width {
                 dy[row * width + d] += weight * dout[t * width + d];
                 dweights[term] += dout[t * width + d] * f64::from(y[term * width + d]);
@@ -107,7 +123,8 @@ pub fn combine_backward(
     (dy, dweights)
 }
 
-/// The gradient of a gather of rows, of [`pack`] as of [`unpack`]: `dx[r]`, the sum of `d[i]` over all `i` with `index[i] == r`.
+/// The gradient of a gather of rows, of [`pack`] as of [`unpack`]: `dx[r]`, the sum of `d[i]` over
+/// all `i` with `index[i] == r`.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`

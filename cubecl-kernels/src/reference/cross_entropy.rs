@@ -5,14 +5,22 @@ use super::{linear, linear_input_gradient, linear_weight_gradient};
 /// `(row losses, gradient of the weighted sum)` of logits.
 ///
 /// # Shapes
-/// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` -> `[rows]`, `[rows, vocab]`
-pub fn cross_entropy(logits: &[f64], targets: &[i64], weights: Option<&[f64]>, rows: usize, vocab: usize) -> (Vec<f64>, Vec<f64>) {
+/// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` -> `[rows]`,
+///   `[rows, vocab]`
+pub fn cross_entropy(
+    logits: &[f64],
+    targets: &[i64],
+    weights: Option<&[f64]>,
+    rows: usize,
+    vocab: usize,
+) -> (Vec<f64>, Vec<f64>) {
     let (mut losses, mut gradient) = (vec![0.0; rows], vec![0.0; rows * vocab]);
     for r in 0..rows {
         if targets[r] < 0 {
             continue;
         }
-        let (row, target, weight) = (&logits[r * vocab..][..vocab], targets[r] as usize, weights.map_or(1.0, |w| w[r]));
+        let (row, target, weight) =
+            (&logits[r * vocab..][..vocab], targets[r] as usize, weights.map_or(1.0, |w| w[r]));
         let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = row.iter().map(|x| (x - largest).exp()).sum();
         losses[r] = largest + sum.ln() - row[target];

@@ -29,7 +29,8 @@ pub fn fp8_gemm_nt(a: &RowTiled<'_>, b: &BlockTiled<'_>, expert: usize) -> Vec<f
     product(&OperandView::rows_of(a, 0, a.rows), &OperandView::expert_of(b, expert))
 }
 
-/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128), exact products, summed in f64.
+/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128), exact products, summed in
+/// f64.
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`
@@ -37,16 +38,32 @@ pub fn fp8_wgrad_nt(a: &RowTiled<'_>, b: &RowTiled<'_>) -> Vec<f64> {
     product(&OperandView::rows_of(a, 0, a.rows), &OperandView::rows_of(b, 0, b.rows))
 }
 
-/// [`fp8_gemm_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated), whose documentation is the
-/// definition.
-pub fn fp8_gemm_nt_emulated(a: &RowTiled<'_>, b: &BlockTiled<'_>, expert: usize, bits: u32, promote: bool) -> Vec<f32> {
+/// [`fp8_gemm_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated),
+/// whose documentation is the definition.
+pub fn fp8_gemm_nt_emulated(
+    a: &RowTiled<'_>,
+    b: &BlockTiled<'_>,
+    expert: usize,
+    bits: u32,
+    promote: bool,
+) -> Vec<f32> {
     emulated(&OperandView::rows_of(a, 0, a.rows), &OperandView::expert_of(b, expert), bits, promote)
 }
 
-/// [`fp8_wgrad_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated), whose documentation is the
-/// definition.
-pub fn fp8_wgrad_nt_emulated(a: &RowTiled<'_>, b: &RowTiled<'_>, bits: u32, promote: bool) -> Vec<f32> {
-    emulated(&OperandView::rows_of(a, 0, a.rows), &OperandView::rows_of(b, 0, b.rows), bits, promote)
+/// [`fp8_wgrad_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated),
+/// whose documentation is the definition.
+pub fn fp8_wgrad_nt_emulated(
+    a: &RowTiled<'_>,
+    b: &RowTiled<'_>,
+    bits: u32,
+    promote: bool,
+) -> Vec<f32> {
+    emulated(
+        &OperandView::rows_of(a, 0, a.rows),
+        &OperandView::rows_of(b, 0, b.rows),
+        bits,
+        promote,
+    )
 }
 
 fn code(x: &OperandView<'_>, row: usize, i: usize) -> f32 {
@@ -68,7 +85,10 @@ fn emulated(a: &OperandView<'_>, b: &OperandView<'_>, bits: u32, promote: bool) 
     for row in 0..a.rows {
         for column in 0..b.rows {
             let scale = |tile| a.scale(row, tile) * b.scale(column, tile);
-            let products = |tile: usize| (tile * TILE..a.depth.min((tile + 1) * TILE)).map(|i| code(a, row, i) * code(b, column, i));
+            let products = |tile: usize| {
+                (tile * TILE..a.depth.min((tile + 1) * TILE))
+                    .map(|i| code(a, row, i) * code(b, column, i))
+            };
             let (mut total, mut sum) = (0.0f32, 0.0f32);
             for tile in 0..a.depth.div_ceil(TILE) {
                 let products: Vec<f32> = if promote {
@@ -101,7 +121,9 @@ fn add_truncated(sum: f32, products: &[f32], bits: u32) -> f32 {
         return f32::NAN;
     }
     // The largest exponent, at least that at which the quantum is still a normal number.
-    let exponent = terms().map(|term| (term.to_bits() >> 23 & 0xFF) as i32 - 127).fold(bits as i32 - 127, i32::max);
+    let exponent = terms()
+        .map(|term| (term.to_bits() >> 23 & 0xFF) as i32 - 127)
+        .fold(bits as i32 - 127, i32::max);
     let quantum = f64::from(exponent - bits as i32 + 1).exp2();
     let mut count = 0.0f32;
     for term in terms() {

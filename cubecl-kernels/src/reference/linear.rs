@@ -20,7 +20,13 @@ pub fn linear(x: &[f64], w: &[f64], rows: usize, inputs: usize, outputs: usize) 
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `w [outputs, inputs]` -> `[rows, inputs]`
-pub fn linear_input_gradient(dy: &[f64], w: &[f64], rows: usize, inputs: usize, outputs: usize) -> Vec<f64> {
+pub fn linear_input_gradient(
+    dy: &[f64],
+    w: &[f64],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Vec<f64> {
     let mut dx = vec![0.0; rows * inputs];
     for r in 0..rows {
         for o in 0..outputs {
@@ -36,7 +42,13 @@ pub fn linear_input_gradient(dy: &[f64], w: &[f64], rows: usize, inputs: usize, 
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `x [rows, inputs]` -> `[outputs, inputs]`
-pub fn linear_weight_gradient(dy: &[f64], x: &[f64], rows: usize, inputs: usize, outputs: usize) -> Vec<f64> {
+pub fn linear_weight_gradient(
+    dy: &[f64],
+    x: &[f64],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Vec<f64> {
     let mut dw = vec![0.0; outputs * inputs];
     for r in 0..rows {
         for o in 0..outputs {

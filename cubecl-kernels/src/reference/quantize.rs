@@ -1,11 +1,13 @@
 //! Casts to FP8 and E5M6 and back, the plain form (3.3).
 //!
-//! A code is the one nearest to `x / scale`, where the quotient is rounded to FP32 first: that is what DeepSeek's kernel divides
-//! in, so here FP32 is the definition and not an approximation of one in f64.
+//! A code is the one nearest to `x / scale`, where the quotient is rounded to FP32 first: that is
+//! what DeepSeek's kernel divides in, so here FP32 is the definition and not an approximation of
+//! one in f64.
 
 use crate::definition::{
-    E5M6_BITS, E5M6_MAX, E5m6, Fp8Format, Granularity, GroupedColumns, QuantizeOptions, Quantized, QuantizedBlocks, ScaleFormat, TILE,
-    decode_e5m6, decode_fp8, e5m6_words, encode_e5m6, encode_fp8, scale_of, tiles, words,
+    E5M6_BITS, E5M6_MAX, E5m6, Fp8Format, Granularity, GroupedColumns, QuantizeOptions, Quantized,
+    QuantizedBlocks, ScaleFormat, TILE, decode_e5m6, decode_fp8, e5m6_words, encode_e5m6,
+    encode_fp8, scale_of, tiles, words,
 };
 
 /// Row tiles (1x128).
@@ -16,14 +18,22 @@ pub fn quantize_rows(x: &[f32], rows: usize, cols: usize, options: &QuantizeOpti
     rows_with_amax(x, rows, cols, options, amax(x.iter().copied()))
 }
 
-/// Column tiles (128x1), transposed: within each group of rows, the row tiles of its transposed rows.
+/// Column tiles (128x1), transposed: within each group of rows, the row tiles of its transposed
+/// rows.
 ///
 /// # Shapes
-/// - `x [rows, cols]`, `offsets [groups + 1]` -> codes `[cols, total words]`, scales `[cols, total tiles]`
-pub fn quantize_columns(x: &[f32], offsets: &[usize], cols: usize, options: &QuantizeOptions) -> Quantized {
+/// - `x [rows, cols]`, `offsets [groups + 1]` -> codes `[cols, total words]`, scales
+///   `[cols, total tiles]`
+pub fn quantize_columns(
+    x: &[f32],
+    offsets: &[usize],
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Quantized {
     let layout = layout(offsets);
     let (row_words, row_tiles) = (layout.words[offsets.len() - 1], layout.tiles[offsets.len() - 1]);
-    let mut out = Quantized { codes: vec![0; cols * row_words], scales: vec![0.0; cols * row_tiles] };
+    let mut out =
+        Quantized { codes: vec![0; cols * row_words], scales: vec![0.0; cols * row_tiles] };
     for (g, bounds) in offsets.windows(2).enumerate() {
         let rows = bounds[1] - bounds[0];
         let transposed = transpose(&x[bounds[0] * cols..bounds[1] * cols], rows, cols);
@@ -43,9 +53,15 @@ pub fn quantize_columns(x: &[f32], offsets: &[usize], cols: usize, options: &Qua
 /// Blocks (128x128) of each expert's weight.
 ///
 /// # Shapes
-/// - `w [experts, n, k]` -> codes `[experts, n, words(k)]`, transposed `[experts, k, words(n)]`, scales
-///   `[experts, tiles(n), tiles(k)]`
-pub fn quantize_blocks(w: &[f32], experts: usize, n: usize, k: usize, options: &QuantizeOptions) -> QuantizedBlocks {
+/// - `w [experts, n, k]` -> codes `[experts, n, words(k)]`, transposed `[experts, k, words(n)]`,
+///   scales `[experts, tiles(n), tiles(k)]`
+pub fn quantize_blocks(
+    w: &[f32],
+    experts: usize,
+    n: usize,
+    k: usize,
+    options: &QuantizeOptions,
+) -> QuantizedBlocks {
     let mut out = QuantizedBlocks::default();
     for e in 0..experts {
         let w_e = &w[e * n * k..(e + 1) * n * k];
@@ -77,7 +93,13 @@ pub fn quantize_blocks(w: &[f32], experts: usize, n: usize, k: usize, options: &
 ///
 /// # Shapes
 /// - codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`
-pub fn dequantize_rows(codes: &[u32], scales: &[f32], rows: usize, cols: usize, format: Fp8Format) -> Vec<f32> {
+pub fn dequantize_rows(
+    codes: &[u32],
+    scales: &[f32],
+    rows: usize,
+    cols: usize,
+    format: Fp8Format,
+) -> Vec<f32> {
     let mut x = Vec::with_capacity(rows * cols);
     for r in 0..rows {
         for c in 0..cols {
@@ -91,8 +113,15 @@ pub fn dequantize_rows(codes: &[u32], scales: &[f32], rows: usize, cols: usize, 
 /// What column tiles stand for, turned back.
 ///
 /// # Shapes
-/// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` -> `[rows, cols]`
-pub fn dequantize_columns(codes: &[u32], scales: &[f32], offsets: &[usize], cols: usize, format: Fp8Format) -> Vec<f32> {
+/// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` ->
+///   `[rows, cols]`
+pub fn dequantize_columns(
+    codes: &[u32],
+    scales: &[f32],
+    offsets: &[usize],
+    cols: usize,
+    format: Fp8Format,
+) -> Vec<f32> {
     let layout = layout(offsets);
     let (row_words, row_tiles) = (layout.words[offsets.len() - 1], layout.tiles[offsets.len() - 1]);
     let mut x = Vec::new();
@@ -100,7 +129,9 @@ pub fn dequantize_columns(codes: &[u32], scales: &[f32], offsets: &[usize], cols
         for r in 0..bounds[1] - bounds[0] {
             for c in 0..cols {
                 let code = (codes[c * row_words + layout.words[g] + r / 4] >> (8 * (r % 4))) as u8;
-                x.push(scales[c * row_tiles + layout.tiles[g] + r / TILE] * decode_fp8(code, format));
+                x.push(
+                    scales[c * row_tiles + layout.tiles[g] + r / TILE] * decode_fp8(code, format),
+                );
             }
         }
     }
@@ -111,13 +142,24 @@ pub fn dequantize_columns(codes: &[u32], scales: &[f32], offsets: &[usize], cols
 ///
 /// # Shapes
 /// - codes `[experts, n, words(k)]`, scales `[experts, tiles(n), tiles(k)]` -> `[experts, n, k]`
-pub fn dequantize_blocks(codes: &[u32], scales: &[f32], experts: usize, n: usize, k: usize, format: Fp8Format) -> Vec<f32> {
+pub fn dequantize_blocks(
+    codes: &[u32],
+    scales: &[f32],
+    experts: usize,
+    n: usize,
+    k: usize,
+    format: Fp8Format,
+) -> Vec<f32> {
     let mut w = Vec::with_capacity(experts * n * k);
     for e in 0..experts {
         for row in 0..n {
             for column in 0..k {
-                let code = (codes[(e * n + row) * words(k) + column / 4] >> (8 * (column % 4))) as u8;
-                w.push(scales[(e * tiles(n) + row / TILE) * tiles(k) + column / TILE] * decode_fp8(code, format));
+                let code =
+                    (codes[(e * n + row) * words(k) + column / 4] >> (8 * (column % 4))) as u8;
+                w.push(
+                    scales[(e * tiles(n) + row / TILE) * tiles(k) + column / TILE]
+                        * decode_fp8(code, format),
+                );
             }
         }
     }
@@ -132,7 +174,11 @@ pub fn quantize_e5m6(x: &[f32], rows: usize, cols: usize) -> E5m6 {
     let mut out = E5m6 { codes: vec![0; rows * e5m6_words(cols)], scales: Vec::new() };
     for r in 0..rows {
         for tile in x[r * cols..(r + 1) * cols].chunks(TILE) {
-            out.scales.push(scale_of(amax(tile.iter().copied()), E5M6_MAX, ScaleFormat::PowerOfTwo));
+            out.scales.push(scale_of(
+                amax(tile.iter().copied()),
+                E5M6_MAX,
+                ScaleFormat::PowerOfTwo,
+            ));
         }
         let row = &mut out.codes[r * e5m6_words(cols)..(r + 1) * e5m6_words(cols)];
         for c in 0..cols {
@@ -155,7 +201,8 @@ pub fn dequantize_e5m6(codes: &[u32], scales: &[f32], rows: usize, cols: usize) 
     for r in 0..rows {
         let row = &codes[r * e5m6_words(cols)..(r + 1) * e5m6_words(cols)];
         for c in 0..cols {
-            let bit = |bit| (row[(c * E5M6_BITS + bit) / 32] >> ((c * E5M6_BITS + bit) % 32) & 1) as u16;
+            let bit =
+                |bit| (row[(c * E5M6_BITS + bit) / 32] >> ((c * E5M6_BITS + bit) % 32) & 1) as u16;
             let code = (0..E5M6_BITS).map(|i| bit(i) << i).sum();
             x.push(scales[r * tiles(cols) + c / TILE] * decode_e5m6(code));
         }
@@ -164,7 +211,13 @@ pub fn dequantize_e5m6(codes: &[u32], scales: &[f32], rows: usize, cols: usize) 
 }
 
 /// Row tiles of a matrix that is part of a tensor whose largest magnitude is `tensor`.
-fn rows_with_amax(x: &[f32], rows: usize, cols: usize, options: &QuantizeOptions, tensor: f32) -> Quantized {
+fn rows_with_amax(
+    x: &[f32],
+    rows: usize,
+    cols: usize,
+    options: &QuantizeOptions,
+    tensor: f32,
+) -> Quantized {
     let mut scales = Vec::new();
     for r in 0..rows {
         for t in 0..tiles(cols) {
@@ -176,14 +229,16 @@ fn rows_with_amax(x: &[f32], rows: usize, cols: usize, options: &QuantizeOptions
             let columns = t * TILE..cols.min((t + 1) * TILE);
             let largest = match options.granularity {
                 Granularity::Tensor => tensor,
-                Granularity::Tile | Granularity::Block => {
-                    amax(sharing.flat_map(|r| x[r * cols + columns.start..r * cols + columns.end].iter().copied()))
-                }
+                Granularity::Tile | Granularity::Block => amax(sharing.flat_map(|r| {
+                    x[r * cols + columns.start..r * cols + columns.end].iter().copied()
+                })),
             };
             scales.push(scale_of(largest, options.format.max(), options.scale));
         }
     }
-    let code = |i: usize| encode_fp8(x[i] / scales[i / cols * tiles(cols) + i % cols / TILE], options.format);
+    let code = |i: usize| {
+        encode_fp8(x[i] / scales[i / cols * tiles(cols) + i % cols / TILE], options.format)
+    };
     let codes: Vec<u8> = (0..rows * cols).map(code).collect();
     Quantized { codes: pack(&codes, rows, cols), scales }
 }
@@ -194,7 +249,8 @@ fn amax(x: impl Iterator<Item = f32>) -> f32 {
 }
 
 fn layout(offsets: &[usize]) -> GroupedColumns {
-    GroupedColumns::new("reference", offsets, offsets[offsets.len() - 1]).expect("invariant: the reference is given sound offsets")
+    GroupedColumns::new("reference", offsets, offsets[offsets.len() - 1])
+        .expect("invariant: the reference is given sound offsets")
 }
 
 fn transpose<T: Copy>(x: &[T], rows: usize, cols: usize) -> Vec<T> {

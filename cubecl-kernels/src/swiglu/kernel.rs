@@ -1,8 +1,10 @@
 //! Device code of SwiGLU, one vector a unit.
 //!
 //! # Rejected
-//! - `g / (1 + e^-g)`: `e^-g` overflows below -88, and WGSL promises nothing of a result that overflows.
-//! - `dy * up * s` from the left: `dy * up` can overflow where `s` is zero, and gives NaN. The factors that vanish come first.
+//! - `g / (1 + e^-g)`: `e^-g` overflows below -88, and WGSL promises nothing of a result that
+//!   overflows.
+//! - `dy * up * s` from the left: `dy * up` can overflow where `s` is zero, and gives NaN. The
+//!   factors that vanish come first.
 
 use cubecl::prelude::*;
 

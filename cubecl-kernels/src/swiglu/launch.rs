@@ -9,8 +9,9 @@ use cubecl::server::Handle;
 
 /// SwiGLU's elementwise part, `silu(gate) * up` with `silu(g) = g / (1 + e^-g)`, in FP32.
 ///
-/// Defined for every finite gate, without overflow on the way; below a gate of -87, where `|silu|` is under `1.1e-36`, a device that
-/// flushes subnormal numbers gives zero. A NaN in the gate or in `up` gives NaN.
+/// Defined for every finite gate, without overflow on the way; below a gate of -87, where `|silu|`
+/// is under `1.1e-36`, a device that flushes subnormal numbers gives zero. A NaN in the gate or in
+/// `up` gives NaN.
 ///
 /// # Shapes
 /// `gate_up` `[rows, 2 inter]`, the gate in the first half of each row -> `[rows, inter]`.
@@ -19,14 +20,20 @@ use cubecl::server::Handle;
 /// [`KernelError`] where the buffer is too small or the size cannot be addressed.
 ///
 /// Source: technical report 2.1.2.
-pub fn swiglu(client: &Client, gate_up: &Handle, rows: usize, inter: usize) -> Result<Handle, KernelError> {
+pub fn swiglu(
+    client: &Client,
+    gate_up: &Handle,
+    rows: usize,
+    inter: usize,
+) -> Result<Handle, KernelError> {
     const OP: &str = "swiglu";
     let inputs = check_handle(OP, "gate_up", gate_up, 4, &[rows, 2, inter])?;
     let count = addressable(OP, "y", &[rows, inter])?;
     let y = allocate(client, count, 4);
     if count > 0 {
         let width = load_width(inter);
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against them.
+        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
+        // them.
         unsafe {
             swiglu_forward::launch_unchecked(
                 client,
@@ -44,14 +51,21 @@ pub fn swiglu(client: &Client, gate_up: &Handle, rows: usize, inter: usize) -> R
     Ok(y)
 }
 
-/// The gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`, `dgate = dy up s (1 + g (1 - s))` and `dup = dy g s`.
+/// The gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`, `dgate = dy up s (1 + g (1 - s))` and
+/// `dup = dy g s`.
 ///
 /// # Shapes
 /// `gate_up` `[rows, 2 inter]`, `dy` `[rows, inter]` -> `[rows, 2 inter]`, all FP32.
 ///
 /// # Errors
 /// As [`swiglu`].
-pub fn swiglu_backward(client: &Client, gate_up: &Handle, dy: &Handle, rows: usize, inter: usize) -> Result<Handle, KernelError> {
+pub fn swiglu_backward(
+    client: &Client,
+    gate_up: &Handle,
+    dy: &Handle,
+    rows: usize,
+    inter: usize,
+) -> Result<Handle, KernelError> {
     const OP: &str = "swiglu_backward";
     let inputs = check_handle(OP, "gate_up", gate_up, 4, &[rows, 2, inter])?;
     let count = check_handle(OP, "dy", dy, 4, &[rows, inter])?;

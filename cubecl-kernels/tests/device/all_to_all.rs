@@ -4,7 +4,10 @@ use crate::client::{client, download, upload, upload_words, words as read_words}
 use crate::oracle::{random, spread};
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::all_to_all::{DeviceIndex, DeviceSums, combine, combine_backward, pack, pack_backward, unpack, unpack_backward};
+use cubecl_kernels::all_to_all::{
+    DeviceIndex, DeviceSums, combine, combine_backward, pack, pack_backward, unpack,
+    unpack_backward,
+};
 use cubecl_kernels::definition::{DispatchPlan, RowSums, WireFormat};
 use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::reference::all_to_all as reference;
@@ -20,7 +23,10 @@ fn assert_close(name: &str, actual: &[f32], expected: &[f64]) {
     assert_eq!(actual.len(), expected.len(), "{name}: length");
     let largest = expected.iter().fold(0.05f64, |m, x| m.max(x.abs()));
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
-        assert!((f64::from(a) - e).abs() <= 1e-5 * largest, "{name}[{i}]: {a} against {e}, largest {largest}");
+        assert!(
+            (f64::from(a) - e).abs() <= 1e-5 * largest,
+            "{name}[{i}]: {a} against {e}, largest {largest}"
+        );
     }
     let diff = calc_diff(actual, expected);
     assert!(diff < 1e-9, "{name}: calc_diff {diff}");
@@ -33,17 +39,30 @@ fn assert_words(name: &str, actual: &[u32], expected: &[u32], format: WireFormat
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
         let is_code = format == WireFormat::Fp8 && i % format.row_words(width) < width.div_ceil(4);
         let same_nan = |byte: u8| if byte == 0xFF { 0x7F } else { byte };
-        let equal = if is_code { a.to_le_bytes().map(same_nan) == e.to_le_bytes().map(same_nan) } else { a == e };
+        let equal = if is_code {
+            a.to_le_bytes().map(same_nan) == e.to_le_bytes().map(same_nan)
+        } else {
+            a == e
+        };
         assert!(equal, "{name}: word {i}: {a:08x} against {e:08x}");
     }
 }
 
-/// The choices of `tokens` tokens, `top_k` different experts each, from `first(t)` on among the first `among`.
+/// The choices of `tokens` tokens, `top_k` different experts each, from `first(t)` on among the
+/// first `among`.
 fn choices(tokens: usize, top_k: usize, among: usize, first: impl Fn(usize) -> usize) -> Vec<u32> {
     (0..tokens * top_k).map(|slot| ((first(slot / top_k) + slot % top_k) % among) as u32).collect()
 }
 
-fn check(client: &Client, name: &str, choices: &[u32], top_k: usize, experts: usize, width: usize, format: WireFormat) {
+fn check(
+    client: &Client,
+    name: &str,
+    choices: &[u32],
+    top_k: usize,
+    experts: usize,
+    width: usize,
+    format: WireFormat,
+) {
     let name = &format!("{name} {format:?} width {width}");
     let plan = DispatchPlan::new(choices, top_k, experts).unwrap();
     let (tokens, rows, row_words) = (plan.tokens(), plan.rows(), format.row_words(width));
@@ -54,8 +73,13 @@ fn check(client: &Client, name: &str, choices: &[u32], top_k: usize, experts: us
     assert_words(name, &read_words(client, &wire, rows * row_words), &expected, format, width);
 
     let order: Vec<u32> = (0..rows as u32).rev().collect();
-    let y = unpack(client, &wire, &DeviceIndex::new(client, &order, rows).unwrap(), width, format).unwrap();
-    assert_eq!(download(client, &y, rows * width), reference::unpack(&expected, &order, width, format), "{name}: rows");
+    let y = unpack(client, &wire, &DeviceIndex::new(client, &order, rows).unwrap(), width, format)
+        .unwrap();
+    assert_eq!(
+        download(client, &y, rows * width),
+        reference::unpack(&expected, &order, width, format),
+        "{name}: rows"
+    );
 
     let (weights, dout, d) = (random(3, rows), random(4, tokens * width), random(5, rows * width));
     let sums = RowSums::of_slots(plan.row_of_slot(), tokens, top_k, rows).unwrap();
@@ -67,15 +91,24 @@ fn check(client: &Client, name: &str, choices: &[u32], top_k: usize, experts: us
         let weights64 = weighted.then_some(weights64.as_slice());
         let out = combine(client, &wire, here, &device_sums, width, format).unwrap();
         let expected_out = reference::combine(&expected, weights64, &sums, width, format);
-        assert_close(&format!("out {name}"), &download(client, &out, tokens * width), &expected_out);
-        let (dy, dweights) = combine_backward(client, &wire, here, &device_sums, &dout_here, width, format).unwrap();
-        let (dy64, dweights64) = reference::combine_backward(&expected, weights64, &sums, &widen(&dout), width, format);
+        assert_close(
+            &format!("out {name}"),
+            &download(client, &out, tokens * width),
+            &expected_out,
+        );
+        let (dy, dweights) =
+            combine_backward(client, &wire, here, &device_sums, &dout_here, width, format).unwrap();
+        let (dy64, dweights64) =
+            reference::combine_backward(&expected, weights64, &sums, &widen(&dout), width, format);
         assert_close(&format!("dy {name}"), &download(client, &dy, rows * width), &dy64);
         assert_close(&format!("dweights {name}"), &download(client, &dweights, rows), &dweights64);
     }
     let d_here = upload(client, &d);
     let dx64 = reference::gather_backward(&widen(&d), plan.token_of_row(), tokens, width);
-    for dx in [pack_backward(client, &d_here, &index, width), unpack_backward(client, &d_here, &index, width)] {
+    for dx in [
+        pack_backward(client, &d_here, &index, width),
+        unpack_backward(client, &d_here, &index, width),
+    ] {
         assert_close(&format!("dx {name}"), &download(client, &dx.unwrap(), tokens * width), &dx64);
     }
 }
@@ -86,7 +119,15 @@ fn every_routing_and_width_has_the_plain_form() {
     for width in [1, 33, 128, 130, 200, 516, 1153] {
         for format in FORMATS {
             check(&client, "random", &choices(37, 3, 12, |t| t * 7 + t / 3), 3, 12, width, format);
-            check(&client, "one rank and empty experts", &choices(20, 2, 3, |t| t), 2, 12, width, format);
+            check(
+                &client,
+                "one rank and empty experts",
+                &choices(20, 2, 3, |t| t),
+                2,
+                12,
+                width,
+                format,
+            );
             check(&client, "one hot expert", &choices(19, 1, 12, |_| 5), 1, 12, width, format);
         }
     }
@@ -106,7 +147,8 @@ proptest::proptest! {
     }
 }
 
-/// Zeros of both signs, subnormals, what lies under the floor of a scale, the largest number, NaN and infinities, each among others.
+/// Zeros of both signs, subnormals, what lies under the floor of a scale, the largest number, NaN
+/// and infinities, each among others.
 #[test]
 fn hard_rows_are_cast_as_the_definition_says() {
     let client = client();
@@ -132,12 +174,29 @@ fn hard_rows_are_cast_as_the_definition_says() {
         let device_index = DeviceIndex::new(&client, &index, rows.len()).unwrap();
         let wire = pack(&client, &upload(&client, &x), &device_index, 161, format).unwrap();
         let expected = reference::pack(&x, &index, 161, format);
-        assert_words(&format!("{format:?}"), &read_words(&client, &wire, expected.len()), &expected, format, 161);
-        let back =
-            unpack(&client, &upload_words(&client, &expected), &DeviceIndex::new(&client, &index, 11).unwrap(), 161, format).unwrap();
+        assert_words(
+            &format!("{format:?}"),
+            &read_words(&client, &wire, expected.len()),
+            &expected,
+            format,
+            161,
+        );
+        let back = unpack(
+            &client,
+            &upload_words(&client, &expected),
+            &DeviceIndex::new(&client, &index, 11).unwrap(),
+            161,
+            format,
+        )
+        .unwrap();
         let values = download(&client, &back, index.len() * 161);
-        for (i, (a, e)) in values.iter().zip(reference::unpack(&expected, &index, 161, format)).enumerate() {
-            assert!(a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()), "{format:?}[{i}]: {a} against {e}");
+        for (i, (a, e)) in
+            values.iter().zip(reference::unpack(&expected, &index, 161, format)).enumerate()
+        {
+            assert!(
+                a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()),
+                "{format:?}[{i}]: {a} against {e}"
+            );
         }
     }
 }
@@ -146,13 +205,19 @@ fn hard_rows_are_cast_as_the_definition_says() {
 fn sums_without_terms_are_zero_and_rows_without_sums_get_no_gradient() {
     let client = client();
     let none = RowSums::NONE;
-    let sums = DeviceSums::new(&client, &RowSums::of_slots(&[none, none, 1, none], 2, 2, 3).unwrap()).unwrap();
+    let sums =
+        DeviceSums::new(&client, &RowSums::of_slots(&[none, none, 1, none], 2, 2, 3).unwrap())
+            .unwrap();
     let (wire, weights) = (upload(&client, &[1.0, 2.0, 3.0]), upload(&client, &[5.0]));
     let out = combine(&client, &wire, Some(&weights), &sums, 1, WireFormat::F32).unwrap();
     assert_eq!(download(&client, &out, 2), [0.0, 10.0]);
     let dout = upload(&client, &[7.0, 11.0]);
-    let (dy, dweights) = combine_backward(&client, &wire, Some(&weights), &sums, &dout, 1, WireFormat::F32).unwrap();
-    assert_eq!((download(&client, &dy, 3), download(&client, &dweights, 1)), (vec![0.0, 55.0, 0.0], vec![22.0]));
+    let (dy, dweights) =
+        combine_backward(&client, &wire, Some(&weights), &sums, &dout, 1, WireFormat::F32).unwrap();
+    assert_eq!(
+        (download(&client, &dy, 3), download(&client, &dweights, 1)),
+        (vec![0.0, 55.0, 0.0], vec![22.0])
+    );
 }
 
 #[test]
@@ -163,15 +228,39 @@ fn wrong_arguments_are_named() {
     let error = DeviceIndex::new(&client, &[0, 2], 2).unwrap_err();
     assert_eq!(error.to_string(), "device_index: `index[1]` is 2, it must lie in 0..2");
     let index = DeviceIndex::new(&client, &[0, 1], 2).unwrap();
-    assert!(matches!(pack(&client, &x, &index, 3, fp8), Err(KernelError::Length { argument: "x", expected: 6, actual: 5, .. })));
-    assert!(matches!(unpack(&client, &x, &index, 9, fp8), Err(KernelError::Length { argument: "wire", expected: 8, actual: 5, .. })));
+    assert!(matches!(
+        pack(&client, &x, &index, 3, fp8),
+        Err(KernelError::Length { argument: "x", expected: 6, actual: 5, .. })
+    ));
+    assert!(matches!(
+        unpack(&client, &x, &index, 9, fp8),
+        Err(KernelError::Length { argument: "wire", expected: 8, actual: 5, .. })
+    ));
     let sums = DeviceSums::new(&client, &RowSums::of_slots(&[0, 1], 1, 2, 2).unwrap()).unwrap();
-    assert!(matches!(combine(&client, &x, None, &sums, 9, fp8), Err(KernelError::Length { argument: "wire", .. })));
+    assert!(matches!(
+        combine(&client, &x, None, &sums, 9, fp8),
+        Err(KernelError::Length { argument: "wire", .. })
+    ));
     let one = upload(&client, &[1.0]);
-    assert!(matches!(combine(&client, &x, Some(&one), &sums, 2, fp8), Err(KernelError::Length { argument: "weights", expected: 2, .. })));
+    assert!(matches!(
+        combine(&client, &x, Some(&one), &sums, 2, fp8),
+        Err(KernelError::Length { argument: "weights", expected: 2, .. })
+    ));
     let error = combine_backward(&client, &x, None, &sums, &one, 2, fp8).unwrap_err();
-    assert!(matches!(error, KernelError::Length { argument: "dout", expected: 2, actual: 1, .. }), "{error}");
-    assert!(matches!(pack_backward(&client, &x, &index, 3), Err(KernelError::Length { argument: "d", expected: 6, .. })));
-    assert!(matches!(unpack_backward(&client, &x, &index, 3), Err(KernelError::Length { argument: "d", expected: 6, .. })));
-    assert!(matches!(pack(&client, &x, &index, usize::MAX, fp8), Err(KernelError::Overflow { .. })));
+    assert!(
+        matches!(error, KernelError::Length { argument: "dout", expected: 2, actual: 1, .. }),
+        "{error}"
+    );
+    assert!(matches!(
+        pack_backward(&client, &x, &index, 3),
+        Err(KernelError::Length { argument: "d", expected: 6, .. })
+    ));
+    assert!(matches!(
+        unpack_backward(&client, &x, &index, 3),
+        Err(KernelError::Length { argument: "d", expected: 6, .. })
+    ));
+    assert!(matches!(
+        pack(&client, &x, &index, usize::MAX, fp8),
+        Err(KernelError::Overflow { .. })
+    ));
 }

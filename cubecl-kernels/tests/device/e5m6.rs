@@ -83,8 +83,14 @@ fn hard_edges() {
         ("infinity", with(&[(8, f32::INFINITY)])),
         ("negative infinity", with(&[(9, f32::NEG_INFINITY)])),
         // The scale is 2^127 here: what divides by it must not be flushed to zero.
-        ("infinity beside the largest", with(&[(9, f32::NEG_INFINITY), (10, f32::MAX), (11, -1e38), (12, 1e33)])),
-        ("nan beside infinity and the largest", with(&[(9, f32::NAN), (10, f32::MAX), (11, f32::INFINITY)])),
+        (
+            "infinity beside the largest",
+            with(&[(9, f32::NEG_INFINITY), (10, f32::MAX), (11, -1e38), (12, 1e33)]),
+        ),
+        (
+            "nan beside infinity and the largest",
+            with(&[(9, f32::NAN), (10, f32::MAX), (11, f32::INFINITY)]),
+        ),
     ];
     for (name, row) in rows {
         check(&client, name, &row, 1, 128);
@@ -95,7 +101,8 @@ fn hard_edges() {
     }
 }
 
-/// One entry a tile: its scale is where the definition's division and rounding put it, around each step of the significand.
+/// One entry a tile: its scale is where the definition's division and rounding put it, around each
+/// step of the significand.
 #[test]
 fn every_scale_boundary_is_where_the_definition_has_it() {
     let mut amax = Vec::new();
@@ -103,7 +110,9 @@ fn every_scale_boundary_is_where_the_definition_has_it() {
         for significand in [1.0f32, 1.5, 1.984375] {
             let value = f64::from(significand) * f64::from(exponent).exp2();
             for off in -2i32..=2 {
-                amax.push(f32::from_bits((value as f32).to_bits().saturating_add_signed(off).min(f32::MAX.to_bits())));
+                amax.push(f32::from_bits(
+                    (value as f32).to_bits().saturating_add_signed(off).min(f32::MAX.to_bits()),
+                ));
             }
         }
     }
@@ -112,7 +121,8 @@ fn every_scale_boundary_is_where_the_definition_has_it() {
 
 #[test]
 fn every_code_boundary_is_where_the_definition_has_it() {
-    // Each code's value, each midpoint and their FP32 neighbours, beside the largest, so that the scale is 1 exactly.
+    // Each code's value, each midpoint and their FP32 neighbours, beside the largest, so that the
+    // scale is 1 exactly.
     let mut x = Vec::new();
     for code in 0..0x7BFu16 {
         let (low, high) = (decode_e5m6(code), decode_e5m6(code + 1));
@@ -123,7 +133,10 @@ fn every_code_boundary_is_where_the_definition_has_it() {
             }
         }
     }
-    let rows: Vec<f32> = x.chunks(127).flat_map(|chunk| chunk.iter().copied().chain([65024.0; 127]).take(127).chain([65024.0])).collect();
+    let rows: Vec<f32> = x
+        .chunks(127)
+        .flat_map(|chunk| chunk.iter().copied().chain([65024.0; 127]).take(127).chain([65024.0]))
+        .collect();
     check(&client(), "boundaries", &rows, rows.len() / 128, 128);
 }
 
@@ -139,7 +152,10 @@ fn every_code_is_decoded_as_defined() {
             codes[word + 1] |= (code as u32) >> (32 - shift);
         }
     }
-    let q = DeviceCodes { codes: upload_words(&client, &codes), scales: upload(&client, &vec![0.5; tiles(4096)]) };
+    let q = DeviceCodes {
+        codes: upload_words(&client, &codes),
+        scales: upload(&client, &vec![0.5; tiles(4096)]),
+    };
     let values = download(&client, &dequantize_e5m6(&client, &q, 1, 4096).unwrap(), 4096);
     let expected: Vec<f32> = (0..4096).map(|code| 0.5 * decode_e5m6(code)).collect();
     assert_scales("codes", &values, &expected);
@@ -150,13 +166,25 @@ fn wrong_arguments_are_named() {
     let client = client();
     let x = upload(&client, &[0.0; 12]);
     let error = quantize_e5m6(&client, &x, Element::F32, 4, 4).unwrap_err();
-    assert!(matches!(error, KernelError::Length { argument: "x", expected: 16, actual: 12, .. }), "{error}");
+    assert!(
+        matches!(error, KernelError::Length { argument: "x", expected: 16, actual: 12, .. }),
+        "{error}"
+    );
     let error = quantize_e5m6(&client, &x, Element::F32, usize::MAX, 4).unwrap_err();
     assert!(matches!(error, KernelError::Overflow { argument: "x", .. }), "{error}");
     let q = quantize_e5m6(&client, &x, Element::F32, 3, 4).unwrap();
-    assert!(matches!(dequantize_e5m6(&client, &q, 3, 400), Err(KernelError::Length { argument: "codes", .. })));
-    let q = DeviceCodes { codes: upload_words(&client, &vec![0; 3 * e5m6_words(400)]), scales: q.scales };
-    assert!(matches!(dequantize_e5m6(&client, &q, 3, 400), Err(KernelError::Length { argument: "scales", .. })));
+    assert!(matches!(
+        dequantize_e5m6(&client, &q, 3, 400),
+        Err(KernelError::Length { argument: "codes", .. })
+    ));
+    let q = DeviceCodes {
+        codes: upload_words(&client, &vec![0; 3 * e5m6_words(400)]),
+        scales: q.scales,
+    };
+    assert!(matches!(
+        dequantize_e5m6(&client, &q, 3, 400),
+        Err(KernelError::Length { argument: "scales", .. })
+    ));
 }
 
 #[test]
@@ -167,10 +195,20 @@ fn bf16_is_read_or_refused() {
     let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
     match quantize_e5m6(&client, &client.create_from_slice(&bytes), Element::Bf16, 40, 130) {
         Ok(q) => {
-            let expected = reference::quantize_e5m6(&x.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), 40, 130);
-            assert_words("bf16", &read_words(&client, &q.codes, 40 * e5m6_words(130)), &expected.codes);
+            let expected = reference::quantize_e5m6(
+                &x.iter().map(|v| v.to_f32()).collect::<Vec<_>>(),
+                40,
+                130,
+            );
+            assert_words(
+                "bf16",
+                &read_words(&client, &q.codes, 40 * e5m6_words(130)),
+                &expected.codes,
+            );
             assert_scales("bf16", &download(&client, &q.scales, 40 * tiles(130)), &expected.scales);
         }
-        Err(error) => assert!(matches!(error, KernelError::Invalid { argument: "element", .. }), "{error}"),
+        Err(error) => {
+            assert!(matches!(error, KernelError::Invalid { argument: "element", .. }), "{error}")
+        }
     }
 }

@@ -5,13 +5,16 @@ use crate::oracle::{self, Quantized, code, spread};
 use cubecl::prelude::Client;
 use cubecl::server::Handle;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::definition::{Accumulation, Fp8Format, GroupedColumns, QuantizeOptions, decode_fp8, tiles, words};
+use cubecl_kernels::definition::{
+    Accumulation, Fp8Format, GroupedColumns, QuantizeOptions, decode_fp8, tiles, words,
+};
 use cubecl_kernels::gemm::{
-    DeviceBlockTiled, DeviceRowTiled, ScaleTable, TilePlan, fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_planned, fp8_wgrad_nt,
-    fp8_wgrad_nt_accumulate,
+    DeviceBlockTiled, DeviceRowTiled, ScaleTable, TilePlan, fp8_gemm_nt, fp8_gemm_nt_accumulate,
+    fp8_gemm_nt_planned, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };
 use cubecl_kernels::grouped_gemm::{
-    DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt, fp8_grouped_wgrad_nt_accumulate,
+    DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
+    fp8_grouped_wgrad_nt_accumulate,
 };
 use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::quantize::{DeviceGroups, Element};
@@ -32,7 +35,14 @@ struct Matrix {
 
 impl Matrix {
     fn of_rows(q: Quantized, rows: usize, depth: usize, format: Fp8Format) -> Self {
-        Self { codes: q.codes, scales: q.scales, rows, depth, strides: [tiles(depth), 0, 1], format }
+        Self {
+            codes: q.codes,
+            scales: q.scales,
+            rows,
+            depth,
+            strides: [tiles(depth), 0, 1],
+            format,
+        }
     }
 
     fn scale(&self, row: usize, tile: usize) -> f32 {
@@ -74,7 +84,9 @@ fn exact(a: &Matrix, b: &Matrix) -> Vec<f64> {
             .collect()
     };
     let (x, y, k) = (values(a), values(b), a.depth);
-    (0..a.rows * b.rows).map(|i| (0..k).map(|d| x[i / b.rows * k + d] * y[i % b.rows * k + d]).sum()).collect()
+    (0..a.rows * b.rows)
+        .map(|i| (0..k).map(|d| x[i / b.rows * k + d] * y[i % b.rows * k + d]).sum())
+        .collect()
 }
 
 struct Uploaded {
@@ -88,11 +100,25 @@ impl Uploaded {
     }
 
     fn rows(&self, x: &Matrix) -> DeviceRowTiled<'_> {
-        DeviceRowTiled { codes: &self.codes, scales: &self.scales, rows: x.rows, depth: x.depth, format: x.format }
+        DeviceRowTiled {
+            codes: &self.codes,
+            scales: &self.scales,
+            rows: x.rows,
+            depth: x.depth,
+            format: x.format,
+        }
     }
 
     fn blocks(&self, x: &Matrix, experts: usize, table: ScaleTable) -> DeviceBlockTiled<'_> {
-        DeviceBlockTiled { codes: &self.codes, scales: &self.scales, table, experts, rows: x.rows, depth: x.depth, format: x.format }
+        DeviceBlockTiled {
+            codes: &self.codes,
+            scales: &self.scales,
+            table,
+            experts,
+            rows: x.rows,
+            depth: x.depth,
+            format: x.format,
+        }
     }
 }
 
@@ -132,12 +158,16 @@ fn every_shape_with_blocks() {
             let (a, b) = operands((m * 31 + n * 7 + k) as u64, m, n, k, table);
             let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
             let expected = exact(&a, &b);
-            let c = fp8_gemm_nt(&client, &x.rows(&a), &y.blocks(&b, 1, table), PROMOTED, Element::F32).unwrap();
+            let c =
+                fp8_gemm_nt(&client, &x.rows(&a), &y.blocks(&b, 1, table), PROMOTED, Element::F32)
+                    .unwrap();
             assert_product(name, &download(&client, &c, m * n), &expected);
             let start = oracle::random(9, m * n);
             let c = upload(&client, &start);
-            fp8_gemm_nt_accumulate(&client, &x.rows(&a), &y.blocks(&b, 1, table), PROMOTED, &c).unwrap();
-            let sums: Vec<f64> = expected.iter().zip(&start).map(|(e, &s)| e + f64::from(s)).collect();
+            fp8_gemm_nt_accumulate(&client, &x.rows(&a), &y.blocks(&b, 1, table), PROMOTED, &c)
+                .unwrap();
+            let sums: Vec<f64> =
+                expected.iter().zip(&start).map(|(e, &s)| e + f64::from(s)).collect();
             assert_product(name, &download(&client, &c, m * n), &sums);
         }
     }
@@ -151,7 +181,8 @@ fn every_shape_with_rows() {
         let name = &format!("{m}x{n}x{k}");
         let a = Matrix::of_rows(oracle::rows(&spread(1, m * k), m, k, &o), m, k, E4M3);
         let e5m2 = QuantizeOptions { format: Fp8Format::E5M2, ..o };
-        let b = Matrix::of_rows(oracle::rows(&spread(2, n * k), n, k, &e5m2), n, k, Fp8Format::E5M2);
+        let b =
+            Matrix::of_rows(oracle::rows(&spread(2, n * k), n, k, &e5m2), n, k, Fp8Format::E5M2);
         let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
         let expected = exact(&a, &b);
         let c = fp8_wgrad_nt(&client, &x.rows(&a), &y.rows(&b), PROMOTED).unwrap();
@@ -169,7 +200,8 @@ fn the_tile_changes_no_bit() {
     let (a, b) = operands(5, m, n, k, ScaleTable::AsStored);
     let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
     let (a, b) = (x.rows(&a), y.blocks(&b, 1, ScaleTable::AsStored));
-    let chosen = download(&client, &fp8_gemm_nt(&client, &a, &b, PROMOTED, Element::F32).unwrap(), m * n);
+    let chosen =
+        download(&client, &fp8_gemm_nt(&client, &a, &b, PROMOTED, Element::F32).unwrap(), m * n);
     for tile in [
         TilePlan { each: (4, 4), units: (16, 16), staged: true },
         TilePlan { each: (2, 3), units: (4, 8), staged: true },
@@ -179,8 +211,14 @@ fn the_tile_changes_no_bit() {
         let c = download(&client, &fp8_gemm_nt_planned(&client, &a, &b, tile).unwrap(), m * n);
         assert!(chosen.iter().zip(&c).all(|(x, y)| x.to_bits() == y.to_bits()), "{tile:?}");
     }
-    for tile in [TilePlan { each: (4, 4), units: (64, 64), staged: false }, TilePlan { each: (0, 4), units: (8, 8), staged: false }] {
-        assert!(matches!(fp8_gemm_nt_planned(&client, &a, &b, tile), Err(KernelError::Invalid { argument: "tile", .. })));
+    for tile in [
+        TilePlan { each: (4, 4), units: (64, 64), staged: false },
+        TilePlan { each: (0, 4), units: (8, 8), staged: false },
+    ] {
+        assert!(matches!(
+            fp8_gemm_nt_planned(&client, &a, &b, tile),
+            Err(KernelError::Invalid { argument: "tile", .. })
+        ));
     }
 }
 
@@ -195,7 +233,14 @@ fn hard_values() {
     b.codes[..65].fill(0x7E7E_7E7E);
     a.codes[65 + 3] = 0x0000_7F00;
     let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
-    let c = fp8_gemm_nt(&client, &x.rows(&a), &y.blocks(&b, 1, ScaleTable::AsStored), PROMOTED, Element::F32).unwrap();
+    let c = fp8_gemm_nt(
+        &client,
+        &x.rows(&a),
+        &y.blocks(&b, 1, ScaleTable::AsStored),
+        PROMOTED,
+        Element::F32,
+    )
+    .unwrap();
     let c = download(&client, &c, m * n);
     let expected = exact(&a, &b);
     assert!(c[n..2 * n].iter().all(|x| x.is_nan()), "{c:?}");
@@ -205,7 +250,14 @@ fn hard_values() {
     // An infinite scale.
     b.scales[0] = f32::INFINITY;
     let y = Uploaded::new(&client, &b);
-    let c = fp8_gemm_nt(&client, &x.rows(&a), &y.blocks(&b, 1, ScaleTable::AsStored), PROMOTED, Element::F32).unwrap();
+    let c = fp8_gemm_nt(
+        &client,
+        &x.rows(&a),
+        &y.blocks(&b, 1, ScaleTable::AsStored),
+        PROMOTED,
+        Element::F32,
+    )
+    .unwrap();
     assert!(download(&client, &c, m * n).iter().all(|x| !x.is_finite()));
 }
 
@@ -217,15 +269,18 @@ fn emulated(a: &Matrix, b: &Matrix, bits: u32, promote: bool) -> Vec<f32> {
         let (mut total, mut sum) = (0.0f32, 0.0f32);
         for tile in 0..a.depth.div_ceil(128) {
             let ratio = if promote { 1.0 } else { scale(tile) / scale(0) };
-            let products: Vec<f32> =
-                (tile * 128..a.depth.min(tile * 128 + 128)).map(|i| a.value(row, i) * b.value(column, i) * ratio).collect();
+            let products: Vec<f32> = (tile * 128..a.depth.min(tile * 128 + 128))
+                .map(|i| a.value(row, i) * b.value(column, i) * ratio)
+                .collect();
             for group in products.chunks(32) {
                 let terms = || std::iter::once(&sum).chain(group);
                 if terms().any(|t| !t.is_finite()) {
                     sum = f32::NAN;
                     continue;
                 }
-                let exponent = terms().map(|t| (t.to_bits() >> 23 & 0xFF) as i32 - 127).fold(bits as i32 - 127, i32::max);
+                let exponent = terms()
+                    .map(|t| (t.to_bits() >> 23 & 0xFF) as i32 - 127)
+                    .fold(bits as i32 - 127, i32::max);
                 let quantum = f64::from(exponent - bits as i32 + 1).exp2();
                 let mut count = 0.0f32;
                 for &term in terms() {
@@ -255,8 +310,16 @@ fn the_emulated_accumulator_has_the_definitions_bits() {
                 }
                 let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
                 let accumulation = Accumulation::Emulated { bits, promote };
-                let c = fp8_gemm_nt(&client, &x.rows(&a), &y.blocks(&b, 1, ScaleTable::AsStored), accumulation, Element::F32).unwrap();
-                let (actual, expected) = (download(&client, &c, m * n), emulated(&a, &b, bits, promote));
+                let c = fp8_gemm_nt(
+                    &client,
+                    &x.rows(&a),
+                    &y.blocks(&b, 1, ScaleTable::AsStored),
+                    accumulation,
+                    Element::F32,
+                )
+                .unwrap();
+                let (actual, expected) =
+                    (download(&client, &c, m * n), emulated(&a, &b, bits, promote));
                 for (i, (x, y)) in actual.iter().zip(&expected).enumerate() {
                     let same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
                     assert!(same, "{m}x{n}x{k} {accumulation:?} [{i}]: {x:e} against {y:e}");
@@ -268,16 +331,31 @@ fn the_emulated_accumulator_has_the_definitions_bits() {
     let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
     for bits in [0, 1, 25] {
         let accumulation = Accumulation::Emulated { bits, promote: true };
-        let error = fp8_gemm_nt(&client, &x.rows(&a), &y.blocks(&b, 1, ScaleTable::AsStored), accumulation, Element::F32).unwrap_err();
+        let error = fp8_gemm_nt(
+            &client,
+            &x.rows(&a),
+            &y.blocks(&b, 1, ScaleTable::AsStored),
+            accumulation,
+            Element::F32,
+        )
+        .unwrap_err();
         assert!(matches!(error, KernelError::Invalid { argument: "accumulation", .. }), "{error}");
     }
 }
 
-const OFFSETS: [&[usize]; 6] = [&[0, 0], &[0, 5], &[0, 0, 1, 1, 34, 34], &[0, 130, 133, 133, 200], &[0, 9, 18, 27, 36, 45], &[0, 0, 0]];
+const OFFSETS: [&[usize]; 6] = [
+    &[0, 0],
+    &[0, 5],
+    &[0, 0, 1, 1, 34, 34],
+    &[0, 130, 133, 133, 200],
+    &[0, 9, 18, 27, 36, 45],
+    &[0, 0, 0],
+];
 
 /// Experts' weights one after another.
 fn experts(seed: u64, count: usize, n: usize, k: usize) -> (Vec<Matrix>, Matrix) {
-    let each: Vec<Matrix> = (0..count).map(|e| weight(seed + 100 * e as u64, n, k, ScaleTable::AsStored)).collect();
+    let each: Vec<Matrix> =
+        (0..count).map(|e| weight(seed + 100 * e as u64, n, k, ScaleTable::AsStored)).collect();
     let codes = each.iter().flat_map(|w| w.codes.clone()).collect();
     let scales = each.iter().flat_map(|w| w.scales.clone()).collect();
     let stacked = Matrix { codes, scales, rows: n, depth: k, strides: [0; 3], format: E4M3 };
@@ -302,14 +380,34 @@ fn experts_rows_one_after_another() {
             let groups = DeviceGroups::new(&client, offsets, rows).unwrap();
             let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &stacked));
             let weights = y.blocks(&stacked, count, ScaleTable::AsStored);
-            let c = fp8_grouped_gemm_nt(&client, &x.rows(&a), &groups, &weights, PROMOTED, Element::F32).unwrap();
+            let c = fp8_grouped_gemm_nt(
+                &client,
+                &x.rows(&a),
+                &groups,
+                &weights,
+                PROMOTED,
+                Element::F32,
+            )
+            .unwrap();
             let c = download(&client, &c, rows * n);
-            let expected: Vec<f64> = (0..count).flat_map(|e| exact(&part(&a, offsets[e], offsets[e + 1]), &each[e])).collect();
+            let expected: Vec<f64> = (0..count)
+                .flat_map(|e| exact(&part(&a, offsets[e], offsets[e + 1]), &each[e]))
+                .collect();
             assert_product(&format!("{offsets:?} {n} {k}"), &c, &expected);
 
             let emulated_form = Accumulation::Emulated { bits: 14, promote: true };
-            let c = fp8_grouped_gemm_nt(&client, &x.rows(&a), &groups, &weights, emulated_form, Element::F32).unwrap();
-            let expected: Vec<f32> = (0..count).flat_map(|e| emulated(&part(&a, offsets[e], offsets[e + 1]), &each[e], 14, true)).collect();
+            let c = fp8_grouped_gemm_nt(
+                &client,
+                &x.rows(&a),
+                &groups,
+                &weights,
+                emulated_form,
+                Element::F32,
+            )
+            .unwrap();
+            let expected: Vec<f32> = (0..count)
+                .flat_map(|e| emulated(&part(&a, offsets[e], offsets[e + 1]), &each[e], 14, true))
+                .collect();
             assert_eq!(download(&client, &c, rows * n), expected, "{offsets:?} {n} {k}");
         }
     }
@@ -325,7 +423,15 @@ fn room_for_rows_of_each_expert() {
     let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &stacked));
     let weights = y.blocks(&stacked, counts.len(), ScaleTable::AsStored);
     let on_device = upload_words(&client, &counts);
-    let c = fp8_grouped_gemm_nt_masked(&client, &x.rows(&a), &on_device, &weights, PROMOTED, Element::F32).unwrap();
+    let c = fp8_grouped_gemm_nt_masked(
+        &client,
+        &x.rows(&a),
+        &on_device,
+        &weights,
+        PROMOTED,
+        Element::F32,
+    )
+    .unwrap();
     let c = download(&client, &c, room * counts.len() * n);
     for (e, &count) in counts.iter().enumerate() {
         let used = (count as usize).min(room);
@@ -345,22 +451,41 @@ fn weight_gradients_of_experts() {
             let (rows, count) = (*offsets.last().unwrap(), offsets.len() - 1);
             let (dy, x) = (spread(70, rows * n), spread(80, rows * k));
             let groups = DeviceGroups::new(&client, offsets, rows).unwrap();
-            let (qdy, qx) = (oracle::columns(&dy, offsets, n, &o), oracle::columns(&x, offsets, k, &o));
+            let (qdy, qx) =
+                (oracle::columns(&dy, offsets, n, &o), oracle::columns(&x, offsets, k, &o));
             let handles = [&qdy.codes, &qx.codes].map(|c| upload_words(&client, c));
             let scales = [&qdy.scales, &qx.scales].map(|s| upload(&client, s));
-            let a = DeviceColumnTiled { codes: &handles[0], scales: &scales[0], columns: n, format: E4M3 };
-            let b = DeviceColumnTiled { codes: &handles[1], scales: &scales[1], columns: k, format: E4M3 };
+            let a = DeviceColumnTiled {
+                codes: &handles[0],
+                scales: &scales[0],
+                columns: n,
+                format: E4M3,
+            };
+            let b = DeviceColumnTiled {
+                codes: &handles[1],
+                scales: &scales[1],
+                columns: k,
+                format: E4M3,
+            };
             let layout = GroupedColumns::new("test", offsets, rows).unwrap();
             let value = |q: &Quantized, column: usize, g: usize, r: usize| {
                 let word_row = column * layout.words[count] * 4 + layout.words[g] * 4 + r;
                 let scale = q.scales[column * layout.tiles[count] + layout.tiles[g] + r / 128];
-                f64::from(scale) * f64::from(decode_fp8((q.codes[word_row / 4] >> (8 * (word_row % 4))) as u8, E4M3))
+                f64::from(scale)
+                    * f64::from(decode_fp8(
+                        (q.codes[word_row / 4] >> (8 * (word_row % 4))) as u8,
+                        E4M3,
+                    ))
             };
             let mut expected = Vec::new();
             for g in 0..count {
                 for i in 0..n * k {
                     let length = offsets[g + 1] - offsets[g];
-                    expected.push((0..length).map(|r| value(&qdy, i / k, g, r) * value(&qx, i % k, g, r)).sum::<f64>());
+                    expected.push(
+                        (0..length)
+                            .map(|r| value(&qdy, i / k, g, r) * value(&qx, i % k, g, r))
+                            .sum::<f64>(),
+                    );
                 }
             }
             let name = &format!("{offsets:?} {n} {k}");
@@ -379,24 +504,46 @@ fn wrong_arguments_are_named() {
     let (a, b) = operands(1, 4, 5, 140, ScaleTable::AsStored);
     let (x, y) = (Uploaded::new(&client, &a), Uploaded::new(&client, &b));
     let (left, right) = (x.rows(&a), y.blocks(&b, 1, ScaleTable::AsStored));
-    let run = |a: DeviceRowTiled<'_>, b: DeviceBlockTiled<'_>| fp8_gemm_nt(&client, &a, &b, PROMOTED, Element::F32).map(|_| ());
-    assert!(matches!(run(DeviceRowTiled { rows: 5, ..left }, right), Err(KernelError::Length { argument: "a", .. })));
-    assert!(matches!(run(left, DeviceBlockTiled { rows: 6, ..right }), Err(KernelError::Length { argument: "b", .. })));
+    let run = |a: DeviceRowTiled<'_>, b: DeviceBlockTiled<'_>| {
+        fp8_gemm_nt(&client, &a, &b, PROMOTED, Element::F32).map(|_| ())
+    };
+    assert!(matches!(
+        run(DeviceRowTiled { rows: 5, ..left }, right),
+        Err(KernelError::Length { argument: "a", .. })
+    ));
+    assert!(matches!(
+        run(left, DeviceBlockTiled { rows: 6, ..right }),
+        Err(KernelError::Length { argument: "b", .. })
+    ));
     assert!(matches!(
         run(DeviceRowTiled { scales: &x.scales, codes: &y.codes, rows: 5, ..left }, right),
         Err(KernelError::Length { argument: "scales", .. })
     ));
-    assert!(matches!(run(DeviceRowTiled { depth: 139, ..left }, right), Err(KernelError::Invalid { argument: "b", .. })));
-    assert!(matches!(run(left, DeviceBlockTiled { experts: 0, ..right }), Err(KernelError::Invalid { argument: "b", .. })));
-    assert!(matches!(run(DeviceRowTiled { rows: usize::MAX, ..left }, right), Err(KernelError::Overflow { argument: "a", .. })));
+    assert!(matches!(
+        run(DeviceRowTiled { depth: 139, ..left }, right),
+        Err(KernelError::Invalid { argument: "b", .. })
+    ));
+    assert!(matches!(
+        run(left, DeviceBlockTiled { experts: 0, ..right }),
+        Err(KernelError::Invalid { argument: "b", .. })
+    ));
+    assert!(matches!(
+        run(DeviceRowTiled { rows: usize::MAX, ..left }, right),
+        Err(KernelError::Overflow { argument: "a", .. })
+    ));
     let small = upload(&client, &[0.0; 19]);
     let error = fp8_gemm_nt_accumulate(&client, &left, &right, PROMOTED, &small).unwrap_err();
-    assert!(matches!(error, KernelError::Length { argument: "c", expected: 20, actual: 19, .. }), "{error}");
+    assert!(
+        matches!(error, KernelError::Length { argument: "c", expected: 20, actual: 19, .. }),
+        "{error}"
+    );
     let groups = DeviceGroups::new(&client, &[0, 2, 3], 3).unwrap();
-    let error = fp8_grouped_gemm_nt(&client, &left, &groups, &right, PROMOTED, Element::F32).unwrap_err();
+    let error =
+        fp8_grouped_gemm_nt(&client, &left, &groups, &right, PROMOTED, Element::F32).unwrap_err();
     assert!(matches!(error, KernelError::Invalid { argument: "groups", .. }), "{error}");
     let counts = upload_words(&client, &[1, 2]);
     let three = DeviceBlockTiled { experts: 3, ..right };
-    let error = fp8_grouped_gemm_nt_masked(&client, &left, &counts, &three, PROMOTED, Element::F32).unwrap_err();
+    let error = fp8_grouped_gemm_nt_masked(&client, &left, &counts, &three, PROMOTED, Element::F32)
+        .unwrap_err();
     assert!(matches!(error, KernelError::Length { argument: "counts", .. }), "{error}");
 }

@@ -1,6 +1,8 @@
 //! Quantization and products in the plainest form, one value at a time, on top of the definition.
 
-use cubecl_kernels::definition::{Granularity, GroupedColumns, QuantizeOptions, TILE, encode_fp8, scale_of, tiles, words};
+use cubecl_kernels::definition::{
+    Granularity, GroupedColumns, QuantizeOptions, TILE, encode_fp8, scale_of, tiles, words,
+};
 
 /// `len` values in -1..1 from a seed (splitmix64).
 pub fn random(seed: u64, len: usize) -> Vec<f32> {
@@ -37,14 +39,19 @@ fn amax<'a>(x: impl Iterator<Item = &'a f32>) -> f32 {
 /// Row tiles of `x[rows, columns]`, blocks counted from row 0.
 pub fn rows(x: &[f32], rows: usize, columns: usize, o: &QuantizeOptions) -> Quantized {
     let whole = amax(x.iter());
-    let mut q = Quantized { codes: vec![0; rows * words(columns)], scales: vec![0.0; rows * tiles(columns)] };
+    let mut q = Quantized {
+        codes: vec![0; rows * words(columns)],
+        scales: vec![0.0; rows * tiles(columns)],
+    };
     for r in 0..rows {
         for t in 0..tiles(columns) {
             let span = t * TILE..((t + 1) * TILE).min(columns);
             let block = r / TILE * TILE..((r / TILE + 1) * TILE).min(rows);
             let largest = match o.granularity {
                 Granularity::Tile => amax(x[r * columns..][span.clone()].iter()),
-                Granularity::Block => amax(block.flat_map(|b| x[b * columns..][span.clone()].iter())),
+                Granularity::Block => {
+                    amax(block.flat_map(|b| x[b * columns..][span.clone()].iter()))
+                }
                 Granularity::Tensor => whole,
             };
             let scale = scale_of(largest, o.format.max(), o.scale);
@@ -67,7 +74,8 @@ pub fn columns(x: &[f32], offsets: &[usize], columns: usize, o: &QuantizeOptions
     let total = *offsets.last().unwrap();
     let layout = GroupedColumns::new("oracle", offsets, total).unwrap();
     let (all_words, all_tiles) = (*layout.words.last().unwrap(), *layout.tiles.last().unwrap());
-    let mut q = Quantized { codes: vec![0; columns * all_words], scales: vec![0.0; columns * all_tiles] };
+    let mut q =
+        Quantized { codes: vec![0; columns * all_words], scales: vec![0.0; columns * all_tiles] };
     let whole = amax(x.iter());
     for g in 0..offsets.len() - 1 {
         let n = offsets[g + 1] - offsets[g];
@@ -76,35 +84,56 @@ pub fn columns(x: &[f32], offsets: &[usize], columns: usize, o: &QuantizeOptions
         }
         let own = transpose(&x[offsets[g] * columns..offsets[g + 1] * columns], n, columns);
         let group = match o.granularity {
-            // A given scale for every tile: quantize with the whole tensor's largest magnitude among the values.
+            // A given scale for every tile: quantize with the whole tensor's largest magnitude
+            // among the values.
             Granularity::Tensor => rows_with_amax(&own, columns, n, o, whole),
             _ => rows(&own, columns, n, o),
         };
         for c in 0..columns {
-            q.codes[c * all_words + layout.words[g]..][..words(n)].copy_from_slice(&group.codes[c * words(n)..][..words(n)]);
-            q.scales[c * all_tiles + layout.tiles[g]..][..tiles(n)].copy_from_slice(&group.scales[c * tiles(n)..][..tiles(n)]);
+            q.codes[c * all_words + layout.words[g]..][..words(n)]
+                .copy_from_slice(&group.codes[c * words(n)..][..words(n)]);
+            q.scales[c * all_tiles + layout.tiles[g]..][..tiles(n)]
+                .copy_from_slice(&group.scales[c * tiles(n)..][..tiles(n)]);
         }
     }
     q
 }
 
-fn rows_with_amax(x: &[f32], rows: usize, columns: usize, o: &QuantizeOptions, largest: f32) -> Quantized {
+fn rows_with_amax(
+    x: &[f32],
+    rows: usize,
+    columns: usize,
+    o: &QuantizeOptions,
+    largest: f32,
+) -> Quantized {
     let scale = scale_of(largest, o.format.max(), o.scale);
-    let mut q = Quantized { codes: vec![0; rows * words(columns)], scales: vec![scale; rows * tiles(columns)] };
+    let mut q = Quantized {
+        codes: vec![0; rows * words(columns)],
+        scales: vec![scale; rows * tiles(columns)],
+    };
     for (i, &v) in x.iter().enumerate() {
         let (r, c) = (i / columns, i % columns);
-        q.codes[r * words(columns) + c / 4] |= u32::from(encode_fp8(v / scale, o.format)) << (8 * (c % 4));
+        q.codes[r * words(columns) + c / 4] |=
+            u32::from(encode_fp8(v / scale, o.format)) << (8 * (c % 4));
     }
     q
 }
 
 /// Blocks of `w[n, k]`: codes, transposed codes, scales `[tiles(n), tiles(k)]`.
-pub fn blocks(w: &[f32], n: usize, k: usize, o: &QuantizeOptions) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
-    let granularity = if o.granularity == Granularity::Tensor { Granularity::Tensor } else { Granularity::Block };
+pub fn blocks(
+    w: &[f32],
+    n: usize,
+    k: usize,
+    o: &QuantizeOptions,
+) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+    let granularity =
+        if o.granularity == Granularity::Tensor { Granularity::Tensor } else { Granularity::Block };
     let o = QuantizeOptions { granularity, ..*o };
     let by_row = rows(w, n, k, &o);
     let by_column = rows(&transpose(w, n, k), k, n, &o);
-    let scales = (0..tiles(n)).flat_map(|i| by_row.scales[i * TILE * tiles(k)..][..tiles(k)].to_vec()).collect();
+    let scales = (0..tiles(n))
+        .flat_map(|i| by_row.scales[i * TILE * tiles(k)..][..tiles(k)].to_vec())
+        .collect();
     (by_row.codes, by_column.codes, scales)
 }
 
@@ -119,7 +148,11 @@ pub fn assert_codes(name: &str, actual: &[u32], expected: &[u32]) {
     assert_eq!(actual.len(), expected.len(), "{name}: words");
     let same_nan = |code: u8| if code == 0xFF { 0x7F } else { code };
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert_eq!(a.to_le_bytes().map(same_nan), e.to_le_bytes().map(same_nan), "{name}: word {i}: {a:08x} against {e:08x}");
+        assert_eq!(
+            a.to_le_bytes().map(same_nan),
+            e.to_le_bytes().map(same_nan),
+            "{name}: word {i}: {a:08x} against {e:08x}"
+        );
     }
 }
 
@@ -128,6 +161,9 @@ pub fn assert_codes(name: &str, actual: &[u32], expected: &[u32]) {
 pub fn assert_scales(name: &str, actual: &[f32], expected: &[f32]) {
     assert_eq!(actual.len(), expected.len(), "{name}: scales");
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert!(a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()), "{name}: scale {i}: {a:e} against {e:e}");
+        assert!(
+            a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()),
+            "{name}: scale {i}: {a:e} against {e:e}"
+        );
     }
 }

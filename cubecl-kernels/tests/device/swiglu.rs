@@ -17,13 +17,22 @@ fn widen(x: &[f32]) -> Vec<f64> {
 fn assert_close(name: &str, actual: &[f32], expected: &[f64]) {
     let largest = expected.iter().fold(0.05f64, |m, x| m.max(x.abs()));
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
-        assert!((f64::from(a) - e).abs() <= 2e-6 * largest, "{name}[{i}]: {a} against {e}, largest {largest}");
+        assert!(
+            (f64::from(a) - e).abs() <= 2e-6 * largest,
+            "{name}[{i}]: {a} against {e}, largest {largest}"
+        );
     }
     let diff = calc_diff(actual, expected);
     assert!(diff < 1e-9, "{name}: calc_diff {diff}");
 }
 
-fn run(client: &Client, gate_up: &[f32], dy: &[f32], rows: usize, inter: usize) -> (Vec<f32>, Vec<f32>) {
+fn run(
+    client: &Client,
+    gate_up: &[f32],
+    dy: &[f32],
+    rows: usize,
+    inter: usize,
+) -> (Vec<f32>, Vec<f32>) {
     let (x, upstream) = (upload(client, gate_up), upload(client, dy));
     let y = swiglu(client, &x, rows, inter).unwrap();
     let dx = swiglu_backward(client, &x, &upstream, rows, inter).unwrap();
@@ -36,14 +45,21 @@ fn check(client: &Client, rows: usize, inter: usize, size: f32) {
     let (y, dx) = run(client, &gate_up, &dy, rows, inter);
     let name = format!("{rows}x{inter} size {size}");
     assert_close(&format!("y {name}"), &y, &reference::swiglu(&widen(&gate_up), rows, inter));
-    assert_close(&format!("dx {name}"), &dx, &reference::swiglu_backward(&widen(&gate_up), &widen(&dy), rows, inter));
+    assert_close(
+        &format!("dx {name}"),
+        &dx,
+        &reference::swiglu_backward(&widen(&gate_up), &widen(&dy), rows, inter),
+    );
 }
 
 #[test]
 fn hard_edges() {
     let client = client();
-    // Odd widths go one by one, the others by fours; the last needs more cubes than one dimension of a launch holds.
-    for (rows, inter) in [(0, 4), (4, 0), (1, 1), (3, 7), (5, 33), (3, 4), (70, 132), (1, 4099), (1_700_000, 5)] {
+    // Odd widths go one by one, the others by fours; the last needs more cubes than one dimension
+    // of a launch holds.
+    for (rows, inter) in
+        [(0, 4), (4, 0), (1, 1), (3, 7), (5, 33), (3, 4), (70, 132), (1, 4099), (1_700_000, 5)]
+    {
         for size in [1.0, 200.0] {
             check(&client, rows, inter, size);
         }
@@ -58,7 +74,8 @@ proptest::proptest! {
     }
 }
 
-/// Gates where `e^-g` overflows or vanishes give the limit, also where other factors are as large as FP32 has them.
+/// Gates where `e^-g` overflows or vanishes give the limit, also where other factors are as large
+/// as FP32 has them.
 #[test]
 fn large_gates_give_the_limit() {
     let client = client();
@@ -67,19 +84,28 @@ fn large_gates_give_the_limit() {
     for (up, dy) in [(1.0f32, 1.0f32), (1e-20, -1e-20), (1e30, 1e30)] {
         let gate_up: Vec<f32> = gates.iter().copied().chain(vec![up; gates.len()]).collect();
         let (y, dx) = run(&client, &gate_up, &vec![dy; gates.len()], 1, gates.len());
-        // From a gate of -87.3 on `e^g` is subnormal, and a device may take it for zero: 88 * 2^-126 is what that can cost.
+        // From a gate of -87.3 on `e^g` is subnormal, and a device may take it for zero: 88 *
+        // 2^-126 is what that can cost.
         let flushed = 1.1e-36 * f64::from(up.max(1.0)) * f64::from(dy.max(1.0));
         let x = widen(&gate_up);
         let expected = reference::swiglu(&x, 1, gates.len());
-        let expected_dx = reference::swiglu_backward(&x, &widen(&vec![dy; gates.len()]), 1, gates.len());
+        let expected_dx =
+            reference::swiglu_backward(&x, &widen(&vec![dy; gates.len()]), 1, gates.len());
         for (name, actual, expected) in [("y", y, expected), ("dx", dx, expected_dx)] {
             for (i, (a, e)) in actual.into_iter().zip(expected).enumerate() {
                 let (name, g) = (format!("{name}[{i}] up {up} dy {dy}"), gates[i % gates.len()]);
-                // A result that FP32 does not hold may be infinite or the largest, with the right sign.
+                // A result that FP32 does not hold may be infinite or the largest, with the right
+                // sign.
                 if e.abs() > 1e38 {
-                    assert!(f64::from(a).abs() > 9e37 && a.is_sign_positive() == (e > 0.0), "{name} of {g}: {a} against {e}");
+                    assert!(
+                        f64::from(a).abs() > 9e37 && a.is_sign_positive() == (e > 0.0),
+                        "{name} of {g}: {a} against {e}"
+                    );
                 } else {
-                    assert!((f64::from(a) - e).abs() <= 1e-5 * e.abs() + 1e-30 + flushed, "{name} of {g}: {a} against {e}");
+                    assert!(
+                        (f64::from(a) - e).abs() <= 1e-5 * e.abs() + 1e-30 + flushed,
+                        "{name} of {g}: {a} against {e}"
+                    );
                 }
             }
         }
@@ -96,7 +122,9 @@ fn nan_reaches_what_depends_on_it_and_nothing_else() {
     gate_up[inter + 4] = -f32::NAN;
     dy[6] = f32::NAN;
     let (y, dx) = run(&client, &gate_up, &dy, 2, inter);
-    let nans = |x: &[f32]| x.iter().enumerate().filter(|(_, v)| v.is_nan()).map(|(i, _)| i).collect::<Vec<_>>();
+    let nans = |x: &[f32]| {
+        x.iter().enumerate().filter(|(_, v)| v.is_nan()).map(|(i, _)| i).collect::<Vec<_>>()
+    };
     assert_eq!(nans(&y), [1, 4]);
     assert_eq!(nans(&dx), [1, 4, 6, inter + 1, inter + 6]);
 }
@@ -119,10 +147,25 @@ fn wrong_arguments_are_named() {
     let client = client();
     let x = upload(&client, &[0.0; 12]);
     let error = swiglu(&client, &x, 2, 4).unwrap_err();
-    assert!(matches!(error, KernelError::Length { op: "swiglu", argument: "gate_up", expected: 16, actual: 12, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            KernelError::Length { op: "swiglu", argument: "gate_up", expected: 16, actual: 12, .. }
+        ),
+        "{error}"
+    );
     let dy = upload(&client, &[0.0; 5]);
     let error = swiglu_backward(&client, &x, &dy, 2, 3).unwrap_err();
-    assert!(matches!(error, KernelError::Length { argument: "dy", expected: 6, actual: 5, .. }), "{error}");
-    assert!(matches!(swiglu_backward(&client, &dy, &dy, 2, 3), Err(KernelError::Length { argument: "gate_up", .. })));
-    assert!(matches!(swiglu(&client, &x, usize::MAX, 4), Err(KernelError::Overflow { argument: "gate_up", .. })));
+    assert!(
+        matches!(error, KernelError::Length { argument: "dy", expected: 6, actual: 5, .. }),
+        "{error}"
+    );
+    assert!(matches!(
+        swiglu_backward(&client, &dy, &dy, 2, 3),
+        Err(KernelError::Length { argument: "gate_up", .. })
+    ));
+    assert!(matches!(
+        swiglu(&client, &x, usize::MAX, 4),
+        Err(KernelError::Overflow { argument: "gate_up", .. })
+    ));
 }

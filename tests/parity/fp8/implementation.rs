@@ -1,4 +1,5 @@
-//! What is compared with the fixtures: operations on numbers and codes in memory, whatever computes them.
+//! What is compared with the fixtures: operations on numbers and codes in memory, whatever computes
+//! them.
 
 use anyhow::{Result, anyhow};
 use burn::backend::{Dispatch, DispatchTensor};
@@ -14,12 +15,37 @@ use cubecl_kernels::reference;
 pub trait Implementation: Products {
     /// For the printout.
     fn name(&self) -> &'static str;
-    fn quantize_rows(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized>;
-    fn quantize_rows_bf16(&self, x: &[bf16], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized>;
-    fn quantize_columns(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized>;
+    fn quantize_rows(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized>;
+    fn quantize_rows_bf16(
+        &self,
+        x: &[bf16],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized>;
+    fn quantize_columns(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized>;
     /// (rows, columns).
-    fn quantize_both(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<(Quantized, Quantized)>;
-    fn quantize_blocks(&self, w: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<QuantizedBlocks>;
+    fn quantize_both(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<(Quantized, Quantized)>;
+    fn quantize_blocks(
+        &self,
+        w: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<QuantizedBlocks>;
     fn dequantize_rows(&self, x: &Quantized, dims: [usize; 2]) -> Result<Vec<f32>>;
     fn dequantize_columns(&self, x: &Quantized, dims: [usize; 2]) -> Result<Vec<f32>>;
     fn dequantize_blocks(&self, w: &QuantizedBlocks, dims: [usize; 2]) -> Result<Vec<f32>>;
@@ -30,7 +56,12 @@ pub trait Products {
     /// `y = x w^T`: row tiles `[m, k]` and blocks `[n, k]` -> `[m, n]`.
     fn forward(&self, x: &Quantized, w: &QuantizedBlocks, size: [usize; 3]) -> Result<Vec<f64>>;
     /// `dx = dy w`: row tiles `[m, n]` and blocks `[n, k]` -> `[m, k]`.
-    fn input_gradient(&self, dy: &Quantized, w: &QuantizedBlocks, size: [usize; 3]) -> Result<Vec<f64>>;
+    fn input_gradient(
+        &self,
+        dy: &Quantized,
+        w: &QuantizedBlocks,
+        size: [usize; 3],
+    ) -> Result<Vec<f64>>;
     /// `dw = dy^T x`: column tiles of `[m, n]` and of `[m, k]` -> `[n, k]`.
     fn weight_gradient(&self, dy: &Quantized, x: &Quantized, size: [usize; 3]) -> Result<Vec<f64>>;
 }
@@ -44,20 +75,45 @@ impl Implementation for Plain {
     fn name(&self) -> &'static str {
         "plain"
     }
-    fn quantize_rows(&self, x: &[f32], [rows, cols]: [usize; 2], options: &QuantizeOptions) -> Result<Quantized> {
+    fn quantize_rows(
+        &self,
+        x: &[f32],
+        [rows, cols]: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized> {
         Ok(reference::quantize_rows(x, rows, cols, options))
     }
-    fn quantize_rows_bf16(&self, x: &[bf16], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized> {
+    fn quantize_rows_bf16(
+        &self,
+        x: &[bf16],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized> {
         let x: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
         self.quantize_rows(&x, dims, options)
     }
-    fn quantize_columns(&self, x: &[f32], [rows, cols]: [usize; 2], options: &QuantizeOptions) -> Result<Quantized> {
+    fn quantize_columns(
+        &self,
+        x: &[f32],
+        [rows, cols]: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized> {
         Ok(reference::quantize_columns(x, &[0, rows], cols, options))
     }
-    fn quantize_both(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<(Quantized, Quantized)> {
+    fn quantize_both(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<(Quantized, Quantized)> {
         Ok((self.quantize_rows(x, dims, options)?, self.quantize_columns(x, dims, options)?))
     }
-    fn quantize_blocks(&self, w: &[f32], [n, k]: [usize; 2], options: &QuantizeOptions) -> Result<QuantizedBlocks> {
+    fn quantize_blocks(
+        &self,
+        w: &[f32],
+        [n, k]: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<QuantizedBlocks> {
         Ok(reference::quantize_blocks(w, 1, n, k, options))
     }
     fn dequantize_rows(&self, x: &Quantized, [rows, cols]: [usize; 2]) -> Result<Vec<f32>> {
@@ -72,22 +128,41 @@ impl Implementation for Plain {
 }
 
 impl Products for Plain {
-    fn forward(&self, x: &Quantized, w: &QuantizedBlocks, [m, n, k]: [usize; 3]) -> Result<Vec<f64>> {
+    fn forward(
+        &self,
+        x: &Quantized,
+        w: &QuantizedBlocks,
+        [m, n, k]: [usize; 3],
+    ) -> Result<Vec<f64>> {
         let (x, w) = (self.dequantize_rows(x, [m, k])?, self.dequantize_blocks(w, [n, k])?);
         Ok(product([m, n, k], |i, l| x[i * k + l], |j, l| w[j * k + l]))
     }
-    fn input_gradient(&self, dy: &Quantized, w: &QuantizedBlocks, [m, n, k]: [usize; 3]) -> Result<Vec<f64>> {
+    fn input_gradient(
+        &self,
+        dy: &Quantized,
+        w: &QuantizedBlocks,
+        [m, n, k]: [usize; 3],
+    ) -> Result<Vec<f64>> {
         let (dy, w) = (self.dequantize_rows(dy, [m, n])?, self.dequantize_blocks(w, [n, k])?);
         Ok(product([m, k, n], |i, l| dy[i * n + l], |j, l| w[l * k + j]))
     }
-    fn weight_gradient(&self, dy: &Quantized, x: &Quantized, [m, n, k]: [usize; 3]) -> Result<Vec<f64>> {
+    fn weight_gradient(
+        &self,
+        dy: &Quantized,
+        x: &Quantized,
+        [m, n, k]: [usize; 3],
+    ) -> Result<Vec<f64>> {
         let (dy, x) = (self.dequantize_columns(dy, [m, n])?, self.dequantize_columns(x, [m, k])?);
         Ok(product([n, k, m], |i, l| dy[l * n + i], |j, l| x[l * k + j]))
     }
 }
 
 /// `c[i, j] = sum_l a(i, l) b(j, l)` in f64, `[rows, columns, depth]`.
-pub fn product([rows, columns, depth]: [usize; 3], a: impl Fn(usize, usize) -> f32, b: impl Fn(usize, usize) -> f32) -> Vec<f64> {
+pub fn product(
+    [rows, columns, depth]: [usize; 3],
+    a: impl Fn(usize, usize) -> f32,
+    b: impl Fn(usize, usize) -> f32,
+) -> Vec<f64> {
     let entry = |i, j| (0..depth).map(|l| f64::from(a(i, l)) * f64::from(b(j, l))).sum();
     (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect()
 }
@@ -109,7 +184,10 @@ impl OnDevice {
     }
 
     fn matrix(&self, x: &Quantized, rows: usize) -> Fp8Matrix<Dispatch> {
-        Fp8Matrix { codes: self.words(&x.codes, rows), scales: self.floats(&x.scales, [rows, x.scales.len() / rows.max(1)]) }
+        Fp8Matrix {
+            codes: self.words(&x.codes, rows),
+            scales: self.floats(&x.scales, [rows, x.scales.len() / rows.max(1)]),
+        }
     }
 
     fn weight(&self, w: &QuantizedBlocks, [n, k]: [usize; 2]) -> Fp8Weight<Dispatch> {
@@ -122,11 +200,17 @@ impl OnDevice {
 }
 
 fn read_floats<const D: usize>(tensor: DispatchTensor) -> Result<Vec<f32>> {
-    Tensor::<D>::from_dispatch(tensor).into_data().try_to_vec::<f32>().map_err(|error| anyhow!("{error:?}"))
+    Tensor::<D>::from_dispatch(tensor)
+        .into_data()
+        .try_to_vec::<f32>()
+        .map_err(|error| anyhow!("{error:?}"))
 }
 
 fn read_words(tensor: DispatchTensor) -> Result<Vec<u32>> {
-    Tensor::<2, Int>::from_dispatch(tensor).into_data().try_to_vec::<u32>().map_err(|error| anyhow!("{error:?}"))
+    Tensor::<2, Int>::from_dispatch(tensor)
+        .into_data()
+        .try_to_vec::<u32>()
+        .map_err(|error| anyhow!("{error:?}"))
 }
 
 fn read(x: Fp8Matrix<Dispatch>) -> Result<Quantized> {
@@ -139,7 +223,9 @@ fn widen(values: Vec<f32>) -> Vec<f64> {
 
 /// The report's rule, of a linear behind nothing.
 fn rule() -> Fp8Rule {
-    let Rule::Fp8(rule) = Precision::Fp8(Fp8Recipe::default()).rule(Operation::GateUp) else { unreachable!("linears are in FP8") };
+    let Rule::Fp8(rule) = Precision::Fp8(Fp8Recipe::default()).rule(Operation::GateUp) else {
+        unreachable!("linears are in FP8")
+    };
     rule
 }
 
@@ -147,22 +233,52 @@ impl Implementation for OnDevice {
     fn name(&self) -> &'static str {
         self.name
     }
-    fn quantize_rows(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized> {
+    fn quantize_rows(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized> {
         read(Dispatch::fp8_quantize_rows(self.floats(x, dims), *options))
     }
-    fn quantize_rows_bf16(&self, x: &[bf16], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized> {
+    fn quantize_rows_bf16(
+        &self,
+        x: &[bf16],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized> {
         // Tensors are F32 here; every BF16 value is one.
         let x: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
         self.quantize_rows(&x, dims, options)
     }
-    fn quantize_columns(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<Quantized> {
-        read(Dispatch::fp8_quantize_columns(self.floats(x, dims), RowGroups::one(dims[0]), *options))
+    fn quantize_columns(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<Quantized> {
+        read(Dispatch::fp8_quantize_columns(
+            self.floats(x, dims),
+            RowGroups::one(dims[0]),
+            *options,
+        ))
     }
-    fn quantize_both(&self, x: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<(Quantized, Quantized)> {
-        let both = Dispatch::fp8_quantize_both(self.floats(x, dims), RowGroups::one(dims[0]), *options);
+    fn quantize_both(
+        &self,
+        x: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<(Quantized, Quantized)> {
+        let both =
+            Dispatch::fp8_quantize_both(self.floats(x, dims), RowGroups::one(dims[0]), *options);
         Ok((read(both.rows)?, read(both.columns)?))
     }
-    fn quantize_blocks(&self, w: &[f32], dims: [usize; 2], options: &QuantizeOptions) -> Result<QuantizedBlocks> {
+    fn quantize_blocks(
+        &self,
+        w: &[f32],
+        dims: [usize; 2],
+        options: &QuantizeOptions,
+    ) -> Result<QuantizedBlocks> {
         let blocks = Dispatch::fp8_quantize_weight(self.floats(w, dims), *options);
         Ok(QuantizedBlocks {
             codes: read_words(blocks.codes)?,
@@ -171,31 +287,61 @@ impl Implementation for OnDevice {
         })
     }
     fn dequantize_rows(&self, x: &Quantized, [rows, cols]: [usize; 2]) -> Result<Vec<f32>> {
-        read_floats::<2>(Dispatch::fp8_dequantize_rows(self.matrix(x, rows), cols, QuantizeOptions::default()))
+        read_floats::<2>(Dispatch::fp8_dequantize_rows(
+            self.matrix(x, rows),
+            cols,
+            QuantizeOptions::default(),
+        ))
     }
     fn dequantize_columns(&self, x: &Quantized, [rows, cols]: [usize; 2]) -> Result<Vec<f32>> {
-        read_floats::<2>(Dispatch::fp8_dequantize_columns(self.matrix(x, cols), RowGroups::one(rows), QuantizeOptions::default()))
+        read_floats::<2>(Dispatch::fp8_dequantize_columns(
+            self.matrix(x, cols),
+            RowGroups::one(rows),
+            QuantizeOptions::default(),
+        ))
     }
     fn dequantize_blocks(&self, w: &QuantizedBlocks, [n, k]: [usize; 2]) -> Result<Vec<f32>> {
         let shape = LinearShape { rows: 0, inputs: k, outputs: n, experts: 1 };
-        read_floats::<2>(Dispatch::fp8_dequantize_weight(self.weight(w, [n, k]), shape, QuantizeOptions::default()))
+        read_floats::<2>(Dispatch::fp8_dequantize_weight(
+            self.weight(w, [n, k]),
+            shape,
+            QuantizeOptions::default(),
+        ))
     }
 }
 
 impl Products for OnDevice {
-    fn forward(&self, x: &Quantized, w: &QuantizedBlocks, [m, n, k]: [usize; 3]) -> Result<Vec<f64>> {
+    fn forward(
+        &self,
+        x: &Quantized,
+        w: &QuantizedBlocks,
+        [m, n, k]: [usize; 3],
+    ) -> Result<Vec<f64>> {
         let shape = LinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (x, w) = (self.matrix(x, m), self.weight(w, [n, k]));
-        read_floats::<2>(Dispatch::fp8_gemm(x, w, RowGroups::one(m), shape, Side::Fprop, rule())).map(widen)
+        read_floats::<2>(Dispatch::fp8_gemm(x, w, RowGroups::one(m), shape, Side::Fprop, rule()))
+            .map(widen)
     }
-    fn input_gradient(&self, dy: &Quantized, w: &QuantizedBlocks, [m, n, k]: [usize; 3]) -> Result<Vec<f64>> {
+    fn input_gradient(
+        &self,
+        dy: &Quantized,
+        w: &QuantizedBlocks,
+        [m, n, k]: [usize; 3],
+    ) -> Result<Vec<f64>> {
         let shape = LinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (dy, w) = (self.matrix(dy, m), self.weight(w, [n, k]));
-        read_floats::<2>(Dispatch::fp8_gemm(dy, w, RowGroups::one(m), shape, Side::Dgrad, rule())).map(widen)
+        read_floats::<2>(Dispatch::fp8_gemm(dy, w, RowGroups::one(m), shape, Side::Dgrad, rule()))
+            .map(widen)
     }
-    fn weight_gradient(&self, dy: &Quantized, x: &Quantized, [m, n, k]: [usize; 3]) -> Result<Vec<f64>> {
+    fn weight_gradient(
+        &self,
+        dy: &Quantized,
+        x: &Quantized,
+        [m, n, k]: [usize; 3],
+    ) -> Result<Vec<f64>> {
         let shape = LinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (dy, x) = (self.matrix(dy, n), self.matrix(x, k));
-        read_floats::<3>(Dispatch::fp8_weight_gradient(dy, x, RowGroups::one(m), shape, rule())).map(widen)
+        read_floats::<3>(Dispatch::fp8_weight_gradient(dy, x, RowGroups::one(m), shape, rule()))
+            .map(widen)
     }
 }

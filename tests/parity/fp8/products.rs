@@ -16,15 +16,29 @@ const ROUNDED: f64 = 1e-5;
 const UNQUANTIZED: f64 = 1e-3;
 
 /// `gemm_*`: `c [m, n] = a [m, k] b [n, k]^T`.
-pub fn check_gemm(implementation: &dyn Implementation, case: &Tensors, report: &mut Report) -> Result<()> {
+pub fn check_gemm(
+    implementation: &dyn Implementation,
+    case: &Tensors,
+    report: &mut Report,
+) -> Result<()> {
     let ([m, k], [n, _]) = (dims(tensor(case, "a")?)?, dims(tensor(case, "b")?)?);
     let (a, b) = (tensor(case, "a")?.floats(), tensor(case, "b")?.floats());
     for (scale_name, scale) in SCALES {
         let qa = implementation.quantize_rows(&a, [m, k], &options(scale))?;
         check_rows(&qa, case, &format!("qa_{scale_name}"), &format!("sa_{scale_name}"), report)?;
         let qb = implementation.quantize_blocks(&b, [n, k], &options(scale))?;
-        report.exact("codes", "qb", &unpack(&qb.codes, n, k), &tensor(case, &format!("qb_{scale_name}"))?.bytes());
-        report.exact("scales", "sb", &bits(&qb.scales), &bits(&tensor(case, &format!("sb_{scale_name}"))?.floats()));
+        report.exact(
+            "codes",
+            "qb",
+            &unpack(&qb.codes, n, k),
+            &tensor(case, &format!("qb_{scale_name}"))?.bytes(),
+        );
+        report.exact(
+            "scales",
+            "sb",
+            &bits(&qb.scales),
+            &bits(&tensor(case, &format!("sb_{scale_name}"))?.floats()),
+        );
 
         let c = implementation.forward(&qa, &qb, [m, n, k])?;
         for (kind, name, limit) in [
@@ -40,9 +54,14 @@ pub fn check_gemm(implementation: &dyn Implementation, case: &Tensors, report: &
 }
 
 /// `linear_*`: `y = x w^T` with weight `[n, k]`, and both gradients.
-pub fn check_linear(implementation: &dyn Implementation, case: &Tensors, report: &mut Report) -> Result<()> {
+pub fn check_linear(
+    implementation: &dyn Implementation,
+    case: &Tensors,
+    report: &mut Report,
+) -> Result<()> {
     let ([m, k], [n, _]) = (dims(tensor(case, "x")?)?, dims(tensor(case, "w")?)?);
-    let (x, w, dy) = (tensor(case, "x")?.floats(), tensor(case, "w")?.floats(), tensor(case, "dy")?.floats());
+    let (x, w, dy) =
+        (tensor(case, "x")?.floats(), tensor(case, "w")?.floats(), tensor(case, "dy")?.floats());
     let unquantized = [
         ("y", product([m, n, k], |i, l| x[i * k + l], |j, l| w[j * k + l])),
         ("dx", product([m, k, n], |i, l| dy[i * n + l], |j, l| w[l * k + j])),
@@ -53,7 +72,8 @@ pub fn check_linear(implementation: &dyn Implementation, case: &Tensors, report:
         let (x_rows, x_columns) = implementation.quantize_both(&x, [m, k], &options)?;
         let (dy_rows, dy_columns) = implementation.quantize_both(&dy, [m, n], &options)?;
         let blocks = implementation.quantize_blocks(&w, [n, k], &options)?;
-        let tensor_names = |what: &str| (format!("q{what}_{scale_name}"), format!("s{what}_{scale_name}"));
+        let tensor_names =
+            |what: &str| (format!("q{what}_{scale_name}"), format!("s{what}_{scale_name}"));
         let (q, s) = tensor_names("dy_rows");
         check_rows(&dy_rows, case, &q, &s, report)?;
         for (ours, what) in [(&x_columns, "x_cols"), (&dy_columns, "dy_cols")] {
@@ -69,7 +89,12 @@ pub fn check_linear(implementation: &dyn Implementation, case: &Tensors, report:
         ];
         for (ours, (what, unquantized)) in ours.iter().zip(&unquantized) {
             let name = format!("{what}_{scale_name}");
-            report.add("product", &name, calc_diff(ours, &tensor(case, &name)?.data).abs(), SAME_CODES);
+            report.add(
+                "product",
+                &name,
+                calc_diff(ours, &tensor(case, &name)?.data).abs(),
+                SAME_CODES,
+            );
             report.add("unquantized", &name, calc_diff(ours, unquantized).abs(), UNQUANTIZED);
         }
     }

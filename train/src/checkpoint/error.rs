@@ -18,7 +18,8 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// There is no checkpoint where one was asked for.
-    #[error("{path}: no checkpoint here; give a run's folder (with {folder}/) or one checkpoint's folder (with {state})", path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
+    #[error("{path}: no checkpoint here; give a run's folder (with {folder}/) or one checkpoint's \
+             folder (with {state})", path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
     NotFound {
         /// Where it was looked for.
         path: PathBuf,
@@ -32,7 +33,8 @@ pub enum CheckpointError {
         problem: String,
     },
     /// A whole checkpoint that another version of the program wrote.
-    #[error("{path}: a checkpoint of format {found}; this version reads format {expected}: use the version that wrote it", path = .path.display(), expected = super::state::FORMAT)]
+    #[error("{path}: a checkpoint of format {found}; this version reads format {expected}: use the \
+             version that wrote it", path = .path.display(), expected = super::state::FORMAT)]
     Format {
         /// Its `state.json`.
         path: PathBuf,
@@ -40,7 +42,8 @@ pub enum CheckpointError {
         found: u32,
     },
     /// The average of the weights of a run that kept none.
-    #[error("{path}: no average of the weights in this checkpoint; a run keeps one with ema.decay, as in --set ema.decay=0.999", path = .path.display())]
+    #[error("{path}: no average of the weights in this checkpoint; a run keeps one with ema.decay, \
+             as in --set ema.decay=0.999", path = .path.display())]
     NoAverage {
         /// The checkpoint.
         path: PathBuf,
@@ -51,7 +54,10 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    pub(super) fn io(
+        path: impl Into<PathBuf>,
+        action: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, action, source }
     }

@@ -1,4 +1,5 @@
-//! Checkpoints: the model as a Hugging Face folder, the optimizer, the position, and the configuration, written whole or not at all.
+//! Checkpoints: the model as a Hugging Face folder, the optimizer, the position, and the
+//! configuration, written whole or not at all.
 //!
 //! ```text
 //! RUN/checkpoints/step-00000400/
@@ -9,8 +10,9 @@
 //!   state.json                      the format, the position, and the size and checksum of every other file
 //! ```
 //!
-//! **Invariant.** A folder with this name is complete: it is filled under a temporary name, synced, and renamed. Tensors are named
-//! as a checkpoint of the model names them, so nothing in it depends on how a run was laid out over devices.
+//! **Invariant.** A folder with this name is complete: it is filled under a temporary name, synced,
+//! and renamed. Tensors are named as a checkpoint of the model names them, so nothing in it depends
+//! on how a run was laid out over devices.
 
 mod error;
 mod read;
@@ -42,5 +44,7 @@ fn folder_name(step: u64) -> String {
 
 /// The step of a complete checkpoint's folder name.
 fn step_of(name: &str) -> Option<u64> {
-    name.strip_prefix(PREFIX).filter(|digits| digits.len() >= 8).and_then(|digits| digits.parse().ok())
+    name.strip_prefix(PREFIX)
+        .filter(|digits| digits.len() >= 8)
+        .and_then(|digits| digits.parse().ok())
 }

@@ -11,7 +11,10 @@ use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model, named_slices, 
 use safetensors::{Dtype, SafeTensors};
 
 use super::state::{FORMAT, FileSum, Format, Manifest};
-use super::{CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE, TrainState, step_of};
+use super::{
+    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE,
+    TrainState, step_of,
+};
 use crate::config::{ConfigError, RunConfig};
 use crate::learner::{AdamW, AdamWSettings, Moments};
 
@@ -49,8 +52,8 @@ pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
     newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
 }
 
-/// The configuration of the checkpoint at `path`, or of the newest of the run in `path`, whatever state the other files are in; none where there
-/// is no checkpoint.
+/// The configuration of the checkpoint at `path`, or of the newest of the run in `path`, whatever
+/// state the other files are in; none where there is no checkpoint.
 ///
 /// # Errors
 ///
@@ -71,7 +74,8 @@ pub(super) fn complete(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointE
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(CheckpointError::io(folder, "read"))?;
-        found.extend(step_of(&entry.file_name().to_string_lossy()).map(|step| (step, entry.path())));
+        found
+            .extend(step_of(&entry.file_name().to_string_lossy()).map(|step| (step, entry.path())));
     }
     Ok(found)
 }
@@ -91,7 +95,8 @@ pub(super) fn sum_of(path: &Path) -> Result<FileSum, CheckpointError> {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint in `path` (see [`find`]) and checks every file against its size and checksum.
+    /// Opens the checkpoint in `path` (see [`find`]) and checks every file against its size and
+    /// checksum.
     ///
     /// # Errors
     ///
@@ -99,12 +104,15 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let path = find(path)?;
         let state_file = path.join(STATE_FILE);
-        let text = fs::read_to_string(&state_file).map_err(CheckpointError::io(&state_file, "read"))?;
-        let Format { format } = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
+        let text =
+            fs::read_to_string(&state_file).map_err(CheckpointError::io(&state_file, "read"))?;
+        let Format { format } =
+            serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
         if format != FORMAT {
             return Err(CheckpointError::Format { path: state_file, found: format });
         }
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
+        let manifest: Manifest =
+            serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
             if !file.is_file() {
@@ -112,14 +120,18 @@ impl Checkpoint {
             }
             let found = sum_of(&file)?;
             if found.bytes != expected.bytes {
-                return Err(CheckpointError::damaged(file, format!("it has {} bytes instead of {}", found.bytes, expected.bytes)));
+                return Err(CheckpointError::damaged(
+                    file,
+                    format!("it has {} bytes instead of {}", found.bytes, expected.bytes),
+                ));
             }
             if found != *expected {
                 return Err(CheckpointError::damaged(file, "its checksum differs"));
             }
         }
         let run_file = path.join(RUN_FILE);
-        let config_toml = fs::read_to_string(&run_file).map_err(CheckpointError::io(&run_file, "read"))?;
+        let config_toml =
+            fs::read_to_string(&run_file).map_err(CheckpointError::io(&run_file, "read"))?;
         Ok(Self { path, position: manifest.position, config_toml })
     }
 
@@ -142,7 +154,12 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Weights that cannot be read, or an average that is not there.
-    pub fn model(&self, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<DeepSeek, CheckpointError> {
+    pub fn model(
+        &self,
+        device: &Device,
+        mtp: MtpWeights,
+        weights: Weights,
+    ) -> Result<DeepSeek, CheckpointError> {
         let folder = match weights {
             Weights::Trained => self.path.clone(),
             Weights::Average if self.has_average() => self.path.join(EMA_FOLDER),
@@ -156,55 +173,81 @@ impl Checkpoint {
         self.path.join(EMA_FOLDER).is_dir()
     }
 
-    /// The optimizer of `model`, as it was; moments of another format than `settings` has are converted.
+    /// The optimizer of `model`, as it was; moments of another format than `settings` has are
+    /// converted.
     ///
     /// # Errors
     ///
     /// Moments that cannot be read, or that are not the model's.
-    pub fn optimizer(&self, model: &DeepSeek, settings: AdamWSettings) -> Result<AdamW, CheckpointError> {
+    pub fn optimizer(
+        &self,
+        model: &DeepSeek,
+        settings: AdamWSettings,
+    ) -> Result<AdamW, CheckpointError> {
         let path = self.path.join(OPTIMIZER_FILE);
         let bytes = fs::read(&path).map_err(CheckpointError::io(&path, "read"))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::damaged(&path, e))?;
+        let file =
+            SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::damaged(&path, e))?;
         let first = assembled(model, &file, FIRST_MOMENT, &path)?;
         let mut second = assembled(model, &file, SECOND_MOMENT, &path)?;
         let device = model.device().inner();
         let dtype = settings.moments.dtype();
         let tensor = |values: Vec<f32>| {
             let count = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [count]).convert_dtype(dtype), (&device, dtype))
+            Tensor::<1>::from_data(
+                TensorData::new(values, [count]).convert_dtype(dtype),
+                (&device, dtype),
+            )
         };
         let ids = parameter_ids(model);
         let mut moments = HashMap::new();
         for (parameter, first) in first {
-            let (id, _) =
-                ids.get(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("the model has no parameter {parameter}")))?;
-            let second =
-                second.remove(&parameter).ok_or_else(|| CheckpointError::damaged(&path, format!("{parameter} lacks its second moment")))?;
+            let (id, _) = ids.get(&parameter).ok_or_else(|| {
+                CheckpointError::damaged(&path, format!("the model has no parameter {parameter}"))
+            })?;
+            let second = second.remove(&parameter).ok_or_else(|| {
+                CheckpointError::damaged(&path, format!("{parameter} lacks its second moment"))
+            })?;
             moments.insert(*id, Moments { first: tensor(first), second: tensor(second) });
         }
         Ok(AdamW::resumed(settings, self.position.step, moments))
     }
 }
 
-/// The moments of each parameter as F32 (which holds BF16 exactly), put together from the tensors they are stored as; a parameter
-/// without any is left out.
-fn assembled(model: &DeepSeek, file: &SafeTensors, suffix: &str, path: &Path) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
+/// The moments of each parameter as F32 (which holds BF16 exactly), put together from the tensors
+/// they are stored as; a parameter without any is left out.
+fn assembled(
+    model: &DeepSeek,
+    file: &SafeTensors,
+    suffix: &str,
+    path: &Path,
+) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
     let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
     for slice in named_slices(model.config()) {
         let name = format!("{}{suffix}", slice.name);
         let Ok(view) = file.tensor(&name) else { continue };
         if !matches!(view.dtype(), Dtype::F32 | Dtype::BF16) || view.shape() != slice.shape {
-            let problem = format!("{name} is {:?} {:?} instead of F32 or BF16 {:?}", view.dtype(), view.shape(), slice.shape);
+            let problem = format!(
+                "{name} is {:?} {:?} instead of F32 or BF16 {:?}",
+                view.dtype(),
+                view.shape(),
+                slice.shape
+            );
             return Err(CheckpointError::damaged(path, problem));
         }
         let count = slice.parameter_shape.iter().product();
         let values = parameters.entry(slice.parameter.clone()).or_insert_with(|| vec![0.0; count]);
         let values = values[slice.offset..].iter_mut();
         if view.dtype() == Dtype::F32 {
-            values.zip(view.data().as_chunks().0).for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
+            values
+                .zip(view.data().as_chunks().0)
+                .for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
         } else {
-            let upper_half = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-            values.zip(view.data().as_chunks().0).for_each(|(value, bytes)| *value = upper_half(bytes));
+            let upper_half =
+                |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            values
+                .zip(view.data().as_chunks().0)
+                .for_each(|(value, bytes)| *value = upper_half(bytes));
         }
     }
     Ok(parameters)

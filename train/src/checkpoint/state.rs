@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a run stands. Everything random in training is a function of the configuration's seeds and these counts, so they are
-/// all the state that random numbers need.
+/// Where a run stands. Everything random in training is a function of the configuration's seeds and
+/// these counts, so they are all the state that random numbers need.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainState {
@@ -21,7 +21,8 @@ pub struct TrainState {
     pub ema_steps: u64,
 }
 
-/// The format of checkpoints that this program writes and reads. 1, which did not say so: moments in F32, schedules in steps, no average.
+/// The format of checkpoints that this program writes and reads. 1, which did not say so: moments
+/// in F32, schedules in steps, no average.
 pub(super) const FORMAT: u32 = 2;
 
 /// The format of a checkpoint, whatever else it says.

@@ -1,4 +1,5 @@
-//! Writing a checkpoint: filled under a temporary name, synced, renamed; old ones deleted only after.
+//! Writing a checkpoint: filled under a temporary name, synced, renamed; old ones deleted only
+//! after.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -12,7 +13,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::read::sum_of;
 use super::state::{FORMAT, FileSum, Manifest};
 use super::{
-    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE, STATE_FILE, TrainState, folder_name,
+    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE,
+    STATE_FILE, TrainState, folder_name,
 };
 use crate::learner::{AdamW, Moments};
 
@@ -25,7 +27,8 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one), each with the configuration.
+    /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one),
+    /// each with the configuration.
     pub fn new(run_dir: &Path, keep: usize, config_toml: String) -> Self {
         Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml }
     }
@@ -34,7 +37,8 @@ impl CheckpointWriter {
     ///
     /// # Errors
     ///
-    /// Anything that cannot be written, a full disk for instance. Checkpoints saved before are then all still there.
+    /// Anything that cannot be written, a full disk for instance. Checkpoints saved before are then
+    /// all still there.
     pub fn save(
         &self,
         model: &DeepSeek,
@@ -50,23 +54,28 @@ impl CheckpointWriter {
             let _ = fs::remove_dir_all(&partial); // the first error is the one to report; a leftover is cleared by the next save
             return Err(error);
         }
-        // One of the same step is moved out of the way first and deleted last: at no time is a half deleted one under its name.
+        // One of the same step is moved out of the way first and deleted last: at no time is a half
+        // deleted one under its name.
         let replaced = self.folder.join(format!(".{}.replaced", folder_name(position.step)));
         remove_if_there(&replaced)?;
         if done.exists() {
-            fs::rename(&done, &replaced).map_err(CheckpointError::io(&replaced, "rename a replaced checkpoint to"))?;
+            fs::rename(&done, &replaced)
+                .map_err(CheckpointError::io(&replaced, "rename a replaced checkpoint to"))?;
         }
-        fs::rename(&partial, &done).map_err(CheckpointError::io(&done, "rename a finished checkpoint to"))?;
+        fs::rename(&partial, &done)
+            .map_err(CheckpointError::io(&done, "rename a finished checkpoint to"))?;
         sync(&self.folder)?;
         remove_if_there(&replaced)?;
         self.prune()?;
         Ok(done)
     }
 
-    /// Renames the checkpoints of steps after `step` to `{name}.set-aside`, and returns their new paths.
+    /// Renames the checkpoints of steps after `step` to `{name}.set-aside`, and returns their new
+    /// paths.
     ///
-    /// A run that goes back to an older checkpoint begins another history: what the first one saved later must neither be taken for
-    /// the newest nor push the new ones out, and is not ours to delete.
+    /// A run that goes back to an older checkpoint begins another history: what the first one saved
+    /// later must neither be taken for the newest nor push the new ones out, and is not ours to
+    /// delete.
     ///
     /// # Errors
     ///
@@ -81,7 +90,8 @@ impl CheckpointWriter {
         let aside = later.into_iter().map(|(step, path)| {
             let target = self.folder.join(folder_name(step) + SET_ASIDE);
             remove_if_there(&target)?;
-            fs::rename(&path, &target).map_err(CheckpointError::io(&target, "rename a later checkpoint to"))?;
+            fs::rename(&path, &target)
+                .map_err(CheckpointError::io(&target, "rename a later checkpoint to"))?;
             Ok(target)
         });
         aside.collect()
@@ -106,7 +116,9 @@ impl CheckpointWriter {
         let mut files = BTreeMap::new();
         add_sums(folder, "", &mut files)?;
         let manifest = Manifest { format: FORMAT, position: position.clone(), files };
-        let text = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other).map_err(CheckpointError::io(folder, "write"))?;
+        let text = serde_json::to_string_pretty(&manifest)
+            .map_err(std::io::Error::other)
+            .map_err(CheckpointError::io(folder, "write"))?;
         write_synced(&folder.join(STATE_FILE), text.as_bytes())?;
         sync(folder)
     }
@@ -124,10 +136,15 @@ impl CheckpointWriter {
 }
 
 /// Size and checksum of every file under `folder`, named from where the first call began.
-fn add_sums(folder: &Path, prefix: &str, files: &mut BTreeMap<String, FileSum>) -> Result<(), CheckpointError> {
+fn add_sums(
+    folder: &Path,
+    prefix: &str,
+    files: &mut BTreeMap<String, FileSum>,
+) -> Result<(), CheckpointError> {
     for entry in fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))? {
         let entry = entry.map_err(CheckpointError::io(folder, "read"))?;
-        let (path, name) = (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
+        let (path, name) =
+            (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
         if path.is_dir() {
             add_sums(&path, &format!("{name}/"), files)?;
         } else {
@@ -139,7 +156,9 @@ fn add_sums(folder: &Path, prefix: &str, files: &mut BTreeMap<String, FileSum>) 
 
 fn remove_if_there(path: &Path) -> Result<(), CheckpointError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io(path, "delete")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CheckpointError::io(path, "delete")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -153,7 +172,9 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// Makes a folder's entries durable.
 fn sync(folder: &Path) -> Result<(), CheckpointError> {
     if cfg!(unix) {
-        File::open(folder).and_then(|file| file.sync_all()).map_err(CheckpointError::io(folder, "sync"))?;
+        File::open(folder)
+            .and_then(|file| file.sync_all())
+            .map_err(CheckpointError::io(folder, "sync"))?;
     }
     Ok(())
 }
@@ -161,24 +182,33 @@ fn sync(folder: &Path) -> Result<(), CheckpointError> {
 fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), CheckpointError> {
     let shapes: HashMap<_, _> = parameter_ids(model).into_values().collect();
     let mut tensors: BTreeMap<String, TensorData> = BTreeMap::new();
-    for (suffix, pick) in [(FIRST_MOMENT, first as fn(&Moments) -> &Tensor<1>), (SECOND_MOMENT, second)] {
+    for (suffix, pick) in
+        [(FIRST_MOMENT, first as fn(&Moments) -> &Tensor<1>), (SECOND_MOMENT, second)]
+    {
         let named = named_tensors(model, |id| {
             let moments = optimizer.moments().get(&id)?;
             let data = pick(moments).to_data();
             let dtype = data.dtype();
-            Some(TensorData::from_bytes_vec(data.as_bytes().to_vec(), shapes.get(&id)?.clone(), dtype))
+            Some(TensorData::from_bytes_vec(
+                data.as_bytes().to_vec(),
+                shapes.get(&id)?.clone(),
+                dtype,
+            ))
         })?;
         tensors.extend(named.into_iter().map(|(name, data)| (name + suffix, data)));
     }
     let views = tensors.iter().map(|(name, data)| {
         let dtype = if data.dtype() == DType::BF16 { Dtype::BF16 } else { Dtype::F32 };
         let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
-        view.map(|view| (name.clone(), view)).map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
+        view.map(|view| (name.clone(), view))
+            .map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
     });
     let views = views.collect::<Result<Vec<_>, _>>()?;
-    // One entry: of several the library writes a different order each time, and equal states should be equal files.
+    // One entry: of several the library writes a different order each time, and equal states should
+    // be equal files.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| CheckpointError::damaged(path, e))?;
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|e| CheckpointError::damaged(path, e))?;
     write_synced(path, &bytes)
 }
 

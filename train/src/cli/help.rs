@@ -1,45 +1,62 @@
 //! What `--help` says of the program and of each command: what it is for, then examples.
 
 /// Of the program.
-pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3 models on Burn.\n\n\
-    Begin with `deepseek train`: it needs nothing else, and trains a small DeepSeek-V3 (MLA, MoE, MTP) on a built-in \
-    corpus in minutes on a CPU. `deepseek check` prints what a configuration means before anything is spent on it.\n\n\
-    Exit codes: 0 done, 2 a mistake in the command line, the configuration or the data, 3 the run failed (files, disk, \
+pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3 models on \
+                                   Burn.\n\n\
+    Begin with `deepseek train`: it needs nothing else, and trains a small DeepSeek-V3 (MLA, MoE, \
+    MTP) on a built-in \
+    corpus in minutes on a CPU. `deepseek check` prints what a configuration means before anything \
+    is spent on it.\n\n\
+    Exit codes: 0 done, 2 a mistake in the command line, the configuration or the data, 3 the run \
+    failed (files, disk, \
     checkpoint), 130 stopped by Ctrl-C.";
 
 /// Of `train`.
 pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
-    What is trained, on what and for how long is one TOML file; without --config it is the built-in quickstart. The \
-    configuration is printed complete, and stored with every checkpoint. Ctrl-C saves a checkpoint and says where.\n\n\
+    What is trained, on what and for how long is one TOML file; without --config it is the \
+    built-in quickstart. The \
+    configuration is printed complete, and stored with every checkpoint. Ctrl-C saves a checkpoint \
+    and says where.\n\n\
     Examples:\n  \
     deepseek train\n  \
     deepseek train --config tiny-text --data my-book.txt --tokens 1500000\n  \
-    deepseek train --config my-run.toml --set schedule.lr=1e-3 --set train.micro_batch=4 --device wgpu\n  \
-    deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token\n  \
+    deepseek train --config my-run.toml --set schedule.lr=1e-3 --set train.micro_batch=4 --device \
+    wgpu\n  \
+    deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file \
+    token\n  \
     deepseek train --resume runs/quickstart-001";
 
 /// Of `eval`.
 pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other data.\n\n\
-    The run's own held-out data is taken unless --data names another; its tokenizer is always the run's.\n\n\
+    The run's own held-out data is taken unless --data names another; its tokenizer is always the \
+    run's.\n\n\
     Examples:\n  \
     deepseek eval --checkpoint runs/quickstart-001\n  \
     deepseek eval --checkpoint runs/tiny-text-001 --data another-book.txt --batches 50 --json";
 
 /// Of `generate`.
 pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
-    The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, tokenizer.json). The latent KV \
-    cache is always on. With --speculative the MTP modules draft tokens that the model verifies in one pass: greedy output is \
-    the same token for token, and the acceptance rate is printed. With --expert-placement the experts are where \
+    The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, \
+    tokenizer.json). The latent KV \
+    cache is always on. With --speculative the MTP modules draft tokens that the model verifies in \
+    one pass: greedy output is \
+    the same token for token, and the acceptance rate is printed. With --expert-placement the \
+    experts are where \
     `deepseek plan experts` has them, the busiest more than once; the text is the same.\n\n\
     Examples:\n  \
     deepseek generate --checkpoint runs/quickstart-001 --prompt \"the \"\n  \
-    deepseek generate --checkpoint runs/tiny-text-001 --prompt ROMEO: --temperature 0.8 --top-p 0.95 --seed 1\n  \
-    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 --json\n  \
-    deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json --devices cuda:0,cuda:1";
+    deepseek generate --checkpoint runs/tiny-text-001 --prompt ROMEO: --temperature 0.8 --top-p \
+    0.95 --seed 1\n  \
+    deepseek generate --checkpoint hf/my-model --prompt Hello --speculative --max-new-tokens 64 \
+    --json\n  \
+    deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json \
+    --devices cuda:0,cuda:1";
 
 /// Of `check`.
-pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its memory. Nothing is allocated.\n\n\
-    What is printed is TOML (the counts are comments in it), so it can be kept and fed back. --preset and --hugging-face \
+pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its \
+                                memory. Nothing is allocated.\n\n\
+    What is printed is TOML (the counts are comments in it), so it can be kept and fed back. \
+    --preset and --hugging-face \
     look at a model alone, without a run.\n\n\
     Examples:\n  \
     deepseek check --preset deepseek-v3-671b\n  \
@@ -47,37 +64,54 @@ pub(super) const CHECK: &str = "Print a configuration resolved, its parameter co
     deepseek check --hugging-face path/to/config.json --json";
 
 /// Of `compare-precision`.
-pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precisions and compare their losses.\n\n\
-    Every run has the same weights to begin with and the same data in the same order. The relative error against the first run \
-    is that of losses smoothed as in the report (B.1), whose bar is 0.25%. A table, a plot and an object go to \
-    compare-precision.{md,svg,json} in --out, after each run; Ctrl-C ends it with what there is.\n\n\
-    Runs: f32, f32-split (the same sums in another order), bf16, fp8 (the report's recipe), fp8-14bit (not promoted), \
-    fp8-14bit-promoted, fp8-tensor, fp8-block-gradients, fp8-requantized, fp8-power-of-two. Each sets keys of [precision] over \
+pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precisions and compare \
+                                            their losses.\n\n\
+    Every run has the same weights to begin with and the same data in the same order. The relative \
+    error against the first run \
+    is that of losses smoothed as in the report (B.1), whose bar is 0.25%. A table, a plot and an \
+    object go to \
+    compare-precision.{md,svg,json} in --out, after each run; Ctrl-C ends it with what there \
+    is.\n\n\
+    Runs: f32, f32-split (the same sums in another order), bf16, fp8 (the report's recipe), \
+    fp8-14bit (not promoted), \
+    fp8-14bit-promoted, fp8-tensor, fp8-block-gradients, fp8-requantized, fp8-power-of-two. Each \
+    sets keys of [precision] over \
     the configuration and every --set.\n\n\
     Examples:\n  \
     deepseek compare-precision --data my-book.txt\n  \
-    deepseek compare-precision --data my-book.txt --runs bf16,fp8,fp8-requantized --out runs/kept\n  \
+    deepseek compare-precision --data my-book.txt --runs bf16,fp8,fp8-requantized --out \
+    runs/kept\n  \
     deepseek compare-precision --data my-book.txt --runs f32,f32-split,fp8 --seeds 4\n  \
     deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
 
 /// Of `worker`.
-pub(super) const WORKER: &str = "Lend this machine's devices to trainings of other processes and machines.\n\n\
-    A training names them as ws://host:port (ws://host:port/1 for the second device), its ranks compute there, and rows of tokens go \
-    from worker to worker where each has one rank. Both sides must be the same release. A worker serves one training at a time and \
+pub(super) const WORKER: &str = "Lend this machine's devices to trainings of other processes and \
+                                 machines.\n\n\
+    A training names them as ws://host:port (ws://host:port/1 for the second device), its ranks \
+    compute there, and rows of tokens go \
+    from worker to worker where each has one rank. Both sides must be the same release. A worker \
+    serves one training at a time and \
     keeps nothing: what a training leaves is in its own checkpoints. Ctrl-C or SIGTERM ends it.\n\n\
-    WebSocket is not encrypted: a token keeps strangers out, not listeners. Lend devices on a network that you trust.\n\n\
+    WebSocket is not encrypted: a token keeps strangers out, not listeners. Lend devices on a \
+    network that you trust.\n\n\
     Examples:\n  \
     deepseek worker --listen 127.0.0.1:3000\n  \
     deepseek worker --listen 0.0.0.0:3000 --device cuda:0,cuda:1 --token-file token\n  \
     deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token";
 
 /// Of `bench`.
-pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the median of --reps repetitions after --warmup.\n\n\
-    The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, 8 x 256 tokens a step, \
-    prefill of 512 tokens, decoding of 64. Kernels are the FP8 casts and products over DeepSeek's shapes, a 1024 cube and the \
-    shapes of training, each timed in turn with Burn's own product in F32 (on a GPU in BF16 where it has it) or with a copy of as \
-    many bytes; calc_diff is against the unquantized product. Dispatch is what a MoE layer does between ranks (rows packed in FP8, \
-    BF16 and F32, exchanged, unpacked, combined), each step in turn with a plain copy of as many bytes.\n\n\
+pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the \
+                                median of --reps repetitions after --warmup.\n\n\
+    The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, \
+    8 x 256 tokens a step, \
+    prefill of 512 tokens, decoding of 64. Kernels are the FP8 casts and products over DeepSeek's \
+    shapes, a 1024 cube and the \
+    shapes of training, each timed in turn with Burn's own product in F32 (on a GPU in BF16 where \
+    it has it) or with a copy of as \
+    many bytes; calc_diff is against the unquantized product. Dispatch is what a MoE layer does \
+    between ranks (rows packed in FP8, \
+    BF16 and F32, exchanged, unpacked, combined), each step in turn with a plain copy of as many \
+    bytes.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
@@ -87,7 +121,8 @@ pub(super) const BENCH: &str = "Time training, generation, kernels or an exchang
     deepseek bench dispatch --device cuda --json";
 
 /// Of `plan`.
-pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or trained.\n\n\
+pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or \
+                               trained.\n\n\
     Examples:\n  \
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
     deepseek plan schedule --kind zb1p --ranks 8 --chunks 20 --json\n  \
@@ -95,22 +130,31 @@ pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothi
     deepseek plan cluster --preset deepseek-v3-671b --cluster h800-2048";
 
 /// Of `plan schedule`.
-pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, activations (report, 3.2.1).\n\n\
-    The schedule is proved first: every dependency is kept, every message has its partner, no rank waits for ever. Then it is carried \
-    out with the times given, each rank waiting at its exchanges for what it receives there, and its idle time stands beside the \
-    report's formula. dualpipe needs an even number of ranks and an even number of chunks, at least twice the ranks; dualpipev at least twice \
+pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, \
+                                        activations (report, 3.2.1).\n\n\
+    The schedule is proved first: every dependency is kept, every message has its partner, no rank \
+    waits for ever. Then it is carried \
+    out with the times given, each rank waiting at its exchanges for what it receives there, and \
+    its idle time stands beside the \
+    report's formula. dualpipe needs an even number of ranks and an even number of chunks, at \
+    least twice the ranks; dualpipev at least twice \
     the ranks.\n\n\
     Examples:\n  \
     deepseek plan schedule --kind dualpipe --ranks 8 --chunks 20\n  \
     deepseek plan schedule --kind 1f1b --ranks 4 --chunks 8 --backward-input 1.2 --weight 0.8\n  \
-    deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg timeline.svg --trace timeline.json";
+    deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg \
+    timeline.svg --trace timeline.json";
 
 /// Of `plan cluster`.
-pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hours of a run on a cluster (report, 3.2).\n\n\
-    The cluster's file has the hardware, the fraction of it that is attained (each with its source in a comment), and in [plan] how a model \
-    is spread over it where no run says so: pipeline x expert x data ranks, one for each GPU. Of a run the largest batch is planned; \
+pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hours of a run on a \
+                                       cluster (report, 3.2).\n\n\
+    The cluster's file has the hardware, the fraction of it that is attained (each with its source \
+    in a comment), and in [plan] how a model \
+    is spread over it where no run says so: pipeline x expert x data ranks, one for each GPU. Of a \
+    run the largest batch is planned; \
     --set plan.KEY is laid over what the run says. Operations are counted from the configuration; \
-    the schedule is timed as in `plan schedule`. Where the file knows what a run of the same model took, the account says what each \
+    the schedule is timed as in `plan schedule`. Where the file knows what a run of the same model \
+    took, the account says what each \
     assumption alone would have to be to explain the difference.\n\n\
     Examples:\n  \
     deepseek plan cluster\n  \
@@ -119,12 +163,18 @@ pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hour
     deepseek plan cluster --preset quickstart --cluster cpu-2 --json";
 
 /// Of `plan experts`.
-pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, the busiest more than once (report, 3.4).\n\n\
-    Loads are those of a run's last evaluation, or of data that you choose: `deepseek eval --expert-loads`. Where --nodes divides \
-    --groups, groups are spread over nodes first and stay together; replicas of a layer's experts then go on the GPUs of their node. \
-    Otherwise all GPUs are alike. Every GPU has as many places, so --gpus divides --replicas, which is at least the number of \
-    experts. Beside each placement stands max load / mean load of the GPUs, with the experts in their order and placed.\n\n\
+pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, the busiest more \
+                                       than once (report, 3.4).\n\n\
+    Loads are those of a run's last evaluation, or of data that you choose: `deepseek eval \
+    --expert-loads`. Where --nodes divides \
+    --groups, groups are spread over nodes first and stay together; replicas of a layer's experts \
+    then go on the GPUs of their node. \
+    Otherwise all GPUs are alike. Every GPU has as many places, so --gpus divides --replicas, \
+    which is at least the number of \
+    experts. Beside each placement stands max load / mean load of the GPUs, with the experts in \
+    their order and placed.\n\n\
     Examples:\n  \
     deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
     deepseek eval --checkpoint runs/tiny-text-001 --data my-book.txt --expert-loads loads.json\n  \
-    deepseek plan experts --loads loads.json --replicas 320 --nodes 4 --gpus 32 --out placement.json --json";
+    deepseek plan experts --loads loads.json --replicas 320 --nodes 4 --gpus 32 --out \
+    placement.json --json";

@@ -75,7 +75,8 @@ impl Command {
 /// Which configuration, and what is laid over it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConfigArgs {
-    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench, deepseek-v3, deepseek-v3-32k, deepseek-v3-128k. Without it: quickstart.
+    /// Run file (TOML), or the name of a built-in one: quickstart, tiny-text, bench, deepseek-v3,
+    /// deepseek-v3-32k, deepseek-v3-128k. Without it: quickstart.
     #[arg(long, value_name = "PATH|NAME")]
     pub config: Option<String>,
     /// Set one value over the configuration, as TOML; repeatable. `none` removes an optional value.
@@ -83,7 +84,8 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
-/// Where the token is that workers ask for. (Not on the command line itself, which every user of a machine can read.)
+/// Where the token is that workers ask for. (Not on the command line itself, which every user of a
+/// machine can read.)
 #[derive(Clone, Debug, Default, Args)]
 pub struct TokenArgs {
     /// File whose first line is the token of the workers.
@@ -108,16 +110,19 @@ impl TokenArgs {
 /// Arguments of `worker`.
 #[derive(Clone, Debug, Args)]
 pub struct WorkerArgs {
-    /// Where to listen; port 0 takes a free one and says which. Anything but this machine's own loopback takes a token.
+    /// Where to listen; port 0 takes a free one and says which. Anything but this machine's own
+    /// loopback takes a token.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
     pub listen: String,
-    /// The devices to lend, all of one kind: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `cuda:0,cuda:1` are two.
+    /// The devices to lend, all of one kind: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm;
+    /// `cuda:0,cuda:1` are two.
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
     pub device: Vec<DeviceChoice>,
     /// The token to ask for.
     #[command(flatten)]
     pub token: TokenArgs,
-    /// Print a JSON object with the address on standard output when listening, and one of results as the last line.
+    /// Print a JSON object with the address on standard output when listening, and one of results
+    /// as the last line.
     #[arg(long)]
     pub json: bool,
 }
@@ -131,22 +136,27 @@ pub struct TrainArgs {
     /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu, `ws://host:3000` that of a `deepseek worker`.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu, `ws://host:3000` that of a `deepseek worker`.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
-    /// A device for each rank of section `parallel`, in the order of the ranks; the last serves the ranks that are left. Without it all ranks share --device.
+    /// A device for each rank of section `parallel`, in the order of the ranks; the last serves the
+    /// ranks that are left. Without it all ranks share --device.
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
     pub devices: Vec<DeviceChoice>,
-    /// File that names the workers on whose devices the ranks are, instead of --devices: see docs/distributed.md.
+    /// File that names the workers on whose devices the ranks are, instead of --devices: see
+    /// docs/distributed.md.
     #[arg(long, value_name = "FILE", conflicts_with = "devices")]
     pub cluster: Option<PathBuf>,
     /// The token that workers ask for.
     #[command(flatten)]
     pub token: TokenArgs,
-    /// Write the timeline of the last step of a run over several ranks, for Perfetto or chrome://tracing.
+    /// Write the timeline of the last step of a run over several ranks, for Perfetto or
+    /// chrome://tracing.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value, from the newest run.
+    /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value,
+    /// from the newest run.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
     /// Folder of this run, instead of a new one under output.dir.
@@ -155,7 +165,8 @@ pub struct TrainArgs {
     /// Optimizer steps to train, instead of the configuration's budget.
     #[arg(long, conflicts_with = "tokens", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget; also as in 1.5M.
+    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget; also as
+    /// in 1.5M.
     #[arg(long, value_parser = parse_tokens)]
     pub tokens: Option<u64>,
     /// Print one JSON object of results as the last line of standard output.
@@ -198,7 +209,8 @@ pub struct EvalArgs {
     /// Write how many tokens chose each expert, for `plan experts`.
     #[arg(long, value_name = "FILE")]
     pub expert_loads: Option<PathBuf>,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Print one JSON object of results as the last line of standard output.
@@ -236,16 +248,20 @@ pub struct GenerateArgs {
     /// Attend over keys and values of every head, expanded from the latents at each step.
     #[arg(long, conflicts_with = "absorbed")]
     pub naive: bool,
-    /// Attend over the latents, kv_b absorbed; without either flag the prompt is expanded and decoding absorbed.
+    /// Attend over the latents, kv_b absorbed; without either flag the prompt is expanded and
+    /// decoding absorbed.
     #[arg(long)]
     pub absorbed: bool,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
-    /// Spread the routed experts over devices, the busiest more than once, as a file of `plan experts --out` says.
+    /// Spread the routed experts over devices, the busiest more than once, as a file of
+    /// `plan experts --out` says.
     #[arg(long, value_name = "FILE")]
     pub expert_placement: Option<PathBuf>,
-    /// A device for each GPU of --expert-placement; the first is the model's own, in place of --device, and the last serves the GPUs that are left. Without it all are --device.
+    /// A device for each GPU of --expert-placement; the first is the model's own, in place of
+    /// --device, and the last serves the GPUs that are left. Without it all are --device.
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device, requires = "expert_placement", conflicts_with = "device")]
     pub devices: Vec<DeviceChoice>,
     /// Print one JSON object of results as the last line of standard output.
@@ -343,16 +359,19 @@ pub struct BenchArgs {
     /// Repetitions before those.
     #[arg(long, default_value_t = 2)]
     pub warmup: u32,
-    /// Set one value over the setting, as TOML; repeatable. What is timed then compares with nothing else.
+    /// Set one value over the setting, as TOML; repeatable. What is timed then compares with
+    /// nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// Size of the kernels' shapes; without it what suits the device.
     #[arg(long)]
     pub scale: Option<BenchScale>,
-    /// Take only the kernels or steps whose name contains this, as in "fprop 1024x1024x1024" or "pack fp8".
+    /// Take only the kernels or steps whose name contains this, as in "fprop 1024x1024x1024" or
+    /// "pack fp8".
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Print one JSON object of results as the last line of standard output.
@@ -373,16 +392,24 @@ pub struct ComparePrecisionArgs {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub tokens: Option<u64>,
     /// What to compare; the first is the baseline. Known: see above.
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients")]
+    #[arg(
+        long,
+        value_name = "NAME,..",
+        value_delimiter = ',',
+        default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients"
+    )]
     pub runs: Vec<String>,
-    /// Train every run so many times, with the seed of the weights (with train.init_from that of the data) one higher each time, and
-    /// average the losses: what is left is less of a single run's noise.
+    /// Train every run so many times, with the seed of the weights (with train.init_from that of
+    /// the data) one higher each time, and average the losses: what is left is less of a single
+    /// run's noise.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
-    /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison already.
+    /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison
+    /// already.
     #[arg(long, value_name = "PATH", default_value = "runs/compare-precision")]
     pub out: PathBuf,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second device of wgpu.
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
     /// Print one JSON object of results as the last line of standard output.
@@ -395,7 +422,9 @@ fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
 }
 
 fn parse_tokens(text: &str) -> Result<u64, String> {
-    parse_count(text).and_then(|tokens| if tokens > 0 { Ok(tokens) } else { Err("it must be at least 1".into()) })
+    parse_count(text).and_then(|tokens| {
+        if tokens > 0 { Ok(tokens) } else { Err("it must be at least 1".into()) }
+    })
 }
 
 fn parse_temperature(text: &str) -> Result<f64, String> {

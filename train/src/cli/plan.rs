@@ -56,13 +56,15 @@ pub struct PlanScheduleArgs {
     /// Time of a forward chunk, F.
     #[arg(long, value_name = "TIME", default_value_t = 1.0, value_parser = parse_time)]
     pub forward: f64,
-    /// Time of the part of a backward chunk that gives the gradient of its input. A whole backward chunk B takes this and --weight.
+    /// Time of the part of a backward chunk that gives the gradient of its input. A whole backward
+    /// chunk B takes this and --weight.
     #[arg(long, value_name = "TIME", default_value_t = 1.0, value_parser = parse_time)]
     pub backward_input: f64,
     /// Time of a chunk's weight gradients, W.
     #[arg(long, value_name = "TIME", default_value_t = 1.0, value_parser = parse_time)]
     pub weight: f64,
-    /// Time of a forward and a backward chunk overlapped, F&B; without it that of one after the other.
+    /// Time of a forward and a backward chunk overlapped, F&B; without it that of one after the
+    /// other.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub overlapped: Option<f64>,
     /// Time that a message takes from one rank to the next.
@@ -85,10 +87,12 @@ pub struct PlanScheduleArgs {
 /// Arguments of `plan cluster`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanClusterArgs {
-    /// A run instead of a model alone; `--set` lays values over it and over the cluster's file, whose sections are gpu, node, link, rates, plan.
+    /// A run instead of a model alone; `--set` lays values over it and over the cluster's file,
+    /// whose sections are gpu, node, link, rates, plan.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// A model alone: the name of a preset, or the path of a model file. Without it and --config: deepseek-v3-671b.
+    /// A model alone: the name of a preset, or the path of a model file. Without it and --config:
+    /// deepseek-v3-671b.
     #[arg(long, value_name = "NAME|PATH", conflicts_with = "config")]
     pub preset: Option<String>,
     /// The cluster's file (TOML), or the name of a built-in one: h800-2048, gpu-8, cpu-2.
@@ -102,7 +106,8 @@ pub struct PlanClusterArgs {
 /// Arguments of `plan experts`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanExpertsArgs {
-    /// A run's folder (the loads of its last evaluation), or a file that `eval --expert-loads` wrote.
+    /// A run's folder (the loads of its last evaluation), or a file that `eval --expert-loads`
+    /// wrote.
     #[arg(long, value_name = "RUN_DIR|FILE")]
     pub loads: PathBuf,
     /// Places for the experts of a layer, on all GPUs together.
@@ -114,7 +119,8 @@ pub struct PlanExpertsArgs {
     /// Nodes that these GPUs are in.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub nodes: usize,
-    /// Groups of experts that are to stay on one node, where nodes divide their number; without it those of the model, where that is known, else 1.
+    /// Groups of experts that are to stay on one node, where nodes divide their number; without it
+    /// those of the model, where that is known, else 1.
     #[arg(long, value_name = "N")]
     pub groups: Option<usize>,
     /// Write the results, maps and all, for `generate --expert-placement`.

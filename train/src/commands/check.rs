@@ -16,7 +16,8 @@ use crate::schedule::Schedule;
 /// Prints the configuration as TOML, with its counts and its memory as comments.
 ///
 /// # Errors
-/// [`ConfigError`] where the configuration cannot be resolved; standard output that cannot be written.
+/// [`ConfigError`] where the configuration cannot be resolved; standard output that cannot be
+/// written.
 pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     let checked = check(&args)?;
     write_stdout(&checked.text())?;
@@ -41,15 +42,29 @@ fn check(args: &CheckArgs) -> Result<Checked, ConfigError> {
     let set = &args.config.set;
     if args.preset.is_some() || args.hugging_face.is_some() {
         let model = resolve_model(args.preset.as_deref(), args.hugging_face.as_deref(), set)?;
-        let toml = toml::to_string(&model)
-            .map_err(|error| ConfigError::Invalid { origin: "resolved model".into(), problems: vec![error.to_string()] })?;
+        let toml = toml::to_string(&model).map_err(|error| ConfigError::Invalid {
+            origin: "resolved model".into(),
+            problems: vec![error.to_string()],
+        })?;
         // A model alone has no batch: one sequence of a usual length.
         let seq_len = model.max_position_embeddings.min(4096);
         let keeping = Keeping { precision: Precision::F32, recompute: false, tokens: seq_len };
         let memory = MemoryEstimate::of(&model, &keeping, BF16_BYTES, false);
-        return Ok(Checked { toml, run: None, schedule: None, counts: model.parameter_counts(), memory, keeping, model });
+        return Ok(Checked {
+            toml,
+            run: None,
+            schedule: None,
+            counts: model.parameter_counts(),
+            memory,
+            keeping,
+            model,
+        });
     }
-    let request = ConfigRequest { config: args.config.config.clone(), set: set.clone(), ..ConfigRequest::default() };
+    let request = ConfigRequest {
+        config: args.config.config.clone(),
+        set: set.clone(),
+        ..ConfigRequest::default()
+    };
     let run = request.resolve()?;
     // What a device without BF16 would take instead is not known here.
     let moment_bytes = run.optimizer.moment_bytes();
@@ -75,7 +90,10 @@ impl Checked {
         });
         if let Some(run) = &self.run {
             results["config"] = json!(run);
-            results["precision"] = Operation::ALL.iter().map(|&op| (op.name(), self.keeping.precision.rule(op).describe())).collect();
+            results["precision"] = Operation::ALL
+                .iter()
+                .map(|&op| (op.name(), self.keeping.precision.rule(op).describe()))
+                .collect();
         }
         if let Some(schedule) = &self.schedule {
             results["steps"] = json!(schedule.end().step);
@@ -117,7 +135,10 @@ impl Checked {
             ("gradients".to_string(), memory.gradients_bytes),
             ("AdamW's moments".to_string(), memory.adamw_bytes),
             ("average of the weights".to_string(), memory.ema_bytes),
-            (format!("activations of {} tokens", grouped(memory.activation_tokens)), memory.activations_bytes),
+            (
+                format!("activations of {} tokens", grouped(memory.activation_tokens)),
+                memory.activations_bytes,
+            ),
             ("training, together".to_string(), memory.total_bytes),
         ] {
             comment(format!("  {name:<30} {:>20}", binary(bytes)));
@@ -133,10 +154,16 @@ impl Checked {
         }
         if self.run.is_some() {
             comment(String::new());
-            comment("formats: input | weight of each product, and what backward computes again".into());
+            comment(
+                "formats: input | weight of each product, and what backward computes again".into(),
+            );
             for operation in Operation::ALL {
                 let rule = self.keeping.precision.rule(operation);
-                let again = match (self.keeping.recompute, operation.recomputed(), operation.takes_swiglu()) {
+                let again = match (
+                    self.keeping.recompute,
+                    operation.recomputed(),
+                    operation.takes_swiglu(),
+                ) {
                     (true, true, _) => "  computed again",
                     (true, _, true) => "  SwiGLU computed again",
                     (false, _, true) if matches!(rule, Rule::Fp8(_)) => "  SwiGLU computed again",
@@ -152,20 +179,28 @@ impl Checked {
                 comment(format!("  {line}"));
             }
             comment(String::new());
-            comment(format!("training: {} steps, {} tokens", grouped(schedule.end().step), grouped(schedule.end().tokens)));
+            comment(format!(
+                "training: {} steps, {} tokens",
+                grouped(schedule.end().step),
+                grouped(schedule.end().tokens)
+            ));
         }
         text
     }
 
-    /// What the first layer of each kind keeps for backward, beside what it would keep with and without recomputation.
+    /// What the first layer of each kind keeps for backward, beside what it would keep with and
+    /// without recomputation.
     fn kept_table(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for kind in ["dense", "MoE"] {
-            let Some(layer) = (0..self.model.num_hidden_layers).find(|&layer| self.model.is_moe_layer(layer) == (kind == "MoE")) else {
+            let Some(layer) = (0..self.model.num_hidden_layers)
+                .find(|&layer| self.model.is_moe_layer(layer) == (kind == "MoE"))
+            else {
                 continue;
             };
             let bytes = |recompute| {
-                let kept = self.model.kept_activations(layer, &Keeping { recompute, ..self.keeping });
+                let kept =
+                    self.model.kept_activations(layer, &Keeping { recompute, ..self.keeping });
                 kept.iter().map(|tensor| tensor.bytes).sum::<u64>()
             };
             lines.push(String::new());
@@ -214,7 +249,12 @@ mod tests {
     use crate::cli::ConfigArgs;
 
     fn args(preset: Option<&str>) -> CheckArgs {
-        CheckArgs { config: ConfigArgs::default(), preset: preset.map(str::to_string), hugging_face: None, json: false }
+        CheckArgs {
+            config: ConfigArgs::default(),
+            preset: preset.map(str::to_string),
+            hugging_face: None,
+            json: false,
+        }
     }
 
     #[test]

@@ -26,7 +26,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Evaluates a checkpoint.
 ///
 /// # Errors
-/// No checkpoint, or data that cannot be used ([`crate::exit::USAGE`]); a checkpoint that cannot be read ([`crate::exit::FAILURE`]).
+/// No checkpoint, or data that cannot be used ([`crate::exit::USAGE`]); a checkpoint that cannot be
+/// read ([`crate::exit::FAILURE`]).
 pub fn run(args: EvalArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
     stop_on_signals(&interrupter, "stopping after this batch; once more to stop at once")?;
@@ -42,11 +43,19 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
         false => EvalData::whole(&config.data, &args.data, seq_len, vocab_size)?,
     };
     let model = checkpoint.model(&selected.device, MtpWeights::Load, args.weights())?.no_grad();
-    // The MTP losses are computed where their weight is not 0; the weighted sum is not what is asked for here.
-    let model = LanguageModel::new(model, LossWeights { mtp: 1.0, sequence_balance: 0.0 }, 1, compute(&config, &selected.device)?);
+    // The MTP losses are computed where their weight is not 0; the weighted sum is not what is
+    // asked for here.
+    let model = LanguageModel::new(
+        model,
+        LossWeights { mtp: 1.0, sequence_balance: 0.0 },
+        1,
+        compute(&config, &selected.device)?,
+    );
 
     let batches = data.batches(config.train.micro_batch);
-    let count = args.batches.map_or(batches.len(), |most| batches.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
+    let count = args.batches.map_or(batches.len(), |most| {
+        batches.len().min(usize::try_from(most).unwrap_or(usize::MAX))
+    });
     let mut measured = Measured::default();
     let mut progress = Progress::new(count);
     for batch in batches.take(count) {
@@ -56,7 +65,8 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
         let windows = batch.context("the data cannot be read")?;
         let Some(tokens) = windows.first().map(|window| window.tokens.len() - 1) else { continue };
         let sequences = windows.len();
-        let report = InferenceStep::step(&model, TokenBatcher::new(tokens).batch(windows, &selected.device));
+        let report =
+            InferenceStep::step(&model, TokenBatcher::new(tokens).batch(windows, &selected.device));
         measured.add(&report, sequences);
         progress.show(&measured);
     }
@@ -64,7 +74,10 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     let interrupted = measured.batches < count;
     let mut results = report(&checkpoint, args.weights(), &data, &measured, &selected.name)?;
     if let Some(path) = &args.expert_loads {
-        let loads = ExpertLoads { n_group: Some(config.model.n_group), layer_loads: measured.report.layer_loads.clone() };
+        let loads = ExpertLoads {
+            n_group: Some(config.model.n_group),
+            layer_loads: measured.report.layer_loads.clone(),
+        };
         loads.write(path)?;
         write_stdout(&format!("loads       {}\n", path.display()))?;
     }
@@ -75,29 +88,54 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
 }
 
 /// Prints what was measured and makes the results.
-fn report(checkpoint: &Checkpoint, weights: Weights, data: &EvalData, measured: &Measured, device: &str) -> Result<serde_json::Value> {
+fn report(
+    checkpoint: &Checkpoint,
+    weights: Weights,
+    data: &EvalData,
+    measured: &Measured,
+    device: &str,
+) -> Result<serde_json::Value> {
     let Measured { report, sequences, seconds, .. } = measured;
     let bits = data.summary.bits_per_byte(report.loss);
     let speed = report.tokens as f64 / seconds;
     let (entropy, floor) = (data.summary.entropy_floor(), data.window_floor(*sequences));
     let above = |floor: f64| 100.0 * (report.loss / floor - 1.0);
     let mtp_losses = measured.mtp_losses();
-    let violations: Vec<(usize, f64)> = report.layer_loads.iter().map(|load| (load.layer, load.violation())).collect();
+    let violations: Vec<(usize, f64)> =
+        report.layer_loads.iter().map(|load| (load.layer, load.violation())).collect();
 
-    let mut text = format!("checkpoint  {}, after step {}", checkpoint.path.display(), checkpoint.position.step);
+    let mut text = format!(
+        "checkpoint  {}, after step {}",
+        checkpoint.path.display(),
+        checkpoint.position.step
+    );
     text += if weights == Weights::Average { ", the average of the weights\n" } else { "\n" };
-    text += &format!("data        {}: {} tokens predicted in {sequences} windows\n", data.description, report.tokens);
-    text += &format!("loss        {:.4} nats a token (perplexity {:.3}, {bits:.4} bits a byte)\n", report.loss, report.loss.exp());
+    text += &format!(
+        "data        {}: {} tokens predicted in {sequences} windows\n",
+        data.description, report.tokens
+    );
+    text += &format!(
+        "loss        {:.4} nats a token (perplexity {:.3}, {bits:.4} bits a byte)\n",
+        report.loss,
+        report.loss.exp()
+    );
     if let (Some(floor), Some(entropy)) = (floor, entropy) {
-        text +=
-            &format!("floor       {floor:.4} nats a token is what a perfect model loses on these windows: {:.1}% above it\n", above(floor));
-        text += &format!("entropy     {entropy:.4} nats a token of the documents: {:.1}% above it\n", above(entropy));
+        text += &format!(
+            "floor       {floor:.4} nats a token is what a perfect model loses on these windows: \
+             {:.1}% above it\n",
+            above(floor)
+        );
+        text += &format!(
+            "entropy     {entropy:.4} nats a token of the documents: {:.1}% above it\n",
+            above(entropy)
+        );
     }
     for (k, loss) in (1..).zip(&mtp_losses) {
         text += &format!("MTP {k}       {loss:.4} nats for the token {} ahead\n", k + 1);
     }
     if !violations.is_empty() {
-        let layers: Vec<String> = violations.iter().map(|(layer, value)| format!("layer {layer} {value:.2}")).collect();
+        let layers: Vec<String> =
+            violations.iter().map(|(layer, value)| format!("layer {layer} {value:.2}")).collect();
         text += &format!("violation   {} (max load / mean load - 1)\n", layers.join(", "));
     }
     text += &format!("speed       {speed:.0} tokens/s on {device}\n");
@@ -173,10 +211,17 @@ impl Progress {
             return;
         }
         self.shown = Instant::now();
-        let left = self.started.elapsed().as_secs_f64() / measured.batches as f64 * (self.batches - measured.batches) as f64;
+        let left = self.started.elapsed().as_secs_f64() / measured.batches as f64
+            * (self.batches - measured.batches) as f64;
         let loss = measured.report.loss;
         // Progress that nobody can read is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "batch {}/{}  loss so far {loss:.4}  left {}", measured.batches, self.batches, duration(left));
+        let _ = writeln!(
+            std::io::stderr(),
+            "batch {}/{}  loss so far {loss:.4}  left {}",
+            measured.batches,
+            self.batches,
+            duration(left)
+        );
     }
 }
 
@@ -186,7 +231,12 @@ mod tests {
 
     #[test]
     fn mtp_losses_are_weighted_by_their_targets() {
-        let report = |tokens, loss| StepReport { tokens, loss, mtp_losses: vec![loss], ..StepReport::default() };
+        let report = |tokens, loss| StepReport {
+            tokens,
+            loss,
+            mtp_losses: vec![loss],
+            ..StepReport::default()
+        };
         let mut measured = Measured::default();
         measured.add(&report(8, 1.0), 2); // two sequences of four tokens: six targets one further ahead
         measured.add(&report(3, 4.0), 1); // one of three: two

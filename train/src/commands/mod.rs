@@ -51,7 +51,8 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Ctrl-C and SIGTERM ask `interrupter` to stop, and `notice` is printed; a second one ends the program at once.
+/// Ctrl-C and SIGTERM ask `interrupter` to stop, and `notice` is printed; a second one ends the
+/// program at once.
 fn stop_on_signals(interrupter: &Interrupter, notice: &'static str) -> anyhow::Result<()> {
     let interrupter = interrupter.clone();
     ctrlc::set_handler(move || {

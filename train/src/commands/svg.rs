@@ -43,7 +43,8 @@ impl Svg {
     pub fn finish(self, title: &str) -> String {
         let Self { width, height, body, .. } = self;
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+             width=\"{width}\" height=\"{height}\" \
              font-family=\"{FONT}\" font-size=\"13\" fill=\"{INK}\">\n<title>{}</title>\n\
              <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n{body}</svg>\n",
             escape(title)
@@ -57,7 +58,12 @@ impl Svg {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        self.push(format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" {attributes}>{}</text>", at.0, at.1, escape(text)));
+        self.push(format_args!(
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" {attributes}>{}</text>",
+            at.0,
+            at.1,
+            escape(text)
+        ));
     }
 
     /// A straight line.
@@ -67,15 +73,20 @@ impl Svg {
 
     /// A filled box from its upper left corner.
     pub fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str) {
-        self.push(format_args!("<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" fill=\"{fill}\"/>"));
+        self.push(format_args!(
+            "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" \
+                                height=\"{height:.2}\" fill=\"{fill}\"/>"
+        ));
     }
 
     fn path(&mut self, points: impl Iterator<Item = (f64, f64)>, stroke: Stroke, attributes: &str) {
         let points: Vec<String> = points.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let Stroke { color, width, dash } = stroke;
-        let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
+        let dash =
+            if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
         self.push(format_args!(
-            "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash}{attributes} points=\"{}\"/>",
+            "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" \
+             stroke-linejoin=\"round\"{dash}{attributes} points=\"{}\"/>",
             points.join(" ")
         ));
     }
@@ -102,8 +113,11 @@ impl Axis {
     pub fn new(range: (f64, f64), label: &'static str, about: usize) -> Self {
         let step = round_step((range.1 - range.0) / about as f64);
         let decimals = (-step.log10().floor()).max(0.0) as usize;
-        let (first, last) = ((range.0 / step - 1e-9).ceil() as i64, (range.1 / step + 1e-9).floor() as i64);
-        let marks = (first..=last).map(|mark| (mark as f64 * step, format!("{:.decimals$}", mark as f64 * step))).collect();
+        let (first, last) =
+            ((range.0 / step - 1e-9).ceil() as i64, (range.1 / step + 1e-9).floor() as i64);
+        let marks = (first..=last)
+            .map(|mark| (mark as f64 * step, format!("{:.decimals$}", mark as f64 * step)))
+            .collect();
         Self { range, label, marks }
     }
 
@@ -139,13 +153,28 @@ pub(in crate::commands) struct Panel {
 
 impl Panel {
     /// Draws the grid and the axes of a panel from its upper left to its lower right corner.
-    pub fn draw(svg: &mut Svg, (left, top): (f64, f64), (right, bottom): (f64, f64), x: Axis, y: Axis) -> Self {
+    pub fn draw(
+        svg: &mut Svg,
+        (left, top): (f64, f64),
+        (right, bottom): (f64, f64),
+        x: Axis,
+        y: Axis,
+    ) -> Self {
         svg.panels += 1;
         let number = svg.panels;
-        let panel = Self { left, right, top, bottom, x, y, clip: format!(" clip-path=\"url(#panel{number})\"") };
+        let panel = Self {
+            left,
+            right,
+            top,
+            bottom,
+            x,
+            y,
+            clip: format!(" clip-path=\"url(#panel{number})\""),
+        };
         let (width, height) = (right - left, bottom - top);
         svg.push(format_args!(
-            "<clipPath id=\"panel{number}\"><rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"/></clipPath>"
+            "<clipPath id=\"panel{number}\"><rect x=\"{left}\" y=\"{top}\" width=\"{width}\" \
+             height=\"{height}\"/></clipPath>"
         ));
         let grid = Stroke { color: GRID, width: 1.0, dash: "" };
         for (value, text) in &panel.x.marks {
@@ -160,14 +189,21 @@ impl Panel {
         }
         svg.text(((left + right) / 2.0, bottom + 38.0), Anchor::Middle, "", panel.x.label);
         let (x, y) = (left - 52.0, (top + bottom) / 2.0);
-        svg.text((x, y), Anchor::Middle, &format!("transform=\"rotate(-90 {x:.1} {y:.1})\""), panel.y.label);
+        svg.text(
+            (x, y),
+            Anchor::Middle,
+            &format!("transform=\"rotate(-90 {x:.1} {y:.1})\""),
+            panel.y.label,
+        );
         svg.push(format_args!(
-            "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1\"/>"
+            "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" \
+             stroke=\"{INK}\" stroke-width=\"1\"/>"
         ));
         panel
     }
 
-    /// A curve through points given as values of the two axes; what lies outside of the frame is cut off.
+    /// A curve through points given as values of the two axes; what lies outside of the frame is
+    /// cut off.
     pub fn curve(&self, svg: &mut Svg, points: impl Iterator<Item = (f64, f64)>, stroke: Stroke) {
         let points = points.filter(|(x, y)| x.is_finite() && y.is_finite());
         // A far outlier is drawn as one just outside: coordinates stay small.
@@ -180,7 +216,8 @@ impl Panel {
     pub fn band(&self, svg: &mut Svg, (low, high): (f64, f64), color: &str, opacity: f64) {
         let (top, bottom) = (self.down(high), self.down(low));
         svg.push(format_args!(
-            "<rect x=\"{}\" y=\"{top:.1}\" width=\"{}\" height=\"{:.1}\" fill=\"{color}\" fill-opacity=\"{opacity}\"{}/>",
+            "<rect x=\"{}\" y=\"{top:.1}\" width=\"{}\" height=\"{:.1}\" fill=\"{color}\" \
+             fill-opacity=\"{opacity}\"{}/>",
             self.left,
             self.right - self.left,
             bottom - top,
@@ -189,12 +226,16 @@ impl Panel {
     }
 
     fn across(&self, value: f64) -> f64 {
-        self.left + (value - self.x.range.0) / (self.x.range.1 - self.x.range.0) * (self.right - self.left)
+        self.left
+            + (value - self.x.range.0) / (self.x.range.1 - self.x.range.0)
+                * (self.right - self.left)
     }
 
     /// Where a value of the vertical axis is.
     pub fn down(&self, value: f64) -> f64 {
-        self.bottom - (value - self.y.range.0) / (self.y.range.1 - self.y.range.0) * (self.bottom - self.top)
+        self.bottom
+            - (value - self.y.range.0) / (self.y.range.1 - self.y.range.0)
+                * (self.bottom - self.top)
     }
 }
 
@@ -222,10 +263,21 @@ mod tests {
         let (x, y) = axes();
         let panel = Panel::draw(&mut svg, (10.0, 10.0), (90.0, 90.0), x, y);
         let stroke = Stroke { color: "red", width: 1.0, dash: "2 2" };
-        panel.curve(&mut svg, [(0.0, 0.0), (5.0, f64::NAN), (10.0, 1.0), (10.0, 1e30)].into_iter(), stroke);
+        panel.curve(
+            &mut svg,
+            [(0.0, 0.0), (5.0, f64::NAN), (10.0, 1.0), (10.0, 1e30)].into_iter(),
+            stroke,
+        );
         let text = svg.finish("a & b");
         assert!(text.contains("points=\"10.0,90.0 90.0,10.0 90.0,-150.0\""), "{text}");
-        assert!(text.contains("y &lt;&amp;&gt;") && text.contains("<title>a &amp; b</title>"), "{text}");
-        assert!(text.contains("clip-path=\"url(#panel1)\" points") && text.contains("stroke-dasharray=\"2 2\""), "{text}");
+        assert!(
+            text.contains("y &lt;&amp;&gt;") && text.contains("<title>a &amp; b</title>"),
+            "{text}"
+        );
+        assert!(
+            text.contains("clip-path=\"url(#panel1)\" points")
+                && text.contains("stroke-dasharray=\"2 2\""),
+            "{text}"
+        );
     }
 }

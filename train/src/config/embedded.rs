@@ -16,7 +16,8 @@ pub const MODELS: &[(&str, &str)] = embed!("model":
 pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "bench", "deepseek-v3", "deepseek-v3-32k", "deepseek-v3-128k");
 
 /// Clusters by name, as TOML.
-pub const CLUSTERS: &[(&str, &str)] = embed!("cluster": "h800-2048", "gpu-8", "two-machines", "cpu-2");
+pub const CLUSTERS: &[(&str, &str)] =
+    embed!("cluster": "h800-2048", "gpu-8", "two-machines", "cpu-2");
 
 /// The cluster of `plan cluster` without `--cluster`.
 pub const DEFAULT_CLUSTER: &str = "h800-2048";
@@ -25,7 +26,10 @@ pub const DEFAULT_CLUSTER: &str = "h800-2048";
 pub const DEFAULT_RUN: &str = "quickstart";
 
 /// The text of `name` in `list`.
-pub(crate) fn find(list: &'static [(&'static str, &'static str)], name: &str) -> Option<&'static str> {
+pub(crate) fn find(
+    list: &'static [(&'static str, &'static str)],
+    name: &str,
+) -> Option<&'static str> {
     list.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
@@ -52,7 +56,12 @@ mod tests {
         let mut files: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path())
-            .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_string(), std::fs::read_to_string(&path).unwrap()))
+            .map(|path| {
+                (
+                    path.file_stem().unwrap().to_str().unwrap().to_string(),
+                    std::fs::read_to_string(&path).unwrap(),
+                )
+            })
             .collect();
         files.sort();
         files
@@ -61,7 +70,8 @@ mod tests {
     #[test]
     fn every_file_of_configs_is_embedded() {
         for (folder, embedded) in [("model", MODELS), ("run", RUNS), ("cluster", CLUSTERS)] {
-            let mut known: Vec<_> = embedded.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+            let mut known: Vec<_> =
+                embedded.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
             known.sort();
             assert_eq!(known, files(folder));
         }
@@ -80,7 +90,10 @@ mod tests {
             ("deepseek-v2-236b", 235_741_434_880, 21_375_800_320, 0),
             ("deepseek-v3-671b", 671_026_419_200, 37_552_297_472, 11_610_068_224),
         ];
-        assert_eq!(expected.map(|(name, ..)| name).to_vec(), MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        assert_eq!(
+            expected.map(|(name, ..)| name).to_vec(),
+            MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        );
         for (name, total, active, mtp) in expected {
             let counts = resolve_model(Some(name), None, &[]).unwrap().parameter_counts();
             println!("{name:<22} total {total:>15} active {active:>14} MTP {mtp:>14}");
@@ -92,14 +105,20 @@ mod tests {
     fn every_cluster_resolves_and_reads_back() {
         for (name, _) in CLUSTERS {
             let cluster = resolve_cluster(name, &[], &toml::Table::new()).unwrap();
-            assert_eq!(toml::from_str::<ClusterConfig>(&toml::to_string(&cluster).unwrap()).unwrap(), cluster);
+            assert_eq!(
+                toml::from_str::<ClusterConfig>(&toml::to_string(&cluster).unwrap()).unwrap(),
+                cluster
+            );
         }
     }
 
     #[test]
     fn every_run_resolves_and_reads_back() {
         for (name, _) in RUNS {
-            let config = ConfigRequest { config: Some(name.to_string()), ..ConfigRequest::default() }.resolve().unwrap();
+            let config =
+                ConfigRequest { config: Some(name.to_string()), ..ConfigRequest::default() }
+                    .resolve()
+                    .unwrap();
             assert_eq!(config.output.name, *name);
             assert_eq!(RunConfig::from_toml(&config.to_toml().unwrap(), "stored").unwrap(), config);
         }

@@ -1,4 +1,5 @@
-//! What can be wrong with a run's configuration; every message names the file or key and what would be right.
+//! What can be wrong with a run's configuration; every message names the file or key and what would
+//! be right.
 
 use std::path::PathBuf;
 

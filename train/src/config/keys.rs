@@ -1,4 +1,5 @@
-//! Which keys a configuration struct knows, asked from its `Deserialize`, and the known key nearest to a mistyped one.
+//! Which keys a configuration struct knows, asked from its `Deserialize`, and the known key nearest
+//! to a mistyped one.
 
 use std::fmt;
 
@@ -12,7 +13,8 @@ pub(crate) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     fields
 }
 
-/// The name that looks most like `key`, if one does: it contains it, or is within a third of its length in edits.
+/// The name that looks most like `key`, if one does: it contains it, or is within a third of its
+/// length in edits.
 pub(crate) fn nearest<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
@@ -72,7 +74,12 @@ impl<'de> de::Deserializer<'de> for FieldNames<'_> {
         Err(Stop)
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, fields: &'static [&'static str], _: V) -> Result<V::Value, Stop> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Stop> {
         *self.fields = fields;
         Err(Stop)
     }

@@ -30,10 +30,12 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// Estimates training with moments of `moment_bytes` a value, and with an average of the weights or without.
+    /// Estimates training with moments of `moment_bytes` a value, and with an average of the
+    /// weights or without.
     ///
-    /// Activations are what the fused operations keep ([`DeepSeekConfig::kept_activations`]), and for each loss the gradients that the
-    /// head makes in the forward pass; where operations are composed of Burn's own, more is kept.
+    /// Activations are what the fused operations keep ([`DeepSeekConfig::kept_activations`]), and
+    /// for each loss the gradients that the head makes in the forward pass; where operations are
+    /// composed of Burn's own, more is kept.
     pub fn of(model: &DeepSeekConfig, keeping: &Keeping, moment_bytes: u64, ema: bool) -> Self {
         let parameters = model.parameter_counts().total_with_mtp();
         let weights_bytes = parameters.saturating_mul(F32_BYTES);
@@ -58,8 +60,11 @@ impl MemoryEstimate {
 /// What forward keeps for backward of a micro-batch.
 fn activations_bytes(model: &DeepSeekConfig, keeping: &Keeping) -> u64 {
     let (layers, depths) = (model.num_hidden_layers, model.num_nextn_predict_layers);
-    let kept = (0..layers + depths).flat_map(|layer| model.kept_activations(layer, keeping)).map(|tensor| tensor.bytes);
-    let (d, vocab, tokens) = (model.hidden_size as u64, model.vocab_size as u64, keeping.tokens as u64);
+    let kept = (0..layers + depths)
+        .flat_map(|layer| model.kept_activations(layer, keeping))
+        .map(|tensor| tensor.bytes);
+    let (d, vocab, tokens) =
+        (model.hidden_size as u64, model.vocab_size as u64, keeping.tokens as u64);
     let head = tokens.saturating_add(vocab).saturating_mul(d).saturating_mul(F32_BYTES);
     kept.fold(head.saturating_mul(1 + depths as u64), u64::saturating_add)
 }
@@ -74,7 +79,8 @@ mod tests {
     fn bytes_a_parameter_follow_what_is_kept() {
         let model = resolve_model(Some("deepseek-v3-671b"), None, &[]).unwrap();
         let parameters = 671_026_419_200 + 11_610_068_224;
-        // Weights and gradients of four bytes each, two moments, and the average where there is one.
+        // Weights and gradients of four bytes each, two moments, and the average where there is
+        // one.
         for (moment_bytes, ema, expected) in [(4, false, 16), (2, false, 12), (2, true, 16)] {
             let estimate = MemoryEstimate::of(&model, &keeping(4096), moment_bytes, ema);
             assert_eq!(estimate.total_bytes - estimate.activations_bytes, expected * parameters);
@@ -86,7 +92,8 @@ mod tests {
     #[test]
     fn activations_grow_with_the_batch() {
         let model = resolve_model(Some("tiny"), None, &[]).unwrap();
-        let [none, one, eight] = [0, 256, 8 * 256].map(|tokens| MemoryEstimate::of(&model, &keeping(tokens), 2, false).activations_bytes);
+        let [none, one, eight] = [0, 256, 8 * 256]
+            .map(|tokens| MemoryEstimate::of(&model, &keeping(tokens), 2, false).activations_bytes);
         assert_eq!(eight - none, 8 * (one - none));
     }
 

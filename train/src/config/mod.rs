@@ -1,7 +1,9 @@
-//! A run's configuration: as written (a file, a preset, `--set`) -> resolved (complete, validated, printable, stored).
+//! A run's configuration: as written (a file, a preset, `--set`) -> resolved (complete, validated,
+//! printable, stored).
 //!
-//! There is one type, [`RunConfig`]; what may be left out or abbreviated in a file (`model.preset`, defaults) is filled
-//! in by [`resolve`](ConfigRequest::resolve), and what [`RunConfig::to_toml`] prints can be fed back.
+//! There is one type, [`RunConfig`]; what may be left out or abbreviated in a file (`model.preset`,
+//! defaults) is filled in by [`resolve`](ConfigRequest::resolve), and what [`RunConfig::to_toml`]
+//! prints can be fed back.
 
 mod cluster;
 pub mod embedded;
@@ -25,7 +27,8 @@ pub use crate::data::DataConfig;
 use crate::schedule::Schedule;
 pub use crate::schedule::ScheduleConfig;
 pub use cluster::{
-    ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig, ReferenceConfig, WorkerConfig, resolve_cluster,
+    ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig,
+    ReferenceConfig, WorkerConfig, resolve_cluster,
 };
 pub use error::ConfigError;
 pub use memory::MemoryEstimate;
@@ -69,7 +72,8 @@ impl RunConfig {
     /// The TOML that [`from_toml`](Self::from_toml) reads back as the same configuration.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] where a value has no TOML form (a number above 2^63 - 1, a path that is not Unicode).
+    /// [`ConfigError::Invalid`] where a value has no TOML form (a number above 2^63 - 1, a path
+    /// that is not Unicode).
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         /// The sections that `toml` prints as they are to be read.
         #[derive(Serialize)]
@@ -83,25 +87,52 @@ impl RunConfig {
             parallel: &'a ParallelConfig,
             output: &'a OutputConfig,
         }
-        let Self { model, data, train, schedule, optimizer, precision, ema, parallel, output } = self;
-        let sections = toml::to_string(&Sections { model, data, train, optimizer, precision, ema, parallel, output })
-            .map_err(|error| ConfigError::Invalid { origin: "resolved configuration".into(), problems: vec![error.to_string()] })?;
+        let Self { model, data, train, schedule, optimizer, precision, ema, parallel, output } =
+            self;
+        let sections = toml::to_string(&Sections {
+            model,
+            data,
+            train,
+            optimizer,
+            precision,
+            ema,
+            parallel,
+            output,
+        })
+        .map_err(|error| ConfigError::Invalid {
+            origin: "resolved configuration".into(),
+            problems: vec![error.to_string()],
+        })?;
         Ok(format!("{sections}\n{}", schedule.to_toml()))
     }
 
     /// The schedule of the run.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] where there is none: a configuration that was [validated](Self::validate) has one.
+    /// [`ConfigError::Invalid`] where there is none: a configuration that was
+    /// [validated](Self::validate) has one.
     pub fn schedule(&self) -> Result<Schedule, ConfigError> {
-        let length = self.train.length().ok_or_else(|| vec!["train.steps or train.tokens is missing".to_string()]);
+        let length = self
+            .train
+            .length()
+            .ok_or_else(|| vec!["train.steps or train.tokens is missing".to_string()]);
         length
-            .and_then(|length| Schedule::new(&self.schedule, length, self.train.micro_batch.max(1), self.train.seq_len.max(1)))
-            .map_err(|problems| ConfigError::Invalid { origin: "resolved configuration".into(), problems })
+            .and_then(|length| {
+                Schedule::new(
+                    &self.schedule,
+                    length,
+                    self.train.micro_batch.max(1),
+                    self.train.seq_len.max(1),
+                )
+            })
+            .map_err(|problems| ConfigError::Invalid {
+                origin: "resolved configuration".into(),
+                problems,
+            })
     }
 
-    /// Reads a configuration as a file has it, or as [`to_toml`](Self::to_toml) wrote it beside a checkpoint; `origin` names the
-    /// text in errors.
+    /// Reads a configuration as a file has it, or as [`to_toml`](Self::to_toml) wrote it beside a
+    /// checkpoint; `origin` names the text in errors.
     ///
     /// # Errors
     /// As [`ConfigRequest::resolve`].

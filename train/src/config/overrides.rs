@@ -4,11 +4,13 @@ use toml::{Table, Value};
 
 use super::error::ConfigError;
 
-/// A value that removes the key it is set for, where the key is optional: `--set model.q_lora_rank=none`.
+/// A value that removes the key it is set for, where the key is optional:
+/// `--set model.q_lora_rank=none`.
 pub(crate) const NONE: &str = "none";
 
 /// Keys of which one at most may be there: setting one removes the other.
-const ALTERNATIVES: &[(&str, &str)] = &[("train.steps", "train.tokens"), ("model.preset", "model.hugging_face")];
+const ALTERNATIVES: &[(&str, &str)] =
+    &[("train.steps", "train.tokens"), ("model.preset", "model.hugging_face")];
 
 /// One value to set and where: the argument that asked for it, and the keys from the top.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +30,9 @@ impl Override {
     /// [`ConfigError::Set`] where there is no `=`, or the key has no section or an empty part.
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
         let wrong = |message: &str| ConfigError::Set { text: text.into(), message: message.into() };
-        let (key, value) = text.split_once('=').ok_or_else(|| wrong("needs the form section.key=value, as in train.steps=100"))?;
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| wrong("needs the form section.key=value, as in train.steps=100"))?;
         let path: Vec<String> = key.trim().split('.').map(|part| part.trim().to_string()).collect();
         if path.len() < 2 || path.iter().any(String::is_empty) {
             return Err(wrong("the key needs its section, as in train.steps=100"));
@@ -47,7 +51,9 @@ impl Override {
 
     /// The tables that hold this value alone.
     pub(crate) fn as_table(&self) -> Table {
-        let value = self.path.iter().rev().fold(self.value.clone(), |value, key| Value::Table(Table::from_iter([(key.clone(), value)])));
+        let value = self.path.iter().rev().fold(self.value.clone(), |value, key| {
+            Value::Table(Table::from_iter([(key.clone(), value)]))
+        });
         match value {
             Value::Table(table) => table,
             _ => Table::new(),
@@ -148,7 +154,10 @@ mod tests {
 
     #[test]
     fn applying_replaces_merges_and_removes() {
-        let mut root: Table = toml::from_str("[model]\nq_lora_rank = 4\n[model.rope_scaling]\nfactor = 2\nmscale = 1").unwrap();
+        let mut root: Table = toml::from_str(
+            "[model]\nq_lora_rank = 4\n[model.rope_scaling]\nfactor = 2\nmscale = 1",
+        )
+        .unwrap();
         for text in ["model.rope_scaling.factor=40", "model.q_lora_rank=none", "train.steps=4"] {
             Override::parse(text).unwrap().apply(&mut root);
         }

@@ -10,8 +10,9 @@ use crate::parallel::{Axes, cut};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DispatchFormat {
-    /// As the report has it where `precision.format` is FP8 (FP8 to experts, BF16 back), BF16 where it is BF16, FP32 where it is FP32.
-    /// Whatever the format, rows for a rank's own experts pass it too: how many ranks share the experts does not show in what they get.
+    /// As the report has it where `precision.format` is FP8 (FP8 to experts, BF16 back), BF16 where
+    /// it is BF16, FP32 where it is FP32. Whatever the format, rows for a rank's own experts pass
+    /// it too: how many ranks share the experts does not show in what they get.
     #[default]
     Auto,
     /// Four bytes a value: the experts compute what they would on one device.
@@ -36,8 +37,9 @@ pub struct ParallelConfig {
     pub schedule: ScheduleKind,
     /// What rows travel in between ranks that share experts; where `expert` is 1 nothing is sent.
     pub dispatch: DispatchFormat,
-    /// Of the ranks that share experts, how many consecutive ones are in one node; none: all. With several nodes a token crosses to a node
-    /// once, and its rows are summed there before they come back.
+    /// Of the ranks that share experts, how many consecutive ones are in one node; none: all. With
+    /// several nodes a token crosses to a node once, and its rows are summed there before they come
+    /// back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks_per_node: Option<usize>,
     /// Seconds that a rank waits for another before the run is given up.
@@ -77,10 +79,13 @@ impl ParallelConfig {
         if self.pipeline == 1 { ScheduleKind::OneFOneB } else { self.schedule }
     }
 
-    /// What is wrong with the section for a model and the micro-batches of the run's steps, each with its key.
+    /// What is wrong with the section for a model and the micro-batches of the run's steps, each
+    /// with its key.
     pub fn problems(&self, model: &DeepSeekConfig, micro_batches: &[usize]) -> Vec<String> {
         let mut problems = Vec::new();
-        for (key, degree) in [("pipeline", self.pipeline), ("expert", self.expert), ("data", self.data)] {
+        for (key, degree) in
+            [("pipeline", self.pipeline), ("expert", self.expert), ("data", self.data)]
+        {
             if !(1..=MOST_RANKS).contains(&degree) {
                 problems.push(format!("parallel.{key} = {degree} must be from 1 to {MOST_RANKS}"));
             }
@@ -92,34 +97,48 @@ impl ParallelConfig {
             && (size == 0 || !self.expert.is_multiple_of(size))
         {
             let expert = self.expert;
-            problems.push(format!("parallel.ranks_per_node = {size} must divide the ranks that share experts, parallel.expert = {expert}"));
+            problems.push(format!(
+                "parallel.ranks_per_node = {size} must divide the ranks that \
+                                   share experts, parallel.expert = {expert}"
+            ));
         }
         let ranks = self.pipeline.saturating_mul(self.expert).saturating_mul(self.data);
         if !problems.is_empty() || ranks == 1 {
             return problems;
         }
         if ranks > MOST_RANKS {
-            return vec![format!("parallel.pipeline * parallel.expert * parallel.data = {ranks} ranks; the most is {MOST_RANKS}")];
+            return vec![format!(
+                "parallel.pipeline * parallel.expert * parallel.data = {ranks} ranks; the most is \
+                 {MOST_RANKS}"
+            )];
         }
         let layers = 0..model.num_hidden_layers + model.num_nextn_predict_layers;
         if self.expert > 1 && !layers.clone().any(|layer| model.is_moe_layer(layer)) {
-            problems.push(format!("parallel.expert = {}, but the model has no experts", self.expert));
+            problems
+                .push(format!("parallel.expert = {}, but the model has no experts", self.expert));
         } else if !model.n_routed_experts.is_multiple_of(self.expert) {
-            problems.push(format!("parallel.expert = {} does not divide model.n_routed_experts = {}", self.expert, model.n_routed_experts));
+            problems.push(format!(
+                "parallel.expert = {} does not divide model.n_routed_experts = {}",
+                self.expert, model.n_routed_experts
+            ));
         }
         let kind = self.schedule();
         let stages = kind.stages(self.pipeline);
-        problems.extend(cut(model, stages, stages / self.pipeline).err().map(|error| error.to_string()));
+        problems.extend(
+            cut(model, stages, stages / self.pipeline).err().map(|error| error.to_string()),
+        );
         let pipelines = self.expert * self.data;
         for &count in micro_batches {
             if !count.is_multiple_of(pipelines) {
                 problems.push(format!(
-                    "a step of {count} micro-batches (schedule.global_batch / train.micro_batch) cannot be shared between \
+                    "a step of {count} micro-batches (schedule.global_batch / train.micro_batch) \
+                     cannot be shared between \
                      parallel.expert * parallel.data = {pipelines} pipelines"
                 ));
             } else if let Err(error) = schedule(kind, self.pipeline, count / pipelines) {
                 problems.push(format!(
-                    "parallel.schedule: {error} (schedule.global_batch / train.micro_batch, shared between {pipelines} pipelines)"
+                    "parallel.schedule: {error} (schedule.global_batch / train.micro_batch, shared \
+                     between {pipelines} pipelines)"
                 ));
             }
         }
@@ -138,17 +157,38 @@ mod tests {
         let model = resolve_model(Some("tiny"), None, &[]).unwrap();
         let one = ParallelConfig::default();
         assert!(one.problems(&model, &[1, 3]).is_empty());
-        let text = |config: ParallelConfig, micro_batches: &[usize]| config.problems(&model, micro_batches).join("\n");
-        assert!(text(ParallelConfig { pipeline: 0, ..one.clone() }, &[8]).contains("parallel.pipeline = 0"));
-        assert!(text(ParallelConfig { pipeline: 3, ..one.clone() }, &[8]).contains("even number of ranks"));
-        assert!(text(ParallelConfig { pipeline: 2, ..one.clone() }, &[2]).contains("at least 4 micro-batches"));
-        assert!(text(ParallelConfig { expert: 3, ..one.clone() }, &[3]).contains("does not divide model.n_routed_experts"));
+        let text = |config: ParallelConfig, micro_batches: &[usize]| {
+            config.problems(&model, micro_batches).join("\n")
+        };
+        assert!(
+            text(ParallelConfig { pipeline: 0, ..one.clone() }, &[8])
+                .contains("parallel.pipeline = 0")
+        );
+        assert!(
+            text(ParallelConfig { pipeline: 3, ..one.clone() }, &[8])
+                .contains("even number of ranks")
+        );
+        assert!(
+            text(ParallelConfig { pipeline: 2, ..one.clone() }, &[2])
+                .contains("at least 4 micro-batches")
+        );
+        assert!(
+            text(ParallelConfig { expert: 3, ..one.clone() }, &[3])
+                .contains("does not divide model.n_routed_experts")
+        );
         assert!(text(ParallelConfig { data: 2, ..one.clone() }, &[3]).contains("cannot be shared"));
         for (expert, size) in [(1, 2), (2, 0), (4, 3)] {
-            let nodes = text(ParallelConfig { expert, ranks_per_node: Some(size), ..one.clone() }, &[8]);
-            assert!(nodes.contains(&format!("parallel.ranks_per_node = {size} must divide")), "{nodes}");
+            let nodes =
+                text(ParallelConfig { expert, ranks_per_node: Some(size), ..one.clone() }, &[8]);
+            assert!(
+                nodes.contains(&format!("parallel.ranks_per_node = {size} must divide")),
+                "{nodes}"
+            );
         }
-        assert_eq!(text(ParallelConfig { expert: 4, ranks_per_node: Some(2), ..one.clone() }, &[8]), "");
+        assert_eq!(
+            text(ParallelConfig { expert: 4, ranks_per_node: Some(2), ..one.clone() }, &[8]),
+            ""
+        );
         assert_eq!(text(ParallelConfig { pipeline: 2, expert: 2, ..one }, &[8]), "");
     }
 }

@@ -1,7 +1,10 @@
-//! `[precision]`: the numbers that a run computes in, and what it computes again instead of keeping.
+//! `[precision]`: the numbers that a run computes in, and what it computes again instead of
+//! keeping.
 
 use burn_deepseek::Precision;
-use burn_deepseek::precision::{Accumulation, Fp8Format, Fp8Recipe, Granularity, KeptActivation, QuantizeOptions, ScaleFormat};
+use burn_deepseek::precision::{
+    Accumulation, Fp8Format, Fp8Recipe, Granularity, KeptActivation, QuantizeOptions, ScaleFormat,
+};
 use serde::{Deserialize, Serialize};
 
 /// What the linears compute in.
@@ -73,7 +76,8 @@ pub struct PrecisionConfig {
     pub format: Format,
     /// Format of activations, gradients and weights.
     pub codes: Codes,
-    /// How scales are rounded; those of dispatched activations are powers of two whatever this says.
+    /// How scales are rounded; those of dispatched activations are powers of two whatever this
+    /// says.
     pub scales: Scales,
     /// What shares a scale in activations.
     pub activation_tiles: Tiles,
@@ -89,7 +93,8 @@ pub struct PrecisionConfig {
     pub kept: Kept,
     /// How the input of the linear after attention is kept.
     pub kept_attention_output: Kept,
-    /// Whether backward computes RMSNorms, MLA up-projections and SwiGLU again instead of keeping their results (report, 3.2.3).
+    /// Whether backward computes RMSNorms, MLA up-projections and SwiGLU again instead of keeping
+    /// their results (report, 3.2.3).
     pub recompute: bool,
 }
 
@@ -149,11 +154,15 @@ impl PrecisionConfig {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.accumulator_bits != 0 && !(2..=24).contains(&self.accumulator_bits) {
-            problems.push(format!("precision.accumulator_bits = {} must be 0 (FP32), or from 2 to 24", self.accumulator_bits));
+            problems.push(format!(
+                "precision.accumulator_bits = {} must be 0 (FP32), or from 2 to 24",
+                self.accumulator_bits
+            ));
         }
         if !self.promotion && self.accumulator_bits == 0 {
             problems.push(
-                "precision.promotion = false needs precision.accumulator_bits, the size of the one accumulator (24 is FP32's)".into(),
+                "precision.promotion = false needs precision.accumulator_bits, the size of the one \
+                 accumulator (24 is FP32's)".into(),
             );
         }
         problems
@@ -190,7 +199,8 @@ mod tests {
 
     #[test]
     fn an_accumulator_that_does_not_exist_is_named() {
-        let problems = |text: &str| toml::from_str::<PrecisionConfig>(text).unwrap().problems().join("; ");
+        let problems =
+            |text: &str| toml::from_str::<PrecisionConfig>(text).unwrap().problems().join("; ");
         assert!(problems("accumulator_bits = 25").contains("precision.accumulator_bits = 25"));
         assert!(problems("promotion = false").contains("needs precision.accumulator_bits"));
         assert!(problems("promotion = false\naccumulator_bits = 14").is_empty());

@@ -1,4 +1,5 @@
-//! From what is written (a file or an embedded run, and the command line over it) to a validated [`RunConfig`].
+//! From what is written (a file or an embedded run, and the command line over it) to a validated
+//! [`RunConfig`].
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,12 @@ use super::keys::{fields_of, nearest};
 use super::model;
 use super::overrides::Override;
 use super::{
-    DataConfig, EmaConfig, OptimizerConfig, OutputConfig, ParallelConfig, PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig,
+    DataConfig, EmaConfig, OptimizerConfig, OutputConfig, ParallelConfig, PrecisionConfig,
+    RunConfig, ScheduleConfig, TrainConfig,
 };
 
-/// What a command line says of the configuration. Paths are relative to the current folder, wherever they are written.
+/// What a command line says of the configuration. Paths are relative to the current folder,
+/// wherever they are written.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigRequest {
     /// Path of a run file or name of an embedded one; `quickstart` where absent.
@@ -35,14 +38,19 @@ impl ConfigRequest {
     /// Reads the run file, lays the command line over it, fills in what is left out, and validates.
     ///
     /// # Errors
-    /// [`ConfigError`]: a file that cannot be read or is not TOML, an unknown key (with the nearest known one), a value of
-    /// the wrong type, an unknown preset, or every problem of an impossible run at once.
+    /// [`ConfigError`]: a file that cannot be read or is not TOML, an unknown key (with the nearest
+    /// known one), a value of the wrong type, an unknown preset, or every problem of an impossible
+    /// run at once.
     pub fn resolve(&self) -> Result<RunConfig, ConfigError> {
         let name = self.config.as_deref().unwrap_or(embedded::DEFAULT_RUN);
         match embedded::find(embedded::RUNS, name) {
             Some(text) => self.resolve_text(text, name),
             None if embedded::is_path(name) => self.resolve_text(&read(Path::new(name))?, name),
-            None => Err(ConfigError::UnknownName { what: "run configuration", name: name.into(), known: embedded::names(embedded::RUNS) }),
+            None => Err(ConfigError::UnknownName {
+                what: "run configuration",
+                name: name.into(),
+                known: embedded::names(embedded::RUNS),
+            }),
         }
     }
 
@@ -55,7 +63,11 @@ impl ConfigRequest {
         check_keys(&root, origin)?;
         let overrides = self.overrides()?;
         let name = run_name(origin);
-        let origin = if overrides.is_empty() { origin.to_string() } else { format!("{origin} with the command line's values") };
+        let origin = if overrides.is_empty() {
+            origin.to_string()
+        } else {
+            format!("{origin} with the command line's values")
+        };
         model::apply_with_base(&mut root, &overrides, &origin)?;
         let mut config = RunConfig {
             model: read_section(&root, "model", &origin)?,
@@ -76,19 +88,30 @@ impl ConfigRequest {
     }
 
     fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
-        let mut overrides = self.set.iter().map(|text| Override::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut overrides =
+            self.set.iter().map(|text| Override::parse(text)).collect::<Result<Vec<_>, _>>()?;
         if !self.data.is_empty() {
-            let paths = self.data.iter().map(|path| path_value("--data", path)).collect::<Result<Vec<_>, _>>()?;
+            let paths = self
+                .data
+                .iter()
+                .map(|path| path_value("--data", path))
+                .collect::<Result<Vec<_>, _>>()?;
             overrides.push(Override::new("--data", "data.source", Value::Array(paths)));
         }
-        for (argument, key, number) in [("--steps", "train.steps", self.steps), ("--tokens", "train.tokens", self.tokens)] {
+        for (argument, key, number) in
+            [("--steps", "train.steps", self.steps), ("--tokens", "train.tokens", self.tokens)]
+        {
             if let Some(number) = number {
                 let number = i64::try_from(number).unwrap_or(i64::MAX);
                 overrides.push(Override::new(argument, key, Value::Integer(number)));
             }
         }
         if let Some(path) = &self.run_dir {
-            overrides.push(Override::new("--run-dir", "output.run_dir", path_value("--run-dir", path)?));
+            overrides.push(Override::new(
+                "--run-dir",
+                "output.run_dir",
+                path_value("--run-dir", path)?,
+            ));
         }
         Ok(overrides)
     }
@@ -96,7 +119,8 @@ impl ConfigRequest {
 
 /// Reads a file whole.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+    std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })
 }
 
 /// Reads TOML; an error gives its line.
@@ -140,7 +164,9 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
             return Err(ConfigError::UnknownKey {
                 origin: origin.into(),
                 key: dotted(key),
-                nearest: nearest(key, known.iter().copied()).map(dotted).or_else(|| in_another_section(key, path)),
+                nearest: nearest(key, known.iter().copied())
+                    .map(dotted)
+                    .or_else(|| in_another_section(key, path)),
                 known: known.iter().map(|key| dotted(key)).collect(),
             });
         }
@@ -166,15 +192,21 @@ fn in_another_section(key: &str, path: &[&str]) -> Option<String> {
         ("parallel", fields_of::<ParallelConfig>()),
         ("output", fields_of::<OutputConfig>()),
     ];
-    let found = sections.iter().find(|(section, fields)| path != [*section] && fields.contains(&key));
+    let found =
+        sections.iter().find(|(section, fields)| path != [*section] && fields.contains(&key));
     found.filter(|_| path.len() == 1).map(|(section, _)| format!("{section}.{key}"))
 }
 
 /// Deserializes a section; an absent one is an empty one.
-pub(super) fn read_section<T: DeserializeOwned>(root: &Table, section: &str, origin: &str) -> Result<T, ConfigError> {
+pub(super) fn read_section<T: DeserializeOwned>(
+    root: &Table,
+    section: &str,
+    origin: &str,
+) -> Result<T, ConfigError> {
     let value = root.get(section).cloned().unwrap_or_else(|| Value::Table(Table::new()));
     value.try_into().map_err(|error: toml::de::Error| {
-        let lines: Vec<String> = error.to_string().lines().map(|line| line.trim().to_string()).collect();
+        let lines: Vec<String> =
+            error.to_string().lines().map(|line| line.trim().to_string()).collect();
         section_error(origin, section, lines.join(" ").trim().to_string())
     })
 }
@@ -196,5 +228,7 @@ fn names_its_run(root: &Table) -> bool {
 
 /// The name of a run of the configuration called `origin`: the file's name without its ending.
 fn run_name(origin: &str) -> String {
-    Path::new(origin).file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
+    Path::new(origin)
+        .file_stem()
+        .map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
 }

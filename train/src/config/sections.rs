@@ -19,9 +19,14 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
     /// Trained tokens, rounded down to whole steps, also as in `"1.5M"`; or else `steps`.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tokens_as_written")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "tokens_as_written"
+    )]
     pub tokens: Option<u64>,
-    /// What the weights begin with instead of a random draw: a run's folder, one checkpoint, or a Hugging Face folder.
+    /// What the weights begin with instead of a random draw: a run's folder, one checkpoint, or a
+    /// Hugging Face folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
     /// Seed of the initial weights and of everything random in the run that has no seed of its own.
@@ -56,10 +61,14 @@ impl TrainConfig {
 }
 
 /// A count as a number or as text.
-pub(super) fn tokens_as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn tokens_as_written<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
     match Until::deserialize(deserializer)? {
         Until::Tokens(tokens) => Ok(Some(tokens)),
-        other => Err(D::Error::custom(format!("tokens = \"{other}\" must be a number of tokens, as in 1000 or \"1.5M\""))),
+        other => Err(D::Error::custom(format!(
+            "tokens = \"{other}\" must be a number of tokens, as in 1000 or \"1.5M\""
+        ))),
     }
 }
 
@@ -67,7 +76,8 @@ pub(super) fn tokens_as_written<'de, D: Deserializer<'de>>(deserializer: D) -> R
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MomentsConfig {
-    /// BF16 where the device has it and both decays are fast enough for it, else F32. A run stores which of the two it took.
+    /// BF16 where the device has it and both decays are fast enough for it, else F32. A run stores
+    /// which of the two it took.
     #[default]
     Auto,
     /// Two bytes a value (report, 3.3.3).
@@ -96,13 +106,20 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip_grad_norm: 1.0, moments: MomentsConfig::Auto }
+        Self {
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip_grad_norm: 1.0,
+            moments: MomentsConfig::Auto,
+        }
     }
 }
 
 impl OptimizerConfig {
-    /// The fastest-forgetting of the decays that BF16 rounds away entirely: a moment with a unit of `2^-8` of itself in the last place
-    /// does not change by less than half of that.
+    /// The fastest-forgetting of the decays that BF16 rounds away entirely: a moment with a unit of
+    /// `2^-8` of itself in the last place does not change by less than half of that.
     const SLOWEST_BF16_DECAY: f64 = 1.0 - 1.0 / 256.0;
 
     /// Bytes of a value of a moment, on a device that has BF16.

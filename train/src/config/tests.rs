@@ -5,11 +5,14 @@ use std::path::Path;
 use super::*;
 use crate::schedule::Position;
 
-const RUN: &str =
-    "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nsteps = 10\n[schedule]\nlr = 1e-3\nglobal_batch = 4\n";
+const RUN: &str = "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nsteps = \
+                   10\n[schedule]\nlr = 1e-3\nglobal_batch = 4\n";
 
 fn resolve(text: &str, set: &[&str]) -> Result<RunConfig, ConfigError> {
-    let request = ConfigRequest { set: set.iter().map(ToString::to_string).collect(), ..ConfigRequest::default() };
+    let request = ConfigRequest {
+        set: set.iter().map(ToString::to_string).collect(),
+        ..ConfigRequest::default()
+    };
     request.resolve_text(text, "run.toml")
 }
 
@@ -29,27 +32,48 @@ fn without_a_configuration_it_is_the_quickstart() {
 fn defaults_are_the_report_s() {
     let config = resolve(RUN, &[]).unwrap();
     let optimizer = &config.optimizer;
-    assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_grad_norm), (0.9, 0.95, 0.1, 1.0));
+    assert_eq!(
+        (optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_grad_norm),
+        (0.9, 0.95, 0.1, 1.0)
+    );
     let step = config.schedule().unwrap().at(Position::default());
     assert_eq!((step.bias_update_speed, step.seq_aux_alpha, step.mtp_lambda), (1e-3, 1e-4, 0.3));
     assert_eq!(config.schedule().unwrap().end(), Position { step: 10, tokens: 2560 });
-    assert_eq!((optimizer.moments, config.ema.decay, config.ema.every), (MomentsConfig::Auto, None, 1));
+    assert_eq!(
+        (optimizer.moments, config.ema.decay, config.ema.every),
+        (MomentsConfig::Auto, None, 1)
+    );
 }
 
 #[test]
 fn the_command_line_wins_over_the_file() {
     let config = resolve(
         RUN,
-        &["schedule.lr=[{until=\"2 steps\",to=5e-4},{at=5e-4}]", "train.tokens=1K", "model.n_routed_experts=16", "data.source=[\"a.txt\"]"],
+        &[
+            "schedule.lr=[{until=\"2 steps\",to=5e-4},{at=5e-4}]",
+            "train.tokens=1K",
+            "model.n_routed_experts=16",
+            "data.source=[\"a.txt\"]",
+        ],
     )
     .unwrap();
     let schedule = config.schedule().unwrap();
-    assert_eq!(schedule.rows().iter().map(|row| row.settings.lr).collect::<Vec<_>>(), [2.5e-4, 5e-4, 5e-4]);
-    assert_eq!((config.train.steps, config.train.tokens, schedule.end().step), (None, Some(1000), 3));
+    assert_eq!(
+        schedule.rows().iter().map(|row| row.settings.lr).collect::<Vec<_>>(),
+        [2.5e-4, 5e-4, 5e-4]
+    );
+    assert_eq!(
+        (config.train.steps, config.train.tokens, schedule.end().step),
+        (None, Some(1000), 3)
+    );
     assert_eq!(config.model.n_routed_experts, 16);
 
-    let request =
-        ConfigRequest { steps: Some(3), data: vec!["x.txt".into(), "y".into()], run_dir: Some("out/r".into()), ..ConfigRequest::default() };
+    let request = ConfigRequest {
+        steps: Some(3),
+        data: vec!["x.txt".into(), "y".into()],
+        run_dir: Some("out/r".into()),
+        ..ConfigRequest::default()
+    };
     let config = request.resolve_text(RUN, "run.toml").unwrap();
     assert_eq!(config.schedule().unwrap().end().step, 3);
     assert_eq!(config.output.run_dir.as_deref(), Some(Path::new("out/r")));
@@ -58,13 +82,23 @@ fn the_command_line_wins_over_the_file() {
 
 #[test]
 fn a_preset_chosen_by_set_comes_before_what_is_set_over_it() {
-    let config = resolve(RUN, &["model.num_hidden_layers=2", "model.preset=bench-5m", "model.q_lora_rank=none"]).unwrap();
-    assert_eq!((config.model.vocab_size, config.model.num_hidden_layers, config.model.q_lora_rank), (4096, 2, None));
+    let config = resolve(
+        RUN,
+        &["model.num_hidden_layers=2", "model.preset=bench-5m", "model.q_lora_rank=none"],
+    )
+    .unwrap();
+    assert_eq!(
+        (config.model.vocab_size, config.model.num_hidden_layers, config.model.q_lora_rank),
+        (4096, 2, None)
+    );
 }
 
 #[test]
 fn a_file_may_change_its_preset() {
-    let text = RUN.replace("preset = \"tiny\"", "preset = \"deepseek-v3-671b\"\nq_lora_rank = \"none\"\nrope_scaling.factor = 4");
+    let text = RUN.replace(
+        "preset = \"tiny\"",
+        "preset = \"deepseek-v3-671b\"\nq_lora_rank = \"none\"\nrope_scaling.factor = 4",
+    );
     let config = resolve(&text, &[]).unwrap();
     assert_eq!(config.model.q_lora_rank, None);
     let yarn = config.model.rope_scaling.unwrap();
@@ -83,16 +117,31 @@ fn a_model_may_be_written_inline() {
 #[test]
 fn unknown_keys_name_the_nearest() {
     assert!(
-        message(&RUN.replace("seq_len", "seqlen"), &[]).contains("run.toml: unknown key `train.seqlen`; did you mean `train.seq_len`?")
+        message(&RUN.replace("seq_len", "seqlen"), &[])
+            .contains("run.toml: unknown key `train.seqlen`; did you mean `train.seq_len`?")
     );
-    assert!(message(&RUN.replace("[train]", "[trian]"), &[]).contains("unknown key `trian`; did you mean `train`?"));
-    assert!(message(&RUN.replace("preset", "present"), &[]).contains("did you mean `model.preset`?"));
+    assert!(
+        message(&RUN.replace("[train]", "[trian]"), &[])
+            .contains("unknown key `trian`; did you mean `train`?")
+    );
+    assert!(
+        message(&RUN.replace("preset", "present"), &[]).contains("did you mean `model.preset`?")
+    );
     let from_set = message(RUN, &["train.stpes=4"]);
-    assert!(from_set.starts_with("--set train.stpes=4: unknown key") && from_set.ends_with("did you mean `train.steps`?"), "{from_set}");
-    assert!(message(RUN, &["model.rope_scaling.facto=4"]).contains("did you mean `model.rope_scaling.factor`?"));
+    assert!(
+        from_set.starts_with("--set train.stpes=4: unknown key")
+            && from_set.ends_with("did you mean `train.steps`?"),
+        "{from_set}"
+    );
+    assert!(
+        message(RUN, &["model.rope_scaling.facto=4"])
+            .contains("did you mean `model.rope_scaling.factor`?")
+    );
     assert!(message(RUN, &["optimizer.banana=4"]).contains("known: optimizer.beta1, "));
     assert!(message(RUN, &["optimizer.lr=4"]).contains("did you mean `schedule.lr`?"));
-    assert!(message(RUN, &["train.global_batch=4"]).contains("did you mean `schedule.global_batch`?"));
+    assert!(
+        message(RUN, &["train.global_batch=4"]).contains("did you mean `schedule.global_batch`?")
+    );
 }
 
 #[test]
@@ -126,11 +175,23 @@ fn wrong_values_name_their_section_and_key() {
 
 #[test]
 fn impossible_runs_list_every_problem() {
-    let message =
-        message(RUN, &["train.micro_batch=3", "train.seq_len=4096", "optimizer.beta2=1.0", "model.qk_rope_head_dim=7", "schedule.lr=-1"]);
-    for part in
-        ["schedule.global_batch = 4", "train.seq_len = 4096", "optimizer.beta2 = 1", "model.qk_rope_head_dim = 7", "schedule.lr = -1"]
-    {
+    let message = message(
+        RUN,
+        &[
+            "train.micro_batch=3",
+            "train.seq_len=4096",
+            "optimizer.beta2=1.0",
+            "model.qk_rope_head_dim=7",
+            "schedule.lr=-1",
+        ],
+    );
+    for part in [
+        "schedule.global_batch = 4",
+        "train.seq_len = 4096",
+        "optimizer.beta2 = 1",
+        "model.qk_rope_head_dim = 7",
+        "schedule.lr = -1",
+    ] {
         assert!(message.contains(part), "{part} not in: {message}");
     }
 }
@@ -171,7 +232,12 @@ fn each_broken_rule_of_a_run_names_its_key() {
 fn a_model_alone_takes_only_its_own_keys() {
     let model = resolve_model(Some("tiny"), None, &["model.vocab_size=300".into()]).unwrap();
     assert_eq!(model.vocab_size, 300);
-    assert!(resolve_model(Some("tiny"), None, &["train.steps=3".into()]).unwrap_err().to_string().contains("model."));
+    assert!(
+        resolve_model(Some("tiny"), None, &["train.steps=3".into()])
+            .unwrap_err()
+            .to_string()
+            .contains("model.")
+    );
 }
 
 #[test]

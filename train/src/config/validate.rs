@@ -8,7 +8,8 @@ use crate::schedule::Schedule;
 const MAX_SIZE: usize = 1 << 24;
 
 impl RunConfig {
-    /// Checks the model, every section, and the rules between them; `origin` names the configuration in the error.
+    /// Checks the model, every section, and the rules between them; `origin` names the
+    /// configuration in the error.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] with all problems.
@@ -33,10 +34,15 @@ impl RunConfig {
     fn check_schedule(&self, problems: &mut Problems) {
         let Some(length) = self.train.length() else { return };
         if self.train.micro_batch > 0 && self.train.seq_len > 0 {
-            match Schedule::new(&self.schedule, length, self.train.micro_batch, self.train.seq_len) {
+            match Schedule::new(&self.schedule, length, self.train.micro_batch, self.train.seq_len)
+            {
                 Err(found) => problems.0.extend(found),
                 Ok(schedule) if self.model.validate().is_ok() => {
-                    let micro_batches: Vec<usize> = schedule.global_batches().iter().map(|batch| batch / self.train.micro_batch).collect();
+                    let micro_batches: Vec<usize> = schedule
+                        .global_batches()
+                        .iter()
+                        .map(|batch| batch / self.train.micro_batch)
+                        .collect();
                     problems.0.extend(self.parallel.problems(&self.model, &micro_batches));
                 }
                 Ok(_) => {}
@@ -47,12 +53,15 @@ impl RunConfig {
     fn check_sequence(&self, problems: &mut Problems) {
         let (seq_len, positions) = (self.train.seq_len, self.model.max_position_embeddings);
         if seq_len > positions {
-            problems.add(format!("train.seq_len = {seq_len} is more than model.max_position_embeddings = {positions}"));
+            problems.add(format!(
+                "train.seq_len = {seq_len} is more than model.max_position_embeddings = {positions}"
+            ));
         }
         let depth = self.model.num_nextn_predict_layers;
         if seq_len > 0 && depth >= seq_len {
             problems.add(format!(
-                "train.seq_len = {seq_len} is too short for model.num_nextn_predict_layers = {depth}; it must be longer than that"
+                "train.seq_len = {seq_len} is too short for model.num_nextn_predict_layers = \
+                 {depth}; it must be longer than that"
             ));
         }
     }
@@ -68,12 +77,21 @@ impl TrainConfig {
             problems.add("train.log_every = 0 must be at least 1".into());
         }
         match (self.steps, self.tokens) {
-            (None, None) => problems.add("train.steps or train.tokens is missing; one of them says how long to train".into()),
-            (Some(_), Some(_)) => problems.add("train.steps and train.tokens are both there; one of them says how long to train".into()),
+            (None, None) => problems.add(
+                "train.steps or train.tokens is missing; one of them says how long to train".into(),
+            ),
+            (Some(_), Some(_)) => problems.add(
+                "train.steps and train.tokens are both there; one of them says how long to train"
+                    .into(),
+            ),
             _ => {}
         }
         if i64::try_from(self.seed).is_err() {
-            problems.add(format!("train.seed = {} is more than a TOML number holds; the most is {}", self.seed, i64::MAX));
+            problems.add(format!(
+                "train.seed = {} is more than a TOML number holds; the most is {}",
+                self.seed,
+                i64::MAX
+            ));
         }
     }
 }
@@ -87,7 +105,8 @@ impl OptimizerConfig {
         }
         if self.moments == MomentsConfig::Bf16 && !self.decays_in_bf16() {
             problems.add(format!(
-                "optimizer.moments = \"bf16\" cannot hold decays as slow as optimizer.beta1 = {} and optimizer.beta2 = {}: its rounding \
+                "optimizer.moments = \"bf16\" cannot hold decays as slow as optimizer.beta1 = {} \
+                 and optimizer.beta2 = {}: its rounding \
                  stops them; take \"f32\", or decays of at most 0.996",
                 self.beta1, self.beta2
             ));
@@ -105,7 +124,9 @@ impl EmaConfig {
         if let Some(decay) = self.decay
             && !(0.0..1.0).contains(&decay)
         {
-            problems.add(format!("ema.decay = {decay} must be at least 0 and below 1; none keeps no average"));
+            problems.add(format!(
+                "ema.decay = {decay} must be at least 0 and below 1; none keeps no average"
+            ));
         }
         if !(1..=MAX_SIZE as u64).contains(&self.every) {
             problems.add(format!("ema.every = {} must be from 1 to {MAX_SIZE}", self.every));
@@ -115,13 +136,19 @@ impl EmaConfig {
 
 impl OutputConfig {
     fn check(&self, problems: &mut Problems) {
-        let one_folder = !self.name.is_empty() && !self.name.contains(['/', '\\']) && self.name != "." && self.name != "..";
+        let one_folder = !self.name.is_empty()
+            && !self.name.contains(['/', '\\'])
+            && self.name != "."
+            && self.name != "..";
         if !one_folder {
             problems.add(format!("output.name = {:?} must be the name of one folder", self.name));
         }
         problems.at_least_0("output.sample_temperature", self.sample_temperature);
         if self.sample_tokens > MAX_SIZE {
-            problems.add(format!("output.sample_tokens = {} is too large; the most is {MAX_SIZE}", self.sample_tokens));
+            problems.add(format!(
+                "output.sample_tokens = {} is too large; the most is {MAX_SIZE}",
+                self.sample_tokens
+            ));
         }
     }
 }

@@ -36,27 +36,32 @@ pub enum TokenizerConfig {
     File(PathBuf),
 }
 
-/// What to train on, and how to cut it up. Every field has a default: an empty section is the built-in corpus.
+/// What to train on, and how to cut it up. Every field has a default: an empty section is the
+/// built-in corpus.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// `"builtin"` (default), a path, or a list of paths of text files, JSONL files and folders. A file called `builtin`
-    /// is written `"./builtin"`.
+    /// `"builtin"` (default), a path, or a list of paths of text files, JSONL files and folders. A
+    /// file called `builtin` is written `"./builtin"`.
     pub source: SourceConfig,
     /// `"bytes"` (default), or the path of a `tokenizer.json`.
     pub tokenizer: TokenizerConfig,
     /// The end-of-document token of the `tokenizer.json`, where it is not one of the usual names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eod_token: Option<String>,
-    /// `"auto"` (default: by position for one document, else by document), `"document"` or `"position"`.
+    /// `"auto"` (default: by position for one document, else by document), `"document"` or
+    /// `"position"`.
     pub split: SplitMethod,
-    /// The share for validation, between 0 and 1: of documents, or of bytes by position. Default 0.1.
+    /// The share for validation, between 0 and 1: of documents, or of bytes by position. Default
+    /// 0.1.
     pub valid_fraction: f64,
     /// The field of a JSONL line that holds the text. Default `"text"`.
     pub jsonl_field: String,
-    /// The share of training documents to rearrange for fill-in-the-middle, 0 to 1. Default 0; the report uses 0.1.
+    /// The share of training documents to rearrange for fill-in-the-middle, 0 to 1. Default 0; the
+    /// report uses 0.1.
     pub fim_rate: f64,
-    /// Decides the built-in corpus, the split by document, fill-in-the-middle and the order of windows. Default 0.
+    /// Decides the built-in corpus, the split by document, fill-in-the-middle and the order of
+    /// windows. Default 0.
     pub seed: u64,
     /// How many bytes of the built-in corpus to generate, both splits together. Default 8,000,000.
     pub builtin_bytes: usize,
@@ -92,12 +97,13 @@ pub struct TokenData {
 }
 
 impl TokenData {
-    /// The mean loss in nats a token of a perfect model on the first `windows` validation windows, where it is known: for the
-    /// built-in corpus as bytes.
+    /// The mean loss in nats a token of a perfect model on the first `windows` validation windows,
+    /// where it is known: for the built-in corpus as bytes.
     ///
-    /// Compare a validation loss with this rather than with the entropy floor of the documents, which a window of 64, 128, 256 or
-    /// 512 tokens exceeds by 13, 7, 4 or 2% because it begins inside a document (see [`Grammar::window_floor`]). It takes
-    /// about a millisecond a window of 256.
+    /// Compare a validation loss with this rather than with the entropy floor of the documents,
+    /// which a window of 64, 128, 256 or 512 tokens exceeds by 13, 7, 4 or 2% because it begins
+    /// inside a document (see [`Grammar::window_floor`]). It takes about a millisecond a window of
+    /// 256.
     pub fn window_floor(&self, windows: usize) -> Option<f64> {
         match self.tokenizer {
             Tokenizer::Bytes => self.summary.valid.nats?,
@@ -108,8 +114,9 @@ impl TokenData {
 }
 
 impl DataConfig {
-    /// The same with paths that do not depend on the current folder, as a run stores it: it can be resumed, evaluated and sampled
-    /// from anywhere. A path that cannot be made absolute stays as it is.
+    /// The same with paths that do not depend on the current folder, as a run stores it: it can be
+    /// resumed, evaluated and sampled from anywhere. A path that cannot be made absolute stays as
+    /// it is.
     pub fn with_absolute_paths(mut self) -> Self {
         let absolute = |path: &mut PathBuf| {
             if let Ok(full) = std::path::absolute(&*path) {
@@ -141,8 +148,8 @@ impl DataConfig {
     /// The whole split is kept in memory, four bytes a token.
     ///
     /// # Errors
-    /// [`DataError`] naming the field or file: anything unreadable or not text, a tokenizer with more ids than
-    /// `vocab_size`, a value out of range, a split shorter than one window.
+    /// [`DataError`] naming the field or file: anything unreadable or not text, a tokenizer with
+    /// more ids than `vocab_size`, a value out of range, a split shorter than one window.
     pub fn open(&self, seq_len: usize, vocab_size: usize) -> Result<TokenData, DataError> {
         let tokenizer = self.open_tokenizer()?;
         tokenizer.check_vocab_size(vocab_size)?;
@@ -201,7 +208,11 @@ impl From<SourceConfig> for Written {
 
 impl From<PathBuf> for TokenizerConfig {
     fn from(path: PathBuf) -> Self {
-        if path.as_os_str() == "bytes" { TokenizerConfig::Bytes } else { TokenizerConfig::File(path) }
+        if path.as_os_str() == "bytes" {
+            TokenizerConfig::Bytes
+        } else {
+            TokenizerConfig::File(path)
+        }
     }
 }
 

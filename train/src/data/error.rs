@@ -1,4 +1,5 @@
-//! Everything that can be wrong with data, each error naming the file or field and what would be right.
+//! Everything that can be wrong with data, each error naming the file or field and what would be
+//! right.
 
 use std::path::PathBuf;
 
@@ -52,7 +53,8 @@ pub enum DataError {
         message: String,
     },
     /// A folder holds nothing that can be used.
-    #[error("{path}: the folder has no usable files: {found} found, none non-empty with an ending among {endings}", path = .path.display())]
+    #[error("{path}: the folder has no usable files: {found} found, none non-empty with an ending \
+             among {endings}", path = .path.display())]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
@@ -79,7 +81,8 @@ pub enum DataError {
     },
     /// The tokenizer makes ids that the model has no embedding for.
     #[error(
-        "the tokenizer ({tokenizer}) needs a vocabulary of {needed} but the model's vocab_size is {vocab_size}; \
+        "the tokenizer ({tokenizer}) needs a vocabulary of {needed} but the model's vocab_size is \
+         {vocab_size}; \
          set vocab_size to at least {needed}"
     )]
     Vocabulary {
@@ -104,7 +107,10 @@ pub enum DataError {
         needed: usize,
     },
     /// A split would be empty.
-    #[error("{documents} document(s) cannot be split by {by}: the {split} split would be empty; {advice}")]
+    #[error(
+        "{documents} document(s) cannot be split by {by}: the {split} split would be empty; \
+         {advice}"
+    )]
     Unsplittable {
         /// How many documents there are.
         documents: usize,

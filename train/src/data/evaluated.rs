@@ -29,7 +29,11 @@ impl EvalData {
     ///
     /// # Errors
     /// As [`DataConfig::open`].
-    pub fn held_out(config: &DataConfig, seq_len: usize, vocab_size: usize) -> Result<Self, DataError> {
+    pub fn held_out(
+        config: &DataConfig,
+        seq_len: usize,
+        vocab_size: usize,
+    ) -> Result<Self, DataError> {
         let data = config.open(seq_len, vocab_size)?;
         Ok(Self {
             description: format!("held out from {}", data.summary.source),
@@ -40,19 +44,26 @@ impl EvalData {
         })
     }
 
-    /// All of other files, with the run's tokenizer: nothing is held back, and the last window may be shorter.
+    /// All of other files, with the run's tokenizer: nothing is held back, and the last window may
+    /// be shorter.
     ///
     /// # Errors
-    /// [`DataError`] naming the file: anything unreadable or not text, a tokenizer with more ids than `vocab_size`, less than
-    /// two tokens.
-    pub fn whole(config: &DataConfig, paths: &[PathBuf], seq_len: usize, vocab_size: usize) -> Result<Self, DataError> {
+    /// [`DataError`] naming the file: anything unreadable or not text, a tokenizer with more ids
+    /// than `vocab_size`, less than two tokens.
+    pub fn whole(
+        config: &DataConfig,
+        paths: &[PathBuf],
+        seq_len: usize,
+        vocab_size: usize,
+    ) -> Result<Self, DataError> {
         let tokenizer = config.open_tokenizer()?;
         tokenizer.check_vocab_size(vocab_size)?;
         let read = Documents::read(paths, &config.jsonl_field)?;
         let stream = pack(&read.documents, &tokenizer, FimRate::default())?;
         let whole = (stream.tokens.len() - 1) / seq_len.max(1);
         let rest = stream.tokens[whole * seq_len..].to_vec();
-        let windows = if whole > 0 { Some(ValidWindows::new(stream.tokens.clone(), seq_len)?) } else { None };
+        let windows =
+            if whole > 0 { Some(ValidWindows::new(stream.tokens.clone(), seq_len)?) } else { None };
         if windows.is_none() && rest.len() < 2 {
             return Err(DataError::TooShort { split: "evaluation", tokens: rest.len(), needed: 2 });
         }
@@ -66,20 +77,28 @@ impl EvalData {
     }
 
     /// Windows in micro-batches of equally long ones.
-    pub fn batches(&self, micro_batch: usize) -> impl ExactSizeIterator<Item = Result<Vec<Window>, DatasetError>> {
+    pub fn batches(
+        &self,
+        micro_batch: usize,
+    ) -> impl ExactSizeIterator<Item = Result<Vec<Window>, DatasetError>> {
         let micro_batch = micro_batch.max(1);
         let whole = self.windows.as_ref().map_or(0, Dataset::len);
         let whole_batches = whole.div_ceil(micro_batch);
-        (0..whole_batches + usize::from(self.rest.is_some())).map(move |batch| match (&self.windows, &self.rest) {
-            (Some(windows), _) if batch < whole_batches => {
-                let first = batch * micro_batch;
-                (first..(first + micro_batch).min(whole)).map(|index| windows.get(index)).collect()
+        (0..whole_batches + usize::from(self.rest.is_some())).map(move |batch| {
+            match (&self.windows, &self.rest) {
+                (Some(windows), _) if batch < whole_batches => {
+                    let first = batch * micro_batch;
+                    (first..(first + micro_batch).min(whole))
+                        .map(|index| windows.get(index))
+                        .collect()
+                }
+                (_, rest) => Ok(rest.iter().cloned().collect()),
             }
-            (_, rest) => Ok(rest.iter().cloned().collect()),
         })
     }
 
-    /// The mean loss of a perfect model on the first `windows` windows, where it is known; see [`TokenData::window_floor`].
+    /// The mean loss of a perfect model on the first `windows` windows, where it is known; see
+    /// [`TokenData::window_floor`].
     pub fn window_floor(&self, windows: usize) -> Option<f64> {
         self.held_out.as_ref()?.window_floor(windows)
     }
@@ -97,7 +116,9 @@ mod tests {
     }
 
     fn predicted(data: &EvalData, micro_batch: usize) -> Vec<Vec<usize>> {
-        data.batches(micro_batch).map(|batch| batch.unwrap().iter().map(|window| window.tokens.len() - 1).collect()).collect()
+        data.batches(micro_batch)
+            .map(|batch| batch.unwrap().iter().map(|window| window.tokens.len() - 1).collect())
+            .collect()
     }
 
     /// Every token but the first is predicted, the short rest too.
@@ -107,7 +128,11 @@ mod tests {
         assert_eq!(predicted(&whole("012345678", 3).unwrap(), 2), [vec![3, 3], vec![3]]);
         assert_eq!(predicted(&whole("0", 3).unwrap(), 2), [vec![1]]);
         let data = whole("0123456789", 3).unwrap();
-        let tokens: Vec<u32> = data.batches(2).flat_map(|batch| batch.unwrap()).flat_map(|window| window.tokens[1..].to_vec()).collect();
+        let tokens: Vec<u32> = data
+            .batches(2)
+            .flat_map(|batch| batch.unwrap())
+            .flat_map(|window| window.tokens[1..].to_vec())
+            .collect();
         assert_eq!(tokens, "123456789".bytes().map(u32::from).chain([256]).collect::<Vec<_>>());
         assert_eq!(data.window_floor(9), None);
     }

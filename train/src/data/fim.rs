@@ -1,4 +1,5 @@
-//! Fill-in-the-middle: rearranges a document so that a left-to-right model learns to fill a hole (section 4.1).
+//! Fill-in-the-middle: rearranges a document so that a left-to-right model learns to fill a hole
+//! (section 4.1).
 
 use super::error::DataError;
 use super::seeded::Stream;
@@ -15,7 +16,8 @@ pub(crate) fn cut<'a>(text: &'a str, stream: &mut Stream) -> Parts<'a> {
     [&text[..first], &text[first..second], &text[second..]]
 }
 
-/// Appends the tokens of a document in prefix-suffix-middle order, without its end-of-document token.
+/// Appends the tokens of a document in prefix-suffix-middle order, without its end-of-document
+/// token.
 ///
 /// begin prefix hole suffix end middle
 ///
@@ -76,7 +78,9 @@ mod tests {
 
     #[test]
     fn malformed_documents_are_not_restored() {
-        for tokens in [&[][..], &[97], &[257, 97], &[257, 258], &[257, 259, 258], &[257, 258, 259, 257]] {
+        for tokens in
+            [&[][..], &[97], &[257, 97], &[257, 258], &[257, 259, 258], &[257, 258, 259, 257]]
+        {
             assert_eq!(restore(tokens, BYTES_FIM), None, "{tokens:?}");
         }
     }
@@ -84,7 +88,8 @@ mod tests {
     #[test]
     fn cuts_reach_every_place() {
         let mut stream = Stream::new(1);
-        let seen: std::collections::HashSet<_> = (0..200).map(|_| cut("abc", &mut stream)).collect();
+        let seen: std::collections::HashSet<_> =
+            (0..200).map(|_| cut("abc", &mut stream)).collect();
         assert_eq!(seen.len(), 10, "4 boundaries, two of them with repetition");
     }
 }

@@ -1,9 +1,10 @@
 //! Micro-batches of windows as Burn data loaders, in the datasets' order.
 //!
-//! The loaders run without worker threads. Burn's threaded loader (0.22.1) gives each worker a contiguous part of the dataset
-//! and yields batches as they arrive, so with two or more workers the order is neither the dataset's nor the same twice,
-//! and a sample index would no longer say what was consumed. A micro-batch is a copy of a few thousand
-//! integers: there is nothing to gain from threads.
+//! The loaders run without worker threads. Burn's threaded loader (0.22.1) gives each worker a
+//! contiguous part of the dataset and yields batches as they arrive, so with two or more workers
+//! the order is neither the dataset's nor the same twice, and a sample index would no longer say
+//! what was consumed. A micro-batch is a copy of a few thousand integers: there is nothing to gain
+//! from threads.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -51,7 +52,11 @@ impl Batcher<Window, TokenBatch> for TokenBatcher {
         let mut inputs = Vec::with_capacity(tokens);
         let mut targets = Vec::with_capacity(tokens);
         for window in &windows {
-            assert_eq!(window.tokens.len(), self.seq_len + 1, "invariant: a window has seq_len + 1 tokens");
+            assert_eq!(
+                window.tokens.len(),
+                self.seq_len + 1,
+                "invariant: a window has seq_len + 1 tokens"
+            );
             let ids = window.tokens.iter().map(|&id| i64::from(id));
             inputs.extend(ids.clone().take(self.seq_len));
             targets.extend(ids.skip(1));
@@ -75,8 +80,13 @@ pub fn train_loader(
     loader(windows.segment(start_sample, count), windows.seq_len(), micro_batch, device)
 }
 
-/// Loads the validation windows in micro-batches; the last may be smaller, so weigh losses by [`TokenBatch::tokens`].
-pub fn valid_loader(windows: &ValidWindows, micro_batch: NonZeroUsize, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
+/// Loads the validation windows in micro-batches; the last may be smaller, so weigh losses by
+/// [`TokenBatch::tokens`].
+pub fn valid_loader(
+    windows: &ValidWindows,
+    micro_batch: NonZeroUsize,
+    device: &Device,
+) -> Arc<dyn DataLoader<TokenBatch>> {
     loader(windows.clone(), windows.seq_len(), micro_batch, device)
 }
 
@@ -116,12 +126,16 @@ mod tests {
         assert_eq!(batch.tokens, 4);
     }
 
-    /// Loaders must hand out samples in order and again from the start, or a resumed run would see other data.
+    /// Loaders must hand out samples in order and again from the start, or a resumed run would see
+    /// other data.
     #[test]
     fn loaders_keep_the_order_of_samples_and_repeat() {
         let windows = TrainWindows::new((0..1_000).collect(), 8, 3).unwrap();
         let loader = train_loader(&windows, 100, 50, micro_batch(4), &Device::flex());
-        let expected: Vec<i64> = (100..150).flat_map(|s| windows.window(s).tokens[..8].to_vec()).map(i64::from).collect();
+        let expected: Vec<i64> = (100..150)
+            .flat_map(|s| windows.window(s).tokens[..8].to_vec())
+            .map(i64::from)
+            .collect();
         for _ in 0..2 {
             let batches: Vec<TokenBatch> = loader.iter().map(Result::unwrap).collect();
             assert_eq!(batches.len(), 13);

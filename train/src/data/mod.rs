@@ -1,13 +1,15 @@
-//! Data: from text files or the built-in corpus to micro-batches of token windows that resume exactly.
+//! Data: from text files or the built-in corpus to micro-batches of token windows that resume
+//! exactly.
 //!
 //! ```text
 //! source -> split -> tokenizer, fill-in-the-middle -> pack -> windows -> loader
 //! ```
 //! [`DataConfig::open`] walks the whole path.
 //!
-//! **Invariant.** The position in the data is one integer, the number of samples consumed. Everything else follows from
-//! the configuration: the same configuration and files give the same window for a sample index on any machine, whatever the
-//! micro-batch size, the number of ranks, or how often the run was stopped.
+//! **Invariant.** The position in the data is one integer, the number of samples consumed.
+//! Everything else follows from the configuration: the same configuration and files give the same
+//! window for a sample index on any machine, whatever the micro-batch size, the number of ranks, or
+//! how often the run was stopped.
 
 pub mod corpus;
 
@@ -34,5 +36,7 @@ pub use pack::{FimRate, TokenStream, pack};
 pub use source::{Document, Documents, TEXT_ENDINGS};
 pub use split::{Split, SplitMethod, split};
 pub use summary::{DataSummary, SplitSummary};
-pub use tokenizer::{BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, TextStream, Tokenizer};
+pub use tokenizer::{
+    BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, TextStream, Tokenizer,
+};
 pub use windows::{Segment, TrainWindows, ValidWindows, Window};

@@ -1,4 +1,5 @@
-//! Packs documents into one stream of tokens, each followed by the end-of-document token; no mask between them.
+//! Packs documents into one stream of tokens, each followed by the end-of-document token; no mask
+//! between them.
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ pub struct TokenStream {
     pub nats: Option<f64>,
 }
 
-/// The share of documents to rearrange for fill-in-the-middle, and the seed that picks and cuts them.
+/// The share of documents to rearrange for fill-in-the-middle, and the seed that picks and cuts
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FimRate {
     /// Between 0 and 1; the report uses 0.1 (section 4.1), 0 turns it off.
@@ -35,9 +37,13 @@ pub struct FimRate {
 /// Encodes and concatenates documents.
 ///
 /// # Errors
-/// [`DataError::Config`] where the rate is not between 0 and 1; [`DataError::Tokenizer`] where the tokenizer fails, or has
-/// no fill-in-the-middle tokens and the rate is not 0.
-pub fn pack(documents: &[Document], tokenizer: &Tokenizer, fim_rate: FimRate) -> Result<TokenStream, DataError> {
+/// [`DataError::Config`] where the rate is not between 0 and 1; [`DataError::Tokenizer`] where the
+/// tokenizer fails, or has no fill-in-the-middle tokens and the rate is not 0.
+pub fn pack(
+    documents: &[Document],
+    tokenizer: &Tokenizer,
+    fim_rate: FimRate,
+) -> Result<TokenStream, DataError> {
     let FimRate { rate, seed } = fim_rate;
     if !(0.0..=1.0).contains(&rate) {
         let message = format!("is {rate}; it must be between 0 (off) and 1, as 0.1");
@@ -88,7 +94,10 @@ mod tests {
     fn documents_are_separated_by_their_end() {
         let stream = pack(&documents(&["ab", "c"]), &Tokenizer::Bytes, OFF).unwrap();
         assert_eq!(stream.tokens[..], [97, 98, 256, 99, 256]);
-        assert_eq!((stream.documents, stream.bytes, stream.fim_documents, stream.nats), (2, 3, 0, None));
+        assert_eq!(
+            (stream.documents, stream.bytes, stream.fim_documents, stream.nats),
+            (2, 3, 0, None)
+        );
     }
 
     #[test]
@@ -115,7 +124,8 @@ mod tests {
 
         let packed: Vec<&[u32]> = stream.tokens.split(|&t| t == 256).collect();
         for (tokens, document) in packed.iter().zip(&corpus) {
-            let plain = crate::data::fim::restore(tokens, BYTES_FIM).unwrap_or_else(|| tokens.to_vec());
+            let plain =
+                crate::data::fim::restore(tokens, BYTES_FIM).unwrap_or_else(|| tokens.to_vec());
             assert_eq!(Tokenizer::Bytes.decode(&plain).unwrap(), document.text);
         }
     }
@@ -123,8 +133,12 @@ mod tests {
     #[test]
     fn a_rate_outside_zero_to_one_is_an_error() {
         for rate in [-0.1, 1.1, f64::NAN] {
-            let error = pack(&[], &Tokenizer::Bytes, FimRate { rate, seed: 0 }).unwrap_err().to_string();
-            assert_eq!(error, format!("data.fim_rate: is {rate}; it must be between 0 (off) and 1, as 0.1"));
+            let error =
+                pack(&[], &Tokenizer::Bytes, FimRate { rate, seed: 0 }).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("data.fim_rate: is {rate}; it must be between 0 (off) and 1, as 0.1")
+            );
         }
     }
 }

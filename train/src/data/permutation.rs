@@ -1,12 +1,13 @@
 //! A seeded permutation of 0..n that is looked up one place at a time, without memory.
 //!
-//! A balanced Feistel network permutes the smallest power of four that is not below n; a value outside 0..n is permuted
-//! again until it is inside ("cycle walking", Black and Rogaway 2002), fewer than four times on average.
+//! A balanced Feistel network permutes the smallest power of four that is not below n; a value
+//! outside 0..n is permuted again until it is inside ("cycle walking", Black and Rogaway 2002),
+//! fewer than four times on average.
 
 use super::seeded::{derive, mix};
 
-/// More than the four rounds that make a Feistel network a strong pseudorandom permutation (Luby and Rackoff 1988), as
-/// halves of a few bits need more.
+/// More than the four rounds that make a Feistel network a strong pseudorandom permutation (Luby
+/// and Rackoff 1988), as halves of a few bits need more.
 const ROUNDS: usize = 8;
 
 /// A permutation of 0..`len`, in constant memory and time.
@@ -72,7 +73,9 @@ mod tests {
 
     #[test]
     fn seeds_give_different_orders_that_look_random() {
-        let order = |seed| -> Vec<u64> { (0..1000).map(|p| Permutation::new(1000, seed).get(p).unwrap()).collect() };
+        let order = |seed| -> Vec<u64> {
+            (0..1000).map(|p| Permutation::new(1000, seed).get(p).unwrap()).collect()
+        };
         assert_eq!(order(1), order(1));
         let agree = order(1).iter().zip(order(2)).filter(|(a, b)| **a == *b).count();
         assert!(agree < 10, "{agree}");

@@ -1,8 +1,8 @@
 //! Seeded, version-independent randomness: what a seed gives today it gives after every upgrade.
 //!
-//! Everything the data pipeline draws at random (documents, splits, fill-in-the-middle, the order of windows) comes from
-//! here and not from the `rand` crate, whose streams may change between releases: a run resumed with a newer build must
-//! see the same data.
+//! Everything the data pipeline draws at random (documents, splits, fill-in-the-middle, the order
+//! of windows) comes from here and not from the `rand` crate, whose streams may change between
+//! releases: a run resumed with a newer build must see the same data.
 
 /// Mixes 64 bits into 64 bits, a bijection (the finalizer of SplitMix64, Steele et al. 2014).
 pub(crate) fn mix(value: u64) -> u64 {
@@ -19,7 +19,9 @@ pub(crate) fn derive(seed: u64, number: u64) -> u64 {
 /// A seeded 64-bit hash of bytes (FNV-1a, then [`mix`]), the same on every machine.
 pub(crate) fn hash_bytes(seed: u64, bytes: &[u8]) -> u64 {
     let start = 0xCBF2_9CE4_8422_2325 ^ mix(seed);
-    mix(bytes.iter().fold(start, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)))
+    mix(bytes
+        .iter()
+        .fold(start, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)))
 }
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

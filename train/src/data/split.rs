@@ -13,9 +13,11 @@ pub enum SplitMethod {
     /// By position for a single document (one text file), by document otherwise.
     #[default]
     Auto,
-    /// A seeded hash of a document's text decides where it goes, so equal documents are on the same side.
+    /// A seeded hash of a document's text decides where it goes, so equal documents are on the same
+    /// side.
     Document,
-    /// The first part of the bytes trains, the last validates; several documents are cut between two of them.
+    /// The first part of the bytes trains, the last validates; several documents are cut between
+    /// two of them.
     Position,
 }
 
@@ -28,14 +30,21 @@ pub struct Split {
     pub valid: Vec<Document>,
 }
 
-/// Divides documents so that about `valid_fraction` (of documents, or of bytes by position) is for validation.
+/// Divides documents so that about `valid_fraction` (of documents, or of bytes by position) is for
+/// validation.
 ///
 /// # Errors
-/// [`DataError::Config`] where the fraction is not between 0 and 1; [`DataError::Unsplittable`] where one side would be
-/// empty.
-pub fn split(documents: Vec<Document>, method: SplitMethod, valid_fraction: f64, seed: u64) -> Result<Split, DataError> {
+/// [`DataError::Config`] where the fraction is not between 0 and 1; [`DataError::Unsplittable`]
+/// where one side would be empty.
+pub fn split(
+    documents: Vec<Document>,
+    method: SplitMethod,
+    valid_fraction: f64,
+    seed: u64,
+) -> Result<Split, DataError> {
     if !(valid_fraction > 0.0 && valid_fraction < 1.0) {
-        let message = format!("is {valid_fraction}; it must be greater than 0 and less than 1, as 0.1");
+        let message =
+            format!("is {valid_fraction}; it must be greater than 0 and less than 1, as 0.1");
         return Err(DataError::Config { field: "data.valid_fraction", message });
     }
     let count = documents.len();
@@ -89,12 +98,16 @@ fn cut_one(documents: Vec<Document>, valid_fraction: f64) -> Split {
         let valid = document.text.split_off(document.text.floor_char_boundary(position));
         // Parts of a document have no known probability.
         let parts = [(&mut split.train, document.text), (&mut split.valid, valid)];
-        parts.into_iter().filter(|(_, text)| !text.is_empty()).for_each(|(side, text)| side.push(text.into()));
+        parts
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .for_each(|(side, text)| side.push(text.into()));
     }
     split
 }
 
-/// Cuts at the boundary between documents that is nearest to the position, leaving at least one on each side.
+/// Cuts at the boundary between documents that is nearest to the position, leaving at least one on
+/// each side.
 fn cut_between(mut documents: Vec<Document>, valid_fraction: f64) -> Split {
     let total: usize = documents.iter().map(|d| d.text.len()).sum();
     let position = total as f64 * (1.0 - valid_fraction);
@@ -174,16 +187,24 @@ mod tests {
         let mut all = documents(&["aaaa", "bbbb", "cccc", "d", "e"]);
         all[3].log_prob = Some(-2.0);
         let found = split(all, SplitMethod::Position, 0.2, 5).unwrap();
-        assert_eq!((texts(&found.train), texts(&found.valid)), (vec!["aaaa", "bbbb", "cccc"], vec!["d", "e"]));
+        assert_eq!(
+            (texts(&found.train), texts(&found.valid)),
+            (vec!["aaaa", "bbbb", "cccc"], vec!["d", "e"])
+        );
         assert_eq!(found.valid[0].log_prob, Some(-2.0));
     }
 
     #[test]
     fn errors_say_what_would_be_right() {
-        let message = |texts: &[&str], method, fraction| split(documents(texts), method, fraction, 0).unwrap_err().to_string();
+        let message = |texts: &[&str], method, fraction| {
+            split(documents(texts), method, fraction, 0).unwrap_err().to_string()
+        };
         for fraction in [0.0, 1.0, -1.0, f64::NAN] {
             let found = message(&["a", "b"], SplitMethod::Auto, fraction);
-            assert!(found.ends_with("it must be greater than 0 and less than 1, as 0.1"), "{found}");
+            assert!(
+                found.ends_with("it must be greater than 0 and less than 1, as 0.1"),
+                "{found}"
+            );
             assert!(found.starts_with("data.valid_fraction: is "), "{found}");
         }
         assert_eq!(
@@ -194,7 +215,10 @@ mod tests {
         let found = message(&["same", "same"], SplitMethod::Document, 0.5);
         assert!(found.contains("the training split would be empty"), "{found}");
         let found = message(&["a"], SplitMethod::Auto, 0.1);
-        assert!(found.contains("by position: the validation split would be empty; give more text"), "{found}");
+        assert!(
+            found.contains("by position: the validation split would be empty; give more text"),
+            "{found}"
+        );
         let found = message(&[], SplitMethod::Document, 0.1);
         assert!(found.starts_with("0 document(s) cannot be split"), "{found}");
     }

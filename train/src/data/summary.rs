@@ -1,4 +1,5 @@
-//! What the data of a run is, for people and for bits-a-byte: counts of each split and the entropy floor.
+//! What the data of a run is, for people and for bits-a-byte: counts of each split and the entropy
+//! floor.
 
 use std::fmt;
 
@@ -18,17 +19,20 @@ pub struct SplitSummary {
 }
 
 impl SplitSummary {
-    /// Bytes of text a token: below 1 for bytes, as the end of a document is a token without text. 0 for no tokens.
+    /// Bytes of text a token: below 1 for bytes, as the end of a document is a token without text.
+    /// 0 for no tokens.
     pub fn bytes_per_token(&self) -> f64 {
         self.bytes as f64 / (self.tokens.max(1)) as f64
     }
 
-    /// The lowest mean loss that a model can be expected to have, in nats a token, where it is known.
+    /// The lowest mean loss that a model can be expected to have, in nats a token, where it is
+    /// known.
     pub fn entropy_floor(&self) -> Option<f64> {
         self.nats.map(|nats| nats / self.tokens.max(1) as f64)
     }
 
-    /// Turns a mean loss in nats a token into bits a byte of text, which compares across tokenizers.
+    /// Turns a mean loss in nats a token into bits a byte of text, which compares across
+    /// tokenizers.
     ///
     /// bits/byte = loss / ln 2 * tokens / bytes
     pub fn bits_per_byte(&self, loss: f64) -> f64 {
@@ -38,7 +42,12 @@ impl SplitSummary {
 
 impl From<&TokenStream> for SplitSummary {
     fn from(stream: &TokenStream) -> Self {
-        Self { documents: stream.documents, bytes: stream.bytes, tokens: stream.tokens.len(), nats: stream.nats }
+        Self {
+            documents: stream.documents,
+            bytes: stream.bytes,
+            tokens: stream.tokens.len(),
+            nats: stream.nats,
+        }
     }
 }
 
@@ -81,7 +90,10 @@ impl fmt::Display for DataSummary {
         }
         if self.skipped_files + self.skipped_documents > 0 {
             let (files, documents) = (self.skipped_files, self.skipped_documents);
-            write!(f, "\npassed over {files} files (empty or not text) and {documents} empty documents")?;
+            write!(
+                f,
+                "\npassed over {files} files (empty or not text) and {documents} empty documents"
+            )?;
         }
         Ok(())
     }
@@ -98,7 +110,10 @@ mod tests {
         assert_eq!(split.entropy_floor(), Some(0.5));
         assert!((split.bits_per_byte(3.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-12);
         let none = SplitSummary::default();
-        assert_eq!((none.bytes_per_token(), none.entropy_floor(), none.bits_per_byte(1.0)), (0.0, None, 0.0));
+        assert_eq!(
+            (none.bytes_per_token(), none.entropy_floor(), none.bits_per_byte(1.0)),
+            (0.0, None, 0.0)
+        );
     }
 
     #[test]
@@ -109,7 +124,8 @@ mod tests {
         let mut summary = DataSummary { source, tokenizer, train, valid, ..DataSummary::default() };
         let expected = "source      a.txt (tokenizer: bytes)\n\
             training    9 documents, 90 bytes, 99 tokens\n\
-            validation  1 documents, 9 bytes, 10 tokens, entropy floor 0.6500 nats a token, 0.900 bytes a token";
+            validation  1 documents, 9 bytes, 10 tokens, entropy floor 0.6500 nats a token, 0.900 \
+            bytes a token";
         assert_eq!(summary.to_string(), expected);
         (summary.fim_documents, summary.skipped_files, summary.skipped_documents) = (1, 2, 3);
         let more = "\nfill-in-the-middle on 1 training documents\

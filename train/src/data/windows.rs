@@ -1,4 +1,5 @@
-//! Windows of a token stream as Burn datasets: an endless shuffled one to train on, a fixed one to validate on.
+//! Windows of a token stream as Burn datasets: an endless shuffled one to train on, a fixed one to
+//! validate on.
 
 use std::sync::Arc;
 
@@ -17,12 +18,14 @@ pub struct Window {
     pub sample: u64,
 }
 
-/// The windows to train on: a sample index, counted from the start of the run, stands for one window.
+/// The windows to train on: a sample index, counted from the start of the run, stands for one
+/// window.
 ///
-/// Sample i is in epoch e = i / n of n windows. An epoch's windows lie side by side from a random offset below `seq_len`
-/// drawn from (seed, e), so that windows begin elsewhere each epoch, and are visited in a random order drawn from
-/// (seed, e). Neighbours share one token, so each token is predicted once. An epoch leaves out fewer than 2 `seq_len`
-/// tokens, at the stream's ends. Nothing but the sample index needs to be stored to resume.
+/// Sample i is in epoch e = i / n of n windows. An epoch's windows lie side by side from a random
+/// offset below `seq_len` drawn from (seed, e), so that windows begin elsewhere each epoch, and are
+/// visited in a random order drawn from (seed, e). Neighbours share one token, so each token is
+/// predicted once. An epoch leaves out fewer than 2 `seq_len` tokens, at the stream's ends. Nothing
+/// but the sample index needs to be stored to resume.
 #[derive(Debug, Clone)]
 pub struct TrainWindows {
     tokens: Arc<[u32]>,
@@ -35,7 +38,8 @@ impl TrainWindows {
     /// Lays windows of `seq_len + 1` tokens over a stream.
     ///
     /// # Errors
-    /// [`DataError::Config`] where `seq_len` is 0; [`DataError::TooShort`] where the stream is shorter than a window.
+    /// [`DataError::Config`] where `seq_len` is 0; [`DataError::TooShort`] where the stream is
+    /// shorter than a window.
     pub fn new(tokens: Arc<[u32]>, seq_len: usize, seed: u64) -> Result<Self, DataError> {
         check_length(&tokens, seq_len, "training")?;
         let windows = ((tokens.len() - seq_len) / seq_len).max(1) as u64;
@@ -63,11 +67,13 @@ impl TrainWindows {
         let spare = self.tokens.len() - 1 - self.windows as usize * self.seq_len;
         let offset = Stream::new(epoch_seed).below(spare.min(self.seq_len - 1) + 1);
         let order = Permutation::new(self.windows, epoch_seed);
-        let index = order.get(sample % self.windows).expect("invariant: a remainder is below its divisor");
+        let index =
+            order.get(sample % self.windows).expect("invariant: a remainder is below its divisor");
         offset + index as usize * self.seq_len
     }
 
-    /// The window of a sample. There is one for every sample index: epochs follow each other without end.
+    /// The window of a sample. There is one for every sample index: epochs follow each other
+    /// without end.
     pub fn window(&self, sample: u64) -> Window {
         let start = self.start(sample);
         Window { tokens: self.tokens[start..=start + self.seq_len].to_vec(), sample }
@@ -104,7 +110,8 @@ impl Dataset<Window> for Segment {
     }
 }
 
-/// The windows to validate on: consecutive, fixed; neighbours share one token, so each token is predicted at most once.
+/// The windows to validate on: consecutive, fixed; neighbours share one token, so each token is
+/// predicted at most once.
 ///
 /// The first token is not predicted, and a rest shorter than a window is left out.
 #[derive(Debug, Clone)]
@@ -117,7 +124,8 @@ impl ValidWindows {
     /// Lays windows of `seq_len + 1` tokens over a stream.
     ///
     /// # Errors
-    /// [`DataError::Config`] where `seq_len` is 0; [`DataError::TooShort`] where the stream is shorter than a window.
+    /// [`DataError::Config`] where `seq_len` is 0; [`DataError::TooShort`] where the stream is
+    /// shorter than a window.
     pub fn new(tokens: Arc<[u32]>, seq_len: usize) -> Result<Self, DataError> {
         check_length(&tokens, seq_len, "validation")?;
         Ok(Self { tokens, seq_len })
@@ -149,7 +157,10 @@ impl Dataset<Window> for ValidWindows {
     fn get(&self, index: usize) -> Result<Window, DatasetError> {
         check_index(index, self.len())?;
         let start = index * self.seq_len;
-        Ok(Window { tokens: self.tokens[start..=start + self.seq_len].to_vec(), sample: index as u64 })
+        Ok(Window {
+            tokens: self.tokens[start..=start + self.seq_len].to_vec(),
+            sample: index as u64,
+        })
     }
 
     fn len(&self) -> usize {
@@ -159,7 +170,10 @@ impl Dataset<Window> for ValidWindows {
 
 fn check_length(tokens: &[u32], seq_len: usize, split: &'static str) -> Result<(), DataError> {
     if seq_len == 0 {
-        return Err(DataError::Config { field: "train.seq_len", message: "is 0; it must be at least 1".to_string() });
+        return Err(DataError::Config {
+            field: "train.seq_len",
+            message: "is 0; it must be at least 1".to_string(),
+        });
     }
     let needed = seq_len.saturating_add(1);
     if tokens.len() < needed {
@@ -231,7 +245,8 @@ mod tests {
     fn epochs_differ_in_offset_and_order() {
         let windows = TrainWindows::new(counting(10_000), 32, 7).unwrap();
         let n = windows.windows_per_epoch();
-        let epoch = |e: u64| -> Vec<usize> { (e * n..(e + 1) * n).map(|s| windows.start(s)).collect() };
+        let epoch =
+            |e: u64| -> Vec<usize> { (e * n..(e + 1) * n).map(|s| windows.start(s)).collect() };
         let offsets: std::collections::HashSet<usize> = (0..50).map(|e| epoch(e)[0] % 32).collect();
         assert!(offsets.len() > 20, "{offsets:?}");
         assert_ne!(epoch(0), epoch(1));
@@ -258,7 +273,8 @@ mod tests {
 
     #[test]
     fn errors_say_the_numbers() {
-        let message = |len, seq_len| TrainWindows::new(counting(len), seq_len, 0).unwrap_err().to_string();
+        let message =
+            |len, seq_len| TrainWindows::new(counting(len), seq_len, 0).unwrap_err().to_string();
         assert_eq!(message(9, 0), "train.seq_len: is 0; it must be at least 1");
         assert_eq!(
             message(8, 8),
@@ -269,8 +285,14 @@ mod tests {
         let found = ValidWindows::new(counting(0), 8).unwrap_err().to_string();
         assert!(found.starts_with("the validation split has 0 tokens"), "{found}");
         let segment = TrainWindows::new(counting(9), 8, 0).unwrap().segment(5, 2);
-        assert_eq!(segment.get(2).unwrap_err().to_string(), "window 2 was asked for, but there are 2");
+        assert_eq!(
+            segment.get(2).unwrap_err().to_string(),
+            "window 2 was asked for, but there are 2"
+        );
         let valid = ValidWindows::new(counting(9), 8).unwrap();
-        assert_eq!(valid.get(1).unwrap_err().to_string(), "window 1 was asked for, but there are 1");
+        assert_eq!(
+            valid.get(1).unwrap_err().to_string(),
+            "window 1 was asked for, but there are 1"
+        );
     }
 }

@@ -3,7 +3,14 @@
 use burn::tensor::Device;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::DeviceKind;
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm", feature = "cpu"))]
+#[cfg(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "cuda",
+    feature = "rocm",
+    feature = "cpu"
+))]
 use burn::tensor::DeviceType;
 
 use super::GpuBackend;
@@ -50,7 +57,8 @@ fn graphics(device_type: DeviceType, of_kind: fn(DeviceKind) -> Device) -> Vec<A
     let devices = Device::enumerate(device_type).into_vec();
     let most = devices.len();
     let kind_of = |device: &Device| {
-        let is = |kind: fn(usize) -> DeviceKind| (0..most).any(|index| *device == of_kind(kind(index)));
+        let is =
+            |kind: fn(usize) -> DeviceKind| (0..most).any(|index| *device == of_kind(kind(index)));
         if *device == of_kind(DeviceKind::Cpu) {
             "software renderer"
         } else if is(DeviceKind::DiscreteGpu) {
@@ -70,14 +78,29 @@ fn graphics(device_type: DeviceType, of_kind: fn(DeviceKind) -> Device) -> Vec<A
     devices.into_iter().map(adapter).collect()
 }
 
-/// Whether the device, opened, calls itself by the name of a software renderer: some virtual GPUs are one underneath.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm", feature = "cpu"))]
+/// Whether the device, opened, calls itself by the name of a software renderer: some virtual GPUs
+/// are one underneath.
+#[cfg(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "cuda",
+    feature = "rocm",
+    feature = "cpu"
+))]
 pub(super) fn is_software_by_name(device: &Device) -> bool {
     device.identity().is_some_and(|identity| names_software(&identity.name))
 }
 
 /// Without a GPU backend there is no device to ask.
-#[cfg(not(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm", feature = "cpu")))]
+#[cfg(not(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "cuda",
+    feature = "rocm",
+    feature = "cpu"
+)))]
 pub(super) fn is_software_by_name(_: &Device) -> bool {
     true
 }
@@ -86,5 +109,7 @@ pub(super) fn is_software_by_name(_: &Device) -> bool {
 #[cfg_attr(not(feature = "wgpu"), allow(dead_code))]
 pub(super) fn names_software(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "basic render", "software"].iter().any(|software| name.contains(software))
+    ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "basic render", "software"]
+        .iter()
+        .any(|software| name.contains(software))
 }

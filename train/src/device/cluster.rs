@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::{DeviceChoice, Token, TokenError, WorkerDevice};
 use crate::config::WorkerConfig;
 
-/// The part of a cluster's file that says where its workers are; what else the file says of the machines is for planning.
+/// The part of a cluster's file that says where its workers are; what else the file says of the
+/// machines is for planning.
 #[derive(Debug, Deserialize)]
 struct ClusterFile {
     #[serde(default)]
@@ -45,7 +46,8 @@ pub enum ClusterError {
     },
 }
 
-/// The devices of the workers that a cluster's file names, in its order, each with its worker's token.
+/// The devices of the workers that a cluster's file names, in its order, each with its worker's
+/// token.
 ///
 /// # Errors
 ///
@@ -53,22 +55,35 @@ pub enum ClusterError {
 pub fn cluster_devices(path: &Path) -> Result<Vec<(DeviceChoice, Option<Token>)>, ClusterError> {
     let name = path.display().to_string();
     let wrong = |problem: String| ClusterError::Wrong { path: name.clone(), problem };
-    let text = std::fs::read_to_string(path).map_err(|source| ClusterError::Read { path: name.clone(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ClusterError::Read { path: name.clone(), source })?;
     let file: ClusterFile = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if file.worker.is_empty() {
-        return Err(wrong("it names no worker; one is [[worker]] with an address, as in address = \"ws://host:3000\"".into()));
+        return Err(wrong(
+            "it names no worker; one is [[worker]] with an address, as in address = \
+                          \"ws://host:3000\""
+                .into(),
+        ));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut devices = Vec::new();
     for entry in file.worker {
-        let worker: WorkerDevice = entry.address.parse().map_err(|error| wrong(format!("worker.address: {error}")))?;
+        let worker: WorkerDevice =
+            entry.address.parse().map_err(|error| wrong(format!("worker.address: {error}")))?;
         if entry.devices == 0 {
             return Err(wrong(format!("worker.devices of {worker} is 0; leave the worker out")));
         }
         let token_file = entry.token_file.map(|file| folder.join(file));
         let token = Token::from_either(token_file.as_deref(), entry.token_env.as_deref());
-        let token = token.map_err(|source| ClusterError::Token { path: name.clone(), address: entry.address, source })?;
-        devices.extend((0..entry.devices).map(|index| (DeviceChoice::Worker(worker.with_index(index)), token.clone())));
+        let token = token.map_err(|source| ClusterError::Token {
+            path: name.clone(),
+            address: entry.address,
+            source,
+        })?;
+        devices.extend(
+            (0..entry.devices)
+                .map(|index| (DeviceChoice::Worker(worker.with_index(index)), token.clone())),
+        );
     }
     Ok(devices)
 }
@@ -99,7 +114,8 @@ mod tests {
         let devices = read(text).unwrap();
         let names: Vec<String> = devices.iter().map(|(device, _)| device.to_string()).collect();
         assert_eq!(names, ["ws://a:3000", "ws://a:3000/1", "ws://[::1]:3001"]);
-        let tokens: Vec<_> = devices.iter().map(|(_, token)| token.as_ref().map(Token::reveal)).collect();
+        let tokens: Vec<_> =
+            devices.iter().map(|(_, token)| token.as_ref().map(Token::reveal)).collect();
         assert_eq!(tokens, [Some("open sesame"), Some("open sesame"), None]);
     }
 

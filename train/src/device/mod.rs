@@ -1,4 +1,5 @@
-//! `--device`: from a name to a Burn device that exists, among the backends that this binary was built with.
+//! `--device`: from a name to a Burn device that exists, among the backends that this binary was
+//! built with.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,8 +26,14 @@ pub enum GpuBackend {
 }
 
 /// Every backend; `auto` asks them in this order.
-const BACKENDS: [GpuBackend; 6] =
-    [GpuBackend::Cuda, GpuBackend::Rocm, GpuBackend::Metal, GpuBackend::Vulkan, GpuBackend::Wgpu, GpuBackend::Cpu];
+const BACKENDS: [GpuBackend; 6] = [
+    GpuBackend::Cuda,
+    GpuBackend::Rocm,
+    GpuBackend::Metal,
+    GpuBackend::Vulkan,
+    GpuBackend::Wgpu,
+    GpuBackend::Cpu,
+];
 
 /// What `--device` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,13 +54,15 @@ pub enum DeviceChoice {
 pub enum DeviceError {
     /// No such name.
     #[error(
-        "device \"{text}\" is unknown; known: auto, flex, wgpu[:n], vulkan[:n], metal[:n], cuda[:n], rocm[:n], cpu, ws://host:port[/n]"
+        "device \"{text}\" is unknown; known: auto, flex, wgpu[:n], vulkan[:n], metal[:n], \
+         cuda[:n], rocm[:n], cpu, ws://host:port[/n]"
     )]
     Unknown {
         /// What was asked for.
         text: String,
     },
-    /// What follows the colon is no number, the backend has one device only, or a worker's address is no address.
+    /// What follows the colon is no number, the backend has one device only, or a worker's address
+    /// is no address.
     #[error("device \"{text}\": {problem}")]
     Index {
         /// What was asked for.
@@ -68,13 +77,19 @@ pub enum DeviceError {
         backend: GpuBackend,
     },
     /// Devices of workers were not compiled in.
-    #[error("device {device}: this binary was built without devices of workers; build with --features remote")]
+    #[error(
+        "device {device}: this binary was built without devices of workers; build with --features \
+         remote"
+    )]
     NoWorkers {
         /// What was asked for.
         device: String,
     },
     /// Only ranks of a training can be on a worker's device.
-    #[error("device {device}: a worker's device is for the ranks of `deepseek train`; take a device of this machine")]
+    #[error(
+        "device {device}: a worker's device is for the ranks of `deepseek train`; take a device of \
+         this machine"
+    )]
     OnlyForRanks {
         /// What was asked for.
         device: String,
@@ -87,7 +102,8 @@ pub enum DeviceError {
         /// Why not.
         problem: String,
     },
-    /// Threads cannot share the device: a program that uses this crate has configured CubeCL otherwise.
+    /// Threads cannot share the device: a program that uses this crate has configured CubeCL
+    /// otherwise.
     #[error(transparent)]
     Streams(#[from] SeveralStreams),
     /// The backend finds no such device.
@@ -118,7 +134,8 @@ fn listing(found: &[String]) -> String {
 pub struct SelectedDevice {
     /// The device, without autodiff.
     pub device: Device,
-    /// How a person would name it: `flex`, `wgpu:0 (discrete GPU 0)`; of a worker's device its address.
+    /// How a person would name it: `flex`, `wgpu:0 (discrete GPU 0)`; of a worker's device its
+    /// address.
     pub name: String,
     /// Whether it is a program on the CPU, Flex or a software renderer.
     pub on_cpu: bool,
@@ -153,7 +170,9 @@ impl FromStr for DeviceChoice {
         let index_error = |problem| DeviceError::Index { text: text.into(), problem };
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => {
-                let index = index.parse().map_err(|_| index_error("what follows the colon must be a number, as in wgpu:0"))?;
+                let index = index.parse().map_err(|_| {
+                    index_error("what follows the colon must be a number, as in wgpu:0")
+                })?;
                 (name, Some(index))
             }
             None => (text, None),
@@ -163,7 +182,10 @@ impl FromStr for DeviceChoice {
             "flex" => Self::Flex,
             name => {
                 let backend = BACKENDS.into_iter().find(|backend| backend.name() == name);
-                Self::Backend(backend.ok_or_else(|| DeviceError::Unknown { text: text.into() })?, index)
+                Self::Backend(
+                    backend.ok_or_else(|| DeviceError::Unknown { text: text.into() })?,
+                    index,
+                )
             }
         };
         let single = matches!(choice, Self::Auto | Self::Flex | Self::Backend(GpuBackend::Cpu, _));
@@ -186,11 +208,13 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Finds the device. `auto` takes the first real GPU of cuda, rocm, metal, vulkan, wgpu, never a software renderer, and
-    /// Flex where there is none; a backend without a number takes its first GPU, a software one if it has no other.
+    /// Finds the device. `auto` takes the first real GPU of cuda, rocm, metal, vulkan, wgpu, never
+    /// a software renderer, and Flex where there is none; a backend without a number takes its
+    /// first GPU, a software one if it has no other.
     ///
     /// # Errors
-    /// [`DeviceError::NotBuilt`], [`DeviceError::Absent`], [`DeviceError::OnlyForRanks`] and [`DeviceError::Streams`].
+    /// [`DeviceError::NotBuilt`], [`DeviceError::Absent`], [`DeviceError::OnlyForRanks`] and
+    /// [`DeviceError::Streams`].
     pub fn open(&self) -> Result<SelectedDevice, DeviceError> {
         if matches!(self, Self::Auto | Self::Backend(..)) {
             share_streams()?; // ranks and the average of the weights are threads
@@ -203,11 +227,17 @@ impl DeviceChoice {
         }
     }
 
-    /// Finds the device that a rank of a training is to be on; a worker is shown `token` and waited for `patience` at most.
+    /// Finds the device that a rank of a training is to be on; a worker is shown `token` and waited
+    /// for `patience` at most.
     ///
     /// # Errors
     /// As [`DeviceChoice::open`]; [`DeviceError::Worker`] and [`DeviceError::NoWorkers`].
-    pub fn open_for_rank(&self, rank: usize, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
+    pub fn open_for_rank(
+        &self,
+        rank: usize,
+        token: Option<&Token>,
+        patience: Duration,
+    ) -> Result<SelectedDevice, DeviceError> {
         match self {
             #[cfg(feature = "remote")]
             Self::Worker(worker) => worker.open(rank, token, patience),
@@ -236,8 +266,12 @@ fn flex() -> SelectedDevice {
 fn first_real_gpu() -> Option<SelectedDevice> {
     let gpus = BACKENDS.into_iter().filter(|&backend| backend != GpuBackend::Cpu);
     gpus.filter_map(|backend| Some((backend, adapters::enumerate(backend)?)))
-        .flat_map(|(backend, found)| found.into_iter().enumerate().map(move |(index, adapter)| (backend, index, adapter)))
-        .find(|(_, _, adapter)| !adapter.software && !adapters::is_software_by_name(&adapter.device))
+        .flat_map(|(backend, found)| {
+            found.into_iter().enumerate().map(move |(index, adapter)| (backend, index, adapter))
+        })
+        .find(|(_, _, adapter)| {
+            !adapter.software && !adapters::is_software_by_name(&adapter.device)
+        })
         .map(|(backend, index, adapter)| select(backend, index, adapter))
 }
 
@@ -252,13 +286,21 @@ fn open_backend(backend: GpuBackend, index: Option<usize>) -> Result<SelectedDev
         _ => Err(DeviceError::Absent {
             backend,
             index,
-            found: found.iter().enumerate().map(|(index, adapter)| label(backend, index, adapter)).collect(),
+            found: found
+                .iter()
+                .enumerate()
+                .map(|(index, adapter)| label(backend, index, adapter))
+                .collect(),
         }),
     }
 }
 
 fn select(backend: GpuBackend, index: usize, adapter: adapters::Adapter) -> SelectedDevice {
-    SelectedDevice { name: label(backend, index, &adapter), on_cpu: adapter.software, device: adapter.device }
+    SelectedDevice {
+        name: label(backend, index, &adapter),
+        on_cpu: adapter.software,
+        device: adapter.device,
+    }
 }
 
 fn label(backend: GpuBackend, index: usize, adapter: &adapters::Adapter) -> String {

@@ -4,7 +4,19 @@ use super::*;
 
 #[test]
 fn every_choice_reads_back_as_written() {
-    for text in ["auto", "flex", "cpu", "wgpu", "wgpu:0", "vulkan:3", "metal", "cuda:7", "rocm", "ws://a.b:3000", "ws://[::1]:1/7"] {
+    for text in [
+        "auto",
+        "flex",
+        "cpu",
+        "wgpu",
+        "wgpu:0",
+        "vulkan:3",
+        "metal",
+        "cuda:7",
+        "rocm",
+        "ws://a.b:3000",
+        "ws://[::1]:1/7",
+    ] {
         let choice: DeviceChoice = text.parse().unwrap();
         assert_eq!(choice.to_string(), text);
     }
@@ -15,7 +27,18 @@ fn other_texts_are_refused() {
     for text in ["", "gpu", "Cuda", "opencl:0", ":0"] {
         assert!(matches!(text.parse::<DeviceChoice>(), Err(DeviceError::Unknown { .. })), "{text}");
     }
-    for text in ["wgpu:", "cuda:-1", "cuda:x", "cuda:99999999999999999999", "flex:0", "auto:1", "cpu:0", "wgpu:0:1"].into_iter().chain([
+    for text in [
+        "wgpu:",
+        "cuda:-1",
+        "cuda:x",
+        "cuda:99999999999999999999",
+        "flex:0",
+        "auto:1",
+        "cpu:0",
+        "wgpu:0:1",
+    ]
+    .into_iter()
+    .chain([
         "ws://",
         "ws://a",
         "ws://a:x",
@@ -53,8 +76,15 @@ fn a_backend_is_there_or_says_how_to_build_it() {
 fn messages_say_what_would_be_right() {
     let error = DeviceError::NotBuilt { backend: GpuBackend::Cuda };
     assert!(error.to_string().ends_with("build with --features cuda"));
-    let error = DeviceError::Absent { backend: GpuBackend::Wgpu, index: Some(5), found: vec!["wgpu:0 (software renderer)".into()] };
-    assert_eq!(error.to_string(), "device wgpu:5: no such device; there are wgpu:0 (software renderer)");
+    let error = DeviceError::Absent {
+        backend: GpuBackend::Wgpu,
+        index: Some(5),
+        found: vec!["wgpu:0 (software renderer)".into()],
+    };
+    assert_eq!(
+        error.to_string(),
+        "device wgpu:5: no such device; there are wgpu:0 (software renderer)"
+    );
     let error = DeviceError::Absent { backend: GpuBackend::Cuda, index: None, found: vec![] };
     assert_eq!(error.to_string(), "device cuda: no such device; there are none");
 }
@@ -84,16 +114,23 @@ fn a_token_is_read_and_never_shown() {
     let token = Token::from_either(Some(&file), None).unwrap().unwrap();
     assert_eq!((token.reveal(), format!("{token:?}").as_str()), ("open sesame", "Token(..)"));
     assert_eq!(Token::from_either(None, None), Ok(None));
-    let error = Token::from_either(Some(&folder.path().join("none")), None).unwrap_err().to_string();
+    let error =
+        Token::from_either(Some(&folder.path().join("none")), None).unwrap_err().to_string();
     assert!(error.contains("none"), "{error}");
 }
 
 #[test]
 fn software_renderers_are_known_by_name() {
-    for name in ["llvmpipe (LLVM 19.1.7, 256 bits)", "SwiftShader Device (Subzero)", "Microsoft Basic Render Driver"] {
+    for name in [
+        "llvmpipe (LLVM 19.1.7, 256 bits)",
+        "SwiftShader Device (Subzero)",
+        "Microsoft Basic Render Driver",
+    ] {
         assert!(adapters::names_software(name), "{name}");
     }
-    for name in ["NVIDIA H100 PCIe", "AMD Radeon 8060S Graphics", "Apple M3", "Intel(R) Arc(tm) A770"] {
+    for name in
+        ["NVIDIA H100 PCIe", "AMD Radeon 8060S Graphics", "Apple M3", "Intel(R) Arc(tm) A770"]
+    {
         assert!(!adapters::names_software(name), "{name}");
     }
 }
@@ -104,7 +141,10 @@ fn software_renderers_are_known_by_name() {
 fn wgpu_takes_what_there_is_by_number_and_auto_leaves_software_alone() {
     burn_deepseek::backend::share_streams().unwrap();
     let wgpu = adapters::enumerate(GpuBackend::Wgpu).unwrap();
-    println!("adapters: {:?}", wgpu.iter().map(|adapter| (adapter.kind, adapter.software)).collect::<Vec<_>>());
+    println!(
+        "adapters: {:?}",
+        wgpu.iter().map(|adapter| (adapter.kind, adapter.software)).collect::<Vec<_>>()
+    );
     for index in 0..wgpu.len() {
         let chosen = DeviceChoice::Backend(GpuBackend::Wgpu, Some(index)).open().unwrap();
         assert!(chosen.name.starts_with(&format!("wgpu:{index} (")), "{}", chosen.name);

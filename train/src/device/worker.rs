@@ -1,4 +1,5 @@
-//! Devices of `deepseek worker`, on this machine or another: their addresses, the token that opens them, and whether one still answers.
+//! Devices of `deepseek worker`, on this machine or another: their addresses, the token that opens
+//! them, and whether one still answers.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -38,32 +39,44 @@ impl WorkerDevice {
         Self { index, ..self.clone() }
     }
 
-    /// Whether the worker answers within `patience`. Any answer will do: it is not asked for anything that takes a token, and one that is
-    /// busy computing answers all the same.
+    /// Whether the worker answers within `patience`. Any answer will do: it is not asked for
+    /// anything that takes a token, and one that is busy computing answers all the same.
     pub fn answers(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         let Ok(addresses) = (host, self.port).to_socket_addrs() else { return false };
-        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left =
+            || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let ask = |mut stream: TcpStream| -> std::io::Result<bool> {
             stream.set_read_timeout(Some(left()))?;
             stream.set_write_timeout(Some(left()))?;
-            stream.write_all(format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host).as_bytes())?;
+            stream.write_all(
+                format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host)
+                    .as_bytes(),
+            )?;
             Ok(stream.read(&mut [0])? > 0)
         };
-        addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, left()).and_then(ask).unwrap_or(false))
+        addresses.into_iter().any(|address| {
+            TcpStream::connect_timeout(&address, left()).and_then(ask).unwrap_or(false)
+        })
     }
 
     /// Opens the device for a rank, and waits for the worker's answer for `patience` at most.
     ///
-    /// Every rank has a session of its own, also where several are on one device: a tensor of Burn's remote backend may be freed too early where
-    /// two threads hold it, and messages between ranks are tensors that change threads. Between sessions a tensor is always another one.
+    /// Every rank has a session of its own, also where several are on one device: a tensor of
+    /// Burn's remote backend may be freed too early where two threads hold it, and messages between
+    /// ranks are tensors that change threads. Between sessions a tensor is always another one.
     ///
     /// # Errors
     ///
     /// [`DeviceError::Worker`].
     #[cfg(feature = "remote")]
-    pub(super) fn open(&self, rank: usize, token: Option<&Token>, patience: Duration) -> Result<SelectedDevice, DeviceError> {
+    pub(super) fn open(
+        &self,
+        rank: usize,
+        token: Option<&Token>,
+        patience: Duration,
+    ) -> Result<SelectedDevice, DeviceError> {
         use burn::remote::RemoteHost;
         use burn_deepseek::backend::remote::{ConnectError, connect};
 
@@ -77,18 +90,24 @@ impl WorkerDevice {
             let opened = loop {
                 match connect(&host, index, process_number()) {
                     // A training that has just ended leaves sessions that take a moment to end too.
-                    Err(ConnectError::Lent) if Instant::now() < lent_until => std::thread::sleep(Duration::from_millis(100)),
+                    Err(ConnectError::Lent) if Instant::now() < lent_until => {
+                        std::thread::sleep(Duration::from_millis(100))
+                    }
                     opened => break opened,
                 }
             };
             let _ = answer.send(opened); // whoever asked may have given up waiting
         };
         let thread = std::thread::Builder::new().name(format!("opening {self}"));
-        thread.spawn(ask).map_err(|error| refused(format!("a thread cannot be started: {error}")))?;
+        thread
+            .spawn(ask)
+            .map_err(|error| refused(format!("a thread cannot be started: {error}")))?;
         match answered.recv_timeout(patience) {
             Ok(Ok(device)) => Ok(SelectedDevice { device, name: self.to_string(), on_cpu: false }),
             Ok(Err(error)) => Err(refused(error.to_string())),
-            Err(_) => Err(refused(format!("no answer for {} s (parallel.timeout_s)", patience.as_secs()))),
+            Err(_) => {
+                Err(refused(format!("no answer for {} s (parallel.timeout_s)", patience.as_secs())))
+            }
         }
     }
 }
@@ -98,15 +117,24 @@ impl FromStr for WorkerDevice {
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let wrong = |problem| DeviceError::Index { text: text.into(), problem };
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong("a worker's address begins with ws://"))?;
+        let rest = text
+            .strip_prefix(SCHEME)
+            .ok_or_else(|| wrong("a worker's address begins with ws://"))?;
         let (authority, index) = match rest.split_once('/') {
             None | Some((_, "")) => (rest.trim_end_matches('/'), 0),
-            Some((authority, index)) => {
-                (authority, index.parse().map_err(|_| wrong("what follows the port must be the number of a device"))?)
-            }
+            Some((authority, index)) => (
+                authority,
+                index
+                    .parse()
+                    .map_err(|_| wrong("what follows the port must be the number of a device"))?,
+            ),
         };
-        let (host, port) = authority.rsplit_once(':').ok_or_else(|| wrong("a worker's address has a port, as in ws://host:3000"))?;
-        let port = port.parse().map_err(|_| wrong("a worker's address has a port, as in ws://host:3000"))?;
+        let (host, port) = authority
+            .rsplit_once(':')
+            .ok_or_else(|| wrong("a worker's address has a port, as in ws://host:3000"))?;
+        let port = port
+            .parse()
+            .map_err(|_| wrong("a worker's address has a port, as in ws://host:3000"))?;
         if host.is_empty() || host.contains(['@', '?', '#', ' ']) {
             return Err(wrong("a worker's address is ws://host:port, and no more"));
         }
@@ -121,10 +149,12 @@ impl fmt::Display for WorkerDevice {
     }
 }
 
-/// A number for this process, by which workers know it. It also stands before their addresses, where no connection looks at it.
+/// A number for this process, by which workers know it. It also stands before their addresses,
+/// where no connection looks at it.
 ///
-/// Workers keep the connections over which they fetch tensors from each other, under the address that they were given, and never make them
-/// anew: those of a run must not be those of an earlier one, whose workers may have been restarted since.
+/// Workers keep the connections over which they fetch tensors from each other, under the address
+/// that they were given, and never make them anew: those of a run must not be those of an earlier
+/// one, whose workers may have been restarted since.
 #[cfg(feature = "remote")]
 fn process_number() -> u64 {
     use std::hash::{BuildHasher, RandomState};
@@ -147,11 +177,20 @@ impl Token {
     /// # Errors
     ///
     /// A file that cannot be read, a variable that is not set, or an empty token.
-    pub fn from_either(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Self>, TokenError> {
+    pub fn from_either(
+        file: Option<&Path>,
+        variable: Option<&str>,
+    ) -> Result<Option<Self>, TokenError> {
         let (text, origin) = match (file, variable) {
             (None, None) => return Ok(None),
-            (Some(file), _) => (std::fs::read_to_string(file).map_err(|error| error.to_string()), file.display().to_string()),
-            (None, Some(name)) => (std::env::var(name).map_err(|error| error.to_string()), format!("environment variable {name}")),
+            (Some(file), _) => (
+                std::fs::read_to_string(file).map_err(|error| error.to_string()),
+                file.display().to_string(),
+            ),
+            (None, Some(name)) => (
+                std::env::var(name).map_err(|error| error.to_string()),
+                format!("environment variable {name}"),
+            ),
         };
         match text.as_ref().map(|text| text.lines().next().map_or("", str::trim)) {
             Ok("") => Err(TokenError { origin, problem: "the token is empty".into() }),
@@ -160,7 +199,8 @@ impl Token {
         }
     }
 
-    /// What a rank shows a worker: the token on the first line, and the rank's number, which gives each rank a session of its own.
+    /// What a rank shows a worker: the token on the first line, and the rank's number, which gives
+    /// each rank a session of its own.
     #[cfg(feature = "remote")]
     fn credential(token: Option<&Self>, rank: usize) -> String {
         format!("{}\nrank {rank}", token.map_or("", Self::reveal))

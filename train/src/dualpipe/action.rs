@@ -5,8 +5,8 @@ use serde::Serialize;
 /// One micro-batch at one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Chunk {
-    /// Which of the (at most two) stages of the rank: 0 is entered first by what comes from the rank before, 1 by what comes from the rank
-    /// after.
+    /// Which of the (at most two) stages of the rank: 0 is entered first by what comes from the
+    /// rank before, 1 by what comes from the rank after.
     pub direction: usize,
     /// Number of the micro-batch among those of its direction.
     pub index: usize,

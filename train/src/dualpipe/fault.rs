@@ -79,7 +79,10 @@ pub enum Rule {
         chunk: Chunk,
     },
     /// W follows a B that has put its weight gradients off.
-    #[error("W of {0} has nothing to compute: no B before it has put weight gradients off and still waits")]
+    #[error(
+        "W of {0} has nothing to compute: no B before it has put weight gradients off and still \
+         waits"
+    )]
     NothingDeferred(Chunk),
     /// W takes what has waited longest.
     #[error("W of {chunk} comes before that of {longest}, which has waited longer")]
@@ -144,6 +147,9 @@ impl fmt::Display for Transfer {
             TransferKind::SendBackward => ("sending", "gradients", "to"),
             TransferKind::ReceiveBackward => ("receiving", "gradients", "from"),
         };
-        write!(f, "{verb} {rows} of chunk {index} of direction {direction} {preposition} rank {peer}")
+        write!(
+            f,
+            "{verb} {rows} of chunk {index} of direction {direction} {preposition} rank {peer}"
+        )
     }
 }

@@ -1,17 +1,25 @@
-//! DualPipe and DualPipeV: eight steps in which chunks of two directions meet on every rank (3.2.1, Figure 5).
+//! DualPipe and DualPipeV: eight steps in which chunks of two directions meet on every rank (3.2.1,
+//! Figure 5).
 
 use super::action::{Action, Chunk, Planned, Transfer, TransferKind};
 
 /// The actions of a rank of DualPipe: half of the chunks enter at rank 0, half at the last rank.
 pub(super) fn dualpipe(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {
     let half_rank = rank.min(ranks - 1 - rank);
-    let folded = Folded { depth: half_rank, width: ranks / 2, chunks: chunks / 2, turns: half_rank == ranks / 2 - 1, v_shaped: false };
+    let folded = Folded {
+        depth: half_rank,
+        width: ranks / 2,
+        chunks: chunks / 2,
+        turns: half_rank == ranks / 2 - 1,
+        v_shaped: false,
+    };
     folded.actions(rank, ranks)
 }
 
 /// The actions of a rank of DualPipeV: every chunk goes down the ranks and up again.
 pub(super) fn dualpipev(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {
-    let folded = Folded { depth: rank, width: ranks, chunks, turns: rank == ranks - 1, v_shaped: true };
+    let folded =
+        Folded { depth: rank, width: ranks, chunks, turns: rank == ranks - 1, v_shaped: true };
     folded.actions(rank, ranks)
 }
 
@@ -99,7 +107,8 @@ impl Folded {
     }
 }
 
-/// Counts chunks and gathers messages while actions are written down. A phase is 0 for chunks that come from this rank's open end.
+/// Counts chunks and gathers messages while actions are written down. A phase is 0 for chunks that
+/// come from this rank's open end.
 struct Writer {
     rank: usize,
     ranks: usize,
@@ -143,9 +152,14 @@ impl Writer {
         }
     }
 
-    /// The rank that a chunk of a direction comes from; none where it begins here or was here just before.
+    /// The rank that a chunk of a direction comes from; none where it begins here or was here just
+    /// before.
     fn before(&self, direction: usize) -> Option<usize> {
-        if direction == 0 { self.rank.checked_sub(1) } else { Some(self.rank + 1).filter(|&next| next < self.ranks) }
+        if direction == 0 {
+            self.rank.checked_sub(1)
+        } else {
+            Some(self.rank + 1).filter(|&next| next < self.ranks)
+        }
     }
 
     /// The rank that it goes to.
@@ -184,7 +198,8 @@ impl Writer {
         }
         self.receive_backward(backward_phase);
         self.exchange();
-        let (forward, backward) = (self.next_forward(forward_phase), self.next_backward(backward_phase));
+        let (forward, backward) =
+            (self.next_forward(forward_phase), self.next_backward(backward_phase));
         self.plan(Action::Overlapped { forward, backward });
         self.send_forward(forward_phase);
         self.send_backward(backward_phase);

@@ -4,8 +4,9 @@ use super::schedule::ScheduleKind;
 use super::simulate::Costs;
 
 impl ScheduleKind {
-    /// The bubble of a pipeline of PP ranks: 1F1B `(PP-1)(F+B)`, ZB1P `(PP-1)(F+B-2W)`, DualPipe `(PP/2-1)(F&B+B-3W)`, and DualPipeV, which is as
-    /// deep as a DualPipe of twice the ranks, `(PP-1)(F&B+B-3W)`.
+    /// The bubble of a pipeline of PP ranks: 1F1B `(PP-1)(F+B)`, ZB1P `(PP-1)(F+B-2W)`, DualPipe
+    /// `(PP/2-1)(F&B+B-3W)`, and DualPipeV, which is as deep as a DualPipe of twice the ranks,
+    /// `(PP-1)(F&B+B-3W)`.
     pub fn bubble(self, ranks: usize, costs: &Costs) -> f64 {
         let Costs { forward, weights, overlapped, .. } = *costs;
         let backward = costs.backward();
@@ -36,8 +37,9 @@ impl ScheduleKind {
         }
     }
 
-    /// The most chunks whose activations a rank holds at one of its stages: PP, and PP + 1 of DualPipe. DualPipeV has twice as many stages, each half
-    /// as large, so its 2 PP + 1 are as much as PP + 1/2 of the others.
+    /// The most chunks whose activations a rank holds at one of its stages: PP, and PP + 1 of
+    /// DualPipe. DualPipeV has twice as many stages, each half as large, so its 2 PP + 1 are as
+    /// much as PP + 1/2 of the others.
     pub const fn activations(self, ranks: usize) -> usize {
         match self {
             Self::OneFOneB | Self::Zb1p => ranks,

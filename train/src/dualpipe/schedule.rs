@@ -11,7 +11,8 @@ use super::{folded, unidirectional};
 /// The known schedules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ScheduleKind {
-    /// Micro-batches enter from both ends; each rank holds two stages of a model that is there twice.
+    /// Micro-batches enter from both ends; each rank holds two stages of a model that is there
+    /// twice.
     #[default]
     #[serde(rename = "dualpipe")]
     DualPipe,
@@ -64,7 +65,10 @@ impl FromStr for ScheduleKind {
     type Err = UnknownSchedule;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| UnknownSchedule(text.into()))
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| UnknownSchedule(text.into()))
     }
 }
 
@@ -82,13 +86,19 @@ pub enum ScheduleError {
         least: usize,
     },
     /// DualPipe's ranks come in pairs.
-    #[error("dualpipe needs an even number of ranks, not {ranks}: rank r holds the stages r and ranks - 1 - r")]
+    #[error(
+        "dualpipe needs an even number of ranks, not {ranks}: rank r holds the stages r and ranks \
+         - 1 - r"
+    )]
     OddRanks {
         /// Ranks asked for.
         ranks: usize,
     },
     /// Half of DualPipe's chunks enter from either end.
-    #[error("dualpipe needs an even number of micro-batches, not {chunks}: half of them enter from either end")]
+    #[error(
+        "dualpipe needs an even number of micro-batches, not {chunks}: half of them enter from \
+         either end"
+    )]
     OddChunks {
         /// Chunks asked for.
         chunks: usize,
@@ -127,7 +137,11 @@ pub struct Schedule {
 /// # Errors
 ///
 /// Numbers that the schedule does not exist for, with the rule that they break.
-pub fn schedule(kind: ScheduleKind, ranks: usize, chunks: usize) -> Result<Schedule, ScheduleError> {
+pub fn schedule(
+    kind: ScheduleKind,
+    ranks: usize,
+    chunks: usize,
+) -> Result<Schedule, ScheduleError> {
     let (least_ranks, least_chunks) = match kind {
         ScheduleKind::DualPipe => (2, ranks.saturating_mul(2)),
         ScheduleKind::DualPipeV => (1, ranks.saturating_mul(2)),
@@ -151,7 +165,13 @@ pub fn schedule(kind: ScheduleKind, ranks: usize, chunks: usize) -> Result<Sched
         ScheduleKind::OneFOneB => unidirectional::one_f_one_b(rank, ranks, chunks),
         ScheduleKind::Zb1p => unidirectional::zb1p(rank, ranks, chunks),
     };
-    Ok(Schedule { kind, ranks, chunks, stages: kind.stages(ranks), actions: (0..ranks).map(of_rank).collect() })
+    Ok(Schedule {
+        kind,
+        ranks,
+        chunks,
+        stages: kind.stages(ranks),
+        actions: (0..ranks).map(of_rank).collect(),
+    })
 }
 
 impl Schedule {
@@ -171,8 +191,9 @@ impl Schedule {
         }
     }
 
-    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at the rank's own end of the pipeline. In DualPipe's
-    /// second half of ranks that end is the last rank, and the directions are the other way round.
+    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at
+    /// the rank's own end of the pipeline. In DualPipe's second half of ranks that end is the last
+    /// rank, and the directions are the other way round.
     pub fn phase(&self, rank: usize, direction: usize) -> usize {
         match self.kind {
             ScheduleKind::DualPipe if rank >= self.ranks / 2 => 1 - direction,
@@ -183,7 +204,9 @@ impl Schedule {
     /// The stages of directions 0 and 1 on a rank.
     pub fn stages_of(&self, rank: usize) -> [Option<usize>; 2] {
         match self.kind {
-            ScheduleKind::DualPipe | ScheduleKind::DualPipeV => [Some(rank), Some(self.stages - 1 - rank)],
+            ScheduleKind::DualPipe | ScheduleKind::DualPipeV => {
+                [Some(rank), Some(self.stages - 1 - rank)]
+            }
             _ => [Some(rank), None],
         }
     }

@@ -10,7 +10,8 @@ use super::schedule::Schedule;
 use super::validate::{Proof, validate};
 use super::walk::{Event, Message, walk};
 
-/// What actions cost, in any unit of time. A backward chunk B with its weight gradients costs `backward_input + weights`.
+/// What actions cost, in any unit of time. A backward chunk B with its weight gradients costs
+/// `backward_input + weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Costs {
     /// F, a forward chunk.
@@ -27,7 +28,13 @@ pub struct Costs {
 
 impl Costs {
     /// Those of the report's comparison: F = 1, B = 2, W = 1, F&B = 3, messages at no cost.
-    pub const UNIT: Self = Self { forward: 1.0, backward_input: 1.0, weights: 1.0, overlapped: 3.0, communication: 0.0 };
+    pub const UNIT: Self = Self {
+        forward: 1.0,
+        backward_input: 1.0,
+        weights: 1.0,
+        overlapped: 3.0,
+        communication: 0.0,
+    };
 
     /// B, weight gradients included.
     pub fn backward(&self) -> f64 {
@@ -50,10 +57,11 @@ impl Costs {
 /// How ranks wait for each other. Neither way does a rank wait until what it has sent is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Messages are posted where the schedule has an exchange, and a rank goes on when what it receives there has come: what the schedules were
-    /// made for.
+    /// Messages are posted where the schedule has an exchange, and a rank goes on when what it
+    /// receives there has come: what the schedules were made for.
     AtExchanges,
-    /// Messages leave as soon as they are computed, and are waited for by the action that needs them: what the executor does.
+    /// Messages leave as soon as they are computed, and are waited for by the action that needs
+    /// them: what the executor does.
     WhereNeeded,
 }
 
@@ -84,7 +92,13 @@ pub struct Simulation {
 /// A rule that the schedule breaks.
 pub fn simulate(schedule: &Schedule, costs: &Costs, waiting: Waiting) -> Result<Simulation, Fault> {
     let proof = validate(schedule)?;
-    let mut clock = Clock { schedule, costs, now: vec![0.0; schedule.ranks], sent: HashMap::new(), outputs: HashMap::new() };
+    let mut clock = Clock {
+        schedule,
+        costs,
+        now: vec![0.0; schedule.ranks],
+        sent: HashMap::new(),
+        outputs: HashMap::new(),
+    };
     let mut ranks: Vec<Vec<Timed>> = vec![Vec::new(); schedule.ranks];
     walk(schedule, |rank, event| match (event, waiting) {
         (Event::Computes(planned), _) => {
@@ -98,11 +112,17 @@ pub fn simulate(schedule: &Schedule, costs: &Costs, waiting: Waiting) -> Result<
             ranks[rank].push(Timed { planned: planned.clone(), start, end });
         }
         (Event::Posts(transfers), Waiting::AtExchanges) => {
-            let sent = transfers.iter().map(|transfer| Message::of(rank, transfer)).filter(|message| message.from == rank);
+            let sent = transfers
+                .iter()
+                .map(|transfer| Message::of(rank, transfer))
+                .filter(|message| message.from == rank);
             clock.sent.extend(sent.map(|message| (message, clock.now[rank])));
         }
         (Event::Meets(transfers), Waiting::AtExchanges) => {
-            let received = transfers.iter().map(|transfer| Message::of(rank, transfer)).filter(|message| message.to == rank);
+            let received = transfers
+                .iter()
+                .map(|transfer| Message::of(rank, transfer))
+                .filter(|message| message.to == rank);
             let arrivals = received.map(|message| clock.sent[&message] + costs.communication);
             clock.now[rank] = arrivals.fold(clock.now[rank], f64::max);
         }
@@ -142,7 +162,11 @@ impl Clock<'_> {
     }
 
     fn arrival(&self, rank: usize, chunk: &Chunk, stage: usize, backward: bool) -> f64 {
-        let hop = if self.schedule.rank_of(*chunk, stage) == rank { 0.0 } else { self.costs.communication };
+        let hop = if self.schedule.rank_of(*chunk, stage) == rank {
+            0.0
+        } else {
+            self.costs.communication
+        };
         self.outputs[&(self.schedule.micro_batch(*chunk), stage, backward)] + hop
     }
 
@@ -155,7 +179,8 @@ impl Clock<'_> {
         };
         for (chunk, backward) in [(forward, false), (backward, true)] {
             if let Some(chunk) = chunk {
-                self.outputs.insert((self.schedule.micro_batch(*chunk), chunk.stage, backward), end);
+                self.outputs
+                    .insert((self.schedule.micro_batch(*chunk), chunk.stage, backward), end);
             }
         }
     }
@@ -169,7 +194,10 @@ impl Simulation {
 
     /// Time in which each rank computes.
     pub fn busy(&self) -> Vec<f64> {
-        self.ranks.iter().map(|rank| rank.iter().map(|timed| timed.end - timed.start).sum()).collect()
+        self.ranks
+            .iter()
+            .map(|rank| rank.iter().map(|timed| timed.end - timed.start).sum())
+            .collect()
     }
 
     /// Time in which each rank does not.

@@ -1,4 +1,5 @@
-//! Schedules of every kind are proved and cost what the report says; schedules that something happened to are refused.
+//! Schedules of every kind are proved and cost what the report says; schedules that something
+//! happened to are refused.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -13,8 +14,8 @@ fn of(kind: ScheduleKind, ranks: usize, chunks: usize) -> Schedule {
 
 fn bubble(kind: ScheduleKind, ranks: usize, chunks: usize) -> f64 {
     let schedule = of(kind, ranks, chunks);
-    let [at_exchanges, where_needed] =
-        [Waiting::AtExchanges, Waiting::WhereNeeded].map(|w| simulate(&schedule, &UNIT, w).unwrap().bubble());
+    let [at_exchanges, where_needed] = [Waiting::AtExchanges, Waiting::WhereNeeded]
+        .map(|w| simulate(&schedule, &UNIT, w).unwrap().bubble());
     assert_eq!(at_exchanges, where_needed, "{kind} {ranks} {chunks}");
     at_exchanges
 }
@@ -48,28 +49,43 @@ fn parameters_and_activations_of_the_report() {
             (ScheduleKind::DualPipeV, 1, 2 * ranks + 1),
         ] {
             let schedule = of(kind, ranks, 2 * ranks);
-            let stages: usize = (0..ranks).map(|rank| schedule.stages_of(rank).iter().flatten().count()).sum();
-            assert_eq!((stages, kind.parameter_copies()), (copies * schedule.stages, copies), "{kind} {ranks}");
+            let stages: usize =
+                (0..ranks).map(|rank| schedule.stages_of(rank).iter().flatten().count()).sum();
+            assert_eq!(
+                (stages, kind.parameter_copies()),
+                (copies * schedule.stages, copies),
+                "{kind} {ranks}"
+            );
             let peak = validate(&schedule).unwrap().peak_activations.into_iter().max();
             assert_eq!((peak, kind.activations(ranks)), (Some(held), held), "{kind} {ranks}");
         }
     }
 }
 
-/// Steps 1 to 8 of 8 ranks and 20 chunks, in the units of the published code: a turn of its loop in each step.
+/// Steps 1 to 8 of 8 ranks and 20 chunks, in the units of the published code: a turn of its loop in
+/// each step.
 #[test]
 fn steps_of_eight_ranks_and_twenty_chunks() {
     let schedule = of(ScheduleKind::DualPipe, 8, 20);
-    let expected = [[6, 1, 3, 3, 3, 1, 3, 1], [4, 2, 2, 4, 2, 2, 2, 2], [2, 3, 1, 5, 1, 3, 1, 3], [0, 4, 0, 6, 0, 4, 0, 4]];
+    let expected = [
+        [6, 1, 3, 3, 3, 1, 3, 1],
+        [4, 2, 2, 4, 2, 2, 2, 2],
+        [2, 3, 1, 5, 1, 3, 1, 3],
+        [0, 4, 0, 6, 0, 4, 0, 4],
+    ];
     for rank in 0..8 {
         let count = |step: usize, wanted: fn(&Action) -> bool| {
-            schedule.actions[rank].iter().filter(|planned| planned.step == step && wanted(&planned.action)).count()
+            schedule.actions[rank]
+                .iter()
+                .filter(|planned| planned.step == step && wanted(&planned.action))
+                .count()
         };
         let forwards = |step| count(step, |action| matches!(action, Action::Forward(_)));
         let backwards = |step| count(step, |action| matches!(action, Action::Backward { .. }));
         let overlapped = |step| count(step, |action| matches!(action, Action::Overlapped { .. }));
         let weights = |step| count(step, |action| matches!(action, Action::Weights(_)));
-        // F; F F; B W F; F&B F&B (the first of the ranks in the middle apart, as F B); B F&B; B B; W B; W.
+        // F; F F; B W F; F&B F&B (the first of the ranks in the middle apart, as F B); B F&B; B B;
+        // W B; W.
         let apart = forwards(4).min(1);
         let turns = [
             forwards(1),
@@ -97,14 +113,27 @@ fn costs_decide() {
         assert!(makespan(Costs { communication: 0.25, ..UNIT }, waiting) > 26.0);
         assert!(makespan(Costs { overlapped: 2.0, ..UNIT }, waiting) < 26.0);
     }
-    // Two forward and two backward chunks through two ranks, with a hop between F and F and between B and B.
+    // Two forward and two backward chunks through two ranks, with a hop between F and F and between
+    // B and B.
     let two = of(ScheduleKind::OneFOneB, 2, 1);
-    let costs = Costs { forward: 1.0, backward_input: 2.0, weights: 3.0, overlapped: 0.0, communication: 10.0 };
+    let costs = Costs {
+        forward: 1.0,
+        backward_input: 2.0,
+        weights: 3.0,
+        overlapped: 0.0,
+        communication: 10.0,
+    };
     let simulation = simulate(&two, &costs, Waiting::AtExchanges).unwrap();
-    let times: Vec<Vec<(f64, f64)>> =
-        simulation.ranks.iter().map(|rank| rank.iter().map(|timed| (timed.start, timed.end)).collect()).collect();
+    let times: Vec<Vec<(f64, f64)>> = simulation
+        .ranks
+        .iter()
+        .map(|rank| rank.iter().map(|timed| (timed.start, timed.end)).collect())
+        .collect();
     assert_eq!(times, [[(0.0, 1.0), (27.0, 32.0)], [(11.0, 12.0), (12.0, 17.0)]]);
-    assert_eq!((simulation.busy(), simulation.idle(), simulation.bubble()), (vec![6.0, 6.0], vec![26.0, 26.0], 26.0));
+    assert_eq!(
+        (simulation.busy(), simulation.idle(), simulation.bubble()),
+        (vec![6.0, 6.0], vec![26.0, 26.0], 26.0)
+    );
 }
 
 #[test]
@@ -120,7 +149,10 @@ fn numbers_without_a_schedule_say_which_rule_they_break() {
         (ScheduleKind::Zb1p, 4, 0, "at least 1 micro-batches"),
     ] {
         let error = schedule(kind, ranks, chunks).unwrap_err().to_string();
-        assert!(error.contains(said) && error.contains(kind.name()), "{kind} {ranks} {chunks}: {error}");
+        assert!(
+            error.contains(said) && error.contains(kind.name()),
+            "{kind} {ranks} {chunks}: {error}"
+        );
     }
 }
 
@@ -135,25 +167,55 @@ fn each_rule_is_found_where_it_is_broken() {
     };
     let chunk = |direction, index, stage| Chunk { direction, index, stage };
     // Rank 0: F0.0 X F1.0 F0.1 B1.0 X F1.1&B0.0 B1.1 X B0.1 W0.1.
-    let positions: Vec<bool> = whole.actions[0].iter().map(|planned| matches!(planned.action, Action::Exchange(_))).collect();
-    assert_eq!(positions, [false, true, false, false, false, true, false, false, true, false, false]);
+    let positions: Vec<bool> = whole.actions[0]
+        .iter()
+        .map(|planned| matches!(planned.action, Action::Exchange(_)))
+        .collect();
+    assert_eq!(
+        positions,
+        [false, true, false, false, false, true, false, false, true, false, false]
+    );
     let found = fault(&|s| drop(s.actions.pop()));
     assert_eq!(found.rule, Rule::Ranks { found: 1, ranks: 2 });
     let found = fault(&|s| drop(s.actions[0].remove(10)));
-    assert_eq!(found, Fault { rank: 0, position: 10, rule: Rule::Missing { pass: Pass::Weights, chunk: chunk(0, 1, 0) } });
+    assert_eq!(
+        found,
+        Fault {
+            rank: 0,
+            position: 10,
+            rule: Rule::Missing { pass: Pass::Weights, chunk: chunk(0, 1, 0) }
+        }
+    );
     let found = fault(&|s| s.actions[0].swap(9, 10));
     assert_eq!(found, Fault { rank: 0, position: 9, rule: Rule::NothingDeferred(chunk(0, 1, 0)) });
     let found = fault(&|s| s.actions[0].swap(2, 4));
     assert_eq!(found, Fault { rank: 0, position: 2, rule: Rule::BackwardFirst(chunk(1, 0, 1)) });
     let found = fault(&|s| s.actions[0].swap(1, 2));
-    assert_eq!(found, Fault { rank: 0, position: 1, rule: Rule::InputMissing { pass: Pass::Forward, chunk: chunk(1, 0, 1) } });
+    assert_eq!(
+        found,
+        Fault {
+            rank: 0,
+            position: 1,
+            rule: Rule::InputMissing { pass: Pass::Forward, chunk: chunk(1, 0, 1) }
+        }
+    );
     let found = fault(&|s| s.actions[0].swap(0, 1));
-    assert!(matches!(found, Fault { rank: 0, position: 0, rule: Rule::SentTooEarly(_) }), "{found}");
+    assert!(
+        matches!(found, Fault { rank: 0, position: 0, rule: Rule::SentTooEarly(_) }),
+        "{found}"
+    );
     let found = fault(&|s| {
         let twice = s.actions[0][0].clone();
         s.actions[0].insert(3, twice);
     });
-    assert_eq!(found, Fault { rank: 0, position: 3, rule: Rule::Twice { pass: Pass::Forward, chunk: chunk(0, 0, 0) } });
+    assert_eq!(
+        found,
+        Fault {
+            rank: 0,
+            position: 3,
+            rule: Rule::Twice { pass: Pass::Forward, chunk: chunk(0, 0, 0) }
+        }
+    );
     let found = fault(&|s| s.actions[0][0].action = Action::Forward(chunk(0, 0, 1)));
     assert_eq!(found.rule, Rule::NotHere(chunk(0, 0, 1)));
     let found = fault(&|s| s.actions[0][0].action = Action::Forward(chunk(2, 0, 0)));
@@ -177,17 +239,30 @@ fn each_rule_is_found_where_it_is_broken() {
     let mut whole = of(ScheduleKind::DualPipe, 2, 4);
     for actions in &mut whole.actions {
         let Action::Exchange(transfers) = actions[1].action.clone() else { panic!("{actions:?}") };
-        let (sends, receives) = transfers.into_iter().partition(|transfer| transfer.kind == TransferKind::SendForward);
+        let (sends, receives) =
+            transfers.into_iter().partition(|transfer| transfer.kind == TransferKind::SendForward);
         let step = actions[1].step;
-        actions.splice(1..2, [receives, sends].map(|transfers| Planned { step, action: Action::Exchange(transfers) }));
+        actions.splice(
+            1..2,
+            [receives, sends]
+                .map(|transfers| Planned { step, action: Action::Exchange(transfers) }),
+        );
     }
     let found = validate(&whole).unwrap_err();
-    assert_eq!(found, Fault { rank: 0, position: 1, rule: Rule::Deadlock { waiting: vec![(0, 1), (1, 1)] } });
-    assert_eq!(found.to_string(), "rank 0, action 1: deadlock; waiting for messages are rank 0 at action 1, rank 1 at action 1");
+    assert_eq!(
+        found,
+        Fault { rank: 0, position: 1, rule: Rule::Deadlock { waiting: vec![(0, 1), (1, 1)] } }
+    );
+    assert_eq!(
+        found.to_string(),
+        "rank 0, action 1: deadlock; waiting for messages are rank 0 at action 1, rank 1 at action 1"
+    );
 
     // Weight gradients in another order than that of their B.
     let mut zb1p = of(ScheduleKind::Zb1p, 2, 4);
-    let weights: Vec<usize> = (0..zb1p.actions[1].len()).filter(|&at| matches!(zb1p.actions[1][at].action, Action::Weights(_))).collect();
+    let weights: Vec<usize> = (0..zb1p.actions[1].len())
+        .filter(|&at| matches!(zb1p.actions[1][at].action, Action::Weights(_)))
+        .collect();
     let last = weights[weights.len() - 2..].to_vec();
     zb1p.actions[1].swap(last[0], last[1]);
     let rule = Rule::WeightsOutOfOrder { chunk: chunk(0, 3, 1), longest: chunk(0, 2, 1) };
@@ -226,7 +301,12 @@ fn dependencies_hold(schedule: &Schedule, costs: &Costs, simulation: &Simulation
             let mut forward = |chunk: &Chunk| {
                 let micro_batch = schedule.micro_batch(*chunk);
                 assert_eq!(ends.insert(('F', micro_batch, chunk.stage), (rank, *end)), None);
-                needs.extend(chunk.stage.checked_sub(1).map(|stage| (rank, *start, ('F', micro_batch, stage))));
+                needs.extend(
+                    chunk
+                        .stage
+                        .checked_sub(1)
+                        .map(|stage| (rank, *start, ('F', micro_batch, stage))),
+                );
             };
             let chunk = match &planned.action {
                 Action::Forward(chunk) => {
@@ -257,14 +337,20 @@ fn dependencies_hold(schedule: &Schedule, costs: &Costs, simulation: &Simulation
     for (rank, start, what) in needs {
         let (from, end) = ends[&what];
         let hop = if from == rank { 0.0 } else { costs.communication };
-        assert!(start >= end + hop, "rank {rank} at {start} needs {what:?}, which rank {from} ends at {end}");
+        assert!(
+            start >= end + hop,
+            "rank {rank} at {start} needs {what:?}, which rank {from} ends at {end}"
+        );
     }
     let passes = |pass: char| ends.keys().filter(|key| key.0 == pass).count();
     assert_eq!([passes('F'), passes('B')], [schedule.chunks * schedule.stages; 2]);
 }
 
 fn exchanges(schedule: &Schedule, rank: usize) -> usize {
-    schedule.actions[rank].iter().filter(|planned| matches!(planned.action, Action::Exchange(_))).count()
+    schedule.actions[rank]
+        .iter()
+        .filter(|planned| matches!(planned.action, Action::Exchange(_)))
+        .count()
 }
 
 proptest! {

@@ -27,8 +27,15 @@ struct Slice<'a> {
 }
 
 impl Trace {
-    /// Adds a schedule with the times that it was simulated with; a unit of them is so many microseconds.
-    pub fn simulated(&mut self, title: &str, schedule: &Schedule, simulation: &Simulation, unit_us: f64) {
+    /// Adds a schedule with the times that it was simulated with; a unit of them is so many
+    /// microseconds.
+    pub fn simulated(
+        &mut self,
+        title: &str,
+        schedule: &Schedule,
+        simulation: &Simulation,
+        unit_us: f64,
+    ) {
         let process = self.process(title);
         for (rank, timed) in simulation.ranks.iter().enumerate() {
             let slices = timed.iter().map(|timed| {
@@ -49,9 +56,12 @@ impl Trace {
                 _ => self.process(&format!("{title}, pipeline {pipeline}")),
             };
             for (rank, time) in ranks.iter().enumerate() {
-                let planned = schedule.actions[rank].iter().filter(|planned| !matches!(planned.action, Action::Exchange(_)));
+                let planned = schedule.actions[rank]
+                    .iter()
+                    .filter(|planned| !matches!(planned.action, Action::Exchange(_)));
                 let slices = planned.zip(&time.spans).map(|(planned, (_, start, end, waited))| {
-                    let [start, end, waited] = [start, end, waited].map(|time| time.as_secs_f64() * 1e6);
+                    let [start, end, waited] =
+                        [start, end, waited].map(|time| time.as_secs_f64() * 1e6);
                     Slice { planned, start, end, waited }
                 });
                 self.lane(process, rank, &time.name, schedule, slices);
@@ -70,18 +80,28 @@ impl Trace {
     ///
     /// It cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, format!("{}\n", self.to_json())).with_context(|| format!("{}: cannot write the trace", path.display()))
+        std::fs::write(path, format!("{}\n", self.to_json()))
+            .with_context(|| format!("{}: cannot write the trace", path.display()))
     }
 
     fn process(&mut self, title: &str) -> usize {
         let process = self.processes;
         self.processes += 1;
-        self.events.push(json!({ "ph": "M", "name": "process_name", "pid": process, "args": { "name": title } }));
+        self.events.push(
+            json!({ "ph": "M", "name": "process_name", "pid": process, "args": { "name": title } }),
+        );
         self.events.push(json!({ "ph": "M", "name": "process_sort_index", "pid": process, "args": { "sort_index": process } }));
         process
     }
 
-    fn lane<'a>(&mut self, process: usize, rank: usize, name: &str, schedule: &Schedule, slices: impl Iterator<Item = Slice<'a>>) {
+    fn lane<'a>(
+        &mut self,
+        process: usize,
+        rank: usize,
+        name: &str,
+        schedule: &Schedule,
+        slices: impl Iterator<Item = Slice<'a>>,
+    ) {
         self.events.push(json!({ "ph": "M", "name": "thread_name", "pid": process, "tid": rank, "args": { "name": name } }));
         self.events.push(json!({ "ph": "M", "name": "thread_sort_index", "pid": process, "tid": rank, "args": { "sort_index": rank } }));
         for Slice { planned, start, end, waited } in slices {
@@ -90,14 +110,22 @@ impl Trace {
             if waited > 0.0 {
                 self.events.push(slice(process, rank, ("wait", "wait"), (start, begun), json!({})));
             }
-            let Some((name, category, mut args)) = described(schedule, &planned.action) else { continue };
+            let Some((name, category, mut args)) = described(schedule, &planned.action) else {
+                continue;
+            };
             args["step"] = json!(planned.step);
             self.events.push(slice(process, rank, (&name, category), (begun, end), args));
         }
     }
 }
 
-fn slice(process: usize, rank: usize, (name, category): (&str, &str), (start, end): (f64, f64), args: Value) -> Value {
+fn slice(
+    process: usize,
+    rank: usize,
+    (name, category): (&str, &str),
+    (start, end): (f64, f64),
+    args: Value,
+) -> Value {
     json!({ "ph": "X", "name": name, "cat": category, "pid": process, "tid": rank, "ts": start, "dur": end - start, "args": args })
 }
 
@@ -110,12 +138,20 @@ fn described(schedule: &Schedule, action: &Action) -> Option<(String, &'static s
     let number = |chunk: &Chunk| schedule.micro_batch(*chunk);
     match action {
         Action::Forward(chunk) => Some((format!("F {}", number(chunk)), "forward", details(chunk))),
-        Action::Backward { chunk, defer_weights: true } => Some((format!("B input {}", number(chunk)), "backward_input", details(chunk))),
-        Action::Backward { chunk, .. } => Some((format!("B {}", number(chunk)), "backward", details(chunk))),
+        Action::Backward { chunk, defer_weights: true } => {
+            Some((format!("B input {}", number(chunk)), "backward_input", details(chunk)))
+        }
+        Action::Backward { chunk, .. } => {
+            Some((format!("B {}", number(chunk)), "backward", details(chunk)))
+        }
         Action::Weights(chunk) => Some((format!("W {}", number(chunk)), "weights", details(chunk))),
         Action::Overlapped { forward, backward } => {
             let name = format!("F {} & B {}", number(forward), number(backward));
-            Some((name, "overlapped", json!({ "forward": details(forward), "backward": details(backward) })))
+            Some((
+                name,
+                "overlapped",
+                json!({ "forward": details(forward), "backward": details(backward) }),
+            ))
         }
         Action::Exchange(_) => None,
     }
@@ -130,10 +166,19 @@ mod tests {
 
     /// The slices of a process, by rank.
     fn slices(trace: &Value, process: usize) -> Vec<(u64, String, f64, f64)> {
-        let events = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X" && event["pid"] == process);
+        let events = trace["traceEvents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["ph"] == "X" && event["pid"] == process);
         let slice = |event: &Value| {
             let number = |key: &str| event[key].as_f64().unwrap();
-            (event["tid"].as_u64().unwrap(), event["name"].as_str().unwrap().to_owned(), number("ts"), number("dur"))
+            (
+                event["tid"].as_u64().unwrap(),
+                event["name"].as_str().unwrap().to_owned(),
+                number("ts"),
+                number("dur"),
+            )
         };
         events.map(slice).collect()
     }
@@ -150,9 +195,15 @@ mod tests {
         let spans = |rank: usize| {
             let actions = schedule.actions[rank % 2].iter().map(|planned| &planned.action);
             let timed = actions.filter(|action| !matches!(action, Action::Exchange(_))).zip(0..);
-            timed.map(|(action, at)| (action.clone(), ms(f64::from(at)), ms(f64::from(at) + 1.0), ms(0.5))).collect()
+            timed
+                .map(|(action, at)| {
+                    (action.clone(), ms(f64::from(at)), ms(f64::from(at) + 1.0), ms(0.5))
+                })
+                .collect()
         };
-        let ranks = (0..4).map(|rank| RankTime { name: format!("rank {rank} on flex"), spans: spans(rank) }).collect();
+        let ranks = (0..4)
+            .map(|rank| RankTime { name: format!("rank {rank} on flex"), spans: spans(rank) })
+            .collect();
         trace.measured("step 3", &StepTimeline { schedule, ranks });
 
         let json: Value = serde_json::from_str(&trace.to_json().to_string()).unwrap();
@@ -163,9 +214,17 @@ mod tests {
         for pipeline in [1, 2] {
             let measured = slices(&json, pipeline);
             assert_eq!(measured.len(), 2 * 2 * 8);
-            assert_eq!(measured[..2], [(0, "wait".to_owned(), 0.0, 500.0), (0, "F 0".to_owned(), 500.0, 500.0)]);
+            assert_eq!(
+                measured[..2],
+                [(0, "wait".to_owned(), 0.0, 500.0), (0, "F 0".to_owned(), 500.0, 500.0)]
+            );
         }
-        let names: Vec<&str> = json["traceEvents"].as_array().unwrap().iter().filter_map(|event| event["args"]["name"].as_str()).collect();
+        let names: Vec<&str> = json["traceEvents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|event| event["args"]["name"].as_str())
+            .collect();
         assert_eq!(names[..4], ["on paper", "rank 0", "rank 1", "step 3, pipeline 0"]);
         assert_eq!(names[6..], ["step 3, pipeline 1", "rank 2 on flex", "rank 3 on flex"]);
     }

@@ -1,4 +1,5 @@
-//! Schedules whose chunks all go one way: 1F1B, and ZB1P, which puts weight gradients off into what would be idle time (arXiv 2401.10241).
+//! Schedules whose chunks all go one way: 1F1B, and ZB1P, which puts weight gradients off into what
+//! would be idle time (arXiv 2401.10241).
 
 use std::collections::VecDeque;
 
@@ -21,8 +22,9 @@ pub(super) fn one_f_one_b(rank: usize, ranks: usize, chunks: usize) -> Vec<Plann
     writer.finish()
 }
 
-/// As 1F1B, with every weight gradient put off by as many chunks as the rank stands away from the first one: the first rank computes its
-/// gradients at once, the last has `ranks - 1` waiting, and all have as many activations as with 1F1B on the first rank.
+/// As 1F1B, with every weight gradient put off by as many chunks as the rank stands away from the
+/// first one: the first rank computes its gradients at once, the last has `ranks - 1` waiting, and
+/// all have as many activations as with 1F1B on the first rank.
 pub(super) fn zb1p(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {
     let mut writer = Writer::new(rank, ranks);
     let warm_up = (ranks - rank - 1).min(chunks);
@@ -60,7 +62,15 @@ struct Writer {
 
 impl Writer {
     fn new(rank: usize, ranks: usize) -> Self {
-        Self { rank, ranks, planned: Vec::new(), posted: Vec::new(), forwards: 0, backwards: 0, deferred: VecDeque::new() }
+        Self {
+            rank,
+            ranks,
+            planned: Vec::new(),
+            posted: Vec::new(),
+            forwards: 0,
+            backwards: 0,
+            deferred: VecDeque::new(),
+        }
     }
 
     fn forward(&mut self, step: usize) {

@@ -1,10 +1,11 @@
 //! Proves a schedule: dependencies, messages, no deadlock, what is in flight.
 //!
-//! Three things are looked at, and together they prove every dependency across ranks. On each rank, in the order of its actions: what an action
-//! needs was computed here or received before, what is sent was computed before, and everything is done once. Between two ranks: what one
-//! sends, the other receives, in the same order. Of all ranks: carried out symbolically, with an exchange waiting until each of its messages
-//! is posted on both sides, they come to their ends. Nothing is proved of an engine that is stricter than that; one that sends without
-//! waiting is not.
+//! Three things are looked at, and together they prove every dependency across ranks. On each rank,
+//! in the order of its actions: what an action needs was computed here or received before, what is
+//! sent was computed before, and everything is done once. Between two ranks: what one sends, the
+//! other receives, in the same order. Of all ranks: carried out symbolically, with an exchange
+//! waiting until each of its messages is posted on both sides, they come to their ends. Nothing is
+//! proved of an engine that is stricter than that; one that sends without waiting is not.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,8 +17,8 @@ use super::walk::{Message, walk};
 /// What is known of a schedule that has been proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// Of each rank the most chunks whose activations it holds at once, from the start of F to the end of B or, where weight gradients are put
-    /// off, of W.
+    /// Of each rank the most chunks whose activations it holds at once, from the start of F to the
+    /// end of B or, where weight gradients are put off, of W.
     pub peak_activations: Vec<usize>,
 }
 
@@ -31,7 +32,9 @@ pub fn validate(schedule: &Schedule) -> Result<Proof, Fault> {
         let rule = Rule::Ranks { found: schedule.actions.len(), ranks: schedule.ranks };
         return Err(Fault { rank: 0, position: 0, rule });
     }
-    let peak_activations = (0..schedule.ranks).map(|rank| Local::new(schedule, rank).check()).collect::<Result<_, _>>()?;
+    let peak_activations = (0..schedule.ranks)
+        .map(|rank| Local::new(schedule, rank).check())
+        .collect::<Result<_, _>>()?;
     matched(schedule)?;
     walk(schedule, |_, _| {})?;
     Ok(Proof { peak_activations })
@@ -64,21 +67,37 @@ impl<'a> Local<'a> {
             Some(_) => vec![Known::default(); schedule.chunks_of_direction()],
             None => Vec::new(),
         };
-        Self { schedule, rank, position: 0, known: [chunks(0), chunks(1)], deferred: VecDeque::new(), held: 0, peak: 0 }
+        Self {
+            schedule,
+            rank,
+            position: 0,
+            known: [chunks(0), chunks(1)],
+            deferred: VecDeque::new(),
+            held: 0,
+            peak: 0,
+        }
     }
 
     /// The most chunks in flight.
     fn check(mut self) -> Result<usize, Fault> {
-        for (position, Planned { action, .. }) in self.schedule.actions[self.rank].iter().enumerate() {
+        for (position, Planned { action, .. }) in
+            self.schedule.actions[self.rank].iter().enumerate()
+        {
             self.position = position;
             self.act(action).map_err(|rule| self.fault(rule))?;
         }
         self.position += 1;
         for (direction, known) in self.known.iter().enumerate() {
             for (index, known) in known.iter().enumerate() {
-                let done = [(Pass::Forward, known.forward), (Pass::Backward, known.backward), (Pass::Weights, known.weights)];
+                let done = [
+                    (Pass::Forward, known.forward),
+                    (Pass::Backward, known.backward),
+                    (Pass::Weights, known.weights),
+                ];
                 if let Some((pass, _)) = done.into_iter().find(|(_, done)| !done) {
-                    return Err(self.fault(Rule::Missing { pass, chunk: self.chunk(direction, index) }));
+                    return Err(
+                        self.fault(Rule::Missing { pass, chunk: self.chunk(direction, index) })
+                    );
                 }
             }
         }
@@ -100,7 +119,9 @@ impl<'a> Local<'a> {
                 self.known(*chunk)?;
                 match self.deferred.front() {
                     _ if !self.deferred.contains(chunk) => Err(Rule::NothingDeferred(*chunk)),
-                    Some(longest) if longest != chunk => Err(Rule::WeightsOutOfOrder { chunk: *chunk, longest: *longest }),
+                    Some(longest) if longest != chunk => {
+                        Err(Rule::WeightsOutOfOrder { chunk: *chunk, longest: *longest })
+                    }
                     _ => {
                         self.deferred.pop_front();
                         self.release(*chunk);
@@ -116,7 +137,9 @@ impl<'a> Local<'a> {
                 self.release(*backward);
                 Ok(())
             }
-            Action::Exchange(transfers) => transfers.iter().try_for_each(|transfer| self.post(*transfer)),
+            Action::Exchange(transfers) => {
+                transfers.iter().try_for_each(|transfer| self.post(*transfer))
+            }
         }
     }
 
@@ -127,7 +150,9 @@ impl<'a> Local<'a> {
         }
         if let Some(previous) = chunk.stage.checked_sub(1) {
             let here = match self.neighbour(chunk, previous) {
-                None => self.known[1 - chunk.direction].get(chunk.index).is_some_and(|known| known.forward),
+                None => self.known[1 - chunk.direction]
+                    .get(chunk.index)
+                    .is_some_and(|known| known.forward),
                 Some(_) => known.posted[TransferKind::ReceiveForward as usize],
             };
             if !here {
@@ -151,7 +176,9 @@ impl<'a> Local<'a> {
         let next = chunk.stage + 1;
         if next < self.schedule.stages {
             let here = match self.neighbour(chunk, next) {
-                None => self.known[1 - chunk.direction].get(chunk.index).is_some_and(|known| known.backward),
+                None => self.known[1 - chunk.direction]
+                    .get(chunk.index)
+                    .is_some_and(|known| known.backward),
                 Some(_) => known.posted[TransferKind::ReceiveBackward as usize],
             };
             if !here {
@@ -176,10 +203,13 @@ impl<'a> Local<'a> {
     fn post(&mut self, transfer: Transfer) -> Result<(), Rule> {
         let Transfer { kind, direction, index, peer } = transfer;
         let wrong = || Rule::NoSuchTransfer(transfer);
-        let known = *self.known.get(direction).and_then(|known| known.get(index)).ok_or_else(wrong)?;
+        let known =
+            *self.known.get(direction).and_then(|known| known.get(index)).ok_or_else(wrong)?;
         let chunk = self.chunk(direction, index);
         let other = match kind {
-            TransferKind::SendForward | TransferKind::ReceiveBackward => Some(chunk.stage + 1).filter(|&next| next < self.schedule.stages),
+            TransferKind::SendForward | TransferKind::ReceiveBackward => {
+                Some(chunk.stage + 1).filter(|&next| next < self.schedule.stages)
+            }
             TransferKind::ReceiveForward | TransferKind::SendBackward => chunk.stage.checked_sub(1),
         };
         if other.and_then(|stage| self.neighbour(chunk, stage)) != Some(peer) {
@@ -212,7 +242,8 @@ impl<'a> Local<'a> {
     }
 
     fn chunk(&self, direction: usize, index: usize) -> Chunk {
-        let stage = self.schedule.stages_of(self.rank)[direction].expect("invariant: a direction with chunks has a stage");
+        let stage = self.schedule.stages_of(self.rank)[direction]
+            .expect("invariant: a direction with chunks has a stage");
         Chunk { direction, index, stage }
     }
 
@@ -230,12 +261,18 @@ fn matched(schedule: &Schedule) -> Result<(), Fault> {
             for &transfer in transfers {
                 let message = Message::of(rank, &transfer);
                 let lane = lanes.entry((message.from, message.to)).or_default();
-                lane[usize::from(message.to == rank)].push(Posted { rank, position, transfer, message });
+                lane[usize::from(message.to == rank)].push(Posted {
+                    rank,
+                    position,
+                    transfer,
+                    message,
+                });
             }
         }
     }
     // Of two that differ, one whose partner is nowhere says more than that they differ.
-    let alone = |one: &Posted, others: &[Posted]| !others.iter().any(|other| other.message == one.message);
+    let alone =
+        |one: &Posted, others: &[Posted]| !others.iter().any(|other| other.message == one.message);
     for [sent, received] in lanes.values() {
         for index in 0..sent.len().max(received.len()) {
             return match (sent.get(index), received.get(index)) {
@@ -243,7 +280,9 @@ fn matched(schedule: &Schedule) -> Result<(), Fault> {
                 (Some(one), Some(other)) if !alone(one, received) && !alone(other, sent) => {
                     Err(one.fault(Rule::Crossed { transfer: one.transfer, other: other.transfer }))
                 }
-                (Some(one), _) if alone(one, received) => Err(one.fault(Rule::Unmatched(one.transfer))),
+                (Some(one), _) if alone(one, received) => {
+                    Err(one.fault(Rule::Unmatched(one.transfer)))
+                }
                 (_, Some(one)) | (Some(one), None) => Err(one.fault(Rule::Unmatched(one.transfer))),
                 (None, None) => continue,
             };

@@ -39,13 +39,16 @@ pub(super) enum Event<'a> {
     Meets(&'a [Transfer]),
 }
 
-/// Shows `visit` what happens on which rank, each thing after all that it waits for: an exchange ends when each of its messages has been posted on
-/// both sides.
+/// Shows `visit` what happens on which rank, each thing after all that it waits for: an exchange
+/// ends when each of its messages has been posted on both sides.
 ///
 /// # Errors
 ///
 /// Ranks that wait for each other.
-pub(super) fn walk<'a>(schedule: &'a Schedule, mut visit: impl FnMut(usize, Event<'a>)) -> Result<(), Fault> {
+pub(super) fn walk<'a>(
+    schedule: &'a Schedule,
+    mut visit: impl FnMut(usize, Event<'a>),
+) -> Result<(), Fault> {
     let mut positions = vec![0; schedule.ranks];
     let mut waits = vec![false; schedule.ranks];
     let mut posted: HashSet<(usize, Message)> = HashSet::new();
@@ -56,11 +59,17 @@ pub(super) fn walk<'a>(schedule: &'a Schedule, mut visit: impl FnMut(usize, Even
                 match &planned.action {
                     Action::Exchange(transfers) => {
                         if !waits[rank] {
-                            posted.extend(transfers.iter().map(|transfer| (rank, Message::of(rank, transfer))));
+                            posted.extend(
+                                transfers
+                                    .iter()
+                                    .map(|transfer| (rank, Message::of(rank, transfer))),
+                            );
                             visit(rank, Event::Posts(transfers));
                             (waits[rank], moved) = (true, true);
                         }
-                        if !transfers.iter().all(|transfer| posted.contains(&(transfer.peer, Message::of(rank, transfer)))) {
+                        if !transfers.iter().all(|transfer| {
+                            posted.contains(&(transfer.peer, Message::of(rank, transfer)))
+                        }) {
                             break;
                         }
                         visit(rank, Event::Meets(transfers));

@@ -1,4 +1,5 @@
-//! AdamW over a whole model, with the global-norm clip folded into the update (4.2; arXiv 1711.05101).
+//! AdamW over a whole model, with the global-norm clip folded into the update (4.2; arXiv
+//! 1711.05101).
 
 use std::collections::HashMap;
 
@@ -99,33 +100,55 @@ impl AdamW {
 
     /// Updates the model and returns it with the global norm of the gradients before clipping.
     ///
-    /// `theta -= lr * (weight_decay * theta + m_hat / (sqrt(v_hat) + eps))`, with bias-corrected moments of the clipped gradient.
-    /// Parameters without a gradient (the balance bias among them) are left alone. The model is taken by value: where it is the only
-    /// owner of its weights they are updated in place.
+    /// `theta -= lr * (weight_decay * theta + m_hat / (sqrt(v_hat) + eps))`, with bias-corrected
+    /// moments of the clipped gradient. Parameters without a gradient (the balance bias among them)
+    /// are left alone. The model is taken by value: where it is the only owner of its weights they
+    /// are updated in place.
     ///
     /// The gradients are those of a loss that was multiplied by `scale`, a power of two.
-    pub fn update<M: Module>(&mut self, model: M, grads: GradientsParams, scale: f64, lr: f64) -> (M, f64) {
+    pub fn update<M: Module>(
+        &mut self,
+        model: M,
+        grads: GradientsParams,
+        scale: f64,
+        lr: f64,
+    ) -> (M, f64) {
         let norm = global_norm(&model, &grads) / scale;
         (self.update_by_norm(model, grads, norm, scale, lr), norm)
     }
 
-    /// [`update`](Self::update) of a part of a model, clipped by the global norm of the whole model's gradients (which is that of the loss
-    /// itself, without `scale`).
-    pub fn update_by_norm<M: Module>(&mut self, model: M, grads: GradientsParams, norm: f64, scale: f64, lr: f64) -> M {
+    /// [`update`](Self::update) of a part of a model, clipped by the global norm of the whole
+    /// model's gradients (which is that of the loss itself, without `scale`).
+    pub fn update_by_norm<M: Module>(
+        &mut self,
+        model: M,
+        grads: GradientsParams,
+        norm: f64,
+        scale: f64,
+        lr: f64,
+    ) -> M {
         let clip = match self.settings.clip_grad_norm {
             Some(limit) if norm > limit => limit / (norm + 1e-6),
             _ => 1.0,
         };
         self.step += 1;
         let AdamWSettings { beta1, beta2, eps, weight_decay, .. } = self.settings;
-        let scalars = ops::AdamWScalars { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale: clip / scale };
+        let scalars = ops::AdamWScalars {
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            step: self.step,
+            grad_scale: clip / scale,
+        };
         let dtype = self.settings.moments.dtype();
         model.map(&mut Update { grads, moments: &mut self.moments, dtype, scalars })
     }
 }
 
-/// `sqrt(sum over all gradients of g^2)`: each gradient as the device sums it (in FP64 on the host), then in FP64 in the order of
-/// the model's parameters.
+/// `sqrt(sum over all gradients of g^2)`: each gradient as the device sums it (in FP64 on the
+/// host), then in FP64 in the order of the model's parameters.
 pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
     let mut visitor = NormVisitor { grads, sum: 0.0 };
     model.visit(&mut visitor);

@@ -1,4 +1,5 @@
-//! An exponential moving average of the weights, in host memory, updated beside the training by a thread of its own (3.2.3).
+//! An exponential moving average of the weights, in host memory, updated beside the training by a
+//! thread of its own (3.2.3).
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -18,10 +19,11 @@ pub struct EmaSettings {
 }
 
 impl EmaSettings {
-    /// The share of the weights that goes into the average after `steps` steps; none where no update is due.
+    /// The share of the weights that goes into the average after `steps` steps; none where no
+    /// update is due.
     ///
-    /// `1 - d(t)^every` with `d(t) = min(decay, (1 + t) / (10 + t))`: over the first steps the average forgets faster, so that the
-    /// initial weights are soon gone from it.
+    /// `1 - d(t)^every` with `d(t) = min(decay, (1 + t) / (10 + t))`: over the first steps the
+    /// average forgets faster, so that the initial weights are soon gone from it.
     pub fn rate(&self, steps: u64) -> Option<f64> {
         let t = steps as f64;
         let decay = self.decay.min((1.0 + t) / (10.0 + t));
@@ -31,10 +33,11 @@ impl EmaSettings {
 
 /// The average and the thread that updates it.
 ///
-/// After a step the weights are lent to the thread, which reads them while the next step's forward and backward read them too; nothing
-/// is copied where they lie in host memory. [`settle`](Self::settle) waits until the thread has let go of them: called before weights
-/// change, it lets the optimizer update them in place, and it is what puts the updates in the order of the steps, so the average is the
-/// same whatever the threads' timing.
+/// After a step the weights are lent to the thread, which reads them while the next step's forward
+/// and backward read them too; nothing is copied where they lie in host memory.
+/// [`settle`](Self::settle) waits until the thread has let go of them: called before weights
+/// change, it lets the optimizer update them in place, and it is what puts the updates in the order
+/// of the steps, so the average is the same whatever the threads' timing.
 #[derive(Debug)]
 pub struct Ema {
     settings: EmaSettings,
@@ -79,7 +82,10 @@ impl Ema {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("weight average".into()).spawn(work).context("the weights cannot be averaged")?;
+        let thread = std::thread::Builder::new()
+            .name("weight average".into())
+            .spawn(work)
+            .context("the weights cannot be averaged")?;
         let average = Some(average.no_grad().to_device(&Device::flex()));
         Ok(Self { settings, steps, average, jobs: Some(jobs), finished, thread: Some(thread) })
     }
@@ -89,7 +95,8 @@ impl Ema {
         self.steps
     }
 
-    /// Lends the weights after a step to the thread; returns at once unless the step before is still being averaged.
+    /// Lends the weights after a step to the thread; returns at once unless the step before is
+    /// still being averaged.
     ///
     /// # Errors
     /// The thread has stopped.
@@ -132,7 +139,8 @@ impl Drop for Ema {
     }
 }
 
-/// `average += rate (weights - average)`, parameter by parameter (balance biases too), and the weights let go.
+/// `average += rate (weights - average)`, parameter by parameter (balance biases too), and the
+/// weights let go.
 fn updated(average: DeepSeek, weights: DeepSeek, rate: f64) -> DeepSeek {
     let mut values = Flat::default();
     weights.visit(&mut values);
@@ -159,7 +167,8 @@ struct Approach {
 
 impl ModuleMapper for Approach {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = self.values.next().expect("invariant: the average has the parameters of the model");
+        let value =
+            self.values.next().expect("invariant: the average has the parameters of the model");
         let (id, average, mapper) = param.consume();
         let shape = average.shape();
         let average = ops::average_into(average.reshape([shape.num_elements()]), value, self.rate);
@@ -175,7 +184,13 @@ mod tests {
     use burn_deepseek::{WeightInit, config::DeepSeekConfig};
 
     fn config() -> DeepSeekConfig {
-        let small = ["hidden_size=16", "intermediate_size=32", "moe_intermediate_size=8", "vocab_size=260", "num_hidden_layers=2"];
+        let small = [
+            "hidden_size=16",
+            "intermediate_size=32",
+            "moe_intermediate_size=8",
+            "vocab_size=260",
+            "num_hidden_layers=2",
+        ];
         let set: Vec<String> = small.iter().map(|key| format!("model.{key}")).collect();
         resolve_model(Some("tiny"), None, &set).unwrap()
     }
@@ -186,7 +201,10 @@ mod tests {
     }
 
     fn values(model: &DeepSeek) -> Vec<f32> {
-        named_parameters(model).into_values().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect()
+        named_parameters(model)
+            .into_values()
+            .flat_map(|data| data.iter::<f32>().collect::<Vec<_>>())
+            .collect()
     }
 
     #[test]
@@ -214,7 +232,8 @@ mod tests {
             let mut ema = Ema::new(settings, &model(0)).unwrap();
             for step in 1..=6 {
                 if stop && step == 4 {
-                    ema = Ema::resumed(settings, ema.steps(), ema.model().unwrap().clone()).unwrap();
+                    ema =
+                        Ema::resumed(settings, ema.steps(), ema.model().unwrap().clone()).unwrap();
                 }
                 ema.step(&model(step)).unwrap();
                 if wait {
@@ -244,6 +263,10 @@ mod tests {
         let zeros = DeepSeek::new(&config(), WeightInit::zeros(&Device::flex())).unwrap();
         let mut ema = Ema::new(EmaSettings { decay: 0.0, every: 1 }, &zeros).unwrap();
         ema.step(&model(3)).unwrap();
-        assert_eq!(values(ema.model().unwrap()), values(&model(3)), "a decay of 0 keeps the last weights");
+        assert_eq!(
+            values(ema.model().unwrap()),
+            values(&model(3)),
+            "a decay of 0 keeps the last weights"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What computes a step: gradients of its micro-batches, then the update. On one device here; over ranks in [`crate::dualpipe`].
+//! What computes a step: gradients of its micro-batches, then the update. On one device here; over
+//! ranks in [`crate::dualpipe`].
 
 use anyhow::{Context, Result};
 use burn::optim::GradientsAccumulator;
@@ -22,7 +23,8 @@ pub trait StepEngine: Send {
     /// A batch that cannot be had, or a rank that failed.
     fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport>;
 
-    /// Clips the gradients, updates the weights, then moves the balance biases by the loads of the whole batch (2.1.2). Gives the global norm before clipping.
+    /// Clips the gradients, updates the weights, then moves the balance biases by the loads of the
+    /// whole batch (2.1.2). Gives the global norm before clipping.
     ///
     /// # Errors
     ///
@@ -43,8 +45,8 @@ pub trait StepEngine: Send {
     /// A rank that failed.
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)>;
 
-    /// Model and optimizer as the last [`model`](Self::model) or [`state`](Self::state) gave them, where they are still known after a
-    /// failure.
+    /// Model and optimizer as the last [`model`](Self::model) or [`state`](Self::state) gave them,
+    /// where they are still known after a failure.
     fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
         None
     }
@@ -74,7 +76,13 @@ const MODEL_IS_HERE: &str = "invariant: the model is put back after each update"
 impl SingleDevice {
     /// Trains `model`, on an autodiff device, with micro-batches of so many sequences.
     pub fn new(model: LanguageModel, optimizer: AdamW, micro_batch: usize, seq_len: usize) -> Self {
-        Self { model: Some(model), optimizer, gradients: GradientsAccumulator::new(), micro_batch, seq_len }
+        Self {
+            model: Some(model),
+            optimizer,
+            gradients: GradientsAccumulator::new(),
+            micro_batch,
+            seq_len,
+        }
     }
 }
 
@@ -101,7 +109,9 @@ impl StepEngine for SingleDevice {
         let model = self.model.take().context(MODEL_IS_HERE)?;
         let scale = model.gradient_scale();
         let (optimizer, gradients) = (&mut self.optimizer, self.gradients.grads());
-        let (mut model, norm) = run_on(&model.model.device(), || optimizer.update(model, gradients, scale, settings.lr));
+        let (mut model, norm) = run_on(&model.model.device(), || {
+            optimizer.update(model, gradients, scale, settings.lr)
+        });
         model.weights_changed();
         update_biases(&mut model, loads, settings.bias_update_speed);
         self.model = Some(model);

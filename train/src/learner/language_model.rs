@@ -1,4 +1,5 @@
-//! The model as burn-train's learner sees it: a train step and an inference step over token batches.
+//! The model as burn-train's learner sees it: a train step and an inference step over token
+//! batches.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -26,7 +27,12 @@ pub struct LanguageModel {
 
 impl LanguageModel {
     /// A model trained with these loss weights on steps of so many micro-batches.
-    pub fn new(model: DeepSeek, weights: LossWeights, micro_batches: usize, compute: Compute) -> Self {
+    pub fn new(
+        model: DeepSeek,
+        weights: LossWeights,
+        micro_batches: usize,
+        compute: Compute,
+    ) -> Self {
         Self { model, weights, micro_batches, gradient_scale: 1.0, compute }
     }
 
@@ -35,11 +41,14 @@ impl LanguageModel {
         self.compute = self.compute.next_step();
     }
 
-    /// Takes what may differ from step to step: the loss weights, the number of micro-batches, and the tokens of all of them.
+    /// Takes what may differ from step to step: the loss weights, the number of micro-batches, and
+    /// the tokens of all of them.
     ///
-    /// In FP8 the gradients of the mean over so many tokens would fall under the floor of the scales (an amax of 1e-4), and most of
-    /// E4M3's range would lie unused above them. So it is (nearly) the sum that is differentiated: the loss is multiplied by the power of
-    /// two next under the number of tokens, which changes no bit of anything in FP32, and the optimizer divides by it.
+    /// In FP8 the gradients of the mean over so many tokens would fall under the floor of the
+    /// scales (an amax of 1e-4), and most of E4M3's range would lie unused above them. So it is
+    /// (nearly) the sum that is differentiated: the loss is multiplied by the power of two next
+    /// under the number of tokens, which changes no bit of anything in FP32, and the optimizer
+    /// divides by it.
     pub fn prepare(&mut self, weights: LossWeights, micro_batches: usize, tokens: usize) {
         self.weights = weights;
         self.micro_batches = micro_batches;
@@ -62,7 +71,8 @@ impl LanguageModel {
         self.gradient_scale / self.micro_batches as f64
     }
 
-    /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share of the step, and what was measured.
+    /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share
+    /// of the step, and what was measured.
     pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
         let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute);
         let report = report(&losses, batch.tokens);
@@ -87,7 +97,9 @@ impl InferenceStep for LanguageModel {
     type Output = StepReport;
 
     fn step(&self, batch: TokenBatch) -> StepReport {
-        let losses = run_on(&self.model.device(), || self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute));
+        let losses = run_on(&self.model.device(), || {
+            self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute)
+        });
         report(&losses, batch.tokens)
     }
 }
@@ -108,7 +120,11 @@ fn report(losses: &Losses, tokens: usize) -> StepReport {
         mtp_losses: mtp.to_vec(),
         balance_loss,
         tokens,
-        layer_loads: losses.routings.iter().map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() }).collect(),
+        layer_loads: losses
+            .routings
+            .iter()
+            .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() })
+            .collect(),
         ..StepReport::default()
     }
 }

@@ -1,4 +1,5 @@
-//! Training: the optimizer, the step, the loop that burn-train's learner runs, and what it measures.
+//! Training: the optimizer, the step, the loop that burn-train's learner runs, and what it
+//! measures.
 
 mod adamw;
 mod ema;

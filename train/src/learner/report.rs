@@ -24,7 +24,8 @@ impl LayerLoad {
     }
 }
 
-/// The numbers of one optimizer step, or of one batch in an evaluation (where those of the update are 0).
+/// The numbers of one optimizer step, or of one batch in an evaluation (where those of the update
+/// are 0).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepReport {
     /// Optimizer step, from 1.
@@ -47,7 +48,8 @@ pub struct StepReport {
     pub tokens_per_second: f64,
     /// Loads of every MoE layer over the whole global batch.
     pub layer_loads: Vec<LayerLoad>,
-    /// Bytes between the ranks that share experts, all of them together; none where all experts are on one.
+    /// Bytes between the ranks that share experts, all of them together; none where all experts are
+    /// on one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeBytes>,
 }
@@ -60,7 +62,8 @@ impl StepReport {
 
     /// Mean of the MTP losses; none without MTP.
     pub fn mtp_loss(&self) -> Option<f64> {
-        (!self.mtp_losses.is_empty()).then(|| self.mtp_losses.iter().sum::<f64>() / self.mtp_losses.len() as f64)
+        (!self.mtp_losses.is_empty())
+            .then(|| self.mtp_losses.iter().sum::<f64>() / self.mtp_losses.len() as f64)
     }
 
     /// Adds another micro-batch: losses become means weighted by tokens, loads and tokens add up.
@@ -154,6 +157,9 @@ mod tests {
         let mut evaluation = Evaluation::default();
         evaluation.absorb(&part(1.0, 10, [10, 0]));
         evaluation.absorb(&part(4.0, 20, [5, 15]));
-        assert_eq!((evaluation.loss, evaluation.tokens, evaluation.layer_loads), (3.0, 30, sum.layer_loads));
+        assert_eq!(
+            (evaluation.loss, evaluation.tokens, evaluation.layer_loads),
+            (3.0, 30, sum.layer_loads)
+        );
     }
 }

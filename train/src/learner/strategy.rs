@@ -1,4 +1,5 @@
-//! The training loop, as the strategy that burn-train's `SupervisedTraining` runs: an "epoch" of the learner is a number of steps.
+//! The training loop, as the strategy that burn-train's `SupervisedTraining` runs: an "epoch" of
+//! the learner is a number of steps.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +12,9 @@ use burn::tensor::Device;
 use burn_deepseek::recomputing;
 
 use burn_train::{
-    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
-    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
+    TrainingItem, ValidLoader,
 };
 use serde::Serialize;
 
@@ -73,7 +75,8 @@ pub struct RunOutcome {
     pub interrupted: bool,
     /// The last checkpoint.
     pub checkpoint: Option<PathBuf>,
-    /// Tokens trained in this session over its seconds of training steps (evaluation and saving not counted).
+    /// Tokens trained in this session over its seconds of training steps (evaluation and saving not
+    /// counted).
     pub tokens_per_second: f64,
     /// Seconds of training steps in this session.
     pub train_seconds: f64,
@@ -82,7 +85,8 @@ pub struct RunOutcome {
 /// A step whose loss or gradient norm is no number; nothing of it was saved.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "step {step}: the loss is {loss} and the gradient norm {grad_norm}: training has diverged; the last good checkpoint is kept \
+    "step {step}: the loss is {loss} and the gradient norm {grad_norm}: training has diverged; the \
+     last good checkpoint is kept \
      (a lower schedule.lr or a longer warm-up may help)"
 )]
 pub struct Diverged {
@@ -105,12 +109,21 @@ pub struct StepStrategy {
 }
 
 impl StepStrategy {
-    /// A strategy for one run, and where its outcome will be once the learner has returned. With a cluster its ranks compute the steps, and
-    /// `device` the evaluations.
-    pub fn new(plan: StepPlan, device: Device, cluster: Option<Cluster>, state: StepState) -> (Self, OutcomeCell) {
+    /// A strategy for one run, and where its outcome will be once the learner has returned. With a
+    /// cluster its ranks compute the steps, and `device` the evaluations.
+    pub fn new(
+        plan: StepPlan,
+        device: Device,
+        cluster: Option<Cluster>,
+        state: StepState,
+    ) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());
-        let device = if plan.recompute { device.autodiff().gradient_checkpointing() } else { device.autodiff() };
+        let device = if plan.recompute {
+            device.autodiff().gradient_checkpointing()
+        } else {
+            device.autodiff()
+        };
         (Self { plan, device, cluster, state: Mutex::new(Some(state)), outcome }, cell)
     }
 }
@@ -126,7 +139,11 @@ impl OutcomeCell {
     ///
     /// What stopped the run, or that it never ran.
     pub fn take(self) -> Result<RunOutcome> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().context("the learner returned without having run")?
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .context("the learner returned without having run")?
     }
 }
 
@@ -139,10 +156,16 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
         valid_loader: ValidLoader<LanguageModel>,
         _starting_epoch: usize,
     ) -> (LanguageModel, Processor) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).take().expect("invariant: a strategy runs once");
+        let state = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .expect("invariant: a strategy runs once");
         let train_loader = train_loader.to_device(&self.device);
         let valid_loader = valid_loader.to_device(&self.device.clone().inner());
-        // The learner is taken apart: while it holds the model too, no weight could be updated in place.
+        // The learner is taken apart: while it holds the model too, no weight could be updated in
+        // place.
         let model = learner.model();
         drop(learner);
         let (mut processor, interrupter) = (components.event_processor, components.interrupter);
@@ -167,7 +190,9 @@ impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
                     session_tokens: 0,
                     session_seconds: 0.0,
                 };
-                let outcome = run.train(train_loader.iter(), &valid_loader).map_err(|error| run.saved_after(error));
+                let outcome = run
+                    .train(train_loader.iter(), &valid_loader)
+                    .map_err(|error| run.saved_after(error));
                 (run.engine.into_model(), outcome)
             }
         };
@@ -210,15 +235,23 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn train(&mut self, mut batches: Batches, valid_loader: &ValidLoader<LanguageModel>) -> Result<RunOutcome> {
+    fn train(
+        &mut self,
+        mut batches: Batches,
+        valid_loader: &ValidLoader<LanguageModel>,
+    ) -> Result<RunOutcome> {
         let plan = self.plan;
         let mut epoch = (self.position.step / plan.eval_every) as usize + 1;
         while self.position.step < plan.steps && !self.interrupter.should_stop() {
             let end = (epoch as u64 * plan.eval_every).min(plan.steps);
-            self.processor.process_train(LearnerEvent::StartSplit { epoch_number: epoch, total_items: plan.eval_every as usize })?;
+            self.processor.process_train(LearnerEvent::StartSplit {
+                epoch_number: epoch,
+                total_items: plan.eval_every as usize,
+            })?;
             while self.position.step < end && !self.interrupter.should_stop() {
                 self.step(&mut batches, epoch)?;
-                let due = plan.checkpoint_every > 0 && self.position.step.is_multiple_of(plan.checkpoint_every);
+                let due = plan.checkpoint_every > 0
+                    && self.position.step.is_multiple_of(plan.checkpoint_every);
                 if due && self.position.step < plan.steps {
                     self.save()?;
                 }
@@ -248,12 +281,18 @@ impl Run<'_> {
     /// One optimizer step: micro-batches accumulated, clipped, AdamW, then the balance bias.
     fn step(&mut self, batches: &mut Batches, epoch: usize) -> Result<()> {
         let started = Instant::now();
-        let settings = self.plan.schedule.at(Position { step: self.position.step, tokens: self.position.tokens });
-        let mut next = || batches.next().context("the training data ended before the run")?.map_err(Into::into);
+        let settings = self
+            .plan
+            .schedule
+            .at(Position { step: self.position.step, tokens: self.position.tokens });
+        let mut next = || {
+            batches.next().context("the training data ended before the run")?.map_err(Into::into)
+        };
         let mut report = self.engine.accumulate(&mut next, &settings)?;
         let step = self.position.step + 1;
         let lr = settings.lr;
-        // While the average still reads the weights they are shared, and could not be updated in place.
+        // While the average still reads the weights they are shared, and could not be updated in
+        // place.
         self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
         let grad_norm = self.engine.update(&settings, &report.layer_loads)?;
         if let Some(ema) = &mut self.ema {
@@ -281,7 +320,8 @@ impl Run<'_> {
         }
         let done = (step - (epoch as u64 - 1) * self.plan.eval_every) as usize;
         let progress = Progress::new(done, self.plan.eval_every as usize, Some("steps".into()));
-        let item = TrainingItem::new(report.clone(), progress, Some(step as usize), Some(lr.into()));
+        let item =
+            TrainingItem::new(report.clone(), progress, Some(step as usize), Some(lr.into()));
         self.last_step = Some(report);
         self.processor.process_train(LearnerEvent::ProcessedItem(item))?;
         Ok(())
@@ -291,13 +331,19 @@ impl Run<'_> {
         let model = self.engine.model()?.valid();
         self.complete = Some(self.position.clone());
         let total = loader.num_items();
-        self.processor.process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
+        self.processor
+            .process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
         let mut evaluation = Evaluation::default();
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
             let report = InferenceStep::step(&model, batch?);
             evaluation.absorb(&report);
-            let item = TrainingItem::new(report, batches.progress(), Some(self.position.step as usize), None);
+            let item = TrainingItem::new(
+                report,
+                batches.progress(),
+                Some(self.position.step as usize),
+                None,
+            );
             self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
         }
         self.log.evaluation(self.position.step, &evaluation)?;
@@ -309,22 +355,35 @@ impl Run<'_> {
     fn save(&mut self) -> Result<()> {
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
         let (model, optimizer) = self.engine.state()?;
-        self.checkpoint = Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
+        self.checkpoint =
+            Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
         self.complete = None;
         Ok(())
     }
 
-    /// Saves what is still known after a failure: the last whole model, where no checkpoint has it. Gives the failure back.
+    /// Saves what is still known after a failure: the last whole model, where no checkpoint has it.
+    /// Gives the failure back.
     fn saved_after(&mut self, failure: anyhow::Error) -> anyhow::Error {
-        let (Some(position), false) = (self.complete.take(), failure.is::<Diverged>()) else { return failure };
+        let (Some(position), false) = (self.complete.take(), failure.is::<Diverged>()) else {
+            return failure;
+        };
         let average = match self.ema.as_mut().map(Ema::model).transpose() {
             Ok(average) => average,
-            Err(error) => return failure.context(format!("step {} could not be saved: {error:#}", position.step)),
+            Err(error) => {
+                return failure
+                    .context(format!("step {} could not be saved: {error:#}", position.step));
+            }
         };
         let Some((model, optimizer)) = self.engine.last_state() else { return failure };
         match self.checkpoints.save(&model.model, average, optimizer, &position) {
-            Ok(path) => failure.context(format!("the run was saved as it was after step {}, in {}", position.step, path.display())),
-            Err(error) => failure.context(format!("step {} could not be saved: {error:#}", position.step)),
+            Ok(path) => failure.context(format!(
+                "the run was saved as it was after step {}, in {}",
+                position.step,
+                path.display()
+            )),
+            Err(error) => {
+                failure.context(format!("step {} could not be saved: {error:#}", position.step))
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How many tokens chose each expert, as a file: what `eval` and the log of a run leave for the placement of experts.
+//! How many tokens chose each expert, as a file: what `eval` and the log of a run leave for the
+//! placement of experts.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,8 @@ pub enum LoadsError {
     },
     /// A run that has not been evaluated, or whose model is dense.
     #[error(
-        "{}: no evaluation in it has loads of experts; `deepseek eval --expert-loads FILE` measures those of any checkpoint of a model with \
+        "{}: no evaluation in it has loads of experts; `deepseek eval --expert-loads FILE` \
+         measures those of any checkpoint of a model with \
          routed experts",
         .path.display()
     )]
@@ -49,7 +51,8 @@ pub enum LoadsError {
 }
 
 impl ExpertLoads {
-    /// Of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run in a folder.
+    /// Of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run in a
+    /// folder.
     ///
     /// # Errors
     ///
@@ -57,14 +60,20 @@ impl ExpertLoads {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             let text = read_text(path, path)?;
-            let malformed = |problem: serde_json::Error| LoadsError::Malformed { path: path.into(), problem: problem.to_string() };
+            let malformed = |problem: serde_json::Error| LoadsError::Malformed {
+                path: path.into(),
+                problem: problem.to_string(),
+            };
             return Ok(serde_json::from_str(&text).map_err(malformed)?);
         }
         let log = path.join(METRICS_FILE);
         let text = read_text(&log, path)?;
         // A last line that was cut off is passed over, as it is when a run is resumed.
-        let layer_loads =
-            text.lines().rev().find_map(|line| serde_json::from_str::<Evaluated>(line).ok()).map(|line| line.valid.layer_loads);
+        let layer_loads = text
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Evaluated>(line).ok())
+            .map(|line| line.valid.layer_loads);
         let Some(layer_loads) = layer_loads.filter(|layers| !layers.is_empty()) else {
             return Err(LoadsError::NotMeasured { path: log }.into());
         };
@@ -96,7 +105,9 @@ struct Valid {
 /// The text of a file; `asked` is what the user gave.
 fn read_text(file: &Path, asked: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(LoadsError::NotFound { path: asked.into() }.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(LoadsError::NotFound { path: asked.into() }.into())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             Err(LoadsError::Malformed { path: file.into(), problem: error.to_string() }.into())
         }

@@ -20,7 +20,8 @@ pub struct StepLog {
 }
 
 impl StepLog {
-    /// Opens the log of `run_dir`; lines of steps after `step` (a run that is resumed from before its end) are dropped.
+    /// Opens the log of `run_dir`; lines of steps after `step` (a run that is resumed from before
+    /// its end) are dropped.
     ///
     /// # Errors
     ///
@@ -33,7 +34,11 @@ impl StepLog {
             std::fs::write(&partial, kept).with_context(|| partial.display().to_string())?;
             std::fs::rename(&partial, &path).with_context(|| path.display().to_string())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| path.display().to_string())?;
         Ok(Self { file, path })
     }
 
@@ -44,8 +49,13 @@ impl StepLog {
     /// The line cannot be written.
     pub fn step(&mut self, report: &StepReport) -> Result<()> {
         let mut value = serde_json::to_value(report)?;
-        value["max_violation"] =
-            json!(report.layer_loads.iter().map(|load| json!({"layer": load.layer, "value": load.violation()})).collect::<Vec<_>>());
+        value["max_violation"] = json!(
+            report
+                .layer_loads
+                .iter()
+                .map(|load| json!({"layer": load.layer, "value": load.violation()}))
+                .collect::<Vec<_>>()
+        );
         if let Some(object) = value.as_object_mut() {
             object.remove("layer_loads");
         }
@@ -58,13 +68,16 @@ impl StepLog {
     ///
     /// The line cannot be written.
     pub fn evaluation(&mut self, step: u64, evaluation: &Evaluation) -> Result<()> {
-        let value = json!({"step": step, "valid": evaluation, "perplexity": evaluation.perplexity()});
+        let value =
+            json!({"step": step, "valid": evaluation, "perplexity": evaluation.perplexity()});
         self.write(&value)
     }
 
     fn write(&mut self, value: &serde_json::Value) -> Result<()> {
         // In one piece: a line is there or not, and costs one call.
-        self.file.write_all(format!("{value}\n").as_bytes()).with_context(|| format!("{}: cannot write", self.path.display()))
+        self.file
+            .write_all(format!("{value}\n").as_bytes())
+            .with_context(|| format!("{}: cannot write", self.path.display()))
     }
 }
 
@@ -78,7 +91,9 @@ fn kept_lines(path: &Path, step: u64) -> std::io::Result<Option<String>> {
     let (mut kept, mut dropped) = (String::new(), false);
     for line in BufReader::new(file).lines() {
         let line = line?;
-        let at = serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|value| value["step"].as_u64());
+        let at = serde_json::from_str::<serde_json::Value>(&line)
+            .ok()
+            .and_then(|value| value["step"].as_u64());
         if at.is_some_and(|at| at <= step) {
             kept.push_str(&line);
             kept.push('\n');

@@ -1,5 +1,5 @@
-//! What a run shows and keeps of its steps: metrics for burn-train's dashboard, plain progress lines, a JSONL log,
-//! and the loads of experts to place them by.
+//! What a run shows and keeps of its steps: metrics for burn-train's dashboard, plain progress
+//! lines, a JSONL log, and the loads of experts to place them by.
 
 mod expert_loads;
 mod log;

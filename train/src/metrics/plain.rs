@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId};
-use burn_train::renderer::{EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining};
+use burn_train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
 
 use crate::exit::write_stdout;
 
@@ -26,7 +29,8 @@ pub struct PlainRenderer {
 }
 
 impl PlainRenderer {
-    /// A renderer for a run of `steps` steps that starts after `first_step`, evaluates every `eval_every` and prints every `every`.
+    /// A renderer for a run of `steps` steps that starts after `first_step`, evaluates every
+    /// `eval_every` and prints every `every`.
     pub fn new(first_step: u64, steps: u64, eval_every: u64, every: u64) -> Self {
         Self {
             every: every.max(1),
@@ -43,18 +47,33 @@ impl PlainRenderer {
         }
     }
 
-    fn keep(names: &HashMap<MetricId, String>, values: &mut HashMap<String, f64>, state: MetricState, running: bool) {
+    fn keep(
+        names: &HashMap<MetricId, String>,
+        values: &mut HashMap<String, f64>,
+        state: MetricState,
+        running: bool,
+    ) {
         let MetricState::Numeric(entry, Some(value)) = state else { return };
         let Some(name) = names.get(&entry.metric_id) else { return };
-        // In an evaluation the running mean is what counts; it is what the formatted entry begins with.
-        let value = if running { leading_number(&entry.serialized_entry.formatted).unwrap_or(value.current()) } else { value.current() };
+        // In an evaluation the running mean is what counts; it is what the formatted entry begins
+        // with.
+        let value = if running {
+            leading_number(&entry.serialized_entry.formatted).unwrap_or(value.current())
+        } else {
+            value.current()
+        };
         values.insert(name.clone(), value);
     }
 
     fn line(&self) -> String {
         let left = self.time_left();
         let get = |name: &str| self.train.get(name).copied();
-        let mut line = format!("step {:>6}/{} ({:>3.0}%)", self.step, self.steps, 100.0 * self.step as f64 / self.steps.max(1) as f64);
+        let mut line = format!(
+            "step {:>6}/{} ({:>3.0}%)",
+            self.step,
+            self.steps,
+            100.0 * self.step as f64 / self.steps.max(1) as f64
+        );
         if let Some(loss) = get("Loss") {
             line += &format!("  loss {loss:.4}");
         }
@@ -67,7 +86,12 @@ impl PlainRenderer {
         if let Some(lr) = get("Learning rate") {
             line += &format!("  lr {lr:.2e}");
         }
-        let violation = self.train.iter().filter(|(name, _)| name.starts_with("Max violation")).map(|(_, v)| *v).fold(f64::NAN, f64::max);
+        let violation = self
+            .train
+            .iter()
+            .filter(|(name, _)| name.starts_with("Max violation"))
+            .map(|(_, v)| *v)
+            .fold(f64::NAN, f64::max);
         if violation.is_finite() {
             line += &format!("  maxvio {violation:.2}");
         }
@@ -82,12 +106,14 @@ impl PlainRenderer {
         if done == 0 {
             return "?".into();
         }
-        let seconds = self.started.elapsed().as_secs_f64() / done as f64 * self.steps.saturating_sub(self.step) as f64;
+        let seconds = self.started.elapsed().as_secs_f64() / done as f64
+            * self.steps.saturating_sub(self.step) as f64;
         duration(seconds)
     }
 }
 
-/// Prints a line. A reader that has left, or a full disk behind standard output, does not end a training.
+/// Prints a line. A reader that has left, or a full disk behind standard output, does not end a
+/// training.
 fn say(line: &str) {
     let _ = write_stdout(&format!("{line}\n"));
 }
@@ -116,13 +142,22 @@ impl MetricsRendererTraining for PlainRenderer {
         Self::keep(&self.names, &mut self.valid, state, true);
     }
 
-    fn on_train_end(&mut self, _summary: Option<burn_train::LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
+    fn on_train_end(
+        &mut self,
+        _summary: Option<burn_train::LearnerSummary>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     }
 }
 
 impl TrainingProgressLogger for PlainRenderer {
-    fn start(&mut self, _epochs: usize, _starting_epoch: usize, _items: Option<usize>, _label: Option<&str>) {
+    fn start(
+        &mut self,
+        _epochs: usize,
+        _starting_epoch: usize,
+        _items: Option<usize>,
+        _label: Option<&str>,
+    ) {
         self.started = Instant::now();
     }
 
@@ -139,7 +174,10 @@ impl TrainingProgressLogger for PlainRenderer {
             return;
         }
         self.step = self.epoch_start + items_processed as u64;
-        if self.step.is_multiple_of(self.every) || self.step == self.first_step + 1 || self.step == self.steps {
+        if self.step.is_multiple_of(self.every)
+            || self.step == self.first_step + 1
+            || self.step == self.steps
+        {
             say(&self.line());
         }
     }
@@ -148,7 +186,12 @@ impl TrainingProgressLogger for PlainRenderer {
         if self.validating {
             let get = |name: &str| self.valid.get(name).copied().unwrap_or(f64::NAN);
             let (loss, bits) = (get("Loss"), get("Bits a byte"));
-            say(&format!("step {:>6}  validation loss {loss:.4} nats, perplexity {:.3}, {bits:.4} bits a byte", self.step, loss.exp()));
+            say(&format!(
+                "step {:>6}  validation loss {loss:.4} nats, perplexity {:.3}, {bits:.4} bits a \
+                 byte",
+                self.step,
+                loss.exp()
+            ));
         }
         self.validating = false;
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use burn::tensor::TensorReadError;
 use burn_train::SupervisedTraining;
 use burn_train::metric::state::{FormatOptions, NumericMetricState};
-use burn_train::metric::{Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry, SerializedEntry};
+use burn_train::metric::{
+    Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
+    SerializedEntry,
+};
 
 use crate::learner::{LanguageModel, StepReport};
 
@@ -24,7 +27,11 @@ pub struct ScalarMetric {
 
 impl ScalarMetric {
     /// A metric that is better when lower.
-    pub fn new(name: impl Into<String>, precision: usize, pick: impl Fn(&StepReport) -> f64 + Send + Sync + 'static) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        precision: usize,
+        pick: impl Fn(&StepReport) -> f64 + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: Arc::new(name.into()),
             unit: None,
@@ -62,10 +69,15 @@ impl Metric for ScalarMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes { unit: self.unit.clone(), higher_is_better: self.higher_is_better }.into()
+        NumericAttributes { unit: self.unit.clone(), higher_is_better: self.higher_is_better }
+            .into()
     }
 
-    fn update(&mut self, report: &StepReport, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+    fn update(
+        &mut self,
+        report: &StepReport,
+        _metadata: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
         self.state.update((self.pick)(report), report.tokens.max(1));
         Ok(self.state.compute_update(self.format()))
     }
@@ -93,8 +105,8 @@ impl Numeric for ScalarMetric {
     }
 }
 
-/// Registers every metric of a run: losses, perplexity, bits a byte, gradient norm, learning rate, speed, and the maximal violation
-/// of each MoE layer.
+/// Registers every metric of a run: losses, perplexity, bits a byte, gradient norm, learning rate,
+/// speed, and the maximal violation of each MoE layer.
 pub fn register(
     training: SupervisedTraining<LanguageModel>,
     mtp_depths: usize,
@@ -108,7 +120,10 @@ pub fn register(
         ScalarMetric::new("Bits a byte", 4, move |r| r.loss * bits),
     ];
     both.extend((0..mtp_depths).map(|k| {
-        ScalarMetric::new(format!("MTP {} loss", k + 1), 4, move |r| r.mtp_losses.get(k).copied().unwrap_or(f64::NAN)).unit("nats")
+        ScalarMetric::new(format!("MTP {} loss", k + 1), 4, move |r| {
+            r.mtp_losses.get(k).copied().unwrap_or(f64::NAN)
+        })
+        .unit("nats")
     }));
     let mut train_only = vec![
         ScalarMetric::new("Gradient norm", 4, |r| r.grad_norm),
@@ -120,9 +135,14 @@ pub fn register(
     }
     train_only.extend(moe_layers.iter().map(|&layer| {
         ScalarMetric::new(format!("Max violation, layer {layer}"), 3, move |r| {
-            r.layer_loads.iter().find(|load| load.layer == layer).map_or(f64::NAN, |load| load.violation())
+            r.layer_loads
+                .iter()
+                .find(|load| load.layer == layer)
+                .map_or(f64::NAN, |load| load.violation())
         })
     }));
-    let training = both.into_iter().fold(training, |t, metric| t.metric_train_numeric(metric.clone()).metric_valid_numeric(metric));
+    let training = both.into_iter().fold(training, |t, metric| {
+        t.metric_train_numeric(metric.clone()).metric_valid_numeric(metric)
+    });
     train_only.into_iter().fold(training, |t, metric| t.metric_train_numeric(metric))
 }

@@ -9,7 +9,8 @@ use burn_deepseek::{DeepSeekConfig, Stage};
 pub struct Axes {
     /// Ranks of a pipeline.
     pub pipeline: usize,
-    /// Ranks that share the experts of a layer; each computes its own micro-batches in everything else.
+    /// Ranks that share the experts of a layer; each computes its own micro-batches in everything
+    /// else.
     pub expert: usize,
     /// Copies of all that.
     pub data: usize,
@@ -39,10 +40,16 @@ impl Axes {
         self.expert * self.data
     }
 
-    /// Where a rank stands: pipelines are consecutive ranks, those that share experts consecutive pipelines.
+    /// Where a rank stands: pipelines are consecutive ranks, those that share experts consecutive
+    /// pipelines.
     pub fn place(&self, rank: usize) -> Place {
         let pipelines = rank / self.pipeline;
-        Place { rank, pipeline: rank % self.pipeline, expert: pipelines % self.expert, data: pipelines / self.expert }
+        Place {
+            rank,
+            pipeline: rank % self.pipeline,
+            expert: pipelines % self.expert,
+            data: pipelines / self.expert,
+        }
     }
 
     /// The rank at a place of another's copy and expert group.
@@ -61,7 +68,8 @@ impl Place {
 /// A model that cannot be cut into so many stages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a model of {layers} layers cannot be cut into {stages} stages: each but the two ends needs a layer; \
+    "a model of {layers} layers cannot be cut into {stages} stages: each but the two ends needs a \
+     layer; \
      take parallel.pipeline = {most} or less with this schedule"
 )]
 pub struct TooManyStages {
@@ -70,22 +78,33 @@ pub struct TooManyStages {
     most: usize,
 }
 
-/// Cuts a model into consecutive stages whose costliest is as cheap as can be; of cuts that are equally good the one with the least sum of
-/// squares. The ends get fewer layers for what they have beside them: the head and the MTP modules, whose work is as real as a layer's.
+/// Cuts a model into consecutive stages whose costliest is as cheap as can be; of cuts that are
+/// equally good the one with the least sum of squares. The ends get fewer layers for what they have
+/// beside them: the head and the MTP modules, whose work is as real as a layer's.
 ///
 /// # Errors
 ///
 /// More stages than layers and ends; `stages_a_rank` says by how much the pipeline must be shorter.
-pub fn cut(config: &DeepSeekConfig, stages: usize, stages_a_rank: usize) -> Result<Vec<Stage>, TooManyStages> {
+pub fn cut(
+    config: &DeepSeekConfig,
+    stages: usize,
+    stages_a_rank: usize,
+) -> Result<Vec<Stage>, TooManyStages> {
     let layers = config.num_hidden_layers;
     if stages > layers + 2 || stages == 0 {
         return Err(TooManyStages { layers, stages, most: (layers + 2) / stages_a_rank.max(1) });
     }
     let cost: Vec<f64> = (0..layers).map(|layer| layer_cost(config, layer)).collect();
-    let mtp: f64 = (0..config.num_nextn_predict_layers).map(|k| layer_cost(config, layers + k) + head_cost(config)).sum();
+    let mtp: f64 = (0..config.num_nextn_predict_layers)
+        .map(|k| layer_cost(config, layers + k) + head_cost(config))
+        .sum();
     let tail = head_cost(config) + mtp;
     let spans = best_cut(&cost, tail, stages);
-    Ok(spans.into_iter().enumerate().map(|(s, layers)| Stage { layers, begins: s == 0, ends: s + 1 == stages }).collect())
+    Ok(spans
+        .into_iter()
+        .enumerate()
+        .map(|(s, layers)| Stage { layers, begins: s == 0, ends: s + 1 == stages })
+        .collect())
 }
 
 /// Multiplications a token of a layer's weights: what decides its time.
@@ -119,7 +138,8 @@ fn best_cut(cost: &[f64], tail: f64, stages: usize) -> Vec<Range<usize>> {
             Some(*sum)
         }))
         .collect();
-    // best[s][n]: (costliest, sum of squares, layers of the first s - 1 stages) of the first n layers in s stages.
+    // best[s][n]: (costliest, sum of squares, layers of the first s - 1 stages) of the first n
+    // layers in s stages.
     let mut best = vec![vec![(f64::INFINITY, f64::INFINITY, 0usize); layers + 1]; stages + 1];
     best[0][0] = (0.0, 0.0, 0);
     for s in 1..=stages {
@@ -174,7 +194,10 @@ mod tests {
         assert_eq!(stages.iter().map(|stage| stage.layers.len()).sum::<usize>(), 61);
         assert!(stages[0].begins && stages[15].ends && !stages[7].begins && !stages[7].ends);
         let last = stages[15].layers.len();
-        assert!(stages[1..15].iter().all(|stage| stage.layers.len() > last), "the head and the MTP module weigh as layers: {stages:?}");
+        assert!(
+            stages[1..15].iter().all(|stage| stage.layers.len() > last),
+            "the head and the MTP module weigh as layers: {stages:?}"
+        );
         for pair in stages.windows(2) {
             assert_eq!(pair[0].layers.end, pair[1].layers.start);
         }

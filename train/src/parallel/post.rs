@@ -1,8 +1,10 @@
-//! Messages between the ranks of one process: tensors under an address, fetched by whoever they are for.
+//! Messages between the ranks of one process: tensors under an address, fetched by whoever they are
+//! for.
 //!
-//! A tensor crosses devices by Burn's own copy ([`Tensor::to_device`](burn::tensor::Tensor::to_device)), made by the sender. Sending never
-//! waits, so no order of messages can deadlock; a receiver that waits too long, or whose run has failed elsewhere, gets an error that names
-//! the sender.
+//! A tensor crosses devices by Burn's own copy
+//! ([`Tensor::to_device`](burn::tensor::Tensor::to_device)), made by the sender. Sending never
+//! waits, so no order of messages can deadlock; a receiver that waits too long, or whose run has
+//! failed elsewhere, gets an error that names the sender.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -38,7 +40,8 @@ pub enum Subject {
         /// Which of its messages where rows take two hops; 1 where they take one.
         hop: u8,
     },
-    /// A gradient on its way to the owner of the parameter, by the parameter's place in the order of the model.
+    /// A gradient on its way to the owner of the parameter, by the parameter's place in the order
+    /// of the model.
     ParameterGradient(usize),
     /// An updated parameter on its way from its owner.
     Parameter(usize),
@@ -64,8 +67,12 @@ pub enum Leg {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Activations { micro_batch, stage } => write!(f, "activations of micro-batch {micro_batch} for stage {stage}"),
-            Self::Gradients { micro_batch, stage } => write!(f, "gradients of micro-batch {micro_batch} for stage {stage}"),
+            Self::Activations { micro_batch, stage } => {
+                write!(f, "activations of micro-batch {micro_batch} for stage {stage}")
+            }
+            Self::Gradients { micro_batch, stage } => {
+                write!(f, "gradients of micro-batch {micro_batch} for stage {stage}")
+            }
             Self::Experts { micro_batch, layer, leg, hop } => {
                 write!(f, "{leg:?} (hop {hop}) of micro-batch {micro_batch} in layer {layer}")
             }
@@ -79,7 +86,9 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
     /// The sender is late.
-    #[error("rank {to} waited {seconds} s for rank {from}: {subject} did not come (parallel.timeout_s)")]
+    #[error(
+        "rank {to} waited {seconds} s for rank {from}: {subject} did not come (parallel.timeout_s)"
+    )]
     Late {
         /// Who should have sent it.
         from: usize,
@@ -137,8 +146,8 @@ impl Post {
         self.boxes().last_sign = Instant::now();
     }
 
-    /// Whether no rank has given a sign of life for longer than a message is waited for (and a little more: who waits for a message tells
-    /// more of what is wrong).
+    /// Whether no rank has given a sign of life for longer than a message is waited for (and a
+    /// little more: who waits for a message tells more of what is wrong).
     pub fn is_silent(&self) -> bool {
         self.boxes().last_sign.elapsed() > self.timeout + Duration::from_secs(2)
     }
@@ -158,13 +167,20 @@ impl Post {
     /// # Errors
     ///
     /// It did not come in time, or some rank has failed.
-    pub fn receive<T: Send + 'static>(&self, from: usize, to: usize, subject: Subject) -> Result<T, PostError> {
+    pub fn receive<T: Send + 'static>(
+        &self,
+        from: usize,
+        to: usize,
+        subject: Subject,
+    ) -> Result<T, PostError> {
         let deadline = Instant::now() + self.timeout;
         let address = (from, to, subject);
         let mut boxes = self.boxes();
         loop {
             if let Some(message) = boxes.waiting.remove(&address) {
-                return Ok(*message.downcast::<T>().expect("invariant: a subject says what its message is"));
+                return Ok(*message
+                    .downcast::<T>()
+                    .expect("invariant: a subject says what its message is"));
             }
             if let Some(rank) = boxes.failed {
                 return Err(PostError::Failed { rank });
@@ -172,9 +188,15 @@ impl Post {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let (from, to, subject) = address;
-                return Err(PostError::Late { from, to, subject: subject.to_string(), seconds: self.timeout.as_secs() });
+                return Err(PostError::Late {
+                    from,
+                    to,
+                    subject: subject.to_string(),
+                    seconds: self.timeout.as_secs(),
+                });
             }
-            boxes = self.arrived.wait_timeout(boxes, left).unwrap_or_else(PoisonError::into_inner).0;
+            boxes =
+                self.arrived.wait_timeout(boxes, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -232,7 +254,11 @@ mod tests {
     fn who_did_not_send_is_named() {
         let post = Post::new(Duration::from_millis(20));
         let error = post.receive::<()>(3, 1, subject(4)).unwrap_err().to_string();
-        assert_eq!(error, "rank 1 waited 0 s for rank 3: activations of micro-batch 4 for stage 1 did not come (parallel.timeout_s)");
+        assert_eq!(
+            error,
+            "rank 1 waited 0 s for rank 3: activations of micro-batch 4 for stage 1 did not come \
+             (parallel.timeout_s)"
+        );
     }
 
     #[test]

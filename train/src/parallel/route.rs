@@ -1,11 +1,12 @@
-//! The node-limited route of two hops (3.2.2): a token crosses to a node once, to the rank there that has the sender's place in its own
-//! node, and fans out inside.
+//! The node-limited route of two hops (3.2.2): a token crosses to a node once, to the rank there
+//! that has the sender's place in its own node, and fans out inside.
 //!
-//! Back it is the same in reverse: a rank sums the rows of a token that it has, weighted by their gate values, the rank of the crossing
-//! sums what its node has of the token, and one row crosses. So both directions are each other's gradient: what carries activations to
-//! experts carries the gradients of sums, what sums results sums the gradients of activations. The sums are in FP32, and rounded to the
-//! format of the wire at each hop: other than on the direct route, results depend (by such roundings, and in FP32 by the order of sums)
-//! on which experts share a node.
+//! Back it is the same in reverse: a rank sums the rows of a token that it has, weighted by their
+//! gate values, the rank of the crossing sums what its node has of the token, and one row crosses.
+//! So both directions are each other's gradient: what carries activations to experts carries the
+//! gradients of sums, what sums results sums the gradients of activations. The sums are in FP32,
+//! and rounded to the format of the wire at each hop: other than on the direct route, results
+//! depend (by such roundings, and in FP32 by the order of sums) on which experts share a node.
 
 use std::sync::Arc;
 
@@ -46,23 +47,27 @@ struct Gather {
 
 impl Gather {
     fn new(index: Vec<u32>, rows: usize) -> Self {
-        let sums =
-            RowSums::of_gather(&index, rows).unwrap_or_else(|error| unreachable!("invariant: a route stays inside its parcels: {error}"));
+        let sums = RowSums::of_gather(&index, rows).unwrap_or_else(|error| {
+            unreachable!("invariant: a route stays inside its parcels: {error}")
+        });
         Self { index, sums: Arc::new(sums) }
     }
 }
 
-/// The way that the rows of one layer and micro-batch take, as one rank sees it: as sender, at the crossing, and with its experts.
+/// The way that the rows of one layer and micro-batch take, as one rank sees it: as sender, at the
+/// crossing, and with its experts.
 struct Route {
     link: Arc<Link>,
     /// From this rank's tokens to the rows that cross, node by node, and how many cross to each.
     crossing: Gather,
     to_node: Vec<usize>,
-    /// From the rows that have crossed to this rank to those that fan out, rank by rank; how many came of each node, and go to each rank.
+    /// From the rows that have crossed to this rank to those that fan out, rank by rank; how many
+    /// came of each node, and go to each rank.
     fan: Gather,
     from_node: Vec<usize>,
     to_rank: Vec<usize>,
-    /// From the rows that have come to this rank's experts to those that they compute; how many came from each crossing.
+    /// From the rows that have come to this rank's experts to those that they compute; how many
+    /// came from each crossing.
     expert: Gather,
     from_crossing: Vec<usize>,
     /// Of each computed row, its expert.
@@ -95,49 +100,89 @@ impl Route {
         let here = link.experts_here();
 
         // Across: each token once to each node.
-        let lists: Vec<Vec<u32>> = (0..nodes).map(|node| plan.tokens_of(node, nodes).expect(ROUTE)).collect();
+        let lists: Vec<Vec<u32>> =
+            (0..nodes).map(|node| plan.tokens_of(node, nodes).expect(ROUTE)).collect();
         let to_node: Vec<usize> = lists.iter().map(Vec::len).collect();
         let notes: Vec<Crossing> = (0..nodes)
             .map(|node| {
                 let rows = plan.rows_of(node, nodes).expect(ROUTE);
-                let place = |token: &u32| lists[node].binary_search(token).expect("invariant: a row's token crosses") as u32;
+                let place = |token: &u32| {
+                    lists[node].binary_search(token).expect("invariant: a row's token crosses")
+                        as u32
+                };
                 let positions = plan.token_of_row()[rows].iter().map(place).collect();
                 let offsets = &plan.offsets()[node * size * here..=(node + 1) * size * here];
-                Crossing { counts: offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u32).collect(), positions }
+                Crossing {
+                    counts: offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u32).collect(),
+                    positions,
+                }
             })
             .collect();
         let crossing = Gather::new(lists.concat(), plan.tokens());
         let parcels = cut(link.wire.pack(x, &crossing.index, format), &to_node);
-        let messages = parcels.into_iter().zip(notes).enumerate().map(|(node, (rows, note))| (crossing_at(&link, node), rows, note));
+        let messages = parcels
+            .into_iter()
+            .zip(notes)
+            .enumerate()
+            .map(|(node, (rows, note))| (crossing_at(&link, node), rows, note));
         link.send(messages, Leg::Dispatch, 1);
         link.count_direct_rows(format);
-        let (rows, notes): (Vec<_>, Vec<Crossing>) = link.receive(crossings(&link), Leg::Dispatch, 1).into_iter().unzip();
+        let (rows, notes): (Vec<_>, Vec<Crossing>) =
+            link.receive(crossings(&link), Leg::Dispatch, 1).into_iter().unzip();
 
         // Inside: each row once to each rank that has an expert of its token.
-        let from_node: Vec<usize> = rows.iter().map(|rows| rows.as_ref().map_or(0, Rows::count)).collect();
+        let from_node: Vec<usize> =
+            rows.iter().map(|rows| rows.as_ref().map_or(0, Rows::count)).collect();
         let (index, to_rank, notes) = fanned(&notes, &from_node, size, here);
         let fan = Gather::new(index, from_node.iter().sum());
         let parcels = fan_out(Rows::joined(rows), &fan.index, &to_rank);
-        let messages = parcels.into_iter().zip(notes).enumerate().map(|(rank, (rows, note))| (in_node(&link, rank), rows, note));
+        let messages = parcels
+            .into_iter()
+            .zip(notes)
+            .enumerate()
+            .map(|(rank, (rows, note))| (in_node(&link, rank), rows, note));
         link.send(messages, Leg::Dispatch, 2);
-        let (rows, notes): (Vec<_>, Vec<Vec<Fanned>>) = link.receive(neighbours(&link), Leg::Dispatch, 2).into_iter().unzip();
+        let (rows, notes): (Vec<_>, Vec<Vec<Fanned>>) =
+            link.receive(neighbours(&link), Leg::Dispatch, 2).into_iter().unzip();
 
-        let from_crossing: Vec<usize> = notes.iter().map(|senders| senders.iter().map(|sender| sender.rows).sum()).collect();
+        let from_crossing: Vec<usize> =
+            notes.iter().map(|senders| senders.iter().map(|sender| sender.rows).sum()).collect();
         let (index, experts) = arranged(&notes, here);
         let expert = Gather::new(index, from_crossing.iter().sum());
         let rows = link.wire.unpack(Rows::joined(rows), &expert.index, format);
-        (Self { link, crossing, to_node, fan, from_node, to_rank, expert, from_crossing, experts }, rows)
+        (
+            Self {
+                link,
+                crossing,
+                to_node,
+                fan,
+                from_node,
+                to_rank,
+                expert,
+                from_crossing,
+                experts,
+            },
+            rows,
+        )
     }
 
     /// Carries one row a token, `[tokens, d]`, to the experts' rows: the way of the tokens again.
     fn spread(&self, x: Tensor<2>, leg: Leg) -> Tensor<2> {
         let (link, format) = (&self.link, self.link.group.formats.dispatch);
         let parcels = cut(link.wire.pack(x, &self.crossing.index, format), &self.to_node);
-        link.send(parcels.into_iter().enumerate().map(|(node, rows)| (crossing_at(link, node), rows, ())), leg, 1);
+        link.send(
+            parcels.into_iter().enumerate().map(|(node, rows)| (crossing_at(link, node), rows, ())),
+            leg,
+            1,
+        );
         link.count_direct_rows(format);
         let crossed = joined(link.receive(crossings(link), leg, 1));
         let parcels = fan_out(crossed, &self.fan.index, &self.to_rank);
-        link.send(parcels.into_iter().enumerate().map(|(rank, rows)| (in_node(link, rank), rows, ())), leg, 2);
+        link.send(
+            parcels.into_iter().enumerate().map(|(rank, rows)| (in_node(link, rank), rows, ())),
+            leg,
+            2,
+        );
         link.wire.unpack(joined(link.receive(neighbours(link), leg, 2)), &self.expert.index, format)
     }
 
@@ -146,15 +191,25 @@ impl Route {
         let (link, format) = (&self.link, self.link.group.formats.combine);
         let here = link.wire.sum_values(rows, &self.expert.sums);
         let parcels = cut(link.wire.pack_all(here, format), &self.from_crossing);
-        link.send(parcels.into_iter().enumerate().map(|(rank, rows)| (in_node(link, rank), rows, ())), leg, 1);
+        link.send(
+            parcels.into_iter().enumerate().map(|(rank, rows)| (in_node(link, rank), rows, ())),
+            leg,
+            1,
+        );
         link.count_direct_rows(format);
-        let of_node = link.wire.sum(joined(link.receive(neighbours(link), leg, 1)), &self.fan.sums, format);
+        let of_node =
+            link.wire.sum(joined(link.receive(neighbours(link), leg, 1)), &self.fan.sums, format);
         let parcels = cut(link.wire.pack_all(of_node, format), &self.from_node);
-        link.send(parcels.into_iter().enumerate().map(|(node, rows)| (crossing_at(link, node), rows, ())), leg, 2);
+        link.send(
+            parcels.into_iter().enumerate().map(|(node, rows)| (crossing_at(link, node), rows, ())),
+            leg,
+            2,
+        );
         link.wire.sum(joined(link.receive(crossings(link), leg, 2)), &self.crossing.sums, format)
     }
 
-    /// The gate value of each row that the experts compute, `[rows here, 1]`, straight from the tokens' ranks, in FP32.
+    /// The gate value of each row that the experts compute, `[rows here, 1]`, straight from the
+    /// tokens' ranks, in FP32.
     fn gates(&self, weights: Tensor<2>) -> Tensor<2> {
         let link = self.link.clone();
         let plan = link.sent.plan();
@@ -165,7 +220,13 @@ impl Route {
         }
         let slots = weights.reshape([plan.rows(), 1]);
         let wire = Wire { width: 1, ..link.wire.clone() };
-        let (gates, arrived) = link.to_experts(&wire, slots.clone().inner_or_self(), &slot_of_row, WireFormat::F32, Leg::Gates);
+        let (gates, arrived) = link.to_experts(
+            &wire,
+            slots.clone().inner_or_self(),
+            &slot_of_row,
+            WireFormat::F32,
+            Leg::Gates,
+        );
         ops::with_gradient(slots, gates, move |d| {
             let home = link.to_tokens(&wire, d, &arrived, WireFormat::F32, Leg::GatesBackward);
             wire.unpack(home, link.sent.row_of_slot(), WireFormat::F32)
@@ -176,7 +237,8 @@ impl Route {
 impl Link {
     /// Counts what the direct route would send of this rank's rows, or send back to it.
     fn count_direct_rows(&self, format: WireFormat) {
-        let bytes = self.rows_of_members().into_iter().map(|rows| rows * format.row_bytes(self.wire.width));
+        let bytes =
+            self.rows_of_members().into_iter().map(|rows| rows * format.row_bytes(self.wire.width));
         self.count_direct(bytes.enumerate());
     }
 }
@@ -210,9 +272,14 @@ fn fan_out(crossed: Option<Rows>, index: &[u32], to_rank: &[usize]) -> Vec<Optio
     cut(crossed.and_then(|rows| rows.select(index)), to_rank)
 }
 
-/// Which of the rows that have crossed, `from_node` of each node, fan out to each of `size` ranks with `here` experts; how many to each; and
-/// what each is told of them, node by node.
-fn fanned(crossings: &[Crossing], from_node: &[usize], size: usize, here: usize) -> (Vec<u32>, Vec<usize>, Vec<Vec<Fanned>>) {
+/// Which of the rows that have crossed, `from_node` of each node, fan out to each of `size` ranks
+/// with `here` experts; how many to each; and what each is told of them, node by node.
+fn fanned(
+    crossings: &[Crossing],
+    from_node: &[usize],
+    size: usize,
+    here: usize,
+) -> (Vec<u32>, Vec<usize>, Vec<Vec<Fanned>>) {
     let (mut index, mut to_rank, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     // Where the rows of the next expert begin in each crossing's positions.
     let mut next = vec![0usize; crossings.len()];
@@ -228,8 +295,14 @@ fn fanned(crossings: &[Crossing], from_node: &[usize], size: usize, here: usize)
             let mut rows = positions.to_vec();
             rows.sort_unstable();
             rows.dedup();
-            let place = |position: &u32| rows.binary_search(position).expect("invariant: a row of an expert fans out") as u32;
-            told.push(Fanned { rows: rows.len(), counts, positions: positions.iter().map(place).collect() });
+            let place = |position: &u32| {
+                rows.binary_search(position).expect("invariant: a row of an expert fans out") as u32
+            };
+            told.push(Fanned {
+                rows: rows.len(),
+                counts,
+                positions: positions.iter().map(place).collect(),
+            });
             index.extend(rows.iter().map(|row| first + row));
             first += from_node[node] as u32;
         }
@@ -239,8 +312,9 @@ fn fanned(crossings: &[Crossing], from_node: &[usize], size: usize, here: usize)
     (index, to_rank, notes)
 }
 
-/// Which of the rows that have come, crossing by crossing and node by node, each computed row is, and its expert: sorted by expert, then by
-/// sender, then by token, as the direct route has them. Sender `node * size + place` came over crossing `place`.
+/// Which of the rows that have come, crossing by crossing and node by node, each computed row is,
+/// and its expert: sorted by expert, then by sender, then by token, as the direct route has them.
+/// Sender `node * size + place` came over crossing `place`.
 fn arranged(notes: &[Vec<Fanned>], here: usize) -> (Vec<u32>, Vec<u32>) {
     let nodes = notes.first().map_or(0, Vec::len);
     let mut first = 0u32;
@@ -262,7 +336,11 @@ fn arranged(notes: &[Vec<Fanned>], here: usize) -> (Vec<u32>, Vec<u32>) {
             for (place, senders) in notes.iter().enumerate() {
                 let (sender, next) = (&senders[node], &mut next[place][node]);
                 let count = sender.counts[expert] as usize;
-                index.extend(sender.positions[*next..*next + count].iter().map(|position| starts[place][node] + position));
+                index.extend(
+                    sender.positions[*next..*next + count]
+                        .iter()
+                        .map(|position| starts[place][node] + position),
+                );
                 experts.extend(std::iter::repeat_n(expert as u32, count));
                 *next += count;
             }

@@ -23,7 +23,13 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     };
-    (0..len as u64).map(|i| (mix(mix(seed) ^ i.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+    (0..len as u64)
+        .map(|i| {
+            (mix(mix(seed) ^ i.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 40) as f32
+                / (1u64 << 23) as f32
+                - 1.0
+        })
+        .collect()
 }
 
 /// The tokens of one rank: their rows, choices and gate values, and the gradient of their sums.
@@ -46,18 +52,32 @@ struct Outcome {
 
 impl Tokens {
     fn new(seed: u64, count: usize, top_k: usize, expert: impl Fn(usize, usize) -> usize) -> Self {
-        let choices = (0..count).flat_map(|t| (0..top_k).map(move |j| (t, j))).map(|(t, j)| expert(t, j) as u32).collect();
+        let choices = (0..count)
+            .flat_map(|t| (0..top_k).map(move |j| (t, j)))
+            .map(|(t, j)| expert(t, j) as u32)
+            .collect();
         let gates = random(seed + 1, count * top_k);
-        Self { x: random(seed, count * WIDTH), choices, gates, dout: random(seed + 2, count * WIDTH), top_k }
+        Self {
+            x: random(seed, count * WIDTH),
+            choices,
+            gates,
+            dout: random(seed + 2, count * WIDTH),
+            top_k,
+        }
     }
 
     fn matrix(&self, values: &[f32], device: &Device) -> Tensor<2> {
         let rows = self.choices.len() / self.top_k;
-        let width = values.len().checked_div(rows).unwrap_or(if values.is_empty() { WIDTH } else { self.top_k });
+        let width = values.len().checked_div(rows).unwrap_or(if values.is_empty() {
+            WIDTH
+        } else {
+            self.top_k
+        });
         Tensor::from_data(TensorData::new(values.to_vec(), [rows, width]), device)
     }
 
-    /// Through experts, expert `e` of all of which multiplies by `1 + e / 4`; `first` is the first that is here.
+    /// Through experts, expert `e` of all of which multiplies by `1 + e / 4`; `first` is the first
+    /// that is here.
     fn run(&self, dispatch: &dyn ExpertDispatch, first: usize, device: &Device) -> Outcome {
         let device = device.clone().autodiff();
         let x = self.matrix(&self.x, &device).require_grad();
@@ -65,7 +85,12 @@ impl Tokens {
         let groups = ExpertGroups::new(&self.choices, self.top_k, EXPERTS);
         let Dispatched { rows, groups, way_back } = dispatch.dispatch(x.clone(), &groups, 3);
         let factors: Vec<f32> = (0..groups.experts())
-            .flat_map(|e| std::iter::repeat_n(1.0 + (first + e) as f32 / 4.0, groups.offsets()[e + 1] - groups.offsets()[e]))
+            .flat_map(|e| {
+                std::iter::repeat_n(
+                    1.0 + (first + e) as f32 / 4.0,
+                    groups.offsets()[e + 1] - groups.offsets()[e],
+                )
+            })
             .collect();
         let factors = Tensor::<2>::from_data(TensorData::new(factors, [groups.rows(), 1]), &device);
         let out = way_back(rows * factors, gates.clone());
@@ -77,8 +102,14 @@ impl Tokens {
 }
 
 /// Runs the tokens of each rank through experts shared by all of them.
-fn shared(ranks: &[Tokens], members_a_node: usize, formats: WireFormats, device: &Device) -> (Vec<Outcome>, ExchangeBytes) {
-    let (post, traffic) = (Arc::new(Post::new(Duration::from_secs(60))), Arc::new(Traffic::default()));
+fn shared(
+    ranks: &[Tokens],
+    members_a_node: usize,
+    formats: WireFormats,
+    device: &Device,
+) -> (Vec<Outcome>, ExchangeBytes) {
+    let (post, traffic) =
+        (Arc::new(Post::new(Duration::from_secs(60))), Arc::new(Traffic::default()));
     let outcomes = std::thread::scope(|scope| {
         let threads: Vec<_> = ranks
             .iter()
@@ -86,7 +117,14 @@ fn shared(ranks: &[Tokens], members_a_node: usize, formats: WireFormats, device:
             .map(|(index, tokens)| {
                 let members = (0..ranks.len()).map(|rank| (rank, device.clone())).collect();
                 let (post, traffic) = (post.clone(), traffic.clone());
-                let group = Arc::new(ExpertGroup { post, members, index, formats, members_a_node, traffic });
+                let group = Arc::new(ExpertGroup {
+                    post,
+                    members,
+                    index,
+                    formats,
+                    members_a_node,
+                    traffic,
+                });
                 let first = index * EXPERTS / ranks.len();
                 scope.spawn(move || tokens.run(&ChunkExchange::new(group, 0, None), first, device))
             })
@@ -103,13 +141,20 @@ fn local(ranks: &[Tokens], device: &Device) -> Vec<Outcome> {
 /// Ranks with unequal numbers of tokens, one of them with none; experts that nobody chooses.
 fn uneven(ranks: usize) -> Vec<Tokens> {
     let tokens = [5, 0, 17, 8];
-    (0..ranks).map(|r| Tokens::new(10 * r as u64, tokens[r], 3, move |t, j| (t * 3 + r + j * (1 + t % 2)) % (EXPERTS - 1))).collect()
+    (0..ranks)
+        .map(|r| {
+            Tokens::new(10 * r as u64, tokens[r], 3, move |t, j| {
+                (t * 3 + r + j * (1 + t % 2)) % (EXPERTS - 1)
+            })
+        })
+        .collect()
 }
 
 /// The difference of two outcomes: root mean squares, relative, the worst of what they have.
 fn difference(a: &[Outcome], b: &[Outcome]) -> f64 {
     let part = |of: fn(&Outcome) -> &Vec<f32>| {
-        let (a, b): (Vec<f32>, Vec<f32>) = (a.iter().flat_map(of).copied().collect(), b.iter().flat_map(of).copied().collect());
+        let (a, b): (Vec<f32>, Vec<f32>) =
+            (a.iter().flat_map(of).copied().collect(), b.iter().flat_map(of).copied().collect());
         assert_eq!(a.len(), b.len());
         let square = |x: f32| f64::from(x) * f64::from(x);
         let differences: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
@@ -123,7 +168,11 @@ fn the_direct_route_in_f32_is_one_device_bit_for_bit() {
     let device = Device::flex();
     for ranks in [1, 2, 4] {
         let tokens = uneven(ranks);
-        assert_eq!(shared(&tokens, ranks, F32, &device).0, local(&tokens, &device), "{ranks} ranks");
+        assert_eq!(
+            shared(&tokens, ranks, F32, &device).0,
+            local(&tokens, &device),
+            "{ranks} ranks"
+        );
     }
 }
 
@@ -132,7 +181,8 @@ fn in_f32_the_route_of_two_hops_is_the_same_up_to_the_order_of_sums() {
     let device = Device::flex();
     for (ranks, members_a_node) in [(2, 1), (4, 2), (4, 1)] {
         let tokens = uneven(ranks);
-        let worst = difference(&shared(&tokens, members_a_node, F32, &device).0, &local(&tokens, &device));
+        let worst =
+            difference(&shared(&tokens, members_a_node, F32, &device).0, &local(&tokens, &device));
         assert!(worst < 1e-6, "{ranks} ranks, {members_a_node} a node: {worst}");
     }
 }
@@ -143,7 +193,10 @@ fn narrow_formats_lose_what_they_must_and_no_more() {
     let tokens = uneven(4);
     for (formats, least, most) in [(BF16, 1e-3, 5e-3), (FP8, 1e-2, 4e-2)] {
         for members_a_node in [4, 2, 1] {
-            let worst = difference(&shared(&tokens, members_a_node, formats, &device).0, &local(&tokens, &device));
+            let worst = difference(
+                &shared(&tokens, members_a_node, formats, &device).0,
+                &local(&tokens, &device),
+            );
             assert!(worst > least && worst < most, "{formats:?}, {members_a_node} a node: {worst}");
         }
     }
@@ -154,7 +207,8 @@ fn on_the_direct_route_results_do_not_depend_on_how_many_ranks_share_the_experts
     let device = Device::flex();
     let tokens = uneven(4);
     let four = shared(&tokens, 4, FP8, &device).0;
-    // The same tokens with two ranks, and with one that has all experts: every row is cast as it was.
+    // The same tokens with two ranks, and with one that has all experts: every row is cast as it
+    // was.
     for (pair, of_four) in tokens.chunks(2).zip(four.chunks(2)) {
         assert_eq!(shared(pair, 2, FP8, &device).0, of_four);
     }
@@ -178,19 +232,25 @@ fn all_tokens_to_one_rank_and_one_hot_expert() {
 #[test]
 fn a_token_crosses_to_a_node_once() {
     let device = Device::flex();
-    // Of two nodes of two ranks: every token of every rank to three experts, one at its own rank's node and two in the other, on both ranks.
-    let tokens: Vec<_> = (0..4).map(|r| Tokens::new(r as u64, 10, 3, move |_, j| (r / 2 * 4 + [0, 4, 6][j]) % EXPERTS)).collect();
+    // Of two nodes of two ranks: every token of every rank to three experts, one at its own rank's
+    // node and two in the other, on both ranks.
+    let tokens: Vec<_> = (0..4)
+        .map(|r| Tokens::new(r as u64, 10, 3, move |_, j| (r / 2 * 4 + [0, 4, 6][j]) % EXPERTS))
+        .collect();
     let (_, direct) = shared(&tokens, 4, FP8, &device);
     assert_eq!((direct.sent, direct.sent.slow_bytes), (direct.direct, 0));
 
     let (_, bytes) = shared(&tokens, 2, FP8, &device);
-    let (fp8, bf16) = (WireFormat::Fp8.row_bytes(WIDTH) as u64, WireFormat::Bf16.row_bytes(WIDTH) as u64);
-    // Forward and backward each send one way in FP8 and sum the other in BF16: 40 tokens to the other node, once against twice.
+    let (fp8, bf16) =
+        (WireFormat::Fp8.row_bytes(WIDTH) as u64, WireFormat::Bf16.row_bytes(WIDTH) as u64);
+    // Forward and backward each send one way in FP8 and sum the other in BF16: 40 tokens to the
+    // other node, once against twice.
     assert_eq!(bytes.direct.slow_bytes, 2 * 80 * (fp8 + bf16));
     // Gate values go with 4 bytes a row, and their gradients come back: 80 rows cross.
     assert_eq!(bytes.sent.slow_bytes, 2 * 40 * (fp8 + bf16) + 2 * 80 * 4);
-    // Inside: from each crossing the row goes to both ranks that want it, one of which is the crossing itself; and a row of the own node's
-    // expert, which is on the other rank for half of the tokens.
+    // Inside: from each crossing the row goes to both ranks that want it, one of which is the
+    // crossing itself; and a row of the own node's expert, which is on the other rank for half of
+    // the tokens.
     let fans = 40 + 20;
     assert_eq!(bytes.sent.fast_bytes, 2 * fans * (fp8 + bf16) + 2 * 20 * 4);
 }
@@ -198,9 +258,14 @@ fn a_token_crosses_to_a_node_once() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn on_a_device_it_is_the_same() {
-    let device = crate::device::DeviceChoice::Backend(crate::device::GpuBackend::Wgpu, None).open().unwrap().device;
-    // A composed combine of no rows at all is more than Burn's `select` on CubeCL can differentiate (0.22.1): each rank has tokens.
-    let tokens: Vec<_> = uneven(4).into_iter().filter(|tokens| !tokens.choices.is_empty()).take(2).collect();
+    let device = crate::device::DeviceChoice::Backend(crate::device::GpuBackend::Wgpu, None)
+        .open()
+        .unwrap()
+        .device;
+    // A composed combine of no rows at all is more than Burn's `select` on CubeCL can differentiate
+    // (0.22.1): each rank has tokens.
+    let tokens: Vec<_> =
+        uneven(4).into_iter().filter(|tokens| !tokens.choices.is_empty()).take(2).collect();
     let expected = local(&tokens, &Device::flex());
     for (formats, most) in [(F32, 1e-6), (BF16, 5e-3), (FP8, 4e-2)] {
         for members_a_node in [2, 1] {

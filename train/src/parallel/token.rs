@@ -1,4 +1,5 @@
-//! The right to compute on a rank, passed between two micro-batches that overlap: one computes while the other's rows are in flight.
+//! The right to compute on a rank, passed between two micro-batches that overlap: one computes
+//! while the other's rows are in flight.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -66,7 +67,11 @@ mod tests {
             let thread = std::thread::spawn(move || {
                 let (token, computing) = other;
                 token.holding(|| {
-                    assert_eq!(computing.load(Ordering::SeqCst), 0, "the first holder has given the token up");
+                    assert_eq!(
+                        computing.load(Ordering::SeqCst),
+                        0,
+                        "the first holder has given the token up"
+                    );
                     answer.send(()).unwrap();
                 });
             });

@@ -1,4 +1,5 @@
-//! Bytes of rows that cross the links between ranks that share experts, beside those that a direct route would have sent (3.2.2).
+//! Bytes of rows that cross the links between ranks that share experts, beside those that a direct
+//! route would have sent (3.2.2).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +19,8 @@ pub struct LinkBytes {
 pub struct ExchangeBytes {
     /// As they were sent.
     pub sent: LinkBytes,
-    /// As the direct route sends them: a row for each expert of a token, straight to the expert's rank and straight back.
+    /// As the direct route sends them: a row for each expert of a token, straight to the expert's
+    /// rank and straight back.
     pub direct: LinkBytes,
 }
 
@@ -27,10 +29,17 @@ impl ExchangeBytes {
     pub fn describe(&self) -> String {
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         let Self { sent, direct } = self;
-        let mut text =
-            format!("{} a step between ranks of a node, {} between nodes", megabytes(sent.fast_bytes), megabytes(sent.slow_bytes));
+        let mut text = format!(
+            "{} a step between ranks of a node, {} between nodes",
+            megabytes(sent.fast_bytes),
+            megabytes(sent.slow_bytes)
+        );
         if sent != direct {
-            text += &format!(" (straight to each expert: {} and {})", megabytes(direct.fast_bytes), megabytes(direct.slow_bytes));
+            text += &format!(
+                " (straight to each expert: {} and {})",
+                megabytes(direct.fast_bytes),
+                megabytes(direct.slow_bytes)
+            );
         }
         text
     }

@@ -66,8 +66,12 @@ impl Rows {
             return None;
         }
         Some(match self {
-            Self::Words(words) => Self::Words(words.clone().select(0, int_tensor(index, &words.device()))),
-            Self::Values(values) => Self::Values(values.clone().select(0, int_tensor(index, &values.device()))),
+            Self::Words(words) => {
+                Self::Words(words.clone().select(0, int_tensor(index, &words.device())))
+            }
+            Self::Values(values) => {
+                Self::Values(values.clone().select(0, int_tensor(index, &values.device())))
+            }
         })
     }
 
@@ -88,7 +92,10 @@ impl Rows {
                 Self::Values(rows) => values.push(rows),
             }
         }
-        assert!(words.is_empty() || values.is_empty(), "invariant: the ranks that share experts agree on what rows are");
+        assert!(
+            words.is_empty() || values.is_empty(),
+            "invariant: the ranks that share experts agree on what rows are"
+        );
         match (words.len(), values.len()) {
             (0, 0) => None,
             (1, _) => words.pop().map(Self::Words),
@@ -124,7 +131,9 @@ impl Wire {
         let dtype = match format {
             WireFormat::F32 => DType::F32,
             WireFormat::Bf16 => DType::BF16,
-            WireFormat::Fp8 => unreachable!("invariant: FP8 is refused where a device has no operations for it"),
+            WireFormat::Fp8 => {
+                unreachable!("invariant: FP8 is refused where a device has no operations for it")
+            }
         };
         Some(Rows::Values(selected(x, index).cast(dtype)))
     }
@@ -163,8 +172,14 @@ impl Wire {
         if sums.terms() == 0 {
             return zeros;
         }
-        let results: Vec<u32> = (0..sums.results()).flat_map(|t| sums.terms_of(t).map(move |_| t as u32)).collect();
-        zeros.select_assign(0, int_tensor(&results, &self.device), selected(x, sums.rows()), IndexingUpdateOp::Add)
+        let results: Vec<u32> =
+            (0..sums.results()).flat_map(|t| sums.terms_of(t).map(move |_| t as u32)).collect();
+        zeros.select_assign(
+            0,
+            int_tensor(&results, &self.device),
+            selected(x, sums.rows()),
+            IndexingUpdateOp::Add,
+        )
     }
 }
 
@@ -206,7 +221,11 @@ mod tests {
                 let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
                 assert_eq!(values(wire.unpack(None, &[], format)), [0f32; 0]);
                 let back = values(wire.unpack(joined.clone(), &[0, 1], format));
-                (back, values(wire.sum(joined, &sums, format)), values(wire.sum_values(Tensor::ones([3, 3], &device), &sums)))
+                (
+                    back,
+                    values(wire.sum(joined, &sums, format)),
+                    values(wire.sum_values(Tensor::ones([3, 3], &device), &sums)),
+                )
             });
             assert_eq!(words, values);
             assert_eq!(words.0, [4.0, 5.5, -6.0, 1.5, -2.0, 3.0]);

@@ -1,4 +1,5 @@
-//! GPU hours: where they go, what a run is known to have taken, and which assumption would explain the difference.
+//! GPU hours: where they go, what a run is known to have taken, and which assumption would explain
+//! the difference.
 
 use burn_deepseek::DeepSeekConfig;
 use serde::Serialize;
@@ -13,7 +14,8 @@ const HOUR: f64 = 3600.0;
 /// Steps in which an assumption is sought at most, and how near to the known hours it then comes.
 const STEPS: usize = 40;
 const CLOSE: f64 = 1e-9;
-/// How far an assumption is sought from what is best: no rate below this, no load above its inverse.
+/// How far an assumption is sought from what is best: no rate below this, no load above its
+/// inverse.
 const LEAST: f64 = 0.05;
 
 /// GPU hours of what a step is spent on.
@@ -38,14 +40,16 @@ pub struct Assumption {
     pub best: f64,
     /// GPU hours with that, over the planned ones.
     pub hours_at_best: f64,
-    /// What it would have to be, all others as they are, for the run to take what is known; none where it cannot explain that.
+    /// What it would have to be, all others as they are, for the run to take what is known; none
+    /// where it cannot explain that.
     pub explains: Option<f64>,
 }
 
 /// The account of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Account {
-    /// Operations of a token as they are usually counted: six for each parameter that multiplies it (the embedding does not), and attention's.
+    /// Operations of a token as they are usually counted: six for each parameter that multiplies it
+    /// (the embedding does not), and attention's.
     pub flops_per_token: f64,
     /// Those of the parameters alone, of the main model: what the report's 340 TFLOP/s are by.
     pub parameter_flops_per_token: f64,
@@ -75,11 +79,19 @@ impl Account {
         again: impl Fn(&ClusterConfig) -> StepTime,
     ) -> Self {
         let gpus = cluster.gpus() as f64;
-        let per_token = |total_s: f64, goodput: f64| total_s * gpus / (workload.step_tokens() as f64 * HOUR * goodput);
+        let per_token = |total_s: f64, goodput: f64| {
+            total_s * gpus / (workload.step_tokens() as f64 * HOUR * goodput)
+        };
         let planned = per_token(step.total_s, cluster.rates.goodput);
-        let reference = cluster.reference.iter().find(|known| known.parameters == model.parameter_counts().total).cloned();
-        let known = reference.as_ref().and_then(|known| Some(known.gpu_hours / known.tokens? as f64));
-        let hours_with = |cluster: &ClusterConfig| per_token(again(cluster).total_s, cluster.rates.goodput);
+        let reference = cluster
+            .reference
+            .iter()
+            .find(|known| known.parameters == model.parameter_counts().total)
+            .cloned();
+        let known =
+            reference.as_ref().and_then(|known| Some(known.gpu_hours / known.tokens? as f64));
+        let hours_with =
+            |cluster: &ClusterConfig| per_token(again(cluster).total_s, cluster.rates.goodput);
 
         let mut assumptions: Vec<Assumption> = RATES
             .iter()
@@ -94,16 +106,25 @@ impl Account {
                 let matters = (with(rate.worst) / planned - 1.0).abs() > 1e-9;
                 let value = *(rate.of)(&mut cluster.clone());
                 let explains = known.and_then(|known| rate.explaining(known, with));
-                matters.then_some(Assumption { key: rate.key, value, best: rate.best, hours_at_best, explains })
+                matters.then_some(Assumption {
+                    key: rate.key,
+                    value,
+                    best: rate.best,
+                    hours_at_best,
+                    explains,
+                })
             })
             .collect();
         let change = |assumption: &Assumption| match assumption.explains {
             Some(value) if assumption.value > 0.0 => (value / assumption.value).ln().abs(),
             _ => f64::INFINITY,
         };
-        assumptions.sort_by(|a, b| change(a).total_cmp(&change(b)).then(a.hours_at_best.total_cmp(&b.hours_at_best)));
+        assumptions.sort_by(|a, b| {
+            change(a).total_cmp(&change(b)).then(a.hours_at_best.total_cmp(&b.hours_at_best))
+        });
 
-        let whole = |seconds: f64| workload.tokens.map(|tokens| per_token(seconds, 1.0) * tokens as f64);
+        let whole =
+            |seconds: f64| workload.tokens.map(|tokens| per_token(seconds, 1.0) * tokens as f64);
         let mut parts = vec![
             ("linears", step.computing.linear),
             ("routed experts", step.computing.experts),
@@ -117,14 +138,20 @@ impl Account {
             ("gradients and weights of copies", step.copies_s),
             ("AdamW", step.optimizer_s),
         ];
-        parts.push(("restarts, checkpoints, evaluation", step.total_s * (1.0 / cluster.rates.goodput - 1.0)));
+        parts.push((
+            "restarts, checkpoints, evaluation",
+            step.total_s * (1.0 / cluster.rates.goodput - 1.0),
+        ));
         let work = Work::new(model, &workload.precision, workload.seq_len);
         let parameter_flops = parameter_flops_per_token(model);
         Self {
             flops_per_token: work.total().training(),
             parameter_flops_per_token: parameter_flops,
             tflops_per_gpu: parameter_flops * step.tokens_per_s_per_gpu / 1e12,
-            hours: parts.into_iter().map(|(name, step_s)| Hours { name, step_s, gpu_hours: whole(step_s) }).collect(),
+            hours: parts
+                .into_iter()
+                .map(|(name, step_s)| Hours { name, step_s, gpu_hours: whole(step_s) })
+                .collect(),
             gpu_hours: workload.tokens.map(|tokens| planned * tokens as f64),
             gpu_hours_per_trillion: planned * 1e12,
             reference_per_trillion: known.map(|known| known * 1e12),
@@ -134,7 +161,8 @@ impl Account {
     }
 }
 
-/// Six for each parameter of the main model that multiplies a token: what it visits without the embedding, whose rows are only looked up.
+/// Six for each parameter of the main model that multiplies a token: what it visits without the
+/// embedding, whose rows are only looked up.
 pub fn parameter_flops_per_token(model: &DeepSeekConfig) -> f64 {
     let counts = model.parameter_counts();
     let looked_up = if model.tie_word_embeddings { 0 } else { counts.embedding };
@@ -163,14 +191,21 @@ const RATES: [Rate; 11] = [
     fraction("rates.link_fast", |cluster| &mut cluster.rates.link_fast),
     fraction("rates.link_slow", |cluster| &mut cluster.rates.link_slow),
     fraction("rates.goodput", |cluster| &mut cluster.rates.goodput),
-    Rate { key: "rates.expert_load", of: |cluster| &mut cluster.rates.expert_load, worst: 1.0 / LEAST, best: 1.0 },
+    Rate {
+        key: "rates.expert_load",
+        of: |cluster| &mut cluster.rates.expert_load,
+        worst: 1.0 / LEAST,
+        best: 1.0,
+    },
     Rate { key: "gpu.layer_us", of: |cluster| &mut cluster.gpu.layer_us, worst: 1e6, best: 0.0 },
 ];
 
 impl Rate {
-    /// The value with which `with` gives `known`, between the worst and the best: hours only fall on the way.
+    /// The value with which `with` gives `known`, between the worst and the best: hours only fall
+    /// on the way.
     ///
-    /// By false position, which takes a few steps: hours are nearly linear in the inverse of a fraction, and in the others themselves.
+    /// By false position, which takes a few steps: hours are nearly linear in the inverse of a
+    /// fraction, and in the others themselves.
     fn explaining(&self, known: f64, with: impl Fn(f64) -> f64) -> Option<f64> {
         let inverse = self.best == 1.0 && self.worst < 1.0;
         let place = |value: f64| if inverse { 1.0 / value } else { value };
@@ -182,7 +217,11 @@ impl Rate {
         }
         let mut middle = low;
         for _ in 0..STEPS {
-            middle = if off_high > off_low { low - off_low * (high - low) / (off_high - off_low) } else { low };
+            middle = if off_high > off_low {
+                low - off_low * (high - low) / (off_high - off_low)
+            } else {
+                low
+            };
             let off_middle = off(middle);
             if off_middle.abs() <= CLOSE * known {
                 break;

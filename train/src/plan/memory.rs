@@ -1,4 +1,5 @@
-//! What each rank of a pipeline keeps: parameters, gradients, the optimizer's state, activations (3.2.1, 3.2.3, 3.3.3).
+//! What each rank of a pipeline keeps: parameters, gradients, the optimizer's state, activations
+//! (3.2.1, 3.2.3, 3.3.3).
 
 use burn_deepseek::config::{Keeping, LayerParameters};
 use burn_deepseek::{DeepSeekConfig, Precision};
@@ -20,10 +21,11 @@ const FP8_BYTES: f64 = 1.0 + 4.0 / (128.0 * 128.0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keeper {
-    /// The report's: weights and activations in BF16 beside FP32 master weights in shards; see [`kept_per_token`].
+    /// The report's: weights and activations in BF16 beside FP32 master weights in shards; see
+    /// [`kept_per_token`].
     Report,
-    /// This program's: weights in FP32, which are the master weights, on every rank that computes with them, and
-    /// [`DeepSeekConfig::kept_activations`].
+    /// This program's: weights in FP32, which are the master weights, on every rank that computes
+    /// with them, and [`DeepSeekConfig::kept_activations`].
     Program,
 }
 
@@ -70,9 +72,18 @@ pub struct RankMemory {
 }
 
 impl RankParameters {
-    /// Of each rank of a pipeline. A rank with two stages holds the parameters of both; embedding and head are there once on a rank.
-    pub(super) fn of_ranks(model: &DeepSeekConfig, workload: &Workload, stages: &Stages) -> Vec<Self> {
-        stages.of_rank.iter().map(|held| Self::of_stages(model, workload.axes.expert, stages, held)).collect()
+    /// Of each rank of a pipeline. A rank with two stages holds the parameters of both; embedding
+    /// and head are there once on a rank.
+    pub(super) fn of_ranks(
+        model: &DeepSeekConfig,
+        workload: &Workload,
+        stages: &Stages,
+    ) -> Vec<Self> {
+        stages
+            .of_rank
+            .iter()
+            .map(|held| Self::of_stages(model, workload.axes.expert, stages, held))
+            .collect()
     }
 
     fn of_stages(model: &DeepSeekConfig, expert: usize, stages: &Stages, held: &[usize]) -> Self {
@@ -83,7 +94,9 @@ impl RankParameters {
         let of_mtp = if ends { first..first + modules } else { 0..0 };
         let layers = held.flat_map(|stage| stage.layers.clone()).chain(of_mtp);
         let mut sum = Self::default();
-        for LayerParameters { linears, routed, plain } in layers.map(|layer| model.layer_parameters(layer)) {
+        for LayerParameters { linears, routed, plain } in
+            layers.map(|layer| model.layer_parameters(layer))
+        {
             let own = routed / expert as u64;
             sum.replicated += linears + plain;
             sum.experts += own;
@@ -103,7 +116,8 @@ impl RankParameters {
     /// Parameters that ZeRO-1 leaves one rank of: each is divided between all that hold it.
     fn sharded(&self, workload: &Workload, holders: usize) -> f64 {
         let copies = (workload.axes.data * holders) as f64;
-        self.replicated as f64 / (copies * workload.axes.expert as f64) + self.experts as f64 / copies
+        self.replicated as f64 / (copies * workload.axes.expert as f64)
+            + self.experts as f64 / copies
     }
 
     /// Parameters whose gradients leave the rank in a ring over all that hold them.
@@ -113,10 +127,17 @@ impl RankParameters {
 }
 
 /// The memory of each rank of a pipeline.
-pub(super) fn of_ranks(model: &DeepSeekConfig, workload: &Workload, stages: &Stages, keeper: Keeper) -> Vec<RankMemory> {
+pub(super) fn of_ranks(
+    model: &DeepSeekConfig,
+    workload: &Workload,
+    stages: &Stages,
+    keeper: Keeper,
+) -> Vec<RankMemory> {
     let schedule = schedule(workload.schedule, workload.axes.pipeline, workload.chunks());
     let schedule = schedule.expect("invariant: a workload without problems has a schedule");
-    let peaks = validate(&schedule).expect("invariant: a schedule that is made can be proved").peak_activations;
+    let peaks = validate(&schedule)
+        .expect("invariant: a schedule that is made can be proved")
+        .peak_activations;
     let parameters = RankParameters::of_ranks(model, workload, stages);
     let plain = match keeper {
         Keeper::Report => workload.plain_bytes() as f64,
@@ -132,7 +153,10 @@ pub(super) fn of_ranks(model: &DeepSeekConfig, workload: &Workload, stages: &Sta
             let all = (parameters.replicated + parameters.experts) as f64;
             let sharded = parameters.sharded(workload, stages.holders);
             let kept = |recompute| {
-                let of_stages: f64 = held.iter().map(|&stage| kept_by_stage(model, workload, stages, stage, recompute, keeper)).sum();
+                let of_stages: f64 = held
+                    .iter()
+                    .map(|&stage| kept_by_stage(model, workload, stages, stage, recompute, keeper))
+                    .sum();
                 peaks[rank] as f64 * of_stages / held.len() as f64
             };
             let (with, without) = (kept(true), kept(false));
@@ -166,24 +190,37 @@ pub(super) fn of_ranks(model: &DeepSeekConfig, workload: &Workload, stages: &Sta
 }
 
 /// What one micro-batch keeps at a stage.
-fn kept_by_stage(model: &DeepSeekConfig, workload: &Workload, stages: &Stages, stage: usize, recompute: bool, keeper: Keeper) -> f64 {
+fn kept_by_stage(
+    model: &DeepSeekConfig,
+    workload: &Workload,
+    stages: &Stages,
+    stage: usize,
+    recompute: bool,
+    keeper: Keeper,
+) -> f64 {
     let (first, stage) = (model.num_hidden_layers, &stages.stages[stage]);
     let modules = if stage.ends { model.num_nextn_predict_layers } else { 0 };
     let layers = stage.layers.clone().chain(first..first + modules);
     let tokens = workload.chunk_tokens();
     match keeper {
         Keeper::Report => {
-            let of_layers: f64 = layers.map(|layer| kept_per_token(model, &workload.precision, layer, recompute)).sum();
+            let of_layers: f64 = layers
+                .map(|layer| kept_per_token(model, &workload.precision, layer, recompute))
+                .sum();
             tokens as f64 * (of_layers + modules as f64 * kept_at_end(model, &workload.precision))
         }
         Keeper::Program => {
             let keeping = Keeping { precision: workload.precision, recompute, tokens };
-            layers.flat_map(|layer| model.kept_activations(layer, &keeping)).map(|tensor| tensor.bytes as f64).sum()
+            layers
+                .flat_map(|layer| model.kept_activations(layer, &keeping))
+                .map(|tensor| tensor.bytes as f64)
+                .sum()
         }
     }
 }
 
-/// The head's input for the main loss and each MTP depth; this program makes the head's gradient in the forward pass and keeps it too.
+/// The head's input for the main loss and each MTP depth; this program makes the head's gradient in
+/// the forward pass and keeps it too.
 fn kept_by_head(model: &DeepSeekConfig, workload: &Workload, keeper: Keeper) -> f64 {
     let losses = (1 + model.num_nextn_predict_layers) as f64;
     let (d, tokens) = (model.hidden_size as f64, workload.chunk_tokens() as f64);

@@ -1,4 +1,5 @@
-//! What a run on a cluster would need and take, worked out on paper: memory, traffic, time. Data alone; nothing here computes with tensors.
+//! What a run on a cluster would need and take, worked out on paper: memory, traffic, time. Data
+//! alone; nothing here computes with tensors.
 
 mod account;
 mod activations;
@@ -41,7 +42,8 @@ pub struct ClusterPlan {
     pub traffic: Traffic,
     /// What a step takes.
     pub step: StepTime,
-    /// The schedules that the workload could have, the planned one among them; empty where there is no pipeline.
+    /// The schedules that the workload could have, the planned one among them; empty where there is
+    /// no pipeline.
     pub schedules: Vec<ScheduleRow>,
     /// GPU hours, where the time goes, and what is assumed.
     pub account: Account,
@@ -51,8 +53,14 @@ impl ClusterPlan {
     /// Works it out.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] with every rule that the workload breaks on this cluster, each with its key.
-    pub fn new(model: &DeepSeekConfig, workload: &Workload, cluster: &ClusterConfig, origin: &str) -> Result<Self, ConfigError> {
+    /// [`ConfigError::Invalid`] with every rule that the workload breaks on this cluster, each with
+    /// its key.
+    pub fn new(
+        model: &DeepSeekConfig,
+        workload: &Workload,
+        cluster: &ClusterConfig,
+        origin: &str,
+    ) -> Result<Self, ConfigError> {
         let problems = workload.problems(model, cluster);
         if !problems.is_empty() {
             return Err(ConfigError::Invalid { origin: origin.into(), problems });
@@ -61,7 +69,9 @@ impl ClusterPlan {
         let traffic = Traffic::new(model, workload, cluster, &stages);
         let step = StepTime::new(model, workload, cluster, &stages, &traffic);
         let memory = |keeper| memory::of_ranks(model, workload, &stages, keeper);
-        let account = Account::new(&step, workload, cluster, model, |cluster| StepTime::new(model, workload, cluster, &stages, &traffic));
+        let account = Account::new(&step, workload, cluster, model, |cluster| {
+            StepTime::new(model, workload, cluster, &stages, &traffic)
+        });
         let (report, program) = (memory(Keeper::Report), memory(Keeper::Program));
         let schedules = schedules::compare(model, workload, cluster);
         Ok(Self { workload: workload.clone(), report, program, traffic, step, schedules, account })

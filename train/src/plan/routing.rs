@@ -40,15 +40,18 @@ pub struct Reach {
     pub limited: bool,
     /// Exactly, for experts drawn at random from all.
     pub unlimited: Spread,
-    /// Exactly, for experts drawn at random from groups drawn at random: the kept groups then say nothing of where their best experts are.
+    /// Exactly, for experts drawn at random from groups drawn at random: the kept groups then say
+    /// nothing of where their best experts are.
     pub random_groups: Spread,
-    /// With the router's own choice of groups, over 8,192 tokens of random scores; as `unlimited` where no group is left out.
+    /// With the router's own choice of groups, over 8,192 tokens of random scores; as `unlimited`
+    /// where no group is left out.
     pub router: Spread,
     /// The most nodes that the experts of the kept groups can be on.
     pub limit: usize,
 }
 
-/// Tokens that the router's choice is sampled over; the standard error of a count of nodes is below 0.01.
+/// Tokens that the router's choice is sampled over; the standard error of a count of nodes is below
+/// 0.01.
 const SAMPLES: usize = 1 << 13;
 /// Random scores that are not drawn more than this often.
 const MOST_SCORES: usize = 1 << 23;
@@ -66,10 +69,12 @@ impl Groups {
         Self { groups: 1, kept: 1, ..self }
     }
 
-    /// Expected number of `places`, each of which holds as many consecutive experts, that hold one of a token's experts.
+    /// Expected number of `places`, each of which holds as many consecutive experts, that hold one
+    /// of a token's experts.
     ///
-    /// Groups are drawn at random, and from them the experts. Let a place have `e` of its experts in kept groups, K experts being in kept
-    /// groups altogether: it is missed with probability `C(K - e, k) / C(K, k)`. How many of the groups that a place overlaps are kept is
+    /// Groups are drawn at random, and from them the experts. Let a place have `e` of its experts
+    /// in kept groups, K experts being in kept groups altogether: it is missed with probability
+    /// `C(K - e, k) / C(K, k)`. How many of the groups that a place overlaps are kept is
     /// hypergeometric; places that overlap groups in part are summed over all ways.
     pub fn expected(&self, places: usize) -> f64 {
         let (place, group) = (self.experts / places, self.experts / self.groups);
@@ -77,9 +82,11 @@ impl Groups {
         (0..places)
             .map(|index| {
                 let (start, end) = (index * place, (index + 1) * place);
-                let overlaps: Vec<usize> =
-                    (start / group..end.div_ceil(group)).map(|g| end.min((g + 1) * group) - start.max(g * group)).collect();
-                // ways[j][e]: in how many ways j of the overlapped groups are kept, with e of the place's experts in them.
+                let overlaps: Vec<usize> = (start / group..end.div_ceil(group))
+                    .map(|g| end.min((g + 1) * group) - start.max(g * group))
+                    .collect();
+                // ways[j][e]: in how many ways j of the overlapped groups are kept, with e of the
+                // place's experts in them.
                 let mut ways = vec![vec![0.0; place + 1]; overlaps.len() + 1];
                 ways[0][0] = 1.0;
                 for overlap in &overlaps {
@@ -91,8 +98,14 @@ impl Groups {
                 }
                 let others = self.groups - overlaps.len();
                 let of_kept = |(kept, ways): (usize, &Vec<f64>)| {
-                    let rest = if kept <= self.kept { ratio(others, self.kept - kept, self.groups, self.kept) } else { 0.0 };
-                    let hit = |(experts, ways): (usize, &f64)| ways * (1.0 - missed(kept_experts, experts, self.visited));
+                    let rest = if kept <= self.kept {
+                        ratio(others, self.kept - kept, self.groups, self.kept)
+                    } else {
+                        0.0
+                    };
+                    let hit = |(experts, ways): (usize, &f64)| {
+                        ways * (1.0 - missed(kept_experts, experts, self.visited))
+                    };
                     rest * ways.iter().enumerate().map(hit).sum::<f64>()
                 };
                 ways.iter().enumerate().map(of_kept).sum::<f64>()
@@ -116,17 +129,26 @@ fn log_choose(n: usize, k: usize) -> f64 {
 }
 
 impl Reach {
-    /// Of a model whose experts are shared by `ranks` ranks of nodes of `gpus_a_node` GPUs, which they fill one after the other.
+    /// Of a model whose experts are shared by `ranks` ranks of nodes of `gpus_a_node` GPUs, which
+    /// they fill one after the other.
     pub fn new(model: &DeepSeekConfig, ranks: usize, gpus_a_node: usize) -> Self {
         let groups = Groups::new(model);
         let nodes = ranks.div_ceil(gpus_a_node);
-        let spread = |groups: Groups| Spread { nodes: groups.expected(nodes), ranks: groups.expected(ranks) };
+        let spread = |groups: Groups| Spread {
+            nodes: groups.expected(nodes),
+            ranks: groups.expected(ranks),
+        };
         let unlimited = spread(groups.unlimited());
         let limited = groups.kept < groups.groups;
         let group = groups.experts / groups.groups;
-        // A group that does not fill whole nodes may lie on one node more than its size alone would need.
+        // A group that does not fill whole nodes may lie on one node more than its size alone would
+        // need.
         let nodes_a_group = (0..groups.groups)
-            .map(|g| (((g + 1) * group - 1) * nodes / groups.experts) - (g * group * nodes / groups.experts) + 1)
+            .map(|g| {
+                (((g + 1) * group - 1) * nodes / groups.experts)
+                    - (g * group * nodes / groups.experts)
+                    + 1
+            })
             .max()
             .unwrap_or(1);
         Self {
@@ -151,12 +173,14 @@ fn sampled(model: &DeepSeekConfig, nodes: usize, ranks: usize) -> Spread {
     let chosen = selection.choose(&scores, &vec![0.0; experts]);
     let distinct = |places: usize| {
         let of_token = |chosen: &[u32]| {
-            let mut visited: Vec<usize> = chosen.iter().map(|&expert| expert as usize * places / experts).collect();
+            let mut visited: Vec<usize> =
+                chosen.iter().map(|&expert| expert as usize * places / experts).collect();
             visited.sort_unstable();
             visited.dedup();
             visited.len()
         };
-        chosen.chunks(model.num_experts_per_tok).map(of_token).sum::<usize>() as f64 / samples as f64
+        chosen.chunks(model.num_experts_per_tok).map(of_token).sum::<usize>() as f64
+            / samples as f64
     };
     Spread { nodes: distinct(nodes), ranks: distinct(ranks) }
 }
@@ -168,9 +192,14 @@ mod tests {
 
     /// All subsets of `k` of `items`.
     fn subsets(items: &[usize], k: usize) -> Vec<Vec<usize>> {
-        let Some((&first, rest)) = items.split_first() else { return if k == 0 { vec![Vec::new()] } else { Vec::new() } };
+        let Some((&first, rest)) = items.split_first() else {
+            return if k == 0 { vec![Vec::new()] } else { Vec::new() };
+        };
         let with = if k == 0 { Vec::new() } else { subsets(rest, k - 1) };
-        with.into_iter().map(|subset| [&[first], subset.as_slice()].concat()).chain(subsets(rest, k)).collect()
+        with.into_iter()
+            .map(|subset| [&[first], subset.as_slice()].concat())
+            .chain(subsets(rest, k))
+            .collect()
     }
 
     /// The definition: every choice of groups, every choice of experts in them.
@@ -178,9 +207,12 @@ mod tests {
         let all: Vec<usize> = (0..groups.groups).collect();
         let (mut sum, mut choices) = (0, 0);
         for kept in subsets(&all, groups.kept) {
-            let experts: Vec<usize> = (0..groups.experts).filter(|e| kept.contains(&(e * groups.groups / groups.experts))).collect();
+            let experts: Vec<usize> = (0..groups.experts)
+                .filter(|e| kept.contains(&(e * groups.groups / groups.experts)))
+                .collect();
             for chosen in subsets(&experts, groups.visited) {
-                let mut visited: Vec<usize> = chosen.iter().map(|expert| expert * places / groups.experts).collect();
+                let mut visited: Vec<usize> =
+                    chosen.iter().map(|expert| expert * places / groups.experts).collect();
                 visited.dedup(); // chosen experts ascend
                 sum += visited.len();
                 choices += 1;
@@ -205,21 +237,30 @@ mod tests {
         ] {
             let groups = Groups { experts, visited, groups, kept };
             let (expected, counted) = (groups.expected(places), counted(groups, places));
-            assert!((expected - counted).abs() < 1e-12, "{groups:?} in {places}: {expected}, not {counted}");
+            assert!(
+                (expected - counted).abs() < 1e-12,
+                "{groups:?} in {places}: {expected}, not {counted}"
+            );
         }
     }
 
-    /// By hand: 8 (1 - C(224, 8) / C(256, 8)) and 4 (1 - C(96, 8) / C(128, 8)) nodes, 64 (1 - C(252, 8) / C(256, 8)) and
-    /// 32 (1 - C(124, 8) / C(128, 8)) ranks.
+    /// By hand: 8 (1 - C(224, 8) / C(256, 8)) and 4 (1 - C(96, 8) / C(128, 8)) nodes, 64 (1 -
+    /// C(252, 8) / C(256, 8)) and 32 (1 - C(124, 8) / C(128, 8)) ranks.
     #[test]
     fn deepseek_v3_over_eight_nodes() {
         let model = resolve_model(Some("deepseek-v3-671b"), None, &[]).unwrap();
         let reach = Reach::new(&model, 64, 8);
-        for (spread, nodes, ranks) in [(reach.unlimited, 5.294_652, 7.675_750), (reach.random_groups, 3.629_011, 7.359_370)] {
-            assert!((spread.nodes - nodes).abs() < 1e-6 && (spread.ranks - ranks).abs() < 1e-6, "{spread:?}");
+        for (spread, nodes, ranks) in
+            [(reach.unlimited, 5.294_652, 7.675_750), (reach.random_groups, 3.629_011, 7.359_370)]
+        {
+            assert!(
+                (spread.nodes - nodes).abs() < 1e-6 && (spread.ranks - ranks).abs() < 1e-6,
+                "{spread:?}"
+            );
         }
         assert_eq!((reach.nodes, reach.ranks, reach.limit), (8, 64, 4));
-        // The router keeps groups for their best experts, so more of them are visited than of random ones, and never more than four.
+        // The router keeps groups for their best experts, so more of them are visited than of
+        // random ones, and never more than four.
         assert!((3.93..3.98).contains(&reach.router.nodes), "{reach:?}");
         assert!((7.45..7.52).contains(&reach.router.ranks), "{reach:?}");
     }
@@ -228,7 +269,11 @@ mod tests {
     fn without_groups_the_router_is_free() {
         let model = resolve_model(Some("deepseek-v2-lite-16b"), None, &[]).unwrap();
         let reach = Reach::new(&model, 8, 8);
-        assert!(!reach.limited && reach.router == reach.unlimited && reach.random_groups == reach.unlimited);
+        assert!(
+            !reach.limited
+                && reach.router == reach.unlimited
+                && reach.random_groups == reach.unlimited
+        );
         assert_eq!((reach.unlimited.nodes, reach.limit), (1.0, 1));
         // 8 (1 - C(56, 6) / C(64, 6)).
         assert!((reach.unlimited.ranks - 4.535_516).abs() < 1e-6, "{reach:?}");

@@ -1,4 +1,5 @@
-//! The same workload under each schedule (3.2.1, Table 2, with times and bytes in place of letters).
+//! The same workload under each schedule (3.2.1, Table 2, with times and bytes in place of
+//! letters).
 
 use burn_deepseek::DeepSeekConfig;
 use serde::Serialize;
@@ -31,12 +32,19 @@ pub struct ScheduleRow {
 }
 
 /// Every schedule that the workload can have.
-pub(super) fn compare(model: &DeepSeekConfig, workload: &Workload, cluster: &ClusterConfig) -> Vec<ScheduleRow> {
+pub(super) fn compare(
+    model: &DeepSeekConfig,
+    workload: &Workload,
+    cluster: &ClusterConfig,
+) -> Vec<ScheduleRow> {
     if workload.axes.pipeline == 1 {
         return Vec::new();
     }
     let with = |schedule| Workload { schedule, ..workload.clone() };
-    let possible = ScheduleKind::ALL.into_iter().map(with).filter(|workload| workload.problems(model, cluster).is_empty());
+    let possible = ScheduleKind::ALL
+        .into_iter()
+        .map(with)
+        .filter(|workload| workload.problems(model, cluster).is_empty());
     possible.map(|workload| row(model, &workload, cluster)).collect()
 }
 

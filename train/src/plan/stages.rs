@@ -29,7 +29,8 @@ impl Stages {
     pub fn new(model: &DeepSeekConfig, workload: &Workload) -> Self {
         let (kind, ranks) = (workload.schedule, workload.axes.pipeline);
         let count = kind.stages(ranks);
-        let stages = cut(model, count, count / ranks).expect("invariant: a workload without problems has stages");
+        let stages = cut(model, count, count / ranks)
+            .expect("invariant: a workload without problems has stages");
         let work = Work::new(model, &workload.precision, workload.seq_len);
         let of_stage = |stage: &Stage| {
             let layers: LayerWork = stage.layers.clone().map(|layer| work.layers[layer]).sum();
@@ -41,7 +42,12 @@ impl Stages {
         };
         Self {
             work: stages.iter().map(of_stage).collect(),
-            layers: stages.iter().map(|stage| stage.layers.len() + if stage.ends { model.num_nextn_predict_layers } else { 0 }).collect(),
+            layers: stages
+                .iter()
+                .map(|stage| {
+                    stage.layers.len() + if stage.ends { model.num_nextn_predict_layers } else { 0 }
+                })
+                .collect(),
             moe_layers: stages.iter().map(moe).collect(),
             stages,
             of_rank: (0..ranks).map(|rank| stages_of(kind, rank, ranks)).collect(),
@@ -50,7 +56,8 @@ impl Stages {
     }
 }
 
-/// DualPipe's rank r holds the stages r and PP - 1 - r, DualPipeV's the stages r and 2 PP - 1 - r, the others' stage r.
+/// DualPipe's rank r holds the stages r and PP - 1 - r, DualPipeV's the stages r and 2 PP - 1 - r,
+/// the others' stage r.
 fn stages_of(kind: ScheduleKind, rank: usize, ranks: usize) -> Vec<usize> {
     match kind {
         ScheduleKind::DualPipe => vec![rank, ranks - 1 - rank],

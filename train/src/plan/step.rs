@@ -1,4 +1,5 @@
-//! How long a step takes: each rank's chunks by work and rates, then the schedule over them, then what the copies exchange.
+//! How long a step takes: each rank's chunks by work and rates, then the schedule over them, then
+//! what the copies exchange.
 
 use burn_deepseek::{DeepSeekConfig, Precision};
 use serde::Serialize;
@@ -57,7 +58,8 @@ pub struct StepTime {
     pub chunks: usize,
     /// The pipeline's time, each rank as slow as the slowest.
     pub makespan_s: f64,
-    /// Time of that in which a rank as slow as the slowest computes or waits for rows, mean over the ranks.
+    /// Time of that in which a rank as slow as the slowest computes or waits for rows, mean over
+    /// the ranks.
     pub busy_s: f64,
     /// Idle time of a rank, mean over the ranks.
     pub bubble_s: f64,
@@ -71,7 +73,8 @@ pub struct StepTime {
     pub total_s: f64,
     /// Computing of a rank over the step, mean over the ranks.
     pub computing: Computing,
-    /// What is lost because ranks are not all as fast as the mean of them: `busy_s` less what they need.
+    /// What is lost because ranks are not all as fast as the mean of them: `busy_s` less what they
+    /// need.
     pub uneven_s: f64,
     /// Rows in flight that nothing hides, mean over the ranks.
     pub exposed_s: f64,
@@ -82,7 +85,12 @@ pub struct StepTime {
 impl Computing {
     /// All of it.
     pub fn total(&self) -> f64 {
-        self.linear + self.experts + self.attention + self.router_and_head + self.memory + self.overhead
+        self.linear
+            + self.experts
+            + self.attention
+            + self.router_and_head
+            + self.memory
+            + self.overhead
     }
 
     fn plus(self, other: Self) -> Self {
@@ -109,8 +117,15 @@ impl Computing {
 }
 
 impl Chunks {
-    /// The chunks of a stage, whose MoE layers send rows for `all_to_all` seconds each, one way and back.
-    fn of_stage(stages: &Stages, stage: usize, workload: &Workload, speed: &Speed, all_to_all: f64) -> Self {
+    /// The chunks of a stage, whose MoE layers send rows for `all_to_all` seconds each, one way and
+    /// back.
+    fn of_stage(
+        stages: &Stages,
+        stage: usize,
+        workload: &Workload,
+        speed: &Speed,
+        all_to_all: f64,
+    ) -> Self {
         let (work, tokens) = (&stages.work[stage], workload.chunk_tokens() as f64);
         let forward = Computing {
             linear: work.linear / speed.linear,
@@ -120,8 +135,13 @@ impl Chunks {
             memory: work.bytes / speed.memory,
             overhead: stages.layers[stage] as f64 * speed.layer_s / tokens,
         };
-        let (again, bytes_again) = if workload.recompute { (work.up_projections, work.bytes_recomputed) } else { (0.0, 0.0) };
-        // The gradient of a product's input costs as much as the product. What is not a product has two tensors to read for each that forward has.
+        let (again, bytes_again) = if workload.recompute {
+            (work.up_projections, work.bytes_recomputed)
+        } else {
+            (0.0, 0.0)
+        };
+        // The gradient of a product's input costs as much as the product. What is not a product has
+        // two tensors to read for each that forward has.
         let backward_input = Computing {
             linear: (work.linear + again) / speed.linear,
             attention: work.attention_backward / speed.attention_backward,
@@ -141,7 +161,9 @@ impl Chunks {
 
     fn mean(chunks: &[Self]) -> Self {
         let share = 1.0 / chunks.len() as f64;
-        let computing = |part: fn(&Self) -> Computing| chunks.iter().map(part).fold(Computing::default(), Computing::plus).times(share);
+        let computing = |part: fn(&Self) -> Computing| {
+            chunks.iter().map(part).fold(Computing::default(), Computing::plus).times(share)
+        };
         let seconds = |part: fn(&Self) -> f64| chunks.iter().map(part).sum::<f64>() * share;
         Self {
             forward: computing(|chunk| chunk.forward),
@@ -157,8 +179,9 @@ impl Chunks {
         self.forward.plus(self.backward_input).plus(self.weights)
     }
 
-    /// What the schedule's actions take. Rows that travel to experts and back are waited for in F and B, and hidden behind computing in an
-    /// overlapped F&B as far as there is enough of it (3.2.1).
+    /// What the schedule's actions take. Rows that travel to experts and back are waited for in F
+    /// and B, and hidden behind computing in an overlapped F&B as far as there is enough of it
+    /// (3.2.1).
     pub fn costs(&self, message: f64) -> Costs {
         let rows = self.all_to_all_forward + self.all_to_all_backward;
         Costs {
@@ -191,7 +214,14 @@ impl Speed {
         let f32 = gpu.f32_tflops * TERA;
         let bf16 = gpu.bf16_tflops.unwrap_or(gpu.f32_tflops) * TERA;
         let fp8 = gpu.fp8_tflops.unwrap_or(gpu.f32_tflops) * TERA;
-        let RatesConfig { linear_fp8, linear_bf16, linear_f32, attention_forward, attention_backward, .. } = *rates;
+        let RatesConfig {
+            linear_fp8,
+            linear_bf16,
+            linear_f32,
+            attention_forward,
+            attention_backward,
+            ..
+        } = *rates;
         let (linear, head, attention) = match precision {
             Precision::F32 => (f32 * linear_f32, f32 * linear_f32, f32),
             Precision::Bf16 => (bf16 * linear_bf16, bf16 * linear_bf16, bf16),
@@ -207,11 +237,15 @@ impl Speed {
             memory: gpu.memory_gb_per_s * GIGA * rates.memory,
             layer_s: gpu.layer_us * 1e-6,
             fast: link.fast.gb_per_s * GIGA * rates.link_fast,
-            slow: link.slow.as_ref().map_or(f64::INFINITY, |slow| slow.gb_per_s * GIGA * rates.link_slow),
+            slow: link
+                .slow
+                .as_ref()
+                .map_or(f64::INFINITY, |slow| slow.gb_per_s * GIGA * rates.link_slow),
         }
     }
 
-    /// Seconds for rows over both links; they are passed on from the slow link to the fast one as they come (3.2.2), so the slower decides.
+    /// Seconds for rows over both links; they are passed on from the slow link to the fast one as
+    /// they come (3.2.2), so the slower decides.
     fn rows(&self, links: &Links) -> f64 {
         (links.fast / self.fast).max(links.slow / self.slow)
     }
@@ -223,31 +257,62 @@ impl Speed {
 
 impl StepTime {
     /// Of a workload that has no problems.
-    pub(super) fn new(model: &DeepSeekConfig, workload: &Workload, cluster: &ClusterConfig, stages: &Stages, traffic: &Traffic) -> Self {
+    pub(super) fn new(
+        model: &DeepSeekConfig,
+        workload: &Workload,
+        cluster: &ClusterConfig,
+        stages: &Stages,
+        traffic: &Traffic,
+    ) -> Self {
         let speed = Speed::new(cluster, &workload.precision);
-        let all_to_all = traffic.routes.first().map_or(0.0, |route| speed.rows(&route.dispatch) + speed.rows(&route.combine));
+        let all_to_all = traffic
+            .routes
+            .first()
+            .map_or(0.0, |route| speed.rows(&route.dispatch) + speed.rows(&route.combine));
         let of_stage = |stage: usize| Chunks::of_stage(stages, stage, workload, &speed, all_to_all);
-        let of_rank = |held: &Vec<usize>| Chunks::mean(&held.iter().map(|&stage| of_stage(stage)).collect::<Vec<_>>());
+        let of_rank = |held: &Vec<usize>| {
+            Chunks::mean(&held.iter().map(|&stage| of_stage(stage)).collect::<Vec<_>>())
+        };
         let ranks: Vec<Chunks> = stages.of_rank.iter().map(of_rank).collect();
         let message = traffic.message_bytes / speed.link(traffic.message_is_slow);
         let costs: Vec<Costs> = ranks.iter().map(|chunks| chunks.costs(message)).collect();
 
-        let (kind, pipeline, chunks) = (workload.schedule, workload.axes.pipeline, workload.chunks());
-        let schedule = schedule(kind, pipeline, chunks).expect("invariant: a workload without problems has a schedule");
+        let (kind, pipeline, chunks) =
+            (workload.schedule, workload.axes.pipeline, workload.chunks());
+        let schedule = schedule(kind, pipeline, chunks)
+            .expect("invariant: a workload without problems has a schedule");
         let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let busy = |actions: &[Planned], costs: &Costs| actions.iter().map(|planned| of_action(costs, &planned.action)).sum::<f64>();
-        let needed: Vec<f64> = schedule.actions.iter().zip(&costs).map(|(actions, costs)| busy(actions, costs)).collect();
-        let slow = |costs: &Costs| schedule.actions.iter().map(|actions| busy(actions, costs)).sum::<f64>();
-        let slowest = costs.iter().map(slow).enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(rank, _)| rank);
+        let busy = |actions: &[Planned], costs: &Costs| {
+            actions.iter().map(|planned| of_action(costs, &planned.action)).sum::<f64>()
+        };
+        let needed: Vec<f64> = schedule
+            .actions
+            .iter()
+            .zip(&costs)
+            .map(|(actions, costs)| busy(actions, costs))
+            .collect();
+        let slow = |costs: &Costs| {
+            schedule.actions.iter().map(|actions| busy(actions, costs)).sum::<f64>()
+        };
+        let slowest = costs
+            .iter()
+            .map(slow)
+            .enumerate()
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+            .map_or(0, |(rank, _)| rank);
         let costs = costs[slowest];
-        let simulation = simulate(&schedule, &costs, Waiting::WhereNeeded).expect("invariant: a schedule that is made can be proved");
+        let simulation = simulate(&schedule, &costs, Waiting::WhereNeeded)
+            .expect("invariant: a schedule that is made can be proved");
         let makespan_s = simulation.makespan();
         let busy_s = mean(simulation.busy());
 
-        let copies_s = (traffic.gradients_bytes + traffic.weights_bytes) / speed.link(traffic.copies_are_slow);
-        let optimizer_s = optimizer_bytes(model, workload, cluster) / (cluster.gpu.memory_gb_per_s * GIGA * cluster.rates.memory);
+        let copies_s =
+            (traffic.gradients_bytes + traffic.weights_bytes) / speed.link(traffic.copies_are_slow);
+        let optimizer_s = optimizer_bytes(model, workload, cluster)
+            / (cluster.gpu.memory_gb_per_s * GIGA * cluster.rates.memory);
         let total_s = makespan_s + copies_s + optimizer_s;
-        // Every micro-batch passes each of DualPipeV's two stages of a rank, and one stage of a rank in the others.
+        // Every micro-batch passes each of DualPipeV's two stages of a rank, and one stage of a
+        // rank in the others.
         let passes = (chunks * if kind == ScheduleKind::DualPipeV { 2 } else { 1 }) as f64;
         let computing = Chunks::mean(&ranks).computing().times(passes);
         Self {
@@ -276,7 +341,8 @@ fn of_action(costs: &Costs, action: &Action) -> f64 {
     if matches!(action, Action::Exchange(_)) { 0.0 } else { costs.of(action) }
 }
 
-/// What AdamW reads and writes of a rank's shard, all shards alike: gradient, weight and both moments read, weight and moments written.
+/// What AdamW reads and writes of a rank's shard, all shards alike: gradient, weight and both
+/// moments read, weight and moments written.
 fn optimizer_bytes(model: &DeepSeekConfig, workload: &Workload, cluster: &ClusterConfig) -> f64 {
     let shard = model.parameter_counts().total_with_mtp() as f64 / cluster.gpus() as f64;
     shard * (4.0 + 2.0 * 4.0 + 4.0 * workload.moment_bytes as f64)

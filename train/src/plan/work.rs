@@ -1,4 +1,5 @@
-//! What one token costs in a layer: floating-point operations, and bytes that are read and written outside of products.
+//! What one token costs in a layer: floating-point operations, and bytes that are read and written
+//! outside of products.
 
 use std::iter::Sum;
 use std::ops::Add;
@@ -6,18 +7,23 @@ use std::ops::Add;
 use burn_deepseek::{DeepSeekConfig, Precision};
 use serde::Serialize;
 
-/// Operations and bytes of one token in the forward pass, by what they run in. A multiplication and an addition are two operations.
+/// Operations and bytes of one token in the forward pass, by what they run in. A multiplication and
+/// an addition are two operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct LayerWork {
-    /// Linears that every token passes: MLA's projections, dense feed-forward, shared experts, `eh_proj`. `2 m n` for a weight of `m x n`.
+    /// Linears that every token passes: MLA's projections, dense feed-forward, shared experts,
+    /// `eh_proj`. `2 m n` for a weight of `m x n`.
     pub linear: f64,
     /// Routed experts that a token visits.
     pub experts: f64,
-    /// The up-projections of MLA among `linear`, which backward computes again where it recomputes (3.2.3).
+    /// The up-projections of MLA among `linear`, which backward computes again where it recomputes
+    /// (3.2.3).
     pub up_projections: f64,
-    /// Scores and weighted values over the causal half: `2 H (qk + v)` for each of the `(S + 1) / 2` keys that a token sees on average.
+    /// Scores and weighted values over the causal half: `2 H (qk + v)` for each of the
+    /// `(S + 1) / 2` keys that a token sees on average.
     pub attention: f64,
-    /// Their backward, the scores computed again: `2 H (3 qk + 2 v)` a key, for S, dQ, dK and dP, dV.
+    /// Their backward, the scores computed again: `2 H (3 qk + 2 v)` a key, for S, dQ, dK and dP,
+    /// dV.
     pub attention_backward: f64,
     /// The router, in FP32 (on a GPU perhaps TF32).
     pub router: f64,
@@ -38,7 +44,8 @@ pub struct Work {
     pub end: LayerWork,
 }
 
-/// Bytes of a plain value and of a cast one; a cast value is kept with its transposed form beside it.
+/// Bytes of a plain value and of a cast one; a cast value is kept with its transposed form beside
+/// it.
 #[derive(Clone, Copy, Debug)]
 struct Widths {
     plain: f64,
@@ -55,10 +62,18 @@ impl Work {
         };
         let layer = |layer| LayerWork::of_layer(model, layer, seq_len, widths);
         let (d, layers) = (model.hidden_size as f64, model.num_hidden_layers);
-        let head = LayerWork { head: 2.0 * d * model.vocab_size as f64, bytes: 2.0 * widths.plain * d, ..LayerWork::default() };
+        let head = LayerWork {
+            head: 2.0 * d * model.vocab_size as f64,
+            bytes: 2.0 * widths.plain * d,
+            ..LayerWork::default()
+        };
         let mtp = (0..model.num_nextn_predict_layers).map(|k| {
             // Two norms, their concatenation, eh_proj of [2d, d], the block, and the shared head.
-            let projection = LayerWork { linear: 4.0 * d * d, bytes: 8.0 * widths.plain * d, ..LayerWork::default() };
+            let projection = LayerWork {
+                linear: 4.0 * d * d,
+                bytes: 8.0 * widths.plain * d,
+                ..LayerWork::default()
+            };
             projection + layer(layers + k) + head
         });
         Self { end: head + mtp.sum(), layers: (0..layers).map(layer).collect() }
@@ -73,13 +88,22 @@ impl Work {
 impl LayerWork {
     fn of_layer(model: &DeepSeekConfig, layer: usize, seq_len: usize, widths: Widths) -> Self {
         let attention = Self::of_attention(model, seq_len, widths);
-        attention + if model.is_moe_layer(layer) { Self::of_experts(model, widths) } else { Self::of_dense(model, widths) }
+        attention
+            + if model.is_moe_layer(layer) {
+                Self::of_experts(model, widths)
+            } else {
+                Self::of_dense(model, widths)
+            }
     }
 
     fn of_attention(model: &DeepSeekConfig, seq_len: usize, widths: Widths) -> Self {
-        let [d, heads, rope] = [model.hidden_size, model.num_attention_heads, model.qk_rope_head_dim].map(|size| size as f64);
-        let [qk, nope, v] = [model.qk_head_dim(), model.qk_nope_head_dim, model.v_head_dim].map(|size| size as f64);
-        let (latent, query_latent) = (model.kv_lora_rank as f64, model.q_lora_rank.map(|rank| rank as f64));
+        let [d, heads, rope] =
+            [model.hidden_size, model.num_attention_heads, model.qk_rope_head_dim]
+                .map(|size| size as f64);
+        let [qk, nope, v] =
+            [model.qk_head_dim(), model.qk_nope_head_dim, model.v_head_dim].map(|size| size as f64);
+        let (latent, query_latent) =
+            (model.kv_lora_rank as f64, model.q_lora_rank.map(|rank| rank as f64));
         let (query_down, query_up) = match query_latent {
             Some(rank) => (d * rank, rank * heads * qk),
             None => (d * heads * qk, 0.0),
@@ -88,10 +112,15 @@ impl LayerWork {
         let keys = (seq_len as f64 + 1.0) / 2.0;
         let plain = widths.plain;
         let latents = latent + query_latent.unwrap_or(0.0);
-        // Read and written: the residual sum and the norm, the latents' norms; q and k put together with their rotated parts; casts of what
-        // goes into q_a and kv_a, into q_b and kv_b, and into o.
+        // Read and written: the residual sum and the norm, the latents' norms; q and k put together
+        // with their rotated parts; casts of what goes into q_a and kv_a, into q_b and kv_b, and
+        // into o.
         let norms = plain * (2.0 * d + 2.0 * latents);
-        let bytes = norms + plain * 3.0 * d + plain * 4.0 * heads * qk + widths.cast_bytes(d + latents) + widths.cast_bytes(heads * v);
+        let bytes = norms
+            + plain * 3.0 * d
+            + plain * 4.0 * heads * qk
+            + widths.cast_bytes(d + latents)
+            + widths.cast_bytes(heads * v);
         Self {
             linear: 2.0 * (query_down + up_projections + d * (latent + rope) + heads * v * d),
             up_projections: 2.0 * up_projections,
@@ -105,11 +134,14 @@ impl LayerWork {
 
     fn of_dense(model: &DeepSeekConfig, widths: Widths) -> Self {
         let (d, inter) = (model.hidden_size as f64, model.intermediate_size as f64);
-        Self { linear: 6.0 * d * inter, ..Self::default() } + Self::feed_forward_bytes(d, inter, widths)
+        Self { linear: 6.0 * d * inter, ..Self::default() }
+            + Self::feed_forward_bytes(d, inter, widths)
     }
 
     fn of_experts(model: &DeepSeekConfig, widths: Widths) -> Self {
-        let [d, inter, visited] = [model.hidden_size, model.moe_intermediate_size, model.num_experts_per_tok].map(|size| size as f64);
+        let [d, inter, visited] =
+            [model.hidden_size, model.moe_intermediate_size, model.num_experts_per_tok]
+                .map(|size| size as f64);
         let (shared, experts) = (model.n_shared_experts as f64, model.n_routed_experts as f64);
         // Rows are spread to the experts as they were sent, and their outputs summed.
         let sent = if widths.cast > 0.0 { widths.cast } else { widths.plain };
@@ -125,12 +157,13 @@ impl LayerWork {
         work + Self::feed_forward_bytes(d, inter * (shared + visited), widths)
     }
 
-    /// The residual sum, the norm and its cast, and SwiGLU over `inter` values: gate and up are read, the product is written or cast, and in
-    /// FP8 gate and up are cast too, to be kept.
+    /// The residual sum, the norm and its cast, and SwiGLU over `inter` values: gate and up are
+    /// read, the product is written or cast, and in FP8 gate and up are cast too, to be kept.
     fn feed_forward_bytes(d: f64, inter: f64, widths: Widths) -> Self {
         let (plain, cast) = (widths.plain, widths.cast);
         let norm = plain * 2.0 * d;
-        let swiglu = if cast > 0.0 { (2.0 * plain + 2.0 * cast) * inter } else { 3.0 * plain * inter };
+        let swiglu =
+            if cast > 0.0 { (2.0 * plain + 2.0 * cast) * inter } else { 3.0 * plain * inter };
         let kept = cast * 2.0 * inter;
         let bytes = norm + plain * 3.0 * d + widths.cast_bytes(d) + swiglu + kept;
         Self { bytes, bytes_recomputed: norm + swiglu, ..Self::default() }
@@ -141,7 +174,8 @@ impl LayerWork {
         self.linear + self.experts + self.attention + self.router + self.head
     }
 
-    /// Operations of forward and backward as they are usually counted: three times the products of forward, nothing computed again.
+    /// Operations of forward and backward as they are usually counted: three times the products of
+    /// forward, nothing computed again.
     pub fn training(&self) -> f64 {
         3.0 * self.forward()
     }
@@ -191,25 +225,42 @@ mod tests {
         (model, work)
     }
 
-    /// Two operations for each parameter that multiplies a token, to the last one: all active ones but the embedding, the norms and the
-    /// routers' biases.
+    /// Two operations for each parameter that multiplies a token, to the last one: all active ones
+    /// but the embedding, the norms and the routers' biases.
     #[test]
     fn products_are_twice_the_parameters_that_multiply() {
-        for preset in ["deepseek-v3-671b", "deepseek-v2-236b", "deepseek-v2-lite-16b", "tiny", "quickstart", "medium"] {
+        for preset in [
+            "deepseek-v3-671b",
+            "deepseek-v2-236b",
+            "deepseek-v2-lite-16b",
+            "tiny",
+            "quickstart",
+            "medium",
+        ] {
             let (model, work) = work(preset);
             let counts = model.parameter_counts();
-            let biases = if model.has_balance_bias() { model.moe_layers() * model.n_routed_experts } else { 0 };
+            let biases = if model.has_balance_bias() {
+                model.moe_layers() * model.n_routed_experts
+            } else {
+                0
+            };
             let multiplying = counts.active - counts.embedding - counts.norms - biases as u64;
             let layers: LayerWork = work.layers.iter().copied().sum();
             let head = 2.0 * (model.hidden_size * model.vocab_size) as f64;
-            assert_eq!(layers.linear + layers.experts + layers.router + head, 2.0 * multiplying as f64, "{preset}");
-            // The MTP modules have the head once more each, and of their own the block, eh_proj and four norms.
+            assert_eq!(
+                layers.linear + layers.experts + layers.router + head,
+                2.0 * multiplying as f64,
+                "{preset}"
+            );
+            // The MTP modules have the head once more each, and of their own the block, eh_proj and
+            // four norms.
             let modules = model.num_nextn_predict_layers as f64;
             assert_eq!(work.end.head, (1.0 + modules) * head, "{preset}");
         }
     }
 
-    /// By hand for one layer of DeepSeek-V3: 128 heads, keys of 192, values of 128, and on average 2048.5 keys that a token may see.
+    /// By hand for one layer of DeepSeek-V3: 128 heads, keys of 192, values of 128, and on average
+    /// 2048.5 keys that a token may see.
     #[test]
     fn attention_sees_the_causal_half() {
         let (_, work) = work("deepseek-v3-671b");
@@ -242,6 +293,9 @@ mod tests {
         let of = |seq_len| Work::new(&model, &Precision::Bf16, seq_len).total();
         let (short, long) = (of(511), of(1023));
         assert_eq!(long.attention, 2.0 * short.attention);
-        assert_eq!((long.linear, long.experts, long.bytes), (short.linear, short.experts, short.bytes));
+        assert_eq!(
+            (long.linear, long.experts, long.bytes),
+            (short.linear, short.experts, short.bytes)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is planned: the axes, the schedule, the batch and the numbers of a run, and which of them a cluster cannot have.
+//! What is planned: the axes, the schedule, the batch and the numbers of a run, and which of them a
+//! cluster cannot have.
 
 use burn_deepseek::precision::Fp8Recipe;
 use burn_deepseek::{DeepSeekConfig, Precision};
@@ -39,10 +40,17 @@ pub struct Workload {
 const MOST_CHUNKS: usize = 1 << 16;
 
 fn axes_as_counts<S: serde::Serializer>(axes: &Axes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map([("pipeline", axes.pipeline), ("expert", axes.expert), ("data", axes.data)])
+    serializer.collect_map([
+        ("pipeline", axes.pipeline),
+        ("expert", axes.expert),
+        ("data", axes.data),
+    ])
 }
 
-fn precision_as_name<S: serde::Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+fn precision_as_name<S: serde::Serializer>(
+    precision: &Precision,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(precision.name())
 }
 
@@ -89,12 +97,15 @@ impl Workload {
         if self.precision == Precision::F32 { 4 } else { 2 }
     }
 
-    /// Bytes of a row of `d` values to an expert and back: FP8 goes with a scale of four bytes for each 128 values.
+    /// Bytes of a row of `d` values to an expert and back: FP8 goes with a scale of four bytes for
+    /// each 128 values.
     pub fn row_bytes(&self, d: usize) -> (usize, usize) {
         match (self.dispatch, &self.precision) {
             (DispatchFormat::F32, _) | (DispatchFormat::Auto, Precision::F32) => (4 * d, 4 * d),
             (DispatchFormat::Bf16, _) | (DispatchFormat::Auto, Precision::Bf16) => (2 * d, 2 * d),
-            (DispatchFormat::Fp8, _) | (DispatchFormat::Auto, Precision::Fp8(_)) => (d + 4 * d.div_ceil(128), 2 * d),
+            (DispatchFormat::Fp8, _) | (DispatchFormat::Auto, Precision::Fp8(_)) => {
+                (d + 4 * d.div_ceil(128), 2 * d)
+            }
         }
     }
 
@@ -120,18 +131,25 @@ impl Workload {
         let ranks = pipeline.saturating_mul(expert).saturating_mul(data);
         if ranks != cluster.gpus() {
             wrong(format!(
-                "plan.pipeline * plan.expert * plan.data = {ranks} ranks, but the cluster has node.gpus * node.count = {} GPUs",
+                "plan.pipeline * plan.expert * plan.data = {ranks} ranks, but the cluster has \
+                 node.gpus * node.count = {} GPUs",
                 cluster.gpus()
             ));
         }
         if expert > 1 && model.moe_layers() + model.moe_mtp_modules() == 0 {
             wrong(format!("plan.expert = {expert}, but the model has no experts"));
         } else if !model.n_routed_experts.is_multiple_of(expert) {
-            wrong(format!("plan.expert = {expert} does not divide model.n_routed_experts = {}", model.n_routed_experts));
+            wrong(format!(
+                "plan.expert = {expert} does not divide model.n_routed_experts = {}",
+                model.n_routed_experts
+            ));
         }
         let gpus = cluster.node.gpus;
         if cluster.node.count > 1 && !expert.is_multiple_of(gpus) && !gpus.is_multiple_of(expert) {
-            wrong(format!("plan.expert = {expert} neither fills nodes of node.gpus = {gpus} GPUs nor divides them"));
+            wrong(format!(
+                "plan.expert = {expert} neither fills nodes of node.gpus = {gpus} GPUs nor divides \
+                 them"
+            ));
         }
         if self.seq_len > model.max_position_embeddings {
             wrong(format!(
@@ -143,27 +161,39 @@ impl Workload {
         if let Err(error) = cut(model, stages, stages / pipeline) {
             wrong(format!("plan.pipeline = {pipeline}: {error}"));
         }
-        let shared = self.micro_batch.saturating_mul(self.axes.expert.saturating_mul(self.axes.data));
+        let shared =
+            self.micro_batch.saturating_mul(self.axes.expert.saturating_mul(self.axes.data));
         if !self.global_batch.is_multiple_of(shared) {
             wrong(format!(
-                "plan.global_batch = {} is not a multiple of plan.micro_batch * plan.expert * plan.data = {shared}",
+                "plan.global_batch = {} is not a multiple of plan.micro_batch * plan.expert * \
+                 plan.data = {shared}",
                 self.global_batch
             ));
         } else if (self.global_batch / shared).saturating_mul(pipeline) > MOST_CHUNKS {
             wrong(format!(
-                "plan.global_batch = {}: {} micro-batches over {pipeline} ranks are more than are worked out, {MOST_CHUNKS} together",
+                "plan.global_batch = {}: {} micro-batches over {pipeline} ranks are more than are \
+                 worked out, {MOST_CHUNKS} together",
                 self.global_batch,
                 self.global_batch / shared
             ));
         } else if let Err(error) = schedule(self.schedule, pipeline, self.global_batch / shared) {
-            wrong(format!("plan.schedule: {error} (plan.global_batch / (plan.micro_batch * plan.expert * plan.data))"));
+            wrong(format!(
+                "plan.schedule: {error} (plan.global_batch / (plan.micro_batch * plan.expert * \
+                 plan.data))"
+            ));
         }
         for (key, missing) in [
-            ("fp8_tflops", matches!(self.precision, Precision::Fp8(_)) && cluster.gpu.fp8_tflops.is_none()),
+            (
+                "fp8_tflops",
+                matches!(self.precision, Precision::Fp8(_)) && cluster.gpu.fp8_tflops.is_none(),
+            ),
             ("bf16_tflops", self.precision != Precision::F32 && cluster.gpu.bf16_tflops.is_none()),
         ] {
             if missing {
-                wrong(format!("gpu.{key} is missing; plan.precision = \"{}\" needs it", self.precision.name()));
+                wrong(format!(
+                    "gpu.{key} is missing; plan.precision = \"{}\" needs it",
+                    self.precision.name()
+                ));
             }
         }
         problems

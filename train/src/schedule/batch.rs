@@ -33,10 +33,12 @@ struct Level {
 }
 
 impl BatchCourse {
-    /// A course through `pieces`, each beginning where the one before ended, and `last` after them; a ramp's values are rounded down to
-    /// multiples of `micro_batch`, of which all others are multiples already.
+    /// A course through `pieces`, each beginning where the one before ended, and `last` after them;
+    /// a ramp's values are rounded down to multiples of `micro_batch`, of which all others are
+    /// multiples already.
     ///
-    /// None where it has more than [`MOST_LEVELS`] different batches, or tokens beyond what can be counted.
+    /// None where it has more than [`MOST_LEVELS`] different batches, or tokens beyond what can be
+    /// counted.
     pub fn new(pieces: Vec<BatchPiece>, last: u64, micro_batch: u64, seq_len: u64) -> Option<Self> {
         let mut course = Self { pieces, last, micro_batch, seq_len, levels: Vec::new() };
         let mut levels = Vec::new();
@@ -47,7 +49,10 @@ impl BatchCourse {
             }
             levels.push(Level { start, batch: course.at(start.tokens) });
             next = match course.next_change(start.tokens) {
-                Some(change) => Some(course.after(start, (change - start.tokens).div_ceil(course.tokens_of_step(start.tokens)))?),
+                Some(change) => Some(course.after(
+                    start,
+                    (change - start.tokens).div_ceil(course.tokens_of_step(start.tokens)),
+                )?),
                 None => None,
             };
         }
@@ -57,9 +62,12 @@ impl BatchCourse {
 
     /// Sequences of the step that begins after `tokens` tokens.
     pub fn at(&self, tokens: u64) -> u64 {
-        let Some(piece) = self.pieces.iter().find(|piece| tokens < piece.end) else { return self.last };
+        let Some(piece) = self.pieces.iter().find(|piece| tokens < piece.end) else {
+            return self.last;
+        };
         let (from, to) = (i128::from(piece.from), i128::from(piece.to));
-        let (done, length) = (i128::from(tokens.saturating_sub(piece.start)), i128::from(piece.end - piece.start));
+        let (done, length) =
+            (i128::from(tokens.saturating_sub(piece.start)), i128::from(piece.end - piece.start));
         let batch = from + ((to - from) * done).div_euclid(length);
         let batch = u64::try_from(batch).expect("invariant: a ramp lies between its two ends");
         batch / self.micro_batch * self.micro_batch
@@ -81,7 +89,8 @@ impl BatchCourse {
     fn next_change(&self, tokens: u64) -> Option<u64> {
         let piece = self.pieces.iter().find(|piece| tokens < piece.end)?;
         let batch = self.at(tokens);
-        // A piece only rises or only falls, so the batch changes once between a place where it is the same and one where it is not.
+        // A piece only rises or only falls, so the batch changes once between a place where it is
+        // the same and one where it is not.
         let (mut same, mut other) = (tokens, piece.end);
         while other - same > 1 {
             let middle = same + (other - same) / 2;
@@ -92,7 +101,8 @@ impl BatchCourse {
 
     /// `steps` steps of one size after `start`; none where that cannot be counted.
     fn after(&self, start: Position, steps: u64) -> Option<Position> {
-        let tokens = steps.checked_mul(self.tokens_of_step(start.tokens))?.checked_add(start.tokens)?;
+        let tokens =
+            steps.checked_mul(self.tokens_of_step(start.tokens))?.checked_add(start.tokens)?;
         let countable = i64::try_from(tokens).is_ok();
         countable.then(|| Position { step: start.step.saturating_add(steps), tokens })
     }
@@ -105,15 +115,20 @@ impl BatchCourse {
 
     /// Where a run stands after its last step with at most `tokens` tokens.
     pub fn position_within(&self, tokens: u64) -> Position {
-        let level = self.levels[self.levels.partition_point(|level| level.start.tokens <= tokens) - 1];
+        let level =
+            self.levels[self.levels.partition_point(|level| level.start.tokens <= tokens) - 1];
         let steps = (tokens - level.start.tokens) / (level.batch * self.seq_len);
-        Position { step: level.start.step + steps, tokens: level.start.tokens + steps * level.batch * self.seq_len }
+        Position {
+            step: level.start.step + steps,
+            tokens: level.start.tokens + steps * level.batch * self.seq_len,
+        }
     }
 
     /// The number of steps at which a run has `tokens` tokens, with the part of a step.
     pub fn steps_at(&self, tokens: f64) -> f64 {
         let whole = self.position_within(tokens as u64);
-        whole.step as f64 + (tokens - whole.tokens as f64) / self.tokens_of_step(whole.tokens) as f64
+        whole.step as f64
+            + (tokens - whole.tokens as f64) / self.tokens_of_step(whole.tokens) as f64
     }
 
     /// The ends of the course's parts, in tokens.
@@ -121,14 +136,18 @@ impl BatchCourse {
         self.pieces.iter().map(|piece| piece.end)
     }
 
-    /// Where a run that stands at `from` ends if it takes steps until there are `steps` in all, or the next one would lead beyond
-    /// `tokens` tokens; none where that cannot be counted.
+    /// Where a run that stands at `from` ends if it takes steps until there are `steps` in all, or
+    /// the next one would lead beyond `tokens` tokens; none where that cannot be counted.
     pub fn walk(&self, from: Position, steps: u64, tokens: u64) -> Option<Position> {
         let mut position = from;
         loop {
             let size = self.tokens_of_step(position.tokens);
-            let here = self.next_change(position.tokens).map_or(u64::MAX, |change| (change - position.tokens).div_ceil(size));
-            let left = steps.saturating_sub(position.step).min(tokens.saturating_sub(position.tokens) / size);
+            let here = self
+                .next_change(position.tokens)
+                .map_or(u64::MAX, |change| (change - position.tokens).div_ceil(size));
+            let left = steps
+                .saturating_sub(position.step)
+                .min(tokens.saturating_sub(position.tokens) / size);
             position = self.after(position, left.min(here))?;
             if left <= here {
                 return Some(position);
@@ -141,9 +160,13 @@ impl BatchCourse {
 mod tests {
     use super::*;
 
-    /// 4 sequences, then up to 12 over 1000 tokens in multiples of 4, then 8; sequences of 10 tokens.
+    /// 4 sequences, then up to 12 over 1000 tokens in multiples of 4, then 8; sequences of 10
+    /// tokens.
     fn course() -> BatchCourse {
-        let pieces = vec![BatchPiece { start: 0, end: 100, from: 4, to: 4 }, BatchPiece { start: 100, end: 1100, from: 4, to: 12 }];
+        let pieces = vec![
+            BatchPiece { start: 0, end: 100, from: 4, to: 4 },
+            BatchPiece { start: 100, end: 1100, from: 4, to: 12 },
+        ];
         BatchCourse::new(pieces, 8, 4, 10).unwrap()
     }
 
@@ -162,8 +185,13 @@ mod tests {
         let course = course();
         let batches = [0, 99, 100, 599, 600, 1099, 1100, 1 << 40].map(|tokens| course.at(tokens));
         assert_eq!(batches, [4, 4, 4, 4, 8, 8, 8, 8]);
-        let falling = BatchCourse::new(vec![BatchPiece { start: 0, end: 100, from: 12, to: 4 }], 4, 4, 1).unwrap();
-        assert_eq!([0, 1, 49, 50, 51, 99, 100].map(|tokens| falling.at(tokens)), [12, 8, 8, 8, 4, 4, 4]);
+        let falling =
+            BatchCourse::new(vec![BatchPiece { start: 0, end: 100, from: 12, to: 4 }], 4, 4, 1)
+                .unwrap();
+        assert_eq!(
+            [0, 1, 49, 50, 51, 99, 100].map(|tokens| falling.at(tokens)),
+            [12, 8, 8, 8, 4, 4, 4]
+        );
     }
 
     #[test]
@@ -173,7 +201,10 @@ mod tests {
         for (step, position) in (0..).zip(&positions) {
             assert_eq!(course.position_after(step), Some(*position));
             assert_eq!(course.walk(Position::default(), step, u64::MAX / 2), Some(*position));
-            assert_eq!(course.walk(positions[7.min(step as usize)], step, u64::MAX / 2), Some(*position));
+            assert_eq!(
+                course.walk(positions[7.min(step as usize)], step, u64::MAX / 2),
+                Some(*position)
+            );
             assert!((course.steps_at(position.tokens as f64) - step as f64).abs() < 1e-9);
         }
         for tokens in 0..1500 {

@@ -8,9 +8,14 @@ const SUFFIXES: [(char, u32); 4] = [('T', 12), ('B', 9), ('M', 6), ('K', 3)];
 /// # Errors
 /// What is no such number, is not whole, or is too large to be counted.
 pub fn parse_count(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} must be a whole number, or one with K, M, B or T after it, as in \"1.5M\"");
+    let wrong = || {
+        format!(
+            "{text:?} must be a whole number, or one with K, M, B or T after it, as in \"1.5M\""
+        )
+    };
     let text = text.trim();
-    let found = SUFFIXES.iter().find(|(suffix, _)| text.ends_with([*suffix, suffix.to_ascii_lowercase()]));
+    let found =
+        SUFFIXES.iter().find(|(suffix, _)| text.ends_with([*suffix, suffix.to_ascii_lowercase()]));
     let (number, power) = found.map_or((text, 0), |(_, power)| (&text[..text.len() - 1], *power));
     let (whole, fraction) = number.trim_end().split_once('.').unwrap_or((number.trim_end(), ""));
     let fraction = fraction.trim_end_matches('0');
@@ -19,8 +24,11 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     if whole.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) || places > power {
         return Err(wrong());
     }
-    let count = digits.parse::<u64>().ok().and_then(|digits| digits.checked_mul(10u64.pow(power - places)));
-    count.filter(|&count| i64::try_from(count).is_ok()).ok_or_else(|| format!("{text:?} is more than can be counted"))
+    let count =
+        digits.parse::<u64>().ok().and_then(|digits| digits.checked_mul(10u64.pow(power - places)));
+    count
+        .filter(|&count| i64::try_from(count).is_ok())
+        .ok_or_else(|| format!("{text:?} is more than can be counted"))
 }
 
 /// The shortest text that [`parse_count`] reads back.
@@ -40,8 +48,14 @@ pub fn format_count(count: u64) -> String {
 
 /// A count for people: three decimals of the largest suffix that it reaches, `14.633T`.
 pub fn rounded_count(count: u64) -> String {
-    let found = SUFFIXES.iter().map(|(suffix, power)| (suffix, 10u64.pow(*power))).find(|(_, unit)| count >= *unit);
-    found.map_or_else(|| count.to_string(), |(suffix, unit)| format!("{:.3}{suffix}", count as f64 / unit as f64))
+    let found = SUFFIXES
+        .iter()
+        .map(|(suffix, power)| (suffix, 10u64.pow(*power)))
+        .find(|(_, unit)| count >= *unit);
+    found.map_or_else(
+        || count.to_string(),
+        |(suffix, unit)| format!("{:.3}{suffix}", count as f64 / unit as f64),
+    )
 }
 
 #[cfg(test)]
@@ -73,7 +87,9 @@ mod tests {
                 assert_eq!(parse_count(text), Ok(count), "{text}");
             }
         }
-        for text in ["", "T", ".5T", "1.5", "1.2345K", "-1", "1e9", "1..2K", "many", "9300000T", "1K2"] {
+        for text in
+            ["", "T", ".5T", "1.5", "1.2345K", "-1", "1e9", "1..2K", "many", "9300000T", "1K2"]
+        {
             assert!(parse_count(text).is_err(), "{text}");
         }
     }

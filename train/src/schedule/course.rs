@@ -1,4 +1,5 @@
-//! One quantity's course with its boundaries known: from what is written to a function of the position.
+//! One quantity's course with its boundaries known: from what is written to a function of the
+//! position.
 
 use std::f64::consts::PI;
 
@@ -43,18 +44,27 @@ pub(super) fn segments(course: &Course, key: &str, problems: &mut Vec<String>) -
             _ => None,
         };
         let Some((from, to)) = values else {
-            problems.push(format!("{key} must have either `at`, or `to` (with `from` and `shape` where needed)"));
+            problems.push(format!(
+                "{key} must have either `at`, or `to` (with `from` and `shape` where needed)"
+            ));
             continue;
         };
         for value in if from == to { vec![to] } else { vec![from, to] } {
             check_value(&key, value, problems);
         }
         if segment.until.is_none() && index + 1 < list.len() {
-            problems.push(format!("{key}.until is missing; only the last segment goes on to the end of the run"));
+            problems.push(format!(
+                "{key}.until is missing; only the last segment goes on to the end of the run"
+            ));
         }
         check_until(&key, segment.until, problems);
         reached = to;
-        plain.push(Plain { until: segment.until, from, to, shape: segment.shape.unwrap_or(Shape::Linear) });
+        plain.push(Plain {
+            until: segment.until,
+            from,
+            to,
+            shape: segment.shape.unwrap_or(Shape::Linear),
+        });
     }
     check_order(key, list, problems);
     plain
@@ -68,16 +78,19 @@ fn check_value(key: &str, value: f64, problems: &mut Vec<String>) {
 
 fn check_until(key: &str, until: Option<Until>, problems: &mut Vec<String>) {
     match until {
-        Some(until @ (Until::Tokens(0) | Until::Steps(0))) => problems.push(format!("{key}.until = \"{until}\" must be above 0")),
+        Some(until @ (Until::Tokens(0) | Until::Steps(0))) => {
+            problems.push(format!("{key}.until = \"{until}\" must be above 0"))
+        }
         Some(Until::Percent(percent)) if !(percent > 0.0 && percent <= 100.0) => {
-            problems.push(format!("{key}.until = \"{percent}%\" must be above 0% and at most 100%"));
+            problems
+                .push(format!("{key}.until = \"{percent}%\" must be above 0% and at most 100%"));
         }
         _ => {}
     }
 }
 
-/// Boundaries in the same unit must rise; of different units it depends on the run's length which comes first, and a segment that is
-/// over before it begins is passed over.
+/// Boundaries in the same unit must rise; of different units it depends on the run's length which
+/// comes first, and a segment that is over before it begins is passed over.
 fn check_order(key: &str, list: &[Segment], problems: &mut Vec<String>) {
     let number = |until: Until| match until {
         Until::Tokens(tokens) => (0, tokens as f64),
@@ -85,10 +98,15 @@ fn check_order(key: &str, list: &[Segment], problems: &mut Vec<String>) {
         Until::Percent(percent) => (2, percent),
     };
     let mut last: [Option<Until>; 3] = [None; 3];
-    for (index, until) in list.iter().enumerate().filter_map(|(index, segment)| Some((index, segment.until?))) {
+    for (index, until) in
+        list.iter().enumerate().filter_map(|(index, segment)| Some((index, segment.until?)))
+    {
         let (unit, value) = number(until);
         if let Some(before) = last[unit].filter(|before| number(*before).1 >= value) {
-            problems.push(format!("{key}[{index}].until = \"{until}\" must be after \"{before}\", where an earlier segment ends"));
+            problems.push(format!(
+                "{key}[{index}].until = \"{until}\" must be after \"{before}\", \
+                                   where an earlier segment ends"
+            ));
         }
         last[unit] = Some(until);
     }
@@ -128,21 +146,32 @@ impl Values {
                     tokens = clock.tokens_at(steps).max(tokens);
                 }
                 Some(Until::Tokens(until)) => tokens = (until as f64).max(tokens),
-                Some(Until::Percent(percent)) => tokens = (percent / 100.0 * clock.end.tokens as f64).max(tokens),
+                Some(Until::Percent(percent)) => {
+                    tokens = (percent / 100.0 * clock.end.tokens as f64).max(tokens)
+                }
                 None => tokens = (clock.end.tokens as f64).max(tokens),
             }
             if !in_steps {
                 steps = clock.batch.steps_at(tokens).max(steps);
             }
             let end = if in_steps { steps } else { tokens };
-            pieces.push(Piece { in_steps, start, end, from: segment.from, to: segment.to, shape: segment.shape });
+            pieces.push(Piece {
+                in_steps,
+                start,
+                end,
+                from: segment.from,
+                to: segment.to,
+                shape: segment.shape,
+            });
         }
         Self { pieces, last: segments.last().map_or(0.0, |segment| segment.to) }
     }
 
     /// The value of a step that ends at `position`.
     pub fn at(&self, position: Position) -> f64 {
-        let now = |piece: &Piece| if piece.in_steps { position.step as f64 } else { position.tokens as f64 };
+        let now = |piece: &Piece| {
+            if piece.in_steps { position.step as f64 } else { position.tokens as f64 }
+        };
         match self.pieces.iter().find(|piece| now(piece) <= piece.end) {
             Some(piece) => piece.at(now(piece)),
             None => self.last,
@@ -156,12 +185,19 @@ impl Values {
 
     /// The ends of its parts, in tokens or steps: where a table has a line.
     pub fn boundaries(&self) -> impl Iterator<Item = Until> {
-        self.pieces.iter().map(|piece| if piece.in_steps { Until::Steps(piece.end as u64) } else { Until::Tokens(piece.end as u64) })
+        self.pieces.iter().map(|piece| {
+            if piece.in_steps {
+                Until::Steps(piece.end as u64)
+            } else {
+                Until::Tokens(piece.end as u64)
+            }
+        })
     }
 }
 
 impl Piece {
-    /// `from + (to - from) x` or `to + (from - to) (1 + cos(pi x)) / 2`, where x goes from 0 at the start to 1 at the end.
+    /// `from + (to - from) x` or `to + (from - to) (1 + cos(pi x)) / 2`, where x goes from 0 at the
+    /// start to 1 at the end.
     fn at(&self, now: f64) -> f64 {
         let (done, length) = ((now - self.start).max(0.0), self.end - self.start);
         if self.from == self.to || length <= 0.0 {
@@ -169,7 +205,9 @@ impl Piece {
         }
         match self.shape {
             Shape::Linear => self.from + (self.to - self.from) * done / length,
-            Shape::Cosine => self.to + (self.from - self.to) * (1.0 + (PI * (done / length)).cos()) / 2.0,
+            Shape::Cosine => {
+                self.to + (self.from - self.to) * (1.0 + (PI * (done / length)).cos()) / 2.0
+            }
         }
     }
 }
@@ -178,6 +216,9 @@ impl Clock<'_> {
     /// Tokens at a number of steps; beyond what can be counted, the end of all counting.
     fn tokens_at(&self, steps: f64) -> f64 {
         let whole = self.batch.position_after(steps as u64);
-        whole.map_or(f64::MAX, |whole| whole.tokens as f64 + (steps - whole.step as f64) * self.batch.tokens_of_step(whole.tokens) as f64)
+        whole.map_or(f64::MAX, |whole| {
+            whole.tokens as f64
+                + (steps - whole.step as f64) * self.batch.tokens_of_step(whole.tokens) as f64
+        })
     }
 }

@@ -1,11 +1,14 @@
-//! What changes in the course of a run, as functions of where it stands: learning rate, batch, gamma, alpha, lambda (report, 4.2).
+//! What changes in the course of a run, as functions of where it stands: learning rate, batch,
+//! gamma, alpha, lambda (report, 4.2).
 //!
-//! Positions are counted in trained tokens. The batch of a step follows from the tokens *before* it; everything else from the position
-//! *after* it, so that the first update has not a learning rate of 0 and the last one has what the table ends with. A segment may be
-//! bounded in steps or in percent of the run as well; within one that is bounded in steps, values go by steps. Where batches ramp, steps
-//! and tokens are converted by counting the steps of the run from its start.
+//! Positions are counted in trained tokens. The batch of a step follows from the tokens *before*
+//! it; everything else from the position *after* it, so that the first update has not a learning
+//! rate of 0 and the last one has what the table ends with. A segment may be bounded in steps or in
+//! percent of the run as well; within one that is bounded in steps, values go by steps. Where
+//! batches ramp, steps and tokens are converted by counting the steps of the run from its start.
 //!
-//! **Invariant.** Values are functions of the position and the configuration alone: nothing is remembered from step to step.
+//! **Invariant.** Values are functions of the position and the configuration alone: nothing is
+//! remembered from step to step.
 
 mod batch;
 mod count;
@@ -85,13 +88,25 @@ impl Schedule {
         self.batch.batches_until(self.end.step)
     }
 
-    /// The schedule of a run of `length` with sequences of `seq_len` tokens, `micro_batch` at once (both at least 1).
+    /// The schedule of a run of `length` with sequences of `seq_len` tokens, `micro_batch` at once
+    /// (both at least 1).
     ///
     /// # Errors
     /// Every problem, each with its key.
-    pub fn new(config: &ScheduleConfig, length: Length, micro_batch: usize, seq_len: usize) -> Result<Self, Vec<String>> {
+    pub fn new(
+        config: &ScheduleConfig,
+        length: Length,
+        micro_batch: usize,
+        seq_len: usize,
+    ) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
-        let batch = batch_course(&config.global_batch, length, micro_batch as u64, seq_len as u64, &mut problems);
+        let batch = batch_course(
+            &config.global_batch,
+            length,
+            micro_batch as u64,
+            seq_len as u64,
+            &mut problems,
+        );
         let others = [
             ("schedule.lr", &config.lr),
             ("schedule.bias_update_speed", &config.bias_update_speed),
@@ -102,16 +117,26 @@ impl Schedule {
         let Some(batch) = batch.filter(|_| problems.is_empty()) else { return Err(problems) };
         let end = match length {
             Length::Steps(steps) => batch.position_after(steps),
-            Length::Tokens(tokens) => Some(batch.position_within(tokens)).filter(|_| i64::try_from(tokens).is_ok()),
+            Length::Tokens(tokens) => {
+                Some(batch.position_within(tokens)).filter(|_| i64::try_from(tokens).is_ok())
+            }
         };
         let Some(end) = end else {
-            let what = if let Length::Steps(steps) = length { format!("train.steps = {steps}") } else { "train.tokens".into() };
-            return Err(vec![format!("{what} of {} tokens and more are more than can be counted", batch.tokens_of_step(0))]);
+            let what = if let Length::Steps(steps) = length {
+                format!("train.steps = {steps}")
+            } else {
+                "train.tokens".into()
+            };
+            return Err(vec![format!(
+                "{what} of {} tokens and more are more than can be counted",
+                batch.tokens_of_step(0)
+            )]);
         };
         match length {
             Length::Steps(0) => problems.push("train.steps = 0 must be at least 1".into()),
             Length::Tokens(tokens) if end.step == 0 => problems.push(format!(
-                "train.tokens = {tokens} is less than one step of {} tokens (global_batch * seq_len)",
+                "train.tokens = {tokens} is less than one step of {} tokens (global_batch * \
+                 seq_len)",
                 batch.tokens_of_step(0)
             )),
             _ => {}
@@ -120,7 +145,8 @@ impl Schedule {
             return Err(problems);
         }
         let clock = Clock { batch: &batch, end };
-        let [lr, bias_update_speed, seq_aux_alpha, mtp_lambda] = others.map(|segments| Values::new(&segments, &clock));
+        let [lr, bias_update_speed, seq_aux_alpha, mtp_lambda] =
+            others.map(|segments| Values::new(&segments, &clock));
         Ok(Self { length, batch, end, lr, bias_update_speed, seq_aux_alpha, mtp_lambda })
     }
 
@@ -129,8 +155,9 @@ impl Schedule {
         self.end
     }
 
-    /// Where a run that now stands at `position` will end. That is [`end`](Self::end), unless the position was reached with other
-    /// batches than this schedule's; none where it cannot be counted.
+    /// Where a run that now stands at `position` will end. That is [`end`](Self::end), unless the
+    /// position was reached with other batches than this schedule's; none where it cannot be
+    /// counted.
     pub fn end_from(&self, position: Position) -> Option<Position> {
         match self.length {
             Length::Steps(steps) => self.batch.walk(position, steps, u64::MAX),
@@ -141,8 +168,10 @@ impl Schedule {
     /// What the step after `position` is to do.
     pub fn at(&self, position: Position) -> StepSettings {
         let global_batch = self.batch.at(position.tokens);
-        let after =
-            Position { step: position.step + 1, tokens: position.tokens.saturating_add(self.batch.tokens_of_step(position.tokens)) };
+        let after = Position {
+            step: position.step + 1,
+            tokens: position.tokens.saturating_add(self.batch.tokens_of_step(position.tokens)),
+        };
         StepSettings {
             global_batch: global_batch as usize,
             lr: self.lr.at(after),
@@ -159,44 +188,72 @@ impl Schedule {
 }
 
 /// The course of the batch, in whole multiples of `micro_batch`; none with problems.
-fn batch_course(course: &Course, length: Length, micro_batch: u64, seq_len: u64, problems: &mut Vec<String>) -> Option<BatchCourse> {
+fn batch_course(
+    course: &Course,
+    length: Length,
+    micro_batch: u64,
+    seq_len: u64,
+    problems: &mut Vec<String>,
+) -> Option<BatchCourse> {
     const KEY: &str = "schedule.global_batch";
     let before = problems.len();
     let segments = course::segments(course, KEY, problems);
     let (mut pieces, mut start) = (Vec::new(), 0);
     for (index, segment) in segments.iter().enumerate() {
-        let key = if matches!(course, Course::Constant(_)) { KEY.to_string() } else { format!("{KEY}[{index}]") };
+        let key = if matches!(course, Course::Constant(_)) {
+            KEY.to_string()
+        } else {
+            format!("{KEY}[{index}]")
+        };
         if segment.shape == Shape::Cosine {
-            problems.push(format!("{key}.shape = \"cosine\" is for other quantities; a batch is constant or grows linearly"));
+            problems.push(format!(
+                "{key}.shape = \"cosine\" is for other quantities; a batch is \
+                                   constant or grows linearly"
+            ));
         }
         for value in [segment.from, segment.to] {
             let whole = value.fract() == 0.0 && (1.0..=MOST_SEQUENCES as f64).contains(&value);
             if !whole {
-                problems.push(format!("{key} = {value} must be a whole number from 1 to {MOST_SEQUENCES}"));
+                problems.push(format!(
+                    "{key} = {value} must be a whole number from 1 to {MOST_SEQUENCES}"
+                ));
                 break;
             } else if !(value as u64).is_multiple_of(micro_batch) {
-                problems.push(format!("{key} = {value} must be a multiple of train.micro_batch = {micro_batch}"));
+                problems.push(format!(
+                    "{key} = {value} must be a multiple of train.micro_batch = {micro_batch}"
+                ));
                 break;
             }
         }
         let end = match (segment.until, length) {
             (Some(Until::Tokens(tokens)), _) => tokens,
-            (Some(Until::Percent(percent)), Length::Tokens(tokens)) => (percent / 100.0 * tokens as f64) as u64,
+            (Some(Until::Percent(percent)), Length::Tokens(tokens)) => {
+                (percent / 100.0 * tokens as f64) as u64
+            }
             (None, _) if segment.from == segment.to => break, // the last one, and what stays
             (None, Length::Tokens(tokens)) => tokens,
             (Some(Until::Steps(_)), _) => {
-                problems.push(format!("{key}.until must be in tokens or percent: how many tokens a step has is what is asked for here"));
+                problems.push(format!(
+                    "{key}.until must be in tokens or percent: how many tokens a \
+                                       step has is what is asked for here"
+                ));
                 return None;
             }
             (Some(Until::Percent(_)) | None, Length::Steps(_)) => {
                 problems.push(format!(
-                    "{key}.until needs a number of tokens: how many train.steps will have depends on it; or give train.tokens"
+                    "{key}.until needs a number of tokens: how many train.steps will have depends \
+                     on it; or give train.tokens"
                 ));
                 return None;
             }
         };
         if end > start {
-            pieces.push(BatchPiece { start, end, from: segment.from as u64, to: segment.to as u64 });
+            pieces.push(BatchPiece {
+                start,
+                end,
+                from: segment.from as u64,
+                to: segment.to as u64,
+            });
             start = end;
         }
     }
@@ -207,7 +264,8 @@ fn batch_course(course: &Course, length: Length, micro_batch: u64, seq_len: u64,
     let counted = BatchCourse::new(pieces, last, micro_batch, seq_len);
     if counted.is_none() {
         problems.push(format!(
-            "{KEY} takes more than {MOST_LEVELS} different values, or more tokens than can be counted; take a larger train.micro_batch"
+            "{KEY} takes more than {MOST_LEVELS} different values, or more tokens than can be \
+             counted; take a larger train.micro_batch"
         ));
     }
     counted

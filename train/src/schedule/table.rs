@@ -22,10 +22,12 @@ impl Schedule {
         let mut steps = BTreeSet::from([1, self.end.step]);
         let courses = [&self.lr, &self.bias_update_speed, &self.seq_aux_alpha, &self.mtp_lambda];
         let boundaries = courses.iter().flat_map(|course| course.boundaries());
-        steps.extend(boundaries.chain(self.batch.boundaries().map(Until::Tokens)).map(|until| match until {
-            Until::Steps(step) => step,
-            Until::Tokens(tokens) => self.batch.position_within(tokens).step,
-            Until::Percent(_) => self.end.step,
+        steps.extend(boundaries.chain(self.batch.boundaries().map(Until::Tokens)).map(|until| {
+            match until {
+                Until::Steps(step) => step,
+                Until::Tokens(tokens) => self.batch.position_within(tokens).step,
+                Until::Percent(_) => self.end.step,
+            }
         }));
         let rows = steps.range(1..=self.end.step.max(1)).filter_map(|&step| {
             let before = self.batch.position_after(step - 1)?;
@@ -37,7 +39,8 @@ impl Schedule {
 
     /// The rows as text, with a heading.
     pub fn table(&self) -> Vec<String> {
-        let heading = ["tokens", "step", "lr", "batch", "gamma", "alpha", "lambda"].map(String::from);
+        let heading =
+            ["tokens", "step", "lr", "batch", "gamma", "alpha", "lambda"].map(String::from);
         let cells = self.rows().into_iter().map(|Row { position, settings }| {
             [
                 rounded_count(position.tokens),
@@ -50,7 +53,9 @@ impl Schedule {
             ]
         });
         let lines: Vec<[String; 7]> = std::iter::once(heading).chain(cells).collect();
-        let widths: [usize; 7] = std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
+        let widths: [usize; 7] = std::array::from_fn(|column| {
+            lines.iter().map(|line| line[column].len()).max().unwrap_or(0)
+        });
         let aligned = |line: &[String; 7]| {
             let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}"));
             cells.collect::<Vec<_>>().join("  ")

@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::count::{format_count, parse_count};
 
-/// `[schedule]`: what changes in the course of a run (report, 4.2). What has a default follows the report's beginning.
+/// `[schedule]`: what changes in the course of a run (report, 4.2). What has a default follows the
+/// report's beginning.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
@@ -39,7 +40,8 @@ fn default_mtp_lambda() -> Course {
 }
 
 impl ScheduleConfig {
-    /// The section as TOML, a line a segment: `toml` itself would give each segment a section of its own.
+    /// The section as TOML, a line a segment: `toml` itself would give each segment a section of
+    /// its own.
     pub fn to_toml(&self) -> String {
         let mut text = String::from("[schedule]\n");
         for (key, course) in [
@@ -53,7 +55,10 @@ impl ScheduleConfig {
             let _ = match course {
                 Course::Constant(value) => writeln!(text, "{key} = {}", number(*value)),
                 Course::Segments(segments) => {
-                    let lines: String = segments.iter().map(|segment| format!("    {},\n", segment.to_toml())).collect();
+                    let lines: String = segments
+                        .iter()
+                        .map(|segment| format!("    {},\n", segment.to_toml()))
+                        .collect();
                     writeln!(text, "{key} = [\n{lines}]")
                 }
             };
@@ -147,8 +152,12 @@ impl std::str::FromStr for Until {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        let wrong =
-            || format!("until = {text:?} must be tokens as in \"10T\", or as in \"2000 steps\", or a share of the run as in \"40%\"");
+        let wrong = || {
+            format!(
+                "until = {text:?} must be tokens as in \"10T\", or as in \"2000 steps\", or a \
+                 share of the run as in \"40%\""
+            )
+        };
         if let Some(percent) = trimmed.strip_suffix('%') {
             return percent.trim().parse().map(Self::Percent).map_err(|_| wrong());
         }
@@ -172,7 +181,10 @@ impl<'de> Deserialize<'de> for Until {
             type Value = Until;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("tokens as in 1000 or \"10T\", or \"2000 steps\", or a share of the run as in \"40%\"")
+                f.write_str(
+                    "tokens as in 1000 or \"10T\", or \"2000 steps\", or a share of the \
+                             run as in \"40%\"",
+                )
             }
 
             fn visit_u64<E: de::Error>(self, tokens: u64) -> Result<Until, E> {
@@ -199,7 +211,10 @@ impl<'de> Deserialize<'de> for Course {
             type Value = Course;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or a list of segments as in [{ until = \"20 steps\", to = 1e-3 }, { at = 1e-3 }]")
+                f.write_str(
+                    "a number, or a list of segments as in \
+                             [{ until = \"20 steps\", to = 1e-3 }, { at = 1e-3 }]",
+                )
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Course, E> {
@@ -262,13 +277,19 @@ global_batch = 15360
     fn a_table_is_read_and_printed_and_read_again() {
         let schedule = read(TABLE).unwrap();
         let Course::Segments(segments) = &schedule.lr else { panic!("{schedule:?}") };
-        assert_eq!(segments[0], Segment { until: Some(Until::Steps(2000)), to: Some(2.2e-4), ..Segment::default() });
+        assert_eq!(
+            segments[0],
+            Segment { until: Some(Until::Steps(2000)), to: Some(2.2e-4), ..Segment::default() }
+        );
         assert_eq!(segments[2].until, Some(Until::Tokens(14_300_000_000_000)));
         assert_eq!((segments[3].until, segments[4].until), (Some(Until::Percent(99.5)), None));
         assert_eq!(schedule.global_batch, Course::Constant(15360.0));
         assert_eq!(schedule.mtp_lambda, Course::Constant(0.3));
         let printed = schedule.to_toml();
-        for line in ["{ until = \"2000 steps\", to = 2.2e-4 },", "{ until = \"14.3T\", from = 2e-4, to = 2.2e-5, shape = \"cosine\" },"] {
+        for line in [
+            "{ until = \"2000 steps\", to = 2.2e-4 },",
+            "{ until = \"14.3T\", from = 2e-4, to = 2.2e-5, shape = \"cosine\" },",
+        ] {
             assert!(printed.contains(line), "{line} not in\n{printed}");
         }
         assert!(printed.contains("global_batch = 15360\n"), "{printed}");

@@ -9,17 +9,47 @@ fn a_configuration_that_is_wrong() {
     place.write("typo.toml", "[model]\npreset = \"tiny\"\n[train]\nstepz = 3\n");
     place.write("broken.toml", "[model\n");
     for (arguments, parts) in [
-        ("train --config ./tiny.toml --set train.stpes=1", ["train.stpes", "did you mean `train.steps`"]),
+        (
+            "train --config ./tiny.toml --set train.stpes=1",
+            ["train.stpes", "did you mean `train.steps`"],
+        ),
         ("train --config ./tiny.toml --set schedule.lr=fast", ["schedule", "fast"]),
-        ("train --config ./tiny.toml --set train.micro_batch=3", ["schedule.global_batch = 4", "multiple of train.micro_batch = 3"]),
-        ("train --config ./tiny.toml --set model.num_experts_per_tok=5", ["model.num_experts_per_tok", "5"]),
-        ("train --config ./tiny.toml --set model.qk_rope_head_dim=3", ["model.qk_rope_head_dim", "3"]),
-        ("train --config ./tiny.toml --set train.seq_len=500", ["train.seq_len = 500", "max_position_embeddings"]),
-        ("train --config ./tiny.toml --steps 18446744073709551615", ["train.steps", "more than can be counted"]),
-        (&format!("train --config ./tiny.toml --set output.sample_prompt={}", "a".repeat(130)), ["output.sample_prompt", "131 tokens"]),
-        ("train --config ./tiny.toml --set optimizer.lr=1", ["optimizer.lr", "did you mean `schedule.lr`"]),
-        ("train --config ./tiny.toml --set schedule.lr=[{until=5,at=1},{until=4,at=1}]", ["schedule.lr[1].until", "after \"5\""]),
-        ("train --config ./tiny.toml --set schedule.global_batch=[{until=50,to=4}]", ["schedule.global_batch[0] = 0", "from 1"]),
+        (
+            "train --config ./tiny.toml --set train.micro_batch=3",
+            ["schedule.global_batch = 4", "multiple of train.micro_batch = 3"],
+        ),
+        (
+            "train --config ./tiny.toml --set model.num_experts_per_tok=5",
+            ["model.num_experts_per_tok", "5"],
+        ),
+        (
+            "train --config ./tiny.toml --set model.qk_rope_head_dim=3",
+            ["model.qk_rope_head_dim", "3"],
+        ),
+        (
+            "train --config ./tiny.toml --set train.seq_len=500",
+            ["train.seq_len = 500", "max_position_embeddings"],
+        ),
+        (
+            "train --config ./tiny.toml --steps 18446744073709551615",
+            ["train.steps", "more than can be counted"],
+        ),
+        (
+            &format!("train --config ./tiny.toml --set output.sample_prompt={}", "a".repeat(130)),
+            ["output.sample_prompt", "131 tokens"],
+        ),
+        (
+            "train --config ./tiny.toml --set optimizer.lr=1",
+            ["optimizer.lr", "did you mean `schedule.lr`"],
+        ),
+        (
+            "train --config ./tiny.toml --set schedule.lr=[{until=5,at=1},{until=4,at=1}]",
+            ["schedule.lr[1].until", "after \"5\""],
+        ),
+        (
+            "train --config ./tiny.toml --set schedule.global_batch=[{until=50,to=4}]",
+            ["schedule.global_batch[0] = 0", "from 1"],
+        ),
         ("train --config ./tiny.toml --set train.tokens=1.5", ["train", "tokens"]),
         ("train --config ./tiny.toml --set ema.decay=1", ["ema.decay = 1", "below 1"]),
         ("train --config ./tiny.toml --set ema.every=0", ["ema.every = 0", "from 1"]),
@@ -110,14 +140,18 @@ fn what_does_not_fit_a_run() {
     let place = Workplace::trained();
     let run = "runs/tiny-001";
     place.train(&format!("--run-dir {run}")).failed(2, &[run, "already holds a run", "--resume"]);
-    place.run(&format!("train --resume {run} --set model.hidden_size=32")).failed(2, &["--set", "model"]);
+    place
+        .run(&format!("train --resume {run} --set model.hidden_size=32"))
+        .failed(2, &["--set", "model"]);
     place.run(&format!("train --resume {run} --set train.stepz=3")).failed(2, &["train.stepz"]);
     place.run(&format!("eval --checkpoint {run} --data none.txt")).failed(2, &["none.txt"]);
     place
         .run(&format!("generate --checkpoint {run} --max-new-tokens 128"))
         .failed(2, &["max_new_tokens 128", "max_position_embeddings 128"]);
     place.train("--steps 1 --set model.num_nextn_predict_layers=0 --run-dir plain").ok();
-    place.run("generate --checkpoint plain --speculative --max-new-tokens 4").failed(2, &["speculative", "num_nextn_predict_layers"]);
+    place
+        .run("generate --checkpoint plain --speculative --max-new-tokens 4")
+        .failed(2, &["speculative", "num_nextn_predict_layers"]);
     place.run(&format!("eval --checkpoint {run} --device rocm")).failed(2, &["rocm"]);
 }
 

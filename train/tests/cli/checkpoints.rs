@@ -1,11 +1,19 @@
-//! Checkpoints that something happened to: exit code 3, the file named, and the others still usable.
+//! Checkpoints that something happened to: exit code 3, the file named, and the others still
+//! usable.
 
 use std::fs;
 
 use crate::workplace::Workplace;
 
 const NEWEST: &str = "runs/tiny-001/checkpoints/step-00000006";
-const FILES: [&str; 6] = ["config.json", "ema/model.safetensors", "model.safetensors", "optimizer.safetensors", "run.toml", "state.json"];
+const FILES: [&str; 6] = [
+    "config.json",
+    "ema/model.safetensors",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "run.toml",
+    "state.json",
+];
 
 /// Does something to each file in turn and looks at what every command says of it.
 fn each_file_is_named(damage: impl Fn(&std::path::Path), said: &str) {
@@ -15,8 +23,11 @@ fn each_file_is_named(damage: impl Fn(&std::path::Path), said: &str) {
         let path = place.path(NEWEST).join(file);
         let whole = fs::read(&path).unwrap();
         damage(&path);
-        for command in ["train --resume runs/tiny-001 --steps 8", "eval --checkpoint runs/tiny-001", "generate --checkpoint runs/tiny-001"]
-        {
+        for command in [
+            "train --resume runs/tiny-001 --steps 8",
+            "eval --checkpoint runs/tiny-001",
+            "generate --checkpoint runs/tiny-001",
+        ] {
             let finished = place.run(command);
             finished.failed(3, &[&format!("step-00000006/{file}"), "damaged"]);
             assert!(file == "state.json" || finished.stderr.contains(said), "{}", finished.dump());
@@ -63,7 +74,11 @@ fn a_checkpoint_of_another_format() {
     assert!(state.contains("\"format\": 2,"), "{state}");
     for (other, found) in [("", "format 1"), ("\"format\": 77, \"more\": 1,", "format 77")] {
         fs::write(&path, state.replace("\"format\": 2,", other)).unwrap();
-        for command in ["train --resume runs/tiny-001", "eval --checkpoint runs/tiny-001", "generate --checkpoint runs/tiny-001"] {
+        for command in [
+            "train --resume runs/tiny-001",
+            "eval --checkpoint runs/tiny-001",
+            "generate --checkpoint runs/tiny-001",
+        ] {
             place.run(command).failed(2, &["state.json", found, "reads format 2"]);
         }
     }
@@ -73,9 +88,12 @@ fn a_checkpoint_of_another_format() {
 fn a_file_that_is_gone() {
     let place = Workplace::trained();
     fs::remove_file(place.path(NEWEST).join("optimizer.safetensors")).unwrap();
-    place.run("train --resume runs/tiny-001 --steps 8").failed(3, &["optimizer.safetensors", "missing"]);
+    place
+        .run("train --resume runs/tiny-001 --steps 8")
+        .failed(3, &["optimizer.safetensors", "missing"]);
     // An older checkpoint of the run, as the message of a damaged one advises.
-    let results = place.run("train --resume runs/tiny-001/checkpoints/step-00000004 --json").ok().json();
+    let results =
+        place.run("train --resume runs/tiny-001/checkpoints/step-00000004 --json").ok().json();
     assert_eq!(results["steps"], 6);
 }
 

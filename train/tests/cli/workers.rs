@@ -1,4 +1,5 @@
-//! Ranks on devices of `deepseek worker`: the losses of this machine, and runs that outlive their workers.
+//! Ranks on devices of `deepseek worker`: the losses of this machine, and runs that outlive their
+//! workers.
 #![cfg(all(unix, feature = "remote"))]
 
 use std::fs::{self, File};
@@ -20,10 +21,12 @@ impl Lender {
     fn new(place: &Workplace, arguments: &str) -> Self {
         let device = if arguments.contains("--device") { "" } else { "--device flex" };
         let arguments = format!("worker {device} --json {arguments}");
-        let mut child = place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        let ready: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
         Self { child, address: ready["listening"].as_str().unwrap().to_owned() }
     }
 
@@ -32,7 +35,10 @@ impl Lender {
     }
 
     fn signal(&self, signal: &str) {
-        let kill = Command::new("sh").args(["-c", &format!("kill -s {signal} {}", self.child.id())]).status().unwrap();
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -s {signal} {}", self.child.id())])
+            .status()
+            .unwrap();
         assert!(kill.success());
     }
 
@@ -82,8 +88,15 @@ impl Training {
     /// Waits until it has printed a line that begins so.
     fn wait_for(&mut self, beginning: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !fs::read_to_string(&self.output).unwrap().lines().any(|line| line.starts_with(beginning)) {
-            assert!(Instant::now() < deadline && self.child.try_wait().unwrap().is_none(), "{beginning:?} never came");
+        while !fs::read_to_string(&self.output)
+            .unwrap()
+            .lines()
+            .any(|line| line.starts_with(beginning))
+        {
+            assert!(
+                Instant::now() < deadline && self.child.try_wait().unwrap().is_none(),
+                "{beginning:?} never came"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -103,7 +116,8 @@ impl Training {
     }
 }
 
-/// Another layout, another format and recomputation each time; rows of tokens cross from worker to worker.
+/// Another layout, another format and recomputation each time; rows of tokens cross from worker to
+/// worker.
 #[test]
 fn workers_give_the_losses_and_weights_of_this_machine() {
     let place = Workplace::new();
@@ -113,10 +127,27 @@ fn workers_give_the_losses_and_weights_of_this_machine() {
     let four = format!("--devices {0},{1},{1},{0}", lenders[0].address, lenders[1].address);
     for (run, on, settings) in [
         ("one", &one, "--set precision.format=bf16"),
-        ("pipeline", &two, "--set parallel.pipeline=2 --set schedule.global_batch=8 --set precision.format=fp8"),
-        ("experts", &two, "--set parallel.expert=2 --set precision.recompute=true --set ema.decay=0.9"),
-        ("copies", &two, "--set parallel.data=2 --set precision.format=fp8 --set precision.recompute=true"),
-        ("four", &four, "--set parallel.pipeline=2 --set parallel.expert=2 --set schedule.global_batch=16 --set precision.format=fp8"),
+        (
+            "pipeline",
+            &two,
+            "--set parallel.pipeline=2 --set schedule.global_batch=8 --set precision.format=fp8",
+        ),
+        (
+            "experts",
+            &two,
+            "--set parallel.expert=2 --set precision.recompute=true --set ema.decay=0.9",
+        ),
+        (
+            "copies",
+            &two,
+            "--set parallel.data=2 --set precision.format=fp8 --set precision.recompute=true",
+        ),
+        (
+            "four",
+            &four,
+            "--set parallel.pipeline=2 --set parallel.expert=2 --set schedule.global_batch=16 \
+             --set precision.format=fp8",
+        ),
     ] {
         let (here, there) = (format!("{run}-here"), format!("{run}-there"));
         place.train(&format!("--device flex {settings} --run-dir {here}")).ok();
@@ -124,15 +155,19 @@ fn workers_give_the_losses_and_weights_of_this_machine() {
         assert!(trained.stdout.contains(&lenders[0].address), "{}", trained.dump());
         assert_eq!(place.metrics(&here), place.metrics(&there), "{run}");
         for file in ["model.safetensors", "optimizer.safetensors"] {
-            let bytes = |run: &str| fs::read(place.path(run).join("checkpoints/step-00000006").join(file)).unwrap();
+            let bytes = |run: &str| {
+                fs::read(place.path(run).join("checkpoints/step-00000006").join(file)).unwrap()
+            };
             assert!(bytes(&here) == bytes(&there), "{run}: {file} differs");
         }
     }
 }
 
-const PARALLEL: &str = "--set parallel.pipeline=2 --set parallel.schedule=1f1b --set schedule.lr=1e-2 --set parallel.timeout_s=5";
+const PARALLEL: &str = "--set parallel.pipeline=2 --set parallel.schedule=1f1b --set \
+                        schedule.lr=1e-2 --set parallel.timeout_s=5";
 
-/// Twenty times, in whatever the run is doing: it ends at once, names the worker, and goes on where it was.
+/// Twenty times, in whatever the run is doing: it ends at once, names the worker, and goes on where
+/// it was.
 #[test]
 fn a_run_outlives_workers_that_are_killed() {
     let place = Workplace::new();
@@ -142,17 +177,20 @@ fn a_run_outlives_workers_that_are_killed() {
     for attempt in 0..20 {
         let start = if attempt == 0 {
             format!(
-                "train --config ./tiny.toml {PARALLEL} --steps 100000 --set train.eval_every=3 --set train.checkpoint_every=4 --run-dir run"
+                "train --config ./tiny.toml {PARALLEL} --steps 100000 --set train.eval_every=3 \
+                 --set train.checkpoint_every=4 --run-dir run"
             )
         } else {
             "train --resume run".into()
         };
-        let mut training = Training::begin(&place, &format!("{start} {} --plain", devices(&lenders)));
+        let mut training =
+            Training::begin(&place, &format!("{start} {} --plain", devices(&lenders)));
         training.wait_for("ranks ");
         if attempt == 0 {
             training.wait_for("step      4/"); // there is something to go on from
         }
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis((random >> 33) % 600));
         let killed = (random >> 60) as usize % 2;
         let [first, second] = lenders;
@@ -161,7 +199,9 @@ fn a_run_outlives_workers_that_are_killed() {
         pair[killed].child.kill().unwrap();
         let finished = training.end(Duration::from_secs(30));
         finished.failed(3, &[&format!("rank {killed} on {address}: the worker does not answer")]);
-        resumed_from.extend(finished.stdout.lines().find(|line| line.starts_with("resumed")).map(str::to_owned));
+        resumed_from.extend(
+            finished.stdout.lines().find(|line| line.starts_with("resumed")).map(str::to_owned),
+        );
         let [first, second] = pair;
         lenders = match killed {
             0 => [first.killed_and_replaced(&place), second],
@@ -181,16 +221,26 @@ fn a_run_outlives_workers_that_are_killed() {
 fn a_worker_that_stalls_is_named_in_time() {
     let place = Workplace::new();
     let lenders = lenders(&place);
-    let arguments =
-        format!("train --config ./tiny.toml {PARALLEL} --set parallel.timeout_s=1 --steps 100000 {} --plain", devices(&lenders));
+    let arguments = format!(
+        "train --config ./tiny.toml {PARALLEL} --set parallel.timeout_s=1 --steps 100000 {} \
+         --plain",
+        devices(&lenders)
+    );
     let mut training = Training::begin(&place, &arguments);
     training.wait_for("step      2/");
     lenders[1].signal("STOP");
     let finished = training.end(Duration::from_secs(20));
-    finished.failed(3, &[&format!("rank 1 on {}: the worker does not answer", lenders[1].address), "parallel.timeout_s"]);
+    finished.failed(
+        3,
+        &[
+            &format!("rank 1 on {}: the worker does not answer", lenders[1].address),
+            "parallel.timeout_s",
+        ],
+    );
 }
 
-/// The second worker has two devices; its token is its own, and the command line's is for the others.
+/// The second worker has two devices; its token is its own, and the command line's is for the
+/// others.
 #[test]
 fn a_cluster_s_file_names_the_workers() {
     let place = Workplace::new();
@@ -198,16 +248,29 @@ fn a_cluster_s_file_names_the_workers() {
     fs::create_dir(place.path("clusters")).unwrap();
     place.write("clusters/token", "open barley");
     let first = Lender::new(&place, "--listen 127.0.0.1:0 --token-file token");
-    let second = Lender::new(&place, "--listen 127.0.0.1:0 --device flex,flex --token-file clusters/token");
-    let entry = |lender: &Lender, rest: &str| format!("[[worker]]\naddress = {:?}\n{rest}\n", lender.address);
+    let second =
+        Lender::new(&place, "--listen 127.0.0.1:0 --device flex,flex --token-file clusters/token");
+    let entry = |lender: &Lender, rest: &str| {
+        format!("[[worker]]\naddress = {:?}\n{rest}\n", lender.address)
+    };
     let file = entry(&first, "") + &entry(&second, "devices = 2\ntoken_file = \"token\"");
     place.write("clusters/two.toml", file);
     let layout = "--set parallel.data=3 --set schedule.global_batch=6 --set train.steps=2";
-    let trained = place.train(&format!("--cluster clusters/two.toml --token-file token {layout} --run-dir there")).ok();
-    assert!(trained.stdout.contains(&format!("1 on {0}, 1 on {1}, 1 on {1}/1", first.address, second.address)), "{}", trained.dump());
+    let trained = place
+        .train(&format!("--cluster clusters/two.toml --token-file token {layout} --run-dir there"))
+        .ok();
+    assert!(
+        trained
+            .stdout
+            .contains(&format!("1 on {0}, 1 on {1}, 1 on {1}/1", first.address, second.address)),
+        "{}",
+        trained.dump()
+    );
     place.train(&format!("--device flex {layout} --run-dir here")).ok();
     assert_eq!(place.metrics("here"), place.metrics("there"));
-    place.train("--cluster clusters/two.toml --token-file token").failed(2, &["--cluster has 3 devices for 1 rank"]);
+    place
+        .train("--cluster clusters/two.toml --token-file token")
+        .failed(2, &["--cluster has 3 devices for 1 rank"]);
     place.train("--cluster clusters/none.toml").failed(2, &["clusters/none.toml"]);
 }
 
@@ -217,9 +280,14 @@ fn a_worker_serves_one_training_at_a_time() {
     let place = Workplace::new();
     let lender = Lender::anywhere(&place);
     let on = format!("--device {} --plain", lender.address);
-    let mut first = Training::begin(&place, &format!("train --config ./tiny.toml --steps 100000 --run-dir first {on}"));
+    let mut first = Training::begin(
+        &place,
+        &format!("train --config ./tiny.toml --steps 100000 --run-dir first {on}"),
+    );
     first.wait_for("step      1/");
-    place.train(&format!("--run-dir second {on}")).failed(3, &[&lender.address, "lends its devices to another"]);
+    place
+        .train(&format!("--run-dir second {on}"))
+        .failed(3, &[&lender.address, "lends its devices to another"]);
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     place.train(&format!("--run-dir second {on}")).ok();
@@ -231,17 +299,28 @@ fn strangers_are_kept_out() {
     place.write("token", "open sesame\n");
     place.write("wrong", "open barley\n");
     place.write("empty", "\n");
-    place.run("worker --listen 0.0.0.0:0 --device flex").failed(2, &["--listen 0.0.0.0:0", "--token-file"]);
-    place.run("worker --listen nowhere --device flex").failed(2, &["--listen nowhere", "HOST:PORT"]);
+    place
+        .run("worker --listen 0.0.0.0:0 --device flex")
+        .failed(2, &["--listen 0.0.0.0:0", "--token-file"]);
+    place
+        .run("worker --listen nowhere --device flex")
+        .failed(2, &["--listen nowhere", "HOST:PORT"]);
     place.run("worker --listen 127.0.0.1:0 --token-file empty").failed(2, &["token", "empty"]);
-    place.run("worker --listen 127.0.0.1:0 --token-env NOT_SET_ANYWHERE").failed(2, &["NOT_SET_ANYWHERE"]);
+    place
+        .run("worker --listen 127.0.0.1:0 --token-env NOT_SET_ANYWHERE")
+        .failed(2, &["NOT_SET_ANYWHERE"]);
     let lender = Lender::new(&place, "--listen 127.0.0.1:0 --token-file token");
     let train = |token: &str| place.train(&format!("--device {} {token}", lender.address));
     train("").failed(3, &[&lender.address, "credential"]);
     train("--token-file wrong").failed(3, &[&lender.address, "credential"]);
     assert!(!place.path("runs").exists(), "nothing is left of a run that did not begin");
     train("--token-file token").ok();
-    place.run(&format!("train --config ./tiny.toml --device {}/1 --token-file token", lender.address)).failed(3, &["1 device"]);
+    place
+        .run(&format!(
+            "train --config ./tiny.toml --device {}/1 --token-file token",
+            lender.address
+        ))
+        .failed(3, &["1 device"]);
     let eval = place.run(&format!("eval --checkpoint runs/tiny-001 --device {}", lender.address));
     eval.failed(2, &[&lender.address, "deepseek train"]);
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 /// The binary under test.
 pub const DEEPSEEK: &str = env!("CARGO_BIN_EXE_deepseek");
 
-/// A complete DeepSeek-V3 of 13 thousand parameters, and a run of it that takes seconds without optimization.
+/// A complete DeepSeek-V3 of 13 thousand parameters, and a run of it that takes seconds without
+/// optimization.
 const RUN: &str = r#"
 [model]
 vocab_size = 260
@@ -90,14 +91,21 @@ impl Workplace {
 
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(DEEPSEEK);
-        command.args(arguments.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         command
     }
 
     /// Runs a shell script in which `$DEEPSEEK` is the binary.
     pub fn shell(&self, script: &str) -> Finished {
         let mut command = Command::new("sh");
-        command.args(["-c", script]).env("DEEPSEEK", DEEPSEEK).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .args(["-c", script])
+            .env("DEEPSEEK", DEEPSEEK)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         Finished::of(script, command.output().unwrap())
     }
 
@@ -113,7 +121,8 @@ impl Workplace {
     /// Names in a folder, sorted.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(folder)).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -153,12 +162,20 @@ pub struct Finished {
 impl Finished {
     pub fn of(what: &str, output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { what: what.into(), code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Self {
+            what: what.into(),
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// Everything, for a failed assertion.
     pub fn dump(&self) -> String {
-        format!("{}\n-- code {:?}\n-- stdout\n{}\n-- stderr\n{}", self.what, self.code, self.stdout, self.stderr)
+        format!(
+            "{}\n-- code {:?}\n-- stdout\n{}\n-- stderr\n{}",
+            self.what, self.code, self.stdout, self.stderr
+        )
     }
 
     /// Ended well, and without a panic on any thread.
@@ -171,18 +188,28 @@ impl Finished {
     /// The JSON object on the last line of standard output.
     pub fn json(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();
-        let value: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {}", self.dump()));
+        let value: Value =
+            serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {}", self.dump()));
         assert!(value.is_object(), "{}", self.dump());
         value
     }
 
-    /// Ended with the code and one line on standard error that begins with `error: ` and holds all of `parts`.
+    /// Ended with the code and one line on standard error that begins with `error: ` and holds all
+    /// of `parts`.
     pub fn failed(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.dump());
         let everything = format!("{}{}", self.stdout, self.stderr);
-        assert!(!everything.contains("panicked") && !everything.contains("RUST_BACKTRACE"), "{}", self.dump());
+        assert!(
+            !everything.contains("panicked") && !everything.contains("RUST_BACKTRACE"),
+            "{}",
+            self.dump()
+        );
         let lines: Vec<&str> = self.stderr.lines().collect();
-        assert!(matches!(lines[..], [line] if line.starts_with("error: ")), "one line beginning with error: {}", self.dump());
+        assert!(
+            matches!(lines[..], [line] if line.starts_with("error: ")),
+            "one line beginning with error: {}",
+            self.dump()
+        );
         for part in parts {
             assert!(self.stderr.contains(part), "{part:?} is not in: {}", self.dump());
         }

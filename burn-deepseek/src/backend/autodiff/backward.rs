@@ -40,7 +40,12 @@ where
     /// The input's node, the weight.
     type State = (NodeId, FloatTensor<B>);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let dy = grads.consume::<B>(&ops.node);
         let (x, w) = ops.state;
         let [x_node, w_node] = ops.parents;
@@ -50,7 +55,9 @@ where
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
             let format = self.format;
-            weight_gradient::<B>(self.deferred, node.id, grads, 2, move || B::linear_weight_gradient(&dy, &x, format));
+            weight_gradient::<B>(self.deferred, node.id, grads, 2, move || {
+                B::linear_weight_gradient(&dy, &x, format)
+            });
         }
     }
 }
@@ -62,7 +69,12 @@ impl<B: FusedKernels> Backward<B, 2> for RmsNorm {
     /// The input's node, gamma, the reciprocal roots.
     type State = (NodeId, FloatTensor<B>, FloatTensor<B>);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let dy = grads.consume::<B>(&ops.node);
         let (x, gamma, rstd) = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
@@ -78,7 +90,12 @@ impl<B: FusedKernels> Backward<B, 1> for Swiglu {
     /// The input's node.
     type State = NodeId;
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let gate_up = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
         unary::<B, _>(ops.parents, ops.node, grads, |dy| B::swiglu_backward(&gate_up, &dy));
     }
@@ -92,7 +109,9 @@ impl<B: FusedKernels> Backward<B, 1> for Rope {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (cos, sin, interleaved) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::rope(&dy, &cos, &sin, interleaved, true));
+        unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+            B::rope(&dy, &cos, &sin, interleaved, true)
+        });
     }
 }
 
@@ -117,11 +136,18 @@ impl<B: FusedKernels> Backward<B, 3> for MlaAttention {
     /// The nodes of queries, keys with values, and rotated keys; the result.
     type State = ([NodeId; 3], AttentionOutput<B>);
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let dout = grads.consume::<B>(&ops.node);
         let (inputs, output) = ops.state;
-        let [q, kv, k_rope] = inputs.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let (dq, dkv, dk_rope) = B::mla_attention_backward(&q, &kv, &k_rope, &output, &dout, self.options);
+        let [q, kv, k_rope] =
+            inputs.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
+        let (dq, dkv, dk_rope) =
+            B::mla_attention_backward(&q, &kv, &k_rope, &output, &dout, self.options);
         register::<B, 3>(grads, ops.parents.map(|node| node.map(|n| n.id)), [dq, dkv, dk_rope]);
     }
 }
@@ -164,17 +190,27 @@ where
     /// The input's node, the weights, the rows of each expert.
     type State = (NodeId, FloatTensor<B>, ExpertGroups);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let dy = grads.consume::<B>(&ops.node);
         let (x, w, groups) = ops.state;
         let [x_node, w_node] = ops.parents;
         if let Some(node) = x_node {
-            grads.register::<B>(node.id, B::grouped_linear_input_gradient(&dy, &w, &groups, self.format));
+            grads.register::<B>(
+                node.id,
+                B::grouped_linear_input_gradient(&dy, &w, &groups, self.format),
+            );
         }
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
             let format = self.format;
-            weight_gradient::<B>(self.deferred, node.id, grads, 3, move || B::grouped_linear_weight_gradient(&dy, &x, &groups, format));
+            weight_gradient::<B>(self.deferred, node.id, grads, 3, move || {
+                B::grouped_linear_weight_gradient(&dy, &x, &groups, format)
+            });
         }
     }
 }
@@ -188,7 +224,9 @@ impl<B: FusedKernels> Backward<B, 1> for Embedding {
     type State = IntTensor<B>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::embedding_table_gradient(&dy, &ops.state, self.vocab));
+        unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+            B::embedding_table_gradient(&dy, &ops.state, self.vocab)
+        });
     }
 }
 
@@ -206,7 +244,11 @@ impl<B: FusedKernels> Backward<B, 2> for HeadLossStep {
     }
 }
 
-fn register<B: Backend, const N: usize>(grads: &mut Gradients, nodes: [Option<NodeId>; N], values: [FloatTensor<B>; N]) {
+fn register<B: Backend, const N: usize>(
+    grads: &mut Gradients,
+    nodes: [Option<NodeId>; N],
+    values: [FloatTensor<B>; N],
+) {
     for (node, value) in nodes.into_iter().zip(values) {
         if let Some(node) = node {
             grads.register::<B>(node, value);

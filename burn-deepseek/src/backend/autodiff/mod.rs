@@ -1,8 +1,10 @@
-//! The operations on the autodiff decorator: forward by the inner backend's kernels, backward by hand.
+//! The operations on the autodiff decorator: forward by the inner backend's kernels, backward by
+//! hand.
 //!
-//! Where gradient checkpointing is on, RMSNorm, SwiGLU, rope and the linears that ask for it keep nothing: what a backward pass needs
-//! of their results is computed again from their inputs (3.2.3). An operation therefore asks the graph for its inputs
-//! ([`Checkpointer`]) rather than keeping them itself.
+//! Where gradient checkpointing is on, RMSNorm, SwiGLU, rope and the linears that ask for it keep
+//! nothing: what a backward pass needs of their results is computed again from their inputs
+//! (3.2.3). An operation therefore asks the graph for its inputs ([`Checkpointer`]) rather than
+//! keeping them itself.
 
 mod backward;
 mod recompute;
@@ -12,14 +14,18 @@ use burn::backend::autodiff::ops::{Backward, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, TensorMetadata};
 
-use self::backward::{Combine, Embedding, GroupedLinear, HeadLossStep, Linear, MlaAttention, Permute, Residual, RmsNorm, Rope, Swiglu};
+use self::backward::{
+    Combine, Embedding, GroupedLinear, HeadLossStep, Linear, MlaAttention, Permute, Residual,
+    RmsNorm, Rope, Swiglu,
+};
 use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
 use super::kernels::{AttentionOutput, FusedKernels};
 use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, LinearFormat};
 
-/// Records an operation whose result is kept where somebody needs it. `state` is made only where a gradient will be asked for.
+/// Records an operation whose result is kept where somebody needs it. `state` is made only where a
+/// gradient will be asked for.
 macro_rules! record {
     ($step:expr, $nodes:expr, |$prep:ident| $state:expr, $output:expr) => {
         match $step.prepare::<C>($nodes).compute_bound().stateful() {
@@ -33,10 +39,17 @@ macro_rules! record {
     };
 }
 
-/// Records an operation whose result is computed again by `retro` where gradient checkpointing is on.
+/// Records an operation whose result is computed again by `retro` where gradient checkpointing is
+/// on.
 macro_rules! record_recomputed {
     ($step:expr, $retro:expr, $parents:expr, |$prep:ident| $state:expr, $output:expr) => {
-        match $step.prepare::<C>($parents.map(|parent| parent.node())).memory_bound().retro_forward($retro).parents($parents).stateful() {
+        match $step
+            .prepare::<C>($parents.map(|parent| parent.node()))
+            .memory_bound()
+            .retro_forward($retro)
+            .parents($parents)
+            .stateful()
+        {
             OpsKind::Tracked(mut prep) => {
                 let $prep = &mut prep;
                 let state = $state;
@@ -51,22 +64,47 @@ impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, call: PlainLinear) -> FloatTensor<Self> {
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        call: PlainLinear,
+    ) -> FloatTensor<Self> {
         let y = B::linear_forward(x.primitive(), w.primitive(), call.format);
         let retro = call.recompute.then(|| RetroLinear::<B>::new(x.id(), w.id(), call.format));
         let step = Linear { format: call.format, deferred: call.deferred };
         if let Some(retro) = retro {
-            record_recomputed!(step, retro, [&x, &w], |prep| (prep.checkpoint(&x), w.primitive().clone()), y)
+            record_recomputed!(
+                step,
+                retro,
+                [&x, &w],
+                |prep| (prep.checkpoint(&x), w.primitive().clone()),
+                y
+            )
         } else {
-            record!(step, [x.node(), w.node()], |prep| (prep.checkpoint(&x), w.primitive().clone()), y)
+            record!(
+                step,
+                [x.node(), w.node()],
+                |prep| (prep.checkpoint(&x), w.primitive().clone()),
+                y
+            )
         }
     }
 
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+    fn fused_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
         let output = B::rms_norm(x.primitive(), gamma.primitive(), eps);
         let retro = RetroRmsNorm::<B>::new(x.id(), gamma.id(), eps);
         let state = |x, rstd| (x, gamma.primitive().clone(), rstd);
-        record_recomputed!(RmsNorm, retro, [&x, &gamma], |prep| state(prep.checkpoint(&x), output.rstd), output.y)
+        record_recomputed!(
+            RmsNorm,
+            retro,
+            [&x, &gamma],
+            |prep| state(prep.checkpoint(&x), output.rstd),
+            output.y
+        )
     }
 
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -75,7 +113,12 @@ where
         record_recomputed!(Swiglu, retro, [&gate_up], |prep| prep.checkpoint(&gate_up), y)
     }
 
-    fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, interleaved: bool) -> FloatTensor<Self> {
+    fn fused_rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        interleaved: bool,
+    ) -> FloatTensor<Self> {
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
         let y = B::rope(x.primitive(), &cos, &sin, interleaved, false);
         let retro = RetroRope::<B>::new(x.id(), cos.clone(), sin.clone(), interleaved);
@@ -95,12 +138,16 @@ where
         k_rope: FloatTensor<Self>,
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
-        let AttentionOutput { out, lse } = B::mla_attention(q.primitive(), kv.primitive(), k_rope.primitive(), options);
+        let AttentionOutput { out, lse } =
+            B::mla_attention(q.primitive(), kv.primitive(), k_rope.primitive(), options);
         let nodes = [q.node(), kv.node(), k_rope.node()];
         record!(
             MlaAttention { options },
             nodes,
-            |prep| ([&q, &kv, &k_rope].map(|input| prep.checkpoint(input)), AttentionOutput { out: out.clone(), lse }),
+            |prep| (
+                [&q, &kv, &k_rope].map(|input| prep.checkpoint(input)),
+                AttentionOutput { out: out.clone(), lse }
+            ),
             out
         )
     }
@@ -111,17 +158,31 @@ where
         record!(Permute, [node], |_prep| groups, y)
     }
 
-    fn fused_combine(y: FloatTensor<Self>, weights: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
+    fn fused_combine(
+        y: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        groups: ExpertGroups,
+    ) -> FloatTensor<Self> {
         let (y, y_node) = y.into_parts();
         let (weights, weights_node) = weights.into_parts();
         let out = B::combine(&y, &weights, &groups);
         record!(Combine, [y_node, weights_node], |_prep| (y, weights, groups), out)
     }
 
-    fn fused_grouped_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, groups: ExpertGroups, call: PlainLinear) -> FloatTensor<Self> {
+    fn fused_grouped_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        groups: ExpertGroups,
+        call: PlainLinear,
+    ) -> FloatTensor<Self> {
         let y = B::grouped_linear(x.primitive(), w.primitive(), &groups, call.format);
         let step = GroupedLinear { format: call.format, deferred: call.deferred };
-        record!(step, [x.node(), w.node()], |prep| (prep.checkpoint(&x), w.primitive().clone(), groups), y)
+        record!(
+            step,
+            [x.node(), w.node()],
+            |prep| (prep.checkpoint(&x), w.primitive().clone(), groups),
+            y
+        )
     }
 
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
@@ -142,10 +203,13 @@ where
         match HeadLossStep.prepare::<C>([x_node, w_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let output = B::linear_cross_entropy(&x, &w, &targets, true, format);
-                let HeadLossGradients { dx, dw } = output.gradients.expect("invariant: gradients were asked for");
+                let HeadLossGradients { dx, dw } =
+                    output.gradients.expect("invariant: gradients were asked for");
                 prep.finish((dx, dw), output.loss)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_cross_entropy(&x, &w, &targets, false, format).loss),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::linear_cross_entropy(&x, &w, &targets, false, format).loss)
+            }
         }
     }
 
@@ -156,6 +220,9 @@ where
         _second: FloatTensor<Self>,
         _scalars: AdamWScalars,
     ) -> AdamWOutput<Self> {
-        unreachable!("an optimizer updates the inner tensors of parameters: there is nothing to differentiate")
+        unreachable!(
+            "an optimizer updates the inner tensors of parameters: there is nothing to \
+             differentiate"
+        )
     }
 }

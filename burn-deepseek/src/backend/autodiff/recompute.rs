@@ -62,7 +62,12 @@ pub(super) struct RetroRope<B: Backend> {
 }
 
 impl<B: Backend> RetroRope<B> {
-    pub(super) fn new(x: NodeId, cos: FloatTensor<B>, sin: FloatTensor<B>, interleaved: bool) -> Self {
+    pub(super) fn new(
+        x: NodeId,
+        cos: FloatTensor<B>,
+        sin: FloatTensor<B>,
+        interleaved: bool,
+    ) -> Self {
         Self { x, cos, sin, interleaved }
     }
 }

@@ -1,4 +1,5 @@
-//! FP8 linears on the autodiff decorator: Fprop, Dgrad and Wgrad from the kernels of the backend inside.
+//! FP8 linears on the autodiff decorator: Fprop, Dgrad and Wgrad from the kernels of the backend
+//! inside.
 
 use std::marker::PhantomData;
 
@@ -45,11 +46,19 @@ where
         outer(B::fp8_quantize_rows(x.into_primitive(), options))
     }
 
-    fn fp8_quantize_columns(x: FloatTensor<Self>, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
+    fn fp8_quantize_columns(
+        x: FloatTensor<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
         outer(B::fp8_quantize_columns(x.into_primitive(), groups, options))
     }
 
-    fn fp8_quantize_both(x: FloatTensor<Self>, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
+    fn fp8_quantize_both(
+        x: FloatTensor<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self> {
         let both = B::fp8_quantize_both(x.into_primitive(), groups, options);
         Fp8Pair { rows: outer(both.rows), columns: outer(both.columns) }
     }
@@ -58,15 +67,27 @@ where
         outer_weight(B::fp8_quantize_weight(w.into_primitive(), options))
     }
 
-    fn fp8_dequantize_rows(x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> FloatTensor<Self> {
+    fn fp8_dequantize_rows(
+        x: Fp8Matrix<Self>,
+        columns: usize,
+        options: QuantizeOptions,
+    ) -> FloatTensor<Self> {
         constant::<B, C>(B::fp8_dequantize_rows(inner(x), columns, options))
     }
 
-    fn fp8_dequantize_columns(x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> FloatTensor<Self> {
+    fn fp8_dequantize_columns(
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> FloatTensor<Self> {
         constant::<B, C>(B::fp8_dequantize_columns(inner(x), groups, options))
     }
 
-    fn fp8_dequantize_weight(w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> FloatTensor<Self> {
+    fn fp8_dequantize_weight(
+        w: Fp8Weight<Self>,
+        shape: LinearShape,
+        options: QuantizeOptions,
+    ) -> FloatTensor<Self> {
         constant::<B, C>(B::fp8_dequantize_weight(inner_weight(w), shape, options))
     }
 
@@ -123,7 +144,11 @@ where
         outer(B::fp8_swiglu_columns(inner(gate_up), columns, groups, kept, options))
     }
 
-    fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: FloatTensor<Self>, kept: QuantizeOptions) -> FloatTensor<Self> {
+    fn fp8_swiglu_backward(
+        gate_up: Fp8Matrix<Self>,
+        dy: FloatTensor<Self>,
+        kept: QuantizeOptions,
+    ) -> FloatTensor<Self> {
         constant::<B, C>(B::fp8_swiglu_backward(inner(gate_up), dy.into_primitive(), kept))
     }
 
@@ -136,11 +161,28 @@ where
     ) -> FloatTensor<Self> {
         let weight = inner_weight(weight);
         let (rows, columns) = (inner(input.rows), inner(input.columns));
-        let y = B::fp8_gemm(rows.clone(), weight.clone(), call.groups.clone(), call.shape, Side::Fprop, call.rule);
+        let y = B::fp8_gemm(
+            rows.clone(),
+            weight.clone(),
+            call.groups.clone(),
+            call.shape,
+            Side::Fprop,
+            call.rule,
+        );
         let nodes = [x.node(), w.node()];
         let prepared = if call.recompute {
-            let retro = RetroLinear::<B> { x: x.id(), weight: weight.clone(), call: call.clone(), backend: PhantomData };
-            Linear.prepare::<C>(nodes).memory_bound().retro_forward(retro).parents([&x, &w]).stateful()
+            let retro = RetroLinear::<B> {
+                x: x.id(),
+                weight: weight.clone(),
+                call: call.clone(),
+                backend: PhantomData,
+            };
+            Linear
+                .prepare::<C>(nodes)
+                .memory_bound()
+                .retro_forward(retro)
+                .parents([&x, &w])
+                .stateful()
         } else {
             Linear.prepare::<C>(nodes).compute_bound().stateful()
         };
@@ -157,11 +199,23 @@ where
         }
     }
 
-    fn fp8_swiglu_linear(gate_up: FloatTensor<Self>, w: FloatTensor<Self>, weight: Fp8Weight<Self>, call: LinearCall) -> FloatTensor<Self> {
+    fn fp8_swiglu_linear(
+        gate_up: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        weight: Fp8Weight<Self>,
+        call: LinearCall,
+    ) -> FloatTensor<Self> {
         let weight = inner_weight(weight);
         let (gate_up, node) = gate_up.into_parts();
         let hidden = B::fp8_swiglu_rows(gate_up.clone(), call.rule.activations);
-        let y = B::fp8_gemm(hidden, weight.clone(), call.groups.clone(), call.shape, Side::Fprop, call.rule);
+        let y = B::fp8_gemm(
+            hidden,
+            weight.clone(),
+            call.groups.clone(),
+            call.shape,
+            Side::Fprop,
+            call.rule,
+        );
         match SwigluLinear.prepare::<C>([node, w.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let kept = B::fp8_quantize_rows(gate_up, call.rule.activations);
@@ -194,7 +248,10 @@ impl<B: Fp8Ops> RetroForward for RetroLinear<B> {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
         let LinearCall { shape, groups, rule, .. } = &self.call;
         let rows = B::fp8_quantize_rows(x, rule.activations);
-        states.save(out_node, B::fp8_gemm(rows, self.weight.clone(), groups.clone(), *shape, Side::Fprop, *rule));
+        states.save(
+            out_node,
+            B::fp8_gemm(rows, self.weight.clone(), groups.clone(), *shape, Side::Fprop, *rule),
+        );
     }
 }
 
@@ -207,20 +264,37 @@ where
 {
     type State = (KeptInput<B>, Fp8Weight<B>, LinearCall);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let dy = grads.consume::<B>(&ops.node);
         let (kept, weight, call) = ops.state;
         let [x_node, w_node] = ops.parents;
         let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
         if let Some(node) = x_node {
-            grads.register::<B>(node.id, B::fp8_gemm(dy.rows, weight, call.groups.clone(), call.shape, Side::Dgrad, call.rule));
+            grads.register::<B>(
+                node.id,
+                B::fp8_gemm(
+                    dy.rows,
+                    weight,
+                    call.groups.clone(),
+                    call.shape,
+                    Side::Dgrad,
+                    call.rule,
+                ),
+            );
         }
         if let Some(node) = w_node {
-            // What the graph holds is taken out now: a deferred product may come after the graph is gone.
+            // What the graph holds is taken out now: a deferred product may come after the graph is
+            // gone.
             let kept = match kept {
                 KeptInput::Recomputed(x) => {
                     let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-                    let columns = B::fp8_quantize_columns(x, call.groups.clone(), call.rule.activations);
+                    let columns =
+                        B::fp8_quantize_columns(x, call.groups.clone(), call.rule.activations);
                     return weight_gradient(call, node.id, grads, dy.columns, move |_| columns);
                 }
                 kept => kept,
@@ -242,7 +316,9 @@ fn columns<B: Fp8Ops>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
             }
             kept => B::fp8_requantize(codes, inputs, groups, kept, options),
         },
-        KeptInput::Recomputed(_) => unreachable!("invariant: what is recomputed was taken from the graph"),
+        KeptInput::Recomputed(_) => {
+            unreachable!("invariant: what is recomputed was taken from the graph")
+        }
     }
 }
 
@@ -260,7 +336,10 @@ fn weight_gradient<B: Fp8Ops>(
     let rank = weight_dims.len();
     let product = move || {
         let x = x(&call);
-        B::float_reshape(B::fp8_weight_gradient(dy, x, call.groups, call.shape, call.rule), weight_dims.into())
+        B::float_reshape(
+            B::fp8_weight_gradient(dy, x, call.groups, call.shape, call.rule),
+            weight_dims.into(),
+        )
     };
     match deferred {
         None => grads.register::<B>(node, product()),
@@ -283,13 +362,29 @@ where
         let [x_node, w_node] = ops.parents;
         let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
         if let Some(node) = x_node {
-            let dh = B::fp8_gemm(dy.rows, weight, call.groups.clone(), call.shape, Side::Dgrad, call.rule);
-            grads.register::<B>(node.id, B::fp8_swiglu_backward(gate_up.clone(), dh, call.rule.activations));
+            let dh = B::fp8_gemm(
+                dy.rows,
+                weight,
+                call.groups.clone(),
+                call.shape,
+                Side::Dgrad,
+                call.rule,
+            );
+            grads.register::<B>(
+                node.id,
+                B::fp8_swiglu_backward(gate_up.clone(), dh, call.rule.activations),
+            );
         }
         if let Some(node) = w_node {
             weight_gradient(call, node.id, grads, dy.columns, move |call| {
                 let options = call.rule.activations;
-                B::fp8_swiglu_columns(gate_up, call.shape.inputs, call.groups.clone(), options, options)
+                B::fp8_swiglu_columns(
+                    gate_up,
+                    call.shape.inputs,
+                    call.groups.clone(),
+                    options,
+                    options,
+                )
             });
         }
     }

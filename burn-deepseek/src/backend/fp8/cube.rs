@@ -29,7 +29,13 @@ impl Place {
     }
 
     fn tensor(&self, handle: Handle, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
-        CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape.into(), handle, dtype)
+        CubeTensor::new_contiguous(
+            self.client.clone(),
+            self.device.clone(),
+            shape.into(),
+            handle,
+            dtype,
+        )
     }
 
     fn floats(&self, handle: Handle, shape: impl Into<Shape>) -> CubeTensor {
@@ -37,7 +43,10 @@ impl Place {
     }
 
     fn matrix(&self, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<CubeBackend> {
-        Fp8Matrix { codes: self.tensor(codes.codes, shape.codes, DType::U32), scales: self.floats(codes.scales, shape.scales) }
+        Fp8Matrix {
+            codes: self.tensor(codes.codes, shape.codes, DType::U32),
+            scales: self.floats(codes.scales, shape.scales),
+        }
     }
 
     fn groups(&self, groups: &RowGroups) -> DeviceGroups {
@@ -60,19 +69,48 @@ fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
 impl Fp8Ops for CubeBackend {
     fn fp8_quantize_rows(x: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
-        let codes = done(quantize::quantize_rows(&place.client, &handle(x), Element::F32, rows, columns, &options));
+        let codes = done(quantize::quantize_rows(
+            &place.client,
+            &handle(x),
+            Element::F32,
+            rows,
+            columns,
+            &options,
+        ));
         place.matrix(codes, MatrixShape::row_tiled([rows, columns]))
     }
 
-    fn fp8_quantize_columns(x: CubeTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
+    fn fp8_quantize_columns(
+        x: CubeTensor,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
         let (place, [_, columns]) = (Place::of(&x), dims(&x));
-        let codes = quantize::quantize_columns(&place.client, &handle(x), Element::F32, &place.groups(&groups), columns, &options);
+        let codes = quantize::quantize_columns(
+            &place.client,
+            &handle(x),
+            Element::F32,
+            &place.groups(&groups),
+            columns,
+            &options,
+        );
         place.matrix(done(codes), MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_quantize_both(x: CubeTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
+    fn fp8_quantize_both(
+        x: CubeTensor,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
-        let both = quantize::quantize_both(&place.client, &handle(x), Element::F32, &place.groups(&groups), columns, &options);
+        let both = quantize::quantize_both(
+            &place.client,
+            &handle(x),
+            Element::F32,
+            &place.groups(&groups),
+            columns,
+            &options,
+        );
         let (by_rows, by_columns) = done(both);
         Fp8Pair {
             rows: place.matrix(by_rows, MatrixShape::row_tiled([rows, columns])),
@@ -84,7 +122,15 @@ impl Fp8Ops for CubeBackend {
         let place = Place::of(&w);
         let shape = WeightShape::of(&w.shape());
         let WeightShape { experts, outputs, inputs } = shape;
-        let blocks = done(quantize::quantize_blocks(&place.client, &handle(w), Element::F32, experts, outputs, inputs, &options));
+        let blocks = done(quantize::quantize_blocks(
+            &place.client,
+            &handle(w),
+            Element::F32,
+            experts,
+            outputs,
+            inputs,
+            &options,
+        ));
         Fp8Weight {
             codes: place.tensor(blocks.codes, shape.codes(), DType::U32),
             transposed: place.tensor(blocks.transposed, shape.transposed(), DType::U32),
@@ -92,35 +138,69 @@ impl Fp8Ops for CubeBackend {
         }
     }
 
-    fn fp8_dequantize_rows(x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> CubeTensor {
+    fn fp8_dequantize_rows(
+        x: Fp8Matrix<Self>,
+        columns: usize,
+        options: QuantizeOptions,
+    ) -> CubeTensor {
         let (place, [rows, _]) = (Place::of(&x.codes), dims(&x.codes));
-        let values = quantize::dequantize_rows(&place.client, &codes_of(x), rows, columns, options.format);
+        let values =
+            quantize::dequantize_rows(&place.client, &codes_of(x), rows, columns, options.format);
         place.floats(done(values), [rows, columns])
     }
 
-    fn fp8_dequantize_columns(x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> CubeTensor {
+    fn fp8_dequantize_columns(
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> CubeTensor {
         let (place, [columns, _]) = (Place::of(&x.codes), dims(&x.codes));
-        let values = quantize::dequantize_columns(&place.client, &codes_of(x), &place.groups(&groups), columns, options.format);
+        let values = quantize::dequantize_columns(
+            &place.client,
+            &codes_of(x),
+            &place.groups(&groups),
+            columns,
+            options.format,
+        );
         place.floats(done(values), [groups.rows(), columns])
     }
 
-    fn fp8_dequantize_weight(w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> CubeTensor {
+    fn fp8_dequantize_weight(
+        w: Fp8Weight<Self>,
+        shape: LinearShape,
+        options: QuantizeOptions,
+    ) -> CubeTensor {
         let LinearShape { inputs, outputs, experts, .. } = shape;
         let place = Place::of(&w.codes);
-        let blocks = quantize::DeviceBlocks { codes: handle(w.codes), transposed: handle(w.transposed), scales: handle(w.scales) };
-        let values = quantize::dequantize_blocks(&place.client, &blocks, experts, outputs, inputs, options.format);
+        let blocks = quantize::DeviceBlocks {
+            codes: handle(w.codes),
+            transposed: handle(w.transposed),
+            scales: handle(w.scales),
+        };
+        let values = quantize::dequantize_blocks(
+            &place.client,
+            &blocks,
+            experts,
+            outputs,
+            inputs,
+            options.format,
+        );
         place.floats(done(values), shape.weight_rows())
     }
 
     fn e5m6_quantize(x: CubeTensor) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
-        let codes = done(quantize::quantize_e5m6(&place.client, &handle(x), Element::F32, rows, columns));
+        let codes =
+            done(quantize::quantize_e5m6(&place.client, &handle(x), Element::F32, rows, columns));
         place.matrix(codes, MatrixShape::e5m6([rows, columns]))
     }
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> CubeTensor {
         let (place, [rows, _]) = (Place::of(&x.codes), dims(&x.codes));
-        place.floats(done(quantize::dequantize_e5m6(&place.client, &codes_of(x), rows, columns)), [rows, columns])
+        place.floats(
+            done(quantize::dequantize_e5m6(&place.client, &codes_of(x), rows, columns)),
+            [rows, columns],
+        )
     }
 
     fn fp8_requantize(
@@ -132,13 +212,27 @@ impl Fp8Ops for CubeBackend {
     ) -> Fp8Matrix<Self> {
         match kept {
             KeptActivation::Columns => x,
-            KeptActivation::Rows => Self::fp8_quantize_columns(Self::fp8_dequantize_rows(x, columns, options), groups, options),
-            KeptActivation::E5m6 => Self::fp8_quantize_columns(Self::e5m6_dequantize(x, columns), groups, options),
+            KeptActivation::Rows => Self::fp8_quantize_columns(
+                Self::fp8_dequantize_rows(x, columns, options),
+                groups,
+                options,
+            ),
+            KeptActivation::E5m6 => {
+                Self::fp8_quantize_columns(Self::e5m6_dequantize(x, columns), groups, options)
+            }
         }
     }
 
-    fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> CubeTensor {
-        let (LinearShape { inputs, outputs, experts, .. }, [rows, width]) = (shape, shape.product(side));
+    fn fp8_gemm(
+        a: Fp8Matrix<Self>,
+        w: Fp8Weight<Self>,
+        groups: RowGroups,
+        shape: LinearShape,
+        side: Side,
+        rule: Fp8Rule,
+    ) -> CubeTensor {
+        let (LinearShape { inputs, outputs, experts, .. }, [rows, width]) =
+            (shape, shape.product(side));
         let (depth, codes, table, format) = match side {
             Side::Fprop => (inputs, w.codes, ScaleTable::AsStored, rule.activations.format),
             Side::Dgrad => (outputs, w.transposed, ScaleTable::Transposed, rule.gradients.format),
@@ -146,18 +240,50 @@ impl Fp8Ops for CubeBackend {
         let place = Place::of(&a.codes);
         let (a, w_codes, w_scales) = (codes_of(a), handle(codes), handle(w.scales));
         let a = DeviceRowTiled { codes: &a.codes, scales: &a.scales, rows, depth, format };
-        let w = DeviceBlockTiled { codes: &w_codes, scales: &w_scales, table, experts, rows: width, depth, format: rule.weights.format };
-        let product = fp8_grouped_gemm_nt(&place.client, &a, &place.groups(&groups), &w, rule.accumulation, Element::F32);
+        let w = DeviceBlockTiled {
+            codes: &w_codes,
+            scales: &w_scales,
+            table,
+            experts,
+            rows: width,
+            depth,
+            format: rule.weights.format,
+        };
+        let product = fp8_grouped_gemm_nt(
+            &place.client,
+            &a,
+            &place.groups(&groups),
+            &w,
+            rule.accumulation,
+            Element::F32,
+        );
         place.floats(done(product), [rows, width])
     }
 
-    fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> CubeTensor {
+    fn fp8_weight_gradient(
+        dy: Fp8Matrix<Self>,
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        shape: LinearShape,
+        rule: Fp8Rule,
+    ) -> CubeTensor {
         let LinearShape { inputs, outputs, .. } = shape;
         let place = Place::of(&dy.codes);
         let (dy, x) = (codes_of(dy), codes_of(x));
-        let dy = DeviceColumnTiled { codes: &dy.codes, scales: &dy.scales, columns: outputs, format: rule.gradients.format };
-        let x = DeviceColumnTiled { codes: &x.codes, scales: &x.scales, columns: inputs, format: rule.activations.format };
-        let gradient = fp8_grouped_wgrad_nt(&place.client, &dy, &x, &place.groups(&groups), rule.accumulation);
+        let dy = DeviceColumnTiled {
+            codes: &dy.codes,
+            scales: &dy.scales,
+            columns: outputs,
+            format: rule.gradients.format,
+        };
+        let x = DeviceColumnTiled {
+            codes: &x.codes,
+            scales: &x.scales,
+            columns: inputs,
+            format: rule.activations.format,
+        };
+        let gradient =
+            fp8_grouped_wgrad_nt(&place.client, &dy, &x, &place.groups(&groups), rule.accumulation);
         place.floats(done(gradient), shape.weight_gradient())
     }
 
@@ -180,7 +306,11 @@ impl Fp8Ops for CubeBackend {
         Self::fp8_quantize_columns(place.floats(hidden, [rows, columns]), groups, options)
     }
 
-    fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: CubeTensor, kept: QuantizeOptions) -> CubeTensor {
+    fn fp8_swiglu_backward(
+        gate_up: Fp8Matrix<Self>,
+        dy: CubeTensor,
+        kept: QuantizeOptions,
+    ) -> CubeTensor {
         let (place, [rows, inter]) = (Place::of(&dy), dims(&dy));
         let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * inter, kept);
         let d = swiglu::swiglu_backward(&place.client, &handle(gate_up), &handle(dy), rows, inter);

@@ -14,19 +14,38 @@ use crate::precision::{Fp8Rule, KeptActivation};
 impl Fp8Ops for Flex {
     fn fp8_quantize_rows(x: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, columns] = dims(&x);
-        let codes = done(host::quantize_rows(Contiguous::new(&x).floats(), rows, columns, &options));
+        let codes =
+            done(host::quantize_rows(Contiguous::new(&x).floats(), rows, columns, &options));
         matrix(codes, MatrixShape::row_tiled([rows, columns]))
     }
 
-    fn fp8_quantize_columns(x: FlexTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
+    fn fp8_quantize_columns(
+        x: FlexTensor,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
         let [_, columns] = dims(&x);
-        let codes = done(host::quantize_columns(Contiguous::new(&x).floats(), groups.offsets(), columns, &options));
+        let codes = done(host::quantize_columns(
+            Contiguous::new(&x).floats(),
+            groups.offsets(),
+            columns,
+            &options,
+        ));
         matrix(codes, MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_quantize_both(x: FlexTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
+    fn fp8_quantize_both(
+        x: FlexTensor,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self> {
         let [rows, columns] = dims(&x);
-        let (by_rows, by_columns) = done(host::quantize_both(Contiguous::new(&x).floats(), groups.offsets(), columns, &options));
+        let (by_rows, by_columns) = done(host::quantize_both(
+            Contiguous::new(&x).floats(),
+            groups.offsets(),
+            columns,
+            &options,
+        ));
         Fp8Pair {
             rows: matrix(by_rows, MatrixShape::row_tiled([rows, columns])),
             columns: matrix(by_columns, MatrixShape::column_tiled(&groups, columns)),
@@ -36,7 +55,13 @@ impl Fp8Ops for Flex {
     fn fp8_quantize_weight(w: FlexTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
         let shape = WeightShape::of(&w.shape());
         let WeightShape { experts, outputs, inputs } = shape;
-        let blocks = done(host::quantize_blocks(Contiguous::new(&w).floats(), experts, outputs, inputs, &options));
+        let blocks = done(host::quantize_blocks(
+            Contiguous::new(&w).floats(),
+            experts,
+            outputs,
+            inputs,
+            &options,
+        ));
         Fp8Weight {
             codes: word_tensor(blocks.codes, shape.codes()),
             transposed: word_tensor(blocks.transposed, shape.transposed()),
@@ -44,23 +69,57 @@ impl Fp8Ops for Flex {
         }
     }
 
-    fn fp8_dequantize_rows(x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> FlexTensor {
+    fn fp8_dequantize_rows(
+        x: Fp8Matrix<Self>,
+        columns: usize,
+        options: QuantizeOptions,
+    ) -> FlexTensor {
         let [rows, _] = dims(&x.codes);
         let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
-        tensor(done(host::dequantize_rows(codes.words(), scales.floats(), rows, columns, options.format)), [rows, columns])
+        tensor(
+            done(host::dequantize_rows(
+                codes.words(),
+                scales.floats(),
+                rows,
+                columns,
+                options.format,
+            )),
+            [rows, columns],
+        )
     }
 
-    fn fp8_dequantize_columns(x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> FlexTensor {
+    fn fp8_dequantize_columns(
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> FlexTensor {
         let [columns, _] = dims(&x.codes);
         let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
-        let values = host::dequantize_columns(codes.words(), scales.floats(), groups.offsets(), columns, options.format);
+        let values = host::dequantize_columns(
+            codes.words(),
+            scales.floats(),
+            groups.offsets(),
+            columns,
+            options.format,
+        );
         tensor(done(values), [groups.rows(), columns])
     }
 
-    fn fp8_dequantize_weight(w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> FlexTensor {
+    fn fp8_dequantize_weight(
+        w: Fp8Weight<Self>,
+        shape: LinearShape,
+        options: QuantizeOptions,
+    ) -> FlexTensor {
         let LinearShape { inputs, outputs, experts, .. } = shape;
         let (codes, scales) = (Contiguous::new(&w.codes), Contiguous::new(&w.scales));
-        let values = host::dequantize_blocks(codes.words(), scales.floats(), experts, outputs, inputs, options.format);
+        let values = host::dequantize_blocks(
+            codes.words(),
+            scales.floats(),
+            experts,
+            outputs,
+            inputs,
+            options.format,
+        );
         tensor(done(values), shape.weight_rows())
     }
 
@@ -68,13 +127,19 @@ impl Fp8Ops for Flex {
         let [rows, columns] = dims(&x);
         let kept = done(host::quantize_e5m6(Contiguous::new(&x).floats(), rows, columns));
         let shape = MatrixShape::e5m6([rows, columns]);
-        Fp8Matrix { codes: word_tensor(kept.codes, shape.codes), scales: tensor(kept.scales, shape.scales) }
+        Fp8Matrix {
+            codes: word_tensor(kept.codes, shape.codes),
+            scales: tensor(kept.scales, shape.scales),
+        }
     }
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> FlexTensor {
         let [rows, _] = dims(&x.codes);
         let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
-        tensor(done(host::dequantize_e5m6(codes.words(), scales.floats(), rows, columns)), [rows, columns])
+        tensor(
+            done(host::dequantize_e5m6(codes.words(), scales.floats(), rows, columns)),
+            [rows, columns],
+        )
     }
 
     fn fp8_requantize(
@@ -88,13 +153,24 @@ impl Fp8Ops for Flex {
         let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
         let quantized = match kept {
             KeptActivation::Columns => return x,
-            KeptActivation::Rows => host::requantize_columns(codes, scales, options.format, offsets, columns, &options),
-            KeptActivation::E5m6 => host::quantize_columns_from_e5m6(codes, scales, offsets, columns, &options),
+            KeptActivation::Rows => {
+                host::requantize_columns(codes, scales, options.format, offsets, columns, &options)
+            }
+            KeptActivation::E5m6 => {
+                host::quantize_columns_from_e5m6(codes, scales, offsets, columns, &options)
+            }
         };
         matrix(done(quantized), MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> FlexTensor {
+    fn fp8_gemm(
+        a: Fp8Matrix<Self>,
+        w: Fp8Weight<Self>,
+        groups: RowGroups,
+        shape: LinearShape,
+        side: Side,
+        rule: Fp8Rule,
+    ) -> FlexTensor {
         let (LinearShape { inputs, outputs, .. }, [rows, width]) = (shape, shape.product(side));
         let (depth, codes, scale_layout, format) = match side {
             Side::Fprop => (inputs, &w.codes, BlockScales::Stored, rule.activations.format),
@@ -103,23 +179,56 @@ impl Fp8Ops for Flex {
         let (a_codes, a_scales) = (Contiguous::new(&a.codes), Contiguous::new(&a.scales));
         let (w_codes, w_scales) = (Contiguous::new(codes), Contiguous::new(&w.scales));
         let a = RowTiled { codes: a_codes.words(), scales: a_scales.floats(), rows, depth, format };
-        let w =
-            BlockTiled { codes: w_codes.words(), scales: w_scales.floats(), scale_layout, rows: width, depth, format: rule.weights.format };
-        tensor(done(host::fp8_grouped_gemm_nt(&a, groups.offsets(), &w, rule.accumulation)), [rows, width])
+        let w = BlockTiled {
+            codes: w_codes.words(),
+            scales: w_scales.floats(),
+            scale_layout,
+            rows: width,
+            depth,
+            format: rule.weights.format,
+        };
+        tensor(
+            done(host::fp8_grouped_gemm_nt(&a, groups.offsets(), &w, rule.accumulation)),
+            [rows, width],
+        )
     }
 
-    fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> FlexTensor {
+    fn fp8_weight_gradient(
+        dy: Fp8Matrix<Self>,
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        shape: LinearShape,
+        rule: Fp8Rule,
+    ) -> FlexTensor {
         let LinearShape { inputs, outputs, .. } = shape;
         let (dy_codes, dy_scales) = (Contiguous::new(&dy.codes), Contiguous::new(&dy.scales));
         let (x_codes, x_scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
-        let dy = ColumnTiled { codes: dy_codes.words(), scales: dy_scales.floats(), columns: outputs, format: rule.gradients.format };
-        let x = ColumnTiled { codes: x_codes.words(), scales: x_scales.floats(), columns: inputs, format: rule.activations.format };
-        tensor(done(host::fp8_grouped_wgrad_nt(&dy, &x, groups.offsets(), rule.accumulation)), shape.weight_gradient())
+        let dy = ColumnTiled {
+            codes: dy_codes.words(),
+            scales: dy_scales.floats(),
+            columns: outputs,
+            format: rule.gradients.format,
+        };
+        let x = ColumnTiled {
+            codes: x_codes.words(),
+            scales: x_scales.floats(),
+            columns: inputs,
+            format: rule.activations.format,
+        };
+        tensor(
+            done(host::fp8_grouped_wgrad_nt(&dy, &x, groups.offsets(), rule.accumulation)),
+            shape.weight_gradient(),
+        )
     }
 
     fn fp8_swiglu_rows(gate_up: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, width] = dims(&gate_up);
-        let hidden = host::swiglu_quantize_rows(Contiguous::new(&gate_up).floats(), rows, width / 2, &options);
+        let hidden = host::swiglu_quantize_rows(
+            Contiguous::new(&gate_up).floats(),
+            rows,
+            width / 2,
+            &options,
+        );
         matrix(done(hidden), MatrixShape::row_tiled([rows, width / 2]))
     }
 
@@ -132,18 +241,43 @@ impl Fp8Ops for Flex {
     ) -> Fp8Matrix<Self> {
         let (codes, scales) = (Contiguous::new(&gate_up.codes), Contiguous::new(&gate_up.scales));
         let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
-        let hidden = host::swiglu_quantize_columns_from_codes(codes, scales, kept.format, offsets, columns, &options);
+        let hidden = host::swiglu_quantize_columns_from_codes(
+            codes,
+            scales,
+            kept.format,
+            offsets,
+            columns,
+            &options,
+        );
         matrix(done(hidden), MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: FlexTensor, kept: QuantizeOptions) -> FlexTensor {
+    fn fp8_swiglu_backward(
+        gate_up: Fp8Matrix<Self>,
+        dy: FlexTensor,
+        kept: QuantizeOptions,
+    ) -> FlexTensor {
         let [rows, inter] = dims(&dy);
-        let (codes, scales, dy) = (Contiguous::new(&gate_up.codes), Contiguous::new(&gate_up.scales), Contiguous::new(&dy));
-        let d = host::swiglu_backward_from_codes(codes.words(), scales.floats(), kept.format, dy.floats(), rows, inter);
+        let (codes, scales, dy) = (
+            Contiguous::new(&gate_up.codes),
+            Contiguous::new(&gate_up.scales),
+            Contiguous::new(&dy),
+        );
+        let d = host::swiglu_backward_from_codes(
+            codes.words(),
+            scales.floats(),
+            kept.format,
+            dy.floats(),
+            rows,
+            inter,
+        );
         tensor(done(d), [rows, 2 * inter])
     }
 }
 
 fn matrix(quantized: Quantized, shape: MatrixShape) -> Fp8Matrix<Flex> {
-    Fp8Matrix { codes: word_tensor(quantized.codes, shape.codes), scales: tensor(quantized.scales, shape.scales) }
+    Fp8Matrix {
+        codes: word_tensor(quantized.codes, shape.codes),
+        scales: tensor(quantized.scales, shape.scales),
+    }
 }

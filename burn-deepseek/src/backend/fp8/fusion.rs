@@ -1,5 +1,5 @@
-//! FP8 on the fusion decorator: what each operation will give. The operation itself waits in the decorator's queue, and its kernels are
-//! those of the backend inside.
+//! FP8 on the fusion decorator: what each operation will give. The operation itself waits in the
+//! decorator's queue, and its kernels are those of the backend inside.
 
 use burn::tensor::DType;
 use burn_fusion::custom::TensorSpec;
@@ -27,30 +27,57 @@ pub(super) fn quantize_rows(x: &TensorSpec, _: &QuantizeOptions) -> Fp8MatrixMet
     MatrixShape::row_tiled(x.shape.dims()).into()
 }
 
-pub(super) fn quantize_columns(x: &TensorSpec, groups: &RowGroups, _: &QuantizeOptions) -> Fp8MatrixMetadata {
+pub(super) fn quantize_columns(
+    x: &TensorSpec,
+    groups: &RowGroups,
+    _: &QuantizeOptions,
+) -> Fp8MatrixMetadata {
     let [_, columns] = x.shape.dims();
     MatrixShape::column_tiled(groups, columns).into()
 }
 
-pub(super) fn quantize_both(x: &TensorSpec, groups: &RowGroups, options: &QuantizeOptions) -> Fp8PairMetadata {
-    Fp8PairMetadata { rows: quantize_rows(x, options), columns: quantize_columns(x, groups, options) }
+pub(super) fn quantize_both(
+    x: &TensorSpec,
+    groups: &RowGroups,
+    options: &QuantizeOptions,
+) -> Fp8PairMetadata {
+    Fp8PairMetadata {
+        rows: quantize_rows(x, options),
+        columns: quantize_columns(x, groups, options),
+    }
 }
 
 pub(super) fn quantize_weight(w: &TensorSpec, _: &QuantizeOptions) -> Fp8WeightMetadata {
     let shape = WeightShape::of(&w.shape);
-    Fp8WeightMetadata { codes: words(shape.codes()), transposed: words(shape.transposed()), scales: floats(shape.scales()) }
+    Fp8WeightMetadata {
+        codes: words(shape.codes()),
+        transposed: words(shape.transposed()),
+        scales: floats(shape.scales()),
+    }
 }
 
-pub(super) fn dequantize_rows(x: &Fp8MatrixMetadata, columns: &usize, _: &QuantizeOptions) -> TensorSpec {
+pub(super) fn dequantize_rows(
+    x: &Fp8MatrixMetadata,
+    columns: &usize,
+    _: &QuantizeOptions,
+) -> TensorSpec {
     e5m6_dequantize(x, columns)
 }
 
-pub(super) fn dequantize_columns(x: &Fp8MatrixMetadata, groups: &RowGroups, _: &QuantizeOptions) -> TensorSpec {
+pub(super) fn dequantize_columns(
+    x: &Fp8MatrixMetadata,
+    groups: &RowGroups,
+    _: &QuantizeOptions,
+) -> TensorSpec {
     let [columns, _] = x.codes.shape.dims();
     floats([groups.rows(), columns])
 }
 
-pub(super) fn dequantize_weight(_: &Fp8WeightMetadata, shape: &LinearShape, _: &QuantizeOptions) -> TensorSpec {
+pub(super) fn dequantize_weight(
+    _: &Fp8WeightMetadata,
+    shape: &LinearShape,
+    _: &QuantizeOptions,
+) -> TensorSpec {
     floats(shape.weight_rows())
 }
 
@@ -72,7 +99,9 @@ pub(super) fn requantize(
 ) -> Fp8MatrixMetadata {
     match kept {
         KeptActivation::Columns => x.clone(),
-        KeptActivation::Rows | KeptActivation::E5m6 => MatrixShape::column_tiled(groups, *columns).into(),
+        KeptActivation::Rows | KeptActivation::E5m6 => {
+            MatrixShape::column_tiled(groups, *columns).into()
+        }
     }
 }
 
@@ -87,7 +116,13 @@ pub(super) fn gemm(
     floats(shape.product(*side))
 }
 
-pub(super) fn weight_gradient(_: &Fp8MatrixMetadata, _: &Fp8MatrixMetadata, _: &RowGroups, shape: &LinearShape, _: &Fp8Rule) -> TensorSpec {
+pub(super) fn weight_gradient(
+    _: &Fp8MatrixMetadata,
+    _: &Fp8MatrixMetadata,
+    _: &RowGroups,
+    shape: &LinearShape,
+    _: &Fp8Rule,
+) -> TensorSpec {
     floats(shape.weight_gradient())
 }
 
@@ -106,7 +141,11 @@ pub(super) fn swiglu_columns(
     MatrixShape::column_tiled(groups, *columns).into()
 }
 
-pub(super) fn swiglu_backward(_: &Fp8MatrixMetadata, dy: &TensorSpec, _: &QuantizeOptions) -> TensorSpec {
+pub(super) fn swiglu_backward(
+    _: &Fp8MatrixMetadata,
+    dy: &TensorSpec,
+    _: &QuantizeOptions,
+) -> TensorSpec {
     let [rows, inter] = dy.shape.dims();
     floats([rows, 2 * inter])
 }

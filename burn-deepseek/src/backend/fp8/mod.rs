@@ -1,8 +1,9 @@
 //! The FP8 operations as a backend extension: casts, products and differentiable linears (3.3).
 //!
-//! [`Fp8Ops`] decorates a backend. Its first half is kernels, which every backend implements on its own tensors; its second half is
-//! differentiable linears, which the autodiff decorator implements by hand (Fprop, Dgrad, Wgrad) from the first half of the backend
-//! it wraps. Layouts of codes and scales are those of [`cubecl_kernels::definition`].
+//! [`Fp8Ops`] decorates a backend. Its first half is kernels, which every backend implements on its
+//! own tensors; its second half is differentiable linears, which the autodiff decorator implements
+//! by hand (Fprop, Dgrad, Wgrad) from the first half of the backend it wraps. Layouts of codes and
+//! scales are those of [`cubecl_kernels::definition`].
 
 mod autodiff;
 #[cfg(feature = "cube")]
@@ -136,7 +137,8 @@ pub struct LinearCall {
     pub weight_dims: Vec<usize>,
     /// Formats.
     pub rule: Fp8Rule,
-    /// Whether the result is computed again in backward instead of kept, where gradient checkpointing is on.
+    /// Whether the result is computed again in backward instead of kept, where gradient
+    /// checkpointing is on.
     pub recompute: bool,
     /// Where the weight gradient is left to be computed later; none computes it at once.
     pub deferred: Option<DeferredWeight>,
@@ -150,22 +152,42 @@ pub trait Fp8Ops: Backend {
     fn fp8_quantize_rows(x: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self>;
     /// 128x1 tiles of x `[rows, columns]`, transposed; no tile has rows of two groups.
     #[fusion(meta = fusion::quantize_columns)]
-    fn fp8_quantize_columns(x: FloatTensor<Self>, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self>;
+    fn fp8_quantize_columns(
+        x: FloatTensor<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self>;
     /// Both, from one read of x.
     #[fusion(meta = fusion::quantize_both)]
-    fn fp8_quantize_both(x: FloatTensor<Self>, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self>;
+    fn fp8_quantize_both(
+        x: FloatTensor<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self>;
     /// 128x128 blocks of w `[outputs, inputs]` or `[experts, outputs, inputs]`.
     #[fusion(meta = fusion::quantize_weight)]
     fn fp8_quantize_weight(w: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Weight<Self>;
     /// The values of 1x128 tiles, `[rows, columns]`.
     #[fusion(meta = fusion::dequantize_rows)]
-    fn fp8_dequantize_rows(#[extension_type] x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> FloatTensor<Self>;
+    fn fp8_dequantize_rows(
+        #[extension_type] x: Fp8Matrix<Self>,
+        columns: usize,
+        options: QuantizeOptions,
+    ) -> FloatTensor<Self>;
     /// The values of 128x1 tiles, back in `[rows, columns]`.
     #[fusion(meta = fusion::dequantize_columns)]
-    fn fp8_dequantize_columns(#[extension_type] x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> FloatTensor<Self>;
+    fn fp8_dequantize_columns(
+        #[extension_type] x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> FloatTensor<Self>;
     /// The values of 128x128 blocks, `[experts * outputs, inputs]`.
     #[fusion(meta = fusion::dequantize_weight)]
-    fn fp8_dequantize_weight(#[extension_type] w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> FloatTensor<Self>;
+    fn fp8_dequantize_weight(
+        #[extension_type] w: Fp8Weight<Self>,
+        shape: LinearShape,
+        options: QuantizeOptions,
+    ) -> FloatTensor<Self>;
     /// E5M6 with power-of-two scales in 1x128 tiles of x `[rows, columns]`.
     #[fusion(meta = fusion::e5m6_quantize)]
     fn e5m6_quantize(x: FloatTensor<Self>) -> Fp8Matrix<Self>;
@@ -182,7 +204,8 @@ pub trait Fp8Ops: Backend {
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self>;
 
-    /// Fprop `[rows, outputs]` of an input, or Dgrad `[rows, inputs]` of a gradient, each in 1x128 tiles.
+    /// Fprop `[rows, outputs]` of an input, or Dgrad `[rows, inputs]` of a gradient, each in 1x128
+    /// tiles.
     #[fusion(meta = fusion::gemm)]
     fn fp8_gemm(
         #[extension_type] a: Fp8Matrix<Self>,
@@ -192,7 +215,8 @@ pub trait Fp8Ops: Backend {
         side: Side,
         rule: Fp8Rule,
     ) -> FloatTensor<Self>;
-    /// Wgrad, `[experts, outputs, inputs]`, of a gradient and an input in 128x1 tiles; zero for an expert without rows.
+    /// Wgrad, `[experts, outputs, inputs]`, of a gradient and an input in 128x1 tiles; zero for an
+    /// expert without rows.
     #[fusion(meta = fusion::weight_gradient)]
     fn fp8_weight_gradient(
         #[extension_type] dy: Fp8Matrix<Self>,
@@ -214,12 +238,18 @@ pub trait Fp8Ops: Backend {
         kept: QuantizeOptions,
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self>;
-    /// `d gate_up`, `[rows, 2 * columns]`, from gate and up as they were kept, in 1x128 tiles, and dy `[rows, columns]`.
+    /// `d gate_up`, `[rows, 2 * columns]`, from gate and up as they were kept, in 1x128 tiles, and
+    /// dy `[rows, columns]`.
     #[fusion(meta = fusion::swiglu_backward)]
-    fn fp8_swiglu_backward(#[extension_type] gate_up: Fp8Matrix<Self>, dy: FloatTensor<Self>, kept: QuantizeOptions) -> FloatTensor<Self>;
+    fn fp8_swiglu_backward(
+        #[extension_type] gate_up: Fp8Matrix<Self>,
+        dy: FloatTensor<Self>,
+        kept: QuantizeOptions,
+    ) -> FloatTensor<Self>;
 
-    /// The linear `y = x w^T` of an input that is quantized already, differentiable in x and w. Of `input.columns` what
-    /// `call.rule.kept` says is kept; of x nothing but its place in the graph is used.
+    /// The linear `y = x w^T` of an input that is quantized already, differentiable in x and w. Of
+    /// `input.columns` what `call.rule.kept` says is kept; of x nothing but its place in the graph
+    /// is used.
     #[fusion(default)]
     fn fp8_linear(
         x: FloatTensor<Self>,
@@ -231,7 +261,8 @@ pub trait Fp8Ops: Backend {
         let _ = (x, w); // places in a graph, which only autodiff has
         Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
     }
-    /// `y = (silu(gate) * up) w^T`, differentiable in gate_up and w: gate and up are kept in FP8, SwiGLU's result is not kept.
+    /// `y = (silu(gate) * up) w^T`, differentiable in gate_up and w: gate and up are kept in FP8,
+    /// SwiGLU's result is not kept.
     #[fusion(default)]
     fn fp8_swiglu_linear(
         gate_up: FloatTensor<Self>,

@@ -1,4 +1,5 @@
-//! Shapes of what the FP8 operations give, for backends that name a result before it is there as for those that compute it.
+//! Shapes of what the FP8 operations give, for backends that name a result before it is there as
+//! for those that compute it.
 
 use burn::tensor::Shape;
 use cubecl_kernels::definition::{GroupedColumns, e5m6_words, tiles, words};

@@ -26,12 +26,18 @@ impl Network {
     fn new(device: &Device) -> Self {
         let init = &mut WeightInit::normal(5, 0.1, device);
         let first = Linear::new(D, D, true, init);
-        Self { first, gate_up: init.weight([3, 2 * 36, D]), down: init.weight([3, D, 36]), mlp: Mlp::new(D, 70, init) }
+        Self {
+            first,
+            gate_up: init.weight([3, 2 * 36, D]),
+            down: init.weight([3, D, 36]),
+            mlp: Mlp::new(D, 70, init),
+        }
     }
 
     fn forward(&self, x: Tensor<2>, compute: &Compute) -> Tensor<2> {
         use crate::precision::Operation::{AttentionOutput, QueryUp};
-        // The same layer twice: its gradients add up. One of the calls is recomputed where that is on.
+        // The same layer twice: its gradients add up. One of the calls is recomputed where that is
+        // on.
         let h = compute.linear(QueryUp, x, &self.first);
         let h = compute.linear(AttentionOutput, h, &self.first);
         let h = self.mlp.forward(h, compute);
@@ -49,15 +55,23 @@ fn inputs(device: &Device) -> (Tensor<2>, Tensor<2>) {
 }
 
 /// Gradients by parameter, in the module's order, and the input's last.
-fn gradients(network: &Network, compute: &Compute, queue: Option<&WeightGradientQueue>, device: &Device) -> Vec<Vec<f32>> {
+fn gradients(
+    network: &Network,
+    compute: &Compute,
+    queue: Option<&WeightGradientQueue>,
+    device: &Device,
+) -> Vec<Vec<f32>> {
     let (x, dy) = inputs(&device.clone().without_autodiff());
-    let x =
-        if network.first.weight.val().gradient_checkpointing_strategy() == Some(burn::tensor::GradientCheckpointingStrategy::Balanced) {
-            Tensor::from_inner(x).with_gradient_checkpointing_strategy(burn::tensor::GradientCheckpointingStrategy::Balanced)
-        } else {
-            Tensor::from_inner(x)
-        }
-        .require_grad();
+    let x = if network.first.weight.val().gradient_checkpointing_strategy()
+        == Some(burn::tensor::GradientCheckpointingStrategy::Balanced)
+    {
+        Tensor::from_inner(x).with_gradient_checkpointing_strategy(
+            burn::tensor::GradientCheckpointingStrategy::Balanced,
+        )
+    } else {
+        Tensor::from_inner(x)
+    }
+    .require_grad();
     let y = network.forward(x.clone(), compute);
     let dy = Tensor::from_inner(dy);
     let dy = match y.gradient_checkpointing_strategy() {
@@ -72,8 +86,12 @@ fn gradients(network: &Network, compute: &Compute, queue: Option<&WeightGradient
         queue.compute(&mut grads);
         assert!(queue.is_empty());
     }
-    let floats2 = |id| grads.get::<2>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient");
-    let floats3 = |id| grads.get::<3>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient");
+    let floats2 = |id| {
+        grads.get::<2>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient")
+    };
+    let floats3 = |id| {
+        grads.get::<3>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient")
+    };
     vec![
         floats2(network.first.weight.id),
         floats2(network.mlp.gate_up.id),
@@ -105,7 +123,8 @@ fn gradients_are_those_of_fp32_up_to_the_formats() {
     let network = Network::new(&Device::flex()).train();
     let exact = gradients(&network, &Compute::f32(), None, &device);
     let fp8 = gradients(&network, &compute(Fp8Recipe::default()), None, &device);
-    // Eight products and three SwiGLUs deep: the errors of single products (under 1e-3 each) add up.
+    // Eight products and three SwiGLUs deep: the errors of single products (under 1e-3 each) add
+    // up.
     assert_near(&fp8, &exact, 3e-2);
     let bf16 = gradients(&network, &Compute::unchecked(Precision::Bf16), None, &device);
     assert_near(&bf16, &exact, 1e-4);
@@ -121,7 +140,12 @@ fn deferred_weight_gradients_are_the_same_bits() {
         let recipe = Fp8Recipe { kept, ..Fp8Recipe::default() };
         let now = gradients(&network, &compute(recipe), None, &device);
         let queue = WeightGradientQueue::default();
-        let later = gradients(&network, &compute(recipe).deferring_to(queue.clone()), Some(&queue), &device);
+        let later = gradients(
+            &network,
+            &compute(recipe).deferring_to(queue.clone()),
+            Some(&queue),
+            &device,
+        );
         assert_eq!(now, later, "{kept:?}");
     }
 }
@@ -133,7 +157,12 @@ fn what_is_recomputed_is_the_same_bits() {
     let kept = gradients(&network, &compute(Fp8Recipe::default()), None, &device);
     let again = recomputing(network);
     let queue = WeightGradientQueue::default();
-    let recomputed = gradients(&again, &compute(Fp8Recipe::default()), None, &device.clone().gradient_checkpointing());
+    let recomputed = gradients(
+        &again,
+        &compute(Fp8Recipe::default()),
+        None,
+        &device.clone().gradient_checkpointing(),
+    );
     assert_eq!(kept, recomputed);
     let deferred = compute(Fp8Recipe::default()).deferring_to(queue.clone());
     assert_eq!(kept, gradients(&again, &deferred, Some(&queue), &device.gradient_checkpointing()));
@@ -149,12 +178,15 @@ fn requantized_rows_cost_accuracy_in_the_weight_gradient_alone() {
         let y = compute.linear(crate::precision::Operation::GateUp, x.clone(), &layer);
         let mut grads = (y * Tensor::from_inner(dy.clone())).sum().backward();
         let dx = x.grad_remove(&mut grads).expect("a gradient").into_data();
-        let dw = GradientsParams::from_grads(grads, &layer).get::<2>(layer.weight.id).expect("a gradient");
+        let dw = GradientsParams::from_grads(grads, &layer)
+            .get::<2>(layer.weight.id)
+            .expect("a gradient");
         (dx, widen(&dw.into_data().try_to_vec::<f32>().unwrap()))
     };
     let (_, exact) = run(&Compute::f32());
     let (dx, columns) = run(&compute(Fp8Recipe::default()));
-    let (dx_rows, rows) = run(&compute(Fp8Recipe { kept: KeptActivation::Rows, ..Fp8Recipe::default() }));
+    let (dx_rows, rows) =
+        run(&compute(Fp8Recipe { kept: KeptActivation::Rows, ..Fp8Recipe::default() }));
     assert_eq!(dx, dx_rows);
     let (columns, rows) = (calc_diff(&columns, &exact), calc_diff(&rows, &exact));
     assert!(columns < 1e-3 && rows > 1.2 * columns, "columns {columns}, rows {rows}");
@@ -167,7 +199,13 @@ fn weights_are_quantized_once_for_all_micro_batches_of_a_step() {
     let (x, _) = inputs(&Device::flex());
     let before = network.forward(x.clone(), &compute);
     // A change that the context is not told of is not seen; the next step sees it.
-    let changed = Network { first: Linear { weight: network.first.weight.clone().map(|w| w * 2.0), ..network.first.clone() }, ..network };
+    let changed = Network {
+        first: Linear {
+            weight: network.first.weight.clone().map(|w| w * 2.0),
+            ..network.first.clone()
+        },
+        ..network
+    };
     assert_eq!(before.clone().into_data(), changed.forward(x.clone(), &compute).into_data());
     assert_ne!(before.into_data(), changed.forward(x, &compute.next_step()).into_data());
 }

@@ -13,7 +13,8 @@ use crate::ops::ExpertGroups;
 /// A tensor of a server, of whatever kind.
 pub(super) type RemoteTensor = FloatTensor<Remote>;
 
-/// A call that is being put together: tensors, arguments and results in the order of the operation's own.
+/// A call that is being put together: tensors, arguments and results in the order of the
+/// operation's own.
 pub(super) struct Call {
     id: &'static str,
     device: RemoteDevice,
@@ -28,7 +29,14 @@ impl Call {
     pub(super) fn new(id: &'static str, first: RemoteTensor) -> Self {
         let device = first.device();
         let client = CustomOpClient::new(&device);
-        Self { id, device, client, inputs: vec![first.into_ir()], words: Vec::new(), outputs: Vec::new() }
+        Self {
+            id,
+            device,
+            client,
+            inputs: vec![first.into_ir()],
+            words: Vec::new(),
+            outputs: Vec::new(),
+        }
     }
 
     /// Takes another tensor.
@@ -43,7 +51,8 @@ impl Call {
         self
     }
 
-    /// Takes a routing decision: as a tensor, since it has a number for every choice of every token.
+    /// Takes a routing decision: as a tensor, since it has a number for every choice of every
+    /// token.
     pub(super) fn routed(self, groups: &ExpertGroups) -> Self {
         let choices = TensorData::new(choices(groups), [groups.rows()]);
         let choices = <Remote as IntTensorOps<Remote>>::int_from_data(choices, &self.device);

@@ -11,7 +11,8 @@ use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 /// The operation that says what a server has.
 pub(super) const ASK: &str = "deepseek/operations";
 
-/// Version of names, arguments and results of the operations: the same on both sides, or they do not understand each other.
+/// Version of names, arguments and results of the operations: the same on both sides, or they do
+/// not understand each other.
 pub(super) const VERSION: u32 = 1;
 
 /// What a device of a server has.
@@ -36,7 +37,9 @@ impl Operations {
 
     fn from_words(words: &[u32]) -> Option<Self> {
         match *words {
-            [version, fused, fp8, lent] => Some(Self { version, fused: fused != 0, fp8: fp8 != 0, lent: lent != 0 }),
+            [version, fused, fp8, lent] => {
+                Some(Self { version, fused: fused != 0, fp8: fp8 != 0, lent: lent != 0 })
+            }
             _ => None,
         }
     }
@@ -50,13 +53,22 @@ pub enum ConnectError {
     #[error("{0}")]
     Session(#[from] burn::remote::ConnectError),
     /// The server has no operations of this crate.
-    #[error("it serves devices, but not the operations of this program: start it with the same release of `deepseek worker`")]
+    #[error(
+        "it serves devices, but not the operations of this program: start it with the same release \
+         of `deepseek worker`"
+    )]
     Foreign,
     /// The server lends its devices to somebody else.
-    #[error("it lends its devices to another program; wait until that has ended, or start the worker again")]
+    #[error(
+        "it lends its devices to another program; wait until that has ended, or start the worker \
+         again"
+    )]
     Lent,
     /// The server is of another release.
-    #[error("it serves version {server} of the operations, and this program takes version {client}: take the same release on both sides")]
+    #[error(
+        "it serves version {server} of the operations, and this program takes version {client}: \
+         take the same release on both sides"
+    )]
     Version {
         /// Of the server.
         server: u32,
@@ -76,17 +88,22 @@ struct Opened {
 /// All of them. A handful: searching beats hashing.
 static OPENED: RwLock<Vec<Opened>> = RwLock::new(Vec::new());
 
-/// Opens a device of a server on behalf of `borrower`, and asks which operations it has. Blocks until the server has answered.
+/// Opens a device of a server on behalf of `borrower`, and asks which operations it has. Blocks
+/// until the server has answered.
 ///
-/// A server lends its devices to one borrower at a time, a number that every process should draw for itself: tensors that move between
-/// sessions of one server are told apart by numbers that each process counts from 0. Where another has them this can be tried again.
+/// A server lends its devices to one borrower at a time, a number that every process should draw
+/// for itself: tensors that move between sessions of one server are told apart by numbers that each
+/// process counts from 0. Where another has them this can be tried again.
 ///
 /// # Errors
 ///
-/// The server cannot be reached, refuses the credential, has no such device, has lent it, or does not serve the operations of this crate.
+/// The server cannot be reached, refuses the credential, has no such device, has lent it, or does
+/// not serve the operations of this crate.
 pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device, ConnectError> {
     let device = Device::remote_options(host).device_index(index).init()?;
-    let remote = remote_device(device.as_dispatch()).expect("invariant: a remote host has remote devices").clone();
+    let remote = remote_device(device.as_dispatch())
+        .expect("invariant: a remote host has remote devices")
+        .clone();
     let operations = ask(&remote, borrower).ok_or(ConnectError::Foreign)?;
     if operations.version != VERSION {
         return Err(ConnectError::Version { server: operations.version, client: VERSION });
@@ -96,14 +113,24 @@ pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device,
     }
     let mut all = OPENED.write().unwrap_or_else(PoisonError::into_inner);
     all.retain(|opened| opened.device != remote);
-    all.push(Opened { device: remote, server: host.clone().with_credential(Credential::default()), operations });
+    all.push(Opened {
+        device: remote,
+        server: host.clone().with_credential(Credential::default()),
+        operations,
+    });
     Ok(device)
 }
 
 fn ask(device: &RemoteDevice, borrower: u64) -> Option<Operations> {
     let client = CustomOpClient::new(device);
-    let answer = TensorIr::uninit(client.create_empty_handle(), Shape::from([Operations::WORDS]), DType::U32);
-    let answer: IntTensor<Remote> = client.register(CustomOpIr::with_scalars(ASK, &[], &[answer], vec![ScalarIr::UInt(borrower)])).pop()?;
+    let answer = TensorIr::uninit(
+        client.create_empty_handle(),
+        Shape::from([Operations::WORDS]),
+        DType::U32,
+    );
+    let answer: IntTensor<Remote> = client
+        .register(CustomOpIr::with_scalars(ASK, &[], &[answer], vec![ScalarIr::UInt(borrower)]))
+        .pop()?;
     // A server that does not know the operation ends the session instead of answering.
     let answer = Tensor::<1, Int>::from_primitive::<Remote>(answer).try_into_data().ok()?;
     Operations::from_words(&answer.try_to_vec::<u32>().ok()?)
@@ -118,14 +145,19 @@ fn remote_device(device: &DispatchDevice) -> Option<&RemoteDevice> {
 
 /// Whether a tensor must go by way of this process from one device to another.
 ///
-/// Servers fetch tensors from each other, all sessions of one over a single connection, one fetch after the other; and a session that waits
-/// for a tensor does nothing else meanwhile. With several sessions on a server, one's fetch can wait for what another will give only after a
-/// fetch of its own, which waits for the connection.
+/// Servers fetch tensors from each other, all sessions of one over a single connection, one fetch
+/// after the other; and a session that waits for a tensor does nothing else meanwhile. With several
+/// sessions on a server, one's fetch can wait for what another will give only after a fetch of its
+/// own, which waits for the connection.
 pub(in crate::backend) fn must_detour(from: &DispatchDevice, to: &DispatchDevice) -> bool {
     let (Some(from), Some(to)) = (remote_device(from), remote_device(to)) else { return false };
     let all = OPENED.read().unwrap_or_else(PoisonError::into_inner);
-    let server = |device: &RemoteDevice| all.iter().find(|opened| opened.device == *device).map(|opened| &opened.server);
-    let sessions = |server: Option<&RemoteHost>| all.iter().filter(|opened| Some(&opened.server) == server).count();
+    let server = |device: &RemoteDevice| {
+        all.iter().find(|opened| opened.device == *device).map(|opened| &opened.server)
+    };
+    let sessions = |server: Option<&RemoteHost>| {
+        all.iter().filter(|opened| Some(&opened.server) == server).count()
+    };
     let (from, to) = (server(from), server(to));
     from != to && (sessions(from) > 1 || sessions(to) > 1)
 }

@@ -41,16 +41,31 @@ impl Fp8Ops for Remote {
         Call::new("deepseek/fp8_quantize_rows", x).given(&options).matrix(shape)
     }
 
-    fn fp8_quantize_columns(x: RemoteTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Matrix<Self> {
+    fn fp8_quantize_columns(
+        x: RemoteTensor,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
         let [_, columns] = dims(&x);
-        Call::new("deepseek/fp8_quantize_columns", x).given(&groups).given(&options).matrix(MatrixShape::column_tiled(&groups, columns))
+        Call::new("deepseek/fp8_quantize_columns", x)
+            .given(&groups)
+            .given(&options)
+            .matrix(MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_quantize_both(x: RemoteTensor, groups: RowGroups, options: QuantizeOptions) -> Fp8Pair<Self> {
+    fn fp8_quantize_both(
+        x: RemoteTensor,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self> {
         let (by_rows, [_, columns]) = (MatrixShape::row_tiled(dims(&x)), dims(&x));
         let call = Call::new("deepseek/fp8_quantize_both", x).given(&groups).given(&options);
-        let [row_codes, row_scales, codes, scales] = call.codes(by_rows).codes(MatrixShape::column_tiled(&groups, columns)).run();
-        Fp8Pair { rows: Fp8Matrix { codes: row_codes, scales: row_scales }, columns: Fp8Matrix { codes, scales } }
+        let [row_codes, row_scales, codes, scales] =
+            call.codes(by_rows).codes(MatrixShape::column_tiled(&groups, columns)).run();
+        Fp8Pair {
+            rows: Fp8Matrix { codes: row_codes, scales: row_scales },
+            columns: Fp8Matrix { codes, scales },
+        }
     }
 
     fn fp8_quantize_weight(w: RemoteTensor, options: QuantizeOptions) -> Fp8Weight<Self> {
@@ -64,19 +79,37 @@ impl Fp8Ops for Remote {
         Fp8Weight { codes, transposed, scales }
     }
 
-    fn fp8_dequantize_rows(x: Fp8Matrix<Self>, columns: usize, options: QuantizeOptions) -> RemoteTensor {
+    fn fp8_dequantize_rows(
+        x: Fp8Matrix<Self>,
+        columns: usize,
+        options: QuantizeOptions,
+    ) -> RemoteTensor {
         let [rows, _] = dims(&x.codes);
-        Call::of_matrix("deepseek/fp8_dequantize_rows", x).given(&columns).given(&options).floats([rows, columns]).one()
+        Call::of_matrix("deepseek/fp8_dequantize_rows", x)
+            .given(&columns)
+            .given(&options)
+            .floats([rows, columns])
+            .one()
     }
 
-    fn fp8_dequantize_columns(x: Fp8Matrix<Self>, groups: RowGroups, options: QuantizeOptions) -> RemoteTensor {
+    fn fp8_dequantize_columns(
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> RemoteTensor {
         let [columns, _] = dims(&x.codes);
-        let call = Call::of_matrix("deepseek/fp8_dequantize_columns", x).given(&groups).given(&options);
+        let call =
+            Call::of_matrix("deepseek/fp8_dequantize_columns", x).given(&groups).given(&options);
         call.floats([groups.rows(), columns]).one()
     }
 
-    fn fp8_dequantize_weight(w: Fp8Weight<Self>, shape: LinearShape, options: QuantizeOptions) -> RemoteTensor {
-        let call = Call::new("deepseek/fp8_dequantize_weight", w.codes).with(w.transposed).with(w.scales);
+    fn fp8_dequantize_weight(
+        w: Fp8Weight<Self>,
+        shape: LinearShape,
+        options: QuantizeOptions,
+    ) -> RemoteTensor {
+        let call =
+            Call::new("deepseek/fp8_dequantize_weight", w.codes).with(w.transposed).with(w.scales);
         call.given(&shape).given(&options).floats(shape.weight_rows()).one()
     }
 
@@ -100,23 +133,47 @@ impl Fp8Ops for Remote {
         if kept == KeptActivation::Columns {
             return x;
         }
-        let call = Call::of_matrix("deepseek/fp8_requantize", x).given(&columns).given(&groups).given(&kept).given(&options);
+        let call = Call::of_matrix("deepseek/fp8_requantize", x)
+            .given(&columns)
+            .given(&groups)
+            .given(&kept)
+            .given(&options);
         call.matrix(MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_gemm(a: Fp8Matrix<Self>, w: Fp8Weight<Self>, groups: RowGroups, shape: LinearShape, side: Side, rule: Fp8Rule) -> RemoteTensor {
+    fn fp8_gemm(
+        a: Fp8Matrix<Self>,
+        w: Fp8Weight<Self>,
+        groups: RowGroups,
+        shape: LinearShape,
+        side: Side,
+        rule: Fp8Rule,
+    ) -> RemoteTensor {
         let call = Call::of_matrix("deepseek/fp8_gemm", a).with_weight(w);
-        call.given(&groups).given(&shape).given(&side).given(&rule).floats(shape.product(side)).one()
+        call.given(&groups)
+            .given(&shape)
+            .given(&side)
+            .given(&rule)
+            .floats(shape.product(side))
+            .one()
     }
 
-    fn fp8_weight_gradient(dy: Fp8Matrix<Self>, x: Fp8Matrix<Self>, groups: RowGroups, shape: LinearShape, rule: Fp8Rule) -> RemoteTensor {
+    fn fp8_weight_gradient(
+        dy: Fp8Matrix<Self>,
+        x: Fp8Matrix<Self>,
+        groups: RowGroups,
+        shape: LinearShape,
+        rule: Fp8Rule,
+    ) -> RemoteTensor {
         let call = Call::of_matrix("deepseek/fp8_weight_gradient", dy).with_matrix(x);
         call.given(&groups).given(&shape).given(&rule).floats(shape.weight_gradient()).one()
     }
 
     fn fp8_swiglu_rows(gate_up: RemoteTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, width] = dims(&gate_up);
-        Call::new("deepseek/fp8_swiglu_rows", gate_up).given(&options).matrix(MatrixShape::row_tiled([rows, width / 2]))
+        Call::new("deepseek/fp8_swiglu_rows", gate_up)
+            .given(&options)
+            .matrix(MatrixShape::row_tiled([rows, width / 2]))
     }
 
     fn fp8_swiglu_columns(
@@ -126,13 +183,25 @@ impl Fp8Ops for Remote {
         kept: QuantizeOptions,
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self> {
-        let call = Call::of_matrix("deepseek/fp8_swiglu_columns", gate_up).given(&columns).given(&groups).given(&kept).given(&options);
+        let call = Call::of_matrix("deepseek/fp8_swiglu_columns", gate_up)
+            .given(&columns)
+            .given(&groups)
+            .given(&kept)
+            .given(&options);
         call.matrix(MatrixShape::column_tiled(&groups, columns))
     }
 
-    fn fp8_swiglu_backward(gate_up: Fp8Matrix<Self>, dy: RemoteTensor, kept: QuantizeOptions) -> RemoteTensor {
+    fn fp8_swiglu_backward(
+        gate_up: Fp8Matrix<Self>,
+        dy: RemoteTensor,
+        kept: QuantizeOptions,
+    ) -> RemoteTensor {
         let [rows, inter] = dims(&dy);
-        Call::of_matrix("deepseek/fp8_swiglu_backward", gate_up).with(dy).given(&kept).floats([rows, 2 * inter]).one()
+        Call::of_matrix("deepseek/fp8_swiglu_backward", gate_up)
+            .with(dy)
+            .given(&kept)
+            .floats([rows, 2 * inter])
+            .one()
     }
 }
 
@@ -193,15 +262,29 @@ pub(super) fn register<B: BackendIr + Fp8Ops>(operations: &mut CustomOpRegistry<
         r.give_float(x);
     });
     serve(operations, "deepseek/fp8_requantize", |r| {
-        let x = B::fp8_requantize(r.matrix(), r.argument(), r.argument(), r.argument(), r.argument());
+        let x =
+            B::fp8_requantize(r.matrix(), r.argument(), r.argument(), r.argument(), r.argument());
         r.give_matrix(x);
     });
     serve(operations, "deepseek/fp8_gemm", |r| {
-        let y = B::fp8_gemm(r.matrix(), r.weight(), r.argument(), r.argument(), r.argument(), r.argument());
+        let y = B::fp8_gemm(
+            r.matrix(),
+            r.weight(),
+            r.argument(),
+            r.argument(),
+            r.argument(),
+            r.argument(),
+        );
         r.give_float(y);
     });
     serve(operations, "deepseek/fp8_weight_gradient", |r| {
-        let dw = B::fp8_weight_gradient(r.matrix(), r.matrix(), r.argument(), r.argument(), r.argument());
+        let dw = B::fp8_weight_gradient(
+            r.matrix(),
+            r.matrix(),
+            r.argument(),
+            r.argument(),
+            r.argument(),
+        );
         r.give_float(dw);
     });
     serve(operations, "deepseek/fp8_swiglu_rows", |r| {
@@ -209,7 +292,13 @@ pub(super) fn register<B: BackendIr + Fp8Ops>(operations: &mut CustomOpRegistry<
         r.give_matrix(x);
     });
     serve(operations, "deepseek/fp8_swiglu_columns", |r| {
-        let x = B::fp8_swiglu_columns(r.matrix(), r.argument(), r.argument(), r.argument(), r.argument());
+        let x = B::fp8_swiglu_columns(
+            r.matrix(),
+            r.argument(),
+            r.argument(),
+            r.argument(),
+            r.argument(),
+        );
         r.give_matrix(x);
     });
     serve(operations, "deepseek/fp8_swiglu_backward", |r| {

@@ -1,4 +1,5 @@
-//! The fused operations on a server's device: the calls of the client, and what the server does for each.
+//! The fused operations on a server's device: the calls of the client, and what the server does for
+//! each.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, Remote, TensorMetadata};
@@ -8,7 +9,9 @@ use burn::tensor::{DType, Int, Tensor};
 use super::client::{Call, RemoteTensor, dims};
 use super::server::serve;
 use crate::backend::flex_tensor::{Contiguous, word_tensor};
-use crate::backend::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
+use crate::backend::kernels::{
+    AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput,
+};
 use crate::backend::{AdamWOutput, FusedOps, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, LinearFormat};
@@ -37,11 +40,21 @@ impl FusedOps for Remote {
         Self::swiglu(&gate_up)
     }
 
-    fn fused_rope(x: RemoteTensor, cos: RemoteTensor, sin: RemoteTensor, interleaved: bool) -> RemoteTensor {
+    fn fused_rope(
+        x: RemoteTensor,
+        cos: RemoteTensor,
+        sin: RemoteTensor,
+        interleaved: bool,
+    ) -> RemoteTensor {
         Self::rope(&x, &cos, &sin, interleaved, false)
     }
 
-    fn fused_mla_attention(q: RemoteTensor, kv: RemoteTensor, k_rope: RemoteTensor, options: AttentionOptions) -> RemoteTensor {
+    fn fused_mla_attention(
+        q: RemoteTensor,
+        kv: RemoteTensor,
+        k_rope: RemoteTensor,
+        options: AttentionOptions,
+    ) -> RemoteTensor {
         Self::mla_attention(&q, &kv, &k_rope, options).out
     }
 
@@ -53,7 +66,12 @@ impl FusedOps for Remote {
         Self::combine(&y, &weights, &groups)
     }
 
-    fn fused_grouped_linear(x: RemoteTensor, w: RemoteTensor, groups: ExpertGroups, call: PlainLinear) -> RemoteTensor {
+    fn fused_grouped_linear(
+        x: RemoteTensor,
+        w: RemoteTensor,
+        groups: ExpertGroups,
+        call: PlainLinear,
+    ) -> RemoteTensor {
         Self::grouped_linear(&x, &w, &groups, call.format)
     }
 
@@ -61,7 +79,12 @@ impl FusedOps for Remote {
         Self::embedding_forward(&table, &tokens)
     }
 
-    fn fused_linear_cross_entropy(x: RemoteTensor, w: RemoteTensor, targets: RemoteTensor, format: LinearFormat) -> RemoteTensor {
+    fn fused_linear_cross_entropy(
+        x: RemoteTensor,
+        w: RemoteTensor,
+        targets: RemoteTensor,
+        format: LinearFormat,
+    ) -> RemoteTensor {
         Self::linear_cross_entropy(&x, &w, &targets, false, format).loss
     }
 
@@ -74,8 +97,10 @@ impl FusedOps for Remote {
     ) -> AdamWOutput<Self> {
         let [count] = dims(&value);
         let (first_dtype, second_dtype) = (first.dtype(), second.dtype());
-        let call = Call::new("deepseek/adamw", value).with(grad).with(first).with(second).given(&scalars);
-        let [value, first, second] = call.floats([count]).gives([count], first_dtype).gives([count], second_dtype).run();
+        let call =
+            Call::new("deepseek/adamw", value).with(grad).with(first).with(second).given(&scalars);
+        let [value, first, second] =
+            call.floats([count]).gives([count], first_dtype).gives([count], second_dtype).run();
         AdamWOutput { value, first, second }
     }
 }
@@ -86,25 +111,48 @@ impl FusedKernels for Remote {
         call("deepseek/linear", [x, w]).given(&format).floats([rows, outputs]).one()
     }
 
-    fn linear_input_gradient(dy: &RemoteTensor, w: &RemoteTensor, format: LinearFormat) -> RemoteTensor {
+    fn linear_input_gradient(
+        dy: &RemoteTensor,
+        w: &RemoteTensor,
+        format: LinearFormat,
+    ) -> RemoteTensor {
         let ([rows, _], [_, inputs]) = (dims(dy), dims(w));
         call("deepseek/linear_input_gradient", [dy, w]).given(&format).floats([rows, inputs]).one()
     }
 
-    fn linear_weight_gradient(dy: &RemoteTensor, x: &RemoteTensor, format: LinearFormat) -> RemoteTensor {
+    fn linear_weight_gradient(
+        dy: &RemoteTensor,
+        x: &RemoteTensor,
+        format: LinearFormat,
+    ) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
-        call("deepseek/linear_weight_gradient", [dy, x]).given(&format).floats([outputs, inputs]).one()
+        call("deepseek/linear_weight_gradient", [dy, x])
+            .given(&format)
+            .floats([outputs, inputs])
+            .one()
     }
 
     fn rms_norm(x: &RemoteTensor, gamma: &RemoteTensor, eps: f64) -> NormOutput<Self> {
         let [rows, width] = dims(x);
-        let [y, rstd] = call("deepseek/rms_norm", [x, gamma]).given(&eps).floats([rows, width]).floats([rows]).run();
+        let [y, rstd] = call("deepseek/rms_norm", [x, gamma])
+            .given(&eps)
+            .floats([rows, width])
+            .floats([rows])
+            .run();
         NormOutput { y, rstd }
     }
 
-    fn rms_norm_backward(x: &RemoteTensor, gamma: &RemoteTensor, rstd: &RemoteTensor, dy: &RemoteTensor) -> (RemoteTensor, RemoteTensor) {
+    fn rms_norm_backward(
+        x: &RemoteTensor,
+        gamma: &RemoteTensor,
+        rstd: &RemoteTensor,
+        dy: &RemoteTensor,
+    ) -> (RemoteTensor, RemoteTensor) {
         let [rows, width] = dims(x);
-        let [dx, dgamma] = call("deepseek/rms_norm_backward", [x, gamma, rstd, dy]).floats([rows, width]).floats([width]).run();
+        let [dx, dgamma] = call("deepseek/rms_norm_backward", [x, gamma, rstd, dy])
+            .floats([rows, width])
+            .floats([width])
+            .run();
         (dx, dgamma)
     }
 
@@ -117,15 +165,32 @@ impl FusedKernels for Remote {
         call("deepseek/swiglu_backward", [gate_up, dy]).floats(gate_up.shape()).one()
     }
 
-    fn rope(x: &RemoteTensor, cos: &RemoteTensor, sin: &RemoteTensor, interleaved: bool, backward: bool) -> RemoteTensor {
-        call("deepseek/rope", [x, cos, sin]).given(&interleaved).given(&backward).floats(x.shape()).one()
+    fn rope(
+        x: &RemoteTensor,
+        cos: &RemoteTensor,
+        sin: &RemoteTensor,
+        interleaved: bool,
+        backward: bool,
+    ) -> RemoteTensor {
+        call("deepseek/rope", [x, cos, sin])
+            .given(&interleaved)
+            .given(&backward)
+            .floats(x.shape())
+            .one()
     }
 
-    fn mla_attention(q: &RemoteTensor, kv: &RemoteTensor, k_rope: &RemoteTensor, options: AttentionOptions) -> AttentionOutput<Self> {
-        let ([batch, queries, heads, qk_dim], [_, _, _, kv_dim], [_, _, rope_dim]) = (dims(q), dims(kv), dims(k_rope));
+    fn mla_attention(
+        q: &RemoteTensor,
+        kv: &RemoteTensor,
+        k_rope: &RemoteTensor,
+        options: AttentionOptions,
+    ) -> AttentionOutput<Self> {
+        let ([batch, queries, heads, qk_dim], [_, _, _, kv_dim], [_, _, rope_dim]) =
+            (dims(q), dims(kv), dims(k_rope));
         let v_dim = kv_dim - (qk_dim - rope_dim);
         let call = call("deepseek/mla_attention", [q, kv, k_rope]).given(&options);
-        let [out, lse] = call.floats([batch, queries, heads, v_dim]).floats([batch, heads, queries]).run();
+        let [out, lse] =
+            call.floats([batch, queries, heads, v_dim]).floats([batch, heads, queries]).run();
         AttentionOutput { out, lse }
     }
 
@@ -137,8 +202,13 @@ impl FusedKernels for Remote {
         dout: &RemoteTensor,
         options: AttentionOptions,
     ) -> (RemoteTensor, RemoteTensor, RemoteTensor) {
-        let call = call("deepseek/mla_attention_backward", [q, kv, k_rope, &output.out, &output.lse, dout]).given(&options);
-        let [dq, dkv, dk_rope] = call.floats(q.shape()).floats(kv.shape()).floats(k_rope.shape()).run();
+        let call = call(
+            "deepseek/mla_attention_backward",
+            [q, kv, k_rope, &output.out, &output.lse, dout],
+        )
+        .given(&options);
+        let [dq, dkv, dk_rope] =
+            call.floats(q.shape()).floats(kv.shape()).floats(k_rope.shape()).run();
         (dq, dkv, dk_rope)
     }
 
@@ -149,7 +219,10 @@ impl FusedKernels for Remote {
 
     fn permute_backward(dy: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
         let [_, width] = dims(dy);
-        call("deepseek/permute_backward", [dy]).routed(groups).floats([groups.tokens(), width]).one()
+        call("deepseek/permute_backward", [dy])
+            .routed(groups)
+            .floats([groups.tokens(), width])
+            .one()
     }
 
     fn combine(y: &RemoteTensor, weights: &RemoteTensor, groups: &ExpertGroups) -> RemoteTensor {
@@ -168,19 +241,43 @@ impl FusedKernels for Remote {
         (dy, dweights)
     }
 
-    fn grouped_linear(x: &RemoteTensor, w: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
+    fn grouped_linear(
+        x: &RemoteTensor,
+        w: &RemoteTensor,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> RemoteTensor {
         let ([rows, _], [_, outputs, _]) = (dims(x), dims(w));
-        call("deepseek/grouped_linear", [x, w]).routed(groups).given(&format).floats([rows, outputs]).one()
+        call("deepseek/grouped_linear", [x, w])
+            .routed(groups)
+            .given(&format)
+            .floats([rows, outputs])
+            .one()
     }
 
-    fn grouped_linear_input_gradient(dy: &RemoteTensor, w: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
+    fn grouped_linear_input_gradient(
+        dy: &RemoteTensor,
+        w: &RemoteTensor,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> RemoteTensor {
         let ([rows, _], [_, _, inputs]) = (dims(dy), dims(w));
-        call("deepseek/grouped_linear_input_gradient", [dy, w]).routed(groups).given(&format).floats([rows, inputs]).one()
+        call("deepseek/grouped_linear_input_gradient", [dy, w])
+            .routed(groups)
+            .given(&format)
+            .floats([rows, inputs])
+            .one()
     }
 
-    fn grouped_linear_weight_gradient(dy: &RemoteTensor, x: &RemoteTensor, groups: &ExpertGroups, format: LinearFormat) -> RemoteTensor {
+    fn grouped_linear_weight_gradient(
+        dy: &RemoteTensor,
+        x: &RemoteTensor,
+        groups: &ExpertGroups,
+        format: LinearFormat,
+    ) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let call = call("deepseek/grouped_linear_weight_gradient", [dy, x]).routed(groups).given(&format);
+        let call =
+            call("deepseek/grouped_linear_weight_gradient", [dy, x]).routed(groups).given(&format);
         call.floats([groups.experts(), outputs, inputs]).one()
     }
 
@@ -189,9 +286,16 @@ impl FusedKernels for Remote {
         call("deepseek/embedding", [table, tokens]).floats([count, width]).one()
     }
 
-    fn embedding_table_gradient(dy: &RemoteTensor, tokens: &RemoteTensor, vocab: usize) -> RemoteTensor {
+    fn embedding_table_gradient(
+        dy: &RemoteTensor,
+        tokens: &RemoteTensor,
+        vocab: usize,
+    ) -> RemoteTensor {
         let [_, width] = dims(dy);
-        call("deepseek/embedding_table_gradient", [dy, tokens]).given(&vocab).floats([vocab, width]).one()
+        call("deepseek/embedding_table_gradient", [dy, tokens])
+            .given(&vocab)
+            .floats([vocab, width])
+            .one()
     }
 
     fn linear_cross_entropy(
@@ -201,7 +305,10 @@ impl FusedKernels for Remote {
         gradients: bool,
         format: LinearFormat,
     ) -> HeadLoss<Self> {
-        let call = call("deepseek/linear_cross_entropy", [x, w, targets]).given(&gradients).given(&format).floats([1]);
+        let call = call("deepseek/linear_cross_entropy", [x, w, targets])
+            .given(&gradients)
+            .given(&format)
+            .floats([1]);
         if !gradients {
             return HeadLoss { loss: call.one(), gradients: None };
         }
@@ -215,14 +322,23 @@ impl FusedKernels for Remote {
     }
 }
 
-/// Sums of the squares of all entries of tensors on a server's device, made there in FP64 and read together.
+/// Sums of the squares of all entries of tensors on a server's device, made there in FP64 and read
+/// together.
 pub(in crate::backend) fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     let sum = |x: Tensor<1>| {
-        let x = x.try_into_primitive::<Remote>().expect("invariant: the tensor is on a remote device, without autodiff");
-        Tensor::<1, Int>::from_primitive::<Remote>(Call::new("deepseek/sum_of_squares", x).gives([2], DType::U32).one())
+        let x = x
+            .try_into_primitive::<Remote>()
+            .expect("invariant: the tensor is on a remote device, without autodiff");
+        Tensor::<1, Int>::from_primitive::<Remote>(
+            Call::new("deepseek/sum_of_squares", x).gives([2], DType::U32).one(),
+        )
     };
-    let halves: Vec<u32> = Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
-    halves.chunks_exact(2).map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32)).collect()
+    let halves: Vec<u32> =
+        Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
+    halves
+        .chunks_exact(2)
+        .map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32))
+        .collect()
 }
 
 /// The operations on Flex.
@@ -268,14 +384,16 @@ fn register_dense(operations: &mut CustomOpRegistry<Flex>) {
         r.give_float(y);
     });
     serve(operations, "deepseek/mla_attention", |r| {
-        let AttentionOutput { out, lse } = Flex::mla_attention(&r.float(), &r.float(), &r.float(), r.argument());
+        let AttentionOutput { out, lse } =
+            Flex::mla_attention(&r.float(), &r.float(), &r.float(), r.argument());
         r.give_float(out);
         r.give_float(lse);
     });
     serve(operations, "deepseek/mla_attention_backward", |r| {
         let (q, kv, k_rope) = (r.float(), r.float(), r.float());
         let output = AttentionOutput { out: r.float(), lse: r.float() };
-        let (dq, dkv, dk_rope) = Flex::mla_attention_backward(&q, &kv, &k_rope, &output, &r.float(), r.argument());
+        let (dq, dkv, dk_rope) =
+            Flex::mla_attention_backward(&q, &kv, &k_rope, &output, &r.float(), r.argument());
         r.give_float(dq);
         r.give_float(dkv);
         r.give_float(dk_rope);
@@ -306,11 +424,13 @@ fn register_experts(operations: &mut CustomOpRegistry<Flex>) {
         r.give_float(y);
     });
     serve(operations, "deepseek/grouped_linear_input_gradient", |r| {
-        let dx = Flex::grouped_linear_input_gradient(&r.float(), &r.float(), &r.groups(), r.argument());
+        let dx =
+            Flex::grouped_linear_input_gradient(&r.float(), &r.float(), &r.groups(), r.argument());
         r.give_float(dx);
     });
     serve(operations, "deepseek/grouped_linear_weight_gradient", |r| {
-        let dw = Flex::grouped_linear_weight_gradient(&r.float(), &r.float(), &r.groups(), r.argument());
+        let dw =
+            Flex::grouped_linear_weight_gradient(&r.float(), &r.float(), &r.groups(), r.argument());
         r.give_float(dw);
     });
 }
@@ -325,7 +445,13 @@ fn register_ends(operations: &mut CustomOpRegistry<Flex>) {
         r.give_float(table);
     });
     serve(operations, "deepseek/linear_cross_entropy", |r| {
-        let head = Flex::linear_cross_entropy(&r.float(), &r.float(), &r.int(), r.argument(), r.argument());
+        let head = Flex::linear_cross_entropy(
+            &r.float(),
+            &r.float(),
+            &r.int(),
+            r.argument(),
+            r.argument(),
+        );
         r.give_float(head.loss);
         if let Some(HeadLossGradients { dx, dw }) = head.gradients {
             r.give_float(dx);
@@ -343,7 +469,8 @@ fn register_ends(operations: &mut CustomOpRegistry<Flex>) {
         r.give_float(output.second);
     });
     serve(operations, "deepseek/sum_of_squares", |r| {
-        let sum = cubecl_kernels::host::sum_of_squares(Contiguous::new(&r.float()).floats()).to_bits();
+        let sum =
+            cubecl_kernels::host::sum_of_squares(Contiguous::new(&r.float()).floats()).to_bits();
         r.give_int(word_tensor(vec![sum as u32, (sum >> 32) as u32], [2]));
     });
 }

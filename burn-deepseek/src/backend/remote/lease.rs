@@ -1,4 +1,5 @@
-//! To whom a server's devices are lent: one borrower at a time, for as long as one of its sessions lives.
+//! To whom a server's devices are lent: one borrower at a time, for as long as one of its sessions
+//! lives.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,8 @@ thread_local! {
 }
 
 impl Ledger {
-    /// Lends to a borrower on the thread of one of its sessions; false where another one has the devices.
+    /// Lends to a borrower on the thread of one of its sessions; false where another one has the
+    /// devices.
     pub(super) fn lend_to(&self, borrower: u64) -> bool {
         let mut lent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *lent {
@@ -55,10 +57,11 @@ mod tests {
             });
             (said.recv().unwrap(), end, thread)
         };
-        let ended = |(_, end, thread): (_, std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)| {
-            drop(end);
-            thread.join().unwrap();
-        };
+        let ended =
+            |(_, end, thread): (_, std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)| {
+                drop(end);
+                thread.join().unwrap();
+            };
         let (first, second) = (session(1), session(1));
         assert_eq!((first.0, second.0), ((true, true), (true, true)));
         ended(first);

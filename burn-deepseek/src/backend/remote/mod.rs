@@ -1,8 +1,10 @@
-//! The operations of this crate on devices of other processes: custom operations of Burn's remote backend.
+//! The operations of this crate on devices of other processes: custom operations of Burn's remote
+//! backend.
 //!
-//! A server that is given [`with_operations`] runs them with the kernels of its own backend; a client knows from [`connect`] which it has.
-//! Every call is one message: its tensors by their numbers, everything else as words (`wire`). What a server lacks is composed from
-//! Burn's own operations, as on any backend.
+//! A server that is given [`with_operations`] runs them with the kernels of its own backend; a
+//! client knows from [`connect`] which it has. Every call is one message: its tensors by their
+//! numbers, everything else as words (`wire`). What a server lacks is composed from Burn's own
+//! operations, as on any backend.
 
 mod client;
 mod connect;

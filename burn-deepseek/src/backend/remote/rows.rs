@@ -1,4 +1,5 @@
-//! Rows on the wire between ranks whose devices are a server's: they are packed, unpacked and summed there.
+//! Rows on the wire between ranks whose devices are a server's: they are packed, unpacked and
+//! summed there.
 
 use std::sync::Arc;
 
@@ -20,18 +21,39 @@ impl WireOps for Remote {
         call.gives([index.len(), format.row_words(width)], DType::U32).one()
     }
 
-    fn wire_unpack(wire: RemoteTensor, index: Arc<[u32]>, width: usize, format: WireFormat) -> RemoteTensor {
-        let call = Call::new("deepseek/wire_unpack", wire).given(&index).given(&width).given(&format);
+    fn wire_unpack(
+        wire: RemoteTensor,
+        index: Arc<[u32]>,
+        width: usize,
+        format: WireFormat,
+    ) -> RemoteTensor {
+        let call =
+            Call::new("deepseek/wire_unpack", wire).given(&index).given(&width).given(&format);
         call.floats([index.len(), width]).one()
     }
 
-    fn wire_sum(wire: RemoteTensor, sums: Arc<RowSums>, width: usize, format: WireFormat) -> RemoteTensor {
+    fn wire_sum(
+        wire: RemoteTensor,
+        sums: Arc<RowSums>,
+        width: usize,
+        format: WireFormat,
+    ) -> RemoteTensor {
         let call = Call::new("deepseek/wire_sum", wire).given(&sums).given(&width).given(&format);
         call.floats([sums.results(), width]).one()
     }
 
-    fn wire_combine(wire: RemoteTensor, weights: RemoteTensor, sums: Arc<RowSums>, width: usize, format: WireFormat) -> RemoteTensor {
-        let call = Call::new("deepseek/wire_combine", wire).with(weights).given(&sums).given(&width).given(&format);
+    fn wire_combine(
+        wire: RemoteTensor,
+        weights: RemoteTensor,
+        sums: Arc<RowSums>,
+        width: usize,
+        format: WireFormat,
+    ) -> RemoteTensor {
+        let call = Call::new("deepseek/wire_combine", wire)
+            .with(weights)
+            .given(&sums)
+            .given(&width)
+            .given(&format);
         call.floats([sums.results(), width]).one()
     }
 
@@ -69,7 +91,11 @@ pub(super) fn register<B: BackendIr + WireOps>(operations: &mut CustomOpRegistry
 impl Argument for Arc<[u32]> {
     fn put(&self, words: &mut Vec<u64>) {
         self.len().put(words);
-        words.extend(self.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair.get(1).copied().unwrap_or(0)) << 32));
+        words.extend(
+            self.chunks(2).map(|pair| {
+                u64::from(pair[0]) | u64::from(pair.get(1).copied().unwrap_or(0)) << 32
+            }),
+        );
     }
 
     fn take(words: &mut Words) -> Self {
@@ -92,7 +118,8 @@ impl Argument for Arc<RowSums> {
     }
 
     fn take(words: &mut Words) -> Self {
-        let (starts, rows): (Arc<[u32]>, Arc<[u32]>) = (Argument::take(words), Argument::take(words));
+        let (starts, rows): (Arc<[u32]>, Arc<[u32]>) =
+            (Argument::take(words), Argument::take(words));
         let sums = RowSums::from_parts(starts.to_vec(), rows.to_vec(), Argument::take(words));
         Arc::new(sums.unwrap_or_else(|error| panic!("{error}")))
     }

@@ -1,4 +1,5 @@
-//! The server's side: handlers that read an operation's tensors and arguments in the order in which the client put them.
+//! The server's side: handlers that read an operation's tensors and arguments in the order in which
+//! the client put them.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{DispatchDevice, Flex};
@@ -13,14 +14,20 @@ use super::{fp8, fused, rows};
 use crate::backend::flex_tensor::{Contiguous, word_tensor};
 use crate::ops::ExpertGroups;
 
-/// Serves the operations of this crate beside Burn's own, with the kernels of the backend that `device`, one of the server's, belongs to.
+/// Serves the operations of this crate beside Burn's own, with the kernels of the backend that
+/// `device`, one of the server's, belongs to.
 pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => {
             let mut operations = CustomOpRegistry::<Flex>::new();
             let ledger = Ledger::default();
             serve(&mut operations, ASK, move |r| {
-                let here = Operations { version: VERSION, fused: true, fp8: true, lent: !ledger.lend_to(r.argument()) };
+                let here = Operations {
+                    version: VERSION,
+                    fused: true,
+                    fp8: true,
+                    lent: !ledger.lend_to(r.argument()),
+                };
                 r.give_int(word_tensor(here.to_words(), [Operations::WORDS]));
             });
             fp8::register(&mut operations);
@@ -37,7 +44,12 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
             let mut operations = CustomOpRegistry::<Cube>::new();
             let ledger = Ledger::default();
             serve(&mut operations, ASK, move |r| {
-                let here = Operations { version: VERSION, fused: false, fp8: true, lent: !ledger.lend_to(r.argument()) };
+                let here = Operations {
+                    version: VERSION,
+                    fused: false,
+                    fp8: true,
+                    lent: !ledger.lend_to(r.argument()),
+                };
                 let answer = TensorData::new(here.to_words(), [Operations::WORDS]);
                 r.give_int(<Cube as IntTensorOps<Cube>>::int_from_data(answer, r.device));
             });
@@ -99,8 +111,8 @@ impl Request<'_, Flex> {
     }
 }
 
-/// Registers what is done for an operation. A handler that panics (a kernel that refuses its arguments) ends the client's session, and the
-/// server goes on.
+/// Registers what is done for an operation. A handler that panics (a kernel that refuses its
+/// arguments) ends the client's session, and the server goes on.
 pub(super) fn serve<B: BackendIr>(
     operations: &mut CustomOpRegistry<B>,
     id: &str,
@@ -112,6 +124,13 @@ pub(super) fn serve<B: BackendIr>(
             other => panic!("{}: an argument is {other:?} and not a word", operation.id),
         };
         let words: Vec<u64> = operation.scalars.iter().map(word).collect();
-        handler(&mut Request { handles, operation, device, words: Words::new(&words), taken: 0, given: 0 });
+        handler(&mut Request {
+            handles,
+            operation,
+            device,
+            words: Words::new(&words),
+            taken: 0,
+            given: 0,
+        });
     });
 }

@@ -1,4 +1,5 @@
-//! Operations on a device of a server: the same bits as on that device itself, as far as the same kernels run.
+//! Operations on a device of a server: the same bits as on that device itself, as far as the same
+//! kernels run.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -53,7 +54,9 @@ fn run(model: &DeepSeek, precision: Precision) -> (u32, BTreeMap<String, TensorD
     let ids: Vec<i32> = (0..2 * 34).map(|i| i * i % 37).collect();
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [2, 34]), &device);
     let (inputs, targets) = (tokens.clone().slice([0..2, 0..33]), tokens.slice([0..2, 1..34]));
-    let total = model.loss(inputs, targets, &LossWeights { mtp: 0.3, sequence_balance: 1e-2 }, &compute).total;
+    let total = model
+        .loss(inputs, targets, &LossWeights { mtp: 0.3, sequence_balance: 1e-2 }, &compute)
+        .total;
     let loss: f32 = total.clone().into_scalar();
     (loss.to_bits(), named_gradients(model, &total.backward()))
 }
@@ -63,11 +66,18 @@ fn a_model_on_a_served_device_computes_the_same_bits() {
     let (here, there) = (model(&Device::flex()), model(&remote(Device::flex())));
     let recipes = [
         Fp8Recipe::default(),
-        Fp8Recipe { kept: KeptActivation::Rows, kept_attention_output: KeptActivation::Columns, ..Fp8Recipe::default() },
+        Fp8Recipe {
+            kept: KeptActivation::Rows,
+            kept_attention_output: KeptActivation::Columns,
+            ..Fp8Recipe::default()
+        },
     ];
-    for precision in [Precision::F32, Precision::Bf16].into_iter().chain(recipes.map(Precision::Fp8)) {
+    for precision in
+        [Precision::F32, Precision::Bf16].into_iter().chain(recipes.map(Precision::Fp8))
+    {
         assert!(run(&there, precision) == run(&here, precision), "{precision:?}");
-        let [there, here] = [&there, &here].map(|model| run(&recomputing(model.clone()), precision));
+        let [there, here] =
+            [&there, &here].map(|model| run(&recomputing(model.clone()), precision));
         assert!(there == here, "{precision:?}, recomputed");
     }
 }
@@ -83,19 +93,41 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
         let dispatched = || x.clone().into_dispatch();
         let read = |x| Tensor::<2>::from_dispatch(x).into_data();
         let flat = |factor: f64| x.clone().reshape([750]) * factor;
-        let scalars = AdamWScalars { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 2, grad_scale: 0.5 };
-        let (value, first, second) = ops::adamw(flat(1.0), flat(0.3), flat(0.1), flat(0.2).square(), &scalars);
+        let scalars = AdamWScalars {
+            lr: 1e-2,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step: 2,
+            grad_scale: 0.5,
+        };
+        let (value, first, second) =
+            ops::adamw(flat(1.0), flat(0.3), flat(0.1), flat(0.2).square(), &scalars);
         let mut all = vec![value.into_data(), first.into_data(), second.into_data()];
-        all.push(read(Dispatch::fp8_dequantize_rows(Dispatch::fp8_quantize_rows(dispatched(), options), 150, options)));
+        all.push(read(Dispatch::fp8_dequantize_rows(
+            Dispatch::fp8_quantize_rows(dispatched(), options),
+            150,
+            options,
+        )));
         let columns = Dispatch::fp8_quantize_columns(dispatched(), groups.clone(), options);
         all.push(read(Dispatch::fp8_dequantize_columns(columns, groups.clone(), options)));
-        all.push(read(Dispatch::fp8_dequantize_weight(Dispatch::fp8_quantize_weight(dispatched(), options), shape, options)));
+        all.push(read(Dispatch::fp8_dequantize_weight(
+            Dispatch::fp8_quantize_weight(dispatched(), options),
+            shape,
+            options,
+        )));
         all.push(read(Dispatch::e5m6_dequantize(Dispatch::e5m6_quantize(dispatched()), 150)));
         let sums = ops::sums_of_squares(vec![flat(1.0), flat(-3.0)]);
-        (all, ops::sum_of_squares(x.clone()).to_bits(), sums.into_iter().map(f64::to_bits).collect::<Vec<_>>())
+        (
+            all,
+            ops::sum_of_squares(x.clone()).to_bits(),
+            sums.into_iter().map(f64::to_bits).collect::<Vec<_>>(),
+        )
     };
     assert_eq!(results(&there), results(&here));
-    let average = ops::average_into(Tensor::<1>::ones([4], &here), Tensor::<1>::ones([4], &there) * 3.0, 0.5);
+    let average =
+        ops::average_into(Tensor::<1>::ones([4], &here), Tensor::<1>::ones([4], &there) * 3.0, 0.5);
     assert_eq!(average.into_data(), TensorData::from([2.0f32; 4]));
 }
 
@@ -106,9 +138,11 @@ fn a_served_gpu_has_fp8_and_composes_the_rest() {
     let there = remote(gpu.clone());
     assert!(supports_fp8(&there) && !supports(&Tensor::<1>::ones([1], &there)));
     assert!(run(&model(&there), Precision::F32) == run(&model(&gpu), Precision::F32));
-    // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend; without it they were the same bits.
+    // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend;
+    // without it they were the same bits.
     let precision = Precision::Fp8(Fp8Recipe::default());
-    let ((there, of_there), (here, of_here)) = (run(&model(&there), precision), run(&model(&gpu), precision));
+    let ((there, of_there), (here, of_here)) =
+        (run(&model(&there), precision), run(&model(&gpu), precision));
     let losses = [there, here].map(f32::from_bits);
     assert!((losses[0] - losses[1]).abs() < 1e-5 * losses[1], "{losses:?}");
     assert!(of_there.keys().eq(of_here.keys()));
@@ -123,23 +157,30 @@ fn a_served_gpu_has_fp8_and_composes_the_rest() {
 fn a_server_lends_to_one_borrower_at_a_time() {
     let host = serve(Device::flex(), true);
     connect(&host, 0, 7).expect("the first borrower");
-    connect(&host.clone().with_credential("another session of the same"), 0, 7).expect("the first borrower");
+    connect(&host.clone().with_credential("another session of the same"), 0, 7)
+        .expect("the first borrower");
     let other = host.with_credential("another");
     assert!(matches!(connect(&other, 0, 8), Err(ConnectError::Lent)));
 }
 
-/// With one session each, servers fetch from each other; with several, tensors go by way of this process. The values are the same.
+/// With one session each, servers fetch from each other; with several, tensors go by way of this
+/// process. The values are the same.
 #[test]
 fn tensors_go_from_server_to_server_unless_those_could_wait_for_each_other() {
     let hosts = [serve(Device::flex(), true), serve(Device::flex(), true)];
-    let open = |host: &RemoteHost, session: &str| connect(&host.clone().with_credential(session.to_owned()), 0, 1).expect("a server");
-    let detours = |from: &Device, to: &Device| super::connect::must_detour(from.as_dispatch(), to.as_dispatch());
+    let open = |host: &RemoteHost, session: &str| {
+        connect(&host.clone().with_credential(session.to_owned()), 0, 1).expect("a server")
+    };
+    let detours = |from: &Device, to: &Device| {
+        super::connect::must_detour(from.as_dispatch(), to.as_dispatch())
+    };
     let [a, b] = [open(&hosts[0], "a"), open(&hosts[1], "b")];
     assert!(!detours(&a, &b) && !detours(&a, &Device::flex()) && !detours(&Device::flex(), &b));
     let second = open(&hosts[0], "second");
     assert!(detours(&a, &b) && detours(&b, &a) && detours(&second, &b) && !detours(&a, &second));
     for (from, to) in [(&a, &b), (&b, &second), (&second, &a)] {
-        let words = Tensor::<1, Int>::from_data(TensorData::from([1u32, u32::MAX, 3]), (from, DType::U32));
+        let words =
+            Tensor::<1, Int>::from_data(TensorData::from([1u32, u32::MAX, 3]), (from, DType::U32));
         let there = ops::moved(words.clone(), to);
         assert_eq!((there.device() == *to, there.dtype()), (true, DType::U32));
         assert_eq!(there.into_data(), words.into_data());
@@ -148,14 +189,18 @@ fn tensors_go_from_server_to_server_unless_those_could_wait_for_each_other() {
     }
 }
 
-/// A server without the operations ends the session when it is asked; a device of it that was opened some other way composes everything.
+/// A server without the operations ends the session when it is asked; a device of it that was
+/// opened some other way composes everything.
 #[test]
 fn a_server_without_the_operations_is_refused() {
     let host = serve(Device::flex(), false);
     assert!(matches!(connect(&host, 0, 1), Err(ConnectError::Foreign)));
     let host = serve(Device::flex(), false);
     let device = Device::remote_options(&host).init().expect("a server");
-    assert!(!supports_fp8(&device) && Compute::new(Precision::Fp8(Fp8Recipe::default()), &device).is_err());
+    assert!(
+        !supports_fp8(&device)
+            && Compute::new(Precision::Fp8(Fp8Recipe::default()), &device).is_err()
+    );
     let (loss, _) = run(&model(&device), Precision::F32);
     let (expected, _) = run(&model(&Device::flex()), Precision::F32);
     assert!((f32::from_bits(loss) / f32::from_bits(expected) - 1.0).abs() < 1e-5);

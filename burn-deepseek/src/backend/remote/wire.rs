@@ -1,7 +1,8 @@
 //! Arguments of operations as words of 64 bits, in the order of the operation's parameters.
 
 use cubecl_kernels::definition::{
-    Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions, ScaleFormat, WireFormat,
+    Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions,
+    ScaleFormat, WireFormat,
 };
 
 use crate::backend::fp8::{LinearShape, RowGroups, Side};
@@ -17,7 +18,10 @@ impl<'a> Words<'a> {
     }
 
     fn next(&mut self) -> u64 {
-        *self.0.next().expect("an operation has come with fewer arguments than it takes: are client and worker of one version?")
+        *self.0.next().expect(
+            "an operation has come with fewer arguments than it takes: are \
+                               client and worker of one version?",
+        )
     }
 }
 
@@ -188,8 +192,14 @@ mod tests {
                 assert_eq!(through(&RowGroups::from(&groups)), RowGroups::from(&groups));
             }
         }
-        let options = QuantizeOptions { format: Fp8Format::E5M2, scale: ScaleFormat::PowerOfTwo, granularity: Granularity::Block };
-        for accumulation in [Accumulation::Promoted, Accumulation::Emulated { bits: 14, promote: true }] {
+        let options = QuantizeOptions {
+            format: Fp8Format::E5M2,
+            scale: ScaleFormat::PowerOfTwo,
+            granularity: Granularity::Block,
+        };
+        for accumulation in
+            [Accumulation::Promoted, Accumulation::Emulated { bits: 14, promote: true }]
+        {
             let rule = Fp8Rule {
                 activations: options,
                 gradients: QuantizeOptions::default(),
@@ -199,9 +209,20 @@ mod tests {
             };
             assert_eq!(through(&rule), rule);
         }
-        let scalars = AdamWScalars { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 7, grad_scale: 0.25 };
+        let scalars = AdamWScalars {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step: 7,
+            grad_scale: 0.25,
+        };
         assert_eq!(through(&scalars), scalars);
-        assert_eq!((through(&Side::Dgrad), through(&true), through(&-0.0f64).to_bits()), (Side::Dgrad, true, (-0.0f64).to_bits()));
+        assert_eq!(
+            (through(&Side::Dgrad), through(&true), through(&-0.0f64).to_bits()),
+            (Side::Dgrad, true, (-0.0f64).to_bits())
+        );
     }
 
     #[test]

@@ -43,7 +43,10 @@ impl<'a> Keys<'a> {
             let float = value.as_f64()?;
             (float >= 0.0 && float.fract() == 0.0 && float < 1e15).then_some(float as u64)
         });
-        whole.and_then(|size| usize::try_from(size).ok()).map(Some).ok_or_else(|| self.wrong_type(key, "a whole number of at least 0"))
+        whole
+            .and_then(|size| usize::try_from(size).ok())
+            .map(Some)
+            .ok_or_else(|| self.wrong_type(key, "a whole number of at least 0"))
     }
 
     pub(super) fn required(&self, key: &str) -> Result<usize, HuggingFaceError> {

@@ -1,4 +1,5 @@
-//! Hugging Face's `config.json`: DeepSeek's own form, the newer one of transformers 5, and the way back.
+//! Hugging Face's `config.json`: DeepSeek's own form, the newer one of transformers 5, and the way
+//! back.
 
 mod keys;
 #[cfg(test)]
@@ -52,17 +53,19 @@ pub enum HuggingFaceError {
 }
 
 impl DeepSeekConfig {
-    /// Reads a `config.json` of `model_type` `deepseek_v3` or `deepseek_v2` in either form (`rope_scaling`, `rope_theta`
-    /// at the top, or both inside `rope_parameters`), and validates it.
+    /// Reads a `config.json` of `model_type` `deepseek_v3` or `deepseek_v2` in either form
+    /// (`rope_scaling`, `rope_theta` at the top, or both inside `rope_parameters`), and validates
+    /// it.
     ///
-    /// Keys that do not change the mathematics are ignored, known or not (`torch_dtype`, `ep_size`, `use_cache`, ...);
-    /// so are `seq_aux`, the balance loss being sequence-wise always, and a `quantization_config` of FP8 in blocks of
-    /// 128 x 128, which says how the weights are stored and is the weight loader's affair. Of a list of end tokens the
-    /// first is taken.
+    /// Keys that do not change the mathematics are ignored, known or not (`torch_dtype`, `ep_size`,
+    /// `use_cache`, ...); so are `seq_aux`, the balance loss being sequence-wise always, and a
+    /// `quantization_config` of FP8 in blocks of 128 x 128, which says how the weights are stored
+    /// and is the weight loader's affair. Of a list of end tokens the first is taken.
     ///
     /// # Errors
-    /// Malformed JSON, a missing or mistyped key, a value with a meaning not computed here (another `hidden_act`, rope
-    /// type, quantization, grouped key heads, dropout), or a model that [`validate`](Self::validate) refuses.
+    /// Malformed JSON, a missing or mistyped key, a value with a meaning not computed here (another
+    /// `hidden_act`, rope type, quantization, grouped key heads, dropout), or a model that
+    /// [`validate`](Self::validate) refuses.
     pub fn from_hugging_face_json(text: &str) -> Result<Self, HuggingFaceError> {
         let root: Value = serde_json::from_str(text)?;
         let keys = Keys::of(root.as_object().ok_or(HuggingFaceError::NotAnObject)?);
@@ -193,7 +196,10 @@ fn refuse_other_meanings(keys: &Keys, v2: bool) -> Result<(), HuggingFaceError> 
     // DeepSeek-V2's gate normalizes or scales; SPEC.md's (V3's) does one after the other.
     let scale = keys.number("routed_scaling_factor")?.unwrap_or(1.0);
     if v2 && normalizes_and_scales(keys.flag("norm_topk_prob")?.unwrap_or(false), scale) {
-        return Err(keys.unsupported("norm_topk_prob", "false where a deepseek_v2 has routed_scaling_factor other than 1"));
+        return Err(keys.unsupported(
+            "norm_topk_prob",
+            "false where a deepseek_v2 has routed_scaling_factor other than 1",
+        ));
     }
     if let Some(quantization) = keys.section("quantization_config")? {
         if quantization.text("quant_method")? != Some("fp8") {

@@ -7,7 +7,9 @@ use crate::config::{DeepSeekConfig, ScoringFunc, published};
 
 #[test]
 fn json_round_trip_of_the_published_models() {
-    for config in [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()] {
+    for config in
+        [published::deepseek_v3(), published::deepseek_v2(), published::deepseek_v2_lite()]
+    {
         let text = config.to_hugging_face_json("bfloat16");
         assert_eq!(DeepSeekConfig::from_hugging_face_json(&text).unwrap(), config);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -58,26 +60,39 @@ fn parameters_of_every_fixture_are_counted_right() {
             continue;
         };
         // PyTorch counts the balance bias as a buffer, and `params` is of the main model.
-        let biases = if config.has_balance_bias() { config.moe_layers() * config.n_routed_experts } else { 0 };
-        assert_eq!(config.parameter_counts().total, params + biases as u64, "{}", directory.display());
+        let biases = if config.has_balance_bias() {
+            config.moe_layers() * config.n_routed_experts
+        } else {
+            0
+        };
+        assert_eq!(
+            config.parameter_counts().total,
+            params + biases as u64,
+            "{}",
+            directory.display()
+        );
     }
 }
 
 /// `$DSV3_FIXTURES/hf/*`, else the repository's own copy; empty where there is neither.
 fn fixture_directories() -> Vec<PathBuf> {
-    let root =
-        std::env::var_os("DSV3_FIXTURES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures"), PathBuf::from);
+    let root = std::env::var_os("DSV3_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures"),
+        PathBuf::from,
+    );
     let Ok(entries) = std::fs::read_dir(root.join("hf")) else {
         println!("skipped: no fixtures in {}", root.display());
         return Vec::new();
     };
-    let mut directories: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut directories: Vec<_> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     directories.sort();
     directories
 }
 
 fn v3_json_with(key: &str, value: serde_json::Value) -> String {
-    let mut root: serde_json::Value = serde_json::from_str(&published::deepseek_v3().to_hugging_face_json("bfloat16")).unwrap();
+    let mut root: serde_json::Value =
+        serde_json::from_str(&published::deepseek_v3().to_hugging_face_json("bfloat16")).unwrap();
     root[key] = value;
     root.to_string()
 }
@@ -103,8 +118,16 @@ fn other_meanings_are_refused_by_key() {
         ("scoring_func", serde_json::json!("tanh"), "scoring_func"),
         ("topk_method", serde_json::json!("random"), "topk_method"),
         ("rope_scaling", serde_json::json!({"type": "linear", "factor": 2}), "rope_scaling.type"),
-        ("rope_parameters", serde_json::json!({"rope_type": "llama3"}), "rope_parameters.rope_type"),
-        ("quantization_config", serde_json::json!({"quant_method": "gptq"}), "quantization_config.quant_method"),
+        (
+            "rope_parameters",
+            serde_json::json!({"rope_type": "llama3"}),
+            "rope_parameters.rope_type",
+        ),
+        (
+            "quantization_config",
+            serde_json::json!({"quant_method": "gptq"}),
+            "quantization_config.quant_method",
+        ),
     ];
     for (key, value, named) in cases {
         let error = DeepSeekConfig::from_hugging_face_json(&v3_json_with(key, value)).unwrap_err();
@@ -115,24 +138,45 @@ fn other_meanings_are_refused_by_key() {
 
 #[test]
 fn malformed_files_are_errors_that_say_what_is_wrong() {
-    let message = |text: &str| DeepSeekConfig::from_hugging_face_json(text).unwrap_err().to_string();
+    let message =
+        |text: &str| DeepSeekConfig::from_hugging_face_json(text).unwrap_err().to_string();
     assert!(message("{").contains("JSON"));
     assert!(message("[]").contains("object"));
     assert!(message("{}").contains("\"model_type\" is missing"));
-    assert!(message(&v3_json_with("hidden_size", serde_json::json!("big"))).contains("\"hidden_size\" is \"big\""));
+    assert!(
+        message(&v3_json_with("hidden_size", serde_json::json!("big")))
+            .contains("\"hidden_size\" is \"big\"")
+    );
     assert!(message(&v3_json_with("hidden_size", serde_json::json!(-4))).contains("hidden_size"));
-    assert!(message(&v3_json_with("vocab_size", serde_json::Value::Null)).contains("\"vocab_size\" is missing"));
-    assert!(message(&v3_json_with("rope_scaling", serde_json::json!({"type": "yarn"}))).contains("rope_scaling.factor"));
-    let error = DeepSeekConfig::from_hugging_face_json(&v3_json_with("n_group", serde_json::json!(7))).unwrap_err();
+    assert!(
+        message(&v3_json_with("vocab_size", serde_json::Value::Null))
+            .contains("\"vocab_size\" is missing")
+    );
+    assert!(
+        message(&v3_json_with("rope_scaling", serde_json::json!({"type": "yarn"})))
+            .contains("rope_scaling.factor")
+    );
+    let error =
+        DeepSeekConfig::from_hugging_face_json(&v3_json_with("n_group", serde_json::json!(7)))
+            .unwrap_err();
     assert!(matches!(error, HuggingFaceError::Invalid(_)));
 }
 
 #[test]
 fn a_deepseek_v2_file_without_the_newer_keys() {
-    let mut root: serde_json::Value = serde_json::from_str(&published::deepseek_v2_lite().to_hugging_face_json("bfloat16")).unwrap();
+    let mut root: serde_json::Value =
+        serde_json::from_str(&published::deepseek_v2_lite().to_hugging_face_json("bfloat16"))
+            .unwrap();
     assert_eq!(root["model_type"], "deepseek_v2");
     let keys = root.as_object_mut().unwrap();
-    for key in ["scoring_func", "topk_method", "norm_topk_prob", "rope_interleave", "n_group", "topk_group"] {
+    for key in [
+        "scoring_func",
+        "topk_method",
+        "norm_topk_prob",
+        "rope_interleave",
+        "n_group",
+        "topk_group",
+    ] {
         keys.remove(key);
     }
     let config = DeepSeekConfig::from_hugging_face_json(&root.to_string()).unwrap();

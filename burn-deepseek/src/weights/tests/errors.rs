@@ -1,4 +1,5 @@
-//! Checkpoints that are not whole, or not of the model: each with the file or the tensors that are wrong.
+//! Checkpoints that are not whole, or not of the model: each with the file or the tensors that are
+//! wrong.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,9 @@ use serde_json::json;
 use super::{RawTensor, config, edit, in_one_file, model, read_raw, saved, write_raw};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::plan::plan;
-use crate::weights::{LoadOptions, SaveOptions, TensorProblem, WeightsError, load_model, load_weights};
+use crate::weights::{
+    LoadOptions, SaveOptions, TensorProblem, WeightsError, load_model, load_weights,
+};
 
 #[track_caller]
 fn error(path: &Path) -> WeightsError {
@@ -28,7 +31,9 @@ fn problems(path: &Path) -> Vec<TensorProblem> {
 #[test]
 fn nothing_there_says_what_was_looked_for() {
     let dir = tempfile::tempdir().unwrap();
-    for path in [dir.path().to_path_buf(), dir.path().join("absent"), dir.path().join("absent.safetensors")] {
+    for path in
+        [dir.path().to_path_buf(), dir.path().join("absent"), dir.path().join("absent.safetensors")]
+    {
         let error = error(&path);
         assert!(matches!(&error, WeightsError::NotFound { path: named } if *named == path));
         assert!(error.to_string().contains("model.safetensors.index.json"), "{error}");
@@ -45,7 +50,8 @@ fn configs_that_are_missing_or_wrong_name_their_file() {
     assert!(matches!(error(dir.path()), WeightsError::Read { path: named, .. } if named == path));
 }
 
-/// Cut at every kind of place: in the length, in the header, after it, in the data; and with bytes too many.
+/// Cut at every kind of place: in the length, in the header, after it, in the data; and with bytes
+/// too many.
 #[test]
 fn a_file_cut_anywhere_names_itself() {
     let (_, dir) = in_one_file(&config(&[]));
@@ -55,8 +61,12 @@ fn a_file_cut_anywhere_names_itself() {
     for len in [0, 7, 8, 9, 8 + header_bytes - 1, 8 + header_bytes, whole.len() - 1] {
         fs::write(&path, &whole[..len]).unwrap();
         match error(dir.path()) {
-            WeightsError::Length { path: named, found_bytes, .. } => assert_eq!((named, found_bytes), (path.clone(), len as u64)),
-            WeightsError::Corrupt { path: named, .. } => assert_eq!((named, len < 8), (path.clone(), true)),
+            WeightsError::Length { path: named, found_bytes, .. } => {
+                assert_eq!((named, found_bytes), (path.clone(), len as u64))
+            }
+            WeightsError::Corrupt { path: named, .. } => {
+                assert_eq!((named, len < 8), (path.clone(), true))
+            }
             other => panic!("{len}: {other:?}"),
         }
     }
@@ -68,7 +78,8 @@ fn a_file_cut_anywhere_names_itself() {
 fn headers_that_make_no_sense_name_their_file() {
     let (_, dir) = in_one_file(&config(&[]));
     let path = dir.path().join("model.safetensors");
-    let with_header = |header: &str| [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 8]].concat();
+    let with_header =
+        |header: &str| [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 8]].concat();
     let headers = [
         "not JSON",
         "[]",
@@ -81,10 +92,15 @@ fn headers_that_make_no_sense_name_their_file() {
     ];
     for header in headers {
         fs::write(&path, with_header(header)).unwrap();
-        assert!(matches!(error(dir.path()), WeightsError::Corrupt { path: named, .. } if named == path), "{header}");
+        assert!(
+            matches!(error(dir.path()), WeightsError::Corrupt { path: named, .. } if named == path),
+            "{header}"
+        );
     }
     fs::write(&path, [u64::MAX.to_le_bytes(), [0; 8]].concat()).unwrap();
-    assert!(matches!(error(dir.path()), WeightsError::Corrupt { path: named, .. } if named == path));
+    assert!(
+        matches!(error(dir.path()), WeightsError::Corrupt { path: named, .. } if named == path)
+    );
 }
 
 #[test]
@@ -113,28 +129,41 @@ fn every_wrong_tensor_is_listed_at_once() {
 
 #[test]
 fn an_index_that_makes_no_sense_names_itself() {
-    let (_, dir) = saved(&config(&[]), &SaveOptions { max_shard_bytes: 9000, ..SaveOptions::default() });
+    let (_, dir) =
+        saved(&config(&[]), &SaveOptions { max_shard_bytes: 9000, ..SaveOptions::default() });
     let path = dir.path().join("model.safetensors.index.json");
-    let outside = [r#"{"weight_map": {"a": "../other.safetensors"}}"#, r#"{"weight_map": {"a": "/etc/passwd"}}"#];
+    let outside = [
+        r#"{"weight_map": {"a": "../other.safetensors"}}"#,
+        r#"{"weight_map": {"a": "/etc/passwd"}}"#,
+    ];
     for text in ["", "{}", "{\"weight_map\": []}"].into_iter().chain(outside) {
         fs::write(&path, text).unwrap();
-        assert!(matches!(error(dir.path()), WeightsError::Index { path: named, .. } if named == path), "{text}");
+        assert!(
+            matches!(error(dir.path()), WeightsError::Index { path: named, .. } if named == path),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn missing_shards_are_all_named() {
-    let (_, dir) = saved(&config(&[]), &SaveOptions { max_shard_bytes: 9000, ..SaveOptions::default() });
-    let mut gone: Vec<String> = super::files(dir.path()).into_iter().filter(|file| file.starts_with("model-")).collect();
+    let (_, dir) =
+        saved(&config(&[]), &SaveOptions { max_shard_bytes: 9000, ..SaveOptions::default() });
+    let mut gone: Vec<String> =
+        super::files(dir.path()).into_iter().filter(|file| file.starts_with("model-")).collect();
     gone.remove(0);
     gone.iter().for_each(|shard| fs::remove_file(dir.path().join(shard)).unwrap());
-    assert!(matches!(error(dir.path()), WeightsError::MissingShards { shards, .. } if shards == gone));
+    assert!(
+        matches!(error(dir.path()), WeightsError::MissingShards { shards, .. } if shards == gone)
+    );
 }
 
 #[test]
 fn a_shard_without_its_tensor_and_a_tensor_in_two_shards_are_named() {
-    let (_, dir) = saved(&config(&[]), &SaveOptions { max_shard_bytes: 9000, ..SaveOptions::default() });
-    let shards: Vec<String> = super::files(dir.path()).into_iter().filter(|file| file.starts_with("model-")).collect();
+    let (_, dir) =
+        saved(&config(&[]), &SaveOptions { max_shard_bytes: 9000, ..SaveOptions::default() });
+    let shards: Vec<String> =
+        super::files(dir.path()).into_iter().filter(|file| file.starts_with("model-")).collect();
     let (first, last) = (dir.path().join(&shards[0]), dir.path().join(shards.last().unwrap()));
     let (mut head, mut tail) = (read_raw(&first), read_raw(&last));
     let embedding = head["model.embed_tokens.weight"].clone();
@@ -145,9 +174,10 @@ fn a_shard_without_its_tensor_and_a_tensor_in_two_shards_are_named() {
     write_raw(&last, &tail);
     let problems = problems(dir.path());
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(
-        problems.contains(&TensorProblem::NotInShard { name: "model.layers.0.self_attn.q_b_proj.weight".into(), file: shards[0].clone() })
-    );
+    assert!(problems.contains(&TensorProblem::NotInShard {
+        name: "model.layers.0.self_attn.q_b_proj.weight".into(),
+        file: shards[0].clone()
+    }));
     assert!(problems.iter().any(|problem| matches!(problem, TensorProblem::Twice { name, .. } if name == "model.embed_tokens.weight")));
 }
 
@@ -167,7 +197,9 @@ fn a_model_that_was_altered_takes_no_weights() {
     let (_, dir) = in_one_file(&config(&[]));
     let mut altered = model(&config(&[]));
     altered.lm_head = None;
-    assert!(matches!(load_weights(altered, dir.path()), Err(WeightsError::Altered { parameters }) if parameters == ["lm_head.weight"]));
+    assert!(
+        matches!(load_weights(altered, dir.path()), Err(WeightsError::Altered { parameters }) if parameters == ["lm_head.weight"])
+    );
 }
 
 #[test]

@@ -19,7 +19,8 @@ use tempfile::TempDir;
 use super::{SaveOptions, named_parameters, save_model};
 use crate::{DeepSeek, DeepSeekConfig};
 
-/// A model with everything: a query latent, biases, dense and MoE layers, shared experts, two MTP modules; and then changed.
+/// A model with everything: a query latent, biases, dense and MoE layers, shared experts, two MTP
+/// modules; and then changed.
 fn config(changes: &[(&str, Value)]) -> DeepSeekConfig {
     let mut config = json!({
         "vocab_size": 37, "hidden_size": 12, "intermediate_size": 20, "moe_intermediate_size": 6, "num_hidden_layers": 3,
@@ -39,13 +40,23 @@ fn configs() -> Vec<(&'static str, DeepSeekConfig)> {
         ("everything", config(&[])),
         ("no MTP", config(&[("num_nextn_predict_layers", json!(0))])),
         ("tied", config(&[("tie_word_embeddings", json!(true))])),
-        ("no query latent, no biases", config(&[("q_lora_rank", json!(null)), ("attention_bias", json!(false))])),
+        (
+            "no query latent, no biases",
+            config(&[("q_lora_rank", json!(null)), ("attention_bias", json!(false))]),
+        ),
         ("no shared experts", config(&[("n_shared_experts", json!(0))])),
-        ("MoE in every second layer", config(&[("num_hidden_layers", json!(5)), ("moe_layer_freq", json!(2))])),
+        (
+            "MoE in every second layer",
+            config(&[("num_hidden_layers", json!(5)), ("moe_layer_freq", json!(2))]),
+        ),
         ("dense only", config(&[("n_routed_experts", json!(0)), ("n_shared_experts", json!(0))])),
         (
             "V2: no balance bias",
-            config(&[("topk_method", json!("group_limited_greedy")), ("scoring_func", json!("softmax")), ("norm_topk_prob", json!(false))]),
+            config(&[
+                ("topk_method", json!("group_limited_greedy")),
+                ("scoring_func", json!("softmax")),
+                ("norm_topk_prob", json!(false)),
+            ]),
         ),
     ]
 }
@@ -55,7 +66,9 @@ fn model(config: &DeepSeekConfig) -> DeepSeek {
     let mut model = DeepSeek::init(config, 11, &Device::flex()).expect("a config of the test");
     if config.has_balance_bias() {
         for (layer, router) in model.routers_mut() {
-            let bias: Vec<f32> = (0..config.n_routed_experts).map(|e| 0.1 * e as f32 - 0.001 * layer as f32).collect();
+            let bias: Vec<f32> = (0..config.n_routed_experts)
+                .map(|e| 0.1 * e as f32 - 0.001 * layer as f32)
+                .collect();
             router.set_bias(&bias);
         }
     }
@@ -76,7 +89,9 @@ fn in_one_file(config: &DeepSeekConfig) -> (DeepSeek, TempDir) {
 /// Names of the files in a directory, in order.
 fn files(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).expect("a directory");
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
@@ -105,15 +120,26 @@ fn read_raw(path: &Path) -> BTreeMap<String, RawTensor> {
     let bytes = std::fs::read(path).expect("a file");
     let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let raw = tensors.iter().map(|(name, view)| {
-        (name.to_string(), RawTensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() })
+        (
+            name.to_string(),
+            RawTensor {
+                dtype: view.dtype(),
+                shape: view.shape().to_vec(),
+                bytes: view.data().to_vec(),
+            },
+        )
     });
     raw.collect()
 }
 
 fn write_raw(path: &Path, tensors: &BTreeMap<String, RawTensor>) {
-    let views = tensors
-        .iter()
-        .map(|(name, raw)| (name.as_str(), TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes).expect("a tensor of the test")));
+    let views = tensors.iter().map(|(name, raw)| {
+        (
+            name.as_str(),
+            TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes)
+                .expect("a tensor of the test"),
+        )
+    });
     safetensors::serialize_to_file(views, None, path).expect("a writable file");
 }
 

@@ -8,7 +8,9 @@ use burn_store::ModuleSnapshot;
 use serde_json::json;
 
 use super::{config, configs, ids, model};
-use crate::weights::{NamedSlice, WeightsError, named_gradients, named_parameters, named_slices, named_tensors};
+use crate::weights::{
+    NamedSlice, WeightsError, named_gradients, named_parameters, named_slices, named_tensors,
+};
 use crate::{DeepSeek, DeepSeekConfig, FeedForward};
 
 fn by_name(config: &DeepSeekConfig) -> BTreeMap<String, NamedSlice> {
@@ -26,17 +28,27 @@ fn the_tensors_of_each_parameter_fill_it_once() {
             *end += slice.elements();
         }
         assert!(ends.values().all(|(end, whole)| end == whole), "{what}: {ends:?}");
-        assert_eq!(by_name(&config).len(), named_slices(&config).len(), "{what}: a name is given twice");
+        assert_eq!(
+            by_name(&config).len(),
+            named_slices(&config).len(),
+            "{what}: a name is given twice"
+        );
     }
 }
 
 #[test]
 fn the_parameters_are_those_of_the_model() {
     for (what, config) in configs() {
-        let mapped: BTreeSet<(String, Vec<usize>)> =
-            named_slices(&config).into_iter().map(|slice| (slice.parameter, slice.parameter_shape)).collect();
-        let found = model(&config).collect(None, None, true).into_iter().map(|tensor| (tensor.name, tensor.shape.to_vec()));
-        let unnamed = |path: &str| !config.has_balance_bias() && path.ends_with("e_score_correction_bias");
+        let mapped: BTreeSet<(String, Vec<usize>)> = named_slices(&config)
+            .into_iter()
+            .map(|slice| (slice.parameter, slice.parameter_shape))
+            .collect();
+        let found = model(&config)
+            .collect(None, None, true)
+            .into_iter()
+            .map(|tensor| (tensor.name, tensor.shape.to_vec()));
+        let unnamed =
+            |path: &str| !config.has_balance_bias() && path.ends_with("e_score_correction_bias");
         let found: BTreeSet<_> = found.filter(|(path, _)| !unnamed(path)).collect();
         assert_eq!(mapped, found, "{what}");
     }
@@ -49,17 +61,39 @@ fn stacked_tensors_lie_gate_first_and_expert_after_expert() {
         let slice = &names[name];
         (slice.parameter.as_str(), slice.offset, slice.shape.as_slice())
     };
-    assert_eq!(place("model.layers.0.mlp.gate_proj.weight"), ("layers.0.mlp.gate_up", 0, &[20, 12][..]));
-    assert_eq!(place("model.layers.0.mlp.up_proj.weight"), ("layers.0.mlp.gate_up", 20 * 12, &[20, 12][..]));
-    assert_eq!(place("model.layers.1.mlp.experts.3.up_proj.weight"), ("layers.1.mlp.experts.gate_up", 7 * 6 * 12, &[6, 12][..]));
-    assert_eq!(place("model.layers.2.mlp.experts.1.down_proj.weight"), ("layers.2.mlp.experts.down", 12 * 6, &[12, 6][..]));
-    assert_eq!(place("model.layers.2.mlp.shared_experts.up_proj.weight"), ("layers.2.mlp.shared_experts.gate_up", 144, &[12, 12][..]));
+    assert_eq!(
+        place("model.layers.0.mlp.gate_proj.weight"),
+        ("layers.0.mlp.gate_up", 0, &[20, 12][..])
+    );
+    assert_eq!(
+        place("model.layers.0.mlp.up_proj.weight"),
+        ("layers.0.mlp.gate_up", 20 * 12, &[20, 12][..])
+    );
+    assert_eq!(
+        place("model.layers.1.mlp.experts.3.up_proj.weight"),
+        ("layers.1.mlp.experts.gate_up", 7 * 6 * 12, &[6, 12][..])
+    );
+    assert_eq!(
+        place("model.layers.2.mlp.experts.1.down_proj.weight"),
+        ("layers.2.mlp.experts.down", 12 * 6, &[12, 6][..])
+    );
+    assert_eq!(
+        place("model.layers.2.mlp.shared_experts.up_proj.weight"),
+        ("layers.2.mlp.shared_experts.gate_up", 144, &[12, 12][..])
+    );
     assert_eq!(place("model.layers.4.eh_proj.weight"), ("mtp.1.eh_proj.weight", 0, &[12, 24][..]));
-    assert_eq!(place("model.layers.3.shared_head.norm.weight"), ("mtp.0.norm.weight", 0, &[12][..]));
-    assert_eq!(place("model.layers.3.self_attn.o_proj.bias"), ("mtp.0.block.self_attn.o_proj.bias", 0, &[12][..]));
+    assert_eq!(
+        place("model.layers.3.shared_head.norm.weight"),
+        ("mtp.0.norm.weight", 0, &[12][..])
+    );
+    assert_eq!(
+        place("model.layers.3.self_attn.o_proj.bias"),
+        ("mtp.0.block.self_attn.o_proj.bias", 0, &[12][..])
+    );
 }
 
-/// The report's model: 671B parameters of its own and 11.6B of the MTP module, in tensors of the published names.
+/// The report's model: 671B parameters of its own and 11.6B of the MTP module, in tensors of the
+/// published names.
 #[test]
 fn the_map_of_deepseek_v3_has_its_size() {
     let config: DeepSeekConfig = serde_json::from_value(json!({
@@ -85,7 +119,8 @@ fn named_parameters_are_rows_of_the_stacked_ones() {
     assert_eq!(named_parameters(&model)["model.layers.1.mlp.experts.2.up_proj.weight"], want);
 }
 
-/// Every parameter but the balance biases gets its gradient under its name, cut as the parameter is.
+/// Every parameter but the balance biases gets its gradient under its name, cut as the parameter
+/// is.
 #[test]
 fn gradients_have_the_names_of_their_parameters() {
     let model: DeepSeek = model(&config(&[])).train();
@@ -98,8 +133,10 @@ fn gradients_have_the_names_of_their_parameters() {
     let grads = loss.backward();
 
     let named = named_gradients(&model, &grads);
-    let expected: BTreeSet<String> = named_slices(model.config()).into_iter().map(|slice| slice.name).collect();
-    let trainable: BTreeSet<String> = expected.into_iter().filter(|name| !name.ends_with("e_score_correction_bias")).collect();
+    let expected: BTreeSet<String> =
+        named_slices(model.config()).into_iter().map(|slice| slice.name).collect();
+    let trainable: BTreeSet<String> =
+        expected.into_iter().filter(|name| !name.ends_with("e_score_correction_bias")).collect();
     assert_eq!(named.keys().cloned().collect::<BTreeSet<_>>(), trainable);
     let FeedForward::Dense(mlp) = &model.layers[0].mlp else { panic!("layer 0 is dense") };
     let want = mlp.gate_up.val().grad(&grads).unwrap().slice([20..40, 0..12]).into_data();
@@ -110,7 +147,9 @@ fn gradients_have_the_names_of_their_parameters() {
 fn any_values_of_the_right_shape_can_be_named() {
     let model = model(&config(&[]));
     let norm = model.norm.weight.id;
-    let values = |shape: usize| move |id: ParamId| (id == norm).then(|| TensorData::zeros::<f32, _>([shape]));
+    let values = |shape: usize| {
+        move |id: ParamId| (id == norm).then(|| TensorData::zeros::<f32, _>([shape]))
+    };
     let named = named_tensors(&model, values(12)).unwrap();
     assert_eq!(named.keys().collect::<Vec<_>>(), ["model.norm.weight"]);
     match named_tensors(&model, values(13)) {

@@ -19,12 +19,17 @@ fn sharded(max_shard_bytes: u64) -> SaveOptions {
 
 #[track_caller]
 fn assert_loads(dir: &Path, model: &crate::DeepSeek) {
-    assert_same(model, &load_model(dir, &Device::flex(), &LoadOptions::default()).unwrap(), "loaded");
+    assert_same(
+        model,
+        &load_model(dir, &Device::flex(), &LoadOptions::default()).unwrap(),
+        "loaded",
+    );
 }
 
 #[test]
 fn a_file_is_aligned_and_marked_for_pytorch() {
-    let (_, dir) = saved(&config(&[]), &SaveOptions { dtype: SaveDType::Bf16, ..SaveOptions::default() });
+    let (_, dir) =
+        saved(&config(&[]), &SaveOptions { dtype: SaveDType::Bf16, ..SaveOptions::default() });
     assert_eq!(files(dir.path()), SINGLE);
     let bytes = fs::read(dir.path().join("model.safetensors")).unwrap();
     let (header_bytes, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -35,17 +40,21 @@ fn a_file_is_aligned_and_marked_for_pytorch() {
         assert_eq!(info.dtype, if is_bias { Dtype::F32 } else { Dtype::BF16 }, "{name}");
         assert_eq!(info.data_offsets.0 % (info.dtype.bitsize() / 8), 0, "{name}");
     }
-    let config: Value = serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
+    let config: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
     assert_eq!(config["torch_dtype"], "bfloat16");
 }
 
 #[test]
 fn shards_hold_at_most_what_they_may_and_the_index_says_where() {
     let (_, dir) = saved(&config(&[]), &sharded(3000));
-    let index: Value = serde_json::from_slice(&fs::read(dir.path().join("model.safetensors.index.json")).unwrap()).unwrap();
+    let index: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("model.safetensors.index.json")).unwrap())
+            .unwrap();
     let map = index["weight_map"].as_object().unwrap();
     let (mut total, mut tensors) = (0, 0);
-    let shards: Vec<String> = files(dir.path()).into_iter().filter(|file| file.starts_with("model-")).collect();
+    let shards: Vec<String> =
+        files(dir.path()).into_iter().filter(|file| file.starts_with("model-")).collect();
     for (number, shard) in shards.iter().enumerate() {
         assert_eq!(*shard, format!("model-{:05}-of-{:05}.safetensors", number + 1, shards.len()));
         let held = read_raw(&dir.path().join(shard));
@@ -99,7 +108,20 @@ fn a_save_that_fails_leaves_the_old_checkpoint() {
 #[test]
 fn infinities_and_nan_are_saved_as_they_are() {
     let mut odd = model(&config(&[]));
-    let values = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0, 1e-40, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    let values = [
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        -0.0,
+        1e-40,
+        1.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    ];
     odd.norm.weight = Param::from_tensor(Tensor::from_data(values, &Device::flex()));
     let dir = tempfile::tempdir().unwrap();
     for dtype in [SaveDType::F32, SaveDType::F16, SaveDType::Bf16] {
@@ -126,7 +148,11 @@ fn a_model_that_was_altered_is_not_saved() {
     let dir = tempfile::tempdir().unwrap();
     match save_model(&altered, dir.path(), &SaveOptions::default()) {
         Err(WeightsError::Altered { parameters }) => {
-            assert!(parameters.contains(&"norm.weight".into()) && parameters.contains(&"mtp.1.eh_proj.weight".into()), "{parameters:?}");
+            assert!(
+                parameters.contains(&"norm.weight".into())
+                    && parameters.contains(&"mtp.1.eh_proj.weight".into()),
+                "{parameters:?}"
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -1,4 +1,5 @@
-//! Tensors that a checkpoint may have although the model has no place for them, and those that it may not.
+//! Tensors that a checkpoint may have although the model has no place for them, and those that it
+//! may not.
 
 use burn::tensor::Device;
 use safetensors::Dtype;
@@ -22,13 +23,19 @@ fn a_tied_head_may_be_stored_with_the_embeddings_shape() {
         let head = tensors["model.embed_tokens.weight"].clone();
         tensors.insert("lm_head.weight".into(), head);
     });
-    assert_same(&model, &load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap(), "tied");
+    assert_same(
+        &model,
+        &load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap(),
+        "tied",
+    );
 
     edit(dir.path(), |tensors| {
         tensors.insert("lm_head.weight".into(), RawTensor::zeros(Dtype::F32, &[36, 12]));
     });
     let problems = problems(dir.path(), &LoadOptions::default());
-    assert!(matches!(&problems[..], [TensorProblem::Shape { name, expected, .. }] if name == "lm_head.weight" && *expected == [37, 12]));
+    assert!(
+        matches!(&problems[..], [TensorProblem::Shape { name, expected, .. }] if name == "lm_head.weight" && *expected == [37, 12])
+    );
 }
 
 #[test]
@@ -37,11 +44,18 @@ fn copies_of_embedding_and_head_in_mtp_layers_are_ignored() {
     edit(dir.path(), |tensors| {
         for layer in [3, 4] {
             for copy in ["embed_tokens", "shared_head.head"] {
-                tensors.insert(format!("model.layers.{layer}.{copy}.weight"), RawTensor::zeros(Dtype::BF16, &[37, 12]));
+                tensors.insert(
+                    format!("model.layers.{layer}.{copy}.weight"),
+                    RawTensor::zeros(Dtype::BF16, &[37, 12]),
+                );
             }
         }
     });
-    assert_same(&model, &load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap(), "copies");
+    assert_same(
+        &model,
+        &load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap(),
+        "copies",
+    );
     load_model(dir.path(), &Device::flex(), &LoadOptions { mtp: MtpWeights::Drop }).unwrap();
 }
 
@@ -51,11 +65,15 @@ fn a_layer_too_many_is_refused_even_when_mtp_is_dropped() {
     let (_, dir) = in_one_file(&config(&[]));
     let path = dir.path().join("config.json");
     let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2")).unwrap();
+    std::fs::write(&path, config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"))
+        .unwrap();
     let problems = problems(dir.path(), &LoadOptions { mtp: MtpWeights::Drop });
     assert!(!problems.is_empty());
     for problem in problems {
-        assert!(matches!(&problem, TensorProblem::Extra { name, .. } if name.starts_with("model.layers.2.")), "{problem}");
+        assert!(
+            matches!(&problem, TensorProblem::Extra { name, .. } if name.starts_with("model.layers.2.")),
+            "{problem}"
+        );
     }
 }
 
@@ -63,9 +81,15 @@ fn a_layer_too_many_is_refused_even_when_mtp_is_dropped() {
 fn an_mtp_layer_too_many_is_refused_where_there_are_some() {
     let (_, dir) = in_one_file(&config(&[]));
     edit(dir.path(), |tensors| {
-        tensors.insert("model.layers.5.eh_proj.weight".into(), RawTensor::zeros(Dtype::F32, &[12, 24]));
+        tensors.insert(
+            "model.layers.5.eh_proj.weight".into(),
+            RawTensor::zeros(Dtype::F32, &[12, 24]),
+        );
     });
     let problems = problems(dir.path(), &LoadOptions::default());
-    let extra = TensorProblem::Extra { name: "model.layers.5.eh_proj.weight".into(), file: "model.safetensors".into() };
+    let extra = TensorProblem::Extra {
+        name: "model.layers.5.eh_proj.weight".into(),
+        file: "model.safetensors".into(),
+    };
     assert_eq!(problems, [extra]);
 }

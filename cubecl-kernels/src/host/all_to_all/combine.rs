@@ -11,17 +11,25 @@ use crate::host::simd::{dot, madd, multiversion};
 /// Values that one task reads.
 const VALUES_A_TASK: usize = 1 << 14;
 
-/// The rows of each token summed, `out[t] = sum_i weights[i] y[rows[i]]` over its terms `i`, in their order and in FP32; without weights
-/// each is one. A result without terms is zero.
+/// The rows of each token summed, `out[t] = sum_i weights[i] y[rows[i]]` over its terms `i`, in
+/// their order and in FP32; without weights each is one. A result without terms is zero.
 ///
 /// # Shapes
-/// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` -> `[sums.results(), width]`
+/// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` ->
+///   `[sums.results(), width]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming `wire` or `weights`, [`KernelError::Overflow`] naming what cannot be addressed.
+/// [`KernelError::Length`] naming `wire` or `weights`, [`KernelError::Overflow`] naming what cannot
+/// be addressed.
 ///
 /// Source: technical report 2.1.2, 3.2.2.
-pub fn combine(wire: &[u32], weights: Option<&[f32]>, sums: &RowSums, width: usize, format: WireFormat) -> Result<Vec<f32>, KernelError> {
+pub fn combine(
+    wire: &[u32],
+    weights: Option<&[f32]>,
+    sums: &RowSums,
+    width: usize,
+    format: WireFormat,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "combine";
     format.check(OP, wire, sums.bound(), width)?;
     check_weights(OP, weights, sums)?;
@@ -43,11 +51,13 @@ pub fn sum_values(x: &[f32], sums: &RowSums, width: usize) -> Result<Vec<f32>, K
     Ok(sum_rows::<F32>(as_words(x), None, sums, width))
 }
 
-/// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that name row `r`, and
-/// `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets zero. The cast of `y` passes the gradient straight through.
+/// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that
+/// name row `r`, and `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets zero. The
+/// cast of `y` passes the gradient straight through.
 ///
 /// # Shapes
-/// - as [`combine`]; `dout [sums.results(), width]` -> `dy [sums.bound(), width]`, `dweights [sums.terms()]`
+/// - as [`combine`]; `dout [sums.results(), width]` -> `dy [sums.bound(), width]`,
+///   `dweights [sums.terms()]`
 ///
 /// # Errors
 /// As [`combine`], and [`KernelError::Length`] naming `dout`.
@@ -66,24 +76,47 @@ pub fn combine_backward(
     let transposed = sums.transposed();
     // The sum that gives `dy` has `dout` for its rows.
     let terms = transposed.terms.rows();
-    let rows: Vec<u32> = terms.iter().map(|&term| transposed.result_of_term[term as usize]).collect();
-    let ordered: Option<Vec<f32>> = weights.map(|weights| terms.iter().map(|&term| weights[term as usize]).collect());
-    let dy = sum_terms::<F32>(as_words(dout), ordered.as_deref(), transposed.terms.starts(), &rows, width);
+    let rows: Vec<u32> =
+        terms.iter().map(|&term| transposed.result_of_term[term as usize]).collect();
+    let ordered: Option<Vec<f32>> =
+        weights.map(|weights| terms.iter().map(|&term| weights[term as usize]).collect());
+    let dy = sum_terms::<F32>(
+        as_words(dout),
+        ordered.as_deref(),
+        transposed.terms.starts(),
+        &rows,
+        width,
+    );
     let dweights = for_wire!(format, row_dots(wire, sums, &transposed.result_of_term, dout, width));
     Ok((dy, dweights))
 }
 
-fn check_weights(op: &'static str, weights: Option<&[f32]>, sums: &RowSums) -> Result<(), KernelError> {
+fn check_weights(
+    op: &'static str,
+    weights: Option<&[f32]>,
+    sums: &RowSums,
+) -> Result<(), KernelError> {
     weights.map_or(Ok(()), |weights| check_length(op, "weights", weights.len(), &[sums.terms()]))
 }
 
 /// All sums of rows that have been checked.
-pub(super) fn sum_rows<const FORMAT: usize>(wire: &[u32], weights: Option<&[f32]>, sums: &RowSums, width: usize) -> Vec<f32> {
+pub(super) fn sum_rows<const FORMAT: usize>(
+    wire: &[u32],
+    weights: Option<&[f32]>,
+    sums: &RowSums,
+    width: usize,
+) -> Vec<f32> {
     sum_terms::<FORMAT>(wire, weights, sums.starts(), sums.rows(), width)
 }
 
 /// As [`sum_rows`], of terms `starts[t]..starts[t + 1]` that name `rows`.
-fn sum_terms<const FORMAT: usize>(wire: &[u32], weights: Option<&[f32]>, starts: &[u32], rows: &[u32], width: usize) -> Vec<f32> {
+fn sum_terms<const FORMAT: usize>(
+    wire: &[u32],
+    weights: Option<&[f32]>,
+    starts: &[u32],
+    rows: &[u32],
+    width: usize,
+) -> Vec<f32> {
     let results = starts.len().saturating_sub(1);
     let results_a_task = (VALUES_A_TASK / width.max(1)).max(1);
     // SAFETY: every row is written, whole, by one task.
@@ -94,7 +127,13 @@ fn sum_terms<const FORMAT: usize>(wire: &[u32], weights: Option<&[f32]>, starts:
                 for t in chunk(task, results_a_task, results) {
                     let terms = starts[t] as usize..starts[t + 1] as usize;
                     let weights = weights.map(|weights| &weights[terms.clone()]);
-                    sum_row::<FORMAT>(wire, &rows[terms], weights, width, out.part(t * width, width));
+                    sum_row::<FORMAT>(
+                        wire,
+                        &rows[terms],
+                        weights,
+                        width,
+                        out.part(t * width, width),
+                    );
                 }
             });
         })
@@ -137,7 +176,13 @@ multiversion! {
 }
 
 /// `dout[t] . y[rows[i]]` of every term `i`.
-fn row_dots<const FORMAT: usize>(wire: &[u32], sums: &RowSums, result_of_term: &[u32], dout: &[f32], width: usize) -> Vec<f32> {
+fn row_dots<const FORMAT: usize>(
+    wire: &[u32],
+    sums: &RowSums,
+    result_of_term: &[u32],
+    dout: &[f32],
+    width: usize,
+) -> Vec<f32> {
     let row_words = format_of(FORMAT).row_words(width);
     let (rows, terms) = (sums.rows(), sums.terms());
     let terms_a_task = (VALUES_A_TASK / width.max(1)).max(1);

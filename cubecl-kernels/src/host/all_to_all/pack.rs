@@ -4,7 +4,9 @@ use std::mem::MaybeUninit;
 
 use super::combine::sum_rows;
 use super::values::{F32, bf16_words, for_wire, row_values};
-use crate::definition::{KernelError, RowSums, WireFormat, check_index, check_length, element_count};
+use crate::definition::{
+    KernelError, RowSums, WireFormat, check_index, check_length, element_count,
+};
 use crate::host::output::{Parts, as_words, build};
 use crate::host::parallel::{chunk, for_each};
 use crate::host::quantize::{Element, Gathered, Source, pack_fp8};
@@ -15,21 +17,29 @@ const VALUES_A_TASK: usize = 1 << 14;
 /// From so many copies of a row on, on average, rows are cast once each and their words copied.
 const CASTS_SAVED: usize = 2;
 
-/// Rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go to several places are cast once.)
+/// Rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go to
+/// several places are cast once.)
 ///
-/// In FP8 each 1x128 tile has the scale `2^ceil(log2(max(amax, 1e-4) / 448))` and a code is the one nearest to `x / scale`, ties to even.
-/// A tile with a NaN or an infinity has scale `2^127`: the NaN stays NaN, infinities stay infinite, and the tile's other values become
-/// zero unless they are as large as that.
+/// In FP8 each 1x128 tile has the scale `2^ceil(log2(max(amax, 1e-4) / 448))` and a code is the one
+/// nearest to `x / scale`, ties to even. A tile with a NaN or an infinity has scale `2^127`: the
+/// NaN stays NaN, infinities stay infinite, and the tile's other values become zero unless they are
+/// as large as that.
 ///
 /// # Shapes
 /// - `x [rows, width]`, `index [m]` -> `[m, format.row_words(width)]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming `x`, [`KernelError::Index`] naming the place in `index`, [`KernelError::Overflow`] naming what cannot
-/// be addressed.
+/// [`KernelError::Length`] naming `x`, [`KernelError::Index`] naming the place in `index`,
+/// [`KernelError::Overflow`] naming what cannot be addressed.
 ///
 /// Source: technical report 3.2.2, 3.3.3.
-pub fn pack<E: Element>(x: &[E], index: &[u32], rows: usize, width: usize, format: WireFormat) -> Result<Vec<u32>, KernelError> {
+pub fn pack<E: Element>(
+    x: &[E],
+    index: &[u32],
+    rows: usize,
+    width: usize,
+    format: WireFormat,
+) -> Result<Vec<u32>, KernelError> {
     const OP: &str = "pack";
     check_length(OP, "x", x.len(), &[rows, width])?;
     check_indices(OP, index, rows)?;
@@ -40,7 +50,11 @@ pub fn pack<E: Element>(x: &[E], index: &[u32], rows: usize, width: usize, forma
     }
     if format == WireFormat::Fp8 && index.len() >= CASTS_SAVED * rows {
         let all: Vec<u32> = (0..rows as u32).collect();
-        return Ok(gather_words(&pack_fp8(&Gathered { x, index: &all, cols: width }), index, row_words));
+        return Ok(gather_words(
+            &pack_fp8(&Gathered { x, index: &all, cols: width }),
+            index,
+            row_words,
+        ));
     }
     let rows = Gathered { x, index, cols: width };
     if format == WireFormat::Fp8 {
@@ -77,14 +91,21 @@ fn gather_words(wire: &[u32], index: &[u32], row_words: usize) -> Vec<u32> {
     }
 }
 
-/// The rows that have arrived, in the order of the experts that are here: row `i` is row `index[i]` of the wire.
+/// The rows that have arrived, in the order of the experts that are here: row `i` is row `index[i]`
+/// of the wire.
 ///
 /// # Shapes
 /// - `wire [rows, format.row_words(width)]`, `index [n]` -> `[n, width]`
 ///
 /// # Errors
 /// As [`pack`], naming `wire`.
-pub fn unpack(wire: &[u32], index: &[u32], rows: usize, width: usize, format: WireFormat) -> Result<Vec<f32>, KernelError> {
+pub fn unpack(
+    wire: &[u32],
+    index: &[u32],
+    rows: usize,
+    width: usize,
+    format: WireFormat,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "unpack";
     format.check(OP, wire, rows, width)?;
     check_indices(OP, index, rows)?;
@@ -103,14 +124,20 @@ pub fn unpack(wire: &[u32], index: &[u32], rows: usize, width: usize, format: Wi
     })
 }
 
-/// The gradient of [`pack`] for `x`, straight through the cast: `dx[r]` is the sum of `d[i]` over all `i` with `index[i] == r`, ascending.
+/// The gradient of [`pack`] for `x`, straight through the cast: `dx[r]` is the sum of `d[i]` over
+/// all `i` with `index[i] == r`, ascending.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `d`, [`KernelError::Index`] naming the place in `index`.
-pub fn pack_backward(d: &[f32], index: &[u32], rows: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+pub fn pack_backward(
+    d: &[f32],
+    index: &[u32],
+    rows: usize,
+    width: usize,
+) -> Result<Vec<f32>, KernelError> {
     gather_backward("pack_backward", d, index, rows, width)
 }
 
@@ -121,11 +148,22 @@ pub fn pack_backward(d: &[f32], index: &[u32], rows: usize, width: usize) -> Res
 ///
 /// # Errors
 /// As [`pack_backward`].
-pub fn unpack_backward(d: &[f32], index: &[u32], rows: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+pub fn unpack_backward(
+    d: &[f32],
+    index: &[u32],
+    rows: usize,
+    width: usize,
+) -> Result<Vec<f32>, KernelError> {
     gather_backward("unpack_backward", d, index, rows, width)
 }
 
-fn gather_backward(op: &'static str, d: &[f32], index: &[u32], rows: usize, width: usize) -> Result<Vec<f32>, KernelError> {
+fn gather_backward(
+    op: &'static str,
+    d: &[f32],
+    index: &[u32],
+    rows: usize,
+    width: usize,
+) -> Result<Vec<f32>, KernelError> {
     check_length(op, "d", d.len(), &[index.len(), width])?;
     check_indices(op, index, rows)?;
     element_count(op, "x", &[rows, width])?;
@@ -138,7 +176,8 @@ fn check_indices(op: &'static str, index: &[u32], bound: usize) -> Result<(), Ke
     wrong.map_or(Ok(()), |position| check_index(op, "index", position, index[position], bound))
 }
 
-/// Calls `row(i, out[i])` for every row of `out`, some rows a task; `task` makes the function of a task.
+/// Calls `row(i, out[i])` for every row of `out`, some rows a task; `task` makes the function of a
+/// task.
 fn by_rows<T: Send, F: FnMut(usize, &mut [MaybeUninit<T>])>(
     out: &mut [MaybeUninit<T>],
     rows: usize,

@@ -6,7 +6,9 @@ use super::*;
 use crate::KernelError;
 use crate::definition::{DispatchPlan, RowSums, WireFormat};
 use crate::reference::all_to_all as reference;
-use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, random_indices, widen};
+use crate::test_inputs::{
+    assert_close, assert_gradient, assert_thread_independent, inner, random, random_indices, widen,
+};
 
 const FORMATS: [WireFormat; 3] = [WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8];
 
@@ -18,7 +20,10 @@ fn spread(seed: u64, len: usize) -> Vec<f32> {
 /// Routings of `tokens` tokens to `top_k` different ones of `experts`.
 fn routings(tokens: usize, top_k: usize, experts: usize) -> Vec<(&'static str, Vec<u32>)> {
     let distinct = |first: &dyn Fn(usize) -> usize, among: usize| -> Vec<u32> {
-        (0..tokens).flat_map(|t| (0..top_k).map(move |j| (t, j))).map(|(t, j)| ((first(t) + j) % among) as u32).collect()
+        (0..tokens)
+            .flat_map(|t| (0..top_k).map(move |j| (t, j)))
+            .map(|(t, j)| ((first(t) + j) % among) as u32)
+            .collect()
     };
     let starts = random_indices(5, tokens.max(1), experts);
     vec![
@@ -32,12 +37,23 @@ fn routings(tokens: usize, top_k: usize, experts: usize) -> Vec<(&'static str, V
 fn assert_bits(name: &str, actual: &[f32], expected: &[f32]) {
     assert_eq!(actual.len(), expected.len(), "{name}: length");
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert!(a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()), "{name}[{i}]: {a} against {e}");
+        assert!(
+            a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()),
+            "{name}[{i}]: {a} against {e}"
+        );
     }
 }
 
-/// Forward and backward of one routing: pack as the plan says, unpack in another order, combine back.
-fn check(name: &str, choices: &[u32], top_k: usize, experts: usize, width: usize, format: WireFormat) {
+/// Forward and backward of one routing: pack as the plan says, unpack in another order, combine
+/// back.
+fn check(
+    name: &str,
+    choices: &[u32],
+    top_k: usize,
+    experts: usize,
+    width: usize,
+    format: WireFormat,
+) {
     let name = &format!("{name} {format:?} width {width}");
     let plan = DispatchPlan::new(choices, top_k, experts).unwrap();
     let (tokens, rows) = (plan.tokens(), plan.rows());
@@ -48,14 +64,21 @@ fn check(name: &str, choices: &[u32], top_k: usize, experts: usize, width: usize
     let narrow: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
     let widened: Vec<f32> = narrow.iter().map(|x| x.to_f32()).collect();
     let of_bf16 = pack(&narrow, plan.token_of_row(), tokens, width, format).unwrap();
-    assert_eq!(of_bf16, reference::pack(&widened, plan.token_of_row(), width, format), "{name}: words of BF16");
+    assert_eq!(
+        of_bf16,
+        reference::pack(&widened, plan.token_of_row(), width, format),
+        "{name}: words of BF16"
+    );
 
     let order: Vec<u32> = (0..rows as u32).rev().collect();
     let y = unpack(&wire, &order, rows, width, format).unwrap();
     assert_bits(name, &y, &reference::unpack(&wire, &order, width, format));
     if format == WireFormat::F32 {
-        let sent: Vec<f32> =
-            order.iter().flat_map(|&row| &x[plan.token_of_row()[row as usize] as usize * width..][..width]).copied().collect();
+        let sent: Vec<f32> = order
+            .iter()
+            .flat_map(|&row| &x[plan.token_of_row()[row as usize] as usize * width..][..width])
+            .copied()
+            .collect();
         assert_bits(name, &y, &sent);
     }
 
@@ -66,14 +89,22 @@ fn check(name: &str, choices: &[u32], top_k: usize, experts: usize, width: usize
         let out = combine(&wire, weights.map(Vec::as_slice), &sums, width, format).unwrap();
         let weights64 = weights.map(|_| weights64.as_slice());
         assert_close(name, &out, &reference::combine(&wire, weights64, &sums, width, format), 2e-6);
-        let (dy, dweights) = combine_backward(&wire, weights.map(Vec::as_slice), &sums, &dout, width, format).unwrap();
-        let (dy64, dweights64) = reference::combine_backward(&wire, weights64, &sums, &dout64, width, format);
+        let (dy, dweights) =
+            combine_backward(&wire, weights.map(Vec::as_slice), &sums, &dout, width, format)
+                .unwrap();
+        let (dy64, dweights64) =
+            reference::combine_backward(&wire, weights64, &sums, &dout64, width, format);
         assert_close(name, &dy, &dy64, 2e-6);
         assert_close(name, &dweights, &dweights64, 2e-5);
     }
     let d = random(6, rows * width);
     let dx = pack_backward(&d, plan.token_of_row(), tokens, width).unwrap();
-    assert_close(name, &dx, &reference::gather_backward(&widen(&d), plan.token_of_row(), tokens, width), 2e-6);
+    assert_close(
+        name,
+        &dx,
+        &reference::gather_backward(&widen(&d), plan.token_of_row(), tokens, width),
+        2e-6,
+    );
     assert_bits(name, &unpack_backward(&d, plan.token_of_row(), tokens, width).unwrap(), &dx);
 }
 
@@ -103,7 +134,8 @@ proptest::proptest! {
     }
 }
 
-/// Zeros of both signs, subnormals, what lies under the floor of a scale, the largest number, NaN and infinities, each among others.
+/// Zeros of both signs, subnormals, what lies under the floor of a scale, the largest number, NaN
+/// and infinities, each among others.
 #[test]
 fn hard_rows_are_cast_as_the_definition_says() {
     let with = |at: usize, value: f32| {
@@ -128,9 +160,19 @@ fn hard_rows_are_cast_as_the_definition_says() {
         let wire = pack(&x, &index, rows.len(), 161, format).unwrap();
         assert_eq!(wire, reference::pack(&x, &index, 161, format), "{format:?}");
         let back = unpack(&wire, &index[..9], index.len(), 161, format).unwrap();
-        assert_bits(&format!("{format:?}"), &back, &reference::unpack(&wire, &index[..9], 161, format));
-        // Row 5 has its NaN at 5, row 7 its infinity at 8; `index` reverses nine rows, and applied twice it gives them back.
-        assert!(back[5 * 161 + 5].is_nan() && back[7 * 161 + 8] == f32::INFINITY && back[8 * 161 + 9] == f32::NEG_INFINITY, "{format:?}");
+        assert_bits(
+            &format!("{format:?}"),
+            &back,
+            &reference::unpack(&wire, &index[..9], 161, format),
+        );
+        // Row 5 has its NaN at 5, row 7 its infinity at 8; `index` reverses nine rows, and applied
+        // twice it gives them back.
+        assert!(
+            back[5 * 161 + 5].is_nan()
+                && back[7 * 161 + 8] == f32::INFINITY
+                && back[8 * 161 + 9] == f32::NEG_INFINITY,
+            "{format:?}"
+        );
         assert!(back[..2 * 161].iter().all(|&x| x == 0.0), "{format:?}");
     }
 }
@@ -151,7 +193,8 @@ fn sums_without_terms_are_zero_and_rows_without_sums_get_no_gradient() {
     let sums = RowSums::of_slots(&[none, none, 1, none], 2, 2, 3).unwrap();
     let wire = pack(&[1.0f32, 2.0, 3.0], &[0, 1, 2], 3, 1, WireFormat::F32).unwrap();
     assert_eq!(combine(&wire, Some(&[5.0]), &sums, 1, WireFormat::F32).unwrap(), [0.0, 10.0]);
-    let (dy, dweights) = combine_backward(&wire, Some(&[5.0]), &sums, &[7.0, 11.0], 1, WireFormat::F32).unwrap();
+    let (dy, dweights) =
+        combine_backward(&wire, Some(&[5.0]), &sums, &[7.0, 11.0], 1, WireFormat::F32).unwrap();
     assert_eq!((dy, dweights), (vec![0.0, 55.0, 0.0], vec![22.0]));
 }
 
@@ -160,10 +203,14 @@ fn the_reference_gradients_are_slopes() {
     let sums = RowSums::of_slots(&[2, 0, RowSums::NONE, 2, 1, 3], 3, 2, 4).unwrap();
     let (y, weights, dout) = (random(1, 12), widen(&random(2, 5)), widen(&random(3, 9)));
     let wire: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
-    let (_, dweights) = reference::combine_backward(&wire, Some(&weights), &sums, &dout, 3, WireFormat::F32);
-    assert_gradient("dweights", &weights, &dweights, |w| inner(&reference::combine(&wire, Some(w), &sums, 3, WireFormat::F32), &dout));
+    let (_, dweights) =
+        reference::combine_backward(&wire, Some(&weights), &sums, &dout, 3, WireFormat::F32);
+    assert_gradient("dweights", &weights, &dweights, |w| {
+        inner(&reference::combine(&wire, Some(w), &sums, 3, WireFormat::F32), &dout)
+    });
     // Linear in y: what a unit step of one entry changes is its gradient.
-    let (dy, _) = reference::combine_backward(&wire, Some(&weights), &sums, &dout, 3, WireFormat::F32);
+    let (dy, _) =
+        reference::combine_backward(&wire, Some(&weights), &sums, &dout, 3, WireFormat::F32);
     let at = |y: &[f32]| {
         let wire: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
         inner(&reference::combine(&wire, Some(&weights), &sums, 3, WireFormat::F32), &dout)
@@ -179,14 +226,17 @@ fn the_reference_gradients_are_slopes() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let (tokens, top_k, width) = (1500, 4, 300);
-    let choices: Vec<u32> = random_indices(7, tokens * top_k, 16).into_iter().map(|e| e as u32).collect();
+    let choices: Vec<u32> =
+        random_indices(7, tokens * top_k, 16).into_iter().map(|e| e as u32).collect();
     let plan = DispatchPlan::new(&choices, top_k, 16).unwrap();
     let sums = RowSums::of_slots(plan.row_of_slot(), tokens, top_k, plan.rows()).unwrap();
-    let (x, weights, dout) = (spread(1, tokens * width), random(2, plan.rows()), random(3, tokens * width));
+    let (x, weights, dout) =
+        (spread(1, tokens * width), random(2, plan.rows()), random(3, tokens * width));
     for format in FORMATS {
         assert_thread_independent("all_to_all", || {
             let wire = pack(&x, plan.token_of_row(), tokens, width, format).unwrap();
-            let (dy, dweights) = combine_backward(&wire, Some(&weights), &sums, &dout, width, format).unwrap();
+            let (dy, dweights) =
+                combine_backward(&wire, Some(&weights), &sums, &dout, width, format).unwrap();
             let out = combine(&wire, Some(&weights), &sums, width, format).unwrap();
             let back = unpack(&wire, sums.rows(), plan.rows(), width, format).unwrap();
             let dx = pack_backward(&dy, plan.token_of_row(), tokens, width).unwrap();
@@ -204,13 +254,31 @@ fn wrong_arguments_are_named() {
     assert_eq!(error.to_string(), "pack: `index[1]` is 2, it must lie in 0..2");
     let error = unpack(&[0; 3], &[0], 2, 3, fp8).unwrap_err();
     assert_eq!(error.to_string(), "unpack: `wire` has 3 elements, its shape [2, 2] needs 4");
-    assert!(matches!(unpack(&[0; 4], &[2], 2, 3, fp8), Err(KernelError::Index { argument: "index", value: 2, bound: 2, .. })));
+    assert!(matches!(
+        unpack(&[0; 4], &[2], 2, 3, fp8),
+        Err(KernelError::Index { argument: "index", value: 2, bound: 2, .. })
+    ));
     let sums = RowSums::of_slots(&[0, 1], 1, 2, 2).unwrap();
-    assert!(matches!(combine(&[0; 3], None, &sums, 3, fp8), Err(KernelError::Length { argument: "wire", expected: 4, .. })));
-    assert!(matches!(combine(&[0; 4], Some(&[1.0]), &sums, 3, fp8), Err(KernelError::Length { argument: "weights", expected: 2, .. })));
+    assert!(matches!(
+        combine(&[0; 3], None, &sums, 3, fp8),
+        Err(KernelError::Length { argument: "wire", expected: 4, .. })
+    ));
+    assert!(matches!(
+        combine(&[0; 4], Some(&[1.0]), &sums, 3, fp8),
+        Err(KernelError::Length { argument: "weights", expected: 2, .. })
+    ));
     let error = combine_backward(&[0; 4], None, &sums, &[0.0; 2], 3, fp8).unwrap_err();
     assert!(matches!(error, KernelError::Length { argument: "dout", expected: 3, .. }), "{error}");
-    assert!(matches!(pack_backward(&[0.0; 2], &[0], 1, 3), Err(KernelError::Length { argument: "d", expected: 3, .. })));
-    assert!(matches!(unpack_backward(&[0.0; 3], &[1], 1, 3), Err(KernelError::Index { argument: "index", .. })));
-    assert!(matches!(pack(&[0.0f32; 0], &[], 0, usize::MAX, fp8), Err(KernelError::Overflow { .. })));
+    assert!(matches!(
+        pack_backward(&[0.0; 2], &[0], 1, 3),
+        Err(KernelError::Length { argument: "d", expected: 3, .. })
+    ));
+    assert!(matches!(
+        unpack_backward(&[0.0; 3], &[1], 1, 3),
+        Err(KernelError::Index { argument: "index", .. })
+    ));
+    assert!(matches!(
+        pack(&[0.0f32; 0], &[], 0, usize::MAX, fp8),
+        Err(KernelError::Overflow { .. })
+    ));
 }

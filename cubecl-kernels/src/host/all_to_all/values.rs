@@ -34,15 +34,24 @@ pub(super) const fn format_of(format: usize) -> WireFormat {
 
 /// The values of tile `tile` of a row of `width`; those past the end of the row are anything.
 #[inline(always)]
-pub(super) fn tile_values<const FORMAT: usize>(row: &[u32], width: usize, tile: usize, out: &mut [f32; TILE]) {
+pub(super) fn tile_values<const FORMAT: usize>(
+    row: &[u32],
+    width: usize,
+    tile: usize,
+    out: &mut [f32; TILE],
+) {
     let (first, count) = (tile * TILE, TILE.min(width - tile * TILE));
     match FORMAT {
         F32 => {
             let words = &row[first..first + count];
             match <&[u32; TILE]>::try_from(words) {
                 // A length that is known makes loops of vectors; so in the other formats.
-                Ok(words) => out.iter_mut().zip(words).for_each(|(out, &word)| *out = f32::from_bits(word)),
-                Err(_) => out.iter_mut().zip(words).for_each(|(out, &word)| *out = f32::from_bits(word)),
+                Ok(words) => {
+                    out.iter_mut().zip(words).for_each(|(out, &word)| *out = f32::from_bits(word))
+                }
+                Err(_) => {
+                    out.iter_mut().zip(words).for_each(|(out, &word)| *out = f32::from_bits(word))
+                }
             }
         }
         BF16 => {

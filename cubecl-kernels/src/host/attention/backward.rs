@@ -31,8 +31,8 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> AttentionG
     let (groups, group_rows) = inputs.groups();
     let work = inputs.work();
     let mut rope_heads = Vec::new();
-    // SAFETY: the tasks cover every sequence and head; each writes all query rows of its head in `dq`, and all key rows of its
-    // head in `dkv` and in `rope_heads`.
+    // SAFETY: the tasks cover every sequence and head; each writes all query rows of its head in
+    // `dq`, and all key rows of its head in `dkv` and in `rope_heads`.
     let (dq, dkv) = unsafe {
         build_two([inputs.q.len(), inputs.kv.len()], |dq, dkv| {
             let (dq, dkv) = (Parts::new(dq), Parts::new(dkv));
@@ -52,13 +52,22 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> AttentionG
     AttentionGradients { dq, dkv, dk_rope: sum_heads(inputs, &rope_heads) }
 }
 
-/// The query rows `rows` of one head: writes their `dq`, returns their part of the gradients of keys and values.
-fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize, rows: Range<usize>, dq: &Parts<'_>) -> KeyGradients {
+/// The query rows `rows` of one head: writes their `dq`, returns their part of the gradients of
+/// keys and values.
+fn backward_rows(
+    inputs: &Inputs<'_>,
+    outputs: &Outputs<'_>,
+    b: usize,
+    h: usize,
+    rows: Range<usize>,
+    dq: &Parts<'_>,
+) -> KeyGradients {
     let shape = inputs.shape;
     let (qk_dim, v_dim) = (shape.qk_dim(), shape.v_dim);
     let products = Products::new(inputs, b, h, inputs.visible(rows.end - 1), true);
     let query_block = inputs.query_block();
-    let mut gradients = KeyGradients { dk: vec![0.0; shape.keys * qk_dim], dv: vec![0.0; shape.keys * v_dim] };
+    let mut gradients =
+        KeyGradients { dk: vec![0.0; shape.keys * qk_dim], dv: vec![0.0; shape.keys * v_dim] };
     let mut p = vec![0.0; query_block * KEY_BLOCK];
     let mut ds = vec![0.0; query_block * KEY_BLOCK];
     let mut dq_block = vec![0.0; query_block * qk_dim];
@@ -70,7 +79,13 @@ fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize,
         let lse = &outputs.lse[(b * shape.heads + h) * shape.queries + first..][..block];
         let at = inputs.at_out(b, h, first);
         let mut delta = [0.0; MAX_QUERY_BLOCK];
-        row_dots(&outputs.dout[at..], &outputs.out[at..], shape.heads * v_dim, v_dim, &mut delta[..block]);
+        row_dots(
+            &outputs.dout[at..],
+            &outputs.out[at..],
+            shape.heads * v_dim,
+            v_dim,
+            &mut delta[..block],
+        );
         for first_key in (0..visible).step_by(KEY_BLOCK) {
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
@@ -78,7 +93,10 @@ fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize,
             products.weight_gradients(dout, first_key, width, &mut ds);
             let seen = inputs.visible(first) as isize - first_key as isize;
             score_gradients(&mut p, &mut ds, lse, &delta, padded, seen);
-            let (p, ds) = (View::strided(&p, block, width, KEY_BLOCK), View::strided(&ds, block, width, KEY_BLOCK));
+            let (p, ds) = (
+                View::strided(&p, block, width, KEY_BLOCK),
+                View::strided(&ds, block, width, KEY_BLOCK),
+            );
             products.add_value_gradients(p, dout, &mut gradients.dv[first_key * v_dim..]);
             products.add_key_gradients(ds, queries, &mut gradients.dk[first_key * qk_dim..]);
             products.query_gradients(ds, first_key, width, &mut dq_block);
@@ -92,13 +110,22 @@ fn backward_rows(inputs: &Inputs<'_>, outputs: &Outputs<'_>, b: usize, h: usize,
     gradients
 }
 
-/// Adds up the groups of one head in order, brings keys to scale, and spreads the sum over `dkv` and the head's own `dk_rope`.
-fn write_key_gradients(inputs: &Inputs<'_>, b: usize, h: usize, parts: Vec<KeyGradients>, dkv: &Parts<'_>, rope: &Parts<'_>) {
+/// Adds up the groups of one head in order, brings keys to scale, and spreads the sum over `dkv`
+/// and the head's own `dk_rope`.
+fn write_key_gradients(
+    inputs: &Inputs<'_>,
+    b: usize,
+    h: usize,
+    parts: Vec<KeyGradients>,
+    dkv: &Parts<'_>,
+    rope: &Parts<'_>,
+) {
     let shape = inputs.shape;
     let mut parts = parts.into_iter();
-    let mut total = parts
-        .next()
-        .unwrap_or_else(|| KeyGradients { dk: vec![0.0; shape.keys * shape.qk_dim()], dv: vec![0.0; shape.keys * shape.v_dim] });
+    let mut total = parts.next().unwrap_or_else(|| KeyGradients {
+        dk: vec![0.0; shape.keys * shape.qk_dim()],
+        dv: vec![0.0; shape.keys * shape.v_dim],
+    });
     for part in parts {
         total.dk.iter_mut().zip(&part.dk).for_each(|(total, part)| *total += part);
         total.dv.iter_mut().zip(&part.dv).for_each(|(total, part)| *total += part);
@@ -108,7 +135,8 @@ fn write_key_gradients(inputs: &Inputs<'_>, b: usize, h: usize, parts: Vec<KeyGr
         total.dk.iter_mut().for_each(|dk| *dk *= factor);
     }
     for j in 0..shape.keys {
-        let (nope, rotated) = total.dk[j * shape.qk_dim()..][..shape.qk_dim()].split_at(shape.nope_dim);
+        let (nope, rotated) =
+            total.dk[j * shape.qk_dim()..][..shape.qk_dim()].split_at(shape.nope_dim);
         // SAFETY: a key row of a head belongs to one task.
         let (dkv, rope) = unsafe {
             let at_rope = ((b * shape.heads + h) * shape.keys + j) * shape.rope_dim;
@@ -127,7 +155,9 @@ fn sum_heads(inputs: &Inputs<'_>, rope_heads: &[f32]) -> Vec<f32> {
     let plane = shape.keys * shape.rope_dim;
     let mut sum = vec![0.0; shape.batch * plane];
     if plane > 0 && shape.heads > 0 {
-        for (sum, planes) in sum.chunks_exact_mut(plane).zip(rope_heads.chunks_exact(shape.heads * plane)) {
+        for (sum, planes) in
+            sum.chunks_exact_mut(plane).zip(rope_heads.chunks_exact(shape.heads * plane))
+        {
             for plane in planes.chunks_exact(plane) {
                 sum.iter_mut().zip(plane).for_each(|(sum, x)| *sum += x);
             }
@@ -146,7 +176,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Scores become probabilities `P = exp(S - lse)`, and `dP` becomes `P * (dP - delta)`; zero where masked.
+    /// Scores become probabilities `P = exp(S - lse)`, and `dP` becomes `P * (dP - delta)`; zero
+    /// where masked.
     ///
     /// Row `r` sees its first `seen + r` scores (none where that is not positive).
     fn score_gradients(p: &mut [f32], ds: &mut [f32], lse: &[f32], delta: &[f32], width: usize, seen: isize) {

@@ -13,7 +13,8 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
     let (groups, group_rows) = inputs.groups();
     let heads = shape.batch * shape.heads;
     let lens = [heads * shape.queries * shape.v_dim, heads * shape.queries];
-    // SAFETY: the tasks cover every sequence, head and query row, and `forward_rows` writes all of each row.
+    // SAFETY: the tasks cover every sequence, head and query row, and `forward_rows` writes all of
+    // each row.
     unsafe {
         build_two(lens, |out, lse| {
             let (out, lse) = (Parts::new(out), Parts::new(lse));
@@ -27,7 +28,14 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// The rows `rows` of one head.
-fn forward_rows(inputs: &Inputs<'_>, b: usize, h: usize, rows: std::ops::Range<usize>, out: &Parts<'_>, lse: &Parts<'_>) {
+fn forward_rows(
+    inputs: &Inputs<'_>,
+    b: usize,
+    h: usize,
+    rows: std::ops::Range<usize>,
+    out: &Parts<'_>,
+    lse: &Parts<'_>,
+) {
     let shape = inputs.shape;
     let products = Products::new(inputs, b, h, inputs.visible(rows.end - 1), false);
     let query_block = inputs.query_block();
@@ -37,14 +45,28 @@ fn forward_rows(inputs: &Inputs<'_>, b: usize, h: usize, rows: std::ops::Range<u
         let block = query_block.min(rows.end - first);
         let queries = inputs.queries(b, h, first, block);
         let visible = inputs.visible(first + block - 1);
-        let mut state = Running { largest: [f32::NEG_INFINITY; MAX_QUERY_BLOCK], sum: [0.0; MAX_QUERY_BLOCK] };
+        let mut state =
+            Running { largest: [f32::NEG_INFINITY; MAX_QUERY_BLOCK], sum: [0.0; MAX_QUERY_BLOCK] };
         for first_key in (0..visible).step_by(KEY_BLOCK) {
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
             products.scores(queries, first_key, width, &mut scores);
             let seen = inputs.visible(first);
-            softmax(&mut scores, &mut mix, &mut state, block, padded, seen as isize - first_key as isize, shape.v_dim);
-            products.mix(View::strided(&scores, block, width, KEY_BLOCK), first_key, width, &mut mix);
+            softmax(
+                &mut scores,
+                &mut mix,
+                &mut state,
+                block,
+                padded,
+                seen as isize - first_key as isize,
+                shape.v_dim,
+            );
+            products.mix(
+                View::strided(&scores, block, width, KEY_BLOCK),
+                first_key,
+                width,
+                &mut mix,
+            );
         }
         for r in 0..block {
             // SAFETY: a row of a head belongs to one task.
@@ -69,7 +91,8 @@ struct Running {
 }
 
 multiversion! {
-    /// Turns a block of scores into `exp(score - largest so far)`, zero where masked, and rescales `mix` and the sums.
+    /// Turns a block of scores into `exp(score - largest so far)`, zero where masked, and rescales
+    /// `mix` and the sums.
     ///
     /// Row `r` sees its first `seen + r` scores (none where that is not positive).
     fn softmax(scores: &mut [f32], mix: &mut [f32], state: &mut Running, rows: usize, width: usize, seen: isize, v_dim: usize) {

@@ -59,11 +59,23 @@ impl<'a> Inputs<'a> {
     /// `rows` value rows from `j`, `[rows, dv]`.
     pub(super) fn values(&self, b: usize, h: usize, j: usize, rows: usize) -> View<'a> {
         let stride = self.shape.heads * self.shape.kv_dim();
-        View::strided(&self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..], rows, self.shape.v_dim, stride)
+        View::strided(
+            &self.kv[self.at_kv(b, h, j) + self.shape.nope_dim..],
+            rows,
+            self.shape.v_dim,
+            stride,
+        )
     }
 
     /// `rows` rows of an array laid out as `out`, from row `i`, `[rows, dv]`.
-    pub(super) fn out_rows(&self, array: &'a [f32], b: usize, h: usize, i: usize, rows: usize) -> View<'a> {
+    pub(super) fn out_rows(
+        &self,
+        array: &'a [f32],
+        b: usize,
+        h: usize,
+        i: usize,
+        rows: usize,
+    ) -> View<'a> {
         let width = self.shape.v_dim;
         View::strided(&array[self.at_out(b, h, i)..], rows, width, self.shape.heads * width)
     }
@@ -71,26 +83,43 @@ impl<'a> Inputs<'a> {
     /// The two parts of key row `j`.
     pub(super) fn key(&self, b: usize, h: usize, j: usize) -> (&'a [f32], &'a [f32]) {
         let (at, rope) = (self.at_kv(b, h, j), self.shape.rope_dim);
-        (&self.kv[at..][..self.shape.nope_dim], &self.k_rope[(b * self.shape.keys + j) * rope..][..rope])
+        (
+            &self.kv[at..][..self.shape.nope_dim],
+            &self.k_rope[(b * self.shape.keys + j) * rope..][..rope],
+        )
     }
 
-    /// The first `count` keys as columns: `[dn + dr, stride]`, zero from `count` on; and the stride.
+    /// The first `count` keys as columns: `[dn + dr, stride]`, zero from `count` on; and the
+    /// stride.
     pub(super) fn keys_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
         let AttentionShape { nope_dim, rope_dim, .. } = *self.shape;
         let stride = count.next_multiple_of(LANES);
         let mut packed = vec![0.0; self.shape.qk_dim() * stride];
         let (nope, rope) = packed.split_at_mut(nope_dim * stride);
-        transpose(&self.kv[self.at_kv(b, h, 0)..], self.shape.heads * self.shape.kv_dim(), count, nope_dim, nope);
+        transpose(
+            &self.kv[self.at_kv(b, h, 0)..],
+            self.shape.heads * self.shape.kv_dim(),
+            count,
+            nope_dim,
+            nope,
+        );
         transpose(&self.k_rope[b * self.shape.keys * rope_dim..], rope_dim, count, rope_dim, rope);
         (packed, stride)
     }
 
-    /// The first `count` values as columns: `[dv, stride]`, zero from `count` on, with the stride of the keys.
+    /// The first `count` values as columns: `[dv, stride]`, zero from `count` on, with the stride
+    /// of the keys.
     pub(super) fn values_transposed(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
         let stride = count.next_multiple_of(LANES);
         let mut packed = vec![0.0; self.shape.v_dim * stride];
         let from = self.at_kv(b, h, 0) + self.shape.nope_dim;
-        transpose(&self.kv[from..], self.shape.heads * self.shape.kv_dim(), count, self.shape.v_dim, &mut packed);
+        transpose(
+            &self.kv[from..],
+            self.shape.heads * self.shape.kv_dim(),
+            count,
+            self.shape.v_dim,
+            &mut packed,
+        );
         packed
     }
 
@@ -104,7 +133,8 @@ impl<'a> Inputs<'a> {
         packed
     }
 
-    /// How many groups the query blocks of each head are cut into, and the rows of a group: by shape alone.
+    /// How many groups the query blocks of each head are cut into, and the rows of a group: by
+    /// shape alone.
     pub(super) fn groups(&self) -> (usize, usize) {
         let block = self.query_block();
         let blocks = self.shape.queries.div_ceil(block);
@@ -117,13 +147,16 @@ impl<'a> Inputs<'a> {
     /// Scalar operations of one product of all scores.
     pub(super) fn work(&self) -> usize {
         let pairs = self.shape.queries.saturating_mul(self.shape.keys);
-        pairs.saturating_mul(self.shape.batch * self.shape.heads * (self.shape.qk_dim() + self.shape.v_dim))
+        pairs.saturating_mul(
+            self.shape.batch * self.shape.heads * (self.shape.qk_dim() + self.shape.v_dim),
+        )
     }
 }
 
 multiversion! {
-    /// `rows` rows of `width` elements, one every `row_stride`, become the columns of `packed`, whose rows hold `rows` rounded
-    /// up to [`LANES`]. A line is written at a time: a column at a time would fall on few cache sets.
+    /// `rows` rows of `width` elements, one every `row_stride`, become the columns of `packed`,
+    /// whose rows hold `rows` rounded up to [`LANES`]. A line is written at a time: a column at a
+    /// time would fall on few cache sets.
     fn transpose(data: &[f32], row_stride: usize, rows: usize, width: usize, packed: &mut [f32]) {
         let stride = rows.next_multiple_of(LANES);
         for first in (0..rows).step_by(LANES) {

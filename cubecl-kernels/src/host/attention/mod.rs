@@ -8,7 +8,9 @@ mod products;
 #[cfg(test)]
 mod tests;
 
-use crate::definition::{AttentionOptions, AttentionShape, KernelError, check_length, element_count};
+use crate::definition::{
+    AttentionOptions, AttentionShape, KernelError, check_length, element_count,
+};
 
 /// Query rows up to which nothing is packed.
 const DECODE_QUERIES: usize = 4;
@@ -18,7 +20,8 @@ const DECODE_QUERIES: usize = 4;
 pub struct AttentionOutput {
     /// The mix of values, `[b, t, h, dv]`.
     pub out: Vec<f32>,
-    /// The log of the sum of exponentials of each row's scaled scores, `[b, h, t]`: what backward needs of the softmax.
+    /// The log of the sum of exponentials of each row's scaled scores, `[b, h, t]`: what backward
+    /// needs of the softmax.
     pub lse: Vec<f32>,
 }
 
@@ -33,19 +36,21 @@ pub struct AttentionGradients {
     pub dk_rope: Vec<f32>,
 }
 
-/// Causal attention of MLA, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, with `kv` as `kv_b` makes it and rotation
-/// already applied.
+/// Causal attention of MLA, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, with `kv` as
+/// `kv_b` makes it and rotation already applied.
 ///
-/// Query row `i` sees keys `0 ..= s - t + i`: `s == t` in training, `s > t` with a cache. Blocks of query rows meet blocks of
-/// keys, masked blocks are skipped, and the softmax is kept running (FlashAttention's form). Up to 4 query rows are
-/// computed in place, without packing, and in FP32 whatever the format.
+/// Query row `i` sees keys `0 ..= s - t + i`: `s == t` in training, `s > t` with a cache. Blocks of
+/// query rows meet blocks of keys, masked blocks are skipped, and the softmax is kept running
+/// (FlashAttention's form). Up to 4 query rows are computed in place, without packing, and in FP32
+/// whatever the format.
 ///
 /// # Shapes
 /// - `q [b, t, h, dn + dr]`, `kv [b, s, h, dn + dv]` (`k_nope | v`), `k_rope [b, s, dr]`
 /// - output: [`AttentionOutput`]
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys than queries.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys
+/// than queries.
 ///
 /// Source: technical report 2.1.1.
 pub fn attention(
@@ -57,21 +62,27 @@ pub fn attention(
 ) -> Result<AttentionOutput, KernelError> {
     check_inputs("attention", q, kv, k_rope, shape)?;
     let inputs = head::Inputs { q, kv, k_rope, shape, options };
-    let (out, lse) = if shape.queries <= DECODE_QUERIES { decode::forward(&inputs) } else { forward::forward(&inputs) };
+    let (out, lse) = if shape.queries <= DECODE_QUERIES {
+        decode::forward(&inputs)
+    } else {
+        forward::forward(&inputs)
+    };
     Ok(AttentionOutput { out, lse })
 }
 
-/// The gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities are computed again.
+/// The gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities are
+/// computed again.
 ///
-/// With `P = exp(S - lse)` and `D = rowsum(dout * out)`: `dv = P^T dout`, `dS = P * (dout v^T - D)`, `dq = scale dS k`,
-/// `dk = scale dS^T q`.
+/// With `P = exp(S - lse)` and `D = rowsum(dout * out)`: `dv = P^T dout`,
+/// `dS = P * (dout v^T - D)`, `dq = scale dS k`, `dk = scale dS^T q`.
 ///
 /// # Shapes
 /// - `q`, `kv`, `k_rope` as in [`attention`], `out` and `dout [b, t, h, dv]`, `lse [b, h, t]`
 /// - output: [`AttentionGradients`]
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys than queries.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys
+/// than queries.
 ///
 /// Source: technical report 2.1.1.
 #[allow(clippy::too_many_arguments)]
@@ -96,10 +107,20 @@ pub fn attention_backward(
 }
 
 /// Checks what forward and backward share.
-fn check_inputs(op: &'static str, q: &[f32], kv: &[f32], k_rope: &[f32], shape: &AttentionShape) -> Result<(), KernelError> {
+fn check_inputs(
+    op: &'static str,
+    q: &[f32],
+    kv: &[f32],
+    k_rope: &[f32],
+    shape: &AttentionShape,
+) -> Result<(), KernelError> {
     let AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim } = *shape;
     if keys < queries {
-        return Err(KernelError::Invalid { op, argument: "shape", requirement: "must have keys >= queries" });
+        return Err(KernelError::Invalid {
+            op,
+            argument: "shape",
+            requirement: "must have keys >= queries",
+        });
     }
     // Bounds every sum of two dimensions and every product below, so that they cannot overflow.
     element_count(op, "q", &[batch, queries, heads, nope_dim.saturating_add(rope_dim)])?;

@@ -1,6 +1,7 @@
 //! The products of one head, in FP32 or BF16.
 //!
-//! FP32 products take keys as columns, BF16 products as rows, and both take values as they lie. In BF16 the scale is in the keys.
+//! FP32 products take keys as columns, BF16 products as rows, and both take values as they lie. In
+//! BF16 the scale is in the keys.
 
 use super::head::{Inputs, KEY_BLOCK};
 use crate::definition::LinearFormat;
@@ -32,14 +33,24 @@ enum Form {
 
 impl<'a> Products<'a> {
     /// For the first `count` keys of head `h` of sequence `b`.
-    pub(super) fn new(inputs: &'a Inputs<'a>, b: usize, h: usize, count: usize, backward: bool) -> Self {
+    pub(super) fn new(
+        inputs: &'a Inputs<'a>,
+        b: usize,
+        h: usize,
+        count: usize,
+        backward: bool,
+    ) -> Self {
         let form = match inputs.options.format {
             LinearFormat::F32 => {
                 let (keys_t, stride) = inputs.keys_transposed(b, h, count);
-                let backward = backward.then(|| (inputs.keys_joined(b, h, count, 1.0), inputs.values_transposed(b, h, count)));
+                let backward = backward.then(|| {
+                    (inputs.keys_joined(b, h, count, 1.0), inputs.values_transposed(b, h, count))
+                });
                 Form::F32 { keys_t, stride, backward }
             }
-            LinearFormat::Bf16 => Form::Bf16 { keys: inputs.keys_joined(b, h, count, inputs.options.scale) },
+            LinearFormat::Bf16 => {
+                Form::Bf16 { keys: inputs.keys_joined(b, h, count, inputs.options.scale) }
+            }
         };
         Self { inputs, b, h, form }
     }
@@ -56,8 +67,15 @@ impl<'a> Products<'a> {
         self.inputs.values(self.b, self.h, first_key, width)
     }
 
-    /// The scaled scores of a block: `scores = scale queries keys^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is anything.
-    pub(super) fn scores(&self, queries: View<'_>, first_key: usize, width: usize, scores: &mut [f32]) {
+    /// The scaled scores of a block: `scores = scale queries keys^T`, rows [`KEY_BLOCK`] apart.
+    /// What follows in the last [`LANES`] is anything.
+    pub(super) fn scores(
+        &self,
+        queries: View<'_>,
+        first_key: usize,
+        width: usize,
+        scores: &mut [f32],
+    ) {
         let scores = as_uninit(scores);
         match &self.form {
             Form::F32 { keys_t, stride, .. } => {
@@ -71,9 +89,13 @@ impl<'a> Products<'a> {
                     Threads::One,
                 );
             }
-            Form::Bf16 { keys } => {
-                bf16_gemm(scores, KEY_BLOCK, queries.floats(), self.key_rows(keys, first_key, width).floats(), Threads::One)
-            }
+            Form::Bf16 { keys } => bf16_gemm(
+                scores,
+                KEY_BLOCK,
+                queries.floats(),
+                self.key_rows(keys, first_key, width).floats(),
+                Threads::One,
+            ),
         }
     }
 
@@ -87,17 +109,37 @@ impl<'a> Products<'a> {
         }
     }
 
-    /// `dp = dout values^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is anything.
-    pub(super) fn weight_gradients(&self, dout: View<'_>, first_key: usize, width: usize, dp: &mut [f32]) {
+    /// `dp = dout values^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is
+    /// anything.
+    pub(super) fn weight_gradients(
+        &self,
+        dout: View<'_>,
+        first_key: usize,
+        width: usize,
+        dp: &mut [f32],
+    ) {
         let dp = as_uninit(dp);
         match &self.form {
             Form::F32 { stride, backward, .. } => {
-                let (_, values_t) = backward.as_ref().expect("invariant: backward's products were asked for");
+                let (_, values_t) =
+                    backward.as_ref().expect("invariant: backward's products were asked for");
                 let padded = width.next_multiple_of(LANES);
                 let values = Mat::new(&values_t[first_key..], self.v_dim(), padded, *stride);
-                gemm(MatMut::new(dp, dout.dims()[0], padded, KEY_BLOCK), 1.0, dout.mat(), values, Threads::One);
+                gemm(
+                    MatMut::new(dp, dout.dims()[0], padded, KEY_BLOCK),
+                    1.0,
+                    dout.mat(),
+                    values,
+                    Threads::One,
+                );
             }
-            Form::Bf16 { .. } => bf16_gemm(dp, KEY_BLOCK, dout.floats(), self.values(first_key, width).floats(), Threads::One),
+            Form::Bf16 { .. } => bf16_gemm(
+                dp,
+                KEY_BLOCK,
+                dout.floats(),
+                self.values(first_key, width).floats(),
+                Threads::One,
+            ),
         }
     }
 
@@ -109,20 +151,41 @@ impl<'a> Products<'a> {
     /// `dk += ds^T queries`, which in BF16 is still to be multiplied by [`Inputs::key_factor`].
     pub(super) fn add_key_gradients(&self, ds: View<'_>, queries: View<'_>, dk: &mut [f32]) {
         match self.form {
-            Form::F32 { .. } => gemm_add(dk, self.qk_dim(), self.inputs.options.scale, ds.mat().t(), queries.mat(), Threads::One),
+            Form::F32 { .. } => gemm_add(
+                dk,
+                self.qk_dim(),
+                self.inputs.options.scale,
+                ds.mat().t(),
+                queries.mat(),
+                Threads::One,
+            ),
             Form::Bf16 { .. } => product_add(dk, ds.t(), queries, LinearFormat::Bf16, Threads::One),
         }
     }
 
     /// `dq (+)= scale ds keys`, added to from the second block of keys on.
-    pub(super) fn query_gradients(&self, ds: View<'_>, first_key: usize, width: usize, dq: &mut [f32]) {
+    pub(super) fn query_gradients(
+        &self,
+        ds: View<'_>,
+        first_key: usize,
+        width: usize,
+        dq: &mut [f32],
+    ) {
         let qk_dim = self.qk_dim();
         match &self.form {
             Form::F32 { backward, .. } => {
-                let (keys, _) = backward.as_ref().expect("invariant: backward's products were asked for");
-                let (scale, keys) = (self.inputs.options.scale, self.key_rows(keys, first_key, width).mat());
+                let (keys, _) =
+                    backward.as_ref().expect("invariant: backward's products were asked for");
+                let (scale, keys) =
+                    (self.inputs.options.scale, self.key_rows(keys, first_key, width).mat());
                 if first_key == 0 {
-                    gemm(MatMut::contiguous(as_uninit(dq), ds.dims()[0], qk_dim), scale, ds.mat(), keys, Threads::One);
+                    gemm(
+                        MatMut::contiguous(as_uninit(dq), ds.dims()[0], qk_dim),
+                        scale,
+                        ds.mat(),
+                        keys,
+                        Threads::One,
+                    );
                 } else {
                     gemm_add(dq, qk_dim, scale, ds.mat(), keys, Threads::One);
                 }

@@ -2,7 +2,9 @@ use super::*;
 use crate::definition::LinearFormat;
 use crate::metric::calc_diff;
 use crate::reference;
-use crate::test_inputs::{assert_close, assert_gradient, assert_thread_independent, inner, random, widen};
+use crate::test_inputs::{
+    assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
+};
 
 struct Case {
     q: Vec<f32>,
@@ -21,7 +23,10 @@ fn case([batch, queries, keys, heads, nope_dim, rope_dim, v_dim]: [usize; 7], si
         kv: random(2, batch * keys * heads * shape.kv_dim()),
         k_rope: random(3, batch * keys * rope_dim),
         dout: random(4, batch * queries * heads * v_dim),
-        options: AttentionOptions { scale: 1.0 / (shape.qk_dim().max(1) as f32).sqrt(), format: LinearFormat::F32 },
+        options: AttentionOptions {
+            scale: 1.0 / (shape.qk_dim().max(1) as f32).sqrt(),
+            format: LinearFormat::F32,
+        },
         shape,
     }
 }
@@ -34,8 +39,10 @@ fn check(dims: [usize; 7], size: f32) {
     let (out64, lse64) = reference::attention(&q64, &kv64, &rope64, &shape, options.scale.into());
     assert_close("out", &out, &out64, tolerance);
     assert_close("lse", &lse, &lse64, tolerance);
-    let gradients = attention_backward(&q, &kv, &k_rope, &out, &lse, &dout, &shape, &options).unwrap();
-    let (dq, dkv, dk_rope) = reference::attention_backward(&q64, &kv64, &rope64, &dout64, &shape, options.scale.into());
+    let gradients =
+        attention_backward(&q, &kv, &k_rope, &out, &lse, &dout, &shape, &options).unwrap();
+    let (dq, dkv, dk_rope) =
+        reference::attention_backward(&q64, &kv64, &rope64, &dout64, &shape, options.scale.into());
     assert_close("dq", &gradients.dq, &dq, tolerance);
     assert_close("dkv", &gradients.dkv, &dkv, tolerance);
     assert_close("dk_rope", &gradients.dk_rope, &dk_rope, tolerance);
@@ -69,7 +76,8 @@ fn hard_edges() {
     }
 }
 
-/// In BF16 the operands of all five products are rounded, so what is measured is how far that moves the result.
+/// In BF16 the operands of all five products are rounded, so what is measured is how far that moves
+/// the result.
 #[test]
 fn bf16_is_near_the_reference_and_is_not_fp32() {
     for dims in [
@@ -90,10 +98,21 @@ fn bf16_is_near_the_reference_and_is_not_fp32() {
         let c = case(dims, 1.0);
         let options = AttentionOptions { format: LinearFormat::Bf16, ..c.options };
         let forward = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &options).unwrap();
-        let g = attention_backward(&c.q, &c.kv, &c.k_rope, &forward.out, &forward.lse, &c.dout, &c.shape, &options).unwrap();
+        let g = attention_backward(
+            &c.q,
+            &c.kv,
+            &c.k_rope,
+            &forward.out,
+            &forward.lse,
+            &c.dout,
+            &c.shape,
+            &options,
+        )
+        .unwrap();
         let (q, kv, rope, dout) = (widen(&c.q), widen(&c.kv), widen(&c.k_rope), widen(&c.dout));
         let (out, lse) = reference::attention(&q, &kv, &rope, &c.shape, options.scale.into());
-        let (dq, dkv, dk_rope) = reference::attention_backward(&q, &kv, &rope, &dout, &c.shape, options.scale.into());
+        let (dq, dkv, dk_rope) =
+            reference::attention_backward(&q, &kv, &rope, &dout, &c.shape, options.scale.into());
         for (name, actual, expected) in [
             ("out", &forward.out, &out),
             ("lse", &forward.lse, &lse),
@@ -139,7 +158,9 @@ fn decoding_agrees_with_the_last_row_of_training() {
     let row = c.shape.heads * c.shape.qk_dim();
     let last = |b: usize| c.q[(b * 90 + 89) * row..][..row].to_vec();
     let q = [last(0), last(1)].concat();
-    let one = attention(&q, &c.kv, &c.k_rope, &AttentionShape { queries: 1, ..c.shape }, &c.options).unwrap();
+    let one =
+        attention(&q, &c.kv, &c.k_rope, &AttentionShape { queries: 1, ..c.shape }, &c.options)
+            .unwrap();
     let row = c.shape.heads * c.shape.v_dim;
     let expected = [widen(&whole.out[89 * row..90 * row]), widen(&whole.out[179 * row..])].concat();
     assert_close("out", &one.out, &expected, 1e-5);
@@ -151,9 +172,15 @@ fn the_reference_gradients_are_slopes() {
     let (q, kv, rope, dout) = (widen(&c.q), widen(&c.kv), widen(&c.k_rope), widen(&c.dout));
     let scale = f64::from(c.options.scale);
     let (dq, dkv, dk_rope) = reference::attention_backward(&q, &kv, &rope, &dout, &c.shape, scale);
-    assert_gradient("dq", &q, &dq, |q| inner(&reference::attention(q, &kv, &rope, &c.shape, scale).0, &dout));
-    assert_gradient("dkv", &kv, &dkv, |kv| inner(&reference::attention(&q, kv, &rope, &c.shape, scale).0, &dout));
-    assert_gradient("dk_rope", &rope, &dk_rope, |r| inner(&reference::attention(&q, &kv, r, &c.shape, scale).0, &dout));
+    assert_gradient("dq", &q, &dq, |q| {
+        inner(&reference::attention(q, &kv, &rope, &c.shape, scale).0, &dout)
+    });
+    assert_gradient("dkv", &kv, &dkv, |kv| {
+        inner(&reference::attention(&q, kv, &rope, &c.shape, scale).0, &dout)
+    });
+    assert_gradient("dk_rope", &rope, &dk_rope, |r| {
+        inner(&reference::attention(&q, &kv, r, &c.shape, scale).0, &dout)
+    });
 }
 
 proptest::proptest! {
@@ -168,13 +195,18 @@ proptest::proptest! {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    for dims in [[3, 130, 130, 3, 16, 8, 16], [1, 200, 280, 1, 16, 8, 16], [2, 1, 900, 4, 32, 16, 32]] {
+    for dims in
+        [[3, 130, 130, 3, 16, 8, 16], [1, 200, 280, 1, 16, 8, 16], [2, 1, 900, 4, 32, 16, 32]]
+    {
         let c = case(dims, 1.0);
         for format in [LinearFormat::F32, LinearFormat::Bf16] {
             let options = AttentionOptions { format, ..c.options };
             assert_thread_independent("attention", || {
                 let f = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &options).unwrap();
-                let g = attention_backward(&c.q, &c.kv, &c.k_rope, &f.out, &f.lse, &c.dout, &c.shape, &options).unwrap();
+                let g = attention_backward(
+                    &c.q, &c.kv, &c.k_rope, &f.out, &f.lse, &c.dout, &c.shape, &options,
+                )
+                .unwrap();
                 vec![f.out, f.lse, g.dq, g.dkv, g.dk_rope]
             });
         }
@@ -192,5 +224,8 @@ fn wrong_arguments_are_named() {
     assert_eq!(length(attention(&c.q, &c.kv[1..], &c.k_rope, &c.shape, &c.options)), "kv");
     assert_eq!(length(attention(&c.q, &c.kv, &c.k_rope[1..], &c.shape, &c.options)), "k_rope");
     let short = AttentionShape { keys: 5, ..c.shape };
-    assert!(matches!(attention(&c.q, &c.kv, &c.k_rope, &short, &c.options), Err(KernelError::Invalid { .. })));
+    assert!(matches!(
+        attention(&c.q, &c.kv, &c.k_rope, &short, &c.options),
+        Err(KernelError::Invalid { .. })
+    ));
 }

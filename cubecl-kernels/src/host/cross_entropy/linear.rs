@@ -21,14 +21,16 @@ pub struct LinearCrossEntropyGradients {
     pub dw: Vec<f32>,
 }
 
-/// The cross entropy of `x w^T`, whose logits never exist whole; `format` is that of the products' operands.
+/// The cross entropy of `x w^T`, whose logits never exist whole; `format` is that of the products'
+/// operands.
 ///
 /// # Shapes
-/// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]` (negative: ignored, at no cost), `weights [rows]` (one each
-///   where absent)
+/// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]` (negative: ignored, at no cost),
+///   `weights [rows]` (one each where absent)
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the row whose target is outside the vocabulary.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the row whose target
+/// is outside the vocabulary.
 pub fn linear_cross_entropy(
     x: &[f32],
     w: &[f32],
@@ -110,7 +112,12 @@ impl<'a> Live<'a> {
             places.clear();
             x.into()
         } else {
-            places.iter().flat_map(|&r| &x[r * inputs..][..inputs]).copied().collect::<Vec<_>>().into()
+            places
+                .iter()
+                .flat_map(|&r| &x[r * inputs..][..inputs])
+                .copied()
+                .collect::<Vec<_>>()
+                .into()
         };
         Self { x, targets: live_targets, weights: live_weights, places }
     }
@@ -128,7 +135,11 @@ impl<'a> Live<'a> {
     }
 
     /// The live rows' losses, and into `gradients` their `dx` and `dw`.
-    fn run(&self, head: &Head<'_>, mut gradients: Option<(&mut Vec<f32>, &mut Vec<f32>)>) -> Vec<f32> {
+    fn run(
+        &self,
+        head: &Head<'_>,
+        mut gradients: Option<(&mut Vec<f32>, &mut Vec<f32>)>,
+    ) -> Vec<f32> {
         let Head { w, inputs, vocab, format } = *head;
         let rows = self.targets.len();
         let chunk_rows = chunk_rows(vocab).min(rows.max(1));
@@ -148,16 +159,35 @@ impl<'a> Live<'a> {
             let size = part.len() * vocab;
             logits.clear();
             product(&mut logits.spare_capacity_mut()[..size], x, w.t(), format, Threads::Pool);
-            // SAFETY: the product has just written them all, and the capacity is that of the largest chunk.
+            // SAFETY: the product has just written them all, and the capacity is that of the
+            // largest chunk.
             unsafe { logits.set_len(size) };
-            self.losses(&mut logits, &mut losses[part.clone()], part.start, vocab, gradients.is_some());
+            self.losses(
+                &mut logits,
+                &mut losses[part.clone()],
+                part.start,
+                vocab,
+                gradients.is_some(),
+            );
             let Some((dx, dw)) = &mut gradients else { continue };
             let d_logits = View::new(&logits, part.len(), vocab);
-            product(&mut dx.spare_capacity_mut()[..part.len() * inputs], d_logits, w, format, Threads::Pool);
+            product(
+                &mut dx.spare_capacity_mut()[..part.len() * inputs],
+                d_logits,
+                w,
+                format,
+                Threads::Pool,
+            );
             // SAFETY: the product has just written these rows, for which room was reserved.
             unsafe { dx.set_len(part.end * inputs) };
             if index == 0 {
-                product(&mut dw.spare_capacity_mut()[..vocab * inputs], d_logits.t(), x, format, Threads::Pool);
+                product(
+                    &mut dw.spare_capacity_mut()[..vocab * inputs],
+                    d_logits.t(),
+                    x,
+                    format,
+                    Threads::Pool,
+                );
                 // SAFETY: the product has just written all of it.
                 unsafe { dw.set_len(vocab * inputs) };
             } else {
@@ -167,15 +197,27 @@ impl<'a> Live<'a> {
         losses
     }
 
-    /// The losses of a chunk of rows from `first` on; with `gradient`, logits become their gradients.
-    fn losses(&self, logits: &mut [f32], losses: &mut [f32], first: usize, vocab: usize, gradient: bool) {
+    /// The losses of a chunk of rows from `first` on; with `gradient`, logits become their
+    /// gradients.
+    fn losses(
+        &self,
+        logits: &mut [f32],
+        losses: &mut [f32],
+        first: usize,
+        vocab: usize,
+        gradient: bool,
+    ) {
         let count = losses.len();
         let (logits, losses) = (Parts::new(as_uninit(logits)), Parts::new(as_uninit(losses)));
         for_each(count, count * vocab * rows::WORK, |r| {
             // SAFETY: a row is one task's, and was initialised.
             let row = unsafe { logits.written(r * vocab, vocab) };
             let target = self.targets[first + r];
-            let loss = if gradient { rows::loss_into_gradient(row, target, self.weights[first + r]) } else { rows::loss(row, target) };
+            let loss = if gradient {
+                rows::loss_into_gradient(row, target, self.weights[first + r])
+            } else {
+                rows::loss(row, target)
+            };
             // SAFETY: as above.
             unsafe { losses.part(r, 1)[0].write(loss) };
         });

@@ -5,7 +5,9 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use linear::{LinearCrossEntropyGradients, linear_cross_entropy, linear_cross_entropy_with_gradients};
+pub use linear::{
+    LinearCrossEntropyGradients, linear_cross_entropy, linear_cross_entropy_with_gradients,
+};
 
 use super::output::{Parts, build};
 use super::parallel::for_each;
@@ -23,10 +25,12 @@ pub struct CrossEntropy {
 /// The cross entropy of given logits, `CE_i = log sum_j e^(x_ij) - x_i,target`, by the stable form.
 ///
 /// # Shapes
-/// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` (one each where absent)
+/// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` (one each where
+///   absent)
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the row whose target is outside the vocabulary.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the row whose target
+/// is outside the vocabulary.
 pub fn cross_entropy(
     logits: &[f32],
     targets: &[i64],
@@ -41,7 +45,8 @@ pub fn cross_entropy(
         build(rows, |losses| {
             let losses = Parts::new(losses);
             for_each(rows, rows * vocab * rows::WORK, |r| {
-                let loss = usize::try_from(targets[r]).map_or(0.0, |t| rows::loss(&logits[r * vocab..][..vocab], t));
+                let loss = usize::try_from(targets[r])
+                    .map_or(0.0, |t| rows::loss(&logits[r * vocab..][..vocab], t));
                 losses.part(r, 1)[0].write(loss);
             });
         })
@@ -49,7 +54,8 @@ pub fn cross_entropy(
     Ok(weighted(row_losses, weights))
 }
 
-/// [`cross_entropy`] and its gradient for unit upstream, `weight_i (softmax(x_i) - onehot(target_i))`, `[rows, vocab]`.
+/// [`cross_entropy`] and its gradient for unit upstream,
+/// `weight_i (softmax(x_i) - onehot(target_i))`, `[rows, vocab]`.
 ///
 /// # Shapes
 /// - as [`cross_entropy`]
@@ -70,14 +76,19 @@ pub fn cross_entropy_with_gradient(
     // SAFETY: every row is a task, which writes all of its gradient.
     let gradient = unsafe {
         build(logits.len(), |gradient| {
-            let (gradient, losses) = (Parts::new(gradient), Parts::new(super::output::as_uninit(&mut row_losses)));
+            let (gradient, losses) =
+                (Parts::new(gradient), Parts::new(super::output::as_uninit(&mut row_losses)));
             for_each(rows, rows * vocab * rows::WORK, |r| {
                 let row = &logits[r * vocab..][..vocab];
                 let gradient = gradient.part(r * vocab, vocab);
                 match usize::try_from(targets[r]) {
                     Ok(target) => {
                         let gradient = gradient.write_copy_of_slice(row);
-                        let loss = rows::loss_into_gradient(gradient, target, weights.map_or(1.0, |w| w[r]));
+                        let loss = rows::loss_into_gradient(
+                            gradient,
+                            target,
+                            weights.map_or(1.0, |w| w[r]),
+                        );
                         losses.part(r, 1)[0].write(loss);
                     }
                     Err(_) => super::output::fill(gradient, 0.0),
@@ -91,18 +102,32 @@ pub fn cross_entropy_with_gradient(
 /// Sums the rows' losses in order.
 fn weighted(row_losses: Vec<f32>, weights: Option<&[f32]>) -> CrossEntropy {
     let loss = match weights {
-        Some(weights) => row_losses.iter().zip(weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum(),
+        Some(weights) => {
+            row_losses.iter().zip(weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum()
+        }
         None => row_losses.iter().map(|&l| f64::from(l)).sum(),
     };
     CrossEntropy { loss, row_losses }
 }
 
 /// Checks targets and weights.
-fn check_targets(op: &'static str, targets: &[i64], weights: Option<&[f32]>, rows: usize, vocab: usize) -> Result<(), KernelError> {
+fn check_targets(
+    op: &'static str,
+    targets: &[i64],
+    weights: Option<&[f32]>,
+    rows: usize,
+    vocab: usize,
+) -> Result<(), KernelError> {
     check_length(op, "targets", targets.len(), &[rows])?;
     check_length(op, "weights", weights.map_or(rows, <[f32]>::len), &[rows])?;
     match targets.iter().position(|&t| usize::try_from(t).is_ok_and(|t| t >= vocab)) {
         None => Ok(()),
-        Some(position) => Err(KernelError::Index { op, argument: "targets", position, value: targets[position], bound: vocab }),
+        Some(position) => Err(KernelError::Index {
+            op,
+            argument: "targets",
+            position,
+            value: targets[position],
+            bound: vocab,
+        }),
     }
 }

@@ -1,4 +1,5 @@
-//! Products of numbers rounded to BF16, summed in FP32: what the recipe leaves in BF16 (head, attention), and a step without FP8.
+//! Products of numbers rounded to BF16, summed in FP32: what the recipe leaves in BF16 (head,
+//! attention), and a step without FP8.
 
 use std::mem::MaybeUninit;
 
@@ -11,27 +12,54 @@ use crate::host::GroupedShape;
 use crate::host::gemm_view::Threads;
 
 /// `out = a b^T`, every element written, rows of `out` `row_stride` apart.
-pub(crate) fn bf16_gemm(out: &mut [MaybeUninit<f32>], row_stride: usize, a: Floats<'_>, b: Floats<'_>, threads: Threads) {
-    run(&[Group { left: Source::Floats(a), right: Source::Floats(b), start: 0 }], &Output::new(out, row_stride), threads);
+pub(crate) fn bf16_gemm(
+    out: &mut [MaybeUninit<f32>],
+    row_stride: usize,
+    a: Floats<'_>,
+    b: Floats<'_>,
+    threads: Threads,
+) {
+    run(
+        &[Group { left: Source::Floats(a), right: Source::Floats(b), start: 0 }],
+        &Output::new(out, row_stride),
+        threads,
+    );
 }
 
 /// `out += a b^T`, rows of `out` `row_stride` apart.
-pub(crate) fn bf16_gemm_add(out: &mut [f32], row_stride: usize, a: Floats<'_>, b: Floats<'_>, threads: Threads) {
-    run(&[Group { left: Source::Floats(a), right: Source::Floats(b), start: 0 }], &Output::accumulate(out, row_stride), threads);
+pub(crate) fn bf16_gemm_add(
+    out: &mut [f32],
+    row_stride: usize,
+    a: Floats<'_>,
+    b: Floats<'_>,
+    threads: Threads,
+) {
+    run(
+        &[Group { left: Source::Floats(a), right: Source::Floats(b), start: 0 }],
+        &Output::accumulate(out, row_stride),
+        threads,
+    );
 }
 
 fn run(groups: &[Group<'_>], out: &Output<'_>, threads: Threads) {
     product(GemmPath::current(), groups, Accumulation::Promoted, out, threads);
 }
 
-/// The linear map in BF16, `y = x w^T`: operands rounded to nearest even, products exact, sums and result in FP32.
+/// The linear map in BF16, `y = x w^T`: operands rounded to nearest even, products exact, sums and
+/// result in FP32.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [outputs, inputs]` -> `y [rows, outputs]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x` or `w`.
-pub fn bf16_linear(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
+pub fn bf16_linear(
+    x: &[f32],
+    w: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "bf16_linear";
     check_length(OP, "x", x.len(), &[rows, inputs])?;
     check_length(OP, "w", w.len(), &[outputs, inputs])?;
@@ -47,7 +75,14 @@ pub fn bf16_linear(x: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: us
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x`, `w` or `y`.
-pub fn bf16_linear_accumulate(x: &[f32], w: &[f32], y: &mut [f32], rows: usize, inputs: usize, outputs: usize) -> Result<(), KernelError> {
+pub fn bf16_linear_accumulate(
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<(), KernelError> {
     const OP: &str = "bf16_linear_accumulate";
     check_length(OP, "x", x.len(), &[rows, inputs])?;
     check_length(OP, "w", w.len(), &[outputs, inputs])?;
@@ -64,12 +99,19 @@ pub fn bf16_linear_accumulate(x: &[f32], w: &[f32], y: &mut [f32], rows: usize, 
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy` or `w`.
-pub fn bf16_linear_input_gradient(dy: &[f32], w: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
+pub fn bf16_linear_input_gradient(
+    dy: &[f32],
+    w: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "bf16_linear_input_gradient";
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;
     check_length(OP, "w", w.len(), &[outputs, inputs])?;
     let len = element_count(OP, "dx", &[rows, inputs])?;
-    let (dy, w) = (Floats::new(dy, rows, outputs, outputs), Floats::new(w, outputs, inputs, inputs));
+    let (dy, w) =
+        (Floats::new(dy, rows, outputs, outputs), Floats::new(w, outputs, inputs, inputs));
     Ok(new(len, inputs, dy, w.t()))
 }
 
@@ -80,7 +122,13 @@ pub fn bf16_linear_input_gradient(dy: &[f32], w: &[f32], rows: usize, inputs: us
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `dy` or `x`.
-pub fn bf16_linear_weight_gradient(dy: &[f32], x: &[f32], rows: usize, inputs: usize, outputs: usize) -> Result<Vec<f32>, KernelError> {
+pub fn bf16_linear_weight_gradient(
+    dy: &[f32],
+    x: &[f32],
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "bf16_linear_weight_gradient";
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;
     check_length(OP, "x", x.len(), &[rows, inputs])?;
@@ -89,16 +137,24 @@ pub fn bf16_linear_weight_gradient(dy: &[f32], x: &[f32], rows: usize, inputs: u
     Ok(new(len, inputs, dy.t(), x.t()))
 }
 
-/// Each expert's linear map of its rows in BF16, `y[r] = x[r] w[e]^T` for `offsets[e] <= r < offsets[e + 1]`.
+/// Each expert's linear map of its rows in BF16, `y[r] = x[r] w[e]^T` for
+/// `offsets[e] <= r < offsets[e + 1]`.
 ///
 /// # Shapes
-/// - `x [rows, inputs]` sorted by expert, `w [experts, outputs, inputs]`, `offsets [experts + 1]` -> `[rows, outputs]`
+/// - `x [rows, inputs]` sorted by expert, `w [experts, outputs, inputs]`, `offsets [experts + 1]`
+///   -> `[rows, outputs]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`.
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where `offsets` do not
+/// rise from 0 to `rows`.
 ///
 /// Source: technical report 2.1.2.
-pub fn bf16_grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
+pub fn bf16_grouped_linear(
+    x: &[f32],
+    w: &[f32],
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "bf16_grouped_linear";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "x", x.len(), &[rows, inputs])?;
@@ -108,7 +164,8 @@ pub fn bf16_grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &Grou
     Ok(grouped(len, outputs, offsets, |e, rows| {
         let count = rows.len();
         let left = Floats::new(&x[rows.start * inputs..rows.end * inputs], count, inputs, inputs);
-        let right = Floats::new(&w[e * outputs * inputs..][..outputs * inputs], outputs, inputs, inputs);
+        let right =
+            Floats::new(&w[e * outputs * inputs..][..outputs * inputs], outputs, inputs, inputs);
         (left, right, rows.start * outputs)
     }))
 }
@@ -116,11 +173,17 @@ pub fn bf16_grouped_linear(x: &[f32], w: &[f32], offsets: &[usize], shape: &Grou
 /// The gradient of [`bf16_grouped_linear`] for its input, `dx[r] = dy[r] w[e]` (Dgrad).
 ///
 /// # Shapes
-/// - `dy [rows, outputs]`, `w [experts, outputs, inputs]`, `offsets [experts + 1]` -> `[rows, inputs]`
+/// - `dy [rows, outputs]`, `w [experts, outputs, inputs]`, `offsets [experts + 1]` ->
+///   `[rows, inputs]`
 ///
 /// # Errors
 /// As [`bf16_grouped_linear`].
-pub fn bf16_grouped_linear_input_gradient(dy: &[f32], w: &[f32], offsets: &[usize], shape: &GroupedShape) -> Result<Vec<f32>, KernelError> {
+pub fn bf16_grouped_linear_input_gradient(
+    dy: &[f32],
+    w: &[f32],
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "bf16_grouped_linear_input_gradient";
     let GroupedShape { rows, experts, inputs, outputs } = *shape;
     check_length(OP, "dy", dy.len(), &[rows, outputs])?;
@@ -129,16 +192,20 @@ pub fn bf16_grouped_linear_input_gradient(dy: &[f32], w: &[f32], offsets: &[usiz
     let len = element_count(OP, "dx", &[rows, inputs])?;
     Ok(grouped(len, inputs, offsets, |e, rows| {
         let count = rows.len();
-        let left = Floats::new(&dy[rows.start * outputs..rows.end * outputs], count, outputs, outputs);
-        let right = Floats::new(&w[e * outputs * inputs..][..outputs * inputs], outputs, inputs, inputs);
+        let left =
+            Floats::new(&dy[rows.start * outputs..rows.end * outputs], count, outputs, outputs);
+        let right =
+            Floats::new(&w[e * outputs * inputs..][..outputs * inputs], outputs, inputs, inputs);
         (left, right.t(), rows.start * inputs)
     }))
 }
 
-/// The gradient of [`bf16_grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an expert without rows (Wgrad).
+/// The gradient of [`bf16_grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an
+/// expert without rows (Wgrad).
 ///
 /// # Shapes
-/// - `dy [rows, outputs]`, `x [rows, inputs]`, `offsets [experts + 1]` -> `[experts, outputs, inputs]`
+/// - `dy [rows, outputs]`, `x [rows, inputs]`, `offsets [experts + 1]` ->
+///   `[experts, outputs, inputs]`
 ///
 /// # Errors
 /// As [`bf16_grouped_linear`].
@@ -156,7 +223,8 @@ pub fn bf16_grouped_linear_weight_gradient(
     let len = element_count(OP, "dw", &[experts, outputs, inputs])?;
     Ok(grouped(len, inputs, offsets, |e, rows| {
         let count = rows.len();
-        let left = Floats::new(&dy[rows.start * outputs..rows.end * outputs], count, outputs, outputs);
+        let left =
+            Floats::new(&dy[rows.start * outputs..rows.end * outputs], count, outputs, outputs);
         let right = Floats::new(&x[rows.start * inputs..rows.end * inputs], count, inputs, inputs);
         (left.t(), right.t(), e * outputs * inputs)
     }))
@@ -165,11 +233,13 @@ pub fn bf16_grouped_linear_weight_gradient(
 /// A new result of `len` elements, rows of `row_stride`.
 fn new(len: usize, row_stride: usize, a: Floats<'_>, b: Floats<'_>) -> Vec<f32> {
     // SAFETY: the product writes every element.
-    unsafe { crate::host::output::build(len, |out| bf16_gemm(out, row_stride, a, b, Threads::Pool)) }
+    unsafe {
+        crate::host::output::build(len, |out| bf16_gemm(out, row_stride, a, b, Threads::Pool))
+    }
 }
 
-/// A new result of `len` elements to which each expert contributes the product `of` gives, at the place it gives; the experts'
-/// places must cover it.
+/// A new result of `len` elements to which each expert contributes the product `of` gives, at the
+/// place it gives; the experts' places must cover it.
 fn grouped<'a>(
     len: usize,
     row_stride: usize,
@@ -181,15 +251,24 @@ fn grouped<'a>(
         Group { left: Source::Floats(left), right: Source::Floats(right), start }
     };
     let groups: Vec<_> = offsets.windows(2).enumerate().map(group).collect();
-    // SAFETY: every expert has a group, which writes all of its part; offsets rise from 0 to the rows.
+    // SAFETY: every expert has a group, which writes all of its part; offsets rise from 0 to the
+    // rows.
     unsafe { build_f32(len, row_stride, |out| run(&groups, out, Threads::Pool)) }
 }
 
 /// Checks that offsets rise from 0 to the number of rows.
-fn check_offsets(op: &'static str, offsets: &[usize], shape: &GroupedShape) -> Result<(), KernelError> {
+fn check_offsets(
+    op: &'static str,
+    offsets: &[usize],
+    shape: &GroupedShape,
+) -> Result<(), KernelError> {
     check_length(op, "offsets", offsets.len(), &[shape.experts.saturating_add(1)])?;
     if offsets[0] == 0 && offsets.is_sorted() && offsets[shape.experts] == shape.rows {
         return Ok(());
     }
-    Err(KernelError::Invalid { op, argument: "offsets", requirement: "must rise from 0 to the number of rows" })
+    Err(KernelError::Invalid {
+        op,
+        argument: "offsets",
+        requirement: "must rise from 0 to the number of rows",
+    })
 }

@@ -1,4 +1,5 @@
-//! One block of a result: its rows packed chunk by chunk, the microkernel over it, edges and BF16 on the way out.
+//! One block of a result: its rows packed chunk by chunk, the microkernel over it, edges and BF16
+//! on the way out.
 
 use super::kernel::{Kernel, MAX_ROWS, TileCall, tile};
 use super::output::{Output, Place};
@@ -35,16 +36,25 @@ pub(super) unsafe fn multiply<K: Kernel, const V: usize, const SCALES: usize>(
     };
     let chunk = chunk_tiles(K::DEPTH, width);
     let own = if shared.is_some() { 0 } else { panels * chunk };
-    let [left_words, left_scales, right_words, right_scales, block] =
-        memory.reserve([chunk * rows.len() * words, chunk * rows.len(), own * layout.tile_words, own * layout.tile_scales, beside]);
+    let [left_words, left_scales, right_words, right_scales, block] = memory.reserve([
+        chunk * rows.len() * words,
+        chunk * rows.len(),
+        own * layout.tile_words,
+        own * layout.tile_scales,
+        beside,
+    ]);
     let left_scales: *mut f32 = left_scales.cast();
     let place = shared.unwrap_or(Right { words: right_words, scales: right_scales.cast(), panels });
     let first_panel = if shared.is_some() { columns.start / width } else { 0 };
     let mut edge = [[[0.0f32; LANES]; V]; MAX_ROWS];
-    // SAFETY: all addresses lie in the memory just reserved, in the packed operand, or in this task's block of the result.
+    // SAFETY: all addresses lie in the memory just reserved, in the packed operand, or in this
+    // task's block of the result.
     unsafe {
         let (target, stride) = match out.place {
-            Place::F32 { start, .. } => (start.add(group.start + rows.start * out.row_stride + columns.start), out.row_stride),
+            Place::F32 { start, .. } => (
+                start.add(group.start + rows.start * out.row_stride + columns.start),
+                out.row_stride,
+            ),
             Place::Bf16 { .. } => (block.cast::<f32>(), panels * width),
         };
         if depth == 0 && !add {
@@ -67,16 +77,26 @@ pub(super) unsafe fn multiply<K: Kernel, const V: usize, const SCALES: usize>(
                 let panel_columns = at..columns.end.min(at + width);
                 let stored_tile = if shared.is_some() { first_tile } else { 0 };
                 if shared.is_none() {
-                    pack_panel::<K, V>(right, place, panel, panel_columns.clone(), chunk.clone(), 0);
+                    pack_panel::<K, V>(
+                        right,
+                        place,
+                        panel,
+                        panel_columns.clone(),
+                        chunk.clone(),
+                        0,
+                    );
                 }
-                let (right, right_scales) = place.panel(layout, stored_tile, depth_tiles, first_panel + panel);
-                let (columns, padded) = (panel_columns.len(), matches!(out.place, Place::Bf16 { .. }));
+                let (right, right_scales) =
+                    place.panel(layout, stored_tile, depth_tiles, first_panel + panel);
+                let (columns, padded) =
+                    (panel_columns.len(), matches!(out.place, Place::Bf16 { .. }));
                 let add = add || chunk.start > 0;
                 for rows in even(rows.len(), rows.len().div_ceil(K::ROWS)) {
                     let target = target.add(rows.start * stride + panel * width);
                     // A tile whose columns do not fill the panel is computed beside its place.
                     let narrow = columns < width && !padded;
-                    let (out, out_stride) = if narrow { (edge.as_mut_ptr().cast(), width) } else { (target, stride) };
+                    let (out, out_stride) =
+                        if narrow { (edge.as_mut_ptr().cast(), width) } else { (target, stride) };
                     if narrow && add {
                         copy(target, stride, out, width, rows.len(), columns);
                     }
@@ -115,10 +135,19 @@ pub(super) unsafe fn multiply<K: Kernel, const V: usize, const SCALES: usize>(
 /// # Safety
 /// They can be read and written, and do not overlap.
 #[inline(always)]
-unsafe fn copy(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, columns: usize) {
+unsafe fn copy(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+    rows: usize,
+    columns: usize,
+) {
     for r in 0..rows {
         // SAFETY: the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(from.add(r * from_stride), to.add(r * to_stride), columns) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.add(r * from_stride), to.add(r * to_stride), columns)
+        };
     }
 }
 

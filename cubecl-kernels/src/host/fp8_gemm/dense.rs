@@ -6,26 +6,33 @@ use super::output::{Output, build_bf16, build_f32};
 use super::path::GemmPath;
 use super::source::Source;
 use super::task::{Group, product};
-use crate::definition::{Accumulation, BlockTiled, KernelError, OperandView, RowTiled, check_length, element_count};
+use crate::definition::{
+    Accumulation, BlockTiled, KernelError, OperandView, RowTiled, check_length, element_count,
+};
 use crate::host::gemm_view::Threads;
 
 const A: [&str; 2] = ["a.codes", "a.scales"];
 const B: [&str; 2] = ["b.codes", "b.scales"];
 
-/// `C = A B^T` of an activation and a weight (1x128 | 128x128): Fprop, and Dgrad with the weight's transposed codes.
+/// `C = A B^T` of an activation and a weight (1x128 | 128x128): Fprop, and Dgrad with the weight's
+/// transposed codes.
 ///
-/// `c[i, j] = sum over tiles t of a.scale[i, t] * b.scale[j / 128, t] * (sum over k in t of a[i, k] b[j, k])`, products exact, sums in
-/// FP32 ([`Accumulation`]).
+/// `c[i, j] = sum over tiles t of a.scale[i, t] * b.scale[j / 128, t] * (sum over k in t of a[i, k] b[j, k])`,
+/// products exact, sums in FP32 ([`Accumulation`]).
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`, zero where `k` is
 ///
 /// # Errors
-/// [`KernelError::Length`] naming codes or scales, [`KernelError::Invalid`] where the depths differ or `accumulation` has no
-/// 2 to 24 bits.
+/// [`KernelError::Length`] naming codes or scales, [`KernelError::Invalid`] where the depths differ
+/// or `accumulation` has no 2 to 24 bits.
 ///
 /// Source: technical report 3.3.2.
-pub fn fp8_gemm_nt(a: &RowTiled<'_>, b: &BlockTiled<'_>, accumulation: Accumulation) -> Result<Vec<f32>, KernelError> {
+pub fn fp8_gemm_nt(
+    a: &RowTiled<'_>,
+    b: &BlockTiled<'_>,
+    accumulation: Accumulation,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "fp8_gemm_nt";
     let (left, right) = block_operands(OP, a, b)?;
     checked_new(OP, left, right, accumulation)
@@ -38,7 +45,11 @@ pub fn fp8_gemm_nt(a: &RowTiled<'_>, b: &BlockTiled<'_>, accumulation: Accumulat
 ///
 /// # Errors
 /// As [`fp8_gemm_nt`].
-pub fn fp8_gemm_nt_bf16(a: &RowTiled<'_>, b: &BlockTiled<'_>, accumulation: Accumulation) -> Result<Vec<bf16>, KernelError> {
+pub fn fp8_gemm_nt_bf16(
+    a: &RowTiled<'_>,
+    b: &BlockTiled<'_>,
+    accumulation: Accumulation,
+) -> Result<Vec<bf16>, KernelError> {
     const OP: &str = "fp8_gemm_nt_bf16";
     let (left, right) = block_operands(OP, a, b)?;
     let (m, n) = check_product(OP, &left, &right, accumulation)?;
@@ -53,54 +64,83 @@ pub fn fp8_gemm_nt_bf16(a: &RowTiled<'_>, b: &BlockTiled<'_>, accumulation: Accu
 ///
 /// # Errors
 /// As [`fp8_gemm_nt`], and [`KernelError::Length`] naming `c`.
-pub fn fp8_gemm_nt_accumulate(a: &RowTiled<'_>, b: &BlockTiled<'_>, accumulation: Accumulation, c: &mut [f32]) -> Result<(), KernelError> {
+pub fn fp8_gemm_nt_accumulate(
+    a: &RowTiled<'_>,
+    b: &BlockTiled<'_>,
+    accumulation: Accumulation,
+    c: &mut [f32],
+) -> Result<(), KernelError> {
     const OP: &str = "fp8_gemm_nt_accumulate";
     let (left, right) = block_operands(OP, a, b)?;
     checked_accumulate(OP, left, right, accumulation, c)
 }
 
-/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128): Wgrad, `dw = dy^T x`, with the column tiles of both, which are
-/// stored transposed.
+/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128): Wgrad, `dw = dy^T x`, with
+/// the column tiles of both, which are stored transposed.
 ///
 /// # Shapes
-/// - `a [m, k]`, `b [n, k]` -> `[m, n]`, zero where `k` is; for Wgrad `m` outputs, `n` inputs, `k` tokens
+/// - `a [m, k]`, `b [n, k]` -> `[m, n]`, zero where `k` is; for Wgrad `m` outputs, `n` inputs, `k`
+///   tokens
 ///
 /// # Errors
 /// As [`fp8_gemm_nt`].
 ///
 /// Source: technical report 3.3.1, 3.3.2.
-pub fn fp8_wgrad_nt(a: &RowTiled<'_>, b: &RowTiled<'_>, accumulation: Accumulation) -> Result<Vec<f32>, KernelError> {
+pub fn fp8_wgrad_nt(
+    a: &RowTiled<'_>,
+    b: &RowTiled<'_>,
+    accumulation: Accumulation,
+) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "fp8_wgrad_nt";
     let (left, right) = row_operands(OP, a, b)?;
     checked_new(OP, left, right, accumulation)
 }
 
-/// `C += A B^T` of two matrices tiled along their rows: gradients of several micro-batches summed in FP32; see [`fp8_wgrad_nt`].
+/// `C += A B^T` of two matrices tiled along their rows: gradients of several micro-batches summed
+/// in FP32; see [`fp8_wgrad_nt`].
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]`, `c [m, n]`
 ///
 /// # Errors
 /// As [`fp8_wgrad_nt`], and [`KernelError::Length`] naming `c`.
-pub fn fp8_wgrad_nt_accumulate(a: &RowTiled<'_>, b: &RowTiled<'_>, accumulation: Accumulation, c: &mut [f32]) -> Result<(), KernelError> {
+pub fn fp8_wgrad_nt_accumulate(
+    a: &RowTiled<'_>,
+    b: &RowTiled<'_>,
+    accumulation: Accumulation,
+    c: &mut [f32],
+) -> Result<(), KernelError> {
     const OP: &str = "fp8_wgrad_nt_accumulate";
     let (left, right) = row_operands(OP, a, b)?;
     checked_accumulate(OP, left, right, accumulation, c)
 }
 
-fn block_operands<'a>(op: &'static str, a: &RowTiled<'a>, b: &BlockTiled<'a>) -> Result<(OperandView<'a>, OperandView<'a>), KernelError> {
+fn block_operands<'a>(
+    op: &'static str,
+    a: &RowTiled<'a>,
+    b: &BlockTiled<'a>,
+) -> Result<(OperandView<'a>, OperandView<'a>), KernelError> {
     a.check(op, A)?;
     b.check(op, B, 1)?;
     Ok((OperandView::rows_of(a, 0, a.rows), OperandView::expert_of(b, 0)))
 }
 
-fn row_operands<'a>(op: &'static str, a: &RowTiled<'a>, b: &RowTiled<'a>) -> Result<(OperandView<'a>, OperandView<'a>), KernelError> {
+fn row_operands<'a>(
+    op: &'static str,
+    a: &RowTiled<'a>,
+    b: &RowTiled<'a>,
+) -> Result<(OperandView<'a>, OperandView<'a>), KernelError> {
     a.check(op, A)?;
     b.check(op, B)?;
     Ok((OperandView::rows_of(a, 0, a.rows), OperandView::rows_of(b, 0, b.rows)))
 }
 
-fn checked_new(op: &'static str, a: OperandView<'_>, b: OperandView<'_>, accumulation: Accumulation) -> Result<Vec<f32>, KernelError> {
+fn checked_new(
+    op: &'static str,
+    a: OperandView<'_>,
+    b: OperandView<'_>,
+    accumulation: Accumulation,
+) -> Result<Vec<f32>, KernelError> {
     let (m, n) = check_product(op, &a, &b, accumulation)?;
     // SAFETY: `run` writes every element.
     Ok(unsafe { build_f32(m * n, n, |c| run(a, b, accumulation, c)) })
@@ -124,7 +164,8 @@ fn run(a: OperandView<'_>, b: OperandView<'_>, accumulation: Accumulation, c: &O
     product(GemmPath::current(), &[group], accumulation, c, Threads::Pool);
 }
 
-/// Checks that depths agree, the result can be addressed and the accumulator exists; gives the result's size.
+/// Checks that depths agree, the result can be addressed and the accumulator exists; gives the
+/// result's size.
 fn check_product(
     op: &'static str,
     a: &OperandView<'_>,
@@ -132,7 +173,11 @@ fn check_product(
     accumulation: Accumulation,
 ) -> Result<(usize, usize), KernelError> {
     if a.depth != b.depth {
-        return Err(KernelError::Invalid { op, argument: "b.depth", requirement: "must be that of `a`" });
+        return Err(KernelError::Invalid {
+            op,
+            argument: "b.depth",
+            requirement: "must be that of `a`",
+        });
     }
     check_accumulation(op, accumulation)?;
     element_count(op, "c", &[a.rows, b.rows])?;
@@ -140,10 +185,17 @@ fn check_product(
 }
 
 /// Refuses an emulated accumulator that does not exist.
-pub(super) fn check_accumulation(op: &'static str, accumulation: Accumulation) -> Result<(), KernelError> {
+pub(super) fn check_accumulation(
+    op: &'static str,
+    accumulation: Accumulation,
+) -> Result<(), KernelError> {
     match accumulation {
         Accumulation::Emulated { bits, .. } if !(2..=24).contains(&bits) => {
-            Err(KernelError::Invalid { op, argument: "accumulation.bits", requirement: "must lie in 2..=24" })
+            Err(KernelError::Invalid {
+                op,
+                argument: "accumulation.bits",
+                requirement: "must lie in 2..=24",
+            })
         }
         _ => Ok(()),
     }

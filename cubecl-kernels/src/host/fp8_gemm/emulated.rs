@@ -1,4 +1,5 @@
-//! The accumulator of few bits, emulated sixteen columns at a time; the same bits as the reference on every machine.
+//! The accumulator of few bits, emulated sixteen columns at a time; the same bits as the reference
+//! on every machine.
 
 use std::ops::Range;
 
@@ -34,7 +35,8 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
         ]);
         for first in task.columns.clone().step_by(LANES) {
             let columns = first..task.columns.end.min(first + LANES);
-            // SAFETY: the parts of the scratch have the sizes that packing needs, and packing writes all of them.
+            // SAFETY: the parts of the scratch have the sizes that packing needs, and packing
+            // writes all of them.
             let block = unsafe {
                 // Packing leaves out what is past the depth.
                 let last = depth_tiles.saturating_sub(1) * TILE;
@@ -51,7 +53,10 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 Block {
                     rows: std::slice::from_raw_parts(rows.cast(), depth_tiles * task.rows.len()),
                     panel: std::slice::from_raw_parts(panel.cast(), depth_tiles),
-                    row_scales: std::slice::from_raw_parts(row_scales.cast(), depth_tiles * task.rows.len()),
+                    row_scales: std::slice::from_raw_parts(
+                        row_scales.cast(),
+                        depth_tiles * task.rows.len(),
+                    ),
                     column_scales: std::slice::from_raw_parts(column_scales.cast(), depth_tiles),
                     depth: left.depth,
                 }
@@ -94,7 +99,9 @@ unsafe fn write(out: &Output<'_>, start: usize, sums: &[f32]) {
             match out.place {
                 Place::F32 { start: place, add: true } => *place.add(start + c) += sum,
                 Place::F32 { start: place, add: false } => place.add(start + c).write(sum),
-                Place::Bf16 { start: place } => place.add(start + c).write(half::bf16::from_f32(sum)),
+                Place::Bf16 { start: place } => {
+                    place.add(start + c).write(half::bf16::from_f32(sum))
+                }
             }
         }
     }
@@ -140,23 +147,46 @@ fn sums(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn sums_avx512(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
+fn sums_avx512(
+    block: &Block<'_>,
+    rows: [usize; ROWS],
+    bits: u32,
+    promote: bool,
+) -> [[f32; LANES]; ROWS] {
     either::<Avx512>(block, rows, bits, promote)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn sums_avx2(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
+fn sums_avx2(
+    block: &Block<'_>,
+    rows: [usize; ROWS],
+    bits: u32,
+    promote: bool,
+) -> [[f32; LANES]; ROWS] {
     either::<Avx2>(block, rows, bits, promote)
 }
 
 #[inline(always)]
-fn either<S: Truncate>(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
-    if promote { sums_of::<S, true>(block, rows, bits) } else { sums_of::<S, false>(block, rows, bits) }
+fn either<S: Truncate>(
+    block: &Block<'_>,
+    rows: [usize; ROWS],
+    bits: u32,
+    promote: bool,
+) -> [[f32; LANES]; ROWS] {
+    if promote {
+        sums_of::<S, true>(block, rows, bits)
+    } else {
+        sums_of::<S, false>(block, rows, bits)
+    }
 }
 
 #[inline(always)]
-fn sums_of<S: Truncate, const PROMOTE: bool>(block: &Block<'_>, rows: [usize; ROWS], bits: u32) -> [[f32; LANES]; ROWS] {
+fn sums_of<S: Truncate, const PROMOTE: bool>(
+    block: &Block<'_>,
+    rows: [usize; ROWS],
+    bits: u32,
+) -> [[f32; LANES]; ROWS] {
     let count = block.rows.len() / block.panel.len().max(1);
     let (mut totals, mut sums) = ([[0.0f32; LANES]; ROWS], [S::zero(); ROWS]);
     for (t, panel) in block.panel.iter().enumerate() {
@@ -164,7 +194,8 @@ fn sums_of<S: Truncate, const PROMOTE: bool>(block: &Block<'_>, rows: [usize; RO
         let mut ratios = [S::zero(); ROWS];
         if !PROMOTE {
             for r in 0..ROWS {
-                let (scales, first) = (block.scales(t, rows[r], count), block.scales(0, rows[r], count));
+                let (scales, first) =
+                    (block.scales(t, rows[r], count), block.scales(0, rows[r], count));
                 let mut ratio = [0.0; LANES];
                 for l in 0..LANES {
                     ratio[l] = scales[l] / first[l];
@@ -172,7 +203,8 @@ fn sums_of<S: Truncate, const PROMOTE: bool>(block: &Block<'_>, rows: [usize; RO
                 ratios[r] = S::load(&ratio);
             }
         }
-        // Entries past the depth are zero, and a product of zeros changes neither an exponent nor a sum.
+        // Entries past the depth are zero, and a product of zeros changes neither an exponent nor a
+        // sum.
         for group in 0..len.div_ceil(GROUP) {
             let range = group * GROUP..(group + 1) * GROUP;
             let panel = &panel[range.clone()];
@@ -220,7 +252,8 @@ fn add_truncated<S: Truncate, const PROMOTE: bool>(
         let columns = S::load(columns);
         for r in 0..ROWS {
             let product = S::mul(S::splat(left[r][i]), columns);
-            largest[r] = S::larger(largest[r], if PROMOTE { product } else { S::mul(product, ratios[r]) });
+            largest[r] =
+                S::larger(largest[r], if PROMOTE { product } else { S::mul(product, ratios[r]) });
         }
     }
     let mut quanta = [(S::zero(), S::zero()); ROWS];
@@ -241,7 +274,8 @@ fn add_truncated<S: Truncate, const PROMOTE: bool>(
     }
 }
 
-/// What truncation needs beyond [`Simd`]. Its functions may only run where the instruction set has been found.
+/// What truncation needs beyond [`Simd`]. Its functions may only run where the instruction set has
+/// been found.
 trait Truncate: Simd {
     /// `a * b`.
     fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -249,7 +283,8 @@ trait Truncate: Simd {
     fn larger(magnitude: Self::V, x: Self::V) -> Self::V;
     /// The integer part of numbers of at most 24 bits.
     fn truncate(x: Self::V) -> Self::V;
-    /// The unit of a number of `bits` bits as large as `magnitude`, NaN where that is not finite, and its inverse; both kept normal.
+    /// The unit of a number of `bits` bits as large as `magnitude`, NaN where that is not finite,
+    /// and its inverse; both kept normal.
     fn quantum(magnitude: Self::V, bits: u32) -> (Self::V, Self::V);
 }
 
@@ -260,7 +295,9 @@ impl Truncate for Plain {
     }
     #[inline(always)]
     fn larger(magnitude: Self::V, x: Self::V) -> Self::V {
-        std::array::from_fn(|l| f32::from_bits(magnitude[l].to_bits().max(x[l].to_bits() & 0x7FFF_FFFF)))
+        std::array::from_fn(|l| {
+            f32::from_bits(magnitude[l].to_bits().max(x[l].to_bits() & 0x7FFF_FFFF))
+        })
     }
     #[inline(always)]
     fn truncate(x: Self::V) -> Self::V {
@@ -270,14 +307,16 @@ impl Truncate for Plain {
     #[inline(always)]
     fn quantum(magnitude: Self::V, bits: u32) -> (Self::V, Self::V) {
         let exponents = magnitude.map(|x| (x.to_bits() >> 23).max(bits));
-        let quantum = |e: u32| if e == 255 { f32::NAN } else { f32::from_bits((e + 1 - bits) << 23) };
+        let quantum =
+            |e: u32| if e == 255 { f32::NAN } else { f32::from_bits((e + 1 - bits) << 23) };
         (exponents.map(quantum), exponents.map(|e| f32::from_bits((253 + bits - e) << 23)))
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    // SAFETY of every block below: the trait's functions only run where the instruction set has been found.
+    // SAFETY of every block below: the trait's functions only run where the instruction set has
+    // been found.
     use std::arch::x86_64::*;
 
     use super::Truncate;
@@ -292,7 +331,12 @@ mod x86 {
         #[inline(always)]
         fn larger(magnitude: __m512, x: __m512) -> __m512 {
             // SAFETY: above.
-            unsafe { _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(magnitude), _mm512_castps_si512(_mm512_abs_ps(x)))) }
+            unsafe {
+                _mm512_castsi512_ps(_mm512_max_epu32(
+                    _mm512_castps_si512(magnitude),
+                    _mm512_castps_si512(_mm512_abs_ps(x)),
+                ))
+            }
         }
         #[inline(always)]
         fn truncate(x: __m512) -> __m512 {
@@ -304,11 +348,20 @@ mod x86 {
             let bits = bits.cast_signed();
             // SAFETY: above.
             unsafe {
-                let exponent = _mm512_max_epu32(_mm512_srli_epi32::<23>(_mm512_castps_si512(magnitude)), _mm512_set1_epi32(bits));
-                let quantum = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponent, _mm512_set1_epi32(bits - 1)));
+                let exponent = _mm512_max_epu32(
+                    _mm512_srli_epi32::<23>(_mm512_castps_si512(magnitude)),
+                    _mm512_set1_epi32(bits),
+                );
+                let quantum = _mm512_slli_epi32::<23>(_mm512_sub_epi32(
+                    exponent,
+                    _mm512_set1_epi32(bits - 1),
+                ));
                 let infinite = _mm512_cmpeq_epi32_mask(exponent, _mm512_set1_epi32(255));
                 let quantum = _mm512_mask_set1_epi32(quantum, infinite, -1);
-                let inverse = _mm512_slli_epi32::<23>(_mm512_sub_epi32(_mm512_set1_epi32(253 + bits), exponent));
+                let inverse = _mm512_slli_epi32::<23>(_mm512_sub_epi32(
+                    _mm512_set1_epi32(253 + bits),
+                    exponent,
+                ));
                 (_mm512_castsi512_ps(quantum), _mm512_castsi512_ps(inverse))
             }
         }
@@ -328,7 +381,8 @@ mod x86 {
                 let mut larger = magnitude;
                 for i in 0..2 {
                     let x = _mm256_and_si256(_mm256_castps_si256(x[i]), mask);
-                    larger[i] = _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(magnitude[i]), x));
+                    larger[i] =
+                        _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(magnitude[i]), x));
                 }
                 larger
             }
@@ -348,11 +402,17 @@ mod x86 {
                 unsafe {
                     let exponent = _mm256_srli_epi32::<23>(_mm256_castps_si256(magnitude[i]));
                     let exponent = _mm256_max_epu32(exponent, _mm256_set1_epi32(bits));
-                    let quantum = _mm256_slli_epi32::<23>(_mm256_sub_epi32(exponent, _mm256_set1_epi32(bits - 1)));
+                    let quantum = _mm256_slli_epi32::<23>(_mm256_sub_epi32(
+                        exponent,
+                        _mm256_set1_epi32(bits - 1),
+                    ));
                     // All ones are a NaN.
                     let infinite = _mm256_cmpeq_epi32(exponent, _mm256_set1_epi32(255));
                     quanta[i] = _mm256_castsi256_ps(_mm256_or_si256(quantum, infinite));
-                    let inverse = _mm256_slli_epi32::<23>(_mm256_sub_epi32(_mm256_set1_epi32(253 + bits), exponent));
+                    let inverse = _mm256_slli_epi32::<23>(_mm256_sub_epi32(
+                        _mm256_set1_epi32(253 + bits),
+                        exponent,
+                    ));
                     inverses[i] = _mm256_castsi256_ps(inverse);
                 }
             }

@@ -1,4 +1,5 @@
-//! Products of the experts: contiguous rows (training), a fixed number of rows each (decoding), and weight gradients.
+//! Products of the experts: contiguous rows (training), a fixed number of rows each (decoding), and
+//! weight gradients.
 
 use super::dense::check_accumulation;
 use super::output::{Output, build_f32};
@@ -6,21 +7,24 @@ use super::path::GemmPath;
 use super::source::Source;
 use super::task::{Group, product};
 use crate::definition::{
-    Accumulation, BlockTiled, Fp8Format, GroupedColumns, KernelError, OperandView, RowTiled, check_length, element_count,
+    Accumulation, BlockTiled, Fp8Format, GroupedColumns, KernelError, OperandView, RowTiled,
+    check_length, element_count,
 };
 use crate::host::gemm_view::Threads;
 
 const A: [&str; 2] = ["a.codes", "a.scales"];
 const W: [&str; 2] = ["weights.codes", "weights.scales"];
 
-/// Each expert's `C = A W^T` of its rows, `c[r] = a[r] w[e]^T` for `offsets[e] <= r < offsets[e + 1]` (1x128 | 128x128).
+/// Each expert's `C = A W^T` of its rows, `c[r] = a[r] w[e]^T` for
+/// `offsets[e] <= r < offsets[e + 1]` (1x128 | 128x128).
 ///
 /// # Shapes
-/// - `a [rows, k]` sorted by expert, `offsets [experts + 1]`, `weights [experts, n, k]` -> `[rows, n]`
+/// - `a [rows, k]` sorted by expert, `offsets [experts + 1]`, `weights [experts, n, k]` ->
+///   `[rows, n]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming codes or scales, [`KernelError::Invalid`] where depths differ, `offsets` do not rise from 0 to
-/// `rows`, or `accumulation` has no 2 to 24 bits.
+/// [`KernelError::Length`] naming codes or scales, [`KernelError::Invalid`] where depths differ,
+/// `offsets` do not rise from 0 to `rows`, or `accumulation` has no 2 to 24 bits.
 ///
 /// Source: technical report 2.1.2, 3.3.2.
 pub fn fp8_grouped_gemm_nt(
@@ -41,15 +45,19 @@ pub fn fp8_grouped_gemm_nt(
     };
     let groups: Vec<_> = offsets.windows(2).enumerate().map(group).collect();
     // SAFETY: offsets rise from 0 to the rows, so that the groups cover all of them.
-    Ok(unsafe { build_f32(a.rows * n, n, |c| product(GemmPath::current(), &groups, accumulation, c, Threads::Pool)) })
+    Ok(unsafe {
+        build_f32(a.rows * n, n, |c| {
+            product(GemmPath::current(), &groups, accumulation, c, Threads::Pool)
+        })
+    })
 }
 
-/// [`fp8_grouped_gemm_nt`] with room for `max_rows` rows of each expert, of which the first `counts[e]` are used; the others of the
-/// result are zero.
+/// [`fp8_grouped_gemm_nt`] with room for `max_rows` rows of each expert, of which the first
+/// `counts[e]` are used; the others of the result are zero.
 ///
 /// # Shapes
-/// - `a [experts, max_rows, k]` (its `rows` are `experts * max_rows`), `counts [experts]`, `weights [experts, n, k]` ->
-///   `[experts, max_rows, n]`
+/// - `a [experts, max_rows, k]` (its `rows` are `experts * max_rows`), `counts [experts]`,
+///   `weights [experts, n, k]` -> `[experts, max_rows, n]`
 ///
 /// # Errors
 /// As [`fp8_grouped_gemm_nt`]; [`KernelError::Index`] naming the count that exceeds `max_rows`.
@@ -68,11 +76,21 @@ pub fn fp8_grouped_gemm_nt_masked(
     element_count(OP, "c", &[a.rows, n])?;
     let max_rows = a.rows.checked_div(experts).unwrap_or(0);
     if max_rows * experts != a.rows {
-        return Err(KernelError::Invalid { op: OP, argument: "a.rows", requirement: "must be a multiple of the number of experts" });
+        return Err(KernelError::Invalid {
+            op: OP,
+            argument: "a.rows",
+            requirement: "must be a multiple of the number of experts",
+        });
     }
     if let Some(position) = counts.iter().position(|&count| count > max_rows) {
         let value = i64::try_from(counts[position]).unwrap_or(i64::MAX);
-        return Err(KernelError::Index { op: OP, argument: "counts", position, value, bound: max_rows + 1 });
+        return Err(KernelError::Index {
+            op: OP,
+            argument: "counts",
+            position,
+            value,
+            bound: max_rows + 1,
+        });
     }
     let group = |(e, &count): (usize, &usize)| Group {
         left: Source::Codes(OperandView::rows_of(a, e * max_rows, count)),
@@ -81,12 +99,18 @@ pub fn fp8_grouped_gemm_nt_masked(
     };
     let groups: Vec<_> = counts.iter().enumerate().map(group).collect();
     let mut c = vec![0.0; a.rows * n];
-    product(GemmPath::current(), &groups, accumulation, &Output::new(crate::host::output::as_uninit(&mut c), n), Threads::Pool);
+    product(
+        GemmPath::current(),
+        &groups,
+        accumulation,
+        &Output::new(crate::host::output::as_uninit(&mut c), n),
+        Threads::Pool,
+    );
     Ok(c)
 }
 
-/// The rows of all experts, transposed and tiled along them within each expert (128x1), as [`GroupedColumns`] lays them out: a word
-/// and a tile belong to one expert.
+/// The rows of all experts, transposed and tiled along them within each expert (128x1), as
+/// [`GroupedColumns`] lays them out: a word and a tile belong to one expert.
 ///
 /// # Shapes
 /// - `codes [columns, layout.words total]`, `scales [columns, layout.tiles total]`
@@ -102,14 +126,16 @@ pub struct ColumnTiled<'a> {
     pub format: Fp8Format,
 }
 
-/// Each expert's weight gradient, `dw[e] = dy_e^T x_e` (1x128 | 1x128 along the expert's rows), zero for an expert without rows.
+/// Each expert's weight gradient, `dw[e] = dy_e^T x_e` (1x128 | 1x128 along the expert's rows),
+/// zero for an expert without rows.
 ///
 /// # Shapes
-/// - `dy` of `n` columns and `x` of `k` columns over the same rows, `offsets [experts + 1]` -> `[experts, n, k]`
+/// - `dy` of `n` columns and `x` of `k` columns over the same rows, `offsets [experts + 1]` ->
+///   `[experts, n, k]`
 ///
 /// # Errors
-/// [`KernelError::Length`] naming codes or scales, [`KernelError::Invalid`] where `offsets` do not rise from 0 or `accumulation`
-/// has no 2 to 24 bits.
+/// [`KernelError::Length`] naming codes or scales, [`KernelError::Invalid`] where `offsets` do not
+/// rise from 0 or `accumulation` has no 2 to 24 bits.
 ///
 /// Source: technical report 3.3.1, 3.3.2.
 pub fn fp8_grouped_wgrad_nt(
@@ -122,7 +148,11 @@ pub fn fp8_grouped_wgrad_nt(
     let groups = wgrad_groups(OP, dy, x, offsets, accumulation)?;
     let len = element_count(OP, "dw", &[groups.len(), dy.columns, x.columns])?;
     // SAFETY: there is a group for every expert, and each writes all of its part.
-    Ok(unsafe { build_f32(len, x.columns, |dw| product(GemmPath::current(), &groups, accumulation, dw, Threads::Pool)) })
+    Ok(unsafe {
+        build_f32(len, x.columns, |dw| {
+            product(GemmPath::current(), &groups, accumulation, dw, Threads::Pool)
+        })
+    })
 }
 
 /// [`fp8_grouped_wgrad_nt`] added to `dw`.
@@ -142,7 +172,13 @@ pub fn fp8_grouped_wgrad_nt_accumulate(
     const OP: &str = "fp8_grouped_wgrad_nt_accumulate";
     let groups = wgrad_groups(OP, dy, x, offsets, accumulation)?;
     check_length(OP, "dw", dw.len(), &[groups.len(), dy.columns, x.columns])?;
-    product(GemmPath::current(), &groups, accumulation, &Output::accumulate(dw, x.columns), Threads::Pool);
+    product(
+        GemmPath::current(),
+        &groups,
+        accumulation,
+        &Output::accumulate(dw, x.columns),
+        Threads::Pool,
+    );
     Ok(())
 }
 
@@ -178,7 +214,9 @@ fn wgrad_groups<'a>(
         })
     };
     let size = dy.columns * x.columns;
-    Ok((0..experts).map(|e| Group { left: part(dy, e), right: part(x, e), start: e * size }).collect())
+    Ok((0..experts)
+        .map(|e| Group { left: part(dy, e), right: part(x, e), start: e * size })
+        .collect())
 }
 
 fn check_weights(
@@ -190,7 +228,11 @@ fn check_weights(
 ) -> Result<usize, KernelError> {
     weights.check(op, W, experts)?;
     if a.depth != weights.depth {
-        return Err(KernelError::Invalid { op, argument: "weights.depth", requirement: "must be that of `a`" });
+        return Err(KernelError::Invalid {
+            op,
+            argument: "weights.depth",
+            requirement: "must be that of `a`",
+        });
     }
     check_accumulation(op, accumulation)?;
     Ok(weights.rows)

@@ -20,8 +20,8 @@ pub(super) const MAX_ROWS: usize = 7;
 
 /// What a microkernel needs of an instruction set.
 ///
-/// Operands are packed into 32-bit words, each of [`Kernel::DEPTH`] entries along the depth. Its functions may only run where the
-/// instruction set has been found.
+/// Operands are packed into 32-bit words, each of [`Kernel::DEPTH`] entries along the depth. Its
+/// functions may only run where the instruction set has been found.
 pub(super) trait Kernel {
     /// Sixteen sums.
     type S: Simd;
@@ -45,18 +45,31 @@ pub(super) trait Kernel {
     /// `sum + left * right`, over the entries of each word.
     fn dot(left: Self::W, right: Self::W, sum: <Self::S as Simd>::V) -> <Self::S as Simd>::V;
 
-    /// Packs rows as a left operand: `[tile][row][TILE / DEPTH]` words, of which those are written that hold a part of the depth, the
-    /// rest of the last such word zero.
+    /// Packs rows as a left operand: `[tile][row][TILE / DEPTH]` words, of which those are written
+    /// that hold a part of the depth, the rest of the last such word zero.
     ///
     /// # Safety
-    /// `words` has room for it, rows and depth lie inside `source`, depth starts at a tile, and the instruction set is there.
-    unsafe fn pack_left(source: &Source<'_>, rows: Range<usize>, depth: Range<usize>, words: *mut u32);
-    /// Packs up to `LANES * vectors` rows as a panel of a right operand: `[tile][TILE / DEPTH][row]` words, zero past the end of the
-    /// rows, and past that of the depth as [`Kernel::pack_left`].
+    /// `words` has room for it, rows and depth lie inside `source`, depth starts at a tile, and the
+    /// instruction set is there.
+    unsafe fn pack_left(
+        source: &Source<'_>,
+        rows: Range<usize>,
+        depth: Range<usize>,
+        words: *mut u32,
+    );
+    /// Packs up to `LANES * vectors` rows as a panel of a right operand:
+    /// `[tile][TILE / DEPTH][row]` words, zero past the end of the rows, and past that of the depth
+    /// as [`Kernel::pack_left`].
     ///
     /// # Safety
     /// As [`Kernel::pack_left`].
-    unsafe fn pack_right(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32);
+    unsafe fn pack_right(
+        source: &Source<'_>,
+        rows: Range<usize>,
+        vectors: usize,
+        depth: Range<usize>,
+        words: *mut u32,
+    );
 }
 
 /// Where the operands and the result of one tile are.
@@ -83,15 +96,20 @@ pub(super) struct TileCall {
     pub(super) add: bool,
 }
 
-/// Computes a tile of `R` rows and `16 V` columns: `out (+)= sum over depth tiles of scales * (left right^T)`.
+/// Computes a tile of `R` rows and `16 V` columns:
+/// `out (+)= sum over depth tiles of scales * (left right^T)`.
 ///
-/// Sums of one depth tile stay apart from the total until they are scaled (3.3.2); unscaled, there is one sum.
+/// Sums of one depth tile stay apart from the total until they are scaled (3.3.2); unscaled, there
+/// is one sum.
 ///
 /// # Safety
 /// Every pointer of `call` is good for what the tile needs, and the instruction set is there.
 #[inline(always)]
-pub(super) unsafe fn tile<K: Kernel, const R: usize, const V: usize, const SCALES: usize>(call: &TileCall) {
-    // SAFETY: the caller's promise covers every address below, all of which lie in the tile's operands and result.
+pub(super) unsafe fn tile<K: Kernel, const R: usize, const V: usize, const SCALES: usize>(
+    call: &TileCall,
+) {
+    // SAFETY: the caller's promise covers every address below, all of which lie in the tile's
+    // operands and result.
     unsafe {
         let words = TILE / K::DEPTH;
         let mut total = [[K::S::zero(); V]; R];
@@ -109,7 +127,8 @@ pub(super) unsafe fn tile<K: Kernel, const R: usize, const V: usize, const SCALE
             let steps = (call.depth - t * TILE).min(TILE).div_ceil(K::DEPTH);
             let mut sums = if SCALES == UNSCALED { total } else { [[K::S::zero(); V]; R] };
             for step in 0..steps {
-                let columns: [K::W; V] = std::array::from_fn(|v| K::load(right.add((step * V + v) * LANES)));
+                let columns: [K::W; V] =
+                    std::array::from_fn(|v| K::load(right.add((step * V + v) * LANES)));
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let row = K::broadcast(left.add(r * words + step));
                     for v in 0..V {
@@ -127,7 +146,8 @@ pub(super) unsafe fn tile<K: Kernel, const R: usize, const V: usize, const SCALE
                     let scale = if SCALES == BLOCK_SCALED {
                         K::S::splat(row * *call.right_scales.add(t))
                     } else {
-                        let columns = K::S::load(&*call.right_scales.add((t * V + v) * LANES).cast());
+                        let columns =
+                            K::S::load(&*call.right_scales.add((t * V + v) * LANES).cast());
                         K::S::madd(K::S::splat(row), columns, K::S::zero())
                     };
                     total[r][v] = K::S::madd(scale, sums[r][v], total[r][v]);
@@ -150,7 +170,11 @@ fn prefetch<const R: usize, const V: usize>(call: &TileCall) {
         for v in 0..V {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: the instruction is part of x86-64, and no address is wrong for it.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(call.out.wrapping_add(r * call.out_stride + v * LANES).cast()) };
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(
+                    call.out.wrapping_add(r * call.out_stride + v * LANES).cast(),
+                )
+            };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -181,12 +205,23 @@ impl<S: Transpose, const ROWS: usize> Kernel for F32<S, ROWS> {
         S::madd(left, right, sum)
     }
     #[inline(always)]
-    unsafe fn pack_left(source: &Source<'_>, rows: Range<usize>, depth: Range<usize>, words: *mut u32) {
+    unsafe fn pack_left(
+        source: &Source<'_>,
+        rows: Range<usize>,
+        depth: Range<usize>,
+        words: *mut u32,
+    ) {
         // SAFETY: the caller's promise.
         unsafe { pack::left(source, rows, depth, words) }
     }
     #[inline(always)]
-    unsafe fn pack_right(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
+    unsafe fn pack_right(
+        source: &Source<'_>,
+        rows: Range<usize>,
+        vectors: usize,
+        depth: Range<usize>,
+        words: *mut u32,
+    ) {
         // SAFETY: the caller's promise.
         unsafe { pack::right::<S>(source, rows, vectors, depth, words) }
     }
@@ -205,7 +240,8 @@ mod x86 {
     use crate::host::fp8_gemm::source::Source;
     use crate::host::simd::Avx512;
 
-    /// BF16 pairs, multiplied and added into FP32 by one instruction (which flushes subnormal numbers to zero).
+    /// BF16 pairs, multiplied and added into FP32 by one instruction (which flushes subnormal
+    /// numbers to zero).
     pub(in super::super) struct Bf16<const ROWS: usize>;
 
     impl<const ROWS: usize> Kernel for Bf16<ROWS> {
@@ -226,19 +262,34 @@ mod x86 {
         }
         #[inline(always)]
         fn dot(left: __m512i, right: __m512i, sum: __m512) -> __m512 {
-            // SAFETY: the instruction set is there, as for every function of a kernel; the types are of one size.
+            // SAFETY: the instruction set is there, as for every function of a kernel; the types
+            // are of one size.
             unsafe {
-                let (left, right) = (std::mem::transmute::<__m512i, __m512bh>(left), std::mem::transmute::<__m512i, __m512bh>(right));
+                let (left, right) = (
+                    std::mem::transmute::<__m512i, __m512bh>(left),
+                    std::mem::transmute::<__m512i, __m512bh>(right),
+                );
                 _mm512_dpbf16_ps(sum, right, left)
             }
         }
         #[inline(always)]
-        unsafe fn pack_left(source: &Source<'_>, rows: Range<usize>, depth: Range<usize>, words: *mut u32) {
+        unsafe fn pack_left(
+            source: &Source<'_>,
+            rows: Range<usize>,
+            depth: Range<usize>,
+            words: *mut u32,
+        ) {
             // SAFETY: the caller's promise.
             unsafe { pack_avx512::left(source, rows, depth, words) }
         }
         #[inline(always)]
-        unsafe fn pack_right(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
+        unsafe fn pack_right(
+            source: &Source<'_>,
+            rows: Range<usize>,
+            vectors: usize,
+            depth: Range<usize>,
+            words: *mut u32,
+        ) {
             // SAFETY: the caller's promise.
             unsafe { pack_avx512::right(source, rows, vectors, depth, words) }
         }

@@ -20,7 +20,8 @@ pub(super) enum Place {
     Bf16 { start: *mut bf16 },
 }
 
-// SAFETY: the pointer is only used by tasks, which write blocks that do not overlap (`plan` covers each element once).
+// SAFETY: the pointer is only used by tasks, which write blocks that do not overlap (`plan` covers
+// each element once).
 unsafe impl Send for Output<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Output<'_> {}
@@ -28,17 +29,32 @@ unsafe impl Sync for Output<'_> {}
 impl<'a> Output<'a> {
     /// Written in FP32, rows `row_stride` elements apart.
     pub(super) fn new(out: &'a mut [MaybeUninit<f32>], row_stride: usize) -> Self {
-        Self { place: Place::F32 { start: out.as_mut_ptr().cast(), add: false }, len: out.len(), row_stride, owner: PhantomData }
+        Self {
+            place: Place::F32 { start: out.as_mut_ptr().cast(), add: false },
+            len: out.len(),
+            row_stride,
+            owner: PhantomData,
+        }
     }
 
     /// Added to, in FP32.
     pub(super) fn accumulate(out: &'a mut [f32], row_stride: usize) -> Self {
-        Self { place: Place::F32 { start: out.as_mut_ptr(), add: true }, len: out.len(), row_stride, owner: PhantomData }
+        Self {
+            place: Place::F32 { start: out.as_mut_ptr(), add: true },
+            len: out.len(),
+            row_stride,
+            owner: PhantomData,
+        }
     }
 
     /// Written in BF16.
     pub(super) fn bf16(out: &'a mut [MaybeUninit<bf16>], row_stride: usize) -> Self {
-        Self { place: Place::Bf16 { start: out.as_mut_ptr().cast() }, len: out.len(), row_stride, owner: PhantomData }
+        Self {
+            place: Place::Bf16 { start: out.as_mut_ptr().cast() },
+            len: out.len(),
+            row_stride,
+            owner: PhantomData,
+        }
     }
 }
 
@@ -46,7 +62,11 @@ impl<'a> Output<'a> {
 ///
 /// # Safety
 /// `fill` writes every element.
-pub(super) unsafe fn build_f32(len: usize, row_stride: usize, fill: impl FnOnce(&Output<'_>)) -> Vec<f32> {
+pub(super) unsafe fn build_f32(
+    len: usize,
+    row_stride: usize,
+    fill: impl FnOnce(&Output<'_>),
+) -> Vec<f32> {
     // SAFETY: the caller's promise.
     unsafe { crate::host::output::build(len, |out| fill(&Output::new(out, row_stride))) }
 }
@@ -55,7 +75,11 @@ pub(super) unsafe fn build_f32(len: usize, row_stride: usize, fill: impl FnOnce(
 ///
 /// # Safety
 /// `fill` writes every element.
-pub(super) unsafe fn build_bf16(len: usize, row_stride: usize, fill: impl FnOnce(&Output<'_>)) -> Vec<bf16> {
+pub(super) unsafe fn build_bf16(
+    len: usize,
+    row_stride: usize,
+    fill: impl FnOnce(&Output<'_>),
+) -> Vec<bf16> {
     let mut out = Vec::with_capacity(len);
     fill(&Output::bf16(&mut out.spare_capacity_mut()[..len], row_stride));
     // SAFETY: the capacity is at least `len`, and the caller vouches that all of it is written.

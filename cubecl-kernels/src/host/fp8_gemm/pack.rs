@@ -6,12 +6,18 @@ use super::source::{Source, round_to_bf16, values};
 use crate::definition::TILE;
 use crate::host::simd::{LANES, Plain, Simd};
 
-/// `[tile][row][TILE]` words; those past the end of the depth are zero up to a multiple of [`LANES`], and not written beyond.
+/// `[tile][row][TILE]` words; those past the end of the depth are zero up to a multiple of
+/// [`LANES`], and not written beyond.
 ///
 /// # Safety
 /// `words` has room for `tiles * rows * TILE`.
 #[inline(always)]
-pub(super) unsafe fn left(source: &Source<'_>, rows: Range<usize>, depth: Range<usize>, words: *mut u32) {
+pub(super) unsafe fn left(
+    source: &Source<'_>,
+    rows: Range<usize>,
+    depth: Range<usize>,
+    words: *mut u32,
+) {
     let count = rows.len();
     for (t, first) in depth.clone().step_by(TILE).enumerate() {
         let len = TILE.min(depth.end - first);
@@ -25,12 +31,19 @@ pub(super) unsafe fn left(source: &Source<'_>, rows: Range<usize>, depth: Range<
     }
 }
 
-/// `[tile][TILE][LANES * vectors]` words, zero in the columns past `rows`; past the end of the depth as [`left`].
+/// `[tile][TILE][LANES * vectors]` words, zero in the columns past `rows`; past the end of the
+/// depth as [`left`].
 ///
 /// # Safety
 /// `words` has room for `tiles * TILE * LANES * vectors`, and the instruction set of `S` is there.
 #[inline(always)]
-pub(super) unsafe fn right<S: Transpose>(source: &Source<'_>, rows: Range<usize>, vectors: usize, depth: Range<usize>, words: *mut u32) {
+pub(super) unsafe fn right<S: Transpose>(
+    source: &Source<'_>,
+    rows: Range<usize>,
+    vectors: usize,
+    depth: Range<usize>,
+    words: *mut u32,
+) {
     for (t, first) in depth.clone().step_by(TILE).enumerate() {
         let len = TILE.min(depth.end - first);
         for v in 0..vectors {
@@ -43,8 +56,13 @@ pub(super) unsafe fn right<S: Transpose>(source: &Source<'_>, rows: Range<usize>
                         for (step, block) in block[..LANES.min(len - i)].iter_mut().enumerate() {
                             let row = &x.data[start + (first + i + step) * x.depth_stride..];
                             match row.first_chunk::<LANES>() {
-                                Some(row) if count == LANES => (0..LANES).for_each(|r| block[r] = round_to_bf16(row[r])),
-                                _ => block.iter_mut().zip(&row[..count]).for_each(|(value, &x)| *value = round_to_bf16(x)),
+                                Some(row) if count == LANES => {
+                                    (0..LANES).for_each(|r| block[r] = round_to_bf16(row[r]))
+                                }
+                                _ => block
+                                    .iter_mut()
+                                    .zip(&row[..count])
+                                    .for_each(|(value, &x)| *value = round_to_bf16(x)),
                             }
                         }
                     }
@@ -57,8 +75,11 @@ pub(super) unsafe fn right<S: Transpose>(source: &Source<'_>, rows: Range<usize>
                     }
                 }
                 for (step, values) in block.iter().enumerate() {
-                    // SAFETY: the steps of vector `v` in tile `t` lie in the room the caller vouches for.
-                    unsafe { *words.add(((t * TILE + i + step) * vectors + v) * LANES).cast() = *values };
+                    // SAFETY: the steps of vector `v` in tile `t` lie in the room the caller
+                    // vouches for.
+                    unsafe {
+                        *words.add(((t * TILE + i + step) * vectors + v) * LANES).cast() = *values
+                    };
                 }
             }
         }
@@ -98,7 +119,8 @@ mod x86 {
     impl Transpose for Avx512 {
         #[inline(always)]
         unsafe fn transpose(x: &mut [[f32; LANES]; LANES]) {
-            // SAFETY: the instruction set is there, as the caller promises, and every access is to one of the rows.
+            // SAFETY: the instruction set is there, as the caller promises, and every access is to
+            // one of the rows.
             unsafe {
                 let mut rows = [_mm512_setzero_si512(); LANES];
                 for i in 0..LANES {
@@ -118,7 +140,9 @@ mod x86 {
             // SAFETY: as above.
             unsafe {
                 let rows = *x;
-                for (from, to) in [((0, 0), (0, 0)), ((0, 8), (8, 0)), ((8, 0), (0, 8)), ((8, 8), (8, 8))] {
+                for (from, to) in
+                    [((0, 0), (0, 0)), ((0, 8), (8, 0)), ((8, 0), (0, 8)), ((8, 8), (8, 8))]
+                {
                     let mut block = [_mm256_setzero_ps(); 8];
                     for i in 0..8 {
                         block[i] = _mm256_loadu_ps(rows[from.0 + i].as_ptr().add(from.1));
@@ -166,7 +190,8 @@ mod tests {
     use crate::host::simd::*;
 
     fn check<S: Transpose>() {
-        let start: [[f32; LANES]; LANES] = std::array::from_fn(|r| std::array::from_fn(|c| (r * LANES + c) as f32));
+        let start: [[f32; LANES]; LANES] =
+            std::array::from_fn(|r| std::array::from_fn(|c| (r * LANES + c) as f32));
         let mut x = start;
         // SAFETY: called where the instruction set has been found.
         unsafe { S::transpose(&mut x) };

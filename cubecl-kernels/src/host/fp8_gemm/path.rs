@@ -24,10 +24,13 @@ impl GemmPath {
     /// Every path that runs on this machine, the best first.
     pub fn available() -> impl Iterator<Item = Self> {
         let best = Self::best();
-        [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline].into_iter().filter(move |&path| path >= best)
+        [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline]
+            .into_iter()
+            .filter(move |&path| path >= best)
     }
 
-    /// Keeps the products of this process to `limit` and lesser paths, so that a bench can time those on a better machine.
+    /// Keeps the products of this process to `limit` and lesser paths, so that a bench can time
+    /// those on a better machine.
     pub fn limit(limit: Self) {
         LIMIT.store(limit as u8, Ordering::Relaxed);
     }
@@ -41,7 +44,12 @@ impl GemmPath {
     fn best() -> Self {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi") => Self::Avx512Bf16,
+            Isa::Avx512
+                if is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512vbmi") =>
+            {
+                Self::Avx512Bf16
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Self::Avx512,
             #[cfg(target_arch = "x86_64")]

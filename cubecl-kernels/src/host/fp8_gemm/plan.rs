@@ -1,13 +1,15 @@
-//! How a product is cut into tasks: by shape alone, so that no result depends on the number of threads.
+//! How a product is cut into tasks: by shape alone, so that no result depends on the number of
+//! threads.
 
 use std::ops::Range;
 
-/// Columns that blocks are cut at: a multiple of every microkernel's width, and a divisor of a scale's block.
+/// Columns that blocks are cut at: a multiple of every microkernel's width, and a divisor of a
+/// scale's block.
 const COLUMN_UNIT: usize = 32;
 /// Tasks under which a finer cut is tried: enough for work stealing to even out.
 const ENOUGH_TASKS: usize = 16;
-/// `(rows, columns)` a task at most, from the coarsest cut to the finest. Rows are cut before columns: a task packs its rows itself,
-/// so that every cut of the columns packs them once more.
+/// `(rows, columns)` a task at most, from the coarsest cut to the finest. Rows are cut before
+/// columns: a task packs its rows itself, so that every cut of the columns packs them once more.
 const CUTS: [(usize, usize); 5] = [(512, 1024), (256, 512), (128, 512), (128, 256), (64, 256)];
 
 /// A block of one group's result.

@@ -8,7 +8,8 @@ use super::source::Source;
 use crate::definition::{TILE, tiles};
 use crate::host::simd::LANES;
 
-/// Tiles of depth packed at a time: a panel of the right operand takes 16 KiB, and stays in L1 beside the left one's rows.
+/// Tiles of depth packed at a time: a panel of the right operand takes 16 KiB, and stays in L1
+/// beside the left one's rows.
 #[inline(always)]
 pub(super) const fn chunk_tiles(depth_a_word: usize, width: usize) -> usize {
     2 * depth_a_word * LANES / width
@@ -59,15 +60,24 @@ unsafe impl Send for Right {}
 unsafe impl Sync for Right {}
 
 impl Right {
-    /// Words and scales of a panel in the chunk of `chunk_tiles` that starts at depth tile `first_tile`.
+    /// Words and scales of a panel in the chunk of `chunk_tiles` that starts at depth tile
+    /// `first_tile`.
     ///
     /// # Safety
     /// They lie inside the memory that was reserved for them.
     #[inline(always)]
-    pub(super) unsafe fn panel(&self, layout: RightLayout, first_tile: usize, chunk_tiles: usize, panel: usize) -> (*mut u32, *mut f32) {
+    pub(super) unsafe fn panel(
+        &self,
+        layout: RightLayout,
+        first_tile: usize,
+        chunk_tiles: usize,
+        panel: usize,
+    ) -> (*mut u32, *mut f32) {
         let tile = first_tile * self.panels + panel * chunk_tiles;
         // SAFETY: the caller's promise.
-        unsafe { (self.words.add(tile * layout.tile_words), self.scales.add(tile * layout.tile_scales)) }
+        unsafe {
+            (self.words.add(tile * layout.tile_words), self.scales.add(tile * layout.tile_scales))
+        }
     }
 }
 
@@ -110,7 +120,8 @@ pub(super) unsafe fn pack_panel<K: Kernel, const V: usize>(
         for t in 0..depth_tiles {
             for c in 0..layout.tile_scales {
                 let row = columns.start + c;
-                let scale = if row < columns.end { x.scale(row, depth.start / TILE + t) } else { 0.0 };
+                let scale =
+                    if row < columns.end { x.scale(row, depth.start / TILE + t) } else { 0.0 };
                 *scales.add(t * layout.tile_scales + c) = scale;
             }
         }

@@ -38,7 +38,8 @@ thread_local! {
     static SHARED: Cell<Scratch> = Cell::default();
 }
 
-/// Takes this thread's memory for a task. (A closure that is handed the memory would be compiled without the task's instruction set.)
+/// Takes this thread's memory for a task. (A closure that is handed the memory would be compiled
+/// without the task's instruction set.)
 pub(super) fn take_task() -> Scratch {
     TASK.take()
 }
@@ -48,7 +49,8 @@ pub(super) fn keep_task(memory: Scratch) {
     TASK.set(memory);
 }
 
-/// Takes this thread's memory for what tasks share; a product inside another finds none and makes its own.
+/// Takes this thread's memory for what tasks share; a product inside another finds none and makes
+/// its own.
 pub(super) fn take_shared() -> Scratch {
     SHARED.take()
 }

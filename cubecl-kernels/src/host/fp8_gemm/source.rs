@@ -1,4 +1,5 @@
-//! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to BF16 on the way.
+//! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to
+//! BF16 on the way.
 
 use crate::definition::{CODES_A_WORD, Fp8Format, OperandView};
 use crate::host::simd::LANES;
@@ -23,7 +24,13 @@ impl<'a> Floats<'a> {
 
     /// The transpose, without a copy: products sum over what were rows.
     pub(crate) fn t(self) -> Self {
-        Self { rows: self.depth, depth: self.rows, row_stride: self.depth_stride, depth_stride: self.row_stride, ..self }
+        Self {
+            rows: self.depth,
+            depth: self.rows,
+            row_stride: self.depth_stride,
+            depth_stride: self.row_stride,
+            ..self
+        }
     }
 }
 
@@ -71,7 +78,10 @@ pub(super) fn values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f
             if let (Some(row), true) = (row.first_chunk::<LANES>(), len >= LANES) {
                 (0..LANES).for_each(|i| values[i] = round_to_bf16(row[i]));
             } else {
-                values.iter_mut().zip(&row[..len]).for_each(|(value, &x)| *value = round_to_bf16(x));
+                values
+                    .iter_mut()
+                    .zip(&row[..len])
+                    .for_each(|(value, &x)| *value = round_to_bf16(x));
             }
         }
         Source::Floats(x) => {
@@ -105,8 +115,8 @@ fn codes(x: &OperandView<'_>, row: usize, first: usize, len: usize) -> [u8; LANE
     codes
 }
 
-/// The value of a code, by arithmetic that vectorises. Subnormal codes go through a difference of normal numbers: no FP32 subnormal
-/// arises, which some processors are slow at.
+/// The value of a code, by arithmetic that vectorises. Subnormal codes go through a difference of
+/// normal numbers: no FP32 subnormal arises, which some processors are slow at.
 #[inline(always)]
 fn decode_e4m3(code: u8) -> f32 {
     let magnitude = u32::from(code & 0x7F);
@@ -144,19 +154,40 @@ mod tests {
     #[test]
     fn arithmetic_decodes_every_code() {
         for code in 0..=255u8 {
-            for (actual, format) in [(decode_e4m3(code), Fp8Format::E4M3), (decode_e5m2(code), Fp8Format::E5M2)] {
+            for (actual, format) in
+                [(decode_e4m3(code), Fp8Format::E4M3), (decode_e5m2(code), Fp8Format::E5M2)]
+            {
                 let expected = decode_fp8(code, format);
-                assert!(actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()), "{format:?} {code:#x}: {actual}");
+                assert!(
+                    actual.to_bits() == expected.to_bits()
+                        || (actual.is_nan() && expected.is_nan()),
+                    "{format:?} {code:#x}: {actual}"
+                );
             }
         }
     }
 
     #[test]
     fn bf16_is_to_nearest_even() {
-        for x in [0.0f32, -0.0, 1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 3.39e38, -3.4e38, 1e-40, f32::INFINITY, f32::NAN, -7.123_456] {
+        for x in [
+            0.0f32,
+            -0.0,
+            1.0,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+            3.39e38,
+            -3.4e38,
+            1e-40,
+            f32::INFINITY,
+            f32::NAN,
+            -7.123_456,
+        ] {
             let expected = half::bf16::from_f32(x).to_f32();
             let actual = round_to_bf16(x);
-            assert!(actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()), "{x}: {actual} against {expected}");
+            assert!(
+                actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()),
+                "{x}: {actual} against {expected}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Runs a product: cuts it into tasks, packs what they share, and hands each to the instruction set of the path.
+//! Runs a product: cuts it into tasks, packs what they share, and hands each to the instruction set
+//! of the path.
 
 use std::ops::Range;
 
@@ -31,14 +32,33 @@ pub(super) struct Group<'a> {
 /// Panels of a right operand that are packed by one task, where all tasks share it.
 const PANELS_A_TASK: usize = 4;
 
-/// Computes every group's product into its place; all of each group's `[left.rows, right.rows]` is written.
-pub(super) fn product(path: GemmPath, groups: &[Group<'_>], accumulation: Accumulation, out: &Output<'_>, threads: Threads) {
-    let sizes: Vec<_> = groups.iter().map(|group| (group.left.rows(), group.right.rows())).collect();
+/// Computes every group's product into its place; all of each group's `[left.rows, right.rows]` is
+/// written.
+pub(super) fn product(
+    path: GemmPath,
+    groups: &[Group<'_>],
+    accumulation: Accumulation,
+    out: &Output<'_>,
+    threads: Threads,
+) {
+    let sizes: Vec<_> =
+        groups.iter().map(|group| (group.left.rows(), group.right.rows())).collect();
     let mut work = 0usize;
     for (group, &(rows, columns)) in groups.iter().zip(&sizes) {
-        assert_eq!(group.left.depth(), group.right.depth(), "invariant: the sizes of a product agree");
-        let reach = if rows == 0 || columns == 0 { 0 } else { group.start + (rows - 1) * out.row_stride + columns };
-        assert!(reach <= out.len && (columns <= out.row_stride || rows <= 1), "invariant: a result lies inside its output");
+        assert_eq!(
+            group.left.depth(),
+            group.right.depth(),
+            "invariant: the sizes of a product agree"
+        );
+        let reach = if rows == 0 || columns == 0 {
+            0
+        } else {
+            group.start + (rows - 1) * out.row_stride + columns
+        };
+        assert!(
+            reach <= out.len && (columns <= out.row_stride || rows <= 1),
+            "invariant: a result lies inside its output"
+        );
         work = work.saturating_add(rows.saturating_mul(columns).saturating_mul(group.left.depth()));
     }
     let work = if threads == Threads::One { 0 } else { work };
@@ -51,7 +71,9 @@ pub(super) fn product(path: GemmPath, groups: &[Group<'_>], accumulation: Accumu
     }
     // Several tasks need the same columns: these are packed once for all.
     let single = groups.first().filter(|group| {
-        groups.len() == 1 && group.left.depth() > 0 && tasks.first().is_some_and(|task| task.rows.len() < group.left.rows())
+        groups.len() == 1
+            && group.left.depth() > 0
+            && tasks.first().is_some_and(|task| task.rows.len() < group.left.rows())
     });
     let mut memory = scratch::take_shared();
     let shared = single.map(|group| {
@@ -142,7 +164,14 @@ unsafe fn run<K: Kernel, const V: usize>(call: &Call<'_>) {
                 for depth in chunks(right.depth(), chunk_tiles(K::DEPTH, V * LANES)) {
                     for panel in panels.clone() {
                         let columns = panel * V * LANES..right.rows().min((panel + 1) * V * LANES);
-                        pack_panel::<K, V>(right, place, panel, columns, depth.clone(), depth.start / TILE);
+                        pack_panel::<K, V>(
+                            right,
+                            place,
+                            panel,
+                            columns,
+                            depth.clone(),
+                            depth.start / TILE,
+                        );
                     }
                 }
             }
@@ -150,7 +179,9 @@ unsafe fn run<K: Kernel, const V: usize>(call: &Call<'_>) {
                 let mut memory = scratch::take_task();
                 match scaling(&group.right) {
                     UNSCALED => multiply::<K, V, UNSCALED>(group, task, out, shared, &mut memory),
-                    BLOCK_SCALED => multiply::<K, V, BLOCK_SCALED>(group, task, out, shared, &mut memory),
+                    BLOCK_SCALED => {
+                        multiply::<K, V, BLOCK_SCALED>(group, task, out, shared, &mut memory)
+                    }
                     _ => multiply::<K, V, ROW_SCALED>(group, task, out, shared, &mut memory),
                 }
                 scratch::keep_task(memory);

@@ -1,7 +1,7 @@
 //! Largest magnitudes of a panel.
 //!
-//! Magnitudes are compared as integers, as which they have the order of the numbers, with infinity above all of them and NaN above
-//! infinity: so NaN passes through by itself.
+//! Magnitudes are compared as integers, as which they have the order of the numbers, with infinity
+//! above all of them and NaN above infinity: so NaN passes through by itself.
 
 use super::panel::Panel;
 use crate::definition::TILE;
@@ -12,8 +12,8 @@ fn magnitude(x: f32) -> i32 {
     (x.to_bits() & 0x7FFF_FFFF) as i32
 }
 
-/// The largest magnitude of some numbers. The order in which integers are compared does not matter, so the compiler keeps as many
-/// partial results as it likes.
+/// The largest magnitude of some numbers. The order in which integers are compared does not matter,
+/// so the compiler keeps as many partial results as it likes.
 #[inline(always)]
 fn of_all(x: &[f32]) -> f32 {
     f32::from_bits(x.iter().fold(0, |largest, &x| magnitude(x).max(largest)) as u32)
@@ -54,7 +54,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Of each row and of each column of a panel of at most [`TILE`] columns, into `by_rows [rows]` and `by_columns [columns]`.
+    /// Of each row and of each column of a panel of at most [`TILE`] columns, into `by_rows [rows]`
+    /// and `by_columns [columns]`.
     pub(super) fn of_both(panel: Panel<'_>, by_rows: &mut [f32], by_columns: &mut [f32]) {
         let mut columns = [0; TILE];
         for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {

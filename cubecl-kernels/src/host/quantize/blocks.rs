@@ -7,18 +7,20 @@ use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Panel, Source};
 use super::store::{pack, pack_transposed};
 use crate::definition::{
-    CODES_A_WORD, Granularity, KernelError, QuantizeOptions, QuantizedBlocks, TILE, check_length, element_count, tiles, words,
+    CODES_A_WORD, Granularity, KernelError, QuantizeOptions, QuantizedBlocks, TILE, check_length,
+    element_count, tiles, words,
 };
 use crate::host::output::{Parts, build, build_two};
 use crate::host::parallel::{chunk, for_each, map};
 
-/// Casts weights to FP8 in 128x128 blocks, the codes in both orientations: for Fprop, and transposed for Dgrad.
+/// Casts weights to FP8 in 128x128 blocks, the codes in both orientations: for Fprop, and
+/// transposed for Dgrad.
 ///
 /// With [`Granularity::Tensor`] all experts share a scale.
 ///
 /// # Shapes
-/// - `w [experts, n, k]` -> codes `[experts, n, words(k)]`, transposed `[experts, k, words(n)]`, scales
-///   `[experts, tiles(n), tiles(k)]`
+/// - `w [experts, n, k]` -> codes `[experts, n, words(k)]`, transposed `[experts, k, words(n)]`,
+///   scales `[experts, tiles(n), tiles(k)]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `w`.
@@ -48,20 +50,23 @@ pub fn quantize_blocks<E: Element>(
     let tensor = (options.granularity == Granularity::Tensor).then(|| {
         let of_bands = map(experts * bands, w.len() * WORK, |index| {
             let mut buffer = Vec::new();
-            let of_block = |t| largest(source.panel(rows_of(index), chunk(t, TILE, k), &mut buffer));
+            let of_block =
+                |t| largest(source.panel(rows_of(index), chunk(t, TILE, k), &mut buffer));
             (0..row_tiles).map(of_block).fold(0.0, amax::larger)
         });
         of_bands.into_iter().fold(0.0, amax::larger)
     });
     let mut scales = Vec::new();
-    // SAFETY: the tasks cover all bands of 128 rows of all experts, and each writes the words and scales of all blocks of its band.
+    // SAFETY: the tasks cover all bands of 128 rows of all experts, and each writes the words and
+    // scales of all blocks of its band.
     let (codes, transposed) = unsafe {
         build_two([experts * n * row_words, experts * k * col_words], |codes, transposed| {
             let (codes_out, transposed_out) = (Parts::new(codes), Parts::new(transposed));
             scales = build(experts * bands * row_tiles, |scales| {
                 let scales_out = Parts::new(scales);
                 for_each(experts * bands, w.len(), |index| {
-                    let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
+                    let (mut buffer, mut divisors, mut codes) =
+                        (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                     let rows = rows_of(index);
                     for t in 0..row_tiles {
                         let columns = chunk(t, TILE, k);
@@ -70,11 +75,22 @@ pub fn quantize_blocks<E: Element>(
                         divisors.set_amax(&[largest; TILE][..panel.rows], options.scale);
                         encode_rows(panel, &divisors, &mut codes, TILE, options.format);
                         for (i, r) in rows.clone().enumerate() {
-                            let out = codes_out.part(r * row_words + columns.start / CODES_A_WORD, words(columns.len()));
+                            let out = codes_out.part(
+                                r * row_words + columns.start / CODES_A_WORD,
+                                words(columns.len()),
+                            );
                             pack(&codes[i * TILE..][..columns.len()], out);
                         }
-                        let start = (index / bands * k + columns.start) * col_words + words(index % bands * TILE);
-                        pack_transposed(&mut codes, panel.rows, columns.len(), &transposed_out, start, col_words);
+                        let start = (index / bands * k + columns.start) * col_words
+                            + words(index % bands * TILE);
+                        pack_transposed(
+                            &mut codes,
+                            panel.rows,
+                            columns.len(),
+                            &transposed_out,
+                            start,
+                            col_words,
+                        );
                         scales_out.part(index * row_tiles + t, 1)[0].write(divisors.scale[0]);
                     }
                 });

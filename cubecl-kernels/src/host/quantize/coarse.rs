@@ -1,6 +1,8 @@
-//! Scales shared by more than a tile: blocks of activations and whole tensors, repeated in the layout of the tiling.
+//! Scales shared by more than a tile: blocks of activations and whole tensors, repeated in the
+//! layout of the tiling.
 //!
-//! For studies of what the report does not do (B.2), so simple: the largest magnitudes of all tiles first, then those that share.
+//! For studies of what the report does not do (B.2), so simple: the largest magnitudes of all tiles
+//! first, then those that share.
 
 use std::ops::Range;
 
@@ -12,7 +14,12 @@ use crate::host::output::{Parts, build};
 use crate::host::parallel::{chunk, map};
 
 /// Scales of row tiles, `[rows, tiles(cols)]`; blocks are of 128 rows from the first.
-pub(super) fn row_scales(source: &impl Source, rows: usize, cols: usize, options: &QuantizeOptions) -> Vec<f32> {
+pub(super) fn row_scales(
+    source: &impl Source,
+    rows: usize,
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Vec<f32> {
     let row_tiles = tiles(cols);
     // SAFETY: the panels cover all tiles, and each writes its own.
     let mut largest = unsafe {
@@ -25,7 +32,8 @@ pub(super) fn row_scales(source: &impl Source, rows: usize, cols: usize, options
                     let panel_tiles = tiles(columns.len());
                     amax::of_rows(panel, &mut largest[..panel.rows * panel_tiles]);
                     for (r, largest) in panel_rows.zip(largest.chunks(panel_tiles)) {
-                        out.part(r * row_tiles + columns.start / TILE, panel_tiles).write_copy_of_slice(largest);
+                        out.part(r * row_tiles + columns.start / TILE, panel_tiles)
+                            .write_copy_of_slice(largest);
                     }
                 }
             });
@@ -58,23 +66,40 @@ pub(super) fn column_scales(
     let of_bands = map(bands.len(), rows * cols, |index| {
         let (mut buffer, mut largest) = (Vec::new(), vec![0.0; cols]);
         for (t, largest) in largest.chunks_mut(TILE).enumerate() {
-            amax::of_columns(source.panel(bands[index].clone(), chunk(t, TILE, cols), &mut buffer), largest);
+            amax::of_columns(
+                source.panel(bands[index].clone(), chunk(t, TILE, cols), &mut buffer),
+                largest,
+            );
         }
         largest
     });
-    let mut largest: Vec<f32> = (0..cols).flat_map(|c| of_bands.iter().map(move |band| band[c])).collect();
+    let mut largest: Vec<f32> =
+        (0..cols).flat_map(|c| of_bands.iter().map(move |band| band[c])).collect();
     share(&mut largest, cols, row_tiles, options)
 }
 
 /// Scales from the largest magnitudes of tiles, `[rows, row_tiles]`.
-fn share(largest: &mut [f32], rows: usize, row_tiles: usize, options: &QuantizeOptions) -> Vec<f32> {
+fn share(
+    largest: &mut [f32],
+    rows: usize,
+    row_tiles: usize,
+    options: &QuantizeOptions,
+) -> Vec<f32> {
     match options.granularity {
         Granularity::Tile => {}
         Granularity::Block => {
             for block in largest.chunks_mut(TILE * row_tiles.max(1)) {
                 for t in 0..row_tiles {
-                    let block_largest = block.iter().skip(t).step_by(row_tiles).fold(0.0, |a, &b| amax::larger(a, b));
-                    block.iter_mut().skip(t).step_by(row_tiles).for_each(|largest| *largest = block_largest);
+                    let block_largest = block
+                        .iter()
+                        .skip(t)
+                        .step_by(row_tiles)
+                        .fold(0.0, |a, &b| amax::larger(a, b));
+                    block
+                        .iter_mut()
+                        .skip(t)
+                        .step_by(row_tiles)
+                        .for_each(|largest| *largest = block_largest);
                 }
             }
         }

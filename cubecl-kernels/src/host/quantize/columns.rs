@@ -1,4 +1,5 @@
-//! Column tiles (128x1), transposed, by groups of rows; alone or together with row tiles in one read.
+//! Column tiles (128x1), transposed, by groups of rows; alone or together with row tiles in one
+//! read.
 
 use std::ops::Range;
 
@@ -11,7 +12,8 @@ use super::panel::{Element, Matrix, Source};
 use super::rows::{self, check_row_tiles};
 use super::store::{pack, pack_transposed};
 use crate::definition::{
-    CODES_A_WORD, Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles, words,
+    CODES_A_WORD, Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE,
+    check_length, element_count, tiles, words,
 };
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::{chunk, for_each};
@@ -19,22 +21,31 @@ use crate::host::parallel::{chunk, for_each};
 /// Columns that one task quantizes, of the rows of one tile.
 const COLUMNS_A_TASK: usize = 8 * TILE;
 
-/// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: what Wgrad sums over (3.3.1, 3.5.2).
+/// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: what Wgrad sums over
+/// (3.3.1, 3.5.2).
 ///
-/// Each group of rows (an expert's) starts a new word and a new tile, as [`GroupedColumns`] says. `&[0, rows]` is one group.
+/// Each group of rows (an expert's) starts a new word and a new tile, as [`GroupedColumns`] says.
+/// `&[0, rows]` is one group.
 ///
 /// # Shapes
-/// - `x [rows, cols]`, `offsets [groups + 1]` rising from 0 to `rows` -> codes `[cols, total words]`, scales `[cols, total tiles]`
+/// - `x [rows, cols]`, `offsets [groups + 1]` rising from 0 to `rows` -> codes
+///   `[cols, total words]`, scales `[cols, total tiles]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x`, [`KernelError::Invalid`] naming `offsets`.
-pub fn quantize_columns<E: Element>(x: &[E], offsets: &[usize], cols: usize, options: &QuantizeOptions) -> Result<Quantized, KernelError> {
+pub fn quantize_columns<E: Element>(
+    x: &[E],
+    offsets: &[usize],
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Result<Quantized, KernelError> {
     const OP: &str = "quantize_columns";
     let layout = check_columns(OP, x.len(), offsets, cols)?;
     Ok(quantize(&Matrix { x, cols }, offsets, &layout, cols, options))
 }
 
-/// [`quantize_rows`](super::quantize_rows) and [`quantize_columns`] in one read of `x`: (rows, columns).
+/// [`quantize_rows`](super::quantize_rows) and [`quantize_columns`] in one read of `x`: (rows,
+/// columns).
 ///
 /// # Shapes
 /// - As both; `rows` is the last of `offsets`.
@@ -54,20 +65,32 @@ pub fn quantize_both<E: Element>(
     let source = Matrix { x, cols };
     if options.granularity != Granularity::Tile {
         // A study that shares scales reads more than once anyway.
-        return Ok((rows::quantize(&source, rows, cols, options), quantize(&source, offsets, &layout, cols, options)));
+        return Ok((
+            rows::quantize(&source, rows, cols, options),
+            quantize(&source, offsets, &layout, cols, options),
+        ));
     }
     Ok(both(&source, offsets, &layout, cols, options))
 }
 
 /// Checks `x` of `len` entries and `offsets`, and lays the columns out.
-pub(super) fn check_columns(op: &'static str, len: usize, offsets: &[usize], cols: usize) -> Result<GroupedColumns, KernelError> {
+pub(super) fn check_columns(
+    op: &'static str,
+    len: usize,
+    offsets: &[usize],
+    cols: usize,
+) -> Result<GroupedColumns, KernelError> {
     let rows = offsets.last().copied().unwrap_or(0);
     check_length(op, "x", len, &[rows, cols])?;
     columns_layout(op, offsets, cols)
 }
 
 /// The layout of columns by `offsets`, which fits in memory.
-pub(super) fn columns_layout(op: &'static str, offsets: &[usize], cols: usize) -> Result<GroupedColumns, KernelError> {
+pub(super) fn columns_layout(
+    op: &'static str,
+    offsets: &[usize],
+    cols: usize,
+) -> Result<GroupedColumns, KernelError> {
     let rows = offsets.last().copied().unwrap_or(0);
     element_count(op, "x", &[rows, cols])?;
     let layout = GroupedColumns::new(op, offsets, rows)?;
@@ -89,16 +112,27 @@ pub(super) fn bands(offsets: &[usize], layout: &GroupedColumns) -> Vec<Band> {
         let (first, count) = (bounds[0], bounds[1] - bounds[0]);
         (0..tiles(count)).map(move |t| {
             let part = chunk(t, TILE, count);
-            Band { rows: first + part.start..first + part.end, word: layout.words[g] + words(t * TILE), tile: layout.tiles[g] + t }
+            Band {
+                rows: first + part.start..first + part.end,
+                word: layout.words[g] + words(t * TILE),
+                tile: layout.tiles[g] + t,
+            }
         })
     });
     bands.collect()
 }
 
 /// Runs `task(band, columns of a task)` for all of a matrix.
-fn for_bands(bands: &[Band], rows: usize, cols: usize, task: impl Fn(&Band, Range<usize>) + Send + Sync) {
+fn for_bands(
+    bands: &[Band],
+    rows: usize,
+    cols: usize,
+    task: impl Fn(&Band, Range<usize>) + Send + Sync,
+) {
     let parts = cols.div_ceil(COLUMNS_A_TASK);
-    for_each(bands.len() * parts, rows * cols * WORK, |index| task(&bands[index / parts], chunk(index % parts, COLUMNS_A_TASK, cols)));
+    for_each(bands.len() * parts, rows * cols * WORK, |index| {
+        task(&bands[index / parts], chunk(index % parts, COLUMNS_A_TASK, cols))
+    });
 }
 
 /// Column tiles of any source.
@@ -109,29 +143,41 @@ pub(super) fn quantize(
     cols: usize,
     options: &QuantizeOptions,
 ) -> Quantized {
-    let coarse = (options.granularity != Granularity::Tile).then(|| coarse::column_scales(source, offsets, layout, cols, options));
+    let coarse = (options.granularity != Granularity::Tile)
+        .then(|| coarse::column_scales(source, offsets, layout, cols, options));
     let (groups, rows) = (offsets.len() - 1, offsets[offsets.len() - 1]);
     let (row_words, row_tiles) = (layout.words[groups], layout.tiles[groups]);
-    // SAFETY: the bands cover every word and tile of a transposed row, and the tasks every column of each band.
+    // SAFETY: the bands cover every word and tile of a transposed row, and the tasks every column
+    // of each band.
     let (codes, scales) = unsafe {
         build_two([cols * row_words, cols * row_tiles], |codes, scales| {
             let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
             for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
-                let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
+                let (mut buffer, mut divisors, mut codes) =
+                    (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                 for part in 0..columns.len().div_ceil(TILE) {
                     let part = chunk(part, TILE, columns.len());
                     let part = columns.start + part.start..columns.start + part.end;
                     let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
                     let mut largest = [0.0; TILE];
                     if let Some(scales) = &coarse {
-                        part.clone().zip(&mut largest).for_each(|(c, scale)| *scale = scales[c * row_tiles + band.tile]);
+                        part.clone()
+                            .zip(&mut largest)
+                            .for_each(|(c, scale)| *scale = scales[c * row_tiles + band.tile]);
                         divisors.set_scales(&largest[..part.len()]);
                     } else {
                         amax::of_columns(panel, &mut largest[..part.len()]);
                         divisors.set_amax(&largest[..part.len()], options.scale);
                     }
                     encode_columns(panel, &divisors, &mut codes, options.format);
-                    pack_transposed(&mut codes, panel.rows, part.len(), &codes_out, part.start * row_words + band.word, row_words);
+                    pack_transposed(
+                        &mut codes,
+                        panel.rows,
+                        part.len(),
+                        &codes_out,
+                        part.start * row_words + band.word,
+                        row_words,
+                    );
                     for (c, &scale) in part.zip(divisors.scales()) {
                         scales_out.part(c * row_tiles + band.tile, 1)[0].write(scale);
                     }
@@ -158,34 +204,51 @@ pub(super) fn both(
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let (row_codes, row_scales) = (Parts::new(codes), Parts::new(scales));
-            let (codes, scales) = build_two([cols * col_words, cols * col_tiles], |codes, scales| {
-                let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
-                for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
-                    let (mut buffer, mut divisors, mut codes) = (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
-                    for part in 0..columns.len().div_ceil(TILE) {
-                        let part = chunk(part, TILE, columns.len());
-                        let part = columns.start + part.start..columns.start + part.end;
-                        let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
-                        let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);
-                        amax::of_both(panel, &mut of_rows[..panel.rows], &mut of_columns[..part.len()]);
+            let (codes, scales) =
+                build_two([cols * col_words, cols * col_tiles], |codes, scales| {
+                    let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
+                    for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
+                        let (mut buffer, mut divisors, mut codes) =
+                            (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
+                        for part in 0..columns.len().div_ceil(TILE) {
+                            let part = chunk(part, TILE, columns.len());
+                            let part = columns.start + part.start..columns.start + part.end;
+                            let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
+                            let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);
+                            amax::of_both(
+                                panel,
+                                &mut of_rows[..panel.rows],
+                                &mut of_columns[..part.len()],
+                            );
 
-                        divisors.set_amax(&of_rows[..panel.rows], options.scale);
-                        encode_rows(panel, &divisors, &mut codes, TILE, options.format);
-                        for (i, r) in band.rows.clone().enumerate() {
-                            let out = row_codes.part(r * row_words + part.start / CODES_A_WORD, words(part.len()));
-                            pack(&codes[i * TILE..][..part.len()], out);
-                            row_scales.part(r * row_tiles + part.start / TILE, 1)[0].write(divisors.scale[i]);
-                        }
+                            divisors.set_amax(&of_rows[..panel.rows], options.scale);
+                            encode_rows(panel, &divisors, &mut codes, TILE, options.format);
+                            for (i, r) in band.rows.clone().enumerate() {
+                                let out = row_codes.part(
+                                    r * row_words + part.start / CODES_A_WORD,
+                                    words(part.len()),
+                                );
+                                pack(&codes[i * TILE..][..part.len()], out);
+                                row_scales.part(r * row_tiles + part.start / TILE, 1)[0]
+                                    .write(divisors.scale[i]);
+                            }
 
-                        divisors.set_amax(&of_columns[..part.len()], options.scale);
-                        encode_columns(panel, &divisors, &mut codes, options.format);
-                        pack_transposed(&mut codes, panel.rows, part.len(), &codes_out, part.start * col_words + band.word, col_words);
-                        for (c, &scale) in part.zip(divisors.scales()) {
-                            scales_out.part(c * col_tiles + band.tile, 1)[0].write(scale);
+                            divisors.set_amax(&of_columns[..part.len()], options.scale);
+                            encode_columns(panel, &divisors, &mut codes, options.format);
+                            pack_transposed(
+                                &mut codes,
+                                panel.rows,
+                                part.len(),
+                                &codes_out,
+                                part.start * col_words + band.word,
+                                col_words,
+                            );
+                            for (c, &scale) in part.zip(divisors.scales()) {
+                                scales_out.part(c * col_tiles + band.tile, 1)[0].write(scale);
+                            }
                         }
-                    }
+                    });
                 });
-            });
             by_columns = Quantized { codes, scales };
         })
     };

@@ -13,7 +13,8 @@ fn value<const FORMAT: usize>(code: u32) -> f32 {
         _ => (6, 15, 11, 0x7BF),
     };
     let magnitude = (code & ((1 << sign_bit) - 1)) as i32;
-    let normal = f32::from_bits(((magnitude << (23 - mantissa_bits)) + ((127 - bias) << 23)) as u32);
+    let normal =
+        f32::from_bits(((magnitude << (23 - mantissa_bits)) + ((127 - bias) << 23)) as u32);
     // Below the smallest normal value, steps of its exponent's size.
     let step = f32::from_bits(((127 + 1 - bias - mantissa_bits) << 23) as u32);
     let finite = if magnitude < 1 << mantissa_bits { magnitude as f32 * step } else { normal };
@@ -40,7 +41,13 @@ multiversion! {
 ///
 /// # Shapes
 /// - `codes [words(cols)]`, `scales [tiles(cols)]`, `out [<= cols - first]`
-pub(super) fn decode_row(codes: &[u32], scales: &[f32], first: usize, out: &mut [f32], format: Fp8Format) {
+pub(super) fn decode_row(
+    codes: &[u32],
+    scales: &[f32],
+    first: usize,
+    out: &mut [f32],
+    format: Fp8Format,
+) {
     let mut bytes = [0u8; TILE + CODES_A_WORD];
     let mut done = 0;
     while done < out.len() {
@@ -58,7 +65,8 @@ pub(super) fn decode_row(codes: &[u32], scales: &[f32], first: usize, out: &mut 
 }
 
 multiversion! {
-    /// Entries `first..` of a row of E5M6 codes, as many as `out` takes; `first` is a multiple of [`TILE`].
+    /// Entries `first..` of a row of E5M6 codes, as many as `out` takes; `first` is a multiple of
+    /// [`TILE`].
     ///
     /// # Shapes
     /// - `codes [e5m6_words(cols)]`, `scales [tiles(cols)]`, `out [<= cols - first]`

@@ -6,7 +6,10 @@ use super::WORK;
 use super::columns::{self, columns_layout};
 use super::decode::decode_row;
 use super::panel::{Panel, Source, computed};
-use crate::definition::{Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles, words};
+use crate::definition::{
+    Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
+    words,
+};
 use crate::host::output::{Parts, build, zeroed};
 use crate::host::parallel::{chunk, for_each};
 
@@ -20,7 +23,13 @@ const ENTRIES_A_TASK: usize = 1 << 15;
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes` or `scales`.
-pub fn dequantize_rows(codes: &[u32], scales: &[f32], rows: usize, cols: usize, format: Fp8Format) -> Result<Vec<f32>, KernelError> {
+pub fn dequantize_rows(
+    codes: &[u32],
+    scales: &[f32],
+    rows: usize,
+    cols: usize,
+    format: Fp8Format,
+) -> Result<Vec<f32>, KernelError> {
     let source = RowTiles::new("dequantize_rows", codes, scales, rows, cols, format)?;
     Ok(by_rows(rows, cols, |r, out| source.row(r, 0, out)))
 }
@@ -46,14 +55,21 @@ pub fn dequantize_blocks(
     element_count(OP, "w", &[experts, n, k])?;
     Ok(by_rows(experts * n, k, |r, out| {
         let band = r / n * tiles(n) + r % n / TILE;
-        decode_row(&codes[r * words(k)..][..words(k)], &scales[band * tiles(k)..][..tiles(k)], 0, out, format);
+        decode_row(
+            &codes[r * words(k)..][..words(k)],
+            &scales[band * tiles(k)..][..tiles(k)],
+            0,
+            out,
+            format,
+        );
     }))
 }
 
 /// What column tiles stand for, turned back.
 ///
 /// # Shapes
-/// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` -> `[rows, cols]`
+/// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` ->
+///   `[rows, cols]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes` or `scales`, [`KernelError::Invalid`] naming `offsets`.
@@ -92,13 +108,14 @@ pub fn dequantize_columns(
     })
 }
 
-/// Column tiles from row tiles: dequantizes, transposes and quantizes again, as the report's hardware does with what it kept of the
-/// forward pass (3.5.2). The error of the first cast stays in the result; casting the original in both ways
-/// ([`quantize_both`](super::quantize_both)) avoids that.
+/// Column tiles from row tiles: dequantizes, transposes and quantizes again, as the report's
+/// hardware does with what it kept of the forward pass (3.5.2). The error of the first cast stays
+/// in the result; casting the original in both ways ([`quantize_both`](super::quantize_both))
+/// avoids that.
 ///
 /// # Shapes
-/// - codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]` of `format`, `offsets [groups + 1]` -> codes `[cols, total words]`,
-///   scales `[cols, total tiles]` of `options.format`
+/// - codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]` of `format`, `offsets [groups + 1]`
+///   -> codes `[cols, total words]`, scales `[cols, total tiles]` of `options.format`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes` or `scales`, [`KernelError::Invalid`] naming `offsets`.
@@ -143,13 +160,21 @@ impl<'a> RowTiles<'a> {
     /// Entries `first..` of a row.
     pub(super) fn row(&self, row: usize, first: usize, out: &mut [f32]) {
         let (row_words, row_tiles) = (words(self.cols), tiles(self.cols));
-        let (codes, scales) = (&self.codes[row * row_words..][..row_words], &self.scales[row * row_tiles..][..row_tiles]);
+        let (codes, scales) = (
+            &self.codes[row * row_words..][..row_words],
+            &self.scales[row * row_tiles..][..row_tiles],
+        );
         decode_row(codes, scales, first, out, self.format);
     }
 }
 
 impl Source for RowTiles<'_> {
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         computed(rows.len(), columns.len(), buffer, |out| {
             for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
                 self.row(r, columns.start, out);
@@ -159,7 +184,11 @@ impl Source for RowTiles<'_> {
 }
 
 /// A matrix whose rows `fill(row, out)` writes.
-pub(super) fn by_rows(rows: usize, cols: usize, fill: impl Fn(usize, &mut [f32]) + Send + Sync) -> Vec<f32> {
+pub(super) fn by_rows(
+    rows: usize,
+    cols: usize,
+    fill: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> Vec<f32> {
     let rows_a_task = (ENTRIES_A_TASK / cols.max(1)).max(1);
     // SAFETY: the tasks cover all rows, and `zeroed` has written all of a row before `fill` does.
     unsafe {

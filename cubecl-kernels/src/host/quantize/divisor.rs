@@ -6,19 +6,22 @@ use crate::host::simd::multiversion;
 
 /// Scales of at most [`TILE`] tiles, with what it takes to divide by them.
 ///
-/// Where the machine fuses multiply and add, `x / scale` is computed as `fma(x, high, x * low)` with `high + low = 1 / scale`. That
-/// is not always the FP32 quotient, but its code is always the quotient's:
+/// Where the machine fuses multiply and add, `x / scale` is computed as `fma(x, high, x * low)`
+/// with `high + low = 1 / scale`. That is not always the FP32 quotient, but its code is always the
+/// quotient's:
 ///
-/// - A code changes at a *tie*, a number `m` of at most 5 significant bits, `m = M 2^j` with an integer `M < 32`. Ties go to the
-///   even code, so for each `m` one question decides: whether the quotient, rounded to FP32, is still `m`, i.e. on which side of
-///   `m (1 +- 2^-24 c)` it lies, half an FP32 step away from `m`.
+/// - A code changes at a *tie*, a number `m` of at most 5 significant bits, `m = M 2^j` with an
+///   integer `M < 32`. Ties go to the even code, so for each `m` one question decides: whether the
+///   quotient, rounded to FP32, is still `m`, i.e. on which side of `m (1 +- 2^-24 c)` it lies,
+///   half an FP32 step away from `m`.
 /// - The relative error of the sum before its rounding is below `2^-46.4`.
-/// - Write `scale = S 2^i` with an integer `2^23 <= S < 2^24`. For `x / scale` to come that near to the point in question, `S` must
-///   lie within 7 of a multiple of `2^20` and not on it; on it, `x` would need 25 bits. (In units of 1/16 of `x`'s last place,
-///   `|16 X - M S -+ S 2^-20|` would be below `2^-17`, so `S 2^-20` would be as near to an integer.)
+/// - Write `scale = S 2^i` with an integer `2^23 <= S < 2^24`. For `x / scale` to come that near to
+///   the point in question, `S` must lie within 7 of a multiple of `2^20` and not on it; on it, `x`
+///   would need 25 bits. (In units of 1/16 of `x`'s last place, `|16 X - M S -+ S 2^-20|` would be
+///   below `2^-17`, so `S 2^-20` would be as near to an integer.)
 ///
-/// Scales within 16 of such a multiple, and those so large that `low` would be subnormal, infinite ones and NaN among them, are
-/// marked `slow`: their tiles are divided, one number at a time.
+/// Scales within 16 of such a multiple, and those so large that `low` would be subnormal, infinite
+/// ones and NaN among them, are marked `slow`: their tiles are divided, one number at a time.
 pub(super) struct Divisors {
     /// The scales.
     pub(super) scale: [f32; TILE],
@@ -97,7 +100,8 @@ multiversion! {
 multiversion! {
     /// Splits the reciprocals of `count` scales; whether any is slow.
     fn split(count: usize, divisors: &mut Divisors) -> bool {
-        /// Scales up to 2^60 have a `low` that is a normal number, and so has `x * low` where the code is not 0.
+        /// Scales up to 2^60 have a `low` that is a normal number, and so has `x * low` where the
+        /// code is not 0.
         const LARGE: u32 = (127 + 60) << 23;
         let Divisors { scale, high, low, slow, enlarged, .. } = divisors;
         let mut any = false;

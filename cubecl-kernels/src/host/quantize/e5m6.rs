@@ -11,11 +11,15 @@ use super::divisor::Divisors;
 use super::encode::encode_e5m6_row;
 use super::panel::{Element, Matrix, Panel, Source, computed};
 use super::rows::{ENTRIES_A_PANEL, for_panels};
-use crate::definition::{E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words, element_count, tiles};
+use crate::definition::{
+    E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words,
+    element_count, tiles,
+};
 use crate::host::output::{Parts, build_two};
 use crate::host::simd::multiversion;
 
-/// Casts to E5M6 in row tiles: `scale = 2^ceil(log2(max(amax, 1e-4) / 65024))`, `code = RNE(x / scale)`; NaN stays NaN.
+/// Casts to E5M6 in row tiles: `scale = 2^ceil(log2(max(amax, 1e-4) / 65024))`,
+/// `code = RNE(x / scale)`; NaN stays NaN.
 ///
 /// [`E5m6`] says how the codes lie.
 ///
@@ -45,13 +49,20 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
                     let panel_tiles = tiles(columns.len());
                     amax::of_rows(panel, &mut largest[..panel.rows * panel_tiles]);
                     for (i, r) in panel_rows.enumerate() {
-                        divisors.set_amax(&largest[i * panel_tiles..][..panel_tiles], ScaleFormat::PowerOfTwo);
+                        divisors.set_amax(
+                            &largest[i * panel_tiles..][..panel_tiles],
+                            ScaleFormat::PowerOfTwo,
+                        );
                         let codes = &mut codes[..columns.len()];
                         encode_e5m6_row(panel.row(i), &divisors, codes);
                         // A panel starts at a whole tile, so at a whole word.
-                        let out = codes_out.part(r * row_words + e5m6_words(columns.start), e5m6_words(columns.len()));
+                        let out = codes_out.part(
+                            r * row_words + e5m6_words(columns.start),
+                            e5m6_words(columns.len()),
+                        );
                         pack(codes, out);
-                        let out = scales_out.part(r * row_tiles + columns.start / TILE, panel_tiles);
+                        let out =
+                            scales_out.part(r * row_tiles + columns.start / TILE, panel_tiles);
                         out.write_copy_of_slice(divisors.scales());
                     }
                 }
@@ -68,17 +79,22 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes` or `scales`.
-pub fn dequantize_e5m6(codes: &[u32], scales: &[f32], rows: usize, cols: usize) -> Result<Vec<f32>, KernelError> {
+pub fn dequantize_e5m6(
+    codes: &[u32],
+    scales: &[f32],
+    rows: usize,
+    cols: usize,
+) -> Result<Vec<f32>, KernelError> {
     let source = E5m6Tiles::new("dequantize_e5m6", codes, scales, rows, cols)?;
     Ok(by_rows(rows, cols, |r, out| source.row(r, 0, out)))
 }
 
-/// FP8 column tiles from E5M6 row tiles: what backward does with the kept input of the linear after attention, whose 1x128 tiles
-/// become 128x1 (3.3.3).
+/// FP8 column tiles from E5M6 row tiles: what backward does with the kept input of the linear after
+/// attention, whose 1x128 tiles become 128x1 (3.3.3).
 ///
 /// # Shapes
-/// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`, `offsets [groups + 1]` -> codes `[cols, total words]`, scales
-///   `[cols, total tiles]`
+/// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`, `offsets [groups + 1]` ->
+///   codes `[cols, total words]`, scales `[cols, total tiles]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes` or `scales`, [`KernelError::Invalid`] naming `offsets`.
@@ -125,7 +141,13 @@ struct E5m6Tiles<'a> {
 }
 
 impl<'a> E5m6Tiles<'a> {
-    fn new(op: &'static str, codes: &'a [u32], scales: &'a [f32], rows: usize, cols: usize) -> Result<Self, KernelError> {
+    fn new(
+        op: &'static str,
+        codes: &'a [u32],
+        scales: &'a [f32],
+        rows: usize,
+        cols: usize,
+    ) -> Result<Self, KernelError> {
         check_length(op, "codes", codes.len(), &[rows, e5m6_words(cols)])?;
         check_length(op, "scales", scales.len(), &[rows, tiles(cols)])?;
         element_count(op, "x", &[rows, cols])?;
@@ -134,12 +156,22 @@ impl<'a> E5m6Tiles<'a> {
 
     fn row(&self, row: usize, first: usize, out: &mut [f32]) {
         let (row_words, row_tiles) = (e5m6_words(self.cols), tiles(self.cols));
-        decode_e5m6_row(&self.codes[row * row_words..][..row_words], &self.scales[row * row_tiles..][..row_tiles], first, out);
+        decode_e5m6_row(
+            &self.codes[row * row_words..][..row_words],
+            &self.scales[row * row_tiles..][..row_tiles],
+            first,
+            out,
+        );
     }
 }
 
 impl Source for E5m6Tiles<'_> {
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         computed(rows.len(), columns.len(), buffer, |out| {
             for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
                 self.row(r, columns.start, out);

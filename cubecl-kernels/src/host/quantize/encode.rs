@@ -28,11 +28,13 @@ pub(super) const fn enlarged(format: usize) -> f32 {
     if format == E4M3 { 128.0 } else { 32768.0 }
 }
 
-/// The code nearest to `q / enlarged`, which is not negative and no larger than the format's largest value, with the sign of `x`.
+/// The code nearest to `q / enlarged`, which is not negative and no larger than the format's
+/// largest value, with the sign of `x`.
 ///
-/// Adding a power of two that is `2^shift` times the power below `q`, or below the smallest normal value, rounds `q` to the
-/// format's step (to nearest, ties to even) and leaves the number of steps in the lowest bits of the sum. If those bits of what is
-/// added are the exponent already, times the steps of a power, then the sum's are the code.
+/// Adding a power of two that is `2^shift` times the power below `q`, or below the smallest normal
+/// value, rounds `q` to the format's step (to nearest, ties to even) and leaves the number of steps
+/// in the lowest bits of the sum. If those bits of what is added are the exponent already, times
+/// the steps of a power, then the sum's are the code.
 #[inline(always)]
 fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
     let (mantissa_bits, bias, sign_bit) = match FORMAT {
@@ -47,12 +49,14 @@ fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
     let power = (q.to_bits() as i32).max(smallest) & 0x7F80_0000;
     let with_exponent = f32::from_bits((power | power >> shift) as u32);
     let sum = madd::<S>(with_exponent, f32::from_bits((127 + shift as u32) << 23), q);
-    // The code's bits from the sum, its sign from `x`: written as a selection, which is one instruction where there is one.
+    // The code's bits from the sum, its sign from `x`: written as a selection, which is one
+    // instruction where there is one.
     let (code, sign) = (sum.to_bits(), x.to_bits() >> (31 - sign_bit));
     ((code ^ sign) & ((1 << sign_bit) - 1)) ^ sign
 }
 
-/// `|x / scale|`, or what has the same code (see [`Divisors`]), times [`enlarged`], as `high` and `low` are already.
+/// `|x / scale|`, or what has the same code (see [`Divisors`]), times [`enlarged`], as `high` and
+/// `low` are already.
 #[inline(always)]
 fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f32) -> f32 {
     let x = x.abs();
@@ -85,7 +89,13 @@ multiversion! {
 }
 
 /// Codes of row tiles: `divisors` of `[rows, tiles(columns)]`, `codes` in rows of `stride`.
-pub(super) fn encode_rows(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], stride: usize, format: Fp8Format) {
+pub(super) fn encode_rows(
+    panel: Panel<'_>,
+    divisors: &Divisors,
+    codes: &mut [u8],
+    stride: usize,
+    format: Fp8Format,
+) {
     for_format!(format, rows(panel, divisors, codes, stride));
     let row_tiles = panel.columns.div_ceil(TILE);
     for tile in divisors.slow() {
@@ -109,8 +119,14 @@ multiversion! {
     }
 }
 
-/// Codes of column tiles, not transposed yet: a divisor for each of at most [`TILE`] columns, `codes` in rows of [`TILE`].
-pub(super) fn encode_columns(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], format: Fp8Format) {
+/// Codes of column tiles, not transposed yet: a divisor for each of at most [`TILE`] columns,
+/// `codes` in rows of [`TILE`].
+pub(super) fn encode_columns(
+    panel: Panel<'_>,
+    divisors: &Divisors,
+    codes: &mut [u8],
+    format: Fp8Format,
+) {
     for_format!(format, columns(panel, divisors, codes));
     for c in divisors.slow() {
         for r in 0..panel.rows {

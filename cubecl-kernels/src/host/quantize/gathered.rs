@@ -19,13 +19,29 @@ pub(in crate::host) struct Gathered<'a, E> {
 }
 
 impl<E: Element> Gathered<'_, E> {
-    fn load<'a>(&'a self, row: usize, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
-        E::load(&self.x[self.index[row] as usize * self.cols + columns.start..], self.cols, 1, columns.len(), buffer)
+    fn load<'a>(
+        &'a self,
+        row: usize,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
+        E::load(
+            &self.x[self.index[row] as usize * self.cols + columns.start..],
+            self.cols,
+            1,
+            columns.len(),
+            buffer,
+        )
     }
 }
 
 impl<E: Element> Source for Gathered<'_, E> {
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         if rows.len() == 1 {
             return self.load(rows.start, columns, buffer);
         }
@@ -46,8 +62,9 @@ impl<E: Element> Source for Gathered<'_, E> {
 pub(in crate::host) fn pack_fp8<E: Element>(rows: &Gathered<'_, E>) -> Vec<u32> {
     let (count, cols) = (rows.index.len(), rows.cols);
     let row_words = WireFormat::Fp8.row_words(cols);
-    // SAFETY: the panels cover all rows and columns, and each writes the words of its codes and of its scales; panels start at a
-    // multiple of four tiles, so that no word of scales is of two of them.
+    // SAFETY: the panels cover all rows and columns, and each writes the words of its codes and of
+    // its scales; panels start at a multiple of four tiles, so that no word of scales is of two of
+    // them.
     unsafe {
         build(count * row_words, |out| {
             let out = Parts::new(out);
@@ -65,9 +82,15 @@ pub(in crate::host) fn pack_fp8<E: Element>(rows: &Gathered<'_, E>) -> Vec<u32> 
                     encode_rows(panel, &divisors, &mut codes, stride, Fp8Format::E4M3);
                     for (i, r) in panel_rows.enumerate() {
                         let place = r * row_words + columns.start / CODES_A_WORD;
-                        pack(&codes[i * stride..][..columns.len()], out.part(place, words(columns.len())));
+                        pack(
+                            &codes[i * stride..][..columns.len()],
+                            out.part(place, words(columns.len())),
+                        );
                         let place = r * row_words + words(cols) + first / CODES_A_WORD;
-                        pack_exponents(&divisors.scales()[i * panel_tiles..][..panel_tiles], out.part(place, words(panel_tiles)));
+                        pack_exponents(
+                            &divisors.scales()[i * panel_tiles..][..panel_tiles],
+                            out.part(place, words(panel_tiles)),
+                        );
                     }
                 }
             });

@@ -1,10 +1,13 @@
-//! Casts to FP8 and E5M6 and back (3.3): row tiles, column tiles (transposed), blocks, and SwiGLU with its cast in one pass.
+//! Casts to FP8 and E5M6 and back (3.3): row tiles, column tiles (transposed), blocks, and SwiGLU
+//! with its cast in one pass.
 //!
-//! Every function here gives the bits of its plain form in [`reference`](mod@crate::reference), on every instruction set.
+//! Every function here gives the bits of its plain form in [`reference`](mod@crate::reference), on
+//! every instruction set.
 //!
-//! Work goes by *panels*, a few KiB of the matrix that stay in the cache: [`panel`] hands them out, from memory or computed on the
-//! way (BF16, SwiGLU, codes of another tiling); [`amax`] finds the largest magnitudes; [`divisor`] turns them into scales;
-//! [`encode`] makes codes of the panel; [`store`] puts them where they belong, transposed where that is wanted.
+//! Work goes by *panels*, a few KiB of the matrix that stay in the cache: [`panel`] hands them out,
+//! from memory or computed on the way (BF16, SwiGLU, codes of another tiling); [`amax`] finds the
+//! largest magnitudes; [`divisor`] turns them into scales; [`encode`] makes codes of the panel;
+//! [`store`] puts them where they belong, transposed where that is wanted.
 
 mod amax;
 mod blocks;
@@ -36,6 +39,6 @@ pub use panel::Element;
 pub(super) use panel::Source;
 pub use rows::quantize_rows;
 pub use swiglu::{
-    swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes, swiglu_quantize_rows,
-    swiglu_quantize_rows_from_codes,
+    swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes,
+    swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
 };

@@ -1,4 +1,5 @@
-//! Panels of a matrix as FP32: borrowed where the matrix is FP32 in memory, computed into a buffer otherwise.
+//! Panels of a matrix as FP32: borrowed where the matrix is FP32 in memory, computed into a buffer
+//! otherwise.
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use crate::host::simd::multiversion;
 #[cfg(target_arch = "x86_64")]
 const FLOATS_A_LINE: usize = 16;
 
-/// Numbers that a core's own caches hold, or more: of less than that, asking early is work for nothing.
+/// Numbers that a core's own caches hold, or more: of less than that, asking early is work for
+/// nothing.
 #[cfg(target_arch = "x86_64")]
 const FLOATS_IN_CACHE: usize = 1 << 20;
 
@@ -25,18 +27,36 @@ mod sealed {
 
     pub trait Load: Copy + Send + Sync {
         /// The panel `[rows, columns]` at the start of `x`, whose rows are `stride` apart.
-        fn load<'a>(x: &'a [Self], stride: usize, rows: usize, columns: usize, buffer: &'a mut Vec<f32>) -> Panel<'a>;
+        fn load<'a>(
+            x: &'a [Self],
+            stride: usize,
+            rows: usize,
+            columns: usize,
+            buffer: &'a mut Vec<f32>,
+        ) -> Panel<'a>;
     }
 }
 
 impl sealed::Load for f32 {
-    fn load<'a>(x: &'a [f32], stride: usize, rows: usize, columns: usize, _: &'a mut Vec<f32>) -> Panel<'a> {
+    fn load<'a>(
+        x: &'a [f32],
+        stride: usize,
+        rows: usize,
+        columns: usize,
+        _: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         Panel { data: x, stride, rows, columns }
     }
 }
 
 impl sealed::Load for bf16 {
-    fn load<'a>(x: &'a [bf16], stride: usize, rows: usize, columns: usize, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+    fn load<'a>(
+        x: &'a [bf16],
+        stride: usize,
+        rows: usize,
+        columns: usize,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         computed(rows, columns, buffer, |out| widen(x, stride, columns, out))
     }
 }
@@ -67,8 +87,8 @@ impl<'a> Panel<'a> {
         &self.data[row * self.stride..][..self.columns]
     }
 
-    /// Asks for the same row of the panel to the right. Rows that lie apart are too short for the machine to foresee what comes
-    /// next; a panel of one row it follows by itself.
+    /// Asks for the same row of the panel to the right. Rows that lie apart are too short for the
+    /// machine to foresee what comes next; a panel of one row it follows by itself.
     #[inline(always)]
     pub(super) fn prefetch_next(&self, row: usize) {
         #[cfg(target_arch = "x86_64")]
@@ -84,7 +104,12 @@ impl<'a> Panel<'a> {
 }
 
 /// A panel that `fill` writes, row by row without gaps.
-pub(super) fn computed<'a>(rows: usize, columns: usize, buffer: &'a mut Vec<f32>, fill: impl FnOnce(&mut [f32])) -> Panel<'a> {
+pub(super) fn computed<'a>(
+    rows: usize,
+    columns: usize,
+    buffer: &'a mut Vec<f32>,
+    fill: impl FnOnce(&mut [f32]),
+) -> Panel<'a> {
     if buffer.len() < rows * columns {
         buffer.resize(rows * columns, 0.0);
     }
@@ -94,8 +119,14 @@ pub(super) fn computed<'a>(rows: usize, columns: usize, buffer: &'a mut Vec<f32>
 
 /// What can be read panel by panel. Columns of a panel start at a whole tile.
 pub(in crate::host) trait Source: Sync {
-    /// Rows `rows` of columns `columns`, which are neither of them empty; `buffer` is for the source's use.
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a>;
+    /// Rows `rows` of columns `columns`, which are neither of them empty; `buffer` is for the
+    /// source's use.
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a>;
 }
 
 /// A matrix in memory.
@@ -105,7 +136,18 @@ pub(super) struct Matrix<'a, E> {
 }
 
 impl<E: Element> Source for Matrix<'_, E> {
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
-        E::load(&self.x[rows.start * self.cols + columns.start..], self.cols, rows.len(), columns.len(), buffer)
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
+        E::load(
+            &self.x[rows.start * self.cols + columns.start..],
+            self.cols,
+            rows.len(),
+            columns.len(),
+            buffer,
+        )
     }
 }

@@ -8,7 +8,8 @@ use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Source};
 use super::store::pack;
 use crate::definition::{
-    CODES_A_WORD, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles, words,
+    CODES_A_WORD, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length,
+    element_count, tiles, words,
 };
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::{chunk, for_each};
@@ -29,21 +30,36 @@ pub(super) const ENTRIES_A_PANEL: usize = TILES_A_PANEL * TILE;
 /// [`KernelError::Length`] naming `x`.
 ///
 /// Source: technical report 3.3.2.
-pub fn quantize_rows<E: Element>(x: &[E], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Quantized, KernelError> {
+pub fn quantize_rows<E: Element>(
+    x: &[E],
+    rows: usize,
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Result<Quantized, KernelError> {
     check_length("quantize_rows", "x", x.len(), &[rows, cols])?;
     check_row_tiles("quantize_rows", rows, cols)?;
     Ok(quantize(&Matrix { x, cols }, rows, cols, options))
 }
 
 /// Checks that codes and scales of row tiles can be addressed: a narrow row is padded to a word.
-pub(super) fn check_row_tiles(op: &'static str, rows: usize, cols: usize) -> Result<(), KernelError> {
+pub(super) fn check_row_tiles(
+    op: &'static str,
+    rows: usize,
+    cols: usize,
+) -> Result<(), KernelError> {
     element_count(op, "codes", &[rows, words(cols)])?;
     element_count(op, "scales", &[rows, tiles(cols)]).map(|_| ())
 }
 
 /// Row tiles of any source.
-pub(super) fn quantize(source: &impl Source, rows: usize, cols: usize, options: &QuantizeOptions) -> Quantized {
-    let coarse = (options.granularity != Granularity::Tile).then(|| coarse::row_scales(source, rows, cols, options));
+pub(super) fn quantize(
+    source: &impl Source,
+    rows: usize,
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Quantized {
+    let coarse = (options.granularity != Granularity::Tile)
+        .then(|| coarse::row_scales(source, rows, cols, options));
     let (row_words, row_tiles) = (words(cols), tiles(cols));
     // SAFETY: the panels cover all rows and columns, and each writes its words and scales.
     let (codes, scales) = unsafe {
@@ -59,7 +75,8 @@ pub(super) fn quantize(source: &impl Source, rows: usize, cols: usize, options: 
                     let count = panel.rows * panel_tiles;
                     if let Some(scales) = &coarse {
                         for (i, r) in panel_rows.clone().enumerate() {
-                            largest[i * panel_tiles..][..panel_tiles].copy_from_slice(&scales[r * row_tiles + first..][..panel_tiles]);
+                            largest[i * panel_tiles..][..panel_tiles]
+                                .copy_from_slice(&scales[r * row_tiles + first..][..panel_tiles]);
                         }
                         divisors.set_scales(&largest[..count]);
                     } else {
@@ -69,10 +86,15 @@ pub(super) fn quantize(source: &impl Source, rows: usize, cols: usize, options: 
                     let stride = words(columns.len()) * CODES_A_WORD;
                     encode_rows(panel, &divisors, &mut codes, stride, options.format);
                     for (i, r) in panel_rows.enumerate() {
-                        let out = codes_out.part(r * row_words + columns.start / CODES_A_WORD, words(columns.len()));
+                        let out = codes_out.part(
+                            r * row_words + columns.start / CODES_A_WORD,
+                            words(columns.len()),
+                        );
                         pack(&codes[i * stride..][..columns.len()], out);
                         let out = scales_out.part(r * row_tiles + first, panel_tiles);
-                        out.write_copy_of_slice(&divisors.scales()[i * panel_tiles..][..panel_tiles]);
+                        out.write_copy_of_slice(
+                            &divisors.scales()[i * panel_tiles..][..panel_tiles],
+                        );
                     }
                 }
             });
@@ -81,9 +103,13 @@ pub(super) fn quantize(source: &impl Source, rows: usize, cols: usize, options: 
     Quantized { codes, scales }
 }
 
-/// Cuts a matrix into panels of at most [`TILES_A_PANEL`] tiles of one row, or of several short rows, and runs `task` with the
-/// panels of each task.
-pub(super) fn for_panels(rows: usize, cols: usize, task: impl Fn(&mut dyn Iterator<Item = Panels>) + Send + Sync) {
+/// Cuts a matrix into panels of at most [`TILES_A_PANEL`] tiles of one row, or of several short
+/// rows, and runs `task` with the panels of each task.
+pub(super) fn for_panels(
+    rows: usize,
+    cols: usize,
+    task: impl Fn(&mut dyn Iterator<Item = Panels>) + Send + Sync,
+) {
     if rows == 0 || cols == 0 {
         return;
     }

@@ -33,7 +33,8 @@ const WORDS_DOWN: usize = TILE / CODES_A_WORD;
 /// A panel of codes packed down its columns.
 type PackedPanel = [u32; WORDS_DOWN * TILE];
 
-/// Writes a panel of codes transposed and packed: column `c`'s words go to `out[start + c * stride..]`.
+/// Writes a panel of codes transposed and packed: column `c`'s words go to
+/// `out[start + c * stride..]`.
 ///
 /// # Safety
 /// No other part of `out` that is alive may overlap those words.
@@ -86,11 +87,17 @@ mod avx512 {
     /// Words that a register holds.
     const SIDE: usize = 16;
 
-    /// Writes the first `columns` columns of a panel, each to the slice that `out` gives, as long as that is.
+    /// Writes the first `columns` columns of a panel, each to the slice that `out` gives, as long
+    /// as that is.
     #[target_feature(enable = "avx512f")]
-    pub(super) fn transpose<'a>(packed: &PackedPanel, columns: usize, out: impl Fn(usize) -> &'a mut [MaybeUninit<u32>]) {
+    pub(super) fn transpose<'a>(
+        packed: &PackedPanel,
+        columns: usize,
+        out: impl Fn(usize) -> &'a mut [MaybeUninit<u32>],
+    ) {
         for first in (0..columns).step_by(SIDE) {
-            let mut outs: [&mut [MaybeUninit<u32>]; SIDE] = std::array::from_fn(|_| Default::default());
+            let mut outs: [&mut [MaybeUninit<u32>]; SIDE] =
+                std::array::from_fn(|_| Default::default());
             let count = SIDE.min(columns - first);
             outs.iter_mut().zip(first..first + count).for_each(|(place, c)| *place = out(c));
             for word in (0..outs[0].len()).step_by(SIDE) {
@@ -128,8 +135,10 @@ mod avx512 {
         let mut columns = fours;
         for j in 0..4 {
             let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
-            let (even_low, even_high) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
-            let (odd_low, odd_high) = (_mm512_shuffle_i32x4::<0xDD>(a, b), _mm512_shuffle_i32x4::<0xDD>(c, d));
+            let (even_low, even_high) =
+                (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
+            let (odd_low, odd_high) =
+                (_mm512_shuffle_i32x4::<0xDD>(a, b), _mm512_shuffle_i32x4::<0xDD>(c, d));
             columns[j] = _mm512_shuffle_i32x4::<0x88>(even_low, even_high);
             columns[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd_low, odd_high);
             columns[8 + j] = _mm512_shuffle_i32x4::<0xDD>(even_low, even_high);

@@ -1,4 +1,5 @@
-//! SwiGLU and the cast of its output in one pass, also from gate and up in FP8 as they are kept for backward (3.3.3).
+//! SwiGLU and the cast of its output in one pass, also from gate and up in FP8 as they are kept for
+//! backward (3.3.3).
 
 use std::ops::Range;
 
@@ -6,32 +7,42 @@ use super::columns::{self, columns_layout};
 use super::dequantize::{RowTiles, by_rows};
 use super::panel::{Panel, Source, computed};
 use super::rows::{self, check_row_tiles};
-use crate::definition::{Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count};
+use crate::definition::{
+    Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count,
+};
 use crate::host::simd::{exp, madd, multiversion};
 
 /// `h = silu(gate) * up` in FP8 row tiles; `h` itself is never in memory as a whole.
 ///
-/// The codes are those of [`quantize_rows`](super::quantize_rows) of [`swiglu`](fn@crate::host::swiglu).
+/// The codes are those of [`quantize_rows`](super::quantize_rows) of
+/// [`swiglu`](fn@crate::host::swiglu).
 ///
 /// # Shapes
-/// - `gate_up [rows, 2 inter]`, the gate in the first half of each row -> codes `[rows, words(inter)]`, scales `[rows, tiles(inter)]`
+/// - `gate_up [rows, 2 inter]`, the gate in the first half of each row -> codes
+///   `[rows, words(inter)]`, scales `[rows, tiles(inter)]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `gate_up`.
 ///
 /// Source: technical report 3.3.3.
-pub fn swiglu_quantize_rows(gate_up: &[f32], rows: usize, inter: usize, options: &QuantizeOptions) -> Result<Quantized, KernelError> {
+pub fn swiglu_quantize_rows(
+    gate_up: &[f32],
+    rows: usize,
+    inter: usize,
+    options: &QuantizeOptions,
+) -> Result<Quantized, KernelError> {
     const OP: &str = "swiglu_quantize_rows";
     check_length(OP, "gate_up", gate_up.len(), &[rows, 2, inter])?;
     check_row_tiles(OP, rows, inter)?;
     Ok(rows::quantize(&SwiGlu { gate_up, inter }, rows, inter, options))
 }
 
-/// `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: what the down-projection's Wgrad sums over.
+/// `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: what the
+/// down-projection's Wgrad sums over.
 ///
 /// # Shapes
-/// - `gate_up [rows, 2 inter]`, `offsets [groups + 1]` rising from 0 to `rows` -> codes `[inter, total words]`, scales
-///   `[inter, total tiles]`
+/// - `gate_up [rows, 2 inter]`, `offsets [groups + 1]` rising from 0 to `rows` -> codes
+///   `[inter, total words]`, scales `[inter, total tiles]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `gate_up`, [`KernelError::Invalid`] naming `offsets`.
@@ -68,10 +79,12 @@ pub fn swiglu_quantize_rows_from_codes(
     Ok(rows::quantize(&source, rows, inter, options))
 }
 
-/// [`swiglu_quantize_columns`] of gate and up in FP8 row tiles of `format`: SwiGLU's output recomputed in backward.
+/// [`swiglu_quantize_columns`] of gate and up in FP8 row tiles of `format`: SwiGLU's output
+/// recomputed in backward.
 ///
 /// # Shapes
-/// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`, `offsets [groups + 1]` -> as there
+/// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`, `offsets [groups + 1]` -> as
+///   there
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes` or `scales`, [`KernelError::Invalid`] naming `offsets`.
@@ -89,11 +102,12 @@ pub fn swiglu_quantize_columns_from_codes(
     Ok(columns::quantize(&source, offsets, &layout, inter, options))
 }
 
-/// The gradient of SwiGLU at gate and up in FP8 row tiles of `format`, as [`swiglu_backward`](crate::host::swiglu_backward) of what
-/// the codes stand for.
+/// The gradient of SwiGLU at gate and up in FP8 row tiles of `format`, as
+/// [`swiglu_backward`](crate::host::swiglu_backward) of what the codes stand for.
 ///
 /// # Shapes
-/// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`, `dy [rows, inter]` -> `[rows, 2 inter]`
+/// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`, `dy [rows, inter]` ->
+///   `[rows, 2 inter]`
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `codes`, `scales` or `dy`.
@@ -142,10 +156,16 @@ struct SwiGlu<'a> {
 }
 
 impl Source for SwiGlu<'_> {
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         computed(rows.len(), columns.len(), buffer, |out| {
             for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
-                let (gate, up) = self.gate_up[r * 2 * self.inter..][..2 * self.inter].split_at(self.inter);
+                let (gate, up) =
+                    self.gate_up[r * 2 * self.inter..][..2 * self.inter].split_at(self.inter);
                 forward(&gate[columns.clone()], &up[columns.clone()], out);
             }
         })
@@ -173,7 +193,12 @@ impl<'a> SwiGluCodes<'a> {
 }
 
 impl Source for SwiGluCodes<'_> {
-    fn panel<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, buffer: &'a mut Vec<f32>) -> Panel<'a> {
+    fn panel<'a>(
+        &'a self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
         computed(rows.len(), columns.len(), buffer, |out| {
             let (mut gate, mut up) = ([0.0; TILE], [0.0; TILE]);
             for (r, out) in rows.zip(out.chunks_mut(columns.len())) {

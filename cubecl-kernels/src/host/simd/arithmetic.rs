@@ -2,7 +2,8 @@
 
 use super::{LANES, Simd};
 
-/// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the constant).
+/// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the
+/// constant).
 #[inline(always)]
 pub(crate) fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     if S::FMA { a.mul_add(b, c) } else { a * b + c }
@@ -68,9 +69,11 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     lanes.iter().fold(tail, |m, &x| larger(m, x))
 }
 
-/// `e^x` within 2 ulp over the whole range: 0 below -104, infinity above 88.73, NaN of NaN, gradual below the normal numbers.
+/// `e^x` within 2 ulp over the whole range: 0 below -104, infinity above 88.73, NaN of NaN, gradual
+/// below the normal numbers.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2` (two-part `ln 2`), a polynomial of degree 6 in `r`, and `2^n` as two factors.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2` (two-part `ln 2`), a polynomial of degree 6 in `r`, and
+/// `2^n` as two factors.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     /// 1.5 * 2^23: adding it rounds to an integer that stands in the low bits.

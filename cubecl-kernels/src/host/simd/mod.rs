@@ -1,9 +1,9 @@
 //! Run-time choice of instruction set, and the vector arithmetic that the host operations share.
 //!
-//! A kernel is written once as plain loops over 16 lanes. [`multiversion!`] compiles it for AVX-512, for AVX2 with FMA and for
-//! the target's baseline, and picks one when called. Inside, `S` names
-//! the version: elementwise loops vectorise by themselves with [`madd`], sums are kept in `S::V` registers (left to itself the
-//! compiler scatters them).
+//! A kernel is written once as plain loops over 16 lanes. [`multiversion!`] compiles it for
+//! AVX-512, for AVX2 with FMA and for the target's baseline, and picks one when called. Inside, `S`
+//! names the version: elementwise loops vectorise by themselves with [`madd`], sums are kept in
+//! `S::V` registers (left to itself the compiler scatters them).
 
 mod arithmetic;
 mod registers;
@@ -13,7 +13,8 @@ pub(crate) use arithmetic::{axpy, dot, exp, lane_sum, madd, max};
 pub(crate) use registers::{Avx2, Avx512};
 pub(crate) use registers::{Plain, Simd};
 
-/// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of its registers.
+/// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of
+/// its registers.
 pub(crate) const LANES: usize = 16;
 
 /// The instruction sets with a version of their own.
@@ -32,12 +33,15 @@ pub(crate) enum Isa {
 /// The best instruction set of this machine.
 #[inline]
 pub(crate) fn isa() -> Isa {
-    // The test suite runs once more with each of these, so that every version is tested on a machine that has them all.
+    // The test suite runs once more with each of these, so that every version is tested on a
+    // machine that has them all.
     #[cfg(test)]
     match std::env::var("CUBECL_KERNELS_ISA").as_deref() {
         Ok("baseline") => return Isa::Baseline,
         #[cfg(target_arch = "x86_64")]
-        Ok("avx2") if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => return Isa::Avx2,
+        Ok("avx2") if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
+            return Isa::Avx2;
+        }
         _ => {}
     }
     #[cfg(target_arch = "x86_64")]
@@ -59,7 +63,8 @@ pub(crate) fn isa() -> Isa {
 
 /// Defines a function compiled for every [`Isa`] and dispatched at run time.
 ///
-/// The body sees a type `S:` [`Simd`]. At most one constant generic of type `usize` may follow the name.
+/// The body sees a type `S:` [`Simd`]. At most one constant generic of type `usize` may follow the
+/// name.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $generic:ident: usize>)? (
         $($arg:ident: $ty:ty),* $(,)?

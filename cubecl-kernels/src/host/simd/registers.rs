@@ -70,8 +70,8 @@ mod x86 {
     /// AVX-512: one register.
     pub(crate) struct Avx512;
 
-    // SAFETY of every block below: `Simd` is only used inside `multiversion!`, which has found the features, and loads and
-    // stores are unaligned ones on arrays of 16.
+    // SAFETY of every block below: `Simd` is only used inside `multiversion!`, which has found the
+    // features, and loads and stores are unaligned ones on arrays of 16.
     impl Simd for Avx512 {
         const FMA: bool = true;
         type V = __m512;

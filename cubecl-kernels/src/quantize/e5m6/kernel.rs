@@ -1,10 +1,13 @@
 //! Device code of E5M6.
 //!
-//! A cube casts 16 rows of one tile: 16 units a row, each with 8 entries in registers, which are 3 whole words of codes. With scales
-//! that are powers of two no division is needed, so nothing here depends on how a device divides.
+//! A cube casts 16 rows of one tile: 16 units a row, each with 8 entries in registers, which are 3
+//! whole words of codes. With scales that are powers of two no division is needed, so nothing here
+//! depends on how a device divides.
 
 use crate::definition::{AMAX_FLOOR, E5M6_MAX, TILE};
-use crate::quantize::codec::{INFINITY_BITS, Minifloat, clamp_min_bits, decode_minifloat, round_magnitude};
+use crate::quantize::codec::{
+    INFINITY_BITS, Minifloat, clamp_min_bits, decode_minifloat, round_magnitude,
+};
 use cubecl::prelude::*;
 
 /// Rows of a cube.
@@ -18,11 +21,12 @@ const EACH: u32 = 8;
 const EACH_WORDS: u32 = 3;
 const BLOCK: u32 = TILE as u32;
 
-/// Bits of the smallest power of two at or above `max(amax, 1e-4) / 65024`, which is how [`scale_of`](crate::definition::scale_of)
-/// rounds, from the bits of `amax`; `2^127` where that is not finite.
+/// Bits of the smallest power of two at or above `max(amax, 1e-4) / 65024`, which is how
+/// [`scale_of`](crate::definition::scale_of) rounds, from the bits of `amax`; `2^127` where that is
+/// not finite.
 ///
-/// 65024 is `127/64 * 2^15`: a significand up to 127/64 divides to at most a power of two, a larger one to more than it by over half a
-/// unit in the last place, which rounding keeps.
+/// 65024 is `127/64 * 2^15`: a significand up to 127/64 divides to at most a power of two, a larger
+/// one to more than it by over half a unit in the last place, which rounding keeps.
 #[cube]
 fn scale_bits(amax_bits: u32) -> u32 {
     let safe = clamp_min_bits(amax_bits, comptime!(AMAX_FLOOR.to_bits()));
@@ -38,19 +42,25 @@ fn encode(x_bits: u32, scale_bits: u32) -> u32 {
     let format = comptime!(Minifloat::E5M6);
     let sign = (x_bits >> 31u32) << comptime!(format.sign_shift());
     let magnitude = x_bits & 0x7FFF_FFFFu32;
-    // Dividing takes the scale's exponent away. A quotient that is no normal number is far below half of the least code.
+    // Dividing takes the scale's exponent away. A quotient that is no normal number is far below
+    // half of the least code.
     let exponent = (magnitude >> 23u32) + 127u32;
     let scale_exponent = scale_bits >> 23u32;
     let normal = magnitude >= comptime!(1u32 << 23) && exponent > scale_exponent;
     let quotient = select(normal, magnitude + (127u32 << 23u32) - scale_bits, 0u32);
-    let code = select(magnitude == INFINITY_BITS, comptime!(format.largest_code), round_magnitude(quotient, format));
+    let code = select(
+        magnitude == INFINITY_BITS,
+        comptime!(format.largest_code),
+        round_magnitude(quotient, format),
+    );
     select(magnitude > INFINITY_BITS, comptime!(format.nan_code()), code | sign)
 }
 
 /// Casts 16 rows of one tile a cube; a cube past the last block of rows does nothing.
 ///
 /// # Shapes
-/// `x` `[rows, columns]` in vectors of `N`, `1` or `4`; codes `[rows, row_words]`, scales (as bits) `[rows, tiles(columns)]`.
+/// `x` `[rows, columns]` in vectors of `N`, `1` or `4`; codes `[rows, row_words]`, scales (as bits)
+/// `[rows, tiles(columns)]`.
 #[cube(launch_unchecked)]
 pub(crate) fn cast_e5m6<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -132,7 +142,14 @@ pub(crate) fn cast_e5m6<F: Float, N: Size>(
 /// # Shapes
 /// As [`cast_e5m6`]; `y` `[rows, columns]`, `total` entries.
 #[cube(launch_unchecked)]
-pub(crate) fn values_of_e5m6(codes: &[u32], scales: &[f32], y: &mut [f32], total: u32, columns: u32, row_words: u32) {
+pub(crate) fn values_of_e5m6(
+    codes: &[u32],
+    scales: &[f32],
+    y: &mut [f32],
+    total: u32,
+    columns: u32,
+    row_words: u32,
+) {
     let index = ABSOLUTE_POS as u32;
     if index < total {
         let row = index / columns;

@@ -2,24 +2,34 @@
 
 use super::kernel::{ROWS, UNITS, cast_e5m6, values_of_e5m6};
 use crate::definition::{KernelError, e5m6_words, tiles};
-use crate::quantize::operand::{DeviceCodes, Element, addressable, allocate, argument, check_handle};
+use crate::quantize::operand::{
+    DeviceCodes, Element, addressable, allocate, argument, check_handle,
+};
 use crate::quantize::plan::{self, elementwise_cubes, load_width};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// Casts to E5M6 in row tiles: `scale = 2^ceil(log2(max(amax, 1e-4) / 65024))`, `code = RNE(x / scale)`; NaN stays NaN.
+/// Casts to E5M6 in row tiles: `scale = 2^ceil(log2(max(amax, 1e-4) / 65024))`,
+/// `code = RNE(x / scale)`; NaN stays NaN.
 ///
-/// Bit-equal to [`encode_e5m6`](crate::definition::encode_e5m6); how the codes lie is said at [`E5m6`](crate::definition::E5m6). A
-/// tile with NaN or an infinity has the scale `2^127`.
+/// Bit-equal to [`encode_e5m6`](crate::definition::encode_e5m6); how the codes lie is said at
+/// [`E5m6`](crate::definition::E5m6). A tile with NaN or an infinity has the scale `2^127`.
 ///
 /// # Shapes
 /// `x` `[rows, columns]`; codes `[rows, e5m6_words(columns)]`, scales `[rows, tiles(columns)]`.
 ///
 /// # Errors
-/// [`KernelError`] where the buffer is too small, the size cannot be addressed, or the device lacks the element type.
+/// [`KernelError`] where the buffer is too small, the size cannot be addressed, or the device lacks
+/// the element type.
 ///
 /// Source: technical report 3.3.3.
-pub fn quantize_e5m6(client: &Client, x: &Handle, element: Element, rows: usize, columns: usize) -> Result<DeviceCodes, KernelError> {
+pub fn quantize_e5m6(
+    client: &Client,
+    x: &Handle,
+    element: Element,
+    rows: usize,
+    columns: usize,
+) -> Result<DeviceCodes, KernelError> {
     const OP: &str = "quantize_e5m6";
     element.check(client, OP, "element")?;
     let count = check_handle(OP, "x", x, element.size(), &[rows, columns])?;
@@ -34,7 +44,8 @@ pub fn quantize_e5m6(client: &Client, x: &Handle, element: Element, rows: usize,
             Element::F32 => cast_e5m6::launch_unchecked::<f32>,
             Element::Bf16 => cast_e5m6::launch_unchecked::<half::bf16>,
         };
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against them.
+        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
+        // them.
         unsafe {
             launch(
                 client,
@@ -61,14 +72,20 @@ pub fn quantize_e5m6(client: &Client, x: &Handle, element: Element, rows: usize,
 ///
 /// # Errors
 /// [`KernelError`] where a buffer is too small or the size cannot be addressed.
-pub fn dequantize_e5m6(client: &Client, x: &DeviceCodes, rows: usize, columns: usize) -> Result<Handle, KernelError> {
+pub fn dequantize_e5m6(
+    client: &Client,
+    x: &DeviceCodes,
+    rows: usize,
+    columns: usize,
+) -> Result<Handle, KernelError> {
     const OP: &str = "dequantize_e5m6";
     let code_count = check_handle(OP, "codes", &x.codes, 4, &[rows, e5m6_words(columns)])?;
     let scale_count = check_handle(OP, "scales", &x.scales, 4, &[rows, tiles(columns)])?;
     let count = addressable(OP, "y", &[rows, columns])?;
     let y = allocate(client, count, 4);
     if count > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against them.
+        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
+        // them.
         unsafe {
             values_of_e5m6::launch_unchecked(
                 client,

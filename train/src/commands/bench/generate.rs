@@ -21,16 +21,24 @@ const DECODE_TOKENS: usize = 64;
 /// Seed of the prompt.
 const TOKENS_SEED: u64 = 2;
 /// What decodes, the usual form first, and what its rows are called.
-const FORMS: [(&str, AttentionForm); 3] =
-    [("", AttentionForm::Auto), (", absorbed", AttentionForm::Absorbed), (", naive", AttentionForm::Expanded)];
+const FORMS: [(&str, AttentionForm); 3] = [
+    ("", AttentionForm::Auto),
+    (", absorbed", AttentionForm::Absorbed),
+    (", naive", AttentionForm::Expanded),
+];
 
-/// Prefill (logits of the last token only), then greedy decoding, by the library's `generate`. What is timed ends in a read of the
-/// logits, so the device has done its work.
-pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
+/// Prefill (logits of the last token only), then greedy decoding, by the library's `generate`. What
+/// is timed ends in a read of the logits, so the device has done its work.
+pub(super) fn time(
+    config: &RunConfig,
+    selected: &SelectedDevice,
+    reps: Repetitions,
+) -> Result<Table> {
     let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?.no_grad();
     let prompt = random_tokens(config, PREFILL_TOKENS, TOKENS_SEED);
     let setting = format!(
-        "{} parameters, prompt of {PREFILL_TOKENS} tokens, {DECODE_TOKENS} decoded, batch 1, median of {} after {}",
+        "{} parameters, prompt of {PREFILL_TOKENS} tokens, {DECODE_TOKENS} decoded, batch 1, \
+         median of {} after {}",
         config.model.parameter_counts().total,
         reps.timed,
         reps.warmup
@@ -48,7 +56,8 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
         }
     }
     for (name, form, prefill, decode) in &forms {
-        // Auto expands the prompt as naive does and decodes as absorbed does: those rows would say the same twice.
+        // Auto expands the prompt as naive does and decodes as absorbed does: those rows would say
+        // the same twice.
         if *form != AttentionForm::Expanded {
             table.time(&format!("prefill{name}"), prefill);
             table.speed(&format!("prefill speed{name}"), PREFILL_TOKENS, prefill);
@@ -67,9 +76,16 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     Ok(table)
 }
 
-/// Milliseconds of prefill and of decoding. The prefill decides the first token, so as many passes follow as tokens are decoded.
+/// Milliseconds of prefill and of decoding. The prefill decides the first token, so as many passes
+/// follow as tokens are decoded.
 fn generate(model: &DeepSeek, prompt: &[u32], form: AttentionForm) -> Result<(f64, f64)> {
-    let options = GenerateOptions { max_new_tokens: DECODE_TOKENS + 1, sampling: Sampling::GREEDY, stop: None, form, speculative: false };
+    let options = GenerateOptions {
+        max_new_tokens: DECODE_TOKENS + 1,
+        sampling: Sampling::GREEDY,
+        stop: None,
+        form,
+        speculative: false,
+    };
     let begin = Instant::now();
     let mut first = None;
     model.generate(prompt, &options, |_| {

@@ -1,4 +1,5 @@
-//! `deepseek bench`: whole training steps, prefill and decoding, single kernels, or an exchange of rows, timed at fixed settings.
+//! `deepseek bench`: whole training steps, prefill and decoding, single kernels, or an exchange of
+//! rows, timed at fixed settings.
 
 mod dispatch;
 mod generate;
@@ -30,12 +31,20 @@ const KERNEL_REPS: usize = 15;
 /// Times training, generation, kernels or an exchange.
 ///
 /// # Errors
-/// A setting or a device that is not there ([`crate::exit::USAGE`]), or one that fails ([`crate::exit::FAILURE`]).
+/// A setting or a device that is not there ([`crate::exit::USAGE`]), or one that fails
+/// ([`crate::exit::FAILURE`]).
 pub fn run(args: BenchArgs) -> Result<Outcome> {
     check_arguments(&args)?;
-    let config = ConfigRequest { config: Some(RUN.into()), set: args.set.clone(), ..ConfigRequest::default() }.resolve()?;
+    let config = ConfigRequest {
+        config: Some(RUN.into()),
+        set: args.set.clone(),
+        ..ConfigRequest::default()
+    }
+    .resolve()?;
     let selected = args.device.open()?;
-    let timed = args.reps.map_or(if args.target.is_of_kernels() { KERNEL_REPS } else { REPS }, |reps| reps as usize);
+    let timed = args
+        .reps
+        .map_or(if args.target.is_of_kernels() { KERNEL_REPS } else { REPS }, |reps| reps as usize);
     let reps = Repetitions { warmup: args.warmup as usize, timed };
     let table = match args.target {
         BenchTarget::Train => train::time(&config, &selected, reps)?,
@@ -56,7 +65,9 @@ fn check_arguments(args: &BenchArgs) -> Result<(), UsageError> {
         ("--only", !kernels && args.only.is_some(), "kernels and dispatch"),
     ];
     match arguments.iter().find(|(_, misplaced, _)| *misplaced) {
-        Some((argument, _, targets)) => Err(UsageError(format!("{argument} is of bench {targets} alone"))),
+        Some((argument, _, targets)) => {
+            Err(UsageError(format!("{argument} is of bench {targets} alone")))
+        }
         None => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! What a bench prints: one row a figure, with its unit and its ratios to other rows of the same run.
+//! What a bench prints: one row a figure, with its unit and its ratios to other rows of the same
+//! run.
 
 use serde_json::json;
 
@@ -51,7 +52,8 @@ impl Table {
     pub fn speed(&mut self, name: &str, tokens: usize, times: &[f64]) {
         let speeds: Vec<f64> = times.iter().map(|ms| tokens as f64 / ms * 1e3).collect();
         self.add(name, "tokens/s", &speeds);
-        // The median's speed, not the median of speeds: the two differ for an even number of repetitions.
+        // The median's speed, not the median of speeds: the two differ for an even number of
+        // repetitions.
         if let Some(row) = self.rows.last_mut() {
             row.value = tokens as f64 / median(times) * 1e3;
         }
@@ -59,7 +61,9 @@ impl Table {
 
     /// Gives the row `name` its ratio to the row `baseline` of the same unit.
     pub fn compare(&mut self, name: &str, baseline: &str) {
-        let value = |name: &str| self.rows.iter().find(|row| row.name == name).map(|row| (row.unit, row.value));
+        let value = |name: &str| {
+            self.rows.iter().find(|row| row.name == name).map(|row| (row.unit, row.value))
+        };
         if let (Some((unit, value)), Some((baseline_unit, base))) = (value(name), value(baseline))
             && unit == baseline_unit
             && let Some(row) = self.rows.iter_mut().find(|row| row.name == name)
@@ -69,18 +73,41 @@ impl Table {
     }
 
     fn add(&mut self, name: &str, unit: &'static str, values: &[f64]) {
-        let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), &v| (min.min(v), max.max(v)));
-        self.rows.push(Row { name: name.into(), unit, value: median(values), min, max, ratios: Vec::new() });
+        let (min, max) = values
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), &v| (min.min(v), max.max(v)));
+        self.rows.push(Row {
+            name: name.into(),
+            unit,
+            value: median(values),
+            min,
+            max,
+            ratios: Vec::new(),
+        });
     }
 
     /// For people.
     pub fn text(&self) -> String {
         let mut text = format!("bench {}: {}, on {}\n", self.bench, self.setting, self.device);
-        text += &format!("{:<28} {:>10} {:>10} {:>10}  {:<9} {}\n", "", "median", "min", "max", "unit", "ratio");
+        text += &format!(
+            "{:<28} {:>10} {:>10} {:>10}  {:<9} {}\n",
+            "", "median", "min", "max", "unit", "ratio"
+        );
         for row in &self.rows {
-            let ratios: Vec<String> = row.ratios.iter().map(|(baseline, ratio)| format!("{ratio:.2}x {baseline}")).collect();
-            let line =
-                format!("{:<28} {:>10.1} {:>10.1} {:>10.1}  {:<9} {}", row.name, row.value, row.min, row.max, row.unit, ratios.join(", "));
+            let ratios: Vec<String> = row
+                .ratios
+                .iter()
+                .map(|(baseline, ratio)| format!("{ratio:.2}x {baseline}"))
+                .collect();
+            let line = format!(
+                "{:<28} {:>10.1} {:>10.1} {:>10.1}  {:<9} {}",
+                row.name,
+                row.value,
+                row.min,
+                row.max,
+                row.unit,
+                ratios.join(", ")
+            );
             text += line.trim_end();
             text.push('\n');
         }
@@ -117,7 +144,10 @@ mod tests {
         table.compare("forward", "step");
         table.compare("forward", "speed"); // another unit: nothing
         let rows = &table.results()["rows"];
-        assert_eq!(rows[0], json!({"name": "step", "unit": "ms", "value": 75.0, "min": 50.0, "max": 100.0, "ratios": {}}));
+        assert_eq!(
+            rows[0],
+            json!({"name": "step", "unit": "ms", "value": 75.0, "min": 50.0, "max": 100.0, "ratios": {}})
+        );
         let speed = rows[1]["value"].as_f64().unwrap();
         assert!((speed - 10.0 / 0.075).abs() < 1e-9, "{speed}");
         assert_eq!(rows[2]["ratios"], json!({"step": 0.3}));

@@ -21,8 +21,13 @@ use crate::schedule::Position;
 /// Seed of the batch that every step sees.
 const TOKENS_SEED: u64 = 1;
 
-/// Steps as the learner takes them, each waited for: forward (with the losses read), backward, optimizer.
-pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
+/// Steps as the learner takes them, each waited for: forward (with the losses read), backward,
+/// optimizer.
+pub(super) fn time(
+    config: &RunConfig,
+    selected: &SelectedDevice,
+    reps: Repetitions,
+) -> Result<Table> {
     let train = &config.train;
     let recompute = config.precision.recompute;
     let device = selected.device.clone().autodiff();
@@ -30,22 +35,27 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     let sync = || selected.device.sync().context("the device cannot finish its work");
     let step = config.schedule()?.at(Position::default());
     let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
-    let mut model = LanguageModel::new(model, step.loss_weights(), 1, compute(config, &selected.device)?).train();
+    let mut model =
+        LanguageModel::new(model, step.loss_weights(), 1, compute(config, &selected.device)?)
+            .train();
     if recompute {
         model = recomputing(model);
     }
     model.prepare(step.loss_weights(), 1, train.micro_batch * train.seq_len);
     let scale = model.gradient_scale();
     let mut optimizer = AdamW::new(adamw_settings(config, selected)?);
-    let windows: Vec<Window> = random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
-        .chunks_exact(train.seq_len + 1)
-        .zip(0..)
-        .map(|(tokens, sample)| Window { tokens: tokens.to_vec(), sample })
-        .collect();
+    let windows: Vec<Window> =
+        random_tokens(config, train.micro_batch * (train.seq_len + 1), TOKENS_SEED)
+            .chunks_exact(train.seq_len + 1)
+            .zip(0..)
+            .map(|(tokens, sample)| Window { tokens: tokens.to_vec(), sample })
+            .collect();
     let batch = TokenBatcher::new(train.seq_len).batch(windows, &device);
 
     let mut ema = match config.ema.decay {
-        Some(decay) => Some(Ema::new(EmaSettings { decay, every: config.ema.every }, &model.model)?),
+        Some(decay) => {
+            Some(Ema::new(EmaSettings { decay, every: config.ema.every }, &model.model)?)
+        }
         None => None,
     };
     let device = &selected.device;
@@ -56,7 +66,8 @@ pub(super) fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetiti
     for rep in 0..kinds * (reps.warmup + reps.timed) {
         sync()?;
         let begin = Instant::now();
-        // Steps without the average beside them and steps with it take turns, so that what else the machine does falls on both.
+        // Steps without the average beside them and steps with it take turns, so that what else the
+        // machine does falls on both.
         if let Some(ema) = ema.as_mut().filter(|_| averaging) {
             ema.step(&model.model)?;
         }

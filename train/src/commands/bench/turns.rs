@@ -7,7 +7,8 @@ use burn::tensor::{Device, ExecutionError};
 use super::Repetitions;
 use super::table::{Times, median};
 
-/// A sample is made of as many calls as take about this long, or of one: shorter ones would time the clock and the waiting.
+/// A sample is made of as many calls as take about this long, or of one: shorter ones would time
+/// the clock and the waiting.
 const SAMPLE_US: f64 = 2_000.0;
 /// And of no more calls than this: their results may be in memory together.
 const MOST_CALLS: f64 = 64.0;
@@ -24,7 +25,11 @@ impl Turns<'_> {
     ///
     /// # Errors
     /// The device cannot finish its work.
-    pub fn medians(&self, ours: &dyn Fn(), theirs: &dyn Fn()) -> Result<(f64, f64), ExecutionError> {
+    pub fn medians(
+        &self,
+        ours: &dyn Fn(),
+        theirs: &dyn Fn(),
+    ) -> Result<(f64, f64), ExecutionError> {
         let calls = |work: &dyn Fn()| -> Result<usize, ExecutionError> {
             self.sample(work, 1)?; // the first call compiles or allocates
             Ok((SAMPLE_US / self.sample(work, 1)?).clamp(1.0, MOST_CALLS) as usize)
@@ -80,7 +85,11 @@ mod tests {
                 },
             )
             .unwrap();
-        assert_eq!((ours.get(), theirs.get()), (6, 6), "twice to see how long it takes, one warm-up, three that count");
+        assert_eq!(
+            (ours.get(), theirs.get()),
+            (6, 6),
+            "twice to see how long it takes, one warm-up, three that count"
+        );
         assert!(us >= 3_000.0, "{us}");
     }
 }

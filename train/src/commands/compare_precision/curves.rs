@@ -14,9 +14,14 @@ pub(super) fn smoothed(losses: &[f64]) -> Vec<f64> {
     losses.iter().map(next).collect()
 }
 
-/// `100 (s_t - b_t) / b_t` of the smoothed losses s of a run and b of the baseline, for the steps that both have made.
+/// `100 (s_t - b_t) / b_t` of the smoothed losses s of a run and b of the baseline, for the steps
+/// that both have made.
 pub(super) fn relative_errors_percent(losses: &[f64], baseline: &[f64]) -> Vec<f64> {
-    smoothed(losses).into_iter().zip(smoothed(baseline)).map(|(run, base)| 100.0 * (run - base) / base).collect()
+    smoothed(losses)
+        .into_iter()
+        .zip(smoothed(baseline))
+        .map(|(run, base)| 100.0 * (run - base) / base)
+        .collect()
 }
 
 /// The mean of the last twentieth of the losses, of one at least; none without any.
@@ -69,7 +74,10 @@ mod tests {
         assert_eq!(relative_errors_percent(&[2.0, 2.0, 9.0], &[2.0, 2.0]), [0.0, 0.0]);
         let errors = relative_errors_percent(&[4.0, 1.0], &[2.0, 3.0]);
         // 0.9 * 4 + 0.1 * 1 = 3.7 against 0.9 * 2 + 0.1 * 3 = 2.1
-        assert!((errors[0] - 100.0).abs() < 1e-9 && (errors[1] - 100.0 * 1.6 / 2.1).abs() < 1e-9, "{errors:?}");
+        assert!(
+            (errors[0] - 100.0).abs() < 1e-9 && (errors[1] - 100.0 * 1.6 / 2.1).abs() < 1e-9,
+            "{errors:?}"
+        );
     }
 
     #[test]
@@ -77,7 +85,10 @@ mod tests {
         let summary = ErrorSummary::of(&[9.0, -9.0, 0.5, -0.7, 0.2], 5).unwrap();
         assert_eq!((summary.end_percent, summary.max_percent), (0.2, 0.7));
         let mean = (0.5 - 0.7 + 0.2) / 3.0;
-        assert!((ErrorSummary::of(&[9.0, 9.0, 0.5, -0.7, 0.2], 4).unwrap().mean_percent - mean).abs() < 1e-12);
+        assert!(
+            (ErrorSummary::of(&[9.0, 9.0, 0.5, -0.7, 0.2], 4).unwrap().mean_percent - mean).abs()
+                < 1e-12
+        );
         assert_eq!(ErrorSummary::of(&[1.0, 2.0], 4), None, "it was stopped before");
         assert_eq!(ErrorSummary::of(&[1.0], 1).map(|summary| summary.end_percent), Some(1.0));
     }

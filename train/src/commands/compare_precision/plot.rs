@@ -1,4 +1,5 @@
-//! The plot of a comparison: smoothed losses over tokens, and below them the relative errors with the report's band.
+//! The plot of a comparison: smoothed losses over tokens, and below them the relative errors with
+//! the report's band.
 
 use super::curves::{relative_errors_percent, smoothed};
 use super::report::{BAR_PERCENT, Comparison, signed};
@@ -10,7 +11,8 @@ const LEFT: f64 = 74.0;
 const RIGHT: f64 = 716.0;
 /// A curve has no more points than can be seen.
 const POINTS: usize = 600;
-/// Of the baseline, then of the others: colours that colour-blind readers can tell apart (Okabe and Ito), then again in dashes.
+/// Of the baseline, then of the others: colours that colour-blind readers can tell apart (Okabe and
+/// Ito), then again in dashes.
 const BASELINE: Stroke = Stroke { color: "#000000", width: 2.2, dash: "" };
 const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
@@ -31,12 +33,25 @@ pub(super) fn draw(comparison: &Comparison) -> Option<String> {
     let curves: Vec<Curves> = comparison
         .runs
         .iter()
-        .map(|run| Curves { losses: smoothed(&run.losses), errors: relative_errors_percent(&run.losses, &baseline.losses) })
+        .map(|run| Curves {
+            losses: smoothed(&run.losses),
+            errors: relative_errors_percent(&run.losses, &baseline.losses),
+        })
         .collect();
 
     let mut svg = Svg::new(WIDTH, HEIGHT);
-    svg.text((LEFT, 30.0), Anchor::Start, "font-size=\"17\" font-weight=\"bold\"", &format!("Loss by precision: {}", comparison.name));
-    svg.text((LEFT, 49.0), Anchor::Start, "fill=\"#555555\"", "training loss, smoothed with an exponential moving average (0.9)");
+    svg.text(
+        (LEFT, 30.0),
+        Anchor::Start,
+        "font-size=\"17\" font-weight=\"bold\"",
+        &format!("Loss by precision: {}", comparison.name),
+    );
+    svg.text(
+        (LEFT, 49.0),
+        Anchor::Start,
+        "fill=\"#555555\"",
+        "training loss, smoothed with an exponential moving average (0.9)",
+    );
 
     let losses = Axis::new(loss_range(&curves), "loss (nats a token)", 5);
     let upper = Panel::draw(&mut svg, (LEFT, 62.0), (RIGHT, 356.0), x_axis(), losses);
@@ -44,9 +59,15 @@ pub(super) fn draw(comparison: &Comparison) -> Option<String> {
     let lower = Panel::draw(&mut svg, (LEFT, 424.0), (RIGHT, 670.0), x_axis(), errors);
     lower.band(&mut svg, (-BAR_PERCENT, BAR_PERCENT), COLORS[0], 0.1);
     let note = format!("\u{b1}{BAR_PERCENT}%: the report's bar");
-    svg.text((RIGHT + 14.0, lower.down(0.0) + 4.5), Anchor::Start, &format!("fill=\"{}\"", COLORS[0]), &note);
+    svg.text(
+        (RIGHT + 14.0, lower.down(0.0) + 4.5),
+        Anchor::Start,
+        &format!("fill=\"{}\"", COLORS[0]),
+        &note,
+    );
 
-    // The baseline is drawn last, over the others, in the upper panel; in the lower one it is a thin line at 0.
+    // The baseline is drawn last, over the others, in the upper panel; in the lower one it is a
+    // thin line at 0.
     for (index, curve) in curves.iter().enumerate().rev() {
         let points = curve.losses.iter().enumerate().map(|(step, &loss)| (at(step), loss));
         upper.curve(&mut svg, thinned(points, curve.losses.len()), stroke(index));
@@ -73,7 +94,12 @@ fn legend(svg: &mut Svg, comparison: &Comparison) {
             (_, Some(errors)) => format!("{}% at the end", signed(errors.end_percent, 2)),
             (_, None) => run.ended.name().to_string(),
         };
-        svg.text((RIGHT + 52.0, y + 19.0), Anchor::Start, "font-size=\"11\" fill=\"#555555\"", &note);
+        svg.text(
+            (RIGHT + 52.0, y + 19.0),
+            Anchor::Start,
+            "font-size=\"11\" fill=\"#555555\"",
+            &note,
+        );
         y += 40.0;
     }
 }
@@ -88,28 +114,41 @@ fn stroke(index: usize) -> Stroke {
     }
 }
 
-/// From the lowest loss to where the baseline is after a fiftieth of its steps: the first ones would leave no room for the rest.
+/// From the lowest loss to where the baseline is after a fiftieth of its steps: the first ones
+/// would leave no room for the rest.
 fn loss_range(curves: &[Curves]) -> (f64, f64) {
     let baseline = &curves[0].losses;
     let high = baseline[baseline.len() / 50];
-    let all = curves.iter().flat_map(|curve| &curve.losses).copied().filter(|loss| loss.is_finite());
+    let all =
+        curves.iter().flat_map(|curve| &curve.losses).copied().filter(|loss| loss.is_finite());
     let low = all.fold(high, f64::min);
     let margin = 0.04 * (high - low).max(1e-3);
     (low - margin, high + margin)
 }
 
-/// Even about 0, at least twice the bar; of the last four fifths of each run all but the farthest hundredth is inside.
+/// Even about 0, at least twice the bar; of the last four fifths of each run all but the farthest
+/// hundredth is inside.
 fn error_range(curves: &[Curves]) -> (f64, f64) {
     let late = curves.iter().flat_map(|curve| &curve.errors[curve.errors.len() / 5..]);
-    let mut sizes: Vec<f64> = late.map(|error| error.abs()).filter(|error| error.is_finite()).collect();
+    let mut sizes: Vec<f64> =
+        late.map(|error| error.abs()).filter(|error| error.is_finite()).collect();
     sizes.sort_unstable_by(f64::total_cmp);
-    let most = sizes.get((sizes.len() * 99 / 100).min(sizes.len().saturating_sub(1))).copied().unwrap_or(0.0);
+    let most = sizes
+        .get((sizes.len() * 99 / 100).min(sizes.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0);
     let limit = (1.25 * most).clamp(2.0 * BAR_PERCENT, 20.0);
     (-limit, limit)
 }
 
 /// Every n-th of so many points, and the last.
-fn thinned(points: impl Iterator<Item = (f64, f64)>, count: usize) -> impl Iterator<Item = (f64, f64)> {
+fn thinned(
+    points: impl Iterator<Item = (f64, f64)>,
+    count: usize,
+) -> impl Iterator<Item = (f64, f64)> {
     let every = count.div_ceil(POINTS).max(1);
-    points.enumerate().filter(move |(index, _)| index.is_multiple_of(every) || index + 1 == count).map(|(_, point)| point)
+    points
+        .enumerate()
+        .filter(move |(index, _)| index.is_multiple_of(every) || index + 1 == count)
+        .map(|(_, point)| point)
 }

@@ -14,7 +14,8 @@ use crate::metrics::duration;
 /// The report's bar: FP8's relative error stays below (3.3, B.1).
 pub(super) const BAR_PERCENT: f64 = 0.25;
 /// The three files of a comparison.
-pub(super) const FILES: [&str; 3] = ["compare-precision.md", "compare-precision.svg", "compare-precision.json"];
+pub(super) const FILES: [&str; 3] =
+    ["compare-precision.md", "compare-precision.svg", "compare-precision.json"];
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -91,9 +92,18 @@ impl RunResult {
     /// One line for when the run has ended.
     pub fn line(&self) -> String {
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
-        let mut line = format!("{}: training loss {}, held-out loss {}", self.name, number(self.train_loss), number(self.valid_loss));
+        let mut line = format!(
+            "{}: training loss {}, held-out loss {}",
+            self.name,
+            number(self.train_loss),
+            number(self.valid_loss)
+        );
         if let Some(errors) = self.errors {
-            line += &format!(", relative error {}% at the end, {:.2}% at most", signed(errors.end_percent, 2), errors.max_percent);
+            line += &format!(
+                ", relative error {}% at the end, {:.2}% at most",
+                signed(errors.end_percent, 2),
+                errors.max_percent
+            );
         }
         if self.ended != Ended::Complete {
             line += &format!(", {} after {} steps", self.ended.name(), self.losses.len());
@@ -144,7 +154,8 @@ pub(super) struct Comparison {
 impl Comparison {
     /// Whether a signal ended it.
     pub fn interrupted(&self) -> bool {
-        self.runs.iter().any(|run| run.ended == Ended::Interrupted) || self.runs.len() < self.planned
+        self.runs.iter().any(|run| run.ended == Ended::Interrupted)
+            || self.runs.len() < self.planned
     }
 
     /// Writes the three files; the plot only where there is something to draw.
@@ -154,10 +165,13 @@ impl Comparison {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let object = serde_json::to_string_pretty(&self.to_json(folder))? + "\n";
         let [markdown, svg, json] = FILES;
-        for (name, text) in [(svg, plot::draw(self)), (markdown, Some(self.markdown())), (json, Some(object))] {
+        for (name, text) in
+            [(svg, plot::draw(self)), (markdown, Some(self.markdown())), (json, Some(object))]
+        {
             if let Some(text) = text {
                 let path = folder.join(name);
-                std::fs::write(&path, text).with_context(|| format!("{}: cannot write", path.display()))?;
+                std::fs::write(&path, text)
+                    .with_context(|| format!("{}: cannot write", path.display()))?;
             }
         }
         Ok(())
@@ -181,14 +195,16 @@ impl Comparison {
     /// For a terminal: columns of equal width.
     pub fn text(&self) -> String {
         let rows = self.rows();
-        let widths: Vec<usize> =
-            (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..rows[0].len())
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
         let mut text = String::new();
         for row in rows {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
+            let cells =
+                row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+                    0 => format!("{cell:<width$}"),
+                    _ => format!("{cell:>width$}"),
+                });
             text += cells.collect::<Vec<_>>().join("  ").trim_end();
             text.push('\n');
         }
@@ -200,7 +216,11 @@ impl Comparison {
         let baseline = self.runs.first().map_or("none", |run| run.name);
         let mut text = format!("# Loss by precision: {}\n\n", self.name);
         if self.interrupted() {
-            text += &format!("**Interrupted**: {} of {} runs are here, the last perhaps in part.\n\n", self.runs.len(), self.planned);
+            text += &format!(
+                "**Interrupted**: {} of {} runs are here, the last perhaps in part.\n\n",
+                self.runs.len(),
+                self.planned
+            );
         }
         text += &format!("```\n{}\n```\n\n{}\n", self.command, self.setting);
         let mut rows = self.rows().into_iter();
@@ -211,12 +231,18 @@ impl Comparison {
         }
         text += &format!("\n![Losses and relative errors over tokens]({})\n\n", FILES[1]);
         text += &format!(
-            "All runs start from the same weights and see the same sequences in the same order. `training loss` is the mean cross entropy \
-             (nats a token) of the last 5% of the steps, `held-out loss` that of the held-out windows after the last step. The relative \
-             error is that of the report (B.1): with s and b the training losses of each step of a run and of `{baseline}`, each smoothed as \
-             s_t = 0.9 s_(t-1) + 0.1 x_t, it is (s_t - b_t) / b_t; `error` has it at the last step, `largest` its largest magnitude over \
-             the second half of the run, `mean` its mean there, in which noise that comes from rounding alone mostly cancels. The report's \
-             bar is {BAR_PERCENT}%. `time` is the median time of a step over that of `{baseline}`; the runs were made one after another.\n\n"
+            "All runs start from the same weights and see the same sequences in the same order. \
+             `training loss` is the mean cross entropy \
+             (nats a token) of the last 5% of the steps, `held-out loss` that of the held-out \
+             windows after the last step. The relative \
+             error is that of the report (B.1): with s and b the training losses of each step of a \
+             run and of `{baseline}`, each smoothed as \
+             s_t = 0.9 s_(t-1) + 0.1 x_t, it is (s_t - b_t) / b_t; `error` has it at the last \
+             step, `largest` its largest magnitude over \
+             the second half of the run, `mean` its mean there, in which noise that comes from \
+             rounding alone mostly cancels. The report's \
+             bar is {BAR_PERCENT}%. `time` is the median time of a step over that of `{baseline}`; \
+             the runs were made one after another.\n\n"
         );
         for run in &self.runs {
             text += &format!("- `{}`: {} (`{}`)\n", run.name, run.what, run.set.join("`, `"));
@@ -227,14 +253,18 @@ impl Comparison {
 
     /// The header and a row a run.
     fn rows(&self) -> Vec<Vec<String>> {
-        let header = ["run", "training loss", "held-out loss", "error %", "largest %", "mean %", "time"];
+        let header =
+            ["run", "training loss", "held-out loss", "error %", "largest %", "mean %", "time"];
         let mut rows = vec![header.map(str::to_string).to_vec()];
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
         for run in &self.runs {
-            let percent = |pick: fn(&ErrorSummary) -> String| run.errors.as_ref().map_or("-".into(), pick);
+            let percent =
+                |pick: fn(&ErrorSummary) -> String| run.errors.as_ref().map_or("-".into(), pick);
             let name = match run.ended {
                 Ended::Complete => run.name.to_string(),
-                ended => format!("{} ({} after {} steps)", run.name, ended.name(), run.losses.len()),
+                ended => {
+                    format!("{} ({} after {} steps)", run.name, ended.name(), run.losses.len())
+                }
             };
             rows.push(vec![
                 name,
@@ -253,7 +283,11 @@ impl Comparison {
 /// A number with its sign, but 0 without.
 pub(super) fn signed(value: f64, decimals: usize) -> String {
     let text = format!("{value:+.decimals$}");
-    if text[1..].chars().all(|digit| matches!(digit, '0' | '.')) { text[1..].to_string() } else { text }
+    if text[1..].chars().all(|digit| matches!(digit, '0' | '.')) {
+        text[1..].to_string()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -266,7 +300,10 @@ mod tests {
             let mut result = RunResult::new(run);
             result.ended = if losses.len() == 4 { Ended::Complete } else { Ended::Diverged };
             result.losses = losses.to_vec();
-            result.errors = ErrorSummary::of(&super::super::curves::relative_errors_percent(losses, &[2.0; 4]), 4);
+            result.errors = ErrorSummary::of(
+                &super::super::curves::relative_errors_percent(losses, &[2.0; 4]),
+                4,
+            );
             result
         };
         Comparison {
@@ -283,7 +320,10 @@ mod tests {
 
     #[test]
     fn signs_are_of_what_is_shown() {
-        assert_eq!([signed(0.126, 2), signed(-0.126, 2), signed(-0.001, 2), signed(f64::NAN, 2)], ["+0.13", "-0.13", "0.00", "NaN"]);
+        assert_eq!(
+            [signed(0.126, 2), signed(-0.126, 2), signed(-0.001, 2), signed(f64::NAN, 2)],
+            ["+0.13", "-0.13", "0.00", "NaN"]
+        );
     }
 
     #[test]
@@ -294,20 +334,44 @@ mod tests {
         assert!(text.contains("bf16 (diverged after 1 steps)"), "{text}");
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{text}");
-        assert!(comparison.markdown().contains("| f32-split | - | - | +0.100 | 0.100 | +0.100 | NaNx |"), "{}", comparison.markdown());
+        assert!(
+            comparison
+                .markdown()
+                .contains("| f32-split | - | - | +0.100 | 0.100 | +0.100 | NaNx |"),
+            "{}",
+            comparison.markdown()
+        );
         let object = comparison.to_json(Path::new("out"));
-        assert_eq!((&object["runs"][2]["ended"], &object["runs"][1]["within_bar"]), (&"diverged".into(), &true.into()));
+        assert_eq!(
+            (&object["runs"][2]["ended"], &object["runs"][1]["within_bar"]),
+            (&"diverged".into(), &true.into())
+        );
         assert_eq!(object["runs"][2]["relative_error_max_percent"], serde_json::Value::Null);
     }
 
     #[test]
     fn the_plot_has_a_curve_a_run_in_each_panel() {
-        let drawn = plot::draw(&comparison(&[&[2.0, 1.9, 1.8, 1.7], &[2.1, 1.9, 1.8, 1.6], &[7.0]])).unwrap();
-        assert_eq!(drawn.matches("<polyline").count() - drawn.matches("stroke=\"#e4e4e4\"").count(), 2 * 3 + 3, "curves and legend");
-        for text in ["f32-split", "diverged", "the baseline", "training tokens", "relative error (%)", "0.25%"] {
+        let drawn =
+            plot::draw(&comparison(&[&[2.0, 1.9, 1.8, 1.7], &[2.1, 1.9, 1.8, 1.6], &[7.0]]))
+                .unwrap();
+        assert_eq!(
+            drawn.matches("<polyline").count() - drawn.matches("stroke=\"#e4e4e4\"").count(),
+            2 * 3 + 3,
+            "curves and legend"
+        );
+        for text in [
+            "f32-split",
+            "diverged",
+            "the baseline",
+            "training tokens",
+            "relative error (%)",
+            "0.25%",
+        ] {
             assert!(drawn.contains(text), "{text}");
         }
         assert_eq!(drawn.matches("NaN").count(), 0);
-        assert!(plot::draw(&comparison(&[&[2.0]])).is_none() && plot::draw(&comparison(&[])).is_none());
+        assert!(
+            plot::draw(&comparison(&[&[2.0]])).is_none() && plot::draw(&comparison(&[])).is_none()
+        );
     }
 }

@@ -28,7 +28,8 @@ pub(super) const RUNS: &[NamedRun] = &[
         split: true,
         ..NamedRun::new(
             "f32-split",
-            "FP32 in micro-batches of one sequence: the same sums in another order, so what rounding alone does to a run",
+            "FP32 in micro-batches of one sequence: the same sums in another order, so what \
+             rounding alone does to a run",
             &["precision.format=f32"],
         )
     },
@@ -47,7 +48,12 @@ pub(super) const RUNS: &[NamedRun] = &[
     NamedRun::new(
         "fp8-tensor",
         "one scale a tensor: activations, gradients, weights",
-        &["precision.format=fp8", "precision.activation_tiles=tensor", "precision.gradient_tiles=tensor", "precision.weight_tiles=tensor"],
+        &[
+            "precision.format=fp8",
+            "precision.activation_tiles=tensor",
+            "precision.gradient_tiles=tensor",
+            "precision.weight_tiles=tensor",
+        ],
     ),
     NamedRun::new(
         "fp8-block-gradients",
@@ -59,7 +65,11 @@ pub(super) const RUNS: &[NamedRun] = &[
         "1x128 codes kept for Wgrad and quantized again in backward (3.5.2)",
         &["precision.format=fp8", "precision.kept=rows"],
     ),
-    NamedRun::new("fp8-power-of-two", "scales that are powers of two", &["precision.format=fp8", "precision.scales=power-of-two"]),
+    NamedRun::new(
+        "fp8-power-of-two",
+        "scales that are powers of two",
+        &["precision.format=fp8", "precision.scales=power-of-two"],
+    ),
 ];
 
 /// The runs of these names, in their order: the first is what the others are compared with.
@@ -74,12 +84,17 @@ pub(super) fn named(names: &[String]) -> Result<Vec<&'static NamedRun>, UsageErr
             UsageError(format!("--runs: \"{name}\" is unknown; known: {}", known.join(", ")))
         })?;
         if found.contains(&run) {
-            return Err(UsageError(format!("--runs: \"{name}\" is there twice; a run is trained once")));
+            return Err(UsageError(format!(
+                "--runs: \"{name}\" is there twice; a run is trained once"
+            )));
         }
         found.push(run);
     }
     if found.len() < 2 {
-        return Err(UsageError("--runs needs at least two names, the first of them the baseline, as in --runs f32,fp8".into()));
+        return Err(UsageError(
+            "--runs needs at least two names, the first of them the baseline, as in --runs f32,fp8"
+                .into(),
+        ));
     }
     Ok(found)
 }
@@ -97,7 +112,11 @@ mod tests {
             let config = ConfigRequest { set, ..ConfigRequest::default() }.resolve().unwrap();
             let computation = (config.precision.precision(), run.split);
             assert!(!seen.contains(&computation), "{} computes what another run does", run.name);
-            assert!(run.name.starts_with(config.precision.precision().name()), "{} says its format first", run.name);
+            assert!(
+                run.name.starts_with(config.precision.precision().name()),
+                "{} says its format first",
+                run.name
+            );
             seen.push(computation);
         }
     }
@@ -105,10 +124,15 @@ mod tests {
     #[test]
     fn names_are_checked() {
         let names = |text: &str| named(&text.split(',').map(str::to_string).collect::<Vec<_>>());
-        assert_eq!(names("bf16,fp8").unwrap().iter().map(|run| run.name).collect::<Vec<_>>(), ["bf16", "fp8"]);
-        for (text, part) in
-            [("f32,fp9", "\"fp9\" is unknown; known: f32, "), ("f32,fp8,f32", "\"f32\" is there twice"), ("f32", "two names")]
-        {
+        assert_eq!(
+            names("bf16,fp8").unwrap().iter().map(|run| run.name).collect::<Vec<_>>(),
+            ["bf16", "fp8"]
+        );
+        for (text, part) in [
+            ("f32,fp9", "\"fp9\" is unknown; known: f32, "),
+            ("f32,fp8,f32", "\"f32\" is there twice"),
+            ("f32", "two names"),
+        ] {
             let error = names(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }

@@ -1,4 +1,5 @@
-//! `deepseek generate`: a prompt continued, the text shown as it is decided, and how fast that went.
+//! `deepseek generate`: a prompt continued, the text shown as it is decided, and how fast that
+//! went.
 
 mod placement;
 mod printer;
@@ -25,8 +26,8 @@ use source::Source;
 /// Continues a prompt.
 ///
 /// # Errors
-/// A model, tokenizer, prompt or length that does not fit ([`crate::exit::USAGE`]); a checkpoint that cannot be read, or standard
-/// output that cannot be written ([`crate::exit::FAILURE`]).
+/// A model, tokenizer, prompt or length that does not fit ([`crate::exit::USAGE`]); a checkpoint
+/// that cannot be read, or standard output that cannot be written ([`crate::exit::FAILURE`]).
 pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
     stop_on_signals(&interrupter, "stopping after this token; once more to stop at once")?;
@@ -53,14 +54,17 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let mut printer = Printer::new(&source.tokenizer, &args.prompt);
     let mut failure = None;
     let started = Instant::now();
-    let generation = source.model.generate_with(&prompt, &options, &compute, |token| match printer.token(token) {
-        Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failure = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
+    let generation =
+        source.model.generate_with(&prompt, &options, &compute, |token| {
+            match printer.token(token) {
+                Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
     let ended = Instant::now();
     if let Some(error) = failure {
         return Err(error);
@@ -103,11 +107,20 @@ struct Speeds {
 }
 
 impl Speeds {
-    fn of(generation: &Generation, options: &GenerateOptions, started: Instant, printer: &Printer<'_>, ended: Instant) -> Self {
+    fn of(
+        generation: &Generation,
+        options: &GenerateOptions,
+        started: Instant,
+        printer: &Printer<'_>,
+        ended: Instant,
+    ) -> Self {
         let first = printer.first.unwrap_or(ended);
         Self {
             prefill_seconds: (options.max_new_tokens > 0).then(|| (first - started).as_secs_f64()),
-            decode_seconds: printer.last.filter(|_| generation.tokens.len() > 1).map(|last| (last - first).as_secs_f64()),
+            decode_seconds: printer
+                .last
+                .filter(|_| generation.tokens.len() > 1)
+                .map(|last| (last - first).as_secs_f64()),
         }
     }
 
@@ -124,15 +137,25 @@ impl Speeds {
         let mut text = String::new();
         let mut line = |name: &str, tokens: usize, seconds: Option<f64>, speed: Option<f64>| {
             if let (Some(seconds), Some(speed)) = (seconds, speed) {
-                text += &format!("{name:<11} {tokens} tokens in {seconds:.3} s, {speed:.0} tokens/s\n");
+                text +=
+                    &format!("{name:<11} {tokens} tokens in {seconds:.3} s, {speed:.0} tokens/s\n");
             }
         };
         line("prefill", prompt_tokens, self.prefill_seconds, self.prefill(prompt_tokens));
-        line("decoding", generation.tokens.len().saturating_sub(1), self.decode_seconds, self.decode(generation));
+        line(
+            "decoding",
+            generation.tokens.len().saturating_sub(1),
+            self.decode_seconds,
+            self.decode(generation),
+        );
         if let Some(rate) = generation.acceptance_rate() {
             let Generation { drafted, accepted, .. } = generation;
-            text += &format!("speculation {accepted} of {drafted} drafts accepted ({:.1}%)", 100.0 * rate);
-            text += &tokens_per_pass(generation).map_or_else(String::new, |tokens| format!(", {tokens:.2} tokens a pass"));
+            text += &format!(
+                "speculation {accepted} of {drafted} drafts accepted ({:.1}%)",
+                100.0 * rate
+            );
+            text += &tokens_per_pass(generation)
+                .map_or_else(String::new, |tokens| format!(", {tokens:.2} tokens a pass"));
             text.push('\n');
         }
         text
@@ -141,5 +164,6 @@ impl Speeds {
 
 /// Tokens that each pass of the main model after the prompt decided.
 fn tokens_per_pass(generation: &Generation) -> Option<f64> {
-    (generation.passes > 0).then(|| generation.tokens.len().saturating_sub(1) as f64 / generation.passes as f64)
+    (generation.passes > 0)
+        .then(|| generation.tokens.len().saturating_sub(1) as f64 / generation.passes as f64)
 }

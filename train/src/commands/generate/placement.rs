@@ -1,4 +1,5 @@
-//! What `--expert-placement` of `generate` names: a file of `plan experts --out`, and the model with its experts placed by it.
+//! What `--expert-placement` of `generate` names: a file of `plan experts --out`, and the model
+//! with its experts placed by it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,47 +46,78 @@ impl Placement {
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let make = "make one with `deepseek plan experts --out FILE`";
-                return Err(UsageError(format!("--expert-placement {}: no such file; {make}", path.display())).into());
+                return Err(UsageError(format!(
+                    "--expert-placement {}: no such file; {make}",
+                    path.display()
+                ))
+                .into());
             }
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(wrong(path, error)),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(wrong(path, error));
+            }
             result => result.with_context(|| path.display().to_string())?,
         };
-        let Written { experts, gpus, layers } = serde_json::from_str(&text).map_err(|error| wrong(path, error))?;
+        let Written { experts, gpus, layers } =
+            serde_json::from_str(&text).map_err(|error| wrong(path, error))?;
         if layers.is_empty() {
             return Err(wrong(path, "it has no layers"));
         }
         let layer = |WrittenLayer { layer, phy2log }: WrittenLayer| {
             let plan = LayerPlan::from_phy2log(phy2log, experts, gpus);
-            plan.map(|plan| (layer, plan)).map_err(|error| wrong(path, format!("layer {layer}: {error}")))
+            plan.map(|plan| (layer, plan))
+                .map_err(|error| wrong(path, format!("layer {layer}: {error}")))
         };
-        Ok(Self { path: path.into(), gpus, layers: layers.into_iter().map(layer).collect::<Result<_>>()? })
+        Ok(Self {
+            path: path.into(),
+            gpus,
+            layers: layers.into_iter().map(layer).collect::<Result<_>>()?,
+        })
     }
 
-    /// Takes the experts out of `model`, which is on `home`; `opened` are the devices of the GPUs, as many as were given.
+    /// Takes the experts out of `model`, which is on `home`; `opened` are the devices of the GPUs,
+    /// as many as were given.
     ///
     /// # Errors
     ///
     /// The placement is another model's, or more devices than GPUs were given.
-    pub fn place(&self, model: &mut DeepSeek, home: &SelectedDevice, opened: &[SelectedDevice]) -> Result<Arc<PlacedExperts>> {
+    pub fn place(
+        &self,
+        model: &mut DeepSeek,
+        home: &SelectedDevice,
+        opened: &[SelectedDevice],
+    ) -> Result<Arc<PlacedExperts>> {
         if opened.len() > self.gpus {
-            let problem = format!("--devices has {} devices, but {} is for {} GPUs", opened.len(), self.path.display(), self.gpus);
+            let problem = format!(
+                "--devices has {} devices, but {} is for {} GPUs",
+                opened.len(),
+                self.path.display(),
+                self.gpus
+            );
             return Err(UsageError(problem).into());
         }
         let device = |gpu: usize| opened.get(gpu).or(opened.last()).unwrap_or(home).device.clone();
         let others: Vec<_> = (1..self.gpus).map(device).collect();
-        PlacedExperts::place(model, &self.layers, &others, &Compute::f32())
-            .map_err(|error| UsageError(format!("--expert-placement {}: {error}", self.path.display())).into())
+        PlacedExperts::place(model, &self.layers, &others, &Compute::f32()).map_err(|error| {
+            UsageError(format!("--expert-placement {}: {error}", self.path.display())).into()
+        })
     }
 }
 
 fn wrong(path: &Path, problem: impl std::fmt::Display) -> anyhow::Error {
-    UsageError(format!("--expert-placement {}: not a file of `deepseek plan experts --out`: {problem}", path.display())).into()
+    UsageError(format!(
+        "--expert-placement {}: not a file of `deepseek plan experts --out`: {problem}",
+        path.display()
+    ))
+    .into()
 }
 
 /// How even the GPUs' rows are, in a line.
 pub(super) fn text(gpu_rows: &BTreeMap<usize, Vec<u64>>) -> String {
-    let ratio = |rows: &Vec<u64>| Balance::of(&rows.iter().map(|&rows| rows as f64).collect::<Vec<_>>()).ratio();
+    let ratio = |rows: &Vec<u64>| {
+        Balance::of(&rows.iter().map(|&rows| rows as f64).collect::<Vec<_>>()).ratio()
+    };
     let gpus = gpu_rows.values().map(Vec::len).max().unwrap_or(0);
-    let layers: Vec<String> = gpu_rows.iter().map(|(layer, rows)| format!("layer {layer} {:.2}", ratio(rows))).collect();
+    let layers: Vec<String> =
+        gpu_rows.iter().map(|(layer, rows)| format!("layer {layer} {:.2}", ratio(rows))).collect();
     format!("experts     on {gpus} GPUs, max load / mean load: {}\n", layers.join(", "))
 }

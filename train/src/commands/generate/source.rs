@@ -1,4 +1,5 @@
-//! What `--checkpoint` of `generate` names: a run, one checkpoint, or a Hugging Face folder, and the tokenizer that goes with it.
+//! What `--checkpoint` of `generate` names: a run, one checkpoint, or a Hugging Face folder, and
+//! the tokenizer that goes with it.
 
 use std::path::Path;
 
@@ -24,7 +25,8 @@ const BYTES_ALONE: usize = 256;
 pub(super) struct Source {
     pub model: DeepSeek,
     pub tokenizer: Tokenizer,
-    /// What every text begins with: models of runs have only seen documents after the end of another.
+    /// What every text begins with: models of runs have only seen documents after the end of
+    /// another.
     lead: Option<u32>,
     /// The token that ends a text, and begins one without a prompt.
     pub eod: Option<u32>,
@@ -35,23 +37,36 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Nothing of the kind there, a damaged checkpoint, a tokenizer that is missing or does not fit the model.
+    /// Nothing of the kind there, a damaged checkpoint, a tokenizer that is missing or does not fit
+    /// the model.
     pub fn open(path: &Path, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<Self> {
         match checkpoint::find(path) {
             Ok(path) => Self::of_run(&Checkpoint::open(&path)?, device, mtp, weights),
             Err(CheckpointError::NotFound { path }) if weights == Weights::Average => {
-                Err(UsageError(format!("{}: --ema needs a run's checkpoint; no run is here", path.display())).into())
+                Err(UsageError(format!(
+                    "{}: --ema needs a run's checkpoint; no run is here",
+                    path.display()
+                ))
+                .into())
             }
-            Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => Self::of_hugging_face(path, device, mtp),
+            Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => {
+                Self::of_hugging_face(path, device, mtp)
+            }
             Err(CheckpointError::NotFound { path }) => {
-                let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
+                let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder \
+                             (with config.json)";
                 Err(UsageError(format!("{}: no model here; give {kinds}", path.display())).into())
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn of_run(checkpoint: &Checkpoint, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<Self> {
+    fn of_run(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        mtp: MtpWeights,
+        weights: Weights,
+    ) -> Result<Self> {
         let tokenizer = checkpoint.config()?.data.open_tokenizer()?;
         let model = checkpoint.model(device, mtp, weights)?.no_grad();
         tokenizer.check_vocab_size(model.config().vocab_size)?;
@@ -70,14 +85,22 @@ impl Source {
             return Ok(Self { model, tokenizer, lead: bos, eod });
         }
         if !(BYTES_ALONE..=BYTES_VOCAB_SIZE).contains(&vocab_size) {
-            let bytes = format!("a model over bytes would have a vocab_size from {BYTES_ALONE} to {BYTES_VOCAB_SIZE}, not {vocab_size}");
-            return Err(UsageError(format!("{}: no such file, and {bytes}; put the model's tokenizer there", file.display())).into());
+            let bytes = format!(
+                "a model over bytes would have a vocab_size from {BYTES_ALONE} to \
+                 {BYTES_VOCAB_SIZE}, not {vocab_size}"
+            );
+            return Err(UsageError(format!(
+                "{}: no such file, and {bytes}; put the model's tokenizer there",
+                file.display()
+            ))
+            .into());
         }
         let eod = Some(BYTES_EOD).filter(|&eod| (eod as usize) < vocab_size);
         Ok(Self { model, tokenizer: Tokenizer::Bytes, lead: eod, eod })
     }
 
-    /// The tokens to continue: the lead, then the prompt; for a prompt without tokens the end of a document.
+    /// The tokens to continue: the lead, then the prompt; for a prompt without tokens the end of a
+    /// document.
     ///
     /// # Errors
     ///

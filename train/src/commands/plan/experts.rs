@@ -1,4 +1,5 @@
-//! `deepseek plan experts`: where each replica of each expert goes, and how even that makes the GPUs' loads.
+//! `deepseek plan experts`: where each replica of each expert goes, and how even that makes the
+//! GPUs' loads.
 
 use std::fmt::Write;
 
@@ -10,7 +11,9 @@ use crate::commands::Outcome;
 use crate::exit::write_stdout;
 use crate::learner::LayerLoad;
 use crate::metrics::ExpertLoads;
-use crate::parallel::eplb::{Balance, ExpertPlan, LayerPlan, Policy, rebalance_experts, unplaced_gpu_loads};
+use crate::parallel::eplb::{
+    Balance, ExpertPlan, LayerPlan, Policy, rebalance_experts, unplaced_gpu_loads,
+};
 
 /// Places the experts of every layer.
 pub(super) fn run(args: &PlanExpertsArgs) -> Result<Outcome> {
@@ -19,7 +22,8 @@ pub(super) fn run(args: &PlanExpertsArgs) -> Result<Outcome> {
     write_stdout(&placed.text(args))?;
     let mut results = placed.results(args);
     if let Some(path) = &args.out {
-        std::fs::write(path, format!("{results}\n")).with_context(|| format!("{}: cannot write", path.display()))?;
+        std::fs::write(path, format!("{results}\n"))
+            .with_context(|| format!("{}: cannot write", path.display()))?;
         write_stdout(&format!("\nplacement   {}\n", path.display()))?;
     }
     results["out"] = json!(args.out);
@@ -45,20 +49,35 @@ struct Layer {
 impl Placed {
     fn new(args: &PlanExpertsArgs, measured: &ExpertLoads) -> Result<Self> {
         let groups = args.groups.or(measured.n_group).unwrap_or(1);
-        let loads: Vec<Vec<f32>> = measured.layer_loads.iter().map(|layer| layer.loads.iter().map(|&load| load as f32).collect()).collect();
-        let ExpertPlan { policy, layers } = rebalance_experts(&loads, args.replicas, groups, args.nodes, args.gpus)
-            .with_context(|| format!("{}: cannot be placed", args.loads.display()))?;
-        let layer = |((LayerLoad { layer, .. }, loads), plan): ((&LayerLoad, &Vec<f32>), LayerPlan)| {
-            let (in_order, gpu_loads) = (Balance::of(&unplaced_gpu_loads(loads, args.gpus)), plan.gpu_loads(loads));
-            Layer { layer: *layer, plan, in_order, placed: Balance::of(&gpu_loads), gpu_loads }
-        };
+        let loads: Vec<Vec<f32>> = measured
+            .layer_loads
+            .iter()
+            .map(|layer| layer.loads.iter().map(|&load| load as f32).collect())
+            .collect();
+        let ExpertPlan { policy, layers } =
+            rebalance_experts(&loads, args.replicas, groups, args.nodes, args.gpus)
+                .with_context(|| format!("{}: cannot be placed", args.loads.display()))?;
+        let layer =
+            |((LayerLoad { layer, .. }, loads), plan): ((&LayerLoad, &Vec<f32>), LayerPlan)| {
+                let (in_order, gpu_loads) =
+                    (Balance::of(&unplaced_gpu_loads(loads, args.gpus)), plan.gpu_loads(loads));
+                Layer { layer: *layer, plan, in_order, placed: Balance::of(&gpu_loads), gpu_loads }
+            };
         let experts = loads.first().map_or(0, Vec::len);
-        Ok(Self { groups, experts, policy, layers: measured.layer_loads.iter().zip(&loads).zip(layers).map(layer).collect() })
+        Ok(Self {
+            groups,
+            experts,
+            policy,
+            layers: measured.layer_loads.iter().zip(&loads).zip(layers).map(layer).collect(),
+        })
     }
 
     /// Means over layers of `max / mean`, in order and placed.
     fn ratios(&self) -> (f64, f64) {
-        let mean = |of: fn(&Layer) -> &Balance| self.layers.iter().map(|layer| of(layer).ratio()).sum::<f64>() / self.layers.len() as f64;
+        let mean = |of: fn(&Layer) -> &Balance| {
+            self.layers.iter().map(|layer| of(layer).ratio()).sum::<f64>()
+                / self.layers.len() as f64
+        };
         (mean(|layer| &layer.in_order), mean(|layer| &layer.placed))
     }
 
@@ -66,13 +85,20 @@ impl Placed {
         let PlanExpertsArgs { replicas, nodes, gpus, .. } = args;
         let how = match self.policy {
             Policy::Hierarchical if *nodes > 1 => {
-                format!("{} groups of experts over {nodes} nodes, then replicas over each node's GPUs", self.groups)
+                format!(
+                    "{} groups of experts over {nodes} nodes, then replicas over each node's GPUs",
+                    self.groups
+                )
             }
-            Policy::Hierarchical | Policy::Global => "replicas over all GPUs, whatever their groups".into(),
+            Policy::Hierarchical | Policy::Global => {
+                "replicas over all GPUs, whatever their groups".into()
+            }
         };
         let mut text = format!(
-            "loads       {}: {} layers of {} experts\nplaces      {replicas} on {gpus} GPUs, {} on each\nby          {how}\n\n\
-             max load / mean load of the GPUs, with experts in order and placed; the experts of each GPU\nlayer   in order    placed   experts\n",
+            "loads       {}: {} layers of {} experts\nplaces      {replicas} on {gpus} GPUs, {} on \
+             each\nby          {how}\n\n\
+             max load / mean load of the GPUs, with experts in order and placed; the experts of \
+             each GPU\nlayer   in order    placed   experts\n",
             args.loads.display(),
             self.layers.len(),
             self.experts,
@@ -80,9 +106,17 @@ impl Placed {
         );
         for Layer { layer, plan, in_order, placed, .. } in &self.layers {
             let gpus = plan.phy2log().chunks(plan.places_a_gpu());
-            let places = gpus.map(|gpu| gpu.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(" | ");
+            let places = gpus
+                .map(|gpu| gpu.iter().map(usize::to_string).collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
+                .join(" | ");
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{layer:<5} {:>10.4} {:>9.4}   {places}", in_order.ratio(), placed.ratio());
+            let _ = writeln!(
+                text,
+                "{layer:<5} {:>10.4} {:>9.4}   {places}",
+                in_order.ratio(),
+                placed.ratio()
+            );
         }
         let (in_order, placed) = self.ratios();
         let _ = writeln!(text, "mean  {in_order:>10.4} {placed:>9.4}");

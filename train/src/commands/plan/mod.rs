@@ -11,7 +11,8 @@ use crate::cli::{PlanArgs, PlanTarget};
 ///
 /// # Errors
 ///
-/// What is planned does not exist ([`crate::exit::USAGE`]), or a file cannot be written ([`crate::exit::FAILURE`]).
+/// What is planned does not exist ([`crate::exit::USAGE`]), or a file cannot be written
+/// ([`crate::exit::FAILURE`]).
 pub fn run(args: PlanArgs) -> anyhow::Result<Outcome> {
     match args.target {
         PlanTarget::Schedule(args) => schedule::run(&args),

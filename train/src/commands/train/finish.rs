@@ -28,7 +28,8 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
     let floor = start.data.summary.valid.entropy_floor();
     let bytes_per_token = start.bytes_per_token();
     if outcome.interrupted {
-        text += &format!("interrupted after step {} of {}\n", position.step, start.schedule.end().step);
+        text +=
+            &format!("interrupted after step {} of {}\n", position.step, start.schedule.end().step);
     }
     let mut results = json!({
         "command": "train",
@@ -52,17 +53,25 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         }
     }
     if let Some(evaluation) = &outcome.evaluation {
-        let (perplexity, bits) = (evaluation.perplexity(), evaluation.bits_per_byte(bytes_per_token));
-        text += &format!("validation  {:.4} nats a token (perplexity {perplexity:.3}, {bits:.4} bits a byte)\n", evaluation.loss);
+        let (perplexity, bits) =
+            (evaluation.perplexity(), evaluation.bits_per_byte(bytes_per_token));
+        text += &format!(
+            "validation  {:.4} nats a token (perplexity {perplexity:.3}, {bits:.4} bits a byte)\n",
+            evaluation.loss
+        );
         if let Some(floor) = floor {
             let above = 100.0 * (evaluation.loss / floor - 1.0);
-            text += &format!("floor       {floor:.4} nats a token is the entropy of this text: the model is {above:.1}% above it\n");
+            text += &format!(
+                "floor       {floor:.4} nats a token is the entropy of this text: the model is \
+                 {above:.1}% above it\n"
+            );
             results["above_floor_percent"] = json!(above);
         }
         let windows = start.config.train.eval_batches * start.config.train.micro_batch;
         if let Some(windowed) = start.data.window_floor(windows) {
             text += &format!(
-                "            (a perfect model would have {windowed:.4} here: windows begin inside documents that it has not seen)\n"
+                "            (a perfect model would have {windowed:.4} here: windows begin inside \
+                 documents that it has not seen)\n"
             );
             results["window_floor"] = json!(windowed);
         }
@@ -94,7 +103,10 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         if let Some(path) = trace {
             written = report.write(path);
             if written.is_ok() {
-                text += &format!("trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n", path.display());
+                text += &format!(
+                    "trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n",
+                    path.display()
+                );
                 results["trace"] = json!(path);
             }
         }
@@ -103,7 +115,8 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         text += &format!("checkpoint  {}\n", path.display());
     }
     text += &format!(
-        "run         {}  (go on: deepseek train --resume {0}; sample: deepseek generate --checkpoint {0})\n",
+        "run         {}  (go on: deepseek train --resume {0}; sample: deepseek generate \
+         --checkpoint {0})\n",
         start.run_dir.display()
     );
     write_stdout(&text)?;
@@ -114,15 +127,22 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
 /// Text from the checkpoint just saved: what is shown is what was kept.
 fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
     let output = &start.config.output;
-    let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else { return Ok(None) };
-    let model = Checkpoint::open(path)?.model(&start.device, MtpWeights::Drop, Weights::Trained)?.no_grad();
+    let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else {
+        return Ok(None);
+    };
+    let model =
+        Checkpoint::open(path)?.model(&start.device, MtpWeights::Drop, Weights::Trained)?.no_grad();
     let tokenizer = &start.data.tokenizer;
     let mut prompt = vec![tokenizer.eod()];
     prompt.extend(tokenizer.encode(&output.sample_prompt)?);
     let room = model.config().max_position_embeddings.saturating_sub(prompt.len());
     let options = GenerateOptions {
         max_new_tokens: output.sample_tokens.min(room),
-        sampling: Sampling { temperature: output.sample_temperature, top_p: 1.0, seed: start.config.train.seed },
+        sampling: Sampling {
+            temperature: output.sample_temperature,
+            top_p: 1.0,
+            seed: start.config.train.seed,
+        },
         stop: None,
         form: AttentionForm::Auto,
         speculative: false,
@@ -130,6 +150,7 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
     let generation = model.generate(&prompt, &options, |_| std::ops::ControlFlow::Continue(()))?;
     // A line a document: the token that ends one has no text of its own.
     let documents = generation.tokens.split(|&token| token == tokenizer.eod());
-    let lines = documents.map(|document| tokenizer.decode(document)).collect::<Result<Vec<_>, _>>()?;
+    let lines =
+        documents.map(|document| tokenizer.decode(document)).collect::<Result<Vec<_>, _>>()?;
     Ok(Some(output.sample_prompt.clone() + &lines.join("\n")))
 }

@@ -1,4 +1,5 @@
-//! `deepseek train`: resolve, open the data, build or load the model, run the learner, say what came of it.
+//! `deepseek train`: resolve, open the data, build or load the model, run the learner, say what
+//! came of it.
 
 mod finish;
 mod start;
@@ -20,7 +21,9 @@ use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{train_loader, valid_loader};
 use crate::device::SelectedDevice;
 use crate::exit::{UsageError, write_stdout};
-use crate::learner::{AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy};
+use crate::learner::{
+    AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy,
+};
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
 use crate::schedule::{Position, Schedule};
 use start::Parts;
@@ -30,11 +33,14 @@ pub(in crate::commands) use start::Start;
 ///
 /// # Errors
 ///
-/// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that cannot be read or written, or a
-/// training that diverged ([`crate::exit::FAILURE`]).
+/// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that
+/// cannot be read or written, or a training that diverged ([`crate::exit::FAILURE`]).
 pub fn run(args: TrainArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter, "stopping after this step and saving; once more to stop at once")?;
+    stop_on_signals(
+        &interrupter,
+        "stopping after this step and saving; once more to stop at once",
+    )?;
     let mut start = Start::prepare(&args)?;
     start.announce()?;
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
@@ -43,19 +49,33 @@ pub fn run(args: TrainArgs) -> Result<Outcome> {
 }
 
 /// Runs burn-train's learner with our strategy.
-pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, dashboard: bool) -> Result<RunOutcome> {
-    let Parts { model, optimizer, ema } = start.parts.take().expect("invariant: a start is used once");
+pub(in crate::commands) fn learn(
+    start: &mut Start,
+    interrupter: &Interrupter,
+    dashboard: bool,
+) -> Result<RunOutcome> {
+    let Parts { model, optimizer, ema } =
+        start.parts.take().expect("invariant: a start is used once");
     let Start { config, schedule, position, .. } = &*start;
     let train = &config.train;
     let here = Position { step: position.step, tokens: position.tokens };
     let too_long = "train.steps: the run has more samples than can be counted";
     let end = schedule.end_from(here).context(too_long)?;
     let steps = end.step;
-    let samples = usize::try_from((end.tokens - here.tokens) / train.seq_len as u64).context(too_long)?;
-    let micro_batch = train.micro_batch.try_into().map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
+    let samples =
+        usize::try_from((end.tokens - here.tokens) / train.seq_len as u64).context(too_long)?;
+    let micro_batch = train
+        .micro_batch
+        .try_into()
+        .map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
     let device = &start.device;
-    let train_batches = train_loader(&start.data.train, position.samples, samples, micro_batch, device);
-    let valid_batches = valid_loader(&start.data.valid.first(train.eval_batches * train.micro_batch), micro_batch, device);
+    let train_batches =
+        train_loader(&start.data.train, position.samples, samples, micro_batch, device);
+    let valid_batches = valid_loader(
+        &start.data.valid.first(train.eval_batches * train.micro_batch),
+        micro_batch,
+        device,
+    );
 
     let plan = plan(config, schedule, steps);
     let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
@@ -67,12 +87,27 @@ pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, d
     let eval_every = plan.eval_every;
     let next = schedule.at(here);
     let compute = compute(config, device)?;
-    let model = LanguageModel::new(model, next.loss_weights(), next.global_batch / train.micro_batch, compute);
-    let checkpoints = CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
+    let model = LanguageModel::new(
+        model,
+        next.loss_weights(),
+        next.global_batch / train.micro_batch,
+        compute,
+    );
+    let checkpoints =
+        CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
     for path in checkpoints.set_later_aside(position.step)? {
-        write_stdout(&format!("set aside   {}: it was saved after the step that this run goes on from\n", path.display()))?;
+        write_stdout(&format!(
+            "set aside   {}: it was saved after the step that this run goes on from\n",
+            path.display()
+        ))?;
     }
-    let state = StepState { optimizer, ema, position: position.clone(), checkpoints, log: StepLog::open(&start.run_dir, position.step)? };
+    let state = StepState {
+        optimizer,
+        ema,
+        position: position.clone(),
+        checkpoints,
+        log: StepLog::open(&start.run_dir, position.step)?,
+    };
     let (strategy, outcome) = StepStrategy::new(plan, device.clone(), start.cluster.clone(), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())
@@ -87,7 +122,8 @@ pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, d
     };
     let mtp_depths = if schedule.has_mtp() { config.model.num_nextn_predict_layers } else { 0 };
     let training = register(training, mtp_depths, &start.moe_layers(), start.bytes_per_token());
-    // The strategy owns the optimizer and the schedule; what the learner is given here is never stepped.
+    // The strategy owns the optimizer and the schedule; what the learner is given here is never
+    // stepped.
     let unused = burn::optim::SgdConfig::new().init();
     let result = training.launch(Learner::new(model, unused, 0.0));
     drop(result.renderer); // closes the dashboard
@@ -97,7 +133,9 @@ pub(in crate::commands) fn learn(start: &mut Start, interrupter: &Interrupter, d
 /// The run's precision on a device.
 pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Result<Compute> {
     let precision = config.precision.precision();
-    Compute::new(precision, device).map_err(|error| UsageError(format!("precision.format = {:?}: {error}", precision.name())).into())
+    Compute::new(precision, device).map_err(|error| {
+        UsageError(format!("precision.format = {:?}: {error}", precision.name())).into()
+    })
 }
 
 fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> StepPlan {
@@ -118,13 +156,20 @@ fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> StepPlan {
 /// # Errors
 ///
 /// Moments in BF16 on a device without it.
-pub(in crate::commands) fn adamw_settings(config: &RunConfig, device: &SelectedDevice) -> Result<AdamWSettings, UsageError> {
+pub(in crate::commands) fn adamw_settings(
+    config: &RunConfig,
+    device: &SelectedDevice,
+) -> Result<AdamWSettings, UsageError> {
     let optimizer = &config.optimizer;
     let has_bf16 = device.device.supports_dtype(DType::BF16);
     let moments = match optimizer.moments {
         MomentsConfig::F32 => MomentFormat::F32,
         MomentsConfig::Bf16 if !has_bf16 => {
-            let problem = format!("optimizer.moments = \"bf16\", but {} has no BF16; take --set optimizer.moments=f32", device.name);
+            let problem = format!(
+                "optimizer.moments = \"bf16\", but {} has no BF16; take --set \
+                 optimizer.moments=f32",
+                device.name
+            );
             return Err(UsageError(problem));
         }
         MomentsConfig::Auto if !has_bf16 || !optimizer.decays_in_bf16() => MomentFormat::F32,

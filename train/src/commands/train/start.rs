@@ -51,20 +51,25 @@ pub(in crate::commands) struct Start {
 }
 
 impl Start {
-    /// Resolves, opens, builds or loads. The run's folder is made last, when nothing else can fail any more.
+    /// Resolves, opens, builds or loads. The run's folder is made last, when nothing else can fail
+    /// any more.
     pub fn prepare(args: &TrainArgs) -> Result<Self> {
         let checkpoint = match &args.resume {
             None => None,
             Some(path) => {
                 if args.config.config.is_some() {
-                    let problem = "--resume goes on with the configuration of the run; leave --config out (--set still changes values)";
+                    let problem = "--resume goes on with the configuration of the run; leave \
+                                   --config out (--set still changes values)";
                     return Err(UsageError(problem.into()).into());
                 }
                 if args.run_dir.is_some() {
-                    let problem = "--resume goes on in the run's own folder; leave --run-dir out (a copy of the folder can be resumed too)";
+                    let problem = "--resume goes on in the run's own folder; leave --run-dir out \
+                                   (a copy of the folder can be resumed too)";
                     return Err(UsageError(problem.into()).into());
                 }
-                let path = path.clone().map_or_else(|| newest_run(&args.config_request().resolve()?.output.dir), Ok)?;
+                let path = path
+                    .clone()
+                    .map_or_else(|| newest_run(&args.config_request().resolve()?.output.dir), Ok)?;
                 Some(Checkpoint::open(&path)?)
             }
         };
@@ -73,13 +78,21 @@ impl Start {
             None => {
                 let mut config = request.resolve()?;
                 config.data = config.data.with_absolute_paths();
-                config.train.init_from = config.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
+                config.train.init_from =
+                    config.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
                 config
             }
-            Some(checkpoint) => request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?,
+            Some(checkpoint) => {
+                request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?
+            }
         };
-        // Evaluations, averages and checkpoints are made on this machine, which is there when a worker is not.
-        let selected = if args.device.worker().is_some() { DeviceChoice::Auto.open()? } else { args.device.open()? };
+        // Evaluations, averages and checkpoints are made on this machine, which is there when a
+        // worker is not.
+        let selected = if args.device.worker().is_some() {
+            DeviceChoice::Auto.open()?
+        } else {
+            args.device.open()?
+        };
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
@@ -97,7 +110,8 @@ impl Start {
             }
             Some(checkpoint) => {
                 if checkpoint.config()?.model != config.model {
-                    let problem = "--set changes the model of a run that is resumed; its weights would not fit";
+                    let problem = "--set changes the model of a run that is resumed; its weights \
+                                   would not fit";
                     return Err(UsageError(problem.into()).into());
                 }
                 let model = DeepSeek::new(&config.model, WeightInit::zeros(&selected.device))?;
@@ -106,7 +120,11 @@ impl Start {
                 let mut position = checkpoint.position.clone();
                 let ema = match averaged {
                     Some(settings) if checkpoint.has_average() => {
-                        let average = checkpoint.model(&Device::flex(), MtpWeights::Load, Weights::Average)?;
+                        let average = checkpoint.model(
+                            &Device::flex(),
+                            MtpWeights::Load,
+                            Weights::Average,
+                        )?;
                         Some(Ema::resumed(settings, position.ema_steps, average)?)
                     }
                     settings => {
@@ -147,10 +165,15 @@ impl Start {
             "\nmodel       {} parameters, {} active a token{}\n{}\n",
             counts.total,
             counts.active,
-            if mtp > 0 { format!(", and {} of {mtp} MTP modules", counts.mtp) } else { String::new() },
+            if mtp > 0 {
+                format!(", and {} of {mtp} MTP modules", counts.mtp)
+            } else {
+                String::new()
+            },
             self.data.summary,
         );
-        let (end, first) = (self.schedule.end(), self.schedule.at(Position::default()).global_batch);
+        let (end, first) =
+            (self.schedule.end(), self.schedule.at(Position::default()).global_batch);
         let last = self.schedule.rows().last().map_or(first, |row| row.settings.global_batch);
         text += &format!(
             "run         {} steps of {} sequences of {} tokens = {} tokens, on {}, in {}\n",
@@ -165,7 +188,8 @@ impl Start {
             text += &format!("ranks       {}\n", cluster.describe());
         }
         if let Some(path) = &self.resumed_from {
-            text += &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
+            text +=
+                &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
         }
         write_stdout(&(text + "\n"))
     }
@@ -173,7 +197,9 @@ impl Start {
     /// Indices of the MoE layers, those of MTP modules last.
     pub fn moe_layers(&self) -> Vec<usize> {
         let model = &self.config.model;
-        (0..model.num_hidden_layers + model.num_nextn_predict_layers).filter(|&layer| model.is_moe_layer(layer)).collect()
+        (0..model.num_hidden_layers + model.num_nextn_predict_layers)
+            .filter(|&layer| model.is_moe_layer(layer))
+            .collect()
     }
 
     /// Bytes of held-out text a token.
@@ -183,28 +209,39 @@ impl Start {
 }
 
 /// The ranks of a run over several, or of one that is on a worker's device.
-fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Result<Option<Cluster>> {
+fn cluster(
+    config: &RunConfig,
+    shared: &SelectedDevice,
+    args: &TrainArgs,
+) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
     let timeout = Duration::from_secs(parallel.timeout_s);
     let timeline = args.trace.is_some();
     let devices = rank_devices(args)?;
     let count = parallel.axes().ranks();
     if count == 1 && !devices.iter().any(|(device, _)| device.worker().is_some()) {
-        let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)].into_iter().find(|(_, given)| *given);
+        let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)]
+            .into_iter()
+            .find(|(_, given)| *given);
         return match unused {
-            Some((flag, _)) => {
-                Err(UsageError(format!("{flag} is for a run over several ranks; set parallel.pipeline, parallel.expert or parallel.data"))
-                    .into())
-            }
+            Some((flag, _)) => Err(UsageError(format!(
+                "{flag} is for a run over several ranks; set \
+                                        parallel.pipeline, parallel.expert or parallel.data"
+            ))
+            .into()),
             None => Ok(None),
         };
     }
     if devices.len() > count {
         let flag = if args.cluster.is_some() { "--cluster" } else { "--devices" };
-        return Err(UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into());
+        return Err(
+            UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into()
+        );
     }
     let open = |rank: usize| match devices.get(rank).or(devices.last()) {
-        Some((device, token)) => device.open_for_rank(rank, token.as_ref(), timeout).map(|opened| (opened.name, opened.device)),
+        Some((device, token)) => device
+            .open_for_rank(rank, token.as_ref(), timeout)
+            .map(|opened| (opened.name, opened.device)),
         None => Ok((shared.name.clone(), shared.device.clone())),
     };
     let ranks: Vec<_> = (0..count).map(open).collect::<Result<_, _>>()?;
@@ -219,7 +256,8 @@ fn cluster(config: &RunConfig, shared: &SelectedDevice, args: &TrainArgs) -> Res
     }))
 }
 
-/// The devices that the command line gives to ranks, with the tokens that open them; none where ranks share the run's own.
+/// The devices that the command line gives to ranks, with the tokens that open them; none where
+/// ranks share the run's own.
 fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> {
     let token = args.token.token()?;
     if let Some(path) = &args.cluster {
@@ -234,7 +272,11 @@ fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> 
 }
 
 /// What rows travel in; FP8 only between devices that have the operations for it.
-fn wire_formats(parallel: &ParallelConfig, precision: &Precision, ranks: &[(String, Device)]) -> Result<WireFormats, UsageError> {
+fn wire_formats(
+    parallel: &ParallelConfig,
+    precision: &Precision,
+    ranks: &[(String, Device)],
+) -> Result<WireFormats, UsageError> {
     let format = match (parallel.dispatch, precision) {
         (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
         (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
@@ -245,26 +287,39 @@ fn wire_formats(parallel: &ParallelConfig, precision: &Precision, ranks: &[(Stri
         && parallel.expert > 1
         && let Some((name, _)) = ranks.iter().find(|(_, device)| !supports_fp8(device))
     {
-        let problem =
-            format!("parallel.dispatch = \"fp8\": {name} has no FP8 operations; take --set parallel.dispatch=bf16 or other devices");
+        let problem = format!(
+            "parallel.dispatch = \"fp8\": {name} has no FP8 operations; take --set \
+             parallel.dispatch=bf16 or other devices"
+        );
         return Err(UsageError(problem));
     }
     Ok(match format {
         DispatchFormat::F32 => WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
-        DispatchFormat::Bf16 => WireFormats { dispatch: WireFormat::Bf16, combine: WireFormat::Bf16 },
-        DispatchFormat::Fp8 | DispatchFormat::Auto => WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 },
+        DispatchFormat::Bf16 => {
+            WireFormats { dispatch: WireFormat::Bf16, combine: WireFormat::Bf16 }
+        }
+        DispatchFormat::Fp8 | DispatchFormat::Auto => {
+            WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 }
+        }
     })
 }
 
-/// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only its tensors must fit: what has none
-/// (context length, YaRN, how experts are chosen) may differ.
+/// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
+/// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ.
 fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSeek> {
     let folder = match checkpoint::find(path) {
         Ok(path) => Checkpoint::open(&path)?.path,
-        Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => path.to_owned(),
+        Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => {
+            path.to_owned()
+        }
         Err(CheckpointError::NotFound { path }) => {
-            let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
-            return Err(UsageError(format!("train.init_from = {:?}: no weights here; give {kinds}", path.display())).into());
+            let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with \
+                         config.json)";
+            return Err(UsageError(format!(
+                "train.init_from = {:?}: no weights here; give {kinds}",
+                path.display()
+            ))
+            .into());
         }
         Err(error) => return Err(error.into()),
     };
@@ -274,10 +329,15 @@ fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSe
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.
 fn check_sample(config: &RunConfig, data: &TokenData) -> Result<()> {
-    let (tokens, limit) = (1 + data.tokenizer.encode(&config.output.sample_prompt)?.len(), config.model.max_position_embeddings);
+    let (tokens, limit) = (
+        1 + data.tokenizer.encode(&config.output.sample_prompt)?.len(),
+        config.model.max_position_embeddings,
+    );
     if config.output.sample_tokens > 0 && tokens >= limit {
-        let problem =
-            format!("output.sample_prompt has {tokens} tokens, which leaves no room below model.max_position_embeddings = {limit}");
+        let problem = format!(
+            "output.sample_prompt has {tokens} tokens, which leaves no room below \
+             model.max_position_embeddings = {limit}"
+        );
         return Err(UsageError(problem).into());
     }
     Ok(())
@@ -288,19 +348,26 @@ fn new_run_dir(config: &RunConfig) -> Result<PathBuf> {
     let output = &config.output;
     if let Some(path) = &output.run_dir {
         if path.join(checkpoint::FOLDER).exists() {
-            let problem = format!("{} already holds a run; go on with --resume {0}, or give another --run-dir", path.display());
+            let problem = format!(
+                "{} already holds a run; go on with --resume {0}, or give another --run-dir",
+                path.display()
+            );
             return Err(UsageError(problem).into());
         }
-        std::fs::create_dir_all(path).with_context(|| format!("{}: cannot create", path.display()))?;
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("{}: cannot create", path.display()))?;
         return Ok(path.clone());
     }
-    std::fs::create_dir_all(&output.dir).with_context(|| format!("{}: cannot create", output.dir.display()))?;
+    std::fs::create_dir_all(&output.dir)
+        .with_context(|| format!("{}: cannot create", output.dir.display()))?;
     for number in 1.. {
         let path = output.dir.join(format!("{}-{number:03}", output.name));
         match std::fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("{}: cannot create", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("{}: cannot create", path.display()));
+            }
         }
     }
     unreachable!("the loop has no end of its own")
@@ -309,7 +376,10 @@ fn new_run_dir(config: &RunConfig) -> Result<PathBuf> {
 /// `RUN` of `RUN/checkpoints/step-N`.
 fn run_dir_of(checkpoint: &Path) -> Result<PathBuf> {
     let full = checkpoint.canonicalize().with_context(|| checkpoint.display().to_string())?;
-    let run = full.parent().and_then(Path::parent).with_context(|| format!("{}: not in a run's folder", full.display()))?;
+    let run = full
+        .parent()
+        .and_then(Path::parent)
+        .with_context(|| format!("{}: not in a run's folder", full.display()))?;
     let here = std::env::current_dir().ok();
     let short = here.and_then(|here| run.strip_prefix(here).ok().map(Path::to_path_buf));
     Ok(short.unwrap_or_else(|| run.to_path_buf()))
@@ -317,13 +387,16 @@ fn run_dir_of(checkpoint: &Path) -> Result<PathBuf> {
 
 /// The run under `dir` whose newest checkpoint is the most recent.
 fn newest_run(dir: &Path) -> Result<PathBuf> {
-    let entries =
-        std::fs::read_dir(dir).map_err(|_| UsageError(format!("--resume: there is no {} here; give the run's folder", dir.display())))?;
+    let entries = std::fs::read_dir(dir).map_err(|_| {
+        UsageError(format!("--resume: there is no {} here; give the run's folder", dir.display()))
+    })?;
     let runs = entries.filter_map(|entry| {
         let path = checkpoint::find(&entry.ok()?.path()).ok()?;
         let modified = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
         Some((modified, path))
     });
     let newest = runs.max().map(|(_, path)| path);
-    newest.ok_or_else(|| UsageError(format!("--resume: no run in {} has a checkpoint yet", dir.display())).into())
+    newest.ok_or_else(|| {
+        UsageError(format!("--resume: no run in {} has a checkpoint yet", dir.display())).into()
+    })
 }

@@ -1,5 +1,6 @@
-//! A cluster's file: its hardware, what is attained of it, what is planned for it, and where its workers are. `deepseek plan cluster`
-//! reckons with it, `deepseek train --cluster` computes on the workers.
+//! A cluster's file: its hardware, what is attained of it, what is planned for it, and where its
+//! workers are. `deepseek plan cluster` reckons with it, `deepseek train --cluster` computes on the
+//! workers.
 
 mod resolve;
 mod validate;
@@ -55,8 +56,8 @@ pub struct GpuConfig {
     pub bf16_tflops: Option<f64>,
     /// Peak of FP32 products.
     pub f32_tflops: f64,
-    /// Microseconds that a layer costs a micro-batch beside its work, in each of F, B and W: calls, launches, threads that wait for each
-    /// other. Small models spend their time here.
+    /// Microseconds that a layer costs a micro-batch beside its work, in each of F, B and W: calls,
+    /// launches, threads that wait for each other. Small models spend their time here.
     #[serde(default)]
     pub layer_us: f64,
 }
@@ -144,7 +145,11 @@ pub struct PlanConfig {
     /// Whether RMSNorms, MLA up-projections and SwiGLU are computed again in backward.
     pub recompute: bool,
     /// Tokens of the whole run, also as in `"14.8T"`.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tokens_as_written")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "tokens_as_written"
+    )]
     pub tokens: Option<u64>,
 }
 
@@ -170,7 +175,8 @@ pub struct WorkerConfig {
     /// How many of its devices to take.
     #[serde(default = "one_device")]
     pub devices: usize,
-    /// File whose first line is the worker's token; a relative path begins at the folder of the cluster's file.
+    /// File whose first line is the worker's token; a relative path begins at the folder of the
+    /// cluster's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Environment variable that holds the worker's token.
@@ -188,7 +194,8 @@ fn one() -> f64 {
 
 impl ClusterConfig {
     /// The sections of a cluster's file: those of no run.
-    pub(crate) const SECTIONS: [&'static str; 7] = ["gpu", "node", "link", "rates", "plan", "reference", "worker"];
+    pub(crate) const SECTIONS: [&'static str; 7] =
+        ["gpu", "node", "link", "rates", "plan", "reference", "worker"];
 
     /// GPUs of all nodes.
     pub fn gpus(&self) -> usize {

@@ -4,22 +4,31 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig};
+use super::{
+    ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig,
+};
 use crate::config::embedded;
 use crate::config::error::ConfigError;
 use crate::config::keys::{fields_of, nearest};
 use crate::config::overrides::Override;
 use crate::config::resolve::{parse, read, read_section};
 
-/// The cluster of a name or path, with the `--set section.key=value` of its sections laid over it and `planned`, keys of `[plan]` that a
-/// run gives, under those.
+/// The cluster of a name or path, with the `--set section.key=value` of its sections laid over it
+/// and `planned`, keys of `[plan]` that a run gives, under those.
 ///
 /// # Errors
-/// [`ConfigError`]: an unknown name or key, a value of the wrong type, or every problem at once, each with its key.
-pub fn resolve_cluster(cluster: &str, set: &[String], planned: &Table) -> Result<ClusterConfig, ConfigError> {
+/// [`ConfigError`]: an unknown name or key, a value of the wrong type, or every problem at once,
+/// each with its key.
+pub fn resolve_cluster(
+    cluster: &str,
+    set: &[String],
+    planned: &Table,
+) -> Result<ClusterConfig, ConfigError> {
     match embedded::find(embedded::CLUSTERS, cluster) {
         Some(text) => resolve_text(text, cluster, set, planned),
-        None if embedded::is_path(cluster) => resolve_text(&read(Path::new(cluster))?, cluster, set, planned),
+        None if embedded::is_path(cluster) => {
+            resolve_text(&read(Path::new(cluster))?, cluster, set, planned)
+        }
         None => {
             let known = embedded::names(embedded::CLUSTERS);
             Err(ConfigError::UnknownName { what: "cluster", name: cluster.into(), known })
@@ -27,7 +36,12 @@ pub fn resolve_cluster(cluster: &str, set: &[String], planned: &Table) -> Result
     }
 }
 
-fn resolve_text(text: &str, origin: &str, set: &[String], planned: &Table) -> Result<ClusterConfig, ConfigError> {
+fn resolve_text(
+    text: &str,
+    origin: &str,
+    set: &[String],
+    planned: &Table,
+) -> Result<ClusterConfig, ConfigError> {
     let mut root = parse(text, origin)?;
     check_keys(&root, origin)?;
     let overrides = set.iter().map(|text| Override::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -41,15 +55,31 @@ fn resolve_text(text: &str, origin: &str, set: &[String], planned: &Table) -> Re
         check_keys(&over.as_table(), &over.origin)?;
         over.apply(&mut root);
     }
-    let origin = if set.is_empty() { origin.to_string() } else { format!("{origin} with the command line's values") };
+    let origin = if set.is_empty() {
+        origin.to_string()
+    } else {
+        format!("{origin} with the command line's values")
+    };
     let cluster = ClusterConfig {
         gpu: read_section(&root, "gpu", &origin)?,
         node: read_section(&root, "node", &origin)?,
         link: read_section(&root, "link", &origin)?,
         rates: read_section(&root, "rates", &origin)?,
-        plan: if root.contains_key("plan") { Some(read_section(&root, "plan", &origin)?) } else { None },
-        reference: if root.contains_key("reference") { read_section(&root, "reference", &origin)? } else { Vec::new() },
-        worker: if root.contains_key("worker") { read_section(&root, "worker", &origin)? } else { Vec::new() },
+        plan: if root.contains_key("plan") {
+            Some(read_section(&root, "plan", &origin)?)
+        } else {
+            None
+        },
+        reference: if root.contains_key("reference") {
+            read_section(&root, "reference", &origin)?
+        } else {
+            Vec::new()
+        },
+        worker: if root.contains_key("worker") {
+            read_section(&root, "worker", &origin)?
+        } else {
+            Vec::new()
+        },
     };
     let problems = cluster.problems();
     if problems.is_empty() { Ok(cluster) } else { Err(ConfigError::Invalid { origin, problems }) }
@@ -58,7 +88,8 @@ fn resolve_text(text: &str, origin: &str, set: &[String], planned: &Table) -> Re
 /// Finds the first key that no section knows.
 fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> {
     let unknown = |key: &str, path: &str, known: &[&str]| {
-        let dotted = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+        let dotted =
+            |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
         ConfigError::UnknownKey {
             origin: origin.into(),
             key: dotted(key),
@@ -67,7 +98,10 @@ fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> {
         }
     };
     let check = |table: &Table, path: &str, known: &[&str]| {
-        table.keys().find(|key| !known.contains(&key.as_str())).map_or(Ok(()), |key| Err(unknown(key, path, known)))
+        table
+            .keys()
+            .find(|key| !known.contains(&key.as_str()))
+            .map_or(Ok(()), |key| Err(unknown(key, path, known)))
     };
     check(root, "", &ClusterConfig::SECTIONS)?;
     for (section, known) in [
@@ -104,14 +138,18 @@ mod tests {
 
     #[test]
     fn unknown_keys_name_the_nearest() {
-        assert!(message(&h800().replace("[link.fast]", "[link.quick]"), &[]).contains("unknown key `link.quick`"));
+        assert!(
+            message(&h800().replace("[link.fast]", "[link.quick]"), &[])
+                .contains("unknown key `link.quick`")
+        );
         assert!(
             message(&h800().replace("fp8_tflops", "fp8_tflop"), &[])
                 .contains("c.toml: unknown key `gpu.fp8_tflop`; did you mean `gpu.fp8_tflops`?")
         );
         let from_set = message(h800(), &["rates.linear_fp=0.3"]);
         assert!(
-            from_set.starts_with("--set rates.linear_fp=0.3: unknown key") && from_set.contains("did you mean `rates.linear_f"),
+            from_set.starts_with("--set rates.linear_fp=0.3: unknown key")
+                && from_set.contains("did you mean `rates.linear_f"),
             "{from_set}"
         );
         assert!(message(h800(), &["link.slow.gb=3"]).contains("unknown key `link.slow.gb`"));
@@ -121,7 +159,14 @@ mod tests {
     fn every_problem_is_told_with_its_key() {
         let all = message(
             h800(),
-            &["gpu.memory_gib=0", "rates.memory=1.5", "rates.expert_load=0.5", "node.count=0", "link.slow.gb_per_s=nan", "gpu.layer_us=-1"],
+            &[
+                "gpu.memory_gib=0",
+                "rates.memory=1.5",
+                "rates.expert_load=0.5",
+                "node.count=0",
+                "link.slow.gb_per_s=nan",
+                "gpu.layer_us=-1",
+            ],
         );
         for part in [
             "gpu.memory_gib = 0 must be a number above 0",
@@ -133,20 +178,31 @@ mod tests {
         ] {
             assert!(all.contains(part), "{part} not in {all}");
         }
-        assert!(message(h800(), &["link.slow=none"]).contains("link.slow is missing; node.count = 256"));
+        assert!(
+            message(h800(), &["link.slow=none"]).contains("link.slow is missing; node.count = 256")
+        );
         assert!(message(h800(), &["rates.memory=fast"]).contains("rates"));
         assert!(message(h800(), &["plan.schedule=gpipe"]).contains("plan"));
-        assert!(message(&h800().replace("gpu_hours = 2.664e6", "gpu_hours = 0"), &[]).contains("reference[0].gpu_hours = 0"));
+        assert!(
+            message(&h800().replace("gpu_hours = 2.664e6", "gpu_hours = 0"), &[])
+                .contains("reference[0].gpu_hours = 0")
+        );
     }
 
     #[test]
     fn a_run_s_keys_lie_under_those_of_the_command_line() {
         let planned: Table = toml::from_str("seq_len = 128\nglobal_batch = 4").unwrap();
-        let cluster = resolve_cluster("h800-2048", &["plan.global_batch=8".into()], &planned).unwrap();
+        let cluster =
+            resolve_cluster("h800-2048", &["plan.global_batch=8".into()], &planned).unwrap();
         let plan = cluster.plan.unwrap();
         assert_eq!((plan.seq_len, plan.global_batch, plan.pipeline), (128, 8, 16));
         assert_eq!(plan.tokens, Some(14_800_000_000_000));
         let unknown = resolve_cluster("h801", &[], &planned).unwrap_err().to_string();
-        assert!(unknown.contains("cluster \"h801\" is unknown; known: h800-2048, gpu-8, two-machines, cpu-2"), "{unknown}");
+        assert!(
+            unknown.contains(
+                "cluster \"h801\" is unknown; known: h800-2048, gpu-8, two-machines, cpu-2"
+            ),
+            "{unknown}"
+        );
     }
 }

@@ -6,7 +6,8 @@ use super::ClusterConfig;
 const MOST_GPUS: usize = 1 << 16;
 
 impl ClusterConfig {
-    /// What is wrong with it, each problem with its key; `[plan]` is judged with the model that it is for.
+    /// What is wrong with it, each problem with its key; `[plan]` is judged with the model that it
+    /// is for.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let Self { gpu, node, link, rates, plan: _, reference, worker: _ } = self;
@@ -18,14 +19,19 @@ impl ClusterConfig {
         above_0("gpu.memory_gib", gpu.memory_gib);
         above_0("gpu.memory_gb_per_s", gpu.memory_gb_per_s);
         above_0("gpu.f32_tflops", gpu.f32_tflops);
-        for (key, value) in [("gpu.fp8_tflops", gpu.fp8_tflops), ("gpu.bf16_tflops", gpu.bf16_tflops)] {
+        for (key, value) in
+            [("gpu.fp8_tflops", gpu.fp8_tflops), ("gpu.bf16_tflops", gpu.bf16_tflops)]
+        {
             value.into_iter().for_each(|value| above_0(key, value));
         }
         above_0("link.fast.gb_per_s", link.fast.gb_per_s);
         link.slow.iter().for_each(|slow| above_0("link.slow.gb_per_s", slow.gb_per_s));
-        reference.iter().enumerate().for_each(|(index, known)| above_0(&format!("reference[{index}].gpu_hours"), known.gpu_hours));
+        reference.iter().enumerate().for_each(|(index, known)| {
+            above_0(&format!("reference[{index}].gpu_hours"), known.gpu_hours)
+        });
         if !(gpu.layer_us.is_finite() && gpu.layer_us >= 0.0) {
-            problems.push(format!("gpu.layer_us = {} must be a number of at least 0", gpu.layer_us));
+            problems
+                .push(format!("gpu.layer_us = {} must be a number of at least 0", gpu.layer_us));
         }
         for (key, value) in rates.fractions() {
             if !(value > 0.0 && value <= 1.0) {
@@ -33,7 +39,10 @@ impl ClusterConfig {
             }
         }
         if !(rates.expert_load.is_finite() && rates.expert_load >= 1.0) {
-            problems.push(format!("rates.expert_load = {} must be a number of at least 1", rates.expert_load));
+            problems.push(format!(
+                "rates.expert_load = {} must be a number of at least 1",
+                rates.expert_load
+            ));
         }
         for (key, count) in [("node.gpus", node.gpus), ("node.count", node.count)] {
             if !(1..=MOST_GPUS).contains(&count) {
@@ -41,7 +50,10 @@ impl ClusterConfig {
             }
         }
         if node.count > 1 && link.slow.is_none() {
-            problems.push(format!("link.slow is missing; node.count = {} nodes are joined by it", node.count));
+            problems.push(format!(
+                "link.slow is missing; node.count = {} nodes are joined by it",
+                node.count
+            ));
         }
         for (index, known) in reference.iter().enumerate() {
             if known.tokens.is_none_or(|tokens| tokens == 0) {

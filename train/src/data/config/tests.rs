@@ -19,8 +19,10 @@ fn an_empty_section_is_the_builtin_corpus() {
 
 #[test]
 fn every_field_can_be_written_and_survives() {
-    let written = "source = [\"a.txt\", \"folder\"]\ntokenizer = \"t/tokenizer.json\"\neod_token = \"<end>\"\n\
-        split = \"position\"\nvalid_fraction = 0.2\njsonl_field = \"body\"\nfim_rate = 0.1\nseed = 9\nbuiltin_bytes = 5\n";
+    let written = "source = [\"a.txt\", \"folder\"]\ntokenizer = \"t/tokenizer.json\"\neod_token = \
+                   \"<end>\"\n\
+        split = \"position\"\nvalid_fraction = 0.2\njsonl_field = \"body\"\nfim_rate = 0.1\nseed = \
+        9\nbuiltin_bytes = 5\n";
     let config = parse(written).unwrap();
     assert_eq!(config.source, SourceConfig::Paths(vec!["a.txt".into(), "folder".into()]));
     assert_eq!(config.tokenizer, TokenizerConfig::File("t/tokenizer.json".into()));
@@ -38,7 +40,9 @@ fn every_field_can_be_written_and_survives() {
 fn what_is_not_understood_is_named() {
     let message = |written| parse(written).unwrap_err();
     assert!(message("sede = 1").contains("unknown field `sede`"));
-    assert!(message("source = 3").contains("source must be \"builtin\", a path, or a list of paths"));
+    assert!(
+        message("source = 3").contains("source must be \"builtin\", a path, or a list of paths")
+    );
     assert!(message("split = \"half\"").contains("unknown variant `half`"));
 }
 
@@ -65,7 +69,10 @@ fn builtin_opens_with_its_floor() {
 fn fim_changes_training_only_and_hides_its_floor() {
     let plain = small().open(64, 260).unwrap();
     let fim = DataConfig { fim_rate: 0.5, ..small() }.open(64, 260).unwrap();
-    assert_eq!(fim.summary.train.tokens, plain.summary.train.tokens + 3 * fim.summary.fim_documents);
+    assert_eq!(
+        fim.summary.train.tokens,
+        plain.summary.train.tokens + 3 * fim.summary.fim_documents
+    );
     assert_eq!(fim.summary.train.entropy_floor(), None);
     assert_eq!(fim.summary.valid, plain.summary.valid);
     assert_eq!(fim.valid.get(0).unwrap(), plain.valid.get(0).unwrap());
@@ -95,7 +102,10 @@ fn a_tokenizer_file_is_used_and_checked() {
     assert!(data.summary.valid.bytes_per_token() > 0.99, "\"he\" is one token");
     assert!(data.summary.valid.entropy_floor().is_some());
     let error = config.open(64, 300).unwrap_err().to_string();
-    assert!(error.contains("needs a vocabulary of 301 but the model's vocab_size is 300"), "{error}");
+    assert!(
+        error.contains("needs a vocabulary of 301 but the model's vocab_size is 300"),
+        "{error}"
+    );
     let error = DataConfig { fim_rate: 0.1, ..config }.open(64, 301).unwrap_err().to_string();
     assert!(error.contains("has no fill-in-the-middle tokens"), "{error}");
 }
@@ -104,11 +114,23 @@ fn a_tokenizer_file_is_used_and_checked() {
 fn values_out_of_range_are_named() {
     let message = |config: DataConfig| config.open(64, 260).unwrap_err().to_string();
     assert!(message(DataConfig { fim_rate: 2.0, ..small() }).starts_with("data.fim_rate: is 2"));
-    assert!(message(DataConfig { valid_fraction: 1.5, ..small() }).starts_with("data.valid_fraction: is 1.5"));
-    assert!(message(DataConfig { builtin_bytes: 0, ..small() }).starts_with("data.builtin_bytes: is 0"));
-    assert!(message(DataConfig { source: SourceConfig::Paths(vec![]), ..small() }).starts_with("data.source: names no"));
+    assert!(
+        message(DataConfig { valid_fraction: 1.5, ..small() })
+            .starts_with("data.valid_fraction: is 1.5")
+    );
+    assert!(
+        message(DataConfig { builtin_bytes: 0, ..small() }).starts_with("data.builtin_bytes: is 0")
+    );
+    assert!(
+        message(DataConfig { source: SourceConfig::Paths(vec![]), ..small() })
+            .starts_with("data.source: names no")
+    );
     let found = message(DataConfig { builtin_bytes: 500, ..small() });
-    assert!(found.starts_with("the validation split has ") || found.starts_with("the training split has "), "{found}");
+    assert!(
+        found.starts_with("the validation split has ")
+            || found.starts_with("the training split has "),
+        "{found}"
+    );
     let found = small().open(64, 256).unwrap_err().to_string();
     assert!(found.contains("needs a vocabulary of 260"), "{found}");
 }

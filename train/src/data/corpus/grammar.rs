@@ -1,7 +1,7 @@
 //! A probabilistic context-free grammar as a value: its rules, sampling from it, its exact entropy.
 //!
-//! A rule refers only to rules defined before it, so there is no recursion: every derivation ends, parsing terminates,
-//! and the entropy is one pass over the rules.
+//! A rule refers only to rules defined before it, so there is no recursion: every derivation ends,
+//! parsing terminates, and the entropy is one pass over the rules.
 
 use crate::data::seeded::Stream;
 
@@ -138,12 +138,18 @@ impl Grammar {
 
     /// Computes the entropy and lengths of the grammar's documents exactly.
     ///
-    /// For a rule with alternatives of probability p_a, H = sum_a p_a (-ln p_a + sum of H over the alternative's rules).
-    /// That is the entropy of derivations; it is the entropy of documents because the grammar is unambiguous.
+    /// For a rule with alternatives of probability p_a, H = sum_a p_a (-ln p_a + sum of H over the
+    /// alternative's rules). That is the entropy of derivations; it is the entropy of documents
+    /// because the grammar is unambiguous.
     pub fn entropy(&self) -> GrammarEntropy {
         let mut known: Vec<GrammarEntropy> = Vec::with_capacity(self.rules.len());
         for rule in &self.rules {
-            let mut sum = GrammarEntropy { nats_per_document: 0.0, bytes_per_document: 0.0, max_nats: 0.0, max_bytes: 0 };
+            let mut sum = GrammarEntropy {
+                nats_per_document: 0.0,
+                bytes_per_document: 0.0,
+                max_nats: 0.0,
+                max_bytes: 0,
+            };
             for alternative in &rule.alternatives {
                 let mut nats = -alternative.probability.ln();
                 let mut bytes = 0.0;

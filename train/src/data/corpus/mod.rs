@@ -1,4 +1,5 @@
-//! The built-in corpus: generated documents whose exact probability, and so the loss of a perfect model, is known.
+//! The built-in corpus: generated documents whose exact probability, and so the loss of a perfect
+//! model, is known.
 
 mod english;
 mod grammar;
@@ -35,10 +36,11 @@ impl Grammar {
     }
 }
 
-/// The exact entropy floor of documents, in nats a token where each byte and each end of document is one token.
+/// The exact entropy floor of documents, in nats a token where each byte and each end of document
+/// is one token.
 ///
-/// floor = sum of -log_prob / sum of (bytes + 1). No model's expected loss is lower; on windows of a packed stream see
-/// [`Grammar::window_floor`]. `None` for no documents.
+/// floor = sum of -log_prob / sum of (bytes + 1). No model's expected loss is lower; on windows of
+/// a packed stream see [`Grammar::window_floor`]. `None` for no documents.
 pub fn entropy_floor(documents: &[GeneratedDocument]) -> Option<f64> {
     let nats: f64 = documents.iter().map(|d| -d.log_prob).sum();
     let tokens: usize = documents.iter().map(|d| d.text.len() + 1).sum();
@@ -99,10 +101,17 @@ mod tests {
             let mean = values.iter().sum::<f64>() / n;
             let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
             let error = (variance / n).sqrt();
-            assert!((mean - expected).abs() < 4.0 * error, "{name}: {mean} +- {error}, not {expected}");
+            assert!(
+                (mean - expected).abs() < 4.0 * error,
+                "{name}: {mean} +- {error}, not {expected}"
+            );
         };
         within("nats", documents.iter().map(|d| -d.log_prob).collect(), entropy.nats_per_document);
-        within("bytes", documents.iter().map(|d| d.text.len() as f64).collect(), entropy.bytes_per_document);
+        within(
+            "bytes",
+            documents.iter().map(|d| d.text.len() as f64).collect(),
+            entropy.bytes_per_document,
+        );
         let floor = entropy_floor(&documents).unwrap();
         assert!((floor - entropy.nats_per_token()).abs() < 0.002, "{floor} {entropy:?}");
     }
@@ -115,7 +124,8 @@ mod tests {
         assert!((0.6..0.9).contains(&entropy.nats_per_token()), "{entropy:?}");
         assert!((60.0..200.0).contains(&entropy.bytes_per_document), "{entropy:?}");
         assert!(entropy.max_nats < 700.0, "a probability could underflow: {entropy:?}");
-        let mut lengths: Vec<usize> = grammar.generate(4, 200_000).iter().map(|d| d.text.len()).collect();
+        let mut lengths: Vec<usize> =
+            grammar.generate(4, 200_000).iter().map(|d| d.text.len()).collect();
         lengths.sort_unstable();
         let at = |quantile: f64| lengths[(lengths.len() as f64 * quantile) as usize];
         println!("bytes: {} 5% {} median {} 95% {}", lengths[0], at(0.05), at(0.5), at(0.95));

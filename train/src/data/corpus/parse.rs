@@ -1,12 +1,13 @@
 //! Exact probabilities of text under a grammar: whole documents, prefixes, single bytes.
 //!
-//! All derivations of the text are summed (the inside algorithm), so the probability is exact without relying on the
-//! grammar being unambiguous. Probabilities are kept linear: the least likely document of the built-in grammar is many
-//! orders above the smallest `f64` (tested).
+//! All derivations of the text are summed (the inside algorithm), so the probability is exact
+//! without relying on the grammar being unambiguous. Probabilities are kept linear: the least
+//! likely document of the built-in grammar is many orders above the smallest `f64` (tested).
 
 use super::grammar::{Grammar, RuleId, Symbol};
 
-/// A derivation's end in the text with the summed probability and number of the derivations that end there.
+/// A derivation's end in the text with the summed probability and number of the derivations that
+/// end there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Span {
     pub(super) end: usize,
@@ -67,7 +68,9 @@ impl<'a> Chart<'a> {
     /// The probability that what a symbol derives has `text[start..limit]` as a prefix.
     pub(super) fn prefix_after(&mut self, symbol: &Symbol, start: usize, limit: usize) -> f64 {
         match symbol {
-            Symbol::Text(fixed) => f64::from(u8::from(fixed.as_bytes().starts_with(&self.text[start..limit]))),
+            Symbol::Text(fixed) => {
+                f64::from(u8::from(fixed.as_bytes().starts_with(&self.text[start..limit])))
+            }
             Symbol::Rule(rule) => self.prefix(*rule, start, limit),
         }
     }
@@ -116,7 +119,8 @@ impl<'a> Chart<'a> {
                         }
                     }
                 }
-                // What reached the limit was counted above; only derivations that ended before it go on.
+                // What reached the limit was counted above; only derivations that ended before it
+                // go on.
                 next.retain(|span| span.end < limit);
                 reached = next;
             }
@@ -136,14 +140,16 @@ fn add(spans: &mut Vec<Span>, span: Span) {
 }
 
 impl Grammar {
-    /// The exact natural logarithm of the probability of a whole document; `None` where it is ungrammatical.
+    /// The exact natural logarithm of the probability of a whole document; `None` where it is
+    /// ungrammatical.
     ///
     /// The end of the document is part of the event: a document cut short is `None`.
     pub fn log_prob(&self, document: &str) -> Option<f64> {
         self.whole(document.as_bytes()).map(|span| span.probability.ln())
     }
 
-    /// The number of derivations of a document: 0 where it is ungrammatical, 1 where it is unambiguous.
+    /// The number of derivations of a document: 0 where it is ungrammatical, 1 where it is
+    /// unambiguous.
     pub fn parses(&self, document: &str) -> u64 {
         self.whole(document.as_bytes()).map_or(0, |span| span.parses)
     }
@@ -157,8 +163,8 @@ impl Grammar {
 
     /// How many bytes at the start of `text` some grammatical document begins with.
     ///
-    /// Equal to `text.len()` for a sample that was cut off by a length limit but made no mistake; otherwise the offset
-    /// of the first byte that no document could have there.
+    /// Equal to `text.len()` for a sample that was cut off by a length limit but made no mistake;
+    /// otherwise the offset of the first byte that no document could have there.
     pub fn valid_prefix_bytes(&self, text: &str) -> usize {
         let text = text.as_bytes();
         let text = &text[..text.len().min(self.entropy().max_bytes)];
@@ -175,10 +181,12 @@ impl Grammar {
         good
     }
 
-    /// The surprisal -ln p(byte | bytes before it) of each byte of a document and of its end, in nats.
+    /// The surprisal -ln p(byte | bytes before it) of each byte of a document and of its end, in
+    /// nats.
     ///
-    /// The last entry is the end of document's; the entries sum to the negated [`Grammar::log_prob`]. `None` where the
-    /// document is ungrammatical. This is the loss that a perfect model has on each token.
+    /// The last entry is the end of document's; the entries sum to the negated
+    /// [`Grammar::log_prob`]. `None` where the document is ungrammatical. This is the loss that a
+    /// perfect model has on each token.
     pub fn surprisals(&self, document: &str) -> Option<Vec<f64>> {
         let whole = self.whole(document.as_bytes())?.probability;
         let mut chart = Chart::new(self, document.as_bytes());
@@ -227,7 +235,8 @@ mod tests {
     fn surprisals_follow_the_chain_rule() {
         let grammar = small();
         let nats = grammar.surprisals("abd").unwrap();
-        // a is certain; b follows in 2 of 3; then d (1/3 of "ab") against c (all of "abc") and the end.
+        // a is certain; b follows in 2 of 3; then d (1/3 of "ab") against c (all of "abc") and the
+        // end.
         let expected = [0.0, 1.5f64.ln(), 6f64.ln(), 0.0];
         for (found, wanted) in nats.iter().zip(expected) {
             assert!((found - wanted).abs() < 1e-12, "{nats:?}");

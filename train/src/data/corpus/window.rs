@@ -1,20 +1,28 @@
-//! The floor of windows: the exact loss of a perfect model that sees a window and not what came before it.
+//! The floor of windows: the exact loss of a perfect model that sees a window and not what came
+//! before it.
 //!
-//! A window of a packed stream mostly begins inside a document, whose name, subject or word it cannot know. Averaged over
-//! all windows even a perfect model therefore loses more than the entropy of documents; how much depends on the window's length.
-//! Here a window's first document is scored as text that begins at a uniformly random byte: with E(w) the expected
-//! number of places in a document where w begins, p(b | w) = E(wb) / E(w).
+//! A window of a packed stream mostly begins inside a document, whose name, subject or word it
+//! cannot know. Averaged over all windows even a perfect model therefore loses more than the
+//! entropy of documents; how much depends on the window's length. Here a window's first document is
+//! scored as text that begins at a uniformly random byte: with E(w) the expected number of places
+//! in a document where w begins, p(b | w) = E(wb) / E(w).
 
 use super::grammar::{Grammar, RuleId, Symbol};
 use super::parse::{Chart, nonnegative};
 
 impl Grammar {
-    /// The mean loss in nats a predicted token of a perfect model on windows of byte tokens, where `eod` ends documents.
+    /// The mean loss in nats a predicted token of a perfect model on windows of byte tokens, where
+    /// `eod` ends documents.
     ///
-    /// The first token of each window is given and not predicted. It is the floor to compare a validation loss with; it is
-    /// never below the entropy of documents by more than chance and approaches it as windows get long. `None` where there is
-    /// nothing to predict, or a token that the grammar cannot make.
-    pub fn window_floor<'a>(&self, windows: impl IntoIterator<Item = &'a [u32]>, eod: u32) -> Option<f64> {
+    /// The first token of each window is given and not predicted. It is the floor to compare a
+    /// validation loss with; it is never below the entropy of documents by more than chance and
+    /// approaches it as windows get long. `None` where there is nothing to predict, or a token that
+    /// the grammar cannot make.
+    pub fn window_floor<'a>(
+        &self,
+        windows: impl IntoIterator<Item = &'a [u32]>,
+        eod: u32,
+    ) -> Option<f64> {
         let (mut nats, mut predicted) = (0.0, 0);
         for window in windows {
             nats += self.window_nats(window, eod)?;
@@ -31,11 +39,17 @@ impl Grammar {
         let mut first = true;
         while let Some(tokens) = part {
             part = parts.next();
-            let bytes: Vec<u8> = tokens.iter().map(|&token| u8::try_from(token).ok()).collect::<Option<_>>()?;
+            let bytes: Vec<u8> =
+                tokens.iter().map(|&token| u8::try_from(token).ok()).collect::<Option<_>>()?;
             let ends = part.is_some();
-            // A window that begins with the end of a document knows nothing of it and need not predict it.
+            // A window that begins with the end of a document knows nothing of it and need not
+            // predict it.
             if !(first && bytes.is_empty()) {
-                nats += if first { self.infix_nats(&bytes, ends)? } else { self.prefix_nats(&bytes, ends)? };
+                nats += if first {
+                    self.infix_nats(&bytes, ends)?
+                } else {
+                    self.prefix_nats(&bytes, ends)?
+                };
             }
             first = false;
         }
@@ -45,15 +59,21 @@ impl Grammar {
     /// -ln p of text at the start of a document, of its end too where it `ends`.
     fn prefix_nats(&self, text: &[u8], ends: bool) -> Option<f64> {
         let mut chart = Chart::new(self, text);
-        let probability = if ends { chart.whole().map_or(0.0, |span| span.probability) } else { chart.prefix(self.root(), 0, text.len()) };
+        let probability = if ends {
+            chart.whole().map_or(0.0, |span| span.probability)
+        } else {
+            chart.prefix(self.root(), 0, text.len())
+        };
         (probability > 0.0).then(|| nonnegative(-probability.ln()))
     }
 
-    /// -ln p of text, given its first byte, that begins at a random byte of a document; of its end too where it `ends`.
+    /// -ln p of text, given its first byte, that begins at a random byte of a document; of its end
+    /// too where it `ends`.
     fn infix_nats(&self, text: &[u8], ends: bool) -> Option<f64> {
         let mut places = Places::new(self, text);
         let first = places.begin(1);
-        let all = if ends { places.tails[self.root().0][text.len()] } else { places.begin(text.len()) };
+        let all =
+            if ends { places.tails[self.root().0][text.len()] } else { places.begin(text.len()) };
         (first > 0.0 && all > 0.0).then(|| nonnegative(-(all / first).ln()))
     }
 }
@@ -69,7 +89,8 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(grammar: &'a Grammar, text: &'a [u8]) -> Self {
-        let mut places = Self { grammar, chart: Chart::new(grammar, text), text, tails: Vec::new() };
+        let mut places =
+            Self { grammar, chart: Chart::new(grammar, text), text, tails: Vec::new() };
         for rule in 0..grammar.rule_count() {
             let mut tails = vec![0.0; text.len() + 1];
             for alternative in &grammar.get(RuleId(rule)).alternatives {
@@ -77,14 +98,18 @@ impl<'a> Places<'a> {
                 for symbol in &alternative.symbols {
                     matched = places.extend(&matched, symbol);
                 }
-                tails.iter_mut().zip(matched).for_each(|(sum, count)| *sum += alternative.probability * count);
+                tails
+                    .iter_mut()
+                    .zip(matched)
+                    .for_each(|(sum, count)| *sum += alternative.probability * count);
             }
             places.tails.push(tails);
         }
         places
     }
 
-    /// Carries matches that reach a symbol over it, and adds those that begin inside it and reach its end.
+    /// Carries matches that reach a symbol over it, and adds those that begin inside it and reach
+    /// its end.
     fn extend(&mut self, matched: &[f64], symbol: &Symbol) -> Vec<f64> {
         let mut next = match symbol {
             Symbol::Rule(rule) => self.tails[rule.0].clone(),
@@ -116,7 +141,9 @@ impl<'a> Places<'a> {
                 let mut matched = vec![0.0; self.text.len() + 1];
                 for symbol in &alternative.symbols {
                     let mut found = self.begin_inside(symbol, limit, &begins);
-                    for (from, &count) in matched.iter().enumerate().take(limit).filter(|(_, count)| **count > 0.0) {
+                    for (from, &count) in
+                        matched.iter().enumerate().take(limit).filter(|(_, count)| **count > 0.0)
+                    {
                         found += count * self.chart.prefix_after(symbol, from, limit);
                     }
                     sum += alternative.probability * found;
@@ -172,7 +199,11 @@ mod tests {
         assert_eq!(nats(&[A, B, EOD, B]), None);
         assert_eq!(nats(&[A, 300]), None);
         assert_eq!(grammar.window_floor([&[A][..]], EOD), None);
-        assert!((grammar.window_floor([&[B, EOD, A][..], &[A, B, EOD]], EOD).unwrap() - half / 4.0).abs() < 1e-12);
+        assert!(
+            (grammar.window_floor([&[B, EOD, A][..], &[A, B, EOD]], EOD).unwrap() - half / 4.0)
+                .abs()
+                < 1e-12
+        );
     }
 
     /// Places counted by the rules equal places counted in documents.
@@ -182,7 +213,8 @@ mod tests {
         let documents = grammar.generate(11, 1_000_000);
         for text in ["s the ", "ed the b", "that", "w", ". so Ann "] {
             let found: usize = documents.iter().map(|d| d.text.matches(text).count()).sum();
-            let expected = Places::new(&grammar, text.as_bytes()).begin(text.len()) * documents.len() as f64;
+            let expected =
+                Places::new(&grammar, text.as_bytes()).begin(text.len()) * documents.len() as f64;
             let error = (found as f64 - expected).abs() / expected.sqrt();
             assert!(error < 5.0, "{text:?}: {found} found, {expected} expected");
             let ends = Places::new(&grammar, text.as_bytes()).tails[grammar.root().0][text.len()];

@@ -37,16 +37,24 @@ pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     Ok(text)
 }
 
-/// Takes the documents out of JSONL text; returns them and how many were empty. Blank lines are passed over.
-pub(super) fn parse_jsonl(path: &Path, text: &str, field: &str) -> Result<(Vec<String>, usize), DataError> {
+/// Takes the documents out of JSONL text; returns them and how many were empty. Blank lines are
+/// passed over.
+pub(super) fn parse_jsonl(
+    path: &Path,
+    text: &str,
+    field: &str,
+) -> Result<(Vec<String>, usize), DataError> {
     let mut documents = Vec::new();
     let mut skipped = 0;
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
             continue;
         }
-        let document =
-            parse_line(line, field).map_err(|message| DataError::Jsonl { path: path.to_path_buf(), line: index + 1, message })?;
+        let document = parse_line(line, field).map_err(|message| DataError::Jsonl {
+            path: path.to_path_buf(),
+            line: index + 1,
+            message,
+        })?;
         if document.is_empty() {
             skipped += 1;
         } else {
@@ -62,7 +70,10 @@ pub(super) fn parse_jsonl(path: &Path, text: &str, field: &str) -> Result<(Vec<S
 fn parse_line(line: &str, field: &str) -> Result<String, String> {
     let value: Value = serde_json::from_str(line).map_err(|e| format!("not valid JSON: {e}"))?;
     let Value::Object(mut object) = value else {
-        return Err(format!("{} where an object with the field \"{field}\" is needed", kind(&value)));
+        return Err(format!(
+            "{} where an object with the field \"{field}\" is needed",
+            kind(&value)
+        ));
     };
     match object.remove(field) {
         Some(Value::String(text)) => Ok(text),
@@ -109,7 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_not_text_says_where() {
-        let binary = |what, at| Err(format!("{what} at byte offset {at}; the file must be UTF-8 text"));
+        let binary =
+            |what, at| Err(format!("{what} at byte offset {at}; the file must be UTF-8 text"));
         assert_eq!(read(b"ab\0c"), binary("a NUL byte", 2));
         assert_eq!(read(b"abc\xff\0"), binary("invalid UTF-8", 3));
         assert_eq!(read(b"a\0\xff"), binary("a NUL byte", 1));
@@ -133,12 +145,24 @@ mod tests {
         let error = |line: &str| jsonl(&format!("{first}{line}")).unwrap_err();
         assert_eq!(
             error("{\"body\":\"a\",\"id\":1}"),
-            "d.jsonl: line 3: no field \"text\"; its fields are \"body\", \"id\" (set data.jsonl_field)"
+            "d.jsonl: line 3: no field \"text\"; its fields are \"body\", \"id\" (set \
+             data.jsonl_field)"
         );
-        assert_eq!(error("{}"), "d.jsonl: line 3: no field \"text\"; its fields are none (set data.jsonl_field)");
-        assert_eq!(error("{\"text\":4}"), "d.jsonl: line 3: field \"text\" is a number; it must be a string");
-        assert_eq!(error("[1]"), "d.jsonl: line 3: an array where an object with the field \"text\" is needed");
+        assert_eq!(
+            error("{}"),
+            "d.jsonl: line 3: no field \"text\"; its fields are none (set data.jsonl_field)"
+        );
+        assert_eq!(
+            error("{\"text\":4}"),
+            "d.jsonl: line 3: field \"text\" is a number; it must be a string"
+        );
+        assert_eq!(
+            error("[1]"),
+            "d.jsonl: line 3: an array where an object with the field \"text\" is needed"
+        );
         assert!(error("{\"text\":").starts_with("d.jsonl: line 3: not valid JSON: EOF"));
-        assert!(jsonl("\n{\"text\":\"\"}\n").unwrap_err().starts_with("d.jsonl: the file is empty"));
+        assert!(
+            jsonl("\n{\"text\":\"\"}\n").unwrap_err().starts_with("d.jsonl: the file is empty")
+        );
     }
 }

@@ -1,10 +1,12 @@
-//! Lists the text files of a folder, recursively, in an order that does not depend on the file system.
+//! Lists the text files of a folder, recursively, in an order that does not depend on the file
+//! system.
 
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
 
-/// The endings of the files that a folder is searched for; a file named directly may have any ending.
+/// The endings of the files that a folder is searched for; a file named directly may have any
+/// ending.
 pub const TEXT_ENDINGS: [&str; 5] = ["txt", "text", "md", "jsonl", "ndjson"];
 
 /// A folder's files.
@@ -16,7 +18,8 @@ pub(super) struct Listing {
     pub(super) skipped: usize,
 }
 
-/// Lists a folder. Hidden entries are ignored; links to files are followed, links to folders are not (they can loop).
+/// Lists a folder. Hidden entries are ignored; links to files are followed, links to folders are
+/// not (they can loop).
 pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
     let mut listing = Listing::default();
     let mut pending = vec![folder.to_path_buf()];

@@ -47,18 +47,26 @@ impl Documents {
             let message = "is 0; the size of the corpus to generate, at least 1".to_string();
             return Err(DataError::Config { field: "data.builtin_bytes", message });
         }
-        let keep = |d: super::corpus::GeneratedDocument| Document { text: d.text, log_prob: Some(d.log_prob) };
-        Ok(Self { description: "builtin".to_string(), documents: generated.into_iter().map(keep).collect(), ..Self::default() })
+        let keep = |d: super::corpus::GeneratedDocument| Document {
+            text: d.text,
+            log_prob: Some(d.log_prob),
+        };
+        Ok(Self {
+            description: "builtin".to_string(),
+            documents: generated.into_iter().map(keep).collect(),
+            ..Self::default()
+        })
     }
 
     /// Reads files and folders in the order given; a folder's files are sorted by path.
     ///
-    /// A file ending in `.jsonl` or `.ndjson` has one document a line, in the string field `jsonl_field`. Any other file
-    /// that is named is one document of text. A folder is read recursively; see [`TEXT_ENDINGS`].
+    /// A file ending in `.jsonl` or `.ndjson` has one document a line, in the string field
+    /// `jsonl_field`. Any other file that is named is one document of text. A folder is read
+    /// recursively; see [`TEXT_ENDINGS`].
     ///
     /// # Errors
-    /// [`DataError`] naming the file and what is wrong: missing, unreadable, empty, not UTF-8 text (with the byte
-    /// offset), a bad JSONL line (with its number), a folder without usable files.
+    /// [`DataError`] naming the file and what is wrong: missing, unreadable, empty, not UTF-8 text
+    /// (with the byte offset), a bad JSONL line (with its number), a folder without usable files.
     pub fn read(paths: &[PathBuf], jsonl_field: &str) -> Result<Self, DataError> {
         let mut all = Self::default();
         for path in paths {
@@ -72,7 +80,8 @@ impl Documents {
             }
         }
         if all.documents.is_empty() {
-            let message = "names no documents; give at least one text file, JSONL file or folder".to_string();
+            let message =
+                "names no documents; give at least one text file, JSONL file or folder".to_string();
             return Err(DataError::Config { field: "data.source", message });
         }
         let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
@@ -134,7 +143,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("c.txt"), "third").unwrap();
-        fs::write(folder.path().join("b/x.jsonl"), "{\"text\":\"second\"}\n\n{\"text\":\"\"}\n").unwrap();
+        fs::write(folder.path().join("b/x.jsonl"), "{\"text\":\"second\"}\n\n{\"text\":\"\"}\n")
+            .unwrap();
         fs::write(folder.path().join("a.md"), "first").unwrap();
         fs::write(folder.path().join("picture.png"), [0u8, 1]).unwrap();
         fs::write(folder.path().join("empty.txt"), "").unwrap();
@@ -153,7 +163,9 @@ mod tests {
         fs::write(&paths[1], "a").unwrap();
         let documents = Documents::read(&paths, "text").unwrap();
         assert_eq!(texts(&documents), ["z", "a"]);
-        assert!(documents.description.ends_with("a.rs") && documents.description.contains("z.txt, "));
+        assert!(
+            documents.description.ends_with("a.rs") && documents.description.contains("z.txt, ")
+        );
     }
 
     #[test]
@@ -163,7 +175,8 @@ mod tests {
         assert_eq!(message(&missing), format!("{}: no such file or folder", missing.display()));
         fs::write(folder.path().join("picture.png"), [0u8, 1]).unwrap();
         let found = message(folder.path());
-        let expected = "the folder has no usable files: 1 found, none non-empty with an ending among .txt .text .md";
+        let expected = "the folder has no usable files: 1 found, none non-empty with an ending \
+                        among .txt .text .md";
         assert!(found.contains(expected), "{found}");
         let none = Documents::read(&[], "text").unwrap_err().to_string();
         assert!(none.starts_with("data.source: names no documents"), "{none}");

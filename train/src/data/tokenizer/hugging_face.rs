@@ -6,7 +6,8 @@ use super::FimTokens;
 use crate::data::error::DataError;
 
 /// Names of end-of-document tokens, DeepSeek's first; the first that the file has is used.
-const EOD_NAMES: [&str; 6] = ["<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"];
+const EOD_NAMES: [&str; 6] =
+    ["<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"];
 
 /// Names of begin, hole and end in prefix-suffix-middle order, DeepSeek's first.
 const FIM_NAMES: [[&str; 3]; 3] = [
@@ -25,27 +26,38 @@ pub struct HuggingFaceTokenizer {
 }
 
 impl HuggingFaceTokenizer {
-    /// Reads the file; `eod_token` names the end-of-document token, otherwise the usual names are tried.
+    /// Reads the file; `eod_token` names the end-of-document token, otherwise the usual names are
+    /// tried.
     ///
     /// # Errors
     /// [`DataError`] naming the file: missing, not a tokenizer, no end-of-document token.
     pub fn from_file(path: &Path, eod_token: Option<&str>) -> Result<Self, DataError> {
         let failed = |message| DataError::Tokenizer { path: path.to_path_buf(), message };
         let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
-        let mut tokenizer =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| failed(format!("not a Hugging Face tokenizer.json: {e}")))?;
-        // A document is one text: it is not cut, padded, or ended where it happens to spell a special token.
-        tokenizer.with_truncation(None).map_err(|e| failed(format!("its truncation cannot be turned off: {e}")))?;
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|e| failed(format!("not a Hugging Face tokenizer.json: {e}")))?;
+        // A document is one text: it is not cut, padded, or ended where it happens to spell a
+        // special token.
+        tokenizer
+            .with_truncation(None)
+            .map_err(|e| failed(format!("its truncation cannot be turned off: {e}")))?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
 
-        let vocab_size = tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1);
+        let vocab_size =
+            tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1);
         let eod = match eod_token {
-            Some(name) => tokenizer.token_to_id(name).ok_or_else(|| failed(format!("has no token {name:?} (data.eod_token)")))?,
-            None => EOD_NAMES.iter().find_map(|name| tokenizer.token_to_id(name)).ok_or_else(|| {
-                let names = EOD_NAMES.join(" ");
-                failed(format!("has no end-of-document token among {names}; name its own in data.eod_token"))
-            })?,
+            Some(name) => tokenizer
+                .token_to_id(name)
+                .ok_or_else(|| failed(format!("has no token {name:?} (data.eod_token)")))?,
+            None => {
+                EOD_NAMES.iter().find_map(|name| tokenizer.token_to_id(name)).ok_or_else(|| {
+                    let names = EOD_NAMES.join(" ");
+                    failed(format!(
+                        "has no end-of-document token among {names}; name its own in data.eod_token"
+                    ))
+                })?
+            }
         };
         Ok(Self { path: path.to_path_buf(), tokenizer, vocab_size, eod })
     }
@@ -71,12 +83,17 @@ impl HuggingFaceTokenizer {
     /// [`DataError::Tokenizer`] where the file has none of the known names.
     pub fn fim(&self) -> Result<FimTokens, DataError> {
         let id = |name: &str| self.tokenizer.token_to_id(name);
-        FIM_NAMES.iter().find_map(|[begin, hole, end]| Some(FimTokens { begin: id(begin)?, hole: id(hole)?, end: id(end)? })).ok_or_else(
-            || {
+        FIM_NAMES
+            .iter()
+            .find_map(|[begin, hole, end]| {
+                Some(FimTokens { begin: id(begin)?, hole: id(hole)?, end: id(end)? })
+            })
+            .ok_or_else(|| {
                 let names = FIM_NAMES.map(|names| names.join(" ")).join(", or ");
-                self.failed(format!("has no fill-in-the-middle tokens ({names}); set data.fim_rate to 0"))
-            },
-        )
+                self.failed(format!(
+                    "has no fill-in-the-middle tokens ({names}); set data.fim_rate to 0"
+                ))
+            })
     }
 
     /// Encodes text without adding special tokens.
@@ -116,7 +133,8 @@ mod tests {
         (folder, path)
     }
 
-    const ALL: [&str; 4] = ["<｜end▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"];
+    const ALL: [&str; 4] =
+        ["<｜end▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"];
 
     #[test]
     fn text_round_trips_uncut_and_merged() {
@@ -156,7 +174,10 @@ mod tests {
         assert!(found.contains("<｜fim▁begin｜> <｜fim▁hole｜> <｜fim▁end｜>, or "), "{found}");
         assert!(found.ends_with("set data.fim_rate to 0"), "{found}");
         let found = tokenizer.check_vocab_size(256).unwrap_err().to_string();
-        let expected = format!("({}) needs a vocabulary of 301 but the model's vocab_size is 256", path.display());
+        let expected = format!(
+            "({}) needs a vocabulary of 301 but the model's vocab_size is 256",
+            path.display()
+        );
         assert!(found.contains(&expected), "{found}");
 
         let (_folder, path) = written("{\"version\":\"1.0\"}");

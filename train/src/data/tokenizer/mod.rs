@@ -15,7 +15,8 @@ use super::error::DataError;
 /// Turns text into token ids and back.
 #[derive(Debug, Clone)]
 pub enum Tokenizer {
-    /// Ids 0..=255 are bytes, 256 the end of a document, 257, 258, 259 fill-in-the-middle's begin, hole and end.
+    /// Ids 0..=255 are bytes, 256 the end of a document, 257, 258, 259 fill-in-the-middle's begin,
+    /// hole and end.
     Bytes,
     /// The tokenizer of a `tokenizer.json`.
     HuggingFace(Box<HuggingFaceTokenizer>),
@@ -42,7 +43,8 @@ pub const BYTES_FIM: FimTokens = FimTokens { begin: 257, hole: 258, end: 259 };
 pub const BYTES_VOCAB_SIZE: usize = 260;
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`; `eod_token` names its end-of-document token where that is not one of the usual names.
+    /// Reads a `tokenizer.json`; `eod_token` names its end-of-document token where that is not one
+    /// of the usual names.
     ///
     /// # Errors
     /// [`DataError`] naming the file: missing, not a tokenizer, no end-of-document token.
@@ -86,7 +88,8 @@ impl Tokenizer {
         }
     }
 
-    /// Encodes text. No special token is added, and special tokens spelled out in the text stay text.
+    /// Encodes text. No special token is added, and special tokens spelled out in the text stay
+    /// text.
     ///
     /// # Errors
     /// [`DataError::Tokenizer`] where the file's tokenizer fails on the text.
@@ -97,7 +100,8 @@ impl Tokenizer {
         }
     }
 
-    /// Decodes ids to text, for people: special tokens are left out and what is not UTF-8 becomes U+FFFD.
+    /// Decodes ids to text, for people: special tokens are left out and what is not UTF-8 becomes
+    /// U+FFFD.
     ///
     /// # Errors
     /// [`DataError::Tokenizer`] where the file's decoder fails on the tokens.
@@ -123,7 +127,11 @@ impl Tokenizer {
     pub fn check_vocab_size(&self, vocab_size: usize) -> Result<(), DataError> {
         let needed = self.vocab_size();
         if needed > vocab_size {
-            return Err(DataError::Vocabulary { tokenizer: self.description(), needed, vocab_size });
+            return Err(DataError::Vocabulary {
+                tokenizer: self.description(),
+                needed,
+                vocab_size,
+            });
         }
         Ok(())
     }
@@ -157,7 +165,8 @@ mod tests {
         assert!(tokenizer.check_vocab_size(260).is_ok());
         assert_eq!(
             tokenizer.check_vocab_size(256).unwrap_err().to_string(),
-            "the tokenizer (bytes) needs a vocabulary of 260 but the model's vocab_size is 256; set vocab_size to at least 260"
+            "the tokenizer (bytes) needs a vocabulary of 260 but the model's vocab_size is 256; \
+             set vocab_size to at least 260"
         );
     }
 }

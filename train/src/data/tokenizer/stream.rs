@@ -3,13 +3,15 @@
 use super::Tokenizer;
 use crate::data::error::DataError;
 
-/// Decodes a text token by token. Put together, what it gives is what [`Tokenizer::decode`] gives for all tokens at once.
+/// Decodes a text token by token. Put together, what it gives is what [`Tokenizer::decode`] gives
+/// for all tokens at once.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     /// Bytes that do not make a character yet.
     bytes: Vec<u8>,
-    /// Tokens of the last text given, which decide how the next ones read (a space at the start, for instance), then those held back.
+    /// Tokens of the last text given, which decide how the next ones read (a space at the start,
+    /// for instance), then those held back.
     tokens: Vec<u32>,
     /// How many of `tokens` have been given as text.
     given: usize,
@@ -49,7 +51,9 @@ impl<'a> TextStream<'a> {
     /// As [`Tokenizer::decode`].
     pub fn finish(mut self) -> Result<String, DataError> {
         match self.tokenizer {
-            Tokenizer::Bytes => Ok(String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned()),
+            Tokenizer::Bytes => {
+                Ok(String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned())
+            }
             Tokenizer::HuggingFace(_) => self.undecided(),
         }
     }
@@ -59,7 +63,8 @@ impl<'a> TextStream<'a> {
         let mut text = String::new();
         let mut taken = 0;
         for chunk in self.bytes.utf8_chunks() {
-            let at_the_end = taken + chunk.valid().len() + chunk.invalid().len() == self.bytes.len();
+            let at_the_end =
+                taken + chunk.valid().len() + chunk.invalid().len() == self.bytes.len();
             text.push_str(chunk.valid());
             taken += chunk.valid().len();
             if chunk.invalid().is_empty() || at_the_end && is_incomplete(chunk.invalid()) {
@@ -93,7 +98,8 @@ mod tests {
 
     fn parts(tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<String> {
         let mut stream = tokenizer.stream();
-        let mut parts: Vec<String> = tokens.iter().map(|&token| stream.push(token).unwrap()).collect();
+        let mut parts: Vec<String> =
+            tokens.iter().map(|&token| stream.push(token).unwrap()).collect();
         parts.push(stream.finish().unwrap());
         parts
     }

@@ -1,9 +1,11 @@
 //! A small tokenizer.json for tests.
 
-/// A byte-level BPE with one merge, "he", and the special tokens named, from id 300 on: ids have a gap.
+/// A byte-level BPE with one merge, "he", and the special tokens named, from id 300 on: ids have a
+/// gap.
 pub(crate) fn tokenizer_json(special: &[&str]) -> String {
     let mut vocab = serde_json::Map::new();
-    let mut symbols: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+    let mut symbols: Vec<char> =
+        tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
     symbols.sort_unstable();
     for symbol in symbols {
         vocab.insert(symbol.to_string(), vocab.len().into());

@@ -1,4 +1,5 @@
-//! One micro-batch at one stage: its forward pass, its backward pass, and its weight gradients, each when the schedule says so.
+//! One micro-batch at one stage: its forward pass, its backward pass, and its weight gradients,
+//! each when the schedule says so.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -12,7 +13,8 @@ use crate::learner::LayerLoad;
 /// What a forward pass leaves for the backward pass.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// The stage with autodiff of its own: graphs of different micro-batches share no node, so they can be walked side by side.
+    /// The stage with autodiff of its own: graphs of different micro-batches share no node, so they
+    /// can be walked side by side.
     module: ModelPart,
     /// Rows that came in; none at the first stage.
     input: Option<Tensor<2>>,
@@ -50,7 +52,8 @@ pub(super) struct ChunkSettings<'a> {
 }
 
 impl InFlight {
-    /// Runs a stage forward: the rows for the next stage (none at the last), what was measured, and what backward needs.
+    /// Runs a stage forward: the rows for the next stage (none at the last), what was measured, and
+    /// what backward needs.
     pub fn forward(
         stage: ModelPart,
         input: Option<Tensor<2>>,
@@ -65,7 +68,9 @@ impl InFlight {
         let input = input.map(|rows| {
             let rows = Tensor::from_inner(rows);
             let rows = match settings.recompute {
-                true => rows.with_gradient_checkpointing_strategy(burn::tensor::GradientCheckpointingStrategy::Balanced),
+                true => rows.with_gradient_checkpointing_strategy(
+                    burn::tensor::GradientCheckpointingStrategy::Balanced,
+                ),
                 false => rows,
             };
             rows.require_grad()
@@ -82,15 +87,28 @@ impl InFlight {
             main: output.main.map(Tensor::inner),
             mtp: output.mtp.into_iter().map(Tensor::inner).collect(),
             balances: output.balances.into_iter().map(Tensor::inner).collect(),
-            loads: output.routings.iter().map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() }).collect(),
+            loads: output
+                .routings
+                .iter()
+                .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() })
+                .collect(),
         };
         let hidden = output.hidden.clone().map(Tensor::inner);
-        (hidden, measured, Self { module, input, output: output.hidden, loss: output.loss, weights: queue })
+        (
+            hidden,
+            measured,
+            Self { module, input, output: output.hidden, loss: output.loss, weights: queue },
+        )
     }
 
-    /// Runs the stage backward from the gradient of the rows that went out: the gradient of those that came in (none at the first stage),
-    /// and the rest. Losses are differentiated `share` times.
-    pub fn backward(self, gradient: Option<Tensor<2>>, share: f64) -> (Option<Tensor<2>>, Differentiated) {
+    /// Runs the stage backward from the gradient of the rows that went out: the gradient of those
+    /// that came in (none at the first stage), and the rest. Losses are differentiated `share`
+    /// times.
+    pub fn backward(
+        self,
+        gradient: Option<Tensor<2>>,
+        share: f64,
+    ) -> (Option<Tensor<2>>, Differentiated) {
         let seed = self.output.zip(gradient).map(|(output, gradient)| {
             // A number that does not matter, whose gradient is the one that came.
             let zero = Tensor::zeros([1, 1], &gradient.device());
@@ -110,7 +128,8 @@ impl InFlight {
 }
 
 impl Differentiated {
-    /// Computes the weight gradients that wait, and gives all of the stage's gradients with the module that they belong to.
+    /// Computes the weight gradients that wait, and gives all of the stage's gradients with the
+    /// module that they belong to.
     pub fn weight_gradients(mut self) -> (ModelPart, GradientsParams) {
         self.weights.compute(&mut self.grads);
         (self.module, self.grads)

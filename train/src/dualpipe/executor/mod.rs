@@ -1,9 +1,9 @@
-//! A step over ranks: pipelines that carry out a schedule, experts shared between pipelines, gradients summed and weights updated where they
-//! are owned (3.2).
+//! A step over ranks: pipelines that carry out a schedule, experts shared between pipelines,
+//! gradients summed and weights updated where they are owned (3.2).
 //!
-//! Each rank is a thread bound to a Burn device, and owns a part of the model. The engine sends work to all of them and puts together what
-//! comes back; between steps it can put the whole model together, for evaluation, averages and checkpoints, which therefore do not depend on
-//! the layout.
+//! Each rank is a thread bound to a Burn device, and owns a part of the model. The engine sends
+//! work to all of them and puts together what comes back; between steps it can put the whole model
+//! together, for evaluation, averages and checkpoints, which therefore do not depend on the layout.
 
 mod chunk;
 mod rank;
@@ -26,7 +26,9 @@ use self::reduce::{Owned, Replaced, UpdateJob};
 use self::shards::{Shards, parameters_in_order};
 use self::workers::Workers;
 use super::{Schedule, ScheduleKind, schedule};
-use crate::learner::{AdamW, LanguageModel, LayerLoad, Moments, NextBatch, StepEngine, StepPlan, StepReport};
+use crate::learner::{
+    AdamW, LanguageModel, LayerLoad, Moments, NextBatch, StepEngine, StepPlan, StepReport,
+};
 use crate::parallel::{Axes, ExpertGroup, Post, Traffic, WireFormats, cut};
 use crate::schedule::StepSettings;
 
@@ -62,8 +64,14 @@ impl Cluster {
                 _ => devices.push((name, 1)),
             }
         }
-        let devices: Vec<String> = devices.into_iter().map(|(name, count)| format!("{count} on {name}")).collect();
-        format!("{} = pipeline {pipeline} ({}) x expert {expert} x data {data}: {}", self.axes.ranks(), self.schedule, devices.join(", "))
+        let devices: Vec<String> =
+            devices.into_iter().map(|(name, count)| format!("{count} on {name}")).collect();
+        format!(
+            "{} = pipeline {pipeline} ({}) x expert {expert} x data {data}: {}",
+            self.axes.ranks(),
+            self.schedule,
+            devices.join(", ")
+        )
     }
 }
 
@@ -92,23 +100,36 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, and starts the ranks' threads.
+    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, and starts the
+    /// ranks' threads.
     ///
     /// # Errors
     ///
     /// A model with fewer layers than stages, a precision that a rank's device does not have.
-    pub fn start(model: LanguageModel, optimizer: AdamW, cluster: &Cluster, plan: &StepPlan) -> Result<Self> {
+    pub fn start(
+        model: LanguageModel,
+        optimizer: AdamW,
+        cluster: &Cluster,
+        plan: &StepPlan,
+    ) -> Result<Self> {
         let axes = cluster.axes;
         let stages = cluster.schedule.stages(axes.pipeline);
         let stages = Arc::new(cut(model.model.config(), stages, stages / axes.pipeline)?);
         let post = Arc::new(Post::new(cluster.timeout));
         let traffic = Arc::new(Traffic::default());
-        let devices: Arc<Vec<Device>> = Arc::new(cluster.ranks.iter().map(|(_, device)| device.clone().inner()).collect());
-        let parts: Vec<ModelPart> = (0..axes.ranks()).map(|rank| part_of(&model, cluster, &stages, rank)).collect();
+        let devices: Arc<Vec<Device>> =
+            Arc::new(cluster.ranks.iter().map(|(_, device)| device.clone().inner()).collect());
+        let parts: Vec<ModelPart> =
+            (0..axes.ranks()).map(|rank| part_of(&model, cluster, &stages, rank)).collect();
         let held: Vec<_> = parts
             .iter()
             .enumerate()
-            .map(|(rank, part)| (axes.place(rank).expert, parameters_in_order(part).into_iter().map(|(id, _)| id).collect()))
+            .map(|(rank, part)| {
+                (
+                    axes.place(rank).expert,
+                    parameters_in_order(part).into_iter().map(|(id, _)| id).collect(),
+                )
+            })
             .collect();
         let shards = Arc::new(Shards::new(&model.model, &held, axes.expert));
         let mut ranks = Vec::with_capacity(axes.ranks());
@@ -116,7 +137,8 @@ impl Pipelines {
             let place = axes.place(rank);
             let (name, device) = &cluster.ranks[rank];
             let group = (axes.expert > 1).then(|| {
-                let members = (0..axes.expert).map(|expert| axes.rank_at(place.pipeline, expert, place.data));
+                let members =
+                    (0..axes.expert).map(|expert| axes.rank_at(place.pipeline, expert, place.data));
                 let members = members.map(|member| (member, devices[member].clone())).collect();
                 Arc::new(ExpertGroup {
                     post: post.clone(),
@@ -132,7 +154,8 @@ impl Pipelines {
                 place,
                 stages: stages.clone(),
                 part: part.to_device(&device),
-                compute: Compute::new(*model.precision(), &device).with_context(|| format!("rank {rank}"))?,
+                compute: Compute::new(*model.precision(), &device)
+                    .with_context(|| format!("rank {rank}"))?,
                 recompute: plan.recompute,
                 optimizer: owned_state(&optimizer, &shards, rank, &device),
                 gradients: HashMap::new(),
@@ -164,7 +187,8 @@ impl Pipelines {
         let (pipelines, ranks) = (self.cluster.axes.pipelines(), self.cluster.axes.pipeline);
         anyhow::ensure!(
             micro_batches.is_multiple_of(pipelines),
-            "a step of {micro_batches} micro-batches cannot be shared between {pipelines} pipelines (parallel.expert * parallel.data)"
+            "a step of {micro_batches} micro-batches cannot be shared between {pipelines} \
+             pipelines (parallel.expert * parallel.data)"
         );
         let chunks = micro_batches / pipelines;
         if let Some(schedule) = self.schedules.get(&chunks) {
@@ -183,14 +207,18 @@ impl Pipelines {
         let shards = self.shards.clone();
         let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
         let device = self.whole.model.device().inner();
-        for shard in self.workers.each(move |rank| Ok(rank.owned(&shards, &device)))?.into_iter().flatten() {
+        for shard in
+            self.workers.each(move |rank| Ok(rank.owned(&shards, &device)))?.into_iter().flatten()
+        {
             let index = shard.index;
             owned[index] = Some(shard);
         }
         let (mut values, mut moments) = (HashMap::new(), HashMap::new());
         for parts in self.shards.by_parameter().into_values() {
             let id = parts[0].id;
-            let parts = parts.iter().map(|shard| owned[shard.index].take().expect("invariant: every shard has an owner"));
+            let parts = parts.iter().map(|shard| {
+                owned[shard.index].take().expect("invariant: every shard has an owner")
+            });
             let (mut value, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
             for Owned { value: part, moments, .. } in parts {
                 value.push(part);
@@ -215,16 +243,28 @@ impl Pipelines {
 impl StepEngine for Pipelines {
     fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
         let micro_batches = settings.global_batch / self.micro_batch;
-        self.whole.prepare(settings.loss_weights(), micro_batches, settings.global_batch * self.seq_len);
+        self.whole.prepare(
+            settings.loss_weights(),
+            micro_batches,
+            settings.global_batch * self.seq_len,
+        );
         let schedule = self.schedule(micro_batches)?;
         let batches = (0..micro_batches).map(|_| next()).collect::<Result<Vec<_>>>()?;
-        let batches: Arc<Vec<_>> = Arc::new(batches.chunks(schedule.chunks).map(<[_]>::to_vec).collect());
+        let batches: Arc<Vec<_>> =
+            Arc::new(batches.chunks(schedule.chunks).map(<[_]>::to_vec).collect());
         let weights = settings.loss_weights();
-        let job = StepJob { schedule: schedule.clone(), batches, weights, share: self.whole.share(), started: Instant::now() };
+        let job = StepJob {
+            schedule: schedule.clone(),
+            batches,
+            weights,
+            share: self.whole.share(),
+            started: Instant::now(),
+        };
         let done = self.workers.each(move |rank| rank.run(&job))?;
         if let Some(cell) = &self.cluster.timeline {
             let spans = done.iter().map(|report| report.spans.clone()).collect();
-            *cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(StepTimeline::new(&self.cluster, &schedule, spans));
+            *cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                Some(StepTimeline::new(&self.cluster, &schedule, spans));
         }
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
@@ -244,11 +284,16 @@ impl StepEngine for Pipelines {
 
     fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
         let shards = self.shards.clone();
-        let mut squares: Vec<(usize, f64)> = self.workers.each(move |rank| rank.reduce(&shards))?.into_iter().flatten().collect();
+        let mut squares: Vec<(usize, f64)> =
+            self.workers.each(move |rank| rank.reduce(&shards))?.into_iter().flatten().collect();
         squares.sort_unstable_by_key(|(index, _)| *index);
         let scale = self.whole.gradient_scale();
         let norm = squares.into_iter().map(|(_, square)| square).sum::<f64>().sqrt() / scale;
-        let speed = if self.whole.model.config().has_balance_bias() { settings.bias_update_speed } else { 0.0 };
+        let speed = if self.whole.model.config().has_balance_bias() {
+            settings.bias_update_speed
+        } else {
+            0.0
+        };
         let job = UpdateJob {
             shards: self.shards.clone(),
             norm,
@@ -296,12 +341,15 @@ fn part_of(model: &LanguageModel, cluster: &Cluster, stages: &[Stage], rank: usi
 
 /// The optimizer with the state of the shards that a rank owns.
 fn owned_state(optimizer: &AdamW, shards: &Shards, rank: usize, device: &Device) -> AdamW {
-    let parts: HashMap<ParamId, usize> = shards.0.iter().map(|shard| (shard.id, shard.part + 1)).collect();
+    let parts: HashMap<ParamId, usize> =
+        shards.0.iter().map(|shard| (shard.id, shard.part + 1)).collect();
     let owned = shards.held_by(rank).filter(|shard| shard.owner == rank);
     let moments = owned.filter_map(|shard| {
         let Moments { first, second } = optimizer.moments().get(&shard.id)?;
         let count = first.dims()[0] / parts[&shard.id];
-        let part = |tensor: &Tensor<1>| tensor.clone().narrow(0, shard.part * count, count).to_device(device);
+        let part = |tensor: &Tensor<1>| {
+            tensor.clone().narrow(0, shard.part * count, count).to_device(device)
+        };
         Some((shard.id, Moments { first: part(first), second: part(second) }))
     });
     AdamW::resumed(optimizer.settings(), optimizer.step_count(), moments.collect())
@@ -312,20 +360,30 @@ fn joined(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
 }
 
 /// What all stages measured of a micro-batch, summed as [`burn_deepseek::DeepSeek::loss`] does.
-fn micro_batch_report(mut stages: Vec<StageReport>, weights: &LossWeights, device: &Device) -> StepReport {
+fn micro_batch_report(
+    mut stages: Vec<StageReport>,
+    weights: &LossWeights,
+    device: &Device,
+) -> StepReport {
     let scalar = |value: f32| Tensor::<1>::from_data([value], device);
     let read = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
     stages.sort_by_key(|stage| stage.loads.first().map_or(0, |load| load.layer));
-    let end = stages.iter().find(|stage| stage.main.is_some()).expect("invariant: some stage has the end of the model");
+    let end = stages
+        .iter()
+        .find(|stage| stage.main.is_some())
+        .expect("invariant: some stage has the end of the model");
     let (main, mtp) = (end.main.unwrap_or_default(), end.mtp.clone());
     let tokens = end.tokens;
-    let mut balances: Vec<(usize, f32)> = stages.iter().flat_map(|stage| stage.balances.iter().copied()).collect();
+    let mut balances: Vec<(usize, f32)> =
+        stages.iter().flat_map(|stage| stage.balances.iter().copied()).collect();
     balances.sort_by_key(|(layer, _)| *layer);
-    let mut layer_loads: Vec<LayerLoad> = stages.iter().flat_map(|stage| stage.loads.iter().cloned()).collect();
+    let mut layer_loads: Vec<LayerLoad> =
+        stages.iter().flat_map(|stage| stage.loads.iter().cloned()).collect();
     layer_loads.sort_by_key(|load| load.layer);
     let mtp_losses: Vec<Tensor<1>> = mtp.iter().map(|&loss| scalar(loss)).collect();
     let balances = balances.into_iter().map(|(_, loss)| scalar(loss)).collect();
-    let PartialLoss { total, balance } = PartialLoss::new(Some((scalar(main), &mtp_losses)), balances, weights);
+    let PartialLoss { total, balance } =
+        PartialLoss::new(Some((scalar(main), &mtp_losses)), balances, weights);
     StepReport {
         total_loss: read(total.expect("invariant: there is a main loss")),
         loss: f64::from(main),

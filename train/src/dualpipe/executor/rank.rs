@@ -1,4 +1,5 @@
-//! A rank: the part of the model that one device has, and how it carries out its actions of a schedule.
+//! A rank: the part of the model that one device has, and how it carries out its actions of a
+//! schedule.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -91,7 +92,8 @@ struct Progress<'a> {
     deferred: VecDeque<(Chunk, Differentiated)>,
     measured: Vec<(Chunk, Measured)>,
     gradients: GradientsAccumulator<ModelPart>,
-    /// Gradients of the embedding from the model's end, until its beginning's of the same micro-batch come: summed first, as in one graph.
+    /// Gradients of the embedding from the model's end, until its beginning's of the same
+    /// micro-batch come: summed first, as in one graph.
     embedding: HashMap<usize, Tensor<2>>,
     waited: Duration,
 }
@@ -127,25 +129,40 @@ impl Rank {
                     }
                 }
                 Action::Weights(chunk) => {
-                    let (deferred, done) = progress.deferred.pop_front().context("invariant: weight gradients that wait")?;
+                    let (deferred, done) = progress
+                        .deferred
+                        .pop_front()
+                        .context("invariant: weight gradients that wait")?;
                     debug_assert_eq!(deferred, *chunk);
                     self.accumulate(&mut progress, deferred, done);
                 }
-                Action::Overlapped { forward, backward } => self.overlapped(&mut progress, *forward, *backward)?,
-                // Messages are sent as soon as there is something to send and waited for where they are needed, which can only be earlier
-                // and later than the schedule's points of exchange.
+                Action::Overlapped { forward, backward } => {
+                    self.overlapped(&mut progress, *forward, *backward)?
+                }
+                // Messages are sent as soon as there is something to send and waited for where they
+                // are needed, which can only be earlier and later than the schedule's points of
+                // exchange.
                 Action::Exchange(_) => continue,
             }
             self.post.sign_of_life();
-            spans.push(Span { action: planned.action.clone(), start, end: job.started.elapsed(), waited: progress.waited });
+            spans.push(Span {
+                action: planned.action.clone(),
+                start,
+                end: job.started.elapsed(),
+                waited: progress.waited,
+            });
         }
         let Progress { measured, mut gradients, .. } = progress;
         self.gradients = flat_gradients(&self.part, gradients.grads());
-        let stages = measured.into_iter().map(|(chunk, measured)| report(job, self.replica_batches(job), chunk, measured)).collect();
+        let stages = measured
+            .into_iter()
+            .map(|(chunk, measured)| report(job, self.replica_batches(job), chunk, measured))
+            .collect();
         Ok(RankReport { stages, spans })
     }
 
-    /// A forward pass and a backward pass together: where experts are shared one computes while the other's rows are in flight.
+    /// A forward pass and a backward pass together: where experts are shared one computes while the
+    /// other's rows are in flight.
     fn overlapped(&self, progress: &mut Progress, forward: Chunk, backward: Chunk) -> Result<()> {
         let job = progress.job;
         let input = self.input(progress, forward)?;
@@ -157,11 +174,18 @@ impl Rank {
         } else {
             let token = Arc::new(ComputeToken::default());
             std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new().name(format!("{THREAD}{}, forward", self.place.rank));
-                let forward = || token.holding(|| self.forward(job, forward, input, Some(token.clone())));
-                let forward = thread.spawn_scoped(scope, forward).context("the thread of a forward pass cannot be started")?;
+                let thread = std::thread::Builder::new()
+                    .name(format!("{THREAD}{}, forward", self.place.rank));
+                let forward =
+                    || token.holding(|| self.forward(job, forward, input, Some(token.clone())));
+                let forward = thread
+                    .spawn_scoped(scope, forward)
+                    .context("the thread of a forward pass cannot be started")?;
                 let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
-                anyhow::Ok((forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done))
+                anyhow::Ok((
+                    forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    done,
+                ))
             })?
         };
         progress.keep(forward, measured, kept);
@@ -170,30 +194,59 @@ impl Rank {
     }
 
     /// Runs a stage forward and sends what comes out of it.
-    fn forward(&self, job: &StepJob, chunk: Chunk, input: Option<Tensor<2>>, token: Option<Arc<ComputeToken>>) -> (Measured, InFlight) {
+    fn forward(
+        &self,
+        job: &StepJob,
+        chunk: Chunk,
+        input: Option<Tensor<2>>,
+        token: Option<Arc<ComputeToken>>,
+    ) -> (Measured, InFlight) {
         let micro_batch = job.schedule.micro_batch(chunk);
         let stage = self.part.stage(&self.stages[chunk.stage]);
         let compute = match &self.experts {
             None => self.compute.clone(),
-            Some(group) => self.compute.dispatching_with(Arc::new(ChunkExchange::new(group.clone(), micro_batch, token))),
+            Some(group) => self.compute.dispatching_with(Arc::new(ChunkExchange::new(
+                group.clone(),
+                micro_batch,
+                token,
+            ))),
         };
-        let settings = ChunkSettings { compute, recompute: self.recompute, weights: &job.weights, device: &self.device };
+        let settings = ChunkSettings {
+            compute,
+            recompute: self.recompute,
+            weights: &job.weights,
+            device: &self.device,
+        };
         let batch = self.replica_batches(job)[micro_batch].clone();
         let (output, measured, in_flight) = InFlight::forward(stage, input, batch, settings);
         if let Some(rows) = output {
             let next = chunk.stage + 1;
-            self.send(self.rank_of(job, chunk, next), Subject::Activations { micro_batch, stage: next }, rows);
+            self.send(
+                self.rank_of(job, chunk, next),
+                Subject::Activations { micro_batch, stage: next },
+                rows,
+            );
         }
         (measured, in_flight)
     }
 
     /// Runs a stage backward and sends what comes out of it.
-    fn backward(&self, job: &StepJob, chunk: Chunk, in_flight: InFlight, gradient: Option<Tensor<2>>) -> Differentiated {
+    fn backward(
+        &self,
+        job: &StepJob,
+        chunk: Chunk,
+        in_flight: InFlight,
+        gradient: Option<Tensor<2>>,
+    ) -> Differentiated {
         let (input, done) = in_flight.backward(gradient, job.share);
         if let Some(rows) = input {
             let micro_batch = job.schedule.micro_batch(chunk);
             let previous = chunk.stage - 1;
-            self.send(self.rank_of(job, chunk, previous), Subject::Gradients { micro_batch, stage: previous }, rows);
+            self.send(
+                self.rank_of(job, chunk, previous),
+                Subject::Gradients { micro_batch, stage: previous },
+                rows,
+            );
         }
         done
     }
@@ -205,7 +258,8 @@ impl Rank {
         }
         let micro_batch = progress.job.schedule.micro_batch(chunk);
         let from = self.rank_of(progress.job, chunk, chunk.stage - 1);
-        self.receive(progress, from, Subject::Activations { micro_batch, stage: chunk.stage }).map(Some)
+        self.receive(progress, from, Subject::Activations { micro_batch, stage: chunk.stage })
+            .map(Some)
     }
 
     /// The gradient of the rows that left a stage; none at the last.
@@ -215,7 +269,8 @@ impl Rank {
         }
         let micro_batch = progress.job.schedule.micro_batch(chunk);
         let from = self.rank_of(progress.job, chunk, chunk.stage + 1);
-        self.receive(progress, from, Subject::Gradients { micro_batch, stage: chunk.stage }).map(Some)
+        self.receive(progress, from, Subject::Gradients { micro_batch, stage: chunk.stage })
+            .map(Some)
     }
 
     /// Adds a micro-batch's gradients to those of the step.
@@ -271,7 +326,9 @@ impl Progress<'_> {
 
     fn take(&mut self, chunk: Chunk) -> Result<InFlight> {
         let key = (self.job.schedule.micro_batch(chunk), chunk.stage);
-        self.in_flight.remove(&key).with_context(|| format!("invariant: {chunk:?} has been run forward"))
+        self.in_flight
+            .remove(&key)
+            .with_context(|| format!("invariant: {chunk:?} has been run forward"))
     }
 }
 
@@ -290,7 +347,11 @@ fn report(job: &StepJob, batches: &[TokenBatch], chunk: Chunk, measured: Measure
     let Measured { main, mtp, balances, loads } = measured;
     let counts = (usize::from(main.is_some()), mtp.len());
     let scalars: Vec<Tensor<1>> = main.into_iter().chain(mtp).chain(balances).collect();
-    let values: Vec<f32> = if scalars.is_empty() { Vec::new() } else { Tensor::cat(scalars, 0).into_data().iter::<f32>().collect() };
+    let values: Vec<f32> = if scalars.is_empty() {
+        Vec::new()
+    } else {
+        Tensor::cat(scalars, 0).into_data().iter::<f32>().collect()
+    };
     let (main, rest) = values.split_at(counts.0);
     let (mtp, balances) = rest.split_at(counts.1);
     StageReport {

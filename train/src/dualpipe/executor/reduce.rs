@@ -1,5 +1,5 @@
-//! From the gradients of micro-batches to new weights: sums over the ranks that hold a parameter, the update at its owner, and its new value
-//! back to the others.
+//! From the gradients of micro-batches to new weights: sums over the ranks that hold a parameter,
+//! the update at its owner, and its new value back to the others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -46,7 +46,9 @@ impl Rank {
         let rank = self.place.rank;
         let mut flat = std::mem::take(&mut self.gradients);
         for shard in shards.held_by(rank).filter(|shard| shard.owner != rank) {
-            let gradient = flat.remove(&shard.id).map(|gradient| ops::moved(gradient, &self.devices[shard.owner]));
+            let gradient = flat
+                .remove(&shard.id)
+                .map(|gradient| ops::moved(gradient, &self.devices[shard.owner]));
             self.post.send(rank, shard.owner, Subject::ParameterGradient(shard.index), gradient);
         }
         let (mut indices, mut sums) = (Vec::new(), Vec::new());
@@ -67,7 +69,11 @@ impl Rank {
         for &holder in &shard.holders {
             let gradient = match holder == rank {
                 true => own.take(),
-                false => self.post.receive::<Option<Tensor<1>>>(holder, rank, Subject::ParameterGradient(shard.index))?,
+                false => self.post.receive::<Option<Tensor<1>>>(
+                    holder,
+                    rank,
+                    Subject::ParameterGradient(shard.index),
+                )?,
             };
             sum = match (sum, gradient) {
                 (Some(sum), Some(gradient)) => Some(sum + gradient),
@@ -81,10 +87,12 @@ impl Rank {
     pub fn update(&mut self, job: &UpdateJob) -> Result<()> {
         let rank = self.place.rank;
         let updated: HashSet<ParamId> = self.gradients.keys().copied().collect();
-        let mut shaped = Shaped { flat: std::mem::take(&mut self.gradients), grads: GradientsParams::new() };
+        let mut shaped =
+            Shaped { flat: std::mem::take(&mut self.gradients), grads: GradientsParams::new() };
         self.part.visit(&mut shaped);
         let grads = shaped.grads;
-        self.part = self.optimizer.update_by_norm(self.part.clone(), grads, job.norm, job.scale, job.lr);
+        self.part =
+            self.optimizer.update_by_norm(self.part.clone(), grads, job.norm, job.scale, job.lr);
 
         let mut values = flat_values(&self.part);
         for shard in job.shards.held_by(rank).filter(|shard| shard.owner == rank) {
@@ -96,7 +104,11 @@ impl Rank {
         }
         values.clear();
         for shard in job.shards.held_by(rank).filter(|shard| shard.owner != rank) {
-            if let Some(value) = self.post.receive::<Option<Tensor<1>>>(shard.owner, rank, Subject::Parameter(shard.index))? {
+            if let Some(value) = self.post.receive::<Option<Tensor<1>>>(
+                shard.owner,
+                rank,
+                Subject::Parameter(shard.index),
+            )? {
                 values.insert(shard.id, value);
             }
         }
@@ -104,7 +116,11 @@ impl Rank {
         if job.bias_update_speed != 0.0 {
             for (layer, router) in self.part.routers_mut() {
                 if let Some(load) = job.loads.iter().find(|load| load.layer == layer) {
-                    router.set_bias(&updated_bias(&router.bias(), &load.loads, job.bias_update_speed));
+                    router.set_bias(&updated_bias(
+                        &router.bias(),
+                        &load.loads,
+                        job.bias_update_speed,
+                    ));
                 }
             }
         }
@@ -112,7 +128,8 @@ impl Rank {
         Ok(())
     }
 
-    /// The shards that this rank owns, with their moments, on a device: copied by the rank's own thread, since its device may fail.
+    /// The shards that this rank owns, with their moments, on a device: copied by the rank's own
+    /// thread, since its device may fail.
     pub fn owned(&self, shards: &Shards, device: &Device) -> Vec<Owned> {
         let mut values = flat_values(&self.part);
         let owned = shards.held_by(self.place.rank).filter(|shard| shard.owner == self.place.rank);
@@ -129,7 +146,10 @@ impl Rank {
 }
 
 /// The gradients of a part, by parameter, flat.
-pub(super) fn flat_gradients(part: &ModelPart, grads: GradientsParams) -> HashMap<ParamId, Tensor<1>> {
+pub(super) fn flat_gradients(
+    part: &ModelPart,
+    grads: GradientsParams,
+) -> HashMap<ParamId, Tensor<1>> {
     struct Flattened {
         grads: GradientsParams,
         flat: HashMap<ParamId, Tensor<1>>,

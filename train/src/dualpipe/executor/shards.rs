@@ -1,5 +1,5 @@
-//! Who holds which parameter and who owns it: gradients are summed at the owner, which alone keeps the optimizer's state and sends the
-//! updated value to the other holders (ZeRO-1).
+//! Who holds which parameter and who owns it: gradients are summed at the owner, which alone keeps
+//! the optimizer's state and sends the updated value to the other holders (ZeRO-1).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,8 +27,9 @@ pub(super) struct Shard {
 pub(super) struct Shards(pub Vec<Shard>);
 
 impl Shards {
-    /// From the parameters that each rank holds (with its place in its expert group). Owners are chosen so that each rank owns about as
-    /// many numbers as any other that it shares parameters with.
+    /// From the parameters that each rank holds (with its place in its expert group). Owners are
+    /// chosen so that each rank owns about as many numbers as any other that it shares parameters
+    /// with.
     pub fn new(model: &DeepSeek, held: &[(usize, HashSet<ParamId>)], expert_degree: usize) -> Self {
         let of_experts = expert_parameters(model);
         let mut owned = vec![0usize; held.len()];
@@ -36,9 +37,15 @@ impl Shards {
         for (id, count) in parameters_in_order(model) {
             let parts = if of_experts.contains(&id) { expert_degree } else { 1 };
             for part in 0..parts {
-                let holds = |(_, (place, ids)): &(usize, &(usize, HashSet<ParamId>))| ids.contains(&id) && (parts == 1 || *place == part);
-                let holders: Vec<usize> = held.iter().enumerate().filter(holds).map(|(rank, _)| rank).collect();
-                let owner = *holders.iter().min_by_key(|&&rank| owned[rank]).expect("invariant: every parameter is held by some rank");
+                let holds = |(_, (place, ids)): &(usize, &(usize, HashSet<ParamId>))| {
+                    ids.contains(&id) && (parts == 1 || *place == part)
+                };
+                let holders: Vec<usize> =
+                    held.iter().enumerate().filter(holds).map(|(rank, _)| rank).collect();
+                let owner = *holders
+                    .iter()
+                    .min_by_key(|&&rank| owned[rank])
+                    .expect("invariant: every parameter is held by some rank");
                 owned[owner] += count / parts;
                 shards.push(Shard { id, index: shards.len(), part, holders, owner });
             }

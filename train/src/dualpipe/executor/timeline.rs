@@ -26,28 +26,37 @@ pub struct RankTime {
 
 impl StepTimeline {
     pub(super) fn new(cluster: &Cluster, schedule: &Schedule, spans: Vec<Vec<Span>>) -> Self {
-        let ranks = spans.into_iter().zip(&cluster.ranks).enumerate().map(|(rank, (spans, (device, _)))| RankTime {
-            name: format!("rank {rank} on {device}"),
-            spans: spans.into_iter().map(|span| (span.action, span.start, span.end, span.waited)).collect(),
-        });
+        let ranks = spans.into_iter().zip(&cluster.ranks).enumerate().map(
+            |(rank, (spans, (device, _)))| RankTime {
+                name: format!("rank {rank} on {device}"),
+                spans: spans
+                    .into_iter()
+                    .map(|span| (span.action, span.start, span.end, span.waited))
+                    .collect(),
+            },
+        );
         Self { schedule: schedule.clone(), ranks: ranks.collect() }
     }
 
-    /// What the actions cost in seconds, waiting not counted: means over all ranks. An action that the schedule has not costs what it would
-    /// be made of.
+    /// What the actions cost in seconds, waiting not counted: means over all ranks. An action that
+    /// the schedule has not costs what it would be made of.
     pub fn costs(&self) -> Costs {
         let mean = |kind: fn(&Action) -> bool| {
-            let of_kind = self.ranks.iter().flat_map(|rank| &rank.spans).filter(|(action, ..)| kind(action));
-            let (count, sum) = of_kind.fold((0u32, 0.0), |(count, sum), (_, start, end, waited)| {
-                (count + 1, sum + (*end - *start).saturating_sub(*waited).as_secs_f64())
-            });
+            let of_kind =
+                self.ranks.iter().flat_map(|rank| &rank.spans).filter(|(action, ..)| kind(action));
+            let (count, sum) =
+                of_kind.fold((0u32, 0.0), |(count, sum), (_, start, end, waited)| {
+                    (count + 1, sum + (*end - *start).saturating_sub(*waited).as_secs_f64())
+                });
             (count > 0).then(|| sum / f64::from(count))
         };
         let forward = mean(|action| matches!(action, Action::Forward(_))).unwrap_or(0.0);
         let weights = mean(|action| matches!(action, Action::Weights(_))).unwrap_or(0.0);
         let whole = mean(|action| matches!(action, Action::Backward { defer_weights: false, .. }));
-        let backward_input = mean(|action| matches!(action, Action::Backward { defer_weights: true, .. }));
-        let backward_input = backward_input.or_else(|| Some((whole? - weights).max(0.0))).unwrap_or(0.0);
+        let backward_input =
+            mean(|action| matches!(action, Action::Backward { defer_weights: true, .. }));
+        let backward_input =
+            backward_input.or_else(|| Some((whole? - weights).max(0.0))).unwrap_or(0.0);
         let overlapped = mean(|action| matches!(action, Action::Overlapped { .. }));
         let overlapped = overlapped.unwrap_or(forward + backward_input + weights);
         Costs { forward, backward_input, weights, overlapped, communication: 0.0 }
@@ -55,13 +64,20 @@ impl StepTimeline {
 
     /// When the last rank was done.
     pub fn makespan(&self) -> Duration {
-        self.ranks.iter().flat_map(|rank| rank.spans.iter().map(|span| span.2)).max().unwrap_or_default()
+        self.ranks
+            .iter()
+            .flat_map(|rank| rank.spans.iter().map(|span| span.2))
+            .max()
+            .unwrap_or_default()
     }
 }
 
 impl RankTime {
     /// Time in which it computed.
     pub fn busy(&self) -> Duration {
-        self.spans.iter().map(|(_, start, end, waited)| (*end - *start).saturating_sub(*waited)).sum()
+        self.spans
+            .iter()
+            .map(|(_, start, end, waited)| (*end - *start).saturating_sub(*waited))
+            .sum()
     }
 }

@@ -1,4 +1,5 @@
-//! A thread for each rank, which owns it: work is sent there as a closure and comes back as a result.
+//! A thread for each rank, which owns it: work is sent there as a closure and comes back as a
+//! result.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,7 +54,10 @@ impl Workers {
                     work(&mut rank);
                 }
             };
-            let thread = std::thread::Builder::new().name(name.clone()).spawn(run).context("a rank's thread cannot be started")?;
+            let thread = std::thread::Builder::new()
+                .name(name.clone())
+                .spawn(run)
+                .context("a rank's thread cannot be started")?;
             Ok(Worker { name, lender, work: Some(work), thread: Some(thread) })
         };
         let threads = ranks.into_iter().map(start).collect::<Result<Vec<_>>>()?;
@@ -67,15 +71,20 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// The failure that came first, which names its rank: an error, a panic, or no sign of life in `parallel.timeout_s`. Whoever waits
-    /// for that rank is let go; a rank that hangs in its device is left behind.
-    pub fn each<T: Send + 'static>(&self, work: impl Fn(&mut Rank) -> Result<T> + Send + Sync + 'static) -> Result<Vec<T>> {
+    /// The failure that came first, which names its rank: an error, a panic, or no sign of life in
+    /// `parallel.timeout_s`. Whoever waits for that rank is let go; a rank that hangs in its device
+    /// is left behind.
+    pub fn each<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Rank) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
         let work = Arc::new(work);
         let (send, results) = channel();
         for (rank, worker) in self.threads.iter().enumerate() {
             let (send, post, work) = (send.clone(), self.post.clone(), work.clone());
             let task: Work = Box::new(move |state| {
-                let outcome = catch_unwind(AssertUnwindSafe(|| work(state))).unwrap_or_else(|panic| Err(error_of(panic)));
+                let outcome = catch_unwind(AssertUnwindSafe(|| work(state)))
+                    .unwrap_or_else(|panic| Err(error_of(panic)));
                 if outcome.is_err() {
                     post.fail(rank);
                 }
@@ -104,8 +113,14 @@ impl Workers {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if failures.is_empty() && self.post.is_silent() {
-                let silent = done.iter().position(Option::is_none).expect("invariant: somebody has not answered");
-                let error = anyhow!("no sign of life for {} s (parallel.timeout_s)", self.post.timeout().as_secs());
+                let silent = done
+                    .iter()
+                    .position(Option::is_none)
+                    .expect("invariant: somebody has not answered");
+                let error = anyhow!(
+                    "no sign of life for {} s (parallel.timeout_s)",
+                    self.post.timeout().as_secs()
+                );
                 self.post.fail(silent);
                 failures.push((silent, error));
             }
@@ -115,23 +130,34 @@ impl Workers {
         }
         match self.worst(failures) {
             Some(error) => Err(self.with_lost_workers(error)),
-            None => Ok(done.into_iter().map(|result| result.expect("invariant: all have answered")).collect()),
+            None => Ok(done
+                .into_iter()
+                .map(|result| result.expect("invariant: all have answered"))
+                .collect()),
         }
     }
 
-    /// A failure, with the ranks whose worker does not answer any more: what fails first may be another rank, which waits for one of those.
+    /// A failure, with the ranks whose worker does not answer any more: what fails first may be
+    /// another rank, which waits for one of those.
     fn with_lost_workers(&self, error: Error) -> Error {
         let lost: Vec<&str> = std::thread::scope(|scope| {
             let lent = self.threads.iter().filter_map(|rank| Some((rank, rank.lender.as_ref()?)));
-            let asked: Vec<_> = lent.map(|(rank, lender)| (rank, scope.spawn(|| lender.answers(PATIENCE)))).collect();
-            let answered = asked.into_iter().map(|(rank, answer)| (rank, answer.join().unwrap_or(false)));
+            let asked: Vec<_> = lent
+                .map(|(rank, lender)| (rank, scope.spawn(|| lender.answers(PATIENCE))))
+                .collect();
+            let answered =
+                asked.into_iter().map(|(rank, answer)| (rank, answer.join().unwrap_or(false)));
             answered.filter(|(_, answers)| !answers).map(|(rank, _)| rank.name.as_str()).collect()
         });
-        if lost.is_empty() { error } else { error.context(format!("{}: the worker does not answer", lost.join(", "))) }
+        if lost.is_empty() {
+            error
+        } else {
+            error.context(format!("{}: the worker does not answer", lost.join(", ")))
+        }
     }
 
-    /// The failure to tell: what befell a rank itself, rather than that it missed another one's message, rather than that it was told of
-    /// another's failure.
+    /// The failure to tell: what befell a rank itself, rather than that it missed another one's
+    /// message, rather than that it was told of another's failure.
     fn worst(&self, failures: Vec<(usize, Error)>) -> Option<Error> {
         let rank_of_news = |error: &Error| match error.downcast_ref::<PostError>() {
             None => 0,
@@ -165,8 +191,9 @@ impl Drop for Workers {
     }
 }
 
-/// On a worker's device every failure is a panic, in whatever rank first asks for a value. It is caught and becomes the run's error; the
-/// message that it prints besides would only say where in Burn it was noticed.
+/// On a worker's device every failure is a panic, in whatever rank first asks for a value. It is
+/// caught and becomes the run's error; the message that it prints besides would only say where in
+/// Burn it was noticed.
 fn panics_of_ranks_are_told_once() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -184,7 +211,10 @@ fn error_of(panic: Box<dyn Any + Send>) -> anyhow::Error {
     match panic.downcast::<PostError>() {
         Ok(error) => (*error).into(),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             anyhow!(text.unwrap_or_else(|| "it stopped without a word".into()))
         }
     }

@@ -7,7 +7,10 @@ pub enum EplbError {
     #[error("there are no loads; give those of the experts of at least one layer")]
     NoLoads,
     /// Layers of one model have as many experts each.
-    #[error("layer {layer} of the loads has {found} experts, but layer 0 has {expected}; all must have as many")]
+    #[error(
+        "layer {layer} of the loads has {found} experts, but layer 0 has {expected}; all must have \
+         as many"
+    )]
     Ragged {
         /// Position of the layer in the loads.
         layer: usize,
@@ -17,7 +20,10 @@ pub enum EplbError {
         expected: usize,
     },
     /// A load is a count or a mean of counts.
-    #[error("expert {expert} of layer {layer} of the loads has the load {load}; a load is a finite number of at least 0")]
+    #[error(
+        "expert {expert} of layer {layer} of the loads has the load {load}; a load is a finite \
+         number of at least 0"
+    )]
     Load {
         /// Position of the layer in the loads.
         layer: usize,
@@ -27,7 +33,10 @@ pub enum EplbError {
         load: f32,
     },
     /// Loads are summed in FP32.
-    #[error("the loads of layer {layer} add up to more than FP32 holds; divide them all by the same number")]
+    #[error(
+        "the loads of layer {layer} add up to more than FP32 holds; divide them all by the same \
+         number"
+    )]
     Overflow {
         /// Position of the layer in the loads.
         layer: usize,
@@ -55,7 +64,10 @@ pub enum EplbError {
         most: usize,
     },
     /// Every part of a cluster gets as much as every other.
-    #[error("{count} {things} cannot be divided evenly among {parts} {holders}; take a multiple of {parts}")]
+    #[error(
+        "{count} {things} cannot be divided evenly among {parts} {holders}; take a multiple of \
+         {parts}"
+    )]
     Uneven {
         /// What is divided.
         things: &'static str,

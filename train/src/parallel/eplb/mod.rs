@@ -1,4 +1,5 @@
-//! Expert-parallel load balancing: which expert goes on which GPU, and which are there more than once, from measured loads (3.4).
+//! Expert-parallel load balancing: which expert goes on which GPU, and which are there more than
+//! once, from measured loads (3.4).
 //!
 //! Data in, data out: nothing here knows a file, a device or a tensor.
 
@@ -18,19 +19,31 @@ use replicas::{replicate, share};
 /// The most replicas of a layer's experts that are placed.
 pub const MOST_REPLICAS: usize = 1 << 16;
 
-/// Places `replicas` replicas of every layer's experts on `gpus` GPUs in `nodes` nodes, from the load of each expert, `loads[layer][expert]`.
+/// Places `replicas` replicas of every layer's experts on `gpus` GPUs in `nodes` nodes, from the
+/// load of each expert, `loads[layer][expert]`.
 ///
-/// Where the experts' `groups` can be divided among the nodes, groups are packed into nodes first, as a token visits few nodes; then the experts
-/// of each node are replicated within it, and the replicas packed onto its GPUs. Otherwise the last two steps are taken with all GPUs as one
-/// node. A replica always goes to the expert whose replicas have the highest load each, and packing takes the heaviest first, into the
-/// lightest pack with room. Of equals the first wins, so the same loads give the same placement everywhere; they are divided and summed in FP32.
+/// Where the experts' `groups` can be divided among the nodes, groups are packed into nodes first,
+/// as a token visits few nodes; then the experts of each node are replicated within it, and the
+/// replicas packed onto its GPUs. Otherwise the last two steps are taken with all GPUs as one node.
+/// A replica always goes to the expert whose replicas have the highest load each, and packing takes
+/// the heaviest first, into the lightest pack with room. Of equals the first wins, so the same
+/// loads give the same placement everywhere; they are divided and summed in FP32.
 ///
 /// # Errors
 ///
-/// Loads that are none, negative or not finite, too few replicas, or numbers that cannot be divided as said.
-pub fn rebalance_experts(loads: &[Vec<f32>], replicas: usize, groups: usize, nodes: usize, gpus: usize) -> Result<ExpertPlan, EplbError> {
+/// Loads that are none, negative or not finite, too few replicas, or numbers that cannot be divided
+/// as said.
+pub fn rebalance_experts(
+    loads: &[Vec<f32>],
+    replicas: usize,
+    groups: usize,
+    nodes: usize,
+    gpus: usize,
+) -> Result<ExpertPlan, EplbError> {
     let experts = check_loads(loads)?;
-    for (argument, value) in [("replicas", replicas), ("groups", groups), ("nodes", nodes), ("gpus", gpus)] {
+    for (argument, value) in
+        [("replicas", replicas), ("groups", groups), ("nodes", nodes), ("gpus", gpus)]
+    {
         if value == 0 {
             return Err(EplbError::Zero { argument });
         }
@@ -81,9 +94,15 @@ impl Shape {
         if replicas > MOST_REPLICAS {
             return Err(EplbError::TooManyReplicas { replicas, most: MOST_REPLICAS });
         }
-        let divisions = [("experts", experts, "groups", groups), ("GPUs", gpus, "nodes", nodes), ("replicas", replicas, "GPUs", gpus)];
+        let divisions = [
+            ("experts", experts, "groups", groups),
+            ("GPUs", gpus, "nodes", nodes),
+            ("replicas", replicas, "GPUs", gpus),
+        ];
         match divisions.into_iter().find(|(_, count, _, parts)| !count.is_multiple_of(*parts)) {
-            Some((things, count, holders, parts)) => Err(EplbError::Uneven { things, count, holders, parts }),
+            Some((things, count, holders, parts)) => {
+                Err(EplbError::Uneven { things, count, holders, parts })
+            }
             None => Ok(()),
         }
     }
@@ -101,10 +120,14 @@ fn place(loads: &[f32], shape: &Shape) -> LayerPlan {
     let mut phy2log = Vec::with_capacity(shape.replicas);
     let mut log2phy = vec![Vec::new(); loads.len()];
     for groups in &groups_of_node {
-        let experts: Vec<usize> = groups.iter().flat_map(|group| group * group_size..(group + 1) * group_size).collect();
+        let experts: Vec<usize> =
+            groups.iter().flat_map(|group| group * group_size..(group + 1) * group_size).collect();
         let loads: Vec<f32> = experts.iter().map(|&expert| loads[expert]).collect();
         let (replicas, counts) = replicate(&loads, shape.replicas / shape.nodes);
-        let shares: Vec<f32> = replicas.iter().map(|replica| share(loads[replica.expert], counts[replica.expert])).collect();
+        let shares: Vec<f32> = replicas
+            .iter()
+            .map(|replica| share(loads[replica.expert], counts[replica.expert]))
+            .collect();
         let packs = shape.gpus / shape.nodes;
         let (first, room) = (phy2log.len(), replicas.len() / packs);
 
@@ -113,7 +136,8 @@ fn place(loads: &[f32], shape: &Shape) -> LayerPlan {
         }
         phy2log.resize(first + replicas.len(), 0);
         for (replica, slot) in replicas.iter().zip(pack(&shares, packs)) {
-            let (expert, position) = (experts[replica.expert], first + slot.pack * room + slot.rank);
+            let (expert, position) =
+                (experts[replica.expert], first + slot.pack * room + slot.rank);
             phy2log[position] = expert;
             log2phy[expert][replica.rank] = position;
         }

@@ -1,4 +1,5 @@
-//! Items in packs of equally many, the packs of nearly equal weight: the heaviest first, each into the lightest pack with room.
+//! Items in packs of equally many, the packs of nearly equal weight: the heaviest first, each into
+//! the lightest pack with room.
 
 /// Where an item went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,8 +10,8 @@ pub(super) struct Slot {
     pub rank: usize,
 }
 
-/// The slot of each item. Of equal weights the first item goes first, of equally light packs the first is taken; packs of one item take the items
-/// in their order.
+/// The slot of each item. Of equal weights the first item goes first, of equally light packs the
+/// first is taken; packs of one item take the items in their order.
 ///
 /// `packs` divides the number of items. Weights are summed in FP32.
 pub(super) fn pack(weights: &[f32], packs: usize) -> Vec<Slot> {

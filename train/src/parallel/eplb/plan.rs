@@ -1,4 +1,5 @@
-//! A placement of experts as a value: which replica of which expert is in which place, and how even that makes the GPUs' loads.
+//! A placement of experts as a value: which replica of which expert is in which place, and how even
+//! that makes the GPUs' loads.
 
 use serde::Serialize;
 
@@ -9,7 +10,8 @@ use super::replicas::share;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// Groups of experts over nodes, then replicas over the GPUs of each node: a group's experts stay on one node.
+    /// Groups of experts over nodes, then replicas over the GPUs of each node: a group's experts
+    /// stay on one node.
     Hierarchical,
     /// Replicas over all GPUs, whatever the groups and nodes.
     Global,
@@ -64,20 +66,29 @@ impl LayerPlan {
     ///
     /// # Errors
     ///
-    /// Places that GPUs cannot have equally many of, an expert that is not one of the layer's, or one without a replica.
-    pub fn from_phy2log(phy2log: Vec<usize>, experts: usize, gpus: usize) -> Result<Self, PlanError> {
+    /// Places that GPUs cannot have equally many of, an expert that is not one of the layer's, or
+    /// one without a replica.
+    pub fn from_phy2log(
+        phy2log: Vec<usize>,
+        experts: usize,
+        gpus: usize,
+    ) -> Result<Self, PlanError> {
         let replicas = phy2log.len();
         if gpus == 0 || replicas == 0 || !replicas.is_multiple_of(gpus) {
             return Err(PlanError::Uneven { replicas, gpus });
         }
-        // Looked for first: `experts` may be any number, and a list of so many need not fit into memory.
+        // Looked for first: `experts` may be any number, and a list of so many need not fit into
+        // memory.
         if experts > replicas {
             let missing = (0..=replicas).find(|expert| !phy2log.contains(expert));
             return Err(PlanError::MissingExpert { expert: missing.unwrap_or(replicas) });
         }
         let mut log2phy = vec![Vec::new(); experts];
         for (position, &expert) in phy2log.iter().enumerate() {
-            log2phy.get_mut(expert).ok_or(PlanError::UnknownExpert { position, expert, experts })?.push(position);
+            log2phy
+                .get_mut(expert)
+                .ok_or(PlanError::UnknownExpert { position, expert, experts })?
+                .push(position);
         }
         match log2phy.iter().position(Vec::is_empty) {
             Some(expert) => Err(PlanError::MissingExpert { expert }),
@@ -115,21 +126,28 @@ impl LayerPlan {
         self.log2phy.iter().map(Vec::len)
     }
 
-    /// The load of each GPU when experts have these loads and each divides its own evenly among its replicas.
+    /// The load of each GPU when experts have these loads and each divides its own evenly among its
+    /// replicas.
     ///
     /// # Panics
     ///
     /// When there are fewer loads than experts.
     pub fn gpu_loads(&self, loads: &[f32]) -> Vec<f64> {
-        let of_place = |&expert: &usize| f64::from(share(loads[expert], self.log2phy[expert].len()));
-        self.phy2log.chunks(self.places_a_gpu()).map(|places| places.iter().map(of_place).sum()).collect()
+        let of_place =
+            |&expert: &usize| f64::from(share(loads[expert], self.log2phy[expert].len()));
+        self.phy2log
+            .chunks(self.places_a_gpu())
+            .map(|places| places.iter().map(of_place).sum())
+            .collect()
     }
 }
 
-/// The loads of GPUs that have the experts in their order, each once: what a placement is compared with. Where they cannot have equally many, the
-/// first have one more.
+/// The loads of GPUs that have the experts in their order, each once: what a placement is compared
+/// with. Where they cannot have equally many, the first have one more.
 pub fn unplaced_gpu_loads(loads: &[f32], gpus: usize) -> Vec<f64> {
     let (each, more) = (loads.len() / gpus.max(1), loads.len() % gpus.max(1));
     let first = |gpu: usize| gpu * each + gpu.min(more);
-    (0..gpus).map(|gpu| loads[first(gpu)..first(gpu + 1)].iter().map(|&load| f64::from(load)).sum()).collect()
+    (0..gpus)
+        .map(|gpu| loads[first(gpu)..first(gpu + 1)].iter().map(|&load| f64::from(load)).sum())
+        .collect()
 }

@@ -9,12 +9,15 @@ pub(super) struct Replica {
     pub rank: usize,
 }
 
-/// `count` replicas, every expert once and then, one after another, of the expert whose replicas have the highest load each; of equals the first.
+/// `count` replicas, every expert once and then, one after another, of the expert whose replicas
+/// have the highest load each; of equals the first.
 ///
-/// Returns the replicas and how many each expert has. `count` is at least the number of experts. Loads are divided in FP32.
+/// Returns the replicas and how many each expert has. `count` is at least the number of experts.
+/// Loads are divided in FP32.
 pub(super) fn replicate(loads: &[f32], count: usize) -> (Vec<Replica>, Vec<usize>) {
     let mut counts = vec![1usize; loads.len()];
-    let mut replicas: Vec<Replica> = (0..loads.len()).map(|expert| Replica { expert, rank: 0 }).collect();
+    let mut replicas: Vec<Replica> =
+        (0..loads.len()).map(|expert| Replica { expert, rank: 0 }).collect();
     while replicas.len() < count {
         let mut busiest = 0;
         for expert in 1..loads.len() {

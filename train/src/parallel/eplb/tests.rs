@@ -1,4 +1,5 @@
-//! Placements of small examples worked out by hand, arguments that are refused, and what holds for any loads.
+//! Placements of small examples worked out by hand, arguments that are refused, and what holds for
+//! any loads.
 
 use proptest::prelude::*;
 
@@ -13,12 +14,14 @@ fn error(loads: &[&[f32]], [replicas, groups, nodes, gpus]: [usize; 4]) -> Strin
     rebalance_experts(&loads, replicas, groups, nodes, gpus).unwrap_err().to_string()
 }
 
-/// 9 is split in 4.5 twice, then 5 is the highest and is split in 2.5; heaviest first into the lightest GPU with room.
+/// 9 is split in 4.5 twice, then 5 is the highest and is split in 2.5; heaviest first into the
+/// lightest GPU with room.
 #[test]
 fn the_busiest_experts_are_there_twice() {
     let plan = layer(&[9.0, 5.0, 1.0, 3.0], 6, 1, 1, 2);
     assert_eq!(plan.logcnt().collect::<Vec<_>>(), [2, 2, 1, 1]);
-    // 4.5 and 3 on the first GPU, 4.5, 2.5 and 2.5 on the second, which is full then; 1 on the first.
+    // 4.5 and 3 on the first GPU, 4.5, 2.5 and 2.5 on the second, which is full then; 1 on the
+    // first.
     assert_eq!(plan.phy2log(), [0, 3, 2, 0, 1, 1]);
     assert_eq!(plan.log2phy(), [vec![0, 3], vec![4, 5], vec![2], vec![1]]);
     assert_eq!(plan.gpu_loads(&[9.0, 5.0, 1.0, 3.0]), [8.5, 9.5]);
@@ -49,20 +52,37 @@ fn equal_and_absent_loads_keep_the_order() {
     assert_eq!(layer(&[0.0; 4], 4, 1, 1, 4).phy2log(), [0, 1, 2, 3]);
     assert_eq!(layer(&[2.0; 4], 4, 1, 1, 2).phy2log(), [0, 2, 1, 3]);
     assert_eq!(layer(&[-0.0, 0.0, 0.0, -0.0], 4, 1, 1, 2), layer(&[0.0; 4], 4, 1, 1, 2));
-    assert_eq!(layer(&[0.0; 2], 5, 1, 1, 1).logcnt().collect::<Vec<_>>(), [4, 1], "the first of equals");
+    assert_eq!(
+        layer(&[0.0; 2], 5, 1, 1, 1).logcnt().collect::<Vec<_>>(),
+        [4, 1],
+        "the first of equals"
+    );
 }
 
 #[test]
 fn impossible_arguments_are_refused() {
     let right = [4, 2, 1, 2];
-    assert_eq!(error(&[], right), "there are no loads; give those of the experts of at least one layer");
-    assert_eq!(error(&[&[]], right), "there are no loads; give those of the experts of at least one layer");
-    assert_eq!(error(&[&[1.0, 2.0], &[1.0]], right), "layer 1 of the loads has 1 experts, but layer 0 has 2; all must have as many");
+    assert_eq!(
+        error(&[], right),
+        "there are no loads; give those of the experts of at least one layer"
+    );
+    assert_eq!(
+        error(&[&[]], right),
+        "there are no loads; give those of the experts of at least one layer"
+    );
+    assert_eq!(
+        error(&[&[1.0, 2.0], &[1.0]], right),
+        "layer 1 of the loads has 1 experts, but layer 0 has 2; all must have as many"
+    );
     for (load, text) in [(f32::NAN, "NaN"), (-1.0, "-1"), (f32::INFINITY, "inf")] {
-        let expected = format!("expert 1 of layer 0 of the loads has the load {text}; a load is a finite number of at least 0");
+        let expected = format!(
+            "expert 1 of layer 0 of the loads has the load {text}; a load is a finite number of at \
+             least 0"
+        );
         assert_eq!(error(&[&[1.0, load]], right), expected);
     }
-    let expected = "the loads of layer 0 add up to more than FP32 holds; divide them all by the same number";
+    let expected =
+        "the loads of layer 0 add up to more than FP32 holds; divide them all by the same number";
     assert_eq!(error(&[&[f32::MAX, f32::MAX]], right), expected);
     for (index, argument) in ["replicas", "groups", "nodes", "gpus"].into_iter().enumerate() {
         let mut arguments = right;
@@ -70,23 +90,49 @@ fn impossible_arguments_are_refused() {
         assert_eq!(error(&[&[1.0, 2.0]], arguments), format!("{argument} must be at least 1"));
     }
     let six: &[f32] = &[1.0; 6];
-    assert_eq!(error(&[six], [4, 2, 1, 2]), "4 replicas are too few for 6 experts; each needs at least one");
-    let expected = format!("{} replicas of a layer's experts are more than the 65536 that can be placed", usize::MAX);
+    assert_eq!(
+        error(&[six], [4, 2, 1, 2]),
+        "4 replicas are too few for 6 experts; each needs at least one"
+    );
+    let expected = format!(
+        "{} replicas of a layer's experts are more than the 65536 that can be placed",
+        usize::MAX
+    );
     assert_eq!(error(&[six], [usize::MAX, 1, 1, 1]), expected);
-    assert_eq!(error(&[six], [8, 4, 2, 4]), "6 experts cannot be divided evenly among 4 groups; take a multiple of 4");
-    assert_eq!(error(&[six], [8, 2, 2, 1]), "1 GPUs cannot be divided evenly among 2 nodes; take a multiple of 2");
-    assert_eq!(error(&[six], [8, 3, 3, 6]), "8 replicas cannot be divided evenly among 6 GPUs; take a multiple of 6");
-    assert_eq!(error(&[six], [8, 3, 2, 3]), "8 replicas cannot be divided evenly among 3 GPUs; take a multiple of 3");
+    assert_eq!(
+        error(&[six], [8, 4, 2, 4]),
+        "6 experts cannot be divided evenly among 4 groups; take a multiple of 4"
+    );
+    assert_eq!(
+        error(&[six], [8, 2, 2, 1]),
+        "1 GPUs cannot be divided evenly among 2 nodes; take a multiple of 2"
+    );
+    assert_eq!(
+        error(&[six], [8, 3, 3, 6]),
+        "8 replicas cannot be divided evenly among 6 GPUs; take a multiple of 6"
+    );
+    assert_eq!(
+        error(&[six], [8, 3, 2, 3]),
+        "8 replicas cannot be divided evenly among 3 GPUs; take a multiple of 3"
+    );
 }
 
 #[test]
 fn a_list_of_replicas_is_checked() {
-    let from = |list: &[usize], experts, gpus| LayerPlan::from_phy2log(list.to_vec(), experts, gpus).map_err(|e| e.to_string());
+    let from = |list: &[usize], experts, gpus| {
+        LayerPlan::from_phy2log(list.to_vec(), experts, gpus).map_err(|e| e.to_string())
+    };
     assert_eq!(from(&[0, 1, 1, 2], 3, 2).unwrap().log2phy(), [vec![0], vec![1, 2], vec![3]]);
     for gpus in [0, 3] {
-        assert_eq!(from(&[0, 1], 2, gpus), Err(format!("2 replicas cannot be spread evenly over {gpus} GPUs")));
+        assert_eq!(
+            from(&[0, 1], 2, gpus),
+            Err(format!("2 replicas cannot be spread evenly over {gpus} GPUs"))
+        );
     }
-    assert_eq!(from(&[0, 3], 2, 1), Err("replica 1 is of expert 3, but there are 2 experts".into()));
+    assert_eq!(
+        from(&[0, 3], 2, 1),
+        Err("replica 1 is of expert 3, but there are 2 experts".into())
+    );
     assert_eq!(from(&[0, 0], 2, 1), Err("expert 1 has no replica".into()));
     assert_eq!(from(&[0, 2], usize::MAX, 1), Err("expert 1 has no replica".into()));
     assert_eq!(from(&[], 0, 0), Err("0 replicas cannot be spread evenly over 0 GPUs".into()));
@@ -129,7 +175,8 @@ proptest! {
             here.dedup();
             prop_assert_eq!(here.len(), groups / nodes);
         }
-        // The loads of GPUs are all of the load, and none has less than the busiest replica where that is.
+        // The loads of GPUs are all of the load, and none has less than the busiest replica where
+        // that is.
         let gpu_loads = plan.gpu_loads(&loads);
         let (total, placed): (f64, f64) = (loads.iter().map(|&load| f64::from(load)).sum(), gpu_loads.iter().sum());
         prop_assert!((total - placed).abs() <= 1e-5 * total, "{} of {}", placed, total);
@@ -138,13 +185,15 @@ proptest! {
         prop_assert_eq!(read.gpu_loads(&loads), gpu_loads);
     }
 
-    /// Moving a replica from any expert to another does not lower the busiest replica's load: nor does any set of such moves.
+    /// Moving a replica from any expert to another does not lower the busiest replica's load: nor
+    /// does any set of such moves.
     #[test]
     fn no_other_numbers_of_replicas_are_better(loads in proptest::collection::vec(0..50u32, 1..12), spare in 0..12usize) {
         let loads: Vec<f32> = loads.into_iter().map(|load| load as f32).collect();
         let (_, counts) = replicate(&loads, loads.len() + spare);
         let busiest = loads.iter().zip(&counts).map(|(&load, &count)| share(load, count)).fold(0.0, f32::max);
-        // To stay under that load an expert needs so many; together they would need more than there are.
+        // To stay under that load an expert needs so many; together they would need more than there
+        // are.
         let needed = |load: f32| (1..).find(|&count| load == 0.0 || share(load, count) < busiest).unwrap();
         let needed: usize = loads.iter().map(|&load| needed(load)).sum();
         prop_assert!(busiest == 0.0 || needed > loads.len() + spare, "{:?} of {:?}", counts, loads);

@@ -1,4 +1,5 @@
-//! Routed experts where a placement has them: on several devices, the busiest on more than one (3.4).
+//! Routed experts where a placement has them: on several devices, the busiest on more than one
+//! (3.4).
 
 mod turns;
 
@@ -50,8 +51,9 @@ pub enum PlacementError {
 
 /// The experts of a model that have left it, and the way there and back.
 ///
-/// The first GPU of the placement is the model's own device; what it has stays in the model. Rows of a pass go to the replica of their expert that has
-/// computed the fewest so far, so a replica's turn depends on what was computed before, and the result does not.
+/// The first GPU of the placement is the model's own device; what it has stays in the model. Rows
+/// of a pass go to the replica of their expert that has computed the fewest so far, so a replica's
+/// turn depends on what was computed before, and the result does not.
 #[derive(Debug)]
 pub struct PlacedExperts {
     layers: BTreeMap<usize, PlacedLayer>,
@@ -67,11 +69,14 @@ struct PlacedLayer {
 }
 
 impl PlacedExperts {
-    /// Takes the experts out of `model` and copies each to where `placement`, by layer, has it; `others` are the devices of the GPUs after the first.
+    /// Takes the experts out of `model` and copies each to where `placement`, by layer, has it;
+    /// `others` are the devices of the GPUs after the first.
     ///
-    /// From then on the model computes with what [`PlacedExperts::compute`] gives and with nothing else: its layers have the experts of the first GPU
-    /// alone. That is for decoding and evaluation; weights that are trained would have to be the same in every replica. Layers of the
-    /// placement that the model does not have (MTP modules that were not loaded) are passed over.
+    /// From then on the model computes with what [`PlacedExperts::compute`] gives and with nothing
+    /// else: its layers have the experts of the first GPU alone. That is for decoding and
+    /// evaluation; weights that are trained would have to be the same in every replica. Layers of
+    /// the placement that the model does not have (MTP modules that were not loaded) are passed
+    /// over.
     ///
     /// # Errors
     ///
@@ -89,7 +94,11 @@ impl PlacedExperts {
                 return Err(PlacementError::Experts { layer, placed, experts });
             }
             if plan.gpus() != others.len() + 1 {
-                return Err(PlacementError::Devices { layer, gpus: plan.gpus(), devices: others.len() + 1 });
+                return Err(PlacementError::Devices {
+                    layer,
+                    gpus: plan.gpus(),
+                    devices: others.len() + 1,
+                });
             }
         }
         let mut layers = BTreeMap::new();
@@ -98,9 +107,15 @@ impl PlacedExperts {
             let plan = &placement[&layer];
             let mut of_gpus = plan.phy2log().chunks(plan.places_a_gpu());
             let here = of_gpus.next().expect("invariant: a placement has a GPU");
-            let away = of_gpus.zip(others).map(|(places, device)| copies(&moe.experts, places, device)).collect();
+            let away = of_gpus
+                .zip(others)
+                .map(|(places, device)| copies(&moe.experts, places, device))
+                .collect();
             moe.experts = copies(&moe.experts, here, &moe.experts.gate_up.val().device());
-            layers.insert(layer, PlacedLayer { plan: plan.clone(), away, turns: Mutex::new(Turns::new(plan)) });
+            layers.insert(
+                layer,
+                PlacedLayer { plan: plan.clone(), away, turns: Mutex::new(Turns::new(plan)) },
+            );
         }
         if layers.is_empty() {
             return Err(PlacementError::Dense);
@@ -134,16 +149,28 @@ impl ExpertDispatch for PlacedExperts {
         let places = ExpertGroups::new(&taken, groups.top_k(), plan.phy2log().len());
         let rows = ops::permute(x, &places);
         let part = |gpu: usize| {
-            let offsets = &places.offsets()[gpu * plan.places_a_gpu()..=(gpu + 1) * plan.places_a_gpu()];
+            let offsets =
+                &places.offsets()[gpu * plan.places_a_gpu()..=(gpu + 1) * plan.places_a_gpu()];
             let (first, count) = (offsets[0], offsets[offsets.len() - 1] - offsets[0]);
             let counts = (0u32..).zip(offsets.windows(2));
-            let experts: Vec<u32> = counts.flat_map(|(place, pair)| std::iter::repeat_n(place, pair[1] - pair[0])).collect();
-            ((count > 0).then(|| rows.clone().narrow(0, first, count)), ExpertGroups::new(&experts, 1, plan.places_a_gpu()))
+            let experts: Vec<u32> = counts
+                .flat_map(|(place, pair)| std::iter::repeat_n(place, pair[1] - pair[0]))
+                .collect();
+            (
+                (count > 0).then(|| rows.clone().narrow(0, first, count)),
+                ExpertGroups::new(&experts, 1, plan.places_a_gpu()),
+            )
         };
         // The others first: where devices work by themselves, they compute while this one does.
         let computed = (1..).zip(away).map(|(gpu, experts)| {
             let (rows, groups) = part(gpu);
-            rows.map(|rows| experts.forward(rows.to_device(&experts.gate_up.val().device()), &groups, &self.compute))
+            rows.map(|rows| {
+                experts.forward(
+                    rows.to_device(&experts.gate_up.val().device()),
+                    &groups,
+                    &self.compute,
+                )
+            })
         });
         let computed: Vec<Tensor<2>> = computed.collect::<Vec<_>>().into_iter().flatten().collect();
 
@@ -152,8 +179,12 @@ impl ExpertDispatch for PlacedExperts {
         // Slots are summed in their order whatever that of the rows is.
         let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
             let own = (results.dims()[0] > 0).then_some(results);
-            let all: Vec<_> = own.into_iter().chain(computed.into_iter().map(|rows| rows.to_device(&device))).collect();
-            let rows = if all.is_empty() { Tensor::zeros([0, d], &device) } else { Tensor::cat(all, 0) };
+            let all: Vec<_> = own
+                .into_iter()
+                .chain(computed.into_iter().map(|rows| rows.to_device(&device)))
+                .collect();
+            let rows =
+                if all.is_empty() { Tensor::zeros([0, d], &device) } else { Tensor::cat(all, 0) };
             ops::combine(rows, weights, &places)
         };
         Dispatched { rows: here, groups: experts_here, way_back: Box::new(way_back) }
@@ -162,7 +193,8 @@ impl ExpertDispatch for PlacedExperts {
 
 /// The MoE layers of a model, MTP modules last, with their numbers.
 fn moe_layers(model: &mut DeepSeek) -> impl Iterator<Item = (usize, &mut MixtureOfExperts)> {
-    let blocks = model.layers.iter_mut().chain(model.mtp.iter_mut().map(|module| &mut module.block));
+    let blocks =
+        model.layers.iter_mut().chain(model.mtp.iter_mut().map(|module| &mut module.block));
     blocks.filter_map(|block| match &mut block.mlp {
         FeedForward::Moe(moe) => Some((block.layer, moe)),
         FeedForward::Dense(_) => None,

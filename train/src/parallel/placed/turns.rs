@@ -6,9 +6,10 @@ use crate::parallel::eplb::LayerPlan;
 
 /// Rows of an expert that a replica gets at least, where those of one pass are divided.
 ///
-/// A replica reads all of its weights however few rows it has. And Flex computes small products (up to 4 rows, or up to 256 numbers) in ways of their
-/// own, whose last bits are others: with no parts that small but where the whole is, a row has the same bits wherever it is computed. (In
-/// experts narrower than 33 a part of so few rows may still be small.)
+/// A replica reads all of its weights however few rows it has. And Flex computes small products (up
+/// to 4 rows, or up to 256 numbers) in ways of their own, whose last bits are others: with no parts
+/// that small but where the whole is, a row has the same bits wherever it is computed. (In experts
+/// narrower than 33 a part of so few rows may still be small.)
 const ROWS_A_REPLICA: usize = 8;
 
 /// The rows that each place of a layer's experts has computed.
@@ -27,8 +28,9 @@ impl Turns {
         &self.rows
     }
 
-    /// The place that each slot of `groups` is computed in. Of an expert's replicas those with the fewest rows so far are taken, the first of
-    /// equals; how many, is decided by the number of its rows.
+    /// The place that each slot of `groups` is computed in. Of an expert's replicas those with the
+    /// fewest rows so far are taken, the first of equals; how many, is decided by the number of its
+    /// rows.
     pub fn take(&mut self, plan: &LayerPlan, groups: &ExpertGroups) -> Vec<u32> {
         let mut place_of_row = Vec::with_capacity(groups.rows());
         for (bounds, replicas) in groups.offsets().windows(2).zip(plan.log2phy()) {
@@ -61,7 +63,8 @@ mod tests {
     #[test]
     fn single_rows_go_to_the_replicas_in_turn() {
         let (plan, mut turns) = (plan(), Turns::new(&plan()));
-        let taken: Vec<Vec<u32>> = (0..4).map(|_| turns.take(&plan, &ExpertGroups::new(&[0, 1], 2, 2))).collect();
+        let taken: Vec<Vec<u32>> =
+            (0..4).map(|_| turns.take(&plan, &ExpertGroups::new(&[0, 1], 2, 2))).collect();
         assert_eq!(taken, [[0, 1], [2, 1], [3, 1], [0, 1]]);
         assert_eq!(turns.rows(), [2, 4, 1, 1]);
     }

@@ -1,7 +1,8 @@
 //! Quantized matrices for tests: by the definition, one value at a time.
 
 use crate::definition::{
-    BlockScales, BlockTiled, Fp8Format, GroupedColumns, RowTiled, ScaleFormat, TILE, encode_fp8, scale_of, tiles, words,
+    BlockScales, BlockTiled, Fp8Format, GroupedColumns, RowTiled, ScaleFormat, TILE, encode_fp8,
+    scale_of, tiles, words,
 };
 use crate::host::fp8_gemm::ColumnTiled;
 use crate::test_inputs::random;
@@ -19,8 +20,11 @@ impl Rows {
     pub(super) fn new(x: &[f32], rows: usize, depth: usize, format: Fp8Format) -> Self {
         let (mut codes, mut scales) = (Vec::new(), Vec::new());
         for row in x.chunks_exact(depth.max(1)).take(rows) {
-            let row_scales: Vec<f32> = row.chunks(TILE).map(|tile| scale(tile.iter().copied(), format)).collect();
-            codes.extend(pack(row.iter().enumerate().map(|(i, x)| encode_fp8(x / row_scales[i / TILE], format))));
+            let row_scales: Vec<f32> =
+                row.chunks(TILE).map(|tile| scale(tile.iter().copied(), format)).collect();
+            codes.extend(pack(
+                row.iter().enumerate().map(|(i, x)| encode_fp8(x / row_scales[i / TILE], format)),
+            ));
             scales.extend(row_scales);
         }
         Self { codes, scales, rows, depth, format }
@@ -36,7 +40,13 @@ impl Rows {
     }
 
     pub(super) fn view(&self) -> RowTiled<'_> {
-        RowTiled { codes: &self.codes, scales: &self.scales, rows: self.rows, depth: self.depth, format: self.format }
+        RowTiled {
+            codes: &self.codes,
+            scales: &self.scales,
+            rows: self.rows,
+            depth: self.depth,
+            format: self.format,
+        }
     }
 }
 
@@ -56,13 +66,16 @@ impl Blocks {
             let from = scales.len();
             for rows in w.chunks(TILE * depth) {
                 for tile in 0..tiles(depth) {
-                    let columns = |row: &[f32]| row[tile * TILE..depth.min((tile + 1) * TILE)].to_vec();
+                    let columns =
+                        |row: &[f32]| row[tile * TILE..depth.min((tile + 1) * TILE)].to_vec();
                     scales.push(scale(rows.chunks_exact(depth).flat_map(columns), format));
                 }
             }
             for (r, row) in w.chunks_exact(depth.max(1)).enumerate() {
                 let scale = |i: usize| scales[from + r / TILE * tiles(depth) + i / TILE];
-                codes.extend(pack(row.iter().enumerate().map(|(i, x)| encode_fp8(x / scale(i), format))));
+                codes.extend(pack(
+                    row.iter().enumerate().map(|(i, x)| encode_fp8(x / scale(i), format)),
+                ));
             }
         }
         Self { codes, scales, rows, depth, format }
@@ -75,9 +88,15 @@ impl Blocks {
     /// The codes transposed, for Dgrad, beside the same scales.
     pub(super) fn transposed(&self) -> Vec<u32> {
         let matrix = self.rows * words(self.depth);
-        let code = |codes: &[u32], row: usize, i: usize| codes[row * words(self.depth) + i / 4].to_le_bytes()[i % 4];
+        let code = |codes: &[u32], row: usize, i: usize| {
+            codes[row * words(self.depth) + i / 4].to_le_bytes()[i % 4]
+        };
         let one = |codes: &[u32]| -> Vec<u32> {
-            (0..self.depth).flat_map(|i| pack((0..self.rows).map(|row| code(codes, row, i))).collect::<Vec<_>>()).collect()
+            (0..self.depth)
+                .flat_map(|i| {
+                    pack((0..self.rows).map(|row| code(codes, row, i))).collect::<Vec<_>>()
+                })
+                .collect()
         };
         self.codes.chunks_exact(matrix.max(1)).flat_map(one).collect()
     }
@@ -95,7 +114,13 @@ impl Blocks {
 
     /// The view of [`Blocks::transposed`].
     pub(super) fn transposed_view<'a>(&'a self, codes: &'a [u32]) -> BlockTiled<'a> {
-        BlockTiled { codes, scale_layout: BlockScales::Transposed, rows: self.depth, depth: self.rows, ..self.view() }
+        BlockTiled {
+            codes,
+            scale_layout: BlockScales::Transposed,
+            rows: self.depth,
+            depth: self.rows,
+            ..self.view()
+        }
     }
 }
 
@@ -114,7 +139,8 @@ impl Columns {
         let (mut codes, mut scales) = (Vec::new(), Vec::new());
         for column in 0..columns {
             for bounds in offsets.windows(2) {
-                let values: Vec<f32> = (bounds[0]..bounds[1]).map(|row| x[row * columns + column]).collect();
+                let values: Vec<f32> =
+                    (bounds[0]..bounds[1]).map(|row| x[row * columns + column]).collect();
                 let part = Rows::new(&values, 1, values.len(), format);
                 codes.extend(part.codes);
                 scales.extend(part.scales);
@@ -125,13 +151,25 @@ impl Columns {
     }
 
     pub(super) fn view(&self) -> ColumnTiled<'_> {
-        ColumnTiled { codes: &self.codes, scales: &self.scales, columns: self.columns, format: self.format }
+        ColumnTiled {
+            codes: &self.codes,
+            scales: &self.scales,
+            columns: self.columns,
+            format: self.format,
+        }
     }
 
     /// One expert's part as a matrix of its own.
-    pub(super) fn part(x: &[f32], offsets: &[usize], expert: usize, columns: usize, format: Fp8Format) -> Rows {
+    pub(super) fn part(
+        x: &[f32],
+        offsets: &[usize],
+        expert: usize,
+        columns: usize,
+        format: Fp8Format,
+    ) -> Rows {
         let (from, to) = (offsets[expert], offsets[expert + 1]);
-        let transposed: Vec<f32> = (0..columns).flat_map(|c| (from..to).map(move |row| x[row * columns + c])).collect();
+        let transposed: Vec<f32> =
+            (0..columns).flat_map(|c| (from..to).map(move |row| x[row * columns + c])).collect();
         Rows::new(&transposed, columns, to - from, format)
     }
 }
@@ -143,6 +181,8 @@ fn scale(values: impl Iterator<Item = f32>, format: Fp8Format) -> f32 {
 /// Codes as words, padded with zero.
 fn pack(codes: impl Iterator<Item = u8>) -> impl Iterator<Item = u32> {
     let codes: Vec<u8> = codes.collect();
-    let word = |codes: &[u8]| u32::from_le_bytes(std::array::from_fn(|i| codes.get(i).copied().unwrap_or(0)));
+    let word = |codes: &[u8]| {
+        u32::from_le_bytes(std::array::from_fn(|i| codes.get(i).copied().unwrap_or(0)))
+    };
     codes.chunks(4).map(word).collect::<Vec<_>>().into_iter()
 }

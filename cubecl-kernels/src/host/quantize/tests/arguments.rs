@@ -7,7 +7,9 @@ use crate::KernelError;
 #[track_caller]
 fn named<T: std::fmt::Debug>(result: Result<T, KernelError>) -> &'static str {
     match result.unwrap_err() {
-        KernelError::Length { argument, .. } | KernelError::Overflow { argument, .. } | KernelError::Invalid { argument, .. } => argument,
+        KernelError::Length { argument, .. }
+        | KernelError::Overflow { argument, .. }
+        | KernelError::Invalid { argument, .. } => argument,
         other => panic!("{other}"),
     }
 }
@@ -32,11 +34,30 @@ fn wrong_lengths_name_the_argument() {
         assert_eq!(named(requantize_columns(&codes, &scales, format, &[0, 2], 4, &options)), name);
         assert_eq!(named(dequantize_e5m6(&codes, &scales, 2, 2)), name);
         assert_eq!(named(quantize_columns_from_e5m6(&codes, &scales, &[0, 2], 2, &options)), name);
-        assert_eq!(named(swiglu_quantize_rows_from_codes(&codes, &scales, format, 2, 2, &options)), name);
-        assert_eq!(named(swiglu_quantize_columns_from_codes(&codes, &scales, format, &[0, 2], 2, &options)), name);
-        assert_eq!(named(swiglu_backward_from_codes(&codes, &scales, format, &[0.0; 4], 2, 2)), name);
+        assert_eq!(
+            named(swiglu_quantize_rows_from_codes(&codes, &scales, format, 2, 2, &options)),
+            name
+        );
+        assert_eq!(
+            named(swiglu_quantize_columns_from_codes(
+                &codes,
+                &scales,
+                format,
+                &[0, 2],
+                2,
+                &options
+            )),
+            name
+        );
+        assert_eq!(
+            named(swiglu_backward_from_codes(&codes, &scales, format, &[0.0; 4], 2, 2)),
+            name
+        );
     }
-    assert_eq!(named(swiglu_backward_from_codes(&[0; 2], &[1.0; 2], format, &[0.0; 3], 2, 2)), "dy");
+    assert_eq!(
+        named(swiglu_backward_from_codes(&[0; 2], &[1.0; 2], format, &[0.0; 3], 2, 2)),
+        "dy"
+    );
 }
 
 #[test]
@@ -47,9 +68,18 @@ fn offsets_must_rise_from_zero_to_the_rows() {
         assert_eq!(named(quantize_columns(&x, offsets, 2, &options)), "offsets");
         assert_eq!(named(quantize_both(&x, offsets, 2, &options)), "offsets");
         assert_eq!(named(swiglu_quantize_columns(&[0.0; 24], offsets, 2, &options)), "offsets");
-        assert_eq!(named(dequantize_columns(&[0; 4], &[0.0; 2], offsets, 2, options.format)), "offsets");
-        assert_eq!(named(requantize_columns(&[0; 6], &[0.0; 6], options.format, offsets, 2, &options)), "offsets");
-        assert_eq!(named(quantize_columns_from_e5m6(&[0; 6], &[0.0; 6], offsets, 2, &options)), "offsets");
+        assert_eq!(
+            named(dequantize_columns(&[0; 4], &[0.0; 2], offsets, 2, options.format)),
+            "offsets"
+        );
+        assert_eq!(
+            named(requantize_columns(&[0; 6], &[0.0; 6], options.format, offsets, 2, &options)),
+            "offsets"
+        );
+        assert_eq!(
+            named(quantize_columns_from_e5m6(&[0; 6], &[0.0; 6], offsets, 2, &options)),
+            "offsets"
+        );
     }
     assert_eq!(named(quantize_columns::<f32>(&[], &[], 2, &options)), "offsets");
 }
@@ -64,7 +94,10 @@ fn absurd_shapes_are_refused() {
     assert_eq!(named(quantize_blocks(empty, absurd, 0, absurd, &options)), "w");
     assert_eq!(named(quantize_e5m6(empty, absurd, absurd)), "x");
     assert_eq!(named(swiglu_quantize_rows(empty, absurd, absurd, &options)), "gate_up");
-    assert_eq!(named(swiglu_quantize_rows_from_codes(&[], &[], options.format, 0, absurd, &options)), "gate_up");
+    assert_eq!(
+        named(swiglu_quantize_rows_from_codes(&[], &[], options.format, 0, absurd, &options)),
+        "gate_up"
+    );
     assert_eq!(named(dequantize_rows(&[], &[], absurd, absurd, options.format)), "codes");
     assert_eq!(named(dequantize_columns(&[], &[], &[0], absurd, options.format)), "x");
 }

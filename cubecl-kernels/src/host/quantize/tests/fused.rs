@@ -11,7 +11,10 @@ fn check_swiglu(counts: &[usize], inter: usize, options: &QuantizeOptions) {
     let gate_up: Vec<f32> = random(1, rows * 2 * inter).iter().map(|x| x * 6.0).collect();
     let dy = random(2, rows * inter);
     let h = swiglu(&gate_up, rows, inter).unwrap();
-    assert_eq!(swiglu_quantize_rows(&gate_up, rows, inter, options).unwrap(), quantize_rows(&h, rows, inter, options).unwrap());
+    assert_eq!(
+        swiglu_quantize_rows(&gate_up, rows, inter, options).unwrap(),
+        quantize_rows(&h, rows, inter, options).unwrap()
+    );
     assert_eq!(
         swiglu_quantize_columns(&gate_up, &offsets, inter, options).unwrap(),
         quantize_columns(&h, &offsets, inter, options).unwrap()
@@ -20,11 +23,22 @@ fn check_swiglu(counts: &[usize], inter: usize, options: &QuantizeOptions) {
     let Quantized { codes, scales } = quantize_rows(&gate_up, rows, 2 * inter, options).unwrap();
     let kept = dequantize_rows(&codes, &scales, rows, 2 * inter, options.format).unwrap();
     let h = swiglu(&kept, rows, inter).unwrap();
-    let of_codes = swiglu_quantize_rows_from_codes(&codes, &scales, options.format, rows, inter, options).unwrap();
+    let of_codes =
+        swiglu_quantize_rows_from_codes(&codes, &scales, options.format, rows, inter, options)
+            .unwrap();
     assert_eq!(of_codes, quantize_rows(&h, rows, inter, options).unwrap());
-    let of_codes = swiglu_quantize_columns_from_codes(&codes, &scales, options.format, &offsets, inter, options).unwrap();
+    let of_codes = swiglu_quantize_columns_from_codes(
+        &codes,
+        &scales,
+        options.format,
+        &offsets,
+        inter,
+        options,
+    )
+    .unwrap();
     assert_eq!(of_codes, quantize_columns(&h, &offsets, inter, options).unwrap());
-    let gradient = swiglu_backward_from_codes(&codes, &scales, options.format, &dy, rows, inter).unwrap();
+    let gradient =
+        swiglu_backward_from_codes(&codes, &scales, options.format, &dy, rows, inter).unwrap();
     assert_eq!(gradient, swiglu_backward(&kept, &dy, rows, inter).unwrap());
 }
 
@@ -51,8 +65,12 @@ fn the_result_is_swiglu() {
     let (rows, inter, options) = (40, 300, QuantizeOptions::default());
     let gate_up: Vec<f32> = random(1, rows * 2 * inter).iter().map(|x| x * 6.0).collect();
     let expected = reference::swiglu(&widen(&gate_up), rows, inter);
-    let Quantized { codes, scales } = swiglu_quantize_rows(&gate_up, rows, inter, &options).unwrap();
-    let diff = calc_diff(&dequantize_rows(&codes, &scales, rows, inter, options.format).unwrap(), &expected);
+    let Quantized { codes, scales } =
+        swiglu_quantize_rows(&gate_up, rows, inter, &options).unwrap();
+    let diff = calc_diff(
+        &dequantize_rows(&codes, &scales, rows, inter, options.format).unwrap(),
+        &expected,
+    );
     assert!((1e-5..1e-3).contains(&diff), "{diff}");
 }
 
@@ -61,7 +79,11 @@ fn extreme_gates_give_what_swiglu_gives() {
     let options = QuantizeOptions::default();
     let gate_up = [f32::NEG_INFINITY, -1e30, 1e30, 0.0, 1.0, 1.0, 1.0, f32::NAN];
     let h = swiglu(&gate_up, 1, 4).unwrap();
-    assert_same("rows", &swiglu_quantize_rows(&gate_up, 1, 4, &options).unwrap(), &quantize_rows(&h, 1, 4, &options).unwrap());
+    assert_same(
+        "rows",
+        &swiglu_quantize_rows(&gate_up, 1, 4, &options).unwrap(),
+        &quantize_rows(&h, 1, 4, &options).unwrap(),
+    );
 }
 
 #[test]
@@ -72,9 +94,19 @@ fn threads_do_not_change_a_bit() {
     assert_thread_independent("swiglu", || {
         let by_rows = swiglu_quantize_rows(&gate_up, rows, inter, &options).unwrap();
         let Quantized { codes, scales } = &kept;
-        let by_columns = swiglu_quantize_columns_from_codes(codes, scales, options.format, &[0, 129, rows], inter, &options).unwrap();
-        let gradient = swiglu_backward_from_codes(codes, scales, options.format, &dy, rows, inter).unwrap();
-        let floats = |q: Quantized| vec![q.scales, q.codes.into_iter().map(f32::from_bits).collect()];
+        let by_columns = swiglu_quantize_columns_from_codes(
+            codes,
+            scales,
+            options.format,
+            &[0, 129, rows],
+            inter,
+            &options,
+        )
+        .unwrap();
+        let gradient =
+            swiglu_backward_from_codes(codes, scales, options.format, &dy, rows, inter).unwrap();
+        let floats =
+            |q: Quantized| vec![q.scales, q.codes.into_iter().map(f32::from_bits).collect()];
         floats(by_rows).into_iter().chain(floats(by_columns)).chain([gradient]).collect()
     });
 }

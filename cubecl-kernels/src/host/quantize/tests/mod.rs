@@ -43,9 +43,13 @@ fn all_options() -> impl Iterator<Item = QuantizeOptions> {
     let scales = [ScaleFormat::F32, ScaleFormat::PowerOfTwo];
     let granularities = [Granularity::Tile, Granularity::Block, Granularity::Tensor];
     formats.into_iter().flat_map(move |format| {
-        scales
-            .into_iter()
-            .flat_map(move |scale| granularities.into_iter().map(move |granularity| QuantizeOptions { format, scale, granularity }))
+        scales.into_iter().flat_map(move |scale| {
+            granularities.into_iter().map(move |granularity| QuantizeOptions {
+                format,
+                scale,
+                granularity,
+            })
+        })
     })
 }
 
@@ -57,19 +61,35 @@ fn check(x: &[f32], offsets: &[usize], cols: usize, options: &QuantizeOptions) {
     let by_rows = reference::quantize_rows(x, rows, cols, options);
     let by_columns = reference::quantize_columns(x, offsets, cols, options);
     assert_same(&name("rows"), &quantize_rows(x, rows, cols, options).unwrap(), &by_rows);
-    assert_same(&name("columns"), &quantize_columns(x, offsets, cols, options).unwrap(), &by_columns);
+    assert_same(
+        &name("columns"),
+        &quantize_columns(x, offsets, cols, options).unwrap(),
+        &by_columns,
+    );
     let both = quantize_both(x, offsets, cols, options).unwrap();
     assert_same(&name("rows of both"), &both.0, &by_rows);
     assert_same(&name("columns of both"), &both.1, &by_columns);
 
     let Quantized { codes, scales } = &by_rows;
     let back = reference::dequantize_rows(codes, scales, rows, cols, format);
-    assert_floats(&name("rows back"), &dequantize_rows(codes, scales, rows, cols, format).unwrap(), &back);
+    assert_floats(
+        &name("rows back"),
+        &dequantize_rows(codes, scales, rows, cols, format).unwrap(),
+        &back,
+    );
     let again = reference::quantize_columns(&back, offsets, cols, options);
-    assert_same(&name("again"), &requantize_columns(codes, scales, format, offsets, cols, options).unwrap(), &again);
+    assert_same(
+        &name("again"),
+        &requantize_columns(codes, scales, format, offsets, cols, options).unwrap(),
+        &again,
+    );
     let Quantized { codes, scales } = &by_columns;
     let back = reference::dequantize_columns(codes, scales, offsets, cols, format);
-    assert_floats(&name("columns back"), &dequantize_columns(codes, scales, offsets, cols, format).unwrap(), &back);
+    assert_floats(
+        &name("columns back"),
+        &dequantize_columns(codes, scales, offsets, cols, format).unwrap(),
+        &back,
+    );
 }
 
 #[track_caller]
@@ -80,8 +100,10 @@ fn check_blocks(w: &[f32], experts: usize, n: usize, k: usize, options: &Quantiz
     assert_words(&name("blocks"), &blocks.codes, &expected.codes);
     assert_words(&name("transposed"), &blocks.transposed, &expected.transposed);
     assert_floats(&name("scales"), &blocks.scales, &expected.scales);
-    let back = reference::dequantize_blocks(&blocks.codes, &blocks.scales, experts, n, k, options.format);
-    let ours = dequantize_blocks(&blocks.codes, &blocks.scales, experts, n, k, options.format).unwrap();
+    let back =
+        reference::dequantize_blocks(&blocks.codes, &blocks.scales, experts, n, k, options.format);
+    let ours =
+        dequantize_blocks(&blocks.codes, &blocks.scales, experts, n, k, options.format).unwrap();
     assert_floats(&name("back"), &ours, &back);
 }
 
@@ -94,10 +116,19 @@ fn check_e5m6(x: &[f32], offsets: &[usize], cols: usize) {
     assert_words(&name("codes"), &ours.codes, &expected.codes);
     assert_floats(&name("scales"), &ours.scales, &expected.scales);
     let back = reference::dequantize_e5m6(&ours.codes, &ours.scales, rows, cols);
-    assert_floats(&name("back"), &dequantize_e5m6(&ours.codes, &ours.scales, rows, cols).unwrap(), &back);
+    assert_floats(
+        &name("back"),
+        &dequantize_e5m6(&ours.codes, &ours.scales, rows, cols).unwrap(),
+        &back,
+    );
     let options = QuantizeOptions::default();
-    let columns = quantize_columns_from_e5m6(&ours.codes, &ours.scales, offsets, cols, &options).unwrap();
-    assert_same(&name("columns"), &columns, &reference::quantize_columns(&back, offsets, cols, &options));
+    let columns =
+        quantize_columns_from_e5m6(&ours.codes, &ours.scales, offsets, cols, &options).unwrap();
+    assert_same(
+        &name("columns"),
+        &columns,
+        &reference::quantize_columns(&back, offsets, cols, &options),
+    );
 }
 
 /// Numbers of many magnitudes, each tile with one of its own, some of them zero or subnormal.

@@ -15,7 +15,13 @@ fn with_scale(x: &[f32], scale: f32, format: Fp8Format) -> (Vec<u8>, Vec<u8>) {
     let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(format));
     let mut codes = vec![0; TILE * TILE];
     divisors.set_scales(&[scale]);
-    encode_rows(matrix(x, TILE).panel(0..1, 0..TILE, &mut buffer), &divisors, &mut codes, TILE, format);
+    encode_rows(
+        matrix(x, TILE).panel(0..1, 0..TILE, &mut buffer),
+        &divisors,
+        &mut codes,
+        TILE,
+        format,
+    );
     let by_rows = codes[..TILE].to_vec();
     encode_columns(matrix(x, 1).panel(0..TILE, 0..1, &mut buffer), &divisors, &mut codes, format);
     (by_rows, codes.into_iter().step_by(TILE).collect())
@@ -27,7 +33,11 @@ fn check_scale(x: &[f32], scale: f32, format: Fp8Format) {
         let mut tile = [0.0; TILE];
         tile[..x.len()].copy_from_slice(x);
         let expected: Vec<u8> = tile.iter().map(|x| encode_fp8(x / scale, format)).collect();
-        assert_eq!(with_scale(&tile, scale, format), (expected.clone(), expected), "{scale:e} {format:?}");
+        assert_eq!(
+            with_scale(&tile, scale, format),
+            (expected.clone(), expected),
+            "{scale:e} {format:?}"
+        );
     }
 }
 
@@ -40,11 +50,13 @@ fn around(tie: f32, scale: f32) -> impl Iterator<Item = f32> {
 /// Every number halfway between two codes.
 fn ties(format: Fp8Format) -> Vec<f32> {
     let largest = if format == Fp8Format::E4M3 { 0x7E } else { 0x7B };
-    (0..largest).map(|code| (decode_fp8(code, format) + decode_fp8(code + 1, format)) / 2.0).collect()
+    (0..largest)
+        .map(|code| (decode_fp8(code, format) + decode_fp8(code + 1, format)) / 2.0)
+        .collect()
 }
 
-/// The scales for which the reciprocal in two parts is nearest to wrong (see [`Divisors`]), among them those that are divided by,
-/// and just as many on either side.
+/// The scales for which the reciprocal in two parts is nearest to wrong (see [`Divisors`]), among
+/// them those that are divided by, and just as many on either side.
 #[test]
 fn scales_at_which_the_proof_is_tight() {
     for format in [Fp8Format::E4M3, Fp8Format::E5M2] {
@@ -71,7 +83,9 @@ fn tiles_of_few_bits() {
     for format in [Fp8Format::E4M3, Fp8Format::E5M2] {
         for largest in 128..256u32 {
             let scale = largest as f32 / format.max();
-            let x: Vec<f32> = (0..=largest).flat_map(|x| [x as f32, -(x as f32) / 16.0, x as f32 / 4096.0]).collect();
+            let x: Vec<f32> = (0..=largest)
+                .flat_map(|x| [x as f32, -(x as f32) / 16.0, x as f32 / 4096.0])
+                .collect();
             check_scale(&x, scale, format);
         }
     }
@@ -92,7 +106,11 @@ fn millions_of_random_numbers() {
     let options = QuantizeOptions::default();
     for seed in 0..8 {
         // Products have more of a bell's shape than the uniform numbers themselves.
-        let x: Vec<f32> = random(seed, 1 << 19).iter().zip(random(seed + 100, 1 << 19)).map(|(a, b)| a * b).collect();
+        let x: Vec<f32> = random(seed, 1 << 19)
+            .iter()
+            .zip(random(seed + 100, 1 << 19))
+            .map(|(a, b)| a * b)
+            .collect();
         let expected = reference::quantize_rows(&x, 512, 1024, &options);
         assert_same("f32", &quantize_rows(&x, 512, 1024, &options).unwrap(), &expected);
         let x: Vec<bf16> = x.into_iter().map(bf16::from_f32).collect();
@@ -104,8 +122,11 @@ fn millions_of_random_numbers() {
 
 #[test]
 fn largest_magnitudes_order_nan_above_infinity() {
-    for (a, b, larger) in [(1.0, -2.0, 2.0), (f32::INFINITY, 3.0, f32::INFINITY), (0.0, -0.0, 0.0)] {
+    for (a, b, larger) in [(1.0, -2.0, 2.0), (f32::INFINITY, 3.0, f32::INFINITY), (0.0, -0.0, 0.0)]
+    {
         assert_eq!((amax::larger(a, b), amax::larger(b, a)), (larger, larger));
     }
-    assert!(amax::larger(f32::INFINITY, f32::NAN).is_nan() && amax::larger(-f32::NAN, 1.0).is_nan());
+    assert!(
+        amax::larger(f32::INFINITY, f32::NAN).is_nan() && amax::larger(-f32::NAN, 1.0).is_nan()
+    );
 }

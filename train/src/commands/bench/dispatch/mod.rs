@@ -1,4 +1,5 @@
-//! Rows to experts on other ranks and back: each step of an exchange in turn with a plain copy of as many bytes.
+//! Rows to experts on other ranks and back: each step of an exchange in turn with a plain copy of
+//! as many bytes.
 
 mod operations;
 mod routes;
@@ -59,8 +60,14 @@ impl Row {
     }
 
     fn text(&self) -> String {
-        let (name, megabytes, ratio) = (self.step.name(), self.bytes as f64 / 1e6, self.copy_us / self.us);
-        format!("{name:<16} {megabytes:>8.1} {:>10.1} {:>8.1} {:>12.1} {ratio:>8.2}x", self.us, self.gb_per_s(), self.copy_gb_per_s())
+        let (name, megabytes, ratio) =
+            (self.step.name(), self.bytes as f64 / 1e6, self.copy_us / self.us);
+        format!(
+            "{name:<16} {megabytes:>8.1} {:>10.1} {:>8.1} {:>12.1} {ratio:>8.2}x",
+            self.us,
+            self.gb_per_s(),
+            self.copy_gb_per_s()
+        )
     }
 
     fn results(&self) -> serde_json::Value {
@@ -75,20 +82,31 @@ impl Row {
 const HEADER: &str = "step                   MB         us     GB/s    copy, GB/s  of copy";
 
 /// Above the columns of the routes.
-const ROUTES_HEADER: &str = "route                             us   in nodes, MB  between nodes, MB  of direct";
+const ROUTES_HEADER: &str =
+    "route                             us   in nodes, MB  between nodes, MB  of direct";
 
 /// Times the steps of one rank's exchange, printing each row as it is done.
-pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions) -> Result<Outcome> {
+pub(super) fn run(
+    args: &BenchArgs,
+    selected: &SelectedDevice,
+    reps: Repetitions,
+) -> Result<Outcome> {
     let device = &selected.device;
     if !supports_fp8(device) {
-        return Err(UsageError(format!("bench dispatch: {} has no FP8 operations; take another --device", selected.name)).into());
+        return Err(UsageError(format!(
+            "bench dispatch: {} has no FP8 operations; take another --device",
+            selected.name
+        ))
+        .into());
     }
-    let scale = args.scale.unwrap_or(if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu });
+    let scale =
+        args.scale.unwrap_or(if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu });
     let sizes = Sizes::of(scale);
     let routing = Routing::random(sizes.tokens, SEED);
     let baseline = Baseline::of(selected);
     let setting = format!(
-        "{} tokens of {} to {} of {} experts on {} ranks, all of them this device, median of {} turns after {}, on {}; beside {}",
+        "{} tokens of {} to {} of {} experts on {} ranks, all of them this device, median of {} \
+         turns after {}, on {}; beside {}",
         sizes.tokens,
         sizes.width,
         routing::TOP_K,
@@ -104,10 +122,13 @@ pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions
     let steps = Steps::new(sizes, &routing, device);
     let turns = Turns { device, reps };
     let mut rows = Vec::new();
-    for step in Step::all().filter(|step| args.only.as_deref().is_none_or(|only| step.name().contains(only))) {
+    for step in Step::all()
+        .filter(|step| args.only.as_deref().is_none_or(|only| step.name().contains(only)))
+    {
         let (work, bytes) = steps.work(step);
         let copy = baseline.copy(bytes, device);
-        let (us, copy_us) = turns.medians(&*work, &*copy).context("the device cannot finish its work")?;
+        let (us, copy_us) =
+            turns.medians(&*work, &*copy).context("the device cannot finish its work")?;
         let row = Row { step, us, copy_us, bytes };
         write_stdout(&format!("{}\n", row.text()))?;
         rows.push(row);
@@ -115,7 +136,10 @@ pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions
     let routes = if args.only.is_none() { routes(sizes, turns)? } else { Vec::new() };
     if rows.is_empty() {
         let only = args.only.as_deref().unwrap_or_default();
-        return Err(UsageError(format!("--only {only}: no row is called so; names are as in \"pack fp8\"")).into());
+        return Err(UsageError(format!(
+            "--only {only}: no row is called so; names are as in \"pack fp8\""
+        ))
+        .into());
     }
     Ok(Outcome::done(json!({
         "command": "bench", "bench": "dispatch", "setting": setting, "device": selected.name, "scale": scale.name(),
@@ -131,14 +155,18 @@ fn routes(sizes: Sizes, turns: Turns<'_>) -> Result<Vec<serde_json::Value>> {
     let exchange = |two_hops: bool| {
         std::hint::black_box(layer.exchange(two_hops));
     };
-    let (two_hops_us, direct_us) = turns.medians(&|| exchange(true), &|| exchange(false)).context("the device cannot finish its work")?;
+    let (two_hops_us, direct_us) = turns
+        .medians(&|| exchange(true), &|| exchange(false))
+        .context("the device cannot finish its work")?;
     write_stdout(&format!(
         "{ROUTES_HEADER} (a layer forward: FP8 there, BF16 back, {} ranks on threads, {} a node)\n",
         routing::RANKS,
         routing::RANKS_A_NODE
     ))?;
     let mut results = Vec::new();
-    for (name, us, links) in [("direct", direct_us, bytes.direct), ("two hops", two_hops_us, bytes.sent)] {
+    for (name, us, links) in
+        [("direct", direct_us, bytes.direct), ("two hops", two_hops_us, bytes.sent)]
+    {
         let (fast, slow) = (links.fast_bytes as f64 / 1e6, links.slow_bytes as f64 / 1e6);
         let ratio = links.slow_bytes as f64 / bytes.direct.slow_bytes as f64;
         write_stdout(&format!("{name:<16} {us:>19.1} {fast:>14.1} {slow:>17.1} {ratio:>10.2}x\n"))?;
@@ -156,7 +184,10 @@ mod tests {
     fn rates_are_of_the_median() {
         let row = Row { step: Step::Pack(WireFormat::Fp8), us: 2.0, copy_us: 1.0, bytes: 4000 };
         let text = row.text();
-        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["pack", "fp8", "0.0", "2.0", "2.0", "4.0", "0.50x"]);
+        assert_eq!(
+            text.split_whitespace().collect::<Vec<_>>(),
+            ["pack", "fp8", "0.0", "2.0", "2.0", "4.0", "0.50x"]
+        );
         assert_eq!(text.len(), HEADER.len());
         assert_eq!(row.results()["of_copy"], 0.5);
     }

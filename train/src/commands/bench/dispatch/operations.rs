@@ -26,7 +26,9 @@ const FORMATS: [WireFormat; 3] = [WireFormat::Fp8, WireFormat::Bf16, WireFormat:
 impl Step {
     /// All of them; what comes back is never in FP8.
     pub fn all() -> impl Iterator<Item = Self> {
-        let there = FORMATS.into_iter().flat_map(|format| [Self::Pack(format), Self::Exchange(format), Self::Unpack(format)]);
+        let there = FORMATS
+            .into_iter()
+            .flat_map(|format| [Self::Pack(format), Self::Exchange(format), Self::Unpack(format)]);
         there.chain(FORMATS[1..].iter().map(|&format| Self::Combine(format)))
     }
 
@@ -57,17 +59,33 @@ pub(super) struct Steps<'a> {
     weights: Tensor<1>,
     /// The rows of each token.
     sums: Arc<RowSums>,
-    /// Rows as ranks would have them after one from each other rank arrived in turn: no run of them stays where it was.
+    /// Rows as ranks would have them after one from each other rank arrived in turn: no run of them
+    /// stays where it was.
     order: Vec<u32>,
 }
 
 impl<'a> Steps<'a> {
     pub fn new(sizes: Sizes, routing: &'a Routing, device: &Device) -> Self {
         let rows = routing.groups.rows();
-        let x = Tensor::<2>::random([sizes.tokens, sizes.width], Distribution::Normal(0.0, 1.0), device);
+        let x = Tensor::<2>::random(
+            [sizes.tokens, sizes.width],
+            Distribution::Normal(0.0, 1.0),
+            device,
+        );
         let weights = Tensor::<1>::random([rows], Distribution::Uniform(0.0, 1.0), device);
-        let order = (0..RANKS).flat_map(|first| (first..rows).step_by(RANKS)).map(|row| row as u32).collect();
-        Self { sizes, routing, device: device.clone(), sums: wire::token_sums(&routing.groups, &x), x, weights, order }
+        let order = (0..RANKS)
+            .flat_map(|first| (first..rows).step_by(RANKS))
+            .map(|row| row as u32)
+            .collect();
+        Self {
+            sizes,
+            routing,
+            device: device.clone(),
+            sums: wire::token_sums(&routing.groups, &x),
+            x,
+            weights,
+            order,
+        }
     }
 
     fn packed(&self, format: WireFormat) -> Tensor<2, Int> {
@@ -79,15 +97,25 @@ impl<'a> Steps<'a> {
         let (rows, width) = (self.routing.groups.rows(), self.sizes.width);
         let values = 4 * rows * width;
         match step {
-            Step::Pack(format) => (Box::new(move || drop(self.packed(format))), values + rows * format.row_bytes(width)),
+            Step::Pack(format) => (
+                Box::new(move || drop(self.packed(format))),
+                values + rows * format.row_bytes(width),
+            ),
             Step::Exchange(format) => {
                 let wire = self.packed(format);
                 let plan = self.routing.groups.plan();
-                let parcels: Vec<_> =
-                    (0..RANKS).map(|rank| plan.rows_of(rank, RANKS).expect("invariant: ranks divide the experts")).collect();
+                let parcels: Vec<_> = (0..RANKS)
+                    .map(|rank| {
+                        plan.rows_of(rank, RANKS).expect("invariant: ranks divide the experts")
+                    })
+                    .collect();
                 let exchange = move || {
                     let parcels = parcels.iter().filter(|rows| !rows.is_empty());
-                    let moved = parcels.map(|rows| wire.clone().narrow(0, rows.start, rows.len()).to_device(&self.device)).collect();
+                    let moved = parcels
+                        .map(|rows| {
+                            wire.clone().narrow(0, rows.start, rows.len()).to_device(&self.device)
+                        })
+                        .collect();
                     drop(std::hint::black_box(Tensor::cat(moved, 0)));
                 };
                 (Box::new(exchange), 2 * rows * format.row_bytes(width))
@@ -99,7 +127,15 @@ impl<'a> Steps<'a> {
             }
             Step::Combine(format) => {
                 let wire = self.packed(format);
-                let combine = move || drop(wire::combine(wire.clone(), self.weights.clone(), &self.sums, width, format));
+                let combine = move || {
+                    drop(wire::combine(
+                        wire.clone(),
+                        self.weights.clone(),
+                        &self.sums,
+                        width,
+                        format,
+                    ))
+                };
                 (Box::new(combine), 4 * self.sizes.tokens * width + rows * format.row_bytes(width))
             }
         }

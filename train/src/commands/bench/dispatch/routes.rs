@@ -1,4 +1,5 @@
-//! A layer's rows to the experts of all ranks and back, by the direct route and by that of two hops, and the bytes on each kind of link.
+//! A layer's rows to the experts of all ranks and back, by the direct route and by that of two
+//! hops, and the bytes on each kind of link.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,8 @@ impl Layer {
         Self { device: device.clone(), ranks: (0..RANKS).map(rank).collect() }
     }
 
-    /// Each rank on a thread of its own sends its tokens' rows to their experts, which give them back as they came, and sums them.
+    /// Each rank on a thread of its own sends its tokens' rows to their experts, which give them
+    /// back as they came, and sums them.
     pub fn exchange(&self, two_hops: bool) -> ExchangeBytes {
         let (post, traffic) = (Arc::new(Post::new(TIMEOUT)), Arc::new(Traffic::default()));
         let members: Vec<_> = (0..RANKS).map(|rank| (rank, self.device.clone())).collect();
@@ -50,7 +52,8 @@ impl Layer {
                 };
                 scope.spawn(move || {
                     let exchange = ChunkExchange::new(Arc::new(group), 0, None);
-                    let Dispatched { rows, way_back, .. } = exchange.dispatch(x.clone(), &routing.groups, 0);
+                    let Dispatched { rows, way_back, .. } =
+                        exchange.dispatch(x.clone(), &routing.groups, 0);
                     drop(std::hint::black_box(way_back(rows, gates.clone())));
                 });
             }
@@ -70,7 +73,11 @@ mod tests {
         let direct = layer.exchange(false);
         assert_eq!(direct.sent, direct.direct);
         let all = |bytes: crate::parallel::LinkBytes| bytes.fast_bytes + bytes.slow_bytes;
-        assert_eq!(all(bytes.direct), all(direct.direct), "the direct route sends the same, whatever links it takes");
+        assert_eq!(
+            all(bytes.direct),
+            all(direct.direct),
+            "the direct route sends the same, whatever links it takes"
+        );
         assert!(bytes.sent.slow_bytes < bytes.direct.slow_bytes * 3 / 4, "{bytes:?}");
     }
 }

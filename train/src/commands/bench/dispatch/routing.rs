@@ -39,7 +39,10 @@ fn token(rng: &mut impl Rng) -> Vec<u32> {
     const A_GROUP: usize = EXPERTS / GROUPS;
     let groups = sample(rng, GROUPS, GROUPS_A_TOKEN).into_vec();
     let places = sample(rng, GROUPS_A_TOKEN * A_GROUP, TOP_K);
-    places.into_iter().map(|place| (groups[place / A_GROUP] * A_GROUP + place % A_GROUP) as u32).collect()
+    places
+        .into_iter()
+        .map(|place| (groups[place / A_GROUP] * A_GROUP + place % A_GROUP) as u32)
+        .collect()
 }
 
 #[cfg(test)]

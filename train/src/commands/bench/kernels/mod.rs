@@ -1,4 +1,5 @@
-//! The FP8 operations over DeepSeek's shapes, each in turn with what it competes with on the same device.
+//! The FP8 operations over DeepSeek's shapes, each in turn with what it competes with on the same
+//! device.
 
 mod operations;
 mod table;
@@ -33,11 +34,19 @@ struct Sizes {
     grouped: bool,
 }
 
-/// DeepSeek-V3's linears, `(n, k, grouped)`: q_a with kv_a, q_b, kv_b, o, then an expert's gate with up, and down.
-const DEEPSEEK: [(usize, usize, bool); 6] =
-    [(2112, 7168, false), (24576, 1536, false), (32768, 512, false), (7168, 16384, false), (4096, 7168, true), (7168, 2048, true)];
+/// DeepSeek-V3's linears, `(n, k, grouped)`: q_a with kv_a, q_b, kv_b, o, then an expert's gate
+/// with up, and down.
+const DEEPSEEK: [(usize, usize, bool); 6] = [
+    (2112, 7168, false),
+    (24576, 1536, false),
+    (32768, 512, false),
+    (7168, 16384, false),
+    (4096, 7168, true),
+    (7168, 2048, true),
+];
 /// Those of the model that `bench train` trains, at its 8 x 256 tokens.
-const TRAINING: [(usize, usize, bool); 3] = [(1024, 256, false), (256, 512, true), (512, 256, true)];
+const TRAINING: [(usize, usize, bool); 3] =
+    [(1024, 256, false), (256, 512, true), (512, 256, true)];
 
 /// All shapes at a scale.
 fn shapes(scale: BenchScale) -> Vec<Sizes> {
@@ -52,12 +61,21 @@ fn shapes(scale: BenchScale) -> Vec<Sizes> {
 }
 
 /// Times casts and products, printing each row as it is done.
-pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions) -> Result<Outcome> {
+pub(super) fn run(
+    args: &BenchArgs,
+    selected: &SelectedDevice,
+    reps: Repetitions,
+) -> Result<Outcome> {
     let device = &selected.device;
     if !supports_fp8(device) {
-        return Err(UsageError(format!("bench kernels: {} has no FP8 operations; take another --device", selected.name)).into());
+        return Err(UsageError(format!(
+            "bench kernels: {} has no FP8 operations; take another --device",
+            selected.name
+        ))
+        .into());
     }
-    let scale = args.scale.unwrap_or(if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu });
+    let scale =
+        args.scale.unwrap_or(if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu });
     let baseline = Baseline::of(selected);
     let setting = format!(
         "shapes of a {}, median of {} turns after {}, on {}; products beside {}, casts beside {}",
@@ -79,7 +97,10 @@ pub(super) fn run(args: &BenchArgs, selected: &SelectedDevice, reps: Repetitions
     }
     if rows.is_empty() {
         let only = args.only.as_deref().unwrap_or_default();
-        return Err(UsageError(format!("--only {only}: no row is called so; names are as in \"fprop 1024x1024x1024\"")).into());
+        return Err(UsageError(format!(
+            "--only {only}: no row is called so; names are as in \"fprop 1024x1024x1024\""
+        ))
+        .into());
     }
     Ok(Outcome::done(table::results(&setting, &selected.name, scale, baseline, &rows)))
 }
@@ -113,8 +134,18 @@ fn measure(
     for &kind in wanted {
         let competition = linear.competition(kind);
         let calc_diff = linear.difference(kind)?;
-        let (us, baseline_us) = turns.medians(&*competition.ours, &*competition.theirs).context("the device cannot finish its work")?;
-        let row = KernelRow { kind, sizes, us, baseline_us, flop: competition.flop, bytes: competition.bytes, calc_diff };
+        let (us, baseline_us) = turns
+            .medians(&*competition.ours, &*competition.theirs)
+            .context("the device cannot finish its work")?;
+        let row = KernelRow {
+            kind,
+            sizes,
+            us,
+            baseline_us,
+            flop: competition.flop,
+            bytes: competition.bytes,
+            calc_diff,
+        };
         write_stdout(&format!("{}\n", row.text()))?;
         rows.push(row);
     }

@@ -1,9 +1,12 @@
-//! What is timed: each FP8 operation of a linear, its competitor, and how far its result is from the unquantized one.
+//! What is timed: each FP8 operation of a linear, its competitor, and how far its result is from
+//! the unquantized one.
 
 use anyhow::{Result, anyhow};
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
-use burn_deepseek::backend::fp8::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
+use burn_deepseek::backend::fp8::{
+    Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
+};
 use burn_deepseek::fp8::calc_diff;
 use burn_deepseek::ops::ExpertGroups;
 use burn_deepseek::precision::Fp8Rule;
@@ -87,7 +90,11 @@ impl Baseline {
     }
 
     pub fn copy_name(self) -> &'static str {
-        if self.host { "a copy of as many bytes on all cores" } else { "an elementwise negation of as many bytes" }
+        if self.host {
+            "a copy of as many bytes on all cores"
+        } else {
+            "an elementwise negation of as many bytes"
+        }
     }
 
     /// Moves so many bytes, half of them read and half written.
@@ -95,7 +102,8 @@ impl Baseline {
         let half = bytes / 2;
         if self.host {
             let source = vec![1u8; half];
-            // Interior mutability by a lock that nobody else takes: the work is called through a shared reference.
+            // Interior mutability by a lock that nobody else takes: the work is called through a
+            // shared reference.
             let target = std::sync::Mutex::new(vec![0u8; half]);
             return Box::new(move || {
                 let mut target = target.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -140,25 +148,52 @@ pub(super) struct Linear {
 
 impl Linear {
     /// Operands drawn from the normal distribution by the device's generator.
-    pub fn new(Sizes { m, n, k, .. }: Sizes, experts: usize, rule: Fp8Rule, baseline: Baseline, device: &Device) -> Self {
-        let normal = |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 1.0), device);
+    pub fn new(
+        Sizes { m, n, k, .. }: Sizes,
+        experts: usize,
+        rule: Fp8Rule,
+        baseline: Baseline,
+        device: &Device,
+    ) -> Self {
+        let normal =
+            |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 1.0), device);
         let (x, dy) = (normal([m, k]), normal([m, n]));
         let w: Vec<_> = (0..experts).map(|_| normal([n, k])).collect();
         let groups = match experts {
             1 => RowGroups::one(m),
             _ => {
-                let choices: Vec<u32> = (0..).zip(LOADS).flat_map(|(expert, load)| std::iter::repeat_n(expert, m / 16 * load)).collect();
+                let choices: Vec<u32> = (0..)
+                    .zip(LOADS)
+                    .flat_map(|(expert, load)| std::iter::repeat_n(expert, m / 16 * load))
+                    .collect();
                 RowGroups::from(&ExpertGroups::new(&choices, 1, experts))
             }
         };
-        let both = |x: &Tensor<2>, options| Dispatch::fp8_quantize_both(x.clone().into_dispatch(), groups.clone(), options);
+        let both = |x: &Tensor<2>, options| {
+            Dispatch::fp8_quantize_both(x.clone().into_dispatch(), groups.clone(), options)
+        };
         let (x_codes, dy_codes) = (both(&x, rule.activations), both(&dy, rule.gradients));
         let w_codes = match &w[..] {
             [w] => Dispatch::fp8_quantize_weight(w.clone().into_dispatch(), rule.weights),
-            w => Dispatch::fp8_quantize_weight(Tensor::stack::<3>(w.to_vec(), 0).into_dispatch(), rule.weights),
+            w => Dispatch::fp8_quantize_weight(
+                Tensor::stack::<3>(w.to_vec(), 0).into_dispatch(),
+                rule.weights,
+            ),
         };
         let shape = LinearShape { rows: m, inputs: k, outputs: n, experts };
-        Self { shape, groups, rule, baseline, device: device.clone(), x, dy, w, x_codes, dy_codes, w_codes }
+        Self {
+            shape,
+            groups,
+            rule,
+            baseline,
+            device: device.clone(),
+            x,
+            dy,
+            w,
+            x_codes,
+            dy_codes,
+            w_codes,
+        }
     }
 
     /// What is timed for an operation.
@@ -167,56 +202,95 @@ impl Linear {
         let rule = self.rule;
         let flop = 2 * rows * inputs * outputs;
         // Bytes of codes with their scales, by rows of tiles.
-        let codes = |rows: usize, columns: usize| rows * columns + 4 * rows * columns.div_ceil(TILE);
-        let weights = |count: usize| experts * (count * inputs * outputs + 4 * inputs.div_ceil(TILE) * outputs.div_ceil(TILE));
-        let cast = |ours: Work, bytes: usize| Competition { ours, theirs: self.baseline.copy(bytes, &self.device), flop: 0, bytes };
+        let codes =
+            |rows: usize, columns: usize| rows * columns + 4 * rows * columns.div_ceil(TILE);
+        let weights = |count: usize| {
+            experts
+                * (count * inputs * outputs + 4 * inputs.div_ceil(TILE) * outputs.div_ceil(TILE))
+        };
+        let cast = |ours: Work, bytes: usize| Competition {
+            ours,
+            theirs: self.baseline.copy(bytes, &self.device),
+            flop: 0,
+            bytes,
+        };
         let (x, groups) = (self.x.clone(), self.groups.clone());
         match kind {
             Kind::QuantizeRows => cast(
-                Box::new(move || drop(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), rule.activations))),
+                Box::new(move || {
+                    drop(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), rule.activations))
+                }),
                 4 * rows * inputs + codes(rows, inputs),
             ),
             Kind::QuantizeBoth => cast(
-                Box::new(move || drop(Dispatch::fp8_quantize_both(x.clone().into_dispatch(), groups.clone(), rule.activations))),
+                Box::new(move || {
+                    drop(Dispatch::fp8_quantize_both(
+                        x.clone().into_dispatch(),
+                        groups.clone(),
+                        rule.activations,
+                    ))
+                }),
                 4 * rows * inputs + 2 * codes(rows, inputs),
             ),
             Kind::QuantizeWeight => {
                 let w = self.w[0].clone();
                 cast(
-                    Box::new(move || drop(Dispatch::fp8_quantize_weight(w.clone().into_dispatch(), rule.weights))),
+                    Box::new(move || {
+                        drop(Dispatch::fp8_quantize_weight(w.clone().into_dispatch(), rule.weights))
+                    }),
                     4 * inputs * outputs + weights(2),
                 )
             }
             product => {
-                let (ours, theirs) = (self.quantized_product(product), self.plain_product(product, self.baseline.product));
+                let (ours, theirs) = (
+                    self.quantized_product(product),
+                    self.plain_product(product, self.baseline.product),
+                );
                 let (x, dy) = (codes(rows, inputs), codes(rows, outputs));
                 let bytes = match product {
                     Kind::Fprop | Kind::GroupedFprop => x + weights(1) + 4 * rows * outputs,
                     Kind::Dgrad | Kind::GroupedDgrad => dy + weights(1) + 4 * rows * inputs,
                     _ => x + dy + 4 * experts * inputs * outputs,
                 };
-                Competition { ours: Box::new(move || drop(ours())), theirs: Box::new(move || drop(theirs())), flop, bytes }
+                Competition {
+                    ours: Box::new(move || drop(ours())),
+                    theirs: Box::new(move || drop(theirs())),
+                    flop,
+                    bytes,
+                }
             }
         }
     }
 
-    /// `calc_diff` between what an operation makes (dequantized, of a cast) and the same of unquantized operands by Burn in F32.
+    /// `calc_diff` between what an operation makes (dequantized, of a cast) and the same of
+    /// unquantized operands by Burn in F32.
     ///
     /// # Errors
     /// A result that cannot be read.
     pub fn difference(&self, kind: Kind) -> Result<f64> {
         let (options, shape) = (self.rule.activations, self.shape);
-        let rows = || Dispatch::fp8_dequantize_rows(self.x_codes.rows.clone(), shape.inputs, options);
-        let columns = || Dispatch::fp8_dequantize_columns(self.x_codes.columns.clone(), self.groups.clone(), options);
+        let rows =
+            || Dispatch::fp8_dequantize_rows(self.x_codes.rows.clone(), shape.inputs, options);
+        let columns = || {
+            Dispatch::fp8_dequantize_columns(
+                self.x_codes.columns.clone(),
+                self.groups.clone(),
+                options,
+            )
+        };
         let to_x = |values| difference(Tensor::from_dispatch(values), self.x.clone());
         match kind {
             Kind::QuantizeRows => to_x(rows()),
             Kind::QuantizeBoth => Ok(to_x(rows())?.max(to_x(columns())?)),
             Kind::QuantizeWeight => {
-                let values = Dispatch::fp8_dequantize_weight(self.w_codes.clone(), shape, self.rule.weights);
+                let values =
+                    Dispatch::fp8_dequantize_weight(self.w_codes.clone(), shape, self.rule.weights);
                 difference(Tensor::from_dispatch(values), self.w[0].clone())
             }
-            product => difference(self.quantized_product(product)(), Tensor::cat(self.plain_product(product, DType::F32)(), 0)),
+            product => difference(
+                self.quantized_product(product)(),
+                Tensor::cat(self.plain_product(product, DType::F32)(), 0),
+            ),
         }
     }
 
@@ -226,7 +300,16 @@ impl Linear {
         let (x, dy, w) = (self.x_codes.clone(), self.dy_codes.clone(), self.w_codes.clone());
         let gemm = move |a: Fp8Matrix<Dispatch>, side| {
             let (w, groups) = (w.clone(), groups.clone());
-            Box::new(move || Tensor::from_dispatch(Dispatch::fp8_gemm(a.clone(), w.clone(), groups.clone(), shape, side, rule)))
+            Box::new(move || {
+                Tensor::from_dispatch(Dispatch::fp8_gemm(
+                    a.clone(),
+                    w.clone(),
+                    groups.clone(),
+                    shape,
+                    side,
+                    rule,
+                ))
+            })
         };
         match kind {
             Kind::Fprop | Kind::GroupedFprop => gemm(x.rows, Side::Fprop),
@@ -235,7 +318,13 @@ impl Linear {
                 let groups = self.groups.clone();
                 Box::new(move || {
                     let (dy, x) = (dy.columns.clone(), x.columns.clone());
-                    let dw = Tensor::<3>::from_dispatch(Dispatch::fp8_weight_gradient(dy, x, groups.clone(), shape, rule));
+                    let dw = Tensor::<3>::from_dispatch(Dispatch::fp8_weight_gradient(
+                        dy,
+                        x,
+                        groups.clone(),
+                        shape,
+                        rule,
+                    ));
                     dw.reshape([shape.experts * shape.outputs, shape.inputs])
                 })
             }
@@ -244,15 +333,27 @@ impl Linear {
 
     /// The same product by Burn, one matmul an expert.
     fn plain_product(&self, kind: Kind, dtype: DType) -> Box<dyn Fn() -> Vec<Tensor<2>>> {
-        let cast = |x: &Tensor<2>| if x.dtype() == dtype { x.clone() } else { x.clone().cast(dtype) };
+        let cast =
+            |x: &Tensor<2>| if x.dtype() == dtype { x.clone() } else { x.clone().cast(dtype) };
         // An expert's rows are cut out before anything is timed.
         let rows = |x: &Tensor<2>| -> Vec<Tensor<2>> {
             let x = cast(x);
             let bounds = self.groups.offsets().windows(2);
-            bounds.map(|bounds| if self.w.len() == 1 { x.clone() } else { x.clone().narrow(0, bounds[0], bounds[1] - bounds[0]) }).collect()
+            bounds
+                .map(|bounds| {
+                    if self.w.len() == 1 {
+                        x.clone()
+                    } else {
+                        x.clone().narrow(0, bounds[0], bounds[1] - bounds[0])
+                    }
+                })
+                .collect()
         };
-        let (x, dy, w) = (rows(&self.x), rows(&self.dy), self.w.iter().map(cast).collect::<Vec<_>>());
-        let each = move |product: fn((Tensor<2>, Tensor<2>)) -> Tensor<2>, a: Vec<Tensor<2>>, b: Vec<Tensor<2>>| {
+        let (x, dy, w) =
+            (rows(&self.x), rows(&self.dy), self.w.iter().map(cast).collect::<Vec<_>>());
+        let each = move |product: fn((Tensor<2>, Tensor<2>)) -> Tensor<2>,
+                         a: Vec<Tensor<2>>,
+                         b: Vec<Tensor<2>>| {
             Box::new(move || a.iter().cloned().zip(b.iter().cloned()).map(product).collect())
         };
         match kind {
@@ -265,6 +366,10 @@ impl Linear {
 
 fn difference(ours: Tensor<2>, exact: Tensor<2>) -> Result<f64> {
     let (ours, exact) = (ours.into_data(), exact.into_data());
-    let values = |data: &TensorData| data.as_slice::<f32>().map(<[f32]>::to_vec).map_err(|error| anyhow!("a result is no F32: {error:?}"));
+    let values = |data: &TensorData| {
+        data.as_slice::<f32>()
+            .map(<[f32]>::to_vec)
+            .map_err(|error| anyhow!("a result is no F32: {error:?}"))
+    };
     Ok(calc_diff(&values(&ours)?, &values(&exact)?))
 }

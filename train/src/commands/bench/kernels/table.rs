@@ -7,8 +7,8 @@ use super::operations::{Baseline, Kind};
 use crate::cli::BenchScale;
 
 /// Above the columns of [`KernelRow::text`].
-pub(super) const HEADER: &str =
-    "kernel           m x n x k                  us    TFLOP/s       GB/s  calc_diff  beside, us  times as fast";
+pub(super) const HEADER: &str = "kernel           m x n x k                  us    TFLOP/s       \
+                                 GB/s  calc_diff  beside, us  times as fast";
 
 /// One operation at one shape.
 #[derive(Debug)]
@@ -43,13 +43,23 @@ impl KernelRow {
         let (name, shape) = (self.kind.name(), self.kind.row_name(self.sizes));
         let shape = shape.rsplit(' ').next().unwrap_or_default();
         let tflops = self.tflops().map_or("-".into(), |tflops| format!("{tflops:.3}"));
-        let (us, gb, diff, baseline, speedup) = (self.us, self.gb_per_s(), self.calc_diff, self.baseline_us, self.speedup());
-        format!("{name:<16} {shape:<18} {us:>10.1} {tflops:>10} {gb:>10.1} {diff:>10.1e} {baseline:>11.1} {speedup:>13.2}x")
+        let (us, gb, diff, baseline, speedup) =
+            (self.us, self.gb_per_s(), self.calc_diff, self.baseline_us, self.speedup());
+        format!(
+            "{name:<16} {shape:<18} {us:>10.1} {tflops:>10} {gb:>10.1} {diff:>10.1e} \
+             {baseline:>11.1} {speedup:>13.2}x"
+        )
     }
 }
 
 /// Everything, for programs.
-pub(super) fn results(setting: &str, device: &str, scale: BenchScale, baseline: Baseline, rows: &[KernelRow]) -> serde_json::Value {
+pub(super) fn results(
+    setting: &str,
+    device: &str,
+    scale: BenchScale,
+    baseline: Baseline,
+    rows: &[KernelRow],
+) -> serde_json::Value {
     let object = |row: &KernelRow| {
         let Sizes { m, n, k, .. } = row.sizes;
         json!({
@@ -72,9 +82,20 @@ mod tests {
     #[test]
     fn rates_are_of_the_median() {
         let sizes = Sizes { m: 10, n: 20, k: 30, grouped: false };
-        let row = |kind, flop| KernelRow { kind, sizes, us: 2.0, baseline_us: 5.0, flop, bytes: 4000, calc_diff: 6.5e-4 };
+        let row = |kind, flop| KernelRow {
+            kind,
+            sizes,
+            us: 2.0,
+            baseline_us: 5.0,
+            flop,
+            bytes: 4000,
+            calc_diff: 6.5e-4,
+        };
         let text = row(Kind::Fprop, 6_000_000).text();
-        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["fprop", "10x20x30", "2.0", "3.000", "2.0", "6.5e-4", "5.0", "2.50x"]);
+        assert_eq!(
+            text.split_whitespace().collect::<Vec<_>>(),
+            ["fprop", "10x20x30", "2.0", "3.000", "2.0", "6.5e-4", "5.0", "2.50x"]
+        );
         assert!(row(Kind::QuantizeWeight, 0).text().starts_with("quantize weight  20x30 "));
         assert_eq!(text.len(), HEADER.len());
     }

@@ -9,7 +9,9 @@ use toml::{Table, Value};
 
 use crate::cli::PlanClusterArgs;
 use crate::commands::Outcome;
-use crate::config::{ClusterConfig, ConfigError, ConfigRequest, RunConfig, resolve_cluster, resolve_model};
+use crate::config::{
+    ClusterConfig, ConfigError, ConfigRequest, RunConfig, resolve_cluster, resolve_model,
+};
 use crate::exit::write_stdout;
 use crate::plan::{ClusterPlan, Workload};
 
@@ -35,19 +37,30 @@ pub(super) fn run(args: &PlanClusterArgs) -> Result<Outcome> {
 impl Planned {
     fn new(args: &PlanClusterArgs) -> Result<Self, ConfigError> {
         let of_cluster = |text: &&String| ClusterConfig::SECTIONS.contains(&section(text));
-        let (cluster_set, other_set): (Vec<_>, Vec<_>) = args.config.set.iter().partition(of_cluster);
-        let [cluster_set, other_set] = [cluster_set, other_set].map(|set| set.into_iter().cloned().collect::<Vec<String>>());
-        let origin = format!("{} on {}", args.config.config.as_deref().unwrap_or(model_name(args)), args.cluster);
+        let (cluster_set, other_set): (Vec<_>, Vec<_>) =
+            args.config.set.iter().partition(of_cluster);
+        let [cluster_set, other_set] =
+            [cluster_set, other_set].map(|set| set.into_iter().cloned().collect::<Vec<String>>());
+        let origin = format!(
+            "{} on {}",
+            args.config.config.as_deref().unwrap_or(model_name(args)),
+            args.cluster
+        );
         let (model, run) = match &args.config.config {
             Some(config) => {
-                let request = ConfigRequest { config: Some(config.clone()), set: other_set, ..ConfigRequest::default() };
+                let request = ConfigRequest {
+                    config: Some(config.clone()),
+                    set: other_set,
+                    ..ConfigRequest::default()
+                };
                 let run = request.resolve()?;
                 (run.model.clone(), Some(run))
             }
             None => {
                 if let Some(text) = other_set.iter().find(|text| section(text) != "model") {
                     let message = format!(
-                        "the key must begin with model. or with a section of the cluster's file ({}); a run's sections need --config",
+                        "the key must begin with model. or with a section of the cluster's file \
+                         ({}); a run's sections need --config",
                         ClusterConfig::SECTIONS.join(", ")
                     );
                     return Err(ConfigError::Set { text: text.clone(), message });
@@ -59,8 +72,13 @@ impl Planned {
         let cluster = resolve_cluster(&args.cluster, &cluster_set, &planned)?;
         let Some(section) = &cluster.plan else {
             let message =
-                "is missing; a model alone does not say how it is spread over the cluster, so give --config or the section".into();
-            return Err(ConfigError::Section { origin: args.cluster.clone(), section: "plan".into(), message });
+                "is missing; a model alone does not say how it is spread over the cluster, so give \
+                 --config or the section".into();
+            return Err(ConfigError::Section {
+                origin: args.cluster.clone(),
+                section: "plan".into(),
+                message,
+            });
         };
         let mut workload = Workload::new(section);
         if let Some(run) = &run {
@@ -76,7 +94,8 @@ impl Planned {
     }
 
     fn results(&self) -> serde_json::Value {
-        let ClusterPlan { workload, report, program, traffic, step, schedules, account } = &self.plan;
+        let ClusterPlan { workload, report, program, traffic, step, schedules, account } =
+            &self.plan;
         json!({
             "command": "plan cluster",
             "model": self.model,
@@ -102,7 +121,8 @@ fn section(text: &str) -> &str {
     text.split(['.', '=']).next().unwrap_or(text).trim()
 }
 
-/// What a run says of the keys of `[plan]`: all of them, but the axes of a run on one rank, which are the cluster's.
+/// What a run says of the keys of `[plan]`: all of them, but the axes of a run on one rank, which
+/// are the cluster's.
 fn keys_of_run(run: &RunConfig) -> Result<Table, ConfigError> {
     let schedule = run.schedule()?;
     let integer = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
@@ -117,7 +137,9 @@ fn keys_of_run(run: &RunConfig) -> Result<Table, ConfigError> {
     ]);
     if run.parallel.axes().ranks() > 1 {
         let parallel = &run.parallel;
-        for (key, degree) in [("pipeline", parallel.pipeline), ("expert", parallel.expert), ("data", parallel.data)] {
+        for (key, degree) in
+            [("pipeline", parallel.pipeline), ("expert", parallel.expert), ("data", parallel.data)]
+        {
             keys.insert(key.into(), integer(degree as u64));
         }
         keys.insert("schedule".into(), as_written(&parallel.schedule)?);
@@ -126,6 +148,8 @@ fn keys_of_run(run: &RunConfig) -> Result<Table, ConfigError> {
 }
 
 fn as_written<T: serde::Serialize>(value: &T) -> Result<Value, ConfigError> {
-    Value::try_from(value)
-        .map_err(|error| ConfigError::Invalid { origin: "resolved configuration".into(), problems: vec![error.to_string()] })
+    Value::try_from(value).map_err(|error| ConfigError::Invalid {
+        origin: "resolved configuration".into(),
+        problems: vec![error.to_string()],
+    })
 }

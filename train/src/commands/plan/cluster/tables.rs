@@ -21,7 +21,8 @@ macro_rules! line {
 }
 use line;
 
-/// Everything, in the order in which a question leads to the next: does it fit, what crosses the links, how long does it take, what does it cost.
+/// Everything, in the order in which a question leads to the next: does it fit, what crosses the
+/// links, how long does it take, what does it cost.
 pub(super) fn text(planned: &Planned) -> String {
     let mut text = heading(planned);
     memory::write(&mut text, planned);
@@ -34,7 +35,9 @@ fn heading(planned: &Planned) -> String {
     let mut text = String::new();
     let Planned { model_name, model, cluster_name, cluster, plan } = planned;
     let (counts, workload) = (model.parameter_counts(), &plan.workload);
-    let Workload { axes, schedule, seq_len, micro_batch, global_batch, precision, recompute, .. } = workload;
+    let Workload {
+        axes, schedule, seq_len, micro_batch, global_batch, precision, recompute, ..
+    } = workload;
     line!(
         text,
         "{model_name}: {} parameters, {} active a token; MTP modules {}",
@@ -49,7 +52,11 @@ fn heading(planned: &Planned) -> String {
         cluster.node.gpus,
         cluster.gpu.name,
         cluster.link.fast.gb_per_s,
-        cluster.link.slow.as_ref().map_or_else(String::new, |slow| format!(", {} GB/s between nodes", slow.gb_per_s))
+        cluster
+            .link
+            .slow
+            .as_ref()
+            .map_or_else(String::new, |slow| format!(", {} GB/s between nodes", slow.gb_per_s))
     );
     line!(
         text,

@@ -32,14 +32,28 @@ const WEIGHTS: Key = Key { colours: ["#9dbdf0", "#4a78c9"], meaning: "W: weight 
 pub(super) fn draw(planned: &Planned) -> String {
     let simulation = &planned.simulation;
     let makespan = simulation.makespan();
-    let lengths = simulation.ranks.iter().flatten().map(|timed| timed.end - timed.start).filter(|&length| length > 0.0);
+    let lengths = simulation
+        .ranks
+        .iter()
+        .flatten()
+        .map(|timed| timed.end - timed.start)
+        .filter(|&length| length > 0.0);
     let shortest = lengths.fold(f64::INFINITY, f64::min);
-    let plot = if makespan > 0.0 { (makespan / shortest * SHORTEST).clamp(WIDTHS.0, WIDTHS.1) } else { WIDTHS.0 };
+    let plot = if makespan > 0.0 {
+        (makespan / shortest * SHORTEST).clamp(WIDTHS.0, WIDTHS.1)
+    } else {
+        WIDTHS.0
+    };
     let scale = if makespan > 0.0 { plot / makespan } else { 0.0 };
     let bottom = TOP + ROW * simulation.ranks.len() as f64;
     let mut svg = Svg::new(LEFT + plot + RIGHT, bottom + 96.0);
 
-    svg.text((LEFT, 28.0), Anchor::Start, "font-size=\"17\" font-weight=\"bold\"", &planned.title());
+    svg.text(
+        (LEFT, 28.0),
+        Anchor::Start,
+        "font-size=\"17\" font-weight=\"bold\"",
+        &planned.title(),
+    );
     let (bubble, formula) = (number(simulation.bubble()), number(planned.formula()));
     let totals = format!(
         "{}; makespan {}, bubble {bubble} (formula {} = {formula})",
@@ -74,7 +88,9 @@ fn action(svg: &mut Svg, timed: &Timed, top: f64, scale: f64) {
     }
     match &timed.planned.action {
         Action::Forward(chunk) => piece(svg, &FORWARD, chunk, (x, top), (width, BOX)),
-        Action::Backward { chunk, defer_weights: true } => piece(svg, &INPUT, chunk, (x, top), (width, BOX)),
+        Action::Backward { chunk, defer_weights: true } => {
+            piece(svg, &INPUT, chunk, (x, top), (width, BOX))
+        }
         Action::Backward { chunk, .. } => piece(svg, &BACKWARD, chunk, (x, top), (width, BOX)),
         Action::Weights(chunk) => piece(svg, &WEIGHTS, chunk, (x, top), (width, BOX)),
         Action::Overlapped { forward, backward } => {
@@ -93,7 +109,12 @@ fn piece(svg: &mut Svg, key: &Key, chunk: &Chunk, (x, y): (f64, f64), (width, he
         let size = if height < BOX { 10 } else { 12 };
         let ink = if chunk.direction == 0 { "#222222" } else { "#ffffff" };
         let attributes = format!("font-size=\"{size}\" fill=\"{ink}\"");
-        svg.text((x + width / 2.0, y + height / 2.0 + f64::from(size) * 0.35), Anchor::Middle, &attributes, &text);
+        svg.text(
+            (x + width / 2.0, y + height / 2.0 + f64::from(size) * 0.35),
+            Anchor::Middle,
+            &attributes,
+            &text,
+        );
     }
 }
 
@@ -105,7 +126,7 @@ fn legend(svg: &mut Svg, y: f64) {
         svg.text((x + 35.0, y + 11.5), Anchor::Start, "", key.meaning);
         x += 52.0 + DIGIT * key.meaning.len() as f64;
     }
-    let note =
-        "numbers: chunks of a direction; light: direction 0, dark: direction 1; one box above the other: F and B overlapped; grey: idle";
+    let note = "numbers: chunks of a direction; light: direction 0, dark: direction 1; one box \
+                above the other: F and B overlapped; grey: idle";
     svg.text((LEFT, y + 36.0), Anchor::Start, &format!("font-size=\"12\" fill=\"{GREY}\""), note);
 }

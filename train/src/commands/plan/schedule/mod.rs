@@ -12,7 +12,9 @@ use serde_json::json;
 
 use crate::cli::PlanScheduleArgs;
 use crate::commands::Outcome;
-use crate::dualpipe::{Costs, Schedule, ScheduleKind, Simulation, Trace, Waiting, schedule, simulate};
+use crate::dualpipe::{
+    Costs, Schedule, ScheduleKind, Simulation, Trace, Waiting, schedule, simulate,
+};
 use crate::exit::{UsageError, write_stdout};
 
 /// The largest pipeline that is drawn, in ranks times micro-batches.
@@ -40,7 +42,10 @@ pub(super) fn run(args: &PlanScheduleArgs) -> Result<Outcome> {
         trace.write(path)?;
     }
     let files = [("svg", &args.svg), ("trace", &args.trace)];
-    let written: String = files.iter().filter_map(|(name, path)| Some(format!("{name:<18}{}\n", path.as_ref()?.display()))).collect();
+    let written: String = files
+        .iter()
+        .filter_map(|(name, path)| Some(format!("{name:<18}{}\n", path.as_ref()?.display())))
+        .collect();
     write_stdout(&written)?;
     let mut results = planned.results();
     for (name, path) in files {
@@ -51,7 +56,8 @@ pub(super) fn run(args: &PlanScheduleArgs) -> Result<Outcome> {
 
 /// Only for a terminal, and not where its user wants none.
 fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn write_file(path: &Path, text: &str) -> Result<()> {
@@ -60,30 +66,48 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
 
 impl Planned {
     fn new(args: &PlanScheduleArgs) -> Result<Self> {
-        let &PlanScheduleArgs { kind, ranks, chunks, forward, backward_input, weight: weights, communication, .. } = args;
+        let &PlanScheduleArgs {
+            kind,
+            ranks,
+            chunks,
+            forward,
+            backward_input,
+            weight: weights,
+            communication,
+            ..
+        } = args;
         if ranks.saturating_mul(chunks) > MOST {
-            let problem = format!("--ranks {ranks} times --chunks {chunks} is more than can be drawn, {MOST}");
+            let problem = format!(
+                "--ranks {ranks} times --chunks {chunks} is more than can be drawn, {MOST}"
+            );
             return Err(UsageError(problem).into());
         }
         let overlapped = args.overlapped.unwrap_or(forward + backward_input + weights);
         let costs = Costs { forward, backward_input, weights, overlapped, communication };
         let schedule = schedule(kind, ranks, chunks)?;
-        let simulation = simulate(&schedule, &costs, Waiting::AtExchanges).context("invariant: a schedule that is made can be proved")?;
+        let simulation = simulate(&schedule, &costs, Waiting::AtExchanges)
+            .context("invariant: a schedule that is made can be proved")?;
         Ok(Self { schedule, costs, simulation })
     }
 
     fn title(&self) -> String {
         let Schedule { kind, ranks, chunks, stages, .. } = &self.schedule;
-        let entering = if *kind == ScheduleKind::DualPipe { ", half of them from either end" } else { "" };
+        let entering =
+            if *kind == ScheduleKind::DualPipe { ", half of them from either end" } else { "" };
         format!("{kind}: {ranks} ranks, {stages} stages, {chunks} micro-batches{entering}")
     }
 
     fn costs_text(&self) -> String {
         let Costs { forward, backward_input, weights, overlapped, communication } = self.costs;
         let backward = number(self.costs.backward());
-        let [forward, input, weights, overlapped, messages] = [forward, backward_input, weights, overlapped, communication].map(number);
-        let overlapped = if self.overlaps() { format!(", F&B {overlapped}") } else { String::new() };
-        format!("F {forward}, B {backward} (input {input}, W {weights}){overlapped}, a message {messages}")
+        let [forward, input, weights, overlapped, messages] =
+            [forward, backward_input, weights, overlapped, communication].map(number);
+        let overlapped =
+            if self.overlaps() { format!(", F&B {overlapped}") } else { String::new() };
+        format!(
+            "F {forward}, B {backward} (input {input}, W {weights}){overlapped}, a message \
+             {messages}"
+        )
     }
 
     /// Whether the schedule has overlapped chunks at all.
@@ -98,20 +122,29 @@ impl Planned {
     fn text(&self, width: usize, colours: bool) -> String {
         let Schedule { kind, ranks, .. } = self.schedule;
         let (simulation, makespan) = (&self.simulation, self.simulation.makespan());
-        let (busy, idle, peaks) = (simulation.busy(), simulation.idle(), &simulation.proof.peak_activations);
-        let mut text = format!("{}\n{}\n\n{}\n", self.title(), self.costs_text(), terminal::draw(simulation, width, colours));
+        let (busy, idle, peaks) =
+            (simulation.busy(), simulation.idle(), &simulation.proof.peak_activations);
+        let mut text = format!(
+            "{}\n{}\n\n{}\n",
+            self.title(),
+            self.costs_text(),
+            terminal::draw(simulation, width, colours)
+        );
         // Writing to a string does not fail.
         let _ = writeln!(text, "rank          busy        idle   of the time   activations");
         for (rank, ((busy, idle), peak)) in busy.iter().zip(&idle).zip(peaks).enumerate() {
             let (busy, share, idle) = (number(*busy), percent(*idle, makespan), number(*idle));
             let _ = writeln!(text, "{rank:<6} {busy:>11} {idle:>11} {share:>13} {peak:>13}");
         }
-        let (bubble, formula, of) = (number(simulation.bubble()), number(self.formula()), kind.bubble_text());
+        let (bubble, formula, of) =
+            (number(simulation.bubble()), number(self.formula()), kind.bubble_text());
         let (peak, most) = (peaks.iter().max().copied().unwrap_or(0), kind.activations(ranks));
         let _ = write!(
             text,
-            "\nmakespan          {}\nbubble            {bubble}, the most idle time of a rank; formula {of} = {formula}\n\
-             activations       {peak} chunks at one stage at most; by formula {most}\nparameters        {}x\n",
+            "\nmakespan          {}\nbubble            {bubble}, the most idle time of a rank; \
+             formula {of} = {formula}\n\
+             activations       {peak} chunks at one stage at most; by formula \
+             {most}\nparameters        {}x\n",
             number(makespan),
             kind.parameter_copies()
         );

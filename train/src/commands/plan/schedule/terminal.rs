@@ -38,7 +38,10 @@ pub(super) fn draw(simulation: &Simulation, width: usize, colours: bool) -> Stri
     text += &time_axis(makespan, scale, columns);
     text += &legend(colours);
     if hidden > 0 {
-        text += &format!("{hidden} actions are too short to be seen in this --width; --svg and --trace have all\n");
+        text += &format!(
+            "{hidden} actions are too short to be seen in this --width; --svg and --trace have \
+             all\n"
+        );
     }
     text
 }
@@ -46,7 +49,12 @@ pub(super) fn draw(simulation: &Simulation, width: usize, colours: bool) -> Stri
 /// Columns a unit of time: a whole number of them for the shortest action, where there is room.
 fn scale(simulation: &Simulation, columns: usize) -> f64 {
     let widest = columns as f64 / simulation.makespan();
-    let lengths = simulation.ranks.iter().flatten().map(|timed| timed.end - timed.start).filter(|&length| length > 0.0);
+    let lengths = simulation
+        .ranks
+        .iter()
+        .flatten()
+        .map(|timed| timed.end - timed.start)
+        .filter(|&length| length > 0.0);
     let shortest = lengths.fold(f64::INFINITY, f64::min);
     let whole = (shortest * widest + 1e-9).floor();
     if whole >= 1.0 { whole / shortest } else { widest }
@@ -58,7 +66,9 @@ fn column(time: f64, scale: f64) -> usize {
 
 /// An action in so many columns: its letter and its chunk where they fit.
 fn cell(action: &Action, columns: usize, colours: bool) -> String {
-    let letter = |letter: char, chunk: &Chunk| if chunk.direction == 0 { letter } else { letter.to_ascii_lowercase() };
+    let letter = |letter: char, chunk: &Chunk| {
+        if chunk.direction == 0 { letter } else { letter.to_ascii_lowercase() }
+    };
     let (labels, colour): (Vec<String>, u8) = match action {
         Action::Forward(chunk) => (labels(letter('F', chunk), chunk), 214),
         Action::Backward { chunk, defer_weights: true } => (labels(letter('I', chunk), chunk), 79),
@@ -66,7 +76,14 @@ fn cell(action: &Action, columns: usize, colours: bool) -> String {
         Action::Weights(chunk) => (labels(letter('W', chunk), chunk), 75),
         Action::Overlapped { forward, backward } => {
             let (f, b) = (letter('F', forward), letter('B', backward));
-            (vec![format!("{f}{}{b}{}", forward.index, backward.index), format!("{f}{b}"), "&".into()], 180)
+            (
+                vec![
+                    format!("{f}{}{b}{}", forward.index, backward.index),
+                    format!("{f}{b}"),
+                    "&".into(),
+                ],
+                180,
+            )
         }
         Action::Exchange(_) => return String::new(),
     };
@@ -95,7 +112,8 @@ fn time_axis(makespan: f64, scale: f64, columns: usize) -> String {
 }
 
 fn legend(colours: bool) -> String {
-    let key = |label: &str, colour, meaning: &str| format!("{} {meaning}", paint(label, colour, colours));
+    let key =
+        |label: &str, colour, meaning: &str| format!("{} {meaning}", paint(label, colour, colours));
     let keys = [
         key("F", 214, "forward"),
         key("B", 71, "backward"),
@@ -112,7 +130,8 @@ mod tests {
     use crate::dualpipe::{Costs, ScheduleKind, Waiting, schedule, simulate};
 
     fn simulation(kind: ScheduleKind, ranks: usize, chunks: usize) -> Simulation {
-        simulate(&schedule(kind, ranks, chunks).unwrap(), &Costs::UNIT, Waiting::AtExchanges).unwrap()
+        simulate(&schedule(kind, ranks, chunks).unwrap(), &Costs::UNIT, Waiting::AtExchanges)
+            .unwrap()
     }
 
     #[test]
@@ -128,7 +147,8 @@ mod tests {
         assert_eq!(lines[1], "rank 1   ...F0-B0----F1-B1----......");
     }
 
-    /// With less than a column for each action some are left out, which is said; no line is too long.
+    /// With less than a column for each action some are left out, which is said; no line is too
+    /// long.
     #[test]
     fn many_chunks_in_a_narrow_terminal() {
         let text = draw(&simulation(ScheduleKind::DualPipe, 8, 200), 60, false);

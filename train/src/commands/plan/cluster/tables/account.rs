@@ -72,7 +72,8 @@ fn schedules(text: &mut String, planned: &Planned) {
     if plan.schedules.is_empty() {
         return;
     }
-    let numbers::Unit(name, unit) = numbers::binary(plan.schedules.iter().map(|row| row.memory_bytes).fold(0.0, f64::max));
+    let numbers::Unit(name, unit) =
+        numbers::binary(plan.schedules.iter().map(|row| row.memory_bytes).fold(0.0, f64::max));
     line!(text);
     line!(
         text,
@@ -106,7 +107,8 @@ fn shares(text: &mut String, planned: &Planned) {
     line!(text);
     line!(
         text,
-        "a step takes {:.4} s: {} tokens/s a GPU, {:.3} TFLOP/s by {:.3} GFLOP a token in parameters ({:.3} with MTP and attention)",
+        "a step takes {:.4} s: {} tokens/s a GPU, {:.3} TFLOP/s by {:.3} GFLOP a token in \
+         parameters ({:.3} with MTP and attention)",
         step.total_s,
         number(step.tokens_per_s_per_gpu),
         account.tflops_per_gpu,
@@ -156,7 +158,10 @@ fn assumptions(text: &mut String, planned: &Planned) {
 /// What is known beside what is planned, and what carries the difference.
 fn verdict(text: &mut String, planned: &Planned) {
     let account = &planned.plan.account;
-    let (Some(reference), Some(known)) = (&account.reference, account.reference_per_trillion) else { return };
+    let (Some(reference), Some(known)) = (&account.reference, account.reference_per_trillion)
+    else {
+        return;
+    };
     let tokens = reference.tokens.unwrap_or(0);
     let per_gpu = tokens as f64 / reference.gpu_hours / HOUR;
     line!(text);
@@ -171,13 +176,27 @@ fn verdict(text: &mut String, planned: &Planned) {
     );
     let difference = account.gpu_hours_per_trillion / known - 1.0;
     let more = if difference < 0.0 { "less" } else { "more" };
-    let carries = match account.assumptions.iter().find_map(|assumption| Some((assumption, assumption.explains?))) {
-        Some((first, value)) => format!("{} need change least to explain that: {value:.3} instead of {:.3}", first.key, first.value),
+    let carries = match account
+        .assumptions
+        .iter()
+        .find_map(|assumption| Some((assumption, assumption.explains?)))
+    {
+        Some((first, value)) => format!(
+            "{} need change least to explain that: {value:.3} instead of {:.3}",
+            first.key, first.value
+        ),
         None => "no assumption alone explains that".into(),
     };
     line!(text, "the plan takes {:.1}% {more}; {carries}", 100.0 * difference.abs());
-    let most = account.assumptions.iter().min_by(|a, b| a.hours_at_best.total_cmp(&b.hours_at_best));
+    let most =
+        account.assumptions.iter().min_by(|a, b| a.hours_at_best.total_cmp(&b.hours_at_best));
     if let Some(most) = most {
-        line!(text, "most depends on {}: with {} it would take {:.1}% of the time", most.key, most.best, 100.0 * most.hours_at_best);
+        line!(
+            text,
+            "most depends on {}: with {} it would take {:.1}% of the time",
+            most.key,
+            most.best,
+            100.0 * most.hours_at_best
+        );
     }
 }

@@ -13,8 +13,12 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
     let plan = &planned.plan;
     let room = planned.cluster.gpu.memory_gib;
     let other_way = if plan.workload.recompute { "not recomp." } else { "recomputed" };
-    for (title, ranks) in [("as the report keeps things", &plan.report), ("as this program keeps them", &plan.program)] {
-        let numbers::Unit(name, unit) = numbers::binary(ranks.iter().map(|rank| rank.total_bytes).fold(0.0, f64::max));
+    for (title, ranks) in [
+        ("as the report keeps things", &plan.report),
+        ("as this program keeps them", &plan.program),
+    ] {
+        let numbers::Unit(name, unit) =
+            numbers::binary(ranks.iter().map(|rank| rank.total_bytes).fold(0.0, f64::max));
         line!(text);
         line!(text, "memory of a GPU in {name}, {title}; a GPU has {room} GiB");
         line!(
@@ -35,10 +39,15 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
         );
         for (names, rank) in alike(ranks) {
             let of = |bytes: f64| bytes / unit;
-            let other = if plan.workload.recompute { rank.without_recompute_bytes } else { rank.with_recompute_bytes };
+            let other = if plan.workload.recompute {
+                rank.without_recompute_bytes
+            } else {
+                rank.with_recompute_bytes
+            };
             line!(
                 text,
-                "{:<9} {:>9} {:>8.2} {:>7.2} {:>9.2} {:>7.2} {:>8.2} {:>7} {:>11.2} {:>12.2} {:>7.2} {:>8.2}{}",
+                "{:<9} {:>9} {:>8.2} {:>7.2} {:>9.2} {:>7.2} {:>8.2} {:>7} {:>11.2} {:>12.2} \
+                 {:>7.2} {:>8.2}{}",
                 names,
                 rounded_count(rank.parameters.replicated + rank.parameters.experts),
                 of(rank.weights_bytes),

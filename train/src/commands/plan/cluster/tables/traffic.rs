@@ -41,14 +41,26 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
 /// Where a token's experts are.
 fn places(text: &mut String, planned: &Planned, reach: &Reach) {
     let Planned { model, cluster, .. } = planned;
-    let on = format!("{} of {}", numbers::counted(reach.ranks, "rank"), numbers::counted(reach.nodes, "node"));
-    line!(text, "experts of a layer are on {on}; places that a token's {} are expected on", model.num_experts_per_tok);
+    let on = format!(
+        "{} of {}",
+        numbers::counted(reach.ranks, "rank"),
+        numbers::counted(reach.nodes, "node")
+    );
+    line!(
+        text,
+        "experts of a layer are on {on}; places that a token's {} are expected on",
+        model.num_experts_per_tok
+    );
     line!(text, "{:<62} {:>7} {:>7}", "", "nodes", "ranks");
     let mut spreads = vec![("any experts (exact)".to_string(), reach.unlimited)];
     if reach.limited {
         let groups = format!("{} of {} groups", model.topk_group, model.n_group);
-        spreads.push((format!("experts of {groups}, these at random (exact)"), reach.random_groups));
-        let limit = format!("of the groups that the router takes, at most {} (sampled)", numbers::counted(reach.limit, "node"));
+        spreads
+            .push((format!("experts of {groups}, these at random (exact)"), reach.random_groups));
+        let limit = format!(
+            "of the groups that the router takes, at most {} (sampled)",
+            numbers::counted(reach.limit, "node")
+        );
         spreads.push((limit, reach.router));
     }
     for (name, spread) in spreads {
@@ -57,7 +69,8 @@ fn places(text: &mut String, planned: &Planned, reach: &Reach) {
     if let (Some(slow), true) = (&cluster.link.slow, reach.nodes > 1) {
         line!(
             text,
-            "while the slow link brings a token to a node, the fast one passes it to {:.1} ranks; it has to go to {:.2}",
+            "while the slow link brings a token to a node, the fast one passes it to {:.1} ranks; \
+             it has to go to {:.2}",
             cluster.link.fast.gb_per_s / slow.gb_per_s,
             reach.router.ranks / reach.router.nodes
         );
@@ -66,11 +79,19 @@ fn places(text: &mut String, planned: &Planned, reach: &Reach) {
 
 fn routes(text: &mut String, planned: &Planned) {
     let traffic = &planned.plan.traffic;
-    let most = traffic.routes.iter().flat_map(|route| [route.dispatch, route.combine]).map(|links| links.fast.max(links.slow));
+    let most = traffic
+        .routes
+        .iter()
+        .flat_map(|route| [route.dispatch, route.combine])
+        .map(|links| links.fast.max(links.slow));
     let numbers::Unit(name, unit) = numbers::decimal(most.fold(0.0, f64::max));
     let (dispatch, combine) = traffic.row_bytes;
     line!(text);
-    line!(text, "{name} that a GPU sends for a MoE layer and micro-batch; a row takes {dispatch} bytes to experts, {combine} back");
+    line!(
+        text,
+        "{name} that a GPU sends for a MoE layer and micro-batch; a row takes {dispatch} bytes to \
+         experts, {combine} back"
+    );
     line!(text, "{:<40} {:>11} {:>9} {:>11} {:>9}", "", "dispatch", "", "combine", "");
     line!(text, "{:<40} {:>11} {:>9} {:>11} {:>9}", "", "fast", "slow", "fast", "slow");
     for (index, route) in traffic.routes.iter().enumerate() {
@@ -89,5 +110,9 @@ fn routes(text: &mut String, planned: &Planned) {
     }
     let numbers::Unit(name, unit) = numbers::decimal(traffic.step.fast.max(traffic.step.slow));
     let (fast, slow) = (traffic.step.fast / unit, traffic.step.slow / unit);
-    line!(text, "in a step, forward and backward: {fast:.1} {name} over the fast link, {slow:.1} {name} over the slow one");
+    line!(
+        text,
+        "in a step, forward and backward: {fast:.1} {name} over the fast link, {slow:.1} {name} \
+         over the slow one"
+    );
 }
