@@ -13,7 +13,7 @@ use crate::backend::fp8::{Fp8Weight, LinearCall, LinearShape, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear, WeightGradientQueue, supports_fp8};
 use crate::moe::{Dispatched, ExpertDispatch, LocalDispatch};
 use crate::ops::{self, ExpertGroups};
-use crate::precision::{Fp8Rule, LinearFormat, Operation, Precision, Rule};
+use crate::precision::{Fp8Rule, Operation, Precision, ProductFormat, Rule};
 
 /// A precision that a device cannot compute in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -221,7 +221,7 @@ impl Compute {
     }
 
     /// The format of an operation that is never in FP8: head, attention.
-    pub(crate) fn plain_format(&self, operation: Operation) -> LinearFormat {
+    pub(crate) fn plain_format(&self, operation: Operation) -> ProductFormat {
         match self.precision.rule(operation) {
             Rule::Plain(format) => format,
             Rule::Fp8(_) => unreachable!("invariant: {operation:?} is never in FP8"),
@@ -281,7 +281,7 @@ impl Compute {
         }
     }
 
-    fn plain(&self, format: LinearFormat, weight: ParamId) -> PlainLinear {
+    fn plain(&self, format: ProductFormat, weight: ParamId) -> PlainLinear {
         PlainLinear { deferred: self.deferred_weight(weight), ..format.into() }
     }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use crate::attention::{LatentCache, RotaryEmbedding};
 use crate::config::ConfigProblems;
 use crate::moe::Router;
-use crate::precision::LinearFormat;
+use crate::precision::ProductFormat;
 use crate::{
     Block, Compute, DeepSeekConfig, Embedding, Linear, MtpModule, Pass, RmsNorm, WeightInit, mtp,
     ops,
@@ -158,7 +158,7 @@ impl DeepSeek {
         let [batch, seq, d] = hidden.dims();
         let weight = self.head_weight();
         let vocab = weight.dims()[0];
-        ops::linear(hidden.reshape([batch * seq, d]), weight, None, LinearFormat::F32)
+        ops::linear(hidden.reshape([batch * seq, d]), weight, None, ProductFormat::F32)
             .reshape([batch, seq, vocab])
     }
 

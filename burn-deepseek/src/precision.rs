@@ -1,7 +1,7 @@
 //! Which operation runs in which format, in one table (3.3, 3.3.1).
 
 pub use cubecl_kernels::definition::{
-    Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions,
+    Accumulation, AttentionOptions, Fp8Format, Granularity, ProductFormat, QuantizeOptions,
     ScaleFormat,
 };
 
@@ -178,7 +178,7 @@ pub struct Fp8Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
     /// A plain format. A backend without kernels for BF16 computes in FP32 instead.
-    Plain(LinearFormat),
+    Plain(ProductFormat),
     /// FP8.
     Fp8(Fp8Rule),
 }
@@ -189,9 +189,9 @@ impl Precision {
         use Operation::*;
         let recipe = match (self, operation) {
             (_, Embedding | Norm | Router) | (Self::F32, _) => {
-                return Rule::Plain(LinearFormat::F32);
+                return Rule::Plain(ProductFormat::F32);
             }
-            (_, Head | Attention) | (Self::Bf16, _) => return Rule::Plain(LinearFormat::Bf16),
+            (_, Head | Attention) | (Self::Bf16, _) => return Rule::Plain(ProductFormat::Bf16),
             (Self::Fp8(recipe), _) => recipe,
         };
         let dispatched = |options| QuantizeOptions { scale: recipe.dispatch_scale, ..options };
@@ -230,8 +230,8 @@ impl Rule {
     /// What the product takes, in words: `FP32`, `BF16`, `E4M3 1x128 | 128x128`.
     pub fn describe(&self) -> String {
         match self {
-            Self::Plain(LinearFormat::F32) => "FP32".into(),
-            Self::Plain(LinearFormat::Bf16) => "BF16".into(),
+            Self::Plain(ProductFormat::F32) => "FP32".into(),
+            Self::Plain(ProductFormat::Bf16) => "BF16".into(),
             Self::Fp8(rule) => {
                 format!(
                     "{} | {}",
@@ -289,7 +289,7 @@ mod tests {
         assert!(
             Operation::ALL
                 .iter()
-                .all(|&operation| Precision::F32.rule(operation) == Rule::Plain(LinearFormat::F32))
+                .all(|&operation| Precision::F32.rule(operation) == Rule::Plain(ProductFormat::F32))
         );
     }
 }

@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use cubecl_kernels::definition::{
-    AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape,
+    AdamWConfig, AttentionOptions, AttentionShape, ProductFormat, RopeLayout, RopeShape,
 };
 use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
 use half::bf16;
@@ -139,7 +139,7 @@ fn attention_at(name: &str, shape: AttentionShape) {
     let dout = random(4, batch * queries * heads * shape.v_dim);
     let scale = 1.0 / (shape.qk_dim() as f32).sqrt();
     let pairs = batch * heads * (queries * (keys - queries) + queries * (queries + 1) / 2);
-    let options = AttentionOptions { scale, format: LinearFormat::F32 };
+    let options = AttentionOptions { scale, format: ProductFormat::F32 };
     let forward = || host::attention(&q, &kv, &k_rope, &shape, &options).unwrap();
     let naive = || composed::attention(&q, &kv, &k_rope, &shape, scale);
     let flop = 2 * pairs * (shape.qk_dim() + shape.v_dim);
@@ -148,7 +148,7 @@ fn attention_at(name: &str, shape: AttentionShape) {
         return;
     }
     // In BF16 beside FP32, both fused.
-    let bf16 = AttentionOptions { format: LinearFormat::Bf16, ..options };
+    let bf16 = AttentionOptions { format: ProductFormat::Bf16, ..options };
     let forward_bf16 = || host::attention(&q, &kv, &k_rope, &shape, &bf16).unwrap();
     bench(&format!("attention {name} fwd bf16"), Work::Flop(flop), forward_bf16, forward);
     let kept = forward();
@@ -225,7 +225,7 @@ fn linear_cross_entropy() {
     bench(
         "linear_cross_entropy fwd",
         Work::Flop(flop),
-        || host::linear_cross_entropy(&x, &w, &targets, None, dims, LinearFormat::F32).unwrap(),
+        || host::linear_cross_entropy(&x, &w, &targets, None, dims, ProductFormat::F32).unwrap(),
         || composed::linear_cross_entropy(&x, &w, &targets, dims, false),
     );
     bench(
@@ -238,7 +238,7 @@ fn linear_cross_entropy() {
                 &targets,
                 None,
                 dims,
-                LinearFormat::F32,
+                ProductFormat::F32,
             )
             .unwrap()
         },

@@ -14,7 +14,7 @@ use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
 use deepseek_train::dualpipe::{Cluster, Pipelines, ScheduleKind};
 use deepseek_train::learner::{
-    AdamW, AdamWSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine, StepPlan,
+    AdamW, AdamWSettings, LanguageModel, MomentFormat, RunPlan, SingleDevice, StepEngine,
 };
 use deepseek_train::parallel::{Axes, WireFormats};
 
@@ -108,9 +108,9 @@ impl Bench {
         Self { data: data(&config.model), model, config, device: device.clone(), precision }
     }
 
-    fn plan(&self) -> StepPlan {
+    fn plan(&self) -> RunPlan {
         let schedule = self.config.schedule().unwrap();
-        StepPlan {
+        RunPlan {
             steps: 1000,
             seq_len: SEQ_LEN,
             micro_batch: 1,

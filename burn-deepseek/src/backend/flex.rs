@@ -13,7 +13,7 @@ use super::flex_tensor::{Contiguous, dims, ints, tensor, whole};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use super::{AdamWOutput, FusedOps, PlainLinear, done};
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 impl FusedOps for Flex {
     fn fused_linear(
@@ -87,7 +87,7 @@ impl FusedOps for Flex {
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self> {
         Self::linear_cross_entropy(&x, &w, &targets, false, format).loss
     }
@@ -124,11 +124,11 @@ impl FusedOps for Flex {
 }
 
 impl FusedKernels for Flex {
-    fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
+    fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
         let product = match format {
-            LinearFormat::F32 => host::linear,
-            LinearFormat::Bf16 => host::bf16_linear,
+            ProductFormat::F32 => host::linear,
+            ProductFormat::Bf16 => host::bf16_linear,
         };
         let y = product(
             Contiguous::new(x).floats(),
@@ -140,11 +140,11 @@ impl FusedKernels for Flex {
         tensor(done(y), [rows, outputs])
     }
 
-    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: LinearFormat) -> FlexTensor {
+    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
         let product = match format {
-            LinearFormat::F32 => host::linear_input_gradient,
-            LinearFormat::Bf16 => host::bf16_linear_input_gradient,
+            ProductFormat::F32 => host::linear_input_gradient,
+            ProductFormat::Bf16 => host::bf16_linear_input_gradient,
         };
         let dx = product(
             Contiguous::new(dy).floats(),
@@ -156,11 +156,15 @@ impl FusedKernels for Flex {
         tensor(done(dx), [rows, inputs])
     }
 
-    fn linear_weight_gradient(dy: &FlexTensor, x: &FlexTensor, format: LinearFormat) -> FlexTensor {
+    fn linear_weight_gradient(
+        dy: &FlexTensor,
+        x: &FlexTensor,
+        format: ProductFormat,
+    ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let product = match format {
-            LinearFormat::F32 => host::linear_weight_gradient,
-            LinearFormat::Bf16 => host::bf16_linear_weight_gradient,
+            ProductFormat::F32 => host::linear_weight_gradient,
+            ProductFormat::Bf16 => host::bf16_linear_weight_gradient,
         };
         let dw = product(
             Contiguous::new(dy).floats(),
@@ -339,14 +343,14 @@ impl FusedKernels for Flex {
         x: &FlexTensor,
         w: &FlexTensor,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         let product = match format {
-            LinearFormat::F32 => host::grouped_linear,
-            LinearFormat::Bf16 => host::bf16_grouped_linear,
+            ProductFormat::F32 => host::grouped_linear,
+            ProductFormat::Bf16 => host::bf16_grouped_linear,
         };
         tensor(done(product(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
     }
@@ -355,14 +359,14 @@ impl FusedKernels for Flex {
         dy: &FlexTensor,
         w: &FlexTensor,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
         let shape = GroupedShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
         let product = match format {
-            LinearFormat::F32 => host::grouped_linear_input_gradient,
-            LinearFormat::Bf16 => host::bf16_grouped_linear_input_gradient,
+            ProductFormat::F32 => host::grouped_linear_input_gradient,
+            ProductFormat::Bf16 => host::bf16_grouped_linear_input_gradient,
         };
         tensor(done(product(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
     }
@@ -371,14 +375,14 @@ impl FusedKernels for Flex {
         dy: &FlexTensor,
         x: &FlexTensor,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
         let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
         let product = match format {
-            LinearFormat::F32 => host::grouped_linear_weight_gradient,
-            LinearFormat::Bf16 => host::bf16_grouped_linear_weight_gradient,
+            ProductFormat::F32 => host::grouped_linear_weight_gradient,
+            ProductFormat::Bf16 => host::bf16_grouped_linear_weight_gradient,
         };
         let dw = product(dy.floats(), x.floats(), groups.offsets(), &shape);
         tensor(done(dw), [shape.experts, outputs, inputs])
@@ -403,7 +407,7 @@ impl FusedKernels for Flex {
         w: &FlexTensor,
         targets: &FlexTensor,
         gradients: bool,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> HeadLoss<Self> {
         let ([rows, inputs], [vocab, _]) = (dims(x), dims(w));
         let targets = ints(targets);

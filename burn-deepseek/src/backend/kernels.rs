@@ -5,7 +5,7 @@ use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use crate::ops::ExpertGroups;
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Attention's result, and what its backward needs of it.
 #[derive(Clone, Debug)]
@@ -50,19 +50,19 @@ pub trait FusedKernels: Backend {
     fn linear_forward(
         x: &FloatTensor<Self>,
         w: &FloatTensor<Self>,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
     /// `dy w`.
     fn linear_input_gradient(
         dy: &FloatTensor<Self>,
         w: &FloatTensor<Self>,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
     /// `dy^T x`.
     fn linear_weight_gradient(
         dy: &FloatTensor<Self>,
         x: &FloatTensor<Self>,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
 
     /// RMSNorm.
@@ -130,21 +130,21 @@ pub trait FusedKernels: Backend {
         x: &FloatTensor<Self>,
         w: &FloatTensor<Self>,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
     /// `dx`.
     fn grouped_linear_input_gradient(
         dy: &FloatTensor<Self>,
         w: &FloatTensor<Self>,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
     /// `dw`, zero for experts without rows.
     fn grouped_linear_weight_gradient(
         dy: &FloatTensor<Self>,
         x: &FloatTensor<Self>,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
 
     /// Rows of a table.
@@ -163,7 +163,7 @@ pub trait FusedKernels: Backend {
         w: &FloatTensor<Self>,
         targets: &IntTensor<Self>,
         gradients: bool,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> HeadLoss<Self>;
 
     /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that

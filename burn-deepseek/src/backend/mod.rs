@@ -40,7 +40,7 @@ use cubecl_kernels::KernelError;
 
 use self::flex_tensor::Contiguous;
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32, here or on a
 /// server that serves them.
@@ -188,16 +188,16 @@ pub struct AdamWOutput<B: Backend> {
 #[derive(Clone, Debug)]
 pub struct PlainLinear {
     /// What its products take.
-    pub format: LinearFormat,
+    pub format: ProductFormat,
     /// Whether gradient checkpointing computes the result again instead of keeping it.
     pub recompute: bool,
     /// Where the weight gradient is left to be computed later; none computes it at once.
     pub deferred: Option<DeferredWeight>,
 }
 
-impl From<LinearFormat> for PlainLinear {
+impl From<ProductFormat> for PlainLinear {
     /// The result kept, the weight gradient computed at once.
-    fn from(format: LinearFormat) -> Self {
+    fn from(format: ProductFormat) -> Self {
         Self { format, recompute: false, deferred: None }
     }
 }
@@ -261,7 +261,7 @@ pub trait FusedOps: Backend {
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self>;
     /// One AdamW update of a flat parameter, in place where the tensors are not shared; value,
     /// grad, first, second `[n]`, the moments in FP32 or BF16.

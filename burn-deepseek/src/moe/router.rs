@@ -6,7 +6,7 @@ use burn::tensor::{DType, Tensor, TensorData, activation};
 use super::select::{ExpertSelection, unbiased_counts};
 use crate::config::{DeepSeekConfig, ScoringFunc};
 use crate::ops::{self, ExpertGroups};
-use crate::precision::LinearFormat;
+use crate::precision::ProductFormat;
 use crate::{LayerRouting, WeightInit};
 
 /// Added to the sum that normalizes the chosen gate values.
@@ -61,7 +61,7 @@ impl Router {
             x.cast(DType::F32),
             self.weight.val().cast(DType::F32),
             None,
-            LinearFormat::F32,
+            ProductFormat::F32,
         );
         let scores = match self.scoring {
             ScoringFunc::Sigmoid => activation::sigmoid(logits.clone()),

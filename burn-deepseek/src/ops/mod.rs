@@ -18,7 +18,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::attention::RopeTable;
 use crate::backend::{self, FusedOps, PlainLinear, supports};
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 pub use composed::mla_absorbed_attention;
 pub use function::with_gradient;
@@ -99,7 +99,7 @@ pub fn mla_attention(
     kv: Tensor<4>,
     k_rope: Tensor<3>,
     scale: f64,
-    format: LinearFormat,
+    format: ProductFormat,
 ) -> Tensor<4> {
     if !supports(&q) {
         return composed::mla_attention(q, kv, k_rope, scale);
@@ -184,7 +184,7 @@ pub fn linear_cross_entropy(
     x: Tensor<2>,
     w: Tensor<2>,
     targets: Tensor<1, Int>,
-    format: LinearFormat,
+    format: ProductFormat,
 ) -> Tensor<1> {
     if !supports(&x) || !supports(&w) {
         return composed::linear_cross_entropy(x, w, targets);

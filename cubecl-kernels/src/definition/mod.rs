@@ -23,7 +23,7 @@ pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
 pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
 pub use shape::{
-    AdamWConfig, AttentionOptions, AttentionShape, LinearFormat, RopeLayout, RopeShape,
+    AdamWConfig, AttentionOptions, AttentionShape, ProductFormat, RopeLayout, RopeShape,
 };
 pub use wire::{RowSums, TransposedSums, WireFormat};
 pub(crate) use wire::{check_index, scale_byte, scale_from_exponent};

@@ -2,7 +2,7 @@
 
 /// The format that a product takes its operands in. Sums are FP32 in all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LinearFormat {
+pub enum ProductFormat {
     /// FP32.
     #[default]
     F32,
@@ -50,7 +50,7 @@ pub struct AttentionOptions {
     /// What scores are multiplied by.
     pub scale: f32,
     /// What its products take; the softmax is FP32.
-    pub format: LinearFormat,
+    pub format: ProductFormat,
 }
 
 /// Which two entries make a pair that is rotated.

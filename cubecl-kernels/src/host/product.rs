@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::fp8_gemm::{Floats, bf16_gemm, bf16_gemm_add};
 use super::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
-use crate::definition::LinearFormat;
+use crate::definition::ProductFormat;
 
 /// Rows that lie one every `stride`, or the transpose of such a matrix, for products of either
 /// format.
@@ -56,15 +56,15 @@ pub(crate) fn product(
     out: &mut [MaybeUninit<f32>],
     a: View<'_>,
     b: View<'_>,
-    format: LinearFormat,
+    format: ProductFormat,
     threads: Threads,
 ) {
     let ([rows, _], [_, cols]) = (a.dims(), b.dims());
     match format {
-        LinearFormat::F32 => {
+        ProductFormat::F32 => {
             gemm(MatMut::contiguous(out, rows, cols), 1.0, a.mat(), b.mat(), threads)
         }
-        LinearFormat::Bf16 => bf16_gemm(out, cols, a.floats(), b.t().floats(), threads),
+        ProductFormat::Bf16 => bf16_gemm(out, cols, a.floats(), b.t().floats(), threads),
     }
 }
 
@@ -73,12 +73,12 @@ pub(crate) fn product_add(
     out: &mut [f32],
     a: View<'_>,
     b: View<'_>,
-    format: LinearFormat,
+    format: ProductFormat,
     threads: Threads,
 ) {
     let [_, cols] = b.dims();
     match format {
-        LinearFormat::F32 => gemm_add(out, cols, 1.0, a.mat(), b.mat(), threads),
-        LinearFormat::Bf16 => bf16_gemm_add(out, cols, a.floats(), b.t().floats(), threads),
+        ProductFormat::F32 => gemm_add(out, cols, 1.0, a.mat(), b.mat(), threads),
+        ProductFormat::Bf16 => bf16_gemm_add(out, cols, a.floats(), b.t().floats(), threads),
     }
 }

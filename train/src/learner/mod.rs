@@ -13,4 +13,4 @@ pub use ema::{Ema, EmaSettings};
 pub use engine::{NextBatch, SingleDevice, StepEngine};
 pub use language_model::LanguageModel;
 pub use report::{Evaluation, LayerLoad, StepReport};
-pub use strategy::{Diverged, OutcomeCell, RunOutcome, StepPlan, StepState, StepStrategy};
+pub use strategy::{Diverged, OutcomeCell, RunOutcome, RunPlan, RunState, StepStrategy};

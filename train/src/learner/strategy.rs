@@ -30,7 +30,7 @@ type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
 
 /// What the loop does.
 #[derive(Clone, Debug)]
-pub struct StepPlan {
+pub struct RunPlan {
     /// Steps of the whole run.
     pub steps: u64,
     /// Tokens of a sequence.
@@ -49,7 +49,7 @@ pub struct StepPlan {
 
 /// Where the loop starts and what it writes to.
 #[derive(Debug)]
-pub struct StepState {
+pub struct RunState {
     /// Optimizer, new or resumed.
     pub optimizer: AdamW,
     /// Average of the weights, new or resumed, where one is wanted.
@@ -101,10 +101,10 @@ pub struct Diverged {
 /// Runs steps of accumulated micro-batches on one device, or on the ranks of a cluster.
 #[derive(Debug)]
 pub struct StepStrategy {
-    plan: StepPlan,
+    plan: RunPlan,
     device: Device,
     cluster: Option<Cluster>,
-    state: Mutex<Option<StepState>>,
+    state: Mutex<Option<RunState>>,
     outcome: Arc<Mutex<Option<Result<RunOutcome>>>>,
 }
 
@@ -112,10 +112,10 @@ impl StepStrategy {
     /// A strategy for one run, and where its outcome will be once the learner has returned. With a
     /// cluster its ranks compute the steps, and `device` the evaluations.
     pub fn new(
-        plan: StepPlan,
+        plan: RunPlan,
         device: Device,
         cluster: Option<Cluster>,
-        state: StepState,
+        state: RunState,
     ) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());
@@ -217,7 +217,7 @@ impl StepStrategy {
 }
 
 struct Run<'a> {
-    plan: &'a StepPlan,
+    plan: &'a RunPlan,
     engine: Box<dyn StepEngine>,
     ema: Option<Ema>,
     position: TrainState,

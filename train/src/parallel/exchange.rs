@@ -22,7 +22,7 @@ use super::wire::{Rows, Wire, WireFormats, identity, words_between};
 /// The ranks that share the experts of their layers, as one of them sees it. Rank `i` of `n` has
 /// the `i`-th `n`-th of the experts.
 #[derive(Debug)]
-pub struct ExpertGroup {
+pub struct ExpertParallelGroup {
     /// Where messages go.
     pub post: Arc<Post>,
     /// Number and device of each rank.
@@ -37,7 +37,7 @@ pub struct ExpertGroup {
     pub traffic: Arc<Traffic>,
 }
 
-impl ExpertGroup {
+impl ExpertParallelGroup {
     /// Nodes that the members are in.
     pub(super) fn nodes(&self) -> usize {
         self.members.len() / self.members_a_node.max(1)
@@ -57,7 +57,7 @@ impl ExpertGroup {
 /// The exchanges of one micro-batch.
 #[derive(Debug)]
 pub struct ChunkExchange {
-    group: Arc<ExpertGroup>,
+    group: Arc<ExpertParallelGroup>,
     micro_batch: usize,
     token: Option<Arc<ComputeToken>>,
 }
@@ -66,7 +66,7 @@ impl ChunkExchange {
     /// The exchanges of a micro-batch; where two micro-batches overlap, `token` is given up while
     /// rows are in flight.
     pub fn new(
-        group: Arc<ExpertGroup>,
+        group: Arc<ExpertParallelGroup>,
         micro_batch: usize,
         token: Option<Arc<ComputeToken>>,
     ) -> Self {
@@ -133,7 +133,7 @@ fn direct(link: Arc<Link>, x: Tensor<2>) -> Dispatched {
 
 /// One layer's exchanges of one micro-batch.
 pub(super) struct Link {
-    pub group: Arc<ExpertGroup>,
+    pub group: Arc<ExpertParallelGroup>,
     micro_batch: usize,
     token: Option<Arc<ComputeToken>>,
     layer: usize,

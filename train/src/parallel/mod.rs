@@ -12,7 +12,7 @@ mod token;
 mod traffic;
 mod wire;
 
-pub use exchange::{ChunkExchange, ExpertGroup};
+pub use exchange::{ChunkExchange, ExpertParallelGroup};
 pub use layout::{Axes, Place, TooManyStages, cut};
 pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Leg, Post, PostError, Subject};

@@ -8,7 +8,7 @@ use burn_deepseek::moe::{Dispatched, ExpertDispatch, LocalDispatch};
 use burn_deepseek::ops::ExpertGroups;
 use burn_deepseek::ops::wire::WireFormat;
 
-use super::{ChunkExchange, ExchangeBytes, ExpertGroup, Post, Traffic, WireFormats};
+use super::{ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, Traffic, WireFormats};
 
 const EXPERTS: usize = 8;
 const WIDTH: usize = 130;
@@ -117,7 +117,7 @@ fn shared(
             .map(|(index, tokens)| {
                 let members = (0..ranks.len()).map(|rank| (rank, device.clone())).collect();
                 let (post, traffic) = (post.clone(), traffic.clone());
-                let group = Arc::new(ExpertGroup {
+                let group = Arc::new(ExpertParallelGroup {
                     post,
                     members,
                     index,

@@ -9,7 +9,7 @@ use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
 
 use crate::backend::{AttentionOutput, DeferredWeight, FusedKernels};
 use crate::ops::ExpertGroups;
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 /// The gradient of a weight of `rank` dims, now or later: the same computation on the same numbers.
 fn weight_gradient<B: FusedKernels>(
@@ -29,7 +29,7 @@ fn weight_gradient<B: FusedKernels>(
 
 #[derive(Debug)]
 pub(super) struct Linear {
-    pub(super) format: LinearFormat,
+    pub(super) format: ProductFormat,
     pub(super) deferred: Option<DeferredWeight>,
 }
 
@@ -179,7 +179,7 @@ impl<B: FusedKernels> Backward<B, 2> for Combine {
 
 #[derive(Debug)]
 pub(super) struct GroupedLinear {
-    pub(super) format: LinearFormat,
+    pub(super) format: ProductFormat,
     pub(super) deferred: Option<DeferredWeight>,
 }
 

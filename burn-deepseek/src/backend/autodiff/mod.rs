@@ -22,7 +22,7 @@ use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
 use super::kernels::{AttentionOutput, FusedKernels};
 use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Records an operation whose result is kept where somebody needs it. `state` is made only where a
 /// gradient will be asked for.
@@ -196,7 +196,7 @@ where
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (w, w_node) = w.into_parts();

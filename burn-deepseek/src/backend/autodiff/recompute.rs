@@ -7,7 +7,7 @@ use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::tensor::FloatTensor;
 
 use crate::backend::FusedKernels;
-use crate::precision::LinearFormat;
+use crate::precision::ProductFormat;
 
 /// `norm(x)`.
 #[derive(Debug)]
@@ -84,12 +84,12 @@ impl<B: FusedKernels> RetroForward for RetroRope<B> {
 pub(super) struct RetroLinear<B: Backend> {
     x: NodeId,
     w: NodeId,
-    format: LinearFormat,
+    format: ProductFormat,
     backend: std::marker::PhantomData<B>,
 }
 
 impl<B: Backend> RetroLinear<B> {
-    pub(super) fn new(x: NodeId, w: NodeId, format: LinearFormat) -> Self {
+    pub(super) fn new(x: NodeId, w: NodeId, format: ProductFormat) -> Self {
         Self { x, w, format, backend: std::marker::PhantomData }
     }
 }

@@ -7,7 +7,7 @@ use burn::remote::CustomOpClient;
 use burn::tensor::{DType, Shape, TensorData};
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
-use super::wire::{Argument, choices};
+use super::arguments::{Argument, choices};
 use crate::ops::ExpertGroups;
 
 /// A tensor of a server, of whatever kind.

@@ -14,7 +14,7 @@ use crate::backend::kernels::{
 };
 use crate::backend::{AdamWOutput, FusedOps, PlainLinear};
 use crate::ops::{AdamWScalars, ExpertGroups};
-use crate::precision::{AttentionOptions, LinearFormat};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 /// A call of one tensor more, which the caller keeps.
 fn call<const N: usize>(id: &'static str, inputs: [&RemoteTensor; N]) -> Call {
@@ -83,7 +83,7 @@ impl FusedOps for Remote {
         x: RemoteTensor,
         w: RemoteTensor,
         targets: RemoteTensor,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> RemoteTensor {
         Self::linear_cross_entropy(&x, &w, &targets, false, format).loss
     }
@@ -106,7 +106,7 @@ impl FusedOps for Remote {
 }
 
 impl FusedKernels for Remote {
-    fn linear_forward(x: &RemoteTensor, w: &RemoteTensor, format: LinearFormat) -> RemoteTensor {
+    fn linear_forward(x: &RemoteTensor, w: &RemoteTensor, format: ProductFormat) -> RemoteTensor {
         let ([rows, _], [outputs, _]) = (dims(x), dims(w));
         call("deepseek/linear", [x, w]).given(&format).floats([rows, outputs]).one()
     }
@@ -114,7 +114,7 @@ impl FusedKernels for Remote {
     fn linear_input_gradient(
         dy: &RemoteTensor,
         w: &RemoteTensor,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> RemoteTensor {
         let ([rows, _], [_, inputs]) = (dims(dy), dims(w));
         call("deepseek/linear_input_gradient", [dy, w]).given(&format).floats([rows, inputs]).one()
@@ -123,7 +123,7 @@ impl FusedKernels for Remote {
     fn linear_weight_gradient(
         dy: &RemoteTensor,
         x: &RemoteTensor,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
         call("deepseek/linear_weight_gradient", [dy, x])
@@ -245,7 +245,7 @@ impl FusedKernels for Remote {
         x: &RemoteTensor,
         w: &RemoteTensor,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> RemoteTensor {
         let ([rows, _], [_, outputs, _]) = (dims(x), dims(w));
         call("deepseek/grouped_linear", [x, w])
@@ -259,7 +259,7 @@ impl FusedKernels for Remote {
         dy: &RemoteTensor,
         w: &RemoteTensor,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> RemoteTensor {
         let ([rows, _], [_, _, inputs]) = (dims(dy), dims(w));
         call("deepseek/grouped_linear_input_gradient", [dy, w])
@@ -273,7 +273,7 @@ impl FusedKernels for Remote {
         dy: &RemoteTensor,
         x: &RemoteTensor,
         groups: &ExpertGroups,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> RemoteTensor {
         let ([_, outputs], [_, inputs]) = (dims(dy), dims(x));
         let call =
@@ -303,7 +303,7 @@ impl FusedKernels for Remote {
         w: &RemoteTensor,
         targets: &RemoteTensor,
         gradients: bool,
-        format: LinearFormat,
+        format: ProductFormat,
     ) -> HeadLoss<Self> {
         let call = call("deepseek/linear_cross_entropy", [x, w, targets])
             .given(&gradients)

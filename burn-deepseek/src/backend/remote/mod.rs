@@ -3,9 +3,10 @@
 //!
 //! A server that is given [`with_operations`] runs them with the kernels of its own backend; a
 //! client knows from [`connect`] which it has. Every call is one message: its tensors by their
-//! numbers, everything else as words (`wire`). What a server lacks is composed from Burn's own
+//! numbers, everything else as words (`arguments`). What a server lacks is composed from Burn's own
 //! operations, as on any backend.
 
+mod arguments;
 mod client;
 mod connect;
 mod fp8;
@@ -13,7 +14,6 @@ mod fused;
 mod lease;
 mod rows;
 mod server;
-mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,9 @@ use burn::tensor::DType;
 use burn_ir::BackendIr;
 use cubecl_kernels::definition::{RowSums, WireFormat};
 
+use super::arguments::{Argument, Words};
 use super::client::{Call, RemoteTensor, dims};
 use super::server::serve;
-use super::wire::{Argument, Words};
 use crate::backend::WireOps;
 
 impl WireOps for Remote {

@@ -7,9 +7,9 @@ use burn::server::{CustomOpIr, CustomOpRegistry, HandleContainer, RemoteServer};
 use burn::tensor::Device;
 use burn_ir::{BackendIr, ScalarIr};
 
+use super::arguments::{Argument, Words};
 use super::connect::{ASK, Operations, VERSION};
 use super::lease::Ledger;
-use super::wire::{Argument, Words};
 use super::{fp8, fused, rows};
 use crate::backend::flex_tensor::{Contiguous, word_tensor};
 use crate::ops::ExpertGroups;

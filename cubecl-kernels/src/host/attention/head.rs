@@ -1,6 +1,6 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
-use crate::definition::{AttentionOptions, AttentionShape, LinearFormat};
+use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
 use crate::host::product::View;
 use crate::host::simd::{LANES, multiversion};
 
@@ -25,8 +25,8 @@ impl<'a> Inputs<'a> {
     /// Query rows a block. BF16 products pack the keys once a block, so that theirs are larger.
     pub(super) fn query_block(&self) -> usize {
         match self.options.format {
-            LinearFormat::F32 => 48,
-            LinearFormat::Bf16 => MAX_QUERY_BLOCK,
+            ProductFormat::F32 => 48,
+            ProductFormat::Bf16 => MAX_QUERY_BLOCK,
         }
     }
 

@@ -4,7 +4,7 @@
 //! BF16 the scale is in the keys.
 
 use super::head::{Inputs, KEY_BLOCK};
-use crate::definition::LinearFormat;
+use crate::definition::ProductFormat;
 use crate::host::fp8_gemm::bf16_gemm;
 use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
 use crate::host::output::as_uninit;
@@ -41,14 +41,14 @@ impl<'a> Products<'a> {
         backward: bool,
     ) -> Self {
         let form = match inputs.options.format {
-            LinearFormat::F32 => {
+            ProductFormat::F32 => {
                 let (keys_t, stride) = inputs.keys_transposed(b, h, count);
                 let backward = backward.then(|| {
                     (inputs.keys_joined(b, h, count, 1.0), inputs.values_transposed(b, h, count))
                 });
                 Form::F32 { keys_t, stride, backward }
             }
-            LinearFormat::Bf16 => {
+            ProductFormat::Bf16 => {
                 Form::Bf16 { keys: inputs.keys_joined(b, h, count, inputs.options.scale) }
             }
         };
@@ -159,7 +159,9 @@ impl<'a> Products<'a> {
                 queries.mat(),
                 Threads::One,
             ),
-            Form::Bf16 { .. } => product_add(dk, ds.t(), queries, LinearFormat::Bf16, Threads::One),
+            Form::Bf16 { .. } => {
+                product_add(dk, ds.t(), queries, ProductFormat::Bf16, Threads::One)
+            }
         }
     }
 
@@ -193,9 +195,9 @@ impl<'a> Products<'a> {
             Form::Bf16 { keys } => {
                 let keys = self.key_rows(keys, first_key, width);
                 if first_key == 0 {
-                    product(as_uninit(dq), ds, keys, LinearFormat::Bf16, Threads::One);
+                    product(as_uninit(dq), ds, keys, ProductFormat::Bf16, Threads::One);
                 } else {
-                    product_add(dq, ds, keys, LinearFormat::Bf16, Threads::One);
+                    product_add(dq, ds, keys, ProductFormat::Bf16, Threads::One);
                 }
             }
         }
@@ -210,8 +212,8 @@ impl Inputs<'_> {
     /// What sums of [`Products::add_key_gradients`] are to be multiplied by.
     pub(super) fn key_factor(&self) -> f32 {
         match self.options.format {
-            LinearFormat::F32 => 1.0,
-            LinearFormat::Bf16 => self.options.scale,
+            ProductFormat::F32 => 1.0,
+            ProductFormat::Bf16 => self.options.scale,
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::definition::LinearFormat;
+use crate::definition::ProductFormat;
 use crate::metric::calc_diff;
 use crate::reference;
 use crate::test_inputs::{
@@ -25,7 +25,7 @@ fn case([batch, queries, keys, heads, nope_dim, rope_dim, v_dim]: [usize; 7], si
         dout: random(4, batch * queries * heads * v_dim),
         options: AttentionOptions {
             scale: 1.0 / (shape.qk_dim().max(1) as f32).sqrt(),
-            format: LinearFormat::F32,
+            format: ProductFormat::F32,
         },
         shape,
     }
@@ -96,7 +96,7 @@ fn bf16_is_near_the_reference_and_is_not_fp32() {
         [4, 256, 256, 4, 32, 16, 32],
     ] {
         let c = case(dims, 1.0);
-        let options = AttentionOptions { format: LinearFormat::Bf16, ..c.options };
+        let options = AttentionOptions { format: ProductFormat::Bf16, ..c.options };
         let forward = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &options).unwrap();
         let g = attention_backward(
             &c.q,
@@ -199,7 +199,7 @@ fn threads_do_not_change_a_bit() {
         [[3, 130, 130, 3, 16, 8, 16], [1, 200, 280, 1, 16, 8, 16], [2, 1, 900, 4, 32, 16, 32]]
     {
         let c = case(dims, 1.0);
-        for format in [LinearFormat::F32, LinearFormat::Bf16] {
+        for format in [ProductFormat::F32, ProductFormat::Bf16] {
             let options = AttentionOptions { format, ..c.options };
             assert_thread_independent("attention", || {
                 let f = attention(&c.q, &c.kv, &c.k_rope, &c.shape, &options).unwrap();

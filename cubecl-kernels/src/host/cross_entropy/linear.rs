@@ -1,7 +1,7 @@
 //! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
 
 use super::{CrossEntropy, check_targets, rows, weighted};
-use crate::definition::{KernelError, LinearFormat, check_length, element_count};
+use crate::definition::{KernelError, ProductFormat, check_length, element_count};
 use crate::host::gemm_view::Threads;
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{chunk, for_each};
@@ -37,7 +37,7 @@ pub fn linear_cross_entropy(
     targets: &[i64],
     weights: Option<&[f32]>,
     [rows, inputs, vocab]: [usize; 3],
-    format: LinearFormat,
+    format: ProductFormat,
 ) -> Result<CrossEntropy, KernelError> {
     check("linear_cross_entropy", x, w, targets, weights, [rows, inputs, vocab])?;
     let live = Live::new(x, targets, weights, inputs);
@@ -59,7 +59,7 @@ pub fn linear_cross_entropy_with_gradients(
     targets: &[i64],
     weights: Option<&[f32]>,
     [rows, inputs, vocab]: [usize; 3],
-    format: LinearFormat,
+    format: ProductFormat,
 ) -> Result<LinearCrossEntropyGradients, KernelError> {
     check("linear_cross_entropy_with_gradients", x, w, targets, weights, [rows, inputs, vocab])?;
     let live = Live::new(x, targets, weights, inputs);
@@ -91,7 +91,7 @@ struct Head<'a> {
     inputs: usize,
     vocab: usize,
     /// Of the three products.
-    format: LinearFormat,
+    format: ProductFormat,
 }
 
 /// The rows that have a target.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::definition::LinearFormat;
+use crate::definition::ProductFormat;
 use crate::reference;
 use crate::test_inputs::{
     assert_close, assert_gradient, assert_thread_independent, random, random_indices, widen,
@@ -32,7 +32,7 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
     );
     let dims = [rows, inputs, vocab];
     let got =
-        linear_cross_entropy_with_gradients(&x, &w, &targets, weights, dims, LinearFormat::F32)
+        linear_cross_entropy_with_gradients(&x, &w, &targets, weights, dims, ProductFormat::F32)
             .unwrap();
     assert_close("row losses", &got.loss.row_losses, &expected.row_losses, tolerance);
     assert_close("dx", &got.dx, &expected.dx, tolerance);
@@ -40,7 +40,7 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
     assert!(
         (got.loss.loss - expected.loss).abs() <= tolerance * (rows as f64 + expected.loss.abs())
     );
-    let only = linear_cross_entropy(&x, &w, &targets, weights, dims, LinearFormat::F32).unwrap();
+    let only = linear_cross_entropy(&x, &w, &targets, weights, dims, ProductFormat::F32).unwrap();
     assert_close("row losses alone", &only.row_losses, &expected.row_losses, tolerance);
 
     let logits64 = reference::linear(&x64, &w64, rows, inputs, vocab);
@@ -90,7 +90,7 @@ fn all_rows_ignored_cost_nothing() {
         &[-1, -5, -100],
         None,
         [3, 2, 4],
-        LinearFormat::F32,
+        ProductFormat::F32,
     )
     .unwrap();
     assert_eq!(got.loss, CrossEntropy { loss: 0.0, row_losses: vec![0.0; 3] });
@@ -100,7 +100,7 @@ fn all_rows_ignored_cost_nothing() {
 #[test]
 fn a_target_outside_the_vocabulary_names_its_row() {
     let error =
-        linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, [2, 2, 3], LinearFormat::F32)
+        linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, [2, 2, 3], ProductFormat::F32)
             .unwrap_err();
     assert_eq!(error.to_string(), "linear_cross_entropy: `targets[1]` is 3, it must lie in 0..3");
     assert!(cross_entropy(&[0.0; 4], &[0, 0], Some(&[1.0]), 2, 2).is_err());
@@ -132,7 +132,7 @@ fn threads_do_not_change_a_bit() {
     let (x, w, targets) = (random(1, 600 * 64), random(2, 3001 * 64), targets(600, 3001, true));
     assert_thread_independent("linear_cross_entropy", || {
         let got =
-            linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, LinearFormat::F32)
+            linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, ProductFormat::F32)
                 .unwrap();
         vec![got.loss.row_losses, got.dx, got.dw]
     });

@@ -22,7 +22,7 @@ use crate::data::{train_loader, valid_loader};
 use crate::device::SelectedDevice;
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{
-    AdamWSettings, LanguageModel, MomentFormat, RunOutcome, StepPlan, StepState, StepStrategy,
+    AdamWSettings, LanguageModel, MomentFormat, RunOutcome, RunPlan, RunState, StepStrategy,
 };
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
 use crate::schedule::{Position, Schedule};
@@ -101,7 +101,7 @@ pub(in crate::commands) fn learn(
             path.display()
         ))?;
     }
-    let state = StepState {
+    let state = RunState {
         optimizer,
         ema,
         position: position.clone(),
@@ -138,9 +138,9 @@ pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Resul
     })
 }
 
-fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> StepPlan {
+fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> RunPlan {
     let train = &config.train;
-    StepPlan {
+    RunPlan {
         steps,
         seq_len: train.seq_len,
         micro_batch: train.micro_batch,

@@ -27,9 +27,9 @@ use self::shards::{Shards, parameters_in_order};
 use self::workers::Workers;
 use super::{Schedule, ScheduleKind, schedule};
 use crate::learner::{
-    AdamW, LanguageModel, LayerLoad, Moments, NextBatch, StepEngine, StepPlan, StepReport,
+    AdamW, LanguageModel, LayerLoad, Moments, NextBatch, RunPlan, StepEngine, StepReport,
 };
-use crate::parallel::{Axes, ExpertGroup, Post, Traffic, WireFormats, cut};
+use crate::parallel::{Axes, ExpertParallelGroup, Post, Traffic, WireFormats, cut};
 use crate::schedule::StepSettings;
 
 pub use timeline::{RankTime, StepTimeline};
@@ -110,7 +110,7 @@ impl Pipelines {
         model: LanguageModel,
         optimizer: AdamW,
         cluster: &Cluster,
-        plan: &StepPlan,
+        plan: &RunPlan,
     ) -> Result<Self> {
         let axes = cluster.axes;
         let stages = cluster.schedule.stages(axes.pipeline);
@@ -140,7 +140,7 @@ impl Pipelines {
                 let members =
                     (0..axes.expert).map(|expert| axes.rank_at(place.pipeline, expert, place.data));
                 let members = members.map(|member| (member, devices[member].clone())).collect();
-                Arc::new(ExpertGroup {
+                Arc::new(ExpertParallelGroup {
                     post: post.clone(),
                     members,
                     index: place.expert,

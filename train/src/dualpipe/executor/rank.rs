@@ -17,7 +17,7 @@ use super::workers::THREAD;
 use crate::data::TokenBatch;
 use crate::dualpipe::{Action, Chunk, Schedule};
 use crate::learner::{AdamW, LayerLoad};
-use crate::parallel::{ChunkExchange, ComputeToken, ExpertGroup, Place, Post, Subject};
+use crate::parallel::{ChunkExchange, ComputeToken, ExpertParallelGroup, Place, Post, Subject};
 
 /// One rank, owned by its thread.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Rank {
     /// Number of the first rank of this rank's pipeline.
     pub first_rank: usize,
     /// Whom experts are shared with; none where all are here.
-    pub experts: Option<Arc<ExpertGroup>>,
+    pub experts: Option<Arc<ExpertParallelGroup>>,
 }
 
 /// What a rank does in a step.

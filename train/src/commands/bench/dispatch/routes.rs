@@ -10,7 +10,9 @@ use burn_deepseek::ops::wire::WireFormat;
 
 use super::Sizes;
 use super::routing::{RANKS, RANKS_A_NODE, Routing, TOP_K};
-use crate::parallel::{ChunkExchange, ExchangeBytes, ExpertGroup, Post, Traffic, WireFormats};
+use crate::parallel::{
+    ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, Traffic, WireFormats,
+};
 
 /// As the report has it: FP8 to experts, BF16 back (3.3.3).
 const FORMATS: WireFormats = WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 };
@@ -42,7 +44,7 @@ impl Layer {
         let members: Vec<_> = (0..RANKS).map(|rank| (rank, self.device.clone())).collect();
         std::thread::scope(|scope| {
             for (index, (x, gates, routing)) in self.ranks.iter().enumerate() {
-                let group = ExpertGroup {
+                let group = ExpertParallelGroup {
                     post: post.clone(),
                     members: members.clone(),
                     index,

@@ -1,7 +1,7 @@
 //! Arguments of operations as words of 64 bits, in the order of the operation's parameters.
 
 use cubecl_kernels::definition::{
-    Accumulation, AttentionOptions, Fp8Format, Granularity, LinearFormat, QuantizeOptions,
+    Accumulation, AttentionOptions, Fp8Format, Granularity, ProductFormat, QuantizeOptions,
     ScaleFormat, WireFormat,
 };
 
@@ -103,7 +103,7 @@ macro_rules! listed {
 listed!(Fp8Format: Fp8Format::E4M3, Fp8Format::E5M2);
 listed!(ScaleFormat: ScaleFormat::F32, ScaleFormat::PowerOfTwo);
 listed!(Granularity: Granularity::Tile, Granularity::Block, Granularity::Tensor);
-listed!(LinearFormat: LinearFormat::F32, LinearFormat::Bf16);
+listed!(ProductFormat: ProductFormat::F32, ProductFormat::Bf16);
 listed!(KeptActivation: KeptActivation::Columns, KeptActivation::Rows, KeptActivation::E5m6);
 listed!(WireFormat: WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8);
 listed!(Side: Side::Fprop, Side::Dgrad);
