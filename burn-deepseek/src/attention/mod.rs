@@ -6,4 +6,4 @@ mod rope;
 
 pub use cache::{AttentionForm, LatentCache};
 pub use latent::MultiHeadLatentAttention;
-pub use rope::{RopeTable, RotaryEmbedding, yarn_correction_range};
+pub use rope::{RotaryEmbedding, yarn_correction_range};

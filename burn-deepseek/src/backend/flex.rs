@@ -12,7 +12,7 @@ use half::bf16;
 use super::flex_tensor::{Contiguous, dims, ints, tensor, whole};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use super::{AdamWOutput, FusedOps, PlainLinear, done};
-use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 impl FusedOps for Flex {

@@ -9,9 +9,9 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::moe::{Dispatched, ExpertDispatch};
+use burn_deepseek::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
+use burn_deepseek::ops;
 use burn_deepseek::ops::wire::{self, ArrivalPlan, WireFormat};
-use burn_deepseek::ops::{self, ExpertGroups};
 
 use super::post::{Leg, Post, Subject};
 use super::route;
@@ -75,7 +75,7 @@ impl ChunkExchange {
 }
 
 impl ExpertDispatch for ChunkExchange {
-    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched {
+    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> DispatchedRows {
         let link = Arc::new(Link {
             group: self.group.clone(),
             micro_batch: self.micro_batch,
@@ -93,7 +93,7 @@ impl ExpertDispatch for ChunkExchange {
 }
 
 /// A row for each expert of a token, straight to the expert's rank and straight back.
-fn direct(link: Arc<Link>, x: Tensor<2>) -> Dispatched {
+fn direct(link: Arc<Link>, x: Tensor<2>) -> DispatchedRows {
     let plan = link.sent.plan();
     let formats = link.group.formats;
     let (rows, arrived) = link.to_experts(
@@ -112,7 +112,7 @@ fn direct(link: Arc<Link>, x: Tensor<2>) -> Dispatched {
             back.to_tokens(&back.wire, dy, &back_arrived, formats.combine, Leg::DispatchBackward);
         back.wire.sum(home, &sums, formats.combine)
     });
-    let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
+    let combine = move |results: Tensor<2>, weights: Tensor<2>| {
         let index = identity(link.sent.rows());
         let home = link.to_tokens(
             &link.wire,
@@ -128,7 +128,7 @@ fn direct(link: Arc<Link>, x: Tensor<2>) -> Dispatched {
         });
         ops::combine(home, weights, &sent)
     };
-    Dispatched { rows, groups: experts, way_back: Box::new(way_back) }
+    DispatchedRows { rows, groups: experts, combine: Box::new(combine) }
 }
 
 /// One layer's exchanges of one micro-batch.
