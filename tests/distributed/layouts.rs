@@ -12,7 +12,7 @@ use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
 use cubecl_kernels::metric::calc_diff;
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
-use deepseek_train::dualpipe::{Cluster, Pipelines, ScheduleKind};
+use deepseek_train::dualpipe::{Cluster, PipelineScheduleKind, Pipelines};
 use deepseek_train::learner::{
     AdamW, AdamWSettings, LanguageModel, MomentFormat, RunPlan, SingleDevice, StepEngine,
 };
@@ -80,13 +80,13 @@ struct Bench {
 /// A layout.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    kind: ScheduleKind,
+    kind: PipelineScheduleKind,
     axes: Axes,
     chunks: usize,
 }
 
 const fn layout(
-    kind: ScheduleKind,
+    kind: PipelineScheduleKind,
     pipeline: usize,
     expert: usize,
     data: usize,
@@ -233,7 +233,7 @@ fn gradient_diff(got: &Course, want: &Course) -> f64 {
 const F32: WireFormats = WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 };
 const FP8: WireFormats = WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 };
 
-use ScheduleKind::{DualPipe, DualPipeV, OneFOneB, Zb1p};
+use PipelineScheduleKind::{DualPipe, DualPipeV, OneFOneB, Zb1p};
 
 /// Pipelines of two and four ranks with four to twenty micro-batches each.
 const PIPELINES: [Layout; 12] = [

@@ -12,7 +12,7 @@ use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::{ClusterError, DeviceError, TokenError};
-use crate::dualpipe::ScheduleError;
+use crate::dualpipe::PipelineScheduleError;
 use crate::metrics::LoadsError;
 use crate::parallel::eplb::EplbError;
 
@@ -43,7 +43,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<TokenError>()
             || cause.is::<ClusterError>()
             || cause.is::<GenerateError>()
-            || cause.is::<ScheduleError>()
+            || cause.is::<PipelineScheduleError>()
             || cause.is::<LoadsError>()
             || cause.is::<EplbError>()
             || matches!(

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, help, parse_number};
 use crate::config::embedded::DEFAULT_CLUSTER;
-use crate::dualpipe::ScheduleKind;
+use crate::dualpipe::PipelineScheduleKind;
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
@@ -45,8 +45,8 @@ impl PlanTarget {
 #[derive(Clone, Debug, Args)]
 pub struct PlanScheduleArgs {
     /// The schedule: dualpipe, dualpipev, 1f1b, zb1p.
-    #[arg(long, default_value_t = ScheduleKind::DualPipe)]
-    pub kind: ScheduleKind,
+    #[arg(long, default_value_t = PipelineScheduleKind::DualPipe)]
+    pub kind: PipelineScheduleKind,
     /// Ranks of the pipeline.
     #[arg(long, value_name = "N")]
     pub ranks: usize,

@@ -11,7 +11,7 @@ use super::Outcome;
 use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
 use crate::exit::write_stdout;
-use crate::schedule::Schedule;
+use crate::schedule::TrainingSchedule;
 
 /// Prints the configuration as TOML, with its counts and its memory as comments.
 ///
@@ -31,7 +31,7 @@ const BF16_BYTES: u64 = 2;
 struct Checked {
     toml: String,
     run: Option<RunConfig>,
-    schedule: Option<Schedule>,
+    schedule: Option<TrainingSchedule>,
     model: DeepSeekConfig,
     counts: ParameterCounts,
     memory: MemoryEstimate,

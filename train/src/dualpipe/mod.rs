@@ -17,7 +17,9 @@ mod walk;
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
 pub use fault::{Fault, Pass, Rule};
-pub use schedule::{Schedule, ScheduleError, ScheduleKind, UnknownSchedule, schedule};
+pub use schedule::{
+    PipelineSchedule, PipelineScheduleError, PipelineScheduleKind, UnknownPipelineSchedule,
+};
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};
 pub use trace::Trace;
 pub use validate::{Proof, validate};

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::action::{Chunk, Planned};
 use super::{folded, unidirectional};
 
-/// The known schedules.
+/// The pipeline schedules that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ScheduleKind {
+pub enum PipelineScheduleKind {
     /// Micro-batches enter from both ends; each rank holds two stages of a model that is there
     /// twice.
     #[default]
@@ -22,12 +22,12 @@ pub enum ScheduleKind {
     /// One forward, one backward.
     #[serde(rename = "1f1b")]
     OneFOneB,
-    /// The same with weight gradients put off (arXiv 2401.10241, ZB-H1).
+    /// 1F1B with weight gradients put off (arXiv 2401.10241, ZB-H1).
     #[serde(rename = "zb1p")]
     Zb1p,
 }
 
-impl ScheduleKind {
+impl PipelineScheduleKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::DualPipe, Self::DualPipeV, Self::OneFOneB, Self::Zb1p];
 
@@ -50,36 +50,36 @@ impl ScheduleKind {
     }
 }
 
-impl fmt::Display for ScheduleKind {
+impl fmt::Display for PipelineScheduleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-/// A name that no schedule has.
+/// A name that no pipeline schedule has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no schedule; there are dualpipe, dualpipev, 1f1b, zb1p")]
-pub struct UnknownSchedule(String);
+pub struct UnknownPipelineSchedule(String);
 
-impl FromStr for ScheduleKind {
-    type Err = UnknownSchedule;
+impl FromStr for PipelineScheduleKind {
+    type Err = UnknownPipelineSchedule;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|kind| kind.name() == text)
-            .ok_or_else(|| UnknownSchedule(text.into()))
+            .ok_or_else(|| UnknownPipelineSchedule(text.into()))
     }
 }
 
 /// Numbers of ranks and chunks that a schedule does not exist for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScheduleError {
+pub enum PipelineScheduleError {
     /// No ranks.
     #[error("{kind} needs at least {least} ranks, not {ranks}")]
     TooFewRanks {
         /// The schedule.
-        kind: ScheduleKind,
+        kind: PipelineScheduleKind,
         /// Ranks asked for.
         ranks: usize,
         /// The fewest.
@@ -107,7 +107,7 @@ pub enum ScheduleError {
     #[error("{kind} over {ranks} ranks needs at least {least} micro-batches, not {chunks}")]
     TooFewChunks {
         /// The schedule.
-        kind: ScheduleKind,
+        kind: PipelineScheduleKind,
         /// Ranks asked for.
         ranks: usize,
         /// Chunks asked for.
@@ -117,11 +117,11 @@ pub enum ScheduleError {
     },
 }
 
-/// A schedule: the actions of each rank, in order.
+/// A pipeline's schedule: the actions of each rank, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Schedule {
+pub struct PipelineSchedule {
     /// Which schedule it is.
-    pub kind: ScheduleKind,
+    pub kind: PipelineScheduleKind,
     /// Ranks of the pipeline.
     pub ranks: usize,
     /// Micro-batches of a step, both directions together.
@@ -132,53 +132,58 @@ pub struct Schedule {
     pub actions: Vec<Vec<Planned>>,
 }
 
-/// The schedule of a pipeline of `ranks` ranks for `chunks` micro-batches.
-///
-/// # Errors
-///
-/// Numbers that the schedule does not exist for, with the rule that they break.
-pub fn schedule(
-    kind: ScheduleKind,
-    ranks: usize,
-    chunks: usize,
-) -> Result<Schedule, ScheduleError> {
-    let (least_ranks, least_chunks) = match kind {
-        ScheduleKind::DualPipe => (2, ranks.saturating_mul(2)),
-        ScheduleKind::DualPipeV => (1, ranks.saturating_mul(2)),
-        ScheduleKind::OneFOneB | ScheduleKind::Zb1p => (1, 1),
-    };
-    if ranks < least_ranks {
-        return Err(ScheduleError::TooFewRanks { kind, ranks, least: least_ranks });
+impl PipelineSchedule {
+    /// The schedule of a pipeline of `ranks` ranks for `chunks` micro-batches.
+    ///
+    /// # Errors
+    ///
+    /// Numbers that the schedule does not exist for, with the rule that they break.
+    pub fn new(
+        kind: PipelineScheduleKind,
+        ranks: usize,
+        chunks: usize,
+    ) -> Result<Self, PipelineScheduleError> {
+        let (least_ranks, least_chunks) = match kind {
+            PipelineScheduleKind::DualPipe => (2, ranks.saturating_mul(2)),
+            PipelineScheduleKind::DualPipeV => (1, ranks.saturating_mul(2)),
+            PipelineScheduleKind::OneFOneB | PipelineScheduleKind::Zb1p => (1, 1),
+        };
+        if ranks < least_ranks {
+            return Err(PipelineScheduleError::TooFewRanks { kind, ranks, least: least_ranks });
+        }
+        if kind == PipelineScheduleKind::DualPipe && !ranks.is_multiple_of(2) {
+            return Err(PipelineScheduleError::OddRanks { ranks });
+        }
+        if kind == PipelineScheduleKind::DualPipe && !chunks.is_multiple_of(2) {
+            return Err(PipelineScheduleError::OddChunks { chunks });
+        }
+        if chunks < least_chunks {
+            return Err(PipelineScheduleError::TooFewChunks {
+                kind,
+                ranks,
+                chunks,
+                least: least_chunks,
+            });
+        }
+        let of_rank = |rank| match kind {
+            PipelineScheduleKind::DualPipe => folded::dualpipe(rank, ranks, chunks),
+            PipelineScheduleKind::DualPipeV => folded::dualpipev(rank, ranks, chunks),
+            PipelineScheduleKind::OneFOneB => unidirectional::one_f_one_b(rank, ranks, chunks),
+            PipelineScheduleKind::Zb1p => unidirectional::zb1p(rank, ranks, chunks),
+        };
+        Ok(Self {
+            kind,
+            ranks,
+            chunks,
+            stages: kind.stages(ranks),
+            actions: (0..ranks).map(of_rank).collect(),
+        })
     }
-    if kind == ScheduleKind::DualPipe && !ranks.is_multiple_of(2) {
-        return Err(ScheduleError::OddRanks { ranks });
-    }
-    if kind == ScheduleKind::DualPipe && !chunks.is_multiple_of(2) {
-        return Err(ScheduleError::OddChunks { chunks });
-    }
-    if chunks < least_chunks {
-        return Err(ScheduleError::TooFewChunks { kind, ranks, chunks, least: least_chunks });
-    }
-    let of_rank = |rank| match kind {
-        ScheduleKind::DualPipe => folded::dualpipe(rank, ranks, chunks),
-        ScheduleKind::DualPipeV => folded::dualpipev(rank, ranks, chunks),
-        ScheduleKind::OneFOneB => unidirectional::one_f_one_b(rank, ranks, chunks),
-        ScheduleKind::Zb1p => unidirectional::zb1p(rank, ranks, chunks),
-    };
-    Ok(Schedule {
-        kind,
-        ranks,
-        chunks,
-        stages: kind.stages(ranks),
-        actions: (0..ranks).map(of_rank).collect(),
-    })
-}
 
-impl Schedule {
     /// Which of the step's micro-batches a chunk is.
     pub fn micro_batch(&self, chunk: Chunk) -> usize {
         match self.kind {
-            ScheduleKind::DualPipe => chunk.direction * (self.chunks / 2) + chunk.index,
+            PipelineScheduleKind::DualPipe => chunk.direction * (self.chunks / 2) + chunk.index,
             _ => chunk.index,
         }
     }
@@ -186,7 +191,7 @@ impl Schedule {
     /// Chunks of one direction.
     pub fn chunks_of_direction(&self) -> usize {
         match self.kind {
-            ScheduleKind::DualPipe => self.chunks / 2,
+            PipelineScheduleKind::DualPipe => self.chunks / 2,
             _ => self.chunks,
         }
     }
@@ -196,7 +201,7 @@ impl Schedule {
     /// rank, and the directions are the other way round.
     pub fn phase(&self, rank: usize, direction: usize) -> usize {
         match self.kind {
-            ScheduleKind::DualPipe if rank >= self.ranks / 2 => 1 - direction,
+            PipelineScheduleKind::DualPipe if rank >= self.ranks / 2 => 1 - direction,
             _ => direction,
         }
     }
@@ -204,7 +209,7 @@ impl Schedule {
     /// The stages of directions 0 and 1 on a rank.
     pub fn stages_of(&self, rank: usize) -> [Option<usize>; 2] {
         match self.kind {
-            ScheduleKind::DualPipe | ScheduleKind::DualPipeV => {
+            PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV => {
                 [Some(rank), Some(self.stages - 1 - rank)]
             }
             _ => [Some(rank), None],
@@ -219,8 +224,8 @@ impl Schedule {
     /// The rank that has `stage` of the micro-batch that `chunk` is of.
     pub fn rank_of(&self, chunk: Chunk, stage: usize) -> usize {
         match self.kind {
-            ScheduleKind::DualPipe if chunk.direction == 1 => self.ranks - 1 - stage,
-            ScheduleKind::DualPipeV if stage >= self.ranks => self.stages - 1 - stage,
+            PipelineScheduleKind::DualPipe if chunk.direction == 1 => self.ranks - 1 - stage,
+            PipelineScheduleKind::DualPipeV if stage >= self.ranks => self.stages - 1 - stage,
             _ => stage,
         }
     }

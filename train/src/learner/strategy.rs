@@ -23,7 +23,7 @@ use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::dualpipe::{Cluster, Pipelines};
 use crate::metrics::StepLog;
-use crate::schedule::{Position, Schedule};
+use crate::schedule::{Position, TrainingSchedule};
 
 type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
 type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
@@ -44,7 +44,7 @@ pub struct RunPlan {
     /// Whether backward computes again what it can instead of keeping it.
     pub recompute: bool,
     /// What each step is to do.
-    pub schedule: Schedule,
+    pub schedule: TrainingSchedule,
 }
 
 /// Where the loop starts and what it writes to.

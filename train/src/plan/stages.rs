@@ -4,7 +4,7 @@ use burn_deepseek::{DeepSeekConfig, Stage};
 
 use super::work::{LayerWork, Work};
 use super::workload::Workload;
-use crate::dualpipe::ScheduleKind;
+use crate::dualpipe::PipelineScheduleKind;
 use crate::parallel::cut;
 
 /// The stages of a model, and the ranks that hold them.
@@ -58,10 +58,10 @@ impl Stages {
 
 /// DualPipe's rank r holds the stages r and PP - 1 - r, DualPipeV's the stages r and 2 PP - 1 - r,
 /// the others' stage r.
-fn stages_of(kind: ScheduleKind, rank: usize, ranks: usize) -> Vec<usize> {
+fn stages_of(kind: PipelineScheduleKind, rank: usize, ranks: usize) -> Vec<usize> {
     match kind {
-        ScheduleKind::DualPipe => vec![rank, ranks - 1 - rank],
-        ScheduleKind::DualPipeV => vec![rank, 2 * ranks - 1 - rank],
-        ScheduleKind::OneFOneB | ScheduleKind::Zb1p => vec![rank],
+        PipelineScheduleKind::DualPipe => vec![rank, ranks - 1 - rank],
+        PipelineScheduleKind::DualPipeV => vec![rank, 2 * ranks - 1 - rank],
+        PipelineScheduleKind::OneFOneB | PipelineScheduleKind::Zb1p => vec![rank],
     }
 }

@@ -67,9 +67,9 @@ impl StepSettings {
     }
 }
 
-/// The courses of a run, every boundary known.
+/// The training schedule: the courses of a run, every boundary known.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
+pub struct TrainingSchedule {
     length: Length,
     batch: BatchCourse,
     end: Position,
@@ -82,7 +82,7 @@ pub struct Schedule {
 /// No batch may be larger.
 const MOST_SEQUENCES: u64 = 1 << 24;
 
-impl Schedule {
+impl TrainingSchedule {
     /// The different batches of the run, ascending, in sequences.
     pub fn global_batches(&self) -> Vec<usize> {
         self.batch.batches_until(self.end.step)

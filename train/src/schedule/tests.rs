@@ -10,12 +10,12 @@ fn run(name: &str) -> RunConfig {
 }
 
 /// A schedule of `[schedule]` lines, for sequences of 10 tokens, 2 at once.
-fn schedule(lines: &str, length: Length) -> Result<Schedule, Vec<String>> {
-    Schedule::new(&toml::from_str(lines).unwrap(), length, 2, 10)
+fn schedule(lines: &str, length: Length) -> Result<TrainingSchedule, Vec<String>> {
+    TrainingSchedule::new(&toml::from_str(lines).unwrap(), length, 2, 10)
 }
 
 /// Every step of a run, by the positions that its own batches lead to.
-fn steps(schedule: &Schedule) -> Vec<(Position, StepSettings)> {
+fn steps(schedule: &TrainingSchedule) -> Vec<(Position, StepSettings)> {
     let mut here = Position::default();
     let mut steps = Vec::new();
     while here.step < schedule.end().step {

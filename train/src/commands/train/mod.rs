@@ -25,7 +25,7 @@ use crate::learner::{
     AdamWSettings, LanguageModel, MomentFormat, RunOutcome, RunPlan, RunState, StepStrategy,
 };
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
-use crate::schedule::{Position, Schedule};
+use crate::schedule::{Position, TrainingSchedule};
 use start::Parts;
 pub(in crate::commands) use start::Start;
 
@@ -138,7 +138,7 @@ pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Resul
     })
 }
 
-fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> RunPlan {
+fn plan(config: &RunConfig, schedule: &TrainingSchedule, steps: u64) -> RunPlan {
     let train = &config.train;
     RunPlan {
         steps,

@@ -20,7 +20,7 @@ use crate::dualpipe::{Cluster, TimelineCell};
 use crate::exit::{UsageError, write_stdout};
 use crate::learner::{AdamW, Ema, EmaSettings};
 use crate::parallel::WireFormats;
-use crate::schedule::{Position, Schedule};
+use crate::schedule::{Position, TrainingSchedule};
 
 /// What says that a folder holds a Hugging Face model.
 const CONFIG_FILE: &str = "config.json";
@@ -37,7 +37,7 @@ pub(in crate::commands) struct Parts {
 #[derive(Debug)]
 pub(in crate::commands) struct Start {
     pub config: RunConfig,
-    pub schedule: Schedule,
+    pub schedule: TrainingSchedule,
     pub data: TokenData,
     pub device: Device,
     pub device_name: String,

@@ -25,7 +25,7 @@ use self::rank::{Rank, StageReport, StepJob};
 use self::reduce::{Owned, Replaced, UpdateJob};
 use self::shards::{Shards, parameters_in_order};
 use self::workers::Workers;
-use super::{Schedule, ScheduleKind, schedule};
+use super::{PipelineSchedule, PipelineScheduleKind};
 use crate::learner::{
     AdamW, LanguageModel, LayerLoad, Moments, NextBatch, RunPlan, StepEngine, StepReport,
 };
@@ -40,7 +40,7 @@ pub struct Cluster {
     /// How many there are in which direction.
     pub axes: Axes,
     /// The schedule of each pipeline.
-    pub schedule: ScheduleKind,
+    pub schedule: PipelineScheduleKind,
     /// Name and device of each rank.
     pub ranks: Vec<(String, Device)>,
     /// What rows travel in between ranks that share experts.
@@ -92,7 +92,7 @@ pub struct Pipelines {
     steps: u64,
     /// Whether weights have changed since.
     stale: bool,
-    schedules: HashMap<usize, Arc<Schedule>>,
+    schedules: HashMap<usize, Arc<PipelineSchedule>>,
     /// Bytes of the exchanges since they were last asked for.
     traffic: Arc<Traffic>,
     micro_batch: usize,
@@ -183,7 +183,7 @@ impl Pipelines {
     }
 
     /// The schedule of a step of so many micro-batches.
-    fn schedule(&mut self, micro_batches: usize) -> Result<Arc<Schedule>> {
+    fn schedule(&mut self, micro_batches: usize) -> Result<Arc<PipelineSchedule>> {
         let (pipelines, ranks) = (self.cluster.axes.pipelines(), self.cluster.axes.pipeline);
         anyhow::ensure!(
             micro_batches.is_multiple_of(pipelines),
@@ -194,7 +194,7 @@ impl Pipelines {
         if let Some(schedule) = self.schedules.get(&chunks) {
             return Ok(schedule.clone());
         }
-        let schedule = Arc::new(schedule(self.cluster.schedule, ranks, chunks)?);
+        let schedule = Arc::new(PipelineSchedule::new(self.cluster.schedule, ranks, chunks)?);
         self.schedules.insert(chunks, schedule.clone());
         Ok(schedule)
     }
@@ -332,7 +332,8 @@ fn part_of(model: &LanguageModel, cluster: &Cluster, stages: &[Stage], rank: usi
     let (axes, last) = (cluster.axes, stages.len() - 1);
     let place = axes.place(rank);
     let mut held = vec![stages[place.pipeline].clone()];
-    if matches!(cluster.schedule, ScheduleKind::DualPipe | ScheduleKind::DualPipeV) {
+    if matches!(cluster.schedule, PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV)
+    {
         held.push(stages[last - place.pipeline].clone());
     }
     let experts = model.model.config().n_routed_experts / axes.expert;

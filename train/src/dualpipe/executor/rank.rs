@@ -15,7 +15,7 @@ use super::chunk::{ChunkSettings, Differentiated, InFlight, Measured};
 use super::reduce::flat_gradients;
 use super::workers::THREAD;
 use crate::data::TokenBatch;
-use crate::dualpipe::{Action, Chunk, Schedule};
+use crate::dualpipe::{Action, Chunk, PipelineSchedule};
 use crate::learner::{AdamW, LayerLoad};
 use crate::parallel::{ChunkExchange, ComputeToken, ExpertParallelGroup, Place, Post, Subject};
 
@@ -46,7 +46,7 @@ pub(super) struct Rank {
 /// What a rank does in a step.
 #[derive(Clone, Debug)]
 pub(super) struct StepJob {
-    pub schedule: Arc<Schedule>,
+    pub schedule: Arc<PipelineSchedule>,
     /// Micro-batches of each pipeline, in order.
     pub batches: Arc<Vec<Vec<TokenBatch>>>,
     pub weights: LossWeights,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::Cluster;
 use super::rank::Span;
-use crate::dualpipe::{Action, Costs, Schedule};
+use crate::dualpipe::{Action, Costs, PipelineSchedule};
 
 /// The measured timeline of one step.
 #[derive(Clone, Debug)]
 pub struct StepTimeline {
     /// The schedule that every pipeline carried out.
-    pub schedule: Schedule,
+    pub schedule: PipelineSchedule,
     /// Each rank, in order.
     pub ranks: Vec<RankTime>,
 }
@@ -25,7 +25,11 @@ pub struct RankTime {
 }
 
 impl StepTimeline {
-    pub(super) fn new(cluster: &Cluster, schedule: &Schedule, spans: Vec<Vec<Span>>) -> Self {
+    pub(super) fn new(
+        cluster: &Cluster,
+        schedule: &PipelineSchedule,
+        spans: Vec<Vec<Span>>,
+    ) -> Self {
         let ranks = spans.into_iter().zip(&cluster.ranks).enumerate().map(
             |(rank, (spans, (device, _)))| RankTime {
                 name: format!("rank {rank} on {device}"),
