@@ -7,10 +7,10 @@
 
 mod chunk;
 mod rank;
+mod rank_threads;
 mod reduce;
 mod shards;
 mod timeline;
-mod workers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, LossWeights, ModelPart, PartialLoss, Stage};
 
 use self::rank::{Rank, StageReport, StepJob};
+use self::rank_threads::RankThreads;
 use self::reduce::{Owned, Replaced, UpdateJob};
 use self::shards::{Shards, parameters_in_order};
-use self::workers::Workers;
 use super::{PipelineSchedule, PipelineScheduleKind};
 use crate::learner::{
     AdamW, LanguageModel, LayerLoad, Moments, NextBatch, RunPlan, StepEngine, StepReport,
@@ -82,7 +82,7 @@ pub type TimelineCell = Arc<std::sync::Mutex<Option<StepTimeline>>>;
 #[derive(Debug)]
 pub struct Pipelines {
     cluster: Cluster,
-    workers: Workers,
+    ranks: RankThreads,
     shards: Arc<Shards>,
     /// The whole model, as it was when it was last put together.
     whole: LanguageModel,
@@ -169,7 +169,7 @@ impl Pipelines {
         }
         Ok(Self {
             cluster: cluster.clone(),
-            workers: Workers::start(ranks, post)?,
+            ranks: RankThreads::start(ranks, post)?,
             shards,
             whole: model,
             steps: optimizer.step_count(),
@@ -208,7 +208,7 @@ impl Pipelines {
         let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
         let device = self.whole.model.device().inner();
         for shard in
-            self.workers.each(move |rank| Ok(rank.owned(&shards, &device)))?.into_iter().flatten()
+            self.ranks.each(move |rank| Ok(rank.owned(&shards, &device)))?.into_iter().flatten()
         {
             let index = shard.index;
             owned[index] = Some(shard);
@@ -260,7 +260,7 @@ impl StepEngine for Pipelines {
             share: self.whole.share(),
             started: Instant::now(),
         };
-        let done = self.workers.each(move |rank| rank.run(&job))?;
+        let done = self.ranks.each(move |rank| rank.run(&job))?;
         if let Some(cell) = &self.cluster.timeline {
             let spans = done.iter().map(|report| report.spans.clone()).collect();
             *cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
@@ -285,7 +285,7 @@ impl StepEngine for Pipelines {
     fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
         let shards = self.shards.clone();
         let mut squares: Vec<(usize, f64)> =
-            self.workers.each(move |rank| rank.reduce(&shards))?.into_iter().flatten().collect();
+            self.ranks.each(move |rank| rank.reduce(&shards))?.into_iter().flatten().collect();
         squares.sort_unstable_by_key(|(index, _)| *index);
         let scale = self.whole.gradient_scale();
         let norm = squares.into_iter().map(|(_, square)| square).sum::<f64>().sqrt() / scale;
@@ -302,7 +302,7 @@ impl StepEngine for Pipelines {
             loads: Arc::new(loads.to_vec()),
             bias_update_speed: speed,
         };
-        self.workers.each(move |rank| rank.update(&job))?;
+        self.ranks.each(move |rank| rank.update(&job))?;
         self.steps += 1;
         self.stale = true;
         Ok(norm)

@@ -13,11 +13,13 @@ use burn_deepseek::{Compute, LossWeights, ModelPart, Stage, ops};
 
 use super::chunk::{ChunkSettings, Differentiated, InFlight, Measured};
 use super::reduce::flat_gradients;
-use super::workers::THREAD;
 use crate::data::TokenBatch;
 use crate::dualpipe::{Action, Chunk, PipelineSchedule};
 use crate::learner::{AdamW, LayerLoad};
 use crate::parallel::{ChunkExchange, ComputeToken, ExpertParallelGroup, Place, Post, Subject};
+
+/// What the names of ranks' threads begin with.
+pub(super) const THREAD: &str = "rank ";
 
 /// One rank, owned by its thread.
 #[derive(Debug)]
