@@ -5,6 +5,7 @@ mod executor;
 mod fault;
 mod folded;
 mod formula;
+mod kind;
 mod schedule;
 mod simulate;
 #[cfg(test)]
@@ -13,13 +14,13 @@ mod trace;
 mod unidirectional;
 mod validate;
 mod walk;
+mod writer;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
 pub use fault::{Fault, Pass, Rule};
-pub use schedule::{
-    PipelineSchedule, PipelineScheduleError, PipelineScheduleKind, UnknownPipelineSchedule,
-};
+pub use kind::{PipelineScheduleKind, UnknownPipelineSchedule};
+pub use schedule::{PipelineSchedule, PipelineScheduleError};
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};
 pub use trace::Trace;
 pub use validate::{Proof, validate};

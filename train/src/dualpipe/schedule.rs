@@ -1,76 +1,10 @@
 //! Pipeline schedules as values: who does what in which order (3.2.1).
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::action::{Chunk, Planned};
+use super::kind::PipelineScheduleKind;
 use super::{folded, unidirectional};
-
-/// The pipeline schedules that there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum PipelineScheduleKind {
-    /// Micro-batches enter from both ends; each rank holds two stages of a model that is there
-    /// twice.
-    #[default]
-    #[serde(rename = "dualpipe")]
-    DualPipe,
-    /// One direction, folded: each rank holds two stages of one model.
-    #[serde(rename = "dualpipev")]
-    DualPipeV,
-    /// One forward, one backward.
-    #[serde(rename = "1f1b")]
-    OneFOneB,
-    /// 1F1B with weight gradients put off (arXiv 2401.10241, ZB-H1).
-    #[serde(rename = "zb1p")]
-    Zb1p,
-}
-
-impl PipelineScheduleKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::DualPipe, Self::DualPipeV, Self::OneFOneB, Self::Zb1p];
-
-    /// As configurations and the command line have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::DualPipe => "dualpipe",
-            Self::DualPipeV => "dualpipev",
-            Self::OneFOneB => "1f1b",
-            Self::Zb1p => "zb1p",
-        }
-    }
-
-    /// Stages that a pipeline of `ranks` ranks has.
-    pub const fn stages(self, ranks: usize) -> usize {
-        match self {
-            Self::DualPipeV => 2 * ranks,
-            _ => ranks,
-        }
-    }
-}
-
-impl fmt::Display for PipelineScheduleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A name that no pipeline schedule has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no schedule; there are dualpipe, dualpipev, 1f1b, zb1p")]
-pub struct UnknownPipelineSchedule(String);
-
-impl FromStr for PipelineScheduleKind {
-    type Err = UnknownPipelineSchedule;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| UnknownPipelineSchedule(text.into()))
-    }
-}
 
 /// Numbers of ranks and chunks that a schedule does not exist for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,24 +130,15 @@ impl PipelineSchedule {
         }
     }
 
-    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at
-    /// the rank's own end of the pipeline. In DualPipe's second half of ranks that end is the last
-    /// rank, and the directions are the other way round.
+    /// Which of a rank's two kinds of chunks those of a direction are; see
+    /// [`PipelineScheduleKind::phase`].
     pub fn phase(&self, rank: usize, direction: usize) -> usize {
-        match self.kind {
-            PipelineScheduleKind::DualPipe if rank >= self.ranks / 2 => 1 - direction,
-            _ => direction,
-        }
+        self.kind.phase(rank, self.ranks, direction)
     }
 
     /// The stages of directions 0 and 1 on a rank.
     pub fn stages_of(&self, rank: usize) -> [Option<usize>; 2] {
-        match self.kind {
-            PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV => {
-                [Some(rank), Some(self.stages - 1 - rank)]
-            }
-            _ => [Some(rank), None],
-        }
+        self.kind.stages_of(rank, self.ranks)
     }
 
     /// The ranks that hold a stage.

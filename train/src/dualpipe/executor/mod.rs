@@ -329,13 +329,10 @@ impl StepEngine for Pipelines {
 
 /// The part of the model that a rank holds.
 fn part_of(model: &LanguageModel, cluster: &Cluster, stages: &[Stage], rank: usize) -> ModelPart {
-    let (axes, last) = (cluster.axes, stages.len() - 1);
+    let axes = cluster.axes;
     let place = axes.place(rank);
-    let mut held = vec![stages[place.pipeline].clone()];
-    if matches!(cluster.schedule, PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV)
-    {
-        held.push(stages[last - place.pipeline].clone());
-    }
+    let held = cluster.schedule.stages_of(place.pipeline, axes.pipeline);
+    let held: Vec<Stage> = held.into_iter().flatten().map(|stage| stages[stage].clone()).collect();
     let experts = model.model.config().n_routed_experts / axes.expert;
     ModelPart::new(&model.model, &held, place.expert * experts..(place.expert + 1) * experts)
 }
