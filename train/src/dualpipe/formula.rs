@@ -1,6 +1,6 @@
 //! The report's comparison of schedules, as formulas (3.2.1, Table 2).
 
-use super::schedule::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 use super::simulate::Costs;
 
 impl PipelineScheduleKind {

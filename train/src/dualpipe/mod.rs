@@ -17,9 +17,7 @@ mod walk;
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
 pub use fault::{Fault, Pass, Rule};
-pub use schedule::{
-    PipelineSchedule, PipelineScheduleError, PipelineScheduleKind, UnknownPipelineSchedule,
-};
+pub use schedule::PipelineSchedule;
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};
 pub use trace::Trace;
 pub use validate::{Proof, validate};

@@ -4,8 +4,7 @@ use burn_deepseek::{DeepSeekConfig, Stage};
 
 use super::work::{LayerWork, Work};
 use super::workload::Workload;
-use crate::dualpipe::PipelineScheduleKind;
-use crate::parallel::cut;
+use crate::parallel::{PipelineScheduleKind, cut};
 
 /// The stages of a model, and the ranks that hold them.
 #[derive(Clone, Debug)]
