@@ -12,11 +12,11 @@ use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
 use cubecl_kernels::metric::calc_diff;
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
-use deepseek_train::dualpipe::{Cluster, PipelineScheduleKind, Pipelines};
+use deepseek_train::dualpipe::{Cluster, Pipelines};
 use deepseek_train::learner::{
     AdamW, AdamWSettings, LanguageModel, MomentFormat, RunPlan, SingleDevice, StepEngine,
 };
-use deepseek_train::parallel::{Axes, WireFormats};
+use deepseek_train::parallel::{Axes, PipelineScheduleKind, WireFormats};
 
 const SEQ_LEN: usize = 16;
 const GRADIENT_DIFF: f64 = 1e-12;

@@ -3,9 +3,10 @@
 
 use deepseek_tests::fixture;
 use deepseek_train::dualpipe::{
-    Action, Chunk, Costs, PipelineSchedule, PipelineScheduleKind, Planned, Simulation, Transfer,
-    TransferKind, Waiting, simulate, validate,
+    Action, Chunk, Costs, PipelineSchedule, Planned, Simulation, Transfer, TransferKind, Waiting,
+    simulate, validate,
 };
+use deepseek_train::parallel::PipelineScheduleKind;
 use serde_json::{Value, json};
 
 #[test]

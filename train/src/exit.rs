@@ -12,8 +12,8 @@ use crate::commands::Outcome;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::{ClusterError, DeviceError, TokenError};
-use crate::dualpipe::PipelineScheduleError;
 use crate::metrics::LoadsError;
+use crate::parallel::PipelineScheduleError;
 use crate::parallel::eplb::EplbError;
 
 /// A mistake of the user that no other error type names: exit code 2.

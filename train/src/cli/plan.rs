@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, help, parse_number};
 use crate::config::embedded::DEFAULT_CLUSTER;
-use crate::dualpipe::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]

@@ -3,8 +3,7 @@
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::dualpipe::{PipelineSchedule, PipelineScheduleKind};
-use crate::parallel::{Axes, cut};
+use crate::parallel::{Axes, PipelineScheduleKind, cut};
 
 /// What rows of tokens travel in between ranks that share experts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,8 +134,7 @@ impl ParallelConfig {
                      cannot be shared between \
                      parallel.expert * parallel.data = {pipelines} pipelines"
                 ));
-            } else if let Err(error) = PipelineSchedule::new(kind, self.pipeline, count / pipelines)
-            {
+            } else if let Err(error) = kind.check(self.pipeline, count / pipelines) {
                 problems.push(format!(
                     "parallel.schedule: {error} (schedule.global_batch / train.micro_batch, shared \
                      between {pipelines} pipelines)"

@@ -5,8 +5,8 @@
 //! the order in which they come.
 
 use super::action::Planned;
-use super::kind::PipelineScheduleKind;
 use super::writer::{WeightGradients, Writer};
+use crate::parallel::PipelineScheduleKind;
 
 /// The actions of a rank of DualPipe: half of the chunks enter at rank 0, half at the last rank.
 pub(super) fn dualpipe(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {

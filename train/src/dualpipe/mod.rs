@@ -5,7 +5,6 @@ mod executor;
 mod fault;
 mod folded;
 mod formula;
-mod kind;
 mod schedule;
 mod simulate;
 #[cfg(test)]
@@ -19,8 +18,7 @@ mod writer;
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
 pub use fault::{Fault, Pass, Rule};
-pub use kind::{PipelineScheduleKind, UnknownPipelineSchedule};
-pub use schedule::{PipelineSchedule, PipelineScheduleError};
+pub use schedule::PipelineSchedule;
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};
 pub use trace::Trace;
 pub use validate::{Proof, validate};

@@ -3,53 +3,8 @@
 use serde::Serialize;
 
 use super::action::{Chunk, Planned};
-use super::kind::PipelineScheduleKind;
 use super::{folded, unidirectional};
-
-/// Numbers of ranks and chunks that a schedule does not exist for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PipelineScheduleError {
-    /// No ranks.
-    #[error("{kind} needs at least {least} ranks, not {ranks}")]
-    TooFewRanks {
-        /// The schedule.
-        kind: PipelineScheduleKind,
-        /// Ranks asked for.
-        ranks: usize,
-        /// The fewest.
-        least: usize,
-    },
-    /// DualPipe's ranks come in pairs.
-    #[error(
-        "dualpipe needs an even number of ranks, not {ranks}: rank r holds the stages r and ranks \
-         - 1 - r"
-    )]
-    OddRanks {
-        /// Ranks asked for.
-        ranks: usize,
-    },
-    /// Half of DualPipe's chunks enter from either end.
-    #[error(
-        "dualpipe needs an even number of micro-batches, not {chunks}: half of them enter from \
-         either end"
-    )]
-    OddChunks {
-        /// Chunks asked for.
-        chunks: usize,
-    },
-    /// The pipeline would not fill.
-    #[error("{kind} over {ranks} ranks needs at least {least} micro-batches, not {chunks}")]
-    TooFewChunks {
-        /// The schedule.
-        kind: PipelineScheduleKind,
-        /// Ranks asked for.
-        ranks: usize,
-        /// Chunks asked for.
-        chunks: usize,
-        /// The fewest.
-        least: usize,
-    },
-}
+use crate::parallel::{PipelineScheduleError, PipelineScheduleKind};
 
 /// A pipeline's schedule: the actions of each rank, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,28 +32,7 @@ impl PipelineSchedule {
         ranks: usize,
         chunks: usize,
     ) -> Result<Self, PipelineScheduleError> {
-        let (least_ranks, least_chunks) = match kind {
-            PipelineScheduleKind::DualPipe => (2, ranks.saturating_mul(2)),
-            PipelineScheduleKind::DualPipeV => (1, ranks.saturating_mul(2)),
-            PipelineScheduleKind::OneFOneB | PipelineScheduleKind::Zb1p => (1, 1),
-        };
-        if ranks < least_ranks {
-            return Err(PipelineScheduleError::TooFewRanks { kind, ranks, least: least_ranks });
-        }
-        if kind == PipelineScheduleKind::DualPipe && !ranks.is_multiple_of(2) {
-            return Err(PipelineScheduleError::OddRanks { ranks });
-        }
-        if kind == PipelineScheduleKind::DualPipe && !chunks.is_multiple_of(2) {
-            return Err(PipelineScheduleError::OddChunks { chunks });
-        }
-        if chunks < least_chunks {
-            return Err(PipelineScheduleError::TooFewChunks {
-                kind,
-                ranks,
-                chunks,
-                least: least_chunks,
-            });
-        }
+        kind.check(ranks, chunks)?;
         let of_rank = |rank| match kind {
             PipelineScheduleKind::DualPipe => folded::dualpipe(rank, ranks, chunks),
             PipelineScheduleKind::DualPipeV => folded::dualpipev(rank, ranks, chunks),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::parallel::PipelineScheduleKind;
 
 const UNIT: Costs = Costs::UNIT;
 

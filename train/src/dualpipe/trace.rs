@@ -165,9 +165,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dualpipe::{
-        Costs, PipelineSchedule, PipelineScheduleKind, RankTime, Waiting, simulate,
-    };
+    use crate::dualpipe::{Costs, PipelineSchedule, RankTime, Waiting, simulate};
+    use crate::parallel::PipelineScheduleKind;
 
     /// The slices of a process, by rank.
     fn slices(trace: &Value, process: usize) -> Vec<(u64, String, f64, f64)> {

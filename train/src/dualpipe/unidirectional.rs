@@ -5,8 +5,8 @@
 //! computes the weight gradients that are left.
 
 use super::action::Planned;
-use super::kind::PipelineScheduleKind;
 use super::writer::{WeightGradients, Writer};
+use crate::parallel::PipelineScheduleKind;
 
 /// One forward, one backward: the pipeline fills, alternates, and empties.
 pub(super) fn one_f_one_b(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::action::{Action, Chunk, Planned, Transfer, TransferKind};
-use super::kind::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 /// When a backward pass computes its weight gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

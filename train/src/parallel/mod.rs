@@ -3,6 +3,7 @@
 pub mod eplb;
 mod exchange;
 mod layout;
+mod pipeline;
 mod placed;
 mod post;
 mod route;
@@ -14,6 +15,7 @@ mod wire;
 
 pub use exchange::{ChunkExchange, ExpertParallelGroup};
 pub use layout::{Axes, Place, TooManyStages, cut};
+pub use pipeline::{PipelineScheduleError, PipelineScheduleKind, UnknownPipelineSchedule};
 pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Leg, Post, PostError, Subject};
 pub use token::ComputeToken;

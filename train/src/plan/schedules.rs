@@ -10,7 +10,7 @@ use super::step::StepTime;
 use super::traffic::Traffic;
 use super::workload::Workload;
 use crate::config::ClusterConfig;
-use crate::dualpipe::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 /// One schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -8,9 +8,8 @@ use super::stages::Stages;
 use super::traffic::{Links, Traffic};
 use super::workload::Workload;
 use crate::config::{ClusterConfig, RatesConfig};
-use crate::dualpipe::{
-    Action, Costs, PipelineSchedule, PipelineScheduleKind, Planned, Waiting, simulate,
-};
+use crate::dualpipe::{Action, Costs, PipelineSchedule, Planned, Waiting, simulate};
+use crate::parallel::PipelineScheduleKind;
 
 const TERA: f64 = 1e12;
 const GIGA: f64 = 1e9;

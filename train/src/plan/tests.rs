@@ -8,7 +8,7 @@ use super::memory::of_ranks;
 use super::stages::Stages;
 use super::*;
 use crate::config::{resolve_cluster, resolve_model};
-use crate::dualpipe::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 fn cluster(name: &str, set: &[&str]) -> ClusterConfig {
     resolve_cluster(name, &set.iter().map(ToString::to_string).collect::<Vec<_>>(), &Table::new())

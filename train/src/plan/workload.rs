@@ -6,8 +6,7 @@ use burn_deepseek::{DeepSeekConfig, Precision};
 use serde::Serialize;
 
 use crate::config::{ClusterConfig, DispatchFormat, PlanConfig};
-use crate::dualpipe::{PipelineSchedule, PipelineScheduleKind};
-use crate::parallel::{Axes, cut};
+use crate::parallel::{Axes, PipelineScheduleKind, cut};
 
 /// A run as far as its cost goes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -180,9 +179,7 @@ impl Workload {
                 self.global_batch,
                 self.global_batch / shared
             ));
-        } else if let Err(error) =
-            PipelineSchedule::new(self.schedule, pipeline, self.global_batch / shared)
-        {
+        } else if let Err(error) = self.schedule.check(pipeline, self.global_batch / shared) {
             wrong(format!(
                 "plan.schedule: {error} (plan.global_batch / (plan.micro_batch * plan.expert * \
                  plan.data))"

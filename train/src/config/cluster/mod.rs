@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::precision::Format;
 use super::sections::tokens_as_written;
-use crate::dualpipe::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 pub use resolve::resolve_cluster;
 

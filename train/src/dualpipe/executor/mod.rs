@@ -25,11 +25,13 @@ use self::rank::{Rank, StageReport, StepJob};
 use self::rank_threads::RankThreads;
 use self::reduce::{Owned, Replaced, UpdateJob};
 use self::shards::{Shards, parameters_in_order};
-use super::{PipelineSchedule, PipelineScheduleKind};
+use super::PipelineSchedule;
 use crate::learner::{
     AdamW, LanguageModel, LayerLoad, Moments, NextBatch, RunPlan, StepEngine, StepReport,
 };
-use crate::parallel::{Axes, ExpertParallelGroup, Post, Traffic, WireFormats, cut};
+use crate::parallel::{
+    Axes, ExpertParallelGroup, PipelineScheduleKind, Post, Traffic, WireFormats, cut,
+};
 use crate::schedule::StepSettings;
 
 pub use timeline::{RankTime, StepTimeline};

@@ -12,10 +12,9 @@ use serde_json::json;
 
 use crate::cli::PlanScheduleArgs;
 use crate::commands::Outcome;
-use crate::dualpipe::{
-    Costs, PipelineSchedule, PipelineScheduleKind, Simulation, Trace, Waiting, simulate,
-};
+use crate::dualpipe::{Costs, PipelineSchedule, Simulation, Trace, Waiting, simulate};
 use crate::exit::{UsageError, write_stdout};
+use crate::parallel::PipelineScheduleKind;
 
 /// The largest pipeline that is drawn, in ranks times micro-batches.
 const MOST: usize = 1 << 20;

@@ -127,7 +127,8 @@ fn legend(colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dualpipe::{Costs, PipelineSchedule, PipelineScheduleKind, Waiting, simulate};
+    use crate::dualpipe::{Costs, PipelineSchedule, Waiting, simulate};
+    use crate::parallel::PipelineScheduleKind;
 
     fn simulation(kind: PipelineScheduleKind, ranks: usize, chunks: usize) -> Simulation {
         simulate(

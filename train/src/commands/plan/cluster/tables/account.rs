@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::super::Planned;
 use super::line;
 use super::numbers::{self, number};
-use crate::dualpipe::PipelineScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 use crate::plan::Computing;
 use crate::schedule::rounded_count;
 

@@ -1,4 +1,5 @@
-//! The pipeline schedules that there are, and which stages they give a rank (3.2.1).
+//! Which schedules a pipeline can have, for how many ranks and micro-batches each of them exists,
+//! and which stages it gives a rank (3.2.1). What a rank does in them is [`crate::dualpipe`]'s.
 
 use std::fmt;
 use std::str::FromStr;
@@ -65,6 +66,41 @@ impl PipelineScheduleKind {
             _ => direction,
         }
     }
+
+    /// Whether the schedule exists for a pipeline of `ranks` ranks and `chunks` micro-batches.
+    ///
+    /// # Errors
+    ///
+    /// The rule that these numbers break.
+    pub fn check(self, ranks: usize, chunks: usize) -> Result<(), PipelineScheduleError> {
+        let (least_ranks, least_chunks) = match self {
+            Self::DualPipe => (2, ranks.saturating_mul(2)),
+            Self::DualPipeV => (1, ranks.saturating_mul(2)),
+            Self::OneFOneB | Self::Zb1p => (1, 1),
+        };
+        if ranks < least_ranks {
+            return Err(PipelineScheduleError::TooFewRanks {
+                kind: self,
+                ranks,
+                least: least_ranks,
+            });
+        }
+        if self == Self::DualPipe && !ranks.is_multiple_of(2) {
+            return Err(PipelineScheduleError::OddRanks { ranks });
+        }
+        if self == Self::DualPipe && !chunks.is_multiple_of(2) {
+            return Err(PipelineScheduleError::OddChunks { chunks });
+        }
+        if chunks < least_chunks {
+            return Err(PipelineScheduleError::TooFewChunks {
+                kind: self,
+                ranks,
+                chunks,
+                least: least_chunks,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for PipelineScheduleKind {
@@ -87,4 +123,49 @@ impl FromStr for PipelineScheduleKind {
             .find(|kind| kind.name() == text)
             .ok_or_else(|| UnknownPipelineSchedule(text.into()))
     }
+}
+
+/// Numbers of ranks and chunks that a schedule does not exist for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PipelineScheduleError {
+    /// No ranks.
+    #[error("{kind} needs at least {least} ranks, not {ranks}")]
+    TooFewRanks {
+        /// The schedule.
+        kind: PipelineScheduleKind,
+        /// Ranks asked for.
+        ranks: usize,
+        /// The fewest.
+        least: usize,
+    },
+    /// DualPipe's ranks come in pairs.
+    #[error(
+        "dualpipe needs an even number of ranks, not {ranks}: rank r holds the stages r and ranks \
+         - 1 - r"
+    )]
+    OddRanks {
+        /// Ranks asked for.
+        ranks: usize,
+    },
+    /// Half of DualPipe's chunks enter from either end.
+    #[error(
+        "dualpipe needs an even number of micro-batches, not {chunks}: half of them enter from \
+         either end"
+    )]
+    OddChunks {
+        /// Chunks asked for.
+        chunks: usize,
+    },
+    /// The pipeline would not fill.
+    #[error("{kind} over {ranks} ranks needs at least {least} micro-batches, not {chunks}")]
+    TooFewChunks {
+        /// The schedule.
+        kind: PipelineScheduleKind,
+        /// Ranks asked for.
+        ranks: usize,
+        /// Chunks asked for.
+        chunks: usize,
+        /// The fewest.
+        least: usize,
+    },
 }
