@@ -134,8 +134,7 @@ impl ParallelConfig {
                      cannot be shared between \
                      parallel.expert * parallel.data = {pipelines} pipelines"
                 ));
-            } else if let Err(error) = kind.check(self.pipeline, count / pipelines)
-            {
+            } else if let Err(error) = kind.check(self.pipeline, count / pipelines) {
                 problems.push(format!(
                     "parallel.schedule: {error} (schedule.global_batch / train.micro_batch, shared \
                      between {pipelines} pipelines)"

@@ -1,7 +1,7 @@
 //! The report's comparison of schedules, as formulas (3.2.1, Table 2).
 
-use crate::parallel::PipelineScheduleKind;
 use super::simulate::Costs;
+use crate::parallel::PipelineScheduleKind;
 
 impl PipelineScheduleKind {
     /// The bubble of a pipeline of PP ranks: 1F1B `(PP-1)(F+B)`, ZB1P `(PP-1)(F+B-2W)`, DualPipe

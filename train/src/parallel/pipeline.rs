@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::blamed;
+
 /// The pipeline schedules that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PipelineScheduleKind {
@@ -59,7 +61,11 @@ impl PipelineScheduleKind {
             Self::OneFOneB | Self::Zb1p => (1, 1),
         };
         if ranks < least_ranks {
-            return Err(PipelineScheduleError::TooFewRanks { kind: self, ranks, least: least_ranks });
+            return Err(PipelineScheduleError::TooFewRanks {
+                kind: self,
+                ranks,
+                least: least_ranks,
+            });
         }
         if self == Self::DualPipe && !ranks.is_multiple_of(2) {
             return Err(PipelineScheduleError::OddRanks { ranks });
@@ -145,3 +151,5 @@ pub enum PipelineScheduleError {
         least: usize,
     },
 }
+
+blamed!(User: PipelineScheduleError);

@@ -179,9 +179,7 @@ impl Workload {
                 self.global_batch,
                 self.global_batch / shared
             ));
-        } else if let Err(error) =
-            self.schedule.check(pipeline, self.global_batch / shared)
-        {
+        } else if let Err(error) = self.schedule.check(pipeline, self.global_batch / shared) {
             wrong(format!(
                 "plan.schedule: {error} (plan.global_batch / (plan.micro_batch * plan.expert * \
                  plan.data))"

@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, LossWeights, ModelPart, PartialLoss, Stage};
@@ -26,8 +25,9 @@ use self::reduce::{Owned, Replaced, UpdateJob};
 use self::shards::{Shards, parameters_in_order};
 use self::workers::Workers;
 use super::PipelineSchedule;
+use crate::failure::{Context, Failure, Result};
 use crate::learner::{
-    AdamW, LanguageModel, LayerLoad, Moments, NextBatch, RunPlan, StepEngine, StepReport,
+    AdamW, EngineSettings, LanguageModel, LayerLoad, Moments, NextBatch, StepEngine, StepReport,
 };
 use crate::parallel::{
     Axes, ExpertParallelGroup, PipelineScheduleKind, Post, Traffic, WireFormats, cut,
@@ -112,7 +112,7 @@ impl Pipelines {
         model: LanguageModel,
         optimizer: AdamW,
         cluster: &Cluster,
-        plan: &RunPlan,
+        settings: EngineSettings,
     ) -> Result<Self> {
         let axes = cluster.axes;
         let stages = cluster.schedule.stages(axes.pipeline);
@@ -158,7 +158,7 @@ impl Pipelines {
                 part: part.to_device(&device),
                 compute: Compute::new(*model.precision(), &device)
                     .with_context(|| format!("rank {rank}"))?,
-                recompute: plan.recompute,
+                recompute: settings.recompute,
                 optimizer: owned_state(&optimizer, &shards, rank, &device),
                 gradients: HashMap::new(),
                 post: post.clone(),
@@ -179,19 +179,20 @@ impl Pipelines {
             stale: false,
             schedules: HashMap::new(),
             traffic,
-            micro_batch: plan.micro_batch,
-            seq_len: plan.seq_len,
+            micro_batch: settings.micro_batch,
+            seq_len: settings.seq_len,
         })
     }
 
     /// The schedule of a step of so many micro-batches.
     fn schedule(&mut self, micro_batches: usize) -> Result<Arc<PipelineSchedule>> {
         let (pipelines, ranks) = (self.cluster.axes.pipelines(), self.cluster.axes.pipeline);
-        anyhow::ensure!(
-            micro_batches.is_multiple_of(pipelines),
-            "a step of {micro_batches} micro-batches cannot be shared between {pipelines} \
-             pipelines (parallel.expert * parallel.data)"
-        );
+        if !micro_batches.is_multiple_of(pipelines) {
+            return Err(Failure::new(format!(
+                "a step of {micro_batches} micro-batches cannot be shared between {pipelines} \
+                 pipelines (parallel.expert * parallel.data)"
+            )));
+        }
         let chunks = micro_batches / pipelines;
         if let Some(schedule) = self.schedules.get(&chunks) {
             return Ok(schedule.clone());

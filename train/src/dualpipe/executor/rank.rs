@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use burn::module::ParamId;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
@@ -16,6 +15,7 @@ use super::reduce::flat_gradients;
 use super::workers::THREAD;
 use crate::data::TokenBatch;
 use crate::dualpipe::{Action, Chunk, PipelineSchedule};
+use crate::failure::{Context, Result};
 use crate::learner::{AdamW, LayerLoad};
 use crate::parallel::{ChunkExchange, ComputeToken, ExpertParallelGroup, Place, Post, Subject};
 
@@ -182,7 +182,7 @@ impl Rank {
                     .spawn_scoped(scope, forward)
                     .context("the thread of a forward pass cannot be started")?;
                 let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
-                anyhow::Ok((
+                Result::<_>::Ok((
                     forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                     done,
                 ))

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use anyhow::Result;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
@@ -13,6 +12,7 @@ use burn_deepseek::{ModelPart, ops};
 
 use super::rank::Rank;
 use super::shards::{Shard, Shards, flat_values};
+use crate::failure::Result;
 use crate::learner::{LayerLoad, Moments};
 use crate::parallel::Subject;
 

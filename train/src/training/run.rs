@@ -1,0 +1,234 @@
+//! The loop itself: steps, evaluations and checkpoints, and what is saved when one of them fails.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::data::dataloader::{DataLoaderIterator, Progress};
+use burn::module::Module;
+use burn_train::{
+    EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent,
+    SupervisedTrainingEventProcessor, TrainingItem, ValidLoader,
+};
+
+use super::{Diverged, RunOutcome, RunPlan, RunState};
+use crate::checkpoint::{CheckpointWriter, TrainState};
+use crate::data::TokenBatch;
+use crate::failure::{Context, Failure, Result};
+use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport};
+use crate::metrics::StepLog;
+use crate::schedule::Position;
+
+/// What burn-train shows a run's numbers through.
+pub(super) type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
+type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
+
+/// A run between its first step and its last.
+pub(super) struct Run<'a> {
+    plan: &'a RunPlan,
+    engine: Box<dyn StepEngine>,
+    ema: Option<Ema>,
+    position: TrainState,
+    checkpoints: CheckpointWriter,
+    log: StepLog,
+    processor: &'a mut Processor,
+    interrupter: &'a Interrupter,
+    last_step: Option<StepReport>,
+    evaluation: Option<Evaluation>,
+    checkpoint: Option<PathBuf>,
+    /// Where the run was when the engine last gave the whole model, unless that was saved.
+    complete: Option<TrainState>,
+    session_tokens: usize,
+    session_seconds: f64,
+}
+
+impl<'a> Run<'a> {
+    /// A run that goes on from `state`, tells `processor` what it measures and stops where
+    /// `interrupter` says so.
+    pub fn new(
+        plan: &'a RunPlan,
+        state: RunState,
+        processor: &'a mut Processor,
+        interrupter: &'a Interrupter,
+    ) -> Self {
+        let RunState { engine, ema, position, checkpoints, log } = state;
+        Self {
+            plan,
+            engine,
+            ema,
+            position,
+            checkpoints,
+            log,
+            processor,
+            interrupter,
+            last_step: None,
+            evaluation: None,
+            checkpoint: None,
+            complete: None,
+            session_tokens: 0,
+            session_seconds: 0.0,
+        }
+    }
+
+    /// Trains to the end or until it is interrupted, evaluates and saves; after a failure, saves
+    /// what is still known. Gives the model too.
+    pub fn carry_out(
+        mut self,
+        batches: Batches,
+        valid_loader: &ValidLoader<LanguageModel>,
+    ) -> (LanguageModel, Result<RunOutcome>) {
+        let outcome = self.train(batches, valid_loader).map_err(|error| self.saved_after(error));
+        (self.engine.into_model(), outcome)
+    }
+
+    fn train(
+        &mut self,
+        mut batches: Batches,
+        valid_loader: &ValidLoader<LanguageModel>,
+    ) -> Result<RunOutcome> {
+        let plan = self.plan;
+        let mut epoch = (self.position.step / plan.eval_every) as usize + 1;
+        while self.position.step < plan.steps && !self.interrupter.should_stop() {
+            let end = (epoch as u64 * plan.eval_every).min(plan.steps);
+            self.processor.process_train(LearnerEvent::StartSplit {
+                epoch_number: epoch,
+                total_items: plan.eval_every as usize,
+            })?;
+            while self.position.step < end && !self.interrupter.should_stop() {
+                self.step(&mut batches, epoch)?;
+                let due = plan.checkpoint_every > 0
+                    && self.position.step.is_multiple_of(plan.checkpoint_every);
+                if due && self.position.step < plan.steps {
+                    self.save()?;
+                }
+            }
+            self.processor.process_train(LearnerEvent::EndSplit(epoch))?;
+            if self.position.step == end {
+                self.evaluate(valid_loader, epoch)?;
+                self.processor.process_train(LearnerEvent::EndEpoch(epoch))?;
+            }
+            epoch += 1;
+        }
+        if self.evaluation.is_none() && !self.interrupter.should_stop() {
+            self.evaluate(valid_loader, epoch)?; // a resumed run with nothing left to do
+        }
+        self.save()?;
+        Ok(RunOutcome {
+            position: self.position.clone(),
+            last_step: self.last_step.take(),
+            evaluation: self.evaluation.take(),
+            interrupted: self.position.step < plan.steps,
+            checkpoint: self.checkpoint.take(),
+            tokens_per_second: self.session_tokens as f64 / self.session_seconds.max(1e-9),
+            train_seconds: self.session_seconds,
+        })
+    }
+
+    /// One optimizer step: micro-batches accumulated, clipped, AdamW, then the balance bias.
+    fn step(&mut self, batches: &mut Batches, epoch: usize) -> Result<()> {
+        let started = Instant::now();
+        let settings = self
+            .plan
+            .schedule
+            .at(Position { step: self.position.step, tokens: self.position.tokens });
+        let mut next = || {
+            batches.next().context("the training data ended before the run")?.map_err(Into::into)
+        };
+        let mut report = self.engine.accumulate(&mut next, &settings)?;
+        let step = self.position.step + 1;
+        let lr = settings.lr;
+        // While the average still reads the weights they are shared, and could not be updated in
+        // place.
+        self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
+        let grad_norm = self.engine.update(&settings, &report.layer_loads)?;
+        if let Some(ema) = &mut self.ema {
+            ema.step(&self.engine.model()?.model)?;
+            self.position.ema_steps = ema.steps();
+        }
+
+        let seconds = started.elapsed().as_secs_f64();
+        self.position.step = step;
+        self.position.samples += settings.global_batch as u64;
+        self.position.tokens += report.tokens as u64;
+        self.position.train_seconds += seconds;
+        self.session_tokens += report.tokens;
+        self.session_seconds += seconds;
+        if self.ema.is_some() {
+            self.complete = Some(self.position.clone());
+        }
+        report.step = step;
+        report.grad_norm = grad_norm;
+        report.lr = lr;
+        report.tokens_per_second = report.tokens as f64 / seconds;
+        self.log.step(&report)?;
+        if !report.total_loss.is_finite() || !grad_norm.is_finite() {
+            return Err(Diverged { step, loss: report.total_loss, grad_norm }.into());
+        }
+        let done = (step - (epoch as u64 - 1) * self.plan.eval_every) as usize;
+        let progress = Progress::new(done, self.plan.eval_every as usize, Some("steps".into()));
+        let item =
+            TrainingItem::new(report.clone(), progress, Some(step as usize), Some(lr.into()));
+        self.last_step = Some(report);
+        self.processor.process_train(LearnerEvent::ProcessedItem(item))?;
+        Ok(())
+    }
+
+    fn evaluate(&mut self, loader: &ValidLoader<LanguageModel>, epoch: usize) -> Result<()> {
+        let model = self.engine.model()?.valid();
+        self.complete = Some(self.position.clone());
+        let total = loader.num_items();
+        self.processor
+            .process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
+        let mut evaluation = Evaluation::default();
+        let mut batches = loader.iter();
+        while let Some(batch) = batches.next() {
+            let report = InferenceStep::step(&model, batch?);
+            evaluation.absorb(&report);
+            let item = TrainingItem::new(
+                report,
+                batches.progress(),
+                Some(self.position.step as usize),
+                None,
+            );
+            self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
+        }
+        self.log.evaluation(self.position.step, &evaluation)?;
+        self.evaluation = Some(evaluation);
+        self.processor.process_valid(LearnerEvent::EndSplit(epoch))?;
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let average = self.ema.as_mut().map(Ema::model).transpose()?;
+        let (model, optimizer) = self.engine.state()?;
+        self.checkpoint =
+            Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
+        self.complete = None;
+        Ok(())
+    }
+
+    /// Saves what is still known after a failure: the last whole model, where no checkpoint has it.
+    /// Gives the failure back.
+    fn saved_after(&mut self, failure: Failure) -> Failure {
+        let (Some(position), false) = (self.complete.take(), failure.is::<Diverged>()) else {
+            return failure;
+        };
+        let average = match self.ema.as_mut().map(Ema::model).transpose() {
+            Ok(average) => average,
+            Err(error) => {
+                return failure
+                    .context(format!("step {} could not be saved: {error:#}", position.step));
+            }
+        };
+        let Some((model, optimizer)) = self.engine.last_state() else { return failure };
+        match self.checkpoints.save(&model.model, average, optimizer, &position) {
+            Ok(path) => failure.context(format!(
+                "the run was saved as it was after step {}, in {}",
+                position.step,
+                path.display()
+            )),
+            Err(error) => {
+                failure.context(format!("step {} could not be saved: {error:#}", position.step))
+            }
+        }
+    }
+}
