@@ -14,7 +14,7 @@ use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
 use deepseek_train::dualpipe::{Cluster, Pipelines};
 use deepseek_train::learner::{
-    AdamW, AdamWSettings, LanguageModel, MomentFormat, RunPlan, SingleDevice, StepEngine,
+    AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
 use deepseek_train::parallel::{Axes, PipelineScheduleKind, WireFormats};
 
@@ -43,6 +43,10 @@ fn data(model: &DeepSeekConfig) -> TokenData {
         .open(SEQ_LEN, model.vocab_size)
         .unwrap()
 }
+
+/// A micro-batch is one sequence.
+const ENGINE: EngineSettings =
+    EngineSettings { micro_batch: 1, seq_len: SEQ_LEN, recompute: false };
 
 /// The first moments are the gradients times this.
 const FIRST: f64 = 0.1;
@@ -108,19 +112,6 @@ impl Bench {
         Self { data: data(&config.model), model, config, device: device.clone(), precision }
     }
 
-    fn plan(&self) -> RunPlan {
-        let schedule = self.config.schedule().unwrap();
-        RunPlan {
-            steps: 1000,
-            seq_len: SEQ_LEN,
-            micro_batch: 1,
-            eval_every: 1000,
-            checkpoint_every: 0,
-            recompute: false,
-            schedule,
-        }
-    }
-
     fn language_model(&self) -> LanguageModel {
         let weights = self.config.schedule().unwrap().at(Default::default()).loss_weights();
         LanguageModel::new(
@@ -132,12 +123,8 @@ impl Bench {
     }
 
     fn sequential(&self, micro_batches: usize, steps: usize) -> Course {
-        let model = self.language_model().train();
-        self.course(
-            Box::new(SingleDevice::new(model, AdamW::new(settings()), 1, SEQ_LEN)),
-            micro_batches,
-            steps,
-        )
+        let engine = SingleDevice::new(self.language_model(), AdamW::new(settings()), ENGINE);
+        self.course(Box::new(engine), micro_batches, steps)
     }
 
     fn over_ranks(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
@@ -153,7 +140,7 @@ impl Bench {
             timeline: None,
         };
         let engine =
-            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, &self.plan());
+            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
         self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
     }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, help, parse_number};
+use super::values::parse_time;
+use super::{ConfigArgs, help};
 use crate::config::embedded::DEFAULT_CLUSTER;
 use crate::parallel::PipelineScheduleKind;
 
@@ -129,8 +130,4 @@ pub struct PlanExpertsArgs {
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,
-}
-
-fn parse_time(text: &str) -> Result<f64, String> {
-    parse_number(text, |number| (0.0..=1e9).contains(&number), "a number from 0 to 1e9")
 }

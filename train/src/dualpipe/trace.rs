@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::action::{Action, Chunk, Planned};
 use super::executor::StepTimeline;
 use super::schedule::PipelineSchedule;
 use super::simulate::Simulation;
+use crate::failure::{Context, Result};
 
 /// Timelines below each other: a process each, in it a thread a rank.
 #[derive(Clone, Debug, Default)]

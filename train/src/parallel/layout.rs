@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use burn_deepseek::{DeepSeekConfig, Stage};
 
+use crate::failure::blamed;
+
 /// Degrees of parallelism (3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axes {
@@ -75,6 +77,8 @@ pub struct TooManyStages {
     stages: usize,
     most: usize,
 }
+
+blamed!(Run: TooManyStages);
 
 /// Cuts a model into consecutive stages whose costliest is as cheap as can be; of cuts that are
 /// equally good the one with the least sum of squares. The ends get fewer layers for what they have

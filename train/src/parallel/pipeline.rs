@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::blamed;
+
 /// The pipeline schedules that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PipelineScheduleKind {
@@ -169,3 +171,5 @@ pub enum PipelineScheduleError {
         least: usize,
     },
 }
+
+blamed!(User: PipelineScheduleError);

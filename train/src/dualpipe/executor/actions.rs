@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
@@ -14,6 +13,7 @@ use super::rank::{Rank, THREAD};
 use super::report::StageReport;
 use super::step::{Progress, RankReport, Span, StepJob};
 use crate::dualpipe::action::{Action, Chunk};
+use crate::failure::{Context, Result};
 use crate::parallel::ComputeToken;
 
 impl Rank {
@@ -94,7 +94,7 @@ impl Rank {
                     .spawn_scoped(scope, forward)
                     .context("the thread of a forward pass cannot be started")?;
                 let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
-                anyhow::Ok((
+                Result::<_>::Ok((
                     forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                     done,
                 ))

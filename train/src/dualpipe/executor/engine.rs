@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use anyhow::Result;
-
 use super::cluster::Cluster;
 use super::flat::replaced;
 use super::gather::{Gathered, gather};
@@ -17,7 +15,10 @@ use super::start::{Parts, parts};
 use super::step::StepJob;
 use super::timeline::StepTimeline;
 use crate::dualpipe::schedule::PipelineSchedule;
-use crate::learner::{AdamW, LanguageModel, LayerLoad, NextBatch, RunPlan, StepEngine, StepReport};
+use crate::failure::{Failure, Result};
+use crate::learner::{
+    AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, StepEngine, StepReport,
+};
 use crate::parallel::{Post, Traffic};
 use crate::schedule::StepSettings;
 
@@ -38,8 +39,7 @@ pub struct Pipelines {
     schedules: HashMap<usize, Arc<PipelineSchedule>>,
     /// Bytes of the exchanges since they were last asked for.
     traffic: Arc<Traffic>,
-    micro_batch: usize,
-    seq_len: usize,
+    settings: EngineSettings,
 }
 
 impl Pipelines {
@@ -53,11 +53,12 @@ impl Pipelines {
         model: LanguageModel,
         optimizer: AdamW,
         cluster: &Cluster,
-        plan: &RunPlan,
+        settings: EngineSettings,
     ) -> Result<Self> {
         let post = Arc::new(Post::new(cluster.timeout));
         let traffic = Arc::new(Traffic::default());
-        let Parts { ranks, shards } = parts(&model, &optimizer, cluster, plan, &post, &traffic)?;
+        let Parts { ranks, shards } =
+            parts(&model, &optimizer, cluster, settings, &post, &traffic)?;
         Ok(Self {
             cluster: cluster.clone(),
             ranks: RankThreads::start(ranks, post)?,
@@ -68,19 +69,19 @@ impl Pipelines {
             stale: false,
             schedules: HashMap::new(),
             traffic,
-            micro_batch: plan.micro_batch,
-            seq_len: plan.seq_len,
+            settings,
         })
     }
 
     /// The schedule of a step of so many micro-batches.
     fn schedule(&mut self, micro_batches: usize) -> Result<Arc<PipelineSchedule>> {
         let (pipelines, ranks) = (self.cluster.axes.pipelines(), self.cluster.axes.pipeline);
-        anyhow::ensure!(
-            micro_batches.is_multiple_of(pipelines),
-            "a step of {micro_batches} micro-batches cannot be shared between {pipelines} \
-             pipelines (parallel.expert * parallel.data)"
-        );
+        if !micro_batches.is_multiple_of(pipelines) {
+            return Err(Failure::new(format!(
+                "a step of {micro_batches} micro-batches cannot be shared between {pipelines} \
+                 pipelines (parallel.expert * parallel.data)"
+            )));
+        }
         let chunks = micro_batches / pipelines;
         if let Some(schedule) = self.schedules.get(&chunks) {
             return Ok(schedule.clone());
@@ -107,11 +108,11 @@ impl Pipelines {
 
 impl StepEngine for Pipelines {
     fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
-        let micro_batches = settings.global_batch / self.micro_batch;
+        let micro_batches = settings.global_batch / self.settings.micro_batch;
         self.whole.prepare(
             settings.loss_weights(),
             micro_batches,
-            settings.global_batch * self.seq_len,
+            settings.global_batch * self.settings.seq_len,
         );
         let schedule = self.schedule(micro_batches)?;
         let batches = (0..micro_batches).map(|_| next()).collect::<Result<Vec<_>>>()?;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::Result;
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 
@@ -11,6 +10,7 @@ use super::flat::flat_values;
 use super::rank::Rank;
 use super::rank_threads::RankThreads;
 use super::shards::Shards;
+use crate::failure::Result;
 use crate::learner::Moments;
 
 /// Values and moments of all parameters of the model, flat.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_deepseek::ops;
 
@@ -12,6 +11,7 @@ use super::rank::Rank;
 use super::step::{Progress, StepJob};
 use crate::data::TokenBatch;
 use crate::dualpipe::action::Chunk;
+use crate::failure::Result;
 use crate::parallel::{ChunkExchange, ComputeToken, Subject};
 
 impl Rank {
@@ -35,7 +35,7 @@ impl Rank {
         };
         let settings = ChunkSettings {
             compute,
-            recompute: self.recompute,
+            engine: self.settings,
             weights: &job.weights,
             device: &self.device,
         };

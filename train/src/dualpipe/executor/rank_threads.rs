@@ -8,10 +8,9 @@ use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow};
-
 use super::rank::{Rank, THREAD};
 use crate::device::WorkerDevice;
+use crate::failure::{Context, Failure, Result};
 use crate::parallel::{Post, PostError};
 
 /// What a rank is asked to do.
@@ -90,7 +89,7 @@ impl RankThreads {
                 let _ = send.send((rank, outcome)); // whoever asked may have given up waiting
             });
             if thread.work.as_ref().is_none_or(|queue| queue.send(task).is_err()) {
-                return Err(anyhow!("{}: its thread has stopped", thread.name));
+                return Err(Failure::new(format!("{}: its thread has stopped", thread.name)));
             }
         }
         drop(send);
@@ -109,9 +108,9 @@ impl RankThreads {
     fn awaited<T>(
         &self,
         results: &Receiver<(usize, Result<T>)>,
-    ) -> (Vec<Option<T>>, Vec<(usize, Error)>) {
+    ) -> (Vec<Option<T>>, Vec<(usize, Failure)>) {
         let mut done: Vec<Option<T>> = self.threads.iter().map(|_| None).collect();
-        let mut failures: Vec<(usize, Error)> = Vec::new();
+        let mut failures: Vec<(usize, Failure)> = Vec::new();
         let mut left = self.threads.len();
         let mut failed_at: Option<Instant> = None;
         self.post.sign_of_life();
@@ -132,10 +131,10 @@ impl RankThreads {
                     .iter()
                     .position(Option::is_none)
                     .expect("invariant: somebody has not answered");
-                let error = anyhow!(
+                let error = Failure::new(format!(
                     "no sign of life for {} s (parallel.timeout_s)",
                     self.post.timeout().as_secs()
-                );
+                ));
                 self.post.fail(silent);
                 failures.push((silent, error));
             }
@@ -148,7 +147,7 @@ impl RankThreads {
 
     /// A failure, with the ranks whose worker does not answer any more: what fails first may be
     /// another rank, which waits for one of those.
-    fn with_lost_workers(&self, error: Error) -> Error {
+    fn with_lost_workers(&self, error: Failure) -> Failure {
         let lost: Vec<&str> = std::thread::scope(|scope| {
             let lent =
                 self.threads.iter().filter_map(|thread| Some((thread, thread.lender.as_ref()?)));
@@ -169,8 +168,8 @@ impl RankThreads {
 
     /// The failure to tell: what befell a rank itself, rather than that it missed another one's
     /// message, rather than that it was told of another's failure.
-    fn worst(&self, failures: Vec<(usize, Error)>) -> Option<Error> {
-        let rank_of_news = |error: &Error| match error.downcast_ref::<PostError>() {
+    fn worst(&self, failures: Vec<(usize, Failure)>) -> Option<Failure> {
+        let rank_of_news = |error: &Failure| match error.downcast_ref::<PostError>() {
             None => 0,
             Some(PostError::Late { .. }) => 1,
             Some(PostError::Failed { .. }) => 2,
@@ -218,7 +217,7 @@ fn panics_of_ranks_are_told_once() {
 }
 
 /// What a thread died of, as an error.
-fn error_of(panic: Box<dyn Any + Send>) -> anyhow::Error {
+fn error_of(panic: Box<dyn Any + Send>) -> Failure {
     match panic.downcast::<PostError>() {
         Ok(error) => (*error).into(),
         Err(panic) => {
@@ -226,7 +225,7 @@ fn error_of(panic: Box<dyn Any + Send>) -> anyhow::Error {
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            anyhow!(text.unwrap_or_else(|| "it stopped without a word".into()))
+            Failure::new(text.unwrap_or_else(|| "it stopped without a word".into()))
         }
     }
 }

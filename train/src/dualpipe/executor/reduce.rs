@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use anyhow::Result;
 use burn::module::ParamId;
 use burn::tensor::Tensor;
 use burn_deepseek::moe::updated_bias;
@@ -13,6 +12,7 @@ use burn_deepseek::ops;
 use super::flat::{flat_values, replaced, shaped_gradients};
 use super::rank::Rank;
 use super::shards::{Shard, Shards};
+use crate::failure::Result;
 use crate::learner::LayerLoad;
 use crate::parallel::Subject;
 

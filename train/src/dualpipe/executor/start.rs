@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, ModelPart, Stage};
@@ -12,7 +11,8 @@ use super::cluster::Cluster;
 use super::flat::parameters_in_order;
 use super::rank::Rank;
 use super::shards::Shards;
-use crate::learner::{AdamW, LanguageModel, Moments, RunPlan};
+use crate::failure::{Context, Result};
+use crate::learner::{AdamW, EngineSettings, LanguageModel, Moments};
 use crate::parallel::{ExpertParallelGroup, Post, Traffic, cut};
 
 /// Ranks with the names of their devices, and who owns what of the model.
@@ -31,7 +31,7 @@ pub(super) fn parts(
     model: &LanguageModel,
     optimizer: &AdamW,
     cluster: &Cluster,
-    plan: &RunPlan,
+    settings: EngineSettings,
     post: &Arc<Post>,
     traffic: &Arc<Traffic>,
 ) -> Result<Parts> {
@@ -77,7 +77,7 @@ pub(super) fn parts(
             part: part.to_device(&device),
             compute: Compute::new(*model.precision(), &device)
                 .with_context(|| format!("rank {rank}"))?,
-            recompute: plan.recompute,
+            settings,
             optimizer: owned_state(optimizer, &shards, rank, &device),
             gradients: HashMap::new(),
             post: post.clone(),

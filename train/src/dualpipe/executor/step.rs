@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Tensor;
 use burn_deepseek::{LossWeights, ModelPart};
@@ -14,6 +13,7 @@ use super::report::StageReport;
 use crate::data::TokenBatch;
 use crate::dualpipe::action::{Action, Chunk};
 use crate::dualpipe::schedule::PipelineSchedule;
+use crate::failure::{Context, Result};
 
 /// What a rank does in a step.
 #[derive(Clone, Debug)]

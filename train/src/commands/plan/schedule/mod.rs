@@ -7,14 +7,14 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::cli::PlanScheduleArgs;
-use crate::commands::Outcome;
 use crate::dualpipe::{Costs, PipelineSchedule, Simulation, Trace, Waiting, simulate};
-use crate::exit::{UsageError, write_stdout};
+use crate::exit::Outcome;
+use crate::failure::{Context, Result, UsageError};
 use crate::parallel::PipelineScheduleKind;
+use crate::stdout::write_stdout;
 
 /// The largest pipeline that is drawn, in ranks times micro-batches.
 const MOST: usize = 1 << 20;
