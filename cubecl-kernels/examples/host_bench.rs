@@ -8,12 +8,14 @@
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
+mod case;
 #[path = "host_bench/composed.rs"]
 mod composed;
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use case::{random, wanted};
 use cubecl_kernels::definition::{
     AdamWConfig, AttentionOptions, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape,
     ProductFormat, RopeLayout, RopeShape,
@@ -70,23 +72,6 @@ fn bench<A, B>(
         "{name:34} {ours:9.1} us (best {best:9.1})  {rate}  composed {theirs:9.1} us = {:5.2}x",
         theirs / ours
     );
-}
-
-/// Whether the command line asks for `name`.
-fn wanted(name: &str) -> bool {
-    std::env::args().nth(1).is_none_or(|wanted| name.contains(&wanted))
-}
-
-fn random(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        })
-        .collect()
 }
 
 fn main() {

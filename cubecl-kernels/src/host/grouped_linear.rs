@@ -134,8 +134,8 @@ mod tests {
     use super::*;
     use crate::reference;
     use crate::test_inputs::{
-        FORMATS, assert_close, assert_gradient, assert_thread_independent, inner, random, rounded,
-        widen,
+        FORMATS, assert_close, assert_gradient, assert_thread_independent, inner, offsets_of,
+        random, rounded, widen,
     };
 
     struct Case {
@@ -147,8 +147,7 @@ mod tests {
     }
 
     fn case(counts: &[usize], inputs: usize, outputs: usize) -> Case {
-        let mut offsets = vec![0];
-        counts.iter().for_each(|count| offsets.push(offsets[offsets.len() - 1] + count));
+        let offsets = offsets_of(counts);
         let rows = offsets[counts.len()];
         Case {
             x: random(1, rows * inputs),

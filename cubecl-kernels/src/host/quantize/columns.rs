@@ -8,10 +8,10 @@ use super::divisor::Divisors;
 use super::encode::{encode_columns, encode_rows};
 use super::panel::{Element, Matrix, Source};
 use super::rows::{self, check_row_tiles};
-use super::store::{pack, pack_transposed};
+use super::store::{ColumnTilesOut, RowTilesOut};
 use crate::definition::{
-    CODES_A_WORD, Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE,
-    check_length, element_count, tiles, words,
+    Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE, check_length,
+    element_count, tiles, words,
 };
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::chunk;
@@ -104,12 +104,17 @@ pub(super) fn quantize(
     let coarse = (options.granularity != Granularity::Tile)
         .then(|| coarse::column_scales(source, offsets, layout, cols, options));
     let (groups, rows) = (offsets.len() - 1, offsets[offsets.len() - 1]);
-    let (row_words, row_tiles) = (layout.words[groups], layout.tiles[groups]);
+    let (col_words, col_tiles) = (layout.words[groups], layout.tiles[groups]);
     // SAFETY: the bands cover every word and tile of a transposed row, and the tasks every column
     // of each band.
     let (codes, scales) = unsafe {
-        build_two([cols * row_words, cols * row_tiles], |codes, scales| {
-            let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
+        build_two([cols * col_words, cols * col_tiles], |codes, scales| {
+            let out = ColumnTilesOut {
+                codes: Parts::new(codes),
+                scales: Parts::new(scales),
+                col_words,
+                col_tiles,
+            };
             for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
                 let (mut buffer, mut divisors, mut codes) =
                     (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
@@ -121,24 +126,14 @@ pub(super) fn quantize(
                     if let Some(scales) = &coarse {
                         part.clone()
                             .zip(&mut largest)
-                            .for_each(|(c, scale)| *scale = scales[c * row_tiles + band.tile]);
+                            .for_each(|(c, scale)| *scale = scales[c * col_tiles + band.tile]);
                         divisors.set_scales(&largest[..part.len()]);
                     } else {
                         amax::of_columns(panel, &mut largest[..part.len()]);
                         divisors.set_amax(&largest[..part.len()], options.scale);
                     }
                     encode_columns(panel, &divisors, &mut codes, options.format);
-                    pack_transposed(
-                        &mut codes,
-                        panel.rows,
-                        part.len(),
-                        &codes_out,
-                        part.start * row_words + band.word,
-                        row_words,
-                    );
-                    for (c, &scale) in part.zip(divisors.scales()) {
-                        scales_out.part(c * row_tiles + band.tile, 1)[0].write(scale);
-                    }
+                    out.write(band, part, &mut codes, divisors.scales());
                 }
             });
         })
@@ -162,10 +157,20 @@ pub(super) fn both(
     // tasks cover every column of each band.
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
-            let (row_codes, row_scales) = (Parts::new(codes), Parts::new(scales));
+            let rows_out = RowTilesOut {
+                codes: Parts::new(codes),
+                scales: Parts::new(scales),
+                row_words,
+                row_tiles,
+            };
             let (codes, scales) =
                 build_two([cols * col_words, cols * col_tiles], |codes, scales| {
-                    let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
+                    let columns_out = ColumnTilesOut {
+                        codes: Parts::new(codes),
+                        scales: Parts::new(scales),
+                        col_words,
+                        col_tiles,
+                    };
                     for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
                         let (mut buffer, mut divisors, mut codes) =
                             (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
@@ -183,28 +188,13 @@ pub(super) fn both(
                             divisors.set_amax(&of_rows[..panel.rows], options.scale);
                             encode_rows(panel, &divisors, &mut codes, TILE, options.format);
                             for (i, r) in band.rows.clone().enumerate() {
-                                let out = row_codes.part(
-                                    r * row_words + part.start / CODES_A_WORD,
-                                    words(part.len()),
-                                );
-                                pack(&codes[i * TILE..][..part.len()], out);
-                                row_scales.part(r * row_tiles + part.start / TILE, 1)[0]
-                                    .write(divisors.scale[i]);
+                                let codes = &codes[i * TILE..][..part.len()];
+                                rows_out.write(r, part.start, codes, &divisors.scale[i..][..1]);
                             }
 
                             divisors.set_amax(&of_columns[..part.len()], options.scale);
                             encode_columns(panel, &divisors, &mut codes, options.format);
-                            pack_transposed(
-                                &mut codes,
-                                panel.rows,
-                                part.len(),
-                                &codes_out,
-                                part.start * col_words + band.word,
-                                col_words,
-                            );
-                            for (c, &scale) in part.zip(divisors.scales()) {
-                                scales_out.part(c * col_tiles + band.tile, 1)[0].write(scale);
-                            }
+                            columns_out.write(band, part, &mut codes, divisors.scales());
                         }
                     });
                 });

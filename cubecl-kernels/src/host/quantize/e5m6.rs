@@ -10,7 +10,7 @@ use super::decode::decode_e5m6_row;
 use super::dequantize::by_rows;
 use super::divisor::Divisors;
 use super::encode::encode_e5m6_row;
-use super::panel::{Element, Matrix, Panel, Source, computed};
+use super::panel::{Element, Matrix, Panel, Source, computed_rows};
 use crate::definition::{
     E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words,
     element_count, tiles,
@@ -172,10 +172,6 @@ impl Source for E5m6Tiles<'_> {
         columns: Range<usize>,
         buffer: &'a mut Vec<f32>,
     ) -> Panel<'a> {
-        computed(rows.len(), columns.len(), buffer, |out| {
-            for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
-                self.row(r, columns.start, out);
-            }
-        })
+        computed_rows(rows, columns.len(), buffer, |r, out| self.row(r, columns.start, out))
     }
 }
