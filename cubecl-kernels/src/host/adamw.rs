@@ -15,7 +15,7 @@ pub trait Moment: sealed::Moment + Copy + Send + Sync {}
 impl Moment for f32 {}
 impl Moment for bf16 {}
 
-/// One AdamW step in place: `g = gradient_scale gradient`, `p -= lr weight_decay p`,
+/// Takes one AdamW step in place: `g = gradient_scale gradient`, `p -= lr weight_decay p`,
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `p -= lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)`.
 ///
@@ -64,9 +64,9 @@ mod sealed {
 
     /// How a number that moments are kept in is read and stored.
     pub trait Moment: Sized {
-        /// As F32, exactly.
+        /// Widens to F32, which loses nothing.
         fn widen(self) -> f32;
-        /// The nearest, ties to even.
+        /// Rounds to nearest, ties to even.
         fn round(x: f32) -> Self;
         /// One step of a run of elements.
         fn update(param: &mut [f32], gradient: &[f32], m: &mut [Self], v: &mut [Self], f: &Factors);
@@ -178,7 +178,7 @@ multiversion! {
     }
 }
 
-/// `sum(x^2)` in f64, the parts in a fixed order.
+/// Sums squares in f64, `sum(x^2)`, the parts in a fixed order.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     map(x.len().div_ceil(ELEMENTS_A_TASK), x.len(), |task| {
         squares(&x[chunk(task, ELEMENTS_A_TASK, x.len())])

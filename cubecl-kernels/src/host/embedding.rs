@@ -10,7 +10,7 @@ const ELEMENTS_A_TASK: usize = 1 << 15;
 /// Tasks that the table's gradient is cut into.
 const GRADIENT_TASKS: usize = 16;
 
-/// The table's rows of some tokens, `out[i] = table[ids[i]]`.
+/// Looks up the table's rows of some tokens, `out[i] = table[ids[i]]`.
 ///
 /// # Shapes
 /// - `table [vocab, width]`, `ids [n]` -> `[n, width]`
@@ -38,8 +38,8 @@ pub fn embedding(
     })
 }
 
-/// The gradient of [`embedding`] for its table, `dtable[id] = sum of dy[i] over ids[i] = id`, in
-/// the order of `i`.
+/// Computes the gradient of [`embedding`] for its table,
+/// `dtable[id] = sum of dy[i] over ids[i] = id`, in the order of `i`.
 ///
 /// # Shapes
 /// - `dy [n, width]`, `ids [n]` -> `[vocab, width]`

@@ -10,7 +10,7 @@ use crate::definition::{KernelError, PermuteShape, check_index, check_length, el
 /// Elements that one task writes.
 const ELEMENTS_A_TASK: usize = 1 << 14;
 
-/// Rows by index, `out[i] = x[index[i]]`.
+/// Gathers rows by index, `out[i] = x[index[i]]`.
 ///
 /// # Shapes
 /// - `x [rows, width]`, `index [m]` -> `[m, width]`
@@ -38,7 +38,7 @@ pub fn gather_rows(
     })
 }
 
-/// The gradient of [`gather_rows`] for `x`, given where each row went:
+/// Computes the gradient of [`gather_rows`] for `x`, given where each row went:
 /// `dx[t] = sum_s dy[inverse[t, s]]`, slots in order.
 ///
 /// # Shapes
@@ -56,8 +56,8 @@ pub fn gather_rows_backward(
     mix("gather_rows_backward", dy, None, inverse, shape)
 }
 
-/// The experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, slots
-/// in order.
+/// Sums the experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`,
+/// slots in order.
 ///
 /// # Shapes
 /// - `y [sorted, width]`, `weights [tokens, slots]`, `inverse [tokens, slots]` -> `[tokens, width]`
@@ -78,7 +78,7 @@ pub fn combine(
     mix("combine", y, Some(weights), inverse, shape)
 }
 
-/// The gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and
+/// Computes the gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and
 /// `dweights[t, s] = dout[t] . y[inverse[t, s]]`.
 ///
 /// A sorted row that no slot names gets zero.
@@ -88,7 +88,7 @@ pub fn combine(
 ///   `dy [sorted, width]`, `dweights [tokens, slots]`
 ///
 /// # Errors
-/// As [`combine`]; [`KernelError::Invalid`] where two slots name the same sorted row.
+/// The errors of [`combine`]; [`KernelError::Invalid`] where two slots name the same sorted row.
 pub fn combine_backward(
     y: &[f32],
     weights: &[f32],

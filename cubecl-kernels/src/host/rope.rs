@@ -33,13 +33,13 @@ pub fn rope(
     rotate("rope", x, cos, sin, shape, 1.0)
 }
 
-/// The gradient of [`rope`]: the rotation by the negative angle.
+/// Computes the gradient of [`rope`], which is the rotation by the negative angle.
 ///
 /// # Shapes
 /// - `dy [b, t, h, head_dim]`, `cos` and `sin [t, dr / 2]` -> `[b, t, h, head_dim]`
 ///
 /// # Errors
-/// As [`rope`].
+/// The errors of [`rope`].
 pub fn rope_backward(
     dy: &[f32],
     cos: &[f32],

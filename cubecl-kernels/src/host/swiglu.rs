@@ -12,7 +12,7 @@ const ELEMENTS_A_TASK: usize = 1 << 14;
 /// What an exponential counts for, in scalar operations.
 const EXP_WORK: usize = 8;
 
-/// SwiGLU's elementwise part, `silu(gate) * up` with `silu(g) = g / (1 + e^-g)`.
+/// Computes SwiGLU's elementwise part, `silu(gate) * up` with `silu(g) = g / (1 + e^-g)`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, the gate in the first half of each row -> `[rows, inter]`
@@ -32,8 +32,8 @@ pub fn swiglu(gate_up: &[f32], rows: usize, inter: usize) -> Result<Vec<f32>, Ke
     })
 }
 
-/// The gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`, `dgate = dy up s (1 + g (1 - s))` and
-/// `dup = dy g s`.
+/// Computes the gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`,
+/// `dgate = dy up s (1 + g (1 - s))` and `dup = dy g s`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, `dy [rows, inter]` -> `[rows, 2 inter]`

@@ -11,8 +11,8 @@ use crate::host::simd::{dot, madd, multiversion};
 /// Values that one task reads.
 const VALUES_A_TASK: usize = 1 << 14;
 
-/// The rows of each token summed, `out[t] = sum_i weights[i] y[rows[i]]` over its terms `i`, in
-/// their order and in FP32; without weights each is one. A result without terms is zero.
+/// Sums the rows of each token, `out[t] = sum_i weights[i] y[rows[i]]` over its terms `i`, in their
+/// order and in FP32; without weights each is one. A result without terms is zero.
 ///
 /// # Shapes
 /// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` ->
@@ -37,7 +37,7 @@ pub fn combine(
     Ok(for_wire!(format, sum_rows(wire, weights, sums, width)))
 }
 
-/// [`combine`] of FP32 rows, without weights.
+/// Sums FP32 rows as [`combine`] does, without weights.
 ///
 /// # Shapes
 /// - `x [sums.bound(), width]` -> `[sums.results(), width]`
@@ -51,16 +51,16 @@ pub fn sum_values(x: &[f32], sums: &RowSums, width: usize) -> Result<Vec<f32>, K
     Ok(sum_rows::<F32>(as_words(x), None, sums, width))
 }
 
-/// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that
-/// name row `r`, and `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets zero. The
-/// cast of `y` passes the gradient straight through.
+/// Computes the gradients of [`combine`]: `dy[r]` is the sum of `weights[i] dout[t]` over the terms
+/// `i` that name row `r`, and `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets
+/// zero. The cast of `y` passes the gradient straight through.
 ///
 /// # Shapes
 /// - as [`combine`]; `dout [sums.results(), width]` -> `dy [sums.bound(), width]`,
 ///   `dweights [sums.terms()]`
 ///
 /// # Errors
-/// As [`combine`], and [`KernelError::Length`] naming `dout`.
+/// The errors of [`combine`], and [`KernelError::Length`] naming `dout`.
 pub fn combine_backward(
     wire: &[u32],
     weights: Option<&[f32]>,

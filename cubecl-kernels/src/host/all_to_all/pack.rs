@@ -14,8 +14,8 @@ const VALUES_A_TASK: usize = 1 << 14;
 /// From so many copies of a row on, on average, rows are cast once each and their words copied.
 const CASTS_SAVED: usize = 2;
 
-/// Rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go to
-/// several places are cast once.)
+/// Packs rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go
+/// to several places are cast once.)
 ///
 /// In FP8 each 1x128 tile has the scale `2^ceil(log2(max(amax, 1e-4) / 448))` and a code is the one
 /// nearest to `x / scale`, ties to even. A tile with a NaN or an infinity has scale `2^127`: the
@@ -89,14 +89,14 @@ fn gather_words(wire: &[u32], index: &[u32], row_words: usize) -> Vec<u32> {
     }
 }
 
-/// The rows that have arrived, in the order of the experts that are here: row `i` is row `index[i]`
-/// of the wire.
+/// Unpacks the rows that have arrived, in the order of the experts that are here: row `i` is row
+/// `index[i]` of the wire.
 ///
 /// # Shapes
 /// - `wire [rows, format.row_words(width)]`, `index [n]` -> `[n, width]`
 ///
 /// # Errors
-/// As [`pack`], naming `wire`.
+/// The errors of [`pack`], naming `wire`.
 pub fn unpack(
     wire: &[u32],
     index: &[u32],
@@ -122,8 +122,8 @@ pub fn unpack(
     })
 }
 
-/// The gradient of [`pack`] for `x`, straight through the cast: `dx[r]` is the sum of `d[i]` over
-/// all `i` with `index[i] == r`, ascending.
+/// Computes the gradient of [`pack`] for `x`, straight through the cast: `dx[r]` is the sum of
+/// `d[i]` over all `i` with `index[i] == r`, ascending.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`
@@ -139,13 +139,14 @@ pub fn pack_backward(
     gather_backward("pack_backward", d, index, rows, width)
 }
 
-/// The gradient of [`unpack`] for the rows that arrived, as [`pack_backward`].
+/// Computes the gradient of [`unpack`] for the rows that arrived: row `r` gets the sum of `d[i]`
+/// over all `i` with `index[i] == r`, ascending.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`
 ///
 /// # Errors
-/// As [`pack_backward`].
+/// The errors of [`pack_backward`].
 pub fn unpack_backward(
     d: &[f32],
     index: &[u32],

@@ -15,9 +15,15 @@ pub(super) const FP8: usize = 2;
 macro_rules! for_wire {
     ($format:expr, $name:ident $args:tt) => {
         match $format {
-            $crate::definition::WireFormat::F32 => $name::<{ $crate::host::all_to_all::values::F32 }> $args,
-            $crate::definition::WireFormat::Bf16 => $name::<{ $crate::host::all_to_all::values::BF16 }> $args,
-            $crate::definition::WireFormat::Fp8 => $name::<{ $crate::host::all_to_all::values::FP8 }> $args,
+            $crate::definition::WireFormat::F32 => {
+                $name::<{ $crate::host::all_to_all::values::F32 }> $args
+            }
+            $crate::definition::WireFormat::Bf16 => {
+                $name::<{ $crate::host::all_to_all::values::BF16 }> $args
+            }
+            $crate::definition::WireFormat::Fp8 => {
+                $name::<{ $crate::host::all_to_all::values::FP8 }> $args
+            }
         }
     };
 }

@@ -135,7 +135,8 @@ fn decode_e4m3(code: u8) -> f32 {
     f32::from_bits(value.to_bits() | u32::from(code & 0x80) << 24)
 }
 
-/// As [`decode_e4m3`]; infinities and NaN land on those of FP32 by themselves.
+/// The value of a code, by arithmetic that vectorises as [`decode_e4m3`]; infinities and NaN land
+/// on those of FP32 by themselves.
 #[inline(always)]
 fn decode_e5m2(code: u8) -> f32 {
     let magnitude = u32::from(code & 0x7F);

@@ -16,8 +16,8 @@ use crate::definition::{
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::chunk;
 
-/// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: what Wgrad sums over
-/// (3.3.1, 3.5.2).
+/// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: the result is what Wgrad
+/// sums over (3.3.1, 3.5.2).
 ///
 /// Each group of rows (an expert's) starts a new word and a new tile, as [`GroupedColumns`] says.
 /// `&[0, rows]` is one group.
@@ -39,14 +39,14 @@ pub fn quantize_columns<E: Element>(
     Ok(quantize(&Matrix { x, cols }, offsets, &layout, cols, options))
 }
 
-/// [`quantize_rows`](super::quantize_rows) and [`quantize_columns`] in one read of `x`: (rows,
-/// columns).
+/// Casts to FP8 as [`quantize_rows`](super::quantize_rows) and as [`quantize_columns`] do, in one
+/// read of `x`: (rows, columns).
 ///
 /// # Shapes
 /// - As both; `rows` is the last of `offsets`.
 ///
 /// # Errors
-/// As [`quantize_columns`].
+/// The errors of [`quantize_columns`].
 pub fn quantize_both<E: Element>(
     x: &[E],
     offsets: &[usize],

@@ -13,7 +13,7 @@ use crate::definition::{
 use crate::host::output::{Parts, build, for_rows, zeroed};
 use crate::host::parallel::{for_each, rows_a_task};
 
-/// What row tiles stand for, `scale * decode(code)`.
+/// Computes what row tiles stand for, `scale * decode(code)`.
 ///
 /// # Shapes
 /// - codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`
@@ -31,7 +31,7 @@ pub fn dequantize_rows(
     Ok(by_rows(rows, cols, |r, out| source.row(r, 0, out)))
 }
 
-/// What 128x128 blocks stand for.
+/// Computes what 128x128 blocks stand for.
 ///
 /// # Shapes
 /// - codes `[experts, n, words(k)]`, scales `[experts, tiles(n), tiles(k)]` -> `[experts, n, k]`
@@ -62,7 +62,7 @@ pub fn dequantize_blocks(
     }))
 }
 
-/// What column tiles stand for, turned back.
+/// Computes what column tiles stand for, turned back.
 ///
 /// # Shapes
 /// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` ->
@@ -105,7 +105,7 @@ pub fn dequantize_columns(
     })
 }
 
-/// Column tiles from row tiles: dequantizes, transposes and quantizes again, as the report's
+/// Makes column tiles of row tiles: dequantizes, transposes and quantizes again, as the report's
 /// hardware does with what it kept of the forward pass (3.5.2). The error of the first cast stays
 /// in the result; casting the original in both ways ([`quantize_both`](super::quantize_both))
 /// avoids that.

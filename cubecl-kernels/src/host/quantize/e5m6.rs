@@ -72,7 +72,7 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
     Ok(E5m6 { codes, scales })
 }
 
-/// What E5M6 codes stand for, `scale * decode(code)`.
+/// Computes what E5M6 codes stand for, `scale * decode(code)`.
 ///
 /// # Shapes
 /// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`
@@ -89,8 +89,8 @@ pub fn dequantize_e5m6(
     Ok(by_rows(rows, cols, |r, out| source.row(r, 0, out)))
 }
 
-/// FP8 column tiles from E5M6 row tiles: what backward does with the kept input of the linear after
-/// attention, whose 1x128 tiles become 128x1 (3.3.3).
+/// Makes FP8 column tiles of E5M6 row tiles, as backward does with the kept input of the linear
+/// after attention, whose 1x128 tiles become 128x1 (3.3.3).
 ///
 /// # Shapes
 /// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`, `offsets [groups + 1]` ->

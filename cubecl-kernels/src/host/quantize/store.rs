@@ -72,7 +72,8 @@ impl ColumnTilesOut<'_> {
         scales: &[f32],
     ) {
         let start = columns.start * self.col_words + band.word;
-        // SAFETY: the caller vouches that the band's word and tile of these columns are of one task.
+        // SAFETY: the caller vouches that the band's word and tile of these columns are of one
+        // task.
         unsafe {
             let (rows, count) = (band.rows.len(), columns.len());
             pack_transposed(codes, rows, count, &self.codes, start, self.col_words);

@@ -13,7 +13,7 @@ use crate::definition::{
 use crate::host::simd::multiversion;
 use crate::host::swiglu::{gradients, value};
 
-/// `h = silu(gate) * up` in FP8 row tiles; `h` itself is never in memory as a whole.
+/// Computes `h = silu(gate) * up` in FP8 row tiles; `h` itself is never in memory as a whole.
 ///
 /// The codes are those of [`quantize_rows`](super::quantize_rows) of
 /// [`swiglu`](fn@crate::host::swiglu).
@@ -38,8 +38,8 @@ pub fn swiglu_quantize_rows(
     Ok(rows::quantize(&SwiGlu { gate_up, inter }, rows, inter, options))
 }
 
-/// `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: what the
-/// down-projection's Wgrad sums over.
+/// Computes `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: the result is
+/// what the down-projection's Wgrad sums over.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, `offsets [groups + 1]` rising from 0 to `rows` -> codes
@@ -59,7 +59,8 @@ pub fn swiglu_quantize_columns(
     Ok(columns::quantize(&SwiGlu { gate_up, inter }, offsets, &layout, inter, options))
 }
 
-/// [`swiglu_quantize_rows`] of gate and up in FP8 row tiles of `format`.
+/// Computes [`swiglu_quantize_rows`] of gate and up that are themselves in FP8 row tiles of
+/// `format`.
 ///
 /// # Shapes
 /// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]` -> as there
@@ -80,8 +81,8 @@ pub fn swiglu_quantize_rows_from_codes(
     Ok(rows::quantize(&source, rows, inter, options))
 }
 
-/// [`swiglu_quantize_columns`] of gate and up in FP8 row tiles of `format`: SwiGLU's output
-/// recomputed in backward.
+/// Computes [`swiglu_quantize_columns`] of gate and up that are themselves in FP8 row tiles of
+/// `format`: SwiGLU's output recomputed in backward.
 ///
 /// # Shapes
 /// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`, `offsets [groups + 1]` -> as
@@ -103,7 +104,7 @@ pub fn swiglu_quantize_columns_from_codes(
     Ok(columns::quantize(&source, offsets, &layout, inter, options))
 }
 
-/// The gradient of SwiGLU at gate and up in FP8 row tiles of `format`, as
+/// Computes the gradient of SwiGLU at gate and up in FP8 row tiles of `format`, as
 /// [`swiglu_backward`](crate::host::swiglu_backward) of what the codes stand for.
 ///
 /// # Shapes
