@@ -13,8 +13,7 @@ use crate::definition::{
     Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE, check_length,
     element_count, tiles, words,
 };
-use crate::host::output::{Parts, build_two};
-use crate::host::parallel::chunk;
+use crate::host::output::build_two;
 
 /// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: the result is what Wgrad
 /// sums over (3.3.1, 3.5.2).
@@ -109,31 +108,25 @@ pub(super) fn quantize(
     // of each band.
     let (codes, scales) = unsafe {
         build_two([cols * col_words, cols * col_tiles], |codes, scales| {
-            let out = ColumnTilesOut {
-                codes: Parts::new(codes),
-                scales: Parts::new(scales),
-                col_words,
-                col_tiles,
-            };
-            for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
+            let out = ColumnTilesOut::new(codes, scales, layout);
+            for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
                 let (mut buffer, mut divisors, mut codes) =
                     (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
-                for part in 0..columns.len().div_ceil(TILE) {
-                    let part = chunk(part, TILE, columns.len());
-                    let part = columns.start + part.start..columns.start + part.end;
-                    let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
+                for columns in panels {
+                    let panel = source.panel(band.rows.clone(), columns.clone(), &mut buffer);
                     let mut largest = [0.0; TILE];
                     if let Some(scales) = &coarse {
-                        part.clone()
+                        columns
+                            .clone()
                             .zip(&mut largest)
                             .for_each(|(c, scale)| *scale = scales[c * col_tiles + band.tile]);
-                        divisors.set_scales(&largest[..part.len()]);
+                        divisors.set_scales(&largest[..columns.len()]);
                     } else {
-                        amax::of_columns(panel, &mut largest[..part.len()]);
-                        divisors.set_amax(&largest[..part.len()], options.scale);
+                        amax::of_columns(panel, &mut largest[..columns.len()]);
+                        divisors.set_amax(&largest[..columns.len()], options.scale);
                     }
                     encode_columns(panel, &divisors, &mut codes, options.format);
-                    out.write(band, part, &mut codes, divisors.scales());
+                    out.write(band, columns, &mut codes, divisors.scales());
                 }
             });
         })
@@ -157,44 +150,32 @@ pub(super) fn both(
     // tasks cover every column of each band.
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
-            let rows_out = RowTilesOut {
-                codes: Parts::new(codes),
-                scales: Parts::new(scales),
-                row_words,
-                row_tiles,
-            };
+            let rows_out = RowTilesOut::new(codes, scales, cols);
             let (codes, scales) =
                 build_two([cols * col_words, cols * col_tiles], |codes, scales| {
-                    let columns_out = ColumnTilesOut {
-                        codes: Parts::new(codes),
-                        scales: Parts::new(scales),
-                        col_words,
-                        col_tiles,
-                    };
-                    for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
+                    let columns_out = ColumnTilesOut::new(codes, scales, layout);
+                    for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
                         let (mut buffer, mut divisors, mut codes) =
                             (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
-                        for part in 0..columns.len().div_ceil(TILE) {
-                            let part = chunk(part, TILE, columns.len());
-                            let part = columns.start + part.start..columns.start + part.end;
-                            let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
+                        for columns in panels {
+                            let count = columns.len();
+                            let panel =
+                                source.panel(band.rows.clone(), columns.clone(), &mut buffer);
                             let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);
-                            amax::of_both(
-                                panel,
-                                &mut of_rows[..panel.rows],
-                                &mut of_columns[..part.len()],
-                            );
+                            let (of_rows, of_columns) =
+                                (&mut of_rows[..panel.rows], &mut of_columns[..count]);
+                            amax::of_both(panel, of_rows, of_columns);
 
-                            divisors.set_amax(&of_rows[..panel.rows], options.scale);
+                            divisors.set_amax(of_rows, options.scale);
                             encode_rows(panel, &divisors, &mut codes, TILE, options.format);
                             for (i, r) in band.rows.clone().enumerate() {
-                                let codes = &codes[i * TILE..][..part.len()];
-                                rows_out.write(r, part.start, codes, &divisors.scale[i..][..1]);
+                                let codes = &codes[i * TILE..][..count];
+                                rows_out.write(r, columns.start, codes, &divisors.scale[i..][..1]);
                             }
 
-                            divisors.set_amax(&of_columns[..part.len()], options.scale);
+                            divisors.set_amax(of_columns, options.scale);
                             encode_columns(panel, &divisors, &mut codes, options.format);
-                            columns_out.write(band, part, &mut codes, divisors.scales());
+                            columns_out.write(band, columns, &mut codes, divisors.scales());
                         }
                     });
                 });

@@ -11,7 +11,7 @@ use crate::definition::{
     CODES_A_WORD, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length,
     element_count, tiles, words,
 };
-use crate::host::output::{Parts, build_two};
+use crate::host::output::build_two;
 
 /// Casts to FP8 in row tiles: `scale = max(amax, 1e-4) / max`, `code = RNE(x / scale)`, saturating.
 ///
@@ -56,12 +56,7 @@ pub(super) fn quantize(
     // SAFETY: the panels cover all rows and columns, and each writes its words and scales.
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
-            let out = RowTilesOut {
-                codes: Parts::new(codes),
-                scales: Parts::new(scales),
-                row_words,
-                row_tiles,
-            };
+            let out = RowTilesOut::new(codes, scales, cols);
             for_panels(rows, cols, |panels| {
                 let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(options.format));
                 let mut codes = [0; ENTRIES_A_PANEL + TILE * CODES_A_WORD];

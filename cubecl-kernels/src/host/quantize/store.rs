@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::cut::Band;
-use crate::definition::{CODES_A_WORD, TILE, words};
+use crate::definition::{CODES_A_WORD, GroupedColumns, TILE, tiles, words};
 use crate::host::output::Parts;
 use crate::host::simd::multiversion;
 #[cfg(target_arch = "x86_64")]
@@ -28,13 +28,23 @@ multiversion! {
 
 /// Row tiles that tasks write: codes `[rows, row_words]` and scales `[rows, row_tiles]`.
 pub(super) struct RowTilesOut<'a> {
-    pub(super) codes: Parts<'a, u32>,
-    pub(super) scales: Parts<'a>,
-    pub(super) row_words: usize,
-    pub(super) row_tiles: usize,
+    codes: Parts<'a, u32>,
+    scales: Parts<'a>,
+    row_words: usize,
+    row_tiles: usize,
 }
 
-impl RowTilesOut<'_> {
+impl<'a> RowTilesOut<'a> {
+    /// The row tiles of a matrix of `cols` columns.
+    pub(super) fn new(
+        codes: &'a mut [MaybeUninit<u32>],
+        scales: &'a mut [MaybeUninit<f32>],
+        cols: usize,
+    ) -> Self {
+        let (codes, scales) = (Parts::new(codes), Parts::new(scales));
+        Self { codes, scales, row_words: words(cols), row_tiles: tiles(cols) }
+    }
+
     /// Writes the codes of a row in the columns from `first` on, which is a whole tile, and their
     /// scales.
     ///
@@ -53,13 +63,28 @@ impl RowTilesOut<'_> {
 
 /// Column tiles that tasks write: codes `[cols, col_words]` and scales `[cols, col_tiles]`.
 pub(super) struct ColumnTilesOut<'a> {
-    pub(super) codes: Parts<'a, u32>,
-    pub(super) scales: Parts<'a>,
-    pub(super) col_words: usize,
-    pub(super) col_tiles: usize,
+    codes: Parts<'a, u32>,
+    scales: Parts<'a>,
+    col_words: usize,
+    col_tiles: usize,
 }
 
-impl ColumnTilesOut<'_> {
+impl<'a> ColumnTilesOut<'a> {
+    /// The column tiles of rows in groups.
+    pub(super) fn new(
+        codes: &'a mut [MaybeUninit<u32>],
+        scales: &'a mut [MaybeUninit<f32>],
+        layout: &GroupedColumns,
+    ) -> Self {
+        let total = |firsts: &[usize]| firsts[firsts.len() - 1];
+        Self {
+            codes: Parts::new(codes),
+            scales: Parts::new(scales),
+            col_words: total(&layout.words),
+            col_tiles: total(&layout.tiles),
+        }
+    }
+
     /// Writes a band's codes in some columns, which are turned on the way, and their scales.
     ///
     /// # Safety
