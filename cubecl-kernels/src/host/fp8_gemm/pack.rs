@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::source::{Source, round_to_bf16, values};
+use super::source::{Source, values};
 use crate::definition::TILE;
-use crate::host::simd::{LANES, Plain, Simd};
+use crate::host::simd::{LANES, Plain, Simd, round_to_bf16};
 
 /// Packs rows as a left operand, `[tile][row][TILE]` words; those past the end of the depth are
 /// zero up to a multiple of [`LANES`], and not written beyond.

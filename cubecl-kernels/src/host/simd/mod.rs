@@ -10,7 +10,7 @@ mod registers;
 #[cfg(target_arch = "x86_64")]
 mod transpose_avx512;
 
-pub(crate) use arithmetic::{axpy, dot, exp, max};
+pub(crate) use arithmetic::{axpy, bf16_bits, dot, exp, max, round_to_bf16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
 pub(crate) use registers::{LANES, Plain, Simd, lane_sum, madd};
