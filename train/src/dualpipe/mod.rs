@@ -13,6 +13,7 @@ mod trace;
 mod unidirectional;
 mod validate;
 mod walk;
+mod writer;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};

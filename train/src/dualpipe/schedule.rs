@@ -64,24 +64,15 @@ impl PipelineSchedule {
         }
     }
 
-    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at
-    /// the rank's own end of the pipeline. In DualPipe's second half of ranks that end is the last
-    /// rank, and the directions are the other way round.
+    /// Which of a rank's two kinds of chunks those of a direction are; see
+    /// [`PipelineScheduleKind::phase`].
     pub fn phase(&self, rank: usize, direction: usize) -> usize {
-        match self.kind {
-            PipelineScheduleKind::DualPipe if rank >= self.ranks / 2 => 1 - direction,
-            _ => direction,
-        }
+        self.kind.phase(rank, self.ranks, direction)
     }
 
     /// The stages of directions 0 and 1 on a rank.
     pub fn stages_of(&self, rank: usize) -> [Option<usize>; 2] {
-        match self.kind {
-            PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV => {
-                [Some(rank), Some(self.stages - 1 - rank)]
-            }
-            _ => [Some(rank), None],
-        }
+        self.kind.stages_of(rank, self.ranks)
     }
 
     /// The ranks that hold a stage.

@@ -1,5 +1,5 @@
-//! Which schedules a pipeline can have, and for how many ranks and micro-batches each of them exists
-//! (3.2.1). What a rank does in them is [`crate::dualpipe`]'s.
+//! Which schedules a pipeline can have, for how many ranks and micro-batches each of them exists,
+//! and which stages it gives a rank (3.2.1). What a rank does in them is [`crate::dualpipe`]'s.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,7 +31,7 @@ impl PipelineScheduleKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::DualPipe, Self::DualPipeV, Self::OneFOneB, Self::Zb1p];
 
-    /// As configurations and the command line have it.
+    /// The name in configurations and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::DualPipe => "dualpipe",
@@ -41,11 +41,31 @@ impl PipelineScheduleKind {
         }
     }
 
-    /// Stages that a pipeline of `ranks` ranks has.
+    /// The number of stages that a pipeline of `ranks` ranks has.
     pub const fn stages(self, ranks: usize) -> usize {
         match self {
             Self::DualPipeV => 2 * ranks,
             _ => ranks,
+        }
+    }
+
+    /// The stages of directions 0 and 1 on one of `ranks` ranks: r and PP - 1 - r in DualPipe, r and
+    /// 2 PP - 1 - r in DualPipeV, r alone in the others.
+    pub const fn stages_of(self, rank: usize, ranks: usize) -> [Option<usize>; 2] {
+        match self {
+            Self::DualPipe | Self::DualPipeV => [Some(rank), Some(self.stages(ranks) - 1 - rank)],
+            Self::OneFOneB | Self::Zb1p => [Some(rank), None],
+        }
+    }
+
+    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at
+    /// the rank's own end of the pipeline. In DualPipe's second half of ranks that end is the last
+    /// rank, and the directions are the other way round. (The direction of a phase is found in the
+    /// same way.)
+    pub const fn phase(self, rank: usize, ranks: usize, direction: usize) -> usize {
+        match self {
+            Self::DualPipe if rank >= ranks / 2 => 1 - direction,
+            _ => direction,
         }
     }
 
