@@ -1,8 +1,9 @@
-//! No crate has a circle of modules: what stands above may know what stands below, not the other way
-//! round.
+//! No crate has a circle of modules: what stands above may know what stands below, not the other
+//! way round.
 //!
 //! Looked at are the modules directly under a crate's root, and what they name of each other in
-//! their sources (`crate::name`, or as many `super::` as lead to the root); tests may name anything.
+//! their sources (`crate::name`, or as many `super::` as lead to the root); tests may name
+//! anything.
 
 mod circles;
 mod tokens;
@@ -72,7 +73,8 @@ fn comments_texts_and_tests_make_no_circle() {
         ("lib.rs", "mod low;\nmod high;\n"),
         (
             "low.rs",
-            "/// As [`crate::high`] has it.\nconst TEXT: &str = r#\"crate::high::Roof // \"{\"#; /* \
+            "/// As [`crate::high`] has it.\nconst TEXT: &str = r#\"crate::high::Roof // \"{\"#; \
+             /* \
              crate::high */\nfn first<'a>(text: &'a str) -> char { '\"' }\n#[cfg(test)]\nmod tests \
              {\n    use crate::high::Roof;\n}\n#[cfg(test)]\nuse crate::high;\n",
         ),

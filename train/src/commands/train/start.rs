@@ -201,8 +201,8 @@ fn resumed(args: &TrainArgs) -> Result<Option<Checkpoint>> {
         return Err(UsageError(problem.into()).into());
     }
     if args.run_dir.is_some() {
-        let problem = "--resume goes on in the run's own folder; leave --run-dir out (a copy of the \
-                       folder can be resumed too)";
+        let problem = "--resume goes on in the run's own folder; leave --run-dir out (a copy of \
+                       the folder can be resumed too)";
         return Err(UsageError(problem.into()).into());
     }
     let path = path
