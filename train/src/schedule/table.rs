@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::count::rounded_count;
-use super::{Position, StepSettings, TrainingSchedule, Until};
+use super::position::Position;
+use super::training::{StepSettings, TrainingSchedule};
+use super::until::Until;
 
 /// One step of the table and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

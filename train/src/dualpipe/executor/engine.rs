@@ -39,8 +39,7 @@ pub struct Pipelines {
     schedules: HashMap<usize, Arc<PipelineSchedule>>,
     /// Bytes of the exchanges since they were last asked for.
     traffic: Arc<Traffic>,
-    micro_batch: usize,
-    seq_len: usize,
+    settings: EngineSettings,
 }
 
 impl Pipelines {
@@ -70,8 +69,7 @@ impl Pipelines {
             stale: false,
             schedules: HashMap::new(),
             traffic,
-            micro_batch: settings.micro_batch,
-            seq_len: settings.seq_len,
+            settings,
         })
     }
 
@@ -110,11 +108,11 @@ impl Pipelines {
 
 impl StepEngine for Pipelines {
     fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
-        let micro_batches = settings.global_batch / self.micro_batch;
+        let micro_batches = settings.global_batch / self.settings.micro_batch;
         self.whole.prepare(
             settings.loss_weights(),
             micro_batches,
-            settings.global_batch * self.seq_len,
+            settings.global_batch * self.settings.seq_len,
         );
         let schedule = self.schedule(micro_batches)?;
         let batches = (0..micro_batches).map(|_| next()).collect::<Result<Vec<_>>>()?;

@@ -7,7 +7,7 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, ModelPart, Stage};
 
-use crate::learner::AdamW;
+use crate::learner::{AdamW, EngineSettings};
 use crate::parallel::{ExpertParallelGroup, Place, Post};
 
 /// What the names of ranks' threads begin with.
@@ -23,7 +23,7 @@ pub(super) struct Rank {
     /// The layers and ends that are here, without autodiff.
     pub part: ModelPart,
     pub compute: Compute,
-    pub recompute: bool,
+    pub settings: EngineSettings,
     /// State of the parameters that the rank owns.
     pub optimizer: AdamW,
     /// Gradients of the step, flat.

@@ -77,7 +77,7 @@ pub(super) fn parts(
             part: part.to_device(&device),
             compute: Compute::new(*model.precision(), &device)
                 .with_context(|| format!("rank {rank}"))?,
-            recompute: settings.recompute,
+            settings,
             optimizer: owned_state(optimizer, &shards, rank, &device),
             gradients: HashMap::new(),
             post: post.clone(),
