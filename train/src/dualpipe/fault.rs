@@ -116,16 +116,17 @@ pub enum Rule {
         other: Transfer,
     },
     /// No rank waits for ever.
-    #[error("deadlock; waiting for messages are {}", Waiting(.waiting))]
+    #[error("deadlock; waiting for messages are {}", Waiters(.waiting))]
     Deadlock {
         /// Ranks that wait, and at which of their actions.
         waiting: Vec<(usize, usize)>,
     },
 }
 
-struct Waiting<'a>(&'a [(usize, usize)]);
+/// Ranks that wait, and at which of their actions, in words.
+struct Waiters<'a>(&'a [(usize, usize)]);
 
-impl fmt::Display for Waiting<'_> {
+impl fmt::Display for Waiters<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (rank, position)) in self.0.iter().enumerate() {
             write!(f, "{}rank {rank} at action {position}", if index > 0 { ", " } else { "" })?;

@@ -47,7 +47,7 @@ impl ExchangeBytes {
 
 /// Counts the bytes of a step, from the threads of all ranks.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct TrafficCounter {
     sent: [AtomicU64; 2],
     direct: [AtomicU64; 2],
 }
@@ -63,7 +63,7 @@ pub(super) enum Crosses {
     Slow,
 }
 
-impl Traffic {
+impl TrafficCounter {
     /// Counts what is sent.
     pub(super) fn sent(&self, crosses: Crosses, bytes: usize) {
         add(&self.sent, crosses, bytes);

@@ -84,7 +84,7 @@ pub enum EplbError {
 
 /// Why a list of replicas is no placement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
+pub enum InvalidPlacement {
     /// GPUs have as many places each, and at least one.
     #[error("{replicas} replicas cannot be spread evenly over {gpus} GPUs")]
     Uneven {

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::error::PlanError;
+use super::error::InvalidPlacement;
 use super::replicas::share;
 
 /// Over what the loads were evened out.
@@ -19,16 +19,16 @@ pub enum Policy {
 
 /// A placement of the experts of every layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExpertPlan {
+pub struct ExpertPlacement {
     /// How it was made.
     pub policy: Policy,
     /// Layers in the order of the loads.
-    pub layers: Vec<LayerPlan>,
+    pub layers: Vec<LayerPlacement>,
 }
 
 /// A placement of one layer's experts. Places are numbered GPU by GPU, and every GPU has as many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LayerPlan {
+pub struct LayerPlacement {
     gpus: usize,
     phy2log: Vec<usize>,
     log2phy: Vec<Vec<usize>>,
@@ -56,7 +56,7 @@ impl Balance {
     }
 }
 
-impl LayerPlan {
+impl LayerPlacement {
     /// From both maps, which are each other's inverse.
     pub(super) fn new(gpus: usize, phy2log: Vec<usize>, log2phy: Vec<Vec<usize>>) -> Self {
         Self { gpus, phy2log, log2phy }
@@ -72,26 +72,26 @@ impl LayerPlan {
         phy2log: Vec<usize>,
         experts: usize,
         gpus: usize,
-    ) -> Result<Self, PlanError> {
+    ) -> Result<Self, InvalidPlacement> {
         let replicas = phy2log.len();
         if gpus == 0 || replicas == 0 || !replicas.is_multiple_of(gpus) {
-            return Err(PlanError::Uneven { replicas, gpus });
+            return Err(InvalidPlacement::Uneven { replicas, gpus });
         }
         // Looked for first: `experts` may be any number, and a list of so many need not fit into
         // memory.
         if experts > replicas {
             let missing = (0..=replicas).find(|expert| !phy2log.contains(expert));
-            return Err(PlanError::MissingExpert { expert: missing.unwrap_or(replicas) });
+            return Err(InvalidPlacement::MissingExpert { expert: missing.unwrap_or(replicas) });
         }
         let mut log2phy = vec![Vec::new(); experts];
         for (position, &expert) in phy2log.iter().enumerate() {
             log2phy
                 .get_mut(expert)
-                .ok_or(PlanError::UnknownExpert { position, expert, experts })?
+                .ok_or(InvalidPlacement::UnknownExpert { position, expert, experts })?
                 .push(position);
         }
         match log2phy.iter().position(Vec::is_empty) {
-            Some(expert) => Err(PlanError::MissingExpert { expert }),
+            Some(expert) => Err(InvalidPlacement::MissingExpert { expert }),
             None => Ok(Self { gpus, phy2log, log2phy }),
         }
     }
