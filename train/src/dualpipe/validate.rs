@@ -18,8 +18,8 @@ use super::walk::walk;
 /// What is known of a schedule that has been proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// Of each rank the most chunks whose activations it holds at once, from the start of F to the
-    /// end of B or, where weight gradients are put off, of W.
+    /// The most chunks whose activations each rank holds at once, from the start of F to the end of
+    /// B or, where weight gradients are put off, of W.
     pub peak_activations: Vec<usize>,
 }
 

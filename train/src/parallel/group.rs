@@ -16,7 +16,7 @@ pub struct ExpertParallelGroup {
     pub post: Arc<Post>,
     /// Number and device of each rank.
     pub members: Vec<(usize, Device)>,
-    /// Which of them this is.
+    /// The index of this rank among the members.
     pub index: usize,
     /// What rows travel in on their way to experts and, combined, back.
     pub formats: WireFormats,

@@ -17,10 +17,10 @@ pub struct LinkBytes {
 /// Bytes of an exchange: rows and gate values, not the few numbers that say which is whose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExchangeBytes {
-    /// As they were sent.
+    /// The bytes that were sent.
     pub sent: LinkBytes,
-    /// As the direct route sends them: a row for each expert of a token, straight to the expert's
-    /// rank and straight back.
+    /// The bytes that the direct route would have sent: a row for each expert of a token, straight
+    /// to the expert's rank and straight back.
     pub direct: LinkBytes,
 }
 

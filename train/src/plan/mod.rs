@@ -36,7 +36,7 @@ pub struct ClusterPlan {
     pub workload: Workload,
     /// Memory of each rank of a pipeline as the report keeps things, rank 0 first.
     pub report: Vec<RankMemory>,
-    /// The same as this program keeps them.
+    /// Memory of each rank as this program keeps things.
     pub program: Vec<RankMemory>,
     /// What crosses the links.
     pub traffic: Traffic,

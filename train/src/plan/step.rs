@@ -42,7 +42,7 @@ pub struct Chunks {
     pub weights: Computing,
     /// Dispatch and combine, forward.
     pub all_to_all_forward: f64,
-    /// The same backward.
+    /// Dispatch and combine, backward.
     pub all_to_all_backward: f64,
 }
 
@@ -257,7 +257,7 @@ impl Speed {
 }
 
 impl StepTime {
-    /// Of a workload that has no problems.
+    /// The time of a step of a workload that has no problems.
     pub(super) fn new(
         model: &DeepSeekConfig,
         workload: &Workload,

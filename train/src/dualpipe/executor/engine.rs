@@ -1,4 +1,5 @@
-//! The engine of a run over ranks: sends each step to all of them and puts together what comes back.
+//! The engine of a run over ranks: sends each step to all of them and puts together what comes
+//! back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};

@@ -114,7 +114,7 @@ fn place(loads: &[f32], shape: &Shape) -> LayerPlacement {
     let group_loads: Vec<f32> = loads.chunks(group_size).map(|group| group.iter().sum()).collect();
     let mut groups_of_node = vec![vec![0; shape.groups / shape.nodes]; shape.nodes];
     for (group, slot) in pack(&group_loads, shape.nodes).into_iter().enumerate() {
-        groups_of_node[slot.pack][slot.rank] = group;
+        groups_of_node[slot.pack][slot.position] = group;
     }
 
     let mut phy2log = Vec::with_capacity(shape.replicas);
@@ -137,9 +137,9 @@ fn place(loads: &[f32], shape: &Shape) -> LayerPlacement {
         phy2log.resize(first + replicas.len(), 0);
         for (replica, slot) in replicas.iter().zip(pack(&shares, packs)) {
             let (expert, position) =
-                (experts[replica.expert], first + slot.pack * room + slot.rank);
+                (experts[replica.expert], first + slot.pack * room + slot.position);
             phy2log[position] = expert;
-            log2phy[expert][replica.rank] = position;
+            log2phy[expert][replica.number] = position;
         }
     }
     LayerPlacement::new(shape.gpus, phy2log, log2phy)

@@ -37,14 +37,14 @@ pub struct LayerPlacement {
 /// How evenly GPUs are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Balance {
-    /// Of the GPU with the most.
+    /// The load of the GPU with the most.
     pub max: f64,
-    /// Of all GPUs.
+    /// The mean over all GPUs.
     pub mean: f64,
 }
 
 impl Balance {
-    /// Of the loads of GPUs.
+    /// The balance of the loads of GPUs.
     pub fn of(loads: &[f64]) -> Self {
         let max = loads.iter().copied().fold(0.0, f64::max);
         Self { max, mean: loads.iter().sum::<f64>() / loads.len().max(1) as f64 }
@@ -57,7 +57,7 @@ impl Balance {
 }
 
 impl LayerPlacement {
-    /// From both maps, which are each other's inverse.
+    /// A placement from both maps, which are each other's inverse.
     pub(super) fn new(gpus: usize, phy2log: Vec<usize>, log2phy: Vec<Vec<usize>>) -> Self {
         Self { gpus, phy2log, log2phy }
     }
@@ -96,17 +96,17 @@ impl LayerPlacement {
         }
     }
 
-    /// GPUs.
+    /// The number of GPUs.
     pub fn gpus(&self) -> usize {
         self.gpus
     }
 
-    /// Experts of the layer.
+    /// The number of experts of the layer.
     pub fn experts(&self) -> usize {
         self.log2phy.len()
     }
 
-    /// Places of a GPU.
+    /// The number of places of a GPU.
     pub fn places_a_gpu(&self) -> usize {
         self.phy2log.len() / self.gpus
     }
@@ -121,7 +121,7 @@ impl LayerPlacement {
         &self.log2phy
     }
 
-    /// Replicas of each expert.
+    /// The number of replicas of each expert.
     pub fn logcnt(&self) -> impl Iterator<Item = usize> + '_ {
         self.log2phy.iter().map(Vec::len)
     }

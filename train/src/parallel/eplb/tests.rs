@@ -153,7 +153,11 @@ fn a_list_of_replicas_is_checked() {
 prop_compose! {
     /// Loads with many ties and zeros among them, and numbers that can be divided as they must.
     fn legal()(
-        groups_a_node in 1..4usize, nodes in 1..4usize, group_size in 1..5usize, gpus_a_node in 1..4usize, spare in 0..4usize,
+        groups_a_node in 1..4usize,
+        nodes in 1..4usize,
+        group_size in 1..5usize,
+        gpus_a_node in 1..4usize,
+        spare in 0..4usize,
     )(
         loads in proptest::collection::vec(
             prop_oneof![Just(0f32), (1..6u32).prop_map(|load| load as f32), 0f32..1e6],
@@ -168,7 +172,10 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(512)
+    })]
 
     #[test]
     fn every_placement_is_one((loads, [replicas, groups, nodes, gpus]) in legal()) {
@@ -190,23 +197,30 @@ proptest! {
         // The loads of GPUs are all of the load, and none has less than the busiest replica where
         // that is.
         let gpu_loads = placement.gpu_loads(&loads);
-        let (total, placed): (f64, f64) = (loads.iter().map(|&load| f64::from(load)).sum(), gpu_loads.iter().sum());
+        let (total, placed): (f64, f64) =
+            (loads.iter().map(|&load| f64::from(load)).sum(), gpu_loads.iter().sum());
         prop_assert!((total - placed).abs() <= 1e-5 * total, "{} of {}", placed, total);
         prop_assert!(Balance::of(&gpu_loads).ratio() <= gpus as f64 * (1.0 + 1e-5));
-        let read = LayerPlacement::from_phy2log(placement.phy2log().to_vec(), loads.len(), gpus).unwrap();
+        let read =
+            LayerPlacement::from_phy2log(placement.phy2log().to_vec(), loads.len(), gpus).unwrap();
         prop_assert_eq!(read.gpu_loads(&loads), gpu_loads);
     }
 
     /// Moving a replica from any expert to another does not lower the busiest replica's load: nor
     /// does any set of such moves.
     #[test]
-    fn no_other_numbers_of_replicas_are_better(loads in proptest::collection::vec(0..50u32, 1..12), spare in 0..12usize) {
+    fn no_other_numbers_of_replicas_are_better(
+        loads in proptest::collection::vec(0..50u32, 1..12),
+        spare in 0..12usize,
+    ) {
         let loads: Vec<f32> = loads.into_iter().map(|load| load as f32).collect();
         let (_, counts) = replicate(&loads, loads.len() + spare);
-        let busiest = loads.iter().zip(&counts).map(|(&load, &count)| share(load, count)).fold(0.0, f32::max);
+        let busiest =
+            loads.iter().zip(&counts).map(|(&load, &count)| share(load, count)).fold(0.0, f32::max);
         // To stay under that load an expert needs so many; together they would need more than there
         // are.
-        let needed = |load: f32| (1..).find(|&count| load == 0.0 || share(load, count) < busiest).unwrap();
+        let needed =
+            |load: f32| (1..).find(|&count| load == 0.0 || share(load, count) < busiest).unwrap();
         let needed: usize = loads.iter().map(|&load| needed(load)).sum();
         prop_assert!(busiest == 0.0 || needed > loads.len() + spare, "{:?} of {:?}", counts, loads);
     }
@@ -215,13 +229,21 @@ proptest! {
     #[test]
     fn loads_may_be_in_any_unit((loads, [replicas, groups, nodes, gpus]) in legal()) {
         let eighths: Vec<f32> = loads.iter().map(|load| load / 8.0).collect();
-        prop_assert_eq!(layer(&loads, replicas, groups, nodes, gpus), layer(&eighths, replicas, groups, nodes, gpus));
+        prop_assert_eq!(
+            layer(&loads, replicas, groups, nodes, gpus),
+            layer(&eighths, replicas, groups, nodes, gpus)
+        );
     }
 
     #[test]
     fn no_arguments_make_it_panic(
-        loads in proptest::collection::vec(proptest::collection::vec(proptest::num::f32::ANY, 0..5), 0..3),
-        arguments in proptest::array::uniform4(prop_oneof![0..9usize, Just(usize::MAX), any::<usize>()]),
+        loads in proptest::collection::vec(
+            proptest::collection::vec(proptest::num::f32::ANY, 0..5),
+            0..3,
+        ),
+        arguments in proptest::array::uniform4(
+            prop_oneof![0..9usize, Just(usize::MAX), any::<usize>()],
+        ),
     ) {
         let [replicas, groups, nodes, gpus] = arguments;
         if let Ok(placement) = rebalance_experts(&loads, replicas, groups, nodes, gpus) {

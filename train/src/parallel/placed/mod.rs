@@ -63,7 +63,7 @@ pub struct PlacedExperts {
 #[derive(Debug)]
 struct PlacedLayer {
     placement: LayerPlacement,
-    /// Those of the GPUs after the first.
+    /// The experts of the GPUs after the first.
     away: Vec<Experts>,
     turns: Mutex<Turns>,
 }
