@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use burn_deepseek::moe::{Dispatched, ExpertDispatch};
-use burn_deepseek::ops::{self, ExpertGroups, wire};
+use burn_deepseek::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
+use burn_deepseek::ops::{self, wire};
 
 use super::group::ExpertParallelGroup;
 use super::layer_exchange::{LayerExchange, without_autodiff};
@@ -40,7 +40,7 @@ impl ChunkExchange {
 }
 
 impl ExpertDispatch for ChunkExchange {
-    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched {
+    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> DispatchedRows {
         let exchange = Arc::new(LayerExchange {
             group: self.group.clone(),
             micro_batch: self.micro_batch,
@@ -58,7 +58,7 @@ impl ExpertDispatch for ChunkExchange {
 }
 
 /// A row for each expert of a token, straight to the expert's rank and straight back.
-fn direct(exchange: Arc<LayerExchange>, x: Tensor<2>) -> Dispatched {
+fn direct(exchange: Arc<LayerExchange>, x: Tensor<2>) -> DispatchedRows {
     let plan = exchange.sent.plan();
     let formats = exchange.group.formats;
     let (rows, arrived) = exchange.to_experts(
@@ -77,7 +77,7 @@ fn direct(exchange: Arc<LayerExchange>, x: Tensor<2>) -> Dispatched {
             back.to_tokens(&back.wire, dy, &back_arrived, formats.combine, Leg::DispatchBackward);
         back.wire.sum(home, &sums, formats.combine)
     });
-    let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
+    let combine = move |results: Tensor<2>, weights: Tensor<2>| {
         let index = identity(exchange.sent.rows());
         let home = exchange.to_tokens(
             &exchange.wire,
@@ -95,5 +95,5 @@ fn direct(exchange: Arc<LayerExchange>, x: Tensor<2>) -> Dispatched {
         });
         ops::combine(home, weights, &sent)
     };
-    Dispatched { rows, groups: experts, way_back: Box::new(way_back) }
+    DispatchedRows { rows, groups: experts, combine: Box::new(combine) }
 }

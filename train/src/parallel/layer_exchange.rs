@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use burn_deepseek::ops::ExpertGroups;
+use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::wire::{ArrivalPlan, WireFormat};
 
 use super::group::ExpertParallelGroup;

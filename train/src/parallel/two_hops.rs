@@ -11,9 +11,9 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use burn_deepseek::moe::Dispatched;
+use burn_deepseek::definition::{DispatchedRows, ExpertGroups};
+use burn_deepseek::ops;
 use burn_deepseek::ops::wire::{RowSums, WireFormat};
-use burn_deepseek::ops::{self, ExpertGroups};
 
 use super::crossing::{Crossing, Fanned, arranged, fanned};
 use super::layer_exchange::{LayerExchange, in_parcels, without_autodiff};
@@ -56,19 +56,19 @@ struct Route {
 }
 
 /// Sends each token to its experts in two hops.
-pub(super) fn dispatch(exchange: Arc<LayerExchange>, x: Tensor<2>) -> Dispatched {
+pub(super) fn dispatch(exchange: Arc<LayerExchange>, x: Tensor<2>) -> DispatchedRows {
     let (route, rows) = Route::open(exchange, without_autodiff(x.clone()));
     let route = Arc::new(route);
     let experts = ExpertGroups::new(&route.experts, 1, route.exchange.experts_here());
     let back = route.clone();
     let rows = ops::with_gradient(x, rows, move |dy| back.sum(dy, Leg::DispatchBackward));
-    let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
+    let combine = move |results: Tensor<2>, weights: Tensor<2>| {
         let gates = route.gates(weights);
         let weighted = results * gates;
         let sums = route.sum(without_autodiff(weighted.clone()), Leg::Combine);
         ops::with_gradient(weighted, sums, move |dout| route.spread(dout, Leg::CombineBackward))
     };
-    Dispatched { rows, groups: experts, way_back: Box::new(way_back) }
+    DispatchedRows { rows, groups: experts, combine: Box::new(combine) }
 }
 
 impl Route {

@@ -27,7 +27,7 @@ impl Rank {
         let stage = self.part.stage(&self.stages[chunk.stage]);
         let compute = match &self.experts {
             None => self.compute.clone(),
-            Some(group) => self.compute.dispatching_with(Arc::new(ChunkExchange::new(
+            Some(group) => self.compute.with_expert_dispatch(Arc::new(ChunkExchange::new(
                 group.clone(),
                 micro_batch,
                 token,

@@ -6,8 +6,8 @@ use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use burn_deepseek::backend::fp8::{
     Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
 };
+use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::calc_diff;
-use burn_deepseek::ops::ExpertGroups;
 use burn_deepseek::precision::Fp8Rule;
 use rayon::prelude::*;
 
