@@ -43,4 +43,4 @@ pub use norm::RmsNorm;
 pub use part::{ModelEnd, ModelPart, Stage, StageOutput};
 pub use pass::{LayerRouting, Pass};
 pub use precision::Precision;
-pub use recompute::recomputing;
+pub use recompute::{in_training, recomputing, training_device};

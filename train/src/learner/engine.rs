@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use burn::optim::GradientsAccumulator;
 use burn_deepseek::backend::run_on;
-use burn_deepseek::moe::updated_bias;
+use burn_deepseek::moe::update_biases;
 use burn_train::TrainStep;
 
 use super::{AdamW, LanguageModel, LayerLoad, StepReport};
@@ -113,7 +113,9 @@ impl StepEngine for SingleDevice {
             optimizer.update(model, gradients, scale, settings.lr)
         });
         model.weights_changed();
-        update_biases(&mut model, loads, settings.bias_update_speed);
+        let loads_of =
+            |layer| loads.iter().find(|load| load.layer == layer).map(|load| load.loads.as_slice());
+        update_biases(model.model.routers_mut(), loads_of, settings.bias_update_speed);
         self.model = Some(model);
         Ok(norm)
     }
@@ -128,17 +130,5 @@ impl StepEngine for SingleDevice {
 
     fn into_model(self: Box<Self>) -> LanguageModel {
         self.model.expect(MODEL_IS_HERE)
-    }
-}
-
-fn update_biases(model: &mut LanguageModel, loads: &[LayerLoad], speed: f64) {
-    if speed == 0.0 || !model.model.config().has_balance_bias() {
-        return;
-    }
-    for (layer, router) in model.model.routers_mut() {
-        if let Some(load) = loads.iter().find(|load| load.layer == layer) {
-            let bias = updated_bias(&router.bias(), &load.loads, speed);
-            router.set_bias(&bias);
-        }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::module::Module;
 use burn::tensor::Device;
-use burn_deepseek::recomputing;
+use burn_deepseek::{in_training, training_device};
 
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
@@ -119,11 +119,7 @@ impl StepStrategy {
     ) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());
-        let device = if plan.recompute {
-            device.autodiff().gradient_checkpointing()
-        } else {
-            device.autodiff()
-        };
+        let device = training_device(&device, plan.recompute);
         (Self { plan, device, cluster, state: Mutex::new(Some(state)), outcome }, cell)
     }
 }
@@ -210,8 +206,7 @@ impl StepStrategy {
         if let Some(cluster) = &self.cluster {
             return Ok(Box::new(Pipelines::start(model.valid(), optimizer, cluster, plan)?));
         }
-        let model = model.train();
-        let model = if plan.recompute { recomputing(model) } else { model };
+        let model = in_training(model, plan.recompute);
         Ok(Box::new(SingleDevice::new(model, optimizer, plan.micro_batch, plan.seq_len)))
     }
 }

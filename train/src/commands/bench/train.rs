@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::data::dataloader::batcher::Batcher;
-use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn_deepseek::backend::run_on;
-use burn_deepseek::{DeepSeek, recomputing};
+use burn_deepseek::{DeepSeek, in_training, training_device};
 
 use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
@@ -30,17 +29,13 @@ pub(super) fn time(
 ) -> Result<Table> {
     let train = &config.train;
     let recompute = config.precision.recompute;
-    let device = selected.device.clone().autodiff();
-    let device = if recompute { device.gradient_checkpointing() } else { device };
+    let device = training_device(&selected.device, recompute);
     let sync = || selected.device.sync().context("the device cannot finish its work");
     let step = config.schedule()?.at(Position::default());
     let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
+    let compute = compute(config, &selected.device)?;
     let mut model =
-        LanguageModel::new(model, step.loss_weights(), 1, compute(config, &selected.device)?)
-            .train();
-    if recompute {
-        model = recomputing(model);
-    }
+        in_training(LanguageModel::new(model, step.loss_weights(), 1, compute), recompute);
     model.prepare(step.loss_weights(), 1, train.micro_batch * train.seq_len);
     let scale = model.gradient_scale();
     let mut optimizer = AdamW::new(adamw_settings(config, selected)?);

@@ -8,7 +8,7 @@ use anyhow::Result;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::moe::updated_bias;
+use burn_deepseek::moe::update_biases;
 use burn_deepseek::{ModelPart, ops};
 
 use super::rank::Rank;
@@ -113,17 +113,10 @@ impl Rank {
             }
         }
         self.part = self.part.clone().map(&mut Replaced(values));
-        if job.bias_update_speed != 0.0 {
-            for (layer, router) in self.part.routers_mut() {
-                if let Some(load) = job.loads.iter().find(|load| load.layer == layer) {
-                    router.set_bias(&updated_bias(
-                        &router.bias(),
-                        &load.loads,
-                        job.bias_update_speed,
-                    ));
-                }
-            }
-        }
+        let loads_of = |layer| {
+            job.loads.iter().find(|load| load.layer == layer).map(|load| load.loads.as_slice())
+        };
+        update_biases(self.part.routers_mut(), loads_of, job.bias_update_speed);
         self.compute = self.compute.next_step();
         Ok(())
     }
