@@ -17,6 +17,8 @@
 pub mod all_to_all;
 pub mod definition;
 #[cfg(feature = "cube")]
+pub mod device;
+#[cfg(feature = "cube")]
 pub mod gemm;
 #[cfg(feature = "cube")]
 pub mod grouped_gemm;
