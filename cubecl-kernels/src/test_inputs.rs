@@ -28,7 +28,7 @@ pub(crate) fn random_indices(seed: u64, len: usize, bound: usize) -> Vec<usize> 
         .collect()
 }
 
-/// The same values in f64.
+/// FP32 values in f64.
 pub(crate) fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
