@@ -45,7 +45,7 @@ pub(crate) fn rounded(x: &[f32], format: ProductFormat) -> Vec<f64> {
     }
 }
 
-/// Widens numbers to f64.
+/// FP32 values in f64.
 pub(crate) fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
