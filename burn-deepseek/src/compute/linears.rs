@@ -1,101 +1,19 @@
-//! How a pass computes: the precision of each operation, the quantized weights of the step, and
-//! where weight gradients go.
+//! The linears and the head of a model, each in the format that the precision of a pass has for it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use burn::backend::Dispatch;
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
+use burn::tensor::{GradientCheckpointingStrategy, Int, Tensor};
 
-use crate::Linear;
+use super::Compute;
 use crate::backend::fp8::{Fp8Weight, LinearCall, LinearShape, RowGroups};
-use crate::backend::{DeferredWeight, PlainLinear, WeightGradientQueue, supports_fp8};
-use crate::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
-use crate::ops::{self, LocalExperts};
-use crate::precision::{Fp8Rule, Operation, Precision, ProductFormat, Rule};
-
-/// A precision that a device cannot compute in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{device} has no FP8 operations: take f32 or bf16, or a device of Flex or CubeCL")]
-pub struct UnsupportedPrecision {
-    device: String,
-}
-
-/// How a pass computes.
-///
-/// It holds the quantized weights, each made once when it is first needed: make a new one (or
-/// [`Compute::next_step`]) whenever weights have changed. A clone shares them.
-#[derive(Clone, Debug, Default)]
-pub struct Compute {
-    precision: Precision,
-    weights: Arc<Mutex<HashMap<ParamId, Fp8Weight<Dispatch>>>>,
-    deferred: Option<WeightGradientQueue>,
-    expert_dispatch: Option<Arc<dyn ExpertDispatch>>,
-}
+use crate::backend::{DeferredWeight, PlainLinear};
+use crate::definition::ExpertGroups;
+use crate::precision::{Fp8Rule, Operation, ProductFormat, Rule};
+use crate::{Linear, ops};
 
 impl Compute {
-    /// A pass in a precision.
-    ///
-    /// # Errors
-    ///
-    /// The device has no operations for it.
-    pub fn new(precision: Precision, device: &Device) -> Result<Self, UnsupportedPrecision> {
-        if matches!(precision, Precision::Fp8(_)) && !supports_fp8(device) {
-            return Err(UnsupportedPrecision { device: format!("{device:?}") });
-        }
-        Ok(Self::unchecked(precision))
-    }
-
-    /// A pass in a precision that the device is known to have operations for.
-    pub(crate) fn unchecked(precision: Precision) -> Self {
-        Self { precision, ..Self::default() }
-    }
-
-    /// A pass in FP32 throughout.
-    pub fn f32() -> Self {
-        Self::default()
-    }
-
-    /// A copy for weights that have changed: nothing quantized is carried over.
-    pub fn next_step(&self) -> Self {
-        Self { weights: Arc::default(), ..self.clone() }
-    }
-
-    /// A copy that leaves the weight gradients of linears in `queue`; those of the head, of norms
-    /// and of the router come at once.
-    pub fn deferring_to(&self, queue: WeightGradientQueue) -> Self {
-        Self { deferred: Some(queue), ..self.clone() }
-    }
-
-    /// A copy whose rows are carried to experts by `dispatch`; without one all experts are on the
-    /// device.
-    pub fn with_expert_dispatch(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
-        Self { expert_dispatch: Some(dispatch), ..self.clone() }
-    }
-
-    /// Sends each token to its experts; see [`ExpertDispatch::dispatch`].
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[tokens, d]`
-    pub fn dispatch_to_experts(
-        &self,
-        x: Tensor<2>,
-        groups: &ExpertGroups,
-        layer: usize,
-    ) -> DispatchedRows {
-        match &self.expert_dispatch {
-            Some(dispatch) => dispatch.dispatch(x, groups, layer),
-            None => LocalExperts.dispatch(x, groups, layer),
-        }
-    }
-
-    /// The precision.
-    pub fn precision(&self) -> &Precision {
-        &self.precision
-    }
-
     /// `y = x w^T (+ b)`.
     ///
     /// # Shapes
