@@ -2,9 +2,10 @@
 //! is here, the one over ranks in [`crate::dualpipe`].
 
 use burn::optim::GradientsAccumulator;
+use burn::tensor::Device;
 use burn_deepseek::backend::run_on;
-use burn_deepseek::in_training;
 use burn_deepseek::moe::update_biases;
+use burn_deepseek::{in_training, training_device};
 use burn_train::TrainStep;
 
 use super::{AdamW, LanguageModel, LayerLoad, StepReport};
@@ -24,6 +25,14 @@ pub struct EngineSettings {
     pub seq_len: usize,
     /// Whether backward computes again what it can instead of keeping it.
     pub recompute: bool,
+}
+
+impl EngineSettings {
+    /// The device that batches for training on `device` are made on: with autodiff, and with
+    /// gradient checkpointing where backward computes again what it can.
+    pub fn training_device(&self, device: &Device) -> Device {
+        training_device(device, self.recompute)
+    }
 }
 
 /// Computes steps, and has the weights.
@@ -87,8 +96,8 @@ const MODEL_IS_HERE: &str = "invariant: the model is put back after each update"
 impl SingleDevice {
     /// Trains `model`, which is given without autodiff.
     pub fn new(model: LanguageModel, optimizer: AdamW, settings: EngineSettings) -> Self {
-        let model = in_training(model, settings.recompute);
-        Self { model: Some(model), optimizer, gradients: GradientsAccumulator::new(), settings }
+        let model = Some(in_training(model, settings.recompute));
+        Self { model, optimizer, gradients: GradientsAccumulator::new(), settings }
     }
 }
 
@@ -120,9 +129,11 @@ impl StepEngine for SingleDevice {
             optimizer.update(model, gradients, scale, settings.lr)
         });
         model.weights_changed();
-        let loads_of =
-            |layer| loads.iter().find(|load| load.layer == layer).map(|load| load.loads.as_slice());
-        update_biases(model.model.routers_mut(), loads_of, settings.bias_update_speed);
+        update_biases(
+            model.model.routers_mut(),
+            |layer| LayerLoad::of_layer(loads, layer),
+            settings.bias_update_speed,
+        );
         self.model = Some(model);
         Ok(norm)
     }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use burn::data::dataloader::batcher::Batcher;
+use burn_deepseek::DeepSeek;
 use burn_deepseek::backend::run_on;
-use burn_deepseek::{DeepSeek, training_device};
 
 use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
@@ -121,7 +121,7 @@ impl<'a> Timed<'a> {
                 .zip(0..)
                 .map(|(tokens, sample)| Window { tokens: tokens.to_vec(), sample })
                 .collect();
-        let device = training_device(&selected.device, run.recompute);
+        let device = run.training_device(&selected.device);
         let batch = TokenBatcher::new(train.seq_len).batch(windows, &device);
         Ok(Self { selected, settings, engine: SingleDevice::new(model, optimizer, run), batch })
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device};
-use burn_deepseek::{Compute, training_device};
+use burn_deepseek::Compute;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
@@ -114,8 +114,7 @@ pub(in crate::commands) fn learn(
         Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every))
     };
     let epochs = steps.div_ceil(eval_every) as usize;
-    let (strategy, outcome) =
-        StepStrategy::new(plan, training_device(device, settings.recompute), state);
+    let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())
         .with_application_logger(None)

@@ -1,10 +1,11 @@
 //! One micro-batch at one stage: its forward pass, its backward pass, and its weight gradients,
 //! each when the schedule says so.
 
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::backend::WeightGradientQueue;
-use burn_deepseek::{Compute, LossWeights, ModelPart, in_training, ops, training_device};
+use burn_deepseek::{Compute, LossWeights, ModelPart, in_training, ops};
 
 use crate::data::TokenBatch;
 use crate::learner::{EngineSettings, LayerLoad};
@@ -72,7 +73,7 @@ impl InFlight {
             rows.require_grad()
         });
         let compute = settings.compute.deferring_to(queue.clone());
-        let device = training_device(settings.device, settings.engine.recompute);
+        let device = settings.engine.training_device(settings.device);
         let (tokens, targets) = (batch.inputs.to_device(&device), batch.targets.to_device(&device));
         let output = module.forward(input.clone(), tokens, targets, settings.weights, &compute);
         let measured = Measured {

@@ -101,10 +101,11 @@ impl Rank {
             }
         }
         self.part = replaced(self.part.clone(), values);
-        let loads_of = |layer| {
-            job.loads.iter().find(|load| load.layer == layer).map(|load| load.loads.as_slice())
-        };
-        update_biases(self.part.routers_mut(), loads_of, job.bias_update_speed);
+        update_biases(
+            self.part.routers_mut(),
+            |layer| LayerLoad::of_layer(&job.loads, layer),
+            job.bias_update_speed,
+        );
         self.compute = self.compute.next_step();
         Ok(())
     }
