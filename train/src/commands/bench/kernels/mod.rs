@@ -1,6 +1,7 @@
 //! The FP8 operations over DeepSeek's shapes, each in turn with what it competes with on the same
 //! device.
 
+mod kind;
 mod operations;
 mod table;
 
@@ -8,9 +9,9 @@ use burn::tensor::Device;
 use burn_deepseek::Precision;
 use burn_deepseek::precision::{Fp8Recipe, Operation, Rule};
 
-pub(super) use self::operations::Baseline;
 use self::operations::Linear;
 use self::table::{HEADER, KernelRow};
+use super::baseline::Baseline;
 use super::{Repetitions, Turns};
 use crate::cli::{BenchArgs, BenchScale};
 use crate::device::SelectedDevice;
@@ -104,7 +105,7 @@ fn measure(
 ) -> Result<()> {
     // Linears of the same input share its casts.
     let known: Vec<String> = rows.iter().map(|row| row.kind.row_name(row.sizes)).collect();
-    let wanted = operations::of(experts).iter().filter(|kind| {
+    let wanted = kind::of(experts).iter().filter(|kind| {
         let name = kind.row_name(sizes);
         !known.contains(&name) && only.is_none_or(|only| name.contains(only))
     });

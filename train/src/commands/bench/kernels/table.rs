@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::Sizes;
-use super::operations::{Baseline, Kind};
+use super::kind::Kind;
 use crate::cli::BenchScale;
+use crate::commands::bench::baseline::Baseline;
 
 /// Above the columns of [`KernelRow::text`].
 pub(super) const HEADER: &str = "kernel           m x n x k                  us    TFLOP/s       \
