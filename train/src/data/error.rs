@@ -112,7 +112,7 @@ pub enum DataError {
     TooShort {
         /// "training" or "validation".
         split: &'static str,
-        /// Its tokens.
+        /// Tokens of the split.
         tokens: usize,
         /// The tokens of one window.
         needed: usize,

@@ -44,7 +44,7 @@ const DEEPSEEK: [(usize, usize, bool); 6] = [
     (4096, 7168, true),
     (7168, 2048, true),
 ];
-/// Those of the model that `bench train` trains, at its 8 x 256 tokens.
+/// Linears of the model that `bench train` trains, at its 8 x 256 tokens, `(n, k, grouped)`.
 const TRAINING: [(usize, usize, bool); 3] =
     [(1024, 256, false), (256, 512, true), (512, 256, true)];
 

@@ -18,7 +18,7 @@ pub(super) struct KernelRow {
     pub sizes: Sizes,
     /// Median microseconds.
     pub us: f64,
-    /// Those of what it competes with.
+    /// Median microseconds of what it competes with.
     pub baseline_us: f64,
     pub flop: usize,
     /// Read and written.
