@@ -49,9 +49,9 @@ fn entries(kind: &str, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
 /// One tensor of a case, as numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Its entries, row-major.
+    /// Entries, row-major.
     pub data: Vec<f64>,
 }
 

@@ -1,5 +1,17 @@
 //! Train, watch, evaluate and sample DeepSeek-V3 models on Burn: what owns files, processes, time
 //! and seeds.
+//!
+//! The modules stand above one another, and none knows what stands above it:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | commands | [`commands`] |
+//! | what a command is made of | [`cli`], [`exit`], [`plan`], [`training`] |
+//! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
+//! | what learns, and where | [`learner`], [`device`] |
+//! | a run as a value | [`config`] |
+//! | what it is made of | [`data`], [`parallel`], [`schedule`], [`stdout`] |
+//! | errors | [`failure`] |
 
 pub mod checkpoint;
 pub mod cli;

@@ -24,7 +24,7 @@ pub enum CheckpointError {
              folder (with {state})",
             path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
     NotFound {
-        /// Where it was looked for.
+        /// Where a checkpoint was looked for.
         path: PathBuf,
     },
     /// A file is not what the checkpoint's own list says.
@@ -42,7 +42,7 @@ pub enum CheckpointError {
     #[error("{path}: a checkpoint of format {found}; this version reads format {expected}: use the \
              version that wrote it", path = .path.display(), expected = super::state::FORMAT)]
     Format {
-        /// Its `state.json`.
+        /// The checkpoint's `state.json`.
         path: PathBuf,
         /// What it says.
         found: u32,

@@ -22,7 +22,7 @@ use crate::learner::{AdamW, AdamWSettings, Moments};
 /// A checkpoint whose files are all there and unchanged.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Its folder.
+    /// Folder of the checkpoint.
     pub path: PathBuf,
     /// Where the run stood.
     pub position: TrainState,
@@ -33,7 +33,7 @@ pub struct Checkpoint {
 /// Which weights of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// Those that training goes on with.
+    /// The weights that training goes on with.
     Trained,
     /// Their running average (3.2.3).
     Average,

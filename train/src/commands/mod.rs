@@ -10,6 +10,7 @@ pub mod train;
 pub mod worker;
 
 mod digits;
+mod model_folder;
 mod svg;
 
 use std::io::Write;

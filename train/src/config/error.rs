@@ -45,7 +45,7 @@ pub enum ConfigError {
     Section {
         /// Where the section is written.
         origin: String,
-        /// Its name.
+        /// Name of the section.
         section: String,
         /// What is wrong.
         message: String,

@@ -1,9 +1,12 @@
 //! Everything that can be wrong with data, each error naming the file or field and what would be
 //! right.
 
+use std::error::Error;
 use std::path::PathBuf;
 
-use crate::failure::blamed;
+use burn_dataset::DatasetError;
+
+use crate::failure::{Blame, Blamed, blamed};
 
 /// An error in the data, its files, its tokenizer or its configuration.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +112,7 @@ pub enum DataError {
     TooShort {
         /// "training" or "validation".
         split: &'static str,
-        /// Its tokens.
+        /// Tokens of the split.
         tokens: usize,
         /// The tokens of one window.
         needed: usize,
@@ -151,3 +154,11 @@ impl DataError {
 }
 
 blamed!(User: DataError);
+
+/// A dataset of Burn's fails as what it wraps does.
+impl Blamed for DatasetError {
+    fn blame(&self) -> Blame {
+        let wrapped = self.source().and_then(|source| source.downcast_ref::<DataError>());
+        wrapped.map_or(Blame::Run, Blamed::blame)
+    }
+}

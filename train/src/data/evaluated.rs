@@ -16,7 +16,7 @@ use super::windows::{ValidWindows, Window};
 pub struct EvalData {
     /// What it is, for people: the paths, or the run's source.
     pub description: String,
-    /// Its counts.
+    /// Counts of the data.
     pub summary: SplitSummary,
     windows: Option<ValidWindows>,
     /// What is left after the last whole window, at least two tokens.

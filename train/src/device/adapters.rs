@@ -13,7 +13,7 @@ use burn::tensor::DeviceKind;
 ))]
 use burn::tensor::DeviceType;
 
-use super::GpuBackend;
+use super::backend::GpuBackend;
 
 /// A device that a backend found, not opened yet.
 pub(super) struct Adapter {

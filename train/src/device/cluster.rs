@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{DeviceChoice, Token, TokenError, WorkerDevice};
+use super::choice::DeviceChoice;
+use super::worker::{Token, TokenError, WorkerDevice};
 use crate::config::WorkerConfig;
 use crate::failure::blamed;
 

@@ -1,5 +1,8 @@
 //! What `--device` takes, refuses, and finds.
 
+use std::time::Duration;
+
+use super::backend::BACKENDS;
 use super::*;
 
 #[test]

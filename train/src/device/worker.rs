@@ -8,9 +8,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use super::DeviceError;
+use super::error::DeviceError;
 #[cfg(feature = "remote")]
-use super::SelectedDevice;
+use super::selected::SelectedDevice;
 use crate::failure::blamed;
 
 /// What a worker's address begins with.

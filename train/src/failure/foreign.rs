@@ -10,8 +10,7 @@ use super::{Blame, Blamed, blamed};
 blamed!(User: ConfigProblems, GenerateError);
 blamed!(Run: std::io::Error, std::num::TryFromIntError, std::sync::mpsc::RecvError);
 blamed!(Run: serde_json::Error, ctrlc::Error);
-blamed!(Run: burn::tensor::ExecutionError, burn_dataset::DatasetError);
-blamed!(Run: burn_train::EventProcessorError);
+blamed!(Run: burn::tensor::ExecutionError, burn_train::EventProcessorError);
 blamed!(Run: UnsupportedPrecision);
 
 /// Weights that do not describe a model are a mistake as a configuration that does not; anything

@@ -89,7 +89,7 @@ impl AdamW {
         self.step
     }
 
-    /// Its settings.
+    /// Settings of the optimizer.
     pub fn settings(&self) -> AdamWSettings {
         self.settings
     }

@@ -56,8 +56,8 @@ pub enum LoadsError {
 blamed!(User: LoadsError);
 
 impl ExpertLoads {
-    /// Those of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run in a
-    /// folder, which says nothing of groups.
+    /// The loads of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run
+    /// in a folder, which says nothing of groups.
     ///
     /// # Errors
     ///

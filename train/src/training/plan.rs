@@ -68,9 +68,9 @@ pub struct RunOutcome {
 pub struct Diverged {
     /// The step, from 1.
     pub step: u64,
-    /// Its loss.
+    /// Loss of the step.
     pub loss: f64,
-    /// The norm of its gradients.
+    /// Norm of the gradients.
     pub grad_norm: f64,
 }
 

@@ -1,6 +1,6 @@
 //! Mistakes of the user: exit code 2, one line that names the thing, and no run folder left behind.
 
-use crate::commands::word_tokenizer;
+use crate::generate::word_tokenizer;
 use crate::workplace::{DEEPSEEK, Workplace};
 
 #[test]

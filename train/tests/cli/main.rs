@@ -8,12 +8,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bench;
 mod checkpoints;
 mod commands;
 mod compare_precision;
 mod disk;
 mod exchange;
 mod experts;
+mod generate;
 mod layouts;
 mod resume;
 mod workers;

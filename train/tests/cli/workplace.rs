@@ -215,3 +215,8 @@ impl Finished {
         }
     }
 }
+
+/// A number of an object, which must have it.
+pub fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("{key} is not a number in {value}"))
+}

@@ -1,6 +1,7 @@
 //! `deepseek bench`: whole training steps, prefill and decoding, single kernels, or an exchange of
 //! rows, timed at fixed settings.
 
+mod baseline;
 mod dispatch;
 mod generate;
 mod kernels;

@@ -10,7 +10,7 @@ use super::table::{Times, median};
 /// A sample is made of as many calls as take about this long, or of one: shorter ones would time
 /// the clock and the waiting.
 const SAMPLE_US: f64 = 2_000.0;
-/// And of no more calls than this: their results may be in memory together.
+/// The most calls of a sample: their results may be in memory together.
 const MOST_CALLS: f64 = 64.0;
 
 /// On which device, and how often.

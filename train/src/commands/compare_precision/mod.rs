@@ -30,7 +30,7 @@ use crate::stdout::write_stdout;
 
 /// What every run is trained on without `--config`.
 const CONFIG: &str = "tiny-text";
-/// And for how long.
+/// Tokens that every run is trained for without `--tokens`.
 const TOKENS: u64 = 2_000_000;
 /// Below everything that is set: only the losses are wanted.
 const QUIET: [&str; 4] = [

@@ -15,11 +15,11 @@ use crate::metrics::duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Ended {
-    /// With its last step.
+    /// The run came to its last step.
     Complete,
-    /// By a signal.
+    /// A signal ended the run.
     Interrupted,
-    /// At a loss or a gradient that was no number.
+    /// A loss or a gradient was no number.
     Diverged,
 }
 
@@ -49,13 +49,13 @@ pub(super) struct RunResult {
     pub train_loss: Option<f64>,
     /// Mean loss of the evaluation at the end.
     pub valid_loss: Option<f64>,
-    /// Against the baseline; none for the baseline itself, and for a run that was not half done.
+    /// Relative errors against the baseline; none for the baseline itself, and for a run that was not half done.
     pub errors: Option<ErrorSummary>,
     /// Milliseconds of each step of each seed.
     pub times: Vec<f64>,
     /// Median milliseconds of a step.
     pub step_ms: f64,
-    /// That over the baseline's.
+    /// Median time of a step over the baseline's.
     pub time_ratio: f64,
     /// Seconds of training steps together.
     pub seconds: f64,

@@ -8,11 +8,11 @@ use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model};
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError, Weights};
+use crate::checkpoint::{Checkpoint, Weights};
+use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::data::{BYTES_EOD, BYTES_VOCAB_SIZE, DataError, Tokenizer};
 use crate::failure::{Result, UsageError};
 
-const CONFIG_FILE: &str = "config.json";
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
@@ -39,24 +39,19 @@ impl Source {
     /// Nothing of the kind there, a damaged checkpoint, a tokenizer that is missing or does not fit
     /// the model.
     pub fn open(path: &Path, device: &Device, mtp: MtpWeights, weights: Weights) -> Result<Self> {
-        match checkpoint::find(path) {
-            Ok(path) => Self::of_run(&Checkpoint::open(&path)?, device, mtp, weights),
-            Err(CheckpointError::NotFound { path }) if weights == Weights::Average => {
-                Err(UsageError(format!(
-                    "{}: --ema needs a run's checkpoint; no run is here",
-                    path.display()
-                ))
-                .into())
+        match ModelFolder::find(path)? {
+            Some(ModelFolder::Checkpoint(path)) => {
+                Self::of_run(&Checkpoint::open(&path)?, device, mtp, weights)
             }
-            Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => {
-                Self::of_hugging_face(path, device, mtp)
+            _ if weights == Weights::Average => Err(UsageError(format!(
+                "{}: --ema needs a run's checkpoint; no run is here",
+                path.display()
+            ))
+            .into()),
+            Some(ModelFolder::HuggingFace(path)) => Self::of_hugging_face(&path, device, mtp),
+            None => {
+                Err(UsageError(format!("{}: no model here; give {KINDS}", path.display())).into())
             }
-            Err(CheckpointError::NotFound { path }) => {
-                let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder \
-                             (with config.json)";
-                Err(UsageError(format!("{}: no model here; give {kinds}", path.display())).into())
-            }
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -9,8 +9,9 @@ use burn_deepseek::{DeepSeek, WeightInit};
 use super::adamw_settings;
 use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
-use crate::checkpoint::{self, Checkpoint, CheckpointError, TrainState, Weights};
+use crate::checkpoint::{Checkpoint, TrainState, Weights};
 use crate::cli::TrainArgs;
+use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::config::{ConfigError, RunConfig};
 use crate::data::TokenData;
 use crate::device::DeviceChoice;
@@ -19,9 +20,6 @@ use crate::failure::{Context, Result, UsageError};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::stdout::write_stdout;
-
-/// What says that a folder holds a Hugging Face model.
-const CONFIG_FILE: &str = "config.json";
 
 /// What training changes.
 #[derive(Debug)]
@@ -227,21 +225,14 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
 /// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
 /// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ.
 fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSeek> {
-    let folder = match checkpoint::find(path) {
-        Ok(path) => Checkpoint::open(&path)?.path,
-        Err(CheckpointError::NotFound { .. }) if path.join(CONFIG_FILE).is_file() => {
-            path.to_owned()
+    let folder = match ModelFolder::find(path)? {
+        Some(ModelFolder::Checkpoint(path)) => Checkpoint::open(&path)?.path,
+        Some(ModelFolder::HuggingFace(path)) => path,
+        None => {
+            let path = path.display();
+            let problem = format!("train.init_from = {path:?}: no weights here; give {KINDS}");
+            return Err(UsageError(problem).into());
         }
-        Err(CheckpointError::NotFound { path }) => {
-            let kinds = "a run's folder, one checkpoint's folder, or a Hugging Face folder (with \
-                         config.json)";
-            return Err(UsageError(format!(
-                "train.init_from = {:?}: no weights here; give {kinds}",
-                path.display()
-            ))
-            .into());
-        }
-        Err(error) => return Err(error.into()),
     };
     let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
     load_weights(model, &folder).context("train.init_from")

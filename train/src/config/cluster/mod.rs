@@ -33,7 +33,7 @@ pub struct ClusterConfig {
     /// Runs that are known, to compare plans with.
     #[serde(default)]
     pub reference: Vec<ReferenceConfig>,
-    /// Where its devices are lent, for `train --cluster`.
+    /// Where the devices of the cluster are lent, for `train --cluster`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worker: Vec<WorkerConfig>,
 }
@@ -44,7 +44,7 @@ pub struct ClusterConfig {
 pub struct GpuConfig {
     /// What it is called.
     pub name: String,
-    /// Its memory in GiB.
+    /// Memory of the device in GiB.
     pub memory_gib: f64,
     /// Bandwidth of its memory in GB/s, reads and writes together.
     pub memory_gb_per_s: f64,

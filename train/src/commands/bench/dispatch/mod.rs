@@ -10,7 +10,7 @@ use serde_json::json;
 use self::operations::{Step, Steps};
 use self::routes::Layer;
 use self::routing::Routing;
-use super::kernels::Baseline;
+use super::baseline::Baseline;
 use super::{Repetitions, Turns};
 use crate::cli::{BenchArgs, BenchScale};
 use crate::device::SelectedDevice;

@@ -11,7 +11,7 @@ pub(super) const EXPERTS: usize = 256;
 pub(super) const TOP_K: usize = 8;
 /// Ranks that share the experts.
 pub(super) const RANKS: usize = 16;
-/// And those of them that a node has: a node has the experts of one group.
+/// Ranks of one node: a node has the experts of one group.
 pub(super) const RANKS_A_NODE: usize = 2;
 /// Groups of experts, and how many of them a token may use.
 const GROUPS: usize = 8;

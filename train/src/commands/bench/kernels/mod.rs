@@ -1,6 +1,7 @@
 //! The FP8 operations over DeepSeek's shapes, each in turn with what it competes with on the same
 //! device.
 
+mod kind;
 mod operations;
 mod table;
 
@@ -8,9 +9,9 @@ use burn::tensor::Device;
 use burn_deepseek::Precision;
 use burn_deepseek::precision::{Fp8Recipe, Operation, Rule};
 
-pub(super) use self::operations::Baseline;
 use self::operations::Linear;
 use self::table::{HEADER, KernelRow};
+use super::baseline::Baseline;
 use super::{Repetitions, Turns};
 use crate::cli::{BenchArgs, BenchScale};
 use crate::device::SelectedDevice;
@@ -43,7 +44,7 @@ const DEEPSEEK: [(usize, usize, bool); 6] = [
     (4096, 7168, true),
     (7168, 2048, true),
 ];
-/// Those of the model that `bench train` trains, at its 8 x 256 tokens.
+/// Linears of the model that `bench train` trains, at its 8 x 256 tokens, `(n, k, grouped)`.
 const TRAINING: [(usize, usize, bool); 3] =
     [(1024, 256, false), (256, 512, true), (512, 256, true)];
 
@@ -104,7 +105,7 @@ fn measure(
 ) -> Result<()> {
     // Linears of the same input share its casts.
     let known: Vec<String> = rows.iter().map(|row| row.kind.row_name(row.sizes)).collect();
-    let wanted = operations::of(experts).iter().filter(|kind| {
+    let wanted = kind::of(experts).iter().filter(|kind| {
         let name = kind.row_name(sizes);
         !known.contains(&name) && only.is_none_or(|only| name.contains(only))
     });

@@ -1,125 +1,24 @@
-//! What is timed: each FP8 operation of a linear, its competitor, and how far its result is from
-//! the unquantized one.
+//! A linear's operands, each of its FP8 operations beside its competitor, and how far the result is
+//! from the unquantized one.
 
 use burn::backend::Dispatch;
-use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_deepseek::backend::fp8::{
     Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
 };
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::calc_diff;
 use burn_deepseek::precision::Fp8Rule;
-use rayon::prelude::*;
 
 use super::Sizes;
-use crate::device::SelectedDevice;
+use super::kind::Kind;
+use crate::commands::bench::baseline::{Baseline, Work};
 use crate::failure::{Failure, Result};
 
 /// Entries that share a scale, for counting bytes.
 const TILE: usize = 128;
 /// Shares of the rows that experts have, in sixteenths: loads are never even.
 const LOADS: [usize; super::EXPERTS] = [4, 1, 2, 1, 3, 1, 3, 1];
-/// Bytes that one task of a copy on the host moves: enough to be worth a task.
-const COPY_CHUNK: usize = 1 << 17;
-
-/// An operation of a linear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    QuantizeRows,
-    QuantizeBoth,
-    QuantizeWeight,
-    Fprop,
-    Dgrad,
-    Wgrad,
-    GroupedFprop,
-    GroupedDgrad,
-    GroupedWgrad,
-}
-
-/// The operations of a linear of so many experts.
-pub(super) fn of(experts: usize) -> &'static [Kind] {
-    use Kind::*;
-    match experts {
-        1 => &[QuantizeRows, QuantizeBoth, QuantizeWeight, Fprop, Dgrad, Wgrad],
-        _ => &[GroupedFprop, GroupedDgrad, GroupedWgrad],
-    }
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::QuantizeRows => "quantize rows",
-            Self::QuantizeBoth => "quantize both",
-            Self::QuantizeWeight => "quantize weight",
-            Self::Fprop => "fprop",
-            Self::Dgrad => "dgrad",
-            Self::Wgrad => "wgrad",
-            Self::GroupedFprop => "grouped fprop",
-            Self::GroupedDgrad => "grouped dgrad",
-            Self::GroupedWgrad => "grouped wgrad",
-        }
-    }
-
-    /// `fprop 1024x1024x1024`: m, n and k; of a cast the sizes of what is cast.
-    pub fn row_name(self, Sizes { m, n, k, .. }: Sizes) -> String {
-        match self {
-            Self::QuantizeRows | Self::QuantizeBoth => format!("{} {m}x{k}", self.name()),
-            Self::QuantizeWeight => format!("{} {n}x{k}", self.name()),
-            _ => format!("{} {m}x{n}x{k}", self.name()),
-        }
-    }
-}
-
-/// What the FP8 operations compete with on a device.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::commands::bench) struct Baseline {
-    /// Type of Burn's own products.
-    product: DType,
-    /// Whether the device's memory is the host's, where a copy is a copy of slices.
-    host: bool,
-}
-
-impl Baseline {
-    pub fn of(selected: &SelectedDevice) -> Self {
-        let bf16 = !selected.on_cpu && selected.device.supports_dtype(FloatDType::BF16);
-        Self { product: if bf16 { DType::BF16 } else { DType::F32 }, host: selected.name == "flex" }
-    }
-
-    pub fn product_name(self) -> &'static str {
-        if self.product == DType::BF16 { "Burn's BF16 matmul" } else { "Burn's F32 matmul" }
-    }
-
-    pub fn copy_name(self) -> &'static str {
-        if self.host {
-            "a copy of as many bytes on all cores"
-        } else {
-            "an elementwise negation of as many bytes"
-        }
-    }
-
-    /// Moves so many bytes, half of them read and half written.
-    pub fn copy(self, bytes: usize, device: &Device) -> Work {
-        let half = bytes / 2;
-        if self.host {
-            let source = vec![1u8; half];
-            // Interior mutability by a lock that nobody else takes: the work is called through a
-            // shared reference.
-            let target = std::sync::Mutex::new(vec![0u8; half]);
-            return Box::new(move || {
-                let mut target = target.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let chunks = target.par_chunks_mut(COPY_CHUNK).zip(source.par_chunks(COPY_CHUNK));
-                chunks.for_each(|(target, source)| target.copy_from_slice(source));
-                std::hint::black_box(&mut *target);
-            });
-        }
-        let x = Tensor::<1>::ones([half / size_of::<f32>()], device);
-        Box::new(move || drop(std::hint::black_box(-x.clone())))
-    }
-}
-
-/// Something to be timed; what it makes is dropped.
-pub(in crate::commands::bench) type Work = Box<dyn Fn()>;
-
 /// An operation and its competitor.
 pub(super) struct Competition {
     pub ours: Work,

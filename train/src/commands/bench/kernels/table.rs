@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::Sizes;
-use super::operations::{Baseline, Kind};
+use super::kind::Kind;
 use crate::cli::BenchScale;
+use crate::commands::bench::baseline::Baseline;
 
 /// Above the columns of [`KernelRow::text`].
 pub(super) const HEADER: &str = "kernel           m x n x k                  us    TFLOP/s       \
@@ -17,7 +18,7 @@ pub(super) struct KernelRow {
     pub sizes: Sizes,
     /// Median microseconds.
     pub us: f64,
-    /// Those of what it competes with.
+    /// Median microseconds of what it competes with.
     pub baseline_us: f64,
     pub flop: usize,
     /// Read and written.

@@ -1,0 +1,38 @@
+//! A folder with a model: a run's, one checkpoint's, or that of a Hugging Face model.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{self, CheckpointError};
+
+/// What says that a folder holds a Hugging Face model.
+const CONFIG_FILE: &str = "config.json";
+
+/// What a folder with a model can be, for errors.
+pub(super) const KINDS: &str =
+    "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ModelFolder {
+    /// A checkpoint: the one that was named, or the newest of a run.
+    Checkpoint(PathBuf),
+    /// A Hugging Face model.
+    HuggingFace(PathBuf),
+}
+
+impl ModelFolder {
+    /// What `path` is, if it is any of them.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn find(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        match checkpoint::find(path) {
+            Ok(path) => Ok(Some(Self::Checkpoint(path))),
+            Err(CheckpointError::NotFound { .. }) => {
+                let found = path.join(CONFIG_FILE).is_file();
+                Ok(found.then(|| Self::HuggingFace(path.to_owned())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
