@@ -156,18 +156,13 @@ impl StepEngine for Pipelines {
         squares.sort_unstable_by_key(|(index, _)| *index);
         let scale = self.whole.gradient_scale();
         let norm = squares.into_iter().map(|(_, square)| square).sum::<f64>().sqrt() / scale;
-        let speed = if self.whole.model.config().has_balance_bias() {
-            settings.bias_update_speed
-        } else {
-            0.0
-        };
         let job = UpdateJob {
             shards: self.shards.clone(),
             norm,
             scale,
             lr: settings.lr,
             loads: Arc::new(loads.to_vec()),
-            bias_update_speed: speed,
+            bias_update_speed: settings.bias_update_speed,
         };
         self.ranks.each(move |rank| rank.update(&job))?;
         self.steps += 1;
