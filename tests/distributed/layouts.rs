@@ -1,214 +1,19 @@
 //! Steps over ranks beside the same steps on one device: losses to the last bit where sums have one
 //! order, gradients within 1e-12.
 
-use std::time::Duration;
+mod bench;
 
-use burn::data::dataloader::batcher::Batcher;
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
+use burn_deepseek::Precision;
 use burn_deepseek::ops::wire::WireFormat;
 use burn_deepseek::precision::Fp8Recipe;
-use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
 use cubecl_kernels::metric::calc_diff;
-use deepseek_train::config::RunConfig;
-use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
-use deepseek_train::dualpipe::{Cluster, Pipelines};
-use deepseek_train::learner::{
-    AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
-};
-use deepseek_train::parallel::{Axes, PipelineScheduleKind, WireFormats};
+use deepseek_train::parallel::PipelineScheduleKind::{DualPipe, DualPipeV, OneFOneB, Zb1p};
+use deepseek_train::parallel::WireFormats;
 
-const SEQ_LEN: usize = 16;
+use bench::{Bench, Course, Layout, layout};
+
 const GRADIENT_DIFF: f64 = 1e-12;
-
-/// Every part of DeepSeek-V3, and a layer for each stage of four ranks with two.
-fn config() -> RunConfig {
-    let text = format!(
-        "[model]\nvocab_size = 260\nhidden_size = 48\nintermediate_size = \
-         64\nmoe_intermediate_size = 40\nnum_hidden_layers = 8\n\
-         num_attention_heads = 2\nn_shared_experts = 1\nn_routed_experts = 8\nnum_experts_per_tok \
-         = 3\nn_group = 4\ntopk_group = 2\n\
-         first_k_dense_replace = 1\nq_lora_rank = 16\nkv_lora_rank = 16\nqk_nope_head_dim = \
-         8\nqk_rope_head_dim = 8\nv_head_dim = 8\n\
-         max_position_embeddings = 128\nnum_nextn_predict_layers = 1\ninitializer_range = 0.05\n\
-         [train]\nseq_len = {SEQ_LEN}\nmicro_batch = 1\nsteps = 1000\n\
-         [schedule]\nlr = 1e-3\nglobal_batch = 8\nmtp_lambda = 0.3\nseq_aux_alpha = \
-         1e-4\nbias_update_speed = 1e-3\n"
-    );
-    RunConfig::from_toml(&text, "test").unwrap()
-}
-
-fn data(model: &DeepSeekConfig) -> TokenData {
-    DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }
-        .open(SEQ_LEN, model.vocab_size)
-        .unwrap()
-}
-
-/// A micro-batch is one sequence.
-const ENGINE: EngineSettings =
-    EngineSettings { micro_batch: 1, seq_len: SEQ_LEN, recompute: false };
-
-/// The first moments are the gradients times this.
-const FIRST: f64 = 0.1;
-
-fn settings() -> AdamWSettings {
-    AdamWSettings {
-        beta1: 1.0 - FIRST,
-        beta2: 0.95,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        clip_grad_norm: None,
-        moments: MomentFormat::F32,
-    }
-}
-
-/// What is compared of some steps.
-struct Course {
-    /// Main, MTP and balance loss of each step.
-    losses: Vec<[f64; 3]>,
-    /// Gradients of the first step, parameter by parameter.
-    gradients: Vec<Vec<f32>>,
-    /// Weights after the last.
-    weights: Vec<Vec<f32>>,
-}
-
-/// A model that every layout trains from the same weights on the same data.
-struct Bench {
-    config: RunConfig,
-    data: TokenData,
-    model: DeepSeek,
-    device: Device,
-    precision: Precision,
-}
-
-/// A layout.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    kind: PipelineScheduleKind,
-    axes: Axes,
-    chunks: usize,
-}
-
-const fn layout(
-    kind: PipelineScheduleKind,
-    pipeline: usize,
-    expert: usize,
-    data: usize,
-    chunks: usize,
-) -> Layout {
-    Layout { kind, axes: Axes { pipeline, expert, data }, chunks }
-}
-
-impl Layout {
-    fn micro_batches(&self) -> usize {
-        self.chunks * self.axes.pipelines()
-    }
-}
-
-impl Bench {
-    fn new(device: &Device, precision: Precision) -> Self {
-        let config = config();
-        let model = DeepSeek::init(&config.model, 5, device).unwrap();
-        Self { data: data(&config.model), model, config, device: device.clone(), precision }
-    }
-
-    fn language_model(&self) -> LanguageModel {
-        let weights = self.config.schedule().unwrap().at(Default::default()).loss_weights();
-        LanguageModel::new(
-            self.model.clone(),
-            weights,
-            1,
-            Compute::new(self.precision, &self.device).unwrap(),
-        )
-    }
-
-    fn sequential(&self, micro_batches: usize, steps: usize) -> Course {
-        let engine = SingleDevice::new(self.language_model(), AdamW::new(settings()), ENGINE);
-        self.course(Box::new(engine), micro_batches, steps)
-    }
-
-    fn over_ranks(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
-        let cluster = Cluster {
-            axes: layout.axes,
-            schedule: layout.kind,
-            ranks: (0..layout.axes.ranks())
-                .map(|rank| (format!("device {rank}"), self.device.clone()))
-                .collect(),
-            formats: wire,
-            members_a_node: layout.axes.expert,
-            timeout: Duration::from_secs(60),
-            timeline: None,
-        };
-        let engine =
-            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
-        self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
-    }
-
-    fn course(
-        &self,
-        mut engine: Box<dyn StepEngine>,
-        micro_batches: usize,
-        steps: usize,
-    ) -> Course {
-        let mut settings = self.config.schedule().unwrap().at(Default::default());
-        settings.global_batch = micro_batches;
-        let device = self.device.clone().autodiff();
-        let mut sample = 0;
-        let mut next = || {
-            sample += 1;
-            Ok(TokenBatcher::new(SEQ_LEN).batch(vec![self.data.train.window(sample - 1)], &device))
-        };
-        let mut course = Course { losses: Vec::new(), gradients: Vec::new(), weights: Vec::new() };
-        for step in 0..steps {
-            let report = engine.accumulate(&mut next, &settings).unwrap();
-            course.losses.push([report.loss, report.mtp_losses[0], report.balance_loss]);
-            engine.update(&settings, &report.layer_loads).unwrap();
-            if step == 0 {
-                let (model, optimizer) = engine.state().unwrap();
-                // The routers' biases have none.
-                let first = |id| {
-                    Some(
-                        optimizer
-                            .moments()
-                            .get(id)?
-                            .first
-                            .clone()
-                            .into_data()
-                            .try_to_vec::<f32>()
-                            .unwrap(),
-                    )
-                };
-                course.gradients = ids(&model.model).iter().filter_map(first).collect();
-            }
-        }
-        course.weights = values(&engine.model().unwrap().model);
-        course
-    }
-}
-
-fn ids(model: &DeepSeek) -> Vec<ParamId> {
-    struct Ids(Vec<ParamId>);
-    impl ModuleVisitor for Ids {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push(param.id);
-        }
-    }
-    let mut ids = Ids(Vec::new());
-    model.visit(&mut ids);
-    ids.0
-}
-
-fn values(model: &DeepSeek) -> Vec<Vec<f32>> {
-    struct Values(Vec<Vec<f32>>);
-    impl ModuleVisitor for Values {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push(param.val().into_data().convert::<f32>().try_to_vec().unwrap());
-        }
-    }
-    let mut values = Values(Vec::new());
-    model.visit(&mut values);
-    values.0
-}
 
 /// The largest difference of a parameter's gradients.
 fn gradient_diff(got: &Course, want: &Course) -> f64 {
@@ -219,8 +24,6 @@ fn gradient_diff(got: &Course, want: &Course) -> f64 {
 
 const F32: WireFormats = WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 };
 const FP8: WireFormats = WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 };
-
-use PipelineScheduleKind::{DualPipe, DualPipeV, OneFOneB, Zb1p};
 
 /// Pipelines of two and four ranks with four to twenty micro-batches each.
 const PIPELINES: [Layout; 12] = [

@@ -17,7 +17,7 @@ mod walk;
 mod writer;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
-pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
+pub use executor::{Cluster, Pipelines, RankTime, Span, StepTimeline, TimelineCell};
 pub use fault::{Fault, Pass, Rule};
 pub use schedule::PipelineSchedule;
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};

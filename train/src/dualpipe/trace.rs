@@ -59,9 +59,9 @@ impl Trace {
                 let planned = schedule.actions[rank]
                     .iter()
                     .filter(|planned| !matches!(planned.action, Action::Exchange(_)));
-                let slices = planned.zip(&time.spans).map(|(planned, (_, start, end, waited))| {
+                let slices = planned.zip(&time.spans).map(|(planned, span)| {
                     let [start, end, waited] =
-                        [start, end, waited].map(|time| time.as_secs_f64() * 1e6);
+                        [span.start, span.end, span.waited].map(|time| time.as_secs_f64() * 1e6);
                     Slice { planned, start, end, waited }
                 });
                 self.lane(process, rank, &time.name, schedule, slices);
@@ -180,7 +180,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dualpipe::{Costs, PipelineSchedule, RankTime, Waiting, simulate};
+    use crate::dualpipe::{Costs, PipelineSchedule, RankTime, Span, Waiting, simulate};
     use crate::parallel::PipelineScheduleKind;
 
     /// The slices of a process, by rank.
@@ -215,8 +215,11 @@ mod tests {
             let actions = schedule.actions[rank % 2].iter().map(|planned| &planned.action);
             let timed = actions.filter(|action| !matches!(action, Action::Exchange(_))).zip(0..);
             timed
-                .map(|(action, at)| {
-                    (action.clone(), ms(f64::from(at)), ms(f64::from(at) + 1.0), ms(0.5))
+                .map(|(action, at)| Span {
+                    action: action.clone(),
+                    start: ms(f64::from(at)),
+                    end: ms(f64::from(at) + 1.0),
+                    waited: ms(0.5),
                 })
                 .collect()
         };

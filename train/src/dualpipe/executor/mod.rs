@@ -23,4 +23,4 @@ mod timeline;
 
 pub use cluster::Cluster;
 pub use engine::Pipelines;
-pub use timeline::{RankTime, StepTimeline, TimelineCell};
+pub use timeline::{RankTime, Span, StepTimeline, TimelineCell};

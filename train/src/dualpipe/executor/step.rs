@@ -10,8 +10,9 @@ use burn_deepseek::{LossWeights, ModelPart};
 
 use super::chunk::{Differentiated, InFlight, Measured};
 use super::report::StageReport;
+use super::timeline::Span;
 use crate::data::TokenBatch;
-use crate::dualpipe::action::{Action, Chunk};
+use crate::dualpipe::action::Chunk;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Context, Result};
 
@@ -26,16 +27,6 @@ pub(super) struct StepJob {
     pub share: f64,
     /// When the step began.
     pub started: Instant,
-}
-
-/// Something that a rank did, for the timeline.
-#[derive(Clone, Debug)]
-pub(super) struct Span {
-    pub action: Action,
-    pub start: Duration,
-    pub end: Duration,
-    /// The part of it in which messages were waited for.
-    pub waited: Duration,
 }
 
 /// What comes of a rank's step.

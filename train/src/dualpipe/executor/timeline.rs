@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 
-use super::step::Span;
 use crate::dualpipe::action::Action;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::dualpipe::simulate::Costs;
@@ -27,8 +26,28 @@ pub struct StepTimeline {
 pub struct RankTime {
     /// The rank's number and device.
     pub name: String,
-    /// What it did: action, start, end, and how long of it was waited for messages.
-    pub spans: Vec<(Action, Duration, Duration, Duration)>,
+    /// What it did, in order.
+    pub spans: Vec<Span>,
+}
+
+/// Something that a rank did; times count from the start of the step.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The action.
+    pub action: Action,
+    /// When it began.
+    pub start: Duration,
+    /// When it ended.
+    pub end: Duration,
+    /// The part of it in which messages were waited for.
+    pub waited: Duration,
+}
+
+impl Span {
+    /// The part of it in which something was computed.
+    pub fn computed(&self) -> Duration {
+        (self.end - self.start).saturating_sub(self.waited)
+    }
 }
 
 impl StepTimeline {
@@ -38,14 +57,9 @@ impl StepTimeline {
         schedule: &PipelineSchedule,
         spans: impl Iterator<Item = Vec<Span>>,
     ) -> Self {
-        let time =
-            |(rank, (spans, (device, _))): (usize, (Vec<Span>, &(String, Device)))| RankTime {
-                name: format!("rank {rank} on {device}"),
-                spans: spans
-                    .into_iter()
-                    .map(|span| (span.action, span.start, span.end, span.waited))
-                    .collect(),
-            };
+        let time = |(rank, (spans, (device, _))): (usize, (Vec<Span>, &(String, Device)))| {
+            RankTime { name: format!("rank {rank} on {device}"), spans }
+        };
         let ranks = spans.zip(ranks).enumerate().map(time).collect();
         Self { schedule: schedule.clone(), ranks }
     }
@@ -55,11 +69,10 @@ impl StepTimeline {
     pub fn costs(&self) -> Costs {
         let mean = |kind: fn(&Action) -> bool| {
             let of_kind =
-                self.ranks.iter().flat_map(|rank| &rank.spans).filter(|(action, ..)| kind(action));
-            let (count, sum) =
-                of_kind.fold((0u32, 0.0), |(count, sum), (_, start, end, waited)| {
-                    (count + 1, sum + (*end - *start).saturating_sub(*waited).as_secs_f64())
-                });
+                self.ranks.iter().flat_map(|rank| &rank.spans).filter(|span| kind(&span.action));
+            let (count, sum) = of_kind.fold((0u32, 0.0), |(count, sum), span| {
+                (count + 1, sum + span.computed().as_secs_f64())
+            });
             (count > 0).then(|| sum / f64::from(count))
         };
         let forward = mean(|action| matches!(action, Action::Forward(_))).unwrap_or(0.0);
@@ -78,7 +91,7 @@ impl StepTimeline {
     pub fn makespan(&self) -> Duration {
         self.ranks
             .iter()
-            .flat_map(|rank| rank.spans.iter().map(|span| span.2))
+            .flat_map(|rank| rank.spans.iter().map(|span| span.end))
             .max()
             .unwrap_or_default()
     }
@@ -87,9 +100,6 @@ impl StepTimeline {
 impl RankTime {
     /// Time in which it computed.
     pub fn busy(&self) -> Duration {
-        self.spans
-            .iter()
-            .map(|(_, start, end, waited)| (*end - *start).saturating_sub(*waited))
-            .sum()
+        self.spans.iter().map(Span::computed).sum()
     }
 }

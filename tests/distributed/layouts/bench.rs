@@ -1,0 +1,235 @@
+//! A small model trained for some steps, on one device or over ranks, and what is compared of them.
+
+use std::time::Duration;
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Tensor};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
+use deepseek_train::config::RunConfig;
+use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
+use deepseek_train::dualpipe::{Cluster, Pipelines};
+use deepseek_train::learner::{
+    AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
+};
+use deepseek_train::parallel::{Axes, PipelineScheduleKind, WireFormats};
+
+const SEQ_LEN: usize = 16;
+
+/// Every part of DeepSeek-V3, and a layer for each stage of four ranks with two.
+fn config() -> RunConfig {
+    let text = format!(
+        "
+        [model]
+        vocab_size = 260
+        hidden_size = 48
+        intermediate_size = 64
+        moe_intermediate_size = 40
+        num_hidden_layers = 8
+        num_attention_heads = 2
+        n_shared_experts = 1
+        n_routed_experts = 8
+        num_experts_per_tok = 3
+        n_group = 4
+        topk_group = 2
+        first_k_dense_replace = 1
+        q_lora_rank = 16
+        kv_lora_rank = 16
+        qk_nope_head_dim = 8
+        qk_rope_head_dim = 8
+        v_head_dim = 8
+        max_position_embeddings = 128
+        num_nextn_predict_layers = 1
+        initializer_range = 0.05
+
+        [train]
+        seq_len = {SEQ_LEN}
+        micro_batch = 1
+        steps = 1000
+
+        [schedule]
+        lr = 1e-3
+        global_batch = 8
+        mtp_lambda = 0.3
+        seq_aux_alpha = 1e-4
+        bias_update_speed = 1e-3
+        "
+    );
+    RunConfig::from_toml(&text, "test").unwrap()
+}
+
+fn data(model: &DeepSeekConfig) -> TokenData {
+    DataConfig { builtin_bytes: 40_000, ..DataConfig::default() }
+        .open(SEQ_LEN, model.vocab_size)
+        .unwrap()
+}
+
+/// A micro-batch is one sequence.
+const ENGINE: EngineSettings =
+    EngineSettings { micro_batch: 1, seq_len: SEQ_LEN, recompute: false };
+
+/// The first moments are the gradients times this.
+const FIRST: f64 = 0.1;
+
+fn settings() -> AdamWSettings {
+    AdamWSettings {
+        beta1: 1.0 - FIRST,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        clip_grad_norm: None,
+        moments: MomentFormat::F32,
+    }
+}
+
+/// What is compared of some steps.
+pub struct Course {
+    /// Main, MTP and balance loss of each step.
+    pub losses: Vec<[f64; 3]>,
+    /// Gradients of the first step, parameter by parameter.
+    pub gradients: Vec<Vec<f32>>,
+    /// Weights after the last.
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// A model that every layout trains from the same weights on the same data.
+pub struct Bench {
+    config: RunConfig,
+    data: TokenData,
+    model: DeepSeek,
+    device: Device,
+    precision: Precision,
+}
+
+/// How a step is spread over ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    pub kind: PipelineScheduleKind,
+    pub axes: Axes,
+    pub chunks: usize,
+}
+
+/// A layout from its numbers.
+pub const fn layout(
+    kind: PipelineScheduleKind,
+    pipeline: usize,
+    expert: usize,
+    data: usize,
+    chunks: usize,
+) -> Layout {
+    Layout { kind, axes: Axes { pipeline, expert, data }, chunks }
+}
+
+impl Layout {
+    pub fn micro_batches(&self) -> usize {
+        self.chunks * self.axes.pipelines()
+    }
+}
+
+impl Bench {
+    /// The model on a device, to be trained in a precision.
+    pub fn new(device: &Device, precision: Precision) -> Self {
+        let config = config();
+        let model = DeepSeek::init(&config.model, 5, device).unwrap();
+        Self { data: data(&config.model), model, config, device: device.clone(), precision }
+    }
+
+    fn language_model(&self) -> LanguageModel {
+        let weights = self.config.schedule().unwrap().at(Default::default()).loss_weights();
+        LanguageModel::new(
+            self.model.clone(),
+            weights,
+            1,
+            Compute::new(self.precision, &self.device).unwrap(),
+        )
+    }
+
+    /// Steps on one device.
+    pub fn sequential(&self, micro_batches: usize, steps: usize) -> Course {
+        let engine = SingleDevice::new(self.language_model(), AdamW::new(settings()), ENGINE);
+        self.course(Box::new(engine), micro_batches, steps)
+    }
+
+    /// Steps over ranks.
+    pub fn over_ranks(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
+        let cluster = Cluster {
+            axes: layout.axes,
+            schedule: layout.kind,
+            ranks: (0..layout.axes.ranks())
+                .map(|rank| (format!("device {rank}"), self.device.clone()))
+                .collect(),
+            formats: wire,
+            members_a_node: layout.axes.expert,
+            timeout: Duration::from_secs(60),
+            timeline: None,
+        };
+        let engine =
+            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
+        self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
+    }
+
+    fn course(
+        &self,
+        mut engine: Box<dyn StepEngine>,
+        micro_batches: usize,
+        steps: usize,
+    ) -> Course {
+        let mut settings = self.config.schedule().unwrap().at(Default::default());
+        settings.global_batch = micro_batches;
+        let device = self.device.clone().autodiff();
+        let mut sample = 0;
+        let mut next = || {
+            sample += 1;
+            Ok(TokenBatcher::new(SEQ_LEN).batch(vec![self.data.train.window(sample - 1)], &device))
+        };
+        let mut course = Course { losses: Vec::new(), gradients: Vec::new(), weights: Vec::new() };
+        for step in 0..steps {
+            let report = engine.accumulate(&mut next, &settings).unwrap();
+            course.losses.push([report.loss, report.mtp_losses[0], report.balance_loss]);
+            engine.update(&settings, &report.layer_loads).unwrap();
+            if step == 0 {
+                let (model, optimizer) = engine.state().unwrap();
+                // The routers' biases have none.
+                let first = |id| {
+                    Some(
+                        optimizer
+                            .moments()
+                            .get(id)?
+                            .first
+                            .clone()
+                            .into_data()
+                            .try_to_vec::<f32>()
+                            .unwrap(),
+                    )
+                };
+                course.gradients = ids(&model.model).iter().filter_map(first).collect();
+            }
+        }
+        course.weights = values(&engine.model().unwrap().model);
+        course
+    }
+}
+
+fn ids(model: &DeepSeek) -> Vec<ParamId> {
+    struct Ids(Vec<ParamId>);
+    impl ModuleVisitor for Ids {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.id);
+        }
+    }
+    let mut ids = Ids(Vec::new());
+    model.visit(&mut ids);
+    ids.0
+}
+
+fn values(model: &DeepSeek) -> Vec<Vec<f32>> {
+    struct Values(Vec<Vec<f32>>);
+    impl ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().into_data().convert::<f32>().try_to_vec().unwrap());
+        }
+    }
+    let mut values = Values(Vec::new());
+    model.visit(&mut values);
+    values.0
+}
