@@ -8,13 +8,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
-    Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex,
-    backend_extension,
+    Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, backend_extension,
 };
 use burn::tensor::Tensor;
 
-#[cfg(feature = "cube")]
-use super::with_fusion as burn;
+use super::table::WithoutAutodiff;
 
 /// From the gradient of a function's result to that of its argument.
 #[derive(Clone)]
@@ -34,29 +32,32 @@ impl std::fmt::Debug for InputGradient {
 }
 
 /// What [`crate::ops::with_gradient`] calls.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
+#[backend_extension(
+    Autodiff,
+    Cube: cfg(feature = "cube"),
+    Flex,
+    Remote: cfg(feature = "remote")
+)]
 pub trait FunctionOps: Backend {
     /// `y`, as a function of `x`.
-    #[fusion(default)]
     fn with_gradient(
         x: FloatTensor<Self>,
         y: FloatTensor<Self>,
         gradient: InputGradient,
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: WithoutAutodiff> FunctionOps for B {
+    fn with_gradient(
+        _: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        _: InputGradient,
     ) -> FloatTensor<Self> {
-        let _ = (x, gradient); // a graph's, which only autodiff has
         y
     }
 }
 
-impl FunctionOps for Flex {}
-
-#[cfg(feature = "cube")]
-impl FunctionOps for burn_cubecl::CubeBackend {}
-
-#[cfg(feature = "remote")]
-impl FunctionOps for burn::backend::Remote {}
-
-impl<B: FunctionOps, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
+impl<B: WithoutAutodiff, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {

@@ -11,51 +11,76 @@ use burn::backend::{Backend, Flex, backend_extension};
 use cubecl_kernels::definition::{RowSums, WireFormat};
 use cubecl_kernels::host::all_to_all as host;
 
-use super::done;
 use super::flex_tensor::{Contiguous, dims, tensor, word_tensor};
+use super::kernels::done;
+#[cfg(feature = "cube")]
+use super::table::Shaped;
+use super::table::{define_kernels, floats, words};
 #[cfg(feature = "cube")]
 use super::with_fusion as burn;
 
-/// What [`crate::ops::wire`] calls. Words are U32.
-#[backend_extension(Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
-pub trait WireOps: Backend {
-    /// Rows of x `[rows, d]` by index as words, `[index, row_words(d)]`.
-    #[fusion(meta = fusion::pack)]
-    fn wire_pack(x: FloatTensor<Self>, index: Arc<[u32]>, format: WireFormat) -> IntTensor<Self>;
-    /// Rows of words by index as values, `[index, width]`.
-    #[fusion(meta = fusion::unpack)]
-    fn wire_unpack(
-        wire: IntTensor<Self>,
-        index: Arc<[u32]>,
-        width: usize,
-        format: WireFormat,
-    ) -> FloatTensor<Self>;
-    /// Sums of rows of words, `[sums.results(), width]`.
-    #[fusion(meta = fusion::sum)]
-    fn wire_sum(
-        wire: IntTensor<Self>,
-        sums: Arc<RowSums>,
-        width: usize,
-        format: WireFormat,
-    ) -> FloatTensor<Self>;
-    /// Weighted sums of rows of words, weights `[sums.terms()]`.
-    #[fusion(meta = fusion::combine)]
-    fn wire_combine(
-        wire: IntTensor<Self>,
-        weights: FloatTensor<Self>,
-        sums: Arc<RowSums>,
-        width: usize,
-        format: WireFormat,
-    ) -> FloatTensor<Self>;
-    /// Sums of rows of x `[sums.bound(), d]`, `[sums.results(), d]`.
-    #[fusion(meta = fusion::sum_values)]
-    fn wire_sum_values(x: FloatTensor<Self>, sums: Arc<RowSums>) -> FloatTensor<Self>;
-}
+/// Which rows are taken, in their order.
+pub(super) type RowIndex = Arc<[u32]>;
+/// Which rows are summed.
+pub(super) type Sums = Arc<RowSums>;
 
-impl WireOps for Flex {
+/// The table, for a macro that makes something of its rows.
+macro_rules! wire_kernels {
+    ($generate:ident) => {
+        $generate! {
+            /// What [`crate::ops::wire`] calls. Words are U32.
+            trait WireKernels;
+
+            /// Rows on the wire.
+            Fp8 {
+                /// Rows of x `[rows, d]` by index as words, `[index, row_words(d)]`.
+                fn wire_pack(
+                    x: FloatTensor<Self>,
+                    index: RowIndex,
+                    format: WireFormat,
+                ) -> IntTensor<Self>
+                    => {
+                        let [_, width] = x.shape().dims();
+                        words([index.len(), format.row_words(width)])
+                    };
+                /// Rows of words by index as values, `[index, width]`.
+                fn wire_unpack(
+                    wire: IntTensor<Self>,
+                    index: RowIndex,
+                    width: usize,
+                    format: WireFormat,
+                ) -> FloatTensor<Self> => floats([index.len(), *width]);
+                /// Sums of rows of words, `[sums.results(), width]`.
+                fn wire_sum(
+                    wire: IntTensor<Self>,
+                    sums: Sums,
+                    width: usize,
+                    format: WireFormat,
+                ) -> FloatTensor<Self> => floats([sums.results(), *width]);
+                /// Weighted sums of rows of words, weights `[sums.terms()]`.
+                fn wire_combine(
+                    wire: IntTensor<Self>,
+                    weights: FloatTensor<Self>,
+                    sums: Sums,
+                    width: usize,
+                    format: WireFormat,
+                ) -> FloatTensor<Self> => floats([sums.results(), *width]);
+                /// Sums of rows of x `[sums.bound(), d]`, `[sums.results(), d]`.
+                fn wire_sum_values(x: FloatTensor<Self>, sums: Sums) -> FloatTensor<Self>
+                    => { let [_, width] = x.shape().dims(); floats([sums.results(), width]) };
+            }
+        }
+    };
+}
+#[cfg(feature = "remote")]
+pub(super) use wire_kernels;
+
+wire_kernels!(define_kernels);
+
+impl WireKernels for Flex {
     fn wire_pack(x: FloatTensor<Self>, index: Arc<[u32]>, format: WireFormat) -> IntTensor<Self> {
         let [rows, width] = dims(&x);
-        let wire = done(host::pack(Contiguous::new(&x).floats(), &index, rows, width, format));
+        let wire = done(host::pack(Contiguous::new(x).floats(), &index, rows, width, format));
         word_tensor(wire, [index.len(), format.row_words(width)])
     }
 
@@ -67,7 +92,7 @@ impl WireOps for Flex {
     ) -> FloatTensor<Self> {
         let [rows, _] = dims(&wire);
         tensor(
-            done(host::unpack(Contiguous::new(&wire).words(), &index, rows, width, format)),
+            done(host::unpack(Contiguous::new(wire).words(), &index, rows, width, format)),
             [index.len(), width],
         )
     }
@@ -79,7 +104,7 @@ impl WireOps for Flex {
         format: WireFormat,
     ) -> FloatTensor<Self> {
         tensor(
-            done(host::combine(Contiguous::new(&wire).words(), None, &sums, width, format)),
+            done(host::combine(Contiguous::new(wire).words(), None, &sums, width, format)),
             [sums.results(), width],
         )
     }
@@ -91,7 +116,7 @@ impl WireOps for Flex {
         width: usize,
         format: WireFormat,
     ) -> FloatTensor<Self> {
-        let (wire, weights) = (Contiguous::new(&wire), Contiguous::new(&weights));
+        let (wire, weights) = (Contiguous::new(wire), Contiguous::new(weights));
         tensor(
             done(host::combine(wire.words(), Some(weights.floats()), &sums, width, format)),
             [sums.results(), width],
@@ -101,7 +126,7 @@ impl WireOps for Flex {
     fn wire_sum_values(x: FloatTensor<Self>, sums: Arc<RowSums>) -> FloatTensor<Self> {
         let [_, width] = dims(&x);
         tensor(
-            done(host::sum_values(Contiguous::new(&x).floats(), &sums, width)),
+            done(host::sum_values(Contiguous::new(x).floats(), &sums, width)),
             [sums.results(), width],
         )
     }
@@ -140,7 +165,7 @@ mod cube {
         tensor.shape().dims()
     }
 
-    impl WireOps for CubeBackend {
+    impl WireKernels for CubeBackend {
         fn wire_pack(x: CubeTensor, index: Arc<[u32]>, format: WireFormat) -> CubeTensor {
             let (x, [rows, width]) = (into_contiguous(x.clone()), dims(&x));
             let index = done(DeviceIndex::new(&x.client, &index, rows));
@@ -197,56 +222,5 @@ mod cube {
             let [_, width] = dims(&x);
             Self::wire_sum(x, sums, width, WireFormat::F32)
         }
-    }
-}
-
-/// What each operation will give, for the fusion decorator, which calls it later.
-#[cfg(feature = "cube")]
-mod fusion {
-    use ::burn::tensor::DType;
-    use burn_fusion::custom::TensorSpec;
-
-    use super::*;
-
-    fn floats(rows: usize, width: usize) -> TensorSpec {
-        TensorSpec::new([rows, width].into(), DType::F32)
-    }
-
-    pub(super) fn pack(x: &TensorSpec, index: &Arc<[u32]>, format: &WireFormat) -> TensorSpec {
-        let [_, width] = x.shape.dims();
-        TensorSpec::new([index.len(), format.row_words(width)].into(), DType::U32)
-    }
-
-    pub(super) fn unpack(
-        _: &TensorSpec,
-        index: &Arc<[u32]>,
-        width: &usize,
-        _: &WireFormat,
-    ) -> TensorSpec {
-        floats(index.len(), *width)
-    }
-
-    pub(super) fn sum(
-        _: &TensorSpec,
-        sums: &Arc<RowSums>,
-        width: &usize,
-        _: &WireFormat,
-    ) -> TensorSpec {
-        floats(sums.results(), *width)
-    }
-
-    pub(super) fn combine(
-        wire: &TensorSpec,
-        _: &TensorSpec,
-        sums: &Arc<RowSums>,
-        width: &usize,
-        format: &WireFormat,
-    ) -> TensorSpec {
-        sum(wire, sums, width, format)
-    }
-
-    pub(super) fn sum_values(x: &TensorSpec, sums: &Arc<RowSums>) -> TensorSpec {
-        let [_, width] = x.shape.dims();
-        floats(sums.results(), width)
     }
 }

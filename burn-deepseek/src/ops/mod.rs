@@ -15,7 +15,7 @@ use burn::backend::Dispatch;
 use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::backend::{self, FusedOps, PlainLinear, supports};
+use crate::backend::{self, FusedKernels, FusedOp, FusedOps, PlainLinear, supports};
 use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 use crate::precision::{AttentionOptions, ProductFormat};
 
@@ -40,7 +40,7 @@ pub fn linear(
     call: impl Into<PlainLinear>,
 ) -> Tensor<2> {
     let call = call.into();
-    if !supports(&x) || !supports(&w) {
+    if !supports(FusedOp::Linear, &x) || !supports(FusedOp::Linear, &w) {
         return match call.deferred {
             Some(deferred) => deferred::linear(x, w, bias, deferred),
             None => composed::linear(x, w, bias),
@@ -56,7 +56,7 @@ pub fn linear(
 
 /// See [`composed::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
-    if !supports(&x) || !supports(&gamma) {
+    if !supports(FusedOp::RmsNorm, &x) || !supports(FusedOp::RmsNorm, &gamma) {
         return composed::rms_norm(x, gamma, eps);
     }
     Tensor::from_dispatch(Dispatch::fused_rms_norm(x.into_dispatch(), gamma.into_dispatch(), eps))
@@ -68,7 +68,7 @@ pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
 ///
 /// - x, y, output: `[rows, d]`
 pub fn residual(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-    if !supports(&x) {
+    if !supports(FusedOp::Residual, &x) {
         return x + y;
     }
     Tensor::from_dispatch(Dispatch::fused_residual(x.into_dispatch(), y.into_dispatch()))
@@ -76,7 +76,7 @@ pub fn residual(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
 
 /// See [`composed::swiglu`].
 pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
-    if !supports(&gate_up) {
+    if !supports(FusedOp::Swiglu, &gate_up) {
         return composed::swiglu(gate_up);
     }
     Tensor::from_dispatch(Dispatch::fused_swiglu(gate_up.into_dispatch()))
@@ -84,7 +84,7 @@ pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
 
 /// See [`composed::rope`].
 pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
-    if !supports(&x) {
+    if !supports(FusedOp::Rope, &x) {
         return composed::rope(x, table);
     }
     let (cos, sin) = (table.cos().into_dispatch(), table.sin().into_dispatch());
@@ -99,7 +99,7 @@ pub fn mla_attention(
     scale: f64,
     format: ProductFormat,
 ) -> Tensor<4> {
-    if !supports(&q) {
+    if !supports(FusedOp::MlaAttention, &q) {
         return composed::mla_attention(q, kv, k_rope, scale);
     }
     let options = AttentionOptions { scale: scale as f32, format };
@@ -113,7 +113,7 @@ pub fn mla_attention(
 
 /// See [`composed::permute`].
 pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
-    if !supports(&x) {
+    if !supports(FusedOp::Permute, &x) {
         return composed::permute(x, groups);
     }
     Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
@@ -133,7 +133,7 @@ pub fn fork(x: Tensor<2>) -> Tensor<2> {
 
 /// See [`composed::combine`].
 pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
-    if !supports(&y) {
+    if !supports(FusedOp::Combine, &y) {
         return composed::combine(y, weights, groups);
     }
     Tensor::from_dispatch(Dispatch::fused_combine(
@@ -151,7 +151,7 @@ pub fn grouped_linear(
     call: impl Into<PlainLinear>,
 ) -> Tensor<2> {
     let call = call.into();
-    if !supports(&x) || !supports(&w) {
+    if !supports(FusedOp::GroupedLinear, &x) || !supports(FusedOp::GroupedLinear, &w) {
         return match call.deferred {
             Some(deferred) => deferred::grouped_linear(x, w, groups, deferred),
             None => composed::grouped_linear(x, w, groups),
@@ -167,7 +167,7 @@ pub fn grouped_linear(
 
 /// See [`composed::embedding`].
 pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
-    if !supports(&table) {
+    if !supports(FusedOp::Embedding, &table) {
         return composed::embedding(table, tokens);
     }
     let [batch, seq] = tokens.dims();
@@ -184,7 +184,7 @@ pub fn linear_cross_entropy(
     targets: Tensor<1, Int>,
     format: ProductFormat,
 ) -> Tensor<1> {
-    if !supports(&x) || !supports(&w) {
+    if !supports(FusedOp::LinearCrossEntropy, &x) || !supports(FusedOp::LinearCrossEntropy, &w) {
         return composed::linear_cross_entropy(x, w, targets);
     }
     let (x, w, targets) = (x.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
@@ -200,10 +200,10 @@ pub fn adamw(
     second: Tensor<1>,
     scalars: &AdamWScalars,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    if !supports(&value) {
+    if !supports(FusedOp::AdamW, &value) {
         return composed::adamw(value, grad, first, second, scalars);
     }
-    let output = Dispatch::fused_adamw(
+    let output = Dispatch::adamw(
         value.into_dispatch(),
         grad.into_dispatch(),
         first.into_dispatch(),
@@ -229,14 +229,25 @@ pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1
 
 /// [`sum_of_squares`] of each of several tensors of one device, with one wait for it.
 pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
-    if xs.iter().all(supports) {
-        backend::sums_of_squares(xs)
-    } else {
-        composed::sums_of_squares(xs)
+    if xs.is_empty() || !xs.iter().all(|x| supports(FusedOp::SumOfSquares, x)) {
+        return composed::sums_of_squares(xs);
     }
+    let sum =
+        |x: Tensor<1>| Tensor::<1, Int>::from_dispatch(Dispatch::sum_of_squares(x.into_dispatch()));
+    let halves: Vec<u32> =
+        Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
+    halves
+        .chunks_exact(2)
+        .map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32))
+        .collect()
 }
 
 /// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    if supports(&x) { backend::sum_of_squares(x) } else { composed::sum_of_squares(x) }
+    if supports(FusedOp::SumOfSquares, &x) {
+        let count = x.shape().num_elements();
+        sums_of_squares(vec![x.reshape([count])]).into_iter().sum()
+    } else {
+        composed::sum_of_squares(x)
+    }
 }

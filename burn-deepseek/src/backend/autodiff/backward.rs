@@ -7,7 +7,10 @@ use burn::backend::autodiff::ops::{Backward, Ops, unary};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
 
-use crate::backend::{AttentionOutput, DeferredWeight, FusedKernels};
+use crate::backend::DeferredWeight;
+use crate::backend::kernels::{
+    AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, NormGradients,
+};
 use crate::definition::ExpertGroups;
 use crate::precision::{AttentionOptions, ProductFormat};
 
@@ -50,13 +53,13 @@ where
         let (x, w) = ops.state;
         let [x_node, w_node] = ops.parents;
         if let Some(node) = x_node {
-            grads.register::<B>(node.id, B::linear_input_gradient(&dy, &w, self.format));
+            grads.register::<B>(node.id, B::linear_input_gradient(dy.clone(), w, self.format));
         }
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
             let format = self.format;
             weight_gradient::<B>(self.deferred, node.id, grads, 2, move || {
-                B::linear_weight_gradient(&dy, &x, format)
+                B::linear_weight_gradient(dy, x, format)
             });
         }
     }
@@ -78,7 +81,7 @@ impl<B: FusedKernels> Backward<B, 2> for RmsNorm {
         let dy = grads.consume::<B>(&ops.node);
         let (x, gamma, rstd) = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-        let (dx, dgamma) = B::rms_norm_backward(&x, &gamma, &rstd, &dy);
+        let NormGradients { dx, dgamma } = B::rms_norm_backward(x, gamma, rstd, dy);
         register::<B, 2>(grads, ops.parents.map(|node| node.map(|n| n.id)), [dx, dgamma]);
     }
 }
@@ -97,7 +100,7 @@ impl<B: FusedKernels> Backward<B, 1> for Swiglu {
         checkpointer: &mut Checkpointer,
     ) {
         let gate_up = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::swiglu_backward(&gate_up, &dy));
+        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::swiglu_backward(gate_up, dy));
     }
 }
 
@@ -110,7 +113,7 @@ impl<B: FusedKernels> Backward<B, 1> for Rope {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (cos, sin, interleaved) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            B::rope(&dy, &cos, &sin, interleaved, true)
+            B::rope_backward(dy, cos, sin, interleaved)
         });
     }
 }
@@ -146,8 +149,8 @@ impl<B: FusedKernels> Backward<B, 3> for MlaAttention {
         let (inputs, output) = ops.state;
         let [q, kv, k_rope] =
             inputs.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let (dq, dkv, dk_rope) =
-            B::mla_attention_backward(&q, &kv, &k_rope, &output, &dout, self.options);
+        let AttentionGradients { dq, dkv, dk_rope } =
+            B::mla_attention_backward(q, kv, k_rope, output, dout, self.options);
         register::<B, 3>(grads, ops.parents.map(|node| node.map(|n| n.id)), [dq, dkv, dk_rope]);
     }
 }
@@ -159,7 +162,7 @@ impl<B: FusedKernels> Backward<B, 1> for Permute {
     type State = ExpertGroups;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::permute_backward(&dy, &ops.state));
+        unary::<B, _>(ops.parents, ops.node, grads, |dy| B::permute_backward(dy, ops.state));
     }
 }
 
@@ -172,7 +175,7 @@ impl<B: FusedKernels> Backward<B, 2> for Combine {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dout = grads.consume::<B>(&ops.node);
         let (y, weights, groups) = ops.state;
-        let (dy, dweights) = B::combine_backward(&y, &weights, &groups, &dout);
+        let CombineGradients { dy, dweights } = B::combine_backward(y, weights, groups, dout);
         register::<B, 2>(grads, ops.parents.map(|node| node.map(|n| n.id)), [dy, dweights]);
     }
 }
@@ -202,14 +205,14 @@ where
         if let Some(node) = x_node {
             grads.register::<B>(
                 node.id,
-                B::grouped_linear_input_gradient(&dy, &w, &groups, self.format),
+                B::grouped_linear_input_gradient(dy.clone(), w, groups.clone(), self.format),
             );
         }
         if let Some(node) = w_node {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
             let format = self.format;
             weight_gradient::<B>(self.deferred, node.id, grads, 3, move || {
-                B::grouped_linear_weight_gradient(&dy, &x, &groups, format)
+                B::grouped_linear_weight_gradient(dy, x, groups, format)
             });
         }
     }
@@ -225,7 +228,7 @@ impl<B: FusedKernels> Backward<B, 1> for Embedding {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            B::embedding_table_gradient(&dy, &ops.state, self.vocab)
+            B::embedding_table_gradient(dy, ops.state, self.vocab)
         });
     }
 }
@@ -239,7 +242,7 @@ impl<B: FusedKernels> Backward<B, 2> for HeadLossStep {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let upstream = grads.consume::<B>(&ops.node);
         let (dx, dw) = ops.state;
-        let scaled = [B::scaled(dx, &upstream), B::scaled(dw, &upstream)];
+        let scaled = [B::scaled(dx, upstream.clone()), B::scaled(dw, upstream)];
         register::<B, 2>(grads, ops.parents.map(|node| node.map(|n| n.id)), scaled);
     }
 }

@@ -19,9 +19,9 @@ use self::backward::{
     RmsNorm, Rope, Swiglu,
 };
 use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
-use super::kernels::{AttentionOutput, FusedKernels};
-use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
-use crate::definition::{AdamWScalars, ExpertGroups};
+use super::fused::{FusedOps, PlainLinear};
+use super::kernels::{AttentionOutput, FusedKernels, HeadLoss};
+use crate::definition::ExpertGroups;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Records an operation whose result is kept where somebody needs it. `state` is made only where a
@@ -69,7 +69,7 @@ where
         w: FloatTensor<Self>,
         call: PlainLinear,
     ) -> FloatTensor<Self> {
-        let y = B::linear_forward(x.primitive(), w.primitive(), call.format);
+        let y = B::linear_forward(x.primitive().clone(), w.primitive().clone(), call.format);
         let retro = call.recompute.then(|| RetroLinear::<B>::new(x.id(), w.id(), call.format));
         let step = Linear { format: call.format, deferred: call.deferred };
         if let Some(retro) = retro {
@@ -95,7 +95,7 @@ where
         gamma: FloatTensor<Self>,
         eps: f64,
     ) -> FloatTensor<Self> {
-        let output = B::rms_norm(x.primitive(), gamma.primitive(), eps);
+        let output = B::rms_norm(x.primitive().clone(), gamma.primitive().clone(), eps);
         let retro = RetroRmsNorm::<B>::new(x.id(), gamma.id(), eps);
         let state = |x, rstd| (x, gamma.primitive().clone(), rstd);
         record_recomputed!(
@@ -108,7 +108,7 @@ where
     }
 
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let y = B::swiglu(gate_up.primitive());
+        let y = B::swiglu(gate_up.primitive().clone());
         let retro = RetroSwiglu::<B>::new(gate_up.id());
         record_recomputed!(Swiglu, retro, [&gate_up], |prep| prep.checkpoint(&gate_up), y)
     }
@@ -120,7 +120,7 @@ where
         interleaved: bool,
     ) -> FloatTensor<Self> {
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
-        let y = B::rope(x.primitive(), &cos, &sin, interleaved, false);
+        let y = B::rope(x.primitive().clone(), cos.clone(), sin.clone(), interleaved);
         let retro = RetroRope::<B>::new(x.id(), cos.clone(), sin.clone(), interleaved);
         record_recomputed!(Rope, retro, [&x], |_prep| (cos, sin, interleaved), y)
     }
@@ -138,8 +138,10 @@ where
         k_rope: FloatTensor<Self>,
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
-        let AttentionOutput { out, lse } =
-            B::mla_attention(q.primitive(), kv.primitive(), k_rope.primitive(), options);
+        let AttentionOutput { out, lse } = {
+            let [q, kv, k_rope] = [&q, &kv, &k_rope].map(|input| input.primitive().clone());
+            B::mla_attention(q, kv, k_rope, options)
+        };
         let nodes = [q.node(), kv.node(), k_rope.node()];
         record!(
             MlaAttention { options },
@@ -154,7 +156,7 @@ where
 
     fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
-        let y = B::permute(&x, &groups);
+        let y = B::permute(x, groups.clone());
         record!(Permute, [node], |_prep| groups, y)
     }
 
@@ -165,7 +167,7 @@ where
     ) -> FloatTensor<Self> {
         let (y, y_node) = y.into_parts();
         let (weights, weights_node) = weights.into_parts();
-        let out = B::combine(&y, &weights, &groups);
+        let out = B::combine(y.clone(), weights.clone(), groups.clone());
         record!(Combine, [y_node, weights_node], |_prep| (y, weights, groups), out)
     }
 
@@ -175,7 +177,12 @@ where
         groups: ExpertGroups,
         call: PlainLinear,
     ) -> FloatTensor<Self> {
-        let y = B::grouped_linear(x.primitive(), w.primitive(), &groups, call.format);
+        let y = B::grouped_linear(
+            x.primitive().clone(),
+            w.primitive().clone(),
+            groups.clone(),
+            call.format,
+        );
         let step = GroupedLinear { format: call.format, deferred: call.deferred };
         record!(
             step,
@@ -188,7 +195,7 @@ where
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
         let (table, node) = table.into_parts();
         let vocab = table.shape()[0];
-        let y = B::embedding_forward(&table, &tokens);
+        let y = B::embedding_forward(table, tokens.clone());
         record!(Embedding { vocab }, [node], |_prep| tokens, y)
     }
 
@@ -202,27 +209,11 @@ where
         let (w, w_node) = w.into_parts();
         match HeadLossStep.prepare::<C>([x_node, w_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let output = B::linear_cross_entropy(&x, &w, &targets, true, format);
-                let HeadLossGradients { dx, dw } =
-                    output.gradients.expect("invariant: gradients were asked for");
-                prep.finish((dx, dw), output.loss)
+                let HeadLoss { loss, dx, dw } =
+                    B::linear_cross_entropy_gradients(x, w, targets, format);
+                prep.finish((dx, dw), loss)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::linear_cross_entropy(&x, &w, &targets, false, format).loss)
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_cross_entropy(x, w, targets, format)),
         }
-    }
-
-    fn fused_adamw(
-        _value: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _first: FloatTensor<Self>,
-        _second: FloatTensor<Self>,
-        _scalars: AdamWScalars,
-    ) -> AdamWOutput<Self> {
-        unreachable!(
-            "an optimizer updates the inner tensors of parameters: there is nothing to \
-             differentiate"
-        )
     }
 }

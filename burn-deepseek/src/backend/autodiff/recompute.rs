@@ -6,7 +6,7 @@ use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
 use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::tensor::FloatTensor;
 
-use crate::backend::FusedKernels;
+use crate::backend::kernels::FusedKernels;
 use crate::precision::ProductFormat;
 
 /// `norm(x)`.
@@ -28,7 +28,7 @@ impl<B: FusedKernels> RetroForward for RetroRmsNorm<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
         let gamma = states.get_state::<FloatTensor<B>>(&self.gamma);
-        states.save(out_node, B::rms_norm(&x, &gamma, self.eps).y);
+        states.save(out_node, B::rms_norm(x, gamma, self.eps).y);
     }
 }
 
@@ -48,7 +48,7 @@ impl<B: Backend> RetroSwiglu<B> {
 impl<B: FusedKernels> RetroForward for RetroSwiglu<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let gate_up = states.get_state::<FloatTensor<B>>(&self.gate_up);
-        states.save(out_node, B::swiglu(&gate_up));
+        states.save(out_node, B::swiglu(gate_up));
     }
 }
 
@@ -75,7 +75,7 @@ impl<B: Backend> RetroRope<B> {
 impl<B: FusedKernels> RetroForward for RetroRope<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
-        states.save(out_node, B::rope(&x, &self.cos, &self.sin, self.interleaved, false));
+        states.save(out_node, B::rope(x, self.cos.clone(), self.sin.clone(), self.interleaved));
     }
 }
 
@@ -98,6 +98,6 @@ impl<B: FusedKernels> RetroForward for RetroLinear<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
         let w = states.get_state::<FloatTensor<B>>(&self.w);
-        states.save(out_node, B::linear_forward(&x, &w, self.format));
+        states.save(out_node, B::linear_forward(x, w, self.format));
     }
 }

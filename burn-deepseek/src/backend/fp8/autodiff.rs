@@ -11,147 +11,25 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, DispatchKindConversion, DispatchTensor};
+use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
 use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
-use crate::precision::{Fp8Rule, KeptActivation};
+use super::{Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side, SwigluColumns};
+use crate::precision::KeptActivation;
 
 /// Out of the decorator: codes have no gradient, and scales are constants.
 fn inner<B: Backend, C: CheckpointStrategy>(x: Fp8Matrix<Autodiff<B, C>>) -> Fp8Matrix<B> {
     Fp8Matrix { codes: x.codes, scales: x.scales.into_primitive() }
 }
 
-fn outer<B: Backend, C: CheckpointStrategy>(x: Fp8Matrix<B>) -> Fp8Matrix<Autodiff<B, C>> {
-    Fp8Matrix { codes: x.codes, scales: constant::<B, C>(x.scales) }
-}
-
-fn constant<B: Backend, C: CheckpointStrategy>(x: FloatTensor<B>) -> FloatTensor<Autodiff<B, C>> {
-    Autodiff::<B, C>::from_inner(x)
-}
-
 fn inner_weight<B: Backend, C: CheckpointStrategy>(w: Fp8Weight<Autodiff<B, C>>) -> Fp8Weight<B> {
     Fp8Weight { codes: w.codes, transposed: w.transposed, scales: w.scales.into_primitive() }
 }
 
-fn outer_weight<B: Backend, C: CheckpointStrategy>(w: Fp8Weight<B>) -> Fp8Weight<Autodiff<B, C>> {
-    Fp8Weight { codes: w.codes, transposed: w.transposed, scales: constant::<B, C>(w.scales) }
-}
-
-impl<B: Fp8Ops, C: CheckpointStrategy> Fp8Ops for Autodiff<B, C>
+impl<B: Fp8Kernels, C: CheckpointStrategy> Fp8Ops for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    fn fp8_quantize_rows(x: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self> {
-        outer(B::fp8_quantize_rows(x.into_primitive(), options))
-    }
-
-    fn fp8_quantize_columns(
-        x: FloatTensor<Self>,
-        groups: RowGroups,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        outer(B::fp8_quantize_columns(x.into_primitive(), groups, options))
-    }
-
-    fn fp8_quantize_both(
-        x: FloatTensor<Self>,
-        groups: RowGroups,
-        options: QuantizeOptions,
-    ) -> Fp8Pair<Self> {
-        let both = B::fp8_quantize_both(x.into_primitive(), groups, options);
-        Fp8Pair { rows: outer(both.rows), columns: outer(both.columns) }
-    }
-
-    fn fp8_quantize_weight(w: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Weight<Self> {
-        outer_weight(B::fp8_quantize_weight(w.into_primitive(), options))
-    }
-
-    fn fp8_dequantize_rows(
-        x: Fp8Matrix<Self>,
-        columns: usize,
-        options: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_dequantize_rows(inner(x), columns, options))
-    }
-
-    fn fp8_dequantize_columns(
-        x: Fp8Matrix<Self>,
-        groups: RowGroups,
-        options: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_dequantize_columns(inner(x), groups, options))
-    }
-
-    fn fp8_dequantize_weight(
-        w: Fp8Weight<Self>,
-        shape: LinearShape,
-        options: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_dequantize_weight(inner_weight(w), shape, options))
-    }
-
-    fn e5m6_quantize(x: FloatTensor<Self>) -> Fp8Matrix<Self> {
-        outer(B::e5m6_quantize(x.into_primitive()))
-    }
-
-    fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> FloatTensor<Self> {
-        constant::<B, C>(B::e5m6_dequantize(inner(x), columns))
-    }
-
-    fn fp8_requantize(
-        x: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: KeptActivation,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        outer(B::fp8_requantize(inner(x), columns, groups, kept, options))
-    }
-
-    fn fp8_gemm(
-        a: Fp8Matrix<Self>,
-        w: Fp8Weight<Self>,
-        groups: RowGroups,
-        shape: LinearShape,
-        side: Side,
-        rule: Fp8Rule,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_gemm(inner(a), inner_weight(w), groups, shape, side, rule))
-    }
-
-    fn fp8_weight_gradient(
-        dy: Fp8Matrix<Self>,
-        x: Fp8Matrix<Self>,
-        groups: RowGroups,
-        shape: LinearShape,
-        rule: Fp8Rule,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_weight_gradient(inner(dy), inner(x), groups, shape, rule))
-    }
-
-    fn fp8_swiglu_rows(gate_up: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self> {
-        outer(B::fp8_swiglu_rows(gate_up.into_primitive(), options))
-    }
-
-    fn fp8_swiglu_columns(
-        gate_up: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: QuantizeOptions,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        outer(B::fp8_swiglu_columns(inner(gate_up), columns, groups, kept, options))
-    }
-
-    fn fp8_swiglu_backward(
-        gate_up: Fp8Matrix<Self>,
-        dy: FloatTensor<Self>,
-        kept: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_swiglu_backward(inner(gate_up), dy.into_primitive(), kept))
-    }
-
     fn fp8_linear(
         x: FloatTensor<Self>,
         input: Fp8Pair<Self>,
@@ -243,7 +121,7 @@ struct RetroLinear<B: Backend> {
     backend: PhantomData<B>,
 }
 
-impl<B: Fp8Ops> RetroForward for RetroLinear<B> {
+impl<B: Fp8Kernels> RetroForward for RetroLinear<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
         let LinearCall { shape, groups, rule, .. } = &self.call;
@@ -258,7 +136,7 @@ impl<B: Fp8Ops> RetroForward for RetroLinear<B> {
 #[derive(Debug)]
 struct Linear;
 
-impl<B: Fp8Ops> Backward<B, 2> for Linear
+impl<B: Fp8Kernels> Backward<B, 2> for Linear
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -305,16 +183,19 @@ where
 }
 
 /// The input in 128x1 tiles.
-fn columns<B: Fp8Ops>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
+fn columns<B: Fp8Kernels>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
     let (groups, options, inputs) = (call.groups.clone(), call.rule.activations, call.shape.inputs);
     match kept {
         KeptInput::Codes(codes) => match call.rule.kept {
+            KeptActivation::Columns => codes,
             // Scales that are powers of two lose nothing from one tile shape to the other (3.3.3).
             KeptActivation::E5m6 => {
                 let options = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };
                 B::fp8_requantize(codes, inputs, groups, KeptActivation::E5m6, options)
             }
-            kept => B::fp8_requantize(codes, inputs, groups, kept, options),
+            KeptActivation::Rows => {
+                B::fp8_requantize(codes, inputs, groups, KeptActivation::Rows, options)
+            }
         },
         KeptInput::Recomputed(_) => {
             unreachable!("invariant: what is recomputed was taken from the graph")
@@ -323,7 +204,7 @@ fn columns<B: Fp8Ops>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
 }
 
 /// Wgrad, now or later: the same computation on the same codes.
-fn weight_gradient<B: Fp8Ops>(
+fn weight_gradient<B: Fp8Kernels>(
     call: LinearCall,
     node: NodeId,
     grads: &mut Gradients,
@@ -350,7 +231,7 @@ fn weight_gradient<B: Fp8Ops>(
 #[derive(Debug)]
 struct SwigluLinear;
 
-impl<B: Fp8Ops> Backward<B, 2> for SwigluLinear
+impl<B: Fp8Kernels> Backward<B, 2> for SwigluLinear
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -380,10 +261,12 @@ where
                 let options = call.rule.activations;
                 B::fp8_swiglu_columns(
                     gate_up,
-                    call.shape.inputs,
-                    call.groups.clone(),
-                    options,
-                    options,
+                    SwigluColumns {
+                        columns: call.shape.inputs,
+                        groups: call.groups.clone(),
+                        kept: options,
+                        options,
+                    },
                 )
             });
         }

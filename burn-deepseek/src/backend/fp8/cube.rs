@@ -13,8 +13,10 @@ use cubecl_kernels::quantize::{self, DeviceCodes, DeviceGroups, Element};
 use cubecl_kernels::swiglu;
 
 use super::shapes::{MatrixShape, WeightShape};
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
-use crate::backend::done;
+use super::{
+    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side, SwigluColumns,
+};
+use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// Where a tensor is, to make others beside it.
@@ -66,7 +68,7 @@ fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
     tensor.shape().dims()
 }
 
-impl Fp8Ops for CubeBackend {
+impl Fp8Kernels for CubeBackend {
     fn fp8_quantize_rows(x: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
         let codes = done(quantize::quantize_rows(
@@ -293,13 +295,8 @@ impl Fp8Ops for CubeBackend {
         Self::fp8_quantize_rows(place.floats(hidden, [rows, width / 2]), options)
     }
 
-    fn fp8_swiglu_columns(
-        gate_up: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: QuantizeOptions,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
+    fn fp8_swiglu_columns(gate_up: Fp8Matrix<Self>, call: SwigluColumns) -> Fp8Matrix<Self> {
+        let SwigluColumns { columns, groups, kept, options } = call;
         let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * columns, kept);
         let (place, [rows, _]) = (Place::of(&gate_up), dims(&gate_up));
         let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, columns));

@@ -14,8 +14,8 @@ use cubecl_kernels::metric::calc_diff;
 use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
-use crate::backend::fp8::{Fp8Ops, LinearShape, RowGroups};
-use crate::backend::{supports, supports_fp8};
+use crate::backend::fp8::{Fp8Kernels, LinearShape, RowGroups};
+use crate::backend::{FusedOp, supports, supports_fp8};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::ops;
 use crate::precision::{Fp8Recipe, KeptActivation, QuantizeOptions};
@@ -137,7 +137,11 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
 fn a_served_gpu_has_fp8_and_composes_the_rest() {
     let gpu = crate::backend::test_gpu();
     let there = remote(gpu.clone());
-    assert!(supports_fp8(&there) && !supports(&Tensor::<1>::ones([1], &there)));
+    let x = Tensor::<1>::ones([1], &there);
+    for &operation in FusedOp::ALL {
+        assert_eq!(supports(operation, &x), operation == FusedOp::Fp8);
+    }
+    assert!(supports_fp8(&there));
     assert!(run(&model(&there), Precision::F32) == run(&model(&gpu), Precision::F32));
     // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend;
     // without it they were the same bits.
