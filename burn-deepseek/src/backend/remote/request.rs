@@ -29,7 +29,8 @@ impl<B: BackendIr> Request<'_, B> {
 
     /// The next routing decision.
     pub(super) fn take_groups(&mut self) -> ExpertGroups {
-        let choices = read_sync(B::int_into_data(self.take_int())).expect("invariant: choices can be read");
+        let choices =
+            read_sync(B::int_into_data(self.take_int())).expect("invariant: choices can be read");
         let choices: Vec<u32> = choices.try_to_vec().expect("invariant: choices are U32");
         ExpertGroups::new(&choices, self.take_argument(), self.take_argument())
     }
