@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, backend_extension,
 };
 use burn::tensor::Tensor;
 
+use super::autodiff::Graph;
 use super::table::WithoutAutodiff;
 
 /// From the gradient of a function's result to that of its argument.
@@ -57,7 +55,7 @@ impl<B: WithoutAutodiff> FunctionOps for B {
     }
 }
 
-impl<B: WithoutAutodiff, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
+impl<B: Backend, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -66,30 +64,17 @@ where
         y: FloatTensor<Self>,
         gradient: InputGradient,
     ) -> FloatTensor<Self> {
-        let y = y.into_primitive();
-        match Function.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(gradient, y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Function;
-
-impl<B: Backend> Backward<B, 1> for Function
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    type State = InputGradient;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            let dy = Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::Float(dy)));
-            (gradient.0)(dy)
-                .try_into_primitive::<B>()
-                .expect("invariant: a gradient stays on its device, without autodiff")
-        });
+        Graph::<B, C>::record(
+            [x.node()],
+            y.into_primitive(),
+            |_| gradient,
+            |graph, dy, gradient| {
+                let dy = BackendTensor::Float(dy);
+                let dy = Tensor::from_dispatch(DispatchTensor::from_backend(dy));
+                let dx = (gradient.0)(dy).try_into_primitive::<B>();
+                let dx = dx.expect("invariant: a gradient stays on its device, without autodiff");
+                graph.register_all([dx]);
+            },
+        )
     }
 }
