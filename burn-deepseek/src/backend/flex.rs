@@ -5,8 +5,11 @@ use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
-use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use cubecl_kernels::definition::{
+    AdamWConfig, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape, RopeLayout,
+    RopeShape,
+};
+use cubecl_kernels::host;
 use half::bf16;
 
 use super::flex_tensor::{Contiguous, dims, ints, tensor, whole, word_tensor};
@@ -20,49 +23,25 @@ use crate::precision::{AttentionOptions, ProductFormat};
 impl FusedKernels for Flex {
     fn linear_forward(x: FlexTensor, w: FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(&x), dims(&w));
-        let product = match format {
-            ProductFormat::F32 => host::linear,
-            ProductFormat::Bf16 => host::bf16_linear,
-        };
-        let y = product(
-            Contiguous::new(x).floats(),
-            Contiguous::new(w).floats(),
-            rows,
-            inputs,
-            outputs,
-        );
+        let shape = LinearShape { rows, inputs, outputs };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let y = host::linear(x.floats(), w.floats(), &shape, format);
         tensor(done(y), [rows, outputs])
     }
 
     fn linear_input_gradient(dy: FlexTensor, w: FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&w));
-        let product = match format {
-            ProductFormat::F32 => host::linear_input_gradient,
-            ProductFormat::Bf16 => host::bf16_linear_input_gradient,
-        };
-        let dx = product(
-            Contiguous::new(dy).floats(),
-            Contiguous::new(w).floats(),
-            rows,
-            inputs,
-            outputs,
-        );
+        let shape = LinearShape { rows, inputs, outputs };
+        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
+        let dx = host::linear_input_gradient(dy.floats(), w.floats(), &shape, format);
         tensor(done(dx), [rows, inputs])
     }
 
     fn linear_weight_gradient(dy: FlexTensor, x: FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&x));
-        let product = match format {
-            ProductFormat::F32 => host::linear_weight_gradient,
-            ProductFormat::Bf16 => host::bf16_linear_weight_gradient,
-        };
-        let dw = product(
-            Contiguous::new(dy).floats(),
-            Contiguous::new(x).floats(),
-            rows,
-            inputs,
-            outputs,
-        );
+        let shape = LinearShape { rows, inputs, outputs };
+        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
+        let dw = host::linear_weight_gradient(dy.floats(), x.floats(), &shape, format);
         tensor(done(dw), [outputs, inputs])
     }
 
@@ -234,13 +213,10 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(&x), dims(&w));
-        let shape = GroupedShape { rows, experts, inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let product = match format {
-            ProductFormat::F32 => host::grouped_linear,
-            ProductFormat::Bf16 => host::bf16_grouped_linear,
-        };
-        tensor(done(product(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
+        let y = host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape, format);
+        tensor(done(y), [rows, outputs])
     }
 
     fn grouped_linear_input_gradient(
@@ -250,13 +226,11 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(&dy), dims(&w));
-        let shape = GroupedShape { rows, experts, inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
-        let product = match format {
-            ProductFormat::F32 => host::grouped_linear_input_gradient,
-            ProductFormat::Bf16 => host::bf16_grouped_linear_input_gradient,
-        };
-        tensor(done(product(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
+        let (dy, w) = (dy.floats(), w.floats());
+        let dx = host::grouped_linear_input_gradient(dy, w, groups.offsets(), &shape, format);
+        tensor(done(dx), [rows, inputs])
     }
 
     fn grouped_linear_weight_gradient(
@@ -266,13 +240,10 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&x));
-        let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
-        let product = match format {
-            ProductFormat::F32 => host::grouped_linear_weight_gradient,
-            ProductFormat::Bf16 => host::bf16_grouped_linear_weight_gradient,
-        };
-        let dw = product(dy.floats(), x.floats(), groups.offsets(), &shape);
+        let (dy, x) = (dy.floats(), x.floats());
+        let dw = host::grouped_linear_weight_gradient(dy, x, groups.offsets(), &shape, format);
         tensor(done(dw), [shape.experts, outputs, inputs])
     }
 
@@ -298,9 +269,10 @@ impl FusedKernels for Flex {
     ) -> FlexTensor {
         let ([rows, inputs], [vocab, _]) = (dims(&x), dims(&w));
         let targets = ints(&targets);
-        let (x, w, shape) = (Contiguous::new(x), Contiguous::new(w), [rows, inputs, vocab]);
+        let shape = LinearShape { rows, inputs, outputs: vocab };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         let loss =
-            host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, shape, format);
+            host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, &shape, format);
         tensor(vec![(done(loss).loss / counted(&targets) as f64) as f32], [1])
     }
 
@@ -314,13 +286,14 @@ impl FusedKernels for Flex {
         let targets = ints(&targets);
         let counted = counted(&targets);
         let weights = vec![1.0 / counted as f32; rows];
-        let (x, w, shape) = (Contiguous::new(x), Contiguous::new(w), [rows, inputs, vocab]);
+        let shape = LinearShape { rows, inputs, outputs: vocab };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
         let result = done(host::linear_cross_entropy_with_gradients(
             x.floats(),
             w.floats(),
             &targets,
             Some(&weights),
-            shape,
+            &shape,
             format,
         ));
         let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
