@@ -6,8 +6,9 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::KernelError;
 
 #[cfg(feature = "cube")]
-use super::table::Shaped;
-use super::table::{define_kernels, floats, tensors, words};
+use super::results::{Shaped, floats, words};
+use super::table::define_kernels;
+use super::tensors::tensors;
 #[cfg(feature = "cube")]
 use super::with_fusion as burn;
 use crate::definition::{AdamWScalars, ExpertGroups};
@@ -126,25 +127,28 @@ macro_rules! fused_kernels {
                     x: FloatTensor<Self>,
                     w: FloatTensor<Self>,
                     format: ProductFormat,
-                ) -> FloatTensor<Self>
-                    => { let ([rows, _], [outputs, _]) = (x.shape().dims(), w.shape().dims()); floats([rows, outputs]) };
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [outputs, _]) = (x.shape().dims(), w.shape().dims());
+                    floats([rows, outputs])
+                };
                 /// `dy w`.
                 fn linear_input_gradient(
                     dy: FloatTensor<Self>,
                     w: FloatTensor<Self>,
                     format: ProductFormat,
-                ) -> FloatTensor<Self>
-                    => { let ([rows, _], [_, inputs]) = (dy.shape().dims(), w.shape().dims()); floats([rows, inputs]) };
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [_, inputs]) = (dy.shape().dims(), w.shape().dims());
+                    floats([rows, inputs])
+                };
                 /// `dy^T x`.
                 fn linear_weight_gradient(
                     dy: FloatTensor<Self>,
                     x: FloatTensor<Self>,
                     format: ProductFormat,
-                ) -> FloatTensor<Self>
-                    => {
-                        let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
-                        floats([outputs, inputs])
-                    };
+                ) -> FloatTensor<Self> => {
+                    let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
+                    floats([outputs, inputs])
+                };
             }
 
             /// RMSNorm of rows.
@@ -154,8 +158,10 @@ macro_rules! fused_kernels {
                     x: FloatTensor<Self>,
                     gamma: FloatTensor<Self>,
                     eps: f64,
-                ) -> NormOutput<Self>
-                    => { let [rows, width] = x.shape().dims(); floats([rows, width]).floats([rows]) };
+                ) -> NormOutput<Self> => {
+                    let [rows, width] = x.shape().dims();
+                    floats([rows, width]).floats([rows])
+                };
                 /// Gradients of x and gamma.
                 fn rms_norm_backward(
                     x: FloatTensor<Self>,
@@ -171,8 +177,10 @@ macro_rules! fused_kernels {
             /// `silu(gate) * up`.
             Swiglu {
                 /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
-                fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>
-                    => { let [rows, width] = gate_up.shape().dims(); floats([rows, width / 2]) };
+                fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> => {
+                    let [rows, width] = gate_up.shape().dims();
+                    floats([rows, width / 2])
+                };
                 /// `d gate_up`.
                 fn swiglu_backward(
                     gate_up: FloatTensor<Self>,
@@ -208,13 +216,12 @@ macro_rules! fused_kernels {
                     kv: FloatTensor<Self>,
                     k_rope: FloatTensor<Self>,
                     options: AttentionOptions,
-                ) -> AttentionOutput<Self>
-                    => {
-                        let ([batch, queries, heads, qk_dim], [_, _, _, kv_dim], [_, _, rope_dim]) =
-                            (q.shape().dims(), kv.shape().dims(), k_rope.shape().dims());
-                        let v_dim = kv_dim - (qk_dim - rope_dim);
-                        floats([batch, queries, heads, v_dim]).floats([batch, heads, queries])
-                    };
+                ) -> AttentionOutput<Self> => {
+                    let ([batch, queries, heads, qk_dim], [_, _, _, kv_dim], [_, _, rope_dim]) =
+                        (q.shape().dims(), kv.shape().dims(), k_rope.shape().dims());
+                    let v_dim = kv_dim - (qk_dim - rope_dim);
+                    floats([batch, queries, heads, v_dim]).floats([batch, heads, queries])
+                };
                 /// Gradients of q, kv and k_rope.
                 fn mla_attention_backward(
                     q: FloatTensor<Self>,
@@ -230,11 +237,18 @@ macro_rules! fused_kernels {
             /// Rows of tokens to rows of experts.
             Permute {
                 /// Rows of tokens to rows of experts; x `[tokens, d]`.
-                fn permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>
-                    => { let [_, width] = x.shape().dims(); floats([groups.rows(), width]) };
+                fn permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> => {
+                    let [_, width] = x.shape().dims();
+                    floats([groups.rows(), width])
+                };
                 /// `dx`, each token's slots summed in their order.
-                fn permute_backward(dy: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self>
-                    => { let [_, width] = dy.shape().dims(); floats([groups.tokens(), width]) };
+                fn permute_backward(
+                    dy: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                ) -> FloatTensor<Self> => {
+                    let [_, width] = dy.shape().dims();
+                    floats([groups.tokens(), width])
+                };
             }
 
             /// Rows of experts to weighted sums by token.
@@ -244,8 +258,10 @@ macro_rules! fused_kernels {
                     y: FloatTensor<Self>,
                     weights: FloatTensor<Self>,
                     groups: ExpertGroups,
-                ) -> FloatTensor<Self>
-                    => { let [_, width] = y.shape().dims(); floats([groups.tokens(), width]) };
+                ) -> FloatTensor<Self> => {
+                    let [_, width] = y.shape().dims();
+                    floats([groups.tokens(), width])
+                };
                 /// Gradients of y and the weights.
                 fn combine_backward(
                     y: FloatTensor<Self>,
@@ -264,33 +280,30 @@ macro_rules! fused_kernels {
                     w: FloatTensor<Self>,
                     groups: ExpertGroups,
                     format: ProductFormat,
-                ) -> FloatTensor<Self>
-                    => {
-                        let ([rows, _], [_, outputs, _]) = (x.shape().dims(), w.shape().dims());
-                        floats([rows, outputs])
-                    };
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [_, outputs, _]) = (x.shape().dims(), w.shape().dims());
+                    floats([rows, outputs])
+                };
                 /// `dx`.
                 fn grouped_linear_input_gradient(
                     dy: FloatTensor<Self>,
                     w: FloatTensor<Self>,
                     groups: ExpertGroups,
                     format: ProductFormat,
-                ) -> FloatTensor<Self>
-                    => {
-                        let ([rows, _], [_, _, inputs]) = (dy.shape().dims(), w.shape().dims());
-                        floats([rows, inputs])
-                    };
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [_, _, inputs]) = (dy.shape().dims(), w.shape().dims());
+                    floats([rows, inputs])
+                };
                 /// `dw`, zero for experts without rows.
                 fn grouped_linear_weight_gradient(
                     dy: FloatTensor<Self>,
                     x: FloatTensor<Self>,
                     groups: ExpertGroups,
                     format: ProductFormat,
-                ) -> FloatTensor<Self>
-                    => {
-                        let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
-                        floats([groups.experts(), outputs, inputs])
-                    };
+                ) -> FloatTensor<Self> => {
+                    let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
+                    floats([groups.experts(), outputs, inputs])
+                };
             }
 
             /// Rows of an embedding table.
@@ -299,15 +312,19 @@ macro_rules! fused_kernels {
                 fn embedding_forward(
                     table: FloatTensor<Self>,
                     tokens: IntTensor<Self>,
-                ) -> FloatTensor<Self>
-                    => { let ([_, width], [count]) = (table.shape().dims(), tokens.shape().dims()); floats([count, width]) };
+                ) -> FloatTensor<Self> => {
+                    let ([_, width], [count]) = (table.shape().dims(), tokens.shape().dims());
+                    floats([count, width])
+                };
                 /// The table's gradient, `[vocab, d]`.
                 fn embedding_table_gradient(
                     dy: FloatTensor<Self>,
                     tokens: IntTensor<Self>,
                     vocab: usize,
-                ) -> FloatTensor<Self>
-                    => { let [_, width] = dy.shape().dims(); floats([*vocab, width]) };
+                ) -> FloatTensor<Self> => {
+                    let [_, width] = dy.shape().dims();
+                    floats([*vocab, width])
+                };
             }
 
             /// Output head and mean cross entropy.
@@ -352,8 +369,8 @@ macro_rules! fused_kernels {
 
             /// Sum of squares in FP64.
             SumOfSquares {
-                /// Sum of the squares of all entries of x `[n]`, in FP64: its bits as two words, the
-                /// lower half first.
+                /// Sum of the squares of all entries of x `[n]`, in FP64: its bits as two words,
+                /// the lower half first.
                 fn sum_of_squares(x: FloatTensor<Self>) -> IntTensor<Self> => words([2]);
             }
         }

@@ -7,14 +7,19 @@
 //!   [`supports`] says so: a row for each operation, with its forward pass. The autodiff decorator
 //!   (`autodiff`) adds the backward pass.
 //! - [`FusedKernels`] (`kernels`) is the table of the kernels that these are made of, forward and
-//!   backward, on tensors without autodiff. `table` makes a trait of it that Burn's dispatch and the
-//!   fusion decorator know; `remote` makes its protocol of the same rows.
-//! - `flex` has the kernels of a backend: those of `cubecl_kernels::host`. A device that lacks an
-//!   operation takes the composed form ([`crate::ops::composed`]), one operation at a time.
+//!   backward, on tensors without autodiff. `table` makes a trait of it that Burn's dispatch and
+//!   the fusion decorator know; `remote` makes both sides of its protocol of the same rows.
+//! - `flex` and `cube` are backends: the kernels of `cubecl_kernels` on their tensors, and in
+//!   `operations` the set of what they have. An operation that a device lacks takes the composed
+//!   form there ([`crate::ops::composed`]), and the others stay fused.
 //!
 //! [`fp8`] has its own table and its own differentiable linears, `wire` a table alone.
 
 mod autodiff;
+#[cfg(feature = "cube")]
+mod cube;
+#[cfg(feature = "cube")]
+mod cube_tensor;
 mod deferred;
 mod flex;
 mod flex_tensor;
@@ -24,11 +29,15 @@ mod fused;
 #[cfg(all(test, feature = "wgpu"))]
 mod fusion_tests;
 mod kernels;
+mod operations;
 #[cfg(feature = "remote")]
 pub mod remote;
+#[cfg(any(feature = "cube", feature = "remote"))]
+mod results;
 mod streams;
 mod supports;
 mod table;
+mod tensors;
 mod wire;
 #[cfg(feature = "cube")]
 mod with_fusion;
@@ -40,8 +49,9 @@ pub use kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
     NormGradients, NormOutput,
 };
+pub use operations::FusedOp;
 pub use streams::{SeveralStreams, share_streams};
-pub use supports::{FusedOp, supports, supports_fp8};
+pub use supports::{supports, supports_fp8};
 pub use table::WithoutAutodiff;
 pub use wire::WireKernels;
 
@@ -51,9 +61,6 @@ use burn::tensor::{DType, Device, Tensor};
 
 use self::flex_tensor::Contiguous;
 use self::supports::is_host;
-
-#[cfg(feature = "cube")]
-impl FusedKernels for burn_cubecl::CubeBackend {}
 
 /// Whether the values of `x` are FP32 in the memory of this process.
 pub(crate) fn is_in_host_memory<const D: usize>(x: &Tensor<D>) -> bool {

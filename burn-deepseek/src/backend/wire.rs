@@ -14,8 +14,8 @@ use cubecl_kernels::host::all_to_all as host;
 use super::flex_tensor::{Contiguous, dims, tensor, word_tensor};
 use super::kernels::done;
 #[cfg(feature = "cube")]
-use super::table::Shaped;
-use super::table::{define_kernels, floats, words};
+use super::results::{Shaped, floats, words};
+use super::table::define_kernels;
 #[cfg(feature = "cube")]
 use super::with_fusion as burn;
 
@@ -38,11 +38,10 @@ macro_rules! wire_kernels {
                     x: FloatTensor<Self>,
                     index: RowIndex,
                     format: WireFormat,
-                ) -> IntTensor<Self>
-                    => {
-                        let [_, width] = x.shape().dims();
-                        words([index.len(), format.row_words(width)])
-                    };
+                ) -> IntTensor<Self> => {
+                    let [_, width] = x.shape().dims();
+                    words([index.len(), format.row_words(width)])
+                };
                 /// Rows of words by index as values, `[index, width]`.
                 fn wire_unpack(
                     wire: IntTensor<Self>,
@@ -66,8 +65,10 @@ macro_rules! wire_kernels {
                     format: WireFormat,
                 ) -> FloatTensor<Self> => floats([sums.results(), *width]);
                 /// Sums of rows of x `[sums.bound(), d]`, `[sums.results(), d]`.
-                fn wire_sum_values(x: FloatTensor<Self>, sums: Sums) -> FloatTensor<Self>
-                    => { let [_, width] = x.shape().dims(); floats([sums.results(), width]) };
+                fn wire_sum_values(x: FloatTensor<Self>, sums: Sums) -> FloatTensor<Self> => {
+                    let [_, width] = x.shape().dims();
+                    floats([sums.results(), width])
+                };
             }
         }
     };
@@ -78,7 +79,7 @@ pub(super) use wire_kernels;
 wire_kernels!(define_kernels);
 
 impl WireKernels for Flex {
-    fn wire_pack(x: FloatTensor<Self>, index: Arc<[u32]>, format: WireFormat) -> IntTensor<Self> {
+    fn wire_pack(x: FloatTensor<Self>, index: RowIndex, format: WireFormat) -> IntTensor<Self> {
         let [rows, width] = dims(&x);
         let wire = done(host::pack(Contiguous::new(x).floats(), &index, rows, width, format));
         word_tensor(wire, [index.len(), format.row_words(width)])
@@ -86,7 +87,7 @@ impl WireKernels for Flex {
 
     fn wire_unpack(
         wire: IntTensor<Self>,
-        index: Arc<[u32]>,
+        index: RowIndex,
         width: usize,
         format: WireFormat,
     ) -> FloatTensor<Self> {
@@ -99,7 +100,7 @@ impl WireKernels for Flex {
 
     fn wire_sum(
         wire: IntTensor<Self>,
-        sums: Arc<RowSums>,
+        sums: Sums,
         width: usize,
         format: WireFormat,
     ) -> FloatTensor<Self> {
@@ -112,7 +113,7 @@ impl WireKernels for Flex {
     fn wire_combine(
         wire: IntTensor<Self>,
         weights: FloatTensor<Self>,
-        sums: Arc<RowSums>,
+        sums: Sums,
         width: usize,
         format: WireFormat,
     ) -> FloatTensor<Self> {
@@ -123,7 +124,7 @@ impl WireKernels for Flex {
         )
     }
 
-    fn wire_sum_values(x: FloatTensor<Self>, sums: Arc<RowSums>) -> FloatTensor<Self> {
+    fn wire_sum_values(x: FloatTensor<Self>, sums: Sums) -> FloatTensor<Self> {
         let [_, width] = dims(&x);
         tensor(
             done(host::sum_values(Contiguous::new(x).floats(), &sums, width)),
@@ -134,90 +135,63 @@ impl WireKernels for Flex {
 
 #[cfg(feature = "cube")]
 mod cube {
-    use ::burn::backend::TensorMetadata;
-    use ::burn::tensor::{DType, Shape};
     use burn_cubecl::CubeBackend;
-    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
-    use cubecl::server::Handle;
     use cubecl_kernels::all_to_all as device;
     use cubecl_kernels::all_to_all::{DeviceIndex, DeviceSums};
 
     use super::*;
-
-    /// A tensor of the same device for a buffer that a kernel has made.
-    fn beside(
-        tensor: &CubeTensor,
-        handle: Handle,
-        shape: impl Into<Shape>,
-        dtype: DType,
-    ) -> CubeTensor {
-        CubeTensor::new_contiguous(
-            tensor.client.clone(),
-            tensor.device.clone(),
-            shape.into(),
-            handle,
-            dtype,
-        )
-    }
-
-    fn dims(tensor: &CubeTensor) -> [usize; 2] {
-        tensor.shape().dims()
-    }
+    use crate::backend::cube_tensor::{Place, dims, handle};
 
     impl WireKernels for CubeBackend {
-        fn wire_pack(x: CubeTensor, index: Arc<[u32]>, format: WireFormat) -> CubeTensor {
-            let (x, [rows, width]) = (into_contiguous(x.clone()), dims(&x));
-            let index = done(DeviceIndex::new(&x.client, &index, rows));
-            let wire = done(device::pack(&x.client, &x.handle, &index, width, format));
-            beside(&x, wire, [index.len(), format.row_words(width)], DType::U32)
+        fn wire_pack(x: CubeTensor, index: RowIndex, format: WireFormat) -> CubeTensor {
+            let (place, [rows, width]) = (Place::of(&x), dims(&x));
+            let rows_taken = done(DeviceIndex::new(&place.client, &index, rows));
+            let wire = device::pack(&place.client, &handle(x), &rows_taken, width, format);
+            place.words(done(wire), [index.len(), format.row_words(width)])
         }
 
         fn wire_unpack(
             wire: CubeTensor,
-            index: Arc<[u32]>,
+            index: RowIndex,
             width: usize,
             format: WireFormat,
         ) -> CubeTensor {
-            let (wire, [rows, _]) = (into_contiguous(wire.clone()), dims(&wire));
-            let index = done(DeviceIndex::new(&wire.client, &index, rows));
-            let values = done(device::unpack(&wire.client, &wire.handle, &index, width, format));
-            beside(&wire, values, [index.len(), width], DType::F32)
+            let (place, [rows, _]) = (Place::of(&wire), dims(&wire));
+            let rows_taken = done(DeviceIndex::new(&place.client, &index, rows));
+            let values = device::unpack(&place.client, &handle(wire), &rows_taken, width, format);
+            place.floats(done(values), [index.len(), width])
         }
 
-        fn wire_sum(
-            wire: CubeTensor,
-            sums: Arc<RowSums>,
-            width: usize,
-            format: WireFormat,
-        ) -> CubeTensor {
-            let wire = into_contiguous(wire);
-            let sums = done(DeviceSums::new(&wire.client, &sums));
-            let out = done(device::combine(&wire.client, &wire.handle, None, &sums, width, format));
-            beside(&wire, out, [sums.sums().results(), width], DType::F32)
+        fn wire_sum(wire: CubeTensor, sums: Sums, width: usize, format: WireFormat) -> CubeTensor {
+            let place = Place::of(&wire);
+            let on_device = done(DeviceSums::new(&place.client, &sums));
+            let out =
+                device::combine(&place.client, &handle(wire), None, &on_device, width, format);
+            place.floats(done(out), [sums.results(), width])
         }
 
         fn wire_combine(
             wire: CubeTensor,
             weights: CubeTensor,
-            sums: Arc<RowSums>,
+            sums: Sums,
             width: usize,
             format: WireFormat,
         ) -> CubeTensor {
-            let (wire, weights) = (into_contiguous(wire), into_contiguous(weights));
-            let sums = done(DeviceSums::new(&wire.client, &sums));
-            let out = done(device::combine(
-                &wire.client,
-                &wire.handle,
-                Some(&weights.handle),
-                &sums,
+            let (place, weights) = (Place::of(&wire), handle(weights));
+            let on_device = done(DeviceSums::new(&place.client, &sums));
+            let out = device::combine(
+                &place.client,
+                &handle(wire),
+                Some(&weights),
+                &on_device,
                 width,
                 format,
-            ));
-            beside(&wire, out, [sums.sums().results(), width], DType::F32)
+            );
+            place.floats(done(out), [sums.results(), width])
         }
 
-        fn wire_sum_values(x: CubeTensor, sums: Arc<RowSums>) -> CubeTensor {
+        fn wire_sum_values(x: CubeTensor, sums: Sums) -> CubeTensor {
             // A buffer has no type: FP32 rows are rows of words.
             let [_, width] = dims(&x);
             Self::wire_sum(x, sums, width, WireFormat::F32)

@@ -254,7 +254,7 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     x.square().sum().into_data().iter::<f64>().sum()
 }
 
-/// The same of each of several tensors of one device, read together.
+/// [`sum_of_squares`] of each of several tensors of one device, read together.
 pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     let sums: Vec<Tensor<1>> = xs.into_iter().map(|x| x.square().sum()).collect();
     if sums.is_empty() {

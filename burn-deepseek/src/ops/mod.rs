@@ -119,9 +119,9 @@ pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
 }
 
-/// The same values as a node of their own: gradients of what takes the fork are summed before they
-/// join the others of `x`. A sum of three gradients has then one order, whatever graph it is a part
-/// of, and a model cut into stages has the gradients of the whole, bit for bit.
+/// The values of `x` as a node of their own: gradients of what takes the fork are summed before
+/// they join the others of `x`. A sum of three gradients has then one order, whatever graph it is a
+/// part of, and a model cut into stages has the gradients of the whole, bit for bit.
 ///
 /// # Shapes
 ///

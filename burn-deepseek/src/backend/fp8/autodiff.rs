@@ -7,7 +7,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
 use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 
-use super::{Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side, SwigluColumns};
+use super::kernels::{Fp8Kernels, SwigluColumns};
+use super::linear::{Fp8Ops, LinearCall};
+use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::shapes::Side;
 use crate::backend::autodiff::{Backprop, Graph};
 use crate::precision::KeptActivation;
 

@@ -5,10 +5,9 @@ use burn_flex::FlexTensor;
 use cubecl_kernels::definition::{BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled};
 use cubecl_kernels::host::{self, ColumnTiled};
 
-use super::shapes::{MatrixShape, WeightShape};
-use super::{
-    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side, SwigluColumns,
-};
+use super::kernels::{Fp8Kernels, SwigluColumns};
+use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::shapes::{LinearShape, MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::flex_tensor::{Contiguous, dims, tensor, word_tensor};
 use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};

@@ -5,11 +5,13 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
-use super::shapes::{MatrixShape, WeightShape};
-use super::{Fp8Matrix, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
+use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::shapes::{LinearShape, RowGroups, Side};
 #[cfg(feature = "cube")]
-use crate::backend::table::Shaped;
-use crate::backend::table::{Results, define_kernels, floats};
+use super::shapes::{MatrixShape, WeightShape};
+#[cfg(feature = "cube")]
+use crate::backend::results::{Results, Shaped, floats};
+use crate::backend::table::define_kernels;
 #[cfg(feature = "cube")]
 use crate::backend::with_fusion as burn;
 use crate::precision::{Fp8Rule, KeptActivation};
@@ -47,19 +49,20 @@ macro_rules! fp8_kernels {
                     x: FloatTensor<Self>,
                     groups: RowGroups,
                     options: QuantizeOptions,
-                ) -> Fp8Matrix<Self>
-                    => { let [_, columns] = x.shape().dims(); MatrixShape::column_tiled(groups, columns) };
+                ) -> Fp8Matrix<Self> => {
+                    let [_, columns] = x.shape().dims();
+                    MatrixShape::column_tiled(groups, columns)
+                };
                 /// Both, from one read of x.
                 fn fp8_quantize_both(
                     x: FloatTensor<Self>,
                     groups: RowGroups,
                     options: QuantizeOptions,
-                ) -> Fp8Pair<Self>
-                    => {
-                        let [rows, columns] = x.shape().dims();
-                        Results::from(MatrixShape::row_tiled([rows, columns]))
-                            .and(MatrixShape::column_tiled(groups, columns))
-                    };
+                ) -> Fp8Pair<Self> => {
+                    let [rows, columns] = x.shape().dims();
+                    Results::from(MatrixShape::row_tiled([rows, columns]))
+                        .and(MatrixShape::column_tiled(groups, columns))
+                };
                 /// 128x128 blocks of w `[outputs, inputs]` or `[experts, outputs, inputs]`.
                 fn fp8_quantize_weight(
                     w: FloatTensor<Self>,
@@ -70,15 +73,19 @@ macro_rules! fp8_kernels {
                     #[extension_type] x: Fp8Matrix<Self>,
                     columns: usize,
                     options: QuantizeOptions,
-                ) -> FloatTensor<Self>
-                    => { let [rows, _] = x.codes.shape().dims(); floats([rows, *columns]) };
+                ) -> FloatTensor<Self> => {
+                    let [rows, _] = x.codes.shape().dims();
+                    floats([rows, *columns])
+                };
                 /// The values of 128x1 tiles, back in `[rows, columns]`.
                 fn fp8_dequantize_columns(
                     #[extension_type] x: Fp8Matrix<Self>,
                     groups: RowGroups,
                     options: QuantizeOptions,
-                ) -> FloatTensor<Self>
-                    => { let [columns, _] = x.codes.shape().dims(); floats([groups.rows(), columns]) };
+                ) -> FloatTensor<Self> => {
+                    let [columns, _] = x.codes.shape().dims();
+                    floats([groups.rows(), columns])
+                };
                 /// The values of 128x128 blocks, `[experts * outputs, inputs]`.
                 fn fp8_dequantize_weight(
                     #[extension_type] w: Fp8Weight<Self>,
@@ -92,8 +99,10 @@ macro_rules! fp8_kernels {
                 fn e5m6_dequantize(
                     #[extension_type] x: Fp8Matrix<Self>,
                     columns: usize,
-                ) -> FloatTensor<Self>
-                    => { let [rows, _] = x.codes.shape().dims(); floats([rows, *columns]) };
+                ) -> FloatTensor<Self> => {
+                    let [rows, _] = x.codes.shape().dims();
+                    floats([rows, *columns])
+                };
                 /// 128x1 tiles of what was kept of an input `[rows, columns]`, for Wgrad.
                 fn fp8_requantize(
                     #[extension_type] x: Fp8Matrix<Self>,
@@ -101,15 +110,15 @@ macro_rules! fp8_kernels {
                     groups: RowGroups,
                     kept: KeptActivation,
                     options: QuantizeOptions,
-                ) -> Fp8Matrix<Self>
-                    => match kept {
-                        KeptActivation::Columns => {
-                            MatrixShape { codes: x.codes.shape().dims(), scales: x.scales.shape().dims() }
-                        }
-                        KeptActivation::Rows | KeptActivation::E5m6 => {
-                            MatrixShape::column_tiled(groups, *columns)
-                        }
-                    };
+                ) -> Fp8Matrix<Self> => match kept {
+                    KeptActivation::Columns => {
+                        let (codes, scales) = (x.codes.shape(), x.scales.shape());
+                        MatrixShape { codes: codes.dims(), scales: scales.dims() }
+                    }
+                    KeptActivation::Rows | KeptActivation::E5m6 => {
+                        MatrixShape::column_tiled(groups, *columns)
+                    }
+                };
 
                 /// Fprop `[rows, outputs]` of an input, or Dgrad `[rows, inputs]` of a gradient,
                 /// each in 1x128 tiles.
@@ -135,11 +144,10 @@ macro_rules! fp8_kernels {
                 fn fp8_swiglu_rows(
                     gate_up: FloatTensor<Self>,
                     options: QuantizeOptions,
-                ) -> Fp8Matrix<Self>
-                    => {
-                        let [rows, width] = gate_up.shape().dims();
-                        MatrixShape::row_tiled([rows, width / 2])
-                    };
+                ) -> Fp8Matrix<Self> => {
+                    let [rows, width] = gate_up.shape().dims();
+                    MatrixShape::row_tiled([rows, width / 2])
+                };
                 /// 128x1 tiles of `silu(gate) * up`, from gate and up as they were kept, in 1x128
                 /// tiles.
                 fn fp8_swiglu_columns(
@@ -152,8 +160,10 @@ macro_rules! fp8_kernels {
                     #[extension_type] gate_up: Fp8Matrix<Self>,
                     dy: FloatTensor<Self>,
                     kept: QuantizeOptions,
-                ) -> FloatTensor<Self>
-                    => { let [rows, inter] = dy.shape().dims(); floats([rows, 2 * inter]) };
+                ) -> FloatTensor<Self> => {
+                    let [rows, inter] = dy.shape().dims();
+                    floats([rows, 2 * inter])
+                };
             }
         }
     };

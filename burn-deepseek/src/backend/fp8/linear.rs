@@ -3,7 +3,9 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
-use super::{Fp8Kernels, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
+use super::kernels::Fp8Kernels;
+use super::matrix::{Fp8Pair, Fp8Weight};
+use super::shapes::{LinearShape, RowGroups, Side};
 use crate::backend::deferred::DeferredWeight;
 use crate::backend::table::differentiable;
 use crate::precision::Fp8Rule;

@@ -3,7 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType};
 
-use crate::backend::table::tensors;
+use crate::backend::tensors::tensors;
 #[cfg(feature = "cube")]
 use crate::backend::with_fusion as burn;
 
@@ -37,7 +37,7 @@ tensors!(Fp8Pair, Fp8PairMetadata { rows: Fp8Matrix<B>, columns: Fp8Matrix<B> })
 pub struct Fp8Weight<B: Backend> {
     /// For Fprop, `[experts * outputs, words(inputs)]`, U32.
     pub codes: IntTensor<B>,
-    /// The same codes transposed, for Dgrad, `[experts * inputs, words(outputs)]`, U32.
+    /// Those codes transposed, for Dgrad, `[experts * inputs, words(outputs)]`, U32.
     pub transposed: IntTensor<B>,
     /// `[experts * tiles(outputs), tiles(inputs)]`.
     pub scales: FloatTensor<B>,

@@ -1,7 +1,7 @@
 //! The FP8 operations as a backend extension: casts, products and differentiable linears (3.3).
 //!
 //! [`Fp8Kernels`] is the table of casts and products, on tensors without autodiff; [`Fp8Ops`] has
-//! the differentiable linears made of them, Fprop in its rows, Dgrad and Wgrad by hand in `autodiff`.
+//! the differentiable linears made of them: Fprop in its rows, Dgrad and Wgrad in `autodiff`.
 //! Layouts of codes and scales are those of [`cubecl_kernels::definition`].
 
 mod autodiff;
@@ -21,5 +21,5 @@ pub use kernels::{Fp8Kernels, SwigluColumns};
 pub use linear::{Fp8Ops, LinearCall};
 pub use matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
 pub use shapes::{LinearShape, RowGroups, Side};
-#[cfg(feature = "remote")]
+#[cfg(any(feature = "cube", feature = "remote"))]
 pub(super) use shapes::{MatrixShape, WeightShape};

@@ -7,7 +7,6 @@ use burn::tensor::Shape;
 use cubecl_kernels::definition::{GroupedColumns, e5m6_words, tiles, words};
 
 use crate::backend::kernels::done;
-use crate::backend::table::{Results, words as words_of};
 use crate::definition::ExpertGroups;
 
 /// The sizes of a linear. Without experts, one expert has all rows.
@@ -125,12 +124,6 @@ impl MatrixShape {
     }
 }
 
-impl From<MatrixShape> for Results {
-    fn from(shape: MatrixShape) -> Self {
-        words_of(shape.codes).floats(shape.scales)
-    }
-}
-
 /// The sizes of a weight that is quantized.
 #[derive(Clone, Copy)]
 pub(in crate::backend) struct WeightShape {
@@ -162,11 +155,5 @@ impl WeightShape {
 
     pub fn scales(self) -> [usize; 2] {
         [self.experts * tiles(self.outputs), tiles(self.inputs)]
-    }
-}
-
-impl From<WeightShape> for Results {
-    fn from(shape: WeightShape) -> Self {
-        words_of(shape.codes()).and(words_of(shape.transposed())).floats(shape.scales())
     }
 }

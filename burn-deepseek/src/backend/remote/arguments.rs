@@ -96,7 +96,8 @@ macro_rules! listed {
 
             fn take(words: &mut Words) -> Self {
                 let place = words.next() as usize;
-                *[$($value),+].get(place).unwrap_or_else(|| panic!("{}: no value {place}", stringify!($type)))
+                let value = [$($value),+].get(place).copied();
+                value.unwrap_or_else(|| panic!("{}: no value {place}", stringify!($type)))
             }
         }
     };

@@ -8,13 +8,14 @@ use burn::tensor::TensorData;
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
 use super::arguments::{Argument, choices};
-use crate::backend::table::{Results, Sink, Source};
+use crate::backend::results::Results;
+use crate::backend::tensors::{Sink, Source};
 use crate::definition::ExpertGroups;
 
 /// A tensor of a server, of whatever kind.
 type RemoteTensor = FloatTensor<Remote>;
 
-/// A call that is being put together: input tensors and arguments, in the order of the kernel's own.
+/// A call that is being put together: input tensors and arguments, each in the order of the row.
 pub(super) struct Call {
     id: &'static str,
     device: Option<RemoteDevice>,
@@ -135,7 +136,8 @@ mod kernels {
         AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
         NormGradients, NormOutput, fused_kernels,
     };
-    use crate::backend::table::{Results, Sink, Source, Tensors, floats, give, take, words};
+    use crate::backend::results::{Results, floats, words};
+    use crate::backend::tensors::{Sink, Source, Tensors, give, take};
     use crate::backend::wire::{RowIndex, Sums, WireKernels, wire_kernels};
     use crate::definition::{AdamWScalars, ExpertGroups};
     use crate::precision::{AttentionOptions, Fp8Rule, KeptActivation, ProductFormat};

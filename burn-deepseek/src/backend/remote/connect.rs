@@ -8,7 +8,7 @@ use burn::remote::{Credential, CustomOpClient, RemoteHost};
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
-use crate::backend::supports::Supported;
+use crate::backend::operations::Supported;
 
 /// The operation that says what a server has.
 pub(super) const ASK: &str = "deepseek/operations";
@@ -70,9 +70,9 @@ pub enum ConnectError {
          take the same release on both sides"
     )]
     Version {
-        /// Of the server.
+        /// The version of the server.
         server: u32,
-        /// Of this crate.
+        /// The version of this crate.
         client: u32,
     },
 }

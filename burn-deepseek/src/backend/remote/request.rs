@@ -7,7 +7,7 @@ use burn::tensor::read_sync;
 use burn_ir::{BackendIr, ScalarIr};
 
 use super::arguments::{Argument, Words};
-use crate::backend::table::{Sink, Source};
+use crate::backend::tensors::{Sink, Source};
 use crate::definition::ExpertGroups;
 
 /// A request that has arrived, and its response.

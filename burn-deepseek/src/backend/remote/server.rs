@@ -11,20 +11,18 @@ use super::lease::Ledger;
 use super::request::serve;
 use crate::backend::fp8::{Fp8Kernels, fp8_kernels};
 use crate::backend::kernels::{FusedKernels, fused_kernels};
-use crate::backend::supports::Supported;
-use crate::backend::table::{Sink, Source, Tensors, give, take};
+use crate::backend::operations::Supported;
+use crate::backend::tensors::{Sink, Source, Tensors, give, take};
 use crate::backend::wire::{WireKernels, wire_kernels};
 
 /// Serves the operations of this crate beside Burn's own, with the kernels of the backend that
 /// `device`, one of the server's, belongs to.
 pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
-    let device = device.as_dispatch();
-    let supported = Supported::on(device);
-    match device {
-        DispatchDevice::Flex(_) => server.with_custom_ops(operations::<Flex>(supported)),
+    match device.as_dispatch() {
+        DispatchDevice::Flex(_) => server.with_custom_ops(operations::<Flex>(Supported::FLEX)),
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => {
-            server.with_custom_ops(operations::<burn::backend::Cube>(supported))
+            server.with_custom_ops(operations::<burn::backend::Cube>(Supported::CUBE))
         }
         _ => server,
     }

@@ -39,10 +39,12 @@ fn remote(device: Device) -> Device {
 /// A model with everything, on a device.
 fn model(device: &Device) -> DeepSeek {
     let config = json!({
-        "vocab_size": 37, "hidden_size": 140, "intermediate_size": 150, "moe_intermediate_size": 36, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
-        "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 16,
-        "qk_rope_head_dim": 8, "v_head_dim": 12, "attention_bias": true, "num_nextn_predict_layers": 1,
+        "vocab_size": 37, "hidden_size": 140, "intermediate_size": 150, "moe_intermediate_size": 36,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "n_shared_experts": 1,
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
+        "first_k_dense_replace": 1, "q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8, "v_head_dim": 12, "attention_bias": true,
+        "num_nextn_predict_layers": 1,
     });
     let config = serde_json::from_value(config).expect("a config of the test");
     DeepSeek::init(&config, 3, device).expect("a config of the test").train()
