@@ -54,6 +54,8 @@ impl Supported {
     }
 }
 
+const _: () = assert!(FusedOp::ALL.len() <= 32, "a set of operations is 32 bits");
+
 const fn bit(operation: FusedOp) -> u32 {
     1 << operation as u32
 }
@@ -65,4 +67,20 @@ const fn bits(operations: &[FusedOp]) -> u32 {
         next += 1;
     }
     bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_its_operations_for_tensors_of_their_type() {
+        let two = Supported { f32: bits(&[FusedOp::Swiglu, FusedOp::Rope]), bf16: 0 };
+        for &operation in FusedOp::ALL {
+            let expected = matches!(operation, FusedOp::Swiglu | FusedOp::Rope);
+            assert_eq!(two.has(operation, DType::F32), expected);
+            assert!(!two.has(operation, DType::BF16) && !two.has(operation, DType::F64));
+            assert!(Supported::FLEX.has(operation, DType::F32));
+        }
+    }
 }
