@@ -4,9 +4,10 @@ use burn::backend::TensorMetadata;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl_kernels::definition::QuantizeOptions;
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
-use cubecl_kernels::quantize::{self, DeviceCodes, DeviceGroups, Element};
+use cubecl_kernels::quantize::{self, DeviceCodes};
 use cubecl_kernels::swiglu;
 
 use super::kernels::{Fp8Kernels, SwigluColumns};
