@@ -2,9 +2,9 @@
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
+use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{
     AdamWConfig, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape, RopeLayout,
     RopeShape,
@@ -12,97 +12,306 @@ use cubecl_kernels::definition::{
 use cubecl_kernels::host;
 use half::bf16;
 
-use super::flex_tensor::{Contiguous, dims, ints, tensor, whole};
-use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
-use super::{AdamWOutput, FusedOps, PlainLinear, done};
+use super::flex_tensor::{Contiguous, dims, ints, tensor, whole, word_tensor};
+use super::kernels::{
+    AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
+    NormGradients, NormOutput, done,
+};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
-impl FusedOps for Flex {
-    fn fused_linear(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        call: PlainLinear,
-    ) -> FloatTensor<Self> {
-        Self::linear_forward(&x, &w, call.format)
+impl FusedKernels for Flex {
+    fn linear_forward(x: FlexTensor, w: FlexTensor, format: ProductFormat) -> FlexTensor {
+        let ([rows, inputs], [outputs, _]) = (dims(&x), dims(&w));
+        let shape = LinearShape { rows, inputs, outputs };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let y = host::linear(x.floats(), w.floats(), &shape, format);
+        tensor(done(y), [rows, outputs])
     }
 
-    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_add(x, y)
+    fn linear_input_gradient(dy: FlexTensor, w: FlexTensor, format: ProductFormat) -> FlexTensor {
+        let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&w));
+        let shape = LinearShape { rows, inputs, outputs };
+        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
+        let dx = host::linear_input_gradient(dy.floats(), w.floats(), &shape, format);
+        tensor(done(dx), [rows, inputs])
     }
 
-    fn fused_rms_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        eps: f64,
-    ) -> FloatTensor<Self> {
-        Self::rms_norm(&x, &gamma, eps).y
+    fn linear_weight_gradient(dy: FlexTensor, x: FlexTensor, format: ProductFormat) -> FlexTensor {
+        let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&x));
+        let shape = LinearShape { rows, inputs, outputs };
+        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
+        let dw = host::linear_weight_gradient(dy.floats(), x.floats(), &shape, format);
+        tensor(done(dw), [outputs, inputs])
     }
 
-    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::swiglu(&gate_up)
+    fn rms_norm(x: FlexTensor, gamma: FlexTensor, eps: f64) -> NormOutput<Self> {
+        let [rows, width] = dims(&x);
+        let norm = done(host::rms_norm(
+            Contiguous::new(x).floats(),
+            Contiguous::new(gamma).floats(),
+            eps as f32,
+            rows,
+            width,
+        ));
+        NormOutput { y: tensor(norm.y, [rows, width]), rstd: tensor(norm.rstd, [rows]) }
     }
 
-    fn fused_rope(
-        x: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
+    fn rms_norm_backward(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        rstd: FlexTensor,
+        dy: FlexTensor,
+    ) -> NormGradients<Self> {
+        let [rows, width] = dims(&x);
+        let (x, gamma, rstd, dy) = (
+            Contiguous::new(x),
+            Contiguous::new(gamma),
+            Contiguous::new(rstd),
+            Contiguous::new(dy),
+        );
+        let (dx, dgamma) = done(host::rms_norm_backward(
+            x.floats(),
+            gamma.floats(),
+            rstd.floats(),
+            dy.floats(),
+            rows,
+            width,
+        ));
+        NormGradients { dx: tensor(dx, [rows, width]), dgamma: tensor(dgamma, [width]) }
+    }
+
+    fn swiglu(gate_up: FlexTensor) -> FlexTensor {
+        let [rows, width] = dims(&gate_up);
+        tensor(
+            done(host::swiglu(Contiguous::new(gate_up).floats(), rows, width / 2)),
+            [rows, width / 2],
+        )
+    }
+
+    fn swiglu_backward(gate_up: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        let [rows, width] = dims(&gate_up);
+        let (gate_up, dy) = (Contiguous::new(gate_up), Contiguous::new(dy));
+        tensor(
+            done(host::swiglu_backward(gate_up.floats(), dy.floats(), rows, width / 2)),
+            [rows, width],
+        )
+    }
+
+    fn rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, interleaved: bool) -> FlexTensor {
+        rotate(host::rope, x, cos, sin, interleaved)
+    }
+
+    fn rope_backward(
+        dy: FlexTensor,
+        cos: FlexTensor,
+        sin: FlexTensor,
         interleaved: bool,
-    ) -> FloatTensor<Self> {
-        Self::rope(&x, &cos, &sin, interleaved, false)
+    ) -> FlexTensor {
+        rotate(host::rope_backward, dy, cos, sin, interleaved)
     }
 
-    fn fused_mla_attention(
-        q: FloatTensor<Self>,
-        kv: FloatTensor<Self>,
-        k_rope: FloatTensor<Self>,
+    fn mla_attention(
+        q: FlexTensor,
+        kv: FlexTensor,
+        k_rope: FlexTensor,
         options: AttentionOptions,
-    ) -> FloatTensor<Self> {
-        Self::mla_attention(&q, &kv, &k_rope, options).out
+    ) -> AttentionOutput<Self> {
+        let shape = attention_shape(&q, &kv, &k_rope);
+        let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
+        let output =
+            done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, &options));
+        AttentionOutput {
+            out: tensor(output.out, [shape.batch, shape.queries, shape.heads, shape.v_dim]),
+            lse: tensor(output.lse, [shape.batch, shape.heads, shape.queries]),
+        }
     }
 
-    fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
-        Self::permute(&x, &groups)
+    fn mla_attention_backward(
+        q: FlexTensor,
+        kv: FlexTensor,
+        k_rope: FlexTensor,
+        output: AttentionOutput<Self>,
+        dout: FlexTensor,
+        options: AttentionOptions,
+    ) -> AttentionGradients<Self> {
+        let shape = attention_shape(&q, &kv, &k_rope);
+        let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
+        let (out, lse, dout) =
+            (Contiguous::new(output.out), Contiguous::new(output.lse), Contiguous::new(dout));
+        let gradients = done(host::attention_backward(
+            q.floats(),
+            kv.floats(),
+            k_rope.floats(),
+            out.floats(),
+            lse.floats(),
+            dout.floats(),
+            &shape,
+            &options,
+        ));
+        let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = shape;
+        AttentionGradients {
+            dq: tensor(gradients.dq, [batch, queries, heads, shape.qk_dim()]),
+            dkv: tensor(gradients.dkv, [batch, keys, heads, shape.kv_dim()]),
+            dk_rope: tensor(gradients.dk_rope, [batch, keys, rope_dim]),
+        }
     }
 
-    fn fused_combine(
-        y: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
+    fn permute(x: FlexTensor, groups: ExpertGroups) -> FlexTensor {
+        let [tokens, width] = dims(&x);
+        tensor(
+            done(host::gather_rows(
+                Contiguous::new(x).floats(),
+                groups.token_of_row(),
+                tokens,
+                width,
+            )),
+            [groups.rows(), width],
+        )
+    }
+
+    fn permute_backward(dy: FlexTensor, groups: ExpertGroups) -> FlexTensor {
+        let shape = permute_shape(&dy, &groups);
+        let dx =
+            host::gather_rows_backward(Contiguous::new(dy).floats(), groups.row_of_slot(), &shape);
+        tensor(done(dx), [shape.tokens, shape.width])
+    }
+
+    fn combine(y: FlexTensor, weights: FlexTensor, groups: ExpertGroups) -> FlexTensor {
+        let shape = permute_shape(&y, &groups);
+        let (y, weights) = (Contiguous::new(y), Contiguous::new(weights));
+        let out = host::combine(y.floats(), weights.floats(), groups.row_of_slot(), &shape);
+        tensor(done(out), [shape.tokens, shape.width])
+    }
+
+    fn combine_backward(
+        y: FlexTensor,
+        weights: FlexTensor,
         groups: ExpertGroups,
-    ) -> FloatTensor<Self> {
-        Self::combine(&y, &weights, &groups)
+        dout: FlexTensor,
+    ) -> CombineGradients<Self> {
+        let shape = permute_shape(&y, &groups);
+        let (y, weights, dout) =
+            (Contiguous::new(y), Contiguous::new(weights), Contiguous::new(dout));
+        let (dy, dweights) = done(host::combine_backward(
+            y.floats(),
+            weights.floats(),
+            groups.row_of_slot(),
+            dout.floats(),
+            &shape,
+        ));
+        CombineGradients {
+            dy: tensor(dy, [shape.sorted, shape.width]),
+            dweights: tensor(dweights, [shape.tokens, shape.slots]),
+        }
     }
 
-    fn fused_grouped_linear(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
+    fn grouped_linear(
+        x: FlexTensor,
+        w: FlexTensor,
         groups: ExpertGroups,
-        call: PlainLinear,
-    ) -> FloatTensor<Self> {
-        Self::grouped_linear(&x, &w, &groups, call.format)
-    }
-
-    fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
-        Self::embedding_forward(&table, &tokens)
-    }
-
-    fn fused_linear_cross_entropy(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        targets: IntTensor<Self>,
         format: ProductFormat,
-    ) -> FloatTensor<Self> {
-        Self::linear_cross_entropy(&x, &w, &targets, false, format).loss
+    ) -> FlexTensor {
+        let ([rows, inputs], [experts, outputs, _]) = (dims(&x), dims(&w));
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let y = host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape, format);
+        tensor(done(y), [rows, outputs])
     }
 
-    fn fused_adamw(
-        mut value: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        mut first: FloatTensor<Self>,
-        mut second: FloatTensor<Self>,
+    fn grouped_linear_input_gradient(
+        dy: FlexTensor,
+        w: FlexTensor,
+        groups: ExpertGroups,
+        format: ProductFormat,
+    ) -> FlexTensor {
+        let ([rows, outputs], [experts, _, inputs]) = (dims(&dy), dims(&w));
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
+        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
+        let (dy, w) = (dy.floats(), w.floats());
+        let dx = host::grouped_linear_input_gradient(dy, w, groups.offsets(), &shape, format);
+        tensor(done(dx), [rows, inputs])
+    }
+
+    fn grouped_linear_weight_gradient(
+        dy: FlexTensor,
+        x: FlexTensor,
+        groups: ExpertGroups,
+        format: ProductFormat,
+    ) -> FlexTensor {
+        let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&x));
+        let shape = GroupedLinearShape { rows, experts: groups.experts(), inputs, outputs };
+        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
+        let (dy, x) = (dy.floats(), x.floats());
+        let dw = host::grouped_linear_weight_gradient(dy, x, groups.offsets(), &shape, format);
+        tensor(done(dw), [shape.experts, outputs, inputs])
+    }
+
+    fn embedding_forward(table: FlexTensor, tokens: FlexTensor) -> FlexTensor {
+        let [vocab, width] = dims(&table);
+        let tokens = ints(&tokens);
+        let rows = done(host::embedding(Contiguous::new(table).floats(), &tokens, vocab, width));
+        tensor(rows, [tokens.len(), width])
+    }
+
+    fn embedding_table_gradient(dy: FlexTensor, tokens: FlexTensor, vocab: usize) -> FlexTensor {
+        let [_, width] = dims(&dy);
+        let table =
+            host::embedding_backward(Contiguous::new(dy).floats(), &ints(&tokens), vocab, width);
+        tensor(done(table), [vocab, width])
+    }
+
+    fn linear_cross_entropy(
+        x: FlexTensor,
+        w: FlexTensor,
+        targets: FlexTensor,
+        format: ProductFormat,
+    ) -> FlexTensor {
+        let ([rows, inputs], [vocab, _]) = (dims(&x), dims(&w));
+        let targets = ints(&targets);
+        let shape = LinearShape { rows, inputs, outputs: vocab };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let loss =
+            host::linear_cross_entropy(x.floats(), w.floats(), &targets, None, &shape, format);
+        tensor(vec![(done(loss).loss / counted(&targets) as f64) as f32], [1])
+    }
+
+    fn linear_cross_entropy_gradients(
+        x: FlexTensor,
+        w: FlexTensor,
+        targets: FlexTensor,
+        format: ProductFormat,
+    ) -> HeadLoss<Self> {
+        let ([rows, inputs], [vocab, _]) = (dims(&x), dims(&w));
+        let targets = ints(&targets);
+        let counted = counted(&targets);
+        let weights = vec![1.0 / counted as f32; rows];
+        let shape = LinearShape { rows, inputs, outputs: vocab };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let result = done(host::linear_cross_entropy_with_gradients(
+            x.floats(),
+            w.floats(),
+            &targets,
+            Some(&weights),
+            &shape,
+            format,
+        ));
+        let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
+        HeadLoss {
+            loss: tensor(vec![(sum / counted as f64) as f32], [1]),
+            dx: tensor(result.dx, [rows, inputs]),
+            dw: tensor(result.dw, [vocab, inputs]),
+        }
+    }
+
+    fn adamw(
+        mut value: FlexTensor,
+        grad: FlexTensor,
+        mut first: FlexTensor,
+        mut second: FlexTensor,
         scalars: AdamWScalars,
     ) -> AdamWOutput<Self> {
-        let grad = Contiguous::new(&grad);
+        let grad = Contiguous::new(grad);
         let config = AdamWConfig {
             lr: scalars.lr as f32,
             beta1: scalars.beta1 as f32,
@@ -124,309 +333,42 @@ impl FusedOps for Flex {
         });
         AdamWOutput { value, first, second }
     }
+
+    fn scaled(x: FlexTensor, by: FlexTensor) -> FlexTensor {
+        let by = Contiguous::new(by).floats()[0];
+        if by == 1.0 { x } else { Self::float_mul_scalar(x, by.into()) }
+    }
+
+    fn sum_of_squares(x: FlexTensor) -> FlexTensor {
+        let bits = host::sum_of_squares(Contiguous::new(x).floats()).to_bits();
+        word_tensor(vec![bits as u32, (bits >> 32) as u32], [2])
+    }
 }
 
-impl FusedKernels for Flex {
-    fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: ProductFormat) -> FlexTensor {
-        let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
-        let shape = LinearShape { rows, inputs, outputs };
-        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let y = host::linear(x.floats(), w.floats(), &shape, format);
-        tensor(done(y), [rows, outputs])
-    }
+/// A rotation of heads by cosines and sines: forward or backward.
+type Rotation = fn(&[f32], &[f32], &[f32], &RopeShape) -> Result<Vec<f32>, KernelError>;
 
-    fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: ProductFormat) -> FlexTensor {
-        let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
-        let shape = LinearShape { rows, inputs, outputs };
-        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
-        let dx = host::linear_input_gradient(dy.floats(), w.floats(), &shape, format);
-        tensor(done(dx), [rows, inputs])
-    }
+/// Turns the last entries of each head.
+fn rotate(
+    rotation: Rotation,
+    x: FlexTensor,
+    cos: FlexTensor,
+    sin: FlexTensor,
+    interleaved: bool,
+) -> FlexTensor {
+    let ([batch, tokens, heads, head_dim], [_, half]) = (dims(&x), dims(&cos));
+    let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
+    let shape = RopeShape { batch, tokens, heads, head_dim, rope_dim: 2 * half, layout };
+    let (x, cos, sin) = (Contiguous::new(x), Contiguous::new(cos), Contiguous::new(sin));
+    tensor(
+        done(rotation(x.floats(), cos.floats(), sin.floats(), &shape)),
+        [batch, tokens, heads, head_dim],
+    )
+}
 
-    fn linear_weight_gradient(
-        dy: &FlexTensor,
-        x: &FlexTensor,
-        format: ProductFormat,
-    ) -> FlexTensor {
-        let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let shape = LinearShape { rows, inputs, outputs };
-        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
-        let dw = host::linear_weight_gradient(dy.floats(), x.floats(), &shape, format);
-        tensor(done(dw), [outputs, inputs])
-    }
-
-    fn rms_norm(x: &FlexTensor, gamma: &FlexTensor, eps: f64) -> NormOutput<Self> {
-        let [rows, width] = dims(x);
-        let norm = done(host::rms_norm(
-            Contiguous::new(x).floats(),
-            Contiguous::new(gamma).floats(),
-            eps as f32,
-            rows,
-            width,
-        ));
-        NormOutput { y: tensor(norm.y, [rows, width]), rstd: tensor(norm.rstd, [rows]) }
-    }
-
-    fn rms_norm_backward(
-        x: &FlexTensor,
-        gamma: &FlexTensor,
-        rstd: &FlexTensor,
-        dy: &FlexTensor,
-    ) -> (FlexTensor, FlexTensor) {
-        let [rows, width] = dims(x);
-        let (x, gamma, rstd, dy) = (
-            Contiguous::new(x),
-            Contiguous::new(gamma),
-            Contiguous::new(rstd),
-            Contiguous::new(dy),
-        );
-        let (dx, dgamma) = done(host::rms_norm_backward(
-            x.floats(),
-            gamma.floats(),
-            rstd.floats(),
-            dy.floats(),
-            rows,
-            width,
-        ));
-        (tensor(dx, [rows, width]), tensor(dgamma, [width]))
-    }
-
-    fn swiglu(gate_up: &FlexTensor) -> FlexTensor {
-        let [rows, width] = dims(gate_up);
-        tensor(
-            done(host::swiglu(Contiguous::new(gate_up).floats(), rows, width / 2)),
-            [rows, width / 2],
-        )
-    }
-
-    fn swiglu_backward(gate_up: &FlexTensor, dy: &FlexTensor) -> FlexTensor {
-        let [rows, width] = dims(gate_up);
-        let (gate_up, dy) = (Contiguous::new(gate_up), Contiguous::new(dy));
-        tensor(
-            done(host::swiglu_backward(gate_up.floats(), dy.floats(), rows, width / 2)),
-            [rows, width],
-        )
-    }
-
-    fn rope(
-        x: &FlexTensor,
-        cos: &FlexTensor,
-        sin: &FlexTensor,
-        interleaved: bool,
-        backward: bool,
-    ) -> FlexTensor {
-        let ([batch, tokens, heads, head_dim], [_, half]) = (dims(x), dims(cos));
-        let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
-        let shape = RopeShape { batch, tokens, heads, head_dim, rope_dim: 2 * half, layout };
-        let (x, cos, sin) = (Contiguous::new(x), Contiguous::new(cos), Contiguous::new(sin));
-        let rotate = if backward { host::rope_backward } else { host::rope };
-        tensor(
-            done(rotate(x.floats(), cos.floats(), sin.floats(), &shape)),
-            [batch, tokens, heads, head_dim],
-        )
-    }
-
-    fn mla_attention(
-        q: &FlexTensor,
-        kv: &FlexTensor,
-        k_rope: &FlexTensor,
-        options: AttentionOptions,
-    ) -> AttentionOutput<Self> {
-        let shape = attention_shape(q, kv, k_rope);
-        let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
-        let output =
-            done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, &options));
-        AttentionOutput {
-            out: tensor(output.out, [shape.batch, shape.queries, shape.heads, shape.v_dim]),
-            lse: tensor(output.lse, [shape.batch, shape.heads, shape.queries]),
-        }
-    }
-
-    fn mla_attention_backward(
-        q: &FlexTensor,
-        kv: &FlexTensor,
-        k_rope: &FlexTensor,
-        output: &AttentionOutput<Self>,
-        dout: &FlexTensor,
-        options: AttentionOptions,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let shape = attention_shape(q, kv, k_rope);
-        let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
-        let (out, lse, dout) =
-            (Contiguous::new(&output.out), Contiguous::new(&output.lse), Contiguous::new(dout));
-        let gradients = done(host::attention_backward(
-            q.floats(),
-            kv.floats(),
-            k_rope.floats(),
-            out.floats(),
-            lse.floats(),
-            dout.floats(),
-            &shape,
-            &options,
-        ));
-        let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = shape;
-        (
-            tensor(gradients.dq, [batch, queries, heads, shape.qk_dim()]),
-            tensor(gradients.dkv, [batch, keys, heads, shape.kv_dim()]),
-            tensor(gradients.dk_rope, [batch, keys, rope_dim]),
-        )
-    }
-
-    fn permute(x: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
-        let [tokens, width] = dims(x);
-        tensor(
-            done(host::gather_rows(
-                Contiguous::new(x).floats(),
-                groups.token_of_row(),
-                tokens,
-                width,
-            )),
-            [groups.rows(), width],
-        )
-    }
-
-    fn permute_backward(dy: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
-        let shape = permute_shape(dy, groups);
-        let dx =
-            host::gather_rows_backward(Contiguous::new(dy).floats(), groups.row_of_slot(), &shape);
-        tensor(done(dx), [shape.tokens, shape.width])
-    }
-
-    fn combine(y: &FlexTensor, weights: &FlexTensor, groups: &ExpertGroups) -> FlexTensor {
-        let shape = permute_shape(y, groups);
-        let (y, weights) = (Contiguous::new(y), Contiguous::new(weights));
-        let out = host::combine(y.floats(), weights.floats(), groups.row_of_slot(), &shape);
-        tensor(done(out), [shape.tokens, shape.width])
-    }
-
-    fn combine_backward(
-        y: &FlexTensor,
-        weights: &FlexTensor,
-        groups: &ExpertGroups,
-        dout: &FlexTensor,
-    ) -> (FlexTensor, FlexTensor) {
-        let shape = permute_shape(y, groups);
-        let (y, weights, dout) =
-            (Contiguous::new(y), Contiguous::new(weights), Contiguous::new(dout));
-        let (dy, dweights) = done(host::combine_backward(
-            y.floats(),
-            weights.floats(),
-            groups.row_of_slot(),
-            dout.floats(),
-            &shape,
-        ));
-        (tensor(dy, [shape.sorted, shape.width]), tensor(dweights, [shape.tokens, shape.slots]))
-    }
-
-    fn grouped_linear(
-        x: &FlexTensor,
-        w: &FlexTensor,
-        groups: &ExpertGroups,
-        format: ProductFormat,
-    ) -> FlexTensor {
-        let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
-        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
-        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let y = host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape, format);
-        tensor(done(y), [rows, outputs])
-    }
-
-    fn grouped_linear_input_gradient(
-        dy: &FlexTensor,
-        w: &FlexTensor,
-        groups: &ExpertGroups,
-        format: ProductFormat,
-    ) -> FlexTensor {
-        let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
-        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
-        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
-        let (dy, w) = (dy.floats(), w.floats());
-        let dx = host::grouped_linear_input_gradient(dy, w, groups.offsets(), &shape, format);
-        tensor(done(dx), [rows, inputs])
-    }
-
-    fn grouped_linear_weight_gradient(
-        dy: &FlexTensor,
-        x: &FlexTensor,
-        groups: &ExpertGroups,
-        format: ProductFormat,
-    ) -> FlexTensor {
-        let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let shape = GroupedLinearShape { rows, experts: groups.experts(), inputs, outputs };
-        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
-        let (dy, x) = (dy.floats(), x.floats());
-        let dw = host::grouped_linear_weight_gradient(dy, x, groups.offsets(), &shape, format);
-        tensor(done(dw), [shape.experts, outputs, inputs])
-    }
-
-    fn embedding_forward(table: &FlexTensor, tokens: &FlexTensor) -> FlexTensor {
-        let [vocab, width] = dims(table);
-        let tokens = ints(tokens);
-        let rows = done(host::embedding(Contiguous::new(table).floats(), &tokens, vocab, width));
-        tensor(rows, [tokens.len(), width])
-    }
-
-    fn embedding_table_gradient(dy: &FlexTensor, tokens: &FlexTensor, vocab: usize) -> FlexTensor {
-        let [_, width] = dims(dy);
-        let table =
-            host::embedding_backward(Contiguous::new(dy).floats(), &ints(tokens), vocab, width);
-        tensor(done(table), [vocab, width])
-    }
-
-    fn linear_cross_entropy(
-        x: &FlexTensor,
-        w: &FlexTensor,
-        targets: &FlexTensor,
-        gradients: bool,
-        format: ProductFormat,
-    ) -> HeadLoss<Self> {
-        let ([rows, inputs], [vocab, _]) = (dims(x), dims(w));
-        let targets = ints(targets);
-        let counted = targets.iter().filter(|&&target| target >= 0).count().max(1);
-        let weights = vec![1.0 / counted as f32; rows];
-        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let shape = LinearShape { rows, inputs, outputs: vocab };
-        if !gradients {
-            let sum = done(host::linear_cross_entropy(
-                x.floats(),
-                w.floats(),
-                &targets,
-                None,
-                &shape,
-                format,
-            ))
-            .loss;
-            return HeadLoss {
-                loss: tensor(vec![(sum / counted as f64) as f32], [1]),
-                gradients: None,
-            };
-        }
-        let result = done(host::linear_cross_entropy_with_gradients(
-            x.floats(),
-            w.floats(),
-            &targets,
-            Some(&weights),
-            &shape,
-            format,
-        ));
-        let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();
-        HeadLoss {
-            loss: tensor(vec![(sum / counted as f64) as f32], [1]),
-            gradients: Some(HeadLossGradients {
-                dx: tensor(result.dx, [rows, inputs]),
-                dw: tensor(result.dw, [vocab, inputs]),
-            }),
-        }
-    }
-
-    fn scaled(x: FlexTensor, by: &FlexTensor) -> FlexTensor {
-        let by = Contiguous::new(by).floats()[0];
-        if by == 1.0 {
-            x
-        } else {
-            <Self as burn::backend::ops::FloatTensorOps<Self>>::float_mul_scalar(x, by.into())
-        }
-    }
+/// The number of targets that count, at least one.
+fn counted(targets: &[i64]) -> usize {
+    targets.iter().filter(|&&target| target >= 0).count().max(1)
 }
 
 fn attention_shape(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor) -> AttentionShape {

@@ -8,8 +8,8 @@ use burn_flex::{FlexTensor, Layout};
 pub(super) struct Contiguous(FlexTensor);
 
 impl Contiguous {
-    pub(super) fn new(tensor: &FlexTensor) -> Self {
-        if tensor.is_contiguous() { Self(tensor.clone()) } else { Self(tensor.to_contiguous()) }
+    pub(super) fn new(tensor: FlexTensor) -> Self {
+        if tensor.is_contiguous() { Self(tensor) } else { Self(tensor.to_contiguous()) }
     }
 
     /// The entries of an FP32 tensor.

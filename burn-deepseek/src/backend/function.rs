@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
-    Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, Flex,
-    backend_extension,
+    Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor, backend_extension,
 };
 use burn::tensor::Tensor;
 
-#[cfg(feature = "cube")]
-use super::with_fusion as burn;
+use super::autodiff::Graph;
+use super::table::WithoutAutodiff;
 
 /// From the gradient of a function's result to that of its argument.
 #[derive(Clone)]
@@ -34,29 +30,32 @@ impl std::fmt::Debug for InputGradient {
 }
 
 /// What [`crate::ops::with_gradient`] calls.
-#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex, Fusion: cfg(feature = "cube"), Remote: cfg(feature = "remote"))]
+#[backend_extension(
+    Autodiff,
+    Cube: cfg(feature = "cube"),
+    Flex,
+    Remote: cfg(feature = "remote")
+)]
 pub trait FunctionOps: Backend {
     /// `y`, as a function of `x`.
-    #[fusion(default)]
     fn with_gradient(
         x: FloatTensor<Self>,
         y: FloatTensor<Self>,
         gradient: InputGradient,
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: WithoutAutodiff> FunctionOps for B {
+    fn with_gradient(
+        _: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        _: InputGradient,
     ) -> FloatTensor<Self> {
-        let _ = (x, gradient); // a graph's, which only autodiff has
         y
     }
 }
 
-impl FunctionOps for Flex {}
-
-#[cfg(feature = "cube")]
-impl FunctionOps for burn_cubecl::CubeBackend {}
-
-#[cfg(feature = "remote")]
-impl FunctionOps for burn::backend::Remote {}
-
-impl<B: FunctionOps, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
+impl<B: Backend, C: CheckpointStrategy> FunctionOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -65,30 +64,17 @@ where
         y: FloatTensor<Self>,
         gradient: InputGradient,
     ) -> FloatTensor<Self> {
-        let y = y.into_primitive();
-        match Function.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(gradient, y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Function;
-
-impl<B: Backend> Backward<B, 1> for Function
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    type State = InputGradient;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            let dy = Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::Float(dy)));
-            (gradient.0)(dy)
-                .try_into_primitive::<B>()
-                .expect("invariant: a gradient stays on its device, without autodiff")
-        });
+        Graph::<B, C>::record(
+            [x.node()],
+            y.into_primitive(),
+            |_| gradient,
+            |graph, dy, gradient| {
+                let dy = BackendTensor::Float(dy);
+                let dy = Tensor::from_dispatch(DispatchTensor::from_backend(dy));
+                let dx = (gradient.0)(dy).try_into_primitive::<B>();
+                let dx = dx.expect("invariant: a gradient stays on its device, without autodiff");
+                graph.register_all([dx]);
+            },
+        )
     }
 }

@@ -16,8 +16,8 @@ use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
 use cubecl_kernels::definition::{QuantizeOptions, RowSums, WireFormat};
 use cubecl_kernels::metric::calc_diff;
 
-use super::fp8::{Fp8Matrix, Fp8Ops, Fp8Weight, LinearShape, RowGroups, Side};
-use super::{WireOps, test_gpu};
+use super::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, LinearShape, RowGroups, Side, SwigluColumns};
+use super::{WireKernels, test_gpu};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
 use crate::{Compute, Linear, WeightInit};
@@ -70,7 +70,7 @@ struct Results<'a, B: Backend> {
     data: Vec<TensorData>,
 }
 
-impl<B: Fp8Ops + WireOps> Results<'_, B> {
+impl<B: Fp8Kernels + WireKernels> Results<'_, B> {
     fn tensor(&self, seed: u64, shape: impl Into<Shape>) -> FloatTensor<B> {
         let shape = shape.into();
         let values: Tensor<1> =
@@ -143,7 +143,8 @@ impl<B: Fp8Ops + WireOps> Results<'_, B> {
         self.floats(B::fp8_gemm(both.rows.clone(), weight, g(), shape, Side::Dgrad, rule));
         self.floats(B::fp8_weight_gradient(both.columns, columns, g(), shape, rule));
         self.matrix(&B::fp8_swiglu_rows(dy, options));
-        self.matrix(&B::fp8_swiglu_columns(both.rows.clone(), INTER, g(), options, options));
+        let call = SwigluColumns { columns: INTER, groups: g(), kept: options, options };
+        self.matrix(&B::fp8_swiglu_columns(both.rows.clone(), call));
         self.floats(B::fp8_swiglu_backward(both.rows, self.tensor(7, [ROWS, INTER]), options));
     }
 
@@ -161,7 +162,7 @@ impl<B: Fp8Ops + WireOps> Results<'_, B> {
     }
 }
 
-fn results<B: Fp8Ops + WireOps>(device: &B::Device) -> Vec<TensorData> {
+fn results<B: Fp8Kernels + WireKernels>(device: &B::Device) -> Vec<TensorData> {
     let Rule::Fp8(rule) = Precision::Fp8(Fp8Recipe::default()).rule(Operation::GateUp) else {
         unreachable!("linears are in FP8")
     };

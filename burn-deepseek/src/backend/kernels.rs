@@ -1,172 +1,388 @@
-//! What a backend implements to take part: each operation forward and backward, on its own tensors,
-//! without autodiff.
+//! The table of the fused operations: what a backend implements to take part, each operation
+//! forward and backward, on its own tensors, without autodiff.
 
-use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, ExtensionType, backend_extension};
+use cubecl_kernels::KernelError;
 
-use crate::definition::ExpertGroups;
+#[cfg(feature = "cube")]
+use super::results::{Shaped, floats, words};
+use super::table::define_kernels;
+use super::tensors::tensors;
+#[cfg(feature = "cube")]
+use super::with_fusion as burn;
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Attention's result, and what its backward needs of it.
-#[derive(Clone, Debug)]
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct AttentionOutput<B: Backend> {
     /// `[batch, t, heads, v]`.
     pub out: FloatTensor<B>,
     /// Log of the softmax's denominator, `[batch, heads, t]`.
     pub lse: FloatTensor<B>,
 }
+tensors!(AttentionOutput, AttentionOutputMetadata { out: FloatTensor<B>, lse: FloatTensor<B> });
+
+/// Gradients of attention's inputs.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct AttentionGradients<B: Backend> {
+    /// Gradient of q.
+    pub dq: FloatTensor<B>,
+    /// Gradient of kv.
+    pub dkv: FloatTensor<B>,
+    /// Gradient of k_rope.
+    pub dk_rope: FloatTensor<B>,
+}
+tensors!(AttentionGradients, AttentionGradientsMetadata {
+    dq: FloatTensor<B>,
+    dkv: FloatTensor<B>,
+    dk_rope: FloatTensor<B>,
+});
 
 /// A norm's result, and what its backward needs of it.
-#[derive(Debug)]
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct NormOutput<B: Backend> {
     /// `[rows, d]`.
     pub y: FloatTensor<B>,
     /// `1 / sqrt(mean(x^2) + eps)`, `[rows]`.
     pub rstd: FloatTensor<B>,
 }
+tensors!(NormOutput, NormOutputMetadata { y: FloatTensor<B>, rstd: FloatTensor<B> });
 
-/// Gradients of head and cross entropy for an upstream gradient of 1.
-#[derive(Debug)]
-pub struct HeadLossGradients<B: Backend> {
-    /// `[rows, d]`.
+/// Gradients of a norm's inputs.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct NormGradients<B: Backend> {
+    /// Gradient of x.
     pub dx: FloatTensor<B>,
-    /// `[vocab, d]`.
-    pub dw: FloatTensor<B>,
+    /// Gradient of gamma.
+    pub dgamma: FloatTensor<B>,
 }
+tensors!(NormGradients, NormGradientsMetadata { dx: FloatTensor<B>, dgamma: FloatTensor<B> });
 
-/// Head and cross entropy.
-#[derive(Debug)]
+/// Gradients of the inputs of a combine.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct CombineGradients<B: Backend> {
+    /// Gradient of y.
+    pub dy: FloatTensor<B>,
+    /// Gradient of the weights.
+    pub dweights: FloatTensor<B>,
+}
+tensors!(CombineGradients, CombineGradientsMetadata {
+    dy: FloatTensor<B>,
+    dweights: FloatTensor<B>,
+});
+
+/// Head and cross entropy, with the gradients for an upstream gradient of 1.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct HeadLoss<B: Backend> {
     /// Mean over counted rows, `[1]`.
     pub loss: FloatTensor<B>,
-    /// Where they were asked for.
-    pub gradients: Option<HeadLossGradients<B>>,
+    /// Gradient of x.
+    pub dx: FloatTensor<B>,
+    /// Gradient of w.
+    pub dw: FloatTensor<B>,
 }
+tensors!(HeadLoss, HeadLossMetadata {
+    loss: FloatTensor<B>,
+    dx: FloatTensor<B>,
+    dw: FloatTensor<B>,
+});
 
-/// Forward and backward of every fused operation. Shapes as in [`super::FusedOps`]; every gradient
-/// has its argument's shape.
-pub trait FusedKernels: Backend {
-    /// `x w^T`.
-    fn linear_forward(
-        x: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        format: ProductFormat,
-    ) -> FloatTensor<Self>;
-    /// `dy w`.
-    fn linear_input_gradient(
-        dy: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        format: ProductFormat,
-    ) -> FloatTensor<Self>;
-    /// `dy^T x`.
-    fn linear_weight_gradient(
-        dy: &FloatTensor<Self>,
-        x: &FloatTensor<Self>,
-        format: ProductFormat,
-    ) -> FloatTensor<Self>;
+/// A flat parameter and its two moments after an optimizer step.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct AdamWOutput<B: Backend> {
+    /// The parameter, `[n]`.
+    pub value: FloatTensor<B>,
+    /// First moment, `[n]`.
+    pub first: FloatTensor<B>,
+    /// Second moment, `[n]`.
+    pub second: FloatTensor<B>,
+}
+tensors!(AdamWOutput, AdamWOutputMetadata {
+    value: FloatTensor<B>,
+    first: FloatTensor<B>,
+    second: FloatTensor<B>,
+});
 
-    /// RMSNorm.
-    fn rms_norm(x: &FloatTensor<Self>, gamma: &FloatTensor<Self>, eps: f64) -> NormOutput<Self>;
-    /// `(dx, dgamma)`.
-    fn rms_norm_backward(
-        x: &FloatTensor<Self>,
-        gamma: &FloatTensor<Self>,
-        rstd: &FloatTensor<Self>,
-        dy: &FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+/// The table, for a macro that makes something of its rows: operations, and for each its kernels.
+macro_rules! fused_kernels {
+    ($generate:ident) => {
+        $generate! {
+            /// Kernels of the fused operations. A backend implements all kernels of an operation or
+            /// none; every gradient has its argument's shape.
+            trait FusedKernels;
 
-    /// `silu(gate) * up`.
-    fn swiglu(gate_up: &FloatTensor<Self>) -> FloatTensor<Self>;
-    /// `d gate_up`.
-    fn swiglu_backward(gate_up: &FloatTensor<Self>, dy: &FloatTensor<Self>) -> FloatTensor<Self>;
+            /// `y = x w^T`.
+            Linear {
+                /// `x w^T`; x `[rows, d_in]`, w `[d_out, d_in]`.
+                fn linear_forward(
+                    x: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [outputs, _]) = (x.shape().dims(), w.shape().dims());
+                    floats([rows, outputs])
+                };
+                /// `dy w`.
+                fn linear_input_gradient(
+                    dy: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [_, inputs]) = (dy.shape().dims(), w.shape().dims());
+                    floats([rows, inputs])
+                };
+                /// `dy^T x`.
+                fn linear_weight_gradient(
+                    dy: FloatTensor<Self>,
+                    x: FloatTensor<Self>,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => {
+                    let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
+                    floats([outputs, inputs])
+                };
+            }
 
-    /// Rotation by the angles, or against them.
-    fn rope(
-        x: &FloatTensor<Self>,
-        cos: &FloatTensor<Self>,
-        sin: &FloatTensor<Self>,
-        interleaved: bool,
-        backward: bool,
-    ) -> FloatTensor<Self>;
+            /// RMSNorm of rows.
+            RmsNorm {
+                /// RMSNorm; x `[rows, d]`, gamma `[d]`.
+                fn rms_norm(
+                    x: FloatTensor<Self>,
+                    gamma: FloatTensor<Self>,
+                    eps: f64,
+                ) -> NormOutput<Self> => {
+                    let [rows, width] = x.shape().dims();
+                    floats([rows, width]).floats([rows])
+                };
+                /// Gradients of x and gamma.
+                fn rms_norm_backward(
+                    x: FloatTensor<Self>,
+                    gamma: FloatTensor<Self>,
+                    rstd: FloatTensor<Self>,
+                    dy: FloatTensor<Self>,
+                ) -> NormGradients<Self> => floats(x.shape()).floats(gamma.shape());
+            }
 
-    /// Expanded MLA attention.
-    fn mla_attention(
-        q: &FloatTensor<Self>,
-        kv: &FloatTensor<Self>,
-        k_rope: &FloatTensor<Self>,
-        options: AttentionOptions,
-    ) -> AttentionOutput<Self>;
-    /// `(dq, dkv, dk_rope)`.
-    fn mla_attention_backward(
-        q: &FloatTensor<Self>,
-        kv: &FloatTensor<Self>,
-        k_rope: &FloatTensor<Self>,
-        output: &AttentionOutput<Self>,
-        dout: &FloatTensor<Self>,
-        options: AttentionOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+            /// `x + y`: Burn's own sum, and a backward pass that needs neither.
+            Residual {}
 
-    /// Rows of tokens to rows of experts.
-    fn permute(x: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
-    /// `dx`, each token's slots summed in their order.
-    fn permute_backward(dy: &FloatTensor<Self>, groups: &ExpertGroups) -> FloatTensor<Self>;
+            /// `silu(gate) * up`.
+            Swiglu {
+                /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
+                fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> => {
+                    let [rows, width] = gate_up.shape().dims();
+                    floats([rows, width / 2])
+                };
+                /// `d gate_up`.
+                fn swiglu_backward(
+                    gate_up: FloatTensor<Self>,
+                    dy: FloatTensor<Self>,
+                ) -> FloatTensor<Self> => floats(gate_up.shape());
+            }
 
-    /// Weighted sums by token.
-    fn combine(
-        y: &FloatTensor<Self>,
-        weights: &FloatTensor<Self>,
-        groups: &ExpertGroups,
-    ) -> FloatTensor<Self>;
-    /// `(dy, dweights)`.
-    fn combine_backward(
-        y: &FloatTensor<Self>,
-        weights: &FloatTensor<Self>,
-        groups: &ExpertGroups,
-        dout: &FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+            /// Rotary positions.
+            Rope {
+                /// Rotation by the angles; x `[batch, seq, heads, head_dim]`, cos and sin
+                /// `[seq, rope_dim / 2]`.
+                fn rope(
+                    x: FloatTensor<Self>,
+                    cos: FloatTensor<Self>,
+                    sin: FloatTensor<Self>,
+                    interleaved: bool,
+                ) -> FloatTensor<Self> => floats(x.shape());
+                /// Rotation against the angles.
+                fn rope_backward(
+                    dy: FloatTensor<Self>,
+                    cos: FloatTensor<Self>,
+                    sin: FloatTensor<Self>,
+                    interleaved: bool,
+                ) -> FloatTensor<Self> => floats(dy.shape());
+            }
 
-    /// One linear an expert.
-    fn grouped_linear(
-        x: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        groups: &ExpertGroups,
-        format: ProductFormat,
-    ) -> FloatTensor<Self>;
-    /// `dx`.
-    fn grouped_linear_input_gradient(
-        dy: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        groups: &ExpertGroups,
-        format: ProductFormat,
-    ) -> FloatTensor<Self>;
-    /// `dw`, zero for experts without rows.
-    fn grouped_linear_weight_gradient(
-        dy: &FloatTensor<Self>,
-        x: &FloatTensor<Self>,
-        groups: &ExpertGroups,
-        format: ProductFormat,
-    ) -> FloatTensor<Self>;
+            /// Expanded MLA attention.
+            MlaAttention {
+                /// Expanded MLA attention; q `[batch, t, heads, nope + rope]`, kv
+                /// `[batch, s, heads, nope + v]`, k_rope `[batch, s, rope]`.
+                fn mla_attention(
+                    q: FloatTensor<Self>,
+                    kv: FloatTensor<Self>,
+                    k_rope: FloatTensor<Self>,
+                    options: AttentionOptions,
+                ) -> AttentionOutput<Self> => {
+                    let ([batch, queries, heads, qk_dim], [_, _, _, kv_dim], [_, _, rope_dim]) =
+                        (q.shape().dims(), kv.shape().dims(), k_rope.shape().dims());
+                    let v_dim = kv_dim - (qk_dim - rope_dim);
+                    floats([batch, queries, heads, v_dim]).floats([batch, heads, queries])
+                };
+                /// Gradients of q, kv and k_rope.
+                fn mla_attention_backward(
+                    q: FloatTensor<Self>,
+                    kv: FloatTensor<Self>,
+                    k_rope: FloatTensor<Self>,
+                    #[extension_type] output: AttentionOutput<Self>,
+                    dout: FloatTensor<Self>,
+                    options: AttentionOptions,
+                ) -> AttentionGradients<Self>
+                    => floats(q.shape()).floats(kv.shape()).floats(k_rope.shape());
+            }
 
-    /// Rows of a table.
-    fn embedding_forward(table: &FloatTensor<Self>, tokens: &IntTensor<Self>) -> FloatTensor<Self>;
-    /// The table's gradient, `[vocab, d]`.
-    fn embedding_table_gradient(
-        dy: &FloatTensor<Self>,
-        tokens: &IntTensor<Self>,
-        vocab: usize,
-    ) -> FloatTensor<Self>;
+            /// Rows of tokens to rows of experts.
+            Permute {
+                /// Rows of tokens to rows of experts; x `[tokens, d]`.
+                fn permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> => {
+                    let [_, width] = x.shape().dims();
+                    floats([groups.rows(), width])
+                };
+                /// `dx`, each token's slots summed in their order.
+                fn permute_backward(
+                    dy: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                ) -> FloatTensor<Self> => {
+                    let [_, width] = dy.shape().dims();
+                    floats([groups.tokens(), width])
+                };
+            }
 
-    /// Head and mean cross entropy; the gradients come with the forward pass, while the logits are
-    /// at hand.
-    fn linear_cross_entropy(
-        x: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        targets: &IntTensor<Self>,
-        gradients: bool,
-        format: ProductFormat,
-    ) -> HeadLoss<Self>;
+            /// Rows of experts to weighted sums by token.
+            Combine {
+                /// Weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
+                fn combine(
+                    y: FloatTensor<Self>,
+                    weights: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                ) -> FloatTensor<Self> => {
+                    let [_, width] = y.shape().dims();
+                    floats([groups.tokens(), width])
+                };
+                /// Gradients of y and the weights.
+                fn combine_backward(
+                    y: FloatTensor<Self>,
+                    weights: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                    dout: FloatTensor<Self>,
+                ) -> CombineGradients<Self>
+                    => floats(y.shape()).floats([groups.tokens(), groups.top_k()]);
+            }
 
-    /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done where that
-    /// is 1.
-    fn scaled(x: FloatTensor<Self>, by: &FloatTensor<Self>) -> FloatTensor<Self>;
+            /// One linear an expert.
+            GroupedLinear {
+                /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
+                fn grouped_linear(
+                    x: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [_, outputs, _]) = (x.shape().dims(), w.shape().dims());
+                    floats([rows, outputs])
+                };
+                /// `dx`.
+                fn grouped_linear_input_gradient(
+                    dy: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => {
+                    let ([rows, _], [_, _, inputs]) = (dy.shape().dims(), w.shape().dims());
+                    floats([rows, inputs])
+                };
+                /// `dw`, zero for experts without rows.
+                fn grouped_linear_weight_gradient(
+                    dy: FloatTensor<Self>,
+                    x: FloatTensor<Self>,
+                    groups: ExpertGroups,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => {
+                    let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
+                    floats([groups.experts(), outputs, inputs])
+                };
+            }
+
+            /// Rows of an embedding table.
+            Embedding {
+                /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
+                fn embedding_forward(
+                    table: FloatTensor<Self>,
+                    tokens: IntTensor<Self>,
+                ) -> FloatTensor<Self> => {
+                    let ([_, width], [count]) = (table.shape().dims(), tokens.shape().dims());
+                    floats([count, width])
+                };
+                /// The table's gradient, `[vocab, d]`.
+                fn embedding_table_gradient(
+                    dy: FloatTensor<Self>,
+                    tokens: IntTensor<Self>,
+                    vocab: usize,
+                ) -> FloatTensor<Self> => {
+                    let [_, width] = dy.shape().dims();
+                    floats([*vocab, width])
+                };
+            }
+
+            /// Output head and mean cross entropy.
+            LinearCrossEntropy {
+                /// Head and mean cross entropy, `[1]`; x `[rows, d]`, w `[vocab, d]`, targets
+                /// `[rows]`, negative ones not counted.
+                fn linear_cross_entropy(
+                    x: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    targets: IntTensor<Self>,
+                    format: ProductFormat,
+                ) -> FloatTensor<Self> => floats([1]);
+                /// The loss together with its gradients, which are computed while the logits are at
+                /// hand.
+                fn linear_cross_entropy_gradients(
+                    x: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    targets: IntTensor<Self>,
+                    format: ProductFormat,
+                ) -> HeadLoss<Self> => floats([1]).floats(x.shape()).floats(w.shape());
+                /// A gradient times the upstream gradient of a scalar loss, `[1]`; nothing is done
+                /// where that is 1.
+                fn scaled(x: FloatTensor<Self>, by: FloatTensor<Self>) -> FloatTensor<Self>
+                    => floats(x.shape());
+            }
+
+            /// One AdamW update of a flat parameter.
+            AdamW {
+                /// One AdamW update, in place where the tensors are not shared; value, grad, first,
+                /// second `[n]`, the moments in FP32 or BF16.
+                fn adamw(
+                    value: FloatTensor<Self>,
+                    grad: FloatTensor<Self>,
+                    first: FloatTensor<Self>,
+                    second: FloatTensor<Self>,
+                    scalars: AdamWScalars,
+                ) -> AdamWOutput<Self>
+                    => floats(value.shape())
+                        .entries(first.shape(), first.dtype())
+                        .entries(second.shape(), second.dtype());
+            }
+
+            /// Sum of squares in FP64.
+            SumOfSquares {
+                /// Sum of the squares of all entries of x `[n]`, in FP64: its bits as two words,
+                /// the lower half first.
+                fn sum_of_squares(x: FloatTensor<Self>) -> IntTensor<Self> => words([2]);
+            }
+        }
+    };
+}
+pub(super) use fused_kernels;
+
+fused_kernels!(define_kernels);
+
+/// What a kernel refuses is a mistake of the caller: shapes, which are made here, and tokens
+/// outside the vocabulary, which are not. As with Burn's own operations that is a panic; its
+/// message names the argument and the place.
+pub(super) fn done<T>(result: Result<T, KernelError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
 }

@@ -5,8 +5,6 @@
 //! with their tensors mixed up. What Burn's default features turn on is `burn-cubecl/fusion`, which
 //! leaves those devices alone, and so it is here.
 
-pub(super) use ::burn::*;
-
 pub(super) mod backend {
     pub(in crate::backend) use ::burn::backend::*;
     pub(in crate::backend) use ::burn_fusion as fusion;

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use cubecl_kernels::definition::{Accumulation, QuantizeOptions};
 
 use super::error::{Fp8Error, check_castable, check_device, check_size};
-use crate::backend::fp8::{Fp8Matrix, Fp8Ops, Fp8Weight, LinearShape, RowGroups, Side};
+use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, LinearShape, RowGroups, Side};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A matrix in FP8 with a scale for each 128 values of a row (1x128).

@@ -5,7 +5,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use cubecl_kernels::definition::QuantizeOptions;
 
-use crate::backend::fp8::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side};
+use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side};
 use crate::precision::KeptActivation;
 
 /// The input of one or more linears, quantized once.

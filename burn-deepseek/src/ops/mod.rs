@@ -15,7 +15,7 @@ use burn::backend::Dispatch;
 use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::backend::{self, FusedOps, PlainLinear, supports};
+use crate::backend::{self, FusedKernels, FusedOp, FusedOps, PlainLinear, supports};
 use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 use crate::precision::{AttentionOptions, ProductFormat};
 
@@ -41,7 +41,7 @@ pub fn linear(
     call: impl Into<PlainLinear>,
 ) -> Tensor<2> {
     let call = call.into();
-    if !supports(&x) || !supports(&w) {
+    if !supports(FusedOp::Linear, &x) || !supports(FusedOp::Linear, &w) {
         return match call.deferred {
             Some(deferred) => deferred::linear(x, w, bias, deferred),
             None => composed::linear(x, w, bias),
@@ -57,7 +57,7 @@ pub fn linear(
 
 /// Root-mean-square norm of rows, as [`composed::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
-    if !supports(&x) || !supports(&gamma) {
+    if !supports(FusedOp::RmsNorm, &x) || !supports(FusedOp::RmsNorm, &gamma) {
         return composed::rms_norm(x, gamma, eps);
     }
     Tensor::from_dispatch(Dispatch::fused_rms_norm(x.into_dispatch(), gamma.into_dispatch(), eps))
@@ -69,7 +69,7 @@ pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
 ///
 /// - x, y, output: `[rows, d]`
 pub fn residual(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-    if !supports(&x) {
+    if !supports(FusedOp::Residual, &x) {
         return x + y;
     }
     Tensor::from_dispatch(Dispatch::fused_residual(x.into_dispatch(), y.into_dispatch()))
@@ -77,7 +77,7 @@ pub fn residual(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
 
 /// SwiGLU on stacked projections, as [`composed::swiglu`].
 pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
-    if !supports(&gate_up) {
+    if !supports(FusedOp::Swiglu, &gate_up) {
         return composed::swiglu(gate_up);
     }
     Tensor::from_dispatch(Dispatch::fused_swiglu(gate_up.into_dispatch()))
@@ -85,7 +85,7 @@ pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
 
 /// Rotates the ends of heads by their positions, as [`composed::rope`].
 pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
-    if !supports(&x) {
+    if !supports(FusedOp::Rope, &x) {
         return composed::rope(x, table);
     }
     let (cos, sin) = (table.cos().into_dispatch(), table.sin().into_dispatch());
@@ -101,7 +101,7 @@ pub fn mla_attention(
     scale: f64,
     format: ProductFormat,
 ) -> Tensor<4> {
-    if !supports(&q) {
+    if !supports(FusedOp::MlaAttention, &q) {
         return composed::mla_attention(q, kv, k_rope, scale);
     }
     let options = AttentionOptions { scale: scale as f32, format };
@@ -115,7 +115,7 @@ pub fn mla_attention(
 
 /// Copies tokens to the rows of their experts, as [`composed::permute`].
 pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
-    if !supports(&x) {
+    if !supports(FusedOp::Permute, &x) {
         return composed::permute(x, groups);
     }
     Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
@@ -137,7 +137,7 @@ pub fn fork(x: Tensor<2>) -> Tensor<2> {
 
 /// Sums the rows of experts back into tokens by gate value, as [`composed::combine`].
 pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
-    if !supports(&y) {
+    if !supports(FusedOp::Combine, &y) {
         return composed::combine(y, weights, groups);
     }
     Tensor::from_dispatch(Dispatch::fused_combine(
@@ -156,7 +156,7 @@ pub fn grouped_linear(
     call: impl Into<PlainLinear>,
 ) -> Tensor<2> {
     let call = call.into();
-    if !supports(&x) || !supports(&w) {
+    if !supports(FusedOp::GroupedLinear, &x) || !supports(FusedOp::GroupedLinear, &w) {
         return match call.deferred {
             Some(deferred) => deferred::grouped_linear(x, w, groups, deferred),
             None => composed::grouped_linear(x, w, groups),
@@ -172,7 +172,7 @@ pub fn grouped_linear(
 
 /// Rows of an embedding table, as [`composed::embedding`].
 pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
-    if !supports(&table) {
+    if !supports(FusedOp::Embedding, &table) {
         return composed::embedding(table, tokens);
     }
     let [batch, seq] = tokens.dims();
@@ -190,7 +190,7 @@ pub fn linear_cross_entropy(
     targets: Tensor<1, Int>,
     format: ProductFormat,
 ) -> Tensor<1> {
-    if !supports(&x) || !supports(&w) {
+    if !supports(FusedOp::LinearCrossEntropy, &x) || !supports(FusedOp::LinearCrossEntropy, &w) {
         return composed::linear_cross_entropy(x, w, targets);
     }
     let (x, w, targets) = (x.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
@@ -206,10 +206,10 @@ pub fn adamw(
     second: Tensor<1>,
     scalars: &AdamWScalars,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    if !supports(&value) {
+    if !supports(FusedOp::AdamW, &value) {
         return composed::adamw(value, grad, first, second, scalars);
     }
-    let output = Dispatch::fused_adamw(
+    let output = Dispatch::adamw(
         value.into_dispatch(),
         grad.into_dispatch(),
         first.into_dispatch(),
@@ -235,15 +235,26 @@ pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1
 
 /// [`sum_of_squares`] of each of several tensors of one device, with one wait for it.
 pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
-    if xs.iter().all(supports) {
-        backend::sums_of_squares(xs)
-    } else {
-        composed::sums_of_squares(xs)
+    if xs.is_empty() || !xs.iter().all(|x| supports(FusedOp::SumOfSquares, x)) {
+        return composed::sums_of_squares(xs);
     }
+    let sum =
+        |x: Tensor<1>| Tensor::<1, Int>::from_dispatch(Dispatch::sum_of_squares(x.into_dispatch()));
+    let halves: Vec<u32> =
+        Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
+    halves
+        .chunks_exact(2)
+        .map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32))
+        .collect()
 }
 
 /// Sum of the squares of all entries; the fused form sums in FP64 on the host. For tensors without
 /// autodiff.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    if supports(&x) { backend::sum_of_squares(x) } else { composed::sum_of_squares(x) }
+    if supports(FusedOp::SumOfSquares, &x) {
+        let count = x.shape().num_elements();
+        sums_of_squares(vec![x.reshape([count])]).into_iter().sum()
+    } else {
+        composed::sum_of_squares(x)
+    }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor};
 
 pub use cubecl_kernels::definition::{ArrivalPlan, DispatchPlan, RowSums, WireFormat};
 
-use crate::backend::{WireOps, supports};
+use crate::backend::{FusedOp, WireKernels, supports};
 use crate::definition::ExpertGroups;
 
 /// Rows of x by index, permuted and cast in one read.
@@ -78,7 +78,7 @@ pub fn sum_values(x: Tensor<2>, sums: &Arc<RowSums>) -> Tensor<2> {
 /// ranks has the bits of one that does not.
 pub fn token_sums(groups: &ExpertGroups, x: &Tensor<2>) -> Arc<RowSums> {
     let plan = groups.plan();
-    let sums = if supports(x) {
+    let sums = if supports(FusedOp::Permute, x) {
         RowSums::of_slots(plan.row_of_slot(), plan.tokens(), plan.top_k(), plan.rows())
     } else {
         RowSums::of_gather(plan.token_of_row(), plan.tokens())

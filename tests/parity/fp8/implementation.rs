@@ -4,7 +4,7 @@
 use anyhow::{Result, anyhow};
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, bf16};
-use burn_deepseek::backend::fp8::{Fp8Matrix, Fp8Ops, Fp8Weight, LinearShape, RowGroups, Side};
+use burn_deepseek::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, LinearShape, RowGroups, Side};
 use burn_deepseek::precision::{Fp8Recipe, Fp8Rule, Operation, Precision, Rule};
 use cubecl_kernels::definition::{Fp8Format, QuantizeOptions, Quantized, QuantizedBlocks, tiles};
 use cubecl_kernels::reference;

@@ -1,64 +1,23 @@
-//! The operations on the autodiff decorator: forward by the inner backend's kernels, backward by
-//! hand.
+//! The operations on the autodiff decorator: forward by the kernels of the backend inside, backward
+//! by hand.
 //!
 //! Where gradient checkpointing is on, RMSNorm, SwiGLU, rope and the linears that ask for it keep
 //! nothing: what a backward pass needs of their results is computed again from their inputs
-//! (3.2.3). An operation therefore asks the graph for its inputs ([`Checkpointer`]) rather than
+//! (3.2.3). An operation therefore asks the graph for its inputs ([`Backprop::value`]) rather than
 //! keeping them itself.
 
-mod backward;
-mod recompute;
+mod graph;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::{Backward, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, TensorMetadata};
 
-use self::backward::{
-    Combine, Embedding, GroupedLinear, HeadLossStep, Linear, MlaAttention, Permute, Residual,
-    RmsNorm, Rope, Swiglu,
-};
-use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
-use super::kernels::{AttentionOutput, FusedKernels};
-use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
-use crate::definition::{AdamWScalars, ExpertGroups};
+pub(super) use self::graph::{Backprop, Graph, Step};
+use super::fused::{FusedOps, PlainLinear};
+use super::kernels::{AttentionGradients, CombineGradients, FusedKernels, HeadLoss, NormGradients};
+use crate::definition::ExpertGroups;
 use crate::precision::{AttentionOptions, ProductFormat};
-
-/// Records an operation whose result is kept where somebody needs it. `state` is made only where a
-/// gradient will be asked for.
-macro_rules! record {
-    ($step:expr, $nodes:expr, |$prep:ident| $state:expr, $output:expr) => {
-        match $step.prepare::<C>($nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let $prep = &mut prep;
-                let state = $state;
-                prep.finish(state, $output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish($output),
-        }
-    };
-}
-
-/// Records an operation whose result is computed again by `retro` where gradient checkpointing is
-/// on.
-macro_rules! record_recomputed {
-    ($step:expr, $retro:expr, $parents:expr, |$prep:ident| $state:expr, $output:expr) => {
-        match $step
-            .prepare::<C>($parents.map(|parent| parent.node()))
-            .memory_bound()
-            .retro_forward($retro)
-            .parents($parents)
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let $prep = &mut prep;
-                let state = $state;
-                prep.finish(state, $output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish($output),
-        }
-    };
-}
 
 impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C>
 where
@@ -69,24 +28,34 @@ where
         w: FloatTensor<Self>,
         call: PlainLinear,
     ) -> FloatTensor<Self> {
-        let y = B::linear_forward(x.primitive(), w.primitive(), call.format);
-        let retro = call.recompute.then(|| RetroLinear::<B>::new(x.id(), w.id(), call.format));
-        let step = Linear { format: call.format, deferred: call.deferred };
-        if let Some(retro) = retro {
-            record_recomputed!(
-                step,
-                retro,
+        let PlainLinear { format, recompute, deferred } = call;
+        let forward = move |[x, w]: [FloatTensor<B>; 2]| B::linear_forward(x, w, format);
+        let backward = move |mut graph: Backprop<B, 2>, dy: FloatTensor<B>, (x, w)| {
+            let [x_wanted, w_wanted] = graph.inputs;
+            if let Some(input) = x_wanted {
+                graph.register(input, B::linear_input_gradient(dy.clone(), w, format));
+            }
+            if let Some(weight) = w_wanted {
+                let x = graph.value(x);
+                graph.register_weight(weight, deferred, 2, move || {
+                    B::linear_weight_gradient(dy, x, format)
+                });
+            }
+        };
+        let (node, weight) = (x.id(), w.primitive().clone());
+        let y = forward([x.primitive().clone(), weight.clone()]);
+        if recompute {
+            let again = ([node, w.id()], forward);
+            Graph::<B, C>::record_again(
                 [&x, &w],
-                |prep| (prep.checkpoint(&x), w.primitive().clone()),
-                y
+                again,
+                y,
+                |step| (step.checkpoint(&x), weight),
+                backward,
             )
         } else {
-            record!(
-                step,
-                [x.node(), w.node()],
-                |prep| (prep.checkpoint(&x), w.primitive().clone()),
-                y
-            )
+            let inputs = [x.node(), w.node()];
+            Graph::<B, C>::record(inputs, y, |step| (step.checkpoint(&x), weight), backward)
         }
     }
 
@@ -95,22 +64,44 @@ where
         gamma: FloatTensor<Self>,
         eps: f64,
     ) -> FloatTensor<Self> {
-        let output = B::rms_norm(x.primitive(), gamma.primitive(), eps);
-        let retro = RetroRmsNorm::<B>::new(x.id(), gamma.id(), eps);
-        let state = |x, rstd| (x, gamma.primitive().clone(), rstd);
-        record_recomputed!(
-            RmsNorm,
-            retro,
+        let forward = move |[x, gamma]: [FloatTensor<B>; 2]| B::rms_norm(x, gamma, eps);
+        let scale = gamma.primitive().clone();
+        let output = forward([x.primitive().clone(), scale.clone()]);
+        Graph::<B, C>::record_again(
             [&x, &gamma],
-            |prep| state(prep.checkpoint(&x), output.rstd),
-            output.y
+            ([x.id(), gamma.id()], move |inputs| forward(inputs).y),
+            output.y,
+            |step| (step.checkpoint(&x), scale, output.rstd),
+            |mut graph, dy, (x, gamma, rstd)| {
+                let x = graph.value(x);
+                let NormGradients { dx, dgamma } = B::rms_norm_backward(x, gamma, rstd, dy);
+                graph.register_all([dx, dgamma]);
+            },
+        )
+    }
+
+    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((x, x_node), (y, y_node)) = (x.into_parts(), y.into_parts());
+        Graph::<B, C>::record(
+            [x_node, y_node],
+            B::float_add(x, y),
+            |_| (),
+            |graph, dy, ()| graph.register_all([dy.clone(), dy]),
         )
     }
 
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let y = B::swiglu(gate_up.primitive());
-        let retro = RetroSwiglu::<B>::new(gate_up.id());
-        record_recomputed!(Swiglu, retro, [&gate_up], |prep| prep.checkpoint(&gate_up), y)
+        let forward = |[gate_up]: [FloatTensor<B>; 1]| B::swiglu(gate_up);
+        Graph::<B, C>::record_again(
+            [&gate_up],
+            ([gate_up.id()], forward),
+            forward([gate_up.primitive().clone()]),
+            |step| step.checkpoint(&gate_up),
+            |mut graph, dy, gate_up| {
+                let gate_up = graph.value(gate_up);
+                graph.register_all([B::swiglu_backward(gate_up, dy)]);
+            },
+        )
     }
 
     fn fused_rope(
@@ -119,17 +110,20 @@ where
         sin: FloatTensor<Self>,
         interleaved: bool,
     ) -> FloatTensor<Self> {
-        let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
-        let y = B::rope(x.primitive(), &cos, &sin, interleaved, false);
-        let retro = RetroRope::<B>::new(x.id(), cos.clone(), sin.clone(), interleaved);
-        record_recomputed!(Rope, retro, [&x], |_prep| (cos, sin, interleaved), y)
-    }
-
-    fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (x, x_node) = x.into_parts();
-        let (y, y_node) = y.into_parts();
-        let sum = B::float_add(x, y);
-        record!(Residual, [x_node, y_node], |_prep| (), sum)
+        let angles = (cos.into_primitive(), sin.into_primitive());
+        let (cos, sin) = angles.clone();
+        let forward =
+            move |[x]: [FloatTensor<B>; 1]| B::rope(x, cos.clone(), sin.clone(), interleaved);
+        let y = forward([x.primitive().clone()]);
+        Graph::<B, C>::record_again(
+            [&x],
+            ([x.id()], forward),
+            y,
+            |_| angles,
+            move |graph, dy, (cos, sin)| {
+                graph.register_all([B::rope_backward(dy, cos, sin, interleaved)]);
+            },
+        )
     }
 
     fn fused_mla_attention(
@@ -138,24 +132,30 @@ where
         k_rope: FloatTensor<Self>,
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
-        let AttentionOutput { out, lse } =
-            B::mla_attention(q.primitive(), kv.primitive(), k_rope.primitive(), options);
-        let nodes = [q.node(), kv.node(), k_rope.node()];
-        record!(
-            MlaAttention { options },
-            nodes,
-            |prep| (
-                [&q, &kv, &k_rope].map(|input| prep.checkpoint(input)),
-                AttentionOutput { out: out.clone(), lse }
-            ),
-            out
+        let inputs = [&q, &kv, &k_rope];
+        let [q, kv, k_rope] = inputs.map(|input| input.primitive().clone());
+        let output = B::mla_attention(q, kv, k_rope, options);
+        Graph::<B, C>::record(
+            inputs.map(|input| input.node()),
+            output.out.clone(),
+            |step| (inputs.map(|input| step.checkpoint(input)), output),
+            move |mut graph, dout, (inputs, output)| {
+                let [q, kv, k_rope] = inputs.map(|input| graph.value(input));
+                let AttentionGradients { dq, dkv, dk_rope } =
+                    B::mla_attention_backward(q, kv, k_rope, output, dout, options);
+                graph.register_all([dq, dkv, dk_rope]);
+            },
         )
     }
 
     fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
-        let y = B::permute(&x, &groups);
-        record!(Permute, [node], |_prep| groups, y)
+        Graph::<B, C>::record(
+            [node],
+            B::permute(x, groups.clone()),
+            |_| groups,
+            |graph, dy, groups| graph.register_all([B::permute_backward(dy, groups)]),
+        )
     }
 
     fn fused_combine(
@@ -163,10 +163,17 @@ where
         weights: FloatTensor<Self>,
         groups: ExpertGroups,
     ) -> FloatTensor<Self> {
-        let (y, y_node) = y.into_parts();
-        let (weights, weights_node) = weights.into_parts();
-        let out = B::combine(&y, &weights, &groups);
-        record!(Combine, [y_node, weights_node], |_prep| (y, weights, groups), out)
+        let ((y, y_node), (weights, weights_node)) = (y.into_parts(), weights.into_parts());
+        Graph::<B, C>::record(
+            [y_node, weights_node],
+            B::combine(y.clone(), weights.clone(), groups.clone()),
+            |_| (y, weights, groups),
+            |graph, dout, (y, weights, groups)| {
+                let CombineGradients { dy, dweights } =
+                    B::combine_backward(y, weights, groups, dout);
+                graph.register_all([dy, dweights]);
+            },
+        )
     }
 
     fn fused_grouped_linear(
@@ -175,21 +182,40 @@ where
         groups: ExpertGroups,
         call: PlainLinear,
     ) -> FloatTensor<Self> {
-        let y = B::grouped_linear(x.primitive(), w.primitive(), &groups, call.format);
-        let step = GroupedLinear { format: call.format, deferred: call.deferred };
-        record!(
-            step,
+        let PlainLinear { format, deferred, .. } = call;
+        let weights = w.primitive().clone();
+        Graph::<B, C>::record(
             [x.node(), w.node()],
-            |prep| (prep.checkpoint(&x), w.primitive().clone(), groups),
-            y
+            B::grouped_linear(x.primitive().clone(), weights.clone(), groups.clone(), format),
+            |step| (step.checkpoint(&x), weights, groups),
+            move |mut graph, dy, (x, w, groups)| {
+                let [x_wanted, w_wanted] = graph.inputs;
+                if let Some(input) = x_wanted {
+                    let groups = groups.clone();
+                    let dx = B::grouped_linear_input_gradient(dy.clone(), w, groups, format);
+                    graph.register(input, dx);
+                }
+                if let Some(weight) = w_wanted {
+                    let x = graph.value(x);
+                    graph.register_weight(weight, deferred, 3, move || {
+                        B::grouped_linear_weight_gradient(dy, x, groups, format)
+                    });
+                }
+            },
         )
     }
 
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
         let (table, node) = table.into_parts();
         let vocab = table.shape()[0];
-        let y = B::embedding_forward(&table, &tokens);
-        record!(Embedding { vocab }, [node], |_prep| tokens, y)
+        Graph::<B, C>::record(
+            [node],
+            B::embedding_forward(table, tokens.clone()),
+            |_| tokens,
+            move |graph, dy, tokens| {
+                graph.register_all([B::embedding_table_gradient(dy, tokens, vocab)]);
+            },
+        )
     }
 
     fn fused_linear_cross_entropy(
@@ -198,31 +224,17 @@ where
         targets: IntTensor<Self>,
         format: ProductFormat,
     ) -> FloatTensor<Self> {
-        let (x, x_node) = x.into_parts();
-        let (w, w_node) = w.into_parts();
-        match HeadLossStep.prepare::<C>([x_node, w_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let output = B::linear_cross_entropy(&x, &w, &targets, true, format);
-                let HeadLossGradients { dx, dw } =
-                    output.gradients.expect("invariant: gradients were asked for");
-                prep.finish((dx, dw), output.loss)
+        let ((x, x_node), (w, w_node)) = (x.into_parts(), w.into_parts());
+        let step = Step::new(|graph: Backprop<B, 2>, upstream: FloatTensor<B>, (dx, dw)| {
+            graph.register_all([B::scaled(dx, upstream.clone()), B::scaled(dw, upstream)]);
+        });
+        match step.prepare::<C>([x_node, w_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let HeadLoss { loss, dx, dw } =
+                    B::linear_cross_entropy_gradients(x, w, targets, format);
+                step.finish((dx, dw), loss)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::linear_cross_entropy(&x, &w, &targets, false, format).loss)
-            }
+            OpsKind::UnTracked(step) => step.finish(B::linear_cross_entropy(x, w, targets, format)),
         }
-    }
-
-    fn fused_adamw(
-        _value: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _first: FloatTensor<Self>,
-        _second: FloatTensor<Self>,
-        _scalars: AdamWScalars,
-    ) -> AdamWOutput<Self> {
-        unreachable!(
-            "an optimizer updates the inner tensors of parameters: there is nothing to \
-             differentiate"
-        )
     }
 }

@@ -1,157 +1,32 @@
 //! FP8 linears on the autodiff decorator: Fprop, Dgrad and Wgrad from the kernels of the backend
 //! inside.
 
-use std::marker::PhantomData;
-
 use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
-use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, DispatchKindConversion, DispatchTensor};
+use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
 use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, LinearShape, RowGroups, Side};
-use crate::precision::{Fp8Rule, KeptActivation};
+use super::kernels::{Fp8Kernels, SwigluColumns};
+use super::linear::{Fp8Ops, LinearCall};
+use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::shapes::Side;
+use crate::backend::autodiff::{Backprop, Graph};
+use crate::precision::KeptActivation;
 
 /// Out of the decorator: codes have no gradient, and scales are constants.
 fn inner<B: Backend, C: CheckpointStrategy>(x: Fp8Matrix<Autodiff<B, C>>) -> Fp8Matrix<B> {
     Fp8Matrix { codes: x.codes, scales: x.scales.into_primitive() }
 }
 
-fn outer<B: Backend, C: CheckpointStrategy>(x: Fp8Matrix<B>) -> Fp8Matrix<Autodiff<B, C>> {
-    Fp8Matrix { codes: x.codes, scales: constant::<B, C>(x.scales) }
-}
-
-fn constant<B: Backend, C: CheckpointStrategy>(x: FloatTensor<B>) -> FloatTensor<Autodiff<B, C>> {
-    Autodiff::<B, C>::from_inner(x)
-}
-
 fn inner_weight<B: Backend, C: CheckpointStrategy>(w: Fp8Weight<Autodiff<B, C>>) -> Fp8Weight<B> {
     Fp8Weight { codes: w.codes, transposed: w.transposed, scales: w.scales.into_primitive() }
 }
 
-fn outer_weight<B: Backend, C: CheckpointStrategy>(w: Fp8Weight<B>) -> Fp8Weight<Autodiff<B, C>> {
-    Fp8Weight { codes: w.codes, transposed: w.transposed, scales: constant::<B, C>(w.scales) }
-}
-
-impl<B: Fp8Ops, C: CheckpointStrategy> Fp8Ops for Autodiff<B, C>
+impl<B: Fp8Kernels, C: CheckpointStrategy> Fp8Ops for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    fn fp8_quantize_rows(x: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self> {
-        outer(B::fp8_quantize_rows(x.into_primitive(), options))
-    }
-
-    fn fp8_quantize_columns(
-        x: FloatTensor<Self>,
-        groups: RowGroups,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        outer(B::fp8_quantize_columns(x.into_primitive(), groups, options))
-    }
-
-    fn fp8_quantize_both(
-        x: FloatTensor<Self>,
-        groups: RowGroups,
-        options: QuantizeOptions,
-    ) -> Fp8Pair<Self> {
-        let both = B::fp8_quantize_both(x.into_primitive(), groups, options);
-        Fp8Pair { rows: outer(both.rows), columns: outer(both.columns) }
-    }
-
-    fn fp8_quantize_weight(w: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Weight<Self> {
-        outer_weight(B::fp8_quantize_weight(w.into_primitive(), options))
-    }
-
-    fn fp8_dequantize_rows(
-        x: Fp8Matrix<Self>,
-        columns: usize,
-        options: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_dequantize_rows(inner(x), columns, options))
-    }
-
-    fn fp8_dequantize_columns(
-        x: Fp8Matrix<Self>,
-        groups: RowGroups,
-        options: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_dequantize_columns(inner(x), groups, options))
-    }
-
-    fn fp8_dequantize_weight(
-        w: Fp8Weight<Self>,
-        shape: LinearShape,
-        options: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_dequantize_weight(inner_weight(w), shape, options))
-    }
-
-    fn e5m6_quantize(x: FloatTensor<Self>) -> Fp8Matrix<Self> {
-        outer(B::e5m6_quantize(x.into_primitive()))
-    }
-
-    fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> FloatTensor<Self> {
-        constant::<B, C>(B::e5m6_dequantize(inner(x), columns))
-    }
-
-    fn fp8_requantize(
-        x: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: KeptActivation,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        outer(B::fp8_requantize(inner(x), columns, groups, kept, options))
-    }
-
-    fn fp8_gemm(
-        a: Fp8Matrix<Self>,
-        w: Fp8Weight<Self>,
-        groups: RowGroups,
-        shape: LinearShape,
-        side: Side,
-        rule: Fp8Rule,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_gemm(inner(a), inner_weight(w), groups, shape, side, rule))
-    }
-
-    fn fp8_weight_gradient(
-        dy: Fp8Matrix<Self>,
-        x: Fp8Matrix<Self>,
-        groups: RowGroups,
-        shape: LinearShape,
-        rule: Fp8Rule,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_weight_gradient(inner(dy), inner(x), groups, shape, rule))
-    }
-
-    fn fp8_swiglu_rows(gate_up: FloatTensor<Self>, options: QuantizeOptions) -> Fp8Matrix<Self> {
-        outer(B::fp8_swiglu_rows(gate_up.into_primitive(), options))
-    }
-
-    fn fp8_swiglu_columns(
-        gate_up: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: QuantizeOptions,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        outer(B::fp8_swiglu_columns(inner(gate_up), columns, groups, kept, options))
-    }
-
-    fn fp8_swiglu_backward(
-        gate_up: Fp8Matrix<Self>,
-        dy: FloatTensor<Self>,
-        kept: QuantizeOptions,
-    ) -> FloatTensor<Self> {
-        constant::<B, C>(B::fp8_swiglu_backward(inner(gate_up), dy.into_primitive(), kept))
-    }
-
     fn fp8_linear(
         x: FloatTensor<Self>,
         input: Fp8Pair<Self>,
@@ -161,41 +36,41 @@ where
     ) -> FloatTensor<Self> {
         let weight = inner_weight(weight);
         let (rows, columns) = (inner(input.rows), inner(input.columns));
-        let y = B::fp8_gemm(
-            rows.clone(),
-            weight.clone(),
-            call.groups.clone(),
-            call.shape,
-            Side::Fprop,
-            call.rule,
-        );
-        let nodes = [x.node(), w.node()];
-        let prepared = if call.recompute {
-            let retro = RetroLinear::<B> {
-                x: x.id(),
-                weight: weight.clone(),
-                call: call.clone(),
-                backend: PhantomData,
+        let y = product(rows.clone(), weight.clone(), Side::Fprop, &call);
+        let backward = move |mut graph: Backprop<B, 2>, dy, (kept, weight, call)| {
+            let dy = dgrad(&mut graph, dy, weight, &call, |dx| dx);
+            let Some(w) = graph.inputs[1] else { return };
+            // What the graph holds is taken out now: a deferred product may come after the graph is
+            // gone.
+            let kept = match kept {
+                KeptInput::Recomputed(x) => {
+                    let (x, groups) = (graph.value(x), call.groups.clone());
+                    KeptInput::Columns(B::fp8_quantize_columns(x, groups, call.rule.activations))
+                }
+                kept => kept,
             };
-            Linear
-                .prepare::<C>(nodes)
-                .memory_bound()
-                .retro_forward(retro)
-                .parents([&x, &w])
-                .stateful()
-        } else {
-            Linear.prepare::<C>(nodes).compute_bound().stateful()
+            wgrad(&mut graph, w, call, dy, move |call| columns_of(kept, call));
         };
-        match prepared {
-            OpsKind::Tracked(mut prep) => {
-                let kept = match call.rule.kept {
-                    _ if call.recompute => KeptInput::Recomputed(prep.checkpoint(&x)),
-                    KeptActivation::Rows => KeptInput::Codes(rows),
-                    KeptActivation::Columns | KeptActivation::E5m6 => KeptInput::Codes(columns),
-                };
-                prep.finish((kept, weight, call), y)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(y),
+        if call.recompute {
+            let (weight_again, call_again) = (weight.clone(), call.clone());
+            let again = move |[x]: [FloatTensor<B>; 1]| {
+                let rows = B::fp8_quantize_rows(x, call_again.rule.activations);
+                product(rows, weight_again.clone(), Side::Fprop, &call_again)
+            };
+            Graph::<B, C>::record_again(
+                [&x, &w],
+                ([x.id()], again),
+                y,
+                |step| (KeptInput::Recomputed(step.checkpoint(&x)), weight, call),
+                backward,
+            )
+        } else {
+            let kept = match call.rule.kept {
+                KeptActivation::Columns => KeptInput::Columns(columns),
+                KeptActivation::Rows => KeptInput::Rows(rows),
+                KeptActivation::E5m6 => KeptInput::E5m6(columns),
+            };
+            Graph::<B, C>::record([x.node(), w.node()], y, |_| (kept, weight, call), backward)
         }
     }
 
@@ -207,185 +82,101 @@ where
     ) -> FloatTensor<Self> {
         let weight = inner_weight(weight);
         let (gate_up, node) = gate_up.into_parts();
-        let hidden = B::fp8_swiglu_rows(gate_up.clone(), call.rule.activations);
-        let y = B::fp8_gemm(
-            hidden,
-            weight.clone(),
-            call.groups.clone(),
-            call.shape,
-            Side::Fprop,
-            call.rule,
-        );
-        match SwigluLinear.prepare::<C>([node, w.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let kept = B::fp8_quantize_rows(gate_up, call.rule.activations);
-                prep.finish((kept, weight, call), y)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        }
+        let options = call.rule.activations;
+        let hidden = B::fp8_swiglu_rows(gate_up.clone(), options);
+        Graph::<B, C>::record(
+            [node, w.node()],
+            product(hidden, weight.clone(), Side::Fprop, &call),
+            |_| (B::fp8_quantize_rows(gate_up, options), weight, call),
+            move |mut graph, dy, (gate_up, weight, call)| {
+                let dy = dgrad(&mut graph, dy, weight, &call, |dh| {
+                    B::fp8_swiglu_backward(gate_up.clone(), dh, options)
+                });
+                let Some(w) = graph.inputs[1] else { return };
+                wgrad(&mut graph, w, call, dy, move |call| {
+                    let (columns, groups) = (call.shape.inputs, call.groups.clone());
+                    let call = SwigluColumns { columns, groups, kept: options, options };
+                    B::fp8_swiglu_columns(gate_up, call)
+                });
+            },
+        )
     }
 }
 
 /// What Wgrad's input is made from.
 #[derive(Clone, Debug)]
 enum KeptInput<B: Backend> {
-    /// Its codes, as the rule says.
-    Codes(Fp8Matrix<B>),
+    /// Its codes in 128x1 tiles.
+    Columns(Fp8Matrix<B>),
+    /// Its codes in 1x128 tiles.
+    Rows(Fp8Matrix<B>),
+    /// Its E5M6 codes.
+    E5m6(Fp8Matrix<B>),
     /// The input itself, which its own operation computes again.
     Recomputed(NodeId),
 }
 
-#[derive(Debug)]
-struct RetroLinear<B: Backend> {
-    x: NodeId,
+/// Fprop or Dgrad of codes in 1x128 tiles.
+fn product<B: Fp8Kernels>(
+    codes: Fp8Matrix<B>,
     weight: Fp8Weight<B>,
+    side: Side,
+    call: &LinearCall,
+) -> FloatTensor<B> {
+    B::fp8_gemm(codes, weight, call.groups.clone(), call.shape, side, call.rule)
+}
+
+/// Dgrad, where it is wanted, and `finish` of it as the gradient of the first input. Gives the
+/// codes of the output's gradient for Wgrad.
+fn dgrad<B: Fp8Kernels>(
+    graph: &mut Backprop<B, 2>,
+    dy: FloatTensor<B>,
+    weight: Fp8Weight<B>,
+    call: &LinearCall,
+    finish: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
+) -> Fp8Matrix<B> {
+    let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
+    if let Some(input) = graph.inputs[0] {
+        graph.register(input, finish(product(dy.rows, weight, Side::Dgrad, call)));
+    }
+    dy.columns
+}
+
+/// Wgrad, now or later, of the output's gradient and of an input in 128x1 tiles.
+fn wgrad<B: Fp8Kernels>(
+    graph: &mut Backprop<B, 2>,
+    weight: NodeId,
     call: LinearCall,
-    backend: PhantomData<B>,
-}
-
-impl<B: Fp8Ops> RetroForward for RetroLinear<B> {
-    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
-        let x = states.get_state::<FloatTensor<B>>(&self.x);
-        let LinearCall { shape, groups, rule, .. } = &self.call;
-        let rows = B::fp8_quantize_rows(x, rule.activations);
-        states.save(
-            out_node,
-            B::fp8_gemm(rows, self.weight.clone(), groups.clone(), *shape, Side::Fprop, *rule),
-        );
-    }
-}
-
-#[derive(Debug)]
-struct Linear;
-
-impl<B: Fp8Ops> Backward<B, 2> for Linear
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    type State = (KeptInput<B>, Fp8Weight<B>, LinearCall);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        let dy = grads.consume::<B>(&ops.node);
-        let (kept, weight, call) = ops.state;
-        let [x_node, w_node] = ops.parents;
-        let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
-        if let Some(node) = x_node {
-            grads.register::<B>(
-                node.id,
-                B::fp8_gemm(
-                    dy.rows,
-                    weight,
-                    call.groups.clone(),
-                    call.shape,
-                    Side::Dgrad,
-                    call.rule,
-                ),
-            );
-        }
-        if let Some(node) = w_node {
-            // What the graph holds is taken out now: a deferred product may come after the graph is
-            // gone.
-            let kept = match kept {
-                KeptInput::Recomputed(x) => {
-                    let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-                    let columns =
-                        B::fp8_quantize_columns(x, call.groups.clone(), call.rule.activations);
-                    return weight_gradient(call, node.id, grads, dy.columns, move |_| columns);
-                }
-                kept => kept,
-            };
-            weight_gradient(call, node.id, grads, dy.columns, move |call| columns::<B>(kept, call));
-        }
-    }
-}
-
-/// The input in 128x1 tiles.
-fn columns<B: Fp8Ops>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
-    let (groups, options, inputs) = (call.groups.clone(), call.rule.activations, call.shape.inputs);
-    match kept {
-        KeptInput::Codes(codes) => match call.rule.kept {
-            // Scales that are powers of two lose nothing from one tile shape to the other (3.3.3).
-            KeptActivation::E5m6 => {
-                let options = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };
-                B::fp8_requantize(codes, inputs, groups, KeptActivation::E5m6, options)
-            }
-            kept => B::fp8_requantize(codes, inputs, groups, kept, options),
-        },
-        KeptInput::Recomputed(_) => {
-            unreachable!("invariant: what is recomputed was taken from the graph")
-        }
-    }
-}
-
-/// Wgrad, now or later: the same computation on the same codes.
-fn weight_gradient<B: Fp8Ops>(
-    call: LinearCall,
-    node: NodeId,
-    grads: &mut Gradients,
     dy: Fp8Matrix<B>,
     x: impl FnOnce(&LinearCall) -> Fp8Matrix<B> + Send + 'static,
 ) where
     DispatchTensor: DispatchKindConversion<B>,
 {
     let LinearCall { weight_dims, deferred, .. } = call.clone();
-    let rank = weight_dims.len();
-    let product = move || {
+    graph.register_weight(weight, deferred, weight_dims.len(), move || {
         let x = x(&call);
         B::float_reshape(
             B::fp8_weight_gradient(dy, x, call.groups, call.shape, call.rule),
             weight_dims.into(),
         )
-    };
-    match deferred {
-        None => grads.register::<B>(node, product()),
-        Some(deferred) => deferred.push::<B>(rank, product),
-    }
+    });
 }
 
-#[derive(Debug)]
-struct SwigluLinear;
-
-impl<B: Fp8Ops> Backward<B, 2> for SwigluLinear
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    type State = (Fp8Matrix<B>, Fp8Weight<B>, LinearCall);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let (gate_up, weight, call) = ops.state;
-        let [x_node, w_node] = ops.parents;
-        let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
-        if let Some(node) = x_node {
-            let dh = B::fp8_gemm(
-                dy.rows,
-                weight,
-                call.groups.clone(),
-                call.shape,
-                Side::Dgrad,
-                call.rule,
-            );
-            grads.register::<B>(
-                node.id,
-                B::fp8_swiglu_backward(gate_up.clone(), dh, call.rule.activations),
-            );
+/// The input in 128x1 tiles.
+fn columns_of<B: Fp8Kernels>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
+    let (groups, options, inputs) = (call.groups.clone(), call.rule.activations, call.shape.inputs);
+    match kept {
+        KeptInput::Columns(codes) => codes,
+        KeptInput::Rows(codes) => {
+            B::fp8_requantize(codes, inputs, groups, KeptActivation::Rows, options)
         }
-        if let Some(node) = w_node {
-            weight_gradient(call, node.id, grads, dy.columns, move |call| {
-                let options = call.rule.activations;
-                B::fp8_swiglu_columns(
-                    gate_up,
-                    call.shape.inputs,
-                    call.groups.clone(),
-                    options,
-                    options,
-                )
-            });
+        // Scales that are powers of two lose nothing from one tile shape to the other (3.3.3).
+        KeptInput::E5m6(codes) => {
+            let options = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };
+            B::fp8_requantize(codes, inputs, groups, KeptActivation::E5m6, options)
+        }
+        KeptInput::Recomputed(_) => {
+            unreachable!("invariant: what is recomputed was taken from the graph")
         }
     }
 }

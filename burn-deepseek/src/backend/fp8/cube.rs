@@ -1,11 +1,8 @@
 //! FP8 on CubeCL's runtimes: the kernels of `cubecl_kernels`, on their buffers.
 
 use burn::backend::TensorMetadata;
-use burn::tensor::{DType, Shape};
-use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, CubeDevice};
-use cubecl::server::Handle;
 use cubecl_kernels::definition::QuantizeOptions;
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
@@ -13,61 +10,29 @@ use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_g
 use cubecl_kernels::quantize::{self, DeviceCodes};
 use cubecl_kernels::swiglu;
 
-use super::shapes::{MatrixShape, WeightShape};
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
-use crate::backend::done;
+use super::kernels::{Fp8Kernels, SwigluColumns};
+use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::shapes::{LinearShape, MatrixShape, RowGroups, Side, WeightShape};
+use crate::backend::cube_tensor::{Place, dims, handle};
+use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};
 
-/// Where a tensor is, to make others beside it.
-struct Place {
-    client: cubecl::client::Client,
-    device: CubeDevice,
-}
-
-impl Place {
-    fn of(tensor: &CubeTensor) -> Self {
-        Self { client: tensor.client.clone(), device: tensor.device.clone() }
-    }
-
-    fn tensor(&self, handle: Handle, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
-        CubeTensor::new_contiguous(
-            self.client.clone(),
-            self.device.clone(),
-            shape.into(),
-            handle,
-            dtype,
-        )
-    }
-
-    fn floats(&self, handle: Handle, shape: impl Into<Shape>) -> CubeTensor {
-        self.tensor(handle, shape, DType::F32)
-    }
-
-    fn matrix(&self, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<CubeBackend> {
-        Fp8Matrix {
-            codes: self.tensor(codes.codes, shape.codes, DType::U32),
-            scales: self.floats(codes.scales, shape.scales),
-        }
-    }
-
-    fn groups(&self, groups: &RowGroups) -> DeviceGroups {
-        done(DeviceGroups::new(&self.client, groups.offsets(), groups.rows()))
+fn matrix(place: &Place, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<CubeBackend> {
+    Fp8Matrix {
+        codes: place.words(codes.codes, shape.codes),
+        scales: place.floats(codes.scales, shape.scales),
     }
 }
 
-fn handle(tensor: CubeTensor) -> Handle {
-    into_contiguous(tensor).handle
+fn groups_on(place: &Place, groups: &RowGroups) -> DeviceGroups {
+    done(DeviceGroups::new(&place.client, groups.offsets(), groups.rows()))
 }
 
 fn codes_of(x: Fp8Matrix<CubeBackend>) -> DeviceCodes {
     DeviceCodes { codes: handle(x.codes), scales: handle(x.scales) }
 }
 
-fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
-    tensor.shape().dims()
-}
-
-impl Fp8Ops for CubeBackend {
+impl Fp8Kernels for CubeBackend {
     fn fp8_quantize_rows(x: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
         let codes = done(quantize::quantize_rows(
@@ -78,7 +43,7 @@ impl Fp8Ops for CubeBackend {
             columns,
             &options,
         ));
-        place.matrix(codes, MatrixShape::row_tiled([rows, columns]))
+        matrix(&place, codes, MatrixShape::row_tiled([rows, columns]))
     }
 
     fn fp8_quantize_columns(
@@ -91,11 +56,11 @@ impl Fp8Ops for CubeBackend {
             &place.client,
             &handle(x),
             Element::F32,
-            &place.groups(&groups),
+            &groups_on(&place, &groups),
             columns,
             &options,
         );
-        place.matrix(done(codes), MatrixShape::column_tiled(&groups, columns))
+        matrix(&place, done(codes), MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_quantize_both(
@@ -108,14 +73,14 @@ impl Fp8Ops for CubeBackend {
             &place.client,
             &handle(x),
             Element::F32,
-            &place.groups(&groups),
+            &groups_on(&place, &groups),
             columns,
             &options,
         );
         let (by_rows, by_columns) = done(both);
         Fp8Pair {
-            rows: place.matrix(by_rows, MatrixShape::row_tiled([rows, columns])),
-            columns: place.matrix(by_columns, MatrixShape::column_tiled(&groups, columns)),
+            rows: matrix(&place, by_rows, MatrixShape::row_tiled([rows, columns])),
+            columns: matrix(&place, by_columns, MatrixShape::column_tiled(&groups, columns)),
         }
     }
 
@@ -133,8 +98,8 @@ impl Fp8Ops for CubeBackend {
             &options,
         ));
         Fp8Weight {
-            codes: place.tensor(blocks.codes, shape.codes(), DType::U32),
-            transposed: place.tensor(blocks.transposed, shape.transposed(), DType::U32),
+            codes: place.words(blocks.codes, shape.codes()),
+            transposed: place.words(blocks.transposed, shape.transposed()),
             scales: place.floats(blocks.scales, shape.scales()),
         }
     }
@@ -159,7 +124,7 @@ impl Fp8Ops for CubeBackend {
         let values = quantize::dequantize_columns(
             &place.client,
             &codes_of(x),
-            &place.groups(&groups),
+            &groups_on(&place, &groups),
             columns,
             options.format,
         );
@@ -193,7 +158,7 @@ impl Fp8Ops for CubeBackend {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
         let codes =
             done(quantize::quantize_e5m6(&place.client, &handle(x), Element::F32, rows, columns));
-        place.matrix(codes, MatrixShape::e5m6([rows, columns]))
+        matrix(&place, codes, MatrixShape::e5m6([rows, columns]))
     }
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> CubeTensor {
@@ -253,7 +218,7 @@ impl Fp8Ops for CubeBackend {
         let product = fp8_grouped_gemm_nt(
             &place.client,
             &a,
-            &place.groups(&groups),
+            &groups_on(&place, &groups),
             &w,
             rule.accumulation,
             Element::F32,
@@ -283,8 +248,13 @@ impl Fp8Ops for CubeBackend {
             columns: inputs,
             format: rule.activations.format,
         };
-        let gradient =
-            fp8_grouped_wgrad_nt(&place.client, &dy, &x, &place.groups(&groups), rule.accumulation);
+        let gradient = fp8_grouped_wgrad_nt(
+            &place.client,
+            &dy,
+            &x,
+            &groups_on(&place, &groups),
+            rule.accumulation,
+        );
         place.floats(done(gradient), shape.weight_gradient())
     }
 
@@ -294,13 +264,8 @@ impl Fp8Ops for CubeBackend {
         Self::fp8_quantize_rows(place.floats(hidden, [rows, width / 2]), options)
     }
 
-    fn fp8_swiglu_columns(
-        gate_up: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: QuantizeOptions,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
+    fn fp8_swiglu_columns(gate_up: Fp8Matrix<Self>, call: SwigluColumns) -> Fp8Matrix<Self> {
+        let SwigluColumns { columns, groups, kept, options } = call;
         let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * columns, kept);
         let (place, [rows, _]) = (Place::of(&gate_up), dims(&gate_up));
         let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, columns));

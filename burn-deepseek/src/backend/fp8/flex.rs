@@ -5,17 +5,17 @@ use burn_flex::FlexTensor;
 use cubecl_kernels::definition::{BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled};
 use cubecl_kernels::host::{self, ColumnTiled};
 
-use super::shapes::{MatrixShape, WeightShape};
-use super::{Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side};
-use crate::backend::done;
+use super::kernels::{Fp8Kernels, SwigluColumns};
+use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::shapes::{LinearShape, MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::flex_tensor::{Contiguous, dims, tensor, word_tensor};
+use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};
 
-impl Fp8Ops for Flex {
+impl Fp8Kernels for Flex {
     fn fp8_quantize_rows(x: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, columns] = dims(&x);
-        let codes =
-            done(host::quantize_rows(Contiguous::new(&x).floats(), rows, columns, &options));
+        let codes = done(host::quantize_rows(Contiguous::new(x).floats(), rows, columns, &options));
         matrix(codes, MatrixShape::row_tiled([rows, columns]))
     }
 
@@ -26,7 +26,7 @@ impl Fp8Ops for Flex {
     ) -> Fp8Matrix<Self> {
         let [_, columns] = dims(&x);
         let codes = done(host::quantize_columns(
-            Contiguous::new(&x).floats(),
+            Contiguous::new(x).floats(),
             groups.offsets(),
             columns,
             &options,
@@ -41,7 +41,7 @@ impl Fp8Ops for Flex {
     ) -> Fp8Pair<Self> {
         let [rows, columns] = dims(&x);
         let (by_rows, by_columns) = done(host::quantize_both(
-            Contiguous::new(&x).floats(),
+            Contiguous::new(x).floats(),
             groups.offsets(),
             columns,
             &options,
@@ -56,7 +56,7 @@ impl Fp8Ops for Flex {
         let shape = WeightShape::of(&w.shape());
         let WeightShape { experts, outputs, inputs } = shape;
         let blocks = done(host::quantize_blocks(
-            Contiguous::new(&w).floats(),
+            Contiguous::new(w).floats(),
             experts,
             outputs,
             inputs,
@@ -75,7 +75,7 @@ impl Fp8Ops for Flex {
         options: QuantizeOptions,
     ) -> FlexTensor {
         let [rows, _] = dims(&x.codes);
-        let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
+        let (codes, scales) = (Contiguous::new(x.codes), Contiguous::new(x.scales));
         tensor(
             done(host::dequantize_rows(
                 codes.words(),
@@ -94,7 +94,7 @@ impl Fp8Ops for Flex {
         options: QuantizeOptions,
     ) -> FlexTensor {
         let [columns, _] = dims(&x.codes);
-        let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
+        let (codes, scales) = (Contiguous::new(x.codes), Contiguous::new(x.scales));
         let values = host::dequantize_columns(
             codes.words(),
             scales.floats(),
@@ -111,7 +111,7 @@ impl Fp8Ops for Flex {
         options: QuantizeOptions,
     ) -> FlexTensor {
         let LinearShape { inputs, outputs, experts, .. } = shape;
-        let (codes, scales) = (Contiguous::new(&w.codes), Contiguous::new(&w.scales));
+        let (codes, scales) = (Contiguous::new(w.codes), Contiguous::new(w.scales));
         let values = host::dequantize_blocks(
             codes.words(),
             scales.floats(),
@@ -125,7 +125,7 @@ impl Fp8Ops for Flex {
 
     fn e5m6_quantize(x: FlexTensor) -> Fp8Matrix<Self> {
         let [rows, columns] = dims(&x);
-        let kept = done(host::quantize_e5m6(Contiguous::new(&x).floats(), rows, columns));
+        let kept = done(host::quantize_e5m6(Contiguous::new(x).floats(), rows, columns));
         let shape = MatrixShape::e5m6([rows, columns]);
         Fp8Matrix {
             codes: word_tensor(kept.codes, shape.codes),
@@ -135,7 +135,7 @@ impl Fp8Ops for Flex {
 
     fn e5m6_dequantize(x: Fp8Matrix<Self>, columns: usize) -> FlexTensor {
         let [rows, _] = dims(&x.codes);
-        let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
+        let (codes, scales) = (Contiguous::new(x.codes), Contiguous::new(x.scales));
         tensor(
             done(host::dequantize_e5m6(codes.words(), scales.floats(), rows, columns)),
             [rows, columns],
@@ -149,7 +149,7 @@ impl Fp8Ops for Flex {
         kept: KeptActivation,
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self> {
-        let (codes, scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
+        let (codes, scales) = (Contiguous::new(x.codes.clone()), Contiguous::new(x.scales.clone()));
         let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
         let quantized = match kept {
             KeptActivation::Columns => return x,
@@ -173,11 +173,11 @@ impl Fp8Ops for Flex {
     ) -> FlexTensor {
         let (LinearShape { inputs, outputs, .. }, [rows, width]) = (shape, shape.product(side));
         let (depth, codes, scale_layout, format) = match side {
-            Side::Fprop => (inputs, &w.codes, BlockScales::Stored, rule.activations.format),
-            Side::Dgrad => (outputs, &w.transposed, BlockScales::Transposed, rule.gradients.format),
+            Side::Fprop => (inputs, w.codes, BlockScales::Stored, rule.activations.format),
+            Side::Dgrad => (outputs, w.transposed, BlockScales::Transposed, rule.gradients.format),
         };
-        let (a_codes, a_scales) = (Contiguous::new(&a.codes), Contiguous::new(&a.scales));
-        let (w_codes, w_scales) = (Contiguous::new(codes), Contiguous::new(&w.scales));
+        let (a_codes, a_scales) = (Contiguous::new(a.codes), Contiguous::new(a.scales));
+        let (w_codes, w_scales) = (Contiguous::new(codes), Contiguous::new(w.scales));
         let a = RowTiled { codes: a_codes.words(), scales: a_scales.floats(), rows, depth, format };
         let w = BlockTiled {
             codes: w_codes.words(),
@@ -201,8 +201,8 @@ impl Fp8Ops for Flex {
         rule: Fp8Rule,
     ) -> FlexTensor {
         let LinearShape { inputs, outputs, .. } = shape;
-        let (dy_codes, dy_scales) = (Contiguous::new(&dy.codes), Contiguous::new(&dy.scales));
-        let (x_codes, x_scales) = (Contiguous::new(&x.codes), Contiguous::new(&x.scales));
+        let (dy_codes, dy_scales) = (Contiguous::new(dy.codes), Contiguous::new(dy.scales));
+        let (x_codes, x_scales) = (Contiguous::new(x.codes), Contiguous::new(x.scales));
         let dy = ColumnTiled {
             codes: dy_codes.words(),
             scales: dy_scales.floats(),
@@ -224,7 +224,7 @@ impl Fp8Ops for Flex {
     fn fp8_swiglu_rows(gate_up: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let [rows, width] = dims(&gate_up);
         let hidden = host::swiglu_quantize_rows(
-            Contiguous::new(&gate_up).floats(),
+            Contiguous::new(gate_up).floats(),
             rows,
             width / 2,
             &options,
@@ -232,14 +232,9 @@ impl Fp8Ops for Flex {
         matrix(done(hidden), MatrixShape::row_tiled([rows, width / 2]))
     }
 
-    fn fp8_swiglu_columns(
-        gate_up: Fp8Matrix<Self>,
-        columns: usize,
-        groups: RowGroups,
-        kept: QuantizeOptions,
-        options: QuantizeOptions,
-    ) -> Fp8Matrix<Self> {
-        let (codes, scales) = (Contiguous::new(&gate_up.codes), Contiguous::new(&gate_up.scales));
+    fn fp8_swiglu_columns(gate_up: Fp8Matrix<Self>, call: SwigluColumns) -> Fp8Matrix<Self> {
+        let SwigluColumns { columns, groups, kept, options } = call;
+        let (codes, scales) = (Contiguous::new(gate_up.codes), Contiguous::new(gate_up.scales));
         let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
         let hidden = host::swiglu_quantize_columns_from_codes(
             codes,
@@ -258,11 +253,8 @@ impl Fp8Ops for Flex {
         kept: QuantizeOptions,
     ) -> FlexTensor {
         let [rows, inter] = dims(&dy);
-        let (codes, scales, dy) = (
-            Contiguous::new(&gate_up.codes),
-            Contiguous::new(&gate_up.scales),
-            Contiguous::new(&dy),
-        );
+        let (codes, scales, dy) =
+            (Contiguous::new(gate_up.codes), Contiguous::new(gate_up.scales), Contiguous::new(dy));
         let d = host::swiglu_backward_from_codes(
             codes.words(),
             scales.floats(),

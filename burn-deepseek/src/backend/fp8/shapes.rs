@@ -1,13 +1,100 @@
-//! Shapes of what the FP8 operations give, for backends that name a result before it is there as
-//! for those that compute it.
+//! Sizes of linears, and shapes of what the FP8 operations give, for backends that name a result
+//! before it is there as for those that compute it.
+
+use std::sync::Arc;
 
 use burn::tensor::Shape;
 use cubecl_kernels::definition::{GroupedColumns, e5m6_words, tiles, words};
 
-use super::{LinearShape, RowGroups, Side};
-use crate::backend::done;
+use crate::backend::kernels::done;
+use crate::definition::ExpertGroups;
 
-/// Of a quantized matrix.
+/// The sizes of a linear. Without experts, one expert has all rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Rows of all experts together.
+    pub rows: usize,
+    /// Width of an input row.
+    pub inputs: usize,
+    /// Width of an output row.
+    pub outputs: usize,
+    /// Experts.
+    pub experts: usize,
+}
+
+/// Rows of a matrix by expert: `offsets[e]..offsets[e + 1]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowGroups(Arc<[usize]>);
+
+impl RowGroups {
+    /// All rows in one group.
+    pub fn one(rows: usize) -> Self {
+        Self(Arc::new([0, rows]))
+    }
+
+    /// Groups by their offsets, which rise from 0; kernels check that they do.
+    #[cfg(feature = "remote")]
+    pub(in crate::backend) fn from_offsets(offsets: Vec<usize>) -> Self {
+        Self(offsets.into())
+    }
+
+    /// `groups + 1` rising offsets from 0 to the number of rows.
+    pub fn offsets(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The number of groups.
+    pub fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    /// Whether there is no group.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Rows of all groups.
+    pub fn rows(&self) -> usize {
+        self.0.last().copied().unwrap_or(0)
+    }
+}
+
+impl From<&ExpertGroups> for RowGroups {
+    fn from(groups: &ExpertGroups) -> Self {
+        Self(groups.offsets().into())
+    }
+}
+
+/// Which product of a linear a weight is used in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// `y = x w^T`.
+    Fprop,
+    /// `dx = dy w`.
+    Dgrad,
+}
+
+impl LinearShape {
+    /// The shape of a product with the weight.
+    pub(in crate::backend) fn product(&self, side: Side) -> [usize; 2] {
+        match side {
+            Side::Fprop => [self.rows, self.outputs],
+            Side::Dgrad => [self.rows, self.inputs],
+        }
+    }
+
+    /// The shape of the weight's values, the experts one below the other.
+    pub(in crate::backend) fn weight_rows(&self) -> [usize; 2] {
+        [self.experts * self.outputs, self.inputs]
+    }
+
+    /// The shape of the weight's gradient.
+    pub(in crate::backend) fn weight_gradient(&self) -> [usize; 3] {
+        [self.experts, self.outputs, self.inputs]
+    }
+}
+
+/// The shapes of a quantized matrix: of its codes and of its scales.
 #[derive(Clone, Copy)]
 pub(in crate::backend) struct MatrixShape {
     pub codes: [usize; 2],
@@ -19,25 +106,25 @@ impl MatrixShape {
         Self { codes: [rows, words], scales: [rows, tiles] }
     }
 
-    /// In 1x128 tiles.
+    /// A matrix in 1x128 tiles.
     pub fn row_tiled([rows, columns]: [usize; 2]) -> Self {
         Self::new(rows, words(columns), tiles(columns))
     }
 
-    /// In 128x1 tiles: transposed, group after group.
+    /// A matrix in 128x1 tiles: transposed, group after group.
     pub fn column_tiled(groups: &RowGroups, columns: usize) -> Self {
         let layout = done(GroupedColumns::new("fp8", groups.offsets(), groups.rows()));
         let last = |sums: &[usize]| sums.last().copied().unwrap_or(0);
         Self::new(columns, last(&layout.words), last(&layout.tiles))
     }
 
-    /// In E5M6, 1x128 tiles.
+    /// A matrix in E5M6, in 1x128 tiles.
     pub fn e5m6([rows, columns]: [usize; 2]) -> Self {
         Self::new(rows, e5m6_words(columns), tiles(columns))
     }
 }
 
-/// Of a weight that is quantized.
+/// The sizes of a weight that is quantized.
 #[derive(Clone, Copy)]
 pub(in crate::backend) struct WeightShape {
     pub experts: usize,
@@ -46,7 +133,7 @@ pub(in crate::backend) struct WeightShape {
 }
 
 impl WeightShape {
-    /// Of w `[outputs, inputs]` or `[experts, outputs, inputs]`.
+    /// The sizes of w `[outputs, inputs]` or `[experts, outputs, inputs]`.
     pub fn of(w: &Shape) -> Self {
         let (experts, [outputs, inputs]) = match w.num_dims() {
             2 => (1, w.dims()),
@@ -68,25 +155,5 @@ impl WeightShape {
 
     pub fn scales(self) -> [usize; 2] {
         [self.experts * tiles(self.outputs), tiles(self.inputs)]
-    }
-}
-
-impl LinearShape {
-    /// Of a product with the weight.
-    pub(in crate::backend) fn product(&self, side: Side) -> [usize; 2] {
-        match side {
-            Side::Fprop => [self.rows, self.outputs],
-            Side::Dgrad => [self.rows, self.inputs],
-        }
-    }
-
-    /// Of the weight's values, the experts one below the other.
-    pub(in crate::backend) fn weight_rows(&self) -> [usize; 2] {
-        [self.experts * self.outputs, self.inputs]
-    }
-
-    /// Of the weight's gradient.
-    pub(in crate::backend) fn weight_gradient(&self) -> [usize; 3] {
-        [self.experts, self.outputs, self.inputs]
     }
 }

@@ -1,11 +1,13 @@
 //! Arguments of operations as words of 64 bits, in the order of the operation's parameters.
 
+use std::sync::Arc;
+
 use cubecl_kernels::definition::{
     Accumulation, AttentionOptions, Fp8Format, Granularity, ProductFormat, QuantizeOptions,
-    ScaleFormat, WireFormat,
+    RowSums, ScaleFormat, WireFormat,
 };
 
-use crate::backend::fp8::{LinearShape, RowGroups, Side};
+use crate::backend::fp8::{LinearShape, RowGroups, Side, SwigluColumns};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{Fp8Rule, KeptActivation};
 
@@ -94,7 +96,8 @@ macro_rules! listed {
 
             fn take(words: &mut Words) -> Self {
                 let place = words.next() as usize;
-                *[$($value),+].get(place).unwrap_or_else(|| panic!("{}: no value {place}", stringify!($type)))
+                let value = [$($value),+].get(place).copied();
+                value.unwrap_or_else(|| panic!("{}: no value {place}", stringify!($type)))
             }
         }
     };
@@ -143,6 +146,7 @@ fields!(AttentionOptions: scale, format);
 fields!(QuantizeOptions: format, scale, granularity);
 fields!(Fp8Rule: activations, gradients, weights, kept, accumulation);
 fields!(LinearShape: rows, inputs, outputs, experts);
+fields!(SwigluColumns: columns, groups, kept, options);
 fields!(AdamWScalars: lr, beta1, beta2, eps, weight_decay, step, grad_scale);
 
 impl Argument for RowGroups {
@@ -158,6 +162,44 @@ impl Argument for RowGroups {
             offsets.push(usize::take(words));
         }
         Self::from_offsets(offsets)
+    }
+}
+
+/// The number of entries, then two a word.
+impl Argument for Arc<[u32]> {
+    fn put(&self, words: &mut Vec<u64>) {
+        self.len().put(words);
+        words.extend(
+            self.chunks(2).map(|pair| {
+                u64::from(pair[0]) | u64::from(pair.get(1).copied().unwrap_or(0)) << 32
+            }),
+        );
+    }
+
+    fn take(words: &mut Words) -> Self {
+        let count = usize::take(words);
+        let mut values = Vec::new(); // not of the length that is claimed: that may be anything
+        while values.len() < count {
+            let pair = u64::take(words);
+            values.extend([pair as u32, (pair >> 32) as u32]);
+        }
+        values.truncate(count);
+        values.into()
+    }
+}
+
+impl Argument for Arc<RowSums> {
+    fn put(&self, words: &mut Vec<u64>) {
+        Arc::<[u32]>::from(self.starts()).put(words);
+        Arc::<[u32]>::from(self.rows()).put(words);
+        self.bound().put(words);
+    }
+
+    fn take(words: &mut Words) -> Self {
+        let (starts, rows): (Arc<[u32]>, Arc<[u32]>) =
+            (Argument::take(words), Argument::take(words));
+        let sums = RowSums::from_parts(starts.to_vec(), rows.to_vec(), Argument::take(words));
+        Arc::new(sums.unwrap_or_else(|error| panic!("{error}")))
     }
 }
 
@@ -223,6 +265,19 @@ mod tests {
             (through(&Side::Dgrad), through(&true), through(&-0.0f64).to_bits()),
             (Side::Dgrad, true, (-0.0f64).to_bits())
         );
+    }
+
+    #[test]
+    fn indices_and_sums_arrive_as_they_were_sent() {
+        for index in [&[][..], &[7], &[u32::MAX, 0, 3]] {
+            let (index, mut words) = (Arc::<[u32]>::from(index), Vec::new());
+            index.put(&mut words);
+            assert_eq!(Arc::<[u32]>::take(&mut Words::new(&words)), index);
+            let sums = Arc::new(RowSums::of_gather(&[1, 0, 1], 3).expect("sums"));
+            let mut words = Vec::new();
+            sums.put(&mut words);
+            assert_eq!(Arc::<RowSums>::take(&mut Words::new(&words)), sums);
+        }
     }
 
     #[test]

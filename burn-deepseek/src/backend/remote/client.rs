@@ -1,91 +1,148 @@
-//! One call of an operation of a server, as the client makes it.
+//! The client: each kernel of the tables as a call of a server's operation.
 
 use burn::backend::ops::IntTensorOps;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Remote, RemoteDevice, TensorMetadata};
 use burn::remote::CustomOpClient;
-use burn::tensor::{DType, Shape, TensorData};
+use burn::tensor::TensorData;
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
 use super::arguments::{Argument, choices};
+use crate::backend::results::Results;
+use crate::backend::tensors::{Sink, Source};
 use crate::definition::ExpertGroups;
 
 /// A tensor of a server, of whatever kind.
-pub(super) type RemoteTensor = FloatTensor<Remote>;
+type RemoteTensor = FloatTensor<Remote>;
 
-/// A call that is being put together: tensors, arguments and results in the order of the
-/// operation's own.
+/// A call that is being put together: input tensors and arguments, each in the order of the row.
 pub(super) struct Call {
     id: &'static str,
-    device: RemoteDevice,
-    client: CustomOpClient,
+    device: Option<RemoteDevice>,
     inputs: Vec<TensorIr>,
     words: Vec<u64>,
-    outputs: Vec<TensorIr>,
 }
 
 impl Call {
-    /// Of the operation `id`, where its first tensor is.
-    pub(super) fn new(id: &'static str, first: RemoteTensor) -> Self {
-        let device = first.device();
-        let client = CustomOpClient::new(&device);
-        Self {
-            id,
-            device,
-            client,
-            inputs: vec![first.into_ir()],
-            words: Vec::new(),
-            outputs: Vec::new(),
-        }
+    /// Calls the operation `id`.
+    pub(super) fn new(id: &'static str) -> Self {
+        Self { id, device: None, inputs: Vec::new(), words: Vec::new() }
     }
 
-    /// Takes another tensor.
-    pub(super) fn with(mut self, tensor: RemoteTensor) -> Self {
-        self.inputs.push(tensor.into_ir());
-        self
-    }
-
-    /// Takes something else.
-    pub(super) fn given(mut self, argument: &impl Argument) -> Self {
+    /// Adds an argument.
+    pub(super) fn give_argument(&mut self, argument: &impl Argument) {
         argument.put(&mut self.words);
-        self
     }
 
-    /// Takes a routing decision: as a tensor, since it has a number for every choice of every
-    /// token.
-    pub(super) fn routed(self, groups: &ExpertGroups) -> Self {
+    /// Adds a routing decision: as a tensor, since it has a number for every choice of every token.
+    pub(super) fn give_groups(&mut self, groups: &ExpertGroups) {
         let choices = TensorData::new(choices(groups), [groups.rows()]);
-        let choices = <Remote as IntTensorOps<Remote>>::int_from_data(choices, &self.device);
-        self.with(choices).given(&groups.top_k()).given(&groups.experts())
+        let choices = <Remote as IntTensorOps<Remote>>::int_from_data(choices, self.device());
+        self.give_int(choices);
+        self.give_argument(&groups.top_k());
+        self.give_argument(&groups.experts());
     }
 
-    /// Gives an FP32 tensor.
-    pub(super) fn floats(self, shape: impl Into<Shape>) -> Self {
-        self.gives(shape, DType::F32)
-    }
-
-    /// Gives a tensor.
-    pub(super) fn gives(mut self, shape: impl Into<Shape>, dtype: DType) -> Self {
-        self.outputs.push(TensorIr::uninit(self.client.create_empty_handle(), shape.into(), dtype));
-        self
-    }
-
-    /// Sends the call; the results can be used at once.
-    pub(super) fn run<const N: usize>(self) -> [RemoteTensor; N] {
+    /// Sends the call; its outputs can be used at once.
+    pub(super) fn send(self, results: impl Into<Results>) -> Outputs {
+        let client = CustomOpClient::new(self.device());
+        let output = |(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype);
+        let outputs: Vec<TensorIr> = results.into().into_known().map(output).collect();
         let scalars = self.words.into_iter().map(ScalarIr::UInt).collect();
-        let operation = CustomOpIr::with_scalars(self.id, &self.inputs, &self.outputs, scalars);
-        let results = self.client.register(operation);
-        results.try_into().expect("invariant: a call gives what it was said to give")
+        let operation = CustomOpIr::with_scalars(self.id, &self.inputs, &outputs, scalars);
+        Outputs(client.register(operation).into_iter())
     }
 
-    /// [`Call::run`] with one result.
-    pub(super) fn one(self) -> RemoteTensor {
-        let [result] = self.run();
-        result
+    fn device(&self) -> &RemoteDevice {
+        self.device.as_ref().expect("invariant: a kernel's first argument is a tensor")
     }
 }
 
-/// The dims of a tensor of known rank.
-pub(super) fn dims<const D: usize>(tensor: &RemoteTensor) -> [usize; D] {
-    tensor.shape().dims()
+impl Sink<Remote> for Call {
+    fn give_float(&mut self, tensor: FloatTensor<Remote>) {
+        self.device.get_or_insert_with(|| tensor.device());
+        self.inputs.push(tensor.into_ir());
+    }
+
+    fn give_int(&mut self, tensor: IntTensor<Remote>) {
+        self.give_float(tensor); // a server's tensors are of one type here
+    }
+}
+
+/// The output tensors of a call.
+pub(super) struct Outputs(std::vec::IntoIter<RemoteTensor>);
+
+impl Source<Remote> for Outputs {
+    fn take_float(&mut self) -> FloatTensor<Remote> {
+        self.0.next().expect("invariant: a call gives what its row says")
+    }
+
+    fn take_int(&mut self) -> IntTensor<Remote> {
+        self.take_float()
+    }
+}
+
+/// The kernels of a table on [`Remote`]. A row becomes
+///
+/// ```text
+/// fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+///     let results = (shape of the row, from `&gate_up`);
+///     let mut call = Call::new("deepseek/swiglu");
+///     call.give_float(gate_up);
+///     call.send(results).take_float()
+/// }
+/// ```
+macro_rules! call_kernels {
+    (
+        $(#[$($about:tt)*])*
+        trait $Trait:ident;
+        $(
+            $(#[$($what:tt)*])*
+            $Operation:ident {$(
+                $(#[$($doc:tt)*])*
+                fn $kernel:ident(
+                    $($(#[$extension:ident])? $arg:ident: $Arg:ident$(<$Of:ident>)?),* $(,)?
+                ) -> $Out:ident<$OutOf:ident> => $results:expr;
+            )*}
+        )*
+    ) => {
+        impl $Trait for Remote {$($(
+            fn $kernel($($arg: $Arg$(<$Of>)?),*) -> $Out<$OutOf> {
+                let results = {
+                    let ($($arg,)*) = ($(&$arg,)*);
+                    let _ = ($($arg,)*); // most shapes need some of them
+                    Results::from($results)
+                };
+                let mut call = Call::new(concat!("deepseek/", stringify!($kernel)));
+                $(give!(call, $arg, $Arg$(<$Of>)?);)*
+                take!(call.send(results), $Out<$OutOf>)
+            }
+        )*)*}
+    };
+}
+
+/// The rows of the tables, where nothing but their types and shapes is in scope.
+mod kernels {
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+    use burn::backend::{Remote, TensorMetadata};
+    use cubecl_kernels::definition::{QuantizeOptions, WireFormat};
+
+    use super::Call;
+    use crate::backend::fp8::{
+        Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, LinearShape, MatrixShape, RowGroups, Side,
+        SwigluColumns, WeightShape, fp8_kernels,
+    };
+    use crate::backend::kernels::{
+        AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
+        NormGradients, NormOutput, fused_kernels,
+    };
+    use crate::backend::results::{Results, floats, words};
+    use crate::backend::tensors::{Sink, Source, Tensors, give, take};
+    use crate::backend::wire::{RowIndex, Sums, WireKernels, wire_kernels};
+    use crate::definition::{AdamWScalars, ExpertGroups};
+    use crate::precision::{AttentionOptions, Fp8Rule, KeptActivation, ProductFormat};
+
+    fused_kernels!(call_kernels);
+    fp8_kernels!(call_kernels);
+    wire_kernels!(call_kernels);
 }

@@ -8,37 +8,37 @@ use burn::remote::{Credential, CustomOpClient, RemoteHost};
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
+use crate::backend::operations::Supported;
+
 /// The operation that says what a server has.
 pub(super) const ASK: &str = "deepseek/operations";
 
 /// Version of names, arguments and results of the operations: the same on both sides, or they do
 /// not understand each other.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
-/// What a device of a server has.
+/// What a server says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Operations {
+pub(super) struct Answer {
     /// [`VERSION`] of the server.
     pub version: u32,
-    /// [`FusedOps`](crate::backend::FusedOps).
-    pub fused: bool,
-    /// [`Fp8Ops`](crate::backend::fp8::Fp8Ops).
-    pub fp8: bool,
     /// Whether the server lends its devices to somebody else.
     pub lent: bool,
+    /// The operations that its devices have kernels for.
+    pub supported: Supported,
 }
 
-impl Operations {
+impl Answer {
     pub(super) const WORDS: usize = 4;
 
     pub(super) fn to_words(self) -> Vec<u32> {
-        vec![self.version, self.fused.into(), self.fp8.into(), self.lent.into()]
+        vec![self.version, self.lent.into(), self.supported.f32, self.supported.bf16]
     }
 
     fn from_words(words: &[u32]) -> Option<Self> {
         match *words {
-            [version, fused, fp8, lent] => {
-                Some(Self { version, fused: fused != 0, fp8: fp8 != 0, lent: lent != 0 })
+            [version, lent, f32, bf16] => {
+                Some(Self { version, lent: lent != 0, supported: Supported { f32, bf16 } })
             }
             _ => None,
         }
@@ -70,9 +70,9 @@ pub enum ConnectError {
          take the same release on both sides"
     )]
     Version {
-        /// Of the server.
+        /// The version of the server.
         server: u32,
-        /// Of this crate.
+        /// The version of this crate.
         client: u32,
     },
 }
@@ -82,7 +82,7 @@ struct Opened {
     device: RemoteDevice,
     /// Where it is, without what it was asked with.
     server: RemoteHost,
-    operations: Operations,
+    supported: Supported,
 }
 
 /// All of them. A handful: searching beats hashing.
@@ -104,11 +104,11 @@ pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device,
     let remote = remote_device(device.as_dispatch())
         .expect("invariant: a remote host has remote devices")
         .clone();
-    let operations = ask(&remote, borrower).ok_or(ConnectError::Foreign)?;
-    if operations.version != VERSION {
-        return Err(ConnectError::Version { server: operations.version, client: VERSION });
+    let answer = ask(&remote, borrower).ok_or(ConnectError::Foreign)?;
+    if answer.version != VERSION {
+        return Err(ConnectError::Version { server: answer.version, client: VERSION });
     }
-    if operations.lent {
+    if answer.lent {
         return Err(ConnectError::Lent);
     }
     let mut all = OPENED.write().unwrap_or_else(PoisonError::into_inner);
@@ -116,24 +116,21 @@ pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device,
     all.push(Opened {
         device: remote,
         server: host.clone().with_credential(Credential::default()),
-        operations,
+        supported: answer.supported,
     });
     Ok(device)
 }
 
-fn ask(device: &RemoteDevice, borrower: u64) -> Option<Operations> {
+fn ask(device: &RemoteDevice, borrower: u64) -> Option<Answer> {
     let client = CustomOpClient::new(device);
-    let answer = TensorIr::uninit(
-        client.create_empty_handle(),
-        Shape::from([Operations::WORDS]),
-        DType::U32,
-    );
+    let answer =
+        TensorIr::uninit(client.create_empty_handle(), Shape::from([Answer::WORDS]), DType::U32);
     let answer: IntTensor<Remote> = client
         .register(CustomOpIr::with_scalars(ASK, &[], &[answer], vec![ScalarIr::UInt(borrower)]))
         .pop()?;
     // A server that does not know the operation ends the session instead of answering.
     let answer = Tensor::<1, Int>::from_primitive::<Remote>(answer).try_into_data().ok()?;
-    Operations::from_words(&answer.try_to_vec::<u32>().ok()?)
+    Answer::from_words(&answer.try_to_vec::<u32>().ok()?)
 }
 
 fn remote_device(device: &DispatchDevice) -> Option<&RemoteDevice> {
@@ -162,23 +159,9 @@ pub(in crate::backend) fn must_detour(from: &DispatchDevice, to: &DispatchDevice
     from != to && (sessions(from) > 1 || sessions(to) > 1)
 }
 
-fn served(device: &DispatchDevice, has: fn(Operations) -> bool) -> bool {
-    match device {
-        DispatchDevice::Remote(device) => {
-            let all = OPENED.read().unwrap_or_else(PoisonError::into_inner);
-            all.iter().any(|opened| opened.device == *device && has(opened.operations))
-        }
-        DispatchDevice::Autodiff(device) => served(device, has),
-        _ => false,
-    }
-}
-
-/// Whether a device is one of a server that serves the fused operations.
-pub(in crate::backend) fn is_served_fused(device: &DispatchDevice) -> bool {
-    served(device, |operations| operations.fused)
-}
-
-/// Whether a device is one of a server that serves the FP8 operations.
-pub(in crate::backend) fn is_served_fp8(device: &DispatchDevice) -> bool {
-    served(device, |operations| operations.fp8)
+/// The operations that the server of a device has kernels for.
+pub(in crate::backend) fn served(device: &RemoteDevice) -> Supported {
+    let all = OPENED.read().unwrap_or_else(PoisonError::into_inner);
+    let opened = all.iter().find(|opened| opened.device == *device);
+    opened.map(|opened| opened.supported).unwrap_or_default()
 }

@@ -3,22 +3,20 @@
 //!
 //! A server that is given [`with_operations`] runs them with the kernels of its own backend; a
 //! client knows from [`connect`] which it has. Every call is one message: its tensors by their
-//! numbers, everything else as words (`arguments`). What a server lacks is composed from Burn's own
-//! operations, as on any backend.
+//! numbers, everything else as words (`arguments`). Both sides are made from the tables of kernels,
+//! so that they cannot differ in a kernel's arguments or their order. What a server lacks is
+//! composed from Burn's own operations, as on any backend.
 
 mod arguments;
 mod client;
 mod connect;
-mod fp8;
-mod fused;
 mod lease;
-mod rows;
+mod request;
 mod server;
 
 #[cfg(test)]
 mod tests;
 
 pub use connect::{ConnectError, connect};
-pub(super) use connect::{is_served_fp8, is_served_fused, must_detour};
-pub(super) use fused::sums_of_squares;
+pub(super) use connect::{must_detour, served};
 pub use server::with_operations;

@@ -14,8 +14,8 @@ use cubecl_kernels::metric::calc_diff;
 use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
-use crate::backend::fp8::{Fp8Ops, LinearShape, RowGroups};
-use crate::backend::{supports, supports_fp8};
+use crate::backend::fp8::{Fp8Kernels, LinearShape, RowGroups};
+use crate::backend::{FusedOp, supports, supports_fp8};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::ops;
 use crate::precision::{Fp8Recipe, KeptActivation, QuantizeOptions};
@@ -39,10 +39,12 @@ fn remote(device: Device) -> Device {
 /// A model with everything, on a device.
 fn model(device: &Device) -> DeepSeek {
     let config = json!({
-        "vocab_size": 37, "hidden_size": 140, "intermediate_size": 150, "moe_intermediate_size": 36, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
-        "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 16,
-        "qk_rope_head_dim": 8, "v_head_dim": 12, "attention_bias": true, "num_nextn_predict_layers": 1,
+        "vocab_size": 37, "hidden_size": 140, "intermediate_size": 150, "moe_intermediate_size": 36,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "n_shared_experts": 1,
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
+        "first_k_dense_replace": 1, "q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8, "v_head_dim": 12, "attention_bias": true,
+        "num_nextn_predict_layers": 1,
     });
     let config = serde_json::from_value(config).expect("a config of the test");
     DeepSeek::init(&config, 3, device).expect("a config of the test").train()
@@ -137,7 +139,11 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
 fn a_served_gpu_has_fp8_and_composes_the_rest() {
     let gpu = crate::backend::test_gpu();
     let there = remote(gpu.clone());
-    assert!(supports_fp8(&there) && !supports(&Tensor::<1>::ones([1], &there)));
+    let x = Tensor::<1>::ones([1], &there);
+    for &operation in FusedOp::ALL {
+        assert_eq!(supports(operation, &x), operation == FusedOp::Fp8);
+    }
+    assert!(supports_fp8(&there));
     assert!(run(&model(&there), Precision::F32) == run(&model(&gpu), Precision::F32));
     // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend;
     // without it they were the same bits.

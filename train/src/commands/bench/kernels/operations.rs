@@ -4,7 +4,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_deepseek::backend::fp8::{
-    Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
+    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
 };
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::calc_diff;

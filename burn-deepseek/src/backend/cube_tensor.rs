@@ -1,0 +1,47 @@
+//! CubeCL's tensors as buffers that lie in order, and back.
+
+use burn::backend::TensorMetadata;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeDevice;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::server::Handle;
+
+/// Where a tensor is, to make others beside it.
+pub(super) struct Place {
+    pub client: Client,
+    device: CubeDevice,
+}
+
+impl Place {
+    /// The place of a tensor.
+    pub(super) fn of(tensor: &CubeTensor) -> Self {
+        Self { client: tensor.client.clone(), device: tensor.device.clone() }
+    }
+
+    /// A tensor of FP32 entries for a buffer that a kernel has made.
+    pub(super) fn floats(&self, buffer: Handle, shape: impl Into<Shape>) -> CubeTensor {
+        self.tensor(buffer, shape, DType::F32)
+    }
+
+    /// A tensor of words for a buffer that a kernel has made.
+    pub(super) fn words(&self, buffer: Handle, shape: impl Into<Shape>) -> CubeTensor {
+        self.tensor(buffer, shape, DType::U32)
+    }
+
+    fn tensor(&self, buffer: Handle, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+        let (client, device) = (self.client.clone(), self.device.clone());
+        CubeTensor::new_contiguous(client, device, shape.into(), buffer, dtype)
+    }
+}
+
+/// The buffer of a tensor, copied where its entries do not lie in order.
+pub(super) fn handle(tensor: CubeTensor) -> Handle {
+    into_contiguous(tensor).handle
+}
+
+/// The dims of a tensor of known rank.
+pub(super) fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
+    tensor.shape().dims()
+}

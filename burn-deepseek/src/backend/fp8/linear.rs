@@ -1,0 +1,60 @@
+//! Differentiable linears in FP8: what the model calls through Burn's dispatch.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+
+use super::kernels::Fp8Kernels;
+use super::matrix::{Fp8Pair, Fp8Weight};
+use super::shapes::{LinearShape, RowGroups, Side};
+use crate::backend::deferred::DeferredWeight;
+use crate::backend::table::differentiable;
+use crate::precision::Fp8Rule;
+
+/// One call of a differentiable linear.
+#[derive(Clone, Debug)]
+pub struct LinearCall {
+    /// Sizes.
+    pub shape: LinearShape,
+    /// Rows of each expert.
+    pub groups: RowGroups,
+    /// Dims of the weight, and so of its gradient.
+    pub weight_dims: Vec<usize>,
+    /// Formats.
+    pub rule: Fp8Rule,
+    /// Whether the result is computed again in backward instead of kept, where gradient
+    /// checkpointing is on.
+    pub recompute: bool,
+    /// Where the weight gradient is left to be computed later; none computes it at once.
+    pub deferred: Option<DeferredWeight>,
+}
+
+differentiable! {
+    /// Linears in FP8. Float tensors are FP32.
+    trait Fp8Ops of Fp8Kernels;
+
+    /// The linear `y = x w^T` of an input that is quantized already, differentiable in x and w. Of
+    /// `input.columns` what `call.rule.kept` says is kept; of x nothing but its place in the graph
+    /// is used.
+    fn fp8_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] input: Fp8Pair<Self>,
+        w: FloatTensor<Self>,
+        #[extension_type] weight: Fp8Weight<Self>,
+        call: LinearCall,
+    ) -> FloatTensor<Self> {
+        let _ = (x, w); // places in a graph, which only autodiff has
+        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
+    }
+    /// `y = (silu(gate) * up) w^T`, differentiable in gate_up and w: gate and up are kept in FP8,
+    /// SwiGLU's result is not kept.
+    fn fp8_swiglu_linear(
+        gate_up: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        #[extension_type] weight: Fp8Weight<Self>,
+        call: LinearCall,
+    ) -> FloatTensor<Self> {
+        let _ = w;
+        let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
+        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
+    }
+}

@@ -1,0 +1,86 @@
+//! The operations that a device may have kernels for, by name, and sets of them.
+
+use burn::tensor::DType;
+
+use super::kernels::fused_kernels;
+
+/// Names the operations of the table.
+macro_rules! name_operations {
+    (
+        $(#[$($about:tt)*])*
+        trait $Trait:ident;
+        $($(#[$($what:tt)*])* $Operation:ident { $($kernels:tt)* })*
+    ) => {
+        /// An operation that a device may have kernels for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum FusedOp {
+            $($(#[$($what)*])* $Operation,)*
+            /// FP8 casts and products, and rows on the wire.
+            Fp8,
+        }
+
+        impl FusedOp {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$Operation,)* Self::Fp8];
+        }
+    };
+}
+fused_kernels!(name_operations);
+
+/// Operations that a device has kernels for, by the type of their tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Supported {
+    /// On FP32 tensors, one bit an operation.
+    pub f32: u32,
+    /// On BF16 tensors.
+    pub bf16: u32,
+}
+
+impl Supported {
+    /// The operations that Flex has kernels for: all, in FP32.
+    pub const FLEX: Self = Self { f32: bits(FusedOp::ALL), bf16: 0 };
+    /// The operations that CubeCL's devices have kernels for. One that they gain is named here.
+    #[cfg(feature = "cube")]
+    pub const CUBE: Self = Self { f32: bits(&[FusedOp::Fp8]), bf16: 0 };
+
+    /// Whether an operation on tensors of a type is one of them.
+    pub fn has(self, operation: FusedOp, dtype: DType) -> bool {
+        let bits = match dtype {
+            DType::F32 => self.f32,
+            DType::BF16 => self.bf16,
+            _ => 0,
+        };
+        bits & bit(operation) != 0
+    }
+}
+
+const _: () = assert!(FusedOp::ALL.len() <= 32, "a set of operations is 32 bits");
+
+const fn bit(operation: FusedOp) -> u32 {
+    1 << operation as u32
+}
+
+const fn bits(operations: &[FusedOp]) -> u32 {
+    let (mut bits, mut next) = (0, 0);
+    while next < operations.len() {
+        bits |= bit(operations[next]);
+        next += 1;
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_its_operations_for_tensors_of_their_type() {
+        let two = Supported { f32: bits(&[FusedOp::Swiglu, FusedOp::Rope]), bf16: 0 };
+        for &operation in FusedOp::ALL {
+            let expected = matches!(operation, FusedOp::Swiglu | FusedOp::Rope);
+            assert_eq!(two.has(operation, DType::F32), expected);
+            assert!(!two.has(operation, DType::BF16) && !two.has(operation, DType::F64));
+            assert!(Supported::FLEX.has(operation, DType::F32));
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Which operations a device has kernels for: the only place that chooses between the fused and the
+//! composed form.
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device, Tensor};
+
+use super::operations::{FusedOp, Supported};
+
+/// Whether the fused form of an operation exists for the device and type of `x`; without it the
+/// operation is composed.
+pub fn supports<const D: usize>(operation: FusedOp, x: &Tensor<D>) -> bool {
+    supported(x.device().as_dispatch()).has(operation, x.dtype())
+}
+
+/// Whether the FP8 operations exist on a device: Flex, every runtime of CubeCL, and the devices of
+/// a server that serves them.
+pub fn supports_fp8(device: &Device) -> bool {
+    supported(device.as_dispatch()).has(FusedOp::Fp8, DType::F32)
+}
+
+fn supported(device: &DispatchDevice) -> Supported {
+    match device {
+        DispatchDevice::Flex(_) => Supported::FLEX,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => Supported::CUBE,
+        #[cfg(feature = "remote")]
+        DispatchDevice::Remote(device) => super::remote::served(device),
+        DispatchDevice::Autodiff(device) => supported(device),
+        #[allow(unreachable_patterns)] // the other backends are features
+        _ => Supported::default(),
+    }
+}
+
+/// Whether a device is the memory of this process.
+pub(super) fn is_host(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => is_host(device),
+        #[allow(unreachable_patterns)] // the other backends are features
+        _ => false,
+    }
+}
