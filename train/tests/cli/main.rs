@@ -11,6 +11,7 @@ mod checkpoints;
 mod commands;
 mod compare_precision;
 mod disk;
+mod documents;
 mod exchange;
 mod experts;
 mod layouts;
