@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::commands::word_tokenizer;
-use crate::workplace::{Finished, Workplace};
+use crate::workplace::Workplace;
 
 /// The folder of the workspace.
 fn root() -> PathBuf {
@@ -215,7 +215,7 @@ fn run_document(document: &str, tally: &mut Tally) {
             script += &format!("echo '{document}:{line}' >&2\n{command}\n");
             tally.run += 1;
         }
-        let finished: Finished = place.get_or_insert_with(session).shell(&script);
+        let finished = place.get_or_insert_with(session).shell(&script);
         if finished.code != Some(0) || finished.stderr.contains("panicked") {
             let tail: Vec<&str> = finished.stderr.lines().rev().take(4).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
@@ -258,8 +258,7 @@ fn links_of_the_documents_lead_somewhere() {
             }
             checked += 1;
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path =
-                if file.is_empty() { root().join(&document) } else { folder.join(file) };
+            let path = if file.is_empty() { root().join(&document) } else { folder.join(file) };
             let there = path.exists()
                 && (anchor.is_empty() || headings(&path).contains(&anchor.to_owned()));
             if !there {
@@ -271,7 +270,7 @@ fn links_of_the_documents_lead_somewhere() {
     assert!(checked > 20, "only {checked} links were found");
 }
 
-/// Targets of `[...](target)` outside of blocks.
+/// Targets of `[...](target)` outside of blocks, and of `{{#include target}}` in them.
 fn links(text: &str) -> Vec<&str> {
     let mut found = vec![];
     let mut open = false;
@@ -280,6 +279,8 @@ fn links(text: &str) -> Vec<&str> {
             open = !open;
         }
         if open {
+            let included = line.strip_prefix("{{#include ");
+            found.extend(included.and_then(|target| target.strip_suffix("}}")));
             continue;
         }
         for (start, _) in line.match_indices("](") {
@@ -304,15 +305,19 @@ fn headings(path: &Path) -> Vec<String> {
     titles.map(|line| anchor(line.trim_start_matches('#'))).collect()
 }
 
-/// Programs that a document shows are the examples that the workspace compiles.
+/// The reference names every key that a complete configuration has.
 #[test]
-fn programs_of_the_readme_are_examples() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let example = fs::read_to_string(root().join("burn-deepseek/examples/generate.rs")).unwrap();
-    let code: Vec<&str> =
-        example.lines().skip_while(|line| line.starts_with("//!") || line.is_empty()).collect();
-    let programs = blocks(&readme).into_iter().filter(|block| block.info == "rust");
-    for program in programs.filter(|block| block.lines.iter().any(|line| line.contains("fn main"))) {
-        assert_eq!(program.lines, code, "README.md:{}", program.line);
-    }
+fn the_reference_has_every_key() {
+    let page = fs::read_to_string(root().join("docs/src/configuration.md")).unwrap();
+    let place = Workplace::new();
+    let printed = place.run("check --config ./tiny.toml --set ema.decay=0.9").ok().stdout;
+    let keys: Vec<&str> = printed
+        .lines()
+        .filter(|line| line.starts_with(char::is_alphabetic))
+        .filter_map(|line| line.split_once(" = ").map(|(key, _)| key))
+        .collect();
+    assert!(keys.len() > 50, "{keys:?}");
+    let absent: Vec<&&str> =
+        keys.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(absent.is_empty(), "{absent:?}");
 }
