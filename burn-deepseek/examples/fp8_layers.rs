@@ -6,10 +6,11 @@
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, activation};
+use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::{
     Fp8Error, Fp8GroupedLinear, Fp8GroupedLinearConfig, Fp8Linear, Fp8LinearConfig,
 };
-use burn_deepseek::ops::{self, ExpertGroups};
+use burn_deepseek::ops;
 
 const HIDDEN: usize = 256;
 const ROWS: usize = 512;

@@ -11,8 +11,8 @@ use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
 use crate::Linear;
 use crate::backend::fp8::{Fp8Weight, LinearCall, LinearShape, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear, WeightGradientQueue, supports_fp8};
-use crate::moe::{Dispatched, ExpertDispatch, LocalDispatch};
-use crate::ops::{self, ExpertGroups};
+use crate::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
+use crate::ops::{self, LocalExperts};
 use crate::precision::{Fp8Rule, Operation, Precision, ProductFormat, Rule};
 
 /// A precision that a device cannot compute in.
@@ -31,7 +31,7 @@ pub struct Compute {
     precision: Precision,
     weights: Arc<Mutex<HashMap<ParamId, Fp8Weight<Dispatch>>>>,
     deferred: Option<WeightGradientQueue>,
-    dispatch: Option<Arc<dyn ExpertDispatch>>,
+    expert_dispatch: Option<Arc<dyn ExpertDispatch>>,
 }
 
 impl Compute {
@@ -70,8 +70,8 @@ impl Compute {
 
     /// The same with rows carried to experts by `dispatch`; without one all experts are on the
     /// device.
-    pub fn dispatching_with(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
-        Self { dispatch: Some(dispatch), ..self.clone() }
+    pub fn with_expert_dispatch(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
+        Self { expert_dispatch: Some(dispatch), ..self.clone() }
     }
 
     /// Sends each token to its experts; see [`ExpertDispatch::dispatch`].
@@ -79,10 +79,15 @@ impl Compute {
     /// # Shapes
     ///
     /// - x: `[tokens, d]`
-    pub fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched {
-        match &self.dispatch {
+    pub fn dispatch_to_experts(
+        &self,
+        x: Tensor<2>,
+        groups: &ExpertGroups,
+        layer: usize,
+    ) -> DispatchedRows {
+        match &self.expert_dispatch {
             Some(dispatch) => dispatch.dispatch(x, groups, layer),
-            None => LocalDispatch.dispatch(x, groups, layer),
+            None => LocalExperts.dispatch(x, groups, layer),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod backend;
 mod block;
 mod compute;
 pub mod config;
+pub mod definition;
 mod embedding;
 pub mod fp8;
 pub mod generate;

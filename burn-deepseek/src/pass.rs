@@ -4,8 +4,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::Compute;
-use crate::attention::RopeTable;
-use crate::ops::ExpertGroups;
+use crate::definition::{ExpertGroups, RopeTable};
 
 /// One MoE layer's routing of one pass.
 #[derive(Clone, Debug)]

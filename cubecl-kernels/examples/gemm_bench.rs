@@ -14,11 +14,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use cubecl_kernels::definition::ProductFormat::{Bf16, F32};
 use cubecl_kernels::definition::{
-    Accumulation, BlockScales, BlockTiled, Fp8Format, GroupedColumns, RowTiled, ScaleFormat, TILE,
-    encode_fp8, scale_of, tiles,
+    Accumulation, BlockScales, BlockTiled, Fp8Format, GroupedColumns, GroupedLinearShape,
+    LinearShape, RowTiled, ScaleFormat, TILE, encode_fp8, scale_of, tiles,
 };
-use cubecl_kernels::host::{self, ColumnTiled, GemmPath, GroupedShape};
+use cubecl_kernels::host::{self, ColumnTiled, GemmPath};
 use cubecl_kernels::metric::calc_diff;
 
 #[global_allocator]
@@ -188,11 +189,12 @@ fn dense(m: usize, n: usize, k: usize) {
         depth: k,
         format: FORMAT,
     };
+    let shape = LinearShape { rows: m, inputs: k, outputs: n };
     bench(
         &format!("fp8 {m}x{n}x{k}"),
         2 * m * n * k,
         || host::fp8_gemm_nt(&a, &b, Accumulation::Promoted).unwrap(),
-        || host::linear(&x, &w, m, k, n).unwrap(),
+        || host::linear(&x, &w, &shape, F32).unwrap(),
     );
 }
 
@@ -206,11 +208,12 @@ fn wgrad(m: usize, n: usize, k: usize) {
     let ((a, a_scales), (b, b_scales)) = (quantize(&dy_t, m, k, 1), quantize(&x_t, n, k, 1));
     let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
     let b = RowTiled { codes: &b, scales: &b_scales, rows: n, ..a };
+    let shape = LinearShape { rows: k, inputs: n, outputs: m };
     bench(
         &format!("fp8 wgrad {m}x{n}x{k}"),
         2 * m * n * k,
         || host::fp8_wgrad_nt(&a, &b, Accumulation::Promoted).unwrap(),
-        || host::linear_weight_gradient(&dy, &x, k, n, m).unwrap(),
+        || host::linear_weight_gradient(&dy, &x, &shape, F32).unwrap(),
     );
 }
 
@@ -229,7 +232,7 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
     }
     let rows = offsets[experts];
     let (x, w, dy) = (random(1, rows * k), random(2, experts * n * k), random(3, rows * n));
-    let shape = GroupedShape { rows, experts, inputs: k, outputs: n };
+    let shape = GroupedLinearShape { rows, experts, inputs: k, outputs: n };
     let ((a, a_scales), mut b) = (quantize(&x, rows, k, 1), (Vec::new(), Vec::new()));
     for w in w.chunks(n * k) {
         let (codes, scales) = quantize(w, n, k, TILE);
@@ -250,13 +253,13 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
         &format!("fp8 grouped {name}"),
         flop,
         || host::fp8_grouped_gemm_nt(&a, &offsets, &b, Accumulation::Promoted).unwrap(),
-        || host::grouped_linear(&x, &w, &offsets, &shape).unwrap(),
+        || host::grouped_linear(&x, &w, &offsets, &shape, F32).unwrap(),
     );
     bench(
         &format!("bf16 grouped {name}"),
         flop,
-        || host::bf16_grouped_linear(&x, &w, &offsets, &shape).unwrap(),
-        || host::grouped_linear(&x, &w, &offsets, &shape).unwrap(),
+        || host::grouped_linear(&x, &w, &offsets, &shape, Bf16).unwrap(),
+        || host::grouped_linear(&x, &w, &offsets, &shape, F32).unwrap(),
     );
     let [dy_columns, x_columns] =
         [(&dy, n), (&x, k)].map(|(x, columns)| columns_of(x, &offsets, columns));
@@ -272,7 +275,7 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
         &format!("fp8 grouped wgrad {name}"),
         flop,
         || host::fp8_grouped_wgrad_nt(&a, &b, &offsets, Accumulation::Promoted).unwrap(),
-        || host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape).unwrap(),
+        || host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape, F32).unwrap(),
     );
 }
 
@@ -304,24 +307,25 @@ fn columns_of(x: &[f32], offsets: &[usize], columns: usize) -> (Vec<u32>, Vec<f3
 
 fn bf16(m: usize, n: usize, k: usize) {
     let (x, w, dy) = (random(1, m * k), random(2, n * k), random(3, m * n));
+    let shape = LinearShape { rows: m, inputs: k, outputs: n };
     let (name, flop) = (format!("{m}x{n}x{k}"), 2 * m * n * k);
     bench(
         &format!("bf16 {name}"),
         flop,
-        || host::bf16_linear(&x, &w, m, k, n).unwrap(),
-        || host::linear(&x, &w, m, k, n).unwrap(),
+        || host::linear(&x, &w, &shape, Bf16).unwrap(),
+        || host::linear(&x, &w, &shape, F32).unwrap(),
     );
     bench(
         &format!("bf16 dgrad {name}"),
         flop,
-        || host::bf16_linear_input_gradient(&dy, &w, m, k, n).unwrap(),
-        || host::linear_input_gradient(&dy, &w, m, k, n).unwrap(),
+        || host::linear_input_gradient(&dy, &w, &shape, Bf16).unwrap(),
+        || host::linear_input_gradient(&dy, &w, &shape, F32).unwrap(),
     );
     bench(
         &format!("bf16 wgrad {name}"),
         flop,
-        || host::bf16_linear_weight_gradient(&dy, &x, m, k, n).unwrap(),
-        || host::linear_weight_gradient(&dy, &x, m, k, n).unwrap(),
+        || host::linear_weight_gradient(&dy, &x, &shape, Bf16).unwrap(),
+        || host::linear_weight_gradient(&dy, &x, &shape, F32).unwrap(),
     );
 }
 
@@ -337,13 +341,14 @@ fn emulated(m: usize, n: usize, k: usize) {
         depth: k,
         format: FORMAT,
     };
+    let shape = LinearShape { rows: m, inputs: k, outputs: n };
     for promote in [true, false] {
         let accumulation = Accumulation::Emulated { bits: 14, promote };
         bench(
             &format!("14 bits {}{m}x{n}x{k}", if promote { "promoted " } else { "" }),
             2 * m * n * k,
             || host::fp8_gemm_nt(&a, &b, accumulation).unwrap(),
-            || host::linear(&x, &w, m, k, n).unwrap(),
+            || host::linear(&x, &w, &shape, F32).unwrap(),
         );
     }
 }

@@ -15,9 +15,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use cubecl_kernels::definition::{
-    AdamWConfig, AttentionOptions, AttentionShape, ProductFormat, RopeLayout, RopeShape,
+    AdamWConfig, AttentionOptions, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape,
+    ProductFormat, RopeLayout, RopeShape,
 };
-use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use cubecl_kernels::host;
 use half::bf16;
 
 #[global_allocator]
@@ -194,23 +195,24 @@ fn linear() {
         let (x, w) = (random(1, rows * inputs), random(2, inputs * outputs));
         let dy = random(3, rows * outputs);
         let flop = Work::Flop(2 * rows * inputs * outputs);
+        let (shape, format) = (LinearShape { rows, inputs, outputs }, ProductFormat::F32);
         let name = format!("{rows}x{inputs}x{outputs}");
         bench(
             &format!("linear {name} y"),
             flop,
-            || host::linear(&x, &w, rows, inputs, outputs).unwrap(),
+            || host::linear(&x, &w, &shape, format).unwrap(),
             || composed::product(&x, (inputs, 1), &w, (1, inputs), rows, inputs, outputs),
         );
         bench(
             &format!("linear {name} dx"),
             flop,
-            || host::linear_input_gradient(&dy, &w, rows, inputs, outputs).unwrap(),
+            || host::linear_input_gradient(&dy, &w, &shape, format).unwrap(),
             || composed::product(&dy, (outputs, 1), &w, (inputs, 1), rows, outputs, inputs),
         );
         bench(
             &format!("linear {name} dw"),
             flop,
-            || host::linear_weight_gradient(&dy, &x, rows, inputs, outputs).unwrap(),
+            || host::linear_weight_gradient(&dy, &x, &shape, format).unwrap(),
             || composed::product(&dy, (1, outputs), &x, (inputs, 1), outputs, rows, inputs),
         );
     }
@@ -218,15 +220,15 @@ fn linear() {
 
 fn linear_cross_entropy() {
     let (rows, inputs, vocab) = (2048, 256, 4096);
-    let dims = [rows, inputs, vocab];
+    let shape = LinearShape { rows, inputs, outputs: vocab };
     let (x, w) = (random(1, rows * inputs), random(2, vocab * inputs));
     let targets: Vec<i64> = (0..rows).map(|r| (r * 7919 % vocab) as i64).collect();
     let flop = 2 * rows * inputs * vocab;
     bench(
         "linear_cross_entropy fwd",
         Work::Flop(flop),
-        || host::linear_cross_entropy(&x, &w, &targets, None, dims, ProductFormat::F32).unwrap(),
-        || composed::linear_cross_entropy(&x, &w, &targets, dims, false),
+        || host::linear_cross_entropy(&x, &w, &targets, None, &shape, ProductFormat::F32).unwrap(),
+        || composed::linear_cross_entropy(&x, &w, &targets, &shape, false),
     );
     bench(
         "linear_cross_entropy fwd+bwd",
@@ -237,12 +239,12 @@ fn linear_cross_entropy() {
                 &w,
                 &targets,
                 None,
-                dims,
+                &shape,
                 ProductFormat::F32,
             )
             .unwrap()
         },
-        || composed::linear_cross_entropy(&x, &w, &targets, dims, true),
+        || composed::linear_cross_entropy(&x, &w, &targets, &shape, true),
     );
     let logits = random(5, rows * vocab);
     bench(
@@ -265,26 +267,32 @@ fn grouped_linear() {
         let mut offsets = vec![0];
         counts.iter().for_each(|count| offsets.push(offsets[offsets.len() - 1] + count));
         let rows = offsets[counts.len()];
-        let shape = GroupedShape { rows, experts: counts.len(), inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts: counts.len(), inputs, outputs };
         let (x, w) = (random(1, rows * inputs), random(2, counts.len() * inputs * outputs));
         let dy = random(3, rows * outputs);
         let flop = Work::Flop(2 * rows * inputs * outputs);
         bench(
             &format!("grouped_linear {name} y"),
             flop,
-            || host::grouped_linear(&x, &w, &offsets, &shape).unwrap(),
+            || host::grouped_linear(&x, &w, &offsets, &shape, ProductFormat::F32).unwrap(),
             || composed::grouped(&x, (inputs, 1), &w, (1, inputs), &offsets, inputs, outputs),
         );
         bench(
             &format!("grouped_linear {name} dx"),
             flop,
-            || host::grouped_linear_input_gradient(&dy, &w, &offsets, &shape).unwrap(),
+            || {
+                host::grouped_linear_input_gradient(&dy, &w, &offsets, &shape, ProductFormat::F32)
+                    .unwrap()
+            },
             || composed::grouped(&dy, (outputs, 1), &w, (inputs, 1), &offsets, outputs, inputs),
         );
         bench(
             &format!("grouped_linear {name} dw"),
             flop,
-            || host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape).unwrap(),
+            || {
+                host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape, ProductFormat::F32)
+                    .unwrap()
+            },
             || composed::grouped_weight(&dy, &x, &offsets, inputs, outputs),
         );
     }

@@ -1,5 +1,6 @@
 //! Seeded inputs and comparisons that the tests share.
 
+use crate::definition::ProductFormat;
 use crate::metric::calc_diff;
 
 /// `len` values in -1..1 from a seed (splitmix64).
@@ -28,7 +29,18 @@ pub(crate) fn random_indices(seed: u64, len: usize, bound: usize) -> Vec<usize> 
         .collect()
 }
 
-/// The same values in f64.
+/// Every format of a product's operands.
+pub(crate) const FORMATS: [ProductFormat; 2] = [ProductFormat::F32, ProductFormat::Bf16];
+
+/// What a product in `format` reads of `x`, in f64.
+pub(crate) fn rounded(x: &[f32], format: ProductFormat) -> Vec<f64> {
+    match format {
+        ProductFormat::F32 => widen(x),
+        ProductFormat::Bf16 => x.iter().map(|&x| half::bf16::from_f32(x).to_f64()).collect(),
+    }
+}
+
+/// Widens numbers to f64.
 pub(crate) fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }

@@ -12,11 +12,11 @@ use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
 use cubecl_kernels::metric::calc_diff;
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
-use deepseek_train::dualpipe::{Cluster, Pipelines, ScheduleKind};
+use deepseek_train::dualpipe::{Cluster, Pipelines};
 use deepseek_train::learner::{
-    AdamW, AdamWSettings, LanguageModel, MomentFormat, RunPlan, SingleDevice, StepEngine,
+    AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
-use deepseek_train::parallel::{Axes, WireFormats};
+use deepseek_train::parallel::{Axes, PipelineScheduleKind, WireFormats};
 
 const SEQ_LEN: usize = 16;
 const GRADIENT_DIFF: f64 = 1e-12;
@@ -43,6 +43,10 @@ fn data(model: &DeepSeekConfig) -> TokenData {
         .open(SEQ_LEN, model.vocab_size)
         .unwrap()
 }
+
+/// A micro-batch is one sequence.
+const ENGINE: EngineSettings =
+    EngineSettings { micro_batch: 1, seq_len: SEQ_LEN, recompute: false };
 
 /// The first moments are the gradients times this.
 const FIRST: f64 = 0.1;
@@ -80,13 +84,13 @@ struct Bench {
 /// A layout.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    kind: ScheduleKind,
+    kind: PipelineScheduleKind,
     axes: Axes,
     chunks: usize,
 }
 
 const fn layout(
-    kind: ScheduleKind,
+    kind: PipelineScheduleKind,
     pipeline: usize,
     expert: usize,
     data: usize,
@@ -108,19 +112,6 @@ impl Bench {
         Self { data: data(&config.model), model, config, device: device.clone(), precision }
     }
 
-    fn plan(&self) -> RunPlan {
-        let schedule = self.config.schedule().unwrap();
-        RunPlan {
-            steps: 1000,
-            seq_len: SEQ_LEN,
-            micro_batch: 1,
-            eval_every: 1000,
-            checkpoint_every: 0,
-            recompute: false,
-            schedule,
-        }
-    }
-
     fn language_model(&self) -> LanguageModel {
         let weights = self.config.schedule().unwrap().at(Default::default()).loss_weights();
         LanguageModel::new(
@@ -132,12 +123,8 @@ impl Bench {
     }
 
     fn sequential(&self, micro_batches: usize, steps: usize) -> Course {
-        let model = self.language_model().train();
-        self.course(
-            Box::new(SingleDevice::new(model, AdamW::new(settings()), 1, SEQ_LEN)),
-            micro_batches,
-            steps,
-        )
+        let engine = SingleDevice::new(self.language_model(), AdamW::new(settings()), ENGINE);
+        self.course(Box::new(engine), micro_batches, steps)
     }
 
     fn over_ranks(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
@@ -153,7 +140,7 @@ impl Bench {
             timeline: None,
         };
         let engine =
-            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, &self.plan());
+            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
         self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
     }
 
@@ -233,7 +220,7 @@ fn gradient_diff(got: &Course, want: &Course) -> f64 {
 const F32: WireFormats = WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 };
 const FP8: WireFormats = WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 };
 
-use ScheduleKind::{DualPipe, DualPipeV, OneFOneB, Zb1p};
+use PipelineScheduleKind::{DualPipe, DualPipeV, OneFOneB, Zb1p};
 
 /// Pipelines of two and four ranks with four to twenty micro-batches each.
 const PIPELINES: [Layout; 12] = [

@@ -3,9 +3,10 @@
 
 use deepseek_tests::fixture;
 use deepseek_train::dualpipe::{
-    Action, Chunk, Costs, Planned, Schedule, ScheduleKind, Simulation, Transfer, TransferKind,
+    Action, Chunk, Costs, PipelineSchedule, Planned, Simulation, Transfer, TransferKind, Waiting,
+    simulate, validate,
 };
-use deepseek_train::dualpipe::{Waiting, schedule, simulate, validate};
+use deepseek_train::parallel::PipelineScheduleKind;
 use serde_json::{Value, json};
 
 #[test]
@@ -15,10 +16,10 @@ fn every_schedule_is_the_other_implementation_s() {
     for path in files {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        let kind: ScheduleKind = case["kind"].as_str().unwrap().parse().unwrap();
+        let kind: PipelineScheduleKind = case["kind"].as_str().unwrap().parse().unwrap();
         let (ranks, chunks) = (count(&case["num_ranks"]), count(&case["num_chunks"]));
-        let schedule =
-            schedule(kind, ranks, chunks).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let schedule = PipelineSchedule::new(kind, ranks, chunks)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         validate(&schedule).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         assert_eq!(schedule.stages, count(&case["stages"]), "{name}: stages");
         assert_eq!(
@@ -79,7 +80,7 @@ fn costs(wanted: &Value) -> Costs {
 }
 
 /// A rank's actions as the files have them, with times.
-fn actions(schedule: &Schedule, simulation: &Simulation, rank: usize) -> Vec<Value> {
+fn actions(schedule: &PipelineSchedule, simulation: &Simulation, rank: usize) -> Vec<Value> {
     let mut timed = simulation.ranks[rank].iter();
     let actions = schedule.actions[rank].iter().map(|Planned { step, action }| {
         let mut value = match action {
@@ -102,12 +103,12 @@ fn actions(schedule: &Schedule, simulation: &Simulation, rank: usize) -> Vec<Val
     actions.collect()
 }
 
-fn pass(schedule: &Schedule, rank: usize, op: &str, chunk: &Chunk) -> Value {
+fn pass(schedule: &PipelineSchedule, rank: usize, op: &str, chunk: &Chunk) -> Value {
     let Chunk { direction, index, stage } = *chunk;
     json!({ "op": op, "phase": schedule.phase(rank, direction), "dir": direction, "chunk": index, "stage": stage })
 }
 
-fn backward(schedule: &Schedule, rank: usize, chunk: &Chunk, defer_weights: bool) -> Value {
+fn backward(schedule: &PipelineSchedule, rank: usize, chunk: &Chunk, defer_weights: bool) -> Value {
     let mut value = pass(schedule, rank, "B", chunk);
     value["zb"] = json!(defer_weights);
     value
@@ -124,7 +125,7 @@ fn message(transfer: &Transfer) -> Value {
 }
 
 /// What is computed, in a word, with phase and chunk; nothing of an exchange.
-fn short(schedule: &Schedule, rank: usize, action: &Action) -> Option<String> {
+fn short(schedule: &PipelineSchedule, rank: usize, action: &Action) -> Option<String> {
     let of = |chunk: &Chunk| format!("{}.{}", schedule.phase(rank, chunk.direction), chunk.index);
     match action {
         Action::Forward(chunk) => Some(format!("F{}", of(chunk))),

@@ -4,22 +4,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use burn_deepseek::config::ConfigProblems;
-use burn_deepseek::generate::GenerateError;
-
-use crate::checkpoint::CheckpointError;
-use crate::commands::Outcome;
-use crate::config::ConfigError;
-use crate::data::DataError;
-use crate::device::{ClusterError, DeviceError, TokenError};
-use crate::dualpipe::ScheduleError;
-use crate::metrics::LoadsError;
-use crate::parallel::eplb::EplbError;
-
-/// A mistake of the user that no other error type names: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
+use crate::failure::{Blame, Failure, Result};
+use crate::stdout::write_stdout;
 
 /// Everything went well.
 pub const OK: u8 = 0;
@@ -30,38 +16,34 @@ pub const FAILURE: u8 = 3;
 /// Stopped by Ctrl-C, as shells say it.
 pub const INTERRUPTED: u8 = 130;
 
-/// The exit code of an error: [`USAGE`] where a cause is a mistake of the user, else [`FAILURE`].
-pub fn code_of(error: &anyhow::Error) -> u8 {
-    let usage = error.chain().any(|cause| {
-        cause.is::<UsageError>()
-            || cause.is::<ConfigError>()
-            || cause.is::<ConfigProblems>()
-            || cause.is::<DataError>()
-            || cause
-                .downcast_ref()
-                .is_some_and(|error| !matches!(error, DeviceError::Worker { .. }))
-            || cause.is::<TokenError>()
-            || cause.is::<ClusterError>()
-            || cause.is::<GenerateError>()
-            || cause.is::<ScheduleError>()
-            || cause.is::<LoadsError>()
-            || cause.is::<EplbError>()
-            || matches!(
-                cause.downcast_ref(),
-                Some(
-                    CheckpointError::NotFound { .. }
-                        | CheckpointError::NoAverage { .. }
-                        | CheckpointError::Format { .. }
-                )
-            )
-    });
-    if usage { USAGE } else { FAILURE }
+/// What a command has to say at its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The JSON object that `--json` prints as the last line.
+    pub results: serde_json::Value,
+    /// Whether Ctrl-C ended it early: exit code 130.
+    pub interrupted: bool,
 }
 
-/// The error and its causes on one line, joined by `: `.
-pub fn line_of(error: &anyhow::Error) -> String {
+impl Outcome {
+    /// A command that came to its end.
+    pub fn done(results: serde_json::Value) -> Self {
+        Self { results, interrupted: false }
+    }
+}
+
+/// The exit code of a failure.
+pub fn code_of(failure: &Failure) -> u8 {
+    match failure.blame() {
+        Blame::User => USAGE,
+        Blame::Run => FAILURE,
+    }
+}
+
+/// The failure and its causes on one line, joined by `: `.
+pub fn line_of(failure: &Failure) -> String {
     let mut line = String::new();
-    for cause in error.chain() {
+    for cause in failure.chain() {
         let text = cause.to_string();
         let text = text
             .lines()
@@ -82,60 +64,47 @@ pub fn line_of(error: &anyhow::Error) -> String {
 }
 
 /// Prints what `result` has to say, on standard output where `json`, and gives its exit code.
-pub fn report(result: anyhow::Result<Outcome>, json: bool) -> ExitCode {
+pub fn report(result: Result<Outcome>, json: bool) -> ExitCode {
     let (code, object) = match result {
         Ok(outcome) => (if outcome.interrupted { INTERRUPTED } else { OK }, outcome.results),
-        Err(error) => {
-            let (code, line) = (code_of(&error), line_of(&error));
+        Err(failure) => {
+            let (code, line) = (code_of(&failure), line_of(&failure));
             // Nobody is left to tell where standard error is closed.
             let _ = writeln!(std::io::stderr(), "error: {line}");
             (code, serde_json::json!({ "error": line, "exit_code": code }))
         }
     };
-    if json && let Err(error) = write_stdout(&format!("{object}\n")) {
-        let _ = writeln!(std::io::stderr(), "error: {}", line_of(&error));
+    if json && let Err(failure) = write_stdout(&format!("{object}\n")) {
+        let _ = writeln!(std::io::stderr(), "error: {}", line_of(&failure));
         return ExitCode::from(FAILURE);
     }
     ExitCode::from(code)
 }
 
-/// Writes to standard output; a reader that has left (`deepseek check | head`) is no error.
-///
-/// # Errors
-/// Standard output cannot be written, on a full disk for instance.
-pub fn write_stdout(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => anyhow::Context::context(result, "standard output cannot be written"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context;
+    use crate::failure::{Context, UsageError};
 
     #[test]
     fn mistakes_of_the_user_are_2_and_failures_are_3() {
         let usage = Err::<(), _>(UsageError("no".into())).context("while starting").unwrap_err();
         assert_eq!(code_of(&usage), USAGE);
-        let device: anyhow::Error =
-            "gpu".parse::<crate::device::DeviceChoice>().unwrap_err().into();
+        let device: Failure = "gpu".parse::<crate::device::DeviceChoice>().unwrap_err().into();
         assert_eq!(code_of(&device), USAGE);
-        let disk = anyhow::Error::from(std::io::Error::other("disk full")).context("runs/a");
+        let disk = Failure::from(std::io::Error::other("disk full")).context("runs/a");
         assert_eq!(code_of(&disk), FAILURE);
     }
 
     #[test]
-    fn an_error_is_one_line() {
-        let error = anyhow::anyhow!("bottom\n  of it").context("middle").context("top\n");
-        assert_eq!(line_of(&error), "top: middle: bottom of it");
+    fn a_failure_is_one_line() {
+        let failure = Failure::new("bottom\n  of it").context("middle").context("top\n");
+        assert_eq!(line_of(&failure), "top: middle: bottom of it");
     }
 
     #[test]
     fn a_cause_that_is_already_quoted_is_not_said_twice() {
-        let error = anyhow::anyhow!("disk full").context("a.bin: disk full");
-        assert_eq!(line_of(&error), "a.bin: disk full");
+        let failure = Failure::new("disk full").context("a.bin: disk full");
+        assert_eq!(line_of(&failure), "a.bin: disk full");
     }
 }

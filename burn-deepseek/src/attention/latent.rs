@@ -3,12 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, assert_shape};
 
-use super::{AttentionForm, LatentCache};
+use super::query::LATENT_NORM_EPS;
+use super::{AttentionForm, LatentCache, Query};
 use crate::precision::Operation;
 use crate::{Compute, DeepSeekConfig, Linear, Pass, RmsNorm, WeightInit, ops};
-
-/// Epsilon of the two latent norms, whatever `rms_norm_eps` says.
-const LATENT_NORM_EPS: f64 = 1e-6;
 
 /// A run of new tokens up to this length is attended in absorbed form when a prefix is cached.
 const ABSORBED_UP_TO: usize = 8;
@@ -20,14 +18,8 @@ const ABSORBED_UP_TO: usize = 8;
 /// `[nope | rope]`, scaled by `(nope + rope)^-1/2` (times YaRN's factor).
 #[derive(Module, Debug)]
 pub struct MultiHeadLatentAttention {
-    /// Query without a latent, `d -> heads * (nope + rope)`, where `q_lora_rank` is absent.
-    pub q_proj: Option<Linear>,
-    /// `d -> q_lora_rank`.
-    pub q_a_proj: Option<Linear>,
-    /// Norm of the query latent.
-    pub q_a_layernorm: Option<RmsNorm>,
-    /// `q_lora_rank -> heads * (nope + rope)`.
-    pub q_b_proj: Option<Linear>,
+    /// `d -> heads * (nope + rope)`, by way of a latent where `q_lora_rank` is given.
+    pub query: Query,
     /// `d -> kv_lora_rank + rope`.
     pub kv_a_proj_with_mqa: Linear,
     /// Norm of the key-value latent.
@@ -47,14 +39,9 @@ impl MultiHeadLatentAttention {
     pub fn new(config: &DeepSeekConfig, init: &mut WeightInit) -> Self {
         let d = config.hidden_size;
         let heads = config.num_attention_heads;
-        let q_width = heads * config.qk_head_dim();
         let bias = config.attention_bias;
-        let rank = config.q_lora_rank;
         Self {
-            q_proj: rank.is_none().then(|| Linear::new(d, q_width, false, init)),
-            q_a_proj: rank.map(|rank| Linear::new(d, rank, bias, init)),
-            q_a_layernorm: rank.map(|rank| RmsNorm::new(rank, LATENT_NORM_EPS, init)),
-            q_b_proj: rank.map(|rank| Linear::new(rank, q_width, false, init)),
+            query: Query::new(config, init),
             kv_a_proj_with_mqa: Linear::new(
                 d,
                 config.kv_lora_rank + config.qk_rope_head_dim,
@@ -87,7 +74,7 @@ impl MultiHeadLatentAttention {
         let rope_dim = rope.rope_dim();
         let rank = self.kv_a_layernorm.weight.shape()[0];
 
-        let (q, kv_a) = self.down(x, compute);
+        let (q, kv_a) = self.query.forward_with(x, &self.kv_a_proj_with_mqa, compute);
         let q = ops::rope(q.reshape([batch, seq, self.heads, self.nope_dim + rope_dim]), rope);
         assert_shape!(kv_a, [batch * seq, rank + rope_dim]);
         let latents = self.kv_a_layernorm.forward(kv_a.clone().narrow(1, 0, rank));
@@ -116,22 +103,6 @@ impl MultiHeadLatentAttention {
             out.reshape([batch * seq, self.heads * self.v_dim]),
             &self.o_proj,
         )
-    }
-
-    /// Queries `[rows, heads * (nope + rope)]` and `[c_kv | k_rope]`, `[rows, rank + rope]`.
-    fn down(&self, x: Tensor<2>, compute: &Compute) -> (Tensor<2>, Tensor<2>) {
-        let operations = [Operation::QueryDown, Operation::KeyValueDown];
-        match (&self.q_a_proj, &self.q_a_layernorm, &self.q_b_proj, &self.q_proj) {
-            (Some(a), Some(norm), Some(b), _) => {
-                let [q_a, kv_a] = compute.linears(operations, x, [a, &self.kv_a_proj_with_mqa]);
-                (compute.linear(Operation::QueryUp, norm.forward(q_a), b), kv_a)
-            }
-            (_, _, _, Some(q)) => {
-                let [q, kv_a] = compute.linears(operations, x, [q, &self.kv_a_proj_with_mqa]);
-                (q, kv_a)
-            }
-            _ => unreachable!("invariant: a query latent has all three of its parts"),
-        }
     }
 
     /// latents: `[batch * keys, rank]`.

@@ -2,8 +2,10 @@
 
 mod cache;
 mod latent;
+mod query;
 mod rope;
 
 pub use cache::{AttentionForm, LatentCache};
 pub use latent::MultiHeadLatentAttention;
-pub use rope::{RopeTable, RotaryEmbedding, yarn_correction_range};
+pub use query::{Query, QueryLatent};
+pub use rope::{RotaryEmbedding, yarn_correction_range};

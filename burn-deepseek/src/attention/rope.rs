@@ -4,6 +4,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::{DeepSeekConfig, YarnConfig};
+use crate::definition::RopeTable;
 
 /// Inverse frequencies of every rotated pair, and the factor on cos and sin.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,60 +47,8 @@ impl RotaryEmbedding {
                 sin.push(angle.sin() as f32 * self.attention_factor);
             }
         }
-        RopeTable {
-            cos: Tensor::from_data(TensorData::new(cos, [len, half]), device),
-            sin: Tensor::from_data(TensorData::new(sin, [len, half]), device),
-            interleaved: self.interleaved,
-        }
-    }
-}
-
-/// cos and sin of a run of positions, `[seq, rope_dim / 2]` each.
-#[derive(Clone, Debug)]
-pub struct RopeTable {
-    cos: Tensor<2>,
-    sin: Tensor<2>,
-    interleaved: bool,
-}
-
-impl RopeTable {
-    /// `cos(position * inv_freq) * attention_factor`, `[seq, rope_dim / 2]`.
-    pub fn cos(&self) -> Tensor<2> {
-        self.cos.clone()
-    }
-
-    /// `sin(position * inv_freq) * attention_factor`, `[seq, rope_dim / 2]`.
-    pub fn sin(&self) -> Tensor<2> {
-        self.sin.clone()
-    }
-
-    /// Positions.
-    pub fn len(&self) -> usize {
-        self.cos.dims()[0]
-    }
-
-    /// Whether there is no position.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Entries of a head that are rotated.
-    pub fn rope_dim(&self) -> usize {
-        2 * self.cos.dims()[1]
-    }
-
-    /// Pairs are (even, odd) entries when true, (first half, second half) when false.
-    pub fn interleaved(&self) -> bool {
-        self.interleaved
-    }
-
-    /// The first `len` positions.
-    pub fn first(&self, len: usize) -> Self {
-        Self {
-            cos: self.cos.clone().narrow(0, 0, len),
-            sin: self.sin.clone().narrow(0, 0, len),
-            interleaved: self.interleaved,
-        }
+        let tensor = |values| Tensor::from_data(TensorData::new(values, [len, half]), device);
+        RopeTable::new(tensor(cos), tensor(sin), self.interleaved)
     }
 }
 

@@ -5,14 +5,17 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeLayout, RopeShape};
-use cubecl_kernels::host::{self, GroupedShape, PermuteShape};
+use cubecl_kernels::definition::{
+    AdamWConfig, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape, RopeLayout,
+    RopeShape,
+};
+use cubecl_kernels::host;
 use half::bf16;
 
 use super::flex_tensor::{Contiguous, dims, ints, tensor, whole};
 use super::kernels::{AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput};
 use super::{AdamWOutput, FusedOps, PlainLinear, done};
-use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 impl FusedOps for Flex {
@@ -126,33 +129,17 @@ impl FusedOps for Flex {
 impl FusedKernels for Flex {
     fn linear_forward(x: &FlexTensor, w: &FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, inputs], [outputs, _]) = (dims(x), dims(w));
-        let product = match format {
-            ProductFormat::F32 => host::linear,
-            ProductFormat::Bf16 => host::bf16_linear,
-        };
-        let y = product(
-            Contiguous::new(x).floats(),
-            Contiguous::new(w).floats(),
-            rows,
-            inputs,
-            outputs,
-        );
+        let shape = LinearShape { rows, inputs, outputs };
+        let (x, w) = (Contiguous::new(x), Contiguous::new(w));
+        let y = host::linear(x.floats(), w.floats(), &shape, format);
         tensor(done(y), [rows, outputs])
     }
 
     fn linear_input_gradient(dy: &FlexTensor, w: &FlexTensor, format: ProductFormat) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(w));
-        let product = match format {
-            ProductFormat::F32 => host::linear_input_gradient,
-            ProductFormat::Bf16 => host::bf16_linear_input_gradient,
-        };
-        let dx = product(
-            Contiguous::new(dy).floats(),
-            Contiguous::new(w).floats(),
-            rows,
-            inputs,
-            outputs,
-        );
+        let shape = LinearShape { rows, inputs, outputs };
+        let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
+        let dx = host::linear_input_gradient(dy.floats(), w.floats(), &shape, format);
         tensor(done(dx), [rows, inputs])
     }
 
@@ -162,17 +149,9 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let product = match format {
-            ProductFormat::F32 => host::linear_weight_gradient,
-            ProductFormat::Bf16 => host::bf16_linear_weight_gradient,
-        };
-        let dw = product(
-            Contiguous::new(dy).floats(),
-            Contiguous::new(x).floats(),
-            rows,
-            inputs,
-            outputs,
-        );
+        let shape = LinearShape { rows, inputs, outputs };
+        let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
+        let dw = host::linear_weight_gradient(dy.floats(), x.floats(), &shape, format);
         tensor(done(dw), [outputs, inputs])
     }
 
@@ -346,13 +325,10 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(x), dims(w));
-        let shape = GroupedShape { rows, experts, inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let product = match format {
-            ProductFormat::F32 => host::grouped_linear,
-            ProductFormat::Bf16 => host::bf16_grouped_linear,
-        };
-        tensor(done(product(x.floats(), w.floats(), groups.offsets(), &shape)), [rows, outputs])
+        let y = host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape, format);
+        tensor(done(y), [rows, outputs])
     }
 
     fn grouped_linear_input_gradient(
@@ -362,13 +338,11 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(dy), dims(w));
-        let shape = GroupedShape { rows, experts, inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
-        let product = match format {
-            ProductFormat::F32 => host::grouped_linear_input_gradient,
-            ProductFormat::Bf16 => host::bf16_grouped_linear_input_gradient,
-        };
-        tensor(done(product(dy.floats(), w.floats(), groups.offsets(), &shape)), [rows, inputs])
+        let (dy, w) = (dy.floats(), w.floats());
+        let dx = host::grouped_linear_input_gradient(dy, w, groups.offsets(), &shape, format);
+        tensor(done(dx), [rows, inputs])
     }
 
     fn grouped_linear_weight_gradient(
@@ -378,13 +352,10 @@ impl FusedKernels for Flex {
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(dy), dims(x));
-        let shape = GroupedShape { rows, experts: groups.experts(), inputs, outputs };
+        let shape = GroupedLinearShape { rows, experts: groups.experts(), inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
-        let product = match format {
-            ProductFormat::F32 => host::grouped_linear_weight_gradient,
-            ProductFormat::Bf16 => host::bf16_grouped_linear_weight_gradient,
-        };
-        let dw = product(dy.floats(), x.floats(), groups.offsets(), &shape);
+        let (dy, x) = (dy.floats(), x.floats());
+        let dw = host::grouped_linear_weight_gradient(dy, x, groups.offsets(), &shape, format);
         tensor(done(dw), [shape.experts, outputs, inputs])
     }
 
@@ -414,14 +385,14 @@ impl FusedKernels for Flex {
         let counted = targets.iter().filter(|&&target| target >= 0).count().max(1);
         let weights = vec![1.0 / counted as f32; rows];
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let shape = [rows, inputs, vocab];
+        let shape = LinearShape { rows, inputs, outputs: vocab };
         if !gradients {
             let sum = done(host::linear_cross_entropy(
                 x.floats(),
                 w.floats(),
                 &targets,
                 None,
-                shape,
+                &shape,
                 format,
             ))
             .loss;
@@ -435,7 +406,7 @@ impl FusedKernels for Flex {
             w.floats(),
             &targets,
             Some(&weights),
-            shape,
+            &shape,
             format,
         ));
         let sum: f64 = result.loss.row_losses.iter().map(|&loss| f64::from(loss)).sum();

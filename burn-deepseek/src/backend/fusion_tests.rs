@@ -18,7 +18,7 @@ use cubecl_kernels::metric::calc_diff;
 
 use super::fp8::{Fp8Matrix, Fp8Ops, Fp8Weight, LinearShape, RowGroups, Side};
 use super::{WireOps, test_gpu};
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
 use crate::{Compute, Linear, WeightInit};
 

@@ -4,7 +4,7 @@
 use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Attention's result, and what its backward needs of it.

@@ -39,7 +39,7 @@ use burn::tensor::{DType, Device, Tensor};
 use cubecl_kernels::KernelError;
 
 use self::flex_tensor::Contiguous;
-use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Whether the fused operations exist for the device and type of `x`: Flex in FP32, here or on a

@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor, assert_shape};
 
 use super::error::{Fp8Error, check_castable};
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Operation};
 use crate::{Compute, Precision};
 

@@ -8,7 +8,7 @@ use super::{
     Accumulation, Fp8Error, Fp8GroupedLinearConfig, Fp8LinearConfig, QuantizeOptions, ScaleFormat,
     matmul_nt, quantize_rows, quantize_weight,
 };
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 
 fn random(rows: usize, columns: usize) -> Tensor<2> {
     crate::WeightInit::normal((rows * 1000 + columns) as u64, 1.0, &Device::flex())

@@ -3,7 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
-use super::{Dispatched, Router};
+use super::Router;
+use crate::definition::{DispatchedRows, ExpertGroups};
 use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, WeightInit, ops};
 
 /// The routed experts of a layer, their weights stacked so that one grouped product serves all.
@@ -21,12 +22,7 @@ impl Experts {
     /// # Shapes
     ///
     /// - x, output: `[rows, d]`, sorted by expert as `groups` says
-    pub fn forward(
-        &self,
-        x: Tensor<2>,
-        groups: &ops::ExpertGroups,
-        compute: &Compute,
-    ) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, groups: &ExpertGroups, compute: &Compute) -> Tensor<2> {
         compute.experts(x, &self.gate_up, &self.down, groups)
     }
 }
@@ -68,10 +64,11 @@ impl MixtureOfExperts {
         assert_shape!(x, [batch * seq, _]);
         let routing = self.gate.forward(x.clone(), shape);
         let x = ops::fork(x);
-        let Dispatched { rows, groups, way_back } =
-            pass.compute.dispatch(x.clone(), &routing.groups, self.gate.layer());
+        let layer = self.gate.layer();
+        let DispatchedRows { rows, groups, combine } =
+            pass.compute.dispatch_to_experts(x.clone(), &routing.groups, layer);
         let routed =
-            way_back(self.experts.forward(rows, &groups, &pass.compute), routing.weights.clone());
+            combine(self.experts.forward(rows, &groups, &pass.compute), routing.weights.clone());
         let y = match &self.shared_experts {
             Some(shared) => ops::residual(routed, shared.forward(x, &pass.compute)),
             None => routed,

@@ -1,13 +1,11 @@
 //! DeepSeekMoE: the router, the routed and shared experts, and what keeps their loads even (2.1.2).
 
 mod balance;
-mod dispatch;
 mod layer;
 mod router;
 mod select;
 
 pub use balance::{max_violation, sequence_balance_loss, updated_bias};
-pub use dispatch::{Dispatched, ExpertDispatch, LocalDispatch, WayBack};
 pub use layer::{Experts, MixtureOfExperts};
 pub use router::Router;
 pub use select::ExpertSelection;

@@ -5,9 +5,9 @@ use burn::tensor::{DType, Tensor, TensorData, activation};
 
 use super::select::{ExpertSelection, unbiased_counts};
 use crate::config::{DeepSeekConfig, ScoringFunc};
-use crate::ops::{self, ExpertGroups};
+use crate::definition::ExpertGroups;
 use crate::precision::ProductFormat;
-use crate::{LayerRouting, WeightInit};
+use crate::{LayerRouting, WeightInit, ops};
 
 /// Added to the sum that normalizes the chosen gate values.
 const NORM_EPS: f64 = 1e-20;

@@ -3,8 +3,7 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
 
-use super::{AdamWScalars, ExpertGroups};
-use crate::attention::RopeTable;
+use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 
 /// `y = x w^T + b`, with weights stored as Hugging Face stores them.
 ///

@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use super::{ExpertGroups, composed, with_gradient};
+use super::{composed, with_gradient};
 use crate::backend::DeferredWeight;
+use crate::definition::ExpertGroups;
 
 /// [`composed::linear`], whose `dw = dy^T x` is computed when the queue is.
 pub(super) fn linear(

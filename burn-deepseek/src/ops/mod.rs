@@ -8,22 +8,20 @@ pub mod composed;
 mod deferred;
 pub mod fp8;
 mod function;
-mod groups;
-mod optim;
+mod local_experts;
 pub mod wire;
 
 use burn::backend::Dispatch;
 use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::attention::RopeTable;
 use crate::backend::{self, FusedOps, PlainLinear, supports};
+use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 pub use composed::mla_absorbed_attention;
 pub use function::with_gradient;
-pub use groups::ExpertGroups;
-pub use optim::AdamWScalars;
+pub use local_experts::LocalExperts;
 
 /// A tensor without autodiff on another device: what ranks send each other.
 ///

@@ -8,8 +8,8 @@ use burn::tensor::{Int, Tensor};
 
 pub use cubecl_kernels::definition::{ArrivalPlan, DispatchPlan, RowSums, WireFormat};
 
-use super::ExpertGroups;
 use crate::backend::{WireOps, supports};
+use crate::definition::ExpertGroups;
 
 /// Rows of x by index, permuted and cast in one read.
 ///

@@ -118,7 +118,8 @@ impl Names<'_> {
         }
     }
 
-    /// MLA: the model's own names are the checkpoint's.
+    /// MLA: the model's own names are the checkpoint's, but for the query, of which there are two
+    /// forms.
     fn attention(&mut self, name: &str, path: &str) {
         let config = self.config;
         let (d, heads, kv_rank) =
@@ -126,38 +127,34 @@ impl Names<'_> {
         let q_width = heads * config.qk_head_dim();
         let bias = config.attention_bias;
         let mut linears = Vec::new();
-        let mut norms = vec![("kv_a_layernorm", kv_rank)];
+        let mut norms = vec![("kv_a_layernorm", "kv_a_layernorm", kv_rank)];
         match config.q_lora_rank {
-            None => linears.push(("q_proj", [q_width, d], false)),
+            None => linears.push(("q_proj", "query", [q_width, d], false)),
             Some(rank) => {
-                linears.push(("q_a_proj", [rank, d], bias));
-                norms.push(("q_a_layernorm", rank));
-                linears.push(("q_b_proj", [q_width, rank], false));
+                linears.push(("q_a_proj", "query.q_a_proj", [rank, d], bias));
+                norms.push(("q_a_layernorm", "query.q_a_layernorm", rank));
+                linears.push(("q_b_proj", "query.q_b_proj", [q_width, rank], false));
             }
         }
-        linears.push(("kv_a_proj_with_mqa", [kv_rank + config.qk_rope_head_dim, d], bias));
-        linears.push((
-            "kv_b_proj",
-            [heads * (config.qk_nope_head_dim + config.v_head_dim), kv_rank],
-            false,
-        ));
-        linears.push(("o_proj", [d, heads * config.v_head_dim], bias));
-        for (part, shape, bias) in linears {
-            self.whole(&format!("{name}.{part}.weight"), &format!("{path}.{part}.weight"), &shape);
+        let latent_and_rope = kv_rank + config.qk_rope_head_dim;
+        let keys_and_values = heads * (config.qk_nope_head_dim + config.v_head_dim);
+        for (part, shape, bias) in [
+            ("kv_a_proj_with_mqa", [latent_and_rope, d], bias),
+            ("kv_b_proj", [keys_and_values, kv_rank], false),
+            ("o_proj", [d, heads * config.v_head_dim], bias),
+        ] {
+            linears.push((part, part, shape, bias));
+        }
+        for (part, path_part, shape, bias) in linears {
+            let (name, path) = (format!("{name}.{part}"), format!("{path}.{path_part}"));
+            self.whole(&format!("{name}.weight"), &format!("{path}.weight"), &shape);
             if bias {
-                self.whole(
-                    &format!("{name}.{part}.bias"),
-                    &format!("{path}.{part}.bias"),
-                    &shape[..1],
-                );
+                self.whole(&format!("{name}.bias"), &format!("{path}.bias"), &shape[..1]);
             }
         }
-        for (part, width) in norms {
-            self.whole(
-                &format!("{name}.{part}.weight"),
-                &format!("{path}.{part}.weight"),
-                &[width],
-            );
+        for (part, path_part, width) in norms {
+            let (name, path) = (format!("{name}.{part}"), format!("{path}.{path_part}"));
+            self.whole(&format!("{name}.weight"), &format!("{path}.weight"), &[width]);
         }
     }
 

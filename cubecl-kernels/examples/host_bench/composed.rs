@@ -1,7 +1,7 @@
 //! The operations as a framework composes them: one parallel pass an operation, each with an output
 //! of its own.
 
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, RopeShape};
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearShape, RopeShape};
 use rayon::prelude::*;
 
 /// `a b` of strided matrices, the strides as `(row, column)`; `[m, k] x [k, n]`.
@@ -219,7 +219,7 @@ pub fn linear_cross_entropy(
     x: &[f32],
     w: &[f32],
     targets: &[i64],
-    [rows, inputs, vocab]: [usize; 3],
+    &LinearShape { rows, inputs, outputs: vocab }: &LinearShape,
     gradients: bool,
 ) -> (f32, Vec<f32>, Vec<f32>) {
     let logits = product(x, (inputs, 1), w, (1, inputs), rows, inputs, vocab);

@@ -8,7 +8,7 @@
 //! over. What is tiled along the other one (128x1, for Wgrad) is stored transposed, as the row
 //! tiles of the transposed matrix.
 
-use super::KernelError;
+use super::{KernelError, check_offsets};
 
 /// Entries that share a scale along the summed dimension, and the length of a partial sum that is
 /// promoted to FP32 (3.3.2).
@@ -127,15 +127,7 @@ impl GroupedColumns {
     /// # Errors
     /// [`KernelError::Invalid`] where `offsets` do not rise from 0 to `rows`.
     pub fn new(op: &'static str, offsets: &[usize], rows: usize) -> Result<Self, KernelError> {
-        let rising =
-            offsets.first() == Some(&0) && offsets.last() == Some(&rows) && offsets.is_sorted();
-        if !rising {
-            return Err(KernelError::Invalid {
-                op,
-                argument: "offsets",
-                requirement: "must rise from 0 to the number of rows",
-            });
-        }
+        check_offsets(op, offsets, rows)?;
         let sums = |size: fn(usize) -> usize| {
             let mut sum = 0;
             std::iter::once(0)

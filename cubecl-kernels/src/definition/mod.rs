@@ -22,8 +22,10 @@ pub use minifloat::{
 pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
 pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
+pub(crate) use shape::check_offsets;
 pub use shape::{
-    AdamWConfig, AttentionOptions, AttentionShape, ProductFormat, RopeLayout, RopeShape,
+    AdamWConfig, AttentionOptions, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape,
+    ProductFormat, RopeLayout, RopeShape,
 };
 pub use wire::{RowSums, TransposedSums, WireFormat};
 pub(crate) use wire::{check_index, scale_byte, scale_from_exponent};

@@ -1,5 +1,7 @@
 //! The sizes of problems that a single number does not describe.
 
+use super::KernelError;
+
 /// The format that a product takes its operands in. Sums are FP32 in all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ProductFormat {
@@ -8,6 +10,64 @@ pub enum ProductFormat {
     F32,
     /// Rounded to BF16 on the way into the product.
     Bf16,
+}
+
+/// The sizes of a linear map, `y [rows, outputs] = x [rows, inputs] w^T`, with a weight
+/// `w [outputs, inputs]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Rows of the input and of the output, `m`.
+    pub rows: usize,
+    /// Width of an input row, `k`.
+    pub inputs: usize,
+    /// Width of an output row, `n`; of the output head, the vocabulary.
+    pub outputs: usize,
+}
+
+/// The sizes of the experts' linear maps: rows sorted by expert, a weight for each expert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupedLinearShape {
+    /// Rows of all experts together, `m`.
+    pub rows: usize,
+    /// Experts, `e`.
+    pub experts: usize,
+    /// Width of an input row, `k`.
+    pub inputs: usize,
+    /// Width of an output row, `n`.
+    pub outputs: usize,
+}
+
+/// The sizes of a dispatch of tokens to experts and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PermuteShape {
+    /// Tokens, `n`.
+    pub tokens: usize,
+    /// Experts each token goes to, `k`.
+    pub slots: usize,
+    /// Rows sorted by expert, `m`: `n k` where all experts are here.
+    pub sorted: usize,
+    /// Width of a row, `d`.
+    pub width: usize,
+}
+
+/// Checks that the bounds between experts' rows rise from 0 to the number of rows.
+///
+/// # Errors
+/// [`KernelError::Invalid`] naming `offsets` where they do not.
+pub(crate) fn check_offsets(
+    op: &'static str,
+    offsets: &[usize],
+    rows: usize,
+) -> Result<(), KernelError> {
+    let ends = (offsets.first(), offsets.last());
+    if ends == (Some(&0), Some(&rows)) && offsets.is_sorted() {
+        return Ok(());
+    }
+    Err(KernelError::Invalid {
+        op,
+        argument: "offsets",
+        requirement: "must rise from 0 to the number of rows",
+    })
 }
 
 /// The sizes of a multi-head latent attention (2.1.1) after its up-projections.

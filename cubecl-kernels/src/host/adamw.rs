@@ -167,7 +167,13 @@ multiversion! {
 }
 
 multiversion! {
-    fn update_bf16(param: &mut [f32], gradient: &[f32], m: &mut [bf16], v: &mut [bf16], f: &Factors) {
+    fn update_bf16(
+        param: &mut [f32],
+        gradient: &[f32],
+        m: &mut [bf16],
+        v: &mut [bf16],
+        f: &Factors,
+    ) {
         update::<S, bf16>(param, gradient, m, v, f);
     }
 }

@@ -30,11 +30,6 @@ impl<'a> Mat<'a> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
-    /// A contiguous row-major matrix.
-    pub(crate) fn contiguous(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self::new(data, rows, cols, cols)
-    }
-
     /// The transpose, without a copy.
     pub(crate) fn t(self) -> Self {
         Self {

@@ -1,18 +1,21 @@
-//! `y = x w^T` and its two gradients, with a fast path for few rows.
+//! The linear map `y = x w^T` and its two gradients, with a fast path for few rows.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use super::gemm_view::Threads;
 use super::output::{Parts, as_uninit, build};
 use super::parallel::{chunk, for_each};
+use super::product::{View, product, product_add};
 use super::small_gemm::{MAX_ROWS, rows_nt};
-use crate::definition::{KernelError, check_length};
+use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
 
 /// Columns of the output that one task of the few-row path computes.
 const COLUMNS_A_TASK: usize = 128;
 
-/// The linear map, `y = x w^T`.
+/// The linear map, `y = x w^T`, of operands in `format`.
+///
+/// In BF16 both operands are rounded to nearest even; products are exact, sums and result FP32.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [outputs, inputs]` -> `y [rows, outputs]`
@@ -22,18 +25,19 @@ const COLUMNS_A_TASK: usize = 128;
 pub fn linear(
     x: &[f32],
     w: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+    shape: &LinearShape,
+    format: ProductFormat,
 ) -> Result<Vec<f32>, KernelError> {
-    check_length("linear", "x", x.len(), &[rows, inputs])?;
-    check_length("linear", "w", w.len(), &[outputs, inputs])?;
-    check_size("linear", "y", &[rows, outputs])?;
+    const OP: &str = "linear";
+    let LinearShape { rows, inputs, outputs } = *shape;
+    check_length(OP, "x", x.len(), &[rows, inputs])?;
+    check_length(OP, "w", w.len(), &[outputs, inputs])?;
+    let len = element_count(OP, "y", &[rows, outputs])?;
     // SAFETY: `product_nt` writes all of `y`, and reads none of it without `add`.
-    Ok(unsafe { build(rows * outputs, |y| product_nt(x, w, rows, inputs, outputs, y, false)) })
+    Ok(unsafe { build(len, |y| product_nt(x, w, y, shape, format, false)) })
 }
 
-/// The linear map added to what is there, `y += x w^T`.
+/// The linear map added to what is there, `y += x w^T`, of operands in `format`.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [outputs, inputs]`, `y [rows, outputs]`
@@ -44,19 +48,20 @@ pub fn linear_accumulate(
     x: &[f32],
     w: &[f32],
     y: &mut [f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+    shape: &LinearShape,
+    format: ProductFormat,
 ) -> Result<(), KernelError> {
-    check_length("linear_accumulate", "x", x.len(), &[rows, inputs])?;
-    check_length("linear_accumulate", "w", w.len(), &[outputs, inputs])?;
-    check_length("linear_accumulate", "y", y.len(), &[rows, outputs])?;
+    const OP: &str = "linear_accumulate";
+    let LinearShape { rows, inputs, outputs } = *shape;
+    check_length(OP, "x", x.len(), &[rows, inputs])?;
+    check_length(OP, "w", w.len(), &[outputs, inputs])?;
+    check_length(OP, "y", y.len(), &[rows, outputs])?;
     // SAFETY: `y` is initialised.
-    unsafe { product_nt(x, w, rows, inputs, outputs, as_uninit(y), true) };
+    unsafe { product_nt(x, w, as_uninit(y), shape, format, true) };
     Ok(())
 }
 
-/// The gradient of [`linear`] for its input, `dx = dy w` (Dgrad).
+/// The gradient of [`linear`] for its input, `dx = dy w` (Dgrad), of operands in `format`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `w [outputs, inputs]` -> `dx [rows, inputs]`
@@ -66,24 +71,20 @@ pub fn linear_accumulate(
 pub fn linear_input_gradient(
     dy: &[f32],
     w: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+    shape: &LinearShape,
+    format: ProductFormat,
 ) -> Result<Vec<f32>, KernelError> {
-    check_length("linear_input_gradient", "dy", dy.len(), &[rows, outputs])?;
-    check_length("linear_input_gradient", "w", w.len(), &[outputs, inputs])?;
-    check_size("linear_input_gradient", "dx", &[rows, inputs])?;
-    // SAFETY: gemm writes all of `dx`.
-    Ok(unsafe {
-        build(rows * inputs, |dx| {
-            let dst = MatMut::contiguous(dx, rows, inputs);
-            let (dy, w) = (Mat::contiguous(dy, rows, outputs), Mat::contiguous(w, outputs, inputs));
-            gemm(dst, 1.0, dy, w, Threads::Pool);
-        })
-    })
+    const OP: &str = "linear_input_gradient";
+    let LinearShape { rows, inputs, outputs } = *shape;
+    check_length(OP, "dy", dy.len(), &[rows, outputs])?;
+    check_length(OP, "w", w.len(), &[outputs, inputs])?;
+    let len = element_count(OP, "dx", &[rows, inputs])?;
+    let (dy, w) = (View::new(dy, rows, outputs), View::new(w, outputs, inputs));
+    // SAFETY: the product writes all of `dx`.
+    Ok(unsafe { build(len, |dx| product(dx, dy, w, format, Threads::Pool)) })
 }
 
-/// The gradient of [`linear`] for its weight, `dw = dy^T x` (Wgrad).
+/// The gradient of [`linear`] for its weight, `dw = dy^T x` (Wgrad), of operands in `format`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `x [rows, inputs]` -> `dw [outputs, inputs]`, zero of no rows
@@ -93,30 +94,17 @@ pub fn linear_input_gradient(
 pub fn linear_weight_gradient(
     dy: &[f32],
     x: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+    shape: &LinearShape,
+    format: ProductFormat,
 ) -> Result<Vec<f32>, KernelError> {
-    check_length("linear_weight_gradient", "dy", dy.len(), &[rows, outputs])?;
-    check_length("linear_weight_gradient", "x", x.len(), &[rows, inputs])?;
-    check_size("linear_weight_gradient", "dw", &[outputs, inputs])?;
-    // SAFETY: gemm writes all of `dw`, zero where there are no rows.
-    Ok(unsafe {
-        build(outputs * inputs, |dw| {
-            let dst = MatMut::contiguous(dw, outputs, inputs);
-            let (dy, x) = (Mat::contiguous(dy, rows, outputs), Mat::contiguous(x, rows, inputs));
-            gemm(dst, 1.0, dy.t(), x, Threads::Pool);
-        })
-    })
-}
-
-/// Refuses an output that could not be addressed.
-fn check_size(
-    op: &'static str,
-    argument: &'static str,
-    shape: &[usize],
-) -> Result<(), KernelError> {
-    crate::definition::element_count(op, argument, shape).map(|_| ())
+    const OP: &str = "linear_weight_gradient";
+    let LinearShape { rows, inputs, outputs } = *shape;
+    check_length(OP, "dy", dy.len(), &[rows, outputs])?;
+    check_length(OP, "x", x.len(), &[rows, inputs])?;
+    let len = element_count(OP, "dw", &[outputs, inputs])?;
+    let (dy, x) = (View::new(dy, rows, outputs), View::new(x, rows, inputs));
+    // SAFETY: the product writes all of `dw`, zero where there are no rows.
+    Ok(unsafe { build(len, |dw| product(dw, dy.t(), x, format, Threads::Pool)) })
 }
 
 /// `y = x w^T (+ y)`; all of `y` is written.
@@ -126,27 +114,27 @@ fn check_size(
 unsafe fn product_nt(
     x: &[f32],
     w: &[f32],
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
     y: &mut [MaybeUninit<f32>],
+    shape: &LinearShape,
+    format: ProductFormat,
     add: bool,
 ) {
-    if (1..=MAX_ROWS).contains(&rows) {
+    let LinearShape { rows, inputs, outputs } = *shape;
+    if format == ProductFormat::F32 && (1..=MAX_ROWS).contains(&rows) {
         let task = |columns: Range<usize>, out: &mut [f32]| {
             rows_nt(x, &w[columns.start * inputs..], rows, inputs, columns.len(), out);
         };
-        // SAFETY: what the caller vouches for.
-        unsafe { few_rows(rows, outputs, inputs, y, add, task) };
+        // SAFETY: the caller vouches that `y` is initialised where it is added to.
+        unsafe { few_rows(shape, y, add, task) };
         return;
     }
-    let (a, b) = (Mat::contiguous(x, rows, inputs), Mat::contiguous(w, outputs, inputs).t());
+    let (x, w) = (View::new(x, rows, inputs), View::new(w, outputs, inputs));
     if add {
-        // SAFETY: initialised, as the caller vouches.
-        let y = unsafe { &mut *(std::ptr::from_mut(y) as *mut [f32]) };
-        gemm_add(y, outputs, 1.0, a, b, Threads::Pool);
+        // SAFETY: the caller vouches that `y` is initialised.
+        let y = unsafe { y.assume_init_mut() };
+        product_add(y, x, w.t(), format, Threads::Pool);
     } else {
-        gemm(MatMut::contiguous(y, rows, outputs), 1.0, a, b, Threads::Pool);
+        product(y, x, w.t(), format, Threads::Pool);
     }
 }
 
@@ -156,25 +144,24 @@ unsafe fn product_nt(
 /// # Safety
 /// With `add`, `y` must be initialised.
 unsafe fn few_rows(
-    rows: usize,
-    width: usize,
-    depth: usize,
+    &LinearShape { rows, inputs, outputs }: &LinearShape,
     y: &mut [MaybeUninit<f32>],
     add: bool,
     task: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) {
     let y = Parts::new(y);
     // A weight is read faster from one core's cache than another thread wakes.
-    let work = (rows * width * depth) / 4;
-    for_each(width.div_ceil(COLUMNS_A_TASK), work, |index| {
-        let columns = chunk(index, COLUMNS_A_TASK, width);
+    let work = (rows * outputs * inputs) / 4;
+    for_each(outputs.div_ceil(COLUMNS_A_TASK), work, |index| {
+        let columns = chunk(index, COLUMNS_A_TASK, outputs);
         let mut buffer = [0.0; MAX_ROWS * COLUMNS_A_TASK];
         let buffer = &mut buffer[..rows * columns.len()];
         task(columns.clone(), buffer);
         for (r, row) in buffer.chunks_exact(columns.len()).enumerate() {
-            let start = r * width + columns.start;
+            let start = r * outputs + columns.start;
             if add {
-                // SAFETY: tasks own different columns, and the caller vouches for what is there.
+                // SAFETY: tasks own different columns, and the caller vouches that `y` is
+                // initialised.
                 let y = unsafe { y.written(start, columns.len()) };
                 y.iter_mut().zip(row).for_each(|(y, &value)| *y += value);
             } else {
@@ -187,89 +174,5 @@ unsafe fn few_rows(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reference;
-    use crate::test_inputs::{
-        assert_close, assert_gradient, assert_thread_independent, inner, random, widen,
-    };
-
-    fn check(rows: usize, inputs: usize, outputs: usize) {
-        let (x, w, dy) =
-            (random(1, rows * inputs), random(2, outputs * inputs), random(3, rows * outputs));
-        let (x64, w64, dy64) = (widen(&x), widen(&w), widen(&dy));
-        let y = linear(&x, &w, rows, inputs, outputs).unwrap();
-        let expected = reference::linear(&x64, &w64, rows, inputs, outputs);
-        assert_close("y", &y, &expected, 1e-5);
-        let mut twice = y;
-        linear_accumulate(&x, &w, &mut twice, rows, inputs, outputs).unwrap();
-        assert_close("y + y", &twice, &expected.iter().map(|y| 2.0 * y).collect::<Vec<_>>(), 1e-5);
-        let dx = linear_input_gradient(&dy, &w, rows, inputs, outputs).unwrap();
-        assert_close(
-            "dx",
-            &dx,
-            &reference::linear_input_gradient(&dy64, &w64, rows, inputs, outputs),
-            1e-5,
-        );
-        let dw = linear_weight_gradient(&dy, &x, rows, inputs, outputs).unwrap();
-        assert_close(
-            "dw",
-            &dw,
-            &reference::linear_weight_gradient(&dy64, &x64, rows, inputs, outputs),
-            1e-5,
-        );
-    }
-
-    #[test]
-    fn hard_edges() {
-        for rows in [0, 1, 2, 3, 4, 5, 17, 130] {
-            for (inputs, outputs) in
-                [(1, 1), (0, 3), (3, 0), (7, 129), (64, 257), (256, 96), (131, 4)]
-            {
-                check(rows, inputs, outputs);
-            }
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn random_shapes(rows in 0usize..40, inputs in 0usize..70, outputs in 0usize..140) {
-            check(rows, inputs, outputs);
-        }
-    }
-
-    #[test]
-    fn the_reference_gradients_are_slopes() {
-        let (rows, inputs, outputs) = (3, 4, 5);
-        let (x, w, dy) = (widen(&random(1, 12)), widen(&random(2, 20)), widen(&random(3, 15)));
-        let dx = reference::linear_input_gradient(&dy, &w, rows, inputs, outputs);
-        assert_gradient("dx", &x, &dx, |x| {
-            inner(&reference::linear(x, &w, rows, inputs, outputs), &dy)
-        });
-        let dw = reference::linear_weight_gradient(&dy, &x, rows, inputs, outputs);
-        assert_gradient("dw", &w, &dw, |w| {
-            inner(&reference::linear(&x, w, rows, inputs, outputs), &dy)
-        });
-    }
-
-    #[test]
-    fn threads_do_not_change_a_bit() {
-        for rows in [1, 3, 300] {
-            let (x, w, dy) = (random(1, rows * 256), random(2, 1031 * 256), random(3, rows * 1031));
-            assert_thread_independent("linear", || {
-                vec![
-                    linear(&x, &w, rows, 256, 1031).unwrap(),
-                    linear_input_gradient(&dy, &w, rows, 256, 1031).unwrap(),
-                    linear_weight_gradient(&dy, &x, rows, 256, 1031).unwrap(),
-                ]
-            });
-        }
-    }
-
-    #[test]
-    fn a_wrong_length_names_the_argument() {
-        let error = linear(&[0.0; 5], &[0.0; 6], 2, 3, 2).unwrap_err();
-        assert!(matches!(error, KernelError::Length { argument: "x", expected: 6, actual: 5, .. }));
-        assert!(linear_accumulate(&[0.0; 6], &[0.0; 6], &mut [0.0; 3], 2, 3, 2).is_err());
-    }
-}
+#[path = "linear_tests.rs"]
+mod tests;

@@ -33,18 +33,16 @@ pub use cross_entropy::{
 };
 pub use embedding::{embedding, embedding_backward};
 pub use fp8_gemm::{
-    ColumnTiled, GemmPath, bf16_grouped_linear, bf16_grouped_linear_input_gradient,
-    bf16_grouped_linear_weight_gradient, bf16_linear, bf16_linear_accumulate,
-    bf16_linear_input_gradient, bf16_linear_weight_gradient, fp8_gemm_nt, fp8_gemm_nt_accumulate,
-    fp8_gemm_nt_bf16, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
+    ColumnTiled, GemmPath, fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16,
+    fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };
 pub use grouped_linear::{
-    GroupedShape, grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient,
+    grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient,
 };
 pub use linear::{linear, linear_accumulate, linear_input_gradient, linear_weight_gradient};
 pub use parallel::in_pool;
-pub use permute::{PermuteShape, combine, combine_backward, gather_rows, gather_rows_backward};
+pub use permute::{combine, combine_backward, gather_rows, gather_rows_backward};
 pub use quantize::{
     Element, dequantize_blocks, dequantize_columns, dequantize_e5m6, dequantize_rows,
     quantize_blocks, quantize_both, quantize_columns, quantize_columns_from_e5m6, quantize_e5m6,

@@ -69,7 +69,7 @@ pub(crate) struct Parts<'a, T = f32> {
 
 // SAFETY: the pointer is only used through `part`, whose callers promise that parts do not overlap.
 unsafe impl<T: Send> Send for Parts<'_, T> {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: threads that share it write parts that do not overlap.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
@@ -102,7 +102,8 @@ impl<'a, T> Parts<'a, T> {
             start <= self.len && len <= self.len - start,
             "invariant: a part lies inside its output"
         );
-        // SAFETY: as in `part`, and initialised, as the caller promises.
+        // SAFETY: inside the output, which is borrowed for 'a; not aliased and initialised, as the
+        // caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }

@@ -5,23 +5,10 @@ use std::mem::MaybeUninit;
 use super::output::{Parts, build, build_two, fill};
 use super::parallel::{chunk, for_each};
 use super::simd::{dot, madd, multiversion};
-use crate::definition::{KernelError, check_length, element_count};
+use crate::definition::{KernelError, PermuteShape, check_length, element_count};
 
 /// Elements that one task writes.
 const ELEMENTS_A_TASK: usize = 1 << 14;
-
-/// The sizes of a dispatch of tokens to experts and back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PermuteShape {
-    /// Tokens, `n`.
-    pub tokens: usize,
-    /// Experts each token goes to, `k`.
-    pub slots: usize,
-    /// Rows sorted by expert, `m`: `n k` where all experts are here.
-    pub sorted: usize,
-    /// Width of a row, `d`.
-    pub width: usize,
-}
 
 /// Rows by index, `out[i] = x[index[i]]`.
 ///
@@ -191,8 +178,16 @@ fn by_rows(
 }
 
 multiversion! {
-    fn mix_row(y: &[f32], rows: &[u32], weights: Option<&[f32]>, width: usize, out: &mut [MaybeUninit<f32>]) {
-        let row = |slot: usize| (&y[rows[slot] as usize * width..][..width], weights.map_or(1.0, |w| w[slot]));
+    fn mix_row(
+        y: &[f32],
+        rows: &[u32],
+        weights: Option<&[f32]>,
+        width: usize,
+        out: &mut [MaybeUninit<f32>],
+    ) {
+        let row = |slot: usize| {
+            (&y[rows[slot] as usize * width..][..width], weights.map_or(1.0, |w| w[slot]))
+        };
         if rows.is_empty() {
             return fill(out, 0.0);
         }
@@ -227,9 +222,19 @@ multiversion! {
 }
 
 multiversion! {
-    fn row_dots(dout: &[f32], y: &[f32], inverse: &[u32], slots: usize, width: usize, out: &mut [MaybeUninit<f32>]) {
+    fn row_dots(
+        dout: &[f32],
+        y: &[f32],
+        inverse: &[u32],
+        slots: usize,
+        width: usize,
+        out: &mut [MaybeUninit<f32>],
+    ) {
         for (i, (out, &row)) in out.iter_mut().zip(inverse).enumerate() {
-            out.write(dot::<S>(&dout[i / slots * width..][..width], &y[row as usize * width..][..width]));
+            out.write(dot::<S>(
+                &dout[i / slots * width..][..width],
+                &y[row as usize * width..][..width],
+            ));
         }
     }
 }

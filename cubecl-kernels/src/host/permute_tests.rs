@@ -53,7 +53,12 @@ fn hard_edges() {
 
 proptest::proptest! {
     #[test]
-    fn random_shapes(tokens in 0usize..30, slots in 1usize..5, width in 1usize..40, spare in 0usize..3) {
+    fn random_shapes(
+        tokens in 0usize..30,
+        slots in 1usize..5,
+        width in 1usize..40,
+        spare in 0usize..3,
+    ) {
         check(tokens, slots, width, spare);
     }
 }

@@ -154,7 +154,14 @@ pub fn rms_norm_backward(
 }
 
 multiversion! {
-    fn normalise(x: &[f32], gamma: &[f32], eps: f32, width: usize, y: &mut [MaybeUninit<f32>], rstd: &mut [MaybeUninit<f32>]) {
+    fn normalise(
+        x: &[f32],
+        gamma: &[f32],
+        eps: f32,
+        width: usize,
+        y: &mut [MaybeUninit<f32>],
+        rstd: &mut [MaybeUninit<f32>],
+    ) {
         for (r, rstd) in rstd.iter_mut().enumerate() {
             let x = &x[r * width..][..width];
             let factor = 1.0 / (dot::<S>(x, x) / width.max(1) as f32 + eps).sqrt();
@@ -167,11 +174,21 @@ multiversion! {
 }
 
 multiversion! {
-    fn backward(x: &[f32], gamma: &[f32], rstd: &[f32], dy: &[f32], width: usize, dx: &mut [MaybeUninit<f32>], dgamma: &mut [f32]) {
+    fn backward(
+        x: &[f32],
+        gamma: &[f32],
+        rstd: &[f32],
+        dy: &[f32],
+        width: usize,
+        dx: &mut [MaybeUninit<f32>],
+        dgamma: &mut [f32],
+    ) {
         let mut scaled = vec![0.0; width];
         for (r, &rstd) in rstd.iter().enumerate() {
             let (x, dy) = (&x[r * width..][..width], &dy[r * width..][..width]);
-            for (((scaled, dgamma), (&x, &dy)), &g) in scaled.iter_mut().zip(&mut *dgamma).zip(x.iter().zip(dy)).zip(gamma) {
+            for (((scaled, dgamma), (&x, &dy)), &g) in
+                scaled.iter_mut().zip(&mut *dgamma).zip(x.iter().zip(dy)).zip(gamma)
+            {
                 *scaled = dy * g;
                 *dgamma = madd::<S>(dy * rstd, x, *dgamma);
             }

@@ -95,7 +95,15 @@ fn rotate(
 }
 
 multiversion! {
-    fn rotate_row(x: &[f32], cos: &[f32], sin: &[f32], sign: f32, head_dim: usize, layout: RopeLayout, out: &mut [MaybeUninit<f32>]) {
+    fn rotate_row(
+        x: &[f32],
+        cos: &[f32],
+        sin: &[f32],
+        sign: f32,
+        head_dim: usize,
+        layout: RopeLayout,
+        out: &mut [MaybeUninit<f32>],
+    ) {
         let half = cos.len();
         for (x, out) in x.chunks_exact(head_dim.max(1)).zip(out.chunks_exact_mut(head_dim.max(1))) {
             let (nope, x) = x.split_at(head_dim - 2 * half);
@@ -183,7 +191,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn random_shapes(batch in 1usize..3, tokens in 1usize..9, heads in 1usize..4, nope in 0usize..9, half in 0usize..20) {
+        fn random_shapes(
+            batch in 1usize..3,
+            tokens in 1usize..9,
+            heads in 1usize..4,
+            nope in 0usize..9,
+            half in 0usize..20,
+        ) {
             check([batch, tokens, heads, nope + 2 * half, half]);
         }
     }

@@ -52,7 +52,7 @@ pub fn swiglu_backward(
     check_length("swiglu_backward", "gate_up", gate_up.len(), &[rows, 2, inter])?;
     check_length("swiglu_backward", "dy", dy.len(), &[rows, inter])?;
     let rows_a_task = (ELEMENTS_A_TASK / inter.max(1)).max(1);
-    // SAFETY: as in `swiglu`.
+    // SAFETY: the tasks cover all rows, and each writes both halves of all of its rows.
     Ok(unsafe {
         build(gate_up.len(), |out| {
             let out = Parts::new(out);
@@ -94,7 +94,9 @@ multiversion! {
         for ((row, dy), out) in rows.zip(out.chunks_exact_mut(2 * inter)) {
             let (gate, up) = row.split_at(inter);
             let (dgate, dup) = out.split_at_mut(inter);
-            for ((((dgate, dup), &g), &u), &dy) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy) {
+            for ((((dgate, dup), &g), &u), &dy) in
+                dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy)
+            {
                 let s = 1.0 / (1.0 + exp::<S>(-g));
                 dgate.write(dy * u * s * madd::<S>(g, 1.0 - s, 1.0));
                 dup.write(dy * g * s);

@@ -1,6 +1,7 @@
 //! Cross entropy, alone and with the output head, the plain form.
 
-use super::{linear, linear_input_gradient, linear_weight_gradient};
+use super::linear::{linear, linear_input_gradient, linear_weight_gradient};
+use crate::definition::LinearShape;
 
 /// `(row losses, gradient of the weighted sum)` of logits.
 ///
@@ -45,7 +46,7 @@ pub struct LinearCrossEntropy {
     pub dw: Vec<f64>,
 }
 
-/// Cross entropy of `x w^T`, with its gradients.
+/// Cross entropy of `x w^T`, with its gradients; `shape.outputs` is the vocabulary.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]`, `weights [rows]`
@@ -54,14 +55,15 @@ pub fn linear_cross_entropy(
     w: &[f64],
     targets: &[i64],
     weights: Option<&[f64]>,
-    [rows, inputs, vocab]: [usize; 3],
+    shape: &LinearShape,
 ) -> LinearCrossEntropy {
-    let logits = linear(x, w, rows, inputs, vocab);
-    let (row_losses, d_logits) = cross_entropy(&logits, targets, weights, rows, vocab);
+    let logits = linear(x, w, shape);
+    let (row_losses, d_logits) =
+        cross_entropy(&logits, targets, weights, shape.rows, shape.outputs);
     LinearCrossEntropy {
         loss: row_losses.iter().enumerate().map(|(r, l)| l * weights.map_or(1.0, |w| w[r])).sum(),
-        dx: linear_input_gradient(&d_logits, w, rows, inputs, vocab),
-        dw: linear_weight_gradient(&d_logits, x, rows, inputs, vocab),
+        dx: linear_input_gradient(&d_logits, w, shape),
+        dw: linear_weight_gradient(&d_logits, x, shape),
         row_losses,
     }
 }

@@ -1,6 +1,9 @@
 //! Products of FP8 matrices, `C = A B^T`, the plain form, and the emulated accumulator bit for bit.
 
-use crate::definition::{BlockTiled, CODES_A_WORD, OperandView, RowTiled, TILE, decode_fp8};
+use super::linear::linear;
+use crate::definition::{
+    BlockTiled, CODES_A_WORD, LinearShape, OperandView, RowTiled, TILE, decode_fp8,
+};
 
 /// Products that an emulated accumulator takes at once.
 const GROUP: usize = 32;
@@ -77,7 +80,8 @@ fn values(x: &OperandView<'_>) -> Vec<f64> {
 }
 
 fn product(a: &OperandView<'_>, b: &OperandView<'_>) -> Vec<f64> {
-    super::linear(&values(a), &values(b), a.rows, a.depth, b.rows)
+    let shape = LinearShape { rows: a.rows, inputs: a.depth, outputs: b.rows };
+    linear(&values(a), &values(b), &shape)
 }
 
 fn emulated(a: &OperandView<'_>, b: &OperandView<'_>, bits: u32, promote: bool) -> Vec<f32> {

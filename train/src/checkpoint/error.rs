@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use burn_deepseek::weights::WeightsError;
 
+use crate::failure::{Blame, Blamed};
+
 /// A checkpoint that cannot be written, found or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -51,6 +53,16 @@ pub enum CheckpointError {
     /// The model's weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+}
+
+impl Blamed for CheckpointError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::NotFound { .. } | Self::NoAverage { .. } | Self::Format { .. } => Blame::User,
+            Self::Io { .. } | Self::Damaged { .. } => Blame::Run,
+            Self::Weights(error) => error.blame(),
+        }
+    }
 }
 
 impl CheckpointError {

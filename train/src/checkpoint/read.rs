@@ -16,6 +16,7 @@ use super::{
     TrainState, step_of,
 };
 use crate::config::{ConfigError, RunConfig};
+use crate::failure::Result;
 use crate::learner::{AdamW, AdamWSettings, Moments};
 
 /// A checkpoint whose files are all there and unchanged.
@@ -58,7 +59,7 @@ pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
 /// # Errors
 ///
 /// It cannot be read, or is one that this version of the program does not take.
-pub fn find_config(path: &Path) -> anyhow::Result<Option<RunConfig>> {
+pub fn find_config(path: &Path) -> Result<Option<RunConfig>> {
     let file = match find(path) {
         Ok(path) => path.join(RUN_FILE),
         Err(CheckpointError::NotFound { .. }) => return Ok(None),

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, help, parse_number};
+use super::values::parse_time;
+use super::{ConfigArgs, help};
 use crate::config::embedded::DEFAULT_CLUSTER;
-use crate::dualpipe::ScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
@@ -45,8 +46,8 @@ impl PlanTarget {
 #[derive(Clone, Debug, Args)]
 pub struct PlanScheduleArgs {
     /// The schedule: dualpipe, dualpipev, 1f1b, zb1p.
-    #[arg(long, default_value_t = ScheduleKind::DualPipe)]
-    pub kind: ScheduleKind,
+    #[arg(long, default_value_t = PipelineScheduleKind::DualPipe)]
+    pub kind: PipelineScheduleKind,
     /// Ranks of the pipeline.
     #[arg(long, value_name = "N")]
     pub ranks: usize,
@@ -129,8 +130,4 @@ pub struct PlanExpertsArgs {
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,
-}
-
-fn parse_time(text: &str) -> Result<f64, String> {
-    parse_number(text, |number| (0.0..=1e9).contains(&number), "a number from 0 to 1e9")
 }

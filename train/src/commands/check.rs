@@ -7,18 +7,19 @@ use burn_deepseek::config::{DeepSeekConfig, Keeping, ParameterCounts};
 use burn_deepseek::precision::{Operation, Rule};
 use serde_json::json;
 
-use super::Outcome;
 use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
-use crate::exit::write_stdout;
-use crate::schedule::Schedule;
+use crate::exit::Outcome;
+use crate::failure::Result;
+use crate::schedule::TrainingSchedule;
+use crate::stdout::write_stdout;
 
 /// Prints the configuration as TOML, with its counts and its memory as comments.
 ///
 /// # Errors
 /// [`ConfigError`] where the configuration cannot be resolved; standard output that cannot be
 /// written.
-pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
+pub fn run(args: CheckArgs) -> Result<Outcome> {
     let checked = check(&args)?;
     write_stdout(&checked.text())?;
     Ok(Outcome::done(checked.results()))
@@ -31,7 +32,7 @@ const BF16_BYTES: u64 = 2;
 struct Checked {
     toml: String,
     run: Option<RunConfig>,
-    schedule: Option<Schedule>,
+    schedule: Option<TrainingSchedule>,
     model: DeepSeekConfig,
     counts: ParameterCounts,
     memory: MemoryEstimate,

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::Module;
 use burn_deepseek::LossWeights;
@@ -11,14 +10,16 @@ use burn_deepseek::weights::MtpWeights;
 use burn_train::{InferenceStep, Interrupter};
 use serde_json::json;
 
+use super::stop_on_signals;
 use super::train::compute;
-use super::{Outcome, stop_on_signals};
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::cli::EvalArgs;
 use crate::data::{EvalData, TokenBatcher};
-use crate::exit::{UsageError, write_stdout};
+use crate::exit::Outcome;
+use crate::failure::{Context, Result, UsageError};
 use crate::learner::{LanguageModel, StepReport};
 use crate::metrics::{ExpertLoads, duration};
+use crate::stdout::write_stdout;
 
 /// From one line of progress to the next.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);

@@ -13,32 +13,17 @@ mod svg;
 
 use std::io::Write;
 
-use anyhow::Context;
 use burn_train::Interrupter;
 
 use crate::cli::Command;
-
-/// What a command has to say at its end.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// The JSON object that `--json` prints as the last line.
-    pub results: serde_json::Value,
-    /// Whether Ctrl-C ended it early: exit code 130.
-    pub interrupted: bool,
-}
-
-impl Outcome {
-    /// A command that came to its end.
-    pub fn done(results: serde_json::Value) -> Self {
-        Self { results, interrupted: false }
-    }
-}
+use crate::exit::Outcome;
+use crate::failure::{Context, Result};
 
 /// Runs a command.
 ///
 /// # Errors
 /// Whatever stops it; [`exit::code_of`](crate::exit::code_of) says whose mistake it was.
-pub fn run(command: Command) -> anyhow::Result<Outcome> {
+pub fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
@@ -53,7 +38,7 @@ pub fn run(command: Command) -> anyhow::Result<Outcome> {
 
 /// Ctrl-C and SIGTERM ask `interrupter` to stop, and `notice` is printed; a second one ends the
 /// program at once.
-fn stop_on_signals(interrupter: &Interrupter, notice: &'static str) -> anyhow::Result<()> {
+fn stop_on_signals(interrupter: &Interrupter, notice: &'static str) -> Result<()> {
     let interrupter = interrupter.clone();
     ctrlc::set_handler(move || {
         if interrupter.should_stop() {

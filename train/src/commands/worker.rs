@@ -1,10 +1,9 @@
 //! `deepseek worker`: lends this machine's devices to trainings of other processes and machines,
 //! over Burn's own remote backend.
 
-use anyhow::Result;
-
-use super::Outcome;
 use crate::cli::WorkerArgs;
+use crate::exit::Outcome;
+use crate::failure::Result;
 
 /// Lends devices until it is told to stop.
 ///
@@ -15,7 +14,7 @@ use crate::cli::WorkerArgs;
 #[cfg(not(feature = "remote"))]
 pub fn run(_args: WorkerArgs) -> Result<Outcome> {
     let problem = "this binary was built without devices of workers; build with --features remote";
-    Err(crate::exit::UsageError(problem.into()).into())
+    Err(crate::failure::UsageError(problem.into()).into())
 }
 
 #[cfg(feature = "remote")]
@@ -28,9 +27,8 @@ mod served {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    use anyhow::Context;
     use burn::server::{
-        AuthorizationRequest, Credential, PeerAuthorizer, RemoteServer, ServeError,
+        AuthorizationRequest, Credential, EmptyToken, PeerAuthorizer, RemoteServer, ServeError,
         TokenAuthorizer, WebSocketTransport,
     };
     use burn::tensor::Device;
@@ -39,7 +37,10 @@ mod served {
 
     use super::*;
     use crate::device::Token;
-    use crate::exit::{UsageError, write_stdout};
+    use crate::failure::{Context, Failure, UsageError, blamed};
+    use crate::stdout::write_stdout;
+
+    blamed!(Run: EmptyToken, ServeError);
 
     /// How long sessions are waited for when the worker ends.
     const GRACE: Duration = Duration::from_secs(1);
@@ -113,7 +114,7 @@ mod served {
         runtime.shutdown_timeout(GRACE);
         match served {
             None => Ok(Outcome::done(json!({ "listened": url, "devices": names }))),
-            Some(Ok(())) => anyhow::bail!("{url}: the server has stopped"),
+            Some(Ok(())) => Err(Failure::new(format!("{url}: the server has stopped"))),
             Some(Err(error @ ServeError::MixedBackends)) => {
                 Err(UsageError(format!("--device: {error}")).into())
             }

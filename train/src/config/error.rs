@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use burn_deepseek::config::HuggingFaceError;
 
+use crate::failure::blamed;
+
 /// A mistake in a configuration file, a preset or a `--set`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -83,6 +85,8 @@ pub enum ConfigError {
         problems: Vec<String>,
     },
 }
+
+blamed!(User: ConfigError);
 
 fn hint(nearest: &Option<String>, known: &[String]) -> String {
     match nearest {

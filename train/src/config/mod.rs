@@ -24,8 +24,8 @@ use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
 pub use crate::data::DataConfig;
-use crate::schedule::Schedule;
 pub use crate::schedule::ScheduleConfig;
+use crate::schedule::TrainingSchedule;
 pub use cluster::{
     ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig,
     ReferenceConfig, WorkerConfig, resolve_cluster,
@@ -111,14 +111,14 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError::Invalid`] where there is none: a configuration that was
     /// [validated](Self::validate) has one.
-    pub fn schedule(&self) -> Result<Schedule, ConfigError> {
+    pub fn schedule(&self) -> Result<TrainingSchedule, ConfigError> {
         let length = self
             .train
             .length()
             .ok_or_else(|| vec!["train.steps or train.tokens is missing".to_string()]);
         length
             .and_then(|length| {
-                Schedule::new(
+                TrainingSchedule::new(
                     &self.schedule,
                     length,
                     self.train.micro_batch.max(1),

@@ -3,8 +3,7 @@
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::dualpipe::{ScheduleKind, schedule};
-use crate::parallel::{Axes, cut};
+use crate::parallel::{Axes, PipelineScheduleKind, cut};
 
 /// What rows of tokens travel in between ranks that share experts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +33,7 @@ pub struct ParallelConfig {
     /// Copies of all that.
     pub data: usize,
     /// The schedule of a pipeline.
-    pub schedule: ScheduleKind,
+    pub schedule: PipelineScheduleKind,
     /// What rows travel in between ranks that share experts; where `expert` is 1 nothing is sent.
     pub dispatch: DispatchFormat,
     /// Of the ranks that share experts, how many consecutive ones are in one node; none: all. With
@@ -52,7 +51,7 @@ impl Default for ParallelConfig {
             pipeline: 1,
             expert: 1,
             data: 1,
-            schedule: ScheduleKind::default(),
+            schedule: PipelineScheduleKind::default(),
             dispatch: DispatchFormat::default(),
             ranks_per_node: None,
             timeout_s: 600,
@@ -75,8 +74,8 @@ impl ParallelConfig {
     }
 
     /// The schedule of a pipeline; of a single rank one micro-batch after the other.
-    pub fn schedule(&self) -> ScheduleKind {
-        if self.pipeline == 1 { ScheduleKind::OneFOneB } else { self.schedule }
+    pub fn schedule(&self) -> PipelineScheduleKind {
+        if self.pipeline == 1 { PipelineScheduleKind::OneFOneB } else { self.schedule }
     }
 
     /// What is wrong with the section for a model and the micro-batches of the run's steps, each
@@ -135,7 +134,7 @@ impl ParallelConfig {
                      cannot be shared between \
                      parallel.expert * parallel.data = {pipelines} pipelines"
                 ));
-            } else if let Err(error) = schedule(kind, self.pipeline, count / pipelines) {
+            } else if let Err(error) = kind.check(self.pipeline, count / pipelines) {
                 problems.push(format!(
                     "parallel.schedule: {error} (schedule.global_batch / train.micro_batch, shared \
                      between {pipelines} pipelines)"

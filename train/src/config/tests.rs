@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::failure::Failure;
 use crate::schedule::Position;
 
 const RUN: &str = "[model]\npreset = \"tiny\"\n[train]\nseq_len = 64\nmicro_batch = 2\nsteps = \
@@ -249,7 +250,7 @@ fn a_hugging_face_file_or_its_folder_is_a_model() {
     assert_eq!(resolve_model(None, Some(&file), &[]).unwrap(), model);
     assert_eq!(resolve_model(None, Some(folder.path()), &[]).unwrap(), model);
     std::fs::write(&file, "{\"model_type\": \"llama\"}").unwrap();
-    let error = anyhow::Error::from(resolve_model(None, Some(&file), &[]).unwrap_err());
+    let error = Failure::from(resolve_model(None, Some(&file), &[]).unwrap_err());
     let line = crate::exit::line_of(&error);
     assert!(line.contains("config.json: key \"model_type\" is \"llama\""), "{line}");
 }

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
-use crate::schedule::Schedule;
+use crate::schedule::TrainingSchedule;
 
 /// No count of sequences, tokens of a sequence or batches may be larger.
 const MAX_SIZE: usize = 1 << 24;
@@ -34,8 +34,12 @@ impl RunConfig {
     fn check_schedule(&self, problems: &mut Problems) {
         let Some(length) = self.train.length() else { return };
         if self.train.micro_batch > 0 && self.train.seq_len > 0 {
-            match Schedule::new(&self.schedule, length, self.train.micro_batch, self.train.seq_len)
-            {
+            match TrainingSchedule::new(
+                &self.schedule,
+                length,
+                self.train.micro_batch,
+                self.train.seq_len,
+            ) {
                 Err(found) => problems.0.extend(found),
                 Ok(schedule) if self.model.validate().is_ok() => {
                     let micro_batches: Vec<usize> = schedule

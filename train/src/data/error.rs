@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::failure::blamed;
+
 /// An error in the data, its files, its tokenizer or its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -141,3 +143,5 @@ impl DataError {
         }
     }
 }
+
+blamed!(User: DataError);

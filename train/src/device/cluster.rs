@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{DeviceChoice, Token, TokenError, WorkerDevice};
 use crate::config::WorkerConfig;
+use crate::failure::blamed;
 
 /// The part of a cluster's file that says where its workers are; what else the file says of the
 /// machines is for planning.
@@ -45,6 +46,8 @@ pub enum ClusterError {
         source: TokenError,
     },
 }
+
+blamed!(User: ClusterError);
 
 /// The devices of the workers that a cluster's file names, in its order, each with its worker's
 /// token.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use burn::tensor::Device;
 use burn_deepseek::backend::{SeveralStreams, share_streams};
 
+use crate::failure::{Blame, Blamed};
+
 /// A backend that takes a cargo feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuBackend {
@@ -116,6 +118,15 @@ pub enum DeviceError {
         /// What there is, in order.
         found: Vec<String>,
     },
+}
+
+impl Blamed for DeviceError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Worker { .. } => Blame::Run,
+            _ => Blame::User,
+        }
+    }
 }
 
 fn number(index: &Option<usize>) -> String {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::DeviceError;
 #[cfg(feature = "remote")]
 use super::SelectedDevice;
+use crate::failure::blamed;
 
 /// What a worker's address begins with.
 const SCHEME: &str = "ws://";
@@ -230,3 +231,5 @@ pub struct TokenError {
     origin: String,
     problem: String,
 }
+
+blamed!(User: TokenError);

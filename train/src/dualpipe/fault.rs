@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::action::{Chunk, Transfer, TransferKind};
+use crate::failure::blamed;
 
 /// A rule that a schedule breaks, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +16,8 @@ pub struct Fault {
     /// The rule.
     pub rule: Rule,
 }
+
+blamed!(Run: Fault);
 
 /// The three passes of a chunk over a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

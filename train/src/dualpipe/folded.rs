@@ -1,7 +1,12 @@
-//! DualPipe and DualPipeV: eight steps in which chunks of two directions meet on every rank (3.2.1,
+//! DualPipe and DualPipeV: eight steps in which chunks of two phases meet on every rank (3.2.1,
 //! Figure 5).
+//!
+//! The steps have the names of DualPipe's own code: `n` times F, B and W of the phases 0 and 1, in
+//! the order in which they come.
 
-use super::action::{Action, Chunk, Planned, Transfer, TransferKind};
+use super::action::Planned;
+use super::writer::{WeightGradients, Writer};
+use crate::parallel::PipelineScheduleKind;
 
 /// The actions of a rank of DualPipe: half of the chunks enter at rank 0, half at the last rank.
 pub(super) fn dualpipe(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {
@@ -13,14 +18,14 @@ pub(super) fn dualpipe(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned>
         turns: half_rank == ranks / 2 - 1,
         v_shaped: false,
     };
-    folded.actions(rank, ranks)
+    folded.actions(Writer::new(PipelineScheduleKind::DualPipe, rank, ranks))
 }
 
 /// The actions of a rank of DualPipeV: every chunk goes down the ranks and up again.
 pub(super) fn dualpipev(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {
     let folded =
         Folded { depth: rank, width: ranks, chunks, turns: rank == ranks - 1, v_shaped: true };
-    folded.actions(rank, ranks)
+    folded.actions(Writer::new(PipelineScheduleKind::DualPipeV, rank, ranks))
 }
 
 /// What the two schedules have in common: seen from either end, both are a fold of `width` ranks.
@@ -33,234 +38,135 @@ struct Folded {
     chunks: usize,
     /// Whether this rank is at the fold.
     turns: bool,
+    /// Whether the chunks of both phases are the same ones (DualPipeV).
     v_shaped: bool,
 }
 
 impl Folded {
-    fn actions(&self, rank: usize, ranks: usize) -> Vec<Planned> {
-        let mut writer = Writer::new(rank, ranks, self.v_shaped);
-        let w = &mut writer;
-        let beyond = self.width - self.depth - 1;
-
-        w.step = 1;
-        for _ in 0..2 * beyond {
-            w.forward(0, true, true);
+    fn actions(&self, mut writer: Writer) -> Vec<Planned> {
+        let steps: [fn(&Self, &mut Writer); 8] = [
+            Self::nf0,
+            Self::nf0f1,
+            Self::nb1w1f1,
+            Self::nf0b1f1b0,
+            Self::nb1f1b0,
+            Self::nb1b0,
+            Self::nwb0,
+            Self::nw,
+        ];
+        for (number, step) in (1..).zip(steps) {
+            writer.step = number;
+            step(self, &mut writer);
         }
-        w.step = 2;
-        let both = self.depth + 1;
+        writer.finish()
+    }
+
+    /// The number of ranks between this one and the fold.
+    fn beyond(&self) -> usize {
+        self.width - self.depth - 1
+    }
+
+    /// How often both phases run forward before, and backward after, the main step.
+    fn both(&self) -> usize {
+        self.depth + 1
+    }
+
+    /// Step 1, nF0: the pipeline fills from this rank's end.
+    fn nf0(&self, w: &mut Writer) {
+        for _ in 0..2 * self.beyond() {
+            w.forward(0);
+        }
+    }
+
+    /// Step 2, nF0F1: chunks of the other phase arrive.
+    fn nf0f1(&self, w: &mut Writer) {
         w.receive_forward(0);
-        for i in 0..both {
-            w.forward(0, false, self.turns && !self.v_shaped);
+        for i in 0..self.both() {
+            // At DualPipe's fold the chunk goes on to the other rank there before F1.
+            let sends_first = self.turns && !self.v_shaped;
+            w.compute_forward(0);
+            if sends_first {
+                w.send_forward(0);
+            }
             w.receive_forward(0);
-            w.forward(1, true, !self.turns || i + 1 < both);
-            if !self.turns || self.v_shaped {
+            w.receive_forward(1);
+            w.compute_forward(1);
+            if !self.turns || i + 1 < self.both() {
+                w.send_forward(1);
+            }
+            if !sends_first {
                 w.send_forward(0);
             }
         }
-        w.step = 3;
-        for _ in 0..beyond {
-            w.backward(1, true, true);
+    }
+
+    /// Step 3, nB1W1F1: the first chunks come back; W fills what would be idle.
+    fn nb1w1f1(&self, w: &mut Writer) {
+        for _ in 0..self.beyond() {
+            w.backward(1, WeightGradients::Deferred);
             w.receive_forward(1);
             w.weights();
-            w.forward(1, false, true);
+            w.compute_forward(1);
+            w.send_forward(1);
         }
-        w.step = 4;
+    }
+
+    /// Step 4, nF0B1F1B0, the main step: F of either phase overlapped with B of the other.
+    fn nf0b1f1b0(&self, w: &mut Writer) {
         for i in 0..self.chunks - 2 * self.width + self.depth + 1 {
             if i > 0 {
-                w.overlapped(0, 1, true);
+                w.overlapped(0, 1);
             } else if self.turns {
-                w.forward(0, false, false);
+                // Not overlapped, which makes the bubble smaller; the last F1 of step 2 leaves here.
+                w.compute_forward(0);
                 w.send_forward(1);
-                w.backward(1, false, false);
+                w.receive_backward(1);
+                w.compute_backward(1, WeightGradients::AtOnce);
                 w.send_forward(0);
                 w.send_backward(1);
             } else {
-                w.overlapped(0, 1, false);
+                w.overlapped_received(0, 1);
             }
-            w.overlapped(1, 0, true);
+            w.overlapped(1, 0);
         }
-        w.step = 5;
-        for _ in 0..beyond {
-            w.backward(1, false, true);
-            w.overlapped(1, 0, true);
+    }
+
+    /// Step 5, nB1F1B0: no more chunks of phase 0 begin.
+    fn nb1f1b0(&self, w: &mut Writer) {
+        for _ in 0..self.beyond() {
+            w.backward(1, WeightGradients::AtOnce);
+            w.overlapped(1, 0);
         }
-        w.step = 6;
-        let mut deferred = false;
-        for i in 0..both {
-            let half_way = i == both / 2;
-            deferred |= half_way && self.depth % 2 == 1;
-            w.backward(1, deferred, true);
-            deferred |= half_way;
-            w.backward(0, deferred, true);
+    }
+
+    /// Step 6, nB1B0: the pipeline empties; the second half of the chunks put W off.
+    fn nb1b0(&self, w: &mut Writer) {
+        let half = self.both() / 2;
+        let mut weights = WeightGradients::AtOnce;
+        for i in 0..self.both() {
+            if i == half && self.depth % 2 == 1 {
+                weights = WeightGradients::Deferred;
+            }
+            w.backward(1, weights);
+            if i == half {
+                weights = WeightGradients::Deferred;
+            }
+            w.backward(0, weights);
         }
-        w.step = 7;
-        for _ in 0..beyond {
+    }
+
+    /// Step 7, nWB0: each W that was put off fills the wait for a B.
+    fn nwb0(&self, w: &mut Writer) {
+        for _ in 0..self.beyond() {
             w.weights();
-            w.backward(0, true, true);
+            w.backward(0, WeightGradients::Deferred);
         }
-        w.step = 8;
-        for _ in 0..both {
+    }
+
+    /// Step 8, nW: what was put off and is left.
+    fn nw(&self, w: &mut Writer) {
+        for _ in 0..self.both() {
             w.weights();
         }
-        w.exchange();
-        writer.planned
-    }
-}
-
-/// Counts chunks and gathers messages while actions are written down. A phase is 0 for chunks that
-/// come from this rank's open end.
-struct Writer {
-    rank: usize,
-    ranks: usize,
-    v_shaped: bool,
-    step: usize,
-    planned: Vec<Planned>,
-    posted: Vec<Transfer>,
-    /// Chunks so far: run forward, run backward, and those of each kind of message, by direction.
-    forwards: [usize; 2],
-    backwards: [usize; 2],
-    messages: [[usize; 4]; 2],
-    deferred: std::collections::VecDeque<Chunk>,
-}
-
-impl Writer {
-    fn new(rank: usize, ranks: usize, v_shaped: bool) -> Self {
-        Self {
-            rank,
-            ranks,
-            v_shaped,
-            step: 0,
-            planned: Vec::new(),
-            posted: Vec::new(),
-            forwards: [0; 2],
-            backwards: [0; 2],
-            messages: [[0; 4]; 2],
-            deferred: Default::default(),
-        }
-    }
-
-    /// In DualPipe's second half of ranks the open end is the last rank.
-    fn direction(&self, phase: usize) -> usize {
-        if !self.v_shaped && self.rank >= self.ranks / 2 { 1 - phase } else { phase }
-    }
-
-    fn stage(&self, direction: usize) -> usize {
-        match (direction, self.v_shaped) {
-            (0, _) => self.rank,
-            (_, false) => self.ranks - 1 - self.rank,
-            (_, true) => 2 * self.ranks - 1 - self.rank,
-        }
-    }
-
-    /// The rank that a chunk of a direction comes from; none where it begins here or was here just
-    /// before.
-    fn before(&self, direction: usize) -> Option<usize> {
-        if direction == 0 {
-            self.rank.checked_sub(1)
-        } else {
-            Some(self.rank + 1).filter(|&next| next < self.ranks)
-        }
-    }
-
-    /// The rank that it goes to.
-    fn after(&self, direction: usize) -> Option<usize> {
-        self.before(1 - direction)
-    }
-
-    fn forward(&mut self, phase: usize, receive: bool, send: bool) {
-        if receive {
-            self.receive_forward(phase);
-        }
-        self.exchange();
-        let chunk = self.next_forward(phase);
-        self.plan(Action::Forward(chunk));
-        if send {
-            self.send_forward(phase);
-        }
-    }
-
-    fn backward(&mut self, phase: usize, defer_weights: bool, send: bool) {
-        self.receive_backward(phase);
-        self.exchange();
-        let chunk = self.next_backward(phase);
-        if defer_weights {
-            self.deferred.push_back(chunk);
-        }
-        self.plan(Action::Backward { chunk, defer_weights });
-        if send {
-            self.send_backward(phase);
-        }
-    }
-
-    fn overlapped(&mut self, forward_phase: usize, backward_phase: usize, receive_forward: bool) {
-        if receive_forward {
-            self.receive_forward(forward_phase);
-        }
-        self.receive_backward(backward_phase);
-        self.exchange();
-        let (forward, backward) =
-            (self.next_forward(forward_phase), self.next_backward(backward_phase));
-        self.plan(Action::Overlapped { forward, backward });
-        self.send_forward(forward_phase);
-        self.send_backward(backward_phase);
-    }
-
-    fn weights(&mut self) {
-        self.exchange();
-        let chunk = self.deferred.pop_front().expect("invariant: as many W as B that put them off");
-        self.plan(Action::Weights(chunk));
-    }
-
-    fn receive_forward(&mut self, phase: usize) {
-        let direction = self.direction(phase);
-        self.post(TransferKind::ReceiveForward, direction, self.before(direction));
-    }
-
-    fn send_forward(&mut self, phase: usize) {
-        let direction = self.direction(phase);
-        self.post(TransferKind::SendForward, direction, self.after(direction));
-    }
-
-    fn receive_backward(&mut self, phase: usize) {
-        let direction = self.direction(phase);
-        self.post(TransferKind::ReceiveBackward, direction, self.after(direction));
-    }
-
-    fn send_backward(&mut self, phase: usize) {
-        let direction = self.direction(phase);
-        self.post(TransferKind::SendBackward, direction, self.before(direction));
-    }
-
-    fn post(&mut self, kind: TransferKind, direction: usize, peer: Option<usize>) {
-        let count = &mut self.messages[direction][kind as usize];
-        let index = *count;
-        *count += 1;
-        if let Some(peer) = peer {
-            self.posted.push(Transfer { kind, direction, index, peer });
-        }
-    }
-
-    /// Writes down the messages posted since the last time.
-    fn exchange(&mut self) {
-        if !self.posted.is_empty() {
-            let posted = std::mem::take(&mut self.posted);
-            self.plan(Action::Exchange(posted));
-        }
-    }
-
-    fn next_forward(&mut self, phase: usize) -> Chunk {
-        let direction = self.direction(phase);
-        self.forwards[direction] += 1;
-        Chunk { direction, index: self.forwards[direction] - 1, stage: self.stage(direction) }
-    }
-
-    fn next_backward(&mut self, phase: usize) -> Chunk {
-        let direction = self.direction(phase);
-        self.backwards[direction] += 1;
-        Chunk { direction, index: self.backwards[direction] - 1, stage: self.stage(direction) }
-    }
-
-    fn plan(&mut self, action: Action) {
-        self.planned.push(Planned { step: self.step, action });
     }
 }

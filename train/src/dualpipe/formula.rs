@@ -1,9 +1,9 @@
 //! The report's comparison of schedules, as formulas (3.2.1, Table 2).
 
-use super::schedule::ScheduleKind;
 use super::simulate::Costs;
+use crate::parallel::PipelineScheduleKind;
 
-impl ScheduleKind {
+impl PipelineScheduleKind {
     /// The bubble of a pipeline of PP ranks: 1F1B `(PP-1)(F+B)`, ZB1P `(PP-1)(F+B-2W)`, DualPipe
     /// `(PP/2-1)(F&B+B-3W)`, and DualPipeV, which is as deep as a DualPipe of twice the ranks,
     /// `(PP-1)(F&B+B-3W)`.

@@ -13,11 +13,12 @@ mod trace;
 mod unidirectional;
 mod validate;
 mod walk;
+mod writer;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{Cluster, Pipelines, RankTime, StepTimeline, TimelineCell};
 pub use fault::{Fault, Pass, Rule};
-pub use schedule::{Schedule, ScheduleError, ScheduleKind, UnknownSchedule, schedule};
+pub use schedule::PipelineSchedule;
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};
 pub use trace::Trace;
 pub use validate::{Proof, validate};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::action::{Action, Chunk, Planned};
 use super::fault::Fault;
-use super::schedule::Schedule;
+use super::schedule::PipelineSchedule;
 use super::validate::{Proof, validate};
 use super::walk::{Event, Message, walk};
 
@@ -90,7 +90,11 @@ pub struct Simulation {
 /// # Errors
 ///
 /// A rule that the schedule breaks.
-pub fn simulate(schedule: &Schedule, costs: &Costs, waiting: Waiting) -> Result<Simulation, Fault> {
+pub fn simulate(
+    schedule: &PipelineSchedule,
+    costs: &Costs,
+    waiting: Waiting,
+) -> Result<Simulation, Fault> {
     let proof = validate(schedule)?;
     let mut clock = Clock {
         schedule,
@@ -132,7 +136,7 @@ pub fn simulate(schedule: &Schedule, costs: &Costs, waiting: Waiting) -> Result<
 }
 
 struct Clock<'a> {
-    schedule: &'a Schedule,
+    schedule: &'a PipelineSchedule,
     costs: &'a Costs,
     /// Time of each rank.
     now: Vec<f64>,

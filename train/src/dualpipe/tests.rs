@@ -5,14 +5,15 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::parallel::PipelineScheduleKind;
 
 const UNIT: Costs = Costs::UNIT;
 
-fn of(kind: ScheduleKind, ranks: usize, chunks: usize) -> Schedule {
-    schedule(kind, ranks, chunks).unwrap()
+fn of(kind: PipelineScheduleKind, ranks: usize, chunks: usize) -> PipelineSchedule {
+    PipelineSchedule::new(kind, ranks, chunks).unwrap()
 }
 
-fn bubble(kind: ScheduleKind, ranks: usize, chunks: usize) -> f64 {
+fn bubble(kind: PipelineScheduleKind, ranks: usize, chunks: usize) -> f64 {
     let schedule = of(kind, ranks, chunks);
     let [at_exchanges, where_needed] = [Waiting::AtExchanges, Waiting::WhereNeeded]
         .map(|w| simulate(&schedule, &UNIT, w).unwrap().bubble());
@@ -24,10 +25,10 @@ fn bubble(kind: ScheduleKind, ranks: usize, chunks: usize) -> f64 {
 #[test]
 fn bubbles_of_the_report() {
     for (kind, expected) in [
-        (ScheduleKind::OneFOneB, [9.0, 21.0, 45.0]),
-        (ScheduleKind::Zb1p, [3.0, 7.0, 15.0]),
-        (ScheduleKind::DualPipe, [2.0, 6.0, 14.0]),
-        (ScheduleKind::DualPipeV, [6.0, 14.0, 30.0]),
+        (PipelineScheduleKind::OneFOneB, [9.0, 21.0, 45.0]),
+        (PipelineScheduleKind::Zb1p, [3.0, 7.0, 15.0]),
+        (PipelineScheduleKind::DualPipe, [2.0, 6.0, 14.0]),
+        (PipelineScheduleKind::DualPipeV, [6.0, 14.0, 30.0]),
     ] {
         for (ranks, expected) in [4, 8, 16].into_iter().zip(expected) {
             assert_eq!(kind.bubble(ranks, &UNIT), expected, "{kind} {ranks}");
@@ -43,10 +44,10 @@ fn bubbles_of_the_report() {
 fn parameters_and_activations_of_the_report() {
     for ranks in [2, 4, 8, 16] {
         for (kind, copies, held) in [
-            (ScheduleKind::OneFOneB, 1, ranks),
-            (ScheduleKind::Zb1p, 1, ranks),
-            (ScheduleKind::DualPipe, 2, ranks + 1),
-            (ScheduleKind::DualPipeV, 1, 2 * ranks + 1),
+            (PipelineScheduleKind::OneFOneB, 1, ranks),
+            (PipelineScheduleKind::Zb1p, 1, ranks),
+            (PipelineScheduleKind::DualPipe, 2, ranks + 1),
+            (PipelineScheduleKind::DualPipeV, 1, 2 * ranks + 1),
         ] {
             let schedule = of(kind, ranks, 2 * ranks);
             let stages: usize =
@@ -66,7 +67,7 @@ fn parameters_and_activations_of_the_report() {
 /// each step.
 #[test]
 fn steps_of_eight_ranks_and_twenty_chunks() {
-    let schedule = of(ScheduleKind::DualPipe, 8, 20);
+    let schedule = of(PipelineScheduleKind::DualPipe, 8, 20);
     let expected = [
         [6, 1, 3, 3, 3, 1, 3, 1],
         [4, 2, 2, 4, 2, 2, 2, 2],
@@ -106,7 +107,7 @@ fn steps_of_eight_ranks_and_twenty_chunks() {
 /// Messages that take time make a schedule longer, and an F&B that takes less makes it shorter.
 #[test]
 fn costs_decide() {
-    let schedule = of(ScheduleKind::DualPipe, 4, 8);
+    let schedule = of(PipelineScheduleKind::DualPipe, 4, 8);
     let makespan = |costs: Costs, waiting| simulate(&schedule, &costs, waiting).unwrap().makespan();
     for waiting in [Waiting::AtExchanges, Waiting::WhereNeeded] {
         assert_eq!(makespan(UNIT, waiting), 26.0);
@@ -115,7 +116,7 @@ fn costs_decide() {
     }
     // Two forward and two backward chunks through two ranks, with a hop between F and F and between
     // B and B.
-    let two = of(ScheduleKind::OneFOneB, 2, 1);
+    let two = of(PipelineScheduleKind::OneFOneB, 2, 1);
     let costs = Costs {
         forward: 1.0,
         backward_input: 2.0,
@@ -139,16 +140,16 @@ fn costs_decide() {
 #[test]
 fn numbers_without_a_schedule_say_which_rule_they_break() {
     for (kind, ranks, chunks, said) in [
-        (ScheduleKind::DualPipe, 3, 8, "even number of ranks"),
-        (ScheduleKind::DualPipe, 4, 9, "even number of micro-batches"),
-        (ScheduleKind::DualPipe, 4, 6, "at least 8 micro-batches"),
-        (ScheduleKind::DualPipe, 0, 6, "at least 2 ranks"),
-        (ScheduleKind::DualPipeV, 3, 5, "at least 6 micro-batches"),
-        (ScheduleKind::DualPipeV, 0, 5, "at least 1 ranks"),
-        (ScheduleKind::OneFOneB, 0, 1, "at least 1 ranks"),
-        (ScheduleKind::Zb1p, 4, 0, "at least 1 micro-batches"),
+        (PipelineScheduleKind::DualPipe, 3, 8, "even number of ranks"),
+        (PipelineScheduleKind::DualPipe, 4, 9, "even number of micro-batches"),
+        (PipelineScheduleKind::DualPipe, 4, 6, "at least 8 micro-batches"),
+        (PipelineScheduleKind::DualPipe, 0, 6, "at least 2 ranks"),
+        (PipelineScheduleKind::DualPipeV, 3, 5, "at least 6 micro-batches"),
+        (PipelineScheduleKind::DualPipeV, 0, 5, "at least 1 ranks"),
+        (PipelineScheduleKind::OneFOneB, 0, 1, "at least 1 ranks"),
+        (PipelineScheduleKind::Zb1p, 4, 0, "at least 1 micro-batches"),
     ] {
-        let error = schedule(kind, ranks, chunks).unwrap_err().to_string();
+        let error = PipelineSchedule::new(kind, ranks, chunks).unwrap_err().to_string();
         assert!(
             error.contains(said) && error.contains(kind.name()),
             "{kind} {ranks} {chunks}: {error}"
@@ -159,8 +160,8 @@ fn numbers_without_a_schedule_say_which_rule_they_break() {
 /// One fault of each kind, and what is said of it.
 #[test]
 fn each_rule_is_found_where_it_is_broken() {
-    let whole = of(ScheduleKind::DualPipe, 2, 4);
-    let fault = |change: &dyn Fn(&mut Schedule)| {
+    let whole = of(PipelineScheduleKind::DualPipe, 2, 4);
+    let fault = |change: &dyn Fn(&mut PipelineSchedule)| {
         let mut schedule = whole.clone();
         change(&mut schedule);
         validate(&schedule).expect_err("a schedule that something happened to")
@@ -236,7 +237,7 @@ fn each_rule_is_found_where_it_is_broken() {
     assert!(matches!(post(|transfers| transfers.swap(0, 1)).rule, Rule::Crossed { .. }));
 
     // Two ranks that each wait for the other before they send what it waits for.
-    let mut whole = of(ScheduleKind::DualPipe, 2, 4);
+    let mut whole = of(PipelineScheduleKind::DualPipe, 2, 4);
     for actions in &mut whole.actions {
         let Action::Exchange(transfers) = actions[1].action.clone() else { panic!("{actions:?}") };
         let (sends, receives) =
@@ -259,7 +260,7 @@ fn each_rule_is_found_where_it_is_broken() {
     );
 
     // Weight gradients in another order than that of their B.
-    let mut zb1p = of(ScheduleKind::Zb1p, 2, 4);
+    let mut zb1p = of(PipelineScheduleKind::Zb1p, 2, 4);
     let weights: Vec<usize> = (0..zb1p.actions[1].len())
         .filter(|&at| matches!(zb1p.actions[1][at].action, Action::Weights(_)))
         .collect();
@@ -271,11 +272,11 @@ fn each_rule_is_found_where_it_is_broken() {
 
 prop_compose! {
     /// A legal combination.
-    fn legal()(kind in 0..4usize, ranks in 1..9usize, more in 0..12usize) -> Schedule {
-        let kind = ScheduleKind::ALL[kind];
+    fn legal()(kind in 0..4usize, ranks in 1..9usize, more in 0..12usize) -> PipelineSchedule {
+        let kind = PipelineScheduleKind::ALL[kind];
         match kind {
-            ScheduleKind::DualPipe => of(kind, 2 * ranks, 4 * ranks + 2 * more),
-            ScheduleKind::DualPipeV => of(kind, ranks, 2 * ranks + more),
+            PipelineScheduleKind::DualPipe => of(kind, 2 * ranks, 4 * ranks + 2 * more),
+            PipelineScheduleKind::DualPipeV => of(kind, ranks, 2 * ranks + more),
             _ => of(kind, ranks, 1 + more),
         }
     }
@@ -290,7 +291,7 @@ prop_compose! {
 }
 
 /// Every dependency in time, looked for without what the proof or the simulation know.
-fn dependencies_hold(schedule: &Schedule, costs: &Costs, simulation: &Simulation) {
+fn dependencies_hold(schedule: &PipelineSchedule, costs: &Costs, simulation: &Simulation) {
     let mut ends = std::collections::HashMap::new();
     let mut needs = Vec::new();
     for (rank, timed) in simulation.ranks.iter().enumerate() {
@@ -346,7 +347,7 @@ fn dependencies_hold(schedule: &Schedule, costs: &Costs, simulation: &Simulation
     assert_eq!([passes('F'), passes('B')], [schedule.chunks * schedule.stages; 2]);
 }
 
-fn exchanges(schedule: &Schedule, rank: usize) -> usize {
+fn exchanges(schedule: &PipelineSchedule, rank: usize) -> usize {
     schedule.actions[rank]
         .iter()
         .filter(|planned| matches!(planned.action, Action::Exchange(_)))
@@ -375,11 +376,11 @@ proptest! {
     /// Combinations of all numbers: there is a schedule that is proved, or a rule is named.
     #[test]
     fn every_combination_has_a_schedule_or_a_rule(kind in 0..4usize, ranks in 0..10usize, chunks in 0..40usize) {
-        let kind = ScheduleKind::ALL[kind];
-        let paired = kind == ScheduleKind::DualPipe;
-        let least = if matches!(kind, ScheduleKind::DualPipe | ScheduleKind::DualPipeV) { 2 * ranks } else { 1 };
+        let kind = PipelineScheduleKind::ALL[kind];
+        let paired = kind == PipelineScheduleKind::DualPipe;
+        let least = if matches!(kind, PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV) { 2 * ranks } else { 1 };
         let legal = ranks > 0 && chunks >= least && !(paired && (ranks % 2 == 1 || chunks % 2 == 1));
-        match schedule(kind, ranks, chunks) {
+        match PipelineSchedule::new(kind, ranks, chunks) {
             Ok(schedule) => prop_assert!(legal && validate(&schedule).is_ok()),
             Err(error) => prop_assert!(!legal && error.to_string().contains(kind.name()), "{error}"),
         }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::action::{Action, Chunk, Planned};
 use super::executor::StepTimeline;
-use super::schedule::Schedule;
+use super::schedule::PipelineSchedule;
 use super::simulate::Simulation;
+use crate::failure::{Context, Result};
 
 /// Timelines below each other: a process each, in it a thread a rank.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ impl Trace {
     pub fn simulated(
         &mut self,
         title: &str,
-        schedule: &Schedule,
+        schedule: &PipelineSchedule,
         simulation: &Simulation,
         unit_us: f64,
     ) {
@@ -99,7 +99,7 @@ impl Trace {
         process: usize,
         rank: usize,
         name: &str,
-        schedule: &Schedule,
+        schedule: &PipelineSchedule,
         slices: impl Iterator<Item = Slice<'a>>,
     ) {
         self.events.push(json!({ "ph": "M", "name": "thread_name", "pid": process, "tid": rank, "args": { "name": name } }));
@@ -130,7 +130,10 @@ fn slice(
 }
 
 /// Name, category and details of an action; nothing of an exchange, which takes no time of its own.
-fn described(schedule: &Schedule, action: &Action) -> Option<(String, &'static str, Value)> {
+fn described(
+    schedule: &PipelineSchedule,
+    action: &Action,
+) -> Option<(String, &'static str, Value)> {
     let details = |chunk: &Chunk| {
         let Chunk { direction, index, stage } = *chunk;
         json!({ "direction": direction, "chunk": index, "stage": stage, "micro_batch": schedule.micro_batch(*chunk) })
@@ -162,7 +165,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dualpipe::{Costs, RankTime, ScheduleKind, Waiting, schedule, simulate};
+    use crate::dualpipe::{Costs, PipelineSchedule, RankTime, Waiting, simulate};
+    use crate::parallel::PipelineScheduleKind;
 
     /// The slices of a process, by rank.
     fn slices(trace: &Value, process: usize) -> Vec<(u64, String, f64, f64)> {
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_simulated_and_a_measured_timeline_share_a_file() {
-        let schedule = schedule(ScheduleKind::DualPipe, 2, 4).unwrap();
+        let schedule = PipelineSchedule::new(PipelineScheduleKind::DualPipe, 2, 4).unwrap();
         let simulation = simulate(&schedule, &Costs::UNIT, Waiting::AtExchanges).unwrap();
         let mut trace = Trace::default();
         trace.simulated("on paper", &schedule, &simulation, 1e3);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::action::{Action, Chunk, Planned, Transfer, TransferKind};
 use super::fault::{Fault, Pass, Rule};
-use super::schedule::Schedule;
+use super::schedule::PipelineSchedule;
 use super::walk::{Message, walk};
 
 /// What is known of a schedule that has been proved.
@@ -27,7 +27,7 @@ pub struct Proof {
 /// # Errors
 ///
 /// The first rule found broken, and where.
-pub fn validate(schedule: &Schedule) -> Result<Proof, Fault> {
+pub fn validate(schedule: &PipelineSchedule) -> Result<Proof, Fault> {
     if schedule.actions.len() != schedule.ranks {
         let rule = Rule::Ranks { found: schedule.actions.len(), ranks: schedule.ranks };
         return Err(Fault { rank: 0, position: 0, rule });
@@ -52,7 +52,7 @@ struct Known {
 
 /// One rank's actions, in order.
 struct Local<'a> {
-    schedule: &'a Schedule,
+    schedule: &'a PipelineSchedule,
     rank: usize,
     position: usize,
     known: [Vec<Known>; 2],
@@ -62,7 +62,7 @@ struct Local<'a> {
 }
 
 impl<'a> Local<'a> {
-    fn new(schedule: &'a Schedule, rank: usize) -> Self {
+    fn new(schedule: &'a PipelineSchedule, rank: usize) -> Self {
         let chunks = |direction: usize| match schedule.stages_of(rank)[direction] {
             Some(_) => vec![Known::default(); schedule.chunks_of_direction()],
             None => Vec::new(),
@@ -253,7 +253,7 @@ impl<'a> Local<'a> {
 }
 
 /// What a rank sends to another, the other receives, in the same order.
-fn matched(schedule: &Schedule) -> Result<(), Fault> {
+fn matched(schedule: &PipelineSchedule) -> Result<(), Fault> {
     let mut lanes: BTreeMap<(usize, usize), [Vec<Posted>; 2]> = BTreeMap::new();
     for (rank, actions) in schedule.actions.iter().enumerate() {
         for (position, Planned { action, .. }) in actions.iter().enumerate() {

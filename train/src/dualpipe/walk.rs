@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::action::{Action, Planned, Transfer, TransferKind};
 use super::fault::{Fault, Rule};
-use super::schedule::Schedule;
+use super::schedule::PipelineSchedule;
 
 /// A message, the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +46,7 @@ pub(super) enum Event<'a> {
 ///
 /// Ranks that wait for each other.
 pub(super) fn walk<'a>(
-    schedule: &'a Schedule,
+    schedule: &'a PipelineSchedule,
     mut visit: impl FnMut(usize, Event<'a>),
 ) -> Result<(), Fault> {
     let mut positions = vec![0; schedule.ranks];

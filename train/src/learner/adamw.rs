@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
+use burn_deepseek::definition::AdamWScalars;
 use burn_deepseek::ops;
 
 use crate::config::MomentsConfig;
@@ -133,7 +134,7 @@ impl AdamW {
         };
         self.step += 1;
         let AdamWSettings { beta1, beta2, eps, weight_decay, .. } = self.settings;
-        let scalars = ops::AdamWScalars {
+        let scalars = AdamWScalars {
             lr,
             beta1,
             beta2,
@@ -172,7 +173,7 @@ struct Update<'a> {
     grads: GradientsParams,
     moments: &'a mut HashMap<ParamId, Moments>,
     dtype: DType,
-    scalars: ops::AdamWScalars,
+    scalars: AdamWScalars,
 }
 
 impl ModuleMapper for Update<'_> {

@@ -4,10 +4,11 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::{DeepSeek, ops};
+
+use crate::failure::{Context, Result};
 
 /// How weights are averaged.
 #[derive(Clone, Copy, Debug, PartialEq)]

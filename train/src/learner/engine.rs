@@ -1,21 +1,44 @@
-//! What computes a step: gradients of its micro-batches, then the update. On one device here; over
-//! ranks in [`crate::dualpipe`].
+//! What computes a step: gradients of its micro-batches, then the update. The engine for one device
+//! is here, the one over ranks in [`crate::dualpipe`].
 
-use anyhow::{Context, Result};
+use burn::module::Module;
 use burn::optim::GradientsAccumulator;
+use burn::tensor::Device;
 use burn_deepseek::backend::run_on;
 use burn_deepseek::moe::updated_bias;
+use burn_deepseek::recomputing;
 use burn_train::TrainStep;
 
 use super::{AdamW, LanguageModel, LayerLoad, StepReport};
 use crate::data::TokenBatch;
+use crate::failure::{Context, Result};
 use crate::schedule::StepSettings;
 
 /// Gives the next micro-batch.
 pub type NextBatch<'a> = dyn FnMut() -> Result<TokenBatch> + 'a;
 
+/// What an engine needs to know of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Sequences that go through the model at once.
+    pub micro_batch: usize,
+    /// Tokens of a sequence.
+    pub seq_len: usize,
+    /// Whether backward computes again what it can instead of keeping it.
+    pub recompute: bool,
+}
+
+impl EngineSettings {
+    /// The device that batches for training on `device` are made on: with autodiff, and with
+    /// gradient checkpointing where backward computes again what it can.
+    pub fn training_device(&self, device: &Device) -> Device {
+        let device = device.clone().autodiff();
+        if self.recompute { device.gradient_checkpointing() } else { device }
+    }
+}
+
 /// Computes steps, and has the weights.
-pub trait StepEngine: Send {
+pub trait StepEngine: std::fmt::Debug + Send {
     /// Runs a step's micro-batches forward and backward; what they measured together.
     ///
     /// # Errors
@@ -61,8 +84,7 @@ pub struct SingleDevice {
     model: Option<LanguageModel>,
     optimizer: AdamW,
     gradients: GradientsAccumulator<LanguageModel>,
-    micro_batch: usize,
-    seq_len: usize,
+    settings: EngineSettings,
 }
 
 impl std::fmt::Debug for SingleDevice {
@@ -74,23 +96,20 @@ impl std::fmt::Debug for SingleDevice {
 const MODEL_IS_HERE: &str = "invariant: the model is put back after each update";
 
 impl SingleDevice {
-    /// Trains `model`, on an autodiff device, with micro-batches of so many sequences.
-    pub fn new(model: LanguageModel, optimizer: AdamW, micro_batch: usize, seq_len: usize) -> Self {
-        Self {
-            model: Some(model),
-            optimizer,
-            gradients: GradientsAccumulator::new(),
-            micro_batch,
-            seq_len,
-        }
+    /// Trains `model`, which is given without autodiff.
+    pub fn new(model: LanguageModel, optimizer: AdamW, settings: EngineSettings) -> Self {
+        let model = model.train();
+        let model = if settings.recompute { recomputing(model) } else { model };
+        Self { model: Some(model), optimizer, gradients: GradientsAccumulator::new(), settings }
     }
 }
 
 impl StepEngine for SingleDevice {
     fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
         let model = self.model.as_mut().context(MODEL_IS_HERE)?;
-        let micro_batches = settings.global_batch / self.micro_batch;
-        model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * self.seq_len);
+        let EngineSettings { micro_batch, seq_len, .. } = self.settings;
+        let micro_batches = settings.global_batch / micro_batch;
+        model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * seq_len);
         let mut report = StepReport::default();
         for _ in 0..micro_batches {
             let batch = next()?;

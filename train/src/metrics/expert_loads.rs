@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::log::METRICS_FILE;
-use crate::checkpoint::find_config;
+use crate::failure::blamed;
+use crate::failure::{Context, Result};
 use crate::learner::LayerLoad;
 
 /// The loads of the experts of every MoE layer.
@@ -50,14 +50,16 @@ pub enum LoadsError {
     },
 }
 
+blamed!(User: LoadsError);
+
 impl ExpertLoads {
-    /// Of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run in a
-    /// folder.
+    /// Those of a file that [`ExpertLoads::write`] wrote, or of the last evaluation of the run in a
+    /// folder, which says nothing of groups.
     ///
     /// # Errors
     ///
     /// [`LoadsError`], or what cannot be read.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             let text = read_text(path, path)?;
             let malformed = |problem: serde_json::Error| LoadsError::Malformed {
@@ -77,7 +79,7 @@ impl ExpertLoads {
         let Some(layer_loads) = layer_loads.filter(|layers| !layers.is_empty()) else {
             return Err(LoadsError::NotMeasured { path: log }.into());
         };
-        Ok(Self { n_group: find_config(path)?.map(|config| config.model.n_group), layer_loads })
+        Ok(Self { n_group: None, layer_loads })
     }
 
     /// Writes them as JSON.
@@ -85,7 +87,7 @@ impl ExpertLoads {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string(self)? + "\n";
         std::fs::write(path, text).with_context(|| format!("{}: cannot write", path.display()))
     }
@@ -103,7 +105,7 @@ struct Valid {
 }
 
 /// The text of a file; `asked` is what the user gave.
-fn read_text(file: &Path, asked: &Path) -> anyhow::Result<String> {
+fn read_text(file: &Path, asked: &Path) -> Result<String> {
     match std::fs::read_to_string(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(LoadsError::NotFound { path: asked.into() }.into())

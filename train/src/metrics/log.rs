@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use serde_json::json;
 
+use crate::failure::{Context, Result};
 use crate::learner::{Evaluation, StepReport};
 
 /// Name of the log in a run's folder.

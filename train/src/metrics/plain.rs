@@ -10,7 +10,7 @@ use burn_train::renderer::{
     MetricsRendererTraining,
 };
 
-use crate::exit::write_stdout;
+use crate::stdout::write_stdout;
 
 /// Prints a line every few steps, with progress and time left, and one after each evaluation.
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use burn_deepseek::{DeepSeekConfig, Stage};
 
+use crate::failure::blamed;
+
 /// Degrees of parallelism (3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axes {
@@ -52,16 +54,14 @@ impl Axes {
         }
     }
 
+    /// Which of the [`pipelines`](Self::pipelines) a rank belongs to.
+    pub fn pipeline_of(&self, rank: usize) -> usize {
+        rank / self.pipeline
+    }
+
     /// The rank at a place of another's copy and expert group.
     pub fn rank_at(&self, pipeline: usize, expert: usize, data: usize) -> usize {
         (data * self.expert + expert) * self.pipeline + pipeline
-    }
-}
-
-impl Place {
-    /// Which pipeline the rank belongs to, of [`Axes::pipelines`].
-    pub fn replica(&self, axes: &Axes) -> usize {
-        self.data * axes.expert + self.expert
     }
 }
 
@@ -77,6 +77,8 @@ pub struct TooManyStages {
     stages: usize,
     most: usize,
 }
+
+blamed!(Run: TooManyStages);
 
 /// Cuts a model into consecutive stages whose costliest is as cheap as can be; of cuts that are
 /// equally good the one with the least sum of squares. The ends get fewer layers for what they have
@@ -183,7 +185,7 @@ mod tests {
             assert_eq!(axes.rank_at(place.pipeline, place.expert, place.data), rank);
         }
         assert_eq!(axes.place(13), Place { rank: 13, pipeline: 1, expert: 1, data: 1 });
-        assert_eq!(axes.place(13).replica(&axes), 3);
+        assert_eq!(axes.pipeline_of(13), 3);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::failure::blamed;
+
 /// What a message is about. Together with sender and receiver it is unique within a step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
@@ -128,6 +130,8 @@ impl fmt::Debug for Post {
         write!(f, "Post({} waiting)", self.boxes().waiting.len())
     }
 }
+
+blamed!(Run: PostError);
 
 impl Post {
     /// A post office in which nothing is waited for longer than `timeout`.

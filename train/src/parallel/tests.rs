@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_deepseek::moe::{Dispatched, ExpertDispatch, LocalDispatch};
-use burn_deepseek::ops::ExpertGroups;
+use burn_deepseek::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
+use burn_deepseek::ops::LocalExperts;
 use burn_deepseek::ops::wire::WireFormat;
 
 use super::{ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, Traffic, WireFormats};
@@ -83,7 +83,7 @@ impl Tokens {
         let x = self.matrix(&self.x, &device).require_grad();
         let gates = self.matrix(&self.gates, &device).require_grad();
         let groups = ExpertGroups::new(&self.choices, self.top_k, EXPERTS);
-        let Dispatched { rows, groups, way_back } = dispatch.dispatch(x.clone(), &groups, 3);
+        let DispatchedRows { rows, groups, combine } = dispatch.dispatch(x.clone(), &groups, 3);
         let factors: Vec<f32> = (0..groups.experts())
             .flat_map(|e| {
                 std::iter::repeat_n(
@@ -93,7 +93,7 @@ impl Tokens {
             })
             .collect();
         let factors = Tensor::<2>::from_data(TensorData::new(factors, [groups.rows(), 1]), &device);
-        let out = way_back(rows * factors, gates.clone());
+        let out = combine(rows * factors, gates.clone());
         let mut grads = (out.clone() * self.matrix(&self.dout, &device)).sum().backward();
         let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
         let mut grad = |x: &Tensor<2>| values(x.grad_remove(&mut grads).expect("a gradient"));
@@ -135,7 +135,7 @@ fn shared(
 }
 
 fn local(ranks: &[Tokens], device: &Device) -> Vec<Outcome> {
-    ranks.iter().map(|tokens| tokens.run(&LocalDispatch, 0, device)).collect()
+    ranks.iter().map(|tokens| tokens.run(&LocalExperts, 0, device)).collect()
 }
 
 /// Ranks with unequal numbers of tokens, one of them with none; experts that nobody chooses.

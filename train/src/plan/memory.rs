@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::activations::{kept_at_end, kept_per_token};
 use super::stages::Stages;
 use super::workload::Workload;
-use crate::dualpipe::{schedule, validate};
+use crate::dualpipe::{PipelineSchedule, validate};
 
 /// Bytes of a gradient that is summed over micro-batches: FP32 (3.3.3).
 pub(super) const GRADIENT_BYTES: f64 = 4.0;
@@ -133,7 +133,8 @@ pub(super) fn of_ranks(
     stages: &Stages,
     keeper: Keeper,
 ) -> Vec<RankMemory> {
-    let schedule = schedule(workload.schedule, workload.axes.pipeline, workload.chunks());
+    let schedule =
+        PipelineSchedule::new(workload.schedule, workload.axes.pipeline, workload.chunks());
     let schedule = schedule.expect("invariant: a workload without problems has a schedule");
     let peaks = validate(&schedule)
         .expect("invariant: a schedule that is made can be proved")

@@ -10,13 +10,13 @@ use super::step::StepTime;
 use super::traffic::Traffic;
 use super::workload::Workload;
 use crate::config::ClusterConfig;
-use crate::dualpipe::ScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 /// One schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ScheduleRow {
     /// Which.
-    pub kind: ScheduleKind,
+    pub kind: PipelineScheduleKind,
     /// Idle time of a rank, mean over the ranks.
     pub bubble_s: f64,
     /// The bubble by its formula.
@@ -41,7 +41,7 @@ pub(super) fn compare(
         return Vec::new();
     }
     let with = |schedule| Workload { schedule, ..workload.clone() };
-    let possible = ScheduleKind::ALL
+    let possible = PipelineScheduleKind::ALL
         .into_iter()
         .map(with)
         .filter(|workload| workload.problems(model, cluster).is_empty());

@@ -4,7 +4,6 @@ use burn_deepseek::{DeepSeekConfig, Stage};
 
 use super::work::{LayerWork, Work};
 use super::workload::Workload;
-use crate::dualpipe::ScheduleKind;
 use crate::parallel::cut;
 
 /// The stages of a model, and the ranks that hold them.
@@ -50,18 +49,10 @@ impl Stages {
                 .collect(),
             moe_layers: stages.iter().map(moe).collect(),
             stages,
-            of_rank: (0..ranks).map(|rank| stages_of(kind, rank, ranks)).collect(),
+            of_rank: (0..ranks)
+                .map(|rank| kind.stages_of(rank, ranks).into_iter().flatten().collect())
+                .collect(),
             holders: kind.parameter_copies(),
         }
-    }
-}
-
-/// DualPipe's rank r holds the stages r and PP - 1 - r, DualPipeV's the stages r and 2 PP - 1 - r,
-/// the others' stage r.
-fn stages_of(kind: ScheduleKind, rank: usize, ranks: usize) -> Vec<usize> {
-    match kind {
-        ScheduleKind::DualPipe => vec![rank, ranks - 1 - rank],
-        ScheduleKind::DualPipeV => vec![rank, 2 * ranks - 1 - rank],
-        ScheduleKind::OneFOneB | ScheduleKind::Zb1p => vec![rank],
     }
 }

@@ -8,7 +8,8 @@ use super::stages::Stages;
 use super::traffic::{Links, Traffic};
 use super::workload::Workload;
 use crate::config::{ClusterConfig, RatesConfig};
-use crate::dualpipe::{Action, Costs, Planned, ScheduleKind, Waiting, schedule, simulate};
+use crate::dualpipe::{Action, Costs, PipelineSchedule, Planned, Waiting, simulate};
+use crate::parallel::PipelineScheduleKind;
 
 const TERA: f64 = 1e12;
 const GIGA: f64 = 1e9;
@@ -279,7 +280,7 @@ impl StepTime {
 
         let (kind, pipeline, chunks) =
             (workload.schedule, workload.axes.pipeline, workload.chunks());
-        let schedule = schedule(kind, pipeline, chunks)
+        let schedule = PipelineSchedule::new(kind, pipeline, chunks)
             .expect("invariant: a workload without problems has a schedule");
         let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let busy = |actions: &[Planned], costs: &Costs| {
@@ -313,7 +314,7 @@ impl StepTime {
         let total_s = makespan_s + copies_s + optimizer_s;
         // Every micro-batch passes each of DualPipeV's two stages of a rank, and one stage of a
         // rank in the others.
-        let passes = (chunks * if kind == ScheduleKind::DualPipeV { 2 } else { 1 }) as f64;
+        let passes = (chunks * if kind == PipelineScheduleKind::DualPipeV { 2 } else { 1 }) as f64;
         let computing = Chunks::mean(&ranks).computing().times(passes);
         Self {
             slowest,

@@ -8,7 +8,7 @@ use super::memory::of_ranks;
 use super::stages::Stages;
 use super::*;
 use crate::config::{resolve_cluster, resolve_model};
-use crate::dualpipe::ScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 fn cluster(name: &str, set: &[&str]) -> ClusterConfig {
     resolve_cluster(name, &set.iter().map(ToString::to_string).collect::<Vec<_>>(), &Table::new())
@@ -49,10 +49,10 @@ fn state(rank: &RankMemory) -> f64 {
 #[test]
 fn no_parameter_is_lost_or_counted_twice() {
     for (kind, pipeline, copies) in [
-        (ScheduleKind::DualPipe, 16, 2),
-        (ScheduleKind::DualPipeV, 16, 1),
-        (ScheduleKind::OneFOneB, 16, 1),
-        (ScheduleKind::Zb1p, 1, 1),
+        (PipelineScheduleKind::DualPipe, 16, 2),
+        (PipelineScheduleKind::DualPipeV, 16, 1),
+        (PipelineScheduleKind::OneFOneB, 16, 1),
+        (PipelineScheduleKind::Zb1p, 1, 1),
     ] {
         let cluster = cluster("h800-2048", &[]);
         let mut workload = Workload::new(cluster.plan.as_ref().unwrap());
@@ -63,8 +63,11 @@ fn no_parameter_is_lost_or_counted_twice() {
         let held: u64 = ranks.iter().map(|rank| rank.replicated + rank.experts * 64).sum();
         // Where the last stage is on another rank than the first, the MTP module has an embedding
         // of its own there.
-        let apart =
-            if kind == ScheduleKind::OneFOneB { model.parameter_counts().embedding } else { 0 };
+        let apart = if kind == PipelineScheduleKind::OneFOneB {
+            model.parameter_counts().embedding
+        } else {
+            0
+        };
         assert_eq!(held, copies * model.parameter_counts().total_with_mtp() + apart, "{kind}");
         let memory = of_ranks(&model, &workload, &stages, Keeper::Report);
         let masters: f64 =
@@ -233,7 +236,7 @@ fn the_bubble_of_1f1b_is_its_formula_s() {
 fn dualpipe_hides_what_others_wait_for() {
     let plan = v3(&[]);
     let row = |kind| plan.schedules.iter().find(|row| row.kind == kind).unwrap();
-    let (ours, plain) = (row(ScheduleKind::DualPipe), row(ScheduleKind::OneFOneB));
+    let (ours, plain) = (row(PipelineScheduleKind::DualPipe), row(PipelineScheduleKind::OneFOneB));
     assert!(
         ours.step_s < plain.step_s
             && ours.exposed_s < 0.5 * plain.exposed_s

@@ -6,8 +6,7 @@ use burn_deepseek::{DeepSeekConfig, Precision};
 use serde::Serialize;
 
 use crate::config::{ClusterConfig, DispatchFormat, PlanConfig};
-use crate::dualpipe::{ScheduleKind, schedule};
-use crate::parallel::{Axes, cut};
+use crate::parallel::{Axes, PipelineScheduleKind, cut};
 
 /// A run as far as its cost goes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,7 +15,7 @@ pub struct Workload {
     #[serde(serialize_with = "axes_as_counts")]
     pub axes: Axes,
     /// The schedule of a pipeline.
-    pub schedule: ScheduleKind,
+    pub schedule: PipelineScheduleKind,
     /// Tokens of a sequence.
     pub seq_len: usize,
     /// Sequences of a micro-batch.
@@ -65,7 +64,11 @@ impl Workload {
         Self {
             axes: Axes { pipeline: plan.pipeline, expert: plan.expert, data: plan.data },
             // Of a single rank there is one order, whatever its name.
-            schedule: if plan.pipeline == 1 { ScheduleKind::OneFOneB } else { plan.schedule },
+            schedule: if plan.pipeline == 1 {
+                PipelineScheduleKind::OneFOneB
+            } else {
+                plan.schedule
+            },
             seq_len: plan.seq_len,
             micro_batch: plan.micro_batch,
             global_batch: plan.global_batch,
@@ -176,7 +179,7 @@ impl Workload {
                 self.global_batch,
                 self.global_batch / shared
             ));
-        } else if let Err(error) = schedule(self.schedule, pipeline, self.global_batch / shared) {
+        } else if let Err(error) = self.schedule.check(pipeline, self.global_batch / shared) {
             wrong(format!(
                 "plan.schedule: {error} (plan.global_batch / (plan.micro_batch * plan.expert * \
                  plan.data))"

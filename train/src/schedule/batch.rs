@@ -1,6 +1,6 @@
 //! The number of sequences of each step, and with it how steps and tokens follow each other.
 
-use super::Position;
+use super::position::Position;
 
 /// More different batches than this in a run are refused: each is a run of steps to be kept.
 pub(super) const MOST_LEVELS: usize = 1 << 16;

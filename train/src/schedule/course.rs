@@ -4,7 +4,9 @@
 use std::f64::consts::PI;
 
 use super::batch::BatchCourse;
-use super::{Course, Position, Segment, Shape, Until};
+use super::position::Position;
+use super::until::Until;
+use super::written::{Course, Segment, Shape};
 
 /// What boundaries are converted by.
 pub(super) struct Clock<'a> {
@@ -105,7 +107,7 @@ fn check_order(key: &str, list: &[Segment], problems: &mut Vec<String>) {
         if let Some(before) = last[unit].filter(|before| number(*before).1 >= value) {
             problems.push(format!(
                 "{key}[{index}].until = \"{until}\" must be after \"{before}\", \
-                                   where an earlier segment ends"
+                 where an earlier segment ends"
             ));
         }
         last[unit] = Some(until);

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::count::rounded_count;
-use super::{Position, Schedule, StepSettings, Until};
+use super::position::Position;
+use super::training::{StepSettings, TrainingSchedule};
+use super::until::Until;
 
 /// One step of the table and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -16,7 +18,7 @@ pub struct Row {
     pub settings: StepSettings,
 }
 
-impl Schedule {
+impl TrainingSchedule {
     /// The first step, the last one, and the last step of each segment between them.
     pub fn rows(&self) -> Vec<Row> {
         let mut steps = BTreeSet::from([1, self.end.step]);

@@ -2,6 +2,7 @@
 
 use std::f64::consts::PI;
 
+use super::course::Values;
 use super::*;
 use crate::config::{ConfigRequest, RunConfig};
 
@@ -10,12 +11,12 @@ fn run(name: &str) -> RunConfig {
 }
 
 /// A schedule of `[schedule]` lines, for sequences of 10 tokens, 2 at once.
-fn schedule(lines: &str, length: Length) -> Result<Schedule, Vec<String>> {
-    Schedule::new(&toml::from_str(lines).unwrap(), length, 2, 10)
+fn schedule(lines: &str, length: Length) -> Result<TrainingSchedule, Vec<String>> {
+    TrainingSchedule::new(&toml::from_str(lines).unwrap(), length, 2, 10)
 }
 
 /// Every step of a run, by the positions that its own batches lead to.
-fn steps(schedule: &Schedule) -> Vec<(Position, StepSettings)> {
+fn steps(schedule: &TrainingSchedule) -> Vec<(Position, StepSettings)> {
     let mut here = Position::default();
     let mut steps = Vec::new();
     while here.step < schedule.end().step {
@@ -145,7 +146,7 @@ fn a_number_is_the_same_all_along() {
 #[test]
 fn segments_in_every_unit_follow_each_other() {
     let lines = "global_batch = 4\nlr = [{ until = \"2 steps\", to = 1 }, \
-                 { until = \"50%\", at = 3 }, { until = 320, to = 1 }, { at = 7 }]";
+    { until = \"50%\", at = 3 }, { until = 320, to = 1 }, { at = 7 }]";
     let schedule = schedule(lines, Length::Steps(10)).unwrap();
     let rates: Vec<f64> = steps(&schedule).into_iter().map(|(_, settings)| settings.lr).collect();
     let (a, b) = (3.0 + (1.0 - 3.0) * 40.0 / 120.0, 3.0 + (1.0 - 3.0) * 80.0 / 120.0);
@@ -159,7 +160,7 @@ fn segments_in_every_unit_follow_each_other() {
 #[test]
 fn the_batch_follows_the_tokens_before_a_step() {
     let lines = "lr = [{ until = \"4 steps\", to = 4 }, { to = 0 }]\nglobal_batch = \
-                 [{ until = \"50%\", from = 2, to = 8 }]";
+    [{ until = \"50%\", from = 2, to = 8 }]";
     let schedule = schedule(lines, Length::Tokens(400)).unwrap();
     let steps = steps(&schedule);
     let batches: Vec<usize> = steps.iter().map(|(_, settings)| settings.global_batch).collect();
@@ -180,7 +181,7 @@ fn the_batch_follows_the_tokens_before_a_step() {
 #[test]
 fn a_shorter_run_only_begins() {
     let lines = "lr = [{ until = \"100 steps\", to = 1 }, \
-                 { to = 0.5, shape = \"cosine\" }]\nglobal_batch = 2";
+    { to = 0.5, shape = \"cosine\" }]\nglobal_batch = 2";
     for length in [Length::Steps(5), Length::Tokens(119)] {
         let rates: Vec<f64> = steps(&schedule(lines, length).unwrap())
             .into_iter()
@@ -195,7 +196,7 @@ fn a_shorter_run_only_begins() {
 #[test]
 fn a_segment_that_is_over_before_it_begins_is_passed_over() {
     let lines = "lr = [{ until = \"6 steps\", to = 6 }, { until = \"20%\", at = 6 }, \
-                 { to = 0 }]\nglobal_batch = 2";
+    { to = 0 }]\nglobal_batch = 2";
     let rates: Vec<f64> = steps(&schedule(lines, Length::Steps(10)).unwrap())
         .into_iter()
         .map(|(_, settings)| settings.lr)

@@ -8,7 +8,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
 
 use crate::backend::{AttentionOutput, DeferredWeight, FusedKernels};
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// The gradient of a weight of `rank` dims, now or later: the same computation on the same numbers.

@@ -21,7 +21,7 @@ use self::backward::{
 use self::recompute::{RetroLinear, RetroRmsNorm, RetroRope, RetroSwiglu};
 use super::kernels::{AttentionOutput, FusedKernels};
 use super::{AdamWOutput, FusedOps, HeadLossGradients, PlainLinear};
-use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Records an operation whose result is kept where somebody needs it. `state` is made only where a

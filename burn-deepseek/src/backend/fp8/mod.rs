@@ -24,7 +24,7 @@ use cubecl_kernels::definition::QuantizeOptions;
 use super::DeferredWeight;
 #[cfg(feature = "cube")]
 use super::with_fusion as burn;
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A quantized matrix in one orientation.

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
 use crate::backend::WeightGradientQueue;
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, KeptActivation, Precision};
 use crate::{Compute, Linear, Mlp, WeightInit, recomputing};
 use cubecl_kernels::metric::calc_diff;

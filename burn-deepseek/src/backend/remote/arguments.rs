@@ -6,7 +6,7 @@ use cubecl_kernels::definition::{
 };
 
 use crate::backend::fp8::{LinearShape, RowGroups, Side};
-use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// Words on their way to an operation's handler.

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Shape, TensorData};
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
 use super::arguments::{Argument, choices};
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 
 /// A tensor of a server, of whatever kind.
 pub(super) type RemoteTensor = FloatTensor<Remote>;

@@ -13,7 +13,7 @@ use crate::backend::kernels::{
     AttentionOutput, FusedKernels, HeadLoss, HeadLossGradients, NormOutput,
 };
 use crate::backend::{AdamWOutput, FusedOps, PlainLinear};
-use crate::ops::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// A call of one tensor more, which the caller keeps.

@@ -12,7 +12,7 @@ use super::connect::{ASK, Operations, VERSION};
 use super::lease::Ledger;
 use super::{fp8, fused, rows};
 use crate::backend::flex_tensor::{Contiguous, word_tensor};
-use crate::ops::ExpertGroups;
+use crate::definition::ExpertGroups;
 
 /// Serves the operations of this crate beside Burn's own, with the kernels of the backend that
 /// `device`, one of the server's, belongs to.

@@ -16,7 +16,8 @@ use serde_json::json;
 use super::{ConnectError, connect, with_operations};
 use crate::backend::fp8::{Fp8Ops, LinearShape, RowGroups};
 use crate::backend::{supports, supports_fp8};
-use crate::ops::{self, AdamWScalars};
+use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::ops;
 use crate::precision::{Fp8Recipe, KeptActivation, QuantizeOptions};
 use crate::weights::named_gradients;
 use crate::{Compute, DeepSeek, LossWeights, Precision, WeightInit, recomputing};
@@ -85,7 +86,7 @@ fn a_model_on_a_served_device_computes_the_same_bits() {
 #[test]
 fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
     let (here, there) = (Device::flex(), remote(Device::flex()));
-    let groups = RowGroups::from(&ops::ExpertGroups::new(&[0, 2, 2, 0, 0], 1, 3));
+    let groups = RowGroups::from(&ExpertGroups::new(&[0, 2, 2, 0, 0], 1, 3));
     let shape = LinearShape { rows: 5, inputs: 150, outputs: 5, experts: 1 };
     let options = QuantizeOptions::default();
     let results = |device: &Device| {

@@ -141,7 +141,13 @@ fn sum_terms<const FORMAT: usize>(
 }
 
 multiversion! {
-    fn sum_row<const FORMAT: usize>(wire: &[u32], rows: &[u32], weights: Option<&[f32]>, width: usize, out: &mut [MaybeUninit<f32>]) {
+    fn sum_row<const FORMAT: usize>(
+        wire: &[u32],
+        rows: &[u32],
+        weights: Option<&[f32]>,
+        width: usize,
+        out: &mut [MaybeUninit<f32>],
+    ) {
         let row_words = format_of(FORMAT).row_words(width);
         let row = |i: usize| &wire[rows[i] as usize * row_words..][..row_words];
         let weight = |i: usize| weights.map_or(1.0, |weights| weights[i]);
@@ -161,14 +167,22 @@ multiversion! {
         for i in 1..rows.len() {
             let (row, weight) = (row(i), weight(i));
             if FORMAT == F32 {
-                out.iter_mut().zip(row).for_each(|(out, &word)| *out = madd::<S>(weight, f32::from_bits(word), *out));
+                out.iter_mut()
+                    .zip(row)
+                    .for_each(|(out, &word)| *out = madd::<S>(weight, f32::from_bits(word), *out));
                 continue;
             }
             for (tile, out) in out.chunks_mut(TILE).enumerate() {
                 tile_values::<FORMAT>(row, width, tile, &mut values);
                 match <&mut [f32; TILE]>::try_from(&mut *out) {
-                    Ok(out) => out.iter_mut().zip(&values).for_each(|(out, &x)| *out = madd::<S>(weight, x, *out)),
-                    Err(_) => out.iter_mut().zip(&values).for_each(|(out, &x)| *out = madd::<S>(weight, x, *out)),
+                    Ok(out) => out
+                        .iter_mut()
+                        .zip(&values)
+                        .for_each(|(out, &x)| *out = madd::<S>(weight, x, *out)),
+                    Err(_) => out
+                        .iter_mut()
+                        .zip(&values)
+                        .for_each(|(out, &x)| *out = madd::<S>(weight, x, *out)),
                 }
             }
         }

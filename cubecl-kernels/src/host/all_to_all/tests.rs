@@ -128,8 +128,15 @@ fn every_routing_and_width_has_the_plain_form() {
 
 proptest::proptest! {
     #[test]
-    fn random_routings(seed in 0u64..1000, tokens in 0usize..20, top_k in 1usize..4, width in 0usize..300, format in 0usize..3) {
-        let choices: Vec<u32> = random_indices(seed, tokens * top_k, 6).into_iter().map(|e| e as u32).collect();
+    fn random_routings(
+        seed in 0u64..1000,
+        tokens in 0usize..20,
+        top_k in 1usize..4,
+        width in 0usize..300,
+        format in 0usize..3,
+    ) {
+        let choices: Vec<u32> =
+            random_indices(seed, tokens * top_k, 6).into_iter().map(|e| e as u32).collect();
         check("proptest", &choices, top_k, 6, width, FORMATS[format]);
     }
 }

@@ -104,7 +104,11 @@ fn fp8_values(words: &[u32; TILE / 4], scale: f32, out: &mut [f32; TILE]) {
 
 multiversion! {
     /// All values of a row.
-    pub(super) fn row_values<const FORMAT: usize>(row: &[u32], width: usize, out: &mut [MaybeUninit<f32>]) {
+    pub(super) fn row_values<const FORMAT: usize>(
+        row: &[u32],
+        width: usize,
+        out: &mut [MaybeUninit<f32>],
+    ) {
         if FORMAT == F32 {
             for (out, &word) in out.iter_mut().zip(row) {
                 out.write(f32::from_bits(word));

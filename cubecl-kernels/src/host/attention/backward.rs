@@ -180,7 +180,14 @@ multiversion! {
     /// where masked.
     ///
     /// Row `r` sees its first `seen + r` scores (none where that is not positive).
-    fn score_gradients(p: &mut [f32], ds: &mut [f32], lse: &[f32], delta: &[f32], width: usize, seen: isize) {
+    fn score_gradients(
+        p: &mut [f32],
+        ds: &mut [f32],
+        lse: &[f32],
+        delta: &[f32],
+        width: usize,
+        seen: isize,
+    ) {
         for (r, &lse) in lse.iter().enumerate() {
             let seen = (seen + r as isize).clamp(0, width as isize) as usize;
             let delta = delta[r];
@@ -190,7 +197,9 @@ multiversion! {
             p[seen..live].fill(f32::NEG_INFINITY);
             p[live..].fill(0.0);
             ds[live..].fill(0.0);
-            for (p, ds) in p[..live].as_chunks_mut::<LANES>().0.iter_mut().zip(ds.as_chunks_mut::<LANES>().0) {
+            for (p, ds) in
+                p[..live].as_chunks_mut::<LANES>().0.iter_mut().zip(ds.as_chunks_mut::<LANES>().0)
+            {
                 for l in 0..LANES {
                     p[l] = exp::<S>(p[l] - lse);
                     ds[l] = p[l] * (ds[l] - delta);

@@ -32,7 +32,8 @@ multiversion! {
     fn one_row(inputs: &Inputs<'_>, b: usize, h: usize, i: usize, mix: &mut [f32]) -> f32 {
         let shape = inputs.shape;
         let visible = inputs.visible(i);
-        let (nope, rope) = inputs.q[inputs.at_q(b, h, i)..][..shape.qk_dim()].split_at(shape.nope_dim);
+        let (nope, rope) =
+            inputs.q[inputs.at_q(b, h, i)..][..shape.qk_dim()].split_at(shape.nope_dim);
         let mut scores = vec![f32::NEG_INFINITY; visible.next_multiple_of(LANES)];
         for (j, score) in scores[..visible].iter_mut().enumerate() {
             let (k_nope, k_rope) = inputs.key(b, h, j);

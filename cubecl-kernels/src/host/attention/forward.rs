@@ -76,7 +76,7 @@ fn forward_rows(
                 out.write(mix * inverse);
             }
         }
-        // SAFETY: as above.
+        // SAFETY: the sums of a block of query rows belong to one task.
         let lse = unsafe { lse.part((b * shape.heads + h) * shape.queries + first, block) };
         for (r, lse) in lse.iter_mut().enumerate() {
             lse.write(state.largest[r] + state.sum[r].ln());
@@ -95,7 +95,15 @@ multiversion! {
     /// `mix` and the sums.
     ///
     /// Row `r` sees its first `seen + r` scores (none where that is not positive).
-    fn softmax(scores: &mut [f32], mix: &mut [f32], state: &mut Running, rows: usize, width: usize, seen: isize, v_dim: usize) {
+    fn softmax(
+        scores: &mut [f32],
+        mix: &mut [f32],
+        state: &mut Running,
+        rows: usize,
+        width: usize,
+        seen: isize,
+        v_dim: usize,
+    ) {
         for r in 0..rows {
             let seen = (seen + r as isize).clamp(0, width as isize) as usize;
             let row = &mut scores[r * KEY_BLOCK..][..width];

@@ -162,7 +162,8 @@ multiversion! {
         for first in (0..rows).step_by(LANES) {
             let live = LANES.min(rows - first);
             // Past the end the last row stands in; its lanes are not stored.
-            let rows: [&[f32]; LANES] = std::array::from_fn(|l| &data[(first + l.min(live - 1)) * row_stride..][..width]);
+            let rows: [&[f32]; LANES] =
+                std::array::from_fn(|l| &data[(first + l.min(live - 1)) * row_stride..][..width]);
             for d in 0..width {
                 let line: [f32; LANES] = std::array::from_fn(|l| rows[l][d]);
                 let packed = &mut packed[d * stride + first..][..LANES];

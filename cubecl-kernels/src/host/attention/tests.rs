@@ -186,8 +186,13 @@ fn the_reference_gradients_are_slopes() {
 proptest::proptest! {
     #[test]
     fn random_shapes(
-        batch in 1usize..3, queries in 1usize..70, cache in 0usize..80, heads in 1usize..4,
-        nope in 0usize..20, rope in 1usize..10, v in 1usize..20,
+        batch in 1usize..3,
+        queries in 1usize..70,
+        cache in 0usize..80,
+        heads in 1usize..4,
+        nope in 0usize..20,
+        rope in 1usize..10,
+        v in 1usize..20,
     ) {
         check([batch, queries, queries + cache, heads, nope, rope, v], 1.0);
     }

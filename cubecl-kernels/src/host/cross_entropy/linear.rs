@@ -1,7 +1,7 @@
 //! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
 
 use super::{CrossEntropy, check_targets, rows, weighted};
-use crate::definition::{KernelError, ProductFormat, check_length, element_count};
+use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
 use crate::host::gemm_view::Threads;
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{chunk, for_each};
@@ -21,8 +21,8 @@ pub struct LinearCrossEntropyGradients {
     pub dw: Vec<f32>,
 }
 
-/// The cross entropy of `x w^T`, whose logits never exist whole; `format` is that of the products'
-/// operands.
+/// The cross entropy of `x w^T`, whose logits never exist whole; `shape.outputs` is the vocabulary,
+/// and `format` that of the products' operands.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]` (negative: ignored, at no cost),
@@ -36,10 +36,11 @@ pub fn linear_cross_entropy(
     w: &[f32],
     targets: &[i64],
     weights: Option<&[f32]>,
-    [rows, inputs, vocab]: [usize; 3],
+    shape: &LinearShape,
     format: ProductFormat,
 ) -> Result<CrossEntropy, KernelError> {
-    check("linear_cross_entropy", x, w, targets, weights, [rows, inputs, vocab])?;
+    check("linear_cross_entropy", x, w, targets, weights, shape)?;
+    let LinearShape { rows, inputs, outputs: vocab } = *shape;
     let live = Live::new(x, targets, weights, inputs);
     let head = Head { w, inputs, vocab, format };
     let losses = live.run(&head, None);
@@ -58,10 +59,11 @@ pub fn linear_cross_entropy_with_gradients(
     w: &[f32],
     targets: &[i64],
     weights: Option<&[f32]>,
-    [rows, inputs, vocab]: [usize; 3],
+    shape: &LinearShape,
     format: ProductFormat,
 ) -> Result<LinearCrossEntropyGradients, KernelError> {
-    check("linear_cross_entropy_with_gradients", x, w, targets, weights, [rows, inputs, vocab])?;
+    check("linear_cross_entropy_with_gradients", x, w, targets, weights, shape)?;
+    let LinearShape { rows, inputs, outputs: vocab } = *shape;
     let live = Live::new(x, targets, weights, inputs);
     let mut dx = Vec::with_capacity(live.targets.len() * inputs);
     let mut dw = Vec::new();
@@ -77,8 +79,9 @@ fn check(
     w: &[f32],
     targets: &[i64],
     weights: Option<&[f32]>,
-    [rows, inputs, vocab]: [usize; 3],
+    shape: &LinearShape,
 ) -> Result<(), KernelError> {
+    let LinearShape { rows, inputs, outputs: vocab } = *shape;
     check_length(op, "x", x.len(), &[rows, inputs])?;
     check_length(op, "w", w.len(), &[vocab, inputs])?;
     check_targets(op, targets, weights, rows, vocab)?;
@@ -218,7 +221,7 @@ impl<'a> Live<'a> {
             } else {
                 rows::loss(row, target)
             };
-            // SAFETY: as above.
+            // SAFETY: a row's loss is one task's.
             unsafe { losses.part(r, 1)[0].write(loss) };
         });
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::definition::ProductFormat;
+use crate::definition::{LinearShape, ProductFormat};
 use crate::reference;
 use crate::test_inputs::{
     assert_close, assert_gradient, assert_thread_independent, random, random_indices, widen,
@@ -23,16 +23,11 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
     let weights = weights.as_deref();
     let (x64, w64, weights64) = (widen(&x), widen(&w), weights.map(widen));
     let tolerance = 1e-5 * f64::from(size.max(1.0));
-    let expected = reference::linear_cross_entropy(
-        &x64,
-        &w64,
-        &targets,
-        weights64.as_deref(),
-        [rows, inputs, vocab],
-    );
-    let dims = [rows, inputs, vocab];
+    let shape = LinearShape { rows, inputs, outputs: vocab };
+    let expected =
+        reference::linear_cross_entropy(&x64, &w64, &targets, weights64.as_deref(), &shape);
     let got =
-        linear_cross_entropy_with_gradients(&x, &w, &targets, weights, dims, ProductFormat::F32)
+        linear_cross_entropy_with_gradients(&x, &w, &targets, weights, &shape, ProductFormat::F32)
             .unwrap();
     assert_close("row losses", &got.loss.row_losses, &expected.row_losses, tolerance);
     assert_close("dx", &got.dx, &expected.dx, tolerance);
@@ -40,10 +35,10 @@ fn check(rows: usize, inputs: usize, vocab: usize, size: f32, holes: bool, weigh
     assert!(
         (got.loss.loss - expected.loss).abs() <= tolerance * (rows as f64 + expected.loss.abs())
     );
-    let only = linear_cross_entropy(&x, &w, &targets, weights, dims, ProductFormat::F32).unwrap();
+    let only = linear_cross_entropy(&x, &w, &targets, weights, &shape, ProductFormat::F32).unwrap();
     assert_close("row losses alone", &only.row_losses, &expected.row_losses, tolerance);
 
-    let logits64 = reference::linear(&x64, &w64, rows, inputs, vocab);
+    let logits64 = reference::linear(&x64, &w64, &shape);
     let logits: Vec<f32> = logits64.iter().map(|&x| x as f32).collect();
     let (loss, gradient) =
         cross_entropy_with_gradient(&logits, &targets, weights, rows, vocab).unwrap();
@@ -89,7 +84,7 @@ fn all_rows_ignored_cost_nothing() {
         &[1.0; 8],
         &[-1, -5, -100],
         None,
-        [3, 2, 4],
+        &LinearShape { rows: 3, inputs: 2, outputs: 4 },
         ProductFormat::F32,
     )
     .unwrap();
@@ -99,8 +94,9 @@ fn all_rows_ignored_cost_nothing() {
 
 #[test]
 fn a_target_outside_the_vocabulary_names_its_row() {
+    let shape = LinearShape { rows: 2, inputs: 2, outputs: 3 };
     let error =
-        linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, [2, 2, 3], ProductFormat::F32)
+        linear_cross_entropy(&[0.0; 4], &[0.0; 6], &[2, 3], None, &shape, ProductFormat::F32)
             .unwrap_err();
     assert_eq!(error.to_string(), "linear_cross_entropy: `targets[1]` is 3, it must lie in 0..3");
     assert!(cross_entropy(&[0.0; 4], &[0, 0], Some(&[1.0]), 2, 2).is_err());
@@ -108,18 +104,24 @@ fn a_target_outside_the_vocabulary_names_its_row() {
 
 proptest::proptest! {
     #[test]
-    fn random_shapes(rows in 0usize..90, inputs in 1usize..20, vocab in 1usize..70, holes: bool, weighted: bool) {
+    fn random_shapes(
+        rows in 0usize..90,
+        inputs in 1usize..20,
+        vocab in 1usize..70,
+        holes: bool,
+        weighted: bool,
+    ) {
         check(rows, inputs, vocab, 1.0, holes, weighted);
     }
 }
 
 #[test]
 fn the_reference_gradients_are_slopes() {
-    let dims = [4, 3, 5];
+    let shape = LinearShape { rows: 4, inputs: 3, outputs: 5 };
     let (x, w, weights) = (widen(&random(1, 12)), widen(&random(2, 15)), widen(&random(4, 4)));
     let targets = targets(4, 5, true);
     let run = |x: &[f64], w: &[f64]| {
-        reference::linear_cross_entropy(x, w, &targets, Some(&weights), dims)
+        reference::linear_cross_entropy(x, w, &targets, Some(&weights), &shape)
     };
     let whole = run(&x, &w);
     assert_gradient("dx", &x, &whole.dx, |x| run(x, &w).loss);
@@ -128,11 +130,11 @@ fn the_reference_gradients_are_slopes() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    let dims = [600, 64, 3001];
+    let shape = LinearShape { rows: 600, inputs: 64, outputs: 3001 };
     let (x, w, targets) = (random(1, 600 * 64), random(2, 3001 * 64), targets(600, 3001, true));
     assert_thread_independent("linear_cross_entropy", || {
         let got =
-            linear_cross_entropy_with_gradients(&x, &w, &targets, None, dims, ProductFormat::F32)
+            linear_cross_entropy_with_gradients(&x, &w, &targets, None, &shape, ProductFormat::F32)
                 .unwrap();
         vec![got.loss.row_losses, got.dx, got.dw]
     });

@@ -6,8 +6,7 @@ use super::output::{Output, Place};
 use super::plan::{Task, even};
 use super::right::{Right, RightLayout, chunk_tiles, chunks, pack_panel};
 use super::scratch::Scratch;
-use super::source::Source;
-use super::task::Group;
+use super::source::{Group, Source};
 use crate::definition::{TILE, tiles};
 use crate::host::simd::LANES;
 
@@ -144,23 +143,23 @@ unsafe fn copy(
     columns: usize,
 ) {
     for r in 0..rows {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches that both rows are there and do not overlap.
         unsafe {
             std::ptr::copy_nonoverlapping(from.add(r * from_stride), to.add(r * to_stride), columns)
         };
     }
 }
 
-/// [`tile`] with the number of rows as a constant.
+/// Calls [`tile`] with the number of rows as a constant.
 ///
 /// # Safety
-/// As [`tile`].
+/// Every pointer of `call` is good for what the tile needs, and the instruction set is there.
 #[inline(always)]
 unsafe fn any_rows<K: Kernel, const V: usize, const SCALES: usize>(rows: usize, call: &TileCall) {
     macro_rules! by_rows {
         ($($rows:literal)*) => {
             match rows {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller vouches for the pointers of `call` and the instruction set.
                 $($rows => unsafe { tile::<K, $rows, V, SCALES>(call) },)*
                 _ => unreachable!("invariant: a tile has 1 to {MAX_ROWS} rows"),
             }

@@ -4,8 +4,8 @@ use half::bf16;
 
 use super::output::{Output, build_bf16, build_f32};
 use super::path::GemmPath;
-use super::source::Source;
-use super::task::{Group, product};
+use super::source::{Group, Source};
+use super::task::product;
 use crate::definition::{
     Accumulation, BlockTiled, KernelError, OperandView, RowTiled, check_length, element_count,
 };

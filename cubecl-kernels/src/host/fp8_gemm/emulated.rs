@@ -7,12 +7,12 @@ use super::output::{Output, Place};
 use super::pack;
 use super::plan::Task;
 use super::scratch;
-use super::source::Source;
-use super::task::Group;
+use super::source::{Group, Source};
+use super::truncate::Truncate;
 use crate::definition::{OperandView, TILE, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
-use crate::host::simd::{Isa, LANES, Plain, Simd, isa};
+use crate::host::simd::{Isa, LANES, Plain, isa};
 
 /// Products that the accumulator takes at once.
 const GROUP: usize = 32;
@@ -76,7 +76,7 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
     scratch::keep_task(memory);
 }
 
-/// `[tile][width]` scales, zero past the rows.
+/// Packs the scales of some rows, `[tile][width]`, zero past the rows.
 ///
 /// # Safety
 /// `scales` has room for them.
@@ -84,17 +84,20 @@ unsafe fn pack_scales(x: &OperandView<'_>, rows: Range<usize>, width: usize, sca
     for t in 0..tiles(x.depth) {
         for r in 0..width {
             let scale = if r < rows.len() { x.scale(rows.start + r, t) } else { 0.0 };
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for room of `[tile][width]`.
             unsafe { *scales.add(t * width + r) = scale };
         }
     }
 }
 
+/// Writes sums into the result, or adds them to it, from element `start` on.
+///
 /// # Safety
-/// The elements from `start` belong to the caller's task.
+/// These elements lie inside the result and belong to the caller's task.
 unsafe fn write(out: &Output<'_>, start: usize, sums: &[f32]) {
     for (c, &sum) in sums.iter().enumerate() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the element belongs to the caller's task, and is initialised where it is added
+        // to.
         unsafe {
             match out.place {
                 Place::F32 { start: place, add: true } => *place.add(start + c) += sum,
@@ -135,10 +138,10 @@ impl Block<'_> {
 /// The sums of some rows with sixteen columns.
 fn sums(block: &Block<'_>, rows: [usize; ROWS], bits: u32, promote: bool) -> [[f32; LANES]; ROWS] {
     match isa() {
-        // SAFETY: `isa` has just found these features on this machine.
+        // SAFETY: `isa` has just found AVX-512 F, BW, DQ, VL and FMA on this machine.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { sums_avx512(block, rows, bits, promote) },
-        // SAFETY: as above.
+        // SAFETY: `isa` has just found AVX2 and FMA on this machine.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { sums_avx2(block, rows, bits, promote) },
         Isa::Baseline => either::<Plain>(block, rows, bits, promote),
@@ -271,152 +274,5 @@ fn add_truncated<S: Truncate, const PROMOTE: bool>(
     }
     for r in 0..ROWS {
         sums[r] = S::mul(sums[r], quanta[r].0);
-    }
-}
-
-/// What truncation needs beyond [`Simd`]. Its functions may only run where the instruction set has
-/// been found.
-trait Truncate: Simd {
-    /// `a * b`.
-    fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// The magnitude of `x` where it is larger than `magnitude`; NaN is larger than any.
-    fn larger(magnitude: Self::V, x: Self::V) -> Self::V;
-    /// The integer part of numbers of at most 24 bits.
-    fn truncate(x: Self::V) -> Self::V;
-    /// The unit of a number of `bits` bits as large as `magnitude`, NaN where that is not finite,
-    /// and its inverse; both kept normal.
-    fn quantum(magnitude: Self::V, bits: u32) -> (Self::V, Self::V);
-}
-
-impl Truncate for Plain {
-    #[inline(always)]
-    fn mul(a: Self::V, b: Self::V) -> Self::V {
-        std::array::from_fn(|l| a[l] * b[l])
-    }
-    #[inline(always)]
-    fn larger(magnitude: Self::V, x: Self::V) -> Self::V {
-        std::array::from_fn(|l| {
-            f32::from_bits(magnitude[l].to_bits().max(x[l].to_bits() & 0x7FFF_FFFF))
-        })
-    }
-    #[inline(always)]
-    fn truncate(x: Self::V) -> Self::V {
-        // There may be no instruction for it, except by way of an integer.
-        std::array::from_fn(|l| x[l] as i32 as f32)
-    }
-    #[inline(always)]
-    fn quantum(magnitude: Self::V, bits: u32) -> (Self::V, Self::V) {
-        let exponents = magnitude.map(|x| (x.to_bits() >> 23).max(bits));
-        let quantum =
-            |e: u32| if e == 255 { f32::NAN } else { f32::from_bits((e + 1 - bits) << 23) };
-        (exponents.map(quantum), exponents.map(|e| f32::from_bits((253 + bits - e) << 23)))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    // SAFETY of every block below: the trait's functions only run where the instruction set has
-    // been found.
-    use std::arch::x86_64::*;
-
-    use super::Truncate;
-    use crate::host::simd::{Avx2, Avx512};
-
-    impl Truncate for Avx512 {
-        #[inline(always)]
-        fn mul(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: above.
-            unsafe { _mm512_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        fn larger(magnitude: __m512, x: __m512) -> __m512 {
-            // SAFETY: above.
-            unsafe {
-                _mm512_castsi512_ps(_mm512_max_epu32(
-                    _mm512_castps_si512(magnitude),
-                    _mm512_castps_si512(_mm512_abs_ps(x)),
-                ))
-            }
-        }
-        #[inline(always)]
-        fn truncate(x: __m512) -> __m512 {
-            // SAFETY: above.
-            unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x) }
-        }
-        #[inline(always)]
-        fn quantum(magnitude: __m512, bits: u32) -> (__m512, __m512) {
-            let bits = bits.cast_signed();
-            // SAFETY: above.
-            unsafe {
-                let exponent = _mm512_max_epu32(
-                    _mm512_srli_epi32::<23>(_mm512_castps_si512(magnitude)),
-                    _mm512_set1_epi32(bits),
-                );
-                let quantum = _mm512_slli_epi32::<23>(_mm512_sub_epi32(
-                    exponent,
-                    _mm512_set1_epi32(bits - 1),
-                ));
-                let infinite = _mm512_cmpeq_epi32_mask(exponent, _mm512_set1_epi32(255));
-                let quantum = _mm512_mask_set1_epi32(quantum, infinite, -1);
-                let inverse = _mm512_slli_epi32::<23>(_mm512_sub_epi32(
-                    _mm512_set1_epi32(253 + bits),
-                    exponent,
-                ));
-                (_mm512_castsi512_ps(quantum), _mm512_castsi512_ps(inverse))
-            }
-        }
-    }
-
-    impl Truncate for Avx2 {
-        #[inline(always)]
-        fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-            // SAFETY: above.
-            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
-        }
-        #[inline(always)]
-        fn larger(magnitude: [__m256; 2], x: [__m256; 2]) -> [__m256; 2] {
-            // SAFETY: above.
-            unsafe {
-                let mask = _mm256_set1_epi32(i32::MAX);
-                let mut larger = magnitude;
-                for i in 0..2 {
-                    let x = _mm256_and_si256(_mm256_castps_si256(x[i]), mask);
-                    larger[i] =
-                        _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(magnitude[i]), x));
-                }
-                larger
-            }
-        }
-        #[inline(always)]
-        fn truncate(x: [__m256; 2]) -> [__m256; 2] {
-            const MODE: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
-            // SAFETY: above.
-            unsafe { [_mm256_round_ps::<MODE>(x[0]), _mm256_round_ps::<MODE>(x[1])] }
-        }
-        #[inline(always)]
-        fn quantum(magnitude: [__m256; 2], bits: u32) -> ([__m256; 2], [__m256; 2]) {
-            let bits = bits.cast_signed();
-            let (mut quanta, mut inverses) = (magnitude, magnitude);
-            for i in 0..2 {
-                // SAFETY: above.
-                unsafe {
-                    let exponent = _mm256_srli_epi32::<23>(_mm256_castps_si256(magnitude[i]));
-                    let exponent = _mm256_max_epu32(exponent, _mm256_set1_epi32(bits));
-                    let quantum = _mm256_slli_epi32::<23>(_mm256_sub_epi32(
-                        exponent,
-                        _mm256_set1_epi32(bits - 1),
-                    ));
-                    // All ones are a NaN.
-                    let infinite = _mm256_cmpeq_epi32(exponent, _mm256_set1_epi32(255));
-                    quanta[i] = _mm256_castsi256_ps(_mm256_or_si256(quantum, infinite));
-                    let inverse = _mm256_slli_epi32::<23>(_mm256_sub_epi32(
-                        _mm256_set1_epi32(253 + bits),
-                        exponent,
-                    ));
-                    inverses[i] = _mm256_castsi256_ps(inverse);
-                }
-            }
-            (quanta, inverses)
-        }
     }
 }

@@ -4,8 +4,8 @@
 use super::dense::check_accumulation;
 use super::output::{Output, build_f32};
 use super::path::GemmPath;
-use super::source::Source;
-use super::task::{Group, product};
+use super::source::{Group, Source};
+use super::task::product;
 use crate::definition::{
     Accumulation, BlockTiled, Fp8Format, GroupedColumns, KernelError, OperandView, RowTiled,
     check_length, element_count,

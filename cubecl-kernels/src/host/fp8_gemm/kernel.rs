@@ -40,7 +40,7 @@ pub(super) trait Kernel {
     /// Sixteen words.
     ///
     /// # Safety
-    /// As [`Kernel::broadcast`].
+    /// All of `words` can be read, and the instruction set is there.
     unsafe fn load(words: *const u32) -> Self::W;
     /// `sum + left * right`, over the entries of each word.
     fn dot(left: Self::W, right: Self::W, sum: <Self::S as Simd>::V) -> <Self::S as Simd>::V;
@@ -62,7 +62,8 @@ pub(super) trait Kernel {
     /// as [`Kernel::pack_left`].
     ///
     /// # Safety
-    /// As [`Kernel::pack_left`].
+    /// `words` has room for it, rows and depth lie inside `source`, depth starts at a tile, and the
+    /// instruction set is there.
     unsafe fn pack_right(
         source: &Source<'_>,
         rows: Range<usize>,
@@ -192,12 +193,12 @@ impl<S: Transpose, const ROWS: usize> Kernel for F32<S, ROWS> {
 
     #[inline(always)]
     unsafe fn broadcast(word: *const u32) -> S::V {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches that the word can be read.
         S::splat(f32::from_bits(unsafe { *word }))
     }
     #[inline(always)]
     unsafe fn load(words: *const u32) -> S::V {
-        // SAFETY: the caller's promise; any bits are a number.
+        // SAFETY: the caller vouches that sixteen words can be read; any bits are a number.
         S::load(unsafe { &*words.cast() })
     }
     #[inline(always)]
@@ -211,7 +212,7 @@ impl<S: Transpose, const ROWS: usize> Kernel for F32<S, ROWS> {
         depth: Range<usize>,
         words: *mut u32,
     ) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the operand, the room and the instruction set.
         unsafe { pack::left(source, rows, depth, words) }
     }
     #[inline(always)]
@@ -222,7 +223,7 @@ impl<S: Transpose, const ROWS: usize> Kernel for F32<S, ROWS> {
         depth: Range<usize>,
         words: *mut u32,
     ) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the operand, the room and the instruction set.
         unsafe { pack::right::<S>(source, rows, vectors, depth, words) }
     }
 }
@@ -252,18 +253,19 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn broadcast(word: *const u32) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches that the word can be read, and for the instruction set.
             unsafe { _mm512_set1_epi32((*word).cast_signed()) }
         }
         #[inline(always)]
         unsafe fn load(words: *const u32) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches that sixteen words can be read, and for the instruction
+            // set.
             unsafe { _mm512_loadu_si512(words.cast()) }
         }
         #[inline(always)]
         fn dot(left: __m512i, right: __m512i, sum: __m512) -> __m512 {
-            // SAFETY: the instruction set is there, as for every function of a kernel; the types
-            // are of one size.
+            // SAFETY: a kernel's functions only run where its instruction set has been found; the
+            // types are of one size.
             unsafe {
                 let (left, right) = (
                     std::mem::transmute::<__m512i, __m512bh>(left),
@@ -279,7 +281,7 @@ mod x86 {
             depth: Range<usize>,
             words: *mut u32,
         ) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the operand, the room and the instruction set.
             unsafe { pack_avx512::left(source, rows, depth, words) }
         }
         #[inline(always)]
@@ -290,7 +292,7 @@ mod x86 {
             depth: Range<usize>,
             words: *mut u32,
         ) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the operand, the room and the instruction set.
             unsafe { pack_avx512::right(source, rows, vectors, depth, words) }
         }
     }

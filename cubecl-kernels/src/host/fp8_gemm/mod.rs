@@ -4,11 +4,12 @@
 //! decoded to BF16 while they are packed, and `vdpbf16ps` multiplies them at twice FP32's rate;
 //! where that is missing they are decoded to FP32 ([`GemmPath`]).
 //!
-//! `dense`, `grouped` and `bf16` are the operations. `task` runs a product: `plan` cuts it into
-//! blocks, `block` computes one, `kernel` is the tile in registers. `source` is what a product
-//! reads; `pack` and `pack_avx512` bring it into the order in which the tile reads it, `right` says
-//! where that lies for the right operand, `scratch` is the memory of it. `emulated` is the
-//! accumulator of few bits.
+//! `dense` and `grouped` are the operations in FP8, `bf16` the products of numbers. `task` runs a
+//! product: `plan` cuts it into blocks, `block` computes one, `kernel` is the tile in registers.
+//! `source` is what a product reads; `pack` and `pack_avx512` (with `registers_avx512`) bring it
+//! into the order in which the tile reads it, `right` says where that lies for the right operand,
+//! `scratch` is the memory of it. `emulated` is the accumulator of few bits, `truncate` its
+//! arithmetic.
 
 mod bf16;
 mod block;
@@ -22,18 +23,17 @@ mod pack;
 mod pack_avx512;
 mod path;
 mod plan;
+#[cfg(target_arch = "x86_64")]
+mod registers_avx512;
 mod right;
 mod scratch;
 mod source;
 mod task;
 #[cfg(test)]
 mod tests;
+mod truncate;
 
-pub(crate) use bf16::{bf16_gemm, bf16_gemm_add};
-pub use bf16::{
-    bf16_grouped_linear, bf16_grouped_linear_input_gradient, bf16_grouped_linear_weight_gradient,
-    bf16_linear, bf16_linear_accumulate, bf16_linear_input_gradient, bf16_linear_weight_gradient,
-};
+pub(crate) use bf16::{bf16_gemm, bf16_gemm_add, bf16_grouped_gemm};
 pub use dense::{
     fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };

@@ -23,7 +23,7 @@ pub(super) enum Place {
 // SAFETY: the pointer is only used by tasks, which write blocks that do not overlap (`plan` covers
 // each element once).
 unsafe impl Send for Output<'_> {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: tasks that share it write blocks that do not overlap.
 unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {
@@ -67,7 +67,7 @@ pub(super) unsafe fn build_f32(
     row_stride: usize,
     fill: impl FnOnce(&Output<'_>),
 ) -> Vec<f32> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches that `fill` writes every element.
     unsafe { crate::host::output::build(len, |out| fill(&Output::new(out, row_stride))) }
 }
 

@@ -6,8 +6,8 @@ use super::source::{Source, round_to_bf16, values};
 use crate::definition::TILE;
 use crate::host::simd::{LANES, Plain, Simd};
 
-/// `[tile][row][TILE]` words; those past the end of the depth are zero up to a multiple of
-/// [`LANES`], and not written beyond.
+/// Packs rows as a left operand, `[tile][row][TILE]` words; those past the end of the depth are
+/// zero up to a multiple of [`LANES`], and not written beyond.
 ///
 /// # Safety
 /// `words` has room for `tiles * rows * TILE`.
@@ -31,8 +31,8 @@ pub(super) unsafe fn left(
     }
 }
 
-/// `[tile][TILE][LANES * vectors]` words, zero in the columns past `rows`; past the end of the
-/// depth as [`left`].
+/// Packs rows as a panel of a right operand, `[tile][TILE][LANES * vectors]` words, zero in the
+/// columns past `rows`; past the end of the depth as [`left`].
 ///
 /// # Safety
 /// `words` has room for `tiles * TILE * LANES * vectors`, and the instruction set of `S` is there.
@@ -70,7 +70,7 @@ pub(super) unsafe fn right<S: Transpose>(
                         for (r, block) in block[..count].iter_mut().enumerate() {
                             *block = values(source, start + r, first + i, len - i);
                         }
-                        // SAFETY: the caller's promise.
+                        // SAFETY: the caller vouches for the instruction set.
                         unsafe { S::transpose(&mut block) };
                     }
                 }
@@ -113,7 +113,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{LANES, Transpose};
-    use crate::host::fp8_gemm::pack_avx512;
+    use crate::host::fp8_gemm::registers_avx512;
     use crate::host::simd::{Avx2, Avx512};
 
     impl Transpose for Avx512 {
@@ -126,7 +126,7 @@ mod x86 {
                 for i in 0..LANES {
                     rows[i] = _mm512_loadu_si512(x[i].as_ptr().cast());
                 }
-                let columns = pack_avx512::transpose(rows);
+                let columns = registers_avx512::transpose(rows);
                 for i in 0..LANES {
                     _mm512_storeu_si512(x[i].as_mut_ptr().cast(), columns[i]);
                 }
@@ -137,7 +137,8 @@ mod x86 {
     impl Transpose for Avx2 {
         #[inline(always)]
         unsafe fn transpose(x: &mut [[f32; LANES]; LANES]) {
-            // SAFETY: as above.
+            // SAFETY: the instruction set is there, as the caller promises; every load and store
+            // takes eight numbers of one half of a row.
             unsafe {
                 let rows = *x;
                 for (from, to) in
@@ -157,9 +158,12 @@ mod x86 {
     }
 
     /// Exchanges rows and columns of 8 x 8 numbers.
+    ///
+    /// # Safety
+    /// AVX2 is there.
     #[inline(always)]
     unsafe fn transpose8(x: [__m256; 8]) -> [__m256; 8] {
-        // SAFETY: AVX2 is there, as the caller promises.
+        // SAFETY: registers alone, and the caller vouches for AVX2.
         unsafe {
             let zero = _mm256_setzero_ps();
             let (mut a, mut b, mut y) = ([zero; 8], [zero; 8], [zero; 8]);

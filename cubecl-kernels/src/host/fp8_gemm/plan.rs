@@ -52,12 +52,17 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn tasks_cover_each_group_once(groups in proptest::collection::vec((0usize..700, 0usize..1400), 0..5)) {
-            let mut covered: Vec<_> = groups.iter().map(|&(rows, columns)| vec![0u8; rows * columns]).collect();
+        fn tasks_cover_each_group_once(
+            groups in proptest::collection::vec((0usize..700, 0usize..1400), 0..5),
+        ) {
+            let mut covered: Vec<_> =
+                groups.iter().map(|&(rows, columns)| vec![0u8; rows * columns]).collect();
             for Task { group, rows, columns } in plan(&groups) {
                 assert_eq!(columns.start % COLUMN_UNIT, 0);
                 for row in rows {
-                    columns.clone().for_each(|column| covered[group][row * groups[group].1 + column] += 1);
+                    columns
+                        .clone()
+                        .for_each(|column| covered[group][row * groups[group].1 + column] += 1);
                 }
             }
             assert!(covered.iter().flatten().all(|&times| times == 1));

@@ -56,7 +56,8 @@ pub(super) struct Right {
 
 // SAFETY: tasks that pack write panels of their own, and none reads before all have been packed.
 unsafe impl Send for Right {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: tasks that pack write panels of their own, and what all have packed is
+// only read.
 unsafe impl Sync for Right {}
 
 impl Right {
@@ -74,7 +75,7 @@ impl Right {
         panel: usize,
     ) -> (*mut u32, *mut f32) {
         let tile = first_tile * self.panels + panel * chunk_tiles;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches that the panel lies inside the memory reserved for it.
         unsafe {
             (self.words.add(tile * layout.tile_words), self.scales.add(tile * layout.tile_scales))
         }
@@ -112,7 +113,8 @@ pub(super) unsafe fn pack_panel<K: Kernel, const V: usize>(
 ) {
     let layout = RightLayout::new(V * LANES, K::DEPTH, right);
     let depth_tiles = tiles(depth.len());
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for the instruction set and for the panel's room, which has as
+    // many words and scales a tile as `layout` says.
     unsafe {
         let (words, scales) = place.panel(layout, first_tile, depth_tiles, panel);
         K::pack_right(right, columns.clone(), V, depth.clone(), words);

@@ -1,5 +1,5 @@
-//! What a product reads: a matrix of FP8 codes, or a strided matrix of numbers that are rounded to
-//! BF16 on the way.
+//! What a product reads: two operands, each a matrix of FP8 codes, or a strided matrix of numbers
+//! that are rounded to BF16 on the way.
 
 use crate::definition::{CODES_A_WORD, Fp8Format, OperandView};
 use crate::host::simd::LANES;
@@ -57,6 +57,14 @@ impl Source<'_> {
             Self::Floats(x) => x.depth,
         }
     }
+}
+
+/// One product among those of a call: `left right^T`.
+pub(super) struct Group<'a> {
+    pub(super) left: Source<'a>,
+    pub(super) right: Source<'a>,
+    /// First element of its result, whose rows are as far apart as the output's.
+    pub(super) start: usize,
 }
 
 /// Sixteen values of a row from entry `first` on, without their scale; zero from the `len`-th on.

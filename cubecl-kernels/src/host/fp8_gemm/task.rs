@@ -13,21 +13,13 @@ use super::path::GemmPath;
 use super::plan::{Task, plan};
 use super::right::{Right, RightLayout, chunk_tiles, chunks, pack_panel, scaling};
 use super::scratch;
-use super::source::Source;
+use super::source::{Group, Source};
 use crate::definition::{Accumulation, TILE, tiles};
 use crate::host::gemm_view::Threads;
 use crate::host::parallel::for_each;
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{LANES, Plain};
-
-/// One product among those of a call: `left right^T`.
-pub(super) struct Group<'a> {
-    pub(super) left: Source<'a>,
-    pub(super) right: Source<'a>,
-    /// First element of its result, whose rows are [`Output::row_stride`] apart.
-    pub(super) start: usize,
-}
 
 /// Panels of a right operand that are packed by one task, where all tasks share it.
 const PANELS_A_TASK: usize = 4;
@@ -105,13 +97,14 @@ enum Call<'a> {
 
 fn dispatch(path: GemmPath, call: &Call<'_>) {
     match path {
-        // SAFETY: `GemmPath` only names what has been found on this machine.
+        // SAFETY: the path says that AVX-512 with BF16 and VBMI has been found: `GemmPath` only
+        // names what this machine has.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx512Bf16 => unsafe { avx512_bf16(call) },
-        // SAFETY: as above.
+        // SAFETY: the path says that AVX-512 F, BW, DQ, VL and FMA have been found.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx512 => unsafe { avx512(call) },
-        // SAFETY: as above.
+        // SAFETY: the path says that AVX2 and FMA have been found.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx2 => unsafe { avx2(call) },
         // SAFETY: nothing beyond the baseline is used.
@@ -153,11 +146,14 @@ fn depth_a_word(path: GemmPath) -> usize {
     if path == GemmPath::Avx512Bf16 { 2 } else { 1 }
 }
 
+/// Does what `call` asks for, with the microkernel `K`.
+///
 /// # Safety
 /// The instruction set of `K` is there.
 #[inline(always)]
 unsafe fn run<K: Kernel, const V: usize>(call: &Call<'_>) {
-    // SAFETY: the caller's promise, handed on.
+    // SAFETY: the caller vouches for the instruction set; `product` has reserved room for every
+    // panel, and hands out `shared` once all of them are packed.
     unsafe {
         match *call {
             Call::Pack { right, place, ref panels } => {

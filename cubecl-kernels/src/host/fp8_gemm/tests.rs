@@ -7,8 +7,8 @@ mod quantized;
 
 use super::output::build_f32;
 use super::path::GemmPath;
-use super::source::Source;
-use super::task::{Group, product};
+use super::source::{Group, Source};
+use super::task::product;
 use crate::definition::{Accumulation, Fp8Format, OperandView};
 use crate::host::gemm_view::Threads;
 use crate::reference;

@@ -28,7 +28,9 @@ multiversion! {
             for (tile, amax) in tiles.iter().zip(&mut amax) {
                 *amax = of_all(tile);
             }
-            if !tail.is_empty() && let Some(amax) = amax.next() {
+            if !tail.is_empty()
+                && let Some(amax) = amax.next()
+            {
                 *amax = of_all(tail);
             }
         }
@@ -46,10 +48,15 @@ multiversion! {
                     columns[c] = magnitude(x[c]).max(columns[c]);
                 }
             } else {
-                columns.iter_mut().zip(x).for_each(|(column, &x)| *column = magnitude(x).max(*column));
+                columns
+                    .iter_mut()
+                    .zip(x)
+                    .for_each(|(column, &x)| *column = magnitude(x).max(*column));
             }
         }
-        amax.iter_mut().zip(columns).for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
+        amax.iter_mut()
+            .zip(columns)
+            .for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
     }
 }
 
@@ -74,7 +81,10 @@ multiversion! {
             }
             *by_row = f32::from_bits(row as u32);
         }
-        by_columns.iter_mut().zip(columns).for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
+        by_columns
+            .iter_mut()
+            .zip(columns)
+            .for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
     }
 }
 

@@ -1,7 +1,7 @@
 //! 128x128 blocks of weights, in both orientations.
 
-use super::WORK;
 use super::amax;
+use super::cut::WORK;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Panel, Source};

@@ -4,11 +4,9 @@
 //! For studies of what the report does not do (B.2), so simple: the largest magnitudes of all tiles
 //! first, then those that share.
 
-use std::ops::Range;
-
 use super::amax;
+use super::cut::{bands, for_panels};
 use super::panel::Source;
-use super::rows::for_panels;
 use crate::definition::{Granularity, GroupedColumns, QuantizeOptions, TILE, scale_of, tiles};
 use crate::host::output::{Parts, build};
 use crate::host::parallel::{chunk, map};
@@ -52,22 +50,13 @@ pub(super) fn column_scales(
 ) -> Vec<f32> {
     let row_tiles = layout.tiles.last().copied().unwrap_or(0);
     let rows = offsets.last().copied().unwrap_or(0);
-    let bands: Vec<Range<usize>> = offsets
-        .windows(2)
-        .flat_map(|bounds| {
-            let count = bounds[1] - bounds[0];
-            (0..tiles(count)).map(move |t| {
-                let part = chunk(t, TILE, count);
-                bounds[0] + part.start..bounds[0] + part.end
-            })
-        })
-        .collect();
+    let bands = bands(offsets, layout);
     // One row of largest magnitudes for each tile of rows, then turned.
     let of_bands = map(bands.len(), rows * cols, |index| {
         let (mut buffer, mut largest) = (Vec::new(), vec![0.0; cols]);
         for (t, largest) in largest.chunks_mut(TILE).enumerate() {
             amax::of_columns(
-                source.panel(bands[index].clone(), chunk(t, TILE, cols), &mut buffer),
+                source.panel(bands[index].rows.clone(), chunk(t, TILE, cols), &mut buffer),
                 largest,
             );
         }

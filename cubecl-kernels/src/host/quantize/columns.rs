@@ -1,11 +1,9 @@
 //! Column tiles (128x1), transposed, by groups of rows; alone or together with row tiles in one
 //! read.
 
-use std::ops::Range;
-
-use super::WORK;
 use super::amax;
 use super::coarse;
+use super::cut::{bands, for_bands};
 use super::divisor::Divisors;
 use super::encode::{encode_columns, encode_rows};
 use super::panel::{Element, Matrix, Source};
@@ -16,10 +14,7 @@ use crate::definition::{
     check_length, element_count, tiles, words,
 };
 use crate::host::output::{Parts, build_two};
-use crate::host::parallel::{chunk, for_each};
-
-/// Columns that one task quantizes, of the rows of one tile.
-const COLUMNS_A_TASK: usize = 8 * TILE;
+use crate::host::parallel::chunk;
 
 /// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: what Wgrad sums over
 /// (3.3.1, 3.5.2).
@@ -98,43 +93,6 @@ pub(super) fn columns_layout(
     Ok(layout)
 }
 
-/// The rows of one column tile, and where it goes in a row of transposed codes and scales.
-pub(super) struct Band {
-    pub(super) rows: Range<usize>,
-    pub(super) word: usize,
-    pub(super) tile: usize,
-}
-
-/// The column tiles of every group.
-pub(super) fn bands(offsets: &[usize], layout: &GroupedColumns) -> Vec<Band> {
-    let groups = offsets.windows(2).enumerate();
-    let bands = groups.flat_map(|(g, bounds)| {
-        let (first, count) = (bounds[0], bounds[1] - bounds[0]);
-        (0..tiles(count)).map(move |t| {
-            let part = chunk(t, TILE, count);
-            Band {
-                rows: first + part.start..first + part.end,
-                word: layout.words[g] + words(t * TILE),
-                tile: layout.tiles[g] + t,
-            }
-        })
-    });
-    bands.collect()
-}
-
-/// Runs `task(band, columns of a task)` for all of a matrix.
-fn for_bands(
-    bands: &[Band],
-    rows: usize,
-    cols: usize,
-    task: impl Fn(&Band, Range<usize>) + Send + Sync,
-) {
-    let parts = cols.div_ceil(COLUMNS_A_TASK);
-    for_each(bands.len() * parts, rows * cols * WORK, |index| {
-        task(&bands[index / parts], chunk(index % parts, COLUMNS_A_TASK, cols))
-    });
-}
-
 /// Column tiles of any source.
 pub(super) fn quantize(
     source: &impl Source,
@@ -200,7 +158,8 @@ pub(super) fn both(
     let (col_words, col_tiles) = (layout.words[groups], layout.tiles[groups]);
     let (row_words, row_tiles) = (words(cols), tiles(cols));
     let mut by_columns = Quantized::default();
-    // SAFETY: as in `quantize`; and the bands cover every row once, the tasks every column of each.
+    // SAFETY: the bands cover every row once, and every word and tile of a transposed row; the
+    // tasks cover every column of each band.
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let (row_codes, row_scales) = (Parts::new(codes), Parts::new(scales));

@@ -1,6 +1,6 @@
 //! Codes back to numbers.
 
-use super::encode::{E4M3, E5M2, E5M6, for_format};
+use super::format::{E4M3, E5M2, E5M6, for_format};
 use crate::definition::{CODES_A_WORD, Fp8Format, TILE};
 use crate::host::simd::multiversion;
 
@@ -75,7 +75,8 @@ multiversion! {
         for (i, (out, codes)) in out.chunks_mut(8).zip(codes.chunks(3)).enumerate() {
             let word = |w: usize| codes.get(w).copied().unwrap_or(0);
             let (a, b, c) = (word(0), word(1), word(2));
-            let eight = [a, a >> 12, a >> 24 | b << 8, b >> 4, b >> 16, b >> 28 | c << 4, c >> 8, c >> 20];
+            let eight =
+                [a, a >> 12, a >> 24 | b << 8, b >> 4, b >> 16, b >> 28 | c << 4, c >> 8, c >> 20];
             for (out, code) in out.iter_mut().zip(eight) {
                 *out = scales[i * 8 / TILE] * value::<E5M6>(code & 0xFFF);
             }

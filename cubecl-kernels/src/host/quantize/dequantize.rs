@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::WORK;
 use super::columns::{self, columns_layout};
+use super::cut::{ENTRIES_A_TASK, WORK, bands};
 use super::decode::decode_row;
 use super::panel::{Panel, Source, computed};
 use crate::definition::{
@@ -12,9 +12,6 @@ use crate::definition::{
 };
 use crate::host::output::{Parts, build, zeroed};
 use crate::host::parallel::{chunk, for_each};
-
-/// Entries that one task computes.
-const ENTRIES_A_TASK: usize = 1 << 15;
 
 /// What row tiles stand for, `scale * decode(code)`.
 ///
@@ -86,7 +83,7 @@ pub fn dequantize_columns(
     let (row_words, row_tiles) = (layout.words[groups], layout.tiles[groups]);
     check_length(OP, "codes", codes.len(), &[cols, row_words])?;
     check_length(OP, "scales", scales.len(), &[cols, row_tiles])?;
-    let bands = columns::bands(offsets, &layout);
+    let bands = bands(offsets, &layout);
     // SAFETY: the bands cover all rows, and each task writes all columns of its band.
     Ok(unsafe {
         build(rows * cols, |out| {

@@ -1,6 +1,6 @@
 //! Scales of the tiles of a panel, in the form that the encoder divides by.
 
-use super::encode::{E4M3, E5M2, E5M6, enlarged};
+use super::format::{E4M3, E5M2, E5M6, enlarged};
 use crate::definition::{E5M6_MAX, Fp8Format, ScaleFormat, TILE, scale_of};
 use crate::host::simd::multiversion;
 
@@ -89,9 +89,14 @@ impl Divisors {
 multiversion! {
     fn scales(amax: &[f32], max: f32, format: ScaleFormat, scale: &mut [f32; TILE]) {
         match format {
-            ScaleFormat::F32 => scale.iter_mut().zip(amax).for_each(|(scale, &amax)| *scale = scale_of(amax, max, ScaleFormat::F32)),
+            ScaleFormat::F32 => scale
+                .iter_mut()
+                .zip(amax)
+                .for_each(|(scale, &amax)| *scale = scale_of(amax, max, ScaleFormat::F32)),
             ScaleFormat::PowerOfTwo => {
-                scale.iter_mut().zip(amax).for_each(|(scale, &amax)| *scale = scale_of(amax, max, ScaleFormat::PowerOfTwo));
+                scale.iter_mut().zip(amax).for_each(|(scale, &amax)| {
+                    *scale = scale_of(amax, max, ScaleFormat::PowerOfTwo)
+                });
             }
         }
     }

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use super::amax;
 use super::columns::{self, columns_layout};
+use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::decode::decode_e5m6_row;
 use super::dequantize::by_rows;
 use super::divisor::Divisors;
 use super::encode::encode_e5m6_row;
 use super::panel::{Element, Matrix, Panel, Source, computed};
-use super::rows::{ENTRIES_A_PANEL, for_panels};
 use crate::definition::{
     E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words,
     element_count, tiles,

@@ -1,32 +1,10 @@
 //! Codes of a panel, one byte (FP8) or two (E5M6) each.
 
 use super::divisor::Divisors;
+use super::format::{E4M3, E5M2, E5M6, enlarged, for_format};
 use super::panel::Panel;
 use crate::definition::{Fp8Format, TILE, encode_e5m6, encode_fp8};
 use crate::host::simd::{Simd, madd, multiversion};
-
-/// The formats, as constants that functions are compiled for.
-pub(super) const E4M3: usize = 0;
-pub(super) const E5M2: usize = 1;
-pub(super) const E5M6: usize = 2;
-
-/// Calls a function compiled for each FP8 format.
-macro_rules! for_format {
-    ($format:expr, $name:ident $args:tt) => {
-        match $format {
-            $crate::definition::Fp8Format::E4M3 => $name::<{ $crate::host::quantize::encode::E4M3 }> $args,
-            $crate::definition::Fp8Format::E5M2 => $name::<{ $crate::host::quantize::encode::E5M2 }> $args,
-        }
-    };
-}
-pub(super) use for_format;
-
-/// How much larger than `|x / scale|` [`nearest`] is given it: `2^7` or `2^15`.
-///
-/// It makes a biased FP32 exponent agree with the format's, modulo 2 to its exponent bits.
-pub(super) const fn enlarged(format: usize) -> f32 {
-    if format == E4M3 { 128.0 } else { 32768.0 }
-}
 
 /// The code nearest to `q / enlarged`, which is not negative and no larger than the format's
 /// largest value, with the sign of `x`.
@@ -64,23 +42,33 @@ fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f3
 }
 
 multiversion! {
-    fn rows<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], stride: usize) {
+    fn rows<const FORMAT: usize>(
+        panel: Panel<'_>,
+        divisors: &Divisors,
+        codes: &mut [u8],
+        stride: usize,
+    ) {
         let mut tile = 0;
         for r in 0..panel.rows {
             panel.prefetch_next(r);
             let (full, tail) = panel.row(r).as_chunks::<TILE>();
-            let (full_codes, tail_codes) = codes[r * stride..][..panel.columns].as_chunks_mut::<TILE>();
+            let (full_codes, tail_codes) =
+                codes[r * stride..][..panel.columns].as_chunks_mut::<TILE>();
             for (x, codes) in full.iter().zip(full_codes) {
-                let (scale, high, low) = (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
+                let (scale, high, low) =
+                    (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
                 for (&x, code) in x.iter().zip(codes) {
-                    *code = nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
+                    *code =
+                        nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
                 }
                 tile += 1;
             }
             if !tail.is_empty() {
-                let (scale, high, low) = (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
+                let (scale, high, low) =
+                    (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
                 for (&x, code) in tail.iter().zip(tail_codes) {
-                    *code = nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
+                    *code =
+                        nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
                 }
                 tile += 1;
             }
@@ -108,12 +96,19 @@ pub(super) fn encode_rows(
 
 multiversion! {
     fn columns<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8]) {
-        let (scale, high, low) = (&divisors.scale[..panel.columns], &divisors.high[..panel.columns], &divisors.low[..panel.columns]);
+        let (scale, high, low) = (
+            &divisors.scale[..panel.columns],
+            &divisors.high[..panel.columns],
+            &divisors.low[..panel.columns],
+        );
         for r in 0..panel.rows {
             panel.prefetch_next(r);
             let (x, codes) = (panel.row(r), &mut codes[r * TILE..][..panel.columns]);
             for c in 0..panel.columns {
-                codes[c] = nearest::<S, FORMAT>(x[c], quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c])) as u8;
+                codes[c] = nearest::<S, FORMAT>(
+                    x[c],
+                    quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c]),
+                ) as u8;
             }
         }
     }

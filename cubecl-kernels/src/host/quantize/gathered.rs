@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::amax;
+use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Panel, Source, computed};
-use super::rows::{ENTRIES_A_PANEL, for_panels};
 use super::store::pack;
 use crate::definition::{CODES_A_WORD, Fp8Format, ScaleFormat, TILE, WireFormat, tiles, words};
 use crate::host::output::{Parts, build};

@@ -4,20 +4,23 @@
 //! Every function here gives the bits of its plain form in [`reference`](mod@crate::reference), on
 //! every instruction set.
 //!
-//! Work goes by *panels*, a few KiB of the matrix that stay in the cache: [`panel`] hands them out,
-//! from memory or computed on the way (BF16, SwiGLU, codes of another tiling); [`amax`] finds the
-//! largest magnitudes; [`divisor`] turns them into scales; [`encode`] makes codes of the panel;
-//! [`store`] puts them where they belong, transposed where that is wanted.
+//! Work goes by *panels*, a few KiB of the matrix that stay in the cache, as [`cut`] divides it:
+//! [`panel`] hands them out, from memory or computed on the way (BF16, SwiGLU, codes of another
+//! tiling); [`amax`] finds the largest magnitudes; [`divisor`] turns them into scales; [`encode`]
+//! makes codes of the panel; [`store`] puts them where they belong, transposed where that is
+//! wanted.
 
 mod amax;
 mod blocks;
 mod coarse;
 mod columns;
+mod cut;
 mod decode;
 mod dequantize;
 mod divisor;
 mod e5m6;
 mod encode;
+mod format;
 mod gathered;
 mod panel;
 mod rows;
@@ -25,9 +28,6 @@ mod store;
 mod swiglu;
 #[cfg(test)]
 mod tests;
-
-/// What casting an entry, or the cast back, takes: as long as so many plain operations.
-const WORK: usize = 8;
 
 pub use blocks::quantize_blocks;
 pub use columns::{quantize_both, quantize_columns};

@@ -1,8 +1,8 @@
 //! Row tiles (1x128).
 
-use super::WORK;
 use super::amax;
 use super::coarse;
+use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Source};
@@ -12,14 +12,6 @@ use crate::definition::{
     element_count, tiles, words,
 };
 use crate::host::output::{Parts, build_two};
-use crate::host::parallel::{chunk, for_each};
-
-/// Entries that one task quantizes.
-const ENTRIES_A_TASK: usize = 1 << 15;
-/// Tiles of one row that are quantized together.
-const TILES_A_PANEL: usize = 16;
-/// Entries of a panel.
-pub(super) const ENTRIES_A_PANEL: usize = TILES_A_PANEL * TILE;
 
 /// Casts to FP8 in row tiles: `scale = max(amax, 1e-4) / max`, `code = RNE(x / scale)`, saturating.
 ///
@@ -102,30 +94,3 @@ pub(super) fn quantize(
     };
     Quantized { codes, scales }
 }
-
-/// Cuts a matrix into panels of at most [`TILES_A_PANEL`] tiles of one row, or of several short
-/// rows, and runs `task` with the panels of each task.
-pub(super) fn for_panels(
-    rows: usize,
-    cols: usize,
-    task: impl Fn(&mut dyn Iterator<Item = Panels>) + Send + Sync,
-) {
-    if rows == 0 || cols == 0 {
-        return;
-    }
-    let width = cols.next_multiple_of(TILE).min(ENTRIES_A_PANEL);
-    let height = (ENTRIES_A_PANEL / width).min(TILE);
-    let rows_a_task = (ENTRIES_A_TASK / cols).max(1).next_multiple_of(height);
-    for_each(rows.div_ceil(rows_a_task), rows * cols * WORK, |index| {
-        let band = chunk(index, rows_a_task, rows);
-        let mut panels = (0..band.len().div_ceil(height)).flat_map(|part| {
-            let part = chunk(part, height, band.len());
-            let rows = band.start + part.start..band.start + part.end;
-            (0..cols.div_ceil(width)).map(move |c| (rows.clone(), chunk(c, width, cols)))
-        });
-        task(&mut panels);
-    });
-}
-
-/// Rows and columns of a panel.
-pub(super) type Panels = (std::ops::Range<usize>, std::ops::Range<usize>);

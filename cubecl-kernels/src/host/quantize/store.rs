@@ -50,7 +50,7 @@ pub(super) unsafe fn pack_transposed(
     codes[rows * TILE..words(rows) * CODES_A_WORD * TILE].fill(0);
     let mut packed = [0; WORDS_DOWN * TILE];
     pack_down(codes, words(rows), &mut packed);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches that nothing else that is alive overlaps the column's words.
     let column = |c: usize| unsafe { out.part(start + c * stride, words(rows)) };
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {

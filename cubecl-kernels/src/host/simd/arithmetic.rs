@@ -1,26 +1,7 @@
-//! The arithmetic that kernels share: sums in a fixed order, and an exponential.
+//! The arithmetic that kernels share: sums in a fixed order, the largest element, and an
+//! exponential.
 
-use super::{LANES, Simd};
-
-/// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the
-/// constant).
-#[inline(always)]
-pub(crate) fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
-    if S::FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// The sum of 16 lanes, as a tree.
-#[inline(always)]
-pub(crate) fn lane_sum(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
+use super::registers::{LANES, Simd, madd};
 
 /// `sum(a * b)` over the shorter length, in lanes, then as a tree.
 #[inline(always)]
@@ -99,8 +80,8 @@ pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Plain, multiversion};
     use super::*;
+    use crate::host::simd::{Plain, multiversion};
 
     multiversion! {
         fn exp_all(x: &[f32], y: &mut [f32]) {

@@ -8,14 +8,10 @@
 mod arithmetic;
 mod registers;
 
-pub(crate) use arithmetic::{axpy, dot, exp, lane_sum, madd, max};
+pub(crate) use arithmetic::{axpy, dot, exp, max};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
-pub(crate) use registers::{Plain, Simd};
-
-/// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of
-/// its registers.
-pub(crate) const LANES: usize = 16;
+pub(crate) use registers::{LANES, Plain, Simd, lane_sum, madd};
 
 /// The instruction sets with a version of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +70,9 @@ macro_rules! multiversion {
         $vis fn $name $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::extra_unused_type_parameters)]
-            fn body<S: $crate::host::simd::Simd $(, const $generic: usize)?>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<S: $crate::host::simd::Simd $(, const $generic: usize)?>(
+                $($arg: $ty),*
+            ) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
@@ -86,12 +84,13 @@ macro_rules! multiversion {
                 fn avx2 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
                     body::<$crate::host::simd::Avx2 $(, $generic)?>($($arg),*)
                 }
-                match $crate::host::simd::isa() {
-                    // SAFETY: `isa` has just found these features on this machine.
-                    $crate::host::simd::Isa::Avx512 => return unsafe { avx512 $(::<$generic>)? ($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::host::simd::Isa::Avx2 => return unsafe { avx2 $(::<$generic>)? ($($arg),*) },
-                    $crate::host::simd::Isa::Baseline => {}
+                use $crate::host::simd::{Isa, isa};
+                match isa() {
+                    // SAFETY: `isa` has just found AVX-512 F, BW, DQ, VL and FMA on this machine.
+                    Isa::Avx512 => return unsafe { avx512 $(::<$generic>)? ($($arg),*) },
+                    // SAFETY: `isa` has just found AVX2 and FMA on this machine.
+                    Isa::Avx2 => return unsafe { avx2 $(::<$generic>)? ($($arg),*) },
+                    Isa::Baseline => {}
                 }
             }
             body::<$crate::host::simd::Plain $(, $generic)?>($($arg),*)

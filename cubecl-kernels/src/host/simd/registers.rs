@@ -1,10 +1,13 @@
 //! Sixteen lanes in the registers of each instruction set.
 
-use super::{LANES, lane_sum, madd};
+/// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of
+/// its registers.
+pub(crate) const LANES: usize = 16;
 
 /// Sixteen lanes in the registers of one instruction set.
 ///
-/// Its functions may only run where that set has been found: inside [`multiversion!`].
+/// Its functions may only run where that set has been found: inside
+/// [`multiversion!`](super::multiversion).
 pub(crate) trait Simd {
     /// Whether multiply and add fuse.
     const FMA: bool;
@@ -29,6 +32,26 @@ pub(crate) trait Simd {
     fn sum(x: Self::V) -> f32 {
         lane_sum(Self::lanes(x))
     }
+}
+
+/// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the
+/// constant).
+#[inline(always)]
+pub(crate) fn madd<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The sum of 16 lanes, as a tree.
+#[inline(always)]
+pub(crate) fn lane_sum(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// The target's baseline.
@@ -70,36 +93,36 @@ mod x86 {
     /// AVX-512: one register.
     pub(crate) struct Avx512;
 
-    // SAFETY of every block below: `Simd` is only used inside `multiversion!`, which has found the
-    // features, and loads and stores are unaligned ones on arrays of 16.
     impl Simd for Avx512 {
         const FMA: bool = true;
         type V = __m512;
         #[inline(always)]
         fn splat(x: f32) -> __m512 {
-            // SAFETY: above.
+            // SAFETY: registers alone; `Simd` only runs where AVX-512 has been found.
             unsafe { _mm512_set1_ps(x) }
         }
         #[inline(always)]
         fn load(x: &[f32; LANES]) -> __m512 {
-            // SAFETY: above.
+            // SAFETY: `Simd` only runs where AVX-512 has been found; an unaligned access to
+            // sixteen numbers.
             unsafe { _mm512_loadu_ps(x.as_ptr()) }
         }
         #[inline(always)]
         fn lanes(x: __m512) -> [f32; LANES] {
             let mut lanes = [0.0; LANES];
-            // SAFETY: above.
+            // SAFETY: `Simd` only runs where AVX-512 has been found; an unaligned access to
+            // sixteen numbers.
             unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
             lanes
         }
         #[inline(always)]
         fn add(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: above.
+            // SAFETY: registers alone; `Simd` only runs where AVX-512 has been found.
             unsafe { _mm512_add_ps(a, b) }
         }
         #[inline(always)]
         fn madd(a: __m512, b: __m512, c: __m512) -> __m512 {
-            // SAFETY: above.
+            // SAFETY: registers alone; `Simd` only runs where AVX-512 has been found.
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
     }
@@ -112,18 +135,20 @@ mod x86 {
         type V = [__m256; 2];
         #[inline(always)]
         fn splat(x: f32) -> [__m256; 2] {
-            // SAFETY: above.
+            // SAFETY: registers alone; `Simd` only runs where AVX2 has been found.
             unsafe { [_mm256_set1_ps(x); 2] }
         }
         #[inline(always)]
         fn load(x: &[f32; LANES]) -> [__m256; 2] {
-            // SAFETY: above.
+            // SAFETY: `Simd` only runs where AVX2 has been found; an unaligned access to
+            // sixteen numbers.
             unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
         }
         #[inline(always)]
         fn lanes(x: [__m256; 2]) -> [f32; LANES] {
             let mut lanes = [0.0; LANES];
-            // SAFETY: above.
+            // SAFETY: `Simd` only runs where AVX2 has been found; an unaligned access to
+            // sixteen numbers.
             unsafe {
                 _mm256_storeu_ps(lanes.as_mut_ptr(), x[0]);
                 _mm256_storeu_ps(lanes.as_mut_ptr().add(8), x[1]);
@@ -132,12 +157,12 @@ mod x86 {
         }
         #[inline(always)]
         fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-            // SAFETY: above.
+            // SAFETY: registers alone; `Simd` only runs where AVX2 has been found.
             unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
         }
         #[inline(always)]
         fn madd(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
-            // SAFETY: above.
+            // SAFETY: registers alone; `Simd` only runs where AVX2 has been found.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
         }
     }

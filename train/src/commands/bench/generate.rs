@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::Result;
 use burn::module::Module;
 use burn_deepseek::DeepSeek;
 use burn_deepseek::attention::AttentionForm;
@@ -13,6 +12,7 @@ use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
 use crate::config::RunConfig;
 use crate::device::SelectedDevice;
+use crate::failure::Result;
 
 /// Tokens of the prompt.
 const PREFILL_TOKENS: usize = 512;

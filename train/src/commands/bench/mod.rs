@@ -8,14 +8,16 @@ mod table;
 mod train;
 mod turns;
 
-use anyhow::Result;
+use burn_deepseek::backend::supports_fp8;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Outcome;
-use crate::cli::{BenchArgs, BenchTarget};
+use crate::cli::{BenchArgs, BenchScale, BenchTarget};
 use crate::config::{ConfigRequest, RunConfig};
-use crate::exit::{UsageError, write_stdout};
+use crate::device::SelectedDevice;
+use crate::exit::Outcome;
+use crate::failure::{Result, UsageError};
+use crate::stdout::write_stdout;
 
 pub(super) use table::median;
 use turns::Turns;
@@ -70,6 +72,28 @@ fn check_arguments(args: &BenchArgs) -> Result<(), UsageError> {
         }
         None => Ok(()),
     }
+}
+
+/// How large the shapes of single operations are: as asked for, else what suits the device.
+///
+/// # Errors
+/// A device without FP8 operations.
+fn scale(args: &BenchArgs, selected: &SelectedDevice) -> Result<BenchScale, UsageError> {
+    if !supports_fp8(&selected.device) {
+        return Err(UsageError(format!(
+            "bench {}: {} has no FP8 operations; take another --device",
+            args.target.name(),
+            selected.name
+        )));
+    }
+    let suitable = if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu };
+    Ok(args.scale.unwrap_or(suitable))
+}
+
+/// What is wrong where `--only` has left no row.
+fn no_row(args: &BenchArgs, example: &str) -> UsageError {
+    let only = args.only.as_deref().unwrap_or_default();
+    UsageError(format!("--only {only}: no row is called so; names are as in \"{example}\""))
 }
 
 /// How often something is done, first without and then with a watch.

@@ -9,21 +9,22 @@ mod runs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
 use burn_train::Interrupter;
 
 use self::curves::{ErrorSummary, closing_loss, relative_errors_percent};
 use self::report::{Comparison, Ended, FILES, RunResult};
 use self::runs::NamedRun;
 use super::bench::median;
+use super::stop_on_signals;
 use super::train::{Start, compute, learn};
-use super::{Outcome, stop_on_signals};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
-use crate::exit::{UsageError, write_stdout};
-use crate::learner::Diverged;
+use crate::exit::Outcome;
+use crate::failure::{Context, Result, UsageError};
 use crate::metrics::duration;
 use crate::schedule::Position;
+use crate::stdout::write_stdout;
+use crate::training::Diverged;
 
 /// What every run is trained on without `--config`.
 const CONFIG: &str = "tiny-text";

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 
 use super::curves::ErrorSummary;
 use super::plot;
 use super::runs::NamedRun;
+use crate::failure::{Context, Result};
 use crate::metrics::duration;
 
 /// The report's bar: FP8's relative error stays below (3.3, B.1).

@@ -1,6 +1,6 @@
 //! The runs that can be compared: what each is called, what it shows, and what it sets.
 
-use crate::exit::UsageError;
+use crate::failure::UsageError;
 
 /// One way to compute a run.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,15 +9,16 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::Result;
 use burn_deepseek::Compute;
 use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
 use burn_train::Interrupter;
 use serde_json::json;
 
-use super::{Outcome, stop_on_signals};
+use super::stop_on_signals;
 use crate::cli::GenerateArgs;
+use crate::exit::Outcome;
+use crate::failure::Result;
 use crate::parallel::PlacedExperts;
 use placement::Placement;
 use printer::Printer;

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use burn_deepseek::{Compute, DeepSeek};
 use serde::Deserialize;
 
 use crate::device::SelectedDevice;
-use crate::exit::UsageError;
+use crate::failure::{Context, Failure, Result, UsageError};
 use crate::parallel::PlacedExperts;
 use crate::parallel::eplb::{Balance, LayerPlan};
 
@@ -103,7 +102,7 @@ impl Placement {
     }
 }
 
-fn wrong(path: &Path, problem: impl std::fmt::Display) -> anyhow::Error {
+fn wrong(path: &Path, problem: impl std::fmt::Display) -> Failure {
     UsageError(format!(
         "--expert-placement {}: not a file of `deepseek plan experts --out`: {problem}",
         path.display()

@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-
 use crate::data::{TextStream, Tokenizer};
-use crate::exit::write_stdout;
+use crate::failure::Result;
+use crate::stdout::write_stdout;
 
 /// Prints the prompt with the first token, then each token's text.
 #[derive(Debug)]

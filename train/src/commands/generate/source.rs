@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
@@ -11,7 +10,7 @@ use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model};
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Weights};
 use crate::data::{BYTES_EOD, BYTES_VOCAB_SIZE, DataError, Tokenizer};
-use crate::exit::UsageError;
+use crate::failure::{Result, UsageError};
 
 const CONFIG_FILE: &str = "config.json";
 const TOKENIZER_FILE: &str = "tokenizer.json";

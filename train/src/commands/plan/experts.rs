@@ -3,21 +3,25 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
 use serde_json::json;
 
+use crate::checkpoint::find_config;
 use crate::cli::PlanExpertsArgs;
-use crate::commands::Outcome;
-use crate::exit::write_stdout;
+use crate::exit::Outcome;
+use crate::failure::{Context, Result};
 use crate::learner::LayerLoad;
 use crate::metrics::ExpertLoads;
 use crate::parallel::eplb::{
     Balance, ExpertPlan, LayerPlan, Policy, rebalance_experts, unplaced_gpu_loads,
 };
+use crate::stdout::write_stdout;
 
 /// Places the experts of every layer.
 pub(super) fn run(args: &PlanExpertsArgs) -> Result<Outcome> {
-    let measured = ExpertLoads::read(&args.loads)?;
+    let mut measured = ExpertLoads::read(&args.loads)?;
+    if args.loads.is_dir() {
+        measured.n_group = find_config(&args.loads)?.map(|config| config.model.n_group);
+    }
     let placed = Placed::new(args, &measured)?;
     write_stdout(&placed.text(args))?;
     let mut results = placed.results(args);

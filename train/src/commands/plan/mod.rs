@@ -4,8 +4,9 @@ mod cluster;
 mod experts;
 mod schedule;
 
-use super::Outcome;
 use crate::cli::{PlanArgs, PlanTarget};
+use crate::exit::Outcome;
+use crate::failure::Result;
 
 /// Works out what is asked for.
 ///
@@ -13,7 +14,7 @@ use crate::cli::{PlanArgs, PlanTarget};
 ///
 /// What is planned does not exist ([`crate::exit::USAGE`]), or a file cannot be written
 /// ([`crate::exit::FAILURE`]).
-pub fn run(args: PlanArgs) -> anyhow::Result<Outcome> {
+pub fn run(args: PlanArgs) -> Result<Outcome> {
     match args.target {
         PlanTarget::Schedule(args) => schedule::run(&args),
         PlanTarget::Cluster(args) => cluster::run(&args),

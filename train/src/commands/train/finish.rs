@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use burn::module::Module;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{GenerateOptions, Sampling};
@@ -12,10 +11,11 @@ use serde_json::json;
 use super::start::Start;
 use super::timeline;
 use crate::checkpoint::{Checkpoint, Weights};
-use crate::commands::Outcome;
-use crate::exit::write_stdout;
-use crate::learner::RunOutcome;
+use crate::exit::Outcome;
+use crate::failure::Result;
 use crate::metrics::duration;
+use crate::stdout::write_stdout;
+use crate::training::RunOutcome;
 
 /// Prints the closing lines and makes the results.
 ///

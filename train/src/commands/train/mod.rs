@@ -8,24 +8,28 @@ mod timeline;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use burn::module::Module;
 use burn::tensor::{DType, Device};
 use burn_deepseek::Compute;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
-use super::{Outcome, stop_on_signals};
+use super::stop_on_signals;
 use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
 use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{train_loader, valid_loader};
 use crate::device::SelectedDevice;
-use crate::exit::{UsageError, write_stdout};
+use crate::dualpipe::{Cluster, Pipelines};
+use crate::exit::Outcome;
+use crate::failure::{Context, Result, UsageError};
 use crate::learner::{
-    AdamWSettings, LanguageModel, MomentFormat, RunOutcome, RunPlan, RunState, StepStrategy,
+    AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
-use crate::schedule::{Position, Schedule};
+use crate::schedule::{Position, TrainingSchedule};
+use crate::stdout::write_stdout;
+use crate::training::{RunOutcome, RunPlan, RunState, StepStrategy};
 use start::Parts;
 pub(in crate::commands) use start::Start;
 
@@ -77,21 +81,12 @@ pub(in crate::commands) fn learn(
         device,
     );
 
-    let plan = plan(config, schedule, steps);
-    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
-        Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
-    } else {
-        Box::new(PlainRenderer::new(position.step, steps, plan.eval_every, train.log_every))
-    };
-    let epochs = steps.div_ceil(plan.eval_every) as usize;
-    let eval_every = plan.eval_every;
     let next = schedule.at(here);
-    let compute = compute(config, device)?;
     let model = LanguageModel::new(
         model,
         next.loss_weights(),
         next.global_batch / train.micro_batch,
-        compute,
+        compute(config, device)?,
     );
     let checkpoints =
         CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
@@ -101,14 +96,23 @@ pub(in crate::commands) fn learn(
             path.display()
         ))?;
     }
+    let settings = engine_settings(config);
     let state = RunState {
-        optimizer,
         ema,
         position: position.clone(),
         checkpoints,
         log: StepLog::open(&start.run_dir, position.step)?,
+        engine: engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
     };
-    let (strategy, outcome) = StepStrategy::new(plan, device.clone(), start.cluster.clone(), state);
+    let plan = plan(config, schedule, steps);
+    let eval_every = plan.eval_every;
+    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
+        Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
+    } else {
+        Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every))
+    };
+    let epochs = steps.div_ceil(eval_every) as usize;
+    let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
         .with_interrupter(interrupter.clone())
         .with_application_logger(None)
@@ -122,12 +126,34 @@ pub(in crate::commands) fn learn(
     };
     let mtp_depths = if schedule.has_mtp() { config.model.num_nextn_predict_layers } else { 0 };
     let training = register(training, mtp_depths, &start.moe_layers(), start.bytes_per_token());
-    // The strategy owns the optimizer and the schedule; what the learner is given here is never
-    // stepped.
+    // The engine has the weights and the optimizer, the strategy the schedule; what the learner is
+    // given here is never stepped.
     let unused = burn::optim::SgdConfig::new().init();
     let result = training.launch(Learner::new(model, unused, 0.0));
     drop(result.renderer); // closes the dashboard
     outcome.take()
+}
+
+/// What an engine needs to know of the run.
+pub(in crate::commands) fn engine_settings(config: &RunConfig) -> EngineSettings {
+    EngineSettings {
+        micro_batch: config.train.micro_batch,
+        seq_len: config.train.seq_len,
+        recompute: config.precision.recompute,
+    }
+}
+
+/// What computes the steps: the ranks of a cluster, or one device.
+fn engine(
+    cluster: Option<&Cluster>,
+    model: LanguageModel,
+    optimizer: AdamW,
+    settings: EngineSettings,
+) -> Result<Box<dyn StepEngine>> {
+    Ok(match cluster {
+        Some(cluster) => Box::new(Pipelines::start(model.valid(), optimizer, cluster, settings)?),
+        None => Box::new(SingleDevice::new(model, optimizer, settings)),
+    })
 }
 
 /// The run's precision on a device.
@@ -138,15 +164,12 @@ pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Resul
     })
 }
 
-fn plan(config: &RunConfig, schedule: &Schedule, steps: u64) -> RunPlan {
+fn plan(config: &RunConfig, schedule: &TrainingSchedule, steps: u64) -> RunPlan {
     let train = &config.train;
     RunPlan {
         steps,
-        seq_len: train.seq_len,
-        micro_batch: train.micro_batch,
         eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) }.max(1),
         checkpoint_every: train.checkpoint_every,
-        recompute: config.precision.recompute,
         schedule: schedule.clone(),
     }
 }

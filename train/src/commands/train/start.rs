@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::ops::wire::WireFormat;
@@ -17,10 +16,11 @@ use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
 use crate::data::TokenData;
 use crate::device::{DeviceChoice, SelectedDevice, Token, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
-use crate::exit::{UsageError, write_stdout};
+use crate::failure::{Context, Result, UsageError};
 use crate::learner::{AdamW, Ema, EmaSettings};
 use crate::parallel::WireFormats;
-use crate::schedule::{Position, Schedule};
+use crate::schedule::{Position, TrainingSchedule};
+use crate::stdout::write_stdout;
 
 /// What says that a folder holds a Hugging Face model.
 const CONFIG_FILE: &str = "config.json";
@@ -37,7 +37,7 @@ pub(in crate::commands) struct Parts {
 #[derive(Debug)]
 pub(in crate::commands) struct Start {
     pub config: RunConfig,
-    pub schedule: Schedule,
+    pub schedule: TrainingSchedule,
     pub data: TokenData,
     pub device: Device,
     pub device_name: String,

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::dualpipe::{Cluster, Costs, Simulation, StepTimeline, Trace, Waiting, simulate};
+use crate::failure::{Context, Result};
 
 /// A measured step, and the same schedule simulated with the costs measured in it.
 pub(super) struct Report {

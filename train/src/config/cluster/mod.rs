@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::precision::Format;
 use super::sections::tokens_as_written;
-use crate::dualpipe::ScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 
 pub use resolve::resolve_cluster;
 
@@ -133,7 +133,7 @@ pub struct PlanConfig {
     /// Copies of all that.
     pub data: usize,
     /// The schedule of a pipeline.
-    pub schedule: ScheduleKind,
+    pub schedule: PipelineScheduleKind,
     /// Tokens of a sequence.
     pub seq_len: usize,
     /// Sequences of a micro-batch.

@@ -8,7 +8,7 @@ use burn_deepseek::backend::WeightGradientQueue;
 use burn_deepseek::{Compute, LossWeights, ModelPart, ops, recomputing};
 
 use crate::data::TokenBatch;
-use crate::learner::LayerLoad;
+use crate::learner::{EngineSettings, LayerLoad};
 
 /// What a forward pass leaves for the backward pass.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Differentiated {
 #[derive(Debug)]
 pub(super) struct ChunkSettings<'a> {
     pub compute: Compute,
-    pub recompute: bool,
+    pub engine: EngineSettings,
     pub weights: &'a LossWeights,
     pub device: &'a Device,
 }
@@ -62,12 +62,12 @@ impl InFlight {
     ) -> (Option<Tensor<2>>, Measured, Self) {
         let queue = WeightGradientQueue::default();
         let mut module = stage.train();
-        if settings.recompute {
+        if settings.engine.recompute {
             module = recomputing(module);
         }
         let input = input.map(|rows| {
             let rows = Tensor::from_inner(rows);
-            let rows = match settings.recompute {
+            let rows = match settings.engine.recompute {
                 true => rows.with_gradient_checkpointing_strategy(
                     burn::tensor::GradientCheckpointingStrategy::Balanced,
                 ),
@@ -76,11 +76,7 @@ impl InFlight {
             rows.require_grad()
         });
         let compute = settings.compute.deferring_to(queue.clone());
-        let device = if settings.recompute {
-            settings.device.clone().autodiff().gradient_checkpointing()
-        } else {
-            settings.device.clone().autodiff()
-        };
+        let device = settings.engine.training_device(settings.device);
         let (tokens, targets) = (batch.inputs.to_device(&device), batch.targets.to_device(&device));
         let output = module.forward(input.clone(), tokens, targets, settings.weights, &compute);
         let measured = Measured {

@@ -1,19 +1,19 @@
 //! From the gradients of micro-batches to new weights: sums over the ranks that hold a parameter,
 //! the update at its owner, and its new value back to the others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use anyhow::Result;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::module::ParamId;
+use burn::tensor::Tensor;
 use burn_deepseek::moe::updated_bias;
-use burn_deepseek::{ModelPart, ops};
+use burn_deepseek::ops;
 
+use super::flat::{flat_values, replaced, shaped_gradients};
 use super::rank::Rank;
-use super::shards::{Shard, Shards, flat_values};
-use crate::learner::{LayerLoad, Moments};
+use super::shards::{Shard, Shards};
+use crate::failure::Result;
+use crate::learner::LayerLoad;
 use crate::parallel::Subject;
 
 /// What an update needs beside the gradients.
@@ -29,15 +29,6 @@ pub(super) struct UpdateJob {
     pub loads: Arc<Vec<LayerLoad>>,
     /// gamma.
     pub bias_update_speed: f64,
-}
-
-/// A shard as its owner has it.
-#[derive(Debug)]
-pub(super) struct Owned {
-    pub index: usize,
-    /// Flat.
-    pub value: Tensor<1>,
-    pub moments: Option<Moments>,
 }
 
 impl Rank {
@@ -87,10 +78,7 @@ impl Rank {
     pub fn update(&mut self, job: &UpdateJob) -> Result<()> {
         let rank = self.place.rank;
         let updated: HashSet<ParamId> = self.gradients.keys().copied().collect();
-        let mut shaped =
-            Shaped { flat: std::mem::take(&mut self.gradients), grads: GradientsParams::new() };
-        self.part.visit(&mut shaped);
-        let grads = shaped.grads;
+        let grads = shaped_gradients(&self.part, std::mem::take(&mut self.gradients));
         self.part =
             self.optimizer.update_by_norm(self.part.clone(), grads, job.norm, job.scale, job.lr);
 
@@ -112,7 +100,7 @@ impl Rank {
                 values.insert(shard.id, value);
             }
         }
-        self.part = self.part.clone().map(&mut Replaced(values));
+        self.part = replaced(self.part.clone(), values);
         if job.bias_update_speed != 0.0 {
             for (layer, router) in self.part.routers_mut() {
                 if let Some(load) = job.loads.iter().find(|load| load.layer == layer) {
@@ -126,69 +114,5 @@ impl Rank {
         }
         self.compute = self.compute.next_step();
         Ok(())
-    }
-
-    /// The shards that this rank owns, with their moments, on a device: copied by the rank's own
-    /// thread, since its device may fail.
-    pub fn owned(&self, shards: &Shards, device: &Device) -> Vec<Owned> {
-        let mut values = flat_values(&self.part);
-        let owned = shards.held_by(self.place.rank).filter(|shard| shard.owner == self.place.rank);
-        let owned = owned.map(|shard| Owned {
-            index: shard.index,
-            value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),
-            moments: self.optimizer.moments().get(&shard.id).map(|moments| Moments {
-                first: moments.first.clone().to_device(device),
-                second: moments.second.clone().to_device(device),
-            }),
-        });
-        owned.collect()
-    }
-}
-
-/// The gradients of a part, by parameter, flat.
-pub(super) fn flat_gradients(
-    part: &ModelPart,
-    grads: GradientsParams,
-) -> HashMap<ParamId, Tensor<1>> {
-    struct Flattened {
-        grads: GradientsParams,
-        flat: HashMap<ParamId, Tensor<1>>,
-    }
-    impl ModuleVisitor for Flattened {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.grads.remove::<D>(param.id) {
-                let count = gradient.shape().num_elements();
-                self.flat.insert(param.id, gradient.reshape([count]));
-            }
-        }
-    }
-    let mut flattened = Flattened { grads, flat: HashMap::new() };
-    part.visit(&mut flattened);
-    flattened.flat
-}
-
-/// Flat gradients in the shapes of their parameters.
-struct Shaped {
-    flat: HashMap<ParamId, Tensor<1>>,
-    grads: GradientsParams,
-}
-
-impl ModuleVisitor for Shaped {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.flat.remove(&param.id) {
-            self.grads.register::<D>(param.id, gradient.reshape(param.val().dims()));
-        }
-    }
-}
-
-/// New values for some parameters, flat.
-pub(super) struct Replaced(pub HashMap<ParamId, Tensor<1>>);
-
-impl ModuleMapper for Replaced {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.0.remove(&param.id) {
-            Some(value) => param.map(|old| value.reshape(old.dims())),
-            None => param,
-        }
     }
 }

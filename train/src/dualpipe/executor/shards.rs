@@ -1,11 +1,12 @@
 //! Who holds which parameter and who owns it: gradients are summed at the owner, which alone keeps
 //! the optimizer's state and sends the updated value to the other holders (ZeRO-1).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::Tensor;
+use burn::module::ParamId;
 use burn_deepseek::{DeepSeek, FeedForward};
+
+use super::flat::parameters_in_order;
 
 /// A parameter, or the part of a parameter of experts that one rank of an expert group has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,19 +69,6 @@ impl Shards {
     }
 }
 
-/// Parameters of a module and their numbers of values, in its order.
-pub(super) fn parameters_in_order<M: Module>(module: &M) -> Vec<(ParamId, usize)> {
-    struct Order(Vec<(ParamId, usize)>);
-    impl ModuleVisitor for Order {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push((param.id, param.val().shape().num_elements()));
-        }
-    }
-    let mut order = Order(Vec::new());
-    module.visit(&mut order);
-    order.0
-}
-
 /// The parameters whose first dim is experts.
 fn expert_parameters(model: &DeepSeek) -> HashSet<ParamId> {
     let blocks = model.layers.iter().chain(model.mtp.iter().map(|module| &module.block));
@@ -89,19 +77,4 @@ fn expert_parameters(model: &DeepSeek) -> HashSet<ParamId> {
         FeedForward::Dense(_) => None,
     });
     experts.flatten().collect()
-}
-
-/// The values of a module's parameters, flat.
-pub(super) fn flat_values<M: Module>(module: &M) -> HashMap<ParamId, Tensor<1>> {
-    struct Flat(HashMap<ParamId, Tensor<1>>);
-    impl ModuleVisitor for Flat {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let value = param.val();
-            let count = value.shape().num_elements();
-            self.0.insert(param.id, value.reshape([count]));
-        }
-    }
-    let mut flat = Flat(HashMap::new());
-    module.visit(&mut flat);
-    flat.0
 }

@@ -1,16 +1,23 @@
 //! What the ranks did in a step, and when: the measured side of a schedule.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Cluster;
-use super::rank::Span;
-use crate::dualpipe::{Action, Costs, Schedule};
+use burn::tensor::Device;
+
+use super::step::Span;
+use crate::dualpipe::action::Action;
+use crate::dualpipe::schedule::PipelineSchedule;
+use crate::dualpipe::simulate::Costs;
+
+/// Where the engine leaves the timeline of the last step.
+pub type TimelineCell = Arc<Mutex<Option<StepTimeline>>>;
 
 /// The measured timeline of one step.
 #[derive(Clone, Debug)]
 pub struct StepTimeline {
     /// The schedule that every pipeline carried out.
-    pub schedule: Schedule,
+    pub schedule: PipelineSchedule,
     /// Each rank, in order.
     pub ranks: Vec<RankTime>,
 }
@@ -25,17 +32,22 @@ pub struct RankTime {
 }
 
 impl StepTimeline {
-    pub(super) fn new(cluster: &Cluster, schedule: &Schedule, spans: Vec<Vec<Span>>) -> Self {
-        let ranks = spans.into_iter().zip(&cluster.ranks).enumerate().map(
-            |(rank, (spans, (device, _)))| RankTime {
+    /// The timeline of a step from the spans of each of `ranks`, which are given by name and device.
+    pub(super) fn new(
+        ranks: &[(String, Device)],
+        schedule: &PipelineSchedule,
+        spans: impl Iterator<Item = Vec<Span>>,
+    ) -> Self {
+        let time =
+            |(rank, (spans, (device, _))): (usize, (Vec<Span>, &(String, Device)))| RankTime {
                 name: format!("rank {rank} on {device}"),
                 spans: spans
                     .into_iter()
                     .map(|span| (span.action, span.start, span.end, span.waited))
                     .collect(),
-            },
-        );
-        Self { schedule: schedule.clone(), ranks: ranks.collect() }
+            };
+        let ranks = spans.zip(ranks).enumerate().map(time).collect();
+        Self { schedule: schedule.clone(), ranks }
     }
 
     /// What the actions cost in seconds, waiting not counted: means over all ranks. An action that

@@ -1,5 +1,7 @@
 //! What can be wrong with loads and with the numbers that experts are to be placed by.
 
+use crate::failure::blamed;
+
 /// Why no placement can be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EplbError {
@@ -108,3 +110,5 @@ pub enum PlanError {
         expert: usize,
     },
 }
+
+blamed!(User: EplbError);

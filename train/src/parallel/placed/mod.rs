@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_deepseek::moe::{Dispatched, ExpertDispatch, Experts, LocalDispatch, MixtureOfExperts};
-use burn_deepseek::ops::{self, ExpertGroups};
+use burn_deepseek::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
+use burn_deepseek::moe::{Experts, MixtureOfExperts};
+use burn_deepseek::ops::{self, LocalExperts};
 use burn_deepseek::{Compute, DeepSeek, FeedForward};
 
 use super::eplb::LayerPlan;
@@ -126,7 +127,7 @@ impl PlacedExperts {
 
     /// How to compute with the model whose experts these are.
     pub fn compute(self: &Arc<Self>) -> Compute {
-        self.compute.dispatching_with(self.clone())
+        self.compute.with_expert_dispatch(self.clone())
     }
 
     /// Rows that each GPU has computed so far, by layer.
@@ -140,9 +141,9 @@ impl PlacedExperts {
 }
 
 impl ExpertDispatch for PlacedExperts {
-    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched {
+    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> DispatchedRows {
         let Some(PlacedLayer { plan, away, turns }) = self.layers.get(&layer) else {
-            return LocalDispatch.dispatch(x, groups, layer);
+            return LocalExperts.dispatch(x, groups, layer);
         };
         let (device, [_, d]) = (x.device(), x.dims());
         let taken = turns.lock().unwrap_or_else(PoisonError::into_inner).take(plan, groups);
@@ -177,7 +178,7 @@ impl ExpertDispatch for PlacedExperts {
         let (here, experts_here) = part(0);
         let here = here.unwrap_or_else(|| Tensor::zeros([0, d], &device));
         // Slots are summed in their order whatever that of the rows is.
-        let way_back = move |results: Tensor<2>, weights: Tensor<2>| {
+        let combine = move |results: Tensor<2>, weights: Tensor<2>| {
             let own = (results.dims()[0] > 0).then_some(results);
             let all: Vec<_> = own
                 .into_iter()
@@ -187,7 +188,7 @@ impl ExpertDispatch for PlacedExperts {
                 if all.is_empty() { Tensor::zeros([0, d], &device) } else { Tensor::cat(all, 0) };
             ops::combine(rows, weights, &places)
         };
-        Dispatched { rows: here, groups: experts_here, way_back: Box::new(way_back) }
+        DispatchedRows { rows: here, groups: experts_here, combine: Box::new(combine) }
     }
 }
 

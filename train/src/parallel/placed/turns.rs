@@ -1,6 +1,6 @@
 //! Which replica of an expert computes which rows: whichever has computed fewest.
 
-use burn_deepseek::ops::ExpertGroups;
+use burn_deepseek::definition::ExpertGroups;
 
 use crate::parallel::eplb::LayerPlan;
 

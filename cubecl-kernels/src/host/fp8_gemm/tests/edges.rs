@@ -3,7 +3,7 @@
 use super::quantized::{Blocks, Columns, Rows};
 use super::{PROMOTED, check, on};
 use crate::definition::{
-    Accumulation, BlockTiled, Fp8Format, KernelError, OperandView, RowTiled, TILE,
+    Accumulation, BlockTiled, Fp8Format, KernelError, LinearShape, OperandView, RowTiled, TILE,
 };
 use crate::host::fp8_gemm::*;
 use crate::reference;
@@ -159,7 +159,8 @@ fn dgrad_reads_the_transposed_codes_and_the_same_scales() {
             reference::dequantize_row_tiled(&dy.view()),
             reference::dequantize_block_tiled(&w.view(), 0),
         );
-        assert_close("dx", &dx, &reference::linear_input_gradient(&dy, &w, m, k, n), 1e-5);
+        let shape = LinearShape { rows: m, inputs: k, outputs: n };
+        assert_close("dx", &dx, &reference::linear_input_gradient(&dy, &w, &shape), 1e-5);
     }
 }
 
@@ -232,7 +233,11 @@ fn groups_of_every_kind() {
 
 proptest::proptest! {
     #[test]
-    fn random_groups(counts in proptest::collection::vec(0usize..30, 0..7), n in 0usize..70, k in 0usize..150) {
+    fn random_groups(
+        counts in proptest::collection::vec(0usize..30, 0..7),
+        n in 0usize..70,
+        k in 0usize..150,
+    ) {
         check_groups(&counts, n, k);
     }
 }

@@ -5,8 +5,6 @@ mod operations;
 mod routes;
 mod routing;
 
-use anyhow::{Context, Result};
-use burn_deepseek::backend::supports_fp8;
 use serde_json::json;
 
 use self::operations::{Step, Steps};
@@ -15,9 +13,10 @@ use self::routing::Routing;
 use super::kernels::Baseline;
 use super::{Repetitions, Turns};
 use crate::cli::{BenchArgs, BenchScale};
-use crate::commands::Outcome;
 use crate::device::SelectedDevice;
-use crate::exit::{UsageError, write_stdout};
+use crate::exit::Outcome;
+use crate::failure::{Context, Result};
+use crate::stdout::write_stdout;
 
 /// Seed of all inputs.
 const SEED: u64 = 5;
@@ -92,15 +91,7 @@ pub(super) fn run(
     reps: Repetitions,
 ) -> Result<Outcome> {
     let device = &selected.device;
-    if !supports_fp8(device) {
-        return Err(UsageError(format!(
-            "bench dispatch: {} has no FP8 operations; take another --device",
-            selected.name
-        ))
-        .into());
-    }
-    let scale =
-        args.scale.unwrap_or(if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu });
+    let scale = super::scale(args, selected)?;
     let sizes = Sizes::of(scale);
     let routing = Routing::random(sizes.tokens, SEED);
     let baseline = Baseline::of(selected);
@@ -135,11 +126,7 @@ pub(super) fn run(
     }
     let routes = if args.only.is_none() { routes(sizes, turns)? } else { Vec::new() };
     if rows.is_empty() {
-        let only = args.only.as_deref().unwrap_or_default();
-        return Err(UsageError(format!(
-            "--only {only}: no row is called so; names are as in \"pack fp8\""
-        ))
-        .into());
+        return Err(super::no_row(args, "pack fp8").into());
     }
     Ok(Outcome::done(json!({
         "command": "bench", "bench": "dispatch", "setting": setting, "device": selected.name, "scale": scale.name(),

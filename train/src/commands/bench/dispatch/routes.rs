@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_deepseek::moe::{Dispatched, ExpertDispatch};
+use burn_deepseek::definition::{DispatchedRows, ExpertDispatch};
 use burn_deepseek::ops::wire::WireFormat;
 
 use super::Sizes;
@@ -54,9 +54,9 @@ impl Layer {
                 };
                 scope.spawn(move || {
                     let exchange = ChunkExchange::new(Arc::new(group), 0, None);
-                    let Dispatched { rows, way_back, .. } =
+                    let DispatchedRows { rows, combine, .. } =
                         exchange.dispatch(x.clone(), &routing.groups, 0);
-                    drop(std::hint::black_box(way_back(rows, gates.clone())));
+                    drop(std::hint::black_box(combine(rows, gates.clone())));
                 });
             }
         });

@@ -1,6 +1,6 @@
 //! Tokens that choose experts as DeepSeek-V3's do, by chance: 8 of 256, in at most 4 of 8 groups.
 
-use burn_deepseek::ops::ExpertGroups;
+use burn_deepseek::definition::ExpertGroups;
 use rand::seq::index::sample;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

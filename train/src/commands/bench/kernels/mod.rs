@@ -4,10 +4,8 @@
 mod operations;
 mod table;
 
-use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_deepseek::Precision;
-use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::precision::{Fp8Recipe, Operation, Rule};
 
 pub(super) use self::operations::Baseline;
@@ -15,9 +13,10 @@ use self::operations::Linear;
 use self::table::{HEADER, KernelRow};
 use super::{Repetitions, Turns};
 use crate::cli::{BenchArgs, BenchScale};
-use crate::commands::Outcome;
 use crate::device::SelectedDevice;
-use crate::exit::{UsageError, write_stdout};
+use crate::exit::Outcome;
+use crate::failure::{Context, Result};
+use crate::stdout::write_stdout;
 
 /// Seed of all inputs.
 const SEED: u64 = 3;
@@ -67,15 +66,7 @@ pub(super) fn run(
     reps: Repetitions,
 ) -> Result<Outcome> {
     let device = &selected.device;
-    if !supports_fp8(device) {
-        return Err(UsageError(format!(
-            "bench kernels: {} has no FP8 operations; take another --device",
-            selected.name
-        ))
-        .into());
-    }
-    let scale =
-        args.scale.unwrap_or(if selected.on_cpu { BenchScale::Cpu } else { BenchScale::Gpu });
+    let scale = super::scale(args, selected)?;
     let baseline = Baseline::of(selected);
     let setting = format!(
         "shapes of a {}, median of {} turns after {}, on {}; products beside {}, casts beside {}",
@@ -96,11 +87,7 @@ pub(super) fn run(
         }
     }
     if rows.is_empty() {
-        let only = args.only.as_deref().unwrap_or_default();
-        return Err(UsageError(format!(
-            "--only {only}: no row is called so; names are as in \"fprop 1024x1024x1024\""
-        ))
-        .into());
+        return Err(super::no_row(args, "fprop 1024x1024x1024").into());
     }
     Ok(Outcome::done(table::results(&setting, &selected.name, scale, baseline, &rows)))
 }

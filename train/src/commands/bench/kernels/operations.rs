@@ -1,19 +1,19 @@
 //! What is timed: each FP8 operation of a linear, its competitor, and how far its result is from
 //! the unquantized one.
 
-use anyhow::{Result, anyhow};
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use burn_deepseek::backend::fp8::{
     Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
 };
+use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::calc_diff;
-use burn_deepseek::ops::ExpertGroups;
 use burn_deepseek::precision::Fp8Rule;
 use rayon::prelude::*;
 
 use super::Sizes;
 use crate::device::SelectedDevice;
+use crate::failure::{Failure, Result};
 
 /// Entries that share a scale, for counting bytes.
 const TILE: usize = 128;
@@ -369,7 +369,7 @@ fn difference(ours: Tensor<2>, exact: Tensor<2>) -> Result<f64> {
     let values = |data: &TensorData| {
         data.as_slice::<f32>()
             .map(<[f32]>::to_vec)
-            .map_err(|error| anyhow!("a result is no F32: {error:?}"))
+            .map_err(|error| Failure::new(format!("a result is no F32: {error:?}")))
     };
     Ok(calc_diff(&values(&ours)?, &values(&exact)?))
 }

@@ -2,18 +2,18 @@
 
 mod tables;
 
-use anyhow::Result;
 use burn_deepseek::DeepSeekConfig;
 use serde_json::json;
 use toml::{Table, Value};
 
 use crate::cli::PlanClusterArgs;
-use crate::commands::Outcome;
 use crate::config::{
     ClusterConfig, ConfigError, ConfigRequest, RunConfig, resolve_cluster, resolve_model,
 };
-use crate::exit::write_stdout;
+use crate::exit::Outcome;
+use crate::failure::Result;
 use crate::plan::{ClusterPlan, Workload};
+use crate::stdout::write_stdout;
 
 /// The model of a plan without one.
 const DEFAULT_MODEL: &str = "deepseek-v3-671b";

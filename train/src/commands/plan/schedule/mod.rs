@@ -7,15 +7,14 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::cli::PlanScheduleArgs;
-use crate::commands::Outcome;
-use crate::dualpipe::{
-    Costs, Schedule, ScheduleKind, Simulation, Trace, Waiting, schedule, simulate,
-};
-use crate::exit::{UsageError, write_stdout};
+use crate::dualpipe::{Costs, PipelineSchedule, Simulation, Trace, Waiting, simulate};
+use crate::exit::Outcome;
+use crate::failure::{Context, Result, UsageError};
+use crate::parallel::PipelineScheduleKind;
+use crate::stdout::write_stdout;
 
 /// The largest pipeline that is drawn, in ranks times micro-batches.
 const MOST: usize = 1 << 20;
@@ -24,7 +23,7 @@ const UNIT_US: f64 = 1e3;
 
 /// A schedule, what its actions cost, and when each is done.
 struct Planned {
-    schedule: Schedule,
+    schedule: PipelineSchedule,
     costs: Costs,
     simulation: Simulation,
 }
@@ -84,16 +83,19 @@ impl Planned {
         }
         let overlapped = args.overlapped.unwrap_or(forward + backward_input + weights);
         let costs = Costs { forward, backward_input, weights, overlapped, communication };
-        let schedule = schedule(kind, ranks, chunks)?;
+        let schedule = PipelineSchedule::new(kind, ranks, chunks)?;
         let simulation = simulate(&schedule, &costs, Waiting::AtExchanges)
             .context("invariant: a schedule that is made can be proved")?;
         Ok(Self { schedule, costs, simulation })
     }
 
     fn title(&self) -> String {
-        let Schedule { kind, ranks, chunks, stages, .. } = &self.schedule;
-        let entering =
-            if *kind == ScheduleKind::DualPipe { ", half of them from either end" } else { "" };
+        let PipelineSchedule { kind, ranks, chunks, stages, .. } = &self.schedule;
+        let entering = if *kind == PipelineScheduleKind::DualPipe {
+            ", half of them from either end"
+        } else {
+            ""
+        };
         format!("{kind}: {ranks} ranks, {stages} stages, {chunks} micro-batches{entering}")
     }
 
@@ -112,7 +114,10 @@ impl Planned {
 
     /// Whether the schedule has overlapped chunks at all.
     fn overlaps(&self) -> bool {
-        matches!(self.schedule.kind, ScheduleKind::DualPipe | ScheduleKind::DualPipeV)
+        matches!(
+            self.schedule.kind,
+            PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV
+        )
     }
 
     fn formula(&self) -> f64 {
@@ -120,7 +125,7 @@ impl Planned {
     }
 
     fn text(&self, width: usize, colours: bool) -> String {
-        let Schedule { kind, ranks, .. } = self.schedule;
+        let PipelineSchedule { kind, ranks, .. } = self.schedule;
         let (simulation, makespan) = (&self.simulation, self.simulation.makespan());
         let (busy, idle, peaks) =
             (simulation.busy(), simulation.idle(), &simulation.proof.peak_activations);
@@ -152,7 +157,7 @@ impl Planned {
     }
 
     fn results(&self) -> serde_json::Value {
-        let Schedule { kind, ranks, chunks, stages, .. } = &self.schedule;
+        let PipelineSchedule { kind, ranks, chunks, stages, .. } = &self.schedule;
         let simulation = &self.simulation;
         json!({
             "command": "plan schedule",

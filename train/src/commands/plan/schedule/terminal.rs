@@ -127,21 +127,26 @@ fn legend(colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dualpipe::{Costs, ScheduleKind, Waiting, schedule, simulate};
+    use crate::dualpipe::{Costs, PipelineSchedule, Waiting, simulate};
+    use crate::parallel::PipelineScheduleKind;
 
-    fn simulation(kind: ScheduleKind, ranks: usize, chunks: usize) -> Simulation {
-        simulate(&schedule(kind, ranks, chunks).unwrap(), &Costs::UNIT, Waiting::AtExchanges)
-            .unwrap()
+    fn simulation(kind: PipelineScheduleKind, ranks: usize, chunks: usize) -> Simulation {
+        simulate(
+            &PipelineSchedule::new(kind, ranks, chunks).unwrap(),
+            &Costs::UNIT,
+            Waiting::AtExchanges,
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_line_a_rank() {
-        let text = draw(&simulation(ScheduleKind::DualPipe, 2, 4), 46, false);
+        let text = draw(&simulation(PipelineScheduleKind::DualPipe, 2, 4), 46, false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "rank 0   F0-f0-F1-b0----f1B0-----b1----I1-W1-");
         assert_eq!(lines[1], "rank 1   f0-F0-f1-B0----F1b0-----B1----i1-w1-");
         assert!(lines[2].starts_with("time     0") && lines.len() == 4, "{text}");
-        let text = draw(&simulation(ScheduleKind::OneFOneB, 2, 2), 40, false);
+        let text = draw(&simulation(PipelineScheduleKind::OneFOneB, 2, 2), 40, false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "rank 0   F0-F1-......B0----...B1----");
         assert_eq!(lines[1], "rank 1   ...F0-B0----F1-B1----......");
@@ -151,14 +156,14 @@ mod tests {
     /// long.
     #[test]
     fn many_chunks_in_a_narrow_terminal() {
-        let text = draw(&simulation(ScheduleKind::DualPipe, 8, 200), 60, false);
+        let text = draw(&simulation(PipelineScheduleKind::DualPipe, 8, 200), 60, false);
         assert!(text.lines().take(8).all(|line| line.len() == 60), "{text}");
         assert!(text.contains("too short to be seen"), "{text}");
     }
 
     #[test]
     fn colours_are_switched_on_and_off_again() {
-        let simulation = simulation(ScheduleKind::Zb1p, 2, 4);
+        let simulation = simulation(PipelineScheduleKind::Zb1p, 2, 4);
         let plain = draw(&simulation, 80, false);
         let mut coloured = draw(&simulation, 80, true);
         assert!(!plain.contains('\x1b') && coloured.contains("\x1b[30;48;5;214mF0"), "{coloured}");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::super::Planned;
 use super::line;
 use super::numbers::{self, number};
-use crate::dualpipe::ScheduleKind;
+use crate::parallel::PipelineScheduleKind;
 use crate::plan::Computing;
 use crate::schedule::rounded_count;
 
@@ -57,7 +57,7 @@ fn chunks(text: &mut String, planned: &Planned) {
     row("F", slowest.forward, slowest.all_to_all_forward);
     row("B, for the input", slowest.backward_input, slowest.all_to_all_backward);
     row("W, for the weights", slowest.weights, 0.0);
-    if matches!(kind, ScheduleKind::DualPipe | ScheduleKind::DualPipeV) {
+    if matches!(kind, PipelineScheduleKind::DualPipe | PipelineScheduleKind::DualPipeV) {
         let rows = slowest.all_to_all_forward + slowest.all_to_all_backward;
         row("F&B, overlapped", slowest.computing(), rows);
     }

@@ -4,48 +4,32 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
-use crate::ops::{self, ExpertGroups};
+use super::ExpertGroups;
 
 /// Carries the rows of a MoE layer to its experts, wherever those are.
 ///
-/// The layer itself does not know whether its experts are all here ([`LocalDispatch`]) or spread
-/// over ranks.
+/// The layer itself does not know whether its experts are all here
+/// ([`LocalExperts`](crate::ops::LocalExperts)) or spread over ranks.
 pub trait ExpertDispatch: Debug + Send + Sync {
     /// Sends each token of `x` to the experts that `groups` has for it.
     ///
     /// # Shapes
     ///
     /// - x: `[tokens, d]`
-    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> Dispatched;
+    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> DispatchedRows;
 }
 
 /// From the rows that experts have computed, `[rows here, d]`, and the gate values of the tokens
 /// that were sent, `[tokens, top_k]`, to the weighted sums of the tokens' rows, `[tokens, d]`.
-pub type WayBack = Box<dyn FnOnce(Tensor<2>, Tensor<2>) -> Tensor<2>>;
+pub type ExpertCombine = Box<dyn FnOnce(Tensor<2>, Tensor<2>) -> Tensor<2>>;
 
 /// What has arrived at the experts that are here.
-pub struct Dispatched {
+pub struct DispatchedRows {
     /// Rows sorted by expert, `[rows here, d]`.
     pub rows: Tensor<2>,
     /// Which rows are whose; experts are counted from the first that is here.
     pub groups: ExpertGroups,
     /// Takes the results back and sums them. Where that happens is the dispatch's affair: sums that
     /// are made on the way cross fewer links.
-    pub way_back: WayBack,
-}
-
-/// All experts are on this device.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LocalDispatch;
-
-impl ExpertDispatch for LocalDispatch {
-    fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, _layer: usize) -> Dispatched {
-        let home = groups.clone();
-        let way_back = move |rows, weights| ops::combine(rows, weights, &home);
-        Dispatched {
-            rows: ops::permute(x, groups),
-            groups: groups.clone(),
-            way_back: Box::new(way_back),
-        }
-    }
+    pub combine: ExpertCombine,
 }

@@ -1,222 +1,29 @@
-//! The training loop, as the strategy that burn-train's `SupervisedTraining` runs: an "epoch" of
-//! the learner is a number of steps.
+//! The loop itself: steps, evaluations and checkpoints, and what is saved when one of them fails.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn_deepseek::recomputing;
-
 use burn_train::{
-    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
-    TrainingItem, ValidLoader,
+    EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent,
+    SupervisedTrainingEventProcessor, TrainingItem, ValidLoader,
 };
-use serde::Serialize;
 
-use super::{AdamW, Ema, Evaluation, LanguageModel, SingleDevice, StepEngine, StepReport};
+use super::{Diverged, RunOutcome, RunPlan, RunState};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
-use crate::dualpipe::{Cluster, Pipelines};
+use crate::failure::{Context, Failure, Result};
+use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport};
 use crate::metrics::StepLog;
-use crate::schedule::{Position, Schedule};
+use crate::schedule::Position;
 
-type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
+/// What burn-train shows a run's numbers through.
+pub(super) type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
 type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
 
-/// What the loop does.
-#[derive(Clone, Debug)]
-pub struct RunPlan {
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Tokens of a sequence.
-    pub seq_len: usize,
-    /// Sequences that go through the model at once.
-    pub micro_batch: usize,
-    /// Steps between evaluations: one epoch of the learner.
-    pub eval_every: u64,
-    /// Steps between checkpoints; 0 saves only at the end.
-    pub checkpoint_every: u64,
-    /// Whether backward computes again what it can instead of keeping it.
-    pub recompute: bool,
-    /// What each step is to do.
-    pub schedule: Schedule,
-}
-
-/// Where the loop starts and what it writes to.
-#[derive(Debug)]
-pub struct RunState {
-    /// Optimizer, new or resumed.
-    pub optimizer: AdamW,
-    /// Average of the weights, new or resumed, where one is wanted.
-    pub ema: Option<Ema>,
-    /// Position, new or resumed.
-    pub position: TrainState,
-    /// Where checkpoints go.
-    pub checkpoints: CheckpointWriter,
-    /// One line a step.
-    pub log: StepLog,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunOutcome {
-    /// Position at the end.
-    pub position: TrainState,
-    /// The last step's report.
-    pub last_step: Option<StepReport>,
-    /// The last evaluation.
-    pub evaluation: Option<Evaluation>,
-    /// Whether the run was interrupted before its last step.
-    pub interrupted: bool,
-    /// The last checkpoint.
-    pub checkpoint: Option<PathBuf>,
-    /// Tokens trained in this session over its seconds of training steps (evaluation and saving not
-    /// counted).
-    pub tokens_per_second: f64,
-    /// Seconds of training steps in this session.
-    pub train_seconds: f64,
-}
-
-/// A step whose loss or gradient norm is no number; nothing of it was saved.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "step {step}: the loss is {loss} and the gradient norm {grad_norm}: training has diverged; the \
-     last good checkpoint is kept \
-     (a lower schedule.lr or a longer warm-up may help)"
-)]
-pub struct Diverged {
-    /// The step, from 1.
-    pub step: u64,
-    /// Its loss.
-    pub loss: f64,
-    /// The norm of its gradients.
-    pub grad_norm: f64,
-}
-
-/// Runs steps of accumulated micro-batches on one device, or on the ranks of a cluster.
-#[derive(Debug)]
-pub struct StepStrategy {
-    plan: RunPlan,
-    device: Device,
-    cluster: Option<Cluster>,
-    state: Mutex<Option<RunState>>,
-    outcome: Arc<Mutex<Option<Result<RunOutcome>>>>,
-}
-
-impl StepStrategy {
-    /// A strategy for one run, and where its outcome will be once the learner has returned. With a
-    /// cluster its ranks compute the steps, and `device` the evaluations.
-    pub fn new(
-        plan: RunPlan,
-        device: Device,
-        cluster: Option<Cluster>,
-        state: RunState,
-    ) -> (Self, OutcomeCell) {
-        let outcome = Arc::new(Mutex::new(None));
-        let cell = OutcomeCell(outcome.clone());
-        let device = if plan.recompute {
-            device.autodiff().gradient_checkpointing()
-        } else {
-            device.autodiff()
-        };
-        (Self { plan, device, cluster, state: Mutex::new(Some(state)), outcome }, cell)
-    }
-}
-
-/// Where a strategy leaves its outcome: burn-train's own result has no room for it.
-#[derive(Debug)]
-pub struct OutcomeCell(Arc<Mutex<Option<Result<RunOutcome>>>>);
-
-impl OutcomeCell {
-    /// The outcome.
-    ///
-    /// # Errors
-    ///
-    /// What stopped the run, or that it never ran.
-    pub fn take(self) -> Result<RunOutcome> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .context("the learner returned without having run")?
-    }
-}
-
-impl SupervisedLearningStrategy<LanguageModel> for StepStrategy {
-    fn fit(
-        &self,
-        components: TrainingComponents<LanguageModel>,
-        learner: Learner<LanguageModel>,
-        train_loader: TrainLoader<LanguageModel>,
-        valid_loader: ValidLoader<LanguageModel>,
-        _starting_epoch: usize,
-    ) -> (LanguageModel, Processor) {
-        let state = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .expect("invariant: a strategy runs once");
-        let train_loader = train_loader.to_device(&self.device);
-        let valid_loader = valid_loader.to_device(&self.device.clone().inner());
-        // The learner is taken apart: while it holds the model too, no weight could be updated in
-        // place.
-        let model = learner.model();
-        drop(learner);
-        let (mut processor, interrupter) = (components.event_processor, components.interrupter);
-        let spare = model.clone();
-        let (model, outcome) = match self.engine(model, state.optimizer) {
-            Err(error) => (spare, Err(error)),
-            Ok(engine) => {
-                drop(spare);
-                let mut run = Run {
-                    plan: &self.plan,
-                    engine,
-                    ema: state.ema,
-                    position: state.position,
-                    checkpoints: state.checkpoints,
-                    log: state.log,
-                    processor: &mut processor,
-                    interrupter: &interrupter,
-                    last_step: None,
-                    evaluation: None,
-                    checkpoint: None,
-                    complete: None,
-                    session_tokens: 0,
-                    session_seconds: 0.0,
-                };
-                let outcome = run
-                    .train(train_loader.iter(), &valid_loader)
-                    .map_err(|error| run.saved_after(error));
-                (run.engine.into_model(), outcome)
-            }
-        };
-        if let Err(error) = &outcome {
-            interrupter.stop(Some(&format!("{error:#}")));
-        }
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        (model, processor)
-    }
-}
-
-impl StepStrategy {
-    fn engine(&self, model: LanguageModel, optimizer: AdamW) -> Result<Box<dyn StepEngine>> {
-        let plan = &self.plan;
-        if let Some(cluster) = &self.cluster {
-            return Ok(Box::new(Pipelines::start(model.valid(), optimizer, cluster, plan)?));
-        }
-        let model = model.train();
-        let model = if plan.recompute { recomputing(model) } else { model };
-        Ok(Box::new(SingleDevice::new(model, optimizer, plan.micro_batch, plan.seq_len)))
-    }
-}
-
-struct Run<'a> {
+/// A run between its first step and its last.
+pub(super) struct Run<'a> {
     plan: &'a RunPlan,
     engine: Box<dyn StepEngine>,
     ema: Option<Ema>,
@@ -234,7 +41,45 @@ struct Run<'a> {
     session_seconds: f64,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// A run that goes on from `state`, tells `processor` what it measures and stops where
+    /// `interrupter` says so.
+    pub fn new(
+        plan: &'a RunPlan,
+        state: RunState,
+        processor: &'a mut Processor,
+        interrupter: &'a Interrupter,
+    ) -> Self {
+        let RunState { engine, ema, position, checkpoints, log } = state;
+        Self {
+            plan,
+            engine,
+            ema,
+            position,
+            checkpoints,
+            log,
+            processor,
+            interrupter,
+            last_step: None,
+            evaluation: None,
+            checkpoint: None,
+            complete: None,
+            session_tokens: 0,
+            session_seconds: 0.0,
+        }
+    }
+
+    /// Trains to the end or until it is interrupted, evaluates and saves; after a failure, saves
+    /// what is still known. Gives the model too.
+    pub fn carry_out(
+        mut self,
+        batches: Batches,
+        valid_loader: &ValidLoader<LanguageModel>,
+    ) -> (LanguageModel, Result<RunOutcome>) {
+        let outcome = self.train(batches, valid_loader).map_err(|error| self.saved_after(error));
+        (self.engine.into_model(), outcome)
+    }
+
     fn train(
         &mut self,
         mut batches: Batches,
@@ -363,7 +208,7 @@ impl Run<'_> {
 
     /// Saves what is still known after a failure: the last whole model, where no checkpoint has it.
     /// Gives the failure back.
-    fn saved_after(&mut self, failure: anyhow::Error) -> anyhow::Error {
+    fn saved_after(&mut self, failure: Failure) -> Failure {
         let (Some(position), false) = (self.complete.take(), failure.is::<Diverged>()) else {
             return failure;
         };

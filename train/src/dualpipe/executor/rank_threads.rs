@@ -3,17 +3,17 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow};
-
-use super::rank::Rank;
+use super::rank::{Rank, THREAD};
 use crate::device::WorkerDevice;
+use crate::failure::{Context, Failure, Result};
 use crate::parallel::{Post, PostError};
 
+/// What a rank is asked to do.
 type Work = Box<dyn FnOnce(&mut Rank) + Send>;
 
 /// How long the others are waited for once a rank has failed.
@@ -22,27 +22,25 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a worker may take to say that it is there, once a rank has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the names of ranks' threads begin with.
-pub(super) const THREAD: &str = "rank ";
-
 /// The threads of a run's ranks.
 #[derive(Debug)]
-pub(super) struct Workers {
-    threads: Vec<Worker>,
+pub(super) struct RankThreads {
+    threads: Vec<RankThread>,
     post: Arc<Post>,
 }
 
+/// The thread of one rank.
 #[derive(Debug)]
-struct Worker {
+struct RankThread {
     /// What to call the rank in an error: its number and its device.
     name: String,
-    /// The worker whose device it is on, where it is on one.
+    /// The worker that lends the rank's device, where one does.
     lender: Option<WorkerDevice>,
     work: Option<Sender<Work>>,
-    thread: Option<JoinHandle<()>>,
+    handle: Option<JoinHandle<()>>,
 }
 
-impl Workers {
+impl RankThreads {
     /// Starts a thread for each rank, given with the name of its device.
     pub fn start(ranks: Vec<(String, Rank)>, post: Arc<Post>) -> Result<Self> {
         let start = |(device, mut rank): (String, Rank)| {
@@ -54,14 +52,14 @@ impl Workers {
                     work(&mut rank);
                 }
             };
-            let thread = std::thread::Builder::new()
+            let handle = std::thread::Builder::new()
                 .name(name.clone())
                 .spawn(run)
                 .context("a rank's thread cannot be started")?;
-            Ok(Worker { name, lender, work: Some(work), thread: Some(thread) })
+            Ok(RankThread { name, lender, work: Some(work), handle: Some(handle) })
         };
         let threads = ranks.into_iter().map(start).collect::<Result<Vec<_>>>()?;
-        if threads.iter().any(|worker| worker.lender.is_some()) {
+        if threads.iter().any(|thread| thread.lender.is_some()) {
             panics_of_ranks_are_told_once();
         }
         Ok(Self { threads, post })
@@ -80,7 +78,7 @@ impl Workers {
     ) -> Result<Vec<T>> {
         let work = Arc::new(work);
         let (send, results) = channel();
-        for (rank, worker) in self.threads.iter().enumerate() {
+        for (rank, thread) in self.threads.iter().enumerate() {
             let (send, post, work) = (send.clone(), self.post.clone(), work.clone());
             let task: Work = Box::new(move |state| {
                 let outcome = catch_unwind(AssertUnwindSafe(|| work(state)))
@@ -90,13 +88,29 @@ impl Workers {
                 }
                 let _ = send.send((rank, outcome)); // whoever asked may have given up waiting
             });
-            if worker.work.as_ref().is_none_or(|queue| queue.send(task).is_err()) {
-                return Err(anyhow!("{}: its thread has stopped", worker.name));
+            if thread.work.as_ref().is_none_or(|queue| queue.send(task).is_err()) {
+                return Err(Failure::new(format!("{}: its thread has stopped", thread.name)));
             }
         }
         drop(send);
+        let (done, failures) = self.awaited(&results);
+        match self.worst(failures) {
+            Some(error) => Err(self.with_lost_workers(error)),
+            None => Ok(done
+                .into_iter()
+                .map(|result| result.expect("invariant: all have answered"))
+                .collect()),
+        }
+    }
+
+    /// What every rank comes to, and the failures in the order in which they came; after the first
+    /// of them the others are not waited for long.
+    fn awaited<T>(
+        &self,
+        results: &Receiver<(usize, Result<T>)>,
+    ) -> (Vec<Option<T>>, Vec<(usize, Failure)>) {
         let mut done: Vec<Option<T>> = self.threads.iter().map(|_| None).collect();
-        let mut failures: Vec<(usize, Error)> = Vec::new();
+        let mut failures: Vec<(usize, Failure)> = Vec::new();
         let mut left = self.threads.len();
         let mut failed_at: Option<Instant> = None;
         self.post.sign_of_life();
@@ -117,10 +131,10 @@ impl Workers {
                     .iter()
                     .position(Option::is_none)
                     .expect("invariant: somebody has not answered");
-                let error = anyhow!(
+                let error = Failure::new(format!(
                     "no sign of life for {} s (parallel.timeout_s)",
                     self.post.timeout().as_secs()
-                );
+                ));
                 self.post.fail(silent);
                 failures.push((silent, error));
             }
@@ -128,26 +142,22 @@ impl Workers {
                 failed_at.get_or_insert_with(Instant::now);
             }
         }
-        match self.worst(failures) {
-            Some(error) => Err(self.with_lost_workers(error)),
-            None => Ok(done
-                .into_iter()
-                .map(|result| result.expect("invariant: all have answered"))
-                .collect()),
-        }
+        (done, failures)
     }
 
     /// A failure, with the ranks whose worker does not answer any more: what fails first may be
     /// another rank, which waits for one of those.
-    fn with_lost_workers(&self, error: Error) -> Error {
+    fn with_lost_workers(&self, error: Failure) -> Failure {
         let lost: Vec<&str> = std::thread::scope(|scope| {
-            let lent = self.threads.iter().filter_map(|rank| Some((rank, rank.lender.as_ref()?)));
+            let lent =
+                self.threads.iter().filter_map(|thread| Some((thread, thread.lender.as_ref()?)));
             let asked: Vec<_> = lent
-                .map(|(rank, lender)| (rank, scope.spawn(|| lender.answers(PATIENCE))))
+                .map(|(thread, lender)| (thread, scope.spawn(|| lender.answers(PATIENCE))))
                 .collect();
             let answered =
-                asked.into_iter().map(|(rank, answer)| (rank, answer.join().unwrap_or(false)));
-            answered.filter(|(_, answers)| !answers).map(|(rank, _)| rank.name.as_str()).collect()
+                asked.into_iter().map(|(thread, answer)| (thread, answer.join().unwrap_or(false)));
+            let lost = answered.filter(|(_, answers)| !answers);
+            lost.map(|(thread, _)| thread.name.as_str()).collect()
         });
         if lost.is_empty() {
             error
@@ -158,8 +168,8 @@ impl Workers {
 
     /// The failure to tell: what befell a rank itself, rather than that it missed another one's
     /// message, rather than that it was told of another's failure.
-    fn worst(&self, failures: Vec<(usize, Error)>) -> Option<Error> {
-        let rank_of_news = |error: &Error| match error.downcast_ref::<PostError>() {
+    fn worst(&self, failures: Vec<(usize, Failure)>) -> Option<Failure> {
+        let rank_of_news = |error: &Failure| match error.downcast_ref::<PostError>() {
             None => 0,
             Some(PostError::Late { .. }) => 1,
             Some(PostError::Failed { .. }) => 2,
@@ -177,15 +187,15 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
+impl Drop for RankThreads {
     fn drop(&mut self) {
-        for worker in &mut self.threads {
-            worker.work = None; // ends the thread's loop
+        for thread in &mut self.threads {
+            thread.work = None; // ends the thread's loop
         }
         // A rank that has failed may hang in its device: its thread is left behind.
         if self.post.failed().is_none() {
-            for thread in self.threads.iter_mut().filter_map(|worker| worker.thread.take()) {
-                let _ = thread.join(); // a panic there has been reported
+            for handle in self.threads.iter_mut().filter_map(|thread| thread.handle.take()) {
+                let _ = handle.join(); // a panic there has been reported
             }
         }
     }
@@ -207,7 +217,7 @@ fn panics_of_ranks_are_told_once() {
 }
 
 /// What a thread died of, as an error.
-fn error_of(panic: Box<dyn Any + Send>) -> anyhow::Error {
+fn error_of(panic: Box<dyn Any + Send>) -> Failure {
     match panic.downcast::<PostError>() {
         Ok(error) => (*error).into(),
         Err(panic) => {
@@ -215,7 +225,7 @@ fn error_of(panic: Box<dyn Any + Send>) -> anyhow::Error {
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            anyhow!(text.unwrap_or_else(|| "it stopped without a word".into()))
+            Failure::new(text.unwrap_or_else(|| "it stopped without a word".into()))
         }
     }
 }

@@ -1,0 +1,47 @@
+//! Arguments of `compare-precision`: which run is trained in which precisions.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ConfigArgs;
+use super::values::parse_device;
+use crate::device::DeviceChoice;
+
+/// Arguments of `compare-precision`.
+#[derive(Clone, Debug, Args)]
+pub struct ComparePrecisionArgs {
+    /// The configuration; without --config: tiny-text, for 2,000,000 tokens.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Tokens to train in each run, rounded down to whole steps.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub tokens: Option<u64>,
+    /// What to compare; the first is the baseline. Known: see above.
+    #[arg(
+        long,
+        value_name = "NAME,..",
+        value_delimiter = ',',
+        default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients"
+    )]
+    pub runs: Vec<String>,
+    /// Train every run so many times, with the seed of the weights (with train.init_from that of
+    /// the data) one higher each time, and average the losses: what is left is less of a single
+    /// run's noise.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison
+    /// already.
+    #[arg(long, value_name = "PATH", default_value = "runs/compare-precision")]
+    pub out: PathBuf,
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}

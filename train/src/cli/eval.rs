@@ -1,0 +1,43 @@
+//! Arguments of `eval`: which checkpoint is measured on which data.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::parse_device;
+use crate::checkpoint::Weights;
+use crate::device::DeviceChoice;
+
+/// Arguments of `eval`.
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    /// A run's folder (its newest checkpoint) or one checkpoint.
+    #[arg(long, value_name = "RUN_DIR|CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// Text files, JSONL files or folders of them, instead of the run's held-out data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Micro-batches to take at most; without it all of the data.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub batches: Option<u64>,
+    /// The running average of the weights (see `[ema]`) instead of the weights.
+    #[arg(long)]
+    pub ema: bool,
+    /// Write how many tokens chose each expert, for `plan experts`.
+    #[arg(long, value_name = "FILE")]
+    pub expert_loads: Option<PathBuf>,
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl EvalArgs {
+    /// Which weights to measure.
+    pub fn weights(&self) -> Weights {
+        if self.ema { Weights::Average } else { Weights::Trained }
+    }
+}

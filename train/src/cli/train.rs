@@ -1,0 +1,74 @@
+//! Arguments of `train`: what is trained, where, and for how long.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{parse_device, parse_tokens};
+use super::{ConfigArgs, TokenArgs};
+use crate::config::ConfigRequest;
+use crate::device::DeviceChoice;
+
+/// Arguments of `train`.
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu, `ws://host:3000` that of a `deepseek worker`.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// A device for each rank of section `parallel`, in the order of the ranks; the last serves the
+    /// ranks that are left. Without it all ranks share --device.
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
+    pub devices: Vec<DeviceChoice>,
+    /// File that names the workers on whose devices the ranks are, instead of --devices: see
+    /// docs/distributed.md.
+    #[arg(long, value_name = "FILE", conflicts_with = "devices")]
+    pub cluster: Option<PathBuf>,
+    /// The token that workers ask for.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Write the timeline of the last step of a run over several ranks, for Perfetto or
+    /// chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value,
+    /// from the newest run.
+    #[arg(long, value_name = "RUN_DIR|CHECKPOINT", num_args = 0..=1)]
+    pub resume: Option<Option<PathBuf>>,
+    /// Folder of this run, instead of a new one under output.dir.
+    #[arg(long, value_name = "PATH")]
+    pub run_dir: Option<PathBuf>,
+    /// Optimizer steps to train, instead of the configuration's budget.
+    #[arg(long, conflicts_with = "tokens", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Tokens to train, rounded down to whole steps, instead of the configuration's budget; also as
+    /// in 1.5M.
+    #[arg(long, value_parser = parse_tokens)]
+    pub tokens: Option<u64>,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Plain lines of progress even on a terminal, instead of the dashboard.
+    #[arg(long)]
+    pub plain: bool,
+}
+
+impl TrainArgs {
+    /// What the arguments say of the configuration.
+    pub fn config_request(&self) -> ConfigRequest {
+        ConfigRequest {
+            config: self.config.config.clone(),
+            set: self.config.set.clone(),
+            data: self.data.clone(),
+            steps: self.steps,
+            tokens: self.tokens,
+            run_dir: self.run_dir.clone(),
+        }
+    }
+}

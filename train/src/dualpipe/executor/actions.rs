@@ -1,0 +1,141 @@
+//! How a rank carries out its actions of a schedule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use burn::module::ParamId;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+use super::chunk::Differentiated;
+use super::flat::flat_gradients;
+use super::rank::{Rank, THREAD};
+use super::report::StageReport;
+use super::step::{Progress, RankReport, Span, StepJob};
+use crate::dualpipe::action::{Action, Chunk};
+use crate::failure::{Context, Result};
+use crate::parallel::ComputeToken;
+
+impl Rank {
+    /// Carries out the rank's actions of one step. Gradients are left in `gradients`.
+    pub fn run(&mut self, job: &StepJob) -> Result<RankReport> {
+        let mut progress = Progress::new(job);
+        let mut spans = Vec::new();
+        for planned in &job.schedule.actions[self.place.pipeline] {
+            let start = job.started.elapsed();
+            progress.waited = Duration::ZERO;
+            match &planned.action {
+                Action::Forward(chunk) => {
+                    let input = self.input(&mut progress, *chunk)?;
+                    let (measured, in_flight) = self.forward(job, *chunk, input, None);
+                    progress.keep(*chunk, measured, in_flight);
+                }
+                Action::Backward { chunk, defer_weights } => {
+                    let gradient = self.gradient(&mut progress, *chunk)?;
+                    let done = self.backward(job, *chunk, progress.take(*chunk)?, gradient);
+                    match defer_weights {
+                        true => progress.deferred.push_back((*chunk, done)),
+                        false => self.accumulate(&mut progress, *chunk, done),
+                    }
+                }
+                Action::Weights(chunk) => {
+                    let (deferred, done) = progress
+                        .deferred
+                        .pop_front()
+                        .context("invariant: weight gradients that wait")?;
+                    debug_assert_eq!(deferred, *chunk);
+                    self.accumulate(&mut progress, deferred, done);
+                }
+                Action::Overlapped { forward, backward } => {
+                    self.overlapped(&mut progress, *forward, *backward)?
+                }
+                // Messages are sent as soon as there is something to send and waited for where they
+                // are needed, which can only be earlier and later than the schedule's points of
+                // exchange.
+                Action::Exchange(_) => continue,
+            }
+            self.post.sign_of_life();
+            spans.push(Span {
+                action: planned.action.clone(),
+                start,
+                end: job.started.elapsed(),
+                waited: progress.waited,
+            });
+        }
+        let Progress { measured, mut gradients, .. } = progress;
+        self.gradients = flat_gradients(&self.part, gradients.grads());
+        let batches = self.batches(job);
+        let report = |(chunk, measured)| {
+            let micro_batch = job.schedule.micro_batch(chunk);
+            StageReport::read(micro_batch, batches[micro_batch].tokens, measured)
+        };
+        let stages = measured.into_iter().map(report).collect();
+        Ok(RankReport { stages, spans })
+    }
+
+    /// A forward pass and a backward pass together: where experts are shared one computes while the
+    /// other's rows are in flight.
+    fn overlapped(&self, progress: &mut Progress, forward: Chunk, backward: Chunk) -> Result<()> {
+        let job = progress.job;
+        let input = self.input(progress, forward)?;
+        let gradient = self.gradient(progress, backward)?;
+        let in_flight = progress.take(backward)?;
+        let ((measured, kept), done) = if self.experts.is_none() {
+            let forward = self.forward(job, forward, input, None);
+            (forward, self.backward(job, backward, in_flight, gradient))
+        } else {
+            let token = Arc::new(ComputeToken::default());
+            std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new()
+                    .name(format!("{THREAD}{}, forward", self.place.rank));
+                let forward =
+                    || token.holding(|| self.forward(job, forward, input, Some(token.clone())));
+                let forward = thread
+                    .spawn_scoped(scope, forward)
+                    .context("the thread of a forward pass cannot be started")?;
+                let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
+                Result::<_>::Ok((
+                    forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    done,
+                ))
+            })?
+        };
+        progress.keep(forward, measured, kept);
+        self.accumulate(progress, backward, done);
+        Ok(())
+    }
+
+    /// Adds a micro-batch's gradients to those of the step.
+    fn accumulate(&self, progress: &mut Progress, chunk: Chunk, done: Differentiated) {
+        let (module, mut grads) = done.weight_gradients();
+        let (first, last) = (chunk.stage == 0, self.stages[chunk.stage].ends);
+        if let Some(id) = module.embed_tokens.as_ref().map(|embedding| embedding.weight.id)
+            && first != last
+        {
+            let micro_batch = progress.job.schedule.micro_batch(chunk);
+            if first {
+                join(&mut grads, id, progress.embedding.remove(&micro_batch));
+            } else if self.begins_too(progress.job, chunk)
+                && let Some(gradient) = grads.remove::<2>(id)
+            {
+                progress.embedding.insert(micro_batch, gradient);
+            }
+        }
+        progress.gradients.accumulate(&module, grads);
+    }
+
+    /// Whether this rank also has the first stage of the micro-batch that it has the last of.
+    fn begins_too(&self, job: &StepJob, chunk: Chunk) -> bool {
+        self.rank_of(job, chunk, 0) == self.place.rank
+    }
+}
+
+/// Adds a gradient that was held back to that of a parameter.
+fn join(grads: &mut GradientsParams, id: ParamId, held: Option<Tensor<2>>) {
+    let Some(held) = held else { return };
+    let sum = match grads.remove::<2>(id) {
+        Some(gradient) => held + gradient,
+        None => held,
+    };
+    grads.register::<2>(id, sum);
+}

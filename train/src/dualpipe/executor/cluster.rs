@@ -1,0 +1,49 @@
+//! The ranks that a run is spread over, as the engine is told of them.
+
+use std::time::Duration;
+
+use burn::tensor::Device;
+
+use super::timeline::TimelineCell;
+use crate::parallel::{Axes, PipelineScheduleKind, WireFormats};
+
+/// The ranks that a run is spread over.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// How many there are in which direction.
+    pub axes: Axes,
+    /// The schedule of each pipeline.
+    pub schedule: PipelineScheduleKind,
+    /// Name and device of each rank.
+    pub ranks: Vec<(String, Device)>,
+    /// What rows travel in between ranks that share experts.
+    pub formats: WireFormats,
+    /// Of the ranks that share experts, how many consecutive ones are in one node.
+    pub members_a_node: usize,
+    /// How long a rank waits for another.
+    pub timeout: Duration,
+    /// Where the timeline of each step is left.
+    pub timeline: Option<TimelineCell>,
+}
+
+impl Cluster {
+    /// In words: how many ranks, their axes, schedule and devices.
+    pub fn describe(&self) -> String {
+        let Axes { pipeline, expert, data } = self.axes;
+        let mut devices: Vec<(&str, usize)> = Vec::new();
+        for (name, _) in &self.ranks {
+            match devices.last_mut() {
+                Some((last, count)) if last == name => *count += 1,
+                _ => devices.push((name, 1)),
+            }
+        }
+        let devices: Vec<String> =
+            devices.into_iter().map(|(name, count)| format!("{count} on {name}")).collect();
+        format!(
+            "{} = pipeline {pipeline} ({}) x expert {expert} x data {data}: {}",
+            self.axes.ranks(),
+            self.schedule,
+            devices.join(", ")
+        )
+    }
+}

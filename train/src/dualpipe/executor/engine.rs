@@ -1,0 +1,194 @@
+//! The engine of a run over ranks: sends each step to all of them and puts together what comes back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use super::cluster::Cluster;
+use super::flat::replaced;
+use super::gather::{Gathered, gather};
+use super::rank_threads::RankThreads;
+use super::reduce::UpdateJob;
+use super::report::{StageReport, micro_batch_report};
+use super::shards::Shards;
+use super::start::{Parts, parts};
+use super::step::StepJob;
+use super::timeline::StepTimeline;
+use crate::dualpipe::schedule::PipelineSchedule;
+use crate::failure::{Failure, Result};
+use crate::learner::{
+    AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, StepEngine, StepReport,
+};
+use crate::parallel::{Post, Traffic};
+use crate::schedule::StepSettings;
+
+/// The engine: as many pipelines as the axes say.
+#[derive(Debug)]
+pub struct Pipelines {
+    cluster: Cluster,
+    ranks: RankThreads,
+    shards: Arc<Shards>,
+    /// The whole model, as it was when it was last put together.
+    whole: LanguageModel,
+    /// The optimizer's state of that time.
+    optimizer: AdamW,
+    /// Steps of the optimizer since the training began.
+    steps: u64,
+    /// Whether weights have changed since.
+    stale: bool,
+    schedules: HashMap<usize, Arc<PipelineSchedule>>,
+    /// Bytes of the exchanges since they were last asked for.
+    traffic: Arc<Traffic>,
+    settings: EngineSettings,
+}
+
+impl Pipelines {
+    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, and starts the
+    /// ranks' threads.
+    ///
+    /// # Errors
+    ///
+    /// A model with fewer layers than stages, a precision that a rank's device does not have.
+    pub fn start(
+        model: LanguageModel,
+        optimizer: AdamW,
+        cluster: &Cluster,
+        settings: EngineSettings,
+    ) -> Result<Self> {
+        let post = Arc::new(Post::new(cluster.timeout));
+        let traffic = Arc::new(Traffic::default());
+        let Parts { ranks, shards } =
+            parts(&model, &optimizer, cluster, settings, &post, &traffic)?;
+        Ok(Self {
+            cluster: cluster.clone(),
+            ranks: RankThreads::start(ranks, post)?,
+            shards,
+            whole: model,
+            steps: optimizer.step_count(),
+            optimizer,
+            stale: false,
+            schedules: HashMap::new(),
+            traffic,
+            settings,
+        })
+    }
+
+    /// The schedule of a step of so many micro-batches.
+    fn schedule(&mut self, micro_batches: usize) -> Result<Arc<PipelineSchedule>> {
+        let (pipelines, ranks) = (self.cluster.axes.pipelines(), self.cluster.axes.pipeline);
+        if !micro_batches.is_multiple_of(pipelines) {
+            return Err(Failure::new(format!(
+                "a step of {micro_batches} micro-batches cannot be shared between {pipelines} \
+                 pipelines (parallel.expert * parallel.data)"
+            )));
+        }
+        let chunks = micro_batches / pipelines;
+        if let Some(schedule) = self.schedules.get(&chunks) {
+            return Ok(schedule.clone());
+        }
+        let schedule = Arc::new(PipelineSchedule::new(self.cluster.schedule, ranks, chunks)?);
+        self.schedules.insert(chunks, schedule.clone());
+        Ok(schedule)
+    }
+
+    /// Puts the whole model and the optimizer's state together.
+    fn gather(&mut self) -> Result<()> {
+        if !self.stale {
+            return Ok(());
+        }
+        let device = self.whole.model.device().inner();
+        let Gathered { values, moments } = gather(&self.ranks, &self.shards, &device)?;
+        self.whole.model = replaced(self.whole.model.clone(), values);
+        self.whole.weights_changed();
+        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.steps, moments);
+        self.stale = false;
+        Ok(())
+    }
+}
+
+impl StepEngine for Pipelines {
+    fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
+        let micro_batches = settings.global_batch / self.settings.micro_batch;
+        self.whole.prepare(
+            settings.loss_weights(),
+            micro_batches,
+            settings.global_batch * self.settings.seq_len,
+        );
+        let schedule = self.schedule(micro_batches)?;
+        let batches = (0..micro_batches).map(|_| next()).collect::<Result<Vec<_>>>()?;
+        let batches: Arc<Vec<_>> =
+            Arc::new(batches.chunks(schedule.chunks).map(<[_]>::to_vec).collect());
+        let weights = settings.loss_weights();
+        let job = StepJob {
+            schedule: schedule.clone(),
+            batches,
+            weights,
+            share: self.whole.share(),
+            started: Instant::now(),
+        };
+        let done = self.ranks.each(move |rank| rank.run(&job))?;
+        if let Some(cell) = &self.cluster.timeline {
+            let spans = done.iter().map(|report| report.spans.clone());
+            *cell.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(StepTimeline::new(&self.cluster.ranks, &schedule, spans));
+        }
+        let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
+        for (rank, report) in done.into_iter().enumerate() {
+            let first = self.cluster.axes.pipeline_of(rank) * schedule.chunks;
+            for stage in report.stages {
+                reports[first + stage.micro_batch].push(stage);
+            }
+        }
+        let device = self.whole.model.device().inner();
+        let mut sum = StepReport::default();
+        for stages in reports {
+            sum.absorb(&micro_batch_report(stages, &weights, &device));
+        }
+        sum.exchange = (self.cluster.axes.expert > 1).then(|| self.traffic.take());
+        Ok(sum)
+    }
+
+    fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
+        let shards = self.shards.clone();
+        let mut squares: Vec<(usize, f64)> =
+            self.ranks.each(move |rank| rank.reduce(&shards))?.into_iter().flatten().collect();
+        squares.sort_unstable_by_key(|(index, _)| *index);
+        let scale = self.whole.gradient_scale();
+        let norm = squares.into_iter().map(|(_, square)| square).sum::<f64>().sqrt() / scale;
+        let speed = if self.whole.model.config().has_balance_bias() {
+            settings.bias_update_speed
+        } else {
+            0.0
+        };
+        let job = UpdateJob {
+            shards: self.shards.clone(),
+            norm,
+            scale,
+            lr: settings.lr,
+            loads: Arc::new(loads.to_vec()),
+            bias_update_speed: speed,
+        };
+        self.ranks.each(move |rank| rank.update(&job))?;
+        self.steps += 1;
+        self.stale = true;
+        Ok(norm)
+    }
+
+    fn model(&mut self) -> Result<&LanguageModel> {
+        self.gather()?;
+        Ok(&self.whole)
+    }
+
+    fn state(&mut self) -> Result<(&LanguageModel, &AdamW)> {
+        self.gather()?;
+        Ok((&self.whole, &self.optimizer))
+    }
+
+    fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
+        Some((&self.whole, &self.optimizer))
+    }
+
+    fn into_model(self: Box<Self>) -> LanguageModel {
+        self.whole
+    }
+}

@@ -1,0 +1,91 @@
+//! The whole model and the optimizer's state, put together from what each rank owns.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use burn::module::ParamId;
+use burn::tensor::{Device, Tensor};
+
+use super::flat::flat_values;
+use super::rank::Rank;
+use super::rank_threads::RankThreads;
+use super::shards::Shards;
+use crate::failure::Result;
+use crate::learner::Moments;
+
+/// Values and moments of all parameters of the model, flat.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub values: HashMap<ParamId, Tensor<1>>,
+    pub moments: HashMap<ParamId, Moments>,
+}
+
+/// A shard as its owner has it.
+#[derive(Debug)]
+struct Owned {
+    index: usize,
+    /// The values, flat.
+    value: Tensor<1>,
+    moments: Option<Moments>,
+}
+
+/// Gathers every shard from its owner, on `device`.
+///
+/// # Errors
+///
+/// A rank that failed.
+pub(super) fn gather(
+    ranks: &RankThreads,
+    shards: &Arc<Shards>,
+    device: &Device,
+) -> Result<Gathered> {
+    let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
+    let (of_ranks, device) = (shards.clone(), device.clone());
+    let all = ranks.each(move |rank| Ok(rank.owned(&of_ranks, &device)))?;
+    for shard in all.into_iter().flatten() {
+        let index = shard.index;
+        owned[index] = Some(shard);
+    }
+    let (mut values, mut moments) = (HashMap::new(), HashMap::new());
+    for parts in shards.by_parameter().into_values() {
+        let id = parts[0].id;
+        let parts = parts
+            .iter()
+            .map(|shard| owned[shard.index].take().expect("invariant: every shard has an owner"));
+        let (mut value, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        for Owned { value: part, moments, .. } in parts {
+            value.push(part);
+            if let Some(moments) = moments {
+                first.push(moments.first);
+                second.push(moments.second);
+            }
+        }
+        if !first.is_empty() {
+            moments.insert(id, Moments { first: joined(first), second: joined(second) });
+        }
+        values.insert(id, joined(value));
+    }
+    Ok(Gathered { values, moments })
+}
+
+impl Rank {
+    /// The shards that this rank owns, with their moments, on a device: copied by the rank's own
+    /// thread, since its device may fail.
+    fn owned(&self, shards: &Shards, device: &Device) -> Vec<Owned> {
+        let mut values = flat_values(&self.part);
+        let owned = shards.held_by(self.place.rank).filter(|shard| shard.owner == self.place.rank);
+        let owned = owned.map(|shard| Owned {
+            index: shard.index,
+            value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),
+            moments: self.optimizer.moments().get(&shard.id).map(|moments| Moments {
+                first: moments.first.clone().to_device(device),
+                second: moments.second.clone().to_device(device),
+            }),
+        });
+        owned.collect()
+    }
+}
+
+fn joined(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+}

@@ -1,0 +1,11 @@
+//! The training loop: steps, evaluations, checkpoints and logs, around an engine that it is handed.
+//!
+//! **Invariant.** It does not know how a step is computed: one device or the ranks of a cluster are
+//! both a [`StepEngine`](crate::learner::StepEngine) to it.
+
+mod plan;
+mod run;
+mod strategy;
+
+pub use plan::{Diverged, RunOutcome, RunPlan, RunState};
+pub use strategy::{OutcomeCell, StepStrategy};
