@@ -120,17 +120,18 @@ fn arguments(command: &str) -> Option<&str> {
 
 /// A command that takes seconds in place of minutes. Flags are added where the command does not
 /// have them, and a length is replaced by one of two steps; what a command asks for otherwise is
-/// as it stands. `trained` counts the trainings of a session: a resumed run needs a new end.
-fn shortened(arguments: &str, trained: &mut usize) -> String {
+/// as it stands. A resumed run needs an end beyond the one before: `resumed` counts them.
+fn shortened(arguments: &str, resumed: &mut usize) -> String {
     let (command, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
     let rest = format!(" {rest} ");
     let mut without = rest.clone();
     let mut added = vec![];
     match command {
         "train" => {
-            *trained += 1;
+            *resumed += usize::from(rest.contains(" --resume "));
+            let steps = if rest.contains(" --resume ") { 2 + *resumed } else { 2 };
             without = without_value(&without_value(&rest, " --steps "), " --tokens ");
-            added.push(format!("--steps {}", 2 * *trained));
+            added.push(format!("--steps {steps}"));
             added.push("--set train.eval_batches=1 --set output.sample_tokens=8".into());
         }
         "compare-precision" => {
@@ -188,7 +189,7 @@ struct Tally {
 fn run_document(document: &str, tally: &mut Tally) {
     let text = fs::read_to_string(root().join(document)).unwrap();
     let blocks = blocks(&text);
-    let (mut place, mut trained) = (None, 0);
+    let (mut place, mut resumed) = (None, 0);
     for block in &blocks {
         if let Some(file) = block.file() {
             let text = block.lines.join("\n") + "\n";
@@ -209,7 +210,7 @@ fn run_document(document: &str, tally: &mut Tally) {
         let mut script = "set -e\n".to_owned();
         for (line, command) in block.commands() {
             let command = match arguments(&command) {
-                Some(arguments) => format!("\"$DEEPSEEK\" {}", shortened(arguments, &mut trained)),
+                Some(arguments) => format!("\"$DEEPSEEK\" {}", shortened(arguments, &mut resumed)),
                 None => command,
             };
             script += &format!("echo '{document}:{line}' >&2\n{command}\n");
