@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let model = load_model(folder, &device, &LoadOptions::default())?;
 
-    let logits = model.forward(Tensor::<2, Int>::from_data([[1, 2, 3]], &device)); // [batch, seq, vocab]
+    // [batch, seq, vocab]
+    let logits = model.forward(Tensor::<2, Int>::from_data([[1, 2, 3]], &device));
     println!("logits {:?}, {} parameters", logits.dims(), model.config().parameter_counts().total);
 
     let (sampling, stop, form) =

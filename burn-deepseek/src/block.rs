@@ -10,7 +10,8 @@ use crate::{DeepSeekConfig, Mlp, Pass, RmsNorm, WeightInit, ops};
 
 /// The feed-forward part of a layer.
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // a model has few layers, and a box would show in parameter paths
+// A model has few layers, and a box would show in the paths of parameters.
+#[allow(clippy::large_enum_variant)]
 pub enum FeedForward {
     /// One SwiGLU.
     Dense(Mlp),

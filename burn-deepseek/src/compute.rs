@@ -35,7 +35,7 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// In a precision.
+    /// A pass in a precision.
     ///
     /// # Errors
     ///
@@ -47,28 +47,28 @@ impl Compute {
         Ok(Self::unchecked(precision))
     }
 
-    /// In a precision that the device is known to have operations for.
+    /// A pass in a precision that the device is known to have operations for.
     pub(crate) fn unchecked(precision: Precision) -> Self {
         Self { precision, ..Self::default() }
     }
 
-    /// FP32 throughout.
+    /// A pass in FP32 throughout.
     pub fn f32() -> Self {
         Self::default()
     }
 
-    /// The same for weights that have changed: nothing quantized is carried over.
+    /// A copy for weights that have changed: nothing quantized is carried over.
     pub fn next_step(&self) -> Self {
         Self { weights: Arc::default(), ..self.clone() }
     }
 
-    /// The same with the weight gradients of linears left in `queue`; those of the head, of norms
+    /// A copy that leaves the weight gradients of linears in `queue`; those of the head, of norms
     /// and of the router come at once.
     pub fn deferring_to(&self, queue: WeightGradientQueue) -> Self {
         Self { deferred: Some(queue), ..self.clone() }
     }
 
-    /// The same with rows carried to experts by `dispatch`; without one all experts are on the
+    /// A copy whose rows are carried to experts by `dispatch`; without one all experts are on the
     /// device.
     pub fn with_expert_dispatch(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
         Self { expert_dispatch: Some(dispatch), ..self.clone() }

@@ -8,7 +8,7 @@ use crate::{WeightInit, ops};
 /// A table of one row a token.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    /// `[vocab, d]`.
+    /// A row for each token, `[vocab, d]`.
     pub weight: Param<Tensor<2>>,
 }
 

@@ -4,6 +4,7 @@
 //! Single-device mathematics: nothing here reads the environment, spawns a thread of its own or
 //! knows of ranks. Only [`weights`] touches files. Numbers in parentheses in the docs are sections
 //! of the DeepSeek-V3 technical report, arXiv 2412.19437.
+#![doc = include_str!("../README.md")]
 
 pub mod attention;
 pub mod backend;
@@ -43,4 +44,4 @@ pub use norm::RmsNorm;
 pub use part::{ModelEnd, ModelPart, Stage, StageOutput};
 pub use pass::{LayerRouting, Pass};
 pub use precision::Precision;
-pub use recompute::recomputing;
+pub use recompute::{in_training, recomputing, training_device};

@@ -9,9 +9,9 @@ use crate::WeightInit;
 /// precision.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// `[d_out, d_in]`.
+    /// The matrix `w`, `[d_out, d_in]`.
     pub weight: Param<Tensor<2>>,
-    /// `[d_out]`, where the config asks for one.
+    /// The bias `b`, `[d_out]`, where the config asks for one.
     pub bias: Option<Param<Tensor<1>>>,
 }
 

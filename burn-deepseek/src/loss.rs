@@ -74,7 +74,7 @@ pub(crate) fn balance_of(routing: &LayerRouting) -> Tensor<1> {
 pub(crate) struct LossHead<'a> {
     /// None where there are no MTP modules.
     pub embed_tokens: Option<&'a Embedding>,
-    /// `[vocab, d]`.
+    /// The head's weight, `[vocab, d]`.
     pub weight: Tensor<2>,
     pub mtp: &'a [MtpModule],
 }

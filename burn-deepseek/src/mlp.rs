@@ -10,7 +10,7 @@ use crate::{Compute, WeightInit};
 pub struct Mlp {
     /// Gate and up projections stacked, `[2 * inter, d]`, gate first: one product instead of two.
     pub gate_up: Param<Tensor<2>>,
-    /// `[d, inter]`.
+    /// Down projection, `[d, inter]`.
     pub down: Param<Tensor<2>>,
 }
 

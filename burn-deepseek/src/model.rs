@@ -13,6 +13,30 @@ use crate::{
 };
 
 /// A DeepSeek-V3 (or V2) language model.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig};
+///
+/// let config = DeepSeekConfig::from_hugging_face_json(
+///     r#"{
+///         "model_type": "deepseek_v3", "vocab_size": 64, "hidden_size": 16,
+///         "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+///         "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8,
+///         "max_position_embeddings": 32
+///     }"#,
+/// )?;
+/// let device = Device::flex();
+/// let model = DeepSeek::init(&config, 1, &device)?;
+/// let tokens = Tensor::<2, Int>::from_data([[3, 1, 4, 1], [5, 9, 2, 6]], &device);
+/// assert_eq!(model.forward(tokens.clone()).dims(), [2, 4, 64]);
+///
+/// // In steps: hidden states of a pass, whose precision and positions one may choose, then logits.
+/// let mut pass = model.pass(0, 4, &Compute::f32());
+/// let hidden = model.hidden(tokens, &mut pass, None);
+/// assert_eq!(model.logits(hidden).dims(), [2, 4, 64]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct DeepSeek {
     /// Token embedding, `[vocab, d]`; the MTP modules read it too.

@@ -8,7 +8,7 @@ use crate::{WeightInit, ops};
 /// `y = x / sqrt(mean(x^2) + eps) * weight` of rows.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// `[d]`.
+    /// What the normed row is multiplied by, `[d]`.
     pub weight: Param<Tensor<1>>,
     /// Added to the mean square.
     pub eps: f64,

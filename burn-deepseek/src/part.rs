@@ -40,7 +40,7 @@ pub struct ModelEnd {
 /// whole.
 #[derive(Module, Debug)]
 pub struct ModelPart {
-    /// Where a stage begins with it, or the MTP modules or a tied head need it.
+    /// The token embedding, where a stage begins with it, or MTP modules or a tied head need it.
     pub embed_tokens: Option<Embedding>,
     /// Layers in ascending order, not necessarily consecutive.
     pub layers: Vec<Block>,

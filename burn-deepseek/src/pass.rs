@@ -23,7 +23,7 @@ pub struct LayerRouting {
     pub experts: Tensor<2, Int>,
     /// Gate values in the order of `experts`, `[tokens, top_k]`.
     pub weights: Tensor<2>,
-    /// The same choice as the host sees it.
+    /// The choice of `experts` as the host sees it.
     pub groups: ExpertGroups,
     /// For each sequence, how many tokens have each expert among the `top_k` best by unbiased score
     /// without group limit, `[batch * n_routed_experts]`: `f_i` of the sequence-wise loss counts
@@ -51,7 +51,7 @@ impl Pass {
         Self { rope, compute, routings: Vec::new(), trace: None }
     }
 
-    /// The same, keeping every intermediate value that a parity test compares.
+    /// A pass that keeps every intermediate value which a parity test compares.
     pub fn traced(rope: RopeTable, compute: Compute) -> Self {
         Self { trace: Some(Vec::new()), ..Self::new(rope, compute) }
     }

@@ -22,11 +22,11 @@ pub enum KeptActivation {
 /// The FP8 recipe and its ablations. The default is the report's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fp8Recipe {
-    /// Of the linears' inputs.
+    /// How the linears' inputs are quantized.
     pub activations: QuantizeOptions,
-    /// Of the gradients of the linears' outputs.
+    /// How the gradients of the linears' outputs are quantized.
     pub gradients: QuantizeOptions,
-    /// Of the weights.
+    /// How the weights are quantized.
     pub weights: QuantizeOptions,
     /// Scales of what is dispatched to experts, and of the gradient before their down-projection's
     /// backward (3.3.3).
@@ -59,6 +59,15 @@ impl Default for Fp8Recipe {
 }
 
 /// The numbers that a whole model computes in.
+///
+/// ```
+/// use burn_deepseek::precision::{Fp8Recipe, Operation, Precision};
+///
+/// let fp8 = Precision::Fp8(Fp8Recipe::default());
+/// assert_eq!(fp8.rule(Operation::QueryUp).describe(), "E4M3 1x128 | E4M3 128x128");
+/// assert_eq!(fp8.rule(Operation::Attention).describe(), "BF16");
+/// assert_eq!(fp8.rule(Operation::Router).describe(), "FP32");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// FP32 throughout.
@@ -93,11 +102,11 @@ pub enum Operation {
     Router,
     /// Gate and up projections of dense layers and shared experts.
     GateUp,
-    /// Down projection of the same.
+    /// Down projections of dense layers and shared experts.
     Down,
     /// Gate and up projections of routed experts.
     ExpertGateUp,
-    /// Down projection of the same.
+    /// Down projections of routed experts.
     ExpertDown,
     /// `eh_proj` of an MTP module.
     MtpProjection,
@@ -106,7 +115,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them, in the order in which a token meets them.
+    /// All operations, in the order in which a token meets them.
     pub const ALL: [Self; 15] = [
         Self::Embedding,
         Self::Norm,
@@ -162,11 +171,11 @@ impl Operation {
 /// How a linear computes in FP8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fp8Rule {
-    /// Its input, in Fprop and Wgrad.
+    /// How its input is quantized, in Fprop and Wgrad.
     pub activations: QuantizeOptions,
-    /// Its output's gradient, in Dgrad and Wgrad.
+    /// How its output's gradient is quantized, in Dgrad and Wgrad.
     pub gradients: QuantizeOptions,
-    /// Its weight.
+    /// How its weight is quantized.
     pub weights: QuantizeOptions,
     /// The form in which its input is kept.
     pub kept: KeptActivation,

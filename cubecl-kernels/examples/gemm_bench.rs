@@ -11,13 +11,16 @@
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
+mod case;
+
 use std::hint::black_box;
 use std::time::Instant;
 
+use case::{random, wanted};
 use cubecl_kernels::definition::ProductFormat::{Bf16, F32};
 use cubecl_kernels::definition::{
-    Accumulation, BlockScales, BlockTiled, Fp8Format, GroupedColumns, GroupedLinearShape,
-    LinearShape, RowTiled, ScaleFormat, TILE, encode_fp8, scale_of, tiles,
+    Accumulation, BlockScales, BlockTiled, Fp8Format, Granularity, GroupedLinearShape, LinearShape,
+    QuantizeOptions, Quantized, QuantizedBlocks, RowTiled, ScaleFormat,
 };
 use cubecl_kernels::host::{self, ColumnTiled, GemmPath};
 use cubecl_kernels::metric::calc_diff;
@@ -25,12 +28,12 @@ use cubecl_kernels::metric::calc_diff;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const FORMAT: Fp8Format = Fp8Format::E4M3;
-
-/// Whether the command line asks for `name`.
-fn wanted(name: &str) -> bool {
-    std::env::args().nth(1).is_none_or(|wanted| name.contains(&wanted))
-}
+/// How operands are cast.
+const OPTIONS: QuantizeOptions = QuantizeOptions {
+    format: Fp8Format::E4M3,
+    scale: ScaleFormat::F32,
+    granularity: Granularity::Tile,
+};
 
 /// Whether one thread is to be timed by its processor time.
 fn solo() -> bool {
@@ -96,45 +99,38 @@ fn bench(
     );
 }
 
-fn random(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        })
-        .collect()
+/// Casts to row tiles.
+fn quantize_rows(x: &[f32], rows: usize, depth: usize) -> Quantized {
+    host::quantize_rows(x, rows, depth, &OPTIONS).unwrap()
 }
 
-/// Codes and scales; `block_rows` rows share a scale, 1 or [`TILE`].
-fn quantize(x: &[f32], rows: usize, depth: usize, block_rows: usize) -> (Vec<u32>, Vec<f32>) {
-    let mut scales = vec![0.0; rows.div_ceil(block_rows) * tiles(depth)];
-    let scale_at = |row: usize, i: usize| row / block_rows * tiles(depth) + i / TILE;
-    for row in 0..rows {
-        for i in 0..depth {
-            let scale = &mut scales[scale_at(row, i)];
-            *scale = x[row * depth + i].abs().max(*scale);
-        }
-    }
-    scales.iter_mut().for_each(|scale| *scale = scale_of(*scale, FORMAT.max(), ScaleFormat::F32));
-    let mut codes = Vec::new();
-    for row in 0..rows {
-        let bytes: Vec<u8> = (0..depth)
-            .map(|i| encode_fp8(x[row * depth + i] / scales[scale_at(row, i)], FORMAT))
-            .collect();
-        codes.extend(
-            bytes.chunks(4).map(|c| {
-                u32::from_le_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))
-            }),
-        );
-    }
-    (codes, scales)
+fn row_tiled(x: &Quantized, rows: usize, depth: usize) -> RowTiled<'_> {
+    RowTiled { codes: &x.codes, scales: &x.scales, rows, depth, format: OPTIONS.format }
 }
 
-fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| x[r * columns + c])).collect()
+/// Casts to blocks.
+fn quantize_blocks(w: &[f32], experts: usize, rows: usize, depth: usize) -> QuantizedBlocks {
+    host::quantize_blocks(w, experts, rows, depth, &OPTIONS).unwrap()
+}
+
+fn block_tiled(w: &QuantizedBlocks, rows: usize, depth: usize) -> BlockTiled<'_> {
+    BlockTiled {
+        codes: &w.codes,
+        scales: &w.scales,
+        scale_layout: BlockScales::Stored,
+        rows,
+        depth,
+        format: OPTIONS.format,
+    }
+}
+
+/// Casts to column tiles, within each expert's rows.
+fn quantize_columns(x: &[f32], offsets: &[usize], columns: usize) -> Quantized {
+    host::quantize_columns(x, offsets, columns, &OPTIONS).unwrap()
+}
+
+fn column_tiled(x: &Quantized, columns: usize) -> ColumnTiled<'_> {
+    ColumnTiled { codes: &x.codes, scales: &x.scales, columns, format: OPTIONS.format }
 }
 
 fn main() {
@@ -179,16 +175,8 @@ fn dense(m: usize, n: usize, k: usize) {
         return;
     }
     let (x, w) = (random(1, m * k), random(2, n * k));
-    let ((a, a_scales), (b, b_scales)) = (quantize(&x, m, k, 1), quantize(&w, n, k, TILE));
-    let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
-    let b = BlockTiled {
-        codes: &b,
-        scales: &b_scales,
-        scale_layout: BlockScales::Stored,
-        rows: n,
-        depth: k,
-        format: FORMAT,
-    };
+    let (a, b) = (quantize_rows(&x, m, k), quantize_blocks(&w, 1, n, k));
+    let (a, b) = (row_tiled(&a, m, k), block_tiled(&b, n, k));
     let shape = LinearShape { rows: m, inputs: k, outputs: n };
     bench(
         &format!("fp8 {m}x{n}x{k}"),
@@ -204,10 +192,8 @@ fn wgrad(m: usize, n: usize, k: usize) {
         return;
     }
     let (dy, x) = (random(1, k * m), random(2, k * n));
-    let (dy_t, x_t) = (transpose(&dy, k, m), transpose(&x, k, n));
-    let ((a, a_scales), (b, b_scales)) = (quantize(&dy_t, m, k, 1), quantize(&x_t, n, k, 1));
-    let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
-    let b = RowTiled { codes: &b, scales: &b_scales, rows: n, ..a };
+    let (a, b) = (quantize_columns(&dy, &[0, k], m), quantize_columns(&x, &[0, k], n));
+    let (a, b) = (row_tiled(&a, m, k), row_tiled(&b, n, k));
     let shape = LinearShape { rows: k, inputs: n, outputs: m };
     bench(
         &format!("fp8 wgrad {m}x{n}x{k}"),
@@ -233,21 +219,8 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
     let rows = offsets[experts];
     let (x, w, dy) = (random(1, rows * k), random(2, experts * n * k), random(3, rows * n));
     let shape = GroupedLinearShape { rows, experts, inputs: k, outputs: n };
-    let ((a, a_scales), mut b) = (quantize(&x, rows, k, 1), (Vec::new(), Vec::new()));
-    for w in w.chunks(n * k) {
-        let (codes, scales) = quantize(w, n, k, TILE);
-        b.0.extend(codes);
-        b.1.extend(scales);
-    }
-    let a = RowTiled { codes: &a, scales: &a_scales, rows, depth: k, format: FORMAT };
-    let b = BlockTiled {
-        codes: &b.0,
-        scales: &b.1,
-        scale_layout: BlockScales::Stored,
-        rows: n,
-        depth: k,
-        format: FORMAT,
-    };
+    let (a, b) = (quantize_rows(&x, rows, k), quantize_blocks(&w, experts, n, k));
+    let (a, b) = (row_tiled(&a, rows, k), block_tiled(&b, n, k));
     let flop = 2 * rows * n * k;
     bench(
         &format!("fp8 grouped {name}"),
@@ -261,48 +234,14 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
         || host::grouped_linear(&x, &w, &offsets, &shape, Bf16).unwrap(),
         || host::grouped_linear(&x, &w, &offsets, &shape, F32).unwrap(),
     );
-    let [dy_columns, x_columns] =
-        [(&dy, n), (&x, k)].map(|(x, columns)| columns_of(x, &offsets, columns));
-    let view = |x: &'static (Vec<u32>, Vec<f32>), columns| ColumnTiled {
-        codes: &x.0,
-        scales: &x.1,
-        columns,
-        format: FORMAT,
-    };
-    let [dy_columns, x_columns] = [dy_columns, x_columns].map(|x| &*Box::leak(Box::new(x)));
-    let (a, b) = (view(dy_columns, n), view(x_columns, k));
+    let (a, b) = (quantize_columns(&dy, &offsets, n), quantize_columns(&x, &offsets, k));
+    let (a, b) = (column_tiled(&a, n), column_tiled(&b, k));
     bench(
         &format!("fp8 grouped wgrad {name}"),
         flop,
         || host::fp8_grouped_wgrad_nt(&a, &b, &offsets, Accumulation::Promoted).unwrap(),
         || host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape, F32).unwrap(),
     );
-}
-
-/// Tiled along each expert's rows.
-fn columns_of(x: &[f32], offsets: &[usize], columns: usize) -> (Vec<u32>, Vec<f32>) {
-    let rows = offsets[offsets.len() - 1];
-    let layout = GroupedColumns::new("gemm_bench", offsets, rows).unwrap();
-    let experts = offsets.len() - 1;
-    let (words, tiles) = (layout.words[experts], layout.tiles[experts]);
-    let (mut codes, mut scales) = (vec![0; columns * words], vec![0.0; columns * tiles]);
-    for e in 0..experts {
-        let part = transpose(
-            &x[offsets[e] * columns..offsets[e + 1] * columns],
-            offsets[e + 1] - offsets[e],
-            columns,
-        );
-        let (c, s) = quantize(&part, columns, offsets[e + 1] - offsets[e], 1);
-        let (word_count, tile_count) =
-            (layout.words[e + 1] - layout.words[e], layout.tiles[e + 1] - layout.tiles[e]);
-        for column in 0..columns {
-            codes[column * words + layout.words[e]..][..word_count]
-                .copy_from_slice(&c[column * word_count..][..word_count]);
-            scales[column * tiles + layout.tiles[e]..][..tile_count]
-                .copy_from_slice(&s[column * tile_count..][..tile_count]);
-        }
-    }
-    (codes, scales)
 }
 
 fn bf16(m: usize, n: usize, k: usize) {
@@ -331,16 +270,8 @@ fn bf16(m: usize, n: usize, k: usize) {
 
 fn emulated(m: usize, n: usize, k: usize) {
     let (x, w) = (random(1, m * k), random(2, n * k));
-    let ((a, a_scales), (b, b_scales)) = (quantize(&x, m, k, 1), quantize(&w, n, k, TILE));
-    let a = RowTiled { codes: &a, scales: &a_scales, rows: m, depth: k, format: FORMAT };
-    let b = BlockTiled {
-        codes: &b,
-        scales: &b_scales,
-        scale_layout: BlockScales::Stored,
-        rows: n,
-        depth: k,
-        format: FORMAT,
-    };
+    let (a, b) = (quantize_rows(&x, m, k), quantize_blocks(&w, 1, n, k));
+    let (a, b) = (row_tiled(&a, m, k), block_tiled(&b, n, k));
     let shape = LinearShape { rows: m, inputs: k, outputs: n };
     for promote in [true, false] {
         let accumulation = Accumulation::Emulated { bits: 14, promote };

@@ -1,12 +1,7 @@
-//! DeepSeek-V3's kernels: a plain reference, a fast host version, and for FP8 a version in CubeCL.
+// The operations of DeepSeek-V3 without a framework; what there is, is in the README.
+#![doc = include_str!("../README.md")]
 //!
-//! - [`definition`]: problem shapes and the error every operation returns;
-//! - [`host`]: the operations on the CPU, fast, on plain slices;
-//! - [`reference`](mod@reference): the same in the plainest form and in f64, the oracle of every
-//!   test;
-//! - `quantize`, `gemm`, `grouped_gemm`, `swiglu`, `all_to_all` (feature `cube`): FP8 on CubeCL's
-//!   runtimes, on a client and its buffers;
-//! - [`metric`]: the one measure by which two results are compared.
+//! # Invariants
 //!
 //! **Invariant:** nothing here depends on Burn.
 //!
@@ -16,6 +11,8 @@
 #[cfg(feature = "cube")]
 pub mod all_to_all;
 pub mod definition;
+#[cfg(feature = "cube")]
+pub mod device;
 #[cfg(feature = "cube")]
 pub mod gemm;
 #[cfg(feature = "cube")]

@@ -4,6 +4,15 @@
 ///
 /// # Shapes
 /// Both of the same length; of unequal lengths the answer is infinity, and NaN anywhere gives NaN.
+///
+/// # Examples
+/// ```
+/// use cubecl_kernels::metric::calc_diff;
+///
+/// assert_eq!(calc_diff(&[1.0f32, 2.0], &[1.0f64, 2.0]), 0.0);
+/// assert!(calc_diff(&[1.0f32, 2.0], &[1.0f32, 2.1]) < 1e-3);
+/// assert_eq!(calc_diff(&[1.0f32], &[-1.0f32]), 2.0);
+/// ```
 pub fn calc_diff<A: Copy + Into<f64>, B: Copy + Into<f64>>(x: &[A], y: &[B]) -> f64 {
     if x.len() != y.len() {
         return f64::INFINITY;

@@ -29,6 +29,11 @@ pub(crate) fn random_indices(seed: u64, len: usize, bound: usize) -> Vec<usize> 
         .collect()
 }
 
+/// The bounds between groups of so many rows.
+pub(crate) fn offsets_of(counts: &[usize]) -> Vec<usize> {
+    (0..=counts.len()).map(|group| counts[..group].iter().sum()).collect()
+}
+
 /// Every format of a product's operands.
 pub(crate) const FORMATS: [ProductFormat; 2] = [ProductFormat::F32, ProductFormat::Bf16];
 
@@ -40,7 +45,7 @@ pub(crate) fn rounded(x: &[f32], format: ProductFormat) -> Vec<f64> {
     }
 }
 
-/// Widens numbers to f64.
+/// FP32 values in f64.
 pub(crate) fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }

@@ -72,7 +72,7 @@ struct Course {
     weights: Vec<Vec<f32>>,
 }
 
-/// The same model, again and again.
+/// A model that every layout trains from the same weights on the same data.
 struct Bench {
     config: RunConfig,
     data: TokenData,

@@ -1,6 +1,7 @@
 //! Runs over several ranks: their schedules, where experts are, and what they compute.
 
-#![allow(clippy::unwrap_used)] // these are tests; a function that they share is not a test, which is all that clippy sees
+// These are tests; a function that they share is not a test, which is all that clippy sees.
+#![allow(clippy::unwrap_used)]
 
 mod experts;
 mod layouts;

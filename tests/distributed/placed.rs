@@ -13,7 +13,7 @@ use burn_deepseek::precision::Fp8Recipe;
 use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
 use deepseek_tests::devices;
 use deepseek_train::config::RunConfig;
-use deepseek_train::parallel::eplb::{Balance, LayerPlan, rebalance_experts};
+use deepseek_train::parallel::eplb::{Balance, LayerPlacement, rebalance_experts};
 use deepseek_train::parallel::{PlacedExperts, PlacementError};
 
 const EXPERTS: usize = 8;
@@ -22,7 +22,7 @@ const GPUS: usize = 4;
 const REPLICAS: usize = 12;
 const NEW_TOKENS: usize = 40;
 
-type Placement = BTreeMap<usize, LayerPlan>;
+type Placement = BTreeMap<usize, LayerPlacement>;
 
 fn config() -> DeepSeekConfig {
     let text = format!(
@@ -57,7 +57,7 @@ fn prompt() -> Vec<u32> {
 fn in_order() -> Placement {
     (1..4)
         .map(|layer| {
-            (layer, LayerPlan::from_phy2log((0..EXPERTS).collect(), EXPERTS, GPUS).unwrap())
+            (layer, LayerPlacement::from_phy2log((0..EXPERTS).collect(), EXPERTS, GPUS).unwrap())
         })
         .collect()
 }
@@ -73,12 +73,12 @@ fn by_loads(model: &DeepSeek) -> Placement {
     let floats = |loads: Vec<u64>| loads.into_iter().map(|load| load as f32).collect();
     let loads: Vec<Vec<f32>> =
         pass.routings.iter().map(|routing| floats(routing.groups.loads())).collect();
-    let plan = rebalance_experts(&loads, REPLICAS, 1, 1, GPUS).unwrap();
+    let placement = rebalance_experts(&loads, REPLICAS, 1, 1, GPUS).unwrap();
     assert!(
-        plan.layers.iter().all(|layer| layer.log2phy()[0].len() > 1),
-        "the busiest expert is there more than once: {plan:?}"
+        placement.layers.iter().all(|layer| layer.log2phy()[0].len() > 1),
+        "the busiest expert is there more than once: {placement:?}"
     );
-    pass.routings.iter().map(|routing| routing.layer).zip(plan.layers).collect()
+    pass.routings.iter().map(|routing| routing.layer).zip(placement.layers).collect()
 }
 
 fn options(speculative: bool) -> GenerateOptions {
@@ -232,7 +232,7 @@ fn a_placement_of_another_model_is_refused() {
     assert_eq!(refused(&in_order(), 1), PlacementError::Devices { layer: 1, gpus: 4, devices: 2 });
     let smaller = in_order()
         .into_keys()
-        .map(|layer| (layer, LayerPlan::from_phy2log(vec![0, 1, 2, 0], 3, 4).unwrap()))
+        .map(|layer| (layer, LayerPlacement::from_phy2log(vec![0, 1, 2, 0], 3, 4).unwrap()))
         .collect();
     assert_eq!(refused(&smaller, 3), PlacementError::Experts { layer: 1, placed: 3, experts: 8 });
     let mut dense = DeepSeek::init(

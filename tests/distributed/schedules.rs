@@ -85,12 +85,18 @@ fn actions(schedule: &PipelineSchedule, simulation: &Simulation, rank: usize) ->
     let actions = schedule.actions[rank].iter().map(|Planned { step, action }| {
         let mut value = match action {
             Action::Forward(chunk) => pass(schedule, rank, "F", chunk),
-            Action::Backward { chunk, defer_weights } => backward(schedule, rank, chunk, *defer_weights),
+            Action::Backward { chunk, defer_weights } => {
+                backward(schedule, rank, chunk, *defer_weights)
+            }
             Action::Weights(chunk) => pass(schedule, rank, "W", chunk),
             Action::Overlapped { forward, backward: chunk } => {
-                json!({ "op": "FB", "f": pass(schedule, rank, "F", forward), "b": backward(schedule, rank, chunk, false) })
+                let (f, b) =
+                    (pass(schedule, rank, "F", forward), backward(schedule, rank, chunk, false));
+                json!({ "op": "FB", "f": f, "b": b })
             }
-            Action::Exchange(transfers) => json!({ "op": "COMM", "ops": transfers.iter().map(message).collect::<Vec<_>>() }),
+            Action::Exchange(transfers) => {
+                json!({ "op": "COMM", "ops": transfers.iter().map(message).collect::<Vec<_>>() })
+            }
         };
         value["step"] = json!(step);
         if !matches!(action, Action::Exchange(_)) {
@@ -105,7 +111,8 @@ fn actions(schedule: &PipelineSchedule, simulation: &Simulation, rank: usize) ->
 
 fn pass(schedule: &PipelineSchedule, rank: usize, op: &str, chunk: &Chunk) -> Value {
     let Chunk { direction, index, stage } = *chunk;
-    json!({ "op": op, "phase": schedule.phase(rank, direction), "dir": direction, "chunk": index, "stage": stage })
+    let phase = schedule.phase(rank, direction);
+    json!({ "op": op, "phase": phase, "dir": direction, "chunk": index, "stage": stage })
 }
 
 fn backward(schedule: &PipelineSchedule, rank: usize, chunk: &Chunk, defer_weights: bool) -> Value {

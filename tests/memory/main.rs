@@ -4,11 +4,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_deepseek::config::Keeping;
 use burn_deepseek::precision::{Fp8Recipe, KeptActivation};
-use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, LossWeights, Precision, recomputing};
+use burn_deepseek::{
+    Compute, DeepSeek, DeepSeekConfig, LossWeights, Precision, in_training, training_device,
+};
 
 /// The system's allocator, counting what is alive.
 struct Counting;
@@ -52,13 +53,8 @@ fn config(dense: usize, moe: usize) -> DeepSeekConfig {
 /// Bytes alive between the forward and the backward pass.
 fn alive_after_forward(config: &DeepSeekConfig, precision: Precision, recompute: bool) -> isize {
     let flex = Device::flex();
-    let device = if recompute {
-        flex.clone().autodiff().gradient_checkpointing()
-    } else {
-        flex.clone().autodiff()
-    };
-    let model = DeepSeek::init(config, 1, &flex).expect("a model").train();
-    let model = if recompute { recomputing(model) } else { model };
+    let device = training_device(&flex, recompute);
+    let model = in_training(DeepSeek::init(config, 1, &flex).expect("a model"), recompute);
     let compute = Compute::new(precision, &flex).expect("Flex has FP8");
     let tokens = |device: &Device| {
         let ids: Vec<i32> = (0..BATCH * SEQ).map(|i| (i * i % 61) as i32).collect();

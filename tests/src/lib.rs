@@ -3,3 +3,6 @@
 pub mod devices;
 pub mod fixture;
 pub mod table;
+
+#[cfg(test)]
+mod structure;

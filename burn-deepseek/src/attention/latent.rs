@@ -105,7 +105,7 @@ impl MultiHeadLatentAttention {
         )
     }
 
-    /// latents: `[batch * keys, rank]`.
+    /// `kv_b` makes keys and values of every head from the latents, `[batch * keys, rank]`.
     fn expanded(
         &self,
         q: Tensor<4>,

@@ -11,7 +11,8 @@ pub(super) const LATENT_NORM_EPS: f64 = 1e-6;
 
 /// How a layer makes its queries, `[rows, heads * (nope + rope)]`.
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // a model has few layers, and a box would show in parameter paths
+// A model has few layers, and a box would show in the paths of parameters.
+#[allow(clippy::large_enum_variant)]
 pub enum Query {
     /// `q_proj(x)`, where `q_lora_rank` is absent: `d -> heads * (nope + rope)`.
     Direct(Linear),

@@ -87,6 +87,26 @@ impl YarnConfig {
 ///
 /// Written as TOML it may leave out what has a default (DeepSeek-V3's value, or "without" for a
 /// part that is optional). An unknown key is an error.
+///
+/// ```
+/// use burn_deepseek::DeepSeekConfig;
+///
+/// let dense = r#"{
+///     "model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 32, "intermediate_size": 64,
+///     "num_hidden_layers": 2, "num_attention_heads": 2, "kv_lora_rank": 16,
+///     "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+///     "max_position_embeddings": 64, "hidden_act": "silu"
+/// }"#;
+/// let config = DeepSeekConfig::from_hugging_face_json(dense)?;
+/// assert_eq!(config.qk_head_dim(), 16);
+/// // In BF16, the latent and the rope key of two layers: what a token adds to the cache.
+/// assert_eq!(config.kv_cache_bytes_per_token(2), 2 * 2 * (16 + 8));
+///
+/// // What this crate does not compute is refused by its key.
+/// let error = DeepSeekConfig::from_hugging_face_json(&dense.replace("silu", "relu")).unwrap_err();
+/// assert!(error.to_string().contains("hidden_act"));
+/// # Ok::<(), burn_deepseek::config::HuggingFaceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeepSeekConfig {

@@ -1,5 +1,4 @@
-//! The published models, for this crate's tests (SPEC.md's table); users have them as TOML in
-//! `configs/model`.
+//! The published models, for this crate's tests; users have them as TOML in `configs/model`.
 
 use super::{DeepSeekConfig, ScoringFunc, TopkMethod, YarnConfig};
 

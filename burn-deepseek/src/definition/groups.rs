@@ -10,6 +10,17 @@ use cubecl_kernels::definition::DispatchPlan;
 /// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of
 /// `token`. Sorting the slots by expert (stable, so by token inside an expert) gives the *rows*
 /// that the experts compute. Nothing is dropped and nothing is padded: `rows == tokens * k`.
+///
+/// ```
+/// use burn_deepseek::definition::ExpertGroups;
+///
+/// // Two of three experts for each of two tokens: (0, 2) and (0, 1).
+/// let groups = ExpertGroups::new(&[0, 2, 0, 1], 2, 3);
+/// assert_eq!(groups.offsets(), [0, 2, 3, 4]); // expert 0 has rows 0 and 1
+/// assert_eq!(groups.token_of_row(), [0, 1, 1, 0]);
+/// assert_eq!(groups.row_of_slot(), [0, 3, 1, 2]);
+/// assert_eq!(groups.loads(), [2, 1, 1]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpertGroups {
     inner: Arc<DispatchPlan>,

@@ -9,6 +9,21 @@ use crate::precision::{Fp8Recipe, Operation};
 use crate::{Compute, Precision};
 
 /// Makes an [`Fp8Linear`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_deepseek::fp8::{Fp8Error, Fp8LinearConfig};
+///
+/// let device = Device::flex().autodiff();
+/// let layer = Fp8LinearConfig::new(256, 10).init(&device)?;
+/// let x = Tensor::<3>::ones([2, 3, 256], &device).require_grad();
+/// let y = layer.forward(x.clone());
+/// assert_eq!(y.dims(), [2, 3, 10]);
+///
+/// let grads = y.sum().backward(); // Dgrad and Wgrad in FP8
+/// assert_eq!(x.grad(&grads).expect("a gradient").dims(), [2, 3, 256]);
+/// # Ok::<(), Fp8Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fp8LinearConfig {
     /// Width of the input.
@@ -19,7 +34,7 @@ pub struct Fp8LinearConfig {
     pub bias: bool,
     /// Formats; the report's by default.
     pub recipe: Fp8Recipe,
-    /// Of the weight.
+    /// How the weight is drawn.
     pub initializer: Initializer,
 }
 
@@ -104,7 +119,7 @@ pub struct Fp8GroupedLinearConfig {
     pub d_out: usize,
     /// Formats; the report's by default.
     pub recipe: Fp8Recipe,
-    /// Of the weights.
+    /// How the weights are drawn.
     pub initializer: Initializer,
 }
 
@@ -132,7 +147,7 @@ impl Fp8GroupedLinearConfig {
 /// One FP8 linear a group of rows, all in one product: the experts of a mixture.
 #[derive(Module, Debug)]
 pub struct Fp8GroupedLinear {
-    /// `[experts, d_out, d_in]`.
+    /// A weight for each group, `[experts, d_out, d_in]`.
     pub weight: Param<Tensor<3>>,
     #[module(skip)]
     recipe: Fp8Recipe,
@@ -148,11 +163,12 @@ impl Fp8GroupedLinear {
         self.forward_with(x, groups, &self.compute())
     }
 
-    /// The same with the quantized weights of `compute`; see [`Fp8Linear::forward_with`].
+    /// [`Fp8GroupedLinear::forward`] with the quantized weights of `compute`; see
+    /// [`Fp8Linear::forward_with`].
     ///
     /// # Shapes
     ///
-    /// - as [`Fp8GroupedLinear::forward`]
+    /// - x: `[rows, d_in]`, sorted by expert as `groups` says; output: `[rows, d_out]`
     pub fn forward_with(
         &self,
         x: Tensor<2>,

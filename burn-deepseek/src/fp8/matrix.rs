@@ -17,7 +17,7 @@ pub struct QuantizedRows {
 }
 
 impl QuantizedRows {
-    /// `[rows, columns]`.
+    /// Its shape, `[rows, columns]`.
     pub fn dims(&self) -> [usize; 2] {
         self.dims
     }
@@ -51,7 +51,7 @@ pub struct QuantizedWeight {
 }
 
 impl QuantizedWeight {
-    /// `[outputs, inputs]`.
+    /// Its shape, `[outputs, inputs]`.
     pub fn dims(&self) -> [usize; 2] {
         self.dims
     }
@@ -61,7 +61,7 @@ impl QuantizedWeight {
         Tensor::from_dispatch(self.inner.codes.clone())
     }
 
-    /// The same codes transposed: `[inputs, outputs / 4]`, rounded up.
+    /// Codes of the transposed weight, as Dgrad reads them: `[inputs, outputs / 4]`, rounded up.
     pub fn transposed_codes(&self) -> Tensor<2, Int> {
         Tensor::from_dispatch(self.inner.transposed.clone())
     }

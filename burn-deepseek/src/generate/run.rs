@@ -8,6 +8,30 @@ use crate::attention::AttentionForm;
 use crate::{Compute, DeepSeek};
 
 /// How to continue a prompt.
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+///
+/// use burn::tensor::Device;
+/// use burn_deepseek::attention::AttentionForm;
+/// use burn_deepseek::generate::{GenerateOptions, Sampling};
+/// use burn_deepseek::weights::{LoadOptions, load_model};
+///
+/// let model = load_model("path/to/model", &Device::flex(), &LoadOptions::default())?;
+/// let options = GenerateOptions {
+///     max_new_tokens: 32,
+///     sampling: Sampling { temperature: 0.7, top_p: 0.95, seed: 1 },
+///     stop: model.config().eos_token_id,
+///     form: AttentionForm::Auto,
+///     speculative: false,
+/// };
+/// let generation = model.generate(&[1, 2, 3], &options, |token| {
+///     println!("{token}");
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(generation.tokens.len() <= 32);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GenerateOptions {
     /// New tokens at most.

@@ -20,7 +20,22 @@ impl Sampling {
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, seed: 0 };
 }
 
-/// Draws tokens one after another; the same seed and logits give the same tokens.
+/// Draws tokens one after another; equal seeds and logits give equal tokens.
+///
+/// ```
+/// use burn_deepseek::generate::{Sampler, Sampling};
+///
+/// let logits = [0.1, 3.0, 2.0, f32::NAN];
+/// assert_eq!(Sampler::new(Sampling::GREEDY).sample(&logits), 1);
+///
+/// let sampling = Sampling { temperature: 0.8, top_p: 0.9, seed: 7 };
+/// let draw = || {
+///     let mut sampler = Sampler::new(sampling);
+///     [(); 16].map(|()| sampler.sample(&logits))
+/// };
+/// assert_eq!(draw(), draw());
+/// assert!(draw().iter().all(|token| [1, 2].contains(token))); // 0 is outside of the nucleus
+/// ```
 #[derive(Debug)]
 pub struct Sampler {
     sampling: Sampling,

@@ -3,7 +3,27 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::Router;
 use crate::{LayerRouting, ops};
+
+/// Moves the balance bias of every router that has one by the loads of its layer in a step.
+///
+/// `routers` come with the index of their layer, and `loads_of` gives the loads of a layer over the
+/// *whole* global batch; a layer without any keeps its bias. A speed of 0 moves nothing.
+pub fn update_biases<'a, 'l>(
+    routers: impl Iterator<Item = (usize, &'a mut Router)>,
+    loads_of: impl Fn(usize) -> Option<&'l [u64]>,
+    speed: f64,
+) {
+    if speed == 0.0 {
+        return;
+    }
+    for (layer, router) in routers.filter(|(_, router)| router.has_balance_bias()) {
+        if let Some(loads) = loads_of(layer) {
+            router.set_bias(&updated_bias(&router.bias(), loads, speed));
+        }
+    }
+}
 
 /// The bias after a step: `b_i += speed * sign(mean load - load_i)`.
 ///

@@ -12,7 +12,7 @@ use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, WeightInit, ops};
 pub struct Experts {
     /// Gate and up projections, `[experts, 2 * inter, d]`, gate first.
     pub gate_up: Param<Tensor<3>>,
-    /// `[experts, d, inter]`.
+    /// Down projections, `[experts, d, inter]`.
     pub down: Param<Tensor<3>>,
 }
 

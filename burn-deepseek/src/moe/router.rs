@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData, activation};
 
 use super::select::{ExpertSelection, unbiased_counts};
-use crate::config::{DeepSeekConfig, ScoringFunc};
+use crate::config::{DeepSeekConfig, ScoringFunc, TopkMethod};
 use crate::definition::ExpertGroups;
 use crate::precision::ProductFormat;
 use crate::{LayerRouting, WeightInit, ops};
@@ -93,6 +93,12 @@ impl Router {
     /// Index of the layer; MTP module `k` (from 0) is `num_hidden_layers + k`.
     pub fn layer(&self) -> usize {
         self.layer
+    }
+
+    /// Whether the choice of experts makes use of a balance bias
+    /// ([`DeepSeekConfig::has_balance_bias`]).
+    pub fn has_balance_bias(&self) -> bool {
+        self.selection.method == TopkMethod::NoauxTc
     }
 
     /// Replaces the balance bias.

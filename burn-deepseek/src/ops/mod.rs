@@ -1,8 +1,8 @@
 //! Tensor operations of the model: one function each, fused where the backend has kernels for it,
 //! Burn's own operations elsewhere.
 //!
-//! Both forms of an operation compute the same function; [`composed`] is the one to read. Their
-//! docs are its docs.
+//! Both forms of an operation compute the same function. [`composed`] is the one to read, and has
+//! the shapes of each.
 
 pub mod composed;
 mod deferred;
@@ -32,7 +32,8 @@ pub fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tens
     backend::moved(x, device)
 }
 
-/// See [`composed::linear`], which computes in FP32 whatever the format is.
+/// `y = x w^T (+ b)` in the format of `call`; the composed form ([`composed::linear`]) is in FP32
+/// whatever that is.
 pub fn linear(
     x: Tensor<2>,
     w: Tensor<2>,
@@ -54,7 +55,7 @@ pub fn linear(
     }
 }
 
-/// See [`composed::rms_norm`].
+/// Root-mean-square norm of rows, as [`composed::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
     if !supports(&x) || !supports(&gamma) {
         return composed::rms_norm(x, gamma, eps);
@@ -74,7 +75,7 @@ pub fn residual(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_residual(x.into_dispatch(), y.into_dispatch()))
 }
 
-/// See [`composed::swiglu`].
+/// SwiGLU on stacked projections, as [`composed::swiglu`].
 pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
     if !supports(&gate_up) {
         return composed::swiglu(gate_up);
@@ -82,7 +83,7 @@ pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_swiglu(gate_up.into_dispatch()))
 }
 
-/// See [`composed::rope`].
+/// Rotates the ends of heads by their positions, as [`composed::rope`].
 pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
     if !supports(&x) {
         return composed::rope(x, table);
@@ -91,7 +92,8 @@ pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::fused_rope(x.into_dispatch(), cos, sin, table.interleaved()))
 }
 
-/// See [`composed::mla_attention`], which computes in FP32 whatever the format is.
+/// Causal attention over keys and values of every head, its products in `format`; the composed form
+/// ([`composed::mla_attention`]) is in FP32 whatever that is.
 pub fn mla_attention(
     q: Tensor<4>,
     kv: Tensor<4>,
@@ -111,7 +113,7 @@ pub fn mla_attention(
     ))
 }
 
-/// See [`composed::permute`].
+/// Copies tokens to the rows of their experts, as [`composed::permute`].
 pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     if !supports(&x) {
         return composed::permute(x, groups);
@@ -119,9 +121,11 @@ pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
 }
 
-/// The same values as a node of their own: gradients of what takes the fork are summed before they
-/// join the others of `x`. A sum of three gradients has then one order, whatever graph it is a part
-/// of, and a model cut into stages has the gradients of the whole, bit for bit.
+/// The values of `x` as a node of their own: gradients of what takes the fork are summed before
+/// they join the others of `x`.
+///
+/// A sum of three gradients has then one order, whatever graph it is a part of, and a model cut
+/// into stages has the gradients of the whole, bit for bit.
 ///
 /// # Shapes
 ///
@@ -131,7 +135,7 @@ pub fn fork(x: Tensor<2>) -> Tensor<2> {
     x.reshape([1, rows, d]).reshape([rows, d]) // views, which gradient checkpointing makes again
 }
 
-/// See [`composed::combine`].
+/// Sums the rows of experts back into tokens by gate value, as [`composed::combine`].
 pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     if !supports(&y) {
         return composed::combine(y, weights, groups);
@@ -143,7 +147,8 @@ pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tenso
     ))
 }
 
-/// See [`composed::grouped_linear`].
+/// One linear an expert over its own rows, in the format of `call`; the composed form
+/// ([`composed::grouped_linear`]) is in FP32 whatever that is.
 pub fn grouped_linear(
     x: Tensor<2>,
     w: Tensor<3>,
@@ -165,7 +170,7 @@ pub fn grouped_linear(
     ))
 }
 
-/// See [`composed::embedding`].
+/// Rows of an embedding table, as [`composed::embedding`].
 pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
     if !supports(&table) {
         return composed::embedding(table, tokens);
@@ -177,7 +182,8 @@ pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
         .reshape([batch, seq, d])
 }
 
-/// See [`composed::linear_cross_entropy`].
+/// Output head and mean cross entropy, its products in `format`; the composed form
+/// ([`composed::linear_cross_entropy`]) is in FP32 whatever that is.
 pub fn linear_cross_entropy(
     x: Tensor<2>,
     w: Tensor<2>,
@@ -191,8 +197,8 @@ pub fn linear_cross_entropy(
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(x, w, targets, format))
 }
 
-/// See [`composed::adamw`]; the fused form updates in place what nobody else holds. For tensors
-/// without autodiff.
+/// One AdamW update of a flat parameter, as [`composed::adamw`]; the fused form updates in place
+/// what nobody else holds. For tensors without autodiff.
 pub fn adamw(
     value: Tensor<1>,
     grad: Tensor<1>,
@@ -217,8 +223,8 @@ pub fn adamw(
     )
 }
 
-/// See [`composed::average_into`]; the fused form updates in place what nobody else holds, and
-/// takes a value of any device. For tensors without autodiff.
+/// One step of an exponential moving average, as [`composed::average_into`]; the fused form updates
+/// in place what nobody else holds, and takes a value of any device. For tensors without autodiff.
 pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1> {
     if backend::is_in_host_memory(&average) {
         backend::average_into(average, value, rate)
@@ -236,7 +242,8 @@ pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     }
 }
 
-/// See [`composed::sum_of_squares`]; summed in FP64 on the host. For tensors without autodiff.
+/// Sum of the squares of all entries; the fused form sums in FP64 on the host. For tensors without
+/// autodiff.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     if supports(&x) { backend::sum_of_squares(x) } else { composed::sum_of_squares(x) }
 }

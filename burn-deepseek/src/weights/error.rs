@@ -63,7 +63,10 @@ pub enum WeightsError {
         reason: String,
     },
     /// A file whose length is not what its header says.
-    #[error("{} is damaged: {found_bytes} bytes long, its header says {expected_bytes}", path.display())]
+    #[error(
+        "{} is damaged: {found_bytes} bytes long, its header says {expected_bytes}",
+        path.display()
+    )]
     Length {
         /// The file.
         path: PathBuf,
@@ -89,7 +92,12 @@ pub enum WeightsError {
         shards: Vec<String>,
     },
     /// Tensors that are not what the model needs: all of them.
-    #[error("{} does not hold this model ({} tensors are wrong):{}", path.display(), problems.len(), Lines(problems))]
+    #[error(
+        "{} does not hold this model ({} tensors are wrong):{}",
+        path.display(),
+        problems.len(),
+        Lines(problems)
+    )]
     Tensors {
         /// The checkpoint.
         path: PathBuf,

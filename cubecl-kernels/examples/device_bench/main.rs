@@ -10,14 +10,14 @@ mod baseline;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use cubecl_kernels::definition::{Accumulation, Fp8Format, QuantizeOptions};
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{
     DeviceBlockTiled, DeviceRowTiled, ScaleTable, fp8_gemm_nt, fp8_wgrad_nt, product_path,
 };
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
 use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::quantize::{
-    DeviceGroups, Element, dequantize_rows, quantize_blocks, quantize_both, quantize_columns,
-    quantize_rows,
+    dequantize_rows, quantize_blocks, quantize_both, quantize_columns, quantize_rows,
 };
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Which rows go where, checked and on a device.
 
 use crate::definition::{KernelError, RowSums, check_index};
-use crate::quantize::operand::{addressable, argument};
+use crate::device::{addressable, argument};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 

@@ -2,8 +2,8 @@
 
 use super::plan::{QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD, UNITS_A_TILE};
 use crate::definition::{Fp8Format, ScaleFormat, TILE, WireFormat};
-use crate::quantize::codec::{INFINITY_BITS, Minifloat, decode, round_magnitude, scale_bits};
-use crate::quantize::plan::UNITS;
+use crate::device::UNITS;
+use crate::device::codec::{INFINITY_BITS, Minifloat, decode, round_magnitude, scale_bits};
 use cubecl::prelude::*;
 
 const BLOCK: u32 = TILE as u32;
@@ -77,7 +77,7 @@ fn encode_scaled(x_bits: u32, scale_bits: u32) -> u32 {
 /// Rows in FP8, 128 units for the tiles of one word of scales.
 ///
 /// # Shapes
-/// As [`pack_words`]; `total` words of scales.
+/// Those of [`pack_words`]; `total` words of scales.
 #[cube(launch_unchecked)]
 pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, width: u32) {
     let tiles = width.div_ceil(BLOCK);

@@ -4,8 +4,7 @@ use super::index::{DeviceIndex, DeviceSums};
 use super::kernel::{Weights, pack_fp8, pack_words, row_dots, sum_rows, unpack_quads};
 use super::plan::{CASTS_SAVED, QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD};
 use crate::definition::{KernelError, WireFormat, tiles, words};
-use crate::quantize::operand::{addressable, allocate, argument, check_handle};
-use crate::quantize::plan::{UNITS, elementwise_cubes};
+use crate::device::{UNITS, addressable, allocate, argument, check_handle, elementwise_cubes};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -39,8 +38,9 @@ pub fn pack(
     if total == 0 {
         return Ok(wire);
     }
-    // SAFETY: the buffers hold what the kernels' shapes say, each index was checked, and the
-    // kernels check what they write.
+    // SAFETY: `x` was found to hold `index.rows()` rows and each number of the index is below that;
+    // `wire` was allocated for `total` words, and a unit or group past the last of them writes
+    // nothing.
     unsafe {
         if format == WireFormat::Fp8 {
             let groups = index.len() * words(tiles(width));
@@ -78,7 +78,7 @@ pub fn pack(
 /// Words `[index.rows(), format.row_words(width)]` -> FP32 `[index.len(), width]`.
 ///
 /// # Errors
-/// As [`pack`].
+/// Fails as [`pack`] does.
 pub fn unpack(
     client: &Client,
     wire: &Handle,
@@ -92,7 +92,9 @@ pub fn unpack(
     let y = allocate(client, values, 4);
     if values > 0 {
         let quads = index.len() * width.div_ceil(QUAD as usize);
-        // SAFETY: as in `pack`.
+        // SAFETY: `wire` was found to hold `index.rows()` rows and each number of the index is below
+        // that; `y` was allocated for `values` numbers, and a unit past the last quad, or a column
+        // past the width, writes nothing.
         unsafe {
             unpack_quads::launch_unchecked(
                 client,
@@ -118,7 +120,7 @@ pub fn unpack(
 /// `[sums.results(), width]`.
 ///
 /// # Errors
-/// As [`pack`].
+/// Fails as [`pack`] does.
 ///
 /// Source: technical report 2.1.2, 3.2.2.
 pub fn combine(
@@ -153,11 +155,11 @@ pub fn combine(
 /// straight through.
 ///
 /// # Shapes
-/// As [`combine`]; `dout` FP32 `[sums.results(), width]` -> FP32 `[sums.bound(), width]`,
-/// `[sums.terms()]`.
+/// The arguments of [`combine`], and `dout` FP32 `[sums.results(), width]` -> FP32
+/// `[sums.bound(), width]`, `[sums.terms()]`.
 ///
 /// # Errors
-/// As [`pack`].
+/// Fails as [`pack`] does.
 pub fn combine_backward(
     client: &Client,
     wire: &Handle,
@@ -188,8 +190,9 @@ pub fn combine_backward(
     .launch(OP, of.results(), width, WireFormat::F32)?;
     let dweights = allocate(client, terms, 4);
     if terms > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say; a cube past the last term writes
-        // nothing.
+        // SAFETY: `wire` and `dout` were found to hold as many rows as the sums name and give, and
+        // `dweights` was allocated for a number a term; a cube past the last term takes the first
+        // one's rows and writes nothing, and columns past the width are not read.
         unsafe {
             row_dots::launch_unchecked(
                 client,
@@ -216,7 +219,7 @@ pub fn combine_backward(
 /// `d` FP32 `[index.len(), width]` -> FP32 `[index.rows(), width]`.
 ///
 /// # Errors
-/// As [`pack`], naming `d`.
+/// Fails as [`pack`] does, naming `d`.
 pub fn pack_backward(
     client: &Client,
     d: &Handle,
@@ -232,7 +235,7 @@ pub fn pack_backward(
 /// `d` FP32 `[index.len(), width]` -> FP32 `[index.rows(), width]`.
 ///
 /// # Errors
-/// As [`pack_backward`].
+/// Fails as [`pack_backward`] does.
 pub fn unpack_backward(
     client: &Client,
     d: &Handle,
@@ -310,8 +313,9 @@ impl Sum<'_> {
         let optional = |handle: Option<&Handle>| {
             handle.map_or_else(|| argument(&none, 1), |handle| argument(handle, count))
         };
-        // SAFETY: the buffers hold what the kernel's shapes say, every row of a sum was checked,
-        // and weights are read as `by` says.
+        // SAFETY: the callers found `wire` to hold `wire_rows` rows, above every row of a sum, and
+        // weights and terms, where `by` reads them, to hold `count` numbers; `out` was allocated for
+        // `values`, and a unit past the last quad, or a column past the width, writes nothing.
         unsafe {
             sum_rows::launch_unchecked(
                 client,

@@ -11,7 +11,7 @@
 //! - Counts and offsets on the device: experts are chosen on the host (see the crate's invariants),
 //!   and sorting a few thousand numbers there costs less than reading the counts back.
 
-use crate::quantize::plan::UNITS;
+use crate::device::UNITS;
 
 /// Values of a unit.
 pub(crate) const QUAD: u32 = 4;

@@ -11,6 +11,16 @@ use super::wire::check_index;
 /// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of
 /// `token`. Sorting the slots by expert (stable, so by token inside an expert) gives the *rows*
 /// that experts compute. Nothing is dropped and nothing padded: `rows == tokens * k`.
+///
+/// ```
+/// use cubecl_kernels::definition::DispatchPlan;
+///
+/// // Three tokens that choose two of four experts each.
+/// let plan = DispatchPlan::new(&[2, 0, 0, 2, 3, 0], 2, 4)?;
+/// assert_eq!(plan.offsets(), [0, 3, 3, 5, 6]);
+/// assert_eq!(plan.token_of_row(), [0, 1, 2, 0, 1, 2]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DispatchPlan {
     tokens: usize,
@@ -119,7 +129,7 @@ impl DispatchPlan {
     /// to a node (3.2.2).
     ///
     /// # Errors
-    /// As [`DispatchPlan::rows_of`].
+    /// Fails as [`DispatchPlan::rows_of`] does.
     pub fn tokens_of(&self, place: usize, places: usize) -> Result<Vec<u32>, KernelError> {
         let mut tokens = self.token_of_row[self.rows_of(place, places)?].to_vec();
         tokens.sort_unstable();
@@ -147,6 +157,16 @@ impl DispatchPlan {
 /// by sender, then as the sender had them.
 ///
 /// That is the order in which one rank with all tokens would have them, whatever way they took.
+///
+/// ```
+/// use cubecl_kernels::definition::ArrivalPlan;
+///
+/// // Two senders, each with the rows that it has for three experts.
+/// let arrived = ArrivalPlan::new(&[vec![2, 0, 1], vec![1, 2, 0]])?;
+/// assert_eq!(arrived.experts(), [0, 0, 0, 1, 1, 2]);
+/// assert_eq!(arrived.order(), [0, 1, 3, 4, 5, 2]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArrivalPlan {
     experts: Vec<u32>,

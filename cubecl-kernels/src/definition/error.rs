@@ -3,6 +3,13 @@
 /// Why an operation refused its arguments.
 ///
 /// Every variant names the operation and the argument, and says what would be right.
+///
+/// ```
+/// use cubecl_kernels::definition::DispatchPlan;
+///
+/// let error = DispatchPlan::new(&[0, 4], 1, 4).unwrap_err();
+/// assert_eq!(error.to_string(), "dispatch_plan: `choices[1]` is 4, it must lie in 0..4");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {

@@ -70,9 +70,9 @@ pub enum Granularity {
 /// The settings of a quantization.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct QuantizeOptions {
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
-    /// Of the scales.
+    /// The format of the scales.
     pub scale: ScaleFormat,
     /// What shares a scale.
     pub granularity: Granularity,
@@ -101,11 +101,21 @@ pub enum Accumulation {
 }
 
 /// Words of a row of `columns` codes.
+///
+/// ```
+/// # use cubecl_kernels::definition::words;
+/// assert_eq!(words(130), 33);
+/// ```
 pub const fn words(columns: usize) -> usize {
     columns.div_ceil(CODES_A_WORD)
 }
 
 /// Tiles of a row of `columns` entries.
+///
+/// ```
+/// # use cubecl_kernels::definition::tiles;
+/// assert_eq!(tiles(130), 2);
+/// ```
 pub const fn tiles(columns: usize) -> usize {
     columns.div_ceil(TILE)
 }
@@ -113,6 +123,16 @@ pub const fn tiles(columns: usize) -> usize {
 /// Where the rows of each group (expert) lie once the matrix is transposed and tiled along them:
 /// every group starts a new word and a new tile, so that no word and no scale is shared between
 /// groups.
+///
+/// ```
+/// use cubecl_kernels::definition::GroupedColumns;
+///
+/// // Three groups, of 5, 0 and 129 rows.
+/// let layout = GroupedColumns::new("example", &[0, 5, 5, 134], 134)?;
+/// assert_eq!(layout.words, [0, 2, 2, 35]);
+/// assert_eq!(layout.tiles, [0, 1, 1, 3]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupedColumns {
     /// First word of each group in a row of transposed codes, and the total; `groups + 1`.

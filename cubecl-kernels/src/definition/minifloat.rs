@@ -64,6 +64,14 @@ const fn minifloat(format: Fp8Format) -> Minifloat {
 }
 
 /// The code nearest to `x`: ties to even, saturating (infinities too); NaN becomes 0x7F.
+///
+/// ```
+/// use cubecl_kernels::definition::{Fp8Format, decode_fp8, encode_fp8};
+///
+/// let round = |x| decode_fp8(encode_fp8(x, Fp8Format::E4M3), Fp8Format::E4M3);
+/// assert_eq!(round(300.0), 288.0);
+/// assert_eq!(round(1e9), 448.0);
+/// ```
 pub fn encode_fp8(x: f32, format: Fp8Format) -> u8 {
     minifloat(format).encode(x) as u8
 }
@@ -78,6 +86,12 @@ pub fn decode_fp8(code: u8, format: Fp8Format) -> f32 {
 ///
 /// The report (3.3.3) names the format and leaves its layout open: this is IEEE 754's scheme at
 /// that size, subnormals included.
+///
+/// ```
+/// use cubecl_kernels::definition::{decode_e5m6, encode_e5m6};
+///
+/// assert_eq!(decode_e5m6(encode_e5m6(1.01)), 1.015625);
+/// ```
 pub fn encode_e5m6(x: f32) -> u16 {
     E5M6.encode(x) as u16
 }
@@ -91,6 +105,14 @@ pub fn decode_e5m6(code: u16) -> f32 {
 ///
 /// A NaN or infinite `amax` gives itself with [`ScaleFormat::F32`], `2^127` with
 /// [`ScaleFormat::PowerOfTwo`].
+///
+/// ```
+/// use cubecl_kernels::definition::{Fp8Format, ScaleFormat, scale_of};
+///
+/// let max = Fp8Format::E4M3.max();
+/// assert_eq!(scale_of(896.0, max, ScaleFormat::F32), 2.0);
+/// assert_eq!(scale_of(1000.0, max, ScaleFormat::PowerOfTwo), 4.0);
+/// ```
 pub fn scale_of(amax: f32, max: f32, format: ScaleFormat) -> f32 {
     let amax = if amax < AMAX_FLOOR { AMAX_FLOOR } else { amax };
     let scale = amax / max;

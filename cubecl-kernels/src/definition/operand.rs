@@ -17,7 +17,7 @@ pub struct RowTiled<'a> {
     pub rows: usize,
     /// Entries of a row: the dimension that a product sums over.
     pub depth: usize,
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
 }
 
@@ -43,13 +43,13 @@ pub struct BlockTiled<'a> {
     pub codes: &'a [u32],
     /// Multipliers that dequantize.
     pub scales: &'a [f32],
-    /// Their order.
+    /// The order of the scales.
     pub scale_layout: BlockScales,
     /// Rows of one matrix.
     pub rows: usize,
     /// Entries of a row: the dimension that a product sums over.
     pub depth: usize,
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
 }
 

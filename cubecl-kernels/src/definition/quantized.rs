@@ -16,7 +16,8 @@ pub struct Quantized {
 pub struct QuantizedBlocks {
     /// FP8 codes, `[experts, n, words(k)]`: for Fprop, which sums over `k`.
     pub codes: Vec<u32>,
-    /// The same codes transposed, `[experts, k, words(n)]`: for Dgrad, which sums over `n`.
+    /// FP8 codes of the transposed matrices, `[experts, k, words(n)]`: for Dgrad, which sums over
+    /// `n`.
     pub transposed: Vec<u32>,
     /// Multipliers that dequantize, `[experts, tiles(n), tiles(k)]`.
     pub scales: Vec<f32>,
@@ -43,6 +44,11 @@ pub const E5M6_BITS: usize = 12;
 pub const E5M6_MAX: f32 = 65024.0;
 
 /// Words of a row of `columns` E5M6 codes: 3 for 8 codes.
+///
+/// ```
+/// # use cubecl_kernels::definition::e5m6_words;
+/// assert_eq!(e5m6_words(16), 6);
+/// ```
 pub const fn e5m6_words(columns: usize) -> usize {
     // By eights, so that no length overflows.
     columns / 8 * 3 + (columns % 8 * E5M6_BITS).div_ceil(32)

@@ -21,6 +21,13 @@ pub enum WireFormat {
 
 impl WireFormat {
     /// Words of a row of `width` values.
+    ///
+    /// ```
+    /// use cubecl_kernels::definition::WireFormat;
+    ///
+    /// let words = [WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8].map(|f| f.row_words(130));
+    /// assert_eq!(words, [130, 65, 34]);
+    /// ```
     pub const fn row_words(self, width: usize) -> usize {
         match self {
             Self::F32 => width,
@@ -68,6 +75,16 @@ pub(crate) fn scale_byte(row: &[u32], width: usize, tile: usize) -> u8 {
 ///
 /// One structure serves every sum of an exchange: the combine over a token's experts, the partial
 /// sums of a node, and the gradient of a gather, which adds what every copy of a row got.
+///
+/// ```
+/// use cubecl_kernels::definition::RowSums;
+///
+/// // Result 0 is row 2, result 1 is row 3 plus row 0.
+/// let sums = RowSums::of_slots(&[2, RowSums::NONE, 3, 0], 2, 2, 4)?;
+/// assert_eq!(sums.starts(), [0, 1, 3]);
+/// assert_eq!(sums.rows(), [2, 3, 0]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowSums {
     starts: Vec<u32>,

@@ -1,21 +1,19 @@
 //! Products of FP8 matrices on a device: `C = A B^T` with tile-wise scales and promotion to FP32
 //! (3.3.2).
 //!
-//! `path` and `plan` decide, `kernel`, `tensor_core`, `warpgroup` and `emulated` are device code,
-//! `launch` checks and launches. [`grouped_gemm`](crate::grouped_gemm) has the experts' products;
-//! both launch the same kernels.
+//! `product` checks the operands, `path` and `plan` decide, `kernel` is device code, `execute`
+//! launches one of the kernels, and `launch` has the operations.
+//! [`grouped_gemm`](crate::grouped_gemm) has the experts' products; both launch the same kernels.
 
-mod emulated;
-pub(crate) mod kernel;
+mod execute;
+mod kernel;
 mod launch;
 pub(crate) mod operand;
 mod path;
 mod plan;
-mod tensor_core;
-mod warpgroup;
+pub(crate) mod product;
 
-pub use kernel::TilePlan;
-pub(crate) use launch::{Depth, Kind, Product};
+pub use kernel::tiles::TilePlan;
 pub use launch::{
     fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_planned, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };

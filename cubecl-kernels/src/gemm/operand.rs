@@ -1,8 +1,7 @@
 //! The operands of products on a device.
 
 use crate::definition::{Fp8Format, KernelError, tiles, words};
-use crate::quantize::DeviceGroups;
-use crate::quantize::operand::check_handle;
+use crate::device::{DeviceGroups, check_handle};
 use cubecl::server::Handle;
 
 /// A matrix with a scale for each row's tile of 128 along its depth.
@@ -16,7 +15,7 @@ pub struct DeviceRowTiled<'a> {
     pub rows: usize,
     /// The dimension that a product sums over.
     pub depth: usize,
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
 }
 
@@ -37,7 +36,7 @@ pub struct DeviceBlockTiled<'a> {
     pub codes: &'a Handle,
     /// Scales of blocks.
     pub scales: &'a Handle,
-    /// How they lie.
+    /// How the scales lie to the codes.
     pub table: ScaleTable,
     /// Experts; 1 for a dense weight.
     pub experts: usize,
@@ -45,7 +44,7 @@ pub struct DeviceBlockTiled<'a> {
     pub rows: usize,
     /// The dimension that a product sums over.
     pub depth: usize,
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
 }
 
@@ -99,7 +98,7 @@ pub struct DeviceColumnTiled<'a> {
     pub scales: &'a Handle,
     /// Columns of the matrix, rows of its codes.
     pub columns: usize,
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
 }
 

@@ -1,16 +1,19 @@
 //! Which kernel a device's products take: tensor cores where the device reports E4M3 `mma` and a
 //! small product on them came out right.
 
-use super::launch::{Choice, Product};
+use super::execute::{self, Kernel};
+use super::kernel::emulated::Accumulator;
+use super::kernel::tensor_core::{MMA, PLANE, SHARED_BYTES, UNITS};
+use super::kernel::warpgroup;
 use super::operand::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
-use super::tensor_core::{MMA, PLANE, SHARED_BYTES, UNITS};
-use super::warpgroup;
-use crate::definition::{Fp8Format, KernelError, tiles, words};
+use super::product::{Kind, Product};
+use crate::definition::{Accumulation, Fp8Format, KernelError, tiles, words};
+use crate::device::Element;
 use crate::metric::calc_diff;
-use crate::quantize::Element;
 use cubecl::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
+use cubecl::server::Handle;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,6 +52,37 @@ pub enum Shortfall {
 /// 14 bits of a partial sum of 128 (3.3.2), a wrong layout of registers gives about 1.
 const TRIAL_DIFF: f64 = 1e-5;
 
+impl Product<'_> {
+    /// The product in a new buffer, by the best kernel that its device has.
+    pub(crate) fn run(&self, element: Element) -> Result<Handle, KernelError> {
+        execute::run(self, best, element)
+    }
+
+    /// The product added to `c`, by the best kernel that its device has.
+    pub(crate) fn accumulate(&self, c: &Handle) -> Result<(), KernelError> {
+        execute::accumulate(self, best, c)
+    }
+}
+
+fn best(product: &Product<'_>) -> Kernel {
+    if let Accumulation::Emulated { bits, promote } = product.accumulation {
+        return Kernel::Emulated(Accumulator { bits, promote });
+    }
+    if product.formats != [Fp8Format::E4M3; 2] {
+        return Kernel::portable(product);
+    }
+    match product_path(product.client) {
+        ProductPath::Warpgroups => warpgroups(product),
+        ProductPath::TensorCore(_) => Kernel::TensorCore,
+        ProductPath::Portable(_) => Kernel::portable(product),
+    }
+}
+
+/// Tensor cores by `wgmma`, or by `mma` where the copy engine cannot bring the operands.
+fn warpgroups(product: &Product<'_>) -> Kernel {
+    Kernel::warpgroups(product).unwrap_or(Kernel::TensorCore)
+}
+
 /// The path of a device's products, found out on the first call for a device: that one reads back a
 /// few small products.
 pub fn product_path(client: &Client) -> ProductPath {
@@ -82,21 +116,21 @@ fn try_out(client: &Client) -> ProductPath {
     {
         return ProductPath::Portable(Shortfall::NoRoom);
     }
-    if let Err(reason) = accepted(client, Choice::TensorCore) {
+    if let Err(reason) = accepted(client, |_| Kernel::TensorCore) {
         return ProductPath::Portable(reason);
     }
     if !warpgroup::supported(client) {
         return ProductPath::TensorCore(Shortfall::NoInstruction);
     }
-    match accepted(client, Choice::Warpgroups) {
+    match accepted(client, warpgroups) {
         Ok(()) => ProductPath::Warpgroups,
         Err(reason) => ProductPath::TensorCore(reason),
     }
 }
 
 /// Whether a kernel's trial product came out right.
-fn accepted(client: &Client, choice: Choice) -> Result<(), Shortfall> {
-    match trial(client, choice) {
+fn accepted(client: &Client, choose: fn(&Product<'_>) -> Kernel) -> Result<(), Shortfall> {
+    match trial(client, choose) {
         Ok(diff) if diff <= TRIAL_DIFF => Ok(()),
         Ok(diff) => Err(Shortfall::Wrong(diff)),
         Err(reason) => Err(Shortfall::Failed(reason)),
@@ -105,7 +139,7 @@ fn accepted(client: &Client, choice: Choice) -> Result<(), Shortfall> {
 
 /// The difference from the portable kernel's result on a product with ragged edges in every
 /// dimension.
-fn trial(client: &Client, choice: Choice) -> Result<f64, String> {
+fn trial(client: &Client, choose: fn(&Product<'_>) -> Kernel) -> Result<f64, String> {
     let (m, n, k) = (200, 392, 336);
     let codes = |rows: usize, seed: u32| {
         let mut state = seed;
@@ -137,17 +171,17 @@ fn trial(client: &Client, choice: Choice) -> Result<f64, String> {
         depth: k,
         format,
     };
-    let run = |choice| -> Result<Vec<f32>, String> {
-        let product = Product::trial(client, &a, &b, choice)
-            .map_err(|error: KernelError| error.to_string())?;
-        let c = product.run(Element::F32).map_err(|error| error.to_string())?;
+    let product = Product::with_weight(client, "product_path", &a, &b, Kind::Dense)
+        .map_err(|error| error.to_string())?;
+    let run = |choose: fn(&Product<'_>) -> Kernel| -> Result<Vec<f32>, String> {
+        let c = execute::run(&product, choose, Element::F32).map_err(|error| error.to_string())?;
         let bytes = client.read_one(c).map_err(|error| format!("{error:?}"))?;
         f32::from_bytes(&bytes)
             .get(..m * n)
             .map(<[f32]>::to_vec)
             .ok_or_else(|| "nothing came back".to_owned())
     };
-    Ok(calc_diff(&run(choice)?, &run(Choice::Portable)?))
+    Ok(calc_diff(&run(choose)?, &run(Kernel::portable)?))
 }
 
 #[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]

@@ -16,9 +16,9 @@
 //!   test or a first step;
 //! - 8 units or 64 a cube instead of 32: nothing in it.
 
-use super::kernel::{STAGED_WORDS, TilePlan};
+use super::kernel::tiles::{STAGED_WORDS, TilePlan};
 use crate::definition::KernelError;
-use crate::quantize::is_software;
+use crate::device::is_software;
 use cubecl::prelude::*;
 
 /// The tile for a product of `rows` rows a group and `columns` columns.

@@ -1,10 +1,9 @@
 //! The grouped products' checks; what they launch is [`Product`].
 
-use super::DeviceColumnTiled;
 use crate::definition::{Accumulation, KernelError};
-use crate::gemm::{Depth, DeviceBlockTiled, DeviceRowTiled, Kind, Product};
-use crate::quantize::operand::check_handle;
-use crate::quantize::{DeviceGroups, Element};
+use crate::device::{DeviceGroups, Element, check_handle};
+use crate::gemm::operand::{DeviceBlockTiled, DeviceColumnTiled, DeviceRowTiled};
+use crate::gemm::product::{Depth, Kind, Product};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -47,7 +46,7 @@ pub fn fp8_grouped_gemm_nt(
 /// `weights` `[experts, n, k]` -> `[experts, max_rows, n]`.
 ///
 /// # Errors
-/// As [`fp8_grouped_gemm_nt`].
+/// Fails as [`fp8_grouped_gemm_nt`] does.
 pub fn fp8_grouped_gemm_nt_masked(
     client: &Client,
     a: &DeviceRowTiled<'_>,
@@ -91,7 +90,7 @@ pub fn fp8_grouped_wgrad_nt(
 /// [`fp8_grouped_wgrad_nt`] added to `dw`.
 ///
 /// # Errors
-/// As [`fp8_grouped_wgrad_nt`], and where `dw` is too small.
+/// Fails as [`fp8_grouped_wgrad_nt`] does, and where `dw` is too small.
 pub fn fp8_grouped_wgrad_nt_accumulate(
     client: &Client,
     dy: &DeviceColumnTiled<'_>,

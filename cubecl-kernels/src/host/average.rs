@@ -7,7 +7,7 @@ use crate::definition::{KernelError, check_length};
 /// Elements that one task averages.
 const ELEMENTS_A_TASK: usize = 1 << 15;
 
-/// One step of an exponential moving average, in place: `average += rate (value - average)`.
+/// Takes one step of an exponential moving average, in place: `average += rate (value - average)`.
 ///
 /// # Shapes
 /// - both of the same length

@@ -1,7 +1,7 @@
 //! Embedding rows by token id, and the gradient of the table.
 
-use super::output::{Parts, as_uninit, build};
-use super::parallel::{chunk, for_each};
+use super::output::{Parts, as_uninit, build, for_rows};
+use super::parallel::{chunk, for_each, rows_a_task};
 use crate::definition::{KernelError, check_length, element_count};
 
 /// Elements that one task copies.
@@ -10,7 +10,7 @@ const ELEMENTS_A_TASK: usize = 1 << 15;
 /// Tasks that the table's gradient is cut into.
 const GRADIENT_TASKS: usize = 16;
 
-/// The table's rows of some tokens, `out[i] = table[ids[i]]`.
+/// Looks up the table's rows of some tokens, `out[i] = table[ids[i]]`.
 ///
 /// # Shapes
 /// - `table [vocab, width]`, `ids [n]` -> `[n, width]`
@@ -26,23 +26,20 @@ pub fn embedding(
     check_length("embedding", "table", table.len(), &[vocab, width])?;
     check_ids("embedding", ids, vocab)?;
     let size = element_count("embedding", "out", &[ids.len(), width])?;
-    let rows_a_task = (ELEMENTS_A_TASK / width.max(1)).max(1);
-    // SAFETY: the tasks cover all rows, and each writes all of its rows.
+    // SAFETY: each task writes all of its rows.
     Ok(unsafe {
         build(size, |out| {
-            let out = Parts::new(out);
-            for_each(ids.len().div_ceil(rows_a_task), size, |task| {
-                for i in chunk(task, rows_a_task, ids.len()) {
-                    out.part(i * width, width)
-                        .write_copy_of_slice(&table[ids[i] as usize * width..][..width]);
+            for_rows(out, width, rows_a_task(ELEMENTS_A_TASK, width), size, |rows, out| {
+                for (&id, out) in ids[rows].iter().zip(out.chunks_exact_mut(width)) {
+                    out.write_copy_of_slice(&table[id as usize * width..][..width]);
                 }
             });
         })
     })
 }
 
-/// The gradient of [`embedding`] for its table, `dtable[id] = sum of dy[i] over ids[i] = id`, in
-/// the order of `i`.
+/// Computes the gradient of [`embedding`] for its table,
+/// `dtable[id] = sum of dy[i] over ids[i] = id`, in the order of `i`.
 ///
 /// # Shapes
 /// - `dy [n, width]`, `ids [n]` -> `[vocab, width]`

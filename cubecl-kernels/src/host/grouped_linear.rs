@@ -13,7 +13,7 @@ const ROWS_A_TASK: usize = 256;
 /// Rows of one expert's weight gradient that one task computes in FP32.
 const OUTPUTS_A_TASK: usize = 128;
 
-/// Each expert's linear map of its rows, `y[r] = x[r] w[e]^T` for
+/// Computes each expert's linear map of its rows, `y[r] = x[r] w[e]^T` for
 /// `offsets[e] <= r < offsets[e + 1]`, of operands in `format`.
 ///
 /// In BF16 operands are rounded to nearest even; products are exact, sums and result FP32.
@@ -27,6 +27,19 @@ const OUTPUTS_A_TASK: usize = 128;
 /// rise from 0 to `rows`.
 ///
 /// Source: technical report 2.1.2, 3.2.2.
+///
+/// # Example
+/// ```
+/// use cubecl_kernels::definition::{GroupedLinearShape, ProductFormat};
+/// use cubecl_kernels::host;
+///
+/// // Two experts that each multiply by one number; the first has two rows, the second one.
+/// let shape = GroupedLinearShape { rows: 3, experts: 2, inputs: 1, outputs: 1 };
+/// let (x, w, offsets) = ([1.0, 2.0, 3.0], [10.0, 100.0], [0, 2, 3]);
+/// let y = host::grouped_linear(&x, &w, &offsets, &shape, ProductFormat::F32)?;
+/// assert_eq!(y, [10.0, 20.0, 300.0]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 pub fn grouped_linear(
     x: &[f32],
     w: &[f32],
@@ -46,15 +59,15 @@ pub fn grouped_linear(
     Ok(unsafe { build(len, |y| grouped_product(y, outputs, &pairs, format, ROWS_A_TASK)) })
 }
 
-/// The gradient of [`grouped_linear`] for its input, `dx[r] = dy[r] w[e]` (Dgrad), of operands in
-/// `format`.
+/// Computes the gradient of [`grouped_linear`] for its input, `dx[r] = dy[r] w[e]` (Dgrad), of
+/// operands in `format`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `w [experts, outputs, inputs]`, `offsets [experts + 1]` ->
 ///   `[rows, inputs]`
 ///
 /// # Errors
-/// As [`grouped_linear`].
+/// The errors of [`grouped_linear`].
 pub fn grouped_linear_input_gradient(
     dy: &[f32],
     w: &[f32],
@@ -73,15 +86,15 @@ pub fn grouped_linear_input_gradient(
     Ok(unsafe { build(len, |dx| grouped_product(dx, inputs, &pairs, format, ROWS_A_TASK)) })
 }
 
-/// The gradient of [`grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an expert
-/// without rows (Wgrad), of operands in `format`.
+/// Computes the gradient of [`grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an
+/// expert without rows (Wgrad), of operands in `format`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `x [rows, inputs]`, `offsets [experts + 1]` ->
 ///   `[experts, outputs, inputs]`
 ///
 /// # Errors
-/// As [`grouped_linear`].
+/// The errors of [`grouped_linear`].
 pub fn grouped_linear_weight_gradient(
     dy: &[f32],
     x: &[f32],
@@ -134,8 +147,8 @@ mod tests {
     use super::*;
     use crate::reference;
     use crate::test_inputs::{
-        FORMATS, assert_close, assert_gradient, assert_thread_independent, inner, random, rounded,
-        widen,
+        FORMATS, assert_close, assert_gradient, assert_thread_independent, inner, offsets_of,
+        random, rounded, widen,
     };
 
     struct Case {
@@ -147,8 +160,7 @@ mod tests {
     }
 
     fn case(counts: &[usize], inputs: usize, outputs: usize) -> Case {
-        let mut offsets = vec![0];
-        counts.iter().for_each(|count| offsets.push(offsets[offsets.len() - 1] + count));
+        let offsets = offsets_of(counts);
         let rows = offsets[counts.len()];
         Case {
             x: random(1, rows * inputs),

@@ -13,7 +13,7 @@ use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, e
 /// Columns of the output that one task of the few-row path computes.
 const COLUMNS_A_TASK: usize = 128;
 
-/// The linear map, `y = x w^T`, of operands in `format`.
+/// Computes the linear map, `y = x w^T`, of operands in `format`.
 ///
 /// In BF16 both operands are rounded to nearest even; products are exact, sums and result FP32.
 ///
@@ -22,6 +22,18 @@ const COLUMNS_A_TASK: usize = 128;
 ///
 /// # Errors
 /// [`KernelError::Length`] naming `x` or `w`.
+///
+/// # Example
+/// ```
+/// use cubecl_kernels::definition::{LinearShape, ProductFormat};
+/// use cubecl_kernels::host;
+///
+/// let shape = LinearShape { rows: 1, inputs: 2, outputs: 3 };
+/// let (x, w) = ([1.0, 2.0], [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+/// let y = host::linear(&x, &w, &shape, ProductFormat::F32)?;
+/// assert_eq!(y, [1.0, 2.0, 3.0]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 pub fn linear(
     x: &[f32],
     w: &[f32],
@@ -37,7 +49,7 @@ pub fn linear(
     Ok(unsafe { build(len, |y| product_nt(x, w, y, shape, format, false)) })
 }
 
-/// The linear map added to what is there, `y += x w^T`, of operands in `format`.
+/// Adds the linear map to what is there, `y += x w^T`, of operands in `format`.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [outputs, inputs]`, `y [rows, outputs]`
@@ -61,7 +73,7 @@ pub fn linear_accumulate(
     Ok(())
 }
 
-/// The gradient of [`linear`] for its input, `dx = dy w` (Dgrad), of operands in `format`.
+/// Computes the gradient of [`linear`] for its input, `dx = dy w` (Dgrad), of operands in `format`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `w [outputs, inputs]` -> `dx [rows, inputs]`
@@ -84,7 +96,8 @@ pub fn linear_input_gradient(
     Ok(unsafe { build(len, |dx| product(dx, dy, w, format, Threads::Pool)) })
 }
 
-/// The gradient of [`linear`] for its weight, `dw = dy^T x` (Wgrad), of operands in `format`.
+/// Computes the gradient of [`linear`] for its weight, `dw = dy^T x` (Wgrad), of operands in
+/// `format`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `x [rows, inputs]` -> `dw [outputs, inputs]`, zero of no rows

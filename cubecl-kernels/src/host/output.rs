@@ -2,6 +2,9 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::parallel::{chunk, for_each};
 
 /// Builds a vector of `len` elements that `fill` writes, without zeroing it first.
 ///
@@ -31,6 +34,25 @@ pub(crate) unsafe fn build_two<T, U>(
         })
     };
     (first, second)
+}
+
+/// Calls `task(rows, out[rows])` for runs of `rows_a_task` rows of `out`, which are `row_len` long,
+/// on the pool where `work` scalar operations in all are worth it.
+pub(crate) fn for_rows<T: Send>(
+    out: &mut [MaybeUninit<T>],
+    row_len: usize,
+    rows_a_task: usize,
+    work: usize,
+    task: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) + Send + Sync,
+) {
+    let rows = out.len().checked_div(row_len).unwrap_or(0);
+    let out = Parts::new(out);
+    for_each(rows.div_ceil(rows_a_task), work, |index| {
+        let rows = chunk(index, rows_a_task, rows);
+        // SAFETY: a row belongs to one task.
+        let part = unsafe { out.part(rows.start * row_len, rows.len() * row_len) };
+        task(rows, part);
+    });
 }
 
 /// Views initialised memory as memory to be written.

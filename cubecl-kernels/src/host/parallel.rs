@@ -27,7 +27,7 @@ pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + 
     }
 }
 
-/// As [`for_each`], with the results in order.
+/// Collects `task(0)` .. `task(count - 1)` in order, computed as [`for_each`] does.
 pub(crate) fn map<T: Send>(
     count: usize,
     work: usize,
@@ -52,4 +52,9 @@ pub(crate) fn for_each_of<T: Send>(items: Vec<T>, work: usize, task: impl Fn(T) 
 /// The `index`-th run of at most `size` of `len` items.
 pub(crate) fn chunk(index: usize, size: usize, len: usize) -> std::ops::Range<usize> {
     index * size..len.min((index + 1) * size)
+}
+
+/// Rows of `width` values for a task of about `values`, one at least.
+pub(crate) fn rows_a_task(values: usize, width: usize) -> usize {
+    (values / width.max(1)).max(1)
 }

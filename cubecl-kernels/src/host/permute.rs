@@ -2,15 +2,15 @@
 
 use std::mem::MaybeUninit;
 
-use super::output::{Parts, build, build_two, fill};
-use super::parallel::{chunk, for_each};
+use super::output::{build, build_two, fill, for_rows};
+use super::parallel::rows_a_task;
 use super::simd::{dot, madd, multiversion};
-use crate::definition::{KernelError, PermuteShape, check_length, element_count};
+use crate::definition::{KernelError, PermuteShape, check_index, check_length, element_count};
 
 /// Elements that one task writes.
 const ELEMENTS_A_TASK: usize = 1 << 14;
 
-/// Rows by index, `out[i] = x[index[i]]`.
+/// Gathers rows by index, `out[i] = x[index[i]]`.
 ///
 /// # Shapes
 /// - `x [rows, width]`, `index [m]` -> `[m, width]`
@@ -24,19 +24,21 @@ pub fn gather_rows(
     width: usize,
 ) -> Result<Vec<f32>, KernelError> {
     check_length("gather_rows", "x", x.len(), &[rows, width])?;
-    check_index("gather_rows", "index", index, rows)?;
+    check_indices("gather_rows", "index", index, rows)?;
     let size = element_count("gather_rows", "out", &[index.len(), width])?;
-    // SAFETY: every row is written.
+    // SAFETY: each task writes all of its rows.
     Ok(unsafe {
         build(size, |out| {
-            by_rows(out, index.len(), width, size, |i, out| {
-                out.write_copy_of_slice(&x[index[i] as usize * width..][..width]);
+            for_rows(out, width, rows_a_task(ELEMENTS_A_TASK, width), size, |rows, out| {
+                for (&i, out) in index[rows].iter().zip(out.chunks_exact_mut(width)) {
+                    out.write_copy_of_slice(&x[i as usize * width..][..width]);
+                }
             });
         })
     })
 }
 
-/// The gradient of [`gather_rows`] for `x`, given where each row went:
+/// Computes the gradient of [`gather_rows`] for `x`, given where each row went:
 /// `dx[t] = sum_s dy[inverse[t, s]]`, slots in order.
 ///
 /// # Shapes
@@ -54,8 +56,8 @@ pub fn gather_rows_backward(
     mix("gather_rows_backward", dy, None, inverse, shape)
 }
 
-/// The experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`, slots
-/// in order.
+/// Sums the experts' rows back to their tokens, `out[t] = sum_s weights[t, s] y[inverse[t, s]]`,
+/// slots in order.
 ///
 /// # Shapes
 /// - `y [sorted, width]`, `weights [tokens, slots]`, `inverse [tokens, slots]` -> `[tokens, width]`
@@ -76,7 +78,7 @@ pub fn combine(
     mix("combine", y, Some(weights), inverse, shape)
 }
 
-/// The gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and
+/// Computes the gradients of [`combine`]: `dy[inverse[t, s]] = weights[t, s] dout[t]` and
 /// `dweights[t, s] = dout[t] . y[inverse[t, s]]`.
 ///
 /// A sorted row that no slot names gets zero.
@@ -86,7 +88,7 @@ pub fn combine(
 ///   `dy [sorted, width]`, `dweights [tokens, slots]`
 ///
 /// # Errors
-/// As [`combine`]; [`KernelError::Invalid`] where two slots name the same sorted row.
+/// The errors of [`combine`]; [`KernelError::Invalid`] where two slots name the same sorted row.
 pub fn combine_backward(
     y: &[f32],
     weights: &[f32],
@@ -112,27 +114,22 @@ pub fn combine_backward(
         }
     }
     let work = inverse.len() * width;
-    // SAFETY: every row of both is written.
+    // SAFETY: each task writes all of its rows, of `dy` as of `dweights`.
     Ok(unsafe {
         build_two([sorted * width, tokens * slots], |dy, dweights| {
-            by_rows(dy, sorted, width, work, |row, out| match slot_of_row[row] {
-                NONE => fill(out, 0.0),
-                slot => scale_row(&dout[slot / slots * width..][..width], weights[slot], out),
+            for_rows(dy, width, rows_a_task(ELEMENTS_A_TASK, width), work, |rows, dy| {
+                for (&slot, dy) in slot_of_row[rows].iter().zip(dy.chunks_exact_mut(width)) {
+                    match slot {
+                        NONE => fill(dy, 0.0),
+                        _ => scale_row(&dout[slot / slots * width..][..width], weights[slot], dy),
+                    }
+                }
             });
-            let dweights = Parts::new(dweights);
-            let tokens_a_task = (ELEMENTS_A_TASK / (slots * width).max(1)).max(1);
-            for_each(tokens.div_ceil(tokens_a_task), work, |task| {
-                let part = chunk(task, tokens_a_task, tokens);
-                let out = dweights.part(part.start * slots, part.len() * slots);
+            let tokens_a_task = rows_a_task(ELEMENTS_A_TASK, slots * width);
+            for_rows(dweights, slots, tokens_a_task, work, |part, dweights| {
                 let inverse = &inverse[part.start * slots..part.end * slots];
-                row_dots(
-                    &dout[part.start * width..part.end * width],
-                    y,
-                    inverse,
-                    slots,
-                    width,
-                    out,
-                );
+                let dout = &dout[part.start * width..part.end * width];
+                row_dots(dout, y, inverse, slots, width, dweights);
             });
         })
     })
@@ -148,33 +145,18 @@ fn mix(
 ) -> Result<Vec<f32>, KernelError> {
     let PermuteShape { tokens, slots, width, .. } = *shape;
     let size = element_count(op, "out", &[tokens, width])?;
-    // SAFETY: every row is written.
+    let (rows_a_task, work) = (rows_a_task(ELEMENTS_A_TASK, width), size.saturating_mul(slots));
+    // SAFETY: `mix_row` writes all of a row, for each of a task's rows.
     Ok(unsafe {
         build(size, |out| {
-            by_rows(out, tokens, width, size.saturating_mul(slots), |t, out| {
-                let weights = weights.map(|w| &w[t * slots..][..slots]);
-                mix_row(y, &inverse[t * slots..][..slots], weights, width, out);
+            for_rows(out, width, rows_a_task, work, |rows, out| {
+                for (t, out) in rows.zip(out.chunks_exact_mut(width)) {
+                    let weights = weights.map(|w| &w[t * slots..][..slots]);
+                    mix_row(y, &inverse[t * slots..][..slots], weights, width, out);
+                }
             });
         })
     })
-}
-
-/// Calls `row(i, out[i])` for every row of `out`, some rows a task.
-fn by_rows(
-    out: &mut [MaybeUninit<f32>],
-    rows: usize,
-    width: usize,
-    work: usize,
-    row: impl Fn(usize, &mut [MaybeUninit<f32>]) + Send + Sync,
-) {
-    let out = Parts::new(out);
-    let rows_a_task = (ELEMENTS_A_TASK / width.max(1)).max(1);
-    for_each(rows.div_ceil(rows_a_task), work, |task| {
-        for i in chunk(task, rows_a_task, rows) {
-            // SAFETY: a row belongs to one task.
-            row(i, unsafe { out.part(i * width, width) });
-        }
-    });
 }
 
 multiversion! {
@@ -249,21 +231,18 @@ fn check(
 ) -> Result<(), KernelError> {
     check_length(op, argument, sorted.len(), &[shape.sorted, shape.width])?;
     check_length(op, "inverse", inverse.len(), &[shape.tokens, shape.slots])?;
-    check_index(op, "inverse", inverse, shape.sorted)
+    check_indices(op, "inverse", inverse, shape.sorted)
 }
 
-fn check_index(
+/// Checks that every index names one of `bound` rows.
+pub(super) fn check_indices(
     op: &'static str,
     argument: &'static str,
     index: &[u32],
     bound: usize,
 ) -> Result<(), KernelError> {
-    match index.iter().position(|&i| i as usize >= bound) {
-        None => Ok(()),
-        Some(position) => {
-            Err(KernelError::Index { op, argument, position, value: index[position].into(), bound })
-        }
-    }
+    let wrong = index.iter().position(|&i| i as usize >= bound);
+    wrong.map_or(Ok(()), |position| check_index(op, argument, position, index[position], bound))
 }
 
 #[cfg(test)]

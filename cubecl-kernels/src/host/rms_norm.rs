@@ -15,13 +15,14 @@ const WORK: usize = 4;
 /// What [`rms_norm`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RmsNorm {
-    /// `[rows, width]`.
+    /// The normalised rows, `[rows, width]`.
     pub y: Vec<f32>,
-    /// `1 / rms` of each row, `[rows]`: what backward needs.
+    /// The factor `1 / rms` of each row, `[rows]`, which backward needs.
     pub rstd: Vec<f32>,
 }
 
-/// Root-mean-square normalisation, `y = x rstd gamma` with `rstd = (mean(x^2) + eps)^(-1/2)`.
+/// Normalises rows by their root mean square, `y = x rstd gamma` with
+/// `rstd = (mean(x^2) + eps)^(-1/2)`.
 ///
 /// # Shapes
 /// - `x [rows, width]`, `gamma [width]` -> [`RmsNorm`]
@@ -54,7 +55,7 @@ pub fn rms_norm(
     Ok(RmsNorm { y, rstd })
 }
 
-/// [`rms_norm`] of `x + residual`, and that sum, in one pass.
+/// Computes the sum `x + residual` and its [`rms_norm`] in one pass.
 ///
 /// # Shapes
 /// - `x` and `residual [rows, width]`, `gamma [width]` -> sum `[rows, width]`, [`RmsNorm`]
@@ -101,7 +102,7 @@ pub fn add_rms_norm(
     Ok((sum, RmsNorm { y, rstd }))
 }
 
-/// The gradients of [`rms_norm`]: `dx = rstd (dy gamma - x rstd^2 mean(dy gamma x))`,
+/// Computes the gradients of [`rms_norm`]: `dx = rstd (dy gamma - x rstd^2 mean(dy gamma x))`,
 /// `dgamma = sum_rows dy x rstd`.
 ///
 /// # Shapes

@@ -2,10 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::output::{Parts, build};
-use super::parallel::{chunk, for_each};
+use super::output::{build, for_rows};
+use super::parallel::rows_a_task;
 use super::simd::{madd, multiversion};
-use crate::definition::{KernelError, RopeLayout, RopeShape, check_length, element_count};
+use crate::definition::{KernelError, RopeLayout, RopeShape, check_length};
 
 /// Elements that one task rotates or copies.
 const ELEMENTS_A_TASK: usize = 1 << 15;
@@ -33,13 +33,13 @@ pub fn rope(
     rotate("rope", x, cos, sin, shape, 1.0)
 }
 
-/// The gradient of [`rope`]: the rotation by the negative angle.
+/// Computes the gradient of [`rope`], which is the rotation by the negative angle.
 ///
 /// # Shapes
 /// - `dy [b, t, h, head_dim]`, `cos` and `sin [t, dr / 2]` -> `[b, t, h, head_dim]`
 ///
 /// # Errors
-/// As [`rope`].
+/// The errors of [`rope`].
 pub fn rope_backward(
     dy: &[f32],
     cos: &[f32],
@@ -68,26 +68,15 @@ fn rotate(
     check_length(op, "x", x.len(), &[batch, tokens, heads, head_dim])?;
     check_length(op, "cos", cos.len(), &[tokens, rope_dim / 2])?;
     check_length(op, "sin", sin.len(), &[tokens, rope_dim / 2])?;
-    let rows = element_count(op, "x", &[batch, tokens])?;
     let (row, half) = (heads * head_dim, rope_dim / 2);
-    let rows_a_task = (ELEMENTS_A_TASK / row.max(1)).max(1);
-    // SAFETY: the tasks cover all rows, and each writes all of its rows.
+    // SAFETY: `rotate_row` writes all of a row, for each of a task's rows.
     Ok(unsafe {
         build(x.len(), |out| {
-            let out = Parts::new(out);
-            for_each(rows.div_ceil(rows_a_task), x.len(), |task| {
-                for r in chunk(task, rows_a_task, rows) {
-                    let table = r % tokens * half;
+            for_rows(out, row, rows_a_task(ELEMENTS_A_TASK, row), x.len(), |rows, out| {
+                for (r, out) in rows.zip(out.chunks_exact_mut(row)) {
+                    let (x, table) = (&x[r * row..][..row], r % tokens * half);
                     let (cos, sin) = (&cos[table..][..half], &sin[table..][..half]);
-                    rotate_row(
-                        &x[r * row..][..row],
-                        cos,
-                        sin,
-                        sign,
-                        head_dim,
-                        layout,
-                        out.part(r * row, row),
-                    );
+                    rotate_row(x, cos, sin, sign, head_dim, layout, out);
                 }
             });
         })

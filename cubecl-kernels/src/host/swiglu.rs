@@ -2,9 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::output::{Parts, build};
-use super::parallel::{chunk, for_each};
-use super::simd::{exp, madd, multiversion};
+use super::output::{build, for_rows};
+use super::parallel::rows_a_task;
+use super::simd::{Simd, exp, madd, multiversion};
 use crate::definition::{KernelError, check_length};
 
 /// Elements of the output that one task computes.
@@ -12,7 +12,7 @@ const ELEMENTS_A_TASK: usize = 1 << 14;
 /// What an exponential counts for, in scalar operations.
 const EXP_WORK: usize = 8;
 
-/// SwiGLU's elementwise part, `silu(gate) * up` with `silu(g) = g / (1 + e^-g)`.
+/// Computes SwiGLU's elementwise part, `silu(gate) * up` with `silu(g) = g / (1 + e^-g)`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, the gate in the first half of each row -> `[rows, inter]`
@@ -21,22 +21,19 @@ const EXP_WORK: usize = 8;
 /// [`KernelError::Length`] naming `gate_up`.
 pub fn swiglu(gate_up: &[f32], rows: usize, inter: usize) -> Result<Vec<f32>, KernelError> {
     check_length("swiglu", "gate_up", gate_up.len(), &[rows, 2, inter])?;
-    let rows_a_task = (ELEMENTS_A_TASK / inter.max(1)).max(1);
-    // SAFETY: the tasks cover all rows, and each writes all of its rows.
+    let (rows_a_task, work) = (rows_a_task(ELEMENTS_A_TASK, inter), rows * inter * EXP_WORK);
+    // SAFETY: `forward` writes all of a task's rows.
     Ok(unsafe {
         build(rows * inter, |out| {
-            let out = Parts::new(out);
-            for_each(rows.div_ceil(rows_a_task), rows * inter * EXP_WORK, |task| {
-                let rows = chunk(task, rows_a_task, rows);
-                let input = &gate_up[rows.start * 2 * inter..rows.end * 2 * inter];
-                forward(input, inter, out.part(rows.start * inter, rows.len() * inter));
+            for_rows(out, inter, rows_a_task, work, |rows, out| {
+                forward(&gate_up[rows.start * 2 * inter..rows.end * 2 * inter], inter, out);
             });
         })
     })
 }
 
-/// The gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`, `dgate = dy up s (1 + g (1 - s))` and
-/// `dup = dy g s`.
+/// Computes the gradient of [`swiglu`]: with `s = 1 / (1 + e^-g)`,
+/// `dgate = dy up s (1 + g (1 - s))` and `dup = dy g s`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, `dy [rows, inter]` -> `[rows, 2 inter]`
@@ -51,24 +48,29 @@ pub fn swiglu_backward(
 ) -> Result<Vec<f32>, KernelError> {
     check_length("swiglu_backward", "gate_up", gate_up.len(), &[rows, 2, inter])?;
     check_length("swiglu_backward", "dy", dy.len(), &[rows, inter])?;
-    let rows_a_task = (ELEMENTS_A_TASK / inter.max(1)).max(1);
-    // SAFETY: the tasks cover all rows, and each writes both halves of all of its rows.
+    let (rows_a_task, work) = (rows_a_task(ELEMENTS_A_TASK, inter), rows * inter * EXP_WORK);
+    // SAFETY: `backward` writes both halves of all of a task's rows.
     Ok(unsafe {
         build(gate_up.len(), |out| {
-            let out = Parts::new(out);
-            for_each(rows.div_ceil(rows_a_task), rows * inter * EXP_WORK, |task| {
-                let rows = chunk(task, rows_a_task, rows);
-                let input = &gate_up[rows.start * 2 * inter..rows.end * 2 * inter];
-                let dy = &dy[rows.start * inter..rows.end * inter];
-                backward(
-                    input,
-                    dy,
-                    inter,
-                    out.part(rows.start * 2 * inter, rows.len() * 2 * inter),
-                );
+            for_rows(out, 2 * inter, rows_a_task, work, |rows, out| {
+                let gate_up = &gate_up[rows.start * 2 * inter..rows.end * 2 * inter];
+                backward(gate_up, &dy[rows.start * inter..rows.end * inter], inter, out);
             });
         })
     })
+}
+
+/// `silu(g) u`.
+#[inline(always)]
+pub(super) fn value<S: Simd>(g: f32, u: f32) -> f32 {
+    g * u / (1.0 + exp::<S>(-g))
+}
+
+/// The gradients of [`value`] for `g` and `u`, given that of the result.
+#[inline(always)]
+pub(super) fn gradients<S: Simd>(g: f32, u: f32, dy: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp::<S>(-g));
+    (dy * u * s * madd::<S>(g, 1.0 - s, 1.0), dy * g * s)
 }
 
 multiversion! {
@@ -79,7 +81,7 @@ multiversion! {
         for (row, out) in gate_up.chunks_exact(2 * inter).zip(out.chunks_exact_mut(inter)) {
             let (gate, up) = row.split_at(inter);
             for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-                out.write(g * u / (1.0 + exp::<S>(-g)));
+                out.write(value::<S>(g, u));
             }
         }
     }
@@ -97,9 +99,9 @@ multiversion! {
             for ((((dgate, dup), &g), &u), &dy) in
                 dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy)
             {
-                let s = 1.0 / (1.0 + exp::<S>(-g));
-                dgate.write(dy * u * s * madd::<S>(g, 1.0 - s, 1.0));
-                dup.write(dy * g * s);
+                let (of_gate, of_up) = gradients::<S>(g, u, dy);
+                dgate.write(of_gate);
+                dup.write(of_up);
             }
         }
     }

@@ -4,8 +4,8 @@
 // A condition that is decided when the kernel is compiled stays outside one that a unit decides.
 #![allow(clippy::collapsible_if)]
 
-use super::codec::{decode, encode, scale_bits};
 use crate::definition::{Fp8Format, ScaleFormat, TILE};
+use crate::device::codec::{decode, encode, scale_bits};
 use cubecl::prelude::*;
 
 /// Units of a cube along each side of a 128x128 block; each holds 8x8 entries in registers.
@@ -340,7 +340,8 @@ pub(crate) fn largest_magnitude<F: Float>(x: &[F], largest_bits: &mut [u32], len
     }
 }
 
-/// As [`largest_magnitude`], of bits already without sign, into one number; launched with one cube.
+/// Bits of the largest of what [`largest_magnitude`] left, one number a cube there; launched with
+/// one cube.
 #[cube(launch_unchecked)]
 pub(crate) fn largest_of_partials(partials: &[u32], largest_bits: &mut [u32], length: u32) {
     let mut partial = Shared::<[u32]>::new_slice(comptime!((SIDE * SIDE) as usize));
@@ -390,8 +391,8 @@ pub(crate) fn dequantize_words(
     }
 }
 
-/// The same from transposed codes in the grouped layout, back to `y[row, column]`: a unit is a
-/// column's word.
+/// `y[row, column] = scale * decode(code)` from transposed codes in the grouped layout, a column's
+/// word a unit.
 #[cube(launch_unchecked)]
 pub(crate) fn dequantize_transposed(
     codes: &[u32],

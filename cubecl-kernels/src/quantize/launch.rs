@@ -1,16 +1,16 @@
 //! The casts' checks and launches.
 
-use super::groups::DeviceGroups;
-use super::kernel::largest_of_partials;
 use super::kernel::{
     AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words,
-    largest_magnitude,
+    largest_magnitude, largest_of_partials,
 };
-use super::operand::{
-    DeviceBlocks, DeviceCodes, Element, addressable, allocate, argument, check_handle,
-};
-use super::plan::{AMAX_CUBES, UNITS, block_cubes, elementwise_cubes, is_software, load_width};
+use super::plan::{AMAX_CUBES, block_cubes};
+use super::quantized::{DeviceBlocks, DeviceCodes};
 use crate::definition::{Fp8Format, Granularity, KernelError, QuantizeOptions, TILE, tiles, words};
+use crate::device::{
+    DeviceGroups, Element, UNITS, addressable, allocate, argument, check_handle, elementwise_cubes,
+    is_software, load_width,
+};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -46,7 +46,7 @@ pub fn quantize_rows(
 /// out.
 ///
 /// # Errors
-/// As [`quantize_rows`].
+/// Fails as [`quantize_rows`] does.
 pub fn quantize_columns(
     client: &Client,
     x: &Handle,
@@ -68,10 +68,10 @@ pub fn quantize_columns(
 /// group's first), and `x` is read twice.
 ///
 /// # Shapes
-/// As [`quantize_rows`] and [`quantize_columns`].
+/// Those of [`quantize_rows`] and of [`quantize_columns`].
 ///
 /// # Errors
-/// As [`quantize_rows`].
+/// Fails as [`quantize_rows`] does.
 pub fn quantize_both(
     client: &Client,
     x: &Handle,
@@ -105,7 +105,7 @@ pub fn quantize_both(
 /// scale for all experts; the others are the blocks' own.
 ///
 /// # Errors
-/// As [`quantize_rows`].
+/// Fails as [`quantize_rows`] does.
 #[allow(clippy::too_many_arguments)]
 pub fn quantize_blocks(
     client: &Client,
@@ -146,7 +146,7 @@ pub fn quantize_blocks(
 /// The values of row-tiled codes, as FP32 `[rows, columns]`.
 ///
 /// # Errors
-/// As [`quantize_rows`].
+/// Fails as [`quantize_rows`] does.
 pub fn dequantize_rows(
     client: &Client,
     x: &DeviceCodes,
@@ -161,7 +161,7 @@ pub fn dequantize_rows(
 /// `[experts, n, k]`.
 ///
 /// # Errors
-/// As [`quantize_rows`].
+/// Fails as [`quantize_rows`] does.
 pub fn dequantize_blocks(
     client: &Client,
     w: &DeviceBlocks,
@@ -177,7 +177,7 @@ pub fn dequantize_blocks(
 /// `[groups.rows(), columns]`.
 ///
 /// # Errors
-/// As [`quantize_rows`].
+/// Fails as [`quantize_rows`] does.
 pub fn dequantize_columns(
     client: &Client,
     x: &DeviceCodes,
@@ -191,8 +191,9 @@ pub fn dequantize_columns(
     let count = addressable(OP, "y", &[groups.rows(), columns])?;
     let y = allocate(client, count, 4);
     if count > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
-        // them.
+        // SAFETY: codes and scales were found to hold what `columns` and the groups' layout need,
+        // the table of groups is of that layout, and `y` was allocated for `count` numbers; a unit
+        // past the last word does nothing, and rows past a group's end are not written.
         unsafe {
             dequantize_transposed::launch_unchecked(
                 client,
@@ -233,8 +234,9 @@ fn dequantize(
     let count = addressable(op, "y", &[experts, rows, columns])?;
     let y = allocate(client, count, 4);
     if count > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
-        // them.
+        // SAFETY: codes and scales were found to hold what experts, rows and columns need, and `y`
+        // was allocated for `count` numbers; a unit past the last word does nothing, and columns
+        // past a row's end are not written.
         unsafe {
             dequantize_words::launch_unchecked(
                 client,
@@ -306,8 +308,9 @@ impl<'a> Source<'a> {
             Element::F32 => largest_magnitude::launch_unchecked::<f32>,
             Element::Bf16 => largest_magnitude::launch_unchecked::<half::bf16>,
         };
-        // SAFETY: the first kernel reads `count` elements and writes one number a cube, the second
-        // reads as many.
+        // SAFETY: the first kernel reads `x` below `count`, which it was found to hold, and writes
+        // one number a cube into a buffer of as many; the second reads those and writes one. Both
+        // loops step by a positive number of units.
         unsafe {
             launch(
                 self.client,
@@ -349,8 +352,10 @@ impl<'a> Source<'a> {
             Element::F32 => cast_blocks::launch_unchecked::<f32>,
             Element::Bf16 => cast_blocks::launch_unchecked::<half::bf16>,
         };
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
-        // them.
+        // SAFETY: `x` was found to hold `count` elements, every output was allocated for what
+        // `form` writes into it (the others are not touched), and the table of groups covers
+        // `rows`; the kernel checks rows, columns and words against those. `columns` is a multiple
+        // of `width`.
         unsafe {
             launch(
                 self.client,

@@ -6,24 +6,17 @@
 //! [`scale_of`](crate::definition::scale_of) on every runtime. `plan` decides, `kernel` is device
 //! code, `launch` checks and launches.
 //!
-//! A handle holds elements row by row and nothing else; one that is larger than its shape is fine,
-//! a smaller one is refused.
+//! Handles are as [`device`](crate::device) says.
 
-pub(crate) mod codec;
-#[cfg(all(test, feature = "wgpu"))]
-mod codec_tests;
 mod e5m6;
-mod groups;
 mod kernel;
 mod launch;
-pub(crate) mod operand;
-pub(crate) mod plan;
-pub(crate) use plan::is_software;
+mod plan;
+mod quantized;
 
 pub use e5m6::{dequantize_e5m6, quantize_e5m6};
-pub use groups::DeviceGroups;
 pub use launch::{
     dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both,
     quantize_columns, quantize_rows,
 };
-pub use operand::{DeviceBlocks, DeviceCodes, Element};
+pub use quantized::{DeviceBlocks, DeviceCodes};

@@ -15,10 +15,10 @@
 
 use super::kernel::SIDE;
 use crate::definition::{KernelError, TILE};
+use crate::device::UNITS;
 use cubecl::prelude::*;
 
-/// Units of a cube.
-pub(crate) const UNITS: u32 = SIDE * SIDE;
+const _: () = assert!(SIDE * SIDE == UNITS);
 
 /// Cubes of the first pass over a tensor for its largest magnitude.
 pub(crate) const AMAX_CUBES: usize = 256;
@@ -44,25 +44,4 @@ pub(crate) fn block_cubes(
         });
     }
     Ok(CubeCount::Static(x as u32, y as u32, z as u32))
-}
-
-/// Entries a unit loads at once.
-pub(crate) const fn load_width(columns: usize) -> usize {
-    if columns.is_multiple_of(4) { 4 } else { 1 }
-}
-
-/// Cubes of [`UNITS`] for one unit an item; more cubes than a dimension holds continue in the next.
-pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
-    let cubes = items.div_ceil(UNITS as usize);
-    let most = (client.properties().hardware.max_cube_count.0 as usize).min(1 << 15);
-    let x = cubes.min(most).max(1);
-    CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1)
-}
-
-/// Whether the device is a software renderer, by its planes of 8 units at most.
-///
-/// Such a device compiles a kernel by what it unrolls (a cast of 64 unrolled entries takes a
-/// minute), has no registers to fill, and no shared memory that is nearer than any other.
-pub(crate) fn is_software(client: &Client) -> bool {
-    client.properties().hardware.plane_size_max <= 8
 }

@@ -2,7 +2,7 @@
 
 use crate::definition::AdamWConfig;
 
-/// One step in place, as PyTorch's.
+/// Takes one step in place, as PyTorch's AdamW does.
 pub fn adamw(
     param: &mut [f64],
     gradient: &[f64],

@@ -12,7 +12,7 @@ const FP8: QuantizeOptions = QuantizeOptions {
     granularity: crate::definition::Granularity::Tile,
 };
 
-/// Rows `index` of `x` as words.
+/// Packs the rows `index` of `x` into words.
 ///
 /// # Shapes
 /// - `x [rows, width]`, `index [m]` -> `[m, format.row_words(width)]`
@@ -57,7 +57,7 @@ fn value(row: &[u32], column: usize, width: usize, format: WireFormat) -> f32 {
     }
 }
 
-/// Rows `index` of what has arrived, as values.
+/// Unpacks the rows `index` of what has arrived into values.
 ///
 /// # Shapes
 /// - `wire [m, format.row_words(width)]`, `index [n]` -> `[n, width]`
@@ -71,7 +71,7 @@ pub fn unpack(wire: &[u32], index: &[u32], width: usize, format: WireFormat) -> 
     y
 }
 
-/// `out[t]`, the sum of its rows times their weights, one without weights.
+/// Sums for each result its rows times their weights, which are one where absent.
 ///
 /// # Shapes
 /// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` ->
@@ -96,7 +96,8 @@ pub fn combine(
     out
 }
 
-/// `(dy, dweights)` of [`combine`]; a cast passes the gradient straight through.
+/// Computes the gradients `(dy, dweights)` of [`combine`]; a cast passes the gradient straight
+/// through.
 ///
 /// # Shapes
 /// - `dout [sums.results(), width]` -> `dy [sums.bound(), width]`, `dweights [sums.terms()]`
@@ -123,8 +124,8 @@ pub fn combine_backward(
     (dy, dweights)
 }
 
-/// The gradient of a gather of rows, of [`pack`] as of [`unpack`]: `dx[r]`, the sum of `d[i]` over
-/// all `i` with `index[i] == r`.
+/// Computes the gradient of a gather of rows, of [`pack`] as of [`unpack`]: `dx[r]` is the sum of
+/// `d[i]` over all `i` with `index[i] == r`.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`

@@ -2,7 +2,7 @@
 
 use crate::definition::AttentionShape;
 
-/// `(out [b, t, h, dv], lse [b, h, t])`; see [`crate::host::attention`].
+/// Computes `(out [b, t, h, dv], lse [b, h, t])`; see [`crate::host::attention`].
 ///
 /// # Shapes
 /// - `q [b, t, h, dn + dr]`, `kv [b, s, h, dn + dv]`, `k_rope [b, s, dr]`
@@ -31,7 +31,7 @@ pub fn attention(
     (out, lse)
 }
 
-/// The gradients `(dq, dkv, dk_rope)` of [`attention`] for `dout`.
+/// Computes the gradients `(dq, dkv, dk_rope)` of [`attention`] for `dout`.
 ///
 /// # Shapes
 /// - those of `q`, `kv` and `k_rope`

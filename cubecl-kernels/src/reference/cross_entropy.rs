@@ -3,7 +3,7 @@
 use super::linear::{linear, linear_input_gradient, linear_weight_gradient};
 use crate::definition::LinearShape;
 
-/// `(row losses, gradient of the weighted sum)` of logits.
+/// Computes `(row losses, gradient of the weighted sum)` of logits.
 ///
 /// # Shapes
 /// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` -> `[rows]`,
@@ -36,17 +36,17 @@ pub fn cross_entropy(
 /// What [`linear_cross_entropy`] gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearCrossEntropy {
-    /// The weighted sum.
+    /// The weighted sum of the rows' losses.
     pub loss: f64,
-    /// `[rows]`, without weights.
+    /// The loss of each row without its weight, `[rows]`.
     pub row_losses: Vec<f64>,
-    /// `[rows, inputs]`.
+    /// The gradient for `x`, `[rows, inputs]`.
     pub dx: Vec<f64>,
-    /// `[vocab, inputs]`.
+    /// The gradient for `w`, `[vocab, inputs]`.
     pub dw: Vec<f64>,
 }
 
-/// Cross entropy of `x w^T`, with its gradients; `shape.outputs` is the vocabulary.
+/// Computes the cross entropy of `x w^T`, with its gradients; `shape.outputs` is the vocabulary.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]`, `weights [rows]`

@@ -1,6 +1,6 @@
 //! Embedding and the gradient of its table, the plain form.
 
-/// `out[i] = table[ids[i]]`.
+/// Looks up rows, `out[i] = table[ids[i]]`.
 ///
 /// # Shapes
 /// - `table [vocab, width]`, `ids [n]` -> `[n, width]`
@@ -8,7 +8,7 @@ pub fn embedding(table: &[f64], ids: &[i64], width: usize) -> Vec<f64> {
     ids.iter().flat_map(|&id| &table[id as usize * width..][..width]).copied().collect()
 }
 
-/// `dtable[ids[i]] += dy[i]`.
+/// Computes the gradient of the table, `dtable[ids[i]] += dy[i]`.
 ///
 /// # Shapes
 /// - `dy [n, width]`, `ids [n]` -> `[vocab, width]`

@@ -8,7 +8,7 @@ use crate::definition::{
 /// Products that an emulated accumulator takes at once.
 const GROUP: usize = 32;
 
-/// The values of a matrix with a scale for each row's tile.
+/// Computes the values of a matrix with a scale for each row's tile.
 ///
 /// # Shapes
 /// - `[rows, depth]`
@@ -16,7 +16,7 @@ pub fn dequantize_row_tiled(x: &RowTiled<'_>) -> Vec<f64> {
     values(&OperandView::rows_of(x, 0, x.rows))
 }
 
-/// The values of a matrix (the `expert`-th, of several) with a scale for each block.
+/// Computes the values of a matrix (the `expert`-th, of several) with a scale for each block.
 ///
 /// # Shapes
 /// - `[rows, depth]`
@@ -24,7 +24,8 @@ pub fn dequantize_block_tiled(x: &BlockTiled<'_>, expert: usize) -> Vec<f64> {
     values(&OperandView::expert_of(x, expert))
 }
 
-/// `C = A B^T` of an activation and a weight (1x128 | 128x128), exact products, summed in f64.
+/// Multiplies an activation and a weight, `C = A B^T` (1x128 | 128x128), exact products summed in
+/// f64.
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` (the `expert`-th of several) -> `[m, n]`
@@ -32,8 +33,8 @@ pub fn fp8_gemm_nt(a: &RowTiled<'_>, b: &BlockTiled<'_>, expert: usize) -> Vec<f
     product(&OperandView::rows_of(a, 0, a.rows), &OperandView::expert_of(b, expert))
 }
 
-/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128), exact products, summed in
-/// f64.
+/// Multiplies two matrices tiled along their rows, `C = A B^T` (1x128 | 1x128), exact products
+/// summed in f64.
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`
@@ -41,8 +42,9 @@ pub fn fp8_wgrad_nt(a: &RowTiled<'_>, b: &RowTiled<'_>) -> Vec<f64> {
     product(&OperandView::rows_of(a, 0, a.rows), &OperandView::rows_of(b, 0, b.rows))
 }
 
-/// [`fp8_gemm_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated),
-/// whose documentation is the definition.
+/// Computes [`fp8_gemm_nt`] with
+/// [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated), whose documentation is
+/// the definition.
 pub fn fp8_gemm_nt_emulated(
     a: &RowTiled<'_>,
     b: &BlockTiled<'_>,
@@ -53,8 +55,9 @@ pub fn fp8_gemm_nt_emulated(
     emulated(&OperandView::rows_of(a, 0, a.rows), &OperandView::expert_of(b, expert), bits, promote)
 }
 
-/// [`fp8_wgrad_nt`] with [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated),
-/// whose documentation is the definition.
+/// Computes [`fp8_wgrad_nt`] with
+/// [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated), whose documentation is
+/// the definition.
 pub fn fp8_wgrad_nt_emulated(
     a: &RowTiled<'_>,
     b: &RowTiled<'_>,

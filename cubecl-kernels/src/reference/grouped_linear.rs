@@ -3,7 +3,7 @@
 use super::linear::{linear, linear_input_gradient, linear_weight_gradient};
 use crate::definition::{GroupedLinearShape, LinearShape};
 
-/// `(y, dx, dw)` of rows sorted by expert.
+/// Computes `(y, dx, dw)` of rows sorted by expert.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [experts, outputs, inputs]`, `dy [rows, outputs]`,

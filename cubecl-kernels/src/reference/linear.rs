@@ -2,7 +2,7 @@
 
 use crate::definition::LinearShape;
 
-/// `y = x w^T`.
+/// Computes `y = x w^T`.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [outputs, inputs]` -> `[rows, outputs]`
@@ -19,7 +19,7 @@ pub fn linear(x: &[f64], w: &[f64], shape: &LinearShape) -> Vec<f64> {
     y
 }
 
-/// `dx = dy w`.
+/// Computes `dx = dy w`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `w [outputs, inputs]` -> `[rows, inputs]`
@@ -36,7 +36,7 @@ pub fn linear_input_gradient(dy: &[f64], w: &[f64], shape: &LinearShape) -> Vec<
     dx
 }
 
-/// `dw = dy^T x`.
+/// Computes `dw = dy^T x`.
 ///
 /// # Shapes
 /// - `dy [rows, outputs]`, `x [rows, inputs]` -> `[outputs, inputs]`

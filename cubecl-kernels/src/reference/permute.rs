@@ -1,6 +1,6 @@
 //! The experts' rows back to their tokens, and the gradient, the plain form.
 
-/// `out[t] = sum_s weights[t, s] y[inverse[t, s]]`.
+/// Computes `out[t] = sum_s weights[t, s] y[inverse[t, s]]`.
 ///
 /// # Shapes
 /// - `y [m, width]`, `weights` and `inverse [n, slots]` -> `[n, width]`
@@ -21,7 +21,7 @@ pub fn combine(
     out
 }
 
-/// `(dy, dweights)` of [`combine`].
+/// Computes the gradients `(dy, dweights)` of [`combine`].
 ///
 /// # Shapes
 /// - those of `y` and `weights`; `dout [n, width]`

@@ -10,7 +10,7 @@ use crate::definition::{
     encode_fp8, scale_of, tiles, words,
 };
 
-/// Row tiles (1x128).
+/// Casts to row tiles (1x128).
 ///
 /// # Shapes
 /// - `x [rows, cols]` -> codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]`
@@ -18,8 +18,8 @@ pub fn quantize_rows(x: &[f32], rows: usize, cols: usize, options: &QuantizeOpti
     rows_with_amax(x, rows, cols, options, amax(x.iter().copied()))
 }
 
-/// Column tiles (128x1), transposed: within each group of rows, the row tiles of its transposed
-/// rows.
+/// Casts to column tiles (128x1), transposed: within each group of rows, the row tiles of its
+/// transposed rows.
 ///
 /// # Shapes
 /// - `x [rows, cols]`, `offsets [groups + 1]` -> codes `[cols, total words]`, scales
@@ -50,7 +50,7 @@ pub fn quantize_columns(
     out
 }
 
-/// Blocks (128x128) of each expert's weight.
+/// Casts each expert's weight to blocks (128x128).
 ///
 /// # Shapes
 /// - `w [experts, n, k]` -> codes `[experts, n, words(k)]`, transposed `[experts, k, words(n)]`,
@@ -89,7 +89,7 @@ pub fn quantize_blocks(
     out
 }
 
-/// What row tiles stand for.
+/// Computes what row tiles stand for.
 ///
 /// # Shapes
 /// - codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`
@@ -110,7 +110,7 @@ pub fn dequantize_rows(
     x
 }
 
-/// What column tiles stand for, turned back.
+/// Computes what column tiles stand for, turned back.
 ///
 /// # Shapes
 /// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` ->
@@ -138,7 +138,7 @@ pub fn dequantize_columns(
     x
 }
 
-/// What blocks stand for.
+/// Computes what blocks stand for.
 ///
 /// # Shapes
 /// - codes `[experts, n, words(k)]`, scales `[experts, tiles(n), tiles(k)]` -> `[experts, n, k]`
@@ -166,7 +166,7 @@ pub fn dequantize_blocks(
     w
 }
 
-/// E5M6 in row tiles with power-of-two scales.
+/// Casts to E5M6 in row tiles with power-of-two scales.
 ///
 /// # Shapes
 /// - `x [rows, cols]` -> codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`
@@ -192,7 +192,7 @@ pub fn quantize_e5m6(x: &[f32], rows: usize, cols: usize) -> E5m6 {
     out
 }
 
-/// What E5M6 codes stand for.
+/// Computes what E5M6 codes stand for.
 ///
 /// # Shapes
 /// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`

@@ -1,6 +1,6 @@
 //! RMSNorm and its gradient, the plain form.
 
-/// `(y, rstd)`.
+/// Computes `(y, rstd)`.
 ///
 /// # Shapes
 /// - `x [rows, width]`, `gamma [width]` -> `[rows, width]`, `[rows]`
@@ -23,7 +23,7 @@ pub fn rms_norm(
     (y, rstd)
 }
 
-/// `(dx, dgamma)` for `dy`.
+/// Computes the gradients `(dx, dgamma)` for `dy`.
 ///
 /// # Shapes
 /// - `x` and `dy [rows, width]`, `gamma [width]` -> `[rows, width]`, `[width]`

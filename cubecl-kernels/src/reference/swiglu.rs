@@ -1,6 +1,6 @@
 //! `silu(gate) * up` and its gradient, the plain form.
 
-/// `silu(gate) * up`.
+/// Computes `silu(gate) * up`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]` -> `[rows, inter]`
@@ -15,7 +15,7 @@ pub fn swiglu(gate_up: &[f64], rows: usize, inter: usize) -> Vec<f64> {
     y
 }
 
-/// The gradient of [`swiglu`] for `dy`.
+/// Computes the gradient of [`swiglu`] for `dy`.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, `dy [rows, inter]` -> `[rows, 2 inter]`

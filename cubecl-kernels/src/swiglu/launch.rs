@@ -2,8 +2,9 @@
 
 use super::kernel::{swiglu_forward, swiglu_gradient};
 use crate::definition::KernelError;
-use crate::quantize::operand::{addressable, allocate, argument, check_handle};
-use crate::quantize::plan::{UNITS, elementwise_cubes, load_width};
+use crate::device::{
+    UNITS, addressable, allocate, argument, check_handle, elementwise_cubes, load_width,
+};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -32,8 +33,9 @@ pub fn swiglu(
     let y = allocate(client, count, 4);
     if count > 0 {
         let width = load_width(inter);
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
-        // them.
+        // SAFETY: `gate_up` was found to hold `inputs` numbers and `y` was allocated for `count`; a
+        // unit past the last vector of `y` does nothing, and one below it reads the two vectors of
+        // its own row.
         unsafe {
             swiglu_forward::launch_unchecked(
                 client,
@@ -58,7 +60,7 @@ pub fn swiglu(
 /// `gate_up` `[rows, 2 inter]`, `dy` `[rows, inter]` -> `[rows, 2 inter]`, all FP32.
 ///
 /// # Errors
-/// As [`swiglu`].
+/// Fails as [`swiglu`] does.
 pub fn swiglu_backward(
     client: &Client,
     gate_up: &Handle,
@@ -72,7 +74,9 @@ pub fn swiglu_backward(
     let dx = allocate(client, inputs, 4);
     if count > 0 {
         let width = load_width(inter);
-        // SAFETY: as in `swiglu`.
+        // SAFETY: `gate_up` and `dy` were found to hold `inputs` and `count` numbers and `dx` was
+        // allocated for `inputs`; a unit past the last vector of `dy` does nothing, and one below
+        // it reads and writes the two vectors of its own row.
         unsafe {
             swiglu_gradient::launch_unchecked(
                 client,

@@ -142,8 +142,15 @@ fn every_routing_and_width_has_the_plain_form() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(30))]
     #[test]
-    fn random_routings(seed in 0usize..1000, tokens in 0usize..20, top_k in 1usize..4, width in 0usize..300, format in 0usize..3) {
-        check(&client(), "proptest", &choices(tokens, top_k, 6, |t| t * seed + seed / 7), top_k, 6, width, FORMATS[format]);
+    fn random_routings(
+        seed in 0usize..1000,
+        tokens in 0usize..20,
+        top_k in 1usize..4,
+        width in 0usize..300,
+        format in 0usize..3,
+    ) {
+        let choices = choices(tokens, top_k, 6, |t| t * seed + seed / 7);
+        check(&client(), "proptest", &choices, top_k, 6, width, FORMATS[format]);
     }
 }
 

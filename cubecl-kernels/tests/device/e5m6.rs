@@ -5,7 +5,8 @@ use crate::oracle::{assert_scales, spread};
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{decode_e5m6, e5m6_words, tiles};
-use cubecl_kernels::quantize::{DeviceCodes, Element, dequantize_e5m6, quantize_e5m6};
+use cubecl_kernels::device::Element;
+use cubecl_kernels::quantize::{DeviceCodes, dequantize_e5m6, quantize_e5m6};
 use cubecl_kernels::reference;
 
 /// Codes and scales, values from them.
@@ -53,7 +54,12 @@ fn every_shape_has_the_definitions_bits() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
     #[test]
-    fn random_shapes(rows in 0usize..60, columns in 0usize..300, seed in 0u64..1000, size in -40i32..60) {
+    fn random_shapes(
+        rows in 0usize..60,
+        columns in 0usize..300,
+        seed in 0u64..1000,
+        size in -40i32..60,
+    ) {
         let size = f64::from(size).exp2() as f32;
         let x: Vec<f32> = spread(seed, rows * columns).into_iter().map(|x| x * size).collect();
         check(&client(), "random", &x, rows, columns);

@@ -8,6 +8,7 @@ use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{
     Accumulation, Fp8Format, GroupedColumns, QuantizeOptions, decode_fp8, tiles, words,
 };
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{
     DeviceBlockTiled, DeviceRowTiled, ScaleTable, TilePlan, fp8_gemm_nt, fp8_gemm_nt_accumulate,
     fp8_gemm_nt_planned, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
@@ -17,7 +18,6 @@ use cubecl_kernels::grouped_gemm::{
     fp8_grouped_wgrad_nt_accumulate,
 };
 use cubecl_kernels::metric::calc_diff;
-use cubecl_kernels::quantize::{DeviceGroups, Element};
 
 const PROMOTED: Accumulation = Accumulation::Promoted;
 const E4M3: Fp8Format = Fp8Format::E4M3;

@@ -7,9 +7,10 @@ use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{
     Fp8Format, Granularity, QuantizeOptions, ScaleFormat, decode_fp8, tiles, words,
 };
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::quantize::{
-    DeviceGroups, Element, dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks,
-    quantize_both, quantize_columns, quantize_rows,
+    dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both,
+    quantize_columns, quantize_rows,
 };
 
 fn every_option() -> Vec<QuantizeOptions> {

@@ -21,13 +21,17 @@ pub enum CheckpointError {
     },
     /// There is no checkpoint where one was asked for.
     #[error("{path}: no checkpoint here; give a run's folder (with {folder}/) or one checkpoint's \
-             folder (with {state})", path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
+             folder (with {state})",
+            path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
     NotFound {
         /// Where it was looked for.
         path: PathBuf,
     },
     /// A file is not what the checkpoint's own list says.
-    #[error("{path}: damaged: {problem}; use an older checkpoint of the run", path = .path.display())]
+    #[error(
+        "{path}: damaged: {problem}; use an older checkpoint of the run",
+        path = .path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

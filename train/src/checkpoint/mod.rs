@@ -4,10 +4,13 @@
 //! ```text
 //! RUN/checkpoints/step-00000400/
 //!   config.json model.safetensors   the model, loadable by any library that reads DeepSeek-V3
-//!   ema/                            the average of the weights, where there is one: the model's folder once more
-//!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's tensors, in F32 or BF16
+//!   ema/                            the average of the weights, where there is one: the model's
+//!                                   folder once more
+//!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's
+//!                                   tensors, in F32 or BF16
 //!   run.toml                        the resolved configuration
-//!   state.json                      the format, the position, and the size and checksum of every other file
+//!   state.json                      the format, the position, and the size and checksum of every
+//!                                   other file
 //! ```
 //!
 //! **Invariant.** A folder with this name is complete: it is filled under a temporary name, synced,

@@ -51,7 +51,8 @@ impl CheckpointWriter {
         remove_if_there(&partial)?;
         fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
         if let Err(error) = self.fill(&partial, model, average, optimizer, position) {
-            let _ = fs::remove_dir_all(&partial); // the first error is the one to report; a leftover is cleared by the next save
+            // The first error is the one to report; a leftover is cleared by the next save.
+            let _ = fs::remove_dir_all(&partial);
             return Err(error);
         }
         // One of the same step is moved out of the way first and deleted last: at no time is a half

@@ -53,7 +53,8 @@ pub struct GenerateArgs {
     pub expert_placement: Option<PathBuf>,
     /// A device for each GPU of --expert-placement; the first is the model's own, in place of
     /// --device, and the last serves the GPUs that are left. Without it all are --device.
-    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device, requires = "expert_placement", conflicts_with = "device")]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
+    #[arg(requires = "expert_placement", conflicts_with = "device")]
     pub devices: Vec<DeviceChoice>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]

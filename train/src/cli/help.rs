@@ -1,6 +1,6 @@
 //! What `--help` says of the program and of each command: what it is for, then examples.
 
-/// Of the program.
+/// What is said of the program itself.
 pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3 models on \
                                    Burn.\n\n\
     Begin with `deepseek train`: it needs nothing else, and trains a small DeepSeek-V3 (MLA, MoE, \
@@ -11,7 +11,7 @@ pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3
     failed (files, disk, \
     checkpoint), 130 stopped by Ctrl-C.";
 
-/// Of `train`.
+/// What is said of `train`.
 pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     What is trained, on what and for how long is one TOML file; without --config it is the \
     built-in quickstart. The \
@@ -26,7 +26,7 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     token\n  \
     deepseek train --resume runs/quickstart-001";
 
-/// Of `eval`.
+/// What is said of `eval`.
 pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other data.\n\n\
     The run's own held-out data is taken unless --data names another; its tokenizer is always the \
     run's.\n\n\
@@ -34,7 +34,7 @@ pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other 
     deepseek eval --checkpoint runs/quickstart-001\n  \
     deepseek eval --checkpoint runs/tiny-text-001 --data another-book.txt --batches 50 --json";
 
-/// Of `generate`.
+/// What is said of `generate`.
 pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     The checkpoint is a run of this program or a Hugging Face folder (config.json, safetensors, \
     tokenizer.json). The latent KV \
@@ -52,7 +52,7 @@ pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json \
     --devices cuda:0,cuda:1";
 
-/// Of `check`.
+/// What is said of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its \
                                 memory. Nothing is allocated.\n\n\
     What is printed is TOML (the counts are comments in it), so it can be kept and fed back. \
@@ -63,7 +63,7 @@ pub(super) const CHECK: &str = "Print a configuration resolved, its parameter co
     deepseek check --config my-run.toml --set model.n_routed_experts=16\n  \
     deepseek check --hugging-face path/to/config.json --json";
 
-/// Of `compare-precision`.
+/// What is said of `compare-precision`.
 pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precisions and compare \
                                             their losses.\n\n\
     Every run has the same weights to begin with and the same data in the same order. The relative \
@@ -84,7 +84,7 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
     deepseek compare-precision --data my-book.txt --runs f32,f32-split,fp8 --seeds 4\n  \
     deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
 
-/// Of `worker`.
+/// What is said of `worker`.
 pub(super) const WORKER: &str = "Lend this machine's devices to trainings of other processes and \
                                  machines.\n\n\
     A training names them as ws://host:port (ws://host:port/1 for the second device), its ranks \
@@ -99,7 +99,7 @@ pub(super) const WORKER: &str = "Lend this machine's devices to trainings of oth
     deepseek worker --listen 0.0.0.0:3000 --device cuda:0,cuda:1 --token-file token\n  \
     deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token";
 
-/// Of `bench`.
+/// What is said of `bench`.
 pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the \
                                 median of --reps repetitions after --warmup.\n\n\
     The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, \
@@ -120,7 +120,7 @@ pub(super) const BENCH: &str = "Time training, generation, kernels or an exchang
     deepseek bench kernels --device cuda --only fprop --reps 31\n  \
     deepseek bench dispatch --device cuda --json";
 
-/// Of `plan`.
+/// What is said of `plan`.
 pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or \
                                trained.\n\n\
     Examples:\n  \
@@ -129,7 +129,7 @@ pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothi
     deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
     deepseek plan cluster --preset deepseek-v3-671b --cluster h800-2048";
 
-/// Of `plan schedule`.
+/// What is said of `plan schedule`.
 pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does what when, idle time, \
                                         activations (report, 3.2.1).\n\n\
     The schedule is proved first: every dependency is kept, every message has its partner, no rank \
@@ -145,7 +145,7 @@ pub(super) const PLAN_SCHEDULE: &str = "Draw a pipeline's schedule: who does wha
     deepseek plan schedule --kind dualpipev --ranks 4 --chunks 10 --overlapped 2.5 --svg \
     timeline.svg --trace timeline.json";
 
-/// Of `plan cluster`.
+/// What is said of `plan cluster`.
 pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hours of a run on a \
                                        cluster (report, 3.2).\n\n\
     The cluster's file has the hardware, the fraction of it that is attained (each with its source \
@@ -162,7 +162,7 @@ pub(super) const PLAN_CLUSTER: &str = "Reckon memory, traffic, time and GPU hour
     deepseek plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8\n  \
     deepseek plan cluster --preset quickstart --cluster cpu-2 --json";
 
-/// Of `plan experts`.
+/// What is said of `plan experts`.
 pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, the busiest more \
                                        than once (report, 3.4).\n\n\
     Loads are those of a run's last evaluation, or of data that you choose: `deepseek eval \

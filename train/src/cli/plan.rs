@@ -72,7 +72,8 @@ pub struct PlanScheduleArgs {
     #[arg(long, value_name = "TIME", default_value_t = 0.0, value_parser = parse_time)]
     pub communication: f64,
     /// Columns of the timeline in the terminal.
-    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u16).range(40..))]
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    #[arg(value_parser = clap::value_parser!(u16).range(40..))]
     pub width: u16,
     /// Draw the timeline as an SVG file.
     #[arg(long, value_name = "FILE")]

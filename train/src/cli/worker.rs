@@ -15,7 +15,8 @@ pub struct WorkerArgs {
     pub listen: String,
     /// The devices to lend, all of one kind: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm;
     /// `cuda:0,cuda:1` are two.
-    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', default_value = "auto")]
+    #[arg(value_parser = parse_device)]
     pub device: Vec<DeviceChoice>,
     /// The token to ask for.
     #[command(flatten)]

@@ -7,6 +7,7 @@ use burn_deepseek::config::{DeepSeekConfig, Keeping, ParameterCounts};
 use burn_deepseek::precision::{Operation, Rule};
 use serde_json::json;
 
+use super::digits::grouped;
 use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
 use crate::exit::Outcome;
@@ -217,19 +218,6 @@ impl Checked {
         }
         lines
     }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Bytes in the binary unit that leaves fewest digits.

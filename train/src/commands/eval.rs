@@ -155,7 +155,10 @@ fn report(
         "perplexity": report.loss.exp(),
         "bits_per_byte": bits,
         "mtp_losses": mtp_losses,
-        "max_violation": violations.iter().map(|(layer, value)| json!({"layer": layer, "value": value})).collect::<Vec<_>>(),
+        "max_violation": violations
+            .iter()
+            .map(|(layer, value)| json!({"layer": layer, "value": value}))
+            .collect::<Vec<_>>(),
         "entropy_floor": entropy,
         "above_floor_percent": entropy.map(above),
         "window_floor": floor,
@@ -239,9 +242,11 @@ mod tests {
             ..StepReport::default()
         };
         let mut measured = Measured::default();
-        measured.add(&report(8, 1.0), 2); // two sequences of four tokens: six targets one further ahead
+        // Two sequences of four tokens: six targets one further ahead.
+        measured.add(&report(8, 1.0), 2);
         measured.add(&report(3, 4.0), 1); // one of three: two
-        measured.add(&StepReport { tokens: 1, loss: 9.0, ..StepReport::default() }, 1); // too short for any
+        // One of a single token: too short for any.
+        measured.add(&StepReport { tokens: 1, loss: 9.0, ..StepReport::default() }, 1);
         assert_eq!(measured.mtp_losses(), [(6.0 + 8.0) / 8.0]);
         assert!((measured.report.loss - 29.0 / 12.0).abs() < 1e-12);
         assert_eq!((measured.batches, measured.sequences), (3, 4));

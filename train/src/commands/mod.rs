@@ -9,6 +9,7 @@ pub mod plan;
 pub mod train;
 pub mod worker;
 
+mod digits;
 mod svg;
 
 use std::io::Write;

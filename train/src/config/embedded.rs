@@ -13,7 +13,9 @@ pub const MODELS: &[(&str, &str)] = embed!("model":
 );
 
 /// Runs by name, as TOML.
-pub const RUNS: &[(&str, &str)] = embed!("run": "quickstart", "tiny-text", "bench", "deepseek-v3", "deepseek-v3-32k", "deepseek-v3-128k");
+pub const RUNS: &[(&str, &str)] = embed!(
+    "run": "quickstart", "tiny-text", "bench", "deepseek-v3", "deepseek-v3-32k", "deepseek-v3-128k"
+);
 
 /// Clusters by name, as TOML.
 pub const CLUSTERS: &[(&str, &str)] =

@@ -25,7 +25,7 @@ pub struct MemoryEstimate {
     pub total_bytes: u64,
     /// What one decoded token adds to the latent cache in F32.
     pub kv_cache_bytes_per_token_f32: u64,
-    /// The same in BF16.
+    /// What one decoded token adds to the latent cache in BF16.
     pub kv_cache_bytes_per_token_bf16: u64,
 }
 

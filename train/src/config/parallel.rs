@@ -36,7 +36,7 @@ pub struct ParallelConfig {
     pub schedule: PipelineScheduleKind,
     /// What rows travel in between ranks that share experts; where `expert` is 1 nothing is sent.
     pub dispatch: DispatchFormat,
-    /// Of the ranks that share experts, how many consecutive ones are in one node; none: all. With
+    /// How many consecutive ones of the ranks that share experts are in one node; none: all. With
     /// several nodes a token crosses to a node once, and its rows are summed there before they come
     /// back.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ impl ParallelConfig {
         Axes { pipeline: self.pipeline, expert: self.expert, data: self.data }
     }
 
-    /// Of the ranks that share experts, how many are in one node.
+    /// How many of the ranks that share experts are in one node.
     pub fn members_a_node(&self) -> usize {
         self.ranks_per_node.unwrap_or(self.expert)
     }
@@ -141,7 +141,8 @@ impl ParallelConfig {
                 ));
             }
         }
-        problems.truncate(8); // a batch that ramps has many levels, and the same is wrong with most of them
+        // A batch that ramps has many levels, and the same is wrong with most of them.
+        problems.truncate(8);
         problems
     }
 }

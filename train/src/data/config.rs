@@ -114,9 +114,9 @@ impl TokenData {
 }
 
 impl DataConfig {
-    /// The same with paths that do not depend on the current folder, as a run stores it: it can be
-    /// resumed, evaluated and sampled from anywhere. A path that cannot be made absolute stays as
-    /// it is.
+    /// The configuration with paths that do not depend on the current folder, as a run stores it:
+    /// it can be resumed, evaluated and sampled from anywhere. A path that cannot be made absolute
+    /// stays as it is.
     pub fn with_absolute_paths(mut self) -> Self {
         let absolute = |path: &mut PathBuf| {
             if let Ok(full) = std::path::absolute(&*path) {

@@ -29,13 +29,19 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A file has no text.
-    #[error("{path}: the file is empty; a text or JSONL file with at least one document is needed", path = .path.display())]
+    #[error(
+        "{path}: the file is empty; a text or JSONL file with at least one document is needed",
+        path = .path.display()
+    )]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// A file is not UTF-8 text.
-    #[error("{path}: {what} at byte offset {offset}; the file must be UTF-8 text", path = .path.display())]
+    #[error(
+        "{path}: {what} at byte offset {offset}; the file must be UTF-8 text",
+        path = .path.display()
+    )]
     Binary {
         /// The file.
         path: PathBuf,

@@ -57,7 +57,8 @@ mod tests {
         #[test]
         fn is_a_bijection(len in 1u64..3_000, seed: u64) {
             let permutation = Permutation::new(len, seed);
-            let mut seen: Vec<u64> = (0..len).map(|place| permutation.get(place).unwrap()).collect();
+            let mut seen: Vec<u64> =
+                (0..len).map(|place| permutation.get(place).unwrap()).collect();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..len).collect::<Vec<_>>());
             prop_assert_eq!(permutation.get(len), None);

@@ -142,18 +142,23 @@ mod tests {
         /// Every document is on exactly one side, in order, and equal documents are never on both.
         #[test]
         fn document_split_is_a_disjoint_partition(
-            numbers in proptest::collection::vec(0u32..40, 2..80), fraction in 0.05f64..0.6, seed: u64,
+            numbers in proptest::collection::vec(0u32..40, 2..80),
+            fraction in 0.05f64..0.6,
+            seed: u64,
         ) {
-            let all: Vec<Document> = numbers.iter().map(|n| Document::from(format!("document {n}"))).collect();
+            let all: Vec<Document> =
+                numbers.iter().map(|n| Document::from(format!("document {n}"))).collect();
             let Ok(found) = split(all.clone(), SplitMethod::Document, fraction, seed) else {
                 return Ok(()); // all alike: tested below
             };
-            prop_assert_eq!(&found, &split(all.clone(), SplitMethod::Auto, fraction, seed).unwrap());
+            let again = split(all.clone(), SplitMethod::Auto, fraction, seed).unwrap();
+            prop_assert_eq!(&found, &again);
             prop_assert_eq!(found.train.len() + found.valid.len(), all.len());
             let train: HashSet<&str> = texts(&found.train).into_iter().collect();
             let valid: HashSet<&str> = texts(&found.valid).into_iter().collect();
             prop_assert!(train.is_disjoint(&valid));
-            let ordered: Vec<&str> = texts(&all).into_iter().filter(|t| valid.contains(t)).collect();
+            let ordered: Vec<&str> =
+                texts(&all).into_iter().filter(|t| valid.contains(t)).collect();
             prop_assert_eq!(ordered, texts(&found.valid));
         }
 

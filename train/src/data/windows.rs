@@ -202,11 +202,14 @@ mod tests {
     proptest! {
         /// In each epoch the windows lie side by side and cover all but the ends.
         #[test]
-        fn an_epoch_covers_the_stream(len in 2u32..600, seq_len in 1usize..40, seed: u64, epoch in 0u64..5) {
+        fn an_epoch_covers_the_stream(
+            len in 2u32..600, seq_len in 1usize..40, seed: u64, epoch in 0u64..5,
+        ) {
             prop_assume!(len as usize > seq_len);
             let windows = TrainWindows::new(counting(len), seq_len, seed).unwrap();
             let n = windows.windows_per_epoch();
-            let mut starts: Vec<usize> = (epoch * n..(epoch + 1) * n).map(|s| windows.start(s)).collect();
+            let mut starts: Vec<usize> =
+                (epoch * n..(epoch + 1) * n).map(|s| windows.start(s)).collect();
             starts.sort_unstable();
             prop_assert!(starts[0] < seq_len);
             prop_assert!(starts.windows(2).all(|pair| pair[1] == pair[0] + seq_len));
@@ -216,11 +219,14 @@ mod tests {
         }
 
         #[test]
-        fn resuming_equals_going_on(len in 20u32..300, seq_len in 1usize..10, seed: u64, cut in 0usize..100) {
+        fn resuming_equals_going_on(
+            len in 20u32..300, seq_len in 1usize..10, seed: u64, cut in 0usize..100,
+        ) {
             let windows = TrainWindows::new(counting(len), seq_len, seed).unwrap();
             let whole: Vec<Window> = windows.segment(0, 100).iter().map(Result::unwrap).collect();
             let again = TrainWindows::new(counting(len), seq_len, seed).unwrap();
-            let rest: Vec<Window> = again.segment(cut as u64, 100 - cut).iter().map(Result::unwrap).collect();
+            let rest: Vec<Window> =
+                again.segment(cut as u64, 100 - cut).iter().map(Result::unwrap).collect();
             prop_assert_eq!(&whole[cut..], &rest[..]);
             for (index, window) in whole.iter().enumerate() {
                 prop_assert_eq!(window.sample, index as u64);
@@ -233,7 +239,8 @@ mod tests {
         fn validation_is_consecutive(len in 2u32..300, seq_len in 1usize..20) {
             prop_assume!(len as usize > seq_len);
             let windows = ValidWindows::new(counting(len), seq_len).unwrap();
-            let predicted: Vec<u32> = windows.iter().flat_map(|w| w.unwrap().tokens[1..].to_vec()).collect();
+            let predicted: Vec<u32> =
+                windows.iter().flat_map(|w| w.unwrap().tokens[1..].to_vec()).collect();
             let copied: Vec<Vec<u32>> = windows.iter().map(|w| w.unwrap().tokens).collect();
             prop_assert_eq!(copied, windows.slices().map(<[u32]>::to_vec).collect::<Vec<_>>());
             prop_assert_eq!(&predicted, &(1..=predicted.len() as u32).collect::<Vec<_>>());

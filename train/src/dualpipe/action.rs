@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-/// One micro-batch at one stage.
+/// A chunk: one micro-batch at one stage. Each stage has as many chunks as a step has
+/// micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Chunk {
-    /// Which of the (at most two) stages of the rank: 0 is entered first by what comes from the
-    /// rank before, 1 by what comes from the rank after.
+    /// The direction, which says which of the rank's (at most two) stages it is: 0 where rows come
+    /// from the rank before, 1 where they come from the rank after.
     pub direction: usize,
-    /// Number of the micro-batch among those of its direction.
+    /// The number of the micro-batch among those of its direction.
     pub index: usize,
     /// The stage.
     pub stage: usize,
@@ -21,9 +22,9 @@ pub enum Action {
     Forward(Chunk),
     /// B: a backward pass; its weight gradients are computed at once, or left to a later W.
     Backward {
-        /// Of what.
+        /// The chunk that is run backward.
         chunk: Chunk,
-        /// Whether the weight gradients wait.
+        /// Whether the weight gradients wait for a later W.
         defer_weights: bool,
     },
     /// W: the weight gradients that have waited longest.
@@ -46,7 +47,7 @@ pub struct Transfer {
     pub kind: TransferKind,
     /// The direction of the chunk, on this rank.
     pub direction: usize,
-    /// Number of the chunk among those of its direction.
+    /// The number of the chunk among those of its direction.
     pub index: usize,
     /// The other rank.
     pub peer: usize,
@@ -68,7 +69,8 @@ pub enum TransferKind {
 /// An action and the step of the schedule that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Planned {
-    /// Step of the schedule, 1 to 8 for DualPipe and DualPipeV.
+    /// The step of the schedule: 1 to 8 in DualPipe and DualPipeV, which are nF0, nF0F1, nB1W1F1,
+    /// nF0B1F1B0, nB1F1B0, nB1B0, nWB0 and nW; 1 to 4 in the others.
     pub step: usize,
     /// The action.
     pub action: Action,

@@ -30,6 +30,16 @@ pub enum Pass {
     Weights,
 }
 
+impl Pass {
+    /// The stage whose output the pass needs.
+    const fn needs(self) -> &'static str {
+        match self {
+            Self::Forward => "before",
+            Self::Backward | Self::Weights => "after",
+        }
+    }
+}
+
 impl fmt::Display for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -57,28 +67,28 @@ pub enum Rule {
     /// F, B and W of a chunk come once at each stage.
     #[error("{pass} of {chunk} comes a second time")]
     Twice {
-        /// Which of them.
+        /// The pass.
         pass: Pass,
-        /// Of what.
+        /// The chunk.
         chunk: Chunk,
     },
     /// F, B and W of every chunk come at each stage.
     #[error("{pass} of {chunk} never comes")]
     Missing {
-        /// Which of them.
+        /// The pass.
         pass: Pass,
-        /// Of what.
+        /// The chunk.
         chunk: Chunk,
     },
     /// B of a chunk follows its F.
     #[error("B of {0} comes before its F")]
     BackwardFirst(Chunk),
     /// What a pass computes with is there: received, or computed on the same rank.
-    #[error("{pass} of {chunk} comes before what it needs of the stage {}", if *pass == Pass::Forward { "before" } else { "after" })]
+    #[error("{pass} of {chunk} comes before what it needs of the stage {}", .pass.needs())]
     InputMissing {
-        /// F or B.
+        /// The pass, F or B.
         pass: Pass,
-        /// Of what.
+        /// The chunk.
         chunk: Chunk,
     },
     /// W follows a B that has put its weight gradients off.
@@ -90,9 +100,9 @@ pub enum Rule {
     /// W takes what has waited longest.
     #[error("W of {chunk} comes before that of {longest}, which has waited longer")]
     WeightsOutOfOrder {
-        /// Of what it is.
+        /// The chunk whose W it is.
         chunk: Chunk,
-        /// Of what it should be.
+        /// The chunk whose W it should be.
         longest: Chunk,
     },
     /// Messages go between ranks with neighbouring stages of a chunk.
@@ -116,16 +126,17 @@ pub enum Rule {
         other: Transfer,
     },
     /// No rank waits for ever.
-    #[error("deadlock; waiting for messages are {}", Waiting(.waiting))]
+    #[error("deadlock; waiting for messages are {}", Waiters(.waiting))]
     Deadlock {
         /// Ranks that wait, and at which of their actions.
         waiting: Vec<(usize, usize)>,
     },
 }
 
-struct Waiting<'a>(&'a [(usize, usize)]);
+/// Ranks that wait, and at which of their actions, in words.
+struct Waiters<'a>(&'a [(usize, usize)]);
 
-impl fmt::Display for Waiting<'_> {
+impl fmt::Display for Waiters<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (rank, position)) in self.0.iter().enumerate() {
             write!(f, "{}rank {rank} at action {position}", if index > 0 { ", " } else { "" })?;

@@ -117,7 +117,8 @@ impl Folded {
             if i > 0 {
                 w.overlapped(0, 1);
             } else if self.turns {
-                // Not overlapped, which makes the bubble smaller; the last F1 of step 2 leaves here.
+                // Not overlapped, which makes the bubble smaller; the last F1 of step 2 leaves
+                // here.
                 w.compute_forward(0);
                 w.send_forward(1);
                 w.receive_backward(1);

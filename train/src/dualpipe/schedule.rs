@@ -9,15 +9,15 @@ use crate::parallel::{PipelineScheduleError, PipelineScheduleKind};
 /// A pipeline's schedule: the actions of each rank, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PipelineSchedule {
-    /// Which schedule it is.
+    /// The kind of schedule.
     pub kind: PipelineScheduleKind,
-    /// Ranks of the pipeline.
+    /// The number of ranks of the pipeline.
     pub ranks: usize,
     /// Micro-batches of a step, both directions together.
     pub chunks: usize,
-    /// Stages of the model.
+    /// The number of stages of the model.
     pub stages: usize,
-    /// What each rank does.
+    /// What each rank does, in order.
     pub actions: Vec<Vec<Planned>>,
 }
 
@@ -48,7 +48,7 @@ impl PipelineSchedule {
         })
     }
 
-    /// Which of the step's micro-batches a chunk is.
+    /// The number of a chunk's micro-batch among those of the step.
     pub fn micro_batch(&self, chunk: Chunk) -> usize {
         match self.kind {
             PipelineScheduleKind::DualPipe => chunk.direction * (self.chunks / 2) + chunk.index,
@@ -56,7 +56,7 @@ impl PipelineSchedule {
         }
     }
 
-    /// Chunks of one direction.
+    /// The number of chunks of one direction.
     pub fn chunks_of_direction(&self) -> usize {
         match self.kind {
             PipelineScheduleKind::DualPipe => self.chunks / 2,
@@ -64,8 +64,7 @@ impl PipelineSchedule {
         }
     }
 
-    /// Which of a rank's two kinds of chunks those of a direction are; see
-    /// [`PipelineScheduleKind::phase`].
+    /// The phase of the chunks of a direction on a rank; see [`PipelineScheduleKind::phase`].
     pub fn phase(&self, rank: usize, direction: usize) -> usize {
         self.kind.phase(rank, self.ranks, direction)
     }

@@ -27,7 +27,7 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Those of the report's comparison: F = 1, B = 2, W = 1, F&B = 3, messages at no cost.
+    /// The costs of the report's comparison: F = 1, B = 2, W = 1, F&B = 3, messages at no cost.
     pub const UNIT: Self = Self {
         forward: 1.0,
         backward_input: 1.0,
@@ -135,6 +135,7 @@ pub fn simulate(
     Ok(Simulation { ranks, proof })
 }
 
+/// The time on each rank, and of what has left it.
 struct Clock<'a> {
     schedule: &'a PipelineSchedule,
     costs: &'a Costs,

@@ -22,7 +22,7 @@ struct Slice<'a> {
     planned: &'a Planned,
     start: f64,
     end: f64,
-    /// Of it, before it could begin.
+    /// The part of it that passed before it could begin.
     waited: f64,
 }
 
@@ -90,7 +90,10 @@ impl Trace {
         self.events.push(
             json!({ "ph": "M", "name": "process_name", "pid": process, "args": { "name": title } }),
         );
-        self.events.push(json!({ "ph": "M", "name": "process_sort_index", "pid": process, "args": { "sort_index": process } }));
+        self.events.push(json!({
+            "ph": "M", "name": "process_sort_index", "pid": process,
+            "args": { "sort_index": process },
+        }));
         process
     }
 
@@ -102,8 +105,14 @@ impl Trace {
         schedule: &PipelineSchedule,
         slices: impl Iterator<Item = Slice<'a>>,
     ) {
-        self.events.push(json!({ "ph": "M", "name": "thread_name", "pid": process, "tid": rank, "args": { "name": name } }));
-        self.events.push(json!({ "ph": "M", "name": "thread_sort_index", "pid": process, "tid": rank, "args": { "sort_index": rank } }));
+        self.events.push(json!({
+            "ph": "M", "name": "thread_name", "pid": process, "tid": rank,
+            "args": { "name": name },
+        }));
+        self.events.push(json!({
+            "ph": "M", "name": "thread_sort_index", "pid": process, "tid": rank,
+            "args": { "sort_index": rank },
+        }));
         for Slice { planned, start, end, waited } in slices {
             // An action waits for its messages first, then computes.
             let begun = (start + waited).min(end);
@@ -126,7 +135,10 @@ fn slice(
     (start, end): (f64, f64),
     args: Value,
 ) -> Value {
-    json!({ "ph": "X", "name": name, "cat": category, "pid": process, "tid": rank, "ts": start, "dur": end - start, "args": args })
+    json!({
+        "ph": "X", "name": name, "cat": category, "pid": process, "tid": rank,
+        "ts": start, "dur": end - start, "args": args,
+    })
 }
 
 /// Name, category and details of an action; nothing of an exchange, which takes no time of its own.
@@ -136,7 +148,10 @@ fn described(
 ) -> Option<(String, &'static str, Value)> {
     let details = |chunk: &Chunk| {
         let Chunk { direction, index, stage } = *chunk;
-        json!({ "direction": direction, "chunk": index, "stage": stage, "micro_batch": schedule.micro_batch(*chunk) })
+        let micro_batch = schedule.micro_batch(*chunk);
+        json!({
+            "direction": direction, "chunk": index, "stage": stage, "micro_batch": micro_batch,
+        })
     };
     let number = |chunk: &Chunk| schedule.micro_batch(*chunk);
     match action {

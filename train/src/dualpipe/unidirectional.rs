@@ -16,9 +16,9 @@ pub(super) fn one_f_one_b(rank: usize, ranks: usize, chunks: usize) -> Vec<Plann
     writer.finish()
 }
 
-/// As 1F1B, with every weight gradient put off by as many chunks as the rank stands away from the
-/// first one: the first rank computes its gradients at once, the last has `ranks - 1` waiting, and
-/// all have as many activations as with 1F1B on the first rank.
+/// 1F1B with every weight gradient put off by as many chunks as the rank stands away from the first
+/// one: the first rank computes its gradients at once, the last has `ranks - 1` waiting, and all
+/// have as many activations as with 1F1B on the first rank.
 pub(super) fn zb1p(rank: usize, ranks: usize, chunks: usize) -> Vec<Planned> {
     let mut writer = Writer::new(PipelineScheduleKind::Zb1p, rank, ranks);
     let backward = |writer: &mut Writer| {

@@ -7,18 +7,19 @@
 //! waiting until each of its messages is posted on both sides, they come to their ends. Nothing is
 //! proved of an engine that is stricter than that; one that sends without waiting is not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::action::{Action, Chunk, Planned, Transfer, TransferKind};
 use super::fault::{Fault, Pass, Rule};
+use super::matched::matched;
 use super::schedule::PipelineSchedule;
-use super::walk::{Message, walk};
+use super::walk::walk;
 
 /// What is known of a schedule that has been proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// Of each rank the most chunks whose activations it holds at once, from the start of F to the
-    /// end of B or, where weight gradients are put off, of W.
+    /// The most chunks whose activations each rank holds at once, from the start of F to the end of
+    /// B or, where weight gradients are put off, of W.
     pub peak_activations: Vec<usize>,
 }
 
@@ -148,16 +149,10 @@ impl<'a> Local<'a> {
         if known.forward {
             return Err(Rule::Twice { pass: Pass::Forward, chunk });
         }
-        if let Some(previous) = chunk.stage.checked_sub(1) {
-            let here = match self.neighbour(chunk, previous) {
-                None => self.known[1 - chunk.direction]
-                    .get(chunk.index)
-                    .is_some_and(|known| known.forward),
-                Some(_) => known.posted[TransferKind::ReceiveForward as usize],
-            };
-            if !here {
-                return Err(Rule::InputMissing { pass: Pass::Forward, chunk });
-            }
+        if let Some(previous) = chunk.stage.checked_sub(1)
+            && !self.has(chunk, previous, |known| known.forward, TransferKind::ReceiveForward)
+        {
+            return Err(Rule::InputMissing { pass: Pass::Forward, chunk });
         }
         self.known[chunk.direction][chunk.index].forward = true;
         self.held += 1;
@@ -174,18 +169,26 @@ impl<'a> Local<'a> {
             return Err(Rule::BackwardFirst(chunk));
         }
         let next = chunk.stage + 1;
-        if next < self.schedule.stages {
-            let here = match self.neighbour(chunk, next) {
-                None => self.known[1 - chunk.direction]
-                    .get(chunk.index)
-                    .is_some_and(|known| known.backward),
-                Some(_) => known.posted[TransferKind::ReceiveBackward as usize],
-            };
-            if !here {
-                return Err(Rule::InputMissing { pass: Pass::Backward, chunk });
-            }
+        if next < self.schedule.stages
+            && !self.has(chunk, next, |known| known.backward, TransferKind::ReceiveBackward)
+        {
+            return Err(Rule::InputMissing { pass: Pass::Backward, chunk });
         }
         Ok(())
+    }
+
+    /// Whether what a chunk needs of another stage is here: computed on this rank, or received.
+    fn has(
+        &self,
+        chunk: Chunk,
+        stage: usize,
+        computed: fn(&Known) -> bool,
+        received: TransferKind,
+    ) -> bool {
+        match self.neighbour(chunk, stage) {
+            None => self.known[1 - chunk.direction].get(chunk.index).is_some_and(computed),
+            Some(_) => self.known[chunk.direction][chunk.index].posted[received as usize],
+        }
     }
 
     fn backward(&mut self, chunk: Chunk) -> Result<(), Rule> {
@@ -247,60 +250,6 @@ impl<'a> Local<'a> {
         Chunk { direction, index, stage }
     }
 
-    fn fault(&self, rule: Rule) -> Fault {
-        Fault { rank: self.rank, position: self.position, rule }
-    }
-}
-
-/// What a rank sends to another, the other receives, in the same order.
-fn matched(schedule: &PipelineSchedule) -> Result<(), Fault> {
-    let mut lanes: BTreeMap<(usize, usize), [Vec<Posted>; 2]> = BTreeMap::new();
-    for (rank, actions) in schedule.actions.iter().enumerate() {
-        for (position, Planned { action, .. }) in actions.iter().enumerate() {
-            let Action::Exchange(transfers) = action else { continue };
-            for &transfer in transfers {
-                let message = Message::of(rank, &transfer);
-                let lane = lanes.entry((message.from, message.to)).or_default();
-                lane[usize::from(message.to == rank)].push(Posted {
-                    rank,
-                    position,
-                    transfer,
-                    message,
-                });
-            }
-        }
-    }
-    // Of two that differ, one whose partner is nowhere says more than that they differ.
-    let alone =
-        |one: &Posted, others: &[Posted]| !others.iter().any(|other| other.message == one.message);
-    for [sent, received] in lanes.values() {
-        for index in 0..sent.len().max(received.len()) {
-            return match (sent.get(index), received.get(index)) {
-                (Some(one), Some(other)) if one.message == other.message => continue,
-                (Some(one), Some(other)) if !alone(one, received) && !alone(other, sent) => {
-                    Err(one.fault(Rule::Crossed { transfer: one.transfer, other: other.transfer }))
-                }
-                (Some(one), _) if alone(one, received) => {
-                    Err(one.fault(Rule::Unmatched(one.transfer)))
-                }
-                (_, Some(one)) | (Some(one), None) => Err(one.fault(Rule::Unmatched(one.transfer))),
-                (None, None) => continue,
-            };
-        }
-    }
-    Ok(())
-}
-
-/// A message and where it is posted.
-#[derive(Clone, Copy, Debug)]
-struct Posted {
-    rank: usize,
-    position: usize,
-    transfer: Transfer,
-    message: Message,
-}
-
-impl Posted {
     fn fault(&self, rule: Rule) -> Fault {
         Fault { rank: self.rank, position: self.position, rule }
     }

@@ -1,12 +1,11 @@
 //! What computes a step: gradients of its micro-batches, then the update. The engine for one device
 //! is here, the one over ranks in [`crate::dualpipe`].
 
-use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use burn_deepseek::backend::run_on;
-use burn_deepseek::moe::updated_bias;
-use burn_deepseek::recomputing;
+use burn_deepseek::moe::update_biases;
+use burn_deepseek::{in_training, training_device};
 use burn_train::TrainStep;
 
 use super::{AdamW, LanguageModel, LayerLoad, StepReport};
@@ -32,8 +31,7 @@ impl EngineSettings {
     /// The device that batches for training on `device` are made on: with autodiff, and with
     /// gradient checkpointing where backward computes again what it can.
     pub fn training_device(&self, device: &Device) -> Device {
-        let device = device.clone().autodiff();
-        if self.recompute { device.gradient_checkpointing() } else { device }
+        training_device(device, self.recompute)
     }
 }
 
@@ -98,9 +96,8 @@ const MODEL_IS_HERE: &str = "invariant: the model is put back after each update"
 impl SingleDevice {
     /// Trains `model`, which is given without autodiff.
     pub fn new(model: LanguageModel, optimizer: AdamW, settings: EngineSettings) -> Self {
-        let model = model.train();
-        let model = if settings.recompute { recomputing(model) } else { model };
-        Self { model: Some(model), optimizer, gradients: GradientsAccumulator::new(), settings }
+        let model = Some(in_training(model, settings.recompute));
+        Self { model, optimizer, gradients: GradientsAccumulator::new(), settings }
     }
 }
 
@@ -132,7 +129,11 @@ impl StepEngine for SingleDevice {
             optimizer.update(model, gradients, scale, settings.lr)
         });
         model.weights_changed();
-        update_biases(&mut model, loads, settings.bias_update_speed);
+        update_biases(
+            model.model.routers_mut(),
+            |layer| LayerLoad::of_layer(loads, layer),
+            settings.bias_update_speed,
+        );
         self.model = Some(model);
         Ok(norm)
     }
@@ -147,17 +148,5 @@ impl StepEngine for SingleDevice {
 
     fn into_model(self: Box<Self>) -> LanguageModel {
         self.model.expect(MODEL_IS_HERE)
-    }
-}
-
-fn update_biases(model: &mut LanguageModel, loads: &[LayerLoad], speed: f64) {
-    if speed == 0.0 || !model.model.config().has_balance_bias() {
-        return;
-    }
-    for (layer, router) in model.model.routers_mut() {
-        if let Some(load) = loads.iter().find(|load| load.layer == layer) {
-            let bias = updated_bias(&router.bias(), &load.loads, speed);
-            router.set_bias(&bias);
-        }
     }
 }

@@ -22,6 +22,11 @@ impl LayerLoad {
     pub fn violation(&self) -> f64 {
         max_violation(&self.loads)
     }
+
+    /// The loads of one layer, where it is among `all`.
+    pub fn of_layer(all: &[Self], layer: usize) -> Option<&[u64]> {
+        all.iter().find(|load| load.layer == layer).map(|load| load.loads.as_slice())
+    }
 }
 
 /// The numbers of one optimizer step, or of one batch in an evaluation (where those of the update

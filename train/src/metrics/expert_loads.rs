@@ -24,7 +24,10 @@ pub struct ExpertLoads {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadsError {
     /// Nothing of the name.
-    #[error("{}: no loads here; give a run's folder or a file of `deepseek eval --expert-loads`", .path.display())]
+    #[error(
+        "{}: no loads here; give a run's folder or a file of `deepseek eval --expert-loads`",
+        .path.display()
+    )]
     NotFound {
         /// What was asked for.
         path: PathBuf,

@@ -42,12 +42,12 @@ impl ScalarMetric {
         }
     }
 
-    /// The same with a unit.
+    /// This metric with a unit.
     pub fn unit(self, unit: &str) -> Self {
         Self { unit: Some(unit.into()), ..self }
     }
 
-    /// The same, better when higher.
+    /// This metric where it is better when higher.
     pub fn higher_is_better(self) -> Self {
         Self { higher_is_better: true, ..self }
     }

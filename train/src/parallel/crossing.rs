@@ -1,5 +1,5 @@
-//! Which rows cross between nodes, fan out inside, and are whose: what ranks tell each other of rows
-//! that take two hops, and the order in which they are computed. Numbers alone, no tensors.
+//! Rows that take two hops: what ranks tell each other of them, which fan out inside a node, and in
+//! which order they are computed. Numbers alone, no tensors.
 
 /// What a sender says of the rows that cross to a node.
 #[derive(Debug)]
@@ -21,8 +21,9 @@ pub(super) struct Fanned {
     pub positions: Vec<u32>,
 }
 
-/// Which of the rows that have crossed, `from_node` of each node, fan out to each of `size` ranks
-/// with `here` experts; how many to each; and what each is told of them, node by node.
+/// Fans the rows that have crossed, `from_node` of each node, out to `size` ranks with `here`
+/// experts each: gives which of the rows go, rank by rank; how many go to each rank; and what each
+/// is told of them, node by node.
 pub(super) fn fanned(
     crossings: &[Crossing],
     from_node: &[usize],
@@ -61,9 +62,9 @@ pub(super) fn fanned(
     (index, to_rank, notes)
 }
 
-/// Which of the rows that have come, crossing by crossing and node by node, each computed row is,
-/// and its expert: sorted by expert, then by sender, then by token, as the direct route has them.
-/// Sender `node * size + place` came over crossing `place`.
+/// Arranges the rows that have come, crossing by crossing and node by node: gives which of them
+/// each computed row is, and its expert. Computed rows are sorted by expert, then by sender, then
+/// by token, as the direct route has them. Sender `node * size + place` came over crossing `place`.
 pub(super) fn arranged(notes: &[Vec<Fanned>], here: usize) -> (Vec<u32>, Vec<u32>) {
     let nodes = notes.first().map_or(0, Vec::len);
     let mut first = 0u32;

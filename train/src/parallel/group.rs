@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 
 use super::post::Post;
-use super::traffic::{Crosses, Traffic};
+use super::traffic::{Crosses, TrafficCounter};
 use super::wire::WireFormats;
 
 /// The ranks that share the experts of their layers, as one of them sees it. Rank `i` of `n` has
@@ -16,14 +16,14 @@ pub struct ExpertParallelGroup {
     pub post: Arc<Post>,
     /// Number and device of each rank.
     pub members: Vec<(usize, Device)>,
-    /// Which of them this is.
+    /// The index of this rank among the members.
     pub index: usize,
     /// What rows travel in on their way to experts and, combined, back.
     pub formats: WireFormats,
     /// Consecutive members that are in one node; divides their number.
     pub members_a_node: usize,
     /// Where bytes are counted.
-    pub traffic: Arc<Traffic>,
+    pub traffic: Arc<TrafficCounter>,
 }
 
 impl ExpertParallelGroup {

@@ -20,7 +20,7 @@ pub(super) struct LayerExchange {
     pub token: Option<Arc<ComputeToken>>,
     pub layer: usize,
     pub wire: Wire,
-    /// Which expert each of this rank's rows is for.
+    /// The expert that each of this rank's rows is for.
     pub sent: ExpertGroups,
 }
 

@@ -54,12 +54,12 @@ impl Axes {
         }
     }
 
-    /// Which of the [`pipelines`](Self::pipelines) a rank belongs to.
+    /// The number of a rank's pipeline among the [`pipelines`](Self::pipelines).
     pub fn pipeline_of(&self, rank: usize) -> usize {
         rank / self.pipeline
     }
 
-    /// The rank at a place of another's copy and expert group.
+    /// The rank at a place: the inverse of [`place`](Self::place).
     pub fn rank_at(&self, pipeline: usize, expert: usize, data: usize) -> usize {
         (data * self.expert + expert) * self.pipeline + pipeline
     }
@@ -127,11 +127,12 @@ fn layer_cost(config: &DeepSeekConfig, layer: usize) -> f64 {
     (query + key_value + feed_forward) as f64
 }
 
+/// Multiplications a token of the output head.
 fn head_cost(config: &DeepSeekConfig) -> f64 {
     (config.hidden_size * config.vocab_size) as f64
 }
 
-/// By dynamic programming over (stages, layers): `O(stages * layers^2)`.
+/// The layers of each stage, by dynamic programming over (stages, layers): `O(stages * layers^2)`.
 fn best_cut(cost: &[f64], tail: f64, stages: usize) -> Vec<Range<usize>> {
     let layers = cost.len();
     let sum_to: Vec<f64> = std::iter::once(0.0)

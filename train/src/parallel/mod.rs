@@ -23,5 +23,5 @@ pub use pipeline::{PipelineScheduleError, PipelineScheduleKind, UnknownPipelineS
 pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Leg, Post, PostError, Subject};
 pub use token::ComputeToken;
-pub use traffic::{ExchangeBytes, LinkBytes, Traffic};
+pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};
 pub use wire::WireFormats;

@@ -49,8 +49,8 @@ impl PipelineScheduleKind {
         }
     }
 
-    /// The stages of directions 0 and 1 on one of `ranks` ranks: r and PP - 1 - r in DualPipe, r and
-    /// 2 PP - 1 - r in DualPipeV, r alone in the others.
+    /// The stages of directions 0 and 1 on one of `ranks` ranks: r and PP - 1 - r in DualPipe, r
+    /// and 2 PP - 1 - r in DualPipeV, r alone in the others.
     pub const fn stages_of(self, rank: usize, ranks: usize) -> [Option<usize>; 2] {
         match self {
             Self::DualPipe | Self::DualPipeV => [Some(rank), Some(self.stages(ranks) - 1 - rank)],
@@ -58,10 +58,10 @@ impl PipelineScheduleKind {
         }
     }
 
-    /// Which of a rank's two kinds of chunks those of a direction are: 0 for those that enter at
-    /// the rank's own end of the pipeline. In DualPipe's second half of ranks that end is the last
-    /// rank, and the directions are the other way round. (The direction of a phase is found in the
-    /// same way.)
+    /// The phase of the chunks of a direction on one of `ranks` ranks: 0 where they enter at the
+    /// rank's own end of the pipeline, else 1. In DualPipe's second half of ranks that end is the
+    /// last rank, and the directions are the other way round. (The direction of a phase is found in
+    /// the same way.)
     pub const fn phase(self, rank: usize, ranks: usize, direction: usize) -> usize {
         match self {
             Self::DualPipe if rank >= ranks / 2 => 1 - direction,

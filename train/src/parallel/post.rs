@@ -19,27 +19,27 @@ use crate::failure::blamed;
 pub enum Subject {
     /// Rows that enter a stage.
     Activations {
-        /// Of which micro-batch of the sender's data.
+        /// The micro-batch, by its number in the sender's data.
         micro_batch: usize,
         /// The stage.
         stage: usize,
     },
     /// The gradient of the rows that leave a stage.
     Gradients {
-        /// Of which micro-batch.
+        /// The micro-batch.
         micro_batch: usize,
         /// The stage.
         stage: usize,
     },
     /// Rows on their way to experts or back.
     Experts {
-        /// Of which micro-batch.
+        /// The micro-batch.
         micro_batch: usize,
         /// The MoE layer.
         layer: usize,
-        /// Which of the layer's exchanges.
+        /// The exchange of the layer.
         leg: Leg,
-        /// Which of its messages where rows take two hops; 1 where they take one.
+        /// The number of the message where rows take two hops; 1 where they take one.
         hop: u8,
     },
     /// A gradient on its way to the owner of the parameter, by the parameter's place in the order

@@ -8,7 +8,7 @@ use burn_deepseek::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
 use burn_deepseek::ops::LocalExperts;
 use burn_deepseek::ops::wire::WireFormat;
 
-use super::{ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, Traffic, WireFormats};
+use super::{ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, TrafficCounter, WireFormats};
 
 const EXPERTS: usize = 8;
 const WIDTH: usize = 130;
@@ -109,7 +109,7 @@ fn shared(
     device: &Device,
 ) -> (Vec<Outcome>, ExchangeBytes) {
     let (post, traffic) =
-        (Arc::new(Post::new(Duration::from_secs(60))), Arc::new(Traffic::default()));
+        (Arc::new(Post::new(Duration::from_secs(60))), Arc::new(TrafficCounter::default()));
     let outcomes = std::thread::scope(|scope| {
         let threads: Vec<_> = ranks
             .iter()

@@ -76,7 +76,8 @@ mod tests {
                 });
             });
             computing.fetch_sub(1, Ordering::SeqCst);
-            token.given_up(|| answered.recv().unwrap()); // would never come if the token were still held
+            // The answer would never come if the token were still held.
+            token.given_up(|| answered.recv().unwrap());
             computing.fetch_add(1, Ordering::SeqCst);
             thread.join().unwrap();
         });

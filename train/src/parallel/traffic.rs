@@ -17,10 +17,10 @@ pub struct LinkBytes {
 /// Bytes of an exchange: rows and gate values, not the few numbers that say which is whose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExchangeBytes {
-    /// As they were sent.
+    /// The bytes that were sent.
     pub sent: LinkBytes,
-    /// As the direct route sends them: a row for each expert of a token, straight to the expert's
-    /// rank and straight back.
+    /// The bytes that the direct route would have sent: a row for each expert of a token, straight
+    /// to the expert's rank and straight back.
     pub direct: LinkBytes,
 }
 
@@ -47,7 +47,7 @@ impl ExchangeBytes {
 
 /// Counts the bytes of a step, from the threads of all ranks.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct TrafficCounter {
     sent: [AtomicU64; 2],
     direct: [AtomicU64; 2],
 }
@@ -63,7 +63,7 @@ pub(super) enum Crosses {
     Slow,
 }
 
-impl Traffic {
+impl TrafficCounter {
     /// Counts what is sent.
     pub(super) fn sent(&self, crosses: Crosses, bytes: usize) {
         add(&self.sent, crosses, bytes);

@@ -51,7 +51,7 @@ struct Route {
     /// came from each crossing.
     expert: Gather,
     from_crossing: Vec<usize>,
-    /// Of each computed row, its expert.
+    /// The expert of each computed row.
     experts: Vec<u32>,
 }
 

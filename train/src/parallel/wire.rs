@@ -19,9 +19,9 @@ pub struct WireFormats {
 /// Rows under way.
 #[derive(Clone, Debug)]
 pub(super) enum Rows {
-    /// As words.
+    /// Rows as words of the wire's format.
     Words(Tensor<2, Int>),
-    /// As they are, for devices without operations on words.
+    /// Rows as floating-point values, for devices without operations on words.
     Values(Tensor<2>),
 }
 
@@ -75,7 +75,7 @@ impl Rows {
         })
     }
 
-    /// The same on another device.
+    /// The rows on another device.
     pub fn to_device(&self, device: &Device) -> Self {
         match self {
             Self::Words(words) => Self::Words(ops::moved(words.clone(), device)),

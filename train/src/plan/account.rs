@@ -51,7 +51,8 @@ pub struct Account {
     /// Operations of a token as they are usually counted: six for each parameter that multiplies it
     /// (the embedding does not), and attention's.
     pub flops_per_token: f64,
-    /// Those of the parameters alone, of the main model: what the report's 340 TFLOP/s are by.
+    /// Operations of a token in the parameters of the main model alone, by which the report's 340
+    /// TFLOP/s are counted.
     pub parameter_flops_per_token: f64,
     /// TFLOP/s of a GPU by `parameter_flops_per_token`.
     pub tflops_per_gpu: f64,
@@ -70,7 +71,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Of a step that takes `step` on `cluster` and `again(other)` on another one.
+    /// The account of a step that takes `step` on `cluster` and `again(other)` on another one.
     pub(super) fn new(
         step: &StepTime,
         workload: &Workload,

@@ -17,7 +17,7 @@ const MASTER_BYTES: f64 = 4.0;
 /// Bytes of a cached FP8 weight: its code, and its share of an FP32 scale for 128 x 128.
 const FP8_BYTES: f64 = 1.0 + 4.0 / (128.0 * 128.0);
 
-/// Whose formats are reckoned with.
+/// The one whose formats are reckoned with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keeper {
@@ -32,11 +32,11 @@ pub enum Keeper {
 /// Parameters that a rank holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RankParameters {
-    /// Which every rank at its place of a pipeline holds.
+    /// Parameters that every rank at its place of a pipeline holds.
     pub replicated: u64,
     /// Routed experts, its own alone.
     pub experts: u64,
-    /// Those of both that FP8 quantizes.
+    /// Parameters of both kinds that FP8 quantizes.
     pub quantized: u64,
 }
 
@@ -53,17 +53,17 @@ pub struct RankMemory {
     pub fp8_weights_bytes: f64,
     /// Gradients.
     pub gradients_bytes: f64,
-    /// Its shard of the master weights; 0 where the weights are FP32 themselves.
+    /// The rank's shard of the master weights; 0 where the weights are FP32 themselves.
     pub master_bytes: f64,
-    /// Its shard of AdamW's two moments.
+    /// The rank's shard of AdamW's two moments.
     pub moments_bytes: f64,
     /// The most micro-batches whose activations it keeps at one time, at one of its stages each.
     pub chunks: usize,
     /// What they keep, as planned.
     pub activations_bytes: f64,
-    /// The same without recomputation.
+    /// What they keep without recomputation.
     pub without_recompute_bytes: f64,
-    /// The same with it.
+    /// What they keep with recomputation.
     pub with_recompute_bytes: f64,
     /// What the head and the losses keep of one micro-batch.
     pub head_bytes: f64,
@@ -72,8 +72,8 @@ pub struct RankMemory {
 }
 
 impl RankParameters {
-    /// Of each rank of a pipeline. A rank with two stages holds the parameters of both; embedding
-    /// and head are there once on a rank.
+    /// The parameters of each rank of a pipeline. A rank with two stages holds the parameters of
+    /// both; embedding and head are there once on a rank.
     pub(super) fn of_ranks(
         model: &DeepSeekConfig,
         workload: &Workload,

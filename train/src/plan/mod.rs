@@ -3,9 +3,11 @@
 
 mod account;
 mod activations;
+mod chunk_time;
 mod memory;
 mod routing;
 mod schedules;
+mod speed;
 mod stages;
 mod step;
 #[cfg(test)]
@@ -16,10 +18,11 @@ mod workload;
 
 pub use account::{Account, Assumption, Hours};
 pub use activations::kept_per_token;
+pub use chunk_time::{ChunkTime, Computing};
 pub use memory::{Keeper, RankMemory, RankParameters};
 pub use routing::{Groups, Reach, Spread};
 pub use schedules::ScheduleRow;
-pub use step::{Chunks, Computing, StepTime};
+pub use step::StepTime;
 pub use traffic::{Links, Route, Traffic};
 pub use work::{LayerWork, Work};
 pub use workload::Workload;
@@ -36,7 +39,7 @@ pub struct ClusterPlan {
     pub workload: Workload,
     /// Memory of each rank of a pipeline as the report keeps things, rank 0 first.
     pub report: Vec<RankMemory>,
-    /// The same as this program keeps them.
+    /// Memory of each rank as this program keeps things.
     pub program: Vec<RankMemory>,
     /// What crosses the links.
     pub traffic: Traffic,

@@ -38,13 +38,13 @@ pub struct Reach {
     pub ranks: usize,
     /// Whether the router leaves groups out.
     pub limited: bool,
-    /// Exactly, for experts drawn at random from all.
+    /// The exact spread of experts drawn at random from all.
     pub unlimited: Spread,
-    /// Exactly, for experts drawn at random from groups drawn at random: the kept groups then say
-    /// nothing of where their best experts are.
+    /// The exact spread of experts drawn at random from groups drawn at random: the kept groups
+    /// then say nothing of where their best experts are.
     pub random_groups: Spread,
-    /// With the router's own choice of groups, over 8,192 tokens of random scores; as `unlimited`
-    /// where no group is left out.
+    /// The spread by the router's own choice of groups, over 8,192 tokens of random scores; as
+    /// `unlimited` where no group is left out.
     pub router: Spread,
     /// The most nodes that the experts of the kept groups can be on.
     pub limit: usize,
@@ -57,14 +57,14 @@ const SAMPLES: usize = 1 << 13;
 const MOST_SCORES: usize = 1 << 23;
 
 impl Groups {
-    /// Those of a model.
+    /// The router of a model.
     pub fn new(model: &DeepSeekConfig) -> Self {
         let limited = model.topk_method != TopkMethod::Greedy;
         let (groups, kept) = if limited { (model.n_group, model.topk_group) } else { (1, 1) };
         Self { experts: model.n_routed_experts, visited: model.num_experts_per_tok, groups, kept }
     }
 
-    /// The same router without a limit.
+    /// This router without a limit on groups.
     pub fn unlimited(self) -> Self {
         Self { groups: 1, kept: 1, ..self }
     }
@@ -129,8 +129,8 @@ fn log_choose(n: usize, k: usize) -> f64 {
 }
 
 impl Reach {
-    /// Of a model whose experts are shared by `ranks` ranks of nodes of `gpus_a_node` GPUs, which
-    /// they fill one after the other.
+    /// The spread in a model whose experts are shared by `ranks` ranks of nodes of `gpus_a_node`
+    /// GPUs, which they fill one after the other.
     pub fn new(model: &DeepSeekConfig, ranks: usize, gpus_a_node: usize) -> Self {
         let groups = Groups::new(model);
         let nodes = ranks.div_ceil(gpus_a_node);

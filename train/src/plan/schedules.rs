@@ -1,4 +1,4 @@
-//! The same workload under each schedule (3.2.1, Table 2, with times and bytes in place of
+//! A workload compared under each schedule (3.2.1, Table 2, with times and bytes in place of
 //! letters).
 
 use burn_deepseek::DeepSeekConfig;

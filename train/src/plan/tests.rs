@@ -213,7 +213,8 @@ fn time_is_operations_over_the_peak_where_nothing_else_costs() {
     // tiny: q 128 x 64 and 64 x 4 x 40, kv_a 128 x 64, kv_b 48 x 4 x 48, o 96 x 128, feed-forward 3
     // x 128 x 352, head 128 x 260.
     let weights = 128 * 64 + 64 * 160 + 128 * 64 + 48 * 192 + 96 * 128 + 3 * 128 * 352 + 128 * 260;
-    let attention = 2 * 4 * (40 + 24) * 5 + 2 * 4 * (3 * 40 + 2 * 24) * 5; // five of nine keys on average
+    // Five of nine keys on average.
+    let attention = 2 * 4 * (40 + 24) * 5 + 2 * 4 * (3 * 40 + 2 * 24) * 5;
     let tokens = 3.0 * 9.0;
     near(
         plan.step.total_s,

@@ -60,7 +60,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Of a workload that has no problems.
+    /// The traffic of a workload that has no problems.
     pub(super) fn new(
         model: &DeepSeekConfig,
         workload: &Workload,
@@ -86,7 +86,8 @@ impl Traffic {
         });
         let moe_layers =
             stages.of_rank.iter().map(|held| moe_layers_a_chunk(stages, held)).fold(0.0, f64::max);
-        let passes = moe_layers * workload.chunks() as f64 * 2.0; // forward, and backward the same way
+        // Forward, and backward the same way.
+        let passes = moe_layers * workload.chunks() as f64 * 2.0;
         let step = routes.first().map_or_else(Links::default, |route| Links {
             fast: passes * (route.dispatch.fast + route.combine.fast),
             slow: passes * (route.dispatch.slow + route.combine.slow),

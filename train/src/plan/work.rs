@@ -31,7 +31,7 @@ pub struct LayerWork {
     pub head: f64,
     /// Bytes read and written by what is not a product.
     pub bytes: f64,
-    /// Those of them that backward does again where it recomputes: RMSNorms and SwiGLU.
+    /// The part of `bytes` that backward moves again where it recomputes: RMSNorms and SwiGLU.
     pub bytes_recomputed: f64,
 }
 

@@ -225,11 +225,21 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_ramp_is_counted_as_if_one_by_one(
-            from in 1u64..9, to in 1u64..9, start in 0u64..300, length in 1u64..2000, last in 1u64..9, micro in 1u64..4,
+            from in 1u64..9,
+            to in 1u64..9,
+            start in 0u64..300,
+            length in 1u64..2000,
+            last in 1u64..9,
+            micro in 1u64..4,
         ) {
             let pieces = vec![
                 BatchPiece { start: 0, end: start + 1, from: from * micro, to: from * micro },
-                BatchPiece { start: start + 1, end: start + 1 + length, from: from * micro, to: to * micro },
+                BatchPiece {
+                    start: start + 1,
+                    end: start + 1 + length,
+                    from: from * micro,
+                    to: to * micro,
+                },
             ];
             let course = BatchCourse::new(pieces, last * micro, micro, 10).unwrap();
             for (step, position) in (0..).zip(by_hand(&course, 100)) {

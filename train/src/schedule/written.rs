@@ -71,7 +71,7 @@ impl ScheduleConfig {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Course {
-    /// The same all along.
+    /// One value all along.
     Constant(f64),
     /// One segment after the other; what the last one ends with stays.
     Segments(Vec<Segment>),
@@ -122,7 +122,7 @@ impl Segment {
 pub enum Shape {
     /// In equal steps.
     Linear,
-    /// As half a cosine: slowly, fast, slowly.
+    /// Along half a cosine: slowly, fast, slowly.
     Cosine,
 }
 

@@ -24,8 +24,8 @@ pub struct StepStrategy {
 
 impl StepStrategy {
     /// A strategy for one run, and where its outcome will be once the learner has returned.
-    /// Batches are made on `device`, which is the one that the engine differentiates on; evaluations
-    /// are made there without autodiff.
+    /// Batches are made on `device`, which is the one that the engine differentiates on;
+    /// evaluations are made there without autodiff.
     pub fn new(plan: RunPlan, device: Device, state: RunState) -> (Self, OutcomeCell) {
         let outcome = Arc::new(Mutex::new(None));
         let cell = OutcomeCell(outcome.clone());

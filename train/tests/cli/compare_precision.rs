@@ -82,7 +82,7 @@ fn the_baseline_is_what_train_trains() {
     assert_eq!(place.metrics("compared/f32"), place.metrics("plain"));
 }
 
-/// The same run in another order of sums: the same losses but for rounding, and an evaluation of
+/// A run in another order of sums has the same losses but for rounding, and an evaluation of
 /// the same windows.
 #[test]
 fn split_micro_batches_change_rounding_alone() {

@@ -4,7 +4,8 @@
 //! These tests stand in this package because cargo tells the path of a binary only to the tests of
 //! its own package.
 
-#![allow(clippy::unwrap_used)] // these are tests; a helper of theirs is not in a test function, which is all that clippy sees
+// These are tests; a function that they share is not a test, which is all that clippy sees.
+#![allow(clippy::unwrap_used)]
 
 mod bad_input;
 mod checkpoints;

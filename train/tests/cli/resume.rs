@@ -76,7 +76,11 @@ fn a_run_is_resumed_in_the_middle_of_everything() {
     let toml = fs::read_to_string(place.path("tiny.toml")).unwrap();
     let (head, output) = toml.split_once("[schedule]").unwrap();
     let schedule = r#"[schedule]
-lr = [{ until = "5 steps", to = 1e-2 }, { until = "60%", at = 1e-2 }, { to = 1e-3, shape = "cosine" }]
+lr = [
+    { until = "5 steps", to = 1e-2 },
+    { until = "60%", at = 1e-2 },
+    { to = 1e-3, shape = "cosine" },
+]
 global_batch = [{ until = 1000, from = 2, to = 10 }, { at = 6 }]
 bias_update_speed = [{ until = "80%", at = 1e-2 }, { at = 0 }]
 seq_aux_alpha = [{ until = "8 steps", at = 1e-2 }, { at = 0 }]

@@ -7,9 +7,10 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use cubecl::server::Handle;
 use cubecl_kernels::definition::QuantizeOptions;
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
-use cubecl_kernels::quantize::{self, DeviceCodes, DeviceGroups, Element};
+use cubecl_kernels::quantize::{self, DeviceCodes};
 use cubecl_kernels::swiglu;
 
 use super::shapes::{MatrixShape, WeightShape};

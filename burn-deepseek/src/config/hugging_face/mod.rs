@@ -63,6 +63,7 @@ impl DeepSeekConfig {
     /// and is the weight loader's affair. Of a list of end tokens the first is taken.
     ///
     /// # Errors
+    ///
     /// Malformed JSON, a missing or mistyped key, a value with a meaning not computed here (another
     /// `hidden_act`, rope type, quantization, grouped key heads, dropout), or a model that
     /// [`validate`](Self::validate) refuses.
@@ -193,7 +194,7 @@ fn refuse_other_meanings(keys: &Keys, v2: bool) -> Result<(), HuggingFaceError> 
     {
         return Err(keys.unsupported("num_key_value_heads", "as many as num_attention_heads (MLA)"));
     }
-    // DeepSeek-V2's gate normalizes or scales; SPEC.md's (V3's) does one after the other.
+    // DeepSeek-V2's gate normalizes or scales; V3's does one after the other.
     let scale = keys.number("routed_scaling_factor")?.unwrap_or(1.0);
     if v2 && normalizes_and_scales(keys.flag("norm_topk_prob")?.unwrap_or(false), scale) {
         return Err(keys.unsupported(

@@ -99,7 +99,10 @@ fn v3_json_with(key: &str, value: serde_json::Value) -> String {
 
 #[test]
 fn the_released_fp8_file_and_foreign_keys_are_read() {
-    let fp8 = serde_json::json!({"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]});
+    let fp8 = serde_json::json!({
+        "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+    });
     let text = v3_json_with("quantization_config", fp8);
     assert_eq!(DeepSeekConfig::from_hugging_face_json(&text).unwrap(), published::deepseek_v3());
     let text = v3_json_with("some_future_key", serde_json::json!([1, {"a": null}]));

@@ -178,7 +178,11 @@ fn a_shard_without_its_tensor_and_a_tensor_in_two_shards_are_named() {
         name: "model.layers.0.self_attn.q_b_proj.weight".into(),
         file: shards[0].clone()
     }));
-    assert!(problems.iter().any(|problem| matches!(problem, TensorProblem::Twice { name, .. } if name == "model.embed_tokens.weight")));
+    assert!(problems.iter().any(|problem| matches!(
+        problem,
+        TensorProblem::Twice { name, .. }
+            if name == "model.embed_tokens.weight"
+    )));
 }
 
 #[test]
@@ -197,9 +201,11 @@ fn a_model_that_was_altered_takes_no_weights() {
     let (_, dir) = in_one_file(&config(&[]));
     let mut altered = model(&config(&[]));
     altered.lm_head = None;
-    assert!(
-        matches!(load_weights(altered, dir.path()), Err(WeightsError::Altered { parameters }) if parameters == ["lm_head.weight"])
-    );
+    assert!(matches!(
+        load_weights(altered, dir.path()),
+        Err(WeightsError::Altered { parameters })
+            if parameters == ["lm_head.weight"]
+    ));
 }
 
 #[test]

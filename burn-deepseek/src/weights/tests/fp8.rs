@@ -61,25 +61,33 @@ fn scales_must_be_there_fit_and_be_f32() {
         TensorProblem::Missing { name: SCALE.into(), shape: vec![1, 2] }
     );
     let wrong_shape = problem_with(DOWN, quantized(), Some(RawTensor::f32(&[2, 1], [1.0, 1.0])));
-    assert!(
-        matches!(wrong_shape, TensorProblem::Shape { name, expected, .. } if name == SCALE && expected == [1, 2])
-    );
+    assert!(matches!(
+        wrong_shape,
+        TensorProblem::Shape { name, expected, .. }
+            if name == SCALE && expected == [1, 2]
+    ));
     let wrong_type = problem_with(DOWN, quantized(), Some(RawTensor::zeros(Dtype::BF16, &[1, 2])));
-    assert!(
-        matches!(wrong_type, TensorProblem::DType { name, found, .. } if name == SCALE && found == "BF16")
-    );
+    assert!(matches!(
+        wrong_type,
+        TensorProblem::DType { name, found, .. }
+            if name == SCALE && found == "BF16"
+    ));
 }
 
 #[test]
 fn other_quantized_tensors_are_refused_by_name() {
     let vector = problem_with("model.norm.weight", RawTensor::zeros(Dtype::F8_E4M3, &[12]), None);
-    assert!(
-        matches!(vector, TensorProblem::DType { name, found, .. } if name == "model.norm.weight" && found == "F8_E4M3")
-    );
+    assert!(matches!(
+        vector,
+        TensorProblem::DType { name, found, .. }
+            if name == "model.norm.weight" && found == "F8_E4M3"
+    ));
     let e5m2 = problem_with(DOWN, RawTensor::zeros(Dtype::F8_E5M2, &[12, 130]), None);
-    assert!(
-        matches!(e5m2, TensorProblem::DType { name, found, .. } if name == DOWN && found == "F8_E5M2")
-    );
+    assert!(matches!(
+        e5m2,
+        TensorProblem::DType { name, found, .. }
+            if name == DOWN && found == "F8_E5M2"
+    ));
     let (_, dir) = in_one_file(&wide());
     edit(dir.path(), |tensors| {
         tensors.insert(SCALE.into(), RawTensor::f32(&[1, 2], [1.0, 1.0]));

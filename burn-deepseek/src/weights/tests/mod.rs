@@ -23,10 +23,12 @@ use crate::{DeepSeek, DeepSeekConfig};
 /// modules; and then changed.
 fn config(changes: &[(&str, Value)]) -> DeepSeekConfig {
     let mut config = json!({
-        "vocab_size": 37, "hidden_size": 12, "intermediate_size": 20, "moe_intermediate_size": 6, "num_hidden_layers": 3,
-        "num_attention_heads": 3, "n_shared_experts": 2, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
-        "topk_group": 1, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5, "q_lora_rank": 7, "kv_lora_rank": 5,
-        "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 3, "attention_bias": true, "num_nextn_predict_layers": 2,
+        "vocab_size": 37, "hidden_size": 12, "intermediate_size": 20, "moe_intermediate_size": 6,
+        "num_hidden_layers": 3, "num_attention_heads": 3, "n_shared_experts": 2,
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
+        "first_k_dense_replace": 1, "routed_scaling_factor": 2.5, "q_lora_rank": 7,
+        "kv_lora_rank": 5, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 3,
+        "attention_bias": true, "num_nextn_predict_layers": 2,
     });
     for (key, value) in changes {
         config[key] = value.clone();

@@ -33,9 +33,11 @@ fn a_tied_head_may_be_stored_with_the_embeddings_shape() {
         tensors.insert("lm_head.weight".into(), RawTensor::zeros(Dtype::F32, &[36, 12]));
     });
     let problems = problems(dir.path(), &LoadOptions::default());
-    assert!(
-        matches!(&problems[..], [TensorProblem::Shape { name, expected, .. }] if name == "lm_head.weight" && *expected == [37, 12])
-    );
+    assert!(matches!(
+        &problems[..],
+        [TensorProblem::Shape { name, expected, .. }]
+            if name == "lm_head.weight" && *expected == [37, 12]
+    ));
 }
 
 #[test]
@@ -71,7 +73,11 @@ fn a_layer_too_many_is_refused_even_when_mtp_is_dropped() {
     assert!(!problems.is_empty());
     for problem in problems {
         assert!(
-            matches!(&problem, TensorProblem::Extra { name, .. } if name.starts_with("model.layers.2.")),
+            matches!(
+                &problem,
+                TensorProblem::Extra { name, .. }
+                    if name.starts_with("model.layers.2.")
+            ),
             "{problem}"
         );
     }

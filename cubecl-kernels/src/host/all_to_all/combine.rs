@@ -4,15 +4,15 @@ use std::mem::MaybeUninit;
 
 use super::values::{F32, for_wire, format_of, row_values, tile_values};
 use crate::definition::{KernelError, RowSums, TILE, WireFormat, check_length, element_count};
-use crate::host::output::{Parts, as_words, build, fill};
-use crate::host::parallel::{chunk, for_each};
+use crate::host::output::{as_words, build, fill, for_rows};
+use crate::host::parallel::rows_a_task;
 use crate::host::simd::{dot, madd, multiversion};
 
 /// Values that one task reads.
 const VALUES_A_TASK: usize = 1 << 14;
 
-/// The rows of each token summed, `out[t] = sum_i weights[i] y[rows[i]]` over its terms `i`, in
-/// their order and in FP32; without weights each is one. A result without terms is zero.
+/// Sums the rows of each token, `out[t] = sum_i weights[i] y[rows[i]]` over its terms `i`, in their
+/// order and in FP32; without weights each is one. A result without terms is zero.
 ///
 /// # Shapes
 /// - `wire [sums.bound(), format.row_words(width)]`, `weights [sums.terms()]` ->
@@ -37,7 +37,7 @@ pub fn combine(
     Ok(for_wire!(format, sum_rows(wire, weights, sums, width)))
 }
 
-/// [`combine`] of FP32 rows, without weights.
+/// Sums FP32 rows as [`combine`] does, without weights.
 ///
 /// # Shapes
 /// - `x [sums.bound(), width]` -> `[sums.results(), width]`
@@ -51,16 +51,16 @@ pub fn sum_values(x: &[f32], sums: &RowSums, width: usize) -> Result<Vec<f32>, K
     Ok(sum_rows::<F32>(as_words(x), None, sums, width))
 }
 
-/// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that
-/// name row `r`, and `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets zero. The
-/// cast of `y` passes the gradient straight through.
+/// Computes the gradients of [`combine`]: `dy[r]` is the sum of `weights[i] dout[t]` over the terms
+/// `i` that name row `r`, and `dweights[i] = dout[t] . y[rows[i]]`. A row that no term names gets
+/// zero. The cast of `y` passes the gradient straight through.
 ///
 /// # Shapes
 /// - as [`combine`]; `dout [sums.results(), width]` -> `dy [sums.bound(), width]`,
 ///   `dweights [sums.terms()]`
 ///
 /// # Errors
-/// As [`combine`], and [`KernelError::Length`] naming `dout`.
+/// The errors of [`combine`], and [`KernelError::Length`] naming `dout`.
 pub fn combine_backward(
     wire: &[u32],
     weights: Option<&[f32]>,
@@ -109,7 +109,7 @@ pub(super) fn sum_rows<const FORMAT: usize>(
     sum_terms::<FORMAT>(wire, weights, sums.starts(), sums.rows(), width)
 }
 
-/// As [`sum_rows`], of terms `starts[t]..starts[t + 1]` that name `rows`.
+/// The sums of the terms `starts[t]..starts[t + 1]`, each of which names one of `rows`.
 fn sum_terms<const FORMAT: usize>(
     wire: &[u32],
     weights: Option<&[f32]>,
@@ -118,22 +118,16 @@ fn sum_terms<const FORMAT: usize>(
     width: usize,
 ) -> Vec<f32> {
     let results = starts.len().saturating_sub(1);
-    let results_a_task = (VALUES_A_TASK / width.max(1)).max(1);
-    // SAFETY: every row is written, whole, by one task.
+    let results_a_task = rows_a_task(VALUES_A_TASK, width);
+    let work = rows.len().max(results) * width;
+    // SAFETY: `sum_row` writes all of a row, for each of a task's rows.
     unsafe {
         build(results * width, |out| {
-            let out = Parts::new(out);
-            for_each(results.div_ceil(results_a_task), rows.len().max(results) * width, |task| {
-                for t in chunk(task, results_a_task, results) {
+            for_rows(out, width, results_a_task, work, |part, out| {
+                for (t, out) in part.zip(out.chunks_exact_mut(width)) {
                     let terms = starts[t] as usize..starts[t + 1] as usize;
                     let weights = weights.map(|weights| &weights[terms.clone()]);
-                    sum_row::<FORMAT>(
-                        wire,
-                        &rows[terms],
-                        weights,
-                        width,
-                        out.part(t * width, width),
-                    );
+                    sum_row::<FORMAT>(wire, &rows[terms], weights, width, out);
                 }
             });
         })
@@ -199,15 +193,13 @@ fn row_dots<const FORMAT: usize>(
 ) -> Vec<f32> {
     let row_words = format_of(FORMAT).row_words(width);
     let (rows, terms) = (sums.rows(), sums.terms());
-    let terms_a_task = (VALUES_A_TASK / width.max(1)).max(1);
-    // SAFETY: every term is written, by one task.
+    let terms_a_task = rows_a_task(VALUES_A_TASK, width);
+    // SAFETY: each task writes all of its terms.
     unsafe {
         build(terms, |out| {
-            let out = Parts::new(out);
-            for_each(terms.div_ceil(terms_a_task), terms * width, |task| {
+            for_rows(out, 1, terms_a_task, terms * width, |part, out| {
                 let mut buffer = Vec::with_capacity(width);
-                let part = chunk(task, terms_a_task, terms);
-                for (out, term) in out.part(part.start, part.len()).iter_mut().zip(part) {
+                for (out, term) in out.iter_mut().zip(part) {
                     let row = &wire[rows[term] as usize * row_words..][..row_words];
                     row_values::<FORMAT>(row, width, &mut buffer.spare_capacity_mut()[..width]);
                     // SAFETY: `width` values have just been written.

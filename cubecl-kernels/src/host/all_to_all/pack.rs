@@ -1,14 +1,11 @@
 //! Rows to words by index, and words to rows by index.
 
-use std::mem::MaybeUninit;
-
 use super::combine::sum_rows;
 use super::values::{F32, bf16_words, for_wire, row_values};
-use crate::definition::{
-    KernelError, RowSums, WireFormat, check_index, check_length, element_count,
-};
-use crate::host::output::{Parts, as_words, build};
-use crate::host::parallel::{chunk, for_each};
+use crate::definition::{KernelError, RowSums, WireFormat, check_length, element_count};
+use crate::host::output::{as_words, build, for_rows};
+use crate::host::parallel::rows_a_task;
+use crate::host::permute::check_indices;
 use crate::host::quantize::{Element, Gathered, Source, pack_fp8};
 
 /// Values that one task reads.
@@ -17,8 +14,8 @@ const VALUES_A_TASK: usize = 1 << 14;
 /// From so many copies of a row on, on average, rows are cast once each and their words copied.
 const CASTS_SAVED: usize = 2;
 
-/// Rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go to
-/// several places are cast once.)
+/// Packs rows by index as they go to other ranks, permuted and cast in one read. (FP8 rows that go
+/// to several places are cast once.)
 ///
 /// In FP8 each 1x128 tile has the scale `2^ceil(log2(max(amax, 1e-4) / 448))` and a code is the one
 /// nearest to `x / scale`, ties to even. A tile with a NaN or an infinity has scale `2^127`: the
@@ -42,7 +39,7 @@ pub fn pack<E: Element>(
 ) -> Result<Vec<u32>, KernelError> {
     const OP: &str = "pack";
     check_length(OP, "x", x.len(), &[rows, width])?;
-    check_indices(OP, index, rows)?;
+    check_indices(OP, "index", index, rows)?;
     let row_words = format.row_words(width);
     let size = element_count(OP, "wire", &[index.len(), row_words])?;
     if size == 0 {
@@ -60,13 +57,13 @@ pub fn pack<E: Element>(
     if format == WireFormat::Fp8 {
         return Ok(pack_fp8(&rows));
     }
-    // SAFETY: every row is written, whole.
+    let work = index.len() * width;
+    // SAFETY: each task writes all of its rows.
     Ok(unsafe {
         build(size, |out| {
-            by_rows(out, index.len(), row_words, width, || {
+            for_rows(out, row_words, rows_a_task(VALUES_A_TASK, width), work, |part, out| {
                 let mut buffer = Vec::new();
-                let rows = &rows;
-                move |i: usize, out: &mut [MaybeUninit<u32>]| {
+                for (i, out) in part.zip(out.chunks_exact_mut(row_words)) {
                     let panel = rows.panel(i..i + 1, 0..width, &mut buffer);
                     match format {
                         WireFormat::F32 => drop(out.write_copy_of_slice(as_words(panel.row(0)))),
@@ -79,26 +76,27 @@ pub fn pack<E: Element>(
 }
 
 fn gather_words(wire: &[u32], index: &[u32], row_words: usize) -> Vec<u32> {
-    // SAFETY: every row is written, whole.
+    let (rows_a_task, work) = (rows_a_task(VALUES_A_TASK, row_words), index.len() * row_words);
+    // SAFETY: each task writes all of its rows.
     unsafe {
         build(index.len() * row_words, |out| {
-            by_rows(out, index.len(), row_words, row_words, || {
-                |i: usize, out: &mut [MaybeUninit<u32>]| {
-                    out.write_copy_of_slice(&wire[index[i] as usize * row_words..][..row_words]);
+            for_rows(out, row_words, rows_a_task, work, |part, out| {
+                for (&i, out) in index[part].iter().zip(out.chunks_exact_mut(row_words)) {
+                    out.write_copy_of_slice(&wire[i as usize * row_words..][..row_words]);
                 }
             });
         })
     }
 }
 
-/// The rows that have arrived, in the order of the experts that are here: row `i` is row `index[i]`
-/// of the wire.
+/// Unpacks the rows that have arrived, in the order of the experts that are here: row `i` is row
+/// `index[i]` of the wire.
 ///
 /// # Shapes
 /// - `wire [rows, format.row_words(width)]`, `index [n]` -> `[n, width]`
 ///
 /// # Errors
-/// As [`pack`], naming `wire`.
+/// The errors of [`pack`], naming `wire`.
 pub fn unpack(
     wire: &[u32],
     index: &[u32],
@@ -108,15 +106,15 @@ pub fn unpack(
 ) -> Result<Vec<f32>, KernelError> {
     const OP: &str = "unpack";
     format.check(OP, wire, rows, width)?;
-    check_indices(OP, index, rows)?;
+    check_indices(OP, "index", index, rows)?;
     let row_words = format.row_words(width);
     let size = element_count(OP, "rows", &[index.len(), width])?;
-    // SAFETY: every row is written, whole.
+    // SAFETY: `row_values` writes all of a row, for each of a task's rows.
     Ok(unsafe {
         build(size, |out| {
-            by_rows(out, index.len(), width, width, || {
-                |i: usize, out: &mut [MaybeUninit<f32>]| {
-                    let row = &wire[index[i] as usize * row_words..][..row_words];
+            for_rows(out, width, rows_a_task(VALUES_A_TASK, width), size, |part, out| {
+                for (&i, out) in index[part].iter().zip(out.chunks_exact_mut(width)) {
+                    let row = &wire[i as usize * row_words..][..row_words];
                     for_wire!(format, row_values(row, width, out));
                 }
             });
@@ -124,8 +122,8 @@ pub fn unpack(
     })
 }
 
-/// The gradient of [`pack`] for `x`, straight through the cast: `dx[r]` is the sum of `d[i]` over
-/// all `i` with `index[i] == r`, ascending.
+/// Computes the gradient of [`pack`] for `x`, straight through the cast: `dx[r]` is the sum of
+/// `d[i]` over all `i` with `index[i] == r`, ascending.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`
@@ -141,13 +139,14 @@ pub fn pack_backward(
     gather_backward("pack_backward", d, index, rows, width)
 }
 
-/// The gradient of [`unpack`] for the rows that arrived, as [`pack_backward`].
+/// Computes the gradient of [`unpack`] for the rows that arrived: row `r` gets the sum of `d[i]`
+/// over all `i` with `index[i] == r`, ascending.
 ///
 /// # Shapes
 /// - `d [index.len(), width]` -> `[rows, width]`
 ///
 /// # Errors
-/// As [`pack_backward`].
+/// The errors of [`pack_backward`].
 pub fn unpack_backward(
     d: &[f32],
     index: &[u32],
@@ -165,33 +164,8 @@ fn gather_backward(
     width: usize,
 ) -> Result<Vec<f32>, KernelError> {
     check_length(op, "d", d.len(), &[index.len(), width])?;
-    check_indices(op, index, rows)?;
+    check_indices(op, "index", index, rows)?;
     element_count(op, "x", &[rows, width])?;
     let sums = RowSums::of_gather(index, rows)?;
     Ok(sum_rows::<F32>(as_words(d), None, &sums, width))
-}
-
-fn check_indices(op: &'static str, index: &[u32], bound: usize) -> Result<(), KernelError> {
-    let wrong = index.iter().position(|&i| i as usize >= bound);
-    wrong.map_or(Ok(()), |position| check_index(op, "index", position, index[position], bound))
-}
-
-/// Calls `row(i, out[i])` for every row of `out`, some rows a task; `task` makes the function of a
-/// task.
-fn by_rows<T: Send, F: FnMut(usize, &mut [MaybeUninit<T>])>(
-    out: &mut [MaybeUninit<T>],
-    rows: usize,
-    row_len: usize,
-    width: usize,
-    task: impl Fn() -> F + Send + Sync,
-) {
-    let out = Parts::new(out);
-    let rows_a_task = (VALUES_A_TASK / width.max(1)).max(1);
-    for_each(rows.div_ceil(rows_a_task), rows * width, |index| {
-        let mut row = task();
-        for i in chunk(index, rows_a_task, rows) {
-            // SAFETY: a row belongs to one task.
-            row(i, unsafe { out.part(i * row_len, row_len) });
-        }
-    });
 }

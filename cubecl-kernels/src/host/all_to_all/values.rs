@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::definition::{TILE, WireFormat, scale_byte, scale_from_exponent};
 use crate::host::quantize::e4m3_value;
-use crate::host::simd::multiversion;
+use crate::host::simd::{bf16_bits, multiversion};
 
 /// The formats, as constants that functions are compiled for.
 pub(super) const F32: usize = 0;
@@ -15,9 +15,15 @@ pub(super) const FP8: usize = 2;
 macro_rules! for_wire {
     ($format:expr, $name:ident $args:tt) => {
         match $format {
-            $crate::definition::WireFormat::F32 => $name::<{ $crate::host::all_to_all::values::F32 }> $args,
-            $crate::definition::WireFormat::Bf16 => $name::<{ $crate::host::all_to_all::values::BF16 }> $args,
-            $crate::definition::WireFormat::Fp8 => $name::<{ $crate::host::all_to_all::values::FP8 }> $args,
+            $crate::definition::WireFormat::F32 => {
+                $name::<{ $crate::host::all_to_all::values::F32 }> $args
+            }
+            $crate::definition::WireFormat::Bf16 => {
+                $name::<{ $crate::host::all_to_all::values::BF16 }> $args
+            }
+            $crate::definition::WireFormat::Fp8 => {
+                $name::<{ $crate::host::all_to_all::values::FP8 }> $args
+            }
         }
     };
 }
@@ -137,12 +143,4 @@ multiversion! {
             out.write(bf16_bits(x));
         }
     }
-}
-
-/// Rounds to nearest, ties to even; NaN stays NaN.
-#[inline(always)]
-fn bf16_bits(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
-    if bits & 0x7FFF_FFFF > 0x7F80_0000 { bits >> 16 | 0x40 } else { rounded }
 }

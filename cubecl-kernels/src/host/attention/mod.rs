@@ -28,16 +28,16 @@ pub struct AttentionOutput {
 /// What [`attention_backward`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionGradients {
-    /// `[b, t, h, dn + dr]`.
+    /// The gradient for `q`, `[b, t, h, dn + dr]`.
     pub dq: Vec<f32>,
-    /// `[b, s, h, dn + dv]`.
+    /// The gradient for `kv`, `[b, s, h, dn + dv]`.
     pub dkv: Vec<f32>,
-    /// `[b, s, dr]`, summed over the heads.
+    /// The gradient for `k_rope`, `[b, s, dr]`, summed over the heads.
     pub dk_rope: Vec<f32>,
 }
 
-/// Causal attention of MLA, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, with `kv` as
-/// `kv_b` makes it and rotation already applied.
+/// Computes MLA's causal attention, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, with
+/// `kv` as `kv_b` makes it and rotation already applied.
 ///
 /// Query row `i` sees keys `0 ..= s - t + i`: `s == t` in training, `s > t` with a cache. Blocks of
 /// query rows meet blocks of keys, masked blocks are skipped, and the softmax is kept running
@@ -53,6 +53,22 @@ pub struct AttentionGradients {
 /// than queries.
 ///
 /// Source: technical report 2.1.1.
+///
+/// # Example
+/// ```
+/// use cubecl_kernels::definition::{AttentionOptions, AttentionShape, ProductFormat};
+/// use cubecl_kernels::host;
+///
+/// // One token, which sees only itself: the mix of values is its own.
+/// let (batch, queries, keys, heads) = (1, 1, 1, 1);
+/// let (nope_dim, rope_dim, v_dim) = (1, 2, 2);
+/// let shape = AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim };
+/// let options = AttentionOptions { scale: 0.5, format: ProductFormat::F32 };
+/// let (q, kv, k_rope) = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0]);
+/// let output = host::attention(&q, &kv, &k_rope, &shape, &options)?;
+/// assert_eq!(output.out, [5.0, 6.0]);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 pub fn attention(
     q: &[f32],
     kv: &[f32],
@@ -70,8 +86,8 @@ pub fn attention(
     Ok(AttentionOutput { out, lse })
 }
 
-/// The gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities are
-/// computed again.
+/// Computes the gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities
+/// are computed again.
 ///
 /// With `P = exp(S - lse)` and `D = rowsum(dout * out)`: `dv = P^T dout`,
 /// `dS = P * (dout v^T - D)`, `dq = scale dS k`, `dk = scale dS^T q`.

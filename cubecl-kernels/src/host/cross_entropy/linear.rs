@@ -13,16 +13,16 @@ const CHUNK_LOGITS: usize = 1 << 20;
 /// What [`linear_cross_entropy_with_gradients`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearCrossEntropyGradients {
-    /// The loss.
+    /// The loss of all rows and of each.
     pub loss: CrossEntropy,
-    /// `[rows, inputs]`.
+    /// The gradient for `x`, `[rows, inputs]`.
     pub dx: Vec<f32>,
-    /// `[vocab, inputs]`.
+    /// The gradient for `w`, `[vocab, inputs]`.
     pub dw: Vec<f32>,
 }
 
-/// The cross entropy of `x w^T`, whose logits never exist whole; `shape.outputs` is the vocabulary,
-/// and `format` that of the products' operands.
+/// Computes the cross entropy of `x w^T`, whose logits never exist whole; `shape.outputs` is the
+/// vocabulary, and `format` that of the products' operands.
 ///
 /// # Shapes
 /// - `x [rows, inputs]`, `w [vocab, inputs]`, `targets [rows]` (negative: ignored, at no cost),
@@ -47,13 +47,13 @@ pub fn linear_cross_entropy(
     Ok(weighted(live.spread(losses, 1, rows), weights))
 }
 
-/// [`linear_cross_entropy`] and its gradients for unit upstream.
+/// Computes [`linear_cross_entropy`] and its gradients, given that the loss's own is one.
 ///
 /// # Shapes
 /// - as [`linear_cross_entropy`]; output: [`LinearCrossEntropyGradients`]
 ///
 /// # Errors
-/// As [`linear_cross_entropy`].
+/// The errors of [`linear_cross_entropy`].
 pub fn linear_cross_entropy_with_gradients(
     x: &[f32],
     w: &[f32],
@@ -93,7 +93,7 @@ struct Head<'a> {
     w: &'a [f32],
     inputs: usize,
     vocab: usize,
-    /// Of the three products.
+    /// The format of the three products' operands.
     format: ProductFormat,
 }
 

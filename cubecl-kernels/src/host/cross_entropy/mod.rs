@@ -16,13 +16,14 @@ use crate::definition::{KernelError, check_length};
 /// The loss of some rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossEntropy {
-    /// `sum_i weight_i CE_i`, in row order.
+    /// The weighted sum, `sum_i weight_i CE_i`, in row order.
     pub loss: f64,
-    /// `CE_i` of each row, without its weight; 0 where the target is negative.
+    /// The loss `CE_i` of each row, without its weight; 0 where the target is negative.
     pub row_losses: Vec<f32>,
 }
 
-/// The cross entropy of given logits, `CE_i = log sum_j e^(x_ij) - x_i,target`, by the stable form.
+/// Computes the cross entropy of given logits, `CE_i = log sum_j e^(x_ij) - x_i,target`, by the
+/// stable form.
 ///
 /// # Shapes
 /// - `logits [rows, vocab]`, `targets [rows]` (negative: ignored), `weights [rows]` (one each where
@@ -31,6 +32,14 @@ pub struct CrossEntropy {
 /// # Errors
 /// [`KernelError::Length`] naming the argument, [`KernelError::Index`] naming the row whose target
 /// is outside the vocabulary.
+///
+/// # Example
+/// ```
+/// // Four tokens that are equally likely.
+/// let loss = cubecl_kernels::host::cross_entropy(&[0.0; 4], &[2], None, 1, 4)?.loss;
+/// assert!((loss - 4.0f64.ln()).abs() < 1e-6);
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 pub fn cross_entropy(
     logits: &[f32],
     targets: &[i64],
@@ -54,14 +63,14 @@ pub fn cross_entropy(
     Ok(weighted(row_losses, weights))
 }
 
-/// [`cross_entropy`] and its gradient for unit upstream,
-/// `weight_i (softmax(x_i) - onehot(target_i))`, `[rows, vocab]`.
+/// Computes [`cross_entropy`] and its gradient, `weight_i (softmax(x_i) - onehot(target_i))`,
+/// `[rows, vocab]`, given that the loss's own is one.
 ///
 /// # Shapes
 /// - as [`cross_entropy`]
 ///
 /// # Errors
-/// As [`cross_entropy`].
+/// The errors of [`cross_entropy`].
 pub fn cross_entropy_with_gradient(
     logits: &[f32],
     targets: &[i64],

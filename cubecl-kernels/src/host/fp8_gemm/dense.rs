@@ -14,11 +14,15 @@ use crate::host::gemm_view::Threads;
 const A: [&str; 2] = ["a.codes", "a.scales"];
 const B: [&str; 2] = ["b.codes", "b.scales"];
 
-/// `C = A B^T` of an activation and a weight (1x128 | 128x128): Fprop, and Dgrad with the weight's
-/// transposed codes.
+/// Multiplies an activation and a weight, `C = A B^T` (1x128 | 128x128): Fprop, and Dgrad with the
+/// weight's transposed codes.
 ///
-/// `c[i, j] = sum over tiles t of a.scale[i, t] * b.scale[j / 128, t] * (sum over k in t of a[i, k] b[j, k])`,
-/// products exact, sums in FP32 ([`Accumulation`]).
+/// ```text
+/// c[i, j] = sum over tiles t of a.scale[i, t] * b.scale[j / 128, t]
+///                               * (sum over k in t of a[i, k] b[j, k])
+/// ```
+///
+/// Products are exact, sums in FP32 ([`Accumulation`]).
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`, zero where `k` is
@@ -28,6 +32,26 @@ const B: [&str; 2] = ["b.codes", "b.scales"];
 /// or `accumulation` has no 2 to 24 bits.
 ///
 /// Source: technical report 3.3.2.
+///
+/// # Example
+/// ```
+/// use cubecl_kernels::definition::{
+///     Accumulation, BlockScales, BlockTiled, QuantizeOptions, RowTiled,
+/// };
+/// use cubecl_kernels::host;
+///
+/// let options = QuantizeOptions::default();
+/// let (rows, depth, format) = (1, 128, options.format);
+/// let a = host::quantize_rows(&[1.0f32; 128], rows, depth, &options)?;
+/// let a = RowTiled { codes: &a.codes, scales: &a.scales, rows, depth, format };
+/// let (rows, scale_layout) = (2, BlockScales::Stored);
+/// let b = host::quantize_blocks(&[0.5f32; 256], 1, rows, depth, &options)?;
+/// let b = BlockTiled { codes: &b.codes, scales: &b.scales, scale_layout, rows, depth, format };
+/// let c = host::fp8_gemm_nt(&a, &b, Accumulation::Promoted)?;
+/// assert_eq!(c.len(), 2);
+/// assert!(c.iter().all(|c| (c - 64.0).abs() < 1e-4));
+/// # Ok::<(), cubecl_kernels::KernelError>(())
+/// ```
 pub fn fp8_gemm_nt(
     a: &RowTiled<'_>,
     b: &BlockTiled<'_>,
@@ -38,13 +62,13 @@ pub fn fp8_gemm_nt(
     checked_new(OP, left, right, accumulation)
 }
 
-/// [`fp8_gemm_nt`], rounded to BF16 at the end.
+/// Computes [`fp8_gemm_nt`] and rounds it to BF16 at the end.
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`
 ///
 /// # Errors
-/// As [`fp8_gemm_nt`].
+/// The errors of [`fp8_gemm_nt`].
 pub fn fp8_gemm_nt_bf16(
     a: &RowTiled<'_>,
     b: &BlockTiled<'_>,
@@ -57,13 +81,14 @@ pub fn fp8_gemm_nt_bf16(
     Ok(unsafe { build_bf16(m * n, n, |c| run(left, right, accumulation, c)) })
 }
 
-/// `C += A B^T` of an activation and a weight; see [`fp8_gemm_nt`].
+/// Adds the product of an activation and a weight to what is there, `C += A B^T`; see
+/// [`fp8_gemm_nt`].
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]`, `c [m, n]`
 ///
 /// # Errors
-/// As [`fp8_gemm_nt`], and [`KernelError::Length`] naming `c`.
+/// The errors of [`fp8_gemm_nt`], and [`KernelError::Length`] naming `c`.
 pub fn fp8_gemm_nt_accumulate(
     a: &RowTiled<'_>,
     b: &BlockTiled<'_>,
@@ -75,15 +100,15 @@ pub fn fp8_gemm_nt_accumulate(
     checked_accumulate(OP, left, right, accumulation, c)
 }
 
-/// `C = A B^T` of two matrices tiled along their rows (1x128 | 1x128): Wgrad, `dw = dy^T x`, with
-/// the column tiles of both, which are stored transposed.
+/// Multiplies two matrices tiled along their rows, `C = A B^T` (1x128 | 1x128): Wgrad,
+/// `dw = dy^T x`, with the column tiles of both, which are stored transposed.
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]` -> `[m, n]`, zero where `k` is; for Wgrad `m` outputs, `n` inputs, `k`
 ///   tokens
 ///
 /// # Errors
-/// As [`fp8_gemm_nt`].
+/// The errors of [`fp8_gemm_nt`].
 ///
 /// Source: technical report 3.3.1, 3.3.2.
 pub fn fp8_wgrad_nt(
@@ -96,14 +121,14 @@ pub fn fp8_wgrad_nt(
     checked_new(OP, left, right, accumulation)
 }
 
-/// `C += A B^T` of two matrices tiled along their rows: gradients of several micro-batches summed
-/// in FP32; see [`fp8_wgrad_nt`].
+/// Adds the product of two matrices tiled along their rows to what is there, `C += A B^T`:
+/// gradients of several micro-batches summed in FP32; see [`fp8_wgrad_nt`].
 ///
 /// # Shapes
 /// - `a [m, k]`, `b [n, k]`, `c [m, n]`
 ///
 /// # Errors
-/// As [`fp8_wgrad_nt`], and [`KernelError::Length`] naming `c`.
+/// The errors of [`fp8_wgrad_nt`], and [`KernelError::Length`] naming `c`.
 pub fn fp8_wgrad_nt_accumulate(
     a: &RowTiled<'_>,
     b: &RowTiled<'_>,

@@ -15,7 +15,7 @@ use crate::host::gemm_view::Threads;
 const A: [&str; 2] = ["a.codes", "a.scales"];
 const W: [&str; 2] = ["weights.codes", "weights.scales"];
 
-/// Each expert's `C = A W^T` of its rows, `c[r] = a[r] w[e]^T` for
+/// Multiplies each expert's rows by its weight, `c[r] = a[r] w[e]^T` for
 /// `offsets[e] <= r < offsets[e + 1]` (1x128 | 128x128).
 ///
 /// # Shapes
@@ -52,15 +52,16 @@ pub fn fp8_grouped_gemm_nt(
     })
 }
 
-/// [`fp8_grouped_gemm_nt`] with room for `max_rows` rows of each expert, of which the first
-/// `counts[e]` are used; the others of the result are zero.
+/// Computes [`fp8_grouped_gemm_nt`] with room for `max_rows` rows of each expert, of which the
+/// first `counts[e]` are used; the others of the result are zero.
 ///
 /// # Shapes
 /// - `a [experts, max_rows, k]` (its `rows` are `experts * max_rows`), `counts [experts]`,
 ///   `weights [experts, n, k]` -> `[experts, max_rows, n]`
 ///
 /// # Errors
-/// As [`fp8_grouped_gemm_nt`]; [`KernelError::Index`] naming the count that exceeds `max_rows`.
+/// The errors of [`fp8_grouped_gemm_nt`]; [`KernelError::Index`] naming the count that exceeds
+/// `max_rows`.
 ///
 /// Source: technical report 3.4.2.
 pub fn fp8_grouped_gemm_nt_masked(
@@ -116,18 +117,18 @@ pub fn fp8_grouped_gemm_nt_masked(
 /// - `codes [columns, layout.words total]`, `scales [columns, layout.tiles total]`
 #[derive(Debug, Clone, Copy)]
 pub struct ColumnTiled<'a> {
-    /// Four codes a word.
+    /// The codes, four a word.
     pub codes: &'a [u32],
-    /// Multipliers that dequantize.
+    /// The multipliers that dequantize.
     pub scales: &'a [f32],
-    /// Columns of the matrix as it was: rows here.
+    /// The columns of the matrix as it was, which are rows here.
     pub columns: usize,
-    /// Of the codes.
+    /// The format of the codes.
     pub format: Fp8Format,
 }
 
-/// Each expert's weight gradient, `dw[e] = dy_e^T x_e` (1x128 | 1x128 along the expert's rows),
-/// zero for an expert without rows.
+/// Computes each expert's weight gradient, `dw[e] = dy_e^T x_e` (1x128 | 1x128 along the expert's
+/// rows), zero for an expert without rows.
 ///
 /// # Shapes
 /// - `dy` of `n` columns and `x` of `k` columns over the same rows, `offsets [experts + 1]` ->
@@ -155,13 +156,13 @@ pub fn fp8_grouped_wgrad_nt(
     })
 }
 
-/// [`fp8_grouped_wgrad_nt`] added to `dw`.
+/// Adds [`fp8_grouped_wgrad_nt`] to `dw`.
 ///
 /// # Shapes
 /// - `dw [experts, n, k]`
 ///
 /// # Errors
-/// As [`fp8_grouped_wgrad_nt`], and [`KernelError::Length`] naming `dw`.
+/// The errors of [`fp8_grouped_wgrad_nt`], and [`KernelError::Length`] naming `dw`.
 pub fn fp8_grouped_wgrad_nt_accumulate(
     dy: &ColumnTiled<'_>,
     x: &ColumnTiled<'_>,

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::source::{Source, round_to_bf16, values};
+use super::source::{Source, values};
 use crate::definition::TILE;
-use crate::host::simd::{LANES, Plain, Simd};
+use crate::host::simd::{LANES, Plain, Simd, round_to_bf16};
 
 /// Packs rows as a left operand, `[tile][row][TILE]` words; those past the end of the depth are
 /// zero up to a multiple of [`LANES`], and not written beyond.
@@ -113,8 +113,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{LANES, Transpose};
-    use crate::host::fp8_gemm::registers_avx512;
-    use crate::host::simd::{Avx2, Avx512};
+    use crate::host::simd::{Avx2, Avx512, transpose_avx512};
 
     impl Transpose for Avx512 {
         #[inline(always)]
@@ -126,7 +125,7 @@ mod x86 {
                 for i in 0..LANES {
                     rows[i] = _mm512_loadu_si512(x[i].as_ptr().cast());
                 }
-                let columns = registers_avx512::transpose(rows);
+                let columns = transpose_avx512(rows);
                 for i in 0..LANES {
                     _mm512_storeu_si512(x[i].as_mut_ptr().cast(), columns[i]);
                 }

@@ -8,10 +8,10 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::registers_avx512::{Decoder, first_bytes, first_lanes, round, transpose};
+use super::registers_avx512::{Decoder, first_bytes, first_lanes, round};
 use super::source::{Floats, Source};
 use crate::definition::{CODES_A_WORD, OperandView, TILE};
-use crate::host::simd::LANES;
+use crate::host::simd::{LANES, transpose_avx512 as transpose};
 
 /// Words of a row's tile.
 const WORDS: usize = TILE / 2;

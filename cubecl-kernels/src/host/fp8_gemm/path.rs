@@ -21,7 +21,7 @@ pub enum GemmPath {
 static LIMIT: AtomicU8 = AtomicU8::new(GemmPath::Avx512Bf16 as u8);
 
 impl GemmPath {
-    /// Every path that runs on this machine, the best first.
+    /// Gives every path that runs on this machine, the best first.
     pub fn available() -> impl Iterator<Item = Self> {
         let best = Self::best();
         [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline]
@@ -35,7 +35,7 @@ impl GemmPath {
         LIMIT.store(limit as u8, Ordering::Relaxed);
     }
 
-    /// The one that products take.
+    /// Gives the path that products take.
     pub fn current() -> Self {
         let limit = LIMIT.load(Ordering::Relaxed);
         Self::available().find(|&path| path as u8 >= limit).unwrap_or(Self::Baseline)

@@ -27,7 +27,7 @@ pub(super) struct RightLayout {
 }
 
 impl RightLayout {
-    /// Of `width` columns a panel and words of `depth_a_word` entries.
+    /// The layout of panels of `width` columns, in words of `depth_a_word` entries.
     #[inline(always)]
     pub(super) fn new(width: usize, depth_a_word: usize, source: &Source<'_>) -> Self {
         let tile_scales = match scaling(source) {

@@ -20,7 +20,7 @@ fn of_all(x: &[f32]) -> f32 {
 }
 
 multiversion! {
-    /// Of each row tile, into `amax [rows, tiles(columns)]`.
+    /// Finds the largest magnitude of each row tile, into `amax [rows, tiles(columns)]`.
     pub(super) fn of_rows(panel: Panel<'_>, amax: &mut [f32]) {
         let mut amax = amax.iter_mut();
         for r in 0..panel.rows {
@@ -38,7 +38,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Of each column of a panel of at most [`TILE`] columns, into `amax [columns]`.
+    /// Finds the largest magnitude of each column of a panel of at most [`TILE`] columns, into
+    /// `amax [columns]`.
     pub(super) fn of_columns(panel: Panel<'_>, amax: &mut [f32]) {
         let mut columns = [0; TILE];
         for r in 0..panel.rows {
@@ -61,8 +62,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Of each row and of each column of a panel of at most [`TILE`] columns, into `by_rows [rows]`
-    /// and `by_columns [columns]`.
+    /// Finds the largest magnitude of each row and of each column of a panel of at most [`TILE`]
+    /// columns, into `by_rows [rows]` and `by_columns [columns]`.
     pub(super) fn of_both(panel: Panel<'_>, by_rows: &mut [f32], by_columns: &mut [f32]) {
         let mut columns = [0; TILE];
         for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {

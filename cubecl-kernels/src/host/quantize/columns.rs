@@ -8,16 +8,15 @@ use super::divisor::Divisors;
 use super::encode::{encode_columns, encode_rows};
 use super::panel::{Element, Matrix, Source};
 use super::rows::{self, check_row_tiles};
-use super::store::{pack, pack_transposed};
+use super::store::{ColumnTilesOut, RowTilesOut};
 use crate::definition::{
-    CODES_A_WORD, Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE,
-    check_length, element_count, tiles, words,
+    Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE, check_length,
+    element_count, tiles, words,
 };
-use crate::host::output::{Parts, build_two};
-use crate::host::parallel::chunk;
+use crate::host::output::build_two;
 
-/// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: what Wgrad sums over
-/// (3.3.1, 3.5.2).
+/// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: the result is what Wgrad
+/// sums over (3.3.1, 3.5.2).
 ///
 /// Each group of rows (an expert's) starts a new word and a new tile, as [`GroupedColumns`] says.
 /// `&[0, rows]` is one group.
@@ -39,14 +38,14 @@ pub fn quantize_columns<E: Element>(
     Ok(quantize(&Matrix { x, cols }, offsets, &layout, cols, options))
 }
 
-/// [`quantize_rows`](super::quantize_rows) and [`quantize_columns`] in one read of `x`: (rows,
-/// columns).
+/// Casts to FP8 as [`quantize_rows`](super::quantize_rows) and as [`quantize_columns`] do, in one
+/// read of `x`: (rows, columns).
 ///
 /// # Shapes
 /// - As both; `rows` is the last of `offsets`.
 ///
 /// # Errors
-/// As [`quantize_columns`].
+/// The errors of [`quantize_columns`].
 pub fn quantize_both<E: Element>(
     x: &[E],
     offsets: &[usize],
@@ -104,41 +103,30 @@ pub(super) fn quantize(
     let coarse = (options.granularity != Granularity::Tile)
         .then(|| coarse::column_scales(source, offsets, layout, cols, options));
     let (groups, rows) = (offsets.len() - 1, offsets[offsets.len() - 1]);
-    let (row_words, row_tiles) = (layout.words[groups], layout.tiles[groups]);
+    let (col_words, col_tiles) = (layout.words[groups], layout.tiles[groups]);
     // SAFETY: the bands cover every word and tile of a transposed row, and the tasks every column
     // of each band.
     let (codes, scales) = unsafe {
-        build_two([cols * row_words, cols * row_tiles], |codes, scales| {
-            let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
-            for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
+        build_two([cols * col_words, cols * col_tiles], |codes, scales| {
+            let out = ColumnTilesOut::new(codes, scales, layout);
+            for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
                 let (mut buffer, mut divisors, mut codes) =
                     (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
-                for part in 0..columns.len().div_ceil(TILE) {
-                    let part = chunk(part, TILE, columns.len());
-                    let part = columns.start + part.start..columns.start + part.end;
-                    let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
+                for columns in panels {
+                    let panel = source.panel(band.rows.clone(), columns.clone(), &mut buffer);
                     let mut largest = [0.0; TILE];
                     if let Some(scales) = &coarse {
-                        part.clone()
+                        columns
+                            .clone()
                             .zip(&mut largest)
-                            .for_each(|(c, scale)| *scale = scales[c * row_tiles + band.tile]);
-                        divisors.set_scales(&largest[..part.len()]);
+                            .for_each(|(c, scale)| *scale = scales[c * col_tiles + band.tile]);
+                        divisors.set_scales(&largest[..columns.len()]);
                     } else {
-                        amax::of_columns(panel, &mut largest[..part.len()]);
-                        divisors.set_amax(&largest[..part.len()], options.scale);
+                        amax::of_columns(panel, &mut largest[..columns.len()]);
+                        divisors.set_amax(&largest[..columns.len()], options.scale);
                     }
                     encode_columns(panel, &divisors, &mut codes, options.format);
-                    pack_transposed(
-                        &mut codes,
-                        panel.rows,
-                        part.len(),
-                        &codes_out,
-                        part.start * row_words + band.word,
-                        row_words,
-                    );
-                    for (c, &scale) in part.zip(divisors.scales()) {
-                        scales_out.part(c * row_tiles + band.tile, 1)[0].write(scale);
-                    }
+                    out.write(band, columns, &mut codes, divisors.scales());
                 }
             });
         })
@@ -162,49 +150,32 @@ pub(super) fn both(
     // tasks cover every column of each band.
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
-            let (row_codes, row_scales) = (Parts::new(codes), Parts::new(scales));
+            let rows_out = RowTilesOut::new(codes, scales, cols);
             let (codes, scales) =
                 build_two([cols * col_words, cols * col_tiles], |codes, scales| {
-                    let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
-                    for_bands(&bands(offsets, layout), rows, cols, |band, columns| {
+                    let columns_out = ColumnTilesOut::new(codes, scales, layout);
+                    for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
                         let (mut buffer, mut divisors, mut codes) =
                             (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
-                        for part in 0..columns.len().div_ceil(TILE) {
-                            let part = chunk(part, TILE, columns.len());
-                            let part = columns.start + part.start..columns.start + part.end;
-                            let panel = source.panel(band.rows.clone(), part.clone(), &mut buffer);
+                        for columns in panels {
+                            let count = columns.len();
+                            let panel =
+                                source.panel(band.rows.clone(), columns.clone(), &mut buffer);
                             let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);
-                            amax::of_both(
-                                panel,
-                                &mut of_rows[..panel.rows],
-                                &mut of_columns[..part.len()],
-                            );
+                            let (of_rows, of_columns) =
+                                (&mut of_rows[..panel.rows], &mut of_columns[..count]);
+                            amax::of_both(panel, of_rows, of_columns);
 
-                            divisors.set_amax(&of_rows[..panel.rows], options.scale);
+                            divisors.set_amax(of_rows, options.scale);
                             encode_rows(panel, &divisors, &mut codes, TILE, options.format);
                             for (i, r) in band.rows.clone().enumerate() {
-                                let out = row_codes.part(
-                                    r * row_words + part.start / CODES_A_WORD,
-                                    words(part.len()),
-                                );
-                                pack(&codes[i * TILE..][..part.len()], out);
-                                row_scales.part(r * row_tiles + part.start / TILE, 1)[0]
-                                    .write(divisors.scale[i]);
+                                let codes = &codes[i * TILE..][..count];
+                                rows_out.write(r, columns.start, codes, &divisors.scale[i..][..1]);
                             }
 
-                            divisors.set_amax(&of_columns[..part.len()], options.scale);
+                            divisors.set_amax(of_columns, options.scale);
                             encode_columns(panel, &divisors, &mut codes, options.format);
-                            pack_transposed(
-                                &mut codes,
-                                panel.rows,
-                                part.len(),
-                                &codes_out,
-                                part.start * col_words + band.word,
-                                col_words,
-                            );
-                            for (c, &scale) in part.zip(divisors.scales()) {
-                                scales_out.part(c * col_tiles + band.tile, 1)[0].write(scale);
-                            }
+                            columns_out.write(band, columns, &mut codes, divisors.scales());
                         }
                     });
                 });

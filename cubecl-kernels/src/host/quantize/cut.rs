@@ -67,15 +67,21 @@ pub(super) fn bands(offsets: &[usize], layout: &GroupedColumns) -> Vec<Band> {
     bands.collect()
 }
 
-/// Runs `task(band, columns of a task)` for all of a matrix.
+/// Cuts the bands of a matrix into panels of one tile of columns, and runs `task` with the columns of
+/// each task's panels.
 pub(super) fn for_bands(
     bands: &[Band],
     rows: usize,
     cols: usize,
-    task: impl Fn(&Band, Range<usize>) + Send + Sync,
+    task: impl Fn(&Band, &mut dyn Iterator<Item = Range<usize>>) + Send + Sync,
 ) {
     let parts = cols.div_ceil(COLUMNS_A_TASK);
     for_each(bands.len() * parts, rows * cols * WORK, |index| {
-        task(&bands[index / parts], chunk(index % parts, COLUMNS_A_TASK, cols))
+        let columns = chunk(index % parts, COLUMNS_A_TASK, cols);
+        let mut panels = (0..columns.len().div_ceil(TILE)).map(|part| {
+            let part = chunk(part, TILE, columns.len());
+            columns.start + part.start..columns.start + part.end
+        });
+        task(&bands[index / parts], &mut panels);
     });
 }

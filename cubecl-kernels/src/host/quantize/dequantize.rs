@@ -5,15 +5,15 @@ use std::ops::Range;
 use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_TASK, WORK, bands};
 use super::decode::decode_row;
-use super::panel::{Panel, Source, computed};
+use super::panel::{Panel, Source, computed_rows};
 use crate::definition::{
     Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
     words,
 };
-use crate::host::output::{Parts, build, zeroed};
-use crate::host::parallel::{chunk, for_each};
+use crate::host::output::{Parts, build, for_rows, zeroed};
+use crate::host::parallel::{for_each, rows_a_task};
 
-/// What row tiles stand for, `scale * decode(code)`.
+/// Computes what row tiles stand for, `scale * decode(code)`.
 ///
 /// # Shapes
 /// - codes `[rows, words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`
@@ -31,7 +31,7 @@ pub fn dequantize_rows(
     Ok(by_rows(rows, cols, |r, out| source.row(r, 0, out)))
 }
 
-/// What 128x128 blocks stand for.
+/// Computes what 128x128 blocks stand for.
 ///
 /// # Shapes
 /// - codes `[experts, n, words(k)]`, scales `[experts, tiles(n), tiles(k)]` -> `[experts, n, k]`
@@ -62,7 +62,7 @@ pub fn dequantize_blocks(
     }))
 }
 
-/// What column tiles stand for, turned back.
+/// Computes what column tiles stand for, turned back.
 ///
 /// # Shapes
 /// - codes `[cols, total words]`, scales `[cols, total tiles]`, `offsets [groups + 1]` ->
@@ -105,7 +105,7 @@ pub fn dequantize_columns(
     })
 }
 
-/// Column tiles from row tiles: dequantizes, transposes and quantizes again, as the report's
+/// Makes column tiles of row tiles: dequantizes, transposes and quantizes again, as the report's
 /// hardware does with what it kept of the forward pass (3.5.2). The error of the first cast stays
 /// in the result; casting the original in both ways ([`quantize_both`](super::quantize_both))
 /// avoids that.
@@ -172,11 +172,7 @@ impl Source for RowTiles<'_> {
         columns: Range<usize>,
         buffer: &'a mut Vec<f32>,
     ) -> Panel<'a> {
-        computed(rows.len(), columns.len(), buffer, |out| {
-            for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
-                self.row(r, columns.start, out);
-            }
-        })
+        computed_rows(rows, columns.len(), buffer, |r, out| self.row(r, columns.start, out))
     }
 }
 
@@ -186,14 +182,13 @@ pub(super) fn by_rows(
     cols: usize,
     fill: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Vec<f32> {
-    let rows_a_task = (ENTRIES_A_TASK / cols.max(1)).max(1);
-    // SAFETY: the tasks cover all rows, and `zeroed` has written all of a row before `fill` does.
+    let rows_a_task = rows_a_task(ENTRIES_A_TASK, cols);
+    // SAFETY: `zeroed` has written all of a row before `fill` does.
     unsafe {
         build(rows * cols, |out| {
-            let out = Parts::new(out);
-            for_each(rows.div_ceil(rows_a_task), rows * cols * WORK, |task| {
-                for r in chunk(task, rows_a_task, rows) {
-                    fill(r, zeroed(out.part(r * cols, cols)));
+            for_rows(out, cols, rows_a_task, rows * cols * WORK, |rows, out| {
+                for (r, out) in rows.zip(out.chunks_exact_mut(cols)) {
+                    fill(r, zeroed(out));
                 }
             });
         })

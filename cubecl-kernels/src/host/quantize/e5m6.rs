@@ -10,7 +10,7 @@ use super::decode::decode_e5m6_row;
 use super::dequantize::by_rows;
 use super::divisor::Divisors;
 use super::encode::encode_e5m6_row;
-use super::panel::{Element, Matrix, Panel, Source, computed};
+use super::panel::{Element, Matrix, Panel, Source, computed_rows};
 use crate::definition::{
     E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words,
     element_count, tiles,
@@ -72,7 +72,7 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
     Ok(E5m6 { codes, scales })
 }
 
-/// What E5M6 codes stand for, `scale * decode(code)`.
+/// Computes what E5M6 codes stand for, `scale * decode(code)`.
 ///
 /// # Shapes
 /// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]` -> `[rows, cols]`
@@ -89,8 +89,8 @@ pub fn dequantize_e5m6(
     Ok(by_rows(rows, cols, |r, out| source.row(r, 0, out)))
 }
 
-/// FP8 column tiles from E5M6 row tiles: what backward does with the kept input of the linear after
-/// attention, whose 1x128 tiles become 128x1 (3.3.3).
+/// Makes FP8 column tiles of E5M6 row tiles, as backward does with the kept input of the linear
+/// after attention, whose 1x128 tiles become 128x1 (3.3.3).
 ///
 /// # Shapes
 /// - codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`, `offsets [groups + 1]` ->
@@ -172,10 +172,6 @@ impl Source for E5m6Tiles<'_> {
         columns: Range<usize>,
         buffer: &'a mut Vec<f32>,
     ) -> Panel<'a> {
-        computed(rows.len(), columns.len(), buffer, |out| {
-            for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
-                self.row(r, columns.start, out);
-            }
-        })
+        computed_rows(rows, columns.len(), buffer, |r, out| self.row(r, columns.start, out))
     }
 }

@@ -6,7 +6,7 @@ use super::amax;
 use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Element, Panel, Source, computed};
+use super::panel::{Element, Panel, Source, computed_rows};
 use super::store::pack;
 use crate::definition::{CODES_A_WORD, Fp8Format, ScaleFormat, TILE, WireFormat, tiles, words};
 use crate::host::output::{Parts, build};
@@ -46,11 +46,9 @@ impl<E: Element> Source for Gathered<'_, E> {
             return self.load(rows.start, columns, buffer);
         }
         // Several short rows, which lie apart.
-        computed(rows.len(), columns.len(), buffer, |out| {
-            let mut buffer = Vec::new();
-            for (row, out) in rows.zip(out.chunks_mut(columns.len())) {
-                out.copy_from_slice(self.load(row, columns.clone(), &mut buffer).row(0));
-            }
+        let mut of_row = Vec::new();
+        computed_rows(rows, columns.len(), buffer, |row, out| {
+            out.copy_from_slice(self.load(row, columns.clone(), &mut of_row).row(0));
         })
     }
 }

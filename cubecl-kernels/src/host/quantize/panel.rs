@@ -117,6 +117,18 @@ pub(super) fn computed<'a>(
     Panel { data: buffer, stride: columns, rows, columns }
 }
 
+/// A panel whose rows, some of those of a matrix, `fill(row, out)` writes.
+pub(super) fn computed_rows(
+    rows: Range<usize>,
+    columns: usize,
+    buffer: &mut Vec<f32>,
+    mut fill: impl FnMut(usize, &mut [f32]),
+) -> Panel<'_> {
+    computed(rows.len(), columns, buffer, |out| {
+        rows.zip(out.chunks_mut(columns)).for_each(|(row, out)| fill(row, out));
+    })
+}
+
 /// What can be read panel by panel. Columns of a panel start at a whole tile.
 pub(in crate::host) trait Source: Sync {
     /// Rows `rows` of columns `columns`, which are neither of them empty; `buffer` is for the

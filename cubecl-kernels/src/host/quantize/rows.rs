@@ -6,12 +6,12 @@ use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Source};
-use super::store::pack;
+use super::store::RowTilesOut;
 use crate::definition::{
     CODES_A_WORD, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length,
     element_count, tiles, words,
 };
-use crate::host::output::{Parts, build_two};
+use crate::host::output::build_two;
 
 /// Casts to FP8 in row tiles: `scale = max(amax, 1e-4) / max`, `code = RNE(x / scale)`, saturating.
 ///
@@ -56,7 +56,7 @@ pub(super) fn quantize(
     // SAFETY: the panels cover all rows and columns, and each writes its words and scales.
     let (codes, scales) = unsafe {
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
-            let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
+            let out = RowTilesOut::new(codes, scales, cols);
             for_panels(rows, cols, |panels| {
                 let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(options.format));
                 let mut codes = [0; ENTRIES_A_PANEL + TILE * CODES_A_WORD];
@@ -78,15 +78,9 @@ pub(super) fn quantize(
                     let stride = words(columns.len()) * CODES_A_WORD;
                     encode_rows(panel, &divisors, &mut codes, stride, options.format);
                     for (i, r) in panel_rows.enumerate() {
-                        let out = codes_out.part(
-                            r * row_words + columns.start / CODES_A_WORD,
-                            words(columns.len()),
-                        );
-                        pack(&codes[i * stride..][..columns.len()], out);
-                        let out = scales_out.part(r * row_tiles + first, panel_tiles);
-                        out.write_copy_of_slice(
-                            &divisors.scales()[i * panel_tiles..][..panel_tiles],
-                        );
+                        let codes = &codes[i * stride..][..columns.len()];
+                        let scales = &divisors.scales()[i * panel_tiles..][..panel_tiles];
+                        out.write(r, columns.start, codes, scales);
                     }
                 }
             });

@@ -1,8 +1,10 @@
 //! Codes of a panel into words, as they are or transposed.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use crate::definition::{CODES_A_WORD, TILE, words};
+use super::cut::Band;
+use crate::definition::{CODES_A_WORD, GroupedColumns, TILE, tiles, words};
 use crate::host::output::Parts;
 use crate::host::simd::multiversion;
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +22,89 @@ multiversion! {
             let mut codes = [0; CODES_A_WORD];
             codes[..tail.len()].copy_from_slice(tail);
             out.write(u32::from_le_bytes(codes));
+        }
+    }
+}
+
+/// Row tiles that tasks write: codes `[rows, row_words]` and scales `[rows, row_tiles]`.
+pub(super) struct RowTilesOut<'a> {
+    codes: Parts<'a, u32>,
+    scales: Parts<'a>,
+    row_words: usize,
+    row_tiles: usize,
+}
+
+impl<'a> RowTilesOut<'a> {
+    /// The row tiles of a matrix of `cols` columns.
+    pub(super) fn new(
+        codes: &'a mut [MaybeUninit<u32>],
+        scales: &'a mut [MaybeUninit<f32>],
+        cols: usize,
+    ) -> Self {
+        let (codes, scales) = (Parts::new(codes), Parts::new(scales));
+        Self { codes, scales, row_words: words(cols), row_tiles: tiles(cols) }
+    }
+
+    /// Writes the codes of a row in the columns from `first` on, which is a whole tile, and their
+    /// scales.
+    ///
+    /// # Safety
+    /// No other task writes these tiles.
+    pub(super) unsafe fn write(&self, row: usize, first: usize, codes: &[u8], scales: &[f32]) {
+        let word = row * self.row_words + first / CODES_A_WORD;
+        let tile = row * self.row_tiles + first / TILE;
+        // SAFETY: the caller vouches that the tiles, and so their words, are of one task.
+        unsafe {
+            pack(codes, self.codes.part(word, words(codes.len())));
+            self.scales.part(tile, scales.len()).write_copy_of_slice(scales);
+        }
+    }
+}
+
+/// Column tiles that tasks write: codes `[cols, col_words]` and scales `[cols, col_tiles]`.
+pub(super) struct ColumnTilesOut<'a> {
+    codes: Parts<'a, u32>,
+    scales: Parts<'a>,
+    col_words: usize,
+    col_tiles: usize,
+}
+
+impl<'a> ColumnTilesOut<'a> {
+    /// The column tiles of rows in groups.
+    pub(super) fn new(
+        codes: &'a mut [MaybeUninit<u32>],
+        scales: &'a mut [MaybeUninit<f32>],
+        layout: &GroupedColumns,
+    ) -> Self {
+        let total = |firsts: &[usize]| firsts[firsts.len() - 1];
+        Self {
+            codes: Parts::new(codes),
+            scales: Parts::new(scales),
+            col_words: total(&layout.words),
+            col_tiles: total(&layout.tiles),
+        }
+    }
+
+    /// Writes a band's codes in some columns, which are turned on the way, and their scales.
+    ///
+    /// # Safety
+    /// No other task writes these columns of the band.
+    pub(super) unsafe fn write(
+        &self,
+        band: &Band,
+        columns: Range<usize>,
+        codes: &mut CodePanel,
+        scales: &[f32],
+    ) {
+        let start = columns.start * self.col_words + band.word;
+        // SAFETY: the caller vouches that the band's word and tile of these columns are of one
+        // task.
+        unsafe {
+            let (rows, count) = (band.rows.len(), columns.len());
+            pack_transposed(codes, rows, count, &self.codes, start, self.col_words);
+            for (c, &scale) in columns.zip(scales) {
+                self.scales.part(c * self.col_tiles + band.tile, 1)[0].write(scale);
+            }
         }
     }
 }
@@ -83,6 +168,7 @@ mod avx512 {
     use std::mem::MaybeUninit;
 
     use super::{PackedPanel, TILE};
+    use crate::host::simd::transpose_avx512;
 
     /// Words that a register holds.
     const SIDE: usize = 16;
@@ -106,7 +192,9 @@ mod avx512 {
                     // SAFETY: an unaligned load of 16 words that are there.
                     unsafe { _mm512_loadu_si512(row.as_ptr().cast()) }
                 });
-                for (column, out) in transposed(rows).into_iter().zip(&mut outs[..count]) {
+                // SAFETY: registers alone, and AVX-512 F is there.
+                let turned = unsafe { transpose_avx512(rows) };
+                for (column, out) in turned.into_iter().zip(&mut outs[..count]) {
                     let out = &mut out[word..];
                     let mask = u16::MAX >> (SIDE - out.len().min(SIDE));
                     // SAFETY: an unaligned store of no more words than `out` has.
@@ -114,36 +202,5 @@ mod avx512 {
                 }
             }
         }
-    }
-
-    /// Transposes 16 x 16 words: pairs of words, pairs of pairs, then quarters of registers.
-    #[target_feature(enable = "avx512f")]
-    fn transposed(rows: [__m512i; SIDE]) -> [__m512i; SIDE] {
-        let mut pairs = rows;
-        for i in (0..SIDE).step_by(2) {
-            pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-            pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-        }
-        // `fours[i + j]`, of rows `i..i + 4`, has column `4 q + j` in its quarter `q`.
-        let mut fours = pairs;
-        for i in (0..SIDE).step_by(4) {
-            fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
-            fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
-            fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
-            fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
-        }
-        let mut columns = fours;
-        for j in 0..4 {
-            let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
-            let (even_low, even_high) =
-                (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
-            let (odd_low, odd_high) =
-                (_mm512_shuffle_i32x4::<0xDD>(a, b), _mm512_shuffle_i32x4::<0xDD>(c, d));
-            columns[j] = _mm512_shuffle_i32x4::<0x88>(even_low, even_high);
-            columns[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd_low, odd_high);
-            columns[8 + j] = _mm512_shuffle_i32x4::<0xDD>(even_low, even_high);
-            columns[12 + j] = _mm512_shuffle_i32x4::<0xDD>(odd_low, odd_high);
-        }
-        columns
     }
 }

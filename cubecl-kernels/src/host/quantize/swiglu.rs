@@ -5,14 +5,15 @@ use std::ops::Range;
 
 use super::columns::{self, columns_layout};
 use super::dequantize::{RowTiles, by_rows};
-use super::panel::{Panel, Source, computed};
+use super::panel::{Panel, Source, computed_rows};
 use super::rows::{self, check_row_tiles};
 use crate::definition::{
     Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count,
 };
-use crate::host::simd::{exp, madd, multiversion};
+use crate::host::simd::multiversion;
+use crate::host::swiglu::{gradients, value};
 
-/// `h = silu(gate) * up` in FP8 row tiles; `h` itself is never in memory as a whole.
+/// Computes `h = silu(gate) * up` in FP8 row tiles; `h` itself is never in memory as a whole.
 ///
 /// The codes are those of [`quantize_rows`](super::quantize_rows) of
 /// [`swiglu`](fn@crate::host::swiglu).
@@ -37,8 +38,8 @@ pub fn swiglu_quantize_rows(
     Ok(rows::quantize(&SwiGlu { gate_up, inter }, rows, inter, options))
 }
 
-/// `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: what the
-/// down-projection's Wgrad sums over.
+/// Computes `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: the result is
+/// what the down-projection's Wgrad sums over.
 ///
 /// # Shapes
 /// - `gate_up [rows, 2 inter]`, `offsets [groups + 1]` rising from 0 to `rows` -> codes
@@ -58,7 +59,8 @@ pub fn swiglu_quantize_columns(
     Ok(columns::quantize(&SwiGlu { gate_up, inter }, offsets, &layout, inter, options))
 }
 
-/// [`swiglu_quantize_rows`] of gate and up in FP8 row tiles of `format`.
+/// Computes [`swiglu_quantize_rows`] of gate and up that are themselves in FP8 row tiles of
+/// `format`.
 ///
 /// # Shapes
 /// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]` -> as there
@@ -79,8 +81,8 @@ pub fn swiglu_quantize_rows_from_codes(
     Ok(rows::quantize(&source, rows, inter, options))
 }
 
-/// [`swiglu_quantize_columns`] of gate and up in FP8 row tiles of `format`: SwiGLU's output
-/// recomputed in backward.
+/// Computes [`swiglu_quantize_columns`] of gate and up that are themselves in FP8 row tiles of
+/// `format`: SwiGLU's output recomputed in backward.
 ///
 /// # Shapes
 /// - codes `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`, `offsets [groups + 1]` -> as
@@ -102,7 +104,7 @@ pub fn swiglu_quantize_columns_from_codes(
     Ok(columns::quantize(&source, offsets, &layout, inter, options))
 }
 
-/// The gradient of SwiGLU at gate and up in FP8 row tiles of `format`, as
+/// Computes the gradient of SwiGLU at gate and up in FP8 row tiles of `format`, as
 /// [`swiglu_backward`](crate::host::swiglu_backward) of what the codes stand for.
 ///
 /// # Shapes
@@ -131,7 +133,7 @@ pub fn swiglu_backward_from_codes(
 multiversion! {
     fn forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-            *out = g * u / (1.0 + exp::<S>(-g));
+            *out = value::<S>(g, u);
         }
     }
 }
@@ -141,10 +143,7 @@ multiversion! {
     fn backward(dy: &[f32], gate_up: &mut [f32]) {
         let (gate, up) = gate_up.split_at_mut(dy.len());
         for ((gate, up), &dy) in gate.iter_mut().zip(up).zip(dy) {
-            let (g, u) = (*gate, *up);
-            let s = 1.0 / (1.0 + exp::<S>(-g));
-            *gate = dy * u * s * madd::<S>(g, 1.0 - s, 1.0);
-            *up = dy * g * s;
+            (*gate, *up) = gradients::<S>(*gate, *up, dy);
         }
     }
 }
@@ -162,12 +161,10 @@ impl Source for SwiGlu<'_> {
         columns: Range<usize>,
         buffer: &'a mut Vec<f32>,
     ) -> Panel<'a> {
-        computed(rows.len(), columns.len(), buffer, |out| {
-            for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
-                let (gate, up) =
-                    self.gate_up[r * 2 * self.inter..][..2 * self.inter].split_at(self.inter);
-                forward(&gate[columns.clone()], &up[columns.clone()], out);
-            }
+        computed_rows(rows, columns.len(), buffer, |r, out| {
+            let (gate, up) =
+                self.gate_up[r * 2 * self.inter..][..2 * self.inter].split_at(self.inter);
+            forward(&gate[columns.clone()], &up[columns.clone()], out);
         })
     }
 }
@@ -199,15 +196,13 @@ impl Source for SwiGluCodes<'_> {
         columns: Range<usize>,
         buffer: &'a mut Vec<f32>,
     ) -> Panel<'a> {
-        computed(rows.len(), columns.len(), buffer, |out| {
-            let (mut gate, mut up) = ([0.0; TILE], [0.0; TILE]);
-            for (r, out) in rows.zip(out.chunks_mut(columns.len())) {
-                for (first, out) in columns.clone().step_by(TILE).zip(out.chunks_mut(TILE)) {
-                    let (gate, up) = (&mut gate[..out.len()], &mut up[..out.len()]);
-                    self.gate_up.row(r, first, gate);
-                    self.gate_up.row(r, self.inter + first, up);
-                    forward(gate, up, out);
-                }
+        let (mut gate, mut up) = ([0.0; TILE], [0.0; TILE]);
+        computed_rows(rows, columns.len(), buffer, |r, out| {
+            for (first, out) in columns.clone().step_by(TILE).zip(out.chunks_mut(TILE)) {
+                let (gate, up) = (&mut gate[..out.len()], &mut up[..out.len()]);
+                self.gate_up.row(r, first, gate);
+                self.gate_up.row(r, self.inter + first, up);
+                forward(gate, up, out);
             }
         })
     }

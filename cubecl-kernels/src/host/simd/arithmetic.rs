@@ -1,5 +1,5 @@
-//! The arithmetic that kernels share: sums in a fixed order, the largest element, and an
-//! exponential.
+//! The arithmetic that kernels share: sums in a fixed order, the largest element, an exponential,
+//! and rounding to BF16.
 
 use super::registers::{LANES, Simd, madd};
 
@@ -78,6 +78,22 @@ pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     p * power(low) * power(high)
 }
 
+/// The BF16 number nearest to `x`, ties to even, as FP32; NaN stays NaN, and becomes quiet.
+///
+/// Without a branch, which `half`'s own conversion has, so that loops vectorise.
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+    f32::from_bits(if x.is_nan() { bits | 0x40_0000 } else { rounded })
+}
+
+/// The bits of [`round_to_bf16`], in the lower half.
+#[inline(always)]
+pub(crate) fn bf16_bits(x: f32) -> u32 {
+    round_to_bf16(x).to_bits() >> 16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +155,30 @@ mod tests {
             let exact: f64 = x[..len].iter().map(|&x| f64::from(x) * f64::from(x)).sum();
             assert!((f64::from(dot_of(&x[..len], &x[..len])) - exact).abs() < 1e-4);
             assert_eq!(max(&x[..len]), x[..len].iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+
+    #[test]
+    fn bf16_is_to_nearest_even() {
+        for x in [
+            0.0f32,
+            -0.0,
+            1.0,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+            3.39e38,
+            -3.4e38,
+            1e-40,
+            f32::INFINITY,
+            f32::NAN,
+            -7.123_456,
+        ] {
+            let expected = half::bf16::from_f32(x).to_f32();
+            let actual = round_to_bf16(x);
+            assert!(
+                actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()),
+                "{x}: {actual} against {expected}"
+            );
         }
     }
 }

@@ -7,11 +7,15 @@
 
 mod arithmetic;
 mod registers;
+#[cfg(target_arch = "x86_64")]
+mod transpose_avx512;
 
-pub(crate) use arithmetic::{axpy, dot, exp, max};
+pub(crate) use arithmetic::{axpy, bf16_bits, dot, exp, max, round_to_bf16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
 pub(crate) use registers::{LANES, Plain, Simd, lane_sum, madd};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use transpose_avx512::transpose as transpose_avx512;
 
 /// The instruction sets with a version of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

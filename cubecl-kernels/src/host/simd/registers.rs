@@ -13,15 +13,15 @@ pub(crate) trait Simd {
     const FMA: bool;
     /// Sixteen numbers.
     type V: Copy;
-    /// All zero.
+    /// Sixteen zeros.
     fn zero() -> Self::V {
         Self::splat(0.0)
     }
-    /// All `x`.
+    /// Sixteen times `x`.
     fn splat(x: f32) -> Self::V;
-    /// From memory.
+    /// Reads sixteen numbers from memory.
     fn load(x: &[f32; LANES]) -> Self::V;
-    /// As numbers.
+    /// Writes sixteen numbers to memory.
     fn lanes(x: Self::V) -> [f32; LANES];
     /// `a + b`.
     fn add(a: Self::V, b: Self::V) -> Self::V;

@@ -5,7 +5,7 @@
 //! depends on how a device divides.
 
 use crate::definition::{AMAX_FLOOR, E5M6_MAX, TILE};
-use crate::quantize::codec::{
+use crate::device::codec::{
     INFINITY_BITS, Minifloat, clamp_min_bits, decode_minifloat, round_magnitude,
 };
 use cubecl::prelude::*;
@@ -140,7 +140,7 @@ pub(crate) fn cast_e5m6<F: Float, N: Size>(
 /// `y = scale * decode(code)`, one code a unit.
 ///
 /// # Shapes
-/// As [`cast_e5m6`]; `y` `[rows, columns]`, `total` entries.
+/// Codes and scales as [`cast_e5m6`] writes them; `y` `[rows, columns]`, `total` entries.
 #[cube(launch_unchecked)]
 pub(crate) fn values_of_e5m6(
     codes: &[u32],

@@ -2,10 +2,10 @@
 
 use super::kernel::{ROWS, UNITS, cast_e5m6, values_of_e5m6};
 use crate::definition::{KernelError, e5m6_words, tiles};
-use crate::quantize::operand::{
-    DeviceCodes, Element, addressable, allocate, argument, check_handle,
+use crate::device::{
+    self, Element, addressable, allocate, argument, check_handle, elementwise_cubes, load_width,
 };
-use crate::quantize::plan::{self, elementwise_cubes, load_width};
+use crate::quantize::DeviceCodes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -44,12 +44,13 @@ pub fn quantize_e5m6(
             Element::F32 => cast_e5m6::launch_unchecked::<f32>,
             Element::Bf16 => cast_e5m6::launch_unchecked::<half::bf16>,
         };
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
-        // them.
+        // SAFETY: `x` was found to hold `count` elements, codes and scales were allocated for as
+        // many as the kernel writes, and it checks row, column and word of each against `rows`,
+        // `columns` and the words of a row. `columns` is a multiple of `width`.
         unsafe {
             launch(
                 client,
-                elementwise_cubes(client, cubes * plan::UNITS as usize),
+                elementwise_cubes(client, cubes * device::UNITS as usize),
                 CubeDim::new_1d(UNITS),
                 width,
                 argument(x, count),
@@ -84,13 +85,14 @@ pub fn dequantize_e5m6(
     let count = addressable(OP, "y", &[rows, columns])?;
     let y = allocate(client, count, 4);
     if count > 0 {
-        // SAFETY: the buffers hold what the kernel's shapes say, and it checks each index against
-        // them.
+        // SAFETY: codes and scales were found to hold what `rows` and `columns` need and `y` was
+        // allocated for `count` numbers; a unit past the last of them does nothing, and a code that
+        // goes on in a next word has that word in its own row.
         unsafe {
             values_of_e5m6::launch_unchecked(
                 client,
                 elementwise_cubes(client, count),
-                CubeDim::new_1d(plan::UNITS),
+                CubeDim::new_1d(device::UNITS),
                 argument(&x.codes, code_count),
                 argument(&x.scales, scale_count),
                 argument(&y, count),

@@ -27,7 +27,7 @@ const RUN: &str = "bench";
 
 /// Repetitions that count where `--reps` does not say.
 const REPS: usize = 5;
-/// The same of kernels, which take microseconds: many turns cost little and noise is larger.
+/// Repetitions of kernels, which take microseconds: many turns cost little and noise is larger.
 const KERNEL_REPS: usize = 15;
 
 /// Times training, generation, kernels or an exchange.

@@ -117,10 +117,19 @@ impl Table {
     /// For programs.
     pub fn results(&self) -> serde_json::Value {
         let rows = self.rows.iter().map(|row| {
-            let ratios: serde_json::Map<_, _> = row.ratios.iter().map(|(baseline, ratio)| (baseline.clone(), json!(ratio))).collect();
-            json!({"name": row.name, "unit": row.unit, "value": row.value, "min": row.min, "max": row.max, "ratios": ratios})
+            let ratios =
+                row.ratios.iter().map(|(baseline, ratio)| (baseline.clone(), json!(ratio)));
+            json!({
+                "name": row.name, "unit": row.unit,
+                "value": row.value, "min": row.min, "max": row.max,
+                "ratios": ratios.collect::<serde_json::Map<_, _>>(),
+            })
         });
-        json!({"command": "bench", "bench": self.bench, "setting": self.setting, "device": self.device, "rows": rows.collect::<Vec<_>>()})
+        json!({
+            "command": "bench", "bench": self.bench,
+            "setting": self.setting, "device": self.device,
+            "rows": rows.collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -146,7 +155,9 @@ mod tests {
         let rows = &table.results()["rows"];
         assert_eq!(
             rows[0],
-            json!({"name": "step", "unit": "ms", "value": 75.0, "min": 50.0, "max": 100.0, "ratios": {}})
+            json!({
+                "name": "step", "unit": "ms", "value": 75.0, "min": 50.0, "max": 100.0, "ratios": {}
+            })
         );
         let speed = rows[1]["value"].as_f64().unwrap();
         assert!((speed - 10.0 / 0.075).abs() < 1e-9, "{speed}");

@@ -126,7 +126,8 @@ impl<'a> Timed<'a> {
         Ok(Self { selected, settings, engine: SingleDevice::new(model, optimizer, run), batch })
     }
 
-    /// Takes a step, with the weights averaged beside its forward and backward where that is wanted.
+    /// Takes a step, with the weights averaged beside its forward and backward where that is
+    /// wanted.
     fn step(&mut self, mut average: Option<&mut Ema>) -> Result<StepTimes> {
         self.sync()?;
         let begin = Instant::now();

@@ -4,19 +4,22 @@
 mod curves;
 mod plot;
 mod report;
+mod result;
 mod runs;
+mod tables;
+mod trained;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn_train::Interrupter;
 
-use self::curves::{ErrorSummary, closing_loss, relative_errors_percent};
-use self::report::{Comparison, Ended, FILES, RunResult};
+use self::report::{Comparison, FILES};
+use self::result::{Ended, RunResult};
 use self::runs::NamedRun;
-use super::bench::median;
+use self::trained::train;
 use super::stop_on_signals;
-use super::train::{Start, compute, learn};
+use super::train::{Start, compute};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
 use crate::exit::Outcome;
@@ -24,7 +27,6 @@ use crate::failure::{Context, Result, UsageError};
 use crate::metrics::duration;
 use crate::schedule::Position;
 use crate::stdout::write_stdout;
-use crate::training::Diverged;
 
 /// What every run is trained on without `--config`.
 const CONFIG: &str = "tiny-text";
@@ -215,99 +217,6 @@ fn opened(start: &Start, args: &ComparePrecisionArgs, planned: usize) -> Result<
     })
 }
 
-/// What one training came to.
-struct Trained {
-    ended: Ended,
-    losses: Vec<f64>,
-    valid_loss: Option<f64>,
-    /// Milliseconds of each step.
-    times: Vec<f64>,
-}
-
-/// Trains one run to its end, a signal or its divergence; its checkpoints are deleted, its metrics
-/// stay.
-fn train(start: &mut Start, run: &'static NamedRun, interrupter: &Interrupter) -> Result<Trained> {
-    let (ended, outcome) = match learn(start, interrupter, false) {
-        Ok(outcome) => {
-            (if outcome.interrupted { Ended::Interrupted } else { Ended::Complete }, Some(outcome))
-        }
-        Err(error) if error.is::<Diverged>() => {
-            // The learner was stopped for this run's sake; the next one begins afresh.
-            interrupter.reset();
-            (Ended::Diverged, None)
-        }
-        Err(error) => return Err(error.context(format!("run {}", run.name))),
-    };
-    let valid_loss =
-        outcome.and_then(|outcome| outcome.evaluation).map(|evaluation| evaluation.loss);
-    let mut trained = Trained { ended, losses: Vec::new(), valid_loss, times: Vec::new() };
-    trained.read(&start.run_dir.join("metrics.jsonl"))?;
-    let checkpoints = start.run_dir.join(crate::checkpoint::FOLDER);
-    if checkpoints.exists() {
-        std::fs::remove_dir_all(&checkpoints)
-            .with_context(|| format!("{}: cannot delete", checkpoints.display()))?;
-    }
-    Ok(trained)
-}
-
-impl Trained {
-    /// Takes losses and times of all steps from a run's metrics.
-    fn read(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        for line in text.lines() {
-            let step: serde_json::Value =
-                serde_json::from_str(line).with_context(|| path.display().to_string())?;
-            let number = |key: &str| step[key].as_f64();
-            // An evaluation has no speed; a loss that is no number is written as null, and no step
-            // follows it.
-            let (Some(tokens), Some(speed), Some(loss)) =
-                (number("tokens"), number("tokens_per_second"), number("loss"))
-            else {
-                continue;
-            };
-            self.losses.push(loss);
-            self.times.push(1e3 * tokens / speed);
-        }
-        Ok(())
-    }
-}
-
-impl RunResult {
-    /// Takes the training of one more seed: losses are means over all of them, as far as every one
-    /// came.
-    fn absorb(&mut self, trained: Trained) {
-        let seeds = self.seeds as f64;
-        let mean = |all: f64, one: f64| (all * seeds + one) / (seeds + 1.0);
-        self.losses = match self.seeds {
-            0 => trained.losses,
-            _ => self.losses.iter().zip(trained.losses).map(|(&all, one)| mean(all, one)).collect(),
-        };
-        self.valid_loss = match self.seeds {
-            0 => trained.valid_loss,
-            _ => self.valid_loss.zip(trained.valid_loss).map(|(all, one)| mean(all, one)),
-        };
-        self.seeds += 1;
-        self.ended = trained.ended;
-        self.seconds += trained.times.iter().sum::<f64>() / 1e3;
-        self.times.extend(trained.times);
-        self.step_ms = median(&self.times);
-    }
-
-    /// Works out everything that needs the other runs.
-    fn compare(&mut self, comparison: &Comparison) {
-        // A loss that blew up just before its end says nothing of where the run had come to.
-        self.train_loss = closing_loss(&self.losses).filter(|_| self.ended != Ended::Diverged);
-        match comparison.runs.first() {
-            None => self.time_ratio = 1.0,
-            Some(baseline) => {
-                let errors = relative_errors_percent(&self.losses, &baseline.losses);
-                self.errors = ErrorSummary::of(&errors, comparison.steps);
-                self.time_ratio = self.step_ms / baseline.step_ms;
-            }
-        }
-    }
-}
-
 /// Prints the table and where it is.
 fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
     let mut text = comparison.text();
@@ -324,34 +233,4 @@ fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
     text += &format!("\nwritten     {}\n", written.join(", "));
     write_stdout(&text)?;
     Ok(Outcome { results: comparison.to_json(out), interrupted: comparison.interrupted() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::runs::RUNS;
-    use super::*;
-
-    #[test]
-    fn losses_are_means_over_the_seeds_as_far_as_all_of_them_came() {
-        let trained = |ended, losses: &[f64], valid_loss| Trained {
-            ended,
-            losses: losses.to_vec(),
-            valid_loss,
-            times: vec![2.0; losses.len()],
-        };
-        let mut result = RunResult::new(&RUNS[0]);
-        result.absorb(trained(Ended::Complete, &[4.0, 2.0], Some(3.0)));
-        result.absorb(trained(Ended::Complete, &[1.0, 5.0], Some(6.0)));
-        result.absorb(trained(Ended::Complete, &[1.0, 2.0], Some(0.0)));
-        assert_eq!(
-            (&result.losses[..], result.valid_loss, result.seeds),
-            (&[2.0, 3.0][..], Some(3.0), 3)
-        );
-        assert_eq!((result.seconds, result.step_ms, result.ended), (0.012, 2.0, Ended::Complete));
-        result.absorb(trained(Ended::Diverged, &[6.0], None));
-        assert_eq!(
-            (&result.losses[..], result.valid_loss, result.ended),
-            (&[3.0][..], None, Ended::Diverged)
-        );
-    }
 }

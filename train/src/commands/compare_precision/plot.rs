@@ -2,7 +2,8 @@
 //! the report's band.
 
 use super::curves::{relative_errors_percent, smoothed};
-use super::report::{BAR_PERCENT, Comparison, signed};
+use super::report::{BAR_PERCENT, Comparison};
+use super::tables::signed;
 use crate::commands::svg::{Anchor, Axis, Panel, Stroke, Svg};
 
 const WIDTH: f64 = 960.0;
@@ -11,7 +12,7 @@ const LEFT: f64 = 74.0;
 const RIGHT: f64 = 716.0;
 /// A curve has no more points than can be seen.
 const POINTS: usize = 600;
-/// Of the baseline, then of the others: colours that colour-blind readers can tell apart (Okabe and
+/// Colours of the baseline, then of the others, that colour-blind readers can tell apart (Okabe and
 /// Ito), then again in dashes.
 const BASELINE: Stroke = Stroke { color: "#000000", width: 2.2, dash: "" };
 const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];

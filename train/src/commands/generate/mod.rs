@@ -95,7 +95,12 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
         "accepted": generation.accepted,
         "acceptance_rate": generation.acceptance_rate(),
         "tokens_per_pass": tokens_per_pass(&generation),
-        "gpu_rows": gpu_rows.map(|layers| layers.iter().map(|(layer, rows)| json!({"layer": layer, "rows": rows})).collect::<Vec<_>>()),
+        "gpu_rows": gpu_rows.map(|layers| {
+            layers
+                .iter()
+                .map(|(layer, rows)| json!({"layer": layer, "rows": rows}))
+                .collect::<Vec<_>>()
+        }),
         "interrupted": interrupted,
     });
     Ok(Outcome { results, interrupted })
@@ -129,7 +134,7 @@ impl Speeds {
         self.prefill_seconds.map(|seconds| prompt_tokens as f64 / seconds.max(1e-9))
     }
 
-    /// Of the tokens after the first, which is the prefill's.
+    /// Tokens a second after the first, which is the prefill's.
     fn decode(&self, generation: &Generation) -> Option<f64> {
         self.decode_seconds.map(|seconds| (generation.tokens.len() - 1) as f64 / seconds.max(1e-9))
     }

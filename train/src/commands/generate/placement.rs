@@ -11,14 +11,14 @@ use serde::Deserialize;
 use crate::device::SelectedDevice;
 use crate::failure::{Context, Failure, Result, UsageError};
 use crate::parallel::PlacedExperts;
-use crate::parallel::eplb::{Balance, LayerPlan};
+use crate::parallel::eplb::{Balance, LayerPlacement};
 
 /// A placement as it was read.
 #[derive(Debug)]
 pub(super) struct Placement {
     path: PathBuf,
     gpus: usize,
-    layers: BTreeMap<usize, LayerPlan>,
+    layers: BTreeMap<usize, LayerPlacement>,
 }
 
 /// What of the file is needed.
@@ -62,7 +62,7 @@ impl Placement {
             return Err(wrong(path, "it has no layers"));
         }
         let layer = |WrittenLayer { layer, phy2log }: WrittenLayer| {
-            let plan = LayerPlan::from_phy2log(phy2log, experts, gpus);
+            let plan = LayerPlacement::from_phy2log(phy2log, experts, gpus);
             plan.map(|plan| (layer, plan))
                 .map_err(|error| wrong(path, format!("layer {layer}: {error}")))
         };

@@ -12,7 +12,7 @@ use crate::failure::{Context, Result};
 use crate::learner::LayerLoad;
 use crate::metrics::ExpertLoads;
 use crate::parallel::eplb::{
-    Balance, ExpertPlan, LayerPlan, Policy, rebalance_experts, unplaced_gpu_loads,
+    Balance, ExpertPlacement, LayerPlacement, Policy, rebalance_experts, unplaced_gpu_loads,
 };
 use crate::stdout::write_stdout;
 
@@ -44,7 +44,7 @@ struct Placed {
 /// A layer's placement, and its GPUs' loads.
 struct Layer {
     layer: usize,
-    plan: LayerPlan,
+    plan: LayerPlacement,
     in_order: Balance,
     gpu_loads: Vec<f64>,
     placed: Balance,
@@ -58,15 +58,17 @@ impl Placed {
             .iter()
             .map(|layer| layer.loads.iter().map(|&load| load as f32).collect())
             .collect();
-        let ExpertPlan { policy, layers } =
+        let ExpertPlacement { policy, layers } =
             rebalance_experts(&loads, args.replicas, groups, args.nodes, args.gpus)
                 .with_context(|| format!("{}: cannot be placed", args.loads.display()))?;
-        let layer =
-            |((LayerLoad { layer, .. }, loads), plan): ((&LayerLoad, &Vec<f32>), LayerPlan)| {
-                let (in_order, gpu_loads) =
-                    (Balance::of(&unplaced_gpu_loads(loads, args.gpus)), plan.gpu_loads(loads));
-                Layer { layer: *layer, plan, in_order, placed: Balance::of(&gpu_loads), gpu_loads }
-            };
+        let layer = |((LayerLoad { layer, .. }, loads), plan): (
+            (&LayerLoad, &Vec<f32>),
+            LayerPlacement,
+        )| {
+            let (in_order, gpu_loads) =
+                (Balance::of(&unplaced_gpu_loads(loads, args.gpus)), plan.gpu_loads(loads));
+            Layer { layer: *layer, plan, in_order, placed: Balance::of(&gpu_loads), gpu_loads }
+        };
         let experts = loads.first().map_or(0, Vec::len);
         Ok(Self {
             groups,

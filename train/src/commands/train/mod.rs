@@ -2,6 +2,8 @@
 //! came of it.
 
 mod finish;
+mod folders;
+mod ranks;
 mod start;
 mod timeline;
 

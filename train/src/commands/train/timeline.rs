@@ -18,7 +18,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Of a run's last step; nothing where there was none.
+    /// The report of a run's last step; nothing where there was none.
     pub(super) fn of(cluster: &Cluster) -> Result<Option<Self>> {
         let Some(cell) = &cluster.timeline else { return Ok(None) };
         let Some(timeline) = cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
@@ -81,7 +81,7 @@ impl Report {
         text
     }
 
-    /// The same in seconds.
+    /// For programs: times in seconds.
     pub(super) fn results(&self) -> Value {
         let schedule = &self.timeline.schedule;
         let (busy, idle): (Vec<f64>, Vec<f64>) = self

@@ -22,7 +22,7 @@ pub struct GeneratedDocument {
 impl Grammar {
     /// Generates documents until their texts hold at least `target_bytes` bytes.
     ///
-    /// The same seed always gives the same documents, and a larger target only adds to them.
+    /// A seed always gives the same documents, and a larger target only adds to them.
     pub fn generate(&self, seed: u64, target_bytes: usize) -> Vec<GeneratedDocument> {
         let mut documents = Vec::new();
         let mut bytes = 0;

@@ -16,20 +16,24 @@ pub(crate) fn tokenizer_json(special: &[&str]) -> String {
         .enumerate()
         .map(|(index, name)| {
             vocab.insert(name.to_string(), (300 + index).into());
-            serde_json::json!({"id": 300 + index, "content": name, "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true})
+            serde_json::json!({"id": 300 + index, "content": name, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false, "special": true})
         })
         .collect();
+    let bytes = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+    });
     serde_json::json!({
         "version": "1.0",
-        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "truncation":
+            {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
         "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "pre_tokenizer": bytes,
         "post_processor": null,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab,
-            "merges": ["h e"]}
+        "decoder": bytes,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+            "byte_fallback": false, "vocab": vocab, "merges": ["h e"]}
     })
     .to_string()
 }

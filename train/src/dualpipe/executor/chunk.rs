@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::backend::WeightGradientQueue;
-use burn_deepseek::{Compute, LossWeights, ModelPart, ops, recomputing};
+use burn_deepseek::{Compute, LossWeights, ModelPart, in_training, ops};
 
 use crate::data::TokenBatch;
 use crate::learner::{EngineSettings, LayerLoad};
@@ -61,10 +61,7 @@ impl InFlight {
         settings: ChunkSettings,
     ) -> (Option<Tensor<2>>, Measured, Self) {
         let queue = WeightGradientQueue::default();
-        let mut module = stage.train();
-        if settings.engine.recompute {
-            module = recomputing(module);
-        }
+        let module = in_training(stage, settings.engine.recompute);
         let input = input.map(|rows| {
             let rows = Tensor::from_inner(rows);
             let rows = match settings.engine.recompute {

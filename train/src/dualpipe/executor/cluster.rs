@@ -18,7 +18,7 @@ pub struct Cluster {
     pub ranks: Vec<(String, Device)>,
     /// What rows travel in between ranks that share experts.
     pub formats: WireFormats,
-    /// Of the ranks that share experts, how many consecutive ones are in one node.
+    /// How many consecutive ones of the ranks that share experts are in one node.
     pub members_a_node: usize,
     /// How long a rank waits for another.
     pub timeout: Duration,

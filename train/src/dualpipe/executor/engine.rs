@@ -1,4 +1,5 @@
-//! The engine of a run over ranks: sends each step to all of them and puts together what comes back.
+//! The engine of a run over ranks: sends each step to all of them and puts together what comes
+//! back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -19,7 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::learner::{
     AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, StepEngine, StepReport,
 };
-use crate::parallel::{Post, Traffic};
+use crate::parallel::{Post, TrafficCounter};
 use crate::schedule::StepSettings;
 
 /// The engine: as many pipelines as the axes say.
@@ -38,7 +39,7 @@ pub struct Pipelines {
     stale: bool,
     schedules: HashMap<usize, Arc<PipelineSchedule>>,
     /// Bytes of the exchanges since they were last asked for.
-    traffic: Arc<Traffic>,
+    traffic: Arc<TrafficCounter>,
     settings: EngineSettings,
 }
 
@@ -56,7 +57,7 @@ impl Pipelines {
         settings: EngineSettings,
     ) -> Result<Self> {
         let post = Arc::new(Post::new(cluster.timeout));
-        let traffic = Arc::new(Traffic::default());
+        let traffic = Arc::new(TrafficCounter::default());
         let Parts { ranks, shards } =
             parts(&model, &optimizer, cluster, settings, &post, &traffic)?;
         Ok(Self {
@@ -155,18 +156,13 @@ impl StepEngine for Pipelines {
         squares.sort_unstable_by_key(|(index, _)| *index);
         let scale = self.whole.gradient_scale();
         let norm = squares.into_iter().map(|(_, square)| square).sum::<f64>().sqrt() / scale;
-        let speed = if self.whole.model.config().has_balance_bias() {
-            settings.bias_update_speed
-        } else {
-            0.0
-        };
         let job = UpdateJob {
             shards: self.shards.clone(),
             norm,
             scale,
             lr: settings.lr,
             loads: Arc::new(loads.to_vec()),
-            bias_update_speed: speed,
+            bias_update_speed: settings.bias_update_speed,
         };
         self.ranks.each(move |rank| rank.update(&job))?;
         self.steps += 1;

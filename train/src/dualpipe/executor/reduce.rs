@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::module::ParamId;
 use burn::tensor::Tensor;
-use burn_deepseek::moe::updated_bias;
+use burn_deepseek::moe::update_biases;
 use burn_deepseek::ops;
 
 use super::flat::{flat_values, replaced, shaped_gradients};
@@ -101,17 +101,11 @@ impl Rank {
             }
         }
         self.part = replaced(self.part.clone(), values);
-        if job.bias_update_speed != 0.0 {
-            for (layer, router) in self.part.routers_mut() {
-                if let Some(load) = job.loads.iter().find(|load| load.layer == layer) {
-                    router.set_bias(&updated_bias(
-                        &router.bias(),
-                        &load.loads,
-                        job.bias_update_speed,
-                    ));
-                }
-            }
-        }
+        update_biases(
+            self.part.routers_mut(),
+            |layer| LayerLoad::of_layer(&job.loads, layer),
+            job.bias_update_speed,
+        );
         self.compute = self.compute.next_step();
         Ok(())
     }

@@ -8,18 +8,19 @@ use burn_deepseek::{DeepSeek, FeedForward};
 
 use super::flat::parameters_in_order;
 
-/// A parameter, or the part of a parameter of experts that one rank of an expert group has.
+/// A parameter, or the part of a parameter of experts that one rank of an expert-parallel group
+/// has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
     /// The parameter.
     pub id: ParamId,
     /// Its place among all shards, in the order of the model.
     pub index: usize,
-    /// Which part of the experts; 0 where the parameter is whole.
+    /// The number of the part of the experts; 0 where the parameter is whole.
     pub part: usize,
     /// Ranks that hold it, ascending.
     pub holders: Vec<usize>,
-    /// Which of them owns it.
+    /// The holder that owns it.
     pub owner: usize,
 }
 
@@ -28,9 +29,9 @@ pub(super) struct Shard {
 pub(super) struct Shards(pub Vec<Shard>);
 
 impl Shards {
-    /// From the parameters that each rank holds (with its place in its expert group). Owners are
-    /// chosen so that each rank owns about as many numbers as any other that it shares parameters
-    /// with.
+    /// The shards of a model whose ranks each hold some parameters (given with the rank's place in
+    /// its expert-parallel group). Owners are chosen so that each rank owns about as many numbers
+    /// as any other that it shares parameters with.
     pub fn new(model: &DeepSeek, held: &[(usize, HashSet<ParamId>)], expert_degree: usize) -> Self {
         let of_experts = expert_parameters(model);
         let mut owned = vec![0usize; held.len()];

@@ -13,7 +13,7 @@ use super::rank::Rank;
 use super::shards::Shards;
 use crate::failure::{Context, Result};
 use crate::learner::{AdamW, EngineSettings, LanguageModel, Moments};
-use crate::parallel::{ExpertParallelGroup, Post, Traffic, cut};
+use crate::parallel::{ExpertParallelGroup, Post, TrafficCounter, cut};
 
 /// Ranks with the names of their devices, and who owns what of the model.
 pub(super) struct Parts {
@@ -33,7 +33,7 @@ pub(super) fn parts(
     cluster: &Cluster,
     settings: EngineSettings,
     post: &Arc<Post>,
-    traffic: &Arc<Traffic>,
+    traffic: &Arc<TrafficCounter>,
 ) -> Result<Parts> {
     let axes = cluster.axes;
     let stages = cluster.schedule.stages(axes.pipeline);

@@ -34,7 +34,7 @@ pub(super) struct Span {
     pub action: Action,
     pub start: Duration,
     pub end: Duration,
-    /// Of it, time that was waited for messages.
+    /// The part of it in which messages were waited for.
     pub waited: Duration,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Progress<'a> {
     /// Gradients of the embedding from the model's end, until its beginning's of the same
     /// micro-batch come: summed first, as in one graph.
     pub embedding: HashMap<usize, Tensor<2>>,
-    /// What the action has waited for messages.
+    /// How long the action has waited for messages.
     pub waited: Duration,
 }
 

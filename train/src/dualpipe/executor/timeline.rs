@@ -32,7 +32,7 @@ pub struct RankTime {
 }
 
 impl StepTimeline {
-    /// The timeline of a step from the spans of each of `ranks`, which are given by name and device.
+    /// The timeline of a step from the spans of each rank; `ranks` gives their devices' names.
     pub(super) fn new(
         ranks: &[(String, Device)],
         schedule: &PipelineSchedule,

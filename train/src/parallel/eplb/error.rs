@@ -18,7 +18,7 @@ pub enum EplbError {
         layer: usize,
         /// Its experts.
         found: usize,
-        /// Those of the first layer.
+        /// The number of experts of the first layer.
         expected: usize,
     },
     /// A load is a count or a mean of counts.
@@ -46,7 +46,7 @@ pub enum EplbError {
     /// None of a kind.
     #[error("{argument} must be at least 1")]
     Zero {
-        /// Which argument.
+        /// The argument's name.
         argument: &'static str,
     },
     /// Every expert is somewhere.
@@ -84,7 +84,7 @@ pub enum EplbError {
 
 /// Why a list of replicas is no placement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
+pub enum InvalidPlacement {
     /// GPUs have as many places each, and at least one.
     #[error("{replicas} replicas cannot be spread evenly over {gpus} GPUs")]
     Uneven {

@@ -5,13 +5,13 @@
 
 mod error;
 mod packing;
-mod plan;
+mod placement;
 mod replicas;
 #[cfg(test)]
 mod tests;
 
-pub use error::{EplbError, PlanError};
-pub use plan::{Balance, ExpertPlan, LayerPlan, Policy, unplaced_gpu_loads};
+pub use error::{EplbError, InvalidPlacement};
+pub use placement::{Balance, ExpertPlacement, LayerPlacement, Policy, unplaced_gpu_loads};
 
 use packing::pack;
 use replicas::{replicate, share};
@@ -39,7 +39,7 @@ pub fn rebalance_experts(
     groups: usize,
     nodes: usize,
     gpus: usize,
-) -> Result<ExpertPlan, EplbError> {
+) -> Result<ExpertPlacement, EplbError> {
     let experts = check_loads(loads)?;
     for (argument, value) in
         [("replicas", replicas), ("groups", groups), ("nodes", nodes), ("gpus", gpus)]
@@ -53,7 +53,7 @@ pub fn rebalance_experts(
         false => (Policy::Global, Shape { replicas, groups: 1, nodes: 1, gpus }),
     };
     shape.check(experts)?;
-    Ok(ExpertPlan { policy, layers: loads.iter().map(|loads| place(loads, &shape)).collect() })
+    Ok(ExpertPlacement { policy, layers: loads.iter().map(|loads| place(loads, &shape)).collect() })
 }
 
 /// The number of experts of every layer.
@@ -109,12 +109,12 @@ impl Shape {
 }
 
 /// Places the experts of one layer.
-fn place(loads: &[f32], shape: &Shape) -> LayerPlan {
+fn place(loads: &[f32], shape: &Shape) -> LayerPlacement {
     let group_size = loads.len() / shape.groups;
     let group_loads: Vec<f32> = loads.chunks(group_size).map(|group| group.iter().sum()).collect();
     let mut groups_of_node = vec![vec![0; shape.groups / shape.nodes]; shape.nodes];
     for (group, slot) in pack(&group_loads, shape.nodes).into_iter().enumerate() {
-        groups_of_node[slot.pack][slot.rank] = group;
+        groups_of_node[slot.pack][slot.position] = group;
     }
 
     let mut phy2log = Vec::with_capacity(shape.replicas);
@@ -137,10 +137,10 @@ fn place(loads: &[f32], shape: &Shape) -> LayerPlan {
         phy2log.resize(first + replicas.len(), 0);
         for (replica, slot) in replicas.iter().zip(pack(&shares, packs)) {
             let (expert, position) =
-                (experts[replica.expert], first + slot.pack * room + slot.rank);
+                (experts[replica.expert], first + slot.pack * room + slot.position);
             phy2log[position] = expert;
-            log2phy[expert][replica.rank] = position;
+            log2phy[expert][replica.number] = position;
         }
     }
-    LayerPlan::new(shape.gpus, phy2log, log2phy)
+    LayerPlacement::new(shape.gpus, phy2log, log2phy)
 }

@@ -7,7 +7,7 @@ pub(super) struct Slot {
     /// The pack.
     pub pack: usize,
     /// How many were in it before.
-    pub rank: usize,
+    pub position: usize,
 }
 
 /// The slot of each item. Of equal weights the first item goes first, of equally light packs the
@@ -17,7 +17,7 @@ pub(super) struct Slot {
 pub(super) fn pack(weights: &[f32], packs: usize) -> Vec<Slot> {
     let room = weights.len() / packs;
     if room == 1 {
-        return (0..packs).map(|pack| Slot { pack, rank: 0 }).collect();
+        return (0..packs).map(|pack| Slot { pack, position: 0 }).collect();
     }
     let mut slots = vec![Slot::default(); weights.len()];
     let mut filled = vec![(0f32, 0usize); packs];
@@ -30,7 +30,7 @@ pub(super) fn pack(weights: &[f32], packs: usize) -> Vec<Slot> {
         }
         let pack = lightest.expect("invariant: there is room for every item");
         let (weight, items) = &mut filled[pack];
-        slots[item] = Slot { pack, rank: *items };
+        slots[item] = Slot { pack, position: *items };
         *weight += weights[item];
         *items += 1;
     }

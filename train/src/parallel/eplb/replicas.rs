@@ -5,8 +5,8 @@
 pub(super) struct Replica {
     /// The expert.
     pub expert: usize,
-    /// Which of its replicas this is, from 0.
-    pub rank: usize,
+    /// The number of the replica among those of the expert, from 0.
+    pub number: usize,
 }
 
 /// `count` replicas, every expert once and then, one after another, of the expert whose replicas
@@ -17,7 +17,7 @@ pub(super) struct Replica {
 pub(super) fn replicate(loads: &[f32], count: usize) -> (Vec<Replica>, Vec<usize>) {
     let mut counts = vec![1usize; loads.len()];
     let mut replicas: Vec<Replica> =
-        (0..loads.len()).map(|expert| Replica { expert, rank: 0 }).collect();
+        (0..loads.len()).map(|expert| Replica { expert, number: 0 }).collect();
     while replicas.len() < count {
         let mut busiest = 0;
         for expert in 1..loads.len() {
@@ -25,7 +25,7 @@ pub(super) fn replicate(loads: &[f32], count: usize) -> (Vec<Replica>, Vec<usize
                 busiest = expert;
             }
         }
-        replicas.push(Replica { expert: busiest, rank: counts[busiest] });
+        replicas.push(Replica { expert: busiest, number: counts[busiest] });
         counts[busiest] += 1;
     }
     (replicas, counts)

@@ -5,7 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn layer(loads: &[f32], replicas: usize, groups: usize, nodes: usize, gpus: usize) -> LayerPlan {
+fn layer(
+    loads: &[f32],
+    replicas: usize,
+    groups: usize,
+    nodes: usize,
+    gpus: usize,
+) -> LayerPlacement {
     rebalance_experts(&[loads.to_vec()], replicas, groups, nodes, gpus).unwrap().layers.remove(0)
 }
 
@@ -18,13 +24,13 @@ fn error(loads: &[&[f32]], [replicas, groups, nodes, gpus]: [usize; 4]) -> Strin
 /// lightest GPU with room.
 #[test]
 fn the_busiest_experts_are_there_twice() {
-    let plan = layer(&[9.0, 5.0, 1.0, 3.0], 6, 1, 1, 2);
-    assert_eq!(plan.logcnt().collect::<Vec<_>>(), [2, 2, 1, 1]);
+    let placement = layer(&[9.0, 5.0, 1.0, 3.0], 6, 1, 1, 2);
+    assert_eq!(placement.logcnt().collect::<Vec<_>>(), [2, 2, 1, 1]);
     // 4.5 and 3 on the first GPU, 4.5, 2.5 and 2.5 on the second, which is full then; 1 on the
     // first.
-    assert_eq!(plan.phy2log(), [0, 3, 2, 0, 1, 1]);
-    assert_eq!(plan.log2phy(), [vec![0, 3], vec![4, 5], vec![2], vec![1]]);
-    assert_eq!(plan.gpu_loads(&[9.0, 5.0, 1.0, 3.0]), [8.5, 9.5]);
+    assert_eq!(placement.phy2log(), [0, 3, 2, 0, 1, 1]);
+    assert_eq!(placement.log2phy(), [vec![0, 3], vec![4, 5], vec![2], vec![1]]);
+    assert_eq!(placement.gpu_loads(&[9.0, 5.0, 1.0, 3.0]), [8.5, 9.5]);
     assert_eq!(unplaced_gpu_loads(&[9.0, 5.0, 1.0, 3.0], 2), [14.0, 4.0]);
 }
 
@@ -32,19 +38,25 @@ fn the_busiest_experts_are_there_twice() {
 #[test]
 fn groups_stay_on_their_node() {
     let loads = [4.0, 4.0, 3.0, 3.0, 2.0, 2.0, 1.0, 1.0];
-    let plan = rebalance_experts(&[loads.to_vec()], 12, 4, 2, 4).unwrap();
-    assert_eq!(plan.policy, Policy::Hierarchical);
-    let plan = &plan.layers[0];
-    assert!(plan.phy2log()[..6].iter().all(|expert| [0, 1, 6, 7].contains(expert)), "{plan:?}");
-    assert!(plan.phy2log()[6..].iter().all(|expert| [2, 3, 4, 5].contains(expert)), "{plan:?}");
-    assert_eq!(plan.logcnt().collect::<Vec<_>>(), [2, 2, 2, 2, 1, 1, 1, 1]);
+    let placement = rebalance_experts(&[loads.to_vec()], 12, 4, 2, 4).unwrap();
+    assert_eq!(placement.policy, Policy::Hierarchical);
+    let placement = &placement.layers[0];
+    assert!(
+        placement.phy2log()[..6].iter().all(|expert| [0, 1, 6, 7].contains(expert)),
+        "{placement:?}"
+    );
+    assert!(
+        placement.phy2log()[6..].iter().all(|expert| [2, 3, 4, 5].contains(expert)),
+        "{placement:?}"
+    );
+    assert_eq!(placement.logcnt().collect::<Vec<_>>(), [2, 2, 2, 2, 1, 1, 1, 1]);
 }
 
 #[test]
 fn groups_that_nodes_cannot_share_are_no_groups() {
-    let plan = rebalance_experts(&[vec![8.0, 1.0, 1.0, 1.0]], 6, 3, 2, 2).unwrap();
-    assert_eq!(plan.policy, Policy::Global);
-    assert_eq!(plan.layers[0], layer(&[8.0, 1.0, 1.0, 1.0], 6, 1, 1, 2));
+    let placement = rebalance_experts(&[vec![8.0, 1.0, 1.0, 1.0]], 6, 3, 2, 2).unwrap();
+    assert_eq!(placement.policy, Policy::Global);
+    assert_eq!(placement.layers[0], layer(&[8.0, 1.0, 1.0, 1.0], 6, 1, 1, 2));
 }
 
 #[test]
@@ -120,7 +132,7 @@ fn impossible_arguments_are_refused() {
 #[test]
 fn a_list_of_replicas_is_checked() {
     let from = |list: &[usize], experts, gpus| {
-        LayerPlan::from_phy2log(list.to_vec(), experts, gpus).map_err(|e| e.to_string())
+        LayerPlacement::from_phy2log(list.to_vec(), experts, gpus).map_err(|e| e.to_string())
     };
     assert_eq!(from(&[0, 1, 1, 2], 3, 2).unwrap().log2phy(), [vec![0], vec![1, 2], vec![3]]);
     for gpus in [0, 3] {
@@ -141,7 +153,11 @@ fn a_list_of_replicas_is_checked() {
 prop_compose! {
     /// Loads with many ties and zeros among them, and numbers that can be divided as they must.
     fn legal()(
-        groups_a_node in 1..4usize, nodes in 1..4usize, group_size in 1..5usize, gpus_a_node in 1..4usize, spare in 0..4usize,
+        groups_a_node in 1..4usize,
+        nodes in 1..4usize,
+        group_size in 1..5usize,
+        gpus_a_node in 1..4usize,
+        spare in 0..4usize,
     )(
         loads in proptest::collection::vec(
             prop_oneof![Just(0f32), (1..6u32).prop_map(|load| load as f32), 0f32..1e6],
@@ -156,19 +172,22 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(512)
+    })]
 
     #[test]
     fn every_placement_is_one((loads, [replicas, groups, nodes, gpus]) in legal()) {
-        let plan = layer(&loads, replicas, groups, nodes, gpus);
-        prop_assert_eq!(plan.phy2log().len(), replicas);
-        prop_assert_eq!(plan.logcnt().sum::<usize>(), replicas);
-        prop_assert!(plan.logcnt().all(|count| count > 0));
-        for (expert, places) in plan.log2phy().iter().enumerate() {
-            prop_assert!(places.iter().all(|&place| plan.phy2log()[place] == expert));
+        let placement = layer(&loads, replicas, groups, nodes, gpus);
+        prop_assert_eq!(placement.phy2log().len(), replicas);
+        prop_assert_eq!(placement.logcnt().sum::<usize>(), replicas);
+        prop_assert!(placement.logcnt().all(|count| count > 0));
+        for (expert, places) in placement.log2phy().iter().enumerate() {
+            prop_assert!(places.iter().all(|&place| placement.phy2log()[place] == expert));
         }
         // A node has whole groups, and as many as every other.
-        for places in plan.phy2log().chunks(replicas / nodes) {
+        for places in placement.phy2log().chunks(replicas / nodes) {
             let group = |expert: &usize| expert * groups / loads.len();
             let mut here: Vec<usize> = places.iter().map(group).collect();
             here.sort_unstable();
@@ -177,24 +196,31 @@ proptest! {
         }
         // The loads of GPUs are all of the load, and none has less than the busiest replica where
         // that is.
-        let gpu_loads = plan.gpu_loads(&loads);
-        let (total, placed): (f64, f64) = (loads.iter().map(|&load| f64::from(load)).sum(), gpu_loads.iter().sum());
+        let gpu_loads = placement.gpu_loads(&loads);
+        let (total, placed): (f64, f64) =
+            (loads.iter().map(|&load| f64::from(load)).sum(), gpu_loads.iter().sum());
         prop_assert!((total - placed).abs() <= 1e-5 * total, "{} of {}", placed, total);
         prop_assert!(Balance::of(&gpu_loads).ratio() <= gpus as f64 * (1.0 + 1e-5));
-        let read = LayerPlan::from_phy2log(plan.phy2log().to_vec(), loads.len(), gpus).unwrap();
+        let read =
+            LayerPlacement::from_phy2log(placement.phy2log().to_vec(), loads.len(), gpus).unwrap();
         prop_assert_eq!(read.gpu_loads(&loads), gpu_loads);
     }
 
     /// Moving a replica from any expert to another does not lower the busiest replica's load: nor
     /// does any set of such moves.
     #[test]
-    fn no_other_numbers_of_replicas_are_better(loads in proptest::collection::vec(0..50u32, 1..12), spare in 0..12usize) {
+    fn no_other_numbers_of_replicas_are_better(
+        loads in proptest::collection::vec(0..50u32, 1..12),
+        spare in 0..12usize,
+    ) {
         let loads: Vec<f32> = loads.into_iter().map(|load| load as f32).collect();
         let (_, counts) = replicate(&loads, loads.len() + spare);
-        let busiest = loads.iter().zip(&counts).map(|(&load, &count)| share(load, count)).fold(0.0, f32::max);
+        let busiest =
+            loads.iter().zip(&counts).map(|(&load, &count)| share(load, count)).fold(0.0, f32::max);
         // To stay under that load an expert needs so many; together they would need more than there
         // are.
-        let needed = |load: f32| (1..).find(|&count| load == 0.0 || share(load, count) < busiest).unwrap();
+        let needed =
+            |load: f32| (1..).find(|&count| load == 0.0 || share(load, count) < busiest).unwrap();
         let needed: usize = loads.iter().map(|&load| needed(load)).sum();
         prop_assert!(busiest == 0.0 || needed > loads.len() + spare, "{:?} of {:?}", counts, loads);
     }
@@ -203,17 +229,25 @@ proptest! {
     #[test]
     fn loads_may_be_in_any_unit((loads, [replicas, groups, nodes, gpus]) in legal()) {
         let eighths: Vec<f32> = loads.iter().map(|load| load / 8.0).collect();
-        prop_assert_eq!(layer(&loads, replicas, groups, nodes, gpus), layer(&eighths, replicas, groups, nodes, gpus));
+        prop_assert_eq!(
+            layer(&loads, replicas, groups, nodes, gpus),
+            layer(&eighths, replicas, groups, nodes, gpus)
+        );
     }
 
     #[test]
     fn no_arguments_make_it_panic(
-        loads in proptest::collection::vec(proptest::collection::vec(proptest::num::f32::ANY, 0..5), 0..3),
-        arguments in proptest::array::uniform4(prop_oneof![0..9usize, Just(usize::MAX), any::<usize>()]),
+        loads in proptest::collection::vec(
+            proptest::collection::vec(proptest::num::f32::ANY, 0..5),
+            0..3,
+        ),
+        arguments in proptest::array::uniform4(
+            prop_oneof![0..9usize, Just(usize::MAX), any::<usize>()],
+        ),
     ) {
         let [replicas, groups, nodes, gpus] = arguments;
-        if let Ok(plan) = rebalance_experts(&loads, replicas, groups, nodes, gpus) {
-            prop_assert_eq!(plan.layers.len(), loads.len());
+        if let Ok(placement) = rebalance_experts(&loads, replicas, groups, nodes, gpus) {
+            prop_assert_eq!(placement.layers.len(), loads.len());
         }
     }
 }

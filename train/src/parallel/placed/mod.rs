@@ -13,7 +13,7 @@ use burn_deepseek::moe::{Experts, MixtureOfExperts};
 use burn_deepseek::ops::{self, LocalExperts};
 use burn_deepseek::{Compute, DeepSeek, FeedForward};
 
-use super::eplb::LayerPlan;
+use super::eplb::LayerPlacement;
 use turns::Turns;
 
 /// Why a model's experts cannot be placed.
@@ -63,14 +63,14 @@ pub struct PlacedExperts {
 
 #[derive(Debug)]
 struct PlacedLayer {
-    plan: LayerPlan,
-    /// Those of the GPUs after the first.
+    placement: LayerPlacement,
+    /// The experts of the GPUs after the first.
     away: Vec<Experts>,
     turns: Mutex<Turns>,
 }
 
 impl PlacedExperts {
-    /// Takes the experts out of `model` and copies each to where `placement`, by layer, has it;
+    /// Takes the experts out of `model` and copies each to where `placements`, by layer, has it;
     /// `others` are the devices of the GPUs after the first.
     ///
     /// From then on the model computes with what [`PlacedExperts::compute`] gives and with nothing
@@ -84,20 +84,20 @@ impl PlacedExperts {
     /// A placement of other layers, experts or GPUs; the model is as it was.
     pub fn place(
         model: &mut DeepSeek,
-        placement: &BTreeMap<usize, LayerPlan>,
+        placements: &BTreeMap<usize, LayerPlacement>,
         others: &[Device],
         compute: &Compute,
     ) -> Result<Arc<Self>, PlacementError> {
         for (layer, moe) in moe_layers(model) {
-            let plan = placement.get(&layer).ok_or(PlacementError::MissingLayer { layer })?;
-            let (placed, experts) = (plan.experts(), moe.experts.gate_up.dims()[0]);
+            let placement = placements.get(&layer).ok_or(PlacementError::MissingLayer { layer })?;
+            let (placed, experts) = (placement.experts(), moe.experts.gate_up.dims()[0]);
             if placed != experts {
                 return Err(PlacementError::Experts { layer, placed, experts });
             }
-            if plan.gpus() != others.len() + 1 {
+            if placement.gpus() != others.len() + 1 {
                 return Err(PlacementError::Devices {
                     layer,
-                    gpus: plan.gpus(),
+                    gpus: placement.gpus(),
                     devices: others.len() + 1,
                 });
             }
@@ -105,8 +105,8 @@ impl PlacedExperts {
         let mut layers = BTreeMap::new();
         // Layer by layer, so that no more than one is there twice.
         for (layer, moe) in moe_layers(model) {
-            let plan = &placement[&layer];
-            let mut of_gpus = plan.phy2log().chunks(plan.places_a_gpu());
+            let placement = &placements[&layer];
+            let mut of_gpus = placement.phy2log().chunks(placement.places_a_gpu());
             let here = of_gpus.next().expect("invariant: a placement has a GPU");
             let away = of_gpus
                 .zip(others)
@@ -115,7 +115,11 @@ impl PlacedExperts {
             moe.experts = copies(&moe.experts, here, &moe.experts.gate_up.val().device());
             layers.insert(
                 layer,
-                PlacedLayer { plan: plan.clone(), away, turns: Mutex::new(Turns::new(plan)) },
+                PlacedLayer {
+                    placement: placement.clone(),
+                    away,
+                    turns: Mutex::new(Turns::new(placement)),
+                },
             );
         }
         if layers.is_empty() {
@@ -134,7 +138,11 @@ impl PlacedExperts {
     pub fn gpu_rows(&self) -> BTreeMap<usize, Vec<u64>> {
         let of_layer = |layer: &PlacedLayer| {
             let turns = layer.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.rows().chunks(layer.plan.places_a_gpu()).map(|rows| rows.iter().sum()).collect()
+            turns
+                .rows()
+                .chunks(layer.placement.places_a_gpu())
+                .map(|rows| rows.iter().sum())
+                .collect()
         };
         self.layers.iter().map(|(&number, layer)| (number, of_layer(layer))).collect()
     }
@@ -142,16 +150,16 @@ impl PlacedExperts {
 
 impl ExpertDispatch for PlacedExperts {
     fn dispatch(&self, x: Tensor<2>, groups: &ExpertGroups, layer: usize) -> DispatchedRows {
-        let Some(PlacedLayer { plan, away, turns }) = self.layers.get(&layer) else {
+        let Some(PlacedLayer { placement, away, turns }) = self.layers.get(&layer) else {
             return LocalExperts.dispatch(x, groups, layer);
         };
         let (device, [_, d]) = (x.device(), x.dims());
-        let taken = turns.lock().unwrap_or_else(PoisonError::into_inner).take(plan, groups);
-        let places = ExpertGroups::new(&taken, groups.top_k(), plan.phy2log().len());
+        let taken = turns.lock().unwrap_or_else(PoisonError::into_inner).take(placement, groups);
+        let places = ExpertGroups::new(&taken, groups.top_k(), placement.phy2log().len());
         let rows = ops::permute(x, &places);
         let part = |gpu: usize| {
-            let offsets =
-                &places.offsets()[gpu * plan.places_a_gpu()..=(gpu + 1) * plan.places_a_gpu()];
+            let offsets = &places.offsets()
+                [gpu * placement.places_a_gpu()..=(gpu + 1) * placement.places_a_gpu()];
             let (first, count) = (offsets[0], offsets[offsets.len() - 1] - offsets[0]);
             let counts = (0u32..).zip(offsets.windows(2));
             let experts: Vec<u32> = counts
@@ -159,7 +167,7 @@ impl ExpertDispatch for PlacedExperts {
                 .collect();
             (
                 (count > 0).then(|| rows.clone().narrow(0, first, count)),
-                ExpertGroups::new(&experts, 1, plan.places_a_gpu()),
+                ExpertGroups::new(&experts, 1, placement.places_a_gpu()),
             )
         };
         // The others first: where devices work by themselves, they compute while this one does.

@@ -2,7 +2,7 @@
 
 use burn_deepseek::definition::ExpertGroups;
 
-use crate::parallel::eplb::LayerPlan;
+use crate::parallel::eplb::LayerPlacement;
 
 /// Rows of an expert that a replica gets at least, where those of one pass are divided.
 ///
@@ -19,8 +19,8 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub fn new(plan: &LayerPlan) -> Self {
-        Self { rows: vec![0; plan.phy2log().len()] }
+    pub fn new(placement: &LayerPlacement) -> Self {
+        Self { rows: vec![0; placement.phy2log().len()] }
     }
 
     /// Rows of each place so far.
@@ -31,9 +31,9 @@ impl Turns {
     /// The place that each slot of `groups` is computed in. Of an expert's replicas those with the
     /// fewest rows so far are taken, the first of equals; how many, is decided by the number of its
     /// rows.
-    pub fn take(&mut self, plan: &LayerPlan, groups: &ExpertGroups) -> Vec<u32> {
+    pub fn take(&mut self, placement: &LayerPlacement, groups: &ExpertGroups) -> Vec<u32> {
         let mut place_of_row = Vec::with_capacity(groups.rows());
-        for (bounds, replicas) in groups.offsets().windows(2).zip(plan.log2phy()) {
+        for (bounds, replicas) in groups.offsets().windows(2).zip(placement.log2phy()) {
             let count = bounds[1] - bounds[0];
             if count == 0 {
                 continue;
@@ -56,30 +56,30 @@ mod tests {
     use super::*;
 
     /// Two GPUs with two places each: expert 0 has three of them, expert 1 the other.
-    fn plan() -> LayerPlan {
-        LayerPlan::from_phy2log(vec![0, 1, 0, 0], 2, 2).unwrap()
+    fn placement() -> LayerPlacement {
+        LayerPlacement::from_phy2log(vec![0, 1, 0, 0], 2, 2).unwrap()
     }
 
     #[test]
     fn single_rows_go_to_the_replicas_in_turn() {
-        let (plan, mut turns) = (plan(), Turns::new(&plan()));
+        let (placement, mut turns) = (placement(), Turns::new(&placement()));
         let taken: Vec<Vec<u32>> =
-            (0..4).map(|_| turns.take(&plan, &ExpertGroups::new(&[0, 1], 2, 2))).collect();
+            (0..4).map(|_| turns.take(&placement, &ExpertGroups::new(&[0, 1], 2, 2))).collect();
         assert_eq!(taken, [[0, 1], [2, 1], [3, 1], [0, 1]]);
         assert_eq!(turns.rows(), [2, 4, 1, 1]);
     }
 
     #[test]
     fn many_rows_are_divided_and_few_are_not() {
-        let (plan, mut turns) = (plan(), Turns::new(&plan()));
+        let (placement, mut turns) = (placement(), Turns::new(&placement()));
         let rows = |turns: &mut Turns, count: usize| {
-            let taken = turns.take(&plan, &ExpertGroups::new(&vec![0; count], 1, 2));
+            let taken = turns.take(&placement, &ExpertGroups::new(&vec![0; count], 1, 2));
             [0, 2, 3].map(|place| taken.iter().filter(|&&taken| taken == place).count())
         };
         assert_eq!(rows(&mut turns, 15), [15, 0, 0]);
         assert_eq!(rows(&mut turns, 17), [0, 9, 8]);
         assert_eq!(rows(&mut turns, 26), [8, 9, 9]);
         assert_eq!(turns.rows(), [23, 0, 18, 17]);
-        assert_eq!(turns.take(&plan, &ExpertGroups::new(&[], 1, 2)), [] as [u32; 0]);
+        assert_eq!(turns.take(&placement, &ExpertGroups::new(&[], 1, 2)), [] as [u32; 0]);
     }
 }

@@ -7,7 +7,7 @@ use crate::definition::{
 };
 use crate::host::fp8_gemm::*;
 use crate::reference;
-use crate::test_inputs::{assert_close, assert_thread_independent, random};
+use crate::test_inputs::{assert_close, assert_thread_independent, offsets_of, random};
 
 #[test]
 fn ragged_sizes() {
@@ -162,15 +162,6 @@ fn dgrad_reads_the_transposed_codes_and_the_same_scales() {
         let shape = LinearShape { rows: m, inputs: k, outputs: n };
         assert_close("dx", &dx, &reference::linear_input_gradient(&dy, &w, &shape), 1e-5);
     }
-}
-
-fn offsets_of(counts: &[usize]) -> Vec<usize> {
-    std::iter::once(0)
-        .chain(counts.iter().scan(0, |sum, count| {
-            *sum += count;
-            Some(*sum)
-        }))
-        .collect()
 }
 
 fn check_groups(counts: &[usize], n: usize, k: usize) {

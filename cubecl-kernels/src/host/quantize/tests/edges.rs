@@ -9,7 +9,7 @@ fn ragged_and_empty_shapes() {
     let tiny: Vec<usize> = (0..40).map(|e| e % 6).collect();
     for counts in [&[0][..], &[0, 0], &[1], &[3, 0, 5], &[128, 0, 129], &[33, 0], &[300], &tiny] {
         for cols in [0, 1, 3, 4, 7, 127, 128, 130, 200, 257] {
-            let offsets = offsets(counts);
+            let offsets = offsets_of(counts);
             let x = spread(7, offsets[counts.len()] * cols);
             check_e5m6(&x, &offsets, cols);
             for options in all_options() {

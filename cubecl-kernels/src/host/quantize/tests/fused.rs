@@ -6,7 +6,7 @@ use crate::metric::calc_diff;
 use crate::test_inputs::{assert_thread_independent, widen};
 
 fn check_swiglu(counts: &[usize], inter: usize, options: &QuantizeOptions) {
-    let offsets = offsets(counts);
+    let offsets = offsets_of(counts);
     let rows = offsets[counts.len()];
     let gate_up: Vec<f32> = random(1, rows * 2 * inter).iter().map(|x| x * 6.0).collect();
     let dy = random(2, rows * inter);
@@ -54,7 +54,11 @@ fn hard_edges() {
 
 proptest! {
     #[test]
-    fn random_shapes(counts in proptest::collection::vec(0usize..60, 1..4), inter in 0usize..200, options in any_options()) {
+    fn random_shapes(
+        counts in proptest::collection::vec(0usize..60, 1..4),
+        inter in 0usize..200,
+        options in any_options(),
+    ) {
         check_swiglu(&counts, inter, &options);
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::definition::{Fp8Format, Granularity, QuantizeOptions, Quantized, ScaleFormat};
 use crate::reference;
-use crate::test_inputs::random;
+use crate::test_inputs::{offsets_of, random};
 
 /// Fails at the first code or scale that differs; any NaN is the same.
 #[track_caller]
@@ -138,12 +138,6 @@ fn spread(seed: u64, len: usize) -> Vec<f32> {
     x.iter().enumerate().map(|(i, x)| x * tile(i) * (exponents[i] * 8.0).round().exp2()).collect()
 }
 
-fn offsets(counts: &[usize]) -> Vec<usize> {
-    let mut offsets = vec![0];
-    counts.iter().for_each(|count| offsets.push(offsets[offsets.len() - 1] + count));
-    offsets
-}
-
 fn any_options() -> impl Strategy<Value = QuantizeOptions> {
     proptest::sample::select(all_options().collect::<Vec<_>>())
 }
@@ -151,14 +145,23 @@ fn any_options() -> impl Strategy<Value = QuantizeOptions> {
 proptest! {
     #[test]
     fn activations(
-        counts in proptest::collection::vec(0usize..150, 1..5), cols in 0usize..300, seed in 0u64..1000, options in any_options(),
+        counts in proptest::collection::vec(0usize..150, 1..5),
+        cols in 0usize..300,
+        seed in 0u64..1000,
+        options in any_options(),
     ) {
-        let offsets = offsets(&counts);
+        let offsets = offsets_of(&counts);
         check(&spread(seed, offsets[counts.len()] * cols), &offsets, cols, &options);
     }
 
     #[test]
-    fn weights(experts in 0usize..4, n in 0usize..300, k in 0usize..300, seed in 0u64..1000, options in any_options()) {
+    fn weights(
+        experts in 0usize..4,
+        n in 0usize..300,
+        k in 0usize..300,
+        seed in 0u64..1000,
+        options in any_options(),
+    ) {
         check_blocks(&spread(seed, experts * n * k), experts, n, k, &options);
     }
 
@@ -166,25 +169,53 @@ proptest! {
     fn wide_rows(rows in 1usize..4, cols in 1900usize..4300, seed in 0u64..1000) {
         let x = spread(seed, rows * cols);
         let options = QuantizeOptions::default();
-        assert_same("rows", &quantize_rows(&x, rows, cols, &options).unwrap(), &reference::quantize_rows(&x, rows, cols, &options));
+        assert_same(
+            "rows",
+            &quantize_rows(&x, rows, cols, &options).unwrap(),
+            &reference::quantize_rows(&x, rows, cols, &options),
+        );
         check_e5m6(&x, &[0, rows], cols);
     }
 
     #[test]
-    fn e5m6(counts in proptest::collection::vec(0usize..40, 1..4), cols in 0usize..300, seed in 0u64..1000) {
-        let offsets = offsets(&counts);
+    fn e5m6(
+        counts in proptest::collection::vec(0usize..40, 1..4),
+        cols in 0usize..300,
+        seed in 0u64..1000,
+    ) {
+        let offsets = offsets_of(&counts);
         check_e5m6(&spread(seed, offsets[counts.len()] * cols), &offsets, cols);
     }
 
     #[test]
-    fn bf16_is_cast_as_the_same_numbers_in_f32(rows in 0usize..140, cols in 0usize..300, seed in 0u64..1000, options in any_options()) {
+    fn bf16_is_cast_as_the_same_numbers_in_f32(
+        rows in 0usize..140,
+        cols in 0usize..300,
+        seed in 0u64..1000,
+        options in any_options(),
+    ) {
         let x: Vec<bf16> = spread(seed, rows * cols).into_iter().map(bf16::from_f32).collect();
         let wide: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
-        let (half, full) = (offsets(&[rows / 2, rows - rows / 2]), &wide);
-        assert_eq!(quantize_rows(&x, rows, cols, &options).unwrap(), quantize_rows(full, rows, cols, &options).unwrap());
-        assert_eq!(quantize_columns(&x, &half, cols, &options).unwrap(), quantize_columns(full, &half, cols, &options).unwrap());
-        assert_eq!(quantize_both(&x, &half, cols, &options).unwrap(), quantize_both(full, &half, cols, &options).unwrap());
-        assert_eq!(quantize_blocks(&x, 1, rows, cols, &options).unwrap(), quantize_blocks(full, 1, rows, cols, &options).unwrap());
-        assert_eq!(quantize_e5m6(&x, rows, cols).unwrap(), quantize_e5m6(full, rows, cols).unwrap());
+        let (half, full) = (offsets_of(&[rows / 2, rows - rows / 2]), &wide);
+        assert_eq!(
+            quantize_rows(&x, rows, cols, &options).unwrap(),
+            quantize_rows(full, rows, cols, &options).unwrap()
+        );
+        assert_eq!(
+            quantize_columns(&x, &half, cols, &options).unwrap(),
+            quantize_columns(full, &half, cols, &options).unwrap()
+        );
+        assert_eq!(
+            quantize_both(&x, &half, cols, &options).unwrap(),
+            quantize_both(full, &half, cols, &options).unwrap()
+        );
+        assert_eq!(
+            quantize_blocks(&x, 1, rows, cols, &options).unwrap(),
+            quantize_blocks(full, 1, rows, cols, &options).unwrap()
+        );
+        assert_eq!(
+            quantize_e5m6(&x, rows, cols).unwrap(),
+            quantize_e5m6(full, rows, cols).unwrap()
+        );
     }
 }

@@ -71,7 +71,8 @@ impl Row {
 
     fn results(&self) -> serde_json::Value {
         json!({
-            "name": self.step.name(), "us": self.us, "bytes": self.bytes, "gb_per_s": self.gb_per_s(), "copy_us": self.copy_us,
+            "name": self.step.name(), "us": self.us, "bytes": self.bytes,
+            "gb_per_s": self.gb_per_s(), "copy_us": self.copy_us,
             "copy_gb_per_s": self.copy_gb_per_s(), "of_copy": self.copy_us / self.us,
         })
     }
@@ -129,7 +130,8 @@ pub(super) fn run(
         return Err(super::no_row(args, "pack fp8").into());
     }
     Ok(Outcome::done(json!({
-        "command": "bench", "bench": "dispatch", "setting": setting, "device": selected.name, "scale": scale.name(),
+        "command": "bench", "bench": "dispatch",
+        "setting": setting, "device": selected.name, "scale": scale.name(),
         "tokens": sizes.tokens, "width": sizes.width, "baseline": baseline.copy_name(),
         "rows": rows.iter().map(Row::results).collect::<Vec<_>>(), "routes": routes,
     })))

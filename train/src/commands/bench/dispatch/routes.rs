@@ -11,7 +11,7 @@ use burn_deepseek::ops::wire::WireFormat;
 use super::Sizes;
 use super::routing::{RANKS, RANKS_A_NODE, Routing, TOP_K};
 use crate::parallel::{
-    ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, Traffic, WireFormats,
+    ChunkExchange, ExchangeBytes, ExpertParallelGroup, Post, TrafficCounter, WireFormats,
 };
 
 /// As the report has it: FP8 to experts, BF16 back (3.3.3).
@@ -40,7 +40,7 @@ impl Layer {
     /// Each rank on a thread of its own sends its tokens' rows to their experts, which give them
     /// back as they came, and sums them.
     pub fn exchange(&self, two_hops: bool) -> ExchangeBytes {
-        let (post, traffic) = (Arc::new(Post::new(TIMEOUT)), Arc::new(Traffic::default()));
+        let (post, traffic) = (Arc::new(Post::new(TIMEOUT)), Arc::new(TrafficCounter::default()));
         let members: Vec<_> = (0..RANKS).map(|rank| (rank, self.device.clone())).collect();
         std::thread::scope(|scope| {
             for (index, (x, gates, routing)) in self.ranks.iter().enumerate() {

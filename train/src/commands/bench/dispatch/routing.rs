@@ -26,7 +26,7 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    /// The same for the same seed.
+    /// A routing drawn from a seed, the same each time.
     pub fn random(tokens: usize, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let choices: Vec<u32> = (0..tokens).flat_map(|_| token(&mut rng)).collect();

@@ -331,7 +331,7 @@ impl Linear {
         }
     }
 
-    /// The same product by Burn, one matmul an expert.
+    /// The product by Burn, one matmul an expert.
     fn plain_product(&self, kind: Kind, dtype: DType) -> Box<dyn Fn() -> Vec<Tensor<2>>> {
         let cast =
             |x: &Tensor<2>| if x.dtype() == dtype { x.clone() } else { x.clone().cast(dtype) };

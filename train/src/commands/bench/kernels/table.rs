@@ -63,14 +63,16 @@ pub(super) fn results(
     let object = |row: &KernelRow| {
         let Sizes { m, n, k, .. } = row.sizes;
         json!({
-            "name": row.kind.row_name(row.sizes), "kernel": row.kind.name(), "m": m, "n": n, "k": k, "us": row.us,
+            "name": row.kind.row_name(row.sizes), "kernel": row.kind.name(),
+            "m": m, "n": n, "k": k, "us": row.us,
             "tflop_per_s": row.tflops(), "gb_per_s": row.gb_per_s(), "calc_diff": row.calc_diff,
             "baseline": if row.flop > 0 { baseline.product_name() } else { baseline.copy_name() },
             "baseline_us": row.baseline_us, "times_as_fast": row.speedup(),
         })
     };
     json!({
-        "command": "bench", "bench": "kernels", "setting": setting, "device": device, "scale": scale.name(),
+        "command": "bench", "bench": "kernels",
+        "setting": setting, "device": device, "scale": scale.name(),
         "rows": rows.iter().map(object).collect::<Vec<_>>(),
     })
 }

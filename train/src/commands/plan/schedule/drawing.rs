@@ -1,7 +1,6 @@
 //! The timeline as an SVG file: a row a rank, a box an action, and a legend.
 
-use super::Planned;
-use super::number;
+use super::{Planned, number, shortest};
 use crate::commands::svg::{Anchor, Axis, Stroke, Svg};
 use crate::dualpipe::{Action, Chunk, Timed};
 
@@ -32,13 +31,7 @@ const WEIGHTS: Key = Key { colours: ["#9dbdf0", "#4a78c9"], meaning: "W: weight 
 pub(super) fn draw(planned: &Planned) -> String {
     let simulation = &planned.simulation;
     let makespan = simulation.makespan();
-    let lengths = simulation
-        .ranks
-        .iter()
-        .flatten()
-        .map(|timed| timed.end - timed.start)
-        .filter(|&length| length > 0.0);
-    let shortest = lengths.fold(f64::INFINITY, f64::min);
+    let shortest = shortest(simulation);
     let plot = if makespan > 0.0 {
         (makespan / shortest * SHORTEST).clamp(WIDTHS.0, WIDTHS.1)
     } else {

@@ -178,6 +178,12 @@ impl Planned {
     }
 }
 
+/// The time of the shortest action that takes any; infinite where none does.
+fn shortest(simulation: &Simulation) -> f64 {
+    let lengths = simulation.ranks.iter().flatten().map(|timed| timed.end - timed.start);
+    lengths.filter(|&length| length > 0.0).fold(f64::INFINITY, f64::min)
+}
+
 /// A time with up to four decimals.
 fn number(value: f64) -> String {
     let text = format!("{value:.4}");

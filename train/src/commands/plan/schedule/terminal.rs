@@ -2,6 +2,7 @@
 
 use std::iter::repeat_n;
 
+use super::shortest;
 use crate::commands::svg::Axis;
 use crate::dualpipe::{Action, Chunk, Simulation, Timed};
 
@@ -49,13 +50,7 @@ pub(super) fn draw(simulation: &Simulation, width: usize, colours: bool) -> Stri
 /// Columns a unit of time: a whole number of them for the shortest action, where there is room.
 fn scale(simulation: &Simulation, columns: usize) -> f64 {
     let widest = columns as f64 / simulation.makespan();
-    let lengths = simulation
-        .ranks
-        .iter()
-        .flatten()
-        .map(|timed| timed.end - timed.start)
-        .filter(|&length| length > 0.0);
-    let shortest = lengths.fold(f64::INFINITY, f64::min);
+    let shortest = shortest(simulation);
     let whole = (shortest * widest + 1e-9).floor();
     if whole >= 1.0 { whole / shortest } else { widest }
 }

@@ -1,5 +1,7 @@
 //! How numbers are written.
 
+use crate::commands::digits::grouped;
+
 /// A unit of bytes: its name and size.
 #[derive(Clone, Copy)]
 pub(super) struct Unit(pub &'static str, pub f64);
@@ -43,15 +45,7 @@ pub(super) fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.3}");
     }
-    let digits = format!("{value:.0}");
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    grouped(format_args!("{value:.0}"))
 }
 
 #[cfg(test)]

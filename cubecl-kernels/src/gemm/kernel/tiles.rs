@@ -1,38 +1,14 @@
 //! Device code of the portable products: `C = A B^T` of FP8 codes, tiles of `C` in registers, on
 //! any runtime.
-//!
-//! One kernel serves dense, grouped, masked and K-grouped products; they differ in which rows and
-//! words a cube takes ([`Grouping`], [`locate`]).
 
-use crate::definition::{Fp8Format, TILE};
-use crate::quantize::codec::decode;
+use super::problem::{DEPTH, GemmForm, Sizes, TILE_WORDS, at_most, b_scale_index, locate};
+use crate::definition::Fp8Format;
+use crate::device::codec::decode;
 use cubecl::prelude::*;
 
-const DEPTH: u32 = TILE as u32;
-const WORDS: u32 = DEPTH / 4;
 /// Words of each row that are decoded into shared memory at once.
-pub(crate) const STAGED_WORDS: u32 = 8;
+pub(in crate::gemm) const STAGED_WORDS: u32 = 8;
 const STAGED_DEPTH: u32 = STAGED_WORDS * 4;
-
-/// Which part of the operands a cube multiplies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Grouping {
-    /// All of them.
-    Dense,
-    /// The rows of one group of `A` with that expert's `B`.
-    Rows,
-    /// The first `counts[g]` of an expert's `max_rows` rows with its `B`.
-    Masked,
-    /// The words of one group of both: K-grouped Wgrad.
-    Depth,
-}
-
-/// What shares a scale of `B`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ScaleOf {
-    Row,
-    Block,
-}
 
 /// The tile of `C` that a cube computes, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,164 +39,13 @@ impl TilePlan {
     }
 }
 
-/// What a product computes and writes, fixed when the kernel is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct GemmForm {
-    pub(crate) a_format: Fp8Format,
-    pub(crate) b_format: Fp8Format,
-    pub(crate) grouping: Grouping,
-    pub(crate) b_scale: ScaleOf,
-    /// Adds to what `C` holds.
-    pub(crate) accumulate: bool,
-}
-
-/// The sizes of a product and the strides of its operands, in words, scales and elements.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct Sizes {
-    /// Rows of `C`: of each expert when masked, of all groups otherwise.
-    pub(crate) m: u32,
-    pub(crate) n: u32,
-    /// Depth, where it is not a group's.
-    pub(crate) k: u32,
-    pub(crate) groups: u32,
-    /// Words and scales from one row of `A` to the next.
-    pub(crate) a_words: u32,
-    pub(crate) a_tiles: u32,
-    /// Words from one row of `B` to the next.
-    pub(crate) b_words: u32,
-    /// Scales of `B` from one row (or block of rows) to the next, from one tile to the next, from
-    /// one expert to the next.
-    pub(crate) b_scale_row: u32,
-    pub(crate) b_scale_tile: u32,
-    pub(crate) b_scale_expert: u32,
-}
-
-/// What one cube multiplies.
-#[derive(CubeType, Clone, Copy)]
-pub(crate) struct Problem {
-    /// First row of `A`, and of `C`, of the group.
-    pub(crate) a_row: u32,
-    pub(crate) c_row: u32,
-    /// Rows of the group, and of the result that is written (the rest of it zero).
-    pub(crate) rows: u32,
-    pub(crate) written: u32,
-    /// First row of the cube's tile within the group.
-    pub(crate) tile_row: u32,
-    /// First row of `B`, and the expert whose scales it takes.
-    pub(crate) b_row: u32,
-    pub(crate) expert: u32,
-    pub(crate) depth: u32,
-    /// First word and first scale of each row of both operands.
-    pub(crate) word: u32,
-    pub(crate) tile: u32,
-}
-
-/// The problem of the cube of the tile of rows `y`. `groups` holds offsets, first words and first
-/// tiles of [`Grouping::Rows`] and [`Grouping::Depth`], counts of [`Grouping::Masked`].
-#[cube]
-pub(crate) fn locate(
-    groups: &[u32],
-    sizes: &Sizes,
-    y: u32,
-    tile_rows: u32,
-    #[comptime] grouping: Grouping,
-) -> Problem {
-    let group = CUBE_POS_Z;
-    if comptime!(matches!(grouping, Grouping::Rows)) {
-        // The tiles of all groups are numbered in one row: a cube counts through the groups until
-        // it comes to its own.
-        let mut found = 0u32;
-        let mut before = 0u32;
-        let mut own = (groups[1] - groups[0]).div_ceil(tile_rows);
-        while y >= before + own {
-            before += own;
-            found += 1u32;
-            own = (groups[(found + 1u32) as usize] - groups[found as usize]).div_ceil(tile_rows);
-        }
-        let start = groups[found as usize];
-        let rows = groups[(found + 1u32) as usize] - start;
-        Problem {
-            a_row: start,
-            c_row: start,
-            rows,
-            written: rows,
-            tile_row: (y - before) * tile_rows,
-            b_row: found * sizes.n,
-            expert: found,
-            depth: sizes.k,
-            word: 0u32,
-            tile: 0u32,
-        }
-    } else if comptime!(matches!(grouping, Grouping::Masked)) {
-        Problem {
-            a_row: group * sizes.m,
-            c_row: group * sizes.m,
-            rows: at_most(groups[group as usize], sizes.m),
-            written: sizes.m,
-            tile_row: y * tile_rows,
-            b_row: group * sizes.n,
-            expert: group,
-            depth: sizes.k,
-            word: 0u32,
-            tile: 0u32,
-        }
-    } else if comptime!(matches!(grouping, Grouping::Depth)) {
-        let stride = sizes.groups + 1u32;
-        Problem {
-            a_row: 0u32,
-            c_row: group * sizes.m,
-            rows: sizes.m,
-            written: sizes.m,
-            tile_row: y * tile_rows,
-            b_row: 0u32,
-            expert: 0u32,
-            depth: groups[(group + 1u32) as usize] - groups[group as usize],
-            word: groups[(stride + group) as usize],
-            tile: groups[(2u32 * stride + group) as usize],
-        }
-    } else {
-        Problem {
-            a_row: 0u32,
-            c_row: 0u32,
-            rows: sizes.m,
-            written: sizes.m,
-            tile_row: y * tile_rows,
-            b_row: 0u32,
-            expert: 0u32,
-            depth: sizes.k,
-            word: 0u32,
-            tile: 0u32,
-        }
-    }
-}
-
-/// Where the scale of `column` and `tile` of `B` lies.
-#[cube]
-pub(crate) fn b_scale_index(
-    sizes: &Sizes,
-    problem: &Problem,
-    column: u32,
-    tile: u32,
-    #[comptime] of: ScaleOf,
-) -> u32 {
-    let row = if comptime!(matches!(of, ScaleOf::Block)) { column / DEPTH } else { column };
-    problem.expert * sizes.b_scale_expert
-        + row * sizes.b_scale_row
-        + (problem.tile + tile) * sizes.b_scale_tile
-}
-
-#[cube]
-fn at_most(x: u32, most: u32) -> u32 {
-    select(x > most, most, x)
-}
-
-/// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] (sum over k in t of a[i, k] b[j, k])`,
-/// sums in FP32 (3.3.2).
+/// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] p[t]`, where
+/// `p[t] = sum over k in t of a[i, k] b[j, k]`; sums in FP32 (3.3.2).
 ///
 /// A cube computes the tile of `plan`; what lies outside is computed from the last row or column
 /// inside and not written.
 #[cube(launch_unchecked)]
-pub(crate) fn gemm_tiles<O: Float>(
+pub(in crate::gemm) fn gemm_tiles<O: Float>(
     a_codes: &[u32],
     a_scales: &[f32],
     b_codes: &[u32],
@@ -277,8 +102,8 @@ pub(crate) fn gemm_tiles<O: Float>(
     let tiles = depth.div_ceil(DEPTH);
     let words = depth.div_ceil(4u32);
     for tile in 0..tiles {
-        let first = tile * WORDS;
-        let count = at_most(words - first, WORDS);
+        let first = tile * TILE_WORDS;
+        let count = at_most(words - first, TILE_WORDS);
         #[unroll]
         for e in 0..tm * tn {
             partial[e as usize] = 0.0f32;

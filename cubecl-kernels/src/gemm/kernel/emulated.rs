@@ -1,28 +1,26 @@
 //! Device code of products with an emulated accumulator, one unit an element of `C`: slow, for
 //! studies (3.3.2).
 
-use super::kernel::{GemmForm, Problem, Sizes, b_scale_index, locate};
-use crate::definition::TILE;
-use crate::quantize::codec::{NAN_BITS, decode};
+use super::problem::{DEPTH, GemmForm, Problem, Sizes, b_scale_index, locate};
+use crate::device::codec::{NAN_BITS, decode};
 use cubecl::prelude::*;
 
-const DEPTH: u32 = TILE as u32;
 /// Words of the 32 products that an accumulator takes at once.
 const GROUP_WORDS: u32 = 8;
 /// Units of a cube along `C`'s columns; one row of `C` a cube.
-pub(crate) const UNITS: u32 = 64;
+pub(in crate::gemm) const UNITS: u32 = 64;
 
 /// An accumulator of `bits` bits that is promoted every 128 of K or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Accumulator {
-    pub(crate) bits: u32,
-    pub(crate) promote: bool,
+pub(in crate::gemm) struct Accumulator {
+    pub(in crate::gemm) bits: u32,
+    pub(in crate::gemm) promote: bool,
 }
 
-/// The product of [`gemm_tiles`](super::kernel::gemm_tiles) with an accumulator as
+/// The product of [`gemm_tiles`](super::tiles::gemm_tiles) with an accumulator as
 /// [`Accumulation::Emulated`](crate::definition::Accumulation::Emulated) defines it.
 #[cube(launch_unchecked)]
-pub(crate) fn gemm_emulated<O: Float>(
+pub(in crate::gemm) fn gemm_emulated<O: Float>(
     a_codes: &[u32],
     a_scales: &[f32],
     b_codes: &[u32],

@@ -66,7 +66,7 @@ fn a_quotient_that_is_three_units_off_is_corrected() {
     add(f32::MAX, 448.0);
     let count = x.len();
     let corrected = client.create_from_slice(u32::as_bytes(&vec![0; count]));
-    // SAFETY: four buffers of `count` words, and the kernel checks its index.
+    // SAFETY: all four buffers hold `count` words, and a unit past the last does nothing.
     unsafe {
         correct::launch_unchecked(
             &client,
@@ -95,7 +95,7 @@ fn every_code_is_decoded_and_encoded_as_defined() {
     let client = cubecl::Device::default().client();
     for format in [Fp8Format::E4M3, Fp8Format::E5M2] {
         let [values, codes] = [0, 1].map(|_| client.create_from_slice(u32::as_bytes(&[0; 256])));
-        // SAFETY: two buffers of 256 words, and the kernel checks its index.
+        // SAFETY: both buffers hold 256 words, and a unit past the last does nothing.
         unsafe {
             every_code::launch_unchecked(
                 &client,

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::error::PlanError;
+use super::error::InvalidPlacement;
 use super::replicas::share;
 
 /// Over what the loads were evened out.
@@ -19,16 +19,16 @@ pub enum Policy {
 
 /// A placement of the experts of every layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExpertPlan {
+pub struct ExpertPlacement {
     /// How it was made.
     pub policy: Policy,
     /// Layers in the order of the loads.
-    pub layers: Vec<LayerPlan>,
+    pub layers: Vec<LayerPlacement>,
 }
 
 /// A placement of one layer's experts. Places are numbered GPU by GPU, and every GPU has as many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LayerPlan {
+pub struct LayerPlacement {
     gpus: usize,
     phy2log: Vec<usize>,
     log2phy: Vec<Vec<usize>>,
@@ -37,14 +37,14 @@ pub struct LayerPlan {
 /// How evenly GPUs are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Balance {
-    /// Of the GPU with the most.
+    /// The load of the GPU with the most.
     pub max: f64,
-    /// Of all GPUs.
+    /// The mean over all GPUs.
     pub mean: f64,
 }
 
 impl Balance {
-    /// Of the loads of GPUs.
+    /// The balance of the loads of GPUs.
     pub fn of(loads: &[f64]) -> Self {
         let max = loads.iter().copied().fold(0.0, f64::max);
         Self { max, mean: loads.iter().sum::<f64>() / loads.len().max(1) as f64 }
@@ -56,8 +56,8 @@ impl Balance {
     }
 }
 
-impl LayerPlan {
-    /// From both maps, which are each other's inverse.
+impl LayerPlacement {
+    /// A placement from both maps, which are each other's inverse.
     pub(super) fn new(gpus: usize, phy2log: Vec<usize>, log2phy: Vec<Vec<usize>>) -> Self {
         Self { gpus, phy2log, log2phy }
     }
@@ -72,41 +72,41 @@ impl LayerPlan {
         phy2log: Vec<usize>,
         experts: usize,
         gpus: usize,
-    ) -> Result<Self, PlanError> {
+    ) -> Result<Self, InvalidPlacement> {
         let replicas = phy2log.len();
         if gpus == 0 || replicas == 0 || !replicas.is_multiple_of(gpus) {
-            return Err(PlanError::Uneven { replicas, gpus });
+            return Err(InvalidPlacement::Uneven { replicas, gpus });
         }
         // Looked for first: `experts` may be any number, and a list of so many need not fit into
         // memory.
         if experts > replicas {
             let missing = (0..=replicas).find(|expert| !phy2log.contains(expert));
-            return Err(PlanError::MissingExpert { expert: missing.unwrap_or(replicas) });
+            return Err(InvalidPlacement::MissingExpert { expert: missing.unwrap_or(replicas) });
         }
         let mut log2phy = vec![Vec::new(); experts];
         for (position, &expert) in phy2log.iter().enumerate() {
             log2phy
                 .get_mut(expert)
-                .ok_or(PlanError::UnknownExpert { position, expert, experts })?
+                .ok_or(InvalidPlacement::UnknownExpert { position, expert, experts })?
                 .push(position);
         }
         match log2phy.iter().position(Vec::is_empty) {
-            Some(expert) => Err(PlanError::MissingExpert { expert }),
+            Some(expert) => Err(InvalidPlacement::MissingExpert { expert }),
             None => Ok(Self { gpus, phy2log, log2phy }),
         }
     }
 
-    /// GPUs.
+    /// The number of GPUs.
     pub fn gpus(&self) -> usize {
         self.gpus
     }
 
-    /// Experts of the layer.
+    /// The number of experts of the layer.
     pub fn experts(&self) -> usize {
         self.log2phy.len()
     }
 
-    /// Places of a GPU.
+    /// The number of places of a GPU.
     pub fn places_a_gpu(&self) -> usize {
         self.phy2log.len() / self.gpus
     }
@@ -121,7 +121,7 @@ impl LayerPlan {
         &self.log2phy
     }
 
-    /// Replicas of each expert.
+    /// The number of replicas of each expert.
     pub fn logcnt(&self) -> impl Iterator<Item = usize> + '_ {
         self.log2phy.iter().map(Vec::len)
     }

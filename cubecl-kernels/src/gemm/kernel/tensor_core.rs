@@ -4,19 +4,19 @@
 //! A register of such a matrix is four neighbouring codes of a row: a word as it lies in memory. So
 //! words go from global memory to shared memory to registers without being taken apart.
 
-use super::kernel::{GemmForm, ScaleOf, Sizes, b_scale_index, locate};
+use super::problem::{GemmForm, ScaleOf, Sizes, at_most, b_scale_index, locate};
 use crate::definition::TILE;
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::e4m3;
 use cubecl::prelude::*;
 
 /// The instruction's shape.
-pub(crate) const MMA: (u32, u32, u32) = (16, 8, 32);
+pub(in crate::gemm) const MMA: (u32, u32, u32) = (16, 8, 32);
 /// Rows and columns of `C` a cube computes.
-pub(crate) const BLOCK: u32 = 128;
+pub(in crate::gemm) const BLOCK: u32 = 128;
 /// Units of a cube, and of a plane.
-pub(crate) const UNITS: u32 = 256;
-pub(crate) const PLANE: u32 = 32;
+pub(in crate::gemm) const UNITS: u32 = 256;
+pub(in crate::gemm) const PLANE: u32 = 32;
 /// A plane computes 32 rows and 64 columns: 2x8 matrices; planes are 4x2.
 const PLANE_ROWS: u32 = 32;
 const PLANE_COLUMNS: u32 = 64;
@@ -33,11 +33,11 @@ const MOVED: u32 = BLOCK * STEP / UNITS;
 const HELD: u32 = MMA.0 * MMA.1 / PLANE;
 const BUFFER: u32 = BLOCK * STRIDE;
 /// Bytes of shared memory of a cube.
-pub(crate) const SHARED_BYTES: usize = (4 * BUFFER * 4) as usize;
+pub(in crate::gemm) const SHARED_BYTES: usize = (4 * BUFFER * 4) as usize;
 
-/// The product of [`gemm_tiles`](super::kernel::gemm_tiles) by `mma`.
+/// The product of [`gemm_tiles`](super::tiles::gemm_tiles) by `mma`.
 #[cube(launch_unchecked)]
-pub(crate) fn gemm_mma<O: Float>(
+pub(in crate::gemm) fn gemm_mma<O: Float>(
     a_codes: &[u32],
     a_scales: &[f32],
     b_codes: &[u32],
@@ -287,11 +287,6 @@ fn put(shared: &mut Shared<[u32]>, next: &Array<u32>, buffer: u32) {
         let item = i * UNITS + UNIT_POS;
         shared[(buffer + (item / STEP) * STRIDE + item % STEP) as usize] = next[i as usize];
     }
-}
-
-#[cube]
-fn at_most(x: u32, most: u32) -> u32 {
-    select(x > most, most, x)
 }
 
 const _: () = assert!(TILE as u32 == 2 * STEP * 4 && BLOCK as usize == TILE);

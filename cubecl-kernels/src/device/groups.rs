@@ -1,6 +1,6 @@
 //! Where groups of rows (experts) begin, on the host and on the device.
 
-use super::operand::addressable;
+use super::{addressable, argument};
 use crate::definition::{GroupedColumns, KernelError};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -36,7 +36,7 @@ impl DeviceGroups {
     /// All rows in one group.
     ///
     /// # Errors
-    /// As [`DeviceGroups::new`].
+    /// Fails as [`DeviceGroups::new`] does.
     pub fn single(client: &Client, rows: usize) -> Result<Self, KernelError> {
         Self::new(client, &[0, rows], rows)
     }
@@ -82,6 +82,6 @@ impl DeviceGroups {
 
     /// Offsets, first words and first tiles on the device: three times `len() + 1` numbers.
     pub(crate) fn table(&self) -> BufferArg {
-        super::operand::argument(&self.table, 3 * self.offsets.len())
+        argument(&self.table, 3 * self.offsets.len())
     }
 }

@@ -6,7 +6,7 @@
 //! tensor cores busy. CubeCL has no operation for `wgmma`, so the instruction is written as inline
 //! PTX; all else is CubeCL.
 
-use super::kernel::{GemmForm, ScaleOf, Sizes, b_scale_index, locate};
+use super::problem::{GemmForm, ScaleOf, Sizes, at_most, b_scale_index, locate};
 use crate::definition::TILE;
 use cubecl::features::Tma;
 use cubecl::ir::{ElemType, UIntKind};
@@ -16,19 +16,19 @@ use cubecl::server::Handle;
 use cubecl::zspace::{shape, strides};
 
 /// Rows of `C` a cube computes: 64 a warpgroup.
-pub(crate) const ROWS: u32 = 128;
+pub(in crate::gemm) const ROWS: u32 = 128;
 /// Columns of `C` a cube computes, in one instruction.
 ///
 /// Twice as many would fetch each tile of `A` half as often, but their sums do not fit a unit's
 /// registers: the compiler puts the second instruction before the promotion of the first one's
 /// sums.
-pub(crate) const COLUMNS: u32 = 128;
+pub(in crate::gemm) const COLUMNS: u32 = 128;
 /// Tiles of both operands that are under way or in work.
 const STAGES: u32 = 6;
 const PLANE: u32 = 32;
 const WARPGROUP: u32 = 128;
 /// Two warpgroups that multiply and the plane that asks for copies.
-pub(crate) const UNITS: u32 = 2 * WARPGROUP + PLANE;
+pub(in crate::gemm) const UNITS: u32 = 2 * WARPGROUP + PLANE;
 /// Words of a row in a stage: one tile of 128 codes.
 const WORDS: u32 = TILE as u32 / 4;
 /// FP32 numbers of a 64x128 result in each unit.
@@ -44,7 +44,7 @@ const SHARED_BYTES: u32 = 4 * 2 * STAGES * STAGE + 4 * 8 * COLUMNS + 2048;
 
 /// Whether a device has the instruction: compute capability 9.0 alone, whose copy engine the
 /// runtime reports.
-pub(crate) fn supported(client: &Client) -> bool {
+pub(in crate::gemm) fn supported(client: &Client) -> bool {
     let properties = client.properties();
     let hardware = &properties.hardware;
     properties.identity.fingerprint == "ptx_sm90"
@@ -56,8 +56,9 @@ pub(crate) fn supported(client: &Client) -> bool {
 /// `rows` rows of `words` words of codes as the copy engine takes them, in boxes of `box_rows`.
 ///
 /// The copy engine needs a buffer and rows that begin at multiples of 16 bytes; `None` where they
-/// do not.
-pub(crate) fn map(
+/// do not. `codes` must hold as many words, which [`Product`](crate::gemm::product::Product) checks
+/// of its operands.
+pub(in crate::gemm) fn map(
     codes: &Handle,
     rows: usize,
     words: usize,
@@ -70,7 +71,8 @@ pub(crate) fn map(
     {
         return None;
     }
-    // SAFETY: every caller passes a buffer that was found to hold as many words.
+    // SAFETY: the caller says that the buffer holds `rows * words` words, and the strides are those
+    // of rows one after another.
     let codes = unsafe {
         TensorArg::from_raw_parts(codes.clone(), strides![words, 1], shape![rows, words])
     };
@@ -79,10 +81,10 @@ pub(crate) fn map(
     Some(map.with_swizzle(TensorMapSwizzle::B128).with_prefetch(TensorMapPrefetch::B256))
 }
 
-/// The product of [`gemm_tiles`](super::kernel::gemm_tiles) by `wgmma`. The maps are of words, in
+/// The product of [`gemm_tiles`](super::tiles::gemm_tiles) by `wgmma`. The maps are of words, in
 /// boxes of a tile's rows and [`WORDS`] words, swizzled over 128 bytes.
 #[cube(launch_unchecked)]
-pub(crate) fn gemm_warpgroups<O: Float>(
+pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
     a_map: &TensorMap<u32, Tiled>,
     a_scales: &[f32],
     b_map: &TensorMap<u32, Tiled>,
@@ -302,9 +304,4 @@ fn multiply<N: Size>(a: u64, b: u64) -> Vector<f32, N> {
         a = in(_) a, b = in(_) b, sums = out(_) sums, options(readonly),
     );
     sums
-}
-
-#[cube]
-fn at_most(x: u32, most: u32) -> u32 {
-    select(x > most, most, x)
 }

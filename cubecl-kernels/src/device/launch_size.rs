@@ -1,0 +1,27 @@
+//! How many cubes and units a launch has, and what decides it.
+
+use cubecl::prelude::*;
+
+/// Units of a cube, in every kernel that has no reason for another number.
+pub(crate) const UNITS: u32 = 256;
+
+/// Entries a unit loads at once.
+pub(crate) const fn load_width(columns: usize) -> usize {
+    if columns.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// Cubes of [`UNITS`] for one unit an item; more cubes than a dimension holds continue in the next.
+pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
+    let cubes = items.div_ceil(UNITS as usize);
+    let most = (client.properties().hardware.max_cube_count.0 as usize).min(1 << 15);
+    let x = cubes.min(most).max(1);
+    CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1)
+}
+
+/// Whether the device is a software renderer, by its planes of 8 units at most.
+///
+/// Such a device compiles a kernel by what it unrolls (a cast of 64 unrolled entries takes a
+/// minute), has no registers to fill, and no shared memory that is nearer than any other.
+pub(crate) fn is_software(client: &Client) -> bool {
+    client.properties().hardware.plane_size_max <= 8
+}

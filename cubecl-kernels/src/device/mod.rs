@@ -1,0 +1,21 @@
+//! What every operation on a device needs: element types, buffers and their checks, groups of rows,
+//! how launches are counted, and the codec of small floating point formats.
+//!
+//! `quantize`, `gemm`, `grouped_gemm`, `swiglu` and `all_to_all` stand on this room, and it knows
+//! none of them.
+//!
+//! A handle holds elements row by row and nothing else; one that is larger than its shape is fine,
+//! a smaller one is refused.
+
+mod buffer;
+pub(crate) mod codec;
+#[cfg(all(test, feature = "wgpu"))]
+mod codec_tests;
+mod element;
+mod groups;
+mod launch_size;
+
+pub(crate) use buffer::{addressable, allocate, argument, check_handle};
+pub use element::Element;
+pub use groups::DeviceGroups;
+pub(crate) use launch_size::{UNITS, elementwise_cubes, is_software, load_width};

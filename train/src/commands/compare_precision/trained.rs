@@ -1,0 +1,74 @@
+//! One training of a comparison, and what it came to.
+
+use std::path::Path;
+
+use burn_train::Interrupter;
+
+use super::result::Ended;
+use super::runs::NamedRun;
+use crate::commands::train::{Start, learn};
+use crate::failure::{Context, Result};
+use crate::training::Diverged;
+
+/// What one training came to.
+pub(super) struct Trained {
+    pub ended: Ended,
+    /// Training loss of each step, as far as it was a number.
+    pub losses: Vec<f64>,
+    /// Mean loss of the evaluation at the end.
+    pub valid_loss: Option<f64>,
+    /// Milliseconds of each step.
+    pub times: Vec<f64>,
+}
+
+/// Trains one run to its end, a signal or its divergence; its checkpoints are deleted, its metrics
+/// stay.
+pub(super) fn train(
+    start: &mut Start,
+    run: &'static NamedRun,
+    interrupter: &Interrupter,
+) -> Result<Trained> {
+    let (ended, outcome) = match learn(start, interrupter, false) {
+        Ok(outcome) => {
+            (if outcome.interrupted { Ended::Interrupted } else { Ended::Complete }, Some(outcome))
+        }
+        Err(error) if error.is::<Diverged>() => {
+            // The learner was stopped for this run's sake; the next one begins afresh.
+            interrupter.reset();
+            (Ended::Diverged, None)
+        }
+        Err(error) => return Err(error.context(format!("run {}", run.name))),
+    };
+    let valid_loss =
+        outcome.and_then(|outcome| outcome.evaluation).map(|evaluation| evaluation.loss);
+    let mut trained = Trained { ended, losses: Vec::new(), valid_loss, times: Vec::new() };
+    trained.read(&start.run_dir.join("metrics.jsonl"))?;
+    let checkpoints = start.run_dir.join(crate::checkpoint::FOLDER);
+    if checkpoints.exists() {
+        std::fs::remove_dir_all(&checkpoints)
+            .with_context(|| format!("{}: cannot delete", checkpoints.display()))?;
+    }
+    Ok(trained)
+}
+
+impl Trained {
+    /// Takes losses and times of all steps from a run's metrics.
+    fn read(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        for line in text.lines() {
+            let step: serde_json::Value =
+                serde_json::from_str(line).with_context(|| path.display().to_string())?;
+            let number = |key: &str| step[key].as_f64();
+            // An evaluation has no speed; a loss that is no number is written as null, and no step
+            // follows it.
+            let (Some(tokens), Some(speed), Some(loss)) =
+                (number("tokens"), number("tokens_per_second"), number("loss"))
+            else {
+                continue;
+            };
+            self.losses.push(loss);
+            self.times.push(1e3 * tokens / speed);
+        }
+        Ok(())
+    }
+}

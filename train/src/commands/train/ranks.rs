@@ -1,0 +1,111 @@
+//! The ranks of a run: on which devices they are, and what travels between them.
+
+use std::time::Duration;
+
+use burn::tensor::Device;
+use burn_deepseek::Precision;
+use burn_deepseek::backend::supports_fp8;
+use burn_deepseek::ops::wire::WireFormat;
+
+use crate::cli::TrainArgs;
+use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
+use crate::device::{DeviceChoice, SelectedDevice, Token, cluster_devices};
+use crate::dualpipe::{Cluster, TimelineCell};
+use crate::failure::{Result, UsageError};
+use crate::parallel::WireFormats;
+
+/// The ranks of a run over several, or of one that is on a worker's device.
+pub(super) fn cluster(
+    config: &RunConfig,
+    shared: &SelectedDevice,
+    args: &TrainArgs,
+) -> Result<Option<Cluster>> {
+    let parallel = &config.parallel;
+    let timeout = Duration::from_secs(parallel.timeout_s);
+    let timeline = args.trace.is_some();
+    let devices = rank_devices(args)?;
+    let count = parallel.axes().ranks();
+    if count == 1 && !devices.iter().any(|(device, _)| device.worker().is_some()) {
+        let unused = [("--devices", !devices.is_empty()), ("--trace", timeline)]
+            .into_iter()
+            .find(|(_, given)| *given);
+        return match unused {
+            Some((flag, _)) => Err(UsageError(format!(
+                "{flag} is for a run over several ranks; set parallel.pipeline, parallel.expert or \
+                 parallel.data"
+            ))
+            .into()),
+            None => Ok(None),
+        };
+    }
+    if devices.len() > count {
+        let flag = if args.cluster.is_some() { "--cluster" } else { "--devices" };
+        return Err(
+            UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into()
+        );
+    }
+    let open = |rank: usize| match devices.get(rank).or(devices.last()) {
+        Some((device, token)) => device
+            .open_for_rank(rank, token.as_ref(), timeout)
+            .map(|opened| (opened.name, opened.device)),
+        None => Ok((shared.name.clone(), shared.device.clone())),
+    };
+    let ranks: Vec<_> = (0..count).map(open).collect::<Result<_, _>>()?;
+    Ok(Some(Cluster {
+        axes: parallel.axes(),
+        schedule: parallel.schedule(),
+        formats: wire_formats(parallel, &config.precision.precision(), &ranks)?,
+        members_a_node: parallel.members_a_node(),
+        ranks,
+        timeout,
+        timeline: timeline.then(TimelineCell::default),
+    }))
+}
+
+/// The devices that the command line gives to ranks, with the tokens that open them; none where
+/// ranks share the run's own.
+fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> {
+    let token = args.token.token()?;
+    if let Some(path) = &args.cluster {
+        let devices = cluster_devices(path)?.into_iter();
+        return Ok(devices.map(|(device, own)| (device, own.or_else(|| token.clone()))).collect());
+    }
+    let devices = match args.device.worker() {
+        Some(_) if args.devices.is_empty() => std::slice::from_ref(&args.device),
+        _ => &args.devices,
+    };
+    Ok(devices.iter().map(|device| (device.clone(), token.clone())).collect())
+}
+
+/// What rows travel in; FP8 only between devices that have the operations for it.
+fn wire_formats(
+    parallel: &ParallelConfig,
+    precision: &Precision,
+    ranks: &[(String, Device)],
+) -> Result<WireFormats, UsageError> {
+    let format = match (parallel.dispatch, precision) {
+        (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
+        (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
+        (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
+        (format, _) => format,
+    };
+    if format == DispatchFormat::Fp8
+        && parallel.expert > 1
+        && let Some((name, _)) = ranks.iter().find(|(_, device)| !supports_fp8(device))
+    {
+        let problem = format!(
+            "parallel.dispatch = \"fp8\": {name} has no FP8 operations; take --set \
+             parallel.dispatch=bf16 or other devices"
+        );
+        return Err(UsageError(problem));
+    }
+    Ok(match format {
+        DispatchFormat::F32 => WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
+        DispatchFormat::Bf16 => {
+            WireFormats { dispatch: WireFormat::Bf16, combine: WireFormat::Bf16 }
+        }
+        DispatchFormat::Fp8 | DispatchFormat::Auto => {
+            WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 }
+        }
+    })
+}
