@@ -271,6 +271,15 @@ fn links_of_the_documents_lead_somewhere() {
     assert!(checked > 20, "only {checked} links were found");
 }
 
+#[test]
+fn every_chapter_is_in_the_summary() {
+    let summary = fs::read_to_string(root().join("docs/src/SUMMARY.md")).unwrap();
+    let chapters = links(&summary);
+    for document in documents().iter().filter_map(|path| path.strip_prefix("docs/src/")) {
+        assert!(document == "SUMMARY.md" || chapters.contains(&document), "{document}");
+    }
+}
+
 /// Targets of `[...](target)` outside of blocks, and of `{{#include target}}` in them.
 fn links(text: &str) -> Vec<&str> {
     let mut found = vec![];
