@@ -1,7 +1,6 @@
 //! One micro-batch at one stage: its forward pass, its backward pass, and its weight gradients,
 //! each when the schedule says so.
 
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::backend::WeightGradientQueue;
