@@ -41,6 +41,9 @@ fn shortened(arguments: &str, resumed: &mut usize) -> String {
         "bench" => {
             // The target comes first.
             added.push("--reps 1 --warmup 0".into());
+            if rest.contains(" kernels ") && !rest.contains(" --only ") {
+                added.push("--only x256".into()); // one width of casts and products
+            }
             let more = added.join(" ");
             return format!("bench{}{more}", without_value(&rest, " --reps "));
         }
