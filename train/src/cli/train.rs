@@ -27,7 +27,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = parse_device)]
     pub devices: Vec<DeviceChoice>,
     /// File that names the workers on whose devices the ranks are, instead of --devices: see
-    /// docs/distributed.md.
+    /// docs/src/distributed.md.
     #[arg(long, value_name = "FILE", conflicts_with = "devices")]
     pub cluster: Option<PathBuf>,
     /// The token that workers ask for.

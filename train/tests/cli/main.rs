@@ -13,6 +13,7 @@ mod checkpoints;
 mod commands;
 mod compare_precision;
 mod disk;
+mod documents;
 mod exchange;
 mod experts;
 mod generate;
