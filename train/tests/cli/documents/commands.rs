@@ -10,7 +10,7 @@
 use std::fs;
 
 use super::{blocks, documents, root};
-use crate::commands::word_tokenizer;
+use crate::generate::word_tokenizer;
 use crate::workplace::Workplace;
 
 /// What comes after `deepseek` in a command, which may also be `cargo run --release --`.
