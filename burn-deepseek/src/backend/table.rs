@@ -1,8 +1,8 @@
 //! Traits made of tables: kernels, and differentiable operations.
 //!
-//! A table of kernels is a macro that hands its rows to another macro: `fused_kernels!` (`kernels.rs`),
-//! `fp8_kernels!` (`fp8/kernels.rs`) and `wire_kernels!` (`wire.rs`). A row is a kernel's signature
-//! and the shape of what it gives:
+//! A table of kernels is a macro that hands its rows to another macro: `fused_kernels!`
+//! (`kernels.rs`), `fp8_kernels!` (`fp8/kernels.rs`) and `wire_kernels!` (`wire.rs`). A row is a
+//! kernel's signature and the shape of what it gives:
 //!
 //! ```text
 //! fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> => {
