@@ -1,8 +1,8 @@
 //! The casts' checks and launches.
 
 use super::kernel::{
-    AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words,
-    largest_magnitude, largest_of_partials,
+    AmaxOf, CastForm, CastOutputsLaunch, CastSizesLaunch, Orientations, ScalesAs, cast_blocks,
+    dequantize_transposed, dequantize_words, largest_magnitude, largest_of_partials,
 };
 use super::plan::{AMAX_CUBES, block_cubes};
 use super::quantized::{DeviceBlocks, DeviceCodes};
@@ -352,6 +352,13 @@ impl<'a> Source<'a> {
             Element::F32 => cast_blocks::launch_unchecked::<f32>,
             Element::Bf16 => cast_blocks::launch_unchecked::<half::bf16>,
         };
+        let sizes = CastSizesLaunch::new(
+            self.rows as u32,
+            self.columns as u32,
+            groups.len() as u32,
+            groups.words() as u32,
+            groups.tiles() as u32,
+        );
         // SAFETY: `x` was found to hold `count` elements, every output was allocated for what
         // `form` writes into it (the others are not touched), and the table of groups covers
         // `rows`; the kernel checks rows, columns and words against those. `columns` is a multiple
@@ -365,15 +372,8 @@ impl<'a> Source<'a> {
                 argument(self.x, self.count),
                 groups.table(),
                 argument(&amax, 1),
-                outputs.row_codes.argument(),
-                outputs.row_scales.argument(),
-                outputs.column_codes.argument(),
-                outputs.column_scales.argument(),
-                self.rows as u32,
-                self.columns as u32,
-                groups.len() as u32,
-                groups.words() as u32,
-                groups.tiles() as u32,
+                outputs.arguments(),
+                sizes,
                 width as u32,
                 form,
             );
@@ -437,6 +437,15 @@ impl Outputs {
             column_codes: Output::new(client, codes),
             column_scales: Output::new(client, scales),
         })
+    }
+
+    fn arguments(&self) -> CastOutputsLaunch {
+        CastOutputsLaunch::new(
+            self.row_codes.argument(),
+            self.row_scales.argument(),
+            self.column_codes.argument(),
+            self.column_scales.argument(),
+        )
     }
 
     fn row_codes(&self) -> DeviceCodes {
