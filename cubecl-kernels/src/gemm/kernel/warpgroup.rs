@@ -124,6 +124,9 @@ struct Ring {
     full: Sequence<Shared<Barrier>>,
     /// Per stage: every plane has multiplied.
     empty: Sequence<Shared<Barrier>>,
+    /// Scales of a step's columns, for each plane its own; one number, of no use, where a block has
+    /// one scale.
+    column_scales: Shared<[f32]>,
 }
 
 /// Where a unit is, and the first of its two rows within the group.
@@ -150,11 +153,8 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
     let column0 = tile_x * COLUMNS;
     let steps = select(row0 < problem.rows, problem.depth.div_ceil(TILE as u32), 0u32);
 
-    let mut ring = ring();
-    // Scales of a step's columns, for each plane its own; one number where a block has one scale.
     let by_row = comptime!(matches!(form.b_scale, ScaleOf::Row));
-    let mut column_scales =
-        Shared::<[f32]>::new_slice(comptime!(if by_row { (PLANES * COLUMNS) as usize } else { 1 }));
+    let mut ring = ring(by_row);
     open_ring(&ring);
     sync_cube();
 
@@ -200,7 +200,14 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
                     let first_scale = a_scale(&a.scales, &problem, first_row, step);
                     let second_scale = a_scale(&a.scales, &problem, second_row, step);
                     if comptime!(by_row) {
-                        load_column_scales(b, &problem, &b_rows, step, &place, &mut column_scales);
+                        load_column_scales(
+                            b,
+                            &problem,
+                            &b_rows,
+                            step,
+                            &place,
+                            &mut ring.column_scales,
+                        );
                     }
 
                     ring.full[s as usize].wait_parity(round % 2u32);
@@ -222,7 +229,7 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
                         partial,
                         first_scale * b_scale,
                         second_scale * b_scale,
-                        &column_scales,
+                        &ring.column_scales,
                         &place,
                         &mut total,
                         by_row,
@@ -242,10 +249,12 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
 
 /// The stages, and barriers that are not yet to be used.
 #[cube]
-fn ring() -> Ring {
+fn ring(#[comptime] by_row: bool) -> Ring {
     // A swizzled tile begins at a multiple of 1024 bytes, and each stage is a whole number of them.
     let a = Shared::<[u32]>::new_aligned_slice(comptime!((STAGES * STAGE) as usize), 1024usize);
     let b = Shared::<[u32]>::new_aligned_slice(comptime!((STAGES * STAGE) as usize), 1024usize);
+    let column_scales =
+        Shared::<[f32]>::new_slice(comptime!(if by_row { (PLANES * COLUMNS) as usize } else { 1 }));
     let mut full = Sequence::<Shared<Barrier>>::new();
     let mut empty = Sequence::<Shared<Barrier>>::new();
     #[unroll]
@@ -253,7 +262,7 @@ fn ring() -> Ring {
         full.push(Barrier::shared_uninit());
         empty.push(Barrier::shared_uninit());
     }
-    Ring { a, b, full, empty }
+    Ring { a, b, full, empty, column_scales }
 }
 
 /// Sets the barriers up, by one unit; all others may use them after the cube's next barrier.

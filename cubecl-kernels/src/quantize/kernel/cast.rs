@@ -1,102 +1,41 @@
-//! Device code of the casts: one kernel for row tiles, column tiles, both, and blocks, and the
-//! largest magnitude of a tensor.
+//! One kernel for row tiles, column tiles, both, and blocks.
 
 // A condition that is decided when the kernel is compiled stays outside one that a unit decides.
 #![allow(clippy::collapsible_if)]
 
-use crate::definition::{Fp8Format, ScaleFormat, TILE};
-use crate::device::codec::{decode, encode, scale_bits};
+use super::amax::{cube_amax, line_amax, reduce_lines};
+use super::form::{AmaxOf, CastForm, ScalesAs};
+use super::{BLOCK, SIDE, WORDS};
+use crate::definition::Fp8Format;
+use crate::device::codec::{encode, scale_bits};
 use cubecl::prelude::*;
 
-/// Units of a cube along each side of a 128x128 block; each holds 8x8 entries in registers.
-pub(crate) const SIDE: u32 = 16;
+/// Entries of a unit along each side, which it holds in registers, and words of one line of them.
 const EACH: u32 = 8;
-const BLOCK: u32 = TILE as u32;
-/// Words of a full tile, and of one unit's 8 entries.
-const WORDS: u32 = BLOCK / 4;
 const EACH_WORDS: u32 = EACH / 4;
-
-/// Which orientations a launch writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Orientations {
-    pub(crate) rows: bool,
-    pub(crate) columns: bool,
-}
-
-/// Where a tile's largest magnitude comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum AmaxOf {
-    /// The tile itself.
-    Tile,
-    /// The 128x128 block it lies in.
-    Block,
-    /// A number computed before, for the whole tensor.
-    Given,
-}
-
-/// Where scales go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ScalesAs {
-    /// A scale a row and tile of each orientation written.
-    Tiles,
-    /// One a block.
-    Blocks,
-}
-
-/// What a cast computes and writes, fixed when the kernel is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct CastForm {
-    pub(crate) format: Fp8Format,
-    pub(crate) scale: ScaleFormat,
-    pub(crate) amax: AmaxOf,
-    pub(crate) scales: ScalesAs,
-    pub(crate) orientations: Orientations,
-    /// Whether a unit's entries have constant indices and so live in registers; otherwise the
-    /// kernel is a tenth of the size.
-    pub(crate) unroll: bool,
-}
-
-/// The group that tile `tile` of the grouped layout belongs to. `groups` holds offsets, first words
-/// and first tiles, `count + 1` of each.
-#[cube]
-pub(crate) fn group_of_tile(groups: &[u32], count: u32, tile: u32) -> u32 {
-    let mut low = 0u32;
-    let mut high = count;
-    // The last group whose first tile is at or below `tile`: empty groups share a first tile with
-    // the one after them.
-    while high - low > 1u32 {
-        let middle = (low + high) / 2u32;
-        if groups[(2u32 * (count + 1u32) + middle) as usize] <= tile {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    low
-}
 
 /// Where a cast writes; a buffer that its form does not write is not touched.
 #[derive(CubeType, CubeLaunch)]
-pub(crate) struct CastOutputs {
+pub(in crate::quantize) struct CastOutputs {
     /// `[rows, words(columns)]` of each expert.
-    pub(crate) row_codes: Box<[u32]>,
+    pub(in crate::quantize) row_codes: Box<[u32]>,
     /// Bits of the rows' scales `[rows, tiles(columns)]`, or of the blocks' with
     /// [`ScalesAs::Blocks`].
-    pub(crate) row_scales: Box<[u32]>,
+    pub(in crate::quantize) row_scales: Box<[u32]>,
     /// `[columns, column_words]` of each expert.
-    pub(crate) column_codes: Box<[u32]>,
+    pub(in crate::quantize) column_codes: Box<[u32]>,
     /// Bits of the columns' scales `[columns, column_tiles]`.
-    pub(crate) column_scales: Box<[u32]>,
+    pub(in crate::quantize) column_scales: Box<[u32]>,
 }
 
 /// The sizes of a cast: those of an expert's matrix, and of its transposed codes and scales.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct CastSizes {
-    pub(crate) rows: u32,
-    pub(crate) columns: u32,
-    pub(crate) group_count: u32,
-    pub(crate) column_words: u32,
-    pub(crate) column_tiles: u32,
+pub(in crate::quantize) struct CastSizes {
+    pub(in crate::quantize) rows: u32,
+    pub(in crate::quantize) columns: u32,
+    pub(in crate::quantize) group_count: u32,
+    pub(in crate::quantize) column_words: u32,
+    pub(in crate::quantize) column_tiles: u32,
 }
 
 /// The block that a cube casts, and the 8x8 entries of it that a unit has.
@@ -125,13 +64,32 @@ enum Along {
     Column,
 }
 
+/// The group that tile `tile` of the grouped layout belongs to. `groups` holds offsets, first words
+/// and first tiles, `count + 1` of each.
+#[cube]
+fn group_of_tile(groups: &[u32], count: u32, tile: u32) -> u32 {
+    let mut low = 0u32;
+    let mut high = count;
+    // The last group whose first tile is at or below `tile`: empty groups share a first tile with
+    // the one after them.
+    while high - low > 1u32 {
+        let middle = (low + high) / 2u32;
+        if groups[(2u32 * (count + 1u32) + middle) as usize] <= tile {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
 /// Quantizes one 128x128 block a cube.
 ///
 /// # Shapes
 /// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`; `groups` as in [`group_of_tile`];
 /// `amax` the bits of one number, where `form` takes it. Every expert is a cube's `z`.
 #[cube(launch_unchecked)]
-pub(crate) fn cast_blocks<F: Float, N: Size>(
+pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
     x: &[Vector<F, N>],
     groups: &[u32],
     amax: &[u32],
@@ -398,160 +356,6 @@ fn write_columns(
                     let index = column * sizes.column_tiles + place.tile;
                     outputs.column_scales[index as usize] = scales[c as usize];
                 }
-            }
-        }
-    }
-}
-
-/// Reduces the 16 entries of each of 128 lines to two, between two barriers.
-#[cube]
-fn reduce_lines(lines: &Shared<[u32]>, halves: &mut Shared<[u32]>) {
-    sync_cube();
-    let mut largest = 0u32;
-    #[unroll]
-    for i in 0..SIDE / 2u32 {
-        let entry = lines[(UNIT_POS * (SIDE / 2u32) + i) as usize];
-        largest = select(entry > largest, entry, largest);
-    }
-    halves[UNIT_POS as usize] = largest;
-    sync_cube();
-}
-
-#[cube]
-fn line_amax(halves: &Shared<[u32]>, line: u32) -> u32 {
-    let first = halves[(2u32 * line) as usize];
-    let second = halves[(2u32 * line + 1u32) as usize];
-    select(first > second, first, second)
-}
-
-/// The largest of one number a unit, in every unit of a cube of 256.
-#[cube]
-fn cube_amax(partial: &mut Shared<[u32]>, own: u32) -> u32 {
-    partial[UNIT_POS as usize] = own;
-    sync_cube();
-    if UNIT_POS < SIDE {
-        let mut largest = 0u32;
-        #[unroll]
-        for i in 0..SIDE {
-            let entry = partial[(i * SIDE + UNIT_POS) as usize];
-            largest = select(entry > largest, entry, largest);
-        }
-        // Only this unit reads or writes column `UNIT_POS`.
-        partial[UNIT_POS as usize] = largest;
-    }
-    sync_cube();
-    let mut largest = 0u32;
-    #[unroll]
-    for i in 0..SIDE {
-        let entry = partial[i as usize];
-        largest = select(entry > largest, entry, largest);
-    }
-    largest
-}
-
-/// Bits of the largest magnitude of what each cube strides over, one a cube. NaN is the largest of
-/// all.
-#[cube(launch_unchecked)]
-pub(crate) fn largest_magnitude<F: Float>(x: &[F], largest_bits: &mut [u32], length: u32) {
-    let mut partial = Shared::<[u32]>::new_slice(comptime!((SIDE * SIDE) as usize));
-    let mut largest = 0u32;
-    let mut index = CUBE_POS_X * SIDE * SIDE + UNIT_POS;
-    while index < length {
-        let magnitude = u32::reinterpret(f32::cast_from(x[index as usize])) & 0x7FFF_FFFFu32;
-        largest = select(magnitude > largest, magnitude, largest);
-        index += CUBE_COUNT_X * SIDE * SIDE;
-    }
-    let whole = cube_amax(&mut partial, largest);
-    if UNIT_POS == 0u32 {
-        largest_bits[CUBE_POS_X as usize] = whole;
-    }
-}
-
-/// Bits of the largest of what [`largest_magnitude`] left, one number a cube there; launched with
-/// one cube.
-#[cube(launch_unchecked)]
-pub(crate) fn largest_of_partials(partials: &[u32], largest_bits: &mut [u32], length: u32) {
-    let mut partial = Shared::<[u32]>::new_slice(comptime!((SIDE * SIDE) as usize));
-    let mut largest = 0u32;
-    let mut index = UNIT_POS;
-    while index < length {
-        let magnitude = partials[index as usize];
-        largest = select(magnitude > largest, magnitude, largest);
-        index += SIDE * SIDE;
-    }
-    let whole = cube_amax(&mut partial, largest);
-    if UNIT_POS == 0u32 {
-        largest_bits[0] = whole;
-    }
-}
-
-/// `y = scale * decode(code)`, one word a unit: `y[row, column]`, where scale
-/// `[row / rows_a_scale, column / 128]` of an expert.
-#[cube(launch_unchecked)]
-pub(crate) fn dequantize_words(
-    codes: &[u32],
-    scales: &[f32],
-    y: &mut [f32],
-    total_words: u32,
-    rows: u32,
-    columns: u32,
-    rows_a_scale: u32,
-    #[comptime] format: Fp8Format,
-) {
-    let index = ABSOLUTE_POS as u32;
-    if index < total_words {
-        let words = columns.div_ceil(4u32);
-        let tiles = columns.div_ceil(BLOCK);
-        let row = index / words;
-        let column = (index % words) * 4u32;
-        let expert = row / rows;
-        let scale_row = expert * rows.div_ceil(rows_a_scale) + (row % rows) / rows_a_scale;
-        let scale = scales[(scale_row * tiles + column / BLOCK) as usize];
-        let word = codes[index as usize];
-        #[unroll]
-        for i in 0..4u32 {
-            if column + i < columns {
-                y[(row * columns + column + i) as usize] =
-                    scale * decode(word >> (8u32 * i), format);
-            }
-        }
-    }
-}
-
-/// `y[row, column] = scale * decode(code)` from transposed codes in the grouped layout, a column's
-/// word a unit.
-#[cube(launch_unchecked)]
-pub(crate) fn dequantize_transposed(
-    codes: &[u32],
-    scales: &[f32],
-    groups: &[u32],
-    y: &mut [f32],
-    columns: u32,
-    group_count: u32,
-    column_words: u32,
-    column_tiles: u32,
-    #[comptime] format: Fp8Format,
-) {
-    let index = ABSOLUTE_POS as u32;
-    if index < columns * column_words {
-        // Columns run fastest, so that neighbours write neighbours.
-        let column = index % columns;
-        let word_index = index / columns;
-        let stride = group_count + 1u32;
-        let mut group = 0u32;
-        while groups[(stride + group + 1u32) as usize] <= word_index {
-            group += 1u32;
-        }
-        let word_in_group = word_index - groups[(stride + group) as usize];
-        let row = groups[group as usize] + word_in_group * 4u32;
-        let tile = groups[(2u32 * stride + group) as usize] + word_in_group / WORDS;
-        let scale = scales[(column * column_tiles + tile) as usize];
-        let word = codes[(column * column_words + word_index) as usize];
-        #[unroll]
-        for i in 0..4u32 {
-            if row + i < groups[(group + 1u32) as usize] {
-                y[((row + i) * columns + column) as usize] =
-                    scale * decode(word >> (8u32 * i), format);
             }
         }
     }
