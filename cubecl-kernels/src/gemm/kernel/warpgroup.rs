@@ -165,11 +165,12 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
         // The producer: asks for the tiles of both operands, a stage whenever one is empty.
         if lane == 0u32 {
             for round in 0..rounds {
+                let parity = (round + 1u32) % 2u32;
                 #[unroll]
                 for s in 0..STAGES {
                     let step = round * STAGES + s;
                     if step < steps {
-                        ring.empty[s as usize].wait_parity((round + 1u32) % 2u32);
+                        ring.empty[s as usize].wait_parity(parity);
                         ask_for_copies(a, b, &problem, column0, step, &mut ring, s);
                     }
                 }
@@ -192,6 +193,7 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
         }
 
         for round in 0..rounds {
+            let parity = round % 2u32;
             #[unroll]
             for s in 0..STAGES {
                 let step = round * STAGES + s;
@@ -210,7 +212,7 @@ pub(in crate::gemm) fn gemm_warpgroups<O: Float>(
                         );
                     }
 
-                    ring.full[s as usize].wait_parity(round % 2u32);
+                    ring.full[s as usize].wait_parity(parity);
                     let b_scale = if comptime!(by_row) {
                         f32::new(1.0)
                     } else {
