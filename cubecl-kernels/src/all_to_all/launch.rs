@@ -92,9 +92,9 @@ pub fn unpack(
     let y = allocate(client, values, 4);
     if values > 0 {
         let quads = index.len() * width.div_ceil(QUAD as usize);
-        // SAFETY: `wire` was found to hold `index.rows()` rows and each number of the index is below
-        // that; `y` was allocated for `values` numbers, and a unit past the last quad, or a column
-        // past the width, writes nothing.
+        // SAFETY: `wire` was found to hold `index.rows()` rows and each number of the index is
+        // below that; `y` was allocated for `values` numbers, and a unit past the last quad, or a
+        // column past the width, writes nothing.
         unsafe {
             unpack_quads::launch_unchecked(
                 client,
@@ -314,8 +314,8 @@ impl Sum<'_> {
             handle.map_or_else(|| argument(&none, 1), |handle| argument(handle, count))
         };
         // SAFETY: the callers found `wire` to hold `wire_rows` rows, above every row of a sum, and
-        // weights and terms, where `by` reads them, to hold `count` numbers; `out` was allocated for
-        // `values`, and a unit past the last quad, or a column past the width, writes nothing.
+        // weights and terms, where `by` reads them, to hold `count` numbers; `out` was allocated
+        // for `values`, and a unit past the last quad, or a column past the width, writes nothing.
         unsafe {
             sum_rows::launch_unchecked(
                 client,

@@ -1,10 +1,10 @@
 //! One product on one kernel: the kernel's cubes, its arguments, and the launch.
 
 use super::kernel::emulated::{self, Accumulator, gemm_emulated};
-use super::kernel::problem::{GemmForm, Grouping, SizesLaunch};
+use super::kernel::problem::{GemmForm, Grouping, OperandLaunch, SizesLaunch};
 use super::kernel::tensor_core::{self, gemm_mma};
 use super::kernel::tiles::{TilePlan, gemm_tiles};
-use super::kernel::warpgroup::{self, gemm_warpgroups};
+use super::kernel::warpgroup::{self, MappedOperandLaunch, gemm_warpgroups};
 use super::plan;
 use super::product::{Buffer, Kind, Product};
 use crate::definition::KernelError;
@@ -156,8 +156,9 @@ fn launch(
     let dim = CubeDim::new_1d(units);
     let c = argument(c, count);
     let table = table.argument();
-    let [a, a_scales] = [&product.a[0], &product.a[1]].map(Buffer::argument);
-    let [b, b_scales] = [&product.b[0], &product.b[1]].map(Buffer::argument);
+    let operand =
+        |[codes, scales]: &[Buffer<'_>; 2]| OperandLaunch::new(codes.argument(), scales.argument());
+    let (a, b) = (operand(&product.a), operand(&product.b));
     match kernel {
         Kernel::Tiles(tile) => {
             let launch = match element {
@@ -169,7 +170,7 @@ fn launch(
             // past the depth, and writes no element of `C` outside `m` and `n`. Its loops count up
             // to a number of tiles.
             unsafe {
-                launch(client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, tile);
+                launch(client, cubes, dim, a, b, table, c, sizes, form, tile);
             }
         }
         Kernel::TensorCore => {
@@ -183,7 +184,7 @@ fn launch(
             // to a number of steps. That the device has the instruction was found out before it was
             // chosen.
             unsafe {
-                launch(client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                launch(client, cubes, dim, a, b, table, c, sizes, form);
             }
         }
         Kernel::Warpgroups(maps) => {
@@ -192,13 +193,15 @@ fn launch(
                 Element::Bf16 => gemm_warpgroups::launch_unchecked::<bf16>,
             };
             let [a, b] = *maps;
+            let a = MappedOperandLaunch::new(a, product.a[1].argument());
+            let b = MappedOperandLaunch::new(b, product.b[1].argument());
             // SAFETY: the maps were made of buffers that `Product` checked, with as many rows as
             // they hold, and the copy engine fills what lies outside a map with zeros; the kernel
             // clamps the rows and columns of scales, and writes no element of `C` outside `m` and
             // `n`. Its loops count up to a number of rounds, and each wait is for copies that the
             // last plane has asked for.
             unsafe {
-                launch(client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form);
+                launch(client, cubes, dim, a, b, table, c, sizes, form);
             }
         }
         Kernel::Emulated(own) => {
@@ -210,7 +213,7 @@ fn launch(
             // length; a unit outside `m` and `n` does nothing, and the others read the words of
             // their own row and column. Its loops count up to the words of the depth.
             unsafe {
-                launch(client, cubes, dim, a, a_scales, b, b_scales, table, c, sizes, form, own);
+                launch(client, cubes, dim, a, b, table, c, sizes, form, own);
             }
         }
     }

@@ -35,7 +35,8 @@ pub fn fp8_gemm_nt(
 /// [`fp8_gemm_nt`] with a tile of the caller's choice: for tests and tuning.
 ///
 /// # Errors
-/// Fails as [`fp8_gemm_nt`] does, and where the device has not so many units or so much shared memory.
+/// Fails as [`fp8_gemm_nt`] does, and where the device has not so many units or so much shared
+/// memory.
 pub fn fp8_gemm_nt_planned(
     client: &Client,
     a: &DeviceRowTiled<'_>,

@@ -1,15 +1,14 @@
 //! The casts' checks and launches.
 
-use super::kernel::{
-    AmaxOf, CastForm, Orientations, ScalesAs, cast_blocks, dequantize_transposed, dequantize_words,
-    largest_magnitude, largest_of_partials,
-};
+use super::kernel::amax::{largest_magnitude, largest_of_partials};
+use super::kernel::cast::{CastOutputsLaunch, CastSizesLaunch, cast_blocks};
+use super::kernel::form::{AmaxOf, CastForm, Orientations, ScalesAs};
 use super::plan::{AMAX_CUBES, block_cubes};
 use super::quantized::{DeviceBlocks, DeviceCodes};
-use crate::definition::{Fp8Format, Granularity, KernelError, QuantizeOptions, TILE, tiles, words};
+use crate::definition::{Granularity, KernelError, QuantizeOptions, tiles, words};
 use crate::device::{
-    DeviceGroups, Element, UNITS, addressable, allocate, argument, check_handle, elementwise_cubes,
-    is_software, load_width,
+    DeviceGroups, Element, UNITS, addressable, allocate, argument, check_handle, is_software,
+    load_width,
 };
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -143,119 +142,6 @@ pub fn quantize_blocks(
     })
 }
 
-/// The values of row-tiled codes, as FP32 `[rows, columns]`.
-///
-/// # Errors
-/// Fails as [`quantize_rows`] does.
-pub fn dequantize_rows(
-    client: &Client,
-    x: &DeviceCodes,
-    rows: usize,
-    columns: usize,
-    format: Fp8Format,
-) -> Result<Handle, KernelError> {
-    dequantize(client, "dequantize_rows", &x.codes, &x.scales, [1, rows, columns], 1, format)
-}
-
-/// The values of a weight's codes `[experts, n, words(k)]` with block scales, as FP32
-/// `[experts, n, k]`.
-///
-/// # Errors
-/// Fails as [`quantize_rows`] does.
-pub fn dequantize_blocks(
-    client: &Client,
-    w: &DeviceBlocks,
-    experts: usize,
-    n: usize,
-    k: usize,
-    format: Fp8Format,
-) -> Result<Handle, KernelError> {
-    dequantize(client, "dequantize_blocks", &w.codes, &w.scales, [experts, n, k], TILE, format)
-}
-
-/// The values of column-tiled (transposed) codes, back in the order of the rows: FP32
-/// `[groups.rows(), columns]`.
-///
-/// # Errors
-/// Fails as [`quantize_rows`] does.
-pub fn dequantize_columns(
-    client: &Client,
-    x: &DeviceCodes,
-    groups: &DeviceGroups,
-    columns: usize,
-    format: Fp8Format,
-) -> Result<Handle, KernelError> {
-    const OP: &str = "dequantize_columns";
-    let codes = check_handle(OP, "codes", &x.codes, 4, &[columns, groups.words()])?;
-    let scales = check_handle(OP, "scales", &x.scales, 4, &[columns, groups.tiles()])?;
-    let count = addressable(OP, "y", &[groups.rows(), columns])?;
-    let y = allocate(client, count, 4);
-    if count > 0 {
-        // SAFETY: codes and scales were found to hold what `columns` and the groups' layout need,
-        // the table of groups is of that layout, and `y` was allocated for `count` numbers; a unit
-        // past the last word does nothing, and rows past a group's end are not written.
-        unsafe {
-            dequantize_transposed::launch_unchecked(
-                client,
-                elementwise_cubes(client, codes),
-                CubeDim::new_1d(UNITS),
-                argument(&x.codes, codes),
-                argument(&x.scales, scales),
-                groups.table(),
-                argument(&y, count),
-                columns as u32,
-                groups.len() as u32,
-                groups.words() as u32,
-                groups.tiles() as u32,
-                format,
-            );
-        }
-    }
-    Ok(y)
-}
-
-fn dequantize(
-    client: &Client,
-    op: &'static str,
-    codes: &Handle,
-    scales: &Handle,
-    [experts, rows, columns]: [usize; 3],
-    rows_a_scale: usize,
-    format: Fp8Format,
-) -> Result<Handle, KernelError> {
-    let word_count = check_handle(op, "codes", codes, 4, &[experts, rows, words(columns)])?;
-    let scale_count = check_handle(
-        op,
-        "scales",
-        scales,
-        4,
-        &[experts, rows.div_ceil(rows_a_scale), tiles(columns)],
-    )?;
-    let count = addressable(op, "y", &[experts, rows, columns])?;
-    let y = allocate(client, count, 4);
-    if count > 0 {
-        // SAFETY: codes and scales were found to hold what experts, rows and columns need, and `y`
-        // was allocated for `count` numbers; a unit past the last word does nothing, and columns
-        // past a row's end are not written.
-        unsafe {
-            dequantize_words::launch_unchecked(
-                client,
-                elementwise_cubes(client, word_count),
-                CubeDim::new_1d(UNITS),
-                argument(codes, word_count),
-                argument(scales, scale_count),
-                argument(&y, count),
-                word_count as u32,
-                rows as u32,
-                columns as u32,
-                rows_a_scale as u32,
-                format,
-            );
-        }
-    }
-    Ok(y)
-}
-
 fn form(client: &Client, options: &QuantizeOptions, rows: bool, columns: bool) -> CastForm {
     let amax = match options.granularity {
         Granularity::Tile => AmaxOf::Tile,
@@ -352,6 +238,13 @@ impl<'a> Source<'a> {
             Element::F32 => cast_blocks::launch_unchecked::<f32>,
             Element::Bf16 => cast_blocks::launch_unchecked::<half::bf16>,
         };
+        let sizes = CastSizesLaunch::new(
+            self.rows as u32,
+            self.columns as u32,
+            groups.len() as u32,
+            groups.words() as u32,
+            groups.tiles() as u32,
+        );
         // SAFETY: `x` was found to hold `count` elements, every output was allocated for what
         // `form` writes into it (the others are not touched), and the table of groups covers
         // `rows`; the kernel checks rows, columns and words against those. `columns` is a multiple
@@ -365,15 +258,8 @@ impl<'a> Source<'a> {
                 argument(self.x, self.count),
                 groups.table(),
                 argument(&amax, 1),
-                outputs.row_codes.argument(),
-                outputs.row_scales.argument(),
-                outputs.column_codes.argument(),
-                outputs.column_scales.argument(),
-                self.rows as u32,
-                self.columns as u32,
-                groups.len() as u32,
-                groups.words() as u32,
-                groups.tiles() as u32,
+                outputs.arguments(),
+                sizes,
                 width as u32,
                 form,
             );
@@ -437,6 +323,15 @@ impl Outputs {
             column_codes: Output::new(client, codes),
             column_scales: Output::new(client, scales),
         })
+    }
+
+    fn arguments(&self) -> CastOutputsLaunch {
+        CastOutputsLaunch::new(
+            self.row_codes.argument(),
+            self.row_scales.argument(),
+            self.column_codes.argument(),
+            self.column_scales.argument(),
+        )
     }
 
     fn row_codes(&self) -> DeviceCodes {

@@ -4,19 +4,18 @@
 //! What is written is the layout of [`definition`](crate::definition), and codes and scales are
 //! bit-equal to [`encode_fp8`](crate::definition::encode_fp8) and
 //! [`scale_of`](crate::definition::scale_of) on every runtime. `plan` decides, `kernel` is device
-//! code, `launch` checks and launches.
+//! code, `launch` checks and launches the casts, `dequantize` the way back.
 //!
 //! Handles are as [`device`](crate::device) says.
 
+mod dequantize;
 mod e5m6;
 mod kernel;
 mod launch;
 mod plan;
 mod quantized;
 
+pub use dequantize::{dequantize_blocks, dequantize_columns, dequantize_rows};
 pub use e5m6::{dequantize_e5m6, quantize_e5m6};
-pub use launch::{
-    dequantize_blocks, dequantize_columns, dequantize_rows, quantize_blocks, quantize_both,
-    quantize_columns, quantize_rows,
-};
+pub use launch::{quantize_blocks, quantize_both, quantize_columns, quantize_rows};
 pub use quantized::{DeviceBlocks, DeviceCodes};

@@ -1,5 +1,5 @@
-//! What all kernels of a product share: its sizes, which part of it a cube has, and where a scale
-//! lies.
+//! What all kernels of a product share: its operands and sizes, which part of it a cube has, the
+//! scales, and how a result is written.
 //!
 //! One kernel serves dense, grouped, masked and K-grouped products; they differ in which rows and
 //! words a cube takes ([`Grouping`], [`locate`]).
@@ -43,8 +43,18 @@ pub(in crate::gemm) struct GemmForm {
     pub(in crate::gemm) accumulate: bool,
 }
 
+/// One operand in memory.
+#[derive(CubeType, CubeLaunch)]
+pub(in crate::gemm) struct Operand {
+    /// Words of four codes.
+    pub(in crate::gemm) codes: Box<[u32]>,
+    /// Scales of its tiles or blocks.
+    pub(in crate::gemm) scales: Box<[f32]>,
+}
+
 /// The sizes of a product and the strides of its operands, in words, scales and elements.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
 pub(in crate::gemm) struct Sizes {
     /// Rows of `C`: of each expert when masked, of all groups otherwise.
     pub(in crate::gemm) m: u32,
@@ -66,36 +76,39 @@ pub(in crate::gemm) struct Sizes {
 
 /// What one cube multiplies.
 #[derive(CubeType, Clone, Copy)]
-pub(in crate::gemm) struct Problem {
+pub(super) struct Problem {
+    pub(super) sizes: Sizes,
+    #[cube(comptime)]
+    pub(super) form: GemmForm,
     /// First row of `A`, and of `C`, of the group.
-    pub(in crate::gemm) a_row: u32,
-    pub(in crate::gemm) c_row: u32,
+    pub(super) a_row: u32,
+    pub(super) c_row: u32,
     /// Rows of the group, and of the result that is written (the rest of it zero).
-    pub(in crate::gemm) rows: u32,
-    pub(in crate::gemm) written: u32,
+    pub(super) rows: u32,
+    pub(super) written: u32,
     /// First row of the cube's tile within the group.
-    pub(in crate::gemm) tile_row: u32,
+    pub(super) tile_row: u32,
     /// First row of `B`, and the expert whose scales it takes.
-    pub(in crate::gemm) b_row: u32,
-    pub(in crate::gemm) expert: u32,
-    pub(in crate::gemm) depth: u32,
+    pub(super) b_row: u32,
+    pub(super) expert: u32,
+    pub(super) depth: u32,
     /// First word and first scale of each row of both operands.
-    pub(in crate::gemm) word: u32,
-    pub(in crate::gemm) tile: u32,
+    pub(super) word: u32,
+    pub(super) tile: u32,
 }
 
 /// The problem of the cube of the tile of rows `y`. `groups` holds offsets, first words and first
 /// tiles of [`Grouping::Rows`] and [`Grouping::Depth`], counts of [`Grouping::Masked`].
 #[cube]
-pub(in crate::gemm) fn locate(
+pub(super) fn locate(
     groups: &[u32],
-    sizes: &Sizes,
+    sizes: Sizes,
     y: u32,
     tile_rows: u32,
-    #[comptime] grouping: Grouping,
+    #[comptime] form: GemmForm,
 ) -> Problem {
     let group = CUBE_POS_Z;
-    if comptime!(matches!(grouping, Grouping::Rows)) {
+    if comptime!(matches!(form.grouping, Grouping::Rows)) {
         // The tiles of all groups are numbered in one row: a cube counts through the groups until
         // it comes to its own.
         let mut found = 0u32;
@@ -109,6 +122,8 @@ pub(in crate::gemm) fn locate(
         let start = groups[found as usize];
         let rows = groups[(found + 1u32) as usize] - start;
         Problem {
+            sizes,
+            form,
             a_row: start,
             c_row: start,
             rows,
@@ -120,8 +135,10 @@ pub(in crate::gemm) fn locate(
             word: 0u32,
             tile: 0u32,
         }
-    } else if comptime!(matches!(grouping, Grouping::Masked)) {
+    } else if comptime!(matches!(form.grouping, Grouping::Masked)) {
         Problem {
+            sizes,
+            form,
             a_row: group * sizes.m,
             c_row: group * sizes.m,
             rows: at_most(groups[group as usize], sizes.m),
@@ -133,9 +150,11 @@ pub(in crate::gemm) fn locate(
             word: 0u32,
             tile: 0u32,
         }
-    } else if comptime!(matches!(grouping, Grouping::Depth)) {
+    } else if comptime!(matches!(form.grouping, Grouping::Depth)) {
         let stride = sizes.groups + 1u32;
         Problem {
+            sizes,
+            form,
             a_row: 0u32,
             c_row: group * sizes.m,
             rows: sizes.m,
@@ -149,6 +168,8 @@ pub(in crate::gemm) fn locate(
         }
     } else {
         Problem {
+            sizes,
+            form,
             a_row: 0u32,
             c_row: 0u32,
             rows: sizes.m,
@@ -163,19 +184,75 @@ pub(in crate::gemm) fn locate(
     }
 }
 
-/// Where the scale of `column` and `tile` of `B` lies.
+/// Rows of an operand as a cube loads them: from the first one of its tile on, none past the last.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct RowSpan {
+    /// The group's first row in the operand.
+    pub(super) base: u32,
+    /// The first row of the cube's tile, and the last row that there is, within the group.
+    pub(super) first: u32,
+    pub(super) last: u32,
+    /// Words from one row to the next.
+    pub(super) stride: u32,
+}
+
+/// The rows of `A` that a cube loads; row 0 where the cube's tile is past the group.
 #[cube]
-pub(in crate::gemm) fn b_scale_index(
-    sizes: &Sizes,
-    problem: &Problem,
-    column: u32,
-    tile: u32,
-    #[comptime] of: ScaleOf,
-) -> u32 {
+pub(super) fn a_rows(problem: &Problem) -> RowSpan {
+    let live = problem.tile_row < problem.rows;
+    RowSpan {
+        base: problem.a_row,
+        first: problem.tile_row,
+        last: select(live, problem.rows - 1u32, 0u32),
+        stride: problem.sizes.a_words,
+    }
+}
+
+/// The rows of `B`, columns of `C`, that a cube loads from `column` on.
+#[cube]
+pub(super) fn b_rows(problem: &Problem, column: u32) -> RowSpan {
+    let sizes = problem.sizes;
+    RowSpan { base: problem.b_row, first: column, last: sizes.n - 1u32, stride: sizes.b_words }
+}
+
+/// The scale of a tile of a row of `A`.
+#[cube]
+pub(super) fn a_scale(scales: &[f32], problem: &Problem, row: u32, tile: u32) -> f32 {
+    scales[((problem.a_row + row) * problem.sizes.a_tiles + problem.tile + tile) as usize]
+}
+
+/// The scale of a tile of a row of `B`, which is a column of `C`.
+#[cube]
+pub(super) fn b_scale(scales: &[f32], problem: &Problem, column: u32, tile: u32) -> f32 {
+    let sizes = problem.sizes;
+    let of = comptime!(problem.form.b_scale);
     let row = if comptime!(matches!(of, ScaleOf::Block)) { column / DEPTH } else { column };
-    problem.expert * sizes.b_scale_expert
+    let index = problem.expert * sizes.b_scale_expert
         + row * sizes.b_scale_row
-        + (problem.tile + tile) * sizes.b_scale_tile
+        + (problem.tile + tile) * sizes.b_scale_tile;
+    scales[index as usize]
+}
+
+/// Writes an element of the group's result, or adds it to what is there. Rows past those of the
+/// group are zero, and what lies outside the result is not written.
+#[cube]
+pub(super) fn write_result<O: Float>(
+    c: &mut [O],
+    problem: &Problem,
+    row: u32,
+    column: u32,
+    sum: f32,
+) {
+    let n = problem.sizes.n;
+    if row < problem.written && column < n {
+        let index = ((problem.c_row + row) * n + column) as usize;
+        let sum = select(row < problem.rows, sum, 0.0f32);
+        if comptime!(problem.form.accumulate) {
+            c[index] = O::cast_from(f32::cast_from(c[index]) + sum);
+        } else {
+            c[index] = O::cast_from(sum);
+        }
+    }
 }
 
 /// The smaller of two numbers.

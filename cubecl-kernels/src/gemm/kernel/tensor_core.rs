@@ -4,7 +4,10 @@
 //! A register of such a matrix is four neighbouring codes of a row: a word as it lies in memory. So
 //! words go from global memory to shared memory to registers without being taken apart.
 
-use super::problem::{GemmForm, ScaleOf, Sizes, at_most, b_scale_index, locate};
+use super::problem::{
+    GemmForm, Operand, Problem, RowSpan, ScaleOf, Sizes, a_rows, a_scale, at_most, b_rows, b_scale,
+    locate, write_result,
+};
 use crate::definition::TILE;
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::e4m3;
@@ -20,10 +23,12 @@ pub(in crate::gemm) const PLANE: u32 = 32;
 /// A plane computes 32 rows and 64 columns: 2x8 matrices; planes are 4x2.
 const PLANE_ROWS: u32 = 32;
 const PLANE_COLUMNS: u32 = 64;
+const PLANES_ALONG: u32 = BLOCK / PLANE_COLUMNS;
 const DOWN: u32 = PLANE_ROWS / MMA.0;
 const ALONG: u32 = PLANE_COLUMNS / MMA.1;
 /// Words of each row in a buffer, 64 codes; a tile of 128 is two steps.
 const STEP: u32 = 16;
+const STEPS_A_TILE: u32 = 2;
 /// From one row to the next: with 20 the eight rows and four words that a plane reads at once are
 /// in 32 different banks.
 const STRIDE: u32 = STEP + 4;
@@ -35,76 +40,62 @@ const BUFFER: u32 = BLOCK * STRIDE;
 /// Bytes of shared memory of a cube.
 pub(in crate::gemm) const SHARED_BYTES: usize = (4 * BUFFER * 4) as usize;
 
+/// Where a unit is: its place in a plane, and the first row and column of the plane in the cube's
+/// tile of `C`.
+#[derive(CubeType, Clone, Copy)]
+struct Place {
+    lane: u32,
+    row: u32,
+    column: u32,
+}
+
+/// The accumulators of a plane's matrices that a unit holds, one matrix after another.
+#[derive(CubeType)]
+struct Accumulators {
+    /// Sums in FP32.
+    total: Array<f32>,
+    /// Sums of a tile of 128, by the tensor core.
+    partial: Array<f32>,
+}
+
 /// The product of [`gemm_tiles`](super::tiles::gemm_tiles) by `mma`.
 #[cube(launch_unchecked)]
 pub(in crate::gemm) fn gemm_mma<O: Float>(
-    a_codes: &[u32],
-    a_scales: &[f32],
-    b_codes: &[u32],
-    b_scales: &[f32],
+    a: &Operand,
+    b: &Operand,
     groups: &[u32],
     c: &mut [O],
     sizes: Sizes,
     #[comptime] form: GemmForm,
 ) {
     let mma = MmaDefinition::<e4m3, e4m3, f32>::new(MMA.0 as usize, MMA.1 as usize, MMA.2 as usize);
-    let a_vector = mma.vector_size(MatrixIdent::A);
-    let b_vector = mma.vector_size(MatrixIdent::B);
-    let c_vector = mma.vector_size(MatrixIdent::Accumulator);
-    comptime!(assert!(
-        a_vector == 4 && b_vector == 4,
-        "invariant: a register holds a word of codes"
-    ));
-    let a_registers = comptime!((MMA.0 * MMA.2 / PLANE) as usize / a_vector);
-    let b_registers = comptime!((MMA.1 * MMA.2 / PLANE) as usize / b_vector);
-    let c_registers = comptime!(HELD as usize / c_vector);
-    let size!(NA) = a_vector;
-    let size!(NB) = b_vector;
-    let size!(NC) = c_vector;
-
-    let problem = locate(groups, &sizes, CUBE_POS_Y, BLOCK, form.grouping);
-    let lane = UNIT_POS % PLANE;
+    let problem = locate(groups, sizes, CUBE_POS_Y, BLOCK, form);
     let plane = UNIT_POS / PLANE;
-    let plane_row = (plane / 2u32) * PLANE_ROWS;
-    let plane_column = (plane % 2u32) * PLANE_COLUMNS;
+    let place = Place {
+        lane: UNIT_POS % PLANE,
+        row: (plane / PLANES_ALONG) * PLANE_ROWS,
+        column: (plane % PLANES_ALONG) * PLANE_COLUMNS,
+    };
     let row0 = problem.tile_row;
     let column0 = CUBE_POS_X * BLOCK;
-    let live = row0 < problem.rows;
-    let last_row = select(live, problem.rows - 1u32, 0u32);
-    let last_column = sizes.n - 1u32;
-    let words = select(live, problem.depth.div_ceil(4u32), 0u32);
+    let a_rows = a_rows(&problem);
+    let b_rows = b_rows(&problem, column0);
+    let words = select(row0 < problem.rows, problem.depth.div_ceil(4u32), 0u32);
     let steps = words.div_ceil(STEP);
 
     let mut a_shared = Shared::<[u32]>::new_slice(comptime!((2 * BUFFER) as usize));
     let mut b_shared = Shared::<[u32]>::new_slice(comptime!((2 * BUFFER) as usize));
     let mut a_next = Array::<u32>::new(MOVED as usize);
     let mut b_next = Array::<u32>::new(MOVED as usize);
-    let mut partial = Array::<f32>::new(comptime!((DOWN * ALONG * HELD) as usize));
-    let mut total = Array::<f32>::new(comptime!((DOWN * ALONG * HELD) as usize));
+    let mut sums = Accumulators {
+        partial: Array::<f32>::new(comptime!((DOWN * ALONG * HELD) as usize)),
+        total: Array::<f32>::new(comptime!((DOWN * ALONG * HELD) as usize)),
+    };
 
+    // The first step's words.
     if steps > 0u32 {
-        fetch(
-            a_codes,
-            &mut a_next,
-            problem.a_row,
-            row0,
-            last_row,
-            sizes.a_words,
-            problem.word,
-            0u32,
-            words,
-        );
-        fetch(
-            b_codes,
-            &mut b_next,
-            problem.b_row,
-            column0,
-            last_column,
-            sizes.b_words,
-            problem.word,
-            0u32,
-            words,
-        );
+        fetch(&a.codes, &a_rows, problem.word, 0u32, words, &mut a_next);
+        fetch(&b.codes, &b_rows, problem.word, 0u32, words, &mut b_next);
         put(&mut a_shared, &a_next, 0u32);
         put(&mut b_shared, &b_next, 0u32);
     }
@@ -116,107 +107,17 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
         if more {
             // On its way while this step is computed.
             let next = (step + 1u32) * STEP;
-            fetch(
-                a_codes,
-                &mut a_next,
-                problem.a_row,
-                row0,
-                last_row,
-                sizes.a_words,
-                problem.word,
-                next,
-                words,
-            );
-            fetch(
-                b_codes,
-                &mut b_next,
-                problem.b_row,
-                column0,
-                last_column,
-                sizes.b_words,
-                problem.word,
-                next,
-                words,
-            );
+            fetch(&a.codes, &a_rows, problem.word, next, words, &mut a_next);
+            fetch(&b.codes, &b_rows, problem.word, next, words, &mut b_next);
         }
-        #[unroll]
-        for slice in 0..STEP * 4u32 / MMA.2 {
-            let word0 = comptime!(slice * MMA.2 / 4);
-            #[unroll]
-            for down in 0..DOWN {
-                let mut a = Array::<Vector<e4m3, NA>>::new(a_registers);
-                #[unroll]
-                for r in 0..a_registers {
-                    let (row, k) =
-                        mma.position_of_nth(lane, comptime!((r * 4) as u32), MatrixIdent::A);
-                    let line = plane_row + down * MMA.0 + row;
-                    let word = a_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
-                    a[r] = Vector::<e4m3, NA>::reinterpret(word);
-                }
-                #[unroll]
-                for along in 0..ALONG {
-                    let mut b = Array::<Vector<e4m3, NB>>::new(b_registers);
-                    #[unroll]
-                    for r in 0..b_registers {
-                        let (k, column) =
-                            mma.position_of_nth(lane, comptime!((r * 4) as u32), MatrixIdent::B);
-                        let line = plane_column + along * MMA.1 + column;
-                        let word = b_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
-                        b[r] = Vector::<e4m3, NB>::reinterpret(word);
-                    }
-                    let first = comptime!((down * ALONG + along) * HELD);
-                    let mut sums = Array::<Vector<f32, NC>>::new(c_registers);
-                    #[unroll]
-                    for r in 0..c_registers {
-                        let mut held = Vector::<f32, NC>::empty();
-                        #[unroll]
-                        for i in 0..c_vector {
-                            held.insert(i, partial[comptime!(first as usize + r * c_vector + i)]);
-                        }
-                        sums[r] = held;
-                    }
-                    let sums = mma.execute(&a, &b, &sums);
-                    #[unroll]
-                    for r in 0..c_registers {
-                        let held = sums[r];
-                        #[unroll]
-                        for i in 0..c_vector {
-                            partial[comptime!(first as usize + r * c_vector + i)] = held.extract(i);
-                        }
-                    }
-                }
-            }
+
+        multiply_step(&mma, &a_shared, &b_shared, buffer, &place, &mut sums);
+
+        if step % STEPS_A_TILE == STEPS_A_TILE - 1u32 || !more {
+            let tile = step / STEPS_A_TILE;
+            promote(&mma, a, b, &problem, tile, &place, &mut sums);
         }
-        if step % 2u32 == 1u32 || !more {
-            let tile = step / 2u32;
-            #[unroll]
-            for down in 0..DOWN {
-                #[unroll]
-                for along in 0..ALONG {
-                    #[unroll]
-                    for h in 0..HELD {
-                        let (row, column) = mma.position_of_nth(lane, h, MatrixIdent::Accumulator);
-                        let row = at_most(row0 + plane_row + down * MMA.0 + row, last_row);
-                        let column =
-                            at_most(column0 + plane_column + along * MMA.1 + column, last_column);
-                        let a_scale = a_scales[((problem.a_row + row) * sizes.a_tiles
-                            + problem.tile
-                            + tile) as usize];
-                        // A cube's columns are one block, and its scale one load.
-                        let column = if comptime!(matches!(form.b_scale, ScaleOf::Block)) {
-                            column0
-                        } else {
-                            column
-                        };
-                        let b_scale = b_scales
-                            [b_scale_index(&sizes, &problem, column, tile, form.b_scale) as usize];
-                        let e = comptime!(((down * ALONG + along) * HELD + h) as usize);
-                        total[e] += a_scale * b_scale * partial[e];
-                        partial[e] = 0.0f32;
-                    }
-                }
-            }
-        }
+
         if more {
             // The other buffer was last read a step ago, before the barrier that ended it.
             put(&mut a_shared, &a_next, BUFFER - buffer);
@@ -231,22 +132,11 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
         for along in 0..ALONG {
             #[unroll]
             for h in 0..HELD {
-                let (row, column) = mma.position_of_nth(lane, h, MatrixIdent::Accumulator);
-                let row = row0 + plane_row + down * MMA.0 + row;
-                let column = column0 + plane_column + along * MMA.1 + column;
-                if row < problem.written && column < sizes.n {
-                    let index = ((problem.c_row + row) * sizes.n + column) as usize;
-                    let sum = select(
-                        row < problem.rows,
-                        total[comptime!(((down * ALONG + along) * HELD + h) as usize)],
-                        0.0f32,
-                    );
-                    if comptime!(form.accumulate) {
-                        c[index] = O::cast_from(f32::cast_from(c[index]) + sum);
-                    } else {
-                        c[index] = O::cast_from(sum);
-                    }
-                }
+                let (row, column) = mma.position_of_nth(place.lane, h, MatrixIdent::Accumulator);
+                let row = row0 + place.row + down * MMA.0 + row;
+                let column = column0 + place.column + along * MMA.1 + column;
+                let sum = sums.total[comptime!(((down * ALONG + along) * HELD + h) as usize)];
+                write_result(c, &problem, row, column, sum);
             }
         }
     }
@@ -257,23 +147,20 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
 #[cube]
 fn fetch(
     codes: &[u32],
-    next: &mut Array<u32>,
-    row_base: u32,
-    first_row: u32,
-    last_row: u32,
-    row_words: u32,
+    rows: &RowSpan,
     word_base: u32,
     first_word: u32,
     words: u32,
+    next: &mut Array<u32>,
 ) {
     #[unroll]
     for i in 0..MOVED {
         let item = i * UNITS + UNIT_POS;
-        let row = at_most(first_row + item / STEP, last_row);
+        let row = at_most(rows.first + item / STEP, rows.last);
         let word = first_word + item % STEP;
         let mut value = 0u32;
         if word < words {
-            value = codes[((row_base + row) * row_words + word_base + word) as usize];
+            value = codes[((rows.base + row) * rows.stride + word_base + word) as usize];
         }
         next[i as usize] = value;
     }
@@ -289,4 +176,130 @@ fn put(shared: &mut Shared<[u32]>, next: &Array<u32>, buffer: u32) {
     }
 }
 
-const _: () = assert!(TILE as u32 == 2 * STEP * 4 && BLOCK as usize == TILE);
+/// Adds the products of a step to the partial sums of the plane's matrices, a slice of the
+/// instruction's depth after another.
+#[cube]
+fn multiply_step(
+    mma: &MmaDefinition<e4m3, e4m3, f32>,
+    a_shared: &Shared<[u32]>,
+    b_shared: &Shared<[u32]>,
+    buffer: u32,
+    place: &Place,
+    sums: &mut Accumulators,
+) {
+    let a_vector = mma.vector_size(MatrixIdent::A);
+    let b_vector = mma.vector_size(MatrixIdent::B);
+    comptime!(assert!(
+        a_vector == 4 && b_vector == 4,
+        "invariant: a register holds a word of codes"
+    ));
+    let a_registers = comptime!((MMA.0 * MMA.2 / PLANE) as usize / a_vector);
+    let b_registers = comptime!((MMA.1 * MMA.2 / PLANE) as usize / b_vector);
+    let size!(NA) = a_vector;
+    let size!(NB) = b_vector;
+    #[unroll]
+    for slice in 0..STEP * 4u32 / MMA.2 {
+        let word0 = comptime!(slice * MMA.2 / 4);
+        #[unroll]
+        for down in 0..DOWN {
+            let mut a = Array::<Vector<e4m3, NA>>::new(a_registers);
+            #[unroll]
+            for r in 0..a_registers {
+                let (row, k) =
+                    mma.position_of_nth(place.lane, comptime!((r * 4) as u32), MatrixIdent::A);
+                let line = place.row + down * MMA.0 + row;
+                let word = a_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
+                a[r] = Vector::<e4m3, NA>::reinterpret(word);
+            }
+            #[unroll]
+            for along in 0..ALONG {
+                let mut b = Array::<Vector<e4m3, NB>>::new(b_registers);
+                #[unroll]
+                for r in 0..b_registers {
+                    let (k, column) =
+                        mma.position_of_nth(place.lane, comptime!((r * 4) as u32), MatrixIdent::B);
+                    let line = place.column + along * MMA.1 + column;
+                    let word = b_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
+                    b[r] = Vector::<e4m3, NB>::reinterpret(word);
+                }
+                multiply::<NA, NB>(mma, &a, &b, comptime!((down * ALONG + along) * HELD), sums);
+            }
+        }
+    }
+}
+
+/// One instruction: the products of two matrices added to the [`HELD`] partial sums from `first`
+/// on.
+#[cube]
+fn multiply<NA: Size, NB: Size>(
+    mma: &MmaDefinition<e4m3, e4m3, f32>,
+    a: &Array<Vector<e4m3, NA>>,
+    b: &Array<Vector<e4m3, NB>>,
+    #[comptime] first: u32,
+    sums: &mut Accumulators,
+) {
+    let vector = mma.vector_size(MatrixIdent::Accumulator);
+    let registers = comptime!(HELD as usize / vector);
+    let size!(NC) = vector;
+    let mut before = Array::<Vector<f32, NC>>::new(registers);
+    #[unroll]
+    for r in 0..registers {
+        let mut held = Vector::<f32, NC>::empty();
+        #[unroll]
+        for i in 0..vector {
+            held.insert(i, sums.partial[comptime!(first as usize + r * vector + i)]);
+        }
+        before[r] = held;
+    }
+    let after = mma.execute(a, b, &before);
+    #[unroll]
+    for r in 0..registers {
+        let held = after[r];
+        #[unroll]
+        for i in 0..vector {
+            sums.partial[comptime!(first as usize + r * vector + i)] = held.extract(i);
+        }
+    }
+}
+
+/// The promotion: partial sums of 128 leave the tensor core's accumulator for one of FP32, scaled
+/// (3.3.2).
+#[cube]
+fn promote(
+    mma: &MmaDefinition<e4m3, e4m3, f32>,
+    a: &Operand,
+    b: &Operand,
+    problem: &Problem,
+    tile: u32,
+    place: &Place,
+    sums: &mut Accumulators,
+) {
+    let a_rows = a_rows(problem);
+    let column0 = CUBE_POS_X * BLOCK;
+    let b_rows = b_rows(problem, column0);
+    #[unroll]
+    for down in 0..DOWN {
+        #[unroll]
+        for along in 0..ALONG {
+            #[unroll]
+            for h in 0..HELD {
+                let (row, column) = mma.position_of_nth(place.lane, h, MatrixIdent::Accumulator);
+                let row = at_most(a_rows.first + place.row + down * MMA.0 + row, a_rows.last);
+                let column = at_most(column0 + place.column + along * MMA.1 + column, b_rows.last);
+                // A cube's columns are one block, and its scale one load.
+                let column = if comptime!(matches!(problem.form.b_scale, ScaleOf::Block)) {
+                    column0
+                } else {
+                    column
+                };
+                let a_scale = a_scale(&a.scales, problem, row, tile);
+                let b_scale = b_scale(&b.scales, problem, column, tile);
+                let e = comptime!(((down * ALONG + along) * HELD + h) as usize);
+                sums.total[e] += a_scale * b_scale * sums.partial[e];
+                sums.partial[e] = 0.0f32;
+            }
+        }
+    }
+}
+
+const _: () = assert!(TILE as u32 == STEPS_A_TILE * STEP * 4 && BLOCK as usize == TILE);

@@ -1,7 +1,10 @@
 //! Device code of the portable products: `C = A B^T` of FP8 codes, tiles of `C` in registers, on
 //! any runtime.
 
-use super::problem::{DEPTH, GemmForm, Sizes, TILE_WORDS, at_most, b_scale_index, locate};
+use super::problem::{
+    DEPTH, GemmForm, Operand, Problem, RowSpan, Sizes, TILE_WORDS, a_rows, at_most, b_rows,
+    b_scale, locate, write_result,
+};
 use crate::definition::Fp8Format;
 use crate::device::codec::decode;
 use cubecl::prelude::*;
@@ -37,6 +40,38 @@ impl TilePlan {
     pub const fn cube(&self) -> u32 {
         self.units.0 * self.units.1
     }
+
+    /// Values of an operand of so many rows in shared memory; some devices refuse none at all.
+    const fn staged_values(&self, lines: u32) -> usize {
+        if self.staged { (STAGED_DEPTH * lines) as usize } else { 1 }
+    }
+}
+
+/// How an operand is decoded into shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Stage {
+    format: Fp8Format,
+    /// Rows of the operand in a tile.
+    lines: u32,
+    /// Units that load.
+    units: u32,
+}
+
+/// What a unit holds in registers.
+#[derive(CubeType)]
+struct Registers {
+    /// Sums of its elements of `C`, row by row, in FP32.
+    total: Array<f32>,
+    /// Sums of their products in one tile of the depth.
+    partial: Array<f32>,
+    /// Values of `A`, and its scales.
+    a: Array<f32>,
+    /// Rows of the whole of `A`, and columns of `C`, both clamped to what there is.
+    a_rows: Array<u32>,
+    columns: Array<u32>,
+    /// The unit's place in the cube along both.
+    m: u32,
+    n: u32,
 }
 
 /// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] p[t]`, where
@@ -46,212 +81,221 @@ impl TilePlan {
 /// inside and not written.
 #[cube(launch_unchecked)]
 pub(in crate::gemm) fn gemm_tiles<O: Float>(
-    a_codes: &[u32],
-    a_scales: &[f32],
-    b_codes: &[u32],
-    b_scales: &[f32],
+    a: &Operand,
+    b: &Operand,
     groups: &[u32],
     c: &mut [O],
     sizes: Sizes,
     #[comptime] form: GemmForm,
     #[comptime] plan: TilePlan,
 ) {
-    let tm = comptime!(plan.each.0);
-    let tn = comptime!(plan.each.1);
-    let units_m = comptime!(plan.units.0);
-    let units_n = comptime!(plan.units.1);
-    let block_m = comptime!(plan.rows());
-    let block_n = comptime!(plan.columns());
-
-    let problem = locate(groups, &sizes, CUBE_POS_Y, block_m, form.grouping);
-    let unit_m = UNIT_POS / units_n;
-    let unit_n = UNIT_POS % units_n;
+    // The cube's part of the product, and the unit's part of that.
+    let problem = locate(groups, sizes, CUBE_POS_Y, plan.rows(), form);
     let row0 = problem.tile_row;
-    let column0 = CUBE_POS_X * block_n;
-    let live = row0 < problem.rows;
-    let last_row = select(live, problem.rows - 1u32, 0u32);
-    let last_column = sizes.n - 1u32;
-    let depth = select(live, problem.depth, 0u32);
+    let column0 = CUBE_POS_X * comptime!(plan.columns());
+    let a_rows = a_rows(&problem);
+    let b_rows = b_rows(&problem, column0);
+    let mut registers = registers(&a_rows, &b_rows, plan);
 
-    let mut total = Array::<f32>::new(comptime!((tm * tn) as usize));
-    let mut partial = Array::<f32>::new(comptime!((tm * tn) as usize));
-    let mut a = Array::<f32>::new(comptime!((tm * 4) as usize));
-    let mut a_index = Array::<u32>::new(tm as usize);
-    let mut b_index = Array::<u32>::new(tn as usize);
-    #[unroll]
-    for i in 0..tm {
-        let row = at_most(row0 + unit_m + i * units_m, last_row);
-        a_index[i as usize] = problem.a_row + row;
-    }
-    #[unroll]
-    for j in 0..tn {
-        b_index[j as usize] = at_most(column0 + unit_n + j * units_n, last_column);
-    }
+    let a_stage =
+        comptime!(Stage { format: form.a_format, lines: plan.rows(), units: plan.cube() });
+    let b_stage =
+        comptime!(Stage { format: form.b_format, lines: plan.columns(), units: plan.cube() });
+    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(plan.staged_values(a_stage.lines)));
+    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(plan.staged_values(b_stage.lines)));
 
-    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged {
-        (STAGED_DEPTH * block_m) as usize
-    } else {
-        1
-    }));
-    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(if plan.staged {
-        (STAGED_DEPTH * block_n) as usize
-    } else {
-        1
-    }));
-
-    let tiles = depth.div_ceil(DEPTH);
+    let depth = select(row0 < problem.rows, problem.depth, 0u32);
     let words = depth.div_ceil(4u32);
-    for tile in 0..tiles {
+    for tile in 0..depth.div_ceil(DEPTH) {
         let first = tile * TILE_WORDS;
         let count = at_most(words - first, TILE_WORDS);
-        #[unroll]
-        for e in 0..tm * tn {
-            partial[e as usize] = 0.0f32;
-        }
+        clear_partial(&mut registers, plan);
+
         if comptime!(plan.staged) {
-            let steps = count.div_ceil(STAGED_WORDS);
-            for step in 0..steps {
-                let start = first + step * STAGED_WORDS;
+            for step in 0..count.div_ceil(STAGED_WORDS) {
+                let start = problem.word + (first + step * STAGED_WORDS);
+                let end = problem.word + words;
                 sync_cube();
-                stage(
-                    a_codes,
-                    &mut a_shared,
-                    problem.a_row,
-                    row0,
-                    last_row,
-                    sizes.a_words,
-                    problem.word + start,
-                    problem.word + words,
-                    form.a_format,
-                    block_m,
-                    plan.cube(),
-                );
-                stage(
-                    b_codes,
-                    &mut b_shared,
-                    problem.b_row,
-                    column0,
-                    last_column,
-                    sizes.b_words,
-                    problem.word + start,
-                    problem.word + words,
-                    form.b_format,
-                    block_n,
-                    plan.cube(),
-                );
+                load_stage(&a.codes, &a_rows, start, end, &mut a_shared, a_stage);
+                load_stage(&b.codes, &b_rows, start, end, &mut b_shared, b_stage);
                 sync_cube();
-                for k in 0..STAGED_DEPTH {
-                    #[unroll]
-                    for i in 0..tm {
-                        a[i as usize] = a_shared[(k * block_m + unit_m + i * units_m) as usize];
-                    }
-                    #[unroll]
-                    for j in 0..tn {
-                        let b = b_shared[(k * block_n + unit_n + j * units_n) as usize];
-                        #[unroll]
-                        for i in 0..tm {
-                            let e = comptime!((i * tn + j) as usize);
-                            partial[e] += a[i as usize] * b;
-                        }
-                    }
-                }
+                multiply_stage(&a_shared, &b_shared, &mut registers, plan);
             }
         } else {
             for w in 0..count {
                 let word = problem.word + first + w;
-                #[unroll]
-                for i in 0..tm {
-                    let codes = a_codes[(a_index[i as usize] * sizes.a_words + word) as usize];
-                    #[unroll]
-                    for s in 0..4u32 {
-                        a[(i * 4u32 + s) as usize] = decode(codes >> (8u32 * s), form.a_format);
-                    }
-                }
-                #[unroll]
-                for j in 0..tn {
-                    let codes = b_codes
-                        [((problem.b_row + b_index[j as usize]) * sizes.b_words + word) as usize];
-                    #[unroll]
-                    for s in 0..4u32 {
-                        let b = decode(codes >> (8u32 * s), form.b_format);
-                        #[unroll]
-                        for i in 0..tm {
-                            let e = comptime!((i * tn + j) as usize);
-                            partial[e] += a[(i * 4u32 + s) as usize] * b;
-                        }
-                    }
-                }
+                multiply_word(a, b, &problem, word, &mut registers, plan);
             }
         }
-        // The promotion: a partial sum of 128 leaves its accumulator for one of FP32, scaled.
-        #[unroll]
-        for i in 0..tm {
-            a[i as usize] =
-                a_scales[(a_index[i as usize] * sizes.a_tiles + problem.tile + tile) as usize];
-        }
-        #[unroll]
-        for j in 0..tn {
-            let scale = b_scales
-                [b_scale_index(&sizes, &problem, b_index[j as usize], tile, form.b_scale) as usize];
-            #[unroll]
-            for i in 0..tm {
-                let e = comptime!((i * tn + j) as usize);
-                total[e] += a[i as usize] * scale * partial[e];
-            }
-        }
+
+        promote(a, b, &problem, tile, &mut registers, plan);
     }
 
     #[unroll]
-    for i in 0..tm {
-        let row = row0 + unit_m + i * units_m;
+    for i in 0..comptime!(plan.each.0) {
+        let row = row0 + registers.m + i * comptime!(plan.units.0);
         #[unroll]
-        for j in 0..tn {
-            let column = column0 + unit_n + j * units_n;
-            if row < problem.written && column < sizes.n {
-                let index = ((problem.c_row + row) * sizes.n + column) as usize;
-                let sum =
-                    select(row < problem.rows, total[comptime!((i * tn + j) as usize)], 0.0f32);
-                if comptime!(form.accumulate) {
-                    c[index] = O::cast_from(f32::cast_from(c[index]) + sum);
-                } else {
-                    c[index] = O::cast_from(sum);
-                }
-            }
+        for j in 0..comptime!(plan.each.1) {
+            let column = column0 + registers.n + j * comptime!(plan.units.1);
+            let sum = registers.total[comptime!((i * plan.each.1 + j) as usize)];
+            write_result(c, &problem, row, column, sum);
         }
     }
 }
 
-/// Decodes [`STAGED_WORDS`] words of each of `lines` rows into shared memory, `[k][line]`; words
+/// The unit's place and registers, its sums at zero.
+#[cube]
+fn registers(a_span: &RowSpan, b_span: &RowSpan, #[comptime] plan: TilePlan) -> Registers {
+    let (tm, tn) = comptime!(plan.each);
+    let (units_m, units_n) = comptime!(plan.units);
+    let m = UNIT_POS / units_n;
+    let n = UNIT_POS % units_n;
+    let total = Array::<f32>::new(comptime!((tm * tn) as usize));
+    let partial = Array::<f32>::new(comptime!((tm * tn) as usize));
+    let a = Array::<f32>::new(comptime!((tm * 4) as usize));
+    let mut a_rows = Array::<u32>::new(comptime!(tm as usize));
+    let mut columns = Array::<u32>::new(comptime!(tn as usize));
+    #[unroll]
+    for i in 0..tm {
+        a_rows[i as usize] = a_span.base + at_most(a_span.first + m + i * units_m, a_span.last);
+    }
+    #[unroll]
+    for j in 0..tn {
+        columns[j as usize] = at_most(b_span.first + n + j * units_n, b_span.last);
+    }
+    Registers { total, partial, a, a_rows, columns, m, n }
+}
+
+#[cube]
+fn clear_partial(registers: &mut Registers, #[comptime] plan: TilePlan) {
+    #[unroll]
+    for e in 0..comptime!(plan.each.0 * plan.each.1) {
+        registers.partial[e as usize] = 0.0f32;
+    }
+}
+
+/// Decodes [`STAGED_WORDS`] words of each of a tile's rows into shared memory, `[k][line]`; words
 /// from `end` on are zeros.
 #[cube]
-fn stage(
+fn load_stage(
     codes: &[u32],
-    shared: &mut Shared<[f32]>,
-    row_base: u32,
-    first_row: u32,
-    last_row: u32,
-    row_words: u32,
+    rows: &RowSpan,
     first_word: u32,
     end: u32,
-    #[comptime] format: Fp8Format,
-    #[comptime] lines: u32,
-    #[comptime] units: u32,
+    shared: &mut Shared<[f32]>,
+    #[comptime] stage: Stage,
 ) {
+    let lines = comptime!(stage.lines);
     let mut item = UNIT_POS;
     while item < STAGED_WORDS * lines {
         // Neighbours take neighbouring rows: their stores fall into different banks, their loads
         // into the same lines word by word.
         let line = item % lines;
         let w = item / lines;
-        let row = at_most(first_row + line, last_row);
+        let row = at_most(rows.first + line, rows.last);
         let mut word = 0u32;
         if first_word + w < end {
-            word = codes[((row_base + row) * row_words + first_word + w) as usize];
+            word = codes[((rows.base + row) * rows.stride + first_word + w) as usize];
         }
         #[unroll]
         for s in 0..4u32 {
-            shared[((w * 4u32 + s) * lines + line) as usize] = decode(word >> (8u32 * s), format);
+            shared[((w * 4u32 + s) * lines + line) as usize] =
+                decode(word >> (8u32 * s), stage.format);
         }
-        item += units;
+        item += comptime!(stage.units);
+    }
+}
+
+/// Adds the products of a stage, each value of `A` in a register for all columns.
+#[cube]
+fn multiply_stage(
+    a_shared: &Shared<[f32]>,
+    b_shared: &Shared<[f32]>,
+    registers: &mut Registers,
+    #[comptime] plan: TilePlan,
+) {
+    let (tm, tn) = comptime!(plan.each);
+    let (units_m, units_n) = comptime!(plan.units);
+    for k in 0..STAGED_DEPTH {
+        #[unroll]
+        for i in 0..tm {
+            let line = k * comptime!(plan.rows()) + registers.m + i * units_m;
+            registers.a[i as usize] = a_shared[line as usize];
+        }
+        #[unroll]
+        for j in 0..tn {
+            let line = k * comptime!(plan.columns()) + registers.n + j * units_n;
+            let b = b_shared[line as usize];
+            #[unroll]
+            for i in 0..tm {
+                let e = comptime!((i * tn + j) as usize);
+                registers.partial[e] += registers.a[i as usize] * b;
+            }
+        }
+    }
+}
+
+/// Adds the products of one word of each of the unit's rows, decoded by the unit itself.
+#[cube]
+fn multiply_word(
+    a: &Operand,
+    b: &Operand,
+    problem: &Problem,
+    word: u32,
+    registers: &mut Registers,
+    #[comptime] plan: TilePlan,
+) {
+    let (tm, tn) = comptime!(plan.each);
+    let form = comptime!(problem.form);
+    #[unroll]
+    for i in 0..tm {
+        let row = registers.a_rows[i as usize];
+        let codes = a.codes[(row * problem.sizes.a_words + word) as usize];
+        #[unroll]
+        for s in 0..4u32 {
+            registers.a[(i * 4u32 + s) as usize] = decode(codes >> (8u32 * s), form.a_format);
+        }
+    }
+    #[unroll]
+    for j in 0..tn {
+        let row = problem.b_row + registers.columns[j as usize];
+        let codes = b.codes[(row * problem.sizes.b_words + word) as usize];
+        #[unroll]
+        for s in 0..4u32 {
+            let b = decode(codes >> (8u32 * s), form.b_format);
+            #[unroll]
+            for i in 0..tm {
+                let e = comptime!((i * tn + j) as usize);
+                registers.partial[e] += registers.a[(i * 4u32 + s) as usize] * b;
+            }
+        }
+    }
+}
+
+/// The promotion: a partial sum of 128 leaves its accumulator for one of FP32, scaled (3.3.2).
+#[cube]
+fn promote(
+    a: &Operand,
+    b: &Operand,
+    problem: &Problem,
+    tile: u32,
+    registers: &mut Registers,
+    #[comptime] plan: TilePlan,
+) {
+    let (tm, tn) = comptime!(plan.each);
+    #[unroll]
+    for i in 0..tm {
+        let row = registers.a_rows[i as usize];
+        registers.a[i as usize] =
+            a.scales[(row * problem.sizes.a_tiles + problem.tile + tile) as usize];
+    }
+    #[unroll]
+    for j in 0..tn {
+        let scale = b_scale(&b.scales, problem, registers.columns[j as usize], tile);
+        #[unroll]
+        for i in 0..tm {
+            let e = comptime!((i * tn + j) as usize);
+            registers.total[e] += registers.a[i as usize] * scale * registers.partial[e];
+        }
     }
 }
