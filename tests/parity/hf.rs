@@ -18,7 +18,7 @@ use deepseek_train::learner::{AdamW, AdamWSettings, MomentFormat};
 
 /// Absolute on logits (largest about 4).
 const LOGITS: f64 = 2e-5;
-/// Of a tensor's largest magnitude.
+/// Relative to a tensor's largest magnitude.
 const RELATIVE: f64 = 1e-5;
 
 #[test]

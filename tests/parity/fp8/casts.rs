@@ -51,7 +51,7 @@ pub fn check_rows(
     Ok(())
 }
 
-/// The same for column tiles, whose codes and scales the case has in the order of the matrix:
+/// Compares column tiles, whose codes and scales the case has in the order of the matrix:
 /// `[rows, cols]`, `[tiles(rows), cols]`.
 pub fn check_columns(
     ours: &Quantized,

@@ -8,7 +8,7 @@ use super::casts::{bits, check_columns, check_rows, unpack};
 use super::implementation::{Implementation, product};
 use super::{SCALES, Tensors, dims, options, tensor};
 
-/// Of a product against the same product of the same codes.
+/// How far a product may be from the same product of the same codes.
 const SAME_CODES: f64 = 1e-6;
 /// Against that product rounded to BF16.
 const ROUNDED: f64 = 1e-5;

@@ -67,8 +67,8 @@ pub(super) fn bands(offsets: &[usize], layout: &GroupedColumns) -> Vec<Band> {
     bands.collect()
 }
 
-/// Cuts the bands of a matrix into panels of one tile of columns, and runs `task` with the columns of
-/// each task's panels.
+/// Cuts the bands of a matrix into panels of one tile of columns, and runs `task` with the columns
+/// of each task's panels.
 pub(super) fn for_bands(
     bands: &[Band],
     rows: usize,

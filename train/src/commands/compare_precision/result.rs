@@ -49,7 +49,8 @@ pub(super) struct RunResult {
     pub train_loss: Option<f64>,
     /// Mean loss of the evaluation at the end.
     pub valid_loss: Option<f64>,
-    /// Relative errors against the baseline; none for the baseline itself, and for a run that was not half done.
+    /// Relative errors against the baseline; none for the baseline itself, and for a run that was
+    /// not half done.
     pub errors: Option<ErrorSummary>,
     /// Milliseconds of each step of each seed.
     pub times: Vec<f64>,
