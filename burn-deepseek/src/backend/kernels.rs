@@ -117,7 +117,8 @@ macro_rules! fused_kernels {
     ($generate:ident) => {
         $generate! {
             /// Kernels of the fused operations. A backend implements all kernels of an operation or
-            /// none; every gradient has its argument's shape.
+            /// none; every gradient has its argument's shape. Tensors come without autodiff, which
+            /// [`FusedOps`](super::FusedOps) adds.
             trait FusedKernels;
 
             /// `y = x w^T`.

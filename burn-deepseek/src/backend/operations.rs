@@ -32,7 +32,8 @@ fused_kernels!(name_operations);
 pub(super) struct Supported {
     /// On FP32 tensors, one bit an operation.
     pub f32: u32,
-    /// On BF16 tensors.
+    /// On BF16 tensors. No device has one yet: the tables' rows say FP32 of their results, and a
+    /// kernel that gives BF16 must say so in its row first.
     pub bf16: u32,
 }
 
@@ -51,6 +52,12 @@ impl Supported {
             _ => 0,
         };
         bits & bit(operation) != 0
+    }
+
+    /// Whether an operation is one of them for tensors of some type.
+    #[cfg(feature = "remote")]
+    pub fn any(self, operation: FusedOp) -> bool {
+        (self.f32 | self.bf16) & bit(operation) != 0
     }
 }
 
@@ -72,6 +79,18 @@ const fn bits(operations: &[FusedOp]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where this list changes, so does the meaning of what workers answer, and with it the version
+    /// in `remote/connect.rs`.
+    #[test]
+    fn the_numbers_of_the_operations_are_those_of_version_2() {
+        let names: Vec<String> = FusedOp::ALL.iter().map(|op| format!("{op:?}")).collect();
+        assert_eq!(
+            names.join(" "),
+            "Linear RmsNorm Residual Swiglu Rope MlaAttention Permute Combine GroupedLinear \
+             Embedding LinearCrossEntropy AdamW SumOfSquares Fp8"
+        );
+    }
 
     #[test]
     fn a_set_has_its_operations_for_tensors_of_their_type() {

@@ -1,5 +1,6 @@
 //! Which operations a device has kernels for: the only place that chooses between the fused and the
-//! composed form.
+//! composed form. (The average of weights, which lies in host memory wherever they are, asks
+//! `is_in_host_memory`.)
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};

@@ -11,6 +11,10 @@
 //! };
 //! ```
 //!
+//! What stands behind the arrow sees the arguments by reference, as tensors that have a shape only:
+//! of the fusion decorator and of the remote client, neither of which has values yet. So it asks
+//! shapes and sizes, and names only what is in scope at all three places.
+//!
 //! [`define_kernels`] makes a trait of a table, with its part of Burn's dispatch and of the fusion
 //! decorator; `remote` makes its client and its server of the same rows.
 

@@ -13,8 +13,10 @@ use crate::backend::operations::Supported;
 /// The operation that says what a server has.
 pub(super) const ASK: &str = "deepseek/operations";
 
-/// Version of names, arguments and results of the operations: the same on both sides, or they do
-/// not understand each other.
+/// Version of names, arguments and results of the operations, and of the order of [`FusedOp`], by
+/// which an answer numbers them: the same on both sides, or they do not understand each other.
+///
+/// [`FusedOp`]: crate::backend::FusedOp
 pub(super) const VERSION: u32 = 2;
 
 /// What a server says of itself.

@@ -11,7 +11,7 @@ use super::lease::Ledger;
 use super::request::serve;
 use crate::backend::fp8::{Fp8Kernels, fp8_kernels};
 use crate::backend::kernels::{FusedKernels, fused_kernels};
-use crate::backend::operations::Supported;
+use crate::backend::operations::{FusedOp, Supported};
 use crate::backend::tensors::{Sink, Source, Tensors, give, take};
 use crate::backend::wire::{WireKernels, wire_kernels};
 
@@ -41,19 +41,21 @@ where
         let answer = <B as IntTensorOps<B>>::int_from_data(answer, request.device);
         request.give_int(answer);
     });
-    fused::register(&mut operations);
-    fp8::register(&mut operations);
-    wire::register(&mut operations);
+    fused::register(&mut operations, supported);
+    fp8::register(&mut operations, supported);
+    wire::register(&mut operations, supported);
     operations
 }
 
-/// Registers the kernels of a table. A row becomes
+/// Registers the kernels of a table that the backend has. A row becomes
 ///
 /// ```text
-/// serve(operations, "deepseek/swiglu", |request| {
-///     let result = B::swiglu(request.take_float());
-///     request.give_float(result);
-/// });
+/// if supported.any(FusedOp::Swiglu) {
+///     serve(operations, "deepseek/swiglu", |request| {
+///         let result = B::swiglu(request.take_float());
+///         request.give_float(result);
+///     });
+/// }
 /// ```
 macro_rules! serve_kernels {
     (
@@ -69,12 +71,17 @@ macro_rules! serve_kernels {
             )*}
         )*
     ) => {
-        pub(super) fn register<B: BackendIr + $Trait>(operations: &mut CustomOpRegistry<B>) {$($(
-            serve(operations, concat!("deepseek/", stringify!($kernel)), |request| {
-                let result = B::$kernel($(take!(*request, $Arg$(<$Of>)?)),*);
-                give!(*request, result, $Out<$OutOf>);
-            });
-        )*)*}
+        pub(super) fn register<B: BackendIr + $Trait>(
+            operations: &mut CustomOpRegistry<B>,
+            supported: Supported,
+        ) {$(
+            if supported.any(FusedOp::$Operation) {$(
+                serve(operations, concat!("deepseek/", stringify!($kernel)), |request| {
+                    let result = B::$kernel($(take!(*request, $Arg$(<$Of>)?)),*);
+                    give!(*request, result, $Out<$OutOf>);
+                });
+            )*}
+        )*}
     };
 }
 
