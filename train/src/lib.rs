@@ -6,12 +6,12 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`commands`] |
-//! | what a command is made of | [`cli`], [`exit`], [`plan`], [`training`] |
+//! | what a command is made of | [`cli`], [`plan`], [`training`] |
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
 //! | what learns, and where | [`learner`], [`device`] |
-//! | a run as a value | [`config`] |
-//! | what it is made of | [`data`], [`parallel`], [`schedule`], [`stdout`] |
-//! | errors | [`failure`] |
+//! | a run as a value, and how a command ends | [`config`], [`exit`] |
+//! | what they are made of | [`data`], [`parallel`], [`stdout`] |
+//! | errors, and what changes in the course of a run | [`failure`], [`schedule`] |
 
 pub mod checkpoint;
 pub mod cli;
