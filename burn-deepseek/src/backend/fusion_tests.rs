@@ -16,7 +16,9 @@ use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
 use cubecl_kernels::definition::{QuantizeOptions, RowSums, WireFormat};
 use cubecl_kernels::metric::calc_diff;
 
-use super::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, LinearShape, RowGroups, Side, SwigluColumns};
+use super::fp8::{
+    Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side, SwigluColumns,
+};
 use super::{WireKernels, test_gpu};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
@@ -114,7 +116,7 @@ impl<B: Fp8Kernels + WireKernels> Results<'_, B> {
         let choices: Vec<u32> = (0..ROWS as u32).map(|i| if i % 3 == 0 { 0 } else { 2 }).collect();
         let groups = RowGroups::from(&ExpertGroups::new(&choices, 1, 3));
         let (options, g) = (QuantizeOptions::default(), || groups.clone());
-        let shape = LinearShape { rows: ROWS, inputs: D, outputs: 2 * INTER, experts: 3 };
+        let shape = GroupedLinearShape { rows: ROWS, inputs: D, outputs: 2 * INTER, experts: 3 };
         let (x, dy) = (self.tensor(3, [ROWS, D]), self.tensor(4, [ROWS, 2 * INTER]));
 
         let rows = B::fp8_quantize_rows(x.clone(), options);

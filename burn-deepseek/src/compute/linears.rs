@@ -7,7 +7,7 @@ use burn::module::{Param, ParamId};
 use burn::tensor::{GradientCheckpointingStrategy, Int, Tensor};
 
 use super::Compute;
-use crate::backend::fp8::{Fp8Weight, LinearCall, LinearShape, RowGroups};
+use crate::backend::fp8::{Fp8Weight, GroupedLinearShape, LinearCall, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Rule, Operation, ProductFormat, Rule};
@@ -188,7 +188,7 @@ impl Compute {
         recompute: bool,
     ) -> LinearCall {
         let dims = weight.val().dims();
-        let shape = LinearShape {
+        let shape = GroupedLinearShape {
             rows: groups.rows(),
             inputs: dims[D - 1],
             outputs: dims[D - 2],

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use cubecl_kernels::definition::{Accumulation, QuantizeOptions};
 
 use super::error::{Fp8Error, check_castable, check_device, check_size};
-use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, LinearShape, RowGroups, Side};
+use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A matrix in FP8 with a scale for each 128 values of a row (1x128).
@@ -74,7 +74,7 @@ impl QuantizedWeight {
     /// The values, `[outputs, inputs]`.
     pub fn dequantize(&self) -> Tensor<2> {
         let [outputs, inputs] = self.dims;
-        let shape = LinearShape { rows: 0, inputs, outputs, experts: 1 };
+        let shape = GroupedLinearShape { rows: 0, inputs, outputs, experts: 1 };
         Tensor::from_dispatch(Dispatch::fp8_dequantize_weight(
             self.inner.clone(),
             shape,
@@ -154,7 +154,7 @@ pub fn matmul_nt(
         kept: KeptActivation::Columns,
         accumulation,
     };
-    let shape = LinearShape { rows, inputs, outputs, experts: 1 };
+    let shape = GroupedLinearShape { rows, inputs, outputs, experts: 1 };
     let product = Dispatch::fp8_gemm(
         x.inner.clone(),
         w.inner.clone(),

@@ -24,7 +24,8 @@ pub struct LinearShape {
     pub outputs: usize,
 }
 
-/// The sizes of the experts' linear maps: rows sorted by expert, a weight for each expert.
+/// The sizes of the experts' linear maps: rows sorted by expert, a weight for each expert. A linear
+/// without experts is one whose only expert has all rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupedLinearShape {
     /// Rows of all experts together, `m`.
@@ -35,6 +36,18 @@ pub struct GroupedLinearShape {
     pub inputs: usize,
     /// Width of an output row, `n`.
     pub outputs: usize,
+}
+
+impl GroupedLinearShape {
+    /// The dims of the weights, and of their gradients.
+    pub fn weight_dims(&self) -> [usize; 3] {
+        [self.experts, self.outputs, self.inputs]
+    }
+
+    /// The dims of the weights as one matrix, the experts one below the other.
+    pub fn stacked_weight_dims(&self) -> [usize; 2] {
+        [self.experts * self.outputs, self.inputs]
+    }
 }
 
 /// The sizes of a dispatch of tokens to experts and back.

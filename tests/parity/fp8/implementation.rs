@@ -4,7 +4,9 @@
 use anyhow::{Result, anyhow};
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, bf16};
-use burn_deepseek::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, LinearShape, RowGroups, Side};
+use burn_deepseek::backend::fp8::{
+    Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side,
+};
 use burn_deepseek::precision::{Fp8Recipe, Fp8Rule, Operation, Precision, Rule};
 use cubecl_kernels::definition::{Fp8Format, QuantizeOptions, Quantized, QuantizedBlocks, tiles};
 use cubecl_kernels::reference;
@@ -301,7 +303,7 @@ impl Implementation for OnDevice {
         ))
     }
     fn dequantize_blocks(&self, w: &QuantizedBlocks, [n, k]: [usize; 2]) -> Result<Vec<f32>> {
-        let shape = LinearShape { rows: 0, inputs: k, outputs: n, experts: 1 };
+        let shape = GroupedLinearShape { rows: 0, inputs: k, outputs: n, experts: 1 };
         read_floats::<2>(Dispatch::fp8_dequantize_weight(
             self.weight(w, [n, k]),
             shape,
@@ -317,7 +319,7 @@ impl Products for OnDevice {
         w: &QuantizedBlocks,
         [m, n, k]: [usize; 3],
     ) -> Result<Vec<f64>> {
-        let shape = LinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
+        let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (x, w) = (self.matrix(x, m), self.weight(w, [n, k]));
         read_floats::<2>(Dispatch::fp8_gemm(x, w, RowGroups::one(m), shape, Side::Fprop, rule()))
             .map(widen)
@@ -328,7 +330,7 @@ impl Products for OnDevice {
         w: &QuantizedBlocks,
         [m, n, k]: [usize; 3],
     ) -> Result<Vec<f64>> {
-        let shape = LinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
+        let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (dy, w) = (self.matrix(dy, m), self.weight(w, [n, k]));
         read_floats::<2>(Dispatch::fp8_gemm(dy, w, RowGroups::one(m), shape, Side::Dgrad, rule()))
             .map(widen)
@@ -339,7 +341,7 @@ impl Products for OnDevice {
         x: &Quantized,
         [m, n, k]: [usize; 3],
     ) -> Result<Vec<f64>> {
-        let shape = LinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
+        let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (dy, x) = (self.matrix(dy, n), self.matrix(x, k));
         read_floats::<3>(Dispatch::fp8_weight_gradient(dy, x, RowGroups::one(m), shape, rule()))
             .map(widen)

@@ -10,9 +10,10 @@ use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_g
 use cubecl_kernels::quantize::{self, DeviceCodes};
 use cubecl_kernels::swiglu;
 
+use super::GroupedLinearShape;
 use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
-use super::shapes::{LinearShape, MatrixShape, RowGroups, Side, WeightShape};
+use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::cube_tensor::{Place, dims, handle};
 use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};
@@ -133,10 +134,10 @@ impl Fp8Kernels for CubeBackend {
 
     fn fp8_dequantize_weight(
         w: Fp8Weight<Self>,
-        shape: LinearShape,
+        shape: GroupedLinearShape,
         options: QuantizeOptions,
     ) -> CubeTensor {
-        let LinearShape { inputs, outputs, experts, .. } = shape;
+        let GroupedLinearShape { inputs, outputs, experts, .. } = shape;
         let place = Place::of(&w.codes);
         let blocks = quantize::DeviceBlocks {
             codes: handle(w.codes),
@@ -151,7 +152,7 @@ impl Fp8Kernels for CubeBackend {
             inputs,
             options.format,
         );
-        place.floats(done(values), shape.weight_rows())
+        place.floats(done(values), shape.stacked_weight_dims())
     }
 
     fn e5m6_quantize(x: CubeTensor) -> Fp8Matrix<Self> {
@@ -193,12 +194,12 @@ impl Fp8Kernels for CubeBackend {
         a: Fp8Matrix<Self>,
         w: Fp8Weight<Self>,
         groups: RowGroups,
-        shape: LinearShape,
+        shape: GroupedLinearShape,
         side: Side,
         rule: Fp8Rule,
     ) -> CubeTensor {
-        let (LinearShape { inputs, outputs, experts, .. }, [rows, width]) =
-            (shape, shape.product(side));
+        let (GroupedLinearShape { inputs, outputs, experts, .. }, [rows, width]) =
+            (shape, side.result_dims(&shape));
         let (depth, codes, table, format) = match side {
             Side::Fprop => (inputs, w.codes, ScaleTable::AsStored, rule.activations.format),
             Side::Dgrad => (outputs, w.transposed, ScaleTable::Transposed, rule.gradients.format),
@@ -230,10 +231,10 @@ impl Fp8Kernels for CubeBackend {
         dy: Fp8Matrix<Self>,
         x: Fp8Matrix<Self>,
         groups: RowGroups,
-        shape: LinearShape,
+        shape: GroupedLinearShape,
         rule: Fp8Rule,
     ) -> CubeTensor {
-        let LinearShape { inputs, outputs, .. } = shape;
+        let GroupedLinearShape { inputs, outputs, .. } = shape;
         let place = Place::of(&dy.codes);
         let (dy, x) = (codes_of(dy), codes_of(x));
         let dy = DeviceColumnTiled {
@@ -255,7 +256,7 @@ impl Fp8Kernels for CubeBackend {
             &groups_on(&place, &groups),
             rule.accumulation,
         );
-        place.floats(done(gradient), shape.weight_gradient())
+        place.floats(done(gradient), shape.weight_dims())
     }
 
     fn fp8_swiglu_rows(gate_up: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {

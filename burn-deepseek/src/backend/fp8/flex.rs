@@ -5,9 +5,10 @@ use burn_flex::FlexTensor;
 use cubecl_kernels::definition::{BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled};
 use cubecl_kernels::host::{self, ColumnTiled};
 
+use super::GroupedLinearShape;
 use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
-use super::shapes::{LinearShape, MatrixShape, RowGroups, Side, WeightShape};
+use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::flex_tensor::{Contiguous, dims, tensor, word_tensor};
 use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};
@@ -107,10 +108,10 @@ impl Fp8Kernels for Flex {
 
     fn fp8_dequantize_weight(
         w: Fp8Weight<Self>,
-        shape: LinearShape,
+        shape: GroupedLinearShape,
         options: QuantizeOptions,
     ) -> FlexTensor {
-        let LinearShape { inputs, outputs, experts, .. } = shape;
+        let GroupedLinearShape { inputs, outputs, experts, .. } = shape;
         let (codes, scales) = (Contiguous::new(w.codes), Contiguous::new(w.scales));
         let values = host::dequantize_blocks(
             codes.words(),
@@ -120,7 +121,7 @@ impl Fp8Kernels for Flex {
             inputs,
             options.format,
         );
-        tensor(done(values), shape.weight_rows())
+        tensor(done(values), shape.stacked_weight_dims())
     }
 
     fn e5m6_quantize(x: FlexTensor) -> Fp8Matrix<Self> {
@@ -167,11 +168,12 @@ impl Fp8Kernels for Flex {
         a: Fp8Matrix<Self>,
         w: Fp8Weight<Self>,
         groups: RowGroups,
-        shape: LinearShape,
+        shape: GroupedLinearShape,
         side: Side,
         rule: Fp8Rule,
     ) -> FlexTensor {
-        let (LinearShape { inputs, outputs, .. }, [rows, width]) = (shape, shape.product(side));
+        let (GroupedLinearShape { inputs, outputs, .. }, [rows, width]) =
+            (shape, side.result_dims(&shape));
         let (depth, codes, scale_layout, format) = match side {
             Side::Fprop => (inputs, w.codes, BlockScales::Stored, rule.activations.format),
             Side::Dgrad => (outputs, w.transposed, BlockScales::Transposed, rule.gradients.format),
@@ -197,10 +199,10 @@ impl Fp8Kernels for Flex {
         dy: Fp8Matrix<Self>,
         x: Fp8Matrix<Self>,
         groups: RowGroups,
-        shape: LinearShape,
+        shape: GroupedLinearShape,
         rule: Fp8Rule,
     ) -> FlexTensor {
-        let LinearShape { inputs, outputs, .. } = shape;
+        let GroupedLinearShape { inputs, outputs, .. } = shape;
         let (dy_codes, dy_scales) = (Contiguous::new(dy.codes), Contiguous::new(dy.scales));
         let (x_codes, x_scales) = (Contiguous::new(x.codes), Contiguous::new(x.scales));
         let dy = ColumnTiled {
@@ -217,7 +219,7 @@ impl Fp8Kernels for Flex {
         };
         tensor(
             done(host::fp8_grouped_wgrad_nt(&dy, &x, groups.offsets(), rule.accumulation)),
-            shape.weight_gradient(),
+            shape.weight_dims(),
         )
     }
 

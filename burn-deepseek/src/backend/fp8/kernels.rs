@@ -5,10 +5,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
+use super::GroupedLinearShape;
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
-use super::shapes::{LinearShape, RowGroups, Side};
 #[cfg(feature = "cube")]
 use super::shapes::{MatrixShape, WeightShape};
+use super::shapes::{RowGroups, Side};
 #[cfg(feature = "cube")]
 use crate::backend::results::{Results, Shaped, floats};
 use crate::backend::table::define_kernels;
@@ -89,9 +90,9 @@ macro_rules! fp8_kernels {
                 /// The values of 128x128 blocks, `[experts * outputs, inputs]`.
                 fn fp8_dequantize_weight(
                     #[extension_type] w: Fp8Weight<Self>,
-                    shape: LinearShape,
+                    shape: GroupedLinearShape,
                     options: QuantizeOptions,
-                ) -> FloatTensor<Self> => floats(shape.weight_rows());
+                ) -> FloatTensor<Self> => floats(shape.stacked_weight_dims());
                 /// E5M6 with power-of-two scales in 1x128 tiles of x `[rows, columns]`.
                 fn e5m6_quantize(x: FloatTensor<Self>) -> Fp8Matrix<Self>
                     => MatrixShape::e5m6(x.shape().dims());
@@ -126,19 +127,19 @@ macro_rules! fp8_kernels {
                     #[extension_type] a: Fp8Matrix<Self>,
                     #[extension_type] w: Fp8Weight<Self>,
                     groups: RowGroups,
-                    shape: LinearShape,
+                    shape: GroupedLinearShape,
                     side: Side,
                     rule: Fp8Rule,
-                ) -> FloatTensor<Self> => floats(shape.product(*side));
+                ) -> FloatTensor<Self> => floats(side.result_dims(shape));
                 /// Wgrad, `[experts, outputs, inputs]`, of a gradient and an input in 128x1 tiles;
                 /// zero for an expert without rows.
                 fn fp8_weight_gradient(
                     #[extension_type] dy: Fp8Matrix<Self>,
                     #[extension_type] x: Fp8Matrix<Self>,
                     groups: RowGroups,
-                    shape: LinearShape,
+                    shape: GroupedLinearShape,
                     rule: Fp8Rule,
-                ) -> FloatTensor<Self> => floats(shape.weight_gradient());
+                ) -> FloatTensor<Self> => floats(shape.weight_dims());
 
                 /// 1x128 tiles of `silu(gate) * up`; gate_up `[rows, 2 * columns]`.
                 fn fp8_swiglu_rows(

@@ -3,9 +3,10 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
+use super::GroupedLinearShape;
 use super::kernels::Fp8Kernels;
 use super::matrix::{Fp8Pair, Fp8Weight};
-use super::shapes::{LinearShape, RowGroups, Side};
+use super::shapes::{RowGroups, Side};
 use crate::backend::deferred::DeferredWeight;
 use crate::backend::table::differentiable;
 use crate::precision::Fp8Rule;
@@ -14,7 +15,7 @@ use crate::precision::Fp8Rule;
 #[derive(Clone, Debug)]
 pub struct LinearCall {
     /// Sizes.
-    pub shape: LinearShape,
+    pub shape: GroupedLinearShape,
     /// Rows of each expert.
     pub groups: RowGroups,
     /// Dims of the weight, and so of its gradient.

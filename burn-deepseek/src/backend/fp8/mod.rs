@@ -15,11 +15,12 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 
+pub use cubecl_kernels::definition::GroupedLinearShape;
 #[cfg(feature = "remote")]
 pub(super) use kernels::fp8_kernels;
 pub use kernels::{Fp8Kernels, SwigluColumns};
 pub use linear::{Fp8Ops, LinearCall};
 pub use matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
-pub use shapes::{LinearShape, RowGroups, Side};
 #[cfg(any(feature = "cube", feature = "remote"))]
 pub(super) use shapes::{MatrixShape, WeightShape};
+pub use shapes::{RowGroups, Side};

@@ -1,26 +1,13 @@
-//! Sizes of linears, and shapes of what the FP8 operations give, for backends that name a result
+//! Rows by expert, and shapes of what the FP8 operations give, for backends that name a result
 //! before it is there as for those that compute it.
 
 use std::sync::Arc;
 
 use burn::tensor::Shape;
-use cubecl_kernels::definition::{GroupedColumns, e5m6_words, tiles, words};
+use cubecl_kernels::definition::{GroupedColumns, GroupedLinearShape, e5m6_words, tiles, words};
 
 use crate::backend::kernels::done;
 use crate::definition::ExpertGroups;
-
-/// The sizes of a linear. Without experts, one expert has all rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinearShape {
-    /// Rows of all experts together.
-    pub rows: usize,
-    /// Width of an input row.
-    pub inputs: usize,
-    /// Width of an output row.
-    pub outputs: usize,
-    /// Experts.
-    pub experts: usize,
-}
 
 /// Rows of a matrix by expert: `offsets[e]..offsets[e + 1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,23 +61,13 @@ pub enum Side {
     Dgrad,
 }
 
-impl LinearShape {
-    /// The shape of a product with the weight.
-    pub(in crate::backend) fn product(&self, side: Side) -> [usize; 2] {
-        match side {
-            Side::Fprop => [self.rows, self.outputs],
-            Side::Dgrad => [self.rows, self.inputs],
+impl Side {
+    /// The dims of what this product of a linear gives.
+    pub(in crate::backend) fn result_dims(self, shape: &GroupedLinearShape) -> [usize; 2] {
+        match self {
+            Self::Fprop => [shape.rows, shape.outputs],
+            Self::Dgrad => [shape.rows, shape.inputs],
         }
-    }
-
-    /// The shape of the weight's values, the experts one below the other.
-    pub(in crate::backend) fn weight_rows(&self) -> [usize; 2] {
-        [self.experts * self.outputs, self.inputs]
-    }
-
-    /// The shape of the weight's gradient.
-    pub(in crate::backend) fn weight_gradient(&self) -> [usize; 3] {
-        [self.experts, self.outputs, self.inputs]
     }
 }
 

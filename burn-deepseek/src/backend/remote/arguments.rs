@@ -7,7 +7,7 @@ use cubecl_kernels::definition::{
     RowSums, ScaleFormat, WireFormat,
 };
 
-use crate::backend::fp8::{LinearShape, RowGroups, Side, SwigluColumns};
+use crate::backend::fp8::{GroupedLinearShape, RowGroups, Side, SwigluColumns};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{Fp8Rule, KeptActivation};
 
@@ -145,7 +145,7 @@ macro_rules! fields {
 fields!(AttentionOptions: scale, format);
 fields!(QuantizeOptions: format, scale, granularity);
 fields!(Fp8Rule: activations, gradients, weights, kept, accumulation);
-fields!(LinearShape: rows, inputs, outputs, experts);
+fields!(GroupedLinearShape: rows, inputs, outputs, experts);
 fields!(SwigluColumns: columns, groups, kept, options);
 fields!(AdamWScalars: lr, beta1, beta2, eps, weight_decay, step, grad_scale);
 

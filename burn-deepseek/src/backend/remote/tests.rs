@@ -14,7 +14,7 @@ use cubecl_kernels::metric::calc_diff;
 use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
-use crate::backend::fp8::{Fp8Kernels, LinearShape, RowGroups};
+use crate::backend::fp8::{Fp8Kernels, GroupedLinearShape, RowGroups};
 use crate::backend::{FusedOp, supports, supports_fp8};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::ops;
@@ -89,7 +89,7 @@ fn a_model_on_a_served_device_computes_the_same_bits() {
 fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
     let (here, there) = (Device::flex(), remote(Device::flex()));
     let groups = RowGroups::from(&ExpertGroups::new(&[0, 2, 2, 0, 0], 1, 3));
-    let shape = LinearShape { rows: 5, inputs: 150, outputs: 5, experts: 1 };
+    let shape = GroupedLinearShape { rows: 5, inputs: 150, outputs: 5, experts: 1 };
     let options = QuantizeOptions::default();
     let results = |device: &Device| {
         let x: Tensor<2> = WeightInit::normal(5, 1.0, device).weight([5, 150]).val();

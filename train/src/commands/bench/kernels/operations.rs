@@ -4,7 +4,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_deepseek::backend::fp8::{
-    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, LinearShape, RowGroups, Side,
+    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, GroupedLinearShape, RowGroups, Side,
 };
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::calc_diff;
@@ -31,7 +31,7 @@ pub(super) struct Competition {
 
 /// The operands of a linear, as they are and quantized.
 pub(super) struct Linear {
-    shape: LinearShape,
+    shape: GroupedLinearShape,
     groups: RowGroups,
     rule: Fp8Rule,
     baseline: Baseline,
@@ -79,7 +79,7 @@ impl Linear {
                 rule.weights,
             ),
         };
-        let shape = LinearShape { rows: m, inputs: k, outputs: n, experts };
+        let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts };
         Self {
             shape,
             groups,
@@ -97,7 +97,7 @@ impl Linear {
 
     /// What is timed for an operation.
     pub fn competition(&self, kind: Kind) -> Competition {
-        let LinearShape { rows, inputs, outputs, experts } = self.shape;
+        let GroupedLinearShape { rows, inputs, outputs, experts } = self.shape;
         let rule = self.rule;
         let flop = 2 * rows * inputs * outputs;
         // Bytes of codes with their scales, by rows of tiles.
