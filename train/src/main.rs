@@ -6,8 +6,8 @@ use clap::Parser;
 use deepseek_train::cli::Cli;
 use deepseek_train::{commands, exit};
 
-// Flex allocates a buffer an operation; with the system's allocator the same program takes up to
-// three times as long.
+// Flex allocates a buffer for each operation; with the system's allocator operations take 1.7 to
+// 2.9 times as long.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
