@@ -21,7 +21,7 @@ use crate::{Compute, DeepSeek};
 /// let options = GenerateOptions {
 ///     max_new_tokens: 32,
 ///     sampling: Sampling { temperature: 0.7, top_p: 0.95, seed: 1 },
-///     stop: model.config().eos_token_id,
+///     stop: model.config().eos_token_id.first(),
 ///     form: AttentionForm::Auto,
 ///     speculative: false,
 /// };
