@@ -85,7 +85,7 @@ fn options(speculative: bool) -> GenerateOptions {
     GenerateOptions {
         max_new_tokens: NEW_TOKENS,
         sampling: Sampling::GREEDY,
-        stop: None,
+        stop: Vec::new(),
         form: AttentionForm::Auto,
         speculative,
     }

@@ -260,7 +260,7 @@ fn check_decoding(
         let options = GenerateOptions {
             max_new_tokens: want.len(),
             sampling: Sampling::GREEDY,
-            stop: None,
+            stop: Vec::new(),
             form,
             speculative,
         };

@@ -9,6 +9,7 @@ mod checkpoint;
 mod decode;
 mod encode;
 mod error;
+mod finite;
 mod header;
 mod load;
 mod named;
@@ -18,6 +19,8 @@ mod save;
 mod shards;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use finite::first_not_finite;
 
 pub use error::{TensorProblem, WeightsError};
 pub use load::{LoadOptions, MtpWeights, load_model, load_weights};

@@ -7,7 +7,7 @@ use burn_deepseek::weights::WeightsError;
 
 use super::{Blame, Blamed, blamed};
 
-blamed!(User: ConfigProblems, GenerateError);
+blamed!(User: ConfigProblems);
 blamed!(Run: std::io::Error, std::num::TryFromIntError, std::sync::mpsc::RecvError);
 blamed!(Run: serde_json::Error, ctrlc::Error);
 blamed!(Run: burn::tensor::ExecutionError, burn_train::EventProcessorError);
@@ -22,6 +22,17 @@ impl Blamed for WeightsError {
                 Blame::User
             }
             _ => Blame::Run,
+        }
+    }
+}
+
+/// A prompt or a length that does not fit is the user's mistake, and so are weights that are no
+/// numbers; numbers that overflow are nobody's.
+impl Blamed for GenerateError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::NotFinite { place, .. } if place.weight.is_none() => Blame::Run,
+            _ => Blame::User,
         }
     }
 }

@@ -82,7 +82,7 @@ fn generate(model: &DeepSeek, prompt: &[u32], form: AttentionForm) -> Result<(f6
     let options = GenerateOptions {
         max_new_tokens: DECODE_TOKENS + 1,
         sampling: Sampling::GREEDY,
-        stop: None,
+        stop: Vec::new(),
         form,
         speculative: false,
     };

@@ -143,7 +143,7 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
             top_p: 1.0,
             seed: start.config.train.seed,
         },
-        stop: None,
+        stop: Vec::new(),
         form: AttentionForm::Auto,
         speculative: false,
     };
