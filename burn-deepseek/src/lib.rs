@@ -32,7 +32,7 @@ pub mod weights;
 
 pub use block::{Block, FeedForward};
 pub use compute::{Compute, UnsupportedPrecision};
-pub use config::DeepSeekConfig;
+pub use config::{DeepSeekConfig, EndTokens};
 pub use embedding::Embedding;
 pub use init::WeightInit;
 pub use linear::Linear;

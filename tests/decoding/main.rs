@@ -11,7 +11,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Generation, Sampling};
-use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, LossWeights};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, EndTokens, LossWeights};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{BYTES_EOD, DataConfig, TokenBatcher, TokenData};
 use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel, MomentFormat};
@@ -80,7 +80,7 @@ fn model(depths: usize) -> DeepSeekConfig {
 const GREEDY: GenerateOptions = GenerateOptions {
     max_new_tokens: NEW_TOKENS,
     sampling: Sampling::GREEDY,
-    stop: Vec::new(),
+    stop: EndTokens::NONE,
     form: AttentionForm::Auto,
     speculative: false,
 };
@@ -212,7 +212,7 @@ fn the_end_of_a_text_is_the_same_with_drafts() {
                 let got = generate(
                     model,
                     &prompt,
-                    &GenerateOptions { stop: stop.clone(), speculative, ..options },
+                    &GenerateOptions { stop: stop.iter().copied().collect(), speculative, ..options },
                 );
                 assert_eq!(got.tokens, expected, "{prompt:?}, stop {stop:?}, {speculative}");
                 assert_eq!(got.stopped_by, end.map(|end| whole[end]));

@@ -2,6 +2,7 @@
 
 mod activations;
 mod count;
+mod end_tokens;
 mod hugging_face;
 #[cfg(test)]
 mod published;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use activations::{Keeping, KeptTensor};
 pub use count::{LayerParameters, ParameterCounts};
+pub use end_tokens::EndTokens;
 pub use hugging_face::HuggingFaceError;
 pub use validate::{ConfigProblem, ConfigProblems};
 pub use yarn::YarnConfig;
@@ -158,12 +160,13 @@ pub struct DeepSeekConfig {
     /// sets its own.
     #[serde(default)]
     pub aux_loss_alpha: f64,
-    /// Token that begins a document.
+    /// Token that begins a document. Like an end token it may be beyond a reduced vocabulary, and
+    /// then never occurs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bos_token_id: Option<u32>,
-    /// Token that ends a document.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eos_token_id: Option<u32>,
+    /// Tokens that end a text, the one that ends a document first.
+    #[serde(default, skip_serializing_if = "EndTokens::is_empty")]
+    pub eos_token_id: EndTokens,
 }
 
 impl DeepSeekConfig {

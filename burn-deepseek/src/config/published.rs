@@ -1,6 +1,6 @@
 //! The published models, for this crate's tests; users have them as TOML in `configs/model`.
 
-use super::{DeepSeekConfig, ScoringFunc, TopkMethod, YarnConfig};
+use super::{DeepSeekConfig, EndTokens, ScoringFunc, TopkMethod, YarnConfig};
 
 /// DeepSeek-V3, 671B (report, 4.2).
 pub(crate) fn deepseek_v3() -> DeepSeekConfig {
@@ -38,7 +38,7 @@ pub(crate) fn deepseek_v3() -> DeepSeekConfig {
         num_nextn_predict_layers: 1,
         aux_loss_alpha: 1e-4,
         bos_token_id: Some(0),
-        eos_token_id: Some(1),
+        eos_token_id: EndTokens::from(1),
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn deepseek_v2() -> DeepSeekConfig {
         rope_scaling: Some(yarn(0.707)),
         num_nextn_predict_layers: 0,
         bos_token_id: Some(100_000),
-        eos_token_id: Some(100_001),
+        eos_token_id: EndTokens::from(100_001),
         ..deepseek_v3()
     }
 }

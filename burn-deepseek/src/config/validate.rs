@@ -44,7 +44,7 @@ impl DeepSeekConfig {
             self.check_experts(&mut problems);
         }
         self.check_numbers(&mut problems);
-        self.check_tokens(&mut problems);
+        self.check_mtp(&mut problems);
         if problems.0.is_empty() {
             let parameters = self.parameter_counts().total_with_mtp();
             if parameters > MAX_PARAMETERS {
@@ -165,20 +165,7 @@ impl DeepSeekConfig {
         problems.not_negative("aux_loss_alpha", self.aux_loss_alpha);
     }
 
-    fn check_tokens(&self, problems: &mut Problems) {
-        for (field, token) in
-            [("bos_token_id", self.bos_token_id), ("eos_token_id", self.eos_token_id)]
-        {
-            if let Some(token) = token.filter(|&token| token as usize >= self.vocab_size) {
-                problems.add(
-                    field,
-                    format!(
-                        "= {token} is outside the vocabulary; it must be below vocab_size = {}",
-                        self.vocab_size
-                    ),
-                );
-            }
-        }
+    fn check_mtp(&self, problems: &mut Problems) {
         let depth = self.num_nextn_predict_layers;
         if depth == 0 {
             return;

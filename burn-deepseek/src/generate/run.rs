@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::speculative::Drafter;
 use super::{Decoder, NotFinite, Sampler, Sampling};
 use crate::attention::AttentionForm;
-use crate::{Compute, DeepSeek};
+use crate::{Compute, DeepSeek, EndTokens};
 
 /// How to continue a prompt.
 ///
@@ -21,7 +21,7 @@ use crate::{Compute, DeepSeek};
 /// let options = GenerateOptions {
 ///     max_new_tokens: 32,
 ///     sampling: Sampling { temperature: 0.7, top_p: 0.95, seed: 1 },
-///     stop: model.config().eos_token_id.into_iter().collect(),
+///     stop: model.config().eos_token_id.clone(),
 ///     form: AttentionForm::Auto,
 ///     speculative: false,
 /// };
@@ -40,7 +40,7 @@ pub struct GenerateOptions {
     pub sampling: Sampling,
     /// Tokens that end the text. The one that does is the last of the output, and `on_token` does
     /// not see it.
-    pub stop: Vec<u32>,
+    pub stop: EndTokens,
     /// Form of the attention over the cache.
     pub form: AttentionForm,
     /// Let the MTP modules draft tokens that the main model verifies in one pass. The output is
@@ -173,7 +173,7 @@ impl DeepSeek {
                 }
                 let token = sampler.sample(row);
                 generation.tokens.push(token);
-                if options.stop.contains(&token) {
+                if options.stop.contains(token) {
                     generation.stopped_by = Some(token);
                     return Ok(generation);
                 }

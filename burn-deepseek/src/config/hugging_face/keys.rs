@@ -1,8 +1,10 @@
 //! Typed reading of the keys of a JSON object, with errors that name the key.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::HuggingFaceError;
+use crate::config::EndTokens;
 
 /// A JSON object and where it lies in the file. A null value counts as absent.
 pub(super) struct Keys<'a> {
@@ -79,21 +81,13 @@ impl<'a> Keys<'a> {
         value.as_str().map(Some).ok_or_else(|| self.wrong_type(key, "a string"))
     }
 
-    /// A token; of a list the first.
-    pub(super) fn token(&self, key: &str) -> Result<Option<u32>, HuggingFaceError> {
+    /// A token, a list of them, or none.
+    pub(super) fn tokens(&self, key: &str) -> Result<EndTokens, HuggingFaceError> {
         let Some(value) = self.get(key) else {
-            return Ok(None);
+            return Ok(EndTokens::NONE);
         };
-        let first = match value.as_array() {
-            Some(list) if list.is_empty() => return Ok(None),
-            Some(list) => &list[0],
-            None => value,
-        };
-        first
-            .as_u64()
-            .and_then(|token| u32::try_from(token).ok())
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(key, "a token number or a list of them"))
+        EndTokens::deserialize(value)
+            .map_err(|_| self.wrong_type(key, "a token number or a list of them"))
     }
 
     pub(super) fn missing(&self, key: &str) -> HuggingFaceError {

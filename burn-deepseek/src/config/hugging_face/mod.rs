@@ -60,7 +60,7 @@ impl DeepSeekConfig {
     /// Keys that do not change the mathematics are ignored, known or not (`torch_dtype`, `ep_size`,
     /// `use_cache`, ...); so are `seq_aux`, the balance loss being sequence-wise always, and a
     /// `quantization_config` of FP8 in blocks of 128 x 128, which says how the weights are stored
-    /// and is the weight loader's affair. Of a list of end tokens the first is taken.
+    /// and is the weight loader's affair.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ fn read_model(keys: &Keys, v2: bool) -> Result<DeepSeekConfig, HuggingFaceError>
         tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
         num_nextn_predict_layers: keys.size("num_nextn_predict_layers")?.unwrap_or(0),
         aux_loss_alpha: keys.number("aux_loss_alpha")?.unwrap_or(0.0),
-        bos_token_id: keys.token("bos_token_id")?,
-        eos_token_id: keys.token("eos_token_id")?,
+        bos_token_id: keys.tokens("bos_token_id")?.first(),
+        eos_token_id: keys.tokens("eos_token_id")?,
     })
 }
 

@@ -108,7 +108,10 @@ fn the_released_fp8_file_and_foreign_keys_are_read() {
     let text = v3_json_with("some_future_key", serde_json::json!([1, {"a": null}]));
     assert_eq!(DeepSeekConfig::from_hugging_face_json(&text).unwrap(), published::deepseek_v3());
     let text = v3_json_with("eos_token_id", serde_json::json!([1, 5]));
-    assert_eq!(DeepSeekConfig::from_hugging_face_json(&text).unwrap().eos_token_id, Some(1));
+    assert_eq!(
+        DeepSeekConfig::from_hugging_face_json(&text).unwrap().eos_token_id.as_slice(),
+        [1, 5]
+    );
 }
 
 #[test]

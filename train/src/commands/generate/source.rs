@@ -70,12 +70,14 @@ impl Source {
 
     fn of_hugging_face(path: &Path, device: &Device, mtp: MtpWeights) -> Result<Self> {
         let model = load_model(path, device, &LoadOptions { mtp })?.no_grad();
-        let (vocab_size, bos) = (model.config().vocab_size, model.config().bos_token_id);
+        let vocab_size = model.config().vocab_size;
+        // A cut-down model may name a token that it has no row for.
+        let bos = model.config().bos_token_id.filter(|&bos| (bos as usize) < vocab_size);
         let file = path.join(TOKENIZER_FILE);
         if file.is_file() {
             let tokenizer = Tokenizer::from_file(&file, eos_token(path).as_deref())?;
             tokenizer.check_vocab_size(vocab_size)?;
-            let eod = Some(model.config().eos_token_id.unwrap_or(tokenizer.eod()));
+            let eod = Some(model.config().eos_token_id.first().unwrap_or(tokenizer.eod()));
             return Ok(Self { model, tokenizer, lead: bos, eod });
         }
         if !(BYTES_ALONE..=BYTES_VOCAB_SIZE).contains(&vocab_size) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
+use burn_deepseek::EndTokens;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{GenerateOptions, Sampling};
 use burn_deepseek::weights::MtpWeights;
@@ -143,7 +144,7 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
             top_p: 1.0,
             seed: start.config.train.seed,
         },
-        stop: Vec::new(),
+        stop: EndTokens::NONE,
         form: AttentionForm::Auto,
         speculative: false,
     };
