@@ -212,7 +212,11 @@ fn the_end_of_a_text_is_the_same_with_drafts() {
                 let got = generate(
                     model,
                     &prompt,
-                    &GenerateOptions { stop: stop.iter().copied().collect(), speculative, ..options },
+                    &GenerateOptions {
+                        stop: stop.iter().copied().collect(),
+                        speculative,
+                        ..options
+                    },
                 );
                 assert_eq!(got.tokens, expected, "{prompt:?}, stop {stop:?}, {speculative}");
                 assert_eq!(got.stopped_by, end.map(|end| whole[end]));

@@ -42,7 +42,9 @@ impl NotFinite {
     /// What a pass has found, after which the logits were not finite.
     pub(super) fn found(model: &DeepSeek, pass: &Pass) -> Self {
         let (layer, part, parameters) = match pass.first_not_finite().map(place_of) {
-            Some(Place::Embedding) => (None, "model.embed_tokens".to_string(), "embed_tokens.".into()),
+            Some(Place::Embedding) => {
+                (None, "model.embed_tokens".to_string(), "embed_tokens.".into())
+            }
             Some(Place::Part(layer, part)) => {
                 let parameters = parameters_of(layer, part);
                 (Some(layer), format!("model.layers.{layer}.{part}"), parameters)

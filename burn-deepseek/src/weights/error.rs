@@ -121,6 +121,14 @@ pub enum WeightsError {
         /// The wanted type.
         dtype: &'static str,
     },
+    /// A tensor that was read back and is not what was written.
+    #[error("{}: tensor {name} is not what was written; the disk may be failing", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
     /// Values of a parameter that do not have its shape.
     #[error(
         "values for parameter {parameter} have shape {found:?}, the parameter has {expected:?}"

@@ -7,8 +7,10 @@
 
 mod checkpoint;
 mod decode;
+mod described;
 mod encode;
 mod error;
+mod export;
 mod finite;
 mod header;
 mod load;
@@ -19,10 +21,12 @@ mod save;
 mod shards;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub(crate) use finite::first_not_finite;
 
 pub use error::{TensorProblem, WeightsError};
+pub use export::{ExportOptions, ExportProgress, Exported, export, scale_format_of};
 pub use load::{LoadOptions, MtpWeights, load_model, load_weights};
 pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
 pub use names::{NamedSlice, named_slices};

@@ -55,7 +55,7 @@ impl ParameterPlan {
     }
 }
 
-fn scale_name(weight: &str) -> String {
+pub(super) fn scale_name(weight: &str) -> String {
     format!("{weight}{SCALE_SUFFIX}")
 }
 
