@@ -115,3 +115,135 @@ impl fmt::Display for NotFinite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use burn::module::Param;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::attention::AttentionForm;
+    use crate::generate::{GenerateError, GenerateOptions, Sampling};
+    use crate::{DeepSeekConfig, EndTokens, FeedForward};
+
+    fn model() -> DeepSeek {
+        let config: DeepSeekConfig = serde_json::from_str(
+            r#"{
+                "vocab_size": 20, "hidden_size": 12, "intermediate_size": 20,
+                "moe_intermediate_size": 6, "num_hidden_layers": 3, "num_attention_heads": 3,
+                "n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2,
+                "first_k_dense_replace": 1, "kv_lora_rank": 5, "qk_nope_head_dim": 4,
+                "qk_rope_head_dim": 2, "v_head_dim": 3, "num_nextn_predict_layers": 1
+            }"#,
+        )
+        .unwrap();
+        DeepSeek::init(&config, 3, &Device::flex()).unwrap()
+    }
+
+    fn filled<const D: usize>(like: &Param<Tensor<D>>, value: f32) -> Param<Tensor<D>> {
+        Param::from_tensor(Tensor::full(like.val().shape(), value, &Device::flex()))
+    }
+
+    /// The same place while the prompt is read and by a look at a batch.
+    #[track_caller]
+    fn found(model: &DeepSeek) -> (Option<usize>, String, Option<String>) {
+        let mut places = Vec::new();
+        for (speculative, form) in
+            [(false, AttentionForm::Expanded), (true, AttentionForm::Absorbed)]
+        {
+            let options = GenerateOptions {
+                max_new_tokens: 4,
+                sampling: Sampling::GREEDY,
+                stop: EndTokens::NONE,
+                form,
+                speculative,
+            };
+            match model.generate(&[1, 2, 3], &options, |_| ControlFlow::Continue(())) {
+                Err(GenerateError::NotFinite { position, place }) => {
+                    assert_eq!(position, 3);
+                    places.push(place);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let batch = Tensor::from_data([[1, 2, 3], [3, 2, 1]], &Device::flex());
+        places.push(NotFinite::look(model, batch, &Compute::f32()).expect("values not finite"));
+        assert!(places.windows(2).all(|pair| pair[0] == pair[1]), "{places:?}");
+        let NotFinite { layer, part, weight } = places.swap_remove(0);
+        (layer, part, weight)
+    }
+
+    fn feed_forward(model: &mut DeepSeek, layer: usize) -> &mut FeedForward {
+        &mut model.layers[layer].mlp
+    }
+
+    #[test]
+    fn a_model_of_numbers_is_finite() {
+        let batch = Tensor::from_data([[1, 2, 3]], &Device::flex());
+        assert_eq!(NotFinite::look(&model(), batch, &Compute::f32()), None);
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_named() {
+        let mut broken = model();
+        let FeedForward::Moe(moe) = feed_forward(&mut broken, 1) else { panic!("a MoE layer") };
+        let mut values: Vec<f32> = moe.experts.down.val().into_data().iter().collect();
+        values[3 * 12 * 6 + 5] = f32::NAN; // of the last expert
+        let shape = moe.experts.down.val().shape();
+        moe.experts.down = Param::from_tensor(Tensor::from_data(
+            burn::tensor::TensorData::new(values, shape),
+            &Device::flex(),
+        ));
+        // Whether that expert is chosen is the router's affair: let it be, always.
+        moe.gate.set_bias(&[0.0, 0.0, 0.0, 9.0]);
+        let weight = "model.layers.1.mlp.experts.3.down_proj.weight".to_string();
+        assert_eq!(found(&broken), (Some(1), "model.layers.1.mlp".into(), Some(weight)));
+
+        let mut broken = model();
+        broken.layers[2].input_layernorm.weight =
+            filled(&broken.layers[2].input_layernorm.weight, f32::INFINITY);
+        let (layer, part, weight) = found(&broken);
+        assert_eq!((layer, part.as_str()), (Some(2), "model.layers.2.self_attn"));
+        assert_eq!(weight.as_deref(), Some("model.layers.2.input_layernorm.weight"));
+
+        let mut broken = model();
+        broken.embed_tokens.weight = filled(&broken.embed_tokens.weight, f32::NAN);
+        let weight = Some("model.embed_tokens.weight".into());
+        assert_eq!(found(&broken), (None, "model.embed_tokens".into(), weight));
+    }
+
+    #[test]
+    fn finite_weights_that_overflow_are_told_apart() {
+        let mut huge = model();
+        huge.layers[1].self_attn.o_proj.weight =
+            filled(&huge.layers[1].self_attn.o_proj.weight, 3e38);
+        huge.layers[1].self_attn.kv_b_proj.weight =
+            filled(&huge.layers[1].self_attn.kv_b_proj.weight, 1e4);
+        assert_eq!(found(&huge), (Some(1), "model.layers.1.self_attn".into(), None));
+
+        let mut huge = model();
+        let head = huge.lm_head.as_mut().unwrap();
+        head.weight = filled(&head.weight, 3e38);
+        huge.norm.weight = filled(&huge.norm.weight, 1e3);
+        assert_eq!(found(&huge), (None, "lm_head".into(), None));
+    }
+
+    #[test]
+    fn it_reads_as_a_sentence() {
+        let place = NotFinite {
+            layer: Some(3),
+            part: "model.layers.3.mlp".into(),
+            weight: Some("model.layers.3.mlp.down_proj.weight".into()),
+        };
+        assert_eq!(
+            place.to_string(),
+            "it begins in layer 3 (model.layers.3.mlp), whose weight \
+             model.layers.3.mlp.down_proj.weight is itself not finite"
+        );
+        let place = NotFinite { layer: None, part: "lm_head".into(), weight: None };
+        let sentence = "it begins in lm_head, whose weights are finite: its values overflow";
+        assert_eq!(place.to_string(), sentence);
+    }
+}

@@ -18,9 +18,7 @@ use super::encode::{Blocks, scale_shape};
 use super::plan::{plan, scale_name};
 use super::shards::{SavedTensor, Shard, index, shards};
 use super::write::{Held, Pending, Tensors, write_shard};
-use super::{
-    CONFIG_FILE, INDEX_FILE, NamedSlice, SaveDType, SaveOptions, WeightsError, named_slices,
-};
+use super::{CONFIG_FILE, INDEX_FILE, NamedSlice, SaveOptions, WeightsError, named_slices};
 use crate::{DeepSeekConfig, EndTokens};
 
 /// How a checkpoint is exported.
@@ -188,5 +186,48 @@ impl Tensors for Folder {
             decode(dtype, &bytes, &mut values);
         }
         Ok(Held::Values(Cow::Owned(values)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::shards::SavedWeight;
+
+    /// A byte that changed on its way, another type, another shape, no tensor.
+    #[test]
+    fn what_comes_back_is_compared() {
+        let dir = tempfile::tempdir().unwrap();
+        let tensor = |name: &str, dtype, shape: &[usize]| SavedTensor {
+            name: name.into(),
+            dtype,
+            shape: shape.to_vec(),
+        };
+        let bytes = [1, 0, 0, 0, 2, 0, 0, 0];
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![2], &bytes).unwrap();
+        let file = dir.path().join("model.safetensors");
+        safetensors::serialize_to_file([("a", view)], None, &file).unwrap();
+        let written = Checkpoint::open(dir.path()).unwrap();
+        let shard = Shard {
+            file: "model.safetensors".into(),
+            weights: Vec::<SavedWeight>::new(),
+            header: Vec::new(),
+        };
+        let sum = Some(crc32fast::hash(&bytes));
+        verify(&written, &shard, &tensor("a", Dtype::F32, &[2]), sum).unwrap();
+        for (tensor, sum) in [
+            (tensor("a", Dtype::F32, &[2]), sum.map(|sum| sum ^ 1)),
+            (tensor("a", Dtype::F32, &[2]), None),
+            (tensor("a", Dtype::F32, &[1, 2]), sum),
+            (tensor("a", Dtype::I32, &[2]), sum),
+            (tensor("b", Dtype::F32, &[2]), sum),
+        ] {
+            let error = verify(&written, &shard, &tensor, sum).unwrap_err();
+            assert!(
+                matches!(&error, WeightsError::Changed { path, name }
+                    if *path == file && *name == tensor.name),
+                "{error}"
+            );
+        }
     }
 }

@@ -23,8 +23,15 @@ fn train_leaves_a_run() {
     assert_eq!((&results["steps"], &results["tokens"]), (&6.into(), &(6 * 4 * 16).into()));
     assert_eq!(results["run_dir"], "runs/tiny-001");
     assert_eq!(results["checkpoint"], "runs/tiny-001/checkpoints/step-00000006");
-    let files =
-        ["config.json", "model.safetensors", "optimizer.safetensors", "run.toml", "state.json"];
+    let files = [
+        "config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "run.toml",
+        "state.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
     assert_eq!(place.names("runs/tiny-001/checkpoints/step-00000006"), files);
     assert_eq!(place.names("runs/tiny-001/checkpoints").len(), 2);
     assert!(number(&place.metrics("runs/tiny-001")[0], "loss") > number(&results, "valid_loss"));

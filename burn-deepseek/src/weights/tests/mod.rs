@@ -1,6 +1,7 @@
 //! Small models and hand-made files for the tests of checkpoints.
 
 mod errors;
+mod export;
 mod fp8;
 mod names;
 mod round_trip;

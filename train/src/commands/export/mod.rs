@@ -6,7 +6,7 @@ mod scratch;
 
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn_deepseek::EndTokens;
