@@ -34,7 +34,7 @@ fn each_file_is_named(damage: impl Fn(&std::path::Path), said: &str) {
         for command in [
             "train --resume runs/tiny-001 --steps 8",
             "eval --checkpoint runs/tiny-001",
-            "generate --checkpoint runs/tiny-001",
+            "generate --checkpoint runs/tiny-001 --max-new-tokens 9",
         ] {
             let finished = place.run(command);
             if is_spared(file, command) {
@@ -89,7 +89,7 @@ fn a_checkpoint_of_another_format() {
         for command in [
             "train --resume runs/tiny-001",
             "eval --checkpoint runs/tiny-001",
-            "generate --checkpoint runs/tiny-001",
+            "generate --checkpoint runs/tiny-001 --max-new-tokens 9",
         ] {
             place.run(command).failed(2, &["state.json", found, "reads format 3"]);
         }

@@ -158,8 +158,8 @@ fn logits_that_are_not_finite_name_where_they_begin() {
     let place = chat_model();
     place.write("text.txt", "what is measured");
     let commands = [
-        "generate --checkpoint hf --prompt a",
-        "generate --checkpoint hf --prompt a --speculative --temperature 1",
+        "generate --checkpoint hf --prompt a --max-new-tokens 9",
+        "generate --checkpoint hf --prompt a --max-new-tokens 9 --speculative --temperature 1",
         "eval --checkpoint hf --data text.txt",
     ];
     set(&place, "model.layers.0.mlp.down_proj.weight", 3e38);
