@@ -112,19 +112,19 @@ fn report(
     let after = step.map_or_else(String::new, |step| format!(", after step {step}"));
     let average = if args.ema { ", the average of the weights" } else { "" };
     let tokens: Vec<String> = source.stop.iter().map(|token| token.to_string()).collect();
+    let out = args.out.display();
     write_stdout(&format!(
         "checkpoint  {}{after}{average}\n\
          weights     {} tensors, {} in {name}{}, read back and compared\n\
          end tokens  {}\n\
          files       {}\n\
-         exported    {}  (try it: deepseek generate --checkpoint {0} --prompt ...)\n",
+         exported    {out}  (try it: deepseek generate --checkpoint {out} --prompt ...)\n",
         from.display(),
         exported.tensors,
         megabytes(exported.bytes),
         scales.map_or_else(String::new, |format| format!(" with {format} scales")),
         if tokens.is_empty() { "none".to_string() } else { tokens.join(", ") },
         files.join(" "),
-        args.out.display(),
     ))?;
     Ok(Outcome::done(json!({
         "command": "export",
