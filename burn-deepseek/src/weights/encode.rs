@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::NamedSlice;
-use super::decode::BLOCK;
+use super::decode::{BLOCK, is_nan_code};
 
 /// Type that weights are saved in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl Blocks {
 
     /// Whether a code or a scale is NaN, or a scale infinite.
     pub fn has_nan(&self) -> bool {
-        self.codes.iter().any(|code| code & 0x7F == 0x7F)
+        self.codes.iter().any(|&code| is_nan_code(code))
             || !self.scales.iter().all(|scale| scale.is_finite())
     }
 

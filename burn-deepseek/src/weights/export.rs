@@ -12,11 +12,13 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, read_config};
-use super::decode::decode;
+use super::decode::{decode, is_nan_code};
 use super::described::{describe_storage, describe_tokens, scale_format};
-use super::encode::{Blocks, scale_shape};
-use super::plan::{plan, scale_name};
+use super::encode::Blocks;
+use super::header::StoredTensor;
+use super::plan::{ParameterPlan, plan};
 use super::shards::{SavedTensor, Shard, index, shards};
+use super::stored::{StoredForm, StoredPart, position, scale_name};
 use super::write::{Held, Pending, Tensors, write_shard};
 use super::{CONFIG_FILE, INDEX_FILE, NamedSlice, SaveOptions, WeightsError, named_slices};
 use crate::{DeepSeekConfig, EndTokens};
@@ -85,9 +87,13 @@ pub fn export(
 ) -> Result<Option<Exported>, WeightsError> {
     let unwritten = |source| WeightsError::Write { path: to.to_path_buf(), source };
     let checkpoint = Checkpoint::open(from)?;
-    let config = read_config(from)?;
-    plan(&config, &checkpoint)?;
+    let mut config = read_config(from)?;
+    let planned = plan(&config, &checkpoint)?;
     let mut json = config_json(from)?;
+    if planned.absent_mtp > 0 {
+        config.num_nextn_predict_layers -= planned.absent_mtp;
+        json["num_nextn_predict_layers"] = config.num_nextn_predict_layers.into();
+    }
     describe_storage(&mut json, options.save.dtype);
     describe_tokens(&mut json, options.bos_token_id, &options.eos_token_id);
 
@@ -99,7 +105,8 @@ pub fn export(
         listener(progress).is_continue()
     };
     fs::create_dir_all(to).map_err(unwritten)?;
-    let (mut source, mut sums) = (Folder { checkpoint }, HashMap::new());
+    let mut source = Folder::new(checkpoint, planned.parameters);
+    let mut sums = HashMap::new();
     for shard in &shards {
         let mut stopped = false;
         let written = Pending::create(to.join(&shard.file), |out| {
@@ -155,11 +162,13 @@ fn verify(
     tensor: &SavedTensor,
     sum: Option<u32>,
 ) -> Result<(), WeightsError> {
-    let stored = written.get(&tensor.name);
-    let same = stored
-        .is_some_and(|found| found.dtype == tensor.dtype && found.shape == tensor.shape)
-        && Some(crc32fast::hash(&written.read(&tensor.name)?)) == sum;
-    if same {
+    let fits = |found: &StoredTensor| found.dtype == tensor.dtype && found.shape == tensor.shape;
+    let is_the_same = written.get(&tensor.name).is_some_and(fits) && {
+        let mut bytes = vec![0; tensor.len_bytes()];
+        written.read_into(&tensor.name, 0, &mut bytes)?;
+        Some(crc32fast::hash(&bytes)) == sum
+    };
+    if is_the_same {
         return Ok(());
     }
     let path = written.path.join(&shard.file);
@@ -169,23 +178,86 @@ fn verify(
 /// A checkpoint whose tensors fit.
 struct Folder {
     checkpoint: Checkpoint,
+    /// What fills each parameter.
+    parts: HashMap<String, Vec<StoredPart>>,
+}
+
+impl Folder {
+    fn new(checkpoint: Checkpoint, parameters: Vec<ParameterPlan>) -> Self {
+        let parts = parameters.into_iter().map(|plan| (plan.parameter, plan.parts));
+        Self { checkpoint, parts: parts.collect() }
+    }
+
+    /// The tensor that holds a slice, and which of its matrices that is.
+    fn place(&self, slice: &NamedSlice) -> Option<(&StoredPart, usize)> {
+        let holds = |part: &&StoredPart| {
+            (part.offset..part.offset + part.elements()).contains(&slice.offset)
+        };
+        let part = self.parts.get(&slice.parameter)?.iter().find(holds)?;
+        Some((part, (slice.offset - part.offset) / (part.rows * part.columns)))
+    }
+
+    /// The `count` elements of a tensor from element `first` on, as they are stored.
+    fn read(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<u8>, WeightsError> {
+        let size = dtype.bitsize() / 8;
+        let mut bytes = vec![0; count * size];
+        self.checkpoint.read_into(name, first * size, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The error of an element that is no finite number.
+    fn not_finite(&self, name: &str, element: usize, found: String) -> WeightsError {
+        let stored = self.checkpoint.get(name);
+        WeightsError::NotFinite {
+            name: name.to_string(),
+            file: self.checkpoint.file_of(name),
+            found,
+            position: stored.map(|stored| position(&stored.shape, element)).unwrap_or_default(),
+        }
+    }
+
+    /// Decodes values, all of which must be finite.
+    fn values(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<f32>, WeightsError> {
+        let mut values = vec![0.0; count];
+        decode(dtype, &self.read(name, dtype, first, count)?, &mut values);
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(self.not_finite(name, first + at, values[at].to_string())),
+            None => Ok(values),
+        }
+    }
 }
 
 impl Tensors for Folder {
     fn tensor(&mut self, slice: &NamedSlice) -> Result<Held<'_>, WeightsError> {
-        let dtype = self.checkpoint.get(&slice.name).map(|stored| stored.dtype);
-        let bytes = self.checkpoint.read(&slice.name)?;
-        if dtype == Some(Dtype::F8_E4M3) {
-            let mut scales = vec![0.0; scale_shape(&slice.shape).iter().product()];
-            let stored = self.checkpoint.read(&scale_name(&slice.name))?;
-            decode(Dtype::F32, &stored, &mut scales);
-            return Ok(Held::Blocks(Blocks { codes: bytes, scales }));
+        let Some((part, matrix)) = self.place(slice) else {
+            return Err(WeightsError::Altered { parameters: vec![slice.parameter.clone()] });
+        };
+        let count = part.rows * part.columns;
+        let StoredForm::Fp8 { scales: dtype } = part.form else {
+            let values = self.values(&part.name, part.form.dtype(), matrix * count, count)?;
+            return Ok(Held::Values(Cow::Owned(values)));
+        };
+        let codes = self.read(&part.name, Dtype::F8_E4M3, matrix * count, count)?;
+        if let Some(at) = codes.iter().position(|&code| is_nan_code(code)) {
+            let found = format!("the NaN code {:#04x}", codes[at]);
+            return Err(self.not_finite(&part.name, matrix * count + at, found));
         }
-        let mut values = vec![0.0; slice.elements()];
-        if let Some(dtype) = dtype {
-            decode(dtype, &bytes, &mut values);
-        }
-        Ok(Held::Values(Cow::Owned(values)))
+        let [rows, columns] = part.blocks();
+        let blocks = rows * columns;
+        let scales = self.values(&scale_name(&part.name), dtype, matrix * blocks, blocks)?;
+        Ok(Held::Blocks(Blocks { codes, scales }))
     }
 }
 

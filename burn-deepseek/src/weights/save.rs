@@ -13,8 +13,8 @@ use serde_json::Value;
 
 pub use super::encode::SaveDType;
 
-use super::checkpoint::ShardIndex;
 use super::described::describe_storage;
+use super::index::ShardIndex;
 use super::named::parameters_by_path;
 use super::shards::{index, shards};
 use super::write::{Held, Pending, Tensors, write_shard};

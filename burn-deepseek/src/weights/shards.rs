@@ -8,9 +8,9 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::json;
 
-use super::checkpoint::{IndexMetadata, ShardIndex};
 use super::encode::scale_shape;
-use super::plan::scale_name;
+use super::index::{IndexMetadata, ShardIndex};
+use super::stored::scale_name;
 use super::{NamedSlice, SaveDType, SaveOptions, WEIGHTS_FILE};
 
 /// A weight to write.
@@ -39,7 +39,7 @@ pub(super) struct SavedTensor {
 
 impl SavedTensor {
     /// Bytes of its data.
-    fn len_bytes(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }

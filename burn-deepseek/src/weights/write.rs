@@ -170,7 +170,7 @@ fn multiplied_out<'a>(weight: &SavedWeight, held: Held<'a>) -> Cow<'a, [f32]> {
         Held::Blocks(Blocks { codes, scales }) => {
             let columns = weight.slice.shape.last().copied().unwrap_or(1);
             let mut values = vec![0.0; codes.len()];
-            dequantize(&codes, &scales, columns, &mut values);
+            dequantize(&codes, &scales, 0, columns, &mut values);
             Cow::Owned(values)
         }
     }

@@ -167,11 +167,9 @@ fn logits_that_are_not_finite_name_where_they_begin() {
     for command in commands {
         place.run(command).failed(3, &["layer 0 (model.layers.0.mlp)", "overflow"]);
     }
+    // What is no number itself is refused before that.
     set(&place, "model.layers.0.mlp.down_proj.weight", f32::NAN);
     for command in commands {
-        let finished = place.run(command);
-        let weight = "weight model.layers.0.mlp.down_proj.weight is itself not finite";
-        finished.failed(2, &["layer 0 (model.layers.0.mlp)", weight]);
-        assert!(!finished.stdout.contains("loss"), "{}", finished.dump());
+        place.run(command).failed(2, &["model.layers.0.mlp.down_proj.weight", "NaN"]);
     }
 }

@@ -228,26 +228,84 @@ fn progress_ends_where_it_said_and_may_break_off() {
 }
 
 #[test]
-fn values_that_a_type_cannot_hold_name_their_tensor() {
+fn values_that_cannot_be_written_name_their_tensor() {
     let (_, from) = in_one_file(&wide());
     let name = "model.layers.1.self_attn.o_proj.weight";
-    for (value, dtype, said) in
-        [(7e4, SaveDType::F16, "float16"), (f32::NAN, FP8, "FP8"), (f32::INFINITY, UE8M0, "FP8")]
-    {
+    let result = |value: f32, dtype| {
         edit(from.path(), |tensors| {
             let last = tensors.get_mut(name).unwrap().bytes.last_chunk_mut::<4>().unwrap();
             *last = value.to_le_bytes();
         });
         let to = tempfile::tempdir().unwrap();
-        match export(from.path(), to.path(), &options(dtype, u64::MAX), |_| {
-            ControlFlow::Continue(())
-        }) {
-            Err(WeightsError::OutOfRange { name: named, dtype, .. }) => {
-                assert_eq!((named.as_str(), dtype), (name, said));
+        export(from.path(), to.path(), &options(dtype, u64::MAX), |_| ControlFlow::Continue(()))
+    };
+    match result(7e4, SaveDType::F16) {
+        Err(WeightsError::OutOfRange { name: named, value, dtype }) => {
+            assert_eq!((named.as_str(), value, dtype), (name, 7e4, "float16"));
+        }
+        other => panic!("{other:?}"),
+    }
+    for (value, dtype) in [(f32::NAN, FP8), (f32::INFINITY, UE8M0), (f32::NAN, SaveDType::F32)] {
+        match result(value, dtype) {
+            Err(WeightsError::NotFinite { name: named, position, .. }) => {
+                assert_eq!((named.as_str(), position), (name, vec![136, 8]));
             }
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Of transformers 5's fused experts each becomes a tensor of its own, FP8 as it was.
+#[test]
+fn fused_experts_are_written_one_by_one() {
+    let (_, from) = in_one_file(&wide());
+    let (fp8, _) = exported(from.path(), &options(FP8, u64::MAX));
+    for folder in [from.path(), fp8.path()] {
+        let before = tensors(folder);
+        edit(folder, |tensors| {
+            for layer in 1..5 {
+                let prefix = format!("model.layers.{layer}.mlp.experts");
+                fuse(tensors, &prefix, "gate_up_proj", &["gate_proj", "up_proj"]);
+                fuse(tensors, &prefix, "down_proj", &["down_proj"]);
+            }
+        });
+        assert!(tensors(folder).len() < before.len());
+        let dtype = if folder == from.path() { SaveDType::F32 } else { FP8 };
+        let (to, _) = exported(folder, &options(dtype, u64::MAX));
+        assert_eq!(tensors(to.path()), before);
+    }
+}
+
+/// Puts the tensors of four experts, and their scales, into one for all of them.
+fn fuse(tensors: &mut BTreeMap<String, RawTensor>, prefix: &str, fused: &str, parts: &[&str]) {
+    for end in [".weight", ".weight_scale_inv"] {
+        let names = (0..4).flat_map(|expert| {
+            parts.iter().map(move |part| format!("{prefix}.{expert}.{part}{end}"))
+        });
+        let taken: Vec<RawTensor> = names.filter_map(|name| tensors.remove(&name)).collect();
+        let Some(first) = taken.first() else { continue };
+        let shape = vec![4, parts.len() * first.shape[0], first.shape[1]];
+        let bytes = taken.iter().flat_map(|tensor| tensor.bytes.clone()).collect();
+        let name = format!("{prefix}.{fused}{}", end.strip_prefix(".weight").unwrap());
+        tensors.insert(name, RawTensor { dtype: first.dtype, shape, bytes });
+    }
+}
+
+/// MTP modules that a configuration promises and that are not there are not promised again.
+#[test]
+fn absent_mtp_modules_are_not_promised() {
+    let (_, from) = in_one_file(&config(&[]));
+    edit(from.path(), |tensors| {
+        tensors.retain(|name, _| {
+            !name.starts_with("model.layers.3.") && !name.starts_with("model.layers.4.")
+        });
+    });
+    let (to, result) = exported(from.path(), &options(SaveDType::F32, u64::MAX));
+    assert_eq!(json_of(to.path())["num_nextn_predict_layers"], 0);
+    assert_eq!(
+        (result.config.num_nextn_predict_layers, tensors(to.path())),
+        (0, tensors(from.path()))
+    );
 }
 
 #[test]

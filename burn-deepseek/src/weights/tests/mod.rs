@@ -3,9 +3,14 @@
 mod errors;
 mod export;
 mod fp8;
+mod fused;
+mod inspect;
+mod mtp;
 mod names;
+mod parts;
 mod round_trip;
 mod saving;
+mod spread;
 mod tolerated;
 
 use std::collections::BTreeMap;
