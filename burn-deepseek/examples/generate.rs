@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("logits {:?}, {} parameters", logits.dims(), model.config().parameter_counts().total);
 
     let (sampling, stop, form) =
-        (Sampling::GREEDY, model.config().eos_token_id.first(), AttentionForm::Auto);
+        (Sampling::GREEDY, model.config().eos_token_id.clone(), AttentionForm::Auto);
     let options = GenerateOptions { max_new_tokens: 8, sampling, stop, form, speculative: false };
     let generation = model.generate(&[1, 2, 3], &options, |token| {
         println!("{token}");

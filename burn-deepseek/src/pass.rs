@@ -43,17 +43,38 @@ pub struct Pass {
     pub routings: Vec<LayerRouting>,
     /// Named intermediate values, kept when tracing.
     pub trace: Option<Vec<(String, Tensor<3>)>>,
+    /// What a probe has found.
+    probe: Option<Probe>,
+}
+
+/// What looks for the first intermediate value that is not finite.
+#[derive(Debug, Default)]
+struct Probe {
+    /// Its name, as a trace would have it.
+    found: Option<String>,
 }
 
 impl Pass {
     /// A pass over the positions of `rope`.
     pub fn new(rope: RopeTable, compute: Compute) -> Self {
-        Self { rope, compute, routings: Vec::new(), trace: None }
+        Self { rope, compute, routings: Vec::new(), trace: None, probe: None }
     }
 
     /// A pass that keeps every intermediate value which a parity test compares.
     pub fn traced(rope: RopeTable, compute: Compute) -> Self {
         Self { trace: Some(Vec::new()), ..Self::new(rope, compute) }
+    }
+
+    /// A pass that reads every intermediate value back and remembers the first that holds NaN or
+    /// an infinity: slow, for when the last is known to.
+    pub fn probing(rope: RopeTable, compute: Compute) -> Self {
+        Self { probe: Some(Probe::default()), ..Self::new(rope, compute) }
+    }
+
+    /// The name of the first value that was not finite, as a trace would have it; none without one,
+    /// and where the pass does not probe.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        self.probe.as_ref()?.found.as_deref()
     }
 
     /// Sequences, and tokens a sequence, of `batch * seq` rows.
@@ -66,6 +87,11 @@ impl Pass {
         let [batch, seq] = self.shape(value);
         if let Some(trace) = &mut self.trace {
             trace.push((name(), value.clone().reshape([batch as i64, seq as i64, -1])));
+        } else if let Some(probe) = &mut self.probe
+            && probe.found.is_none()
+            && !value.to_data().iter::<f32>().all(f32::is_finite)
+        {
+            probe.found = Some(name());
         }
     }
 }

@@ -11,7 +11,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Generation, Sampling};
-use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, LossWeights};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, EndTokens, LossWeights};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{BYTES_EOD, DataConfig, TokenBatcher, TokenData};
 use deepseek_train::learner::{AdamW, AdamWSettings, LanguageModel, MomentFormat};
@@ -80,7 +80,7 @@ fn model(depths: usize) -> DeepSeekConfig {
 const GREEDY: GenerateOptions = GenerateOptions {
     max_new_tokens: NEW_TOKENS,
     sampling: Sampling::GREEDY,
-    stop: None,
+    stop: EndTokens::NONE,
     form: AttentionForm::Auto,
     speculative: false,
 };
@@ -93,7 +93,9 @@ fn generate(model: &DeepSeek, prompt: &[u32], options: &GenerateOptions) -> Gene
             ControlFlow::Continue(())
         })
         .unwrap();
-    assert_eq!(seen, generation.tokens);
+    // Nobody is shown the token that ends the text.
+    let shown = generation.tokens.len() - usize::from(generation.stopped_by.is_some());
+    assert_eq!(seen, generation.tokens[..shown]);
     generation
 }
 
@@ -193,7 +195,8 @@ fn pieces_give_the_logits_of_the_whole() {
     }
 }
 
-/// A token that ends the text ends it in the middle of accepted drafts too, and is not part of it.
+/// A token that ends the text ends it in the middle of accepted drafts too, and is the last of it;
+/// of several the first to come.
 #[test]
 fn the_end_of_a_text_is_the_same_with_drafts() {
     let (model, data) = trained(1);
@@ -201,18 +204,24 @@ fn the_end_of_a_text_is_the_same_with_drafts() {
     for prompt in prompts(data) {
         let options = GenerateOptions { max_new_tokens: 60, ..GREEDY };
         let whole = generate(model, &prompt, &options).tokens;
-        for stop in [BYTES_EOD, u32::from(b' '), u32::from(b'e')] {
-            let expected: Vec<u32> =
-                whole.iter().copied().take_while(|&token| token != stop).collect();
+        let [space, e] = [b' ', b'e'].map(u32::from);
+        for stop in [vec![BYTES_EOD], vec![space], vec![BYTES_EOD, e, space]] {
+            let end = whole.iter().position(|token| stop.contains(token));
+            let expected = &whole[..end.map_or(whole.len(), |end| end + 1)];
             for speculative in [false, true] {
                 let got = generate(
                     model,
                     &prompt,
-                    &GenerateOptions { stop: Some(stop), speculative, ..options },
+                    &GenerateOptions {
+                        stop: stop.iter().copied().collect(),
+                        speculative,
+                        ..options
+                    },
                 );
-                assert_eq!(got.tokens, expected, "{prompt:?}, stop {stop}, {speculative}");
+                assert_eq!(got.tokens, expected, "{prompt:?}, stop {stop:?}, {speculative}");
+                assert_eq!(got.stopped_by, end.map(|end| whole[end]));
             }
-            ended += usize::from(expected.len() < whole.len());
+            ended += usize::from(end.is_some());
         }
     }
     assert!(ended > 0, "no text has ended");

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Sampling};
 use burn_deepseek::precision::Fp8Recipe;
-use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, EndTokens, Precision};
 use deepseek_tests::devices;
 use deepseek_train::config::RunConfig;
 use deepseek_train::parallel::eplb::{Balance, LayerPlacement, rebalance_experts};
@@ -85,7 +85,7 @@ fn options(speculative: bool) -> GenerateOptions {
     GenerateOptions {
         max_new_tokens: NEW_TOKENS,
         sampling: Sampling::GREEDY,
-        stop: None,
+        stop: EndTokens::NONE,
         form: AttentionForm::Auto,
         speculative,
     }

@@ -11,7 +11,7 @@ use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Sampling};
 use burn_deepseek::moe::sequence_balance_loss;
 use burn_deepseek::weights::{self, LoadOptions};
-use burn_deepseek::{Compute, DeepSeek, LayerRouting, LossWeights, Pass, recomputing};
+use burn_deepseek::{Compute, DeepSeek, EndTokens, LayerRouting, LossWeights, Pass, recomputing};
 use deepseek_tests::fixture::{self, Values};
 use deepseek_tests::{devices, table::Report};
 use deepseek_train::learner::{AdamW, AdamWSettings, MomentFormat};
@@ -260,7 +260,7 @@ fn check_decoding(
         let options = GenerateOptions {
             max_new_tokens: want.len(),
             sampling: Sampling::GREEDY,
-            stop: None,
+            stop: EndTokens::NONE,
             form,
             speculative,
         };

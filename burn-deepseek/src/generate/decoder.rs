@@ -2,8 +2,9 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use super::NotFinite;
 use crate::attention::{AttentionForm, LatentCache};
-use crate::{Compute, DeepSeek};
+use crate::{Compute, DeepSeek, Pass};
 
 /// One sequence in decoding. Each token passes through the model once; what is kept of it is its
 /// latent in every layer.
@@ -51,6 +52,17 @@ impl<'a> Decoder<'a> {
         let mut pass = self.model.pass(self.len(), tokens.len(), &self.compute);
         let tokens = token_tensor(tokens, self.model);
         self.model.hidden(tokens, &mut pass, Some(&mut self.caches))
+    }
+
+    /// Forgets all but the first `len` tokens, feeds `tokens` again, and says where the values
+    /// stopped being finite.
+    pub(super) fn probe(&mut self, len: usize, tokens: &[u32]) -> NotFinite {
+        self.truncate(len);
+        let rope = self.model.rotary().table(len, tokens.len(), &self.model.device());
+        let mut pass = Pass::probing(rope, self.compute.clone());
+        let tokens = token_tensor(tokens, self.model);
+        self.model.hidden(tokens, &mut pass, Some(&mut self.caches));
+        NotFinite::found(self.model, &pass)
     }
 
     /// Logits of the last `rows` of hidden states, row by row.

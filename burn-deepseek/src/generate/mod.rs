@@ -1,10 +1,12 @@
 //! Decoding: a latent cache a layer, sampling, and speculation with the MTP modules (2.1.1, 2.2).
 
 mod decoder;
+mod not_finite;
 mod run;
 mod sampling;
 mod speculative;
 
 pub use decoder::Decoder;
+pub use not_finite::NotFinite;
 pub use run::{GenerateError, GenerateOptions, Generation};
 pub use sampling::{Sampler, Sampling};

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use super::speculative::Drafter;
-use super::{Decoder, Sampler, Sampling};
+use super::{Decoder, NotFinite, Sampler, Sampling};
 use crate::attention::AttentionForm;
-use crate::{Compute, DeepSeek};
+use crate::{Compute, DeepSeek, EndTokens};
 
 /// How to continue a prompt.
 ///
@@ -21,7 +21,7 @@ use crate::{Compute, DeepSeek};
 /// let options = GenerateOptions {
 ///     max_new_tokens: 32,
 ///     sampling: Sampling { temperature: 0.7, top_p: 0.95, seed: 1 },
-///     stop: model.config().eos_token_id.first(),
+///     stop: model.config().eos_token_id.clone(),
 ///     form: AttentionForm::Auto,
 ///     speculative: false,
 /// };
@@ -32,14 +32,15 @@ use crate::{Compute, DeepSeek};
 /// assert!(generation.tokens.len() <= 32);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
     /// New tokens at most.
     pub max_new_tokens: usize,
     /// How each token is chosen.
     pub sampling: Sampling,
-    /// A token that ends the text; it is not part of the output.
-    pub stop: Option<u32>,
+    /// Tokens that end the text. The one that does is the last of the output, and `on_token` does
+    /// not see it.
+    pub stop: EndTokens,
     /// Form of the attention over the cache.
     pub form: AttentionForm,
     /// Let the MTP modules draft tokens that the main model verifies in one pass. The output is
@@ -50,8 +51,10 @@ pub struct GenerateOptions {
 /// What was generated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generation {
-    /// The new tokens.
+    /// The new tokens, the one that ended the text included.
     pub tokens: Vec<u32>,
+    /// The token of [`GenerateOptions::stop`] that ended the text; none where something else did.
+    pub stopped_by: Option<u32>,
     /// Passes of the main model after the prompt.
     pub passes: usize,
     /// Tokens that the MTP modules drafted.
@@ -102,6 +105,14 @@ pub enum GenerateError {
          is 0, or they were dropped when loading)"
     )]
     NoDrafter,
+    /// Logits that no token can be drawn from.
+    #[error("the logits after token {position} are NaN or infinite: {place}")]
+    NotFinite {
+        /// Tokens that the model had seen.
+        position: usize,
+        /// Where it began.
+        place: NotFinite,
+    },
 }
 
 impl DeepSeek {
@@ -110,8 +121,8 @@ impl DeepSeek {
     ///
     /// # Errors
     ///
-    /// An empty prompt, an unknown token, a text beyond the model's positions, or speculation
-    /// without MTP modules.
+    /// An empty prompt, an unknown token, a text beyond the model's positions, speculation without
+    /// MTP modules, or logits that are not finite.
     pub fn generate(
         &self,
         prompt: &[u32],
@@ -156,11 +167,16 @@ impl DeepSeek {
             let new_rows = fed.len() - drafts.len();
             let mut accepted = 0;
             for row in &logits {
+                if !row.iter().all(|logit| logit.is_finite()) {
+                    let (position, place) = (tokens.len(), decoder.probe(decided, &fed));
+                    return Err(GenerateError::NotFinite { position, place });
+                }
                 let token = sampler.sample(row);
-                if options.stop == Some(token) {
+                generation.tokens.push(token);
+                if options.stop.contains(token) {
+                    generation.stopped_by = Some(token);
                     return Ok(generation);
                 }
-                generation.tokens.push(token);
                 tokens.push(token);
                 let agreed = drafts.get(accepted) == Some(&token);
                 accepted += usize::from(agreed);

@@ -1,24 +1,25 @@
 //! A checkpoint from a model.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn_store::bridge;
-use burn_store::burn_pack::{AtomicFile, Tensor as PackTensor};
-use safetensors::tensor::{Metadata, TensorInfo};
+use burn_store::burn_pack::Tensor as PackTensor;
+use serde_json::Value;
 
 pub use super::encode::SaveDType;
 
-use super::checkpoint::ShardIndex;
+use super::described::describe_storage;
+use super::index::ShardIndex;
 use super::named::parameters_by_path;
-use super::shards::{Shard, index, shards};
-use super::{CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, WeightsError, named_slices};
+use super::shards::{index, shards};
+use super::write::{Held, Pending, Tensors, write_shard};
+use super::{CONFIG_FILE, INDEX_FILE, NamedSlice, WEIGHTS_FILE, WeightsError, named_slices};
 use crate::DeepSeek;
-
-/// Values encoded at a time.
-const CHUNK: usize = 1 << 18;
 
 /// How a model is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,24 +56,26 @@ pub fn save_model(
 ) -> Result<(), WeightsError> {
     let dir = dir.as_ref();
     let mut parameters = Parameters { tensors: parameters_by_path(model)?, current: None };
-    let shards = shards(named_slices(model.config()), options);
-    fs::create_dir_all(dir)
-        .map_err(|source| WeightsError::Write { path: dir.to_path_buf(), source })?;
+    let unwritten = |source| WeightsError::Write { path: dir.to_path_buf(), source };
+    let shards = shards(named_slices(model.config()), options).map_err(unwritten)?;
+    fs::create_dir_all(dir).map_err(unwritten)?;
 
     let mut files = Vec::with_capacity(shards.len());
     for shard in &shards {
         files.push(Pending::create(dir.join(&shard.file), |out| {
-            write_shard(shard, &mut parameters, out)
+            write_shard(shard, &mut parameters, out, |_, _| ControlFlow::Continue(()))
         })?);
     }
     let config = model.config().to_hugging_face_json(options.dtype.torch_name());
-    let config =
-        Pending::create(dir.join(CONFIG_FILE), |out| Ok(out.write_all(config.as_bytes())?))?;
+    let mut config: Value =
+        serde_json::from_str(&config).map_err(io::Error::from).map_err(unwritten)?;
+    describe_storage(&mut config, options.dtype);
+    let config = Pending::text(dir.join(CONFIG_FILE), &format!("{config:#}\n"))?;
     if shards.len() == 1 {
         publish_single(dir, config, files)
     } else {
-        let index = serde_json::to_vec_pretty(&index(&shards)).map_err(io::Error::from);
-        let index = Pending::create(dir.join(INDEX_FILE), |out| Ok(out.write_all(&index?)?))?;
+        let index = serde_json::to_string_pretty(&index(&shards)).map_err(io::Error::from);
+        let index = Pending::text(dir.join(INDEX_FILE), &index.map_err(unwritten)?)?;
         publish_shards(dir, config, files, index)
     }
 }
@@ -124,90 +127,6 @@ fn remove(path: &Path) -> Result<(), WeightsError> {
     }
 }
 
-/// A complete file that waits for its name; dropped, it is deleted.
-struct Pending {
-    scratch: AtomicFile,
-    path: PathBuf,
-}
-
-impl Pending {
-    fn create(
-        path: PathBuf,
-        write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Failure>,
-    ) -> Result<Self, WeightsError> {
-        let (scratch, file) = AtomicFile::create(&path)
-            .map_err(|source| WeightsError::Publish { path: path.clone(), source })?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        let written = write(&mut out).and_then(|()| {
-            out.flush()?;
-            Ok(out.get_ref().sync_all()?)
-        });
-        match written {
-            Ok(()) => Ok(Self { scratch, path }),
-            Err(Failure::Io(source)) => Err(WeightsError::Write { path, source }),
-            Err(Failure::Weights(error)) => Err(error),
-        }
-    }
-
-    fn commit(self) -> Result<(), WeightsError> {
-        let Self { scratch, path } = self;
-        scratch.commit().map_err(|source| WeightsError::Publish { path, source })
-    }
-}
-
-/// Why a file could not be filled.
-enum Failure {
-    Io(io::Error),
-    Weights(WeightsError),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-fn write_shard(
-    shard: &Shard,
-    parameters: &mut Parameters,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
-    let mut header = header(shard)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
-    let mut bytes = Vec::new();
-    for tensor in &shard.tensors {
-        let slice = &tensor.slice;
-        let values = parameters.values(&slice.parameter).map_err(Failure::Weights)?;
-        for chunk in values[slice.offset..][..slice.elements()].chunks(CHUNK) {
-            tensor.dtype.encode(chunk, &mut bytes).map_err(|value| {
-                let (name, dtype) = (slice.name.clone(), tensor.dtype.torch_name());
-                Failure::Weights(WeightsError::OutOfRange { name, value, dtype })
-            })?;
-            out.write_all(&bytes)?;
-        }
-    }
-    Ok(())
-}
-
-fn header(shard: &Shard) -> io::Result<Vec<u8>> {
-    let mut end = 0;
-    let infos = shard.tensors.iter().map(|tensor| {
-        let start = end;
-        end += tensor.len_bytes();
-        let info = TensorInfo {
-            dtype: tensor.dtype.stored(),
-            shape: tensor.slice.shape.clone(),
-            data_offsets: (start, end),
-        };
-        (tensor.slice.name.clone(), info)
-    });
-    let format = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let metadata = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
-    Ok(serde_json::to_vec(&metadata)?)
-}
-
 /// A model's parameters, the last one used kept on the host: its tensors follow one another.
 struct Parameters {
     tensors: HashMap<String, PackTensor>,
@@ -232,5 +151,12 @@ impl Parameters {
             .ok_or_else(|| failed("the model has no such parameter".into()))?;
         let data = bridge::to_data(tensor).map_err(|error| failed(error.to_string()))?;
         data.try_into_vec_as().map_err(|error| failed(error.to_string()))
+    }
+}
+
+impl Tensors for Parameters {
+    fn tensor(&mut self, slice: &NamedSlice) -> Result<Held<'_>, WeightsError> {
+        let values = self.values(&slice.parameter)?;
+        Ok(Held::Values(Cow::Borrowed(&values[slice.offset..][..slice.elements()])))
     }
 }

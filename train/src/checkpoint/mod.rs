@@ -4,8 +4,9 @@
 //! ```text
 //! RUN/checkpoints/step-00000400/
 //!   config.json model.safetensors   the model, loadable by any library that reads DeepSeek-V3
+//!   tokenizer.json, ...             its tokenizer, as such a library reads it
 //!   ema/                            the average of the weights, where there is one: the model's
-//!                                   folder once more
+//!                                   folder once more, the tokenizer included
 //!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's
 //!                                   tensors, in F32 or BF16
 //!   run.toml                        the resolved configuration
@@ -23,7 +24,7 @@ mod state;
 mod write;
 
 pub use error::CheckpointError;
-pub use read::{Checkpoint, Weights, find, find_config};
+pub use read::{Checkpoint, Purpose, Weights, find, find_config};
 pub use state::TrainState;
 pub use write::CheckpointWriter;
 

@@ -39,6 +39,28 @@ pub enum Weights {
     Average,
 }
 
+/// What a checkpoint is opened for: files that this does not need may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To go on training: all of it.
+    Training,
+    /// To run the model with these weights: neither the optimizer nor other weights.
+    Running(Weights),
+}
+
+impl Purpose {
+    /// Whether a file, named from the checkpoint's folder, is needed.
+    fn needs(self, name: &str) -> bool {
+        let of_average = name.split('/').next() == Some(EMA_FOLDER);
+        match self {
+            Self::Training => true,
+            Self::Running(_) if name == OPTIMIZER_FILE => false,
+            Self::Running(Weights::Trained) => !of_average,
+            Self::Running(Weights::Average) => of_average || name == RUN_FILE,
+        }
+    }
+}
+
 /// The checkpoint at `path`, or the newest of the run in `path`.
 ///
 /// # Errors
@@ -96,13 +118,13 @@ pub(super) fn sum_of(path: &Path) -> Result<FileSum, CheckpointError> {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint in `path` (see [`find`]) and checks every file against its size and
-    /// checksum.
+    /// Opens the checkpoint in `path` (see [`find`]) and checks every file that `purpose` needs
+    /// against its size and checksum.
     ///
     /// # Errors
     ///
     /// No checkpoint, or one with a file that is missing, cut short or changed, named.
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn open(path: &Path, purpose: Purpose) -> Result<Self, CheckpointError> {
         let path = find(path)?;
         let state_file = path.join(STATE_FILE);
         let text =
@@ -114,7 +136,7 @@ impl Checkpoint {
         }
         let manifest: Manifest =
             serde_json::from_str(&text).map_err(|e| CheckpointError::damaged(&state_file, e))?;
-        for (name, expected) in &manifest.files {
+        for (name, expected) in manifest.files.iter().filter(|(name, _)| purpose.needs(name)) {
             let file = path.join(name);
             if !file.is_file() {
                 return Err(CheckpointError::damaged(file, "it is missing"));
@@ -161,12 +183,20 @@ impl Checkpoint {
         mtp: MtpWeights,
         weights: Weights,
     ) -> Result<DeepSeek, CheckpointError> {
-        let folder = match weights {
-            Weights::Trained => self.path.clone(),
-            Weights::Average if self.has_average() => self.path.join(EMA_FOLDER),
-            Weights::Average => return Err(CheckpointError::NoAverage { path: self.path.clone() }),
-        };
-        Ok(load_model(&folder, device, &LoadOptions { mtp })?)
+        Ok(load_model(self.model_folder(weights)?, device, &LoadOptions { mtp })?)
+    }
+
+    /// The Hugging Face folder with these weights: the checkpoint's own, or one in it.
+    ///
+    /// # Errors
+    ///
+    /// An average that is not there.
+    pub fn model_folder(&self, weights: Weights) -> Result<PathBuf, CheckpointError> {
+        match weights {
+            Weights::Trained => Ok(self.path.clone()),
+            Weights::Average if self.has_average() => Ok(self.path.join(EMA_FOLDER)),
+            Weights::Average => Err(CheckpointError::NoAverage { path: self.path.clone() }),
+        }
     }
 
     /// Whether the average of the weights was saved too.

@@ -22,8 +22,8 @@ pub struct TrainState {
 }
 
 /// The format of checkpoints that this program writes and reads. 1, which did not say so: moments
-/// in F32, schedules in steps, no average.
-pub(super) const FORMAT: u32 = 2;
+/// in F32, schedules in steps, no average. 2: no tokenizer.
+pub(super) const FORMAT: u32 = 3;
 
 /// The format of a checkpoint, whatever else it says.
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -16,6 +16,7 @@ use super::{
     CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE,
     STATE_FILE, TrainState, folder_name,
 };
+use crate::data::TokenizerFiles;
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -24,13 +25,19 @@ pub struct CheckpointWriter {
     folder: PathBuf,
     keep: usize,
     config_toml: String,
+    tokenizer: TokenizerFiles,
 }
 
 impl CheckpointWriter {
     /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one),
-    /// each with the configuration.
-    pub fn new(run_dir: &Path, keep: usize, config_toml: String) -> Self {
-        Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml }
+    /// each with the configuration and the tokenizer.
+    pub fn new(
+        run_dir: &Path,
+        keep: usize,
+        config_toml: String,
+        tokenizer: TokenizerFiles,
+    ) -> Self {
+        Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml, tokenizer }
     }
 
     /// Saves a checkpoint and returns its folder; one of the same step is replaced.
@@ -106,10 +113,10 @@ impl CheckpointWriter {
         optimizer: &AdamW,
         position: &TrainState,
     ) -> Result<(), CheckpointError> {
-        save_model(model, folder, &SaveOptions::default())?;
+        self.fill_model(folder, model)?;
         if let Some(average) = average {
             let folder = folder.join(EMA_FOLDER);
-            save_model(average, &folder, &SaveOptions::default())?;
+            self.fill_model(&folder, average)?;
             sync(&folder)?;
         }
         save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
@@ -122,6 +129,15 @@ impl CheckpointWriter {
             .map_err(CheckpointError::io(folder, "write"))?;
         write_synced(&folder.join(STATE_FILE), text.as_bytes())?;
         sync(folder)
+    }
+
+    /// A model as a Hugging Face folder.
+    fn fill_model(&self, folder: &Path, model: &DeepSeek) -> Result<(), CheckpointError> {
+        save_model(model, folder, &SaveOptions::default())?;
+        for (name, bytes) in self.tokenizer.iter() {
+            write_synced(&folder.join(name), bytes)?;
+        }
+        Ok(())
     }
 
     /// Deletes all but the newest.

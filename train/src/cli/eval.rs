@@ -4,22 +4,29 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::parse_device;
+use super::values::{parse_device, parse_size};
 use crate::checkpoint::Weights;
 use crate::device::DeviceChoice;
 
 /// Arguments of `eval`.
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
-    /// A run's folder (its newest checkpoint) or one checkpoint.
-    #[arg(long, value_name = "RUN_DIR|CHECKPOINT")]
+    /// A run's folder (its newest checkpoint), one checkpoint, or a Hugging Face model's folder.
+    #[arg(long, value_name = "RUN_DIR|CHECKPOINT|HF_DIR")]
     pub checkpoint: PathBuf,
-    /// Text files, JSONL files or folders of them, instead of the run's held-out data.
+    /// Text files, JSONL files or folders of them, instead of the run's held-out data; a Hugging
+    /// Face model needs them.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
     /// Micro-batches to take at most; without it all of the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub batches: Option<u64>,
+    /// Tokens a window; without it as many as the run trained on, or at most 2048.
+    #[arg(long, value_name = "TOKENS", value_parser = parse_size)]
+    pub seq_len: Option<usize>,
+    /// Windows a micro-batch; without it the run's, or one.
+    #[arg(long, value_name = "WINDOWS", value_parser = parse_size)]
+    pub micro_batch: Option<usize>,
     /// The running average of the weights (see `[ema]`) instead of the weights.
     #[arg(long)]
     pub ema: bool,

@@ -28,10 +28,11 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
 
 /// What is said of `eval`.
 pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other data.\n\n\
-    The run's own held-out data is taken unless --data names another; its tokenizer is always the \
-    run's.\n\n\
+    The run's own held-out data is taken unless --data names another, which a Hugging Face folder \
+    needs. The tokenizer is always the model's.\n\n\
     Examples:\n  \
     deepseek eval --checkpoint runs/quickstart-001\n  \
+    deepseek eval --checkpoint hf/my-model --data a-book.txt --seq-len 1024\n  \
     deepseek eval --checkpoint runs/tiny-text-001 --data another-book.txt --batches 50 --json";
 
 /// What is said of `generate`.
@@ -52,16 +53,32 @@ pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json \
     --devices cuda:0,cuda:1";
 
+/// What is said of `export`.
+pub(super) const EXPORT: &str = "Write a model for other programs: a folder that transformers, \
+                                 vLLM and sglang load.\n\n\
+    The checkpoint is a run of this program or a Hugging Face folder, whose weights are converted. \
+    With --dtype fp8 the linears are E4M3 codes with a scale for each block of 128 x 128, as \
+    DeepSeek publishes them; FP8 that is there already is kept bit for bit where its scales are of \
+    the wanted format. Beside the weights are config.json, generation_config.json, the tokenizer \
+    and a README.md to go on from. Weights pass one at a time, and every byte is read back. Ctrl-C \
+    leaves nothing behind.\n\n\
+    Examples:\n  \
+    deepseek export --checkpoint runs/quickstart-001 --out hf/quickstart\n  \
+    deepseek export --checkpoint runs/tiny-text-001 --out hf/tiny-fp8 --dtype fp8 --ema\n  \
+    deepseek export --checkpoint hf/my-model --out hf/my-model-bf16 --dtype bf16 \
+    --max-shard-size 2GB --json";
+
 /// What is said of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its \
                                 memory. Nothing is allocated.\n\n\
     What is printed is TOML (the counts are comments in it), so it can be kept and fed back. \
     --preset and --hugging-face \
-    look at a model alone, without a run.\n\n\
+    look at a model alone, without a run; --checkpoint at a folder of weights.\n\n\
     Examples:\n  \
     deepseek check --preset deepseek-v3-671b\n  \
     deepseek check --config my-run.toml --set model.n_routed_experts=16\n  \
-    deepseek check --hugging-face path/to/config.json --json";
+    deepseek check --hugging-face path/to/config.json --json\n  \
+    deepseek check --checkpoint path/to/model --deep";
 
 /// What is said of `compare-precision`.
 pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precisions and compare \

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod compare_precision;
 mod eval;
+mod export;
 mod generate;
 mod help;
 mod plan;
@@ -23,6 +24,7 @@ pub use bench::{BenchArgs, BenchScale, BenchTarget};
 pub use check::CheckArgs;
 pub use compare_precision::ComparePrecisionArgs;
 pub use eval::EvalArgs;
+pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 pub use train::TrainArgs;
@@ -50,6 +52,9 @@ pub enum Command {
     /// Continue a prompt with a trained model.
     #[command(long_about = help::GENERATE)]
     Generate(GenerateArgs),
+    /// Write a model for other programs: transformers, vLLM, sglang.
+    #[command(long_about = help::EXPORT)]
+    Export(ExportArgs),
     /// Print a configuration resolved, its parameter counts and its memory.
     #[command(long_about = help::CHECK)]
     Check(CheckArgs),
@@ -74,6 +79,7 @@ impl Command {
             Self::Train(args) => args.json,
             Self::Eval(args) => args.json,
             Self::Generate(args) => args.json,
+            Self::Export(args) => args.json,
             Self::Check(args) => args.json,
             Self::Bench(args) => args.json,
             Self::ComparePrecision(args) => args.json,

@@ -13,6 +13,37 @@ pub(super) fn parse_tokens(text: &str) -> Result<u64, String> {
     })
 }
 
+/// A number of things of which there is at least one.
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|&size| size > 0)
+        .ok_or("it must be a whole number of at least 1".into())
+}
+
+/// Bytes, with a unit or none: `5GB`, `500MB`, `2GiB`.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    let unit = UNITS.iter().find_map(|(unit, bytes)| {
+        let split = text.len().checked_sub(unit.len())?;
+        let (number, ending) = text.split_at_checked(split)?;
+        ending.eq_ignore_ascii_case(unit).then_some((number.trim_end(), *bytes))
+    });
+    let (number, bytes) = unit.unwrap_or((text, 1));
+    let size = number.parse::<f64>().ok().map(|number| number * bytes as f64);
+    size.filter(|size| (1.0..1e18).contains(size))
+        .map(|size| size as u64)
+        .ok_or("it must be a number of bytes, as in 5GB, 500MB or 2GiB".into())
+}
+
 pub(super) fn parse_temperature(text: &str) -> Result<f64, String> {
     parse_number(text, |number| number >= 0.0, "a number of at least 0")
 }

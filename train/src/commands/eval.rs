@@ -4,22 +4,27 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use burn::data::dataloader::batcher::Batcher;
-use burn::module::Module;
-use burn_deepseek::LossWeights;
+use burn::tensor::{Int, Tensor};
+use burn_deepseek::generate::NotFinite;
 use burn_deepseek::weights::MtpWeights;
+use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::{InferenceStep, Interrupter};
 use serde_json::json;
 
+use super::source::Source;
 use super::stop_on_signals;
 use super::train::compute;
-use crate::checkpoint::{Checkpoint, Weights};
+use crate::checkpoint::Weights;
 use crate::cli::EvalArgs;
 use crate::data::{EvalData, TokenBatcher};
 use crate::exit::Outcome;
-use crate::failure::{Context, Result, UsageError};
+use crate::failure::{Context, Failure, Result, UsageError};
 use crate::learner::{LanguageModel, StepReport};
 use crate::metrics::{ExpertLoads, duration};
 use crate::stdout::write_stdout;
+
+/// Tokens a window at most where neither a run nor the user says how many.
+const SEQ_LEN: usize = 2048;
 
 /// From one line of progress to the next.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -27,33 +32,40 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Evaluates a checkpoint.
 ///
 /// # Errors
-/// No checkpoint, or data that cannot be used ([`crate::exit::USAGE`]); a checkpoint that cannot be
-/// read ([`crate::exit::FAILURE`]).
+/// No checkpoint, data that cannot be used or weights that are NaN ([`crate::exit::USAGE`]); a
+/// checkpoint that cannot be read, or a loss that overflows ([`crate::exit::FAILURE`]).
 pub fn run(args: EvalArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
     stop_on_signals(&interrupter, "stopping after this batch; once more to stop at once")?;
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    let config = checkpoint.config()?;
-    if args.expert_loads.is_some() && config.model.moe_layers() == 0 {
+    let source = Source::open(&args.checkpoint, args.weights())?;
+    if args.expert_loads.is_some() && source.at.model.moe_layers() == 0 {
         return Err(UsageError("--expert-loads: this model has no routed experts".into()).into());
     }
     let selected = args.device.open()?;
-    let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
+    let (seq_len, micro_batch) = windows(&args, &source)?;
+    let vocab_size = source.at.model.vocab_size;
     let data = match args.data.is_empty() {
-        true => EvalData::held_out(&config.data, seq_len, vocab_size)?,
-        false => EvalData::whole(&config.data, &args.data, seq_len, vocab_size)?,
+        true if source.at.run.is_none() => {
+            let problem = format!(
+                "--checkpoint {}: no run is here whose held-out data could be taken; give --data",
+                args.checkpoint.display()
+            );
+            return Err(UsageError(problem).into());
+        }
+        true => EvalData::held_out(&source.data(), seq_len, vocab_size)?,
+        false => EvalData::whole(&source.data(), &args.data, seq_len, vocab_size)?,
     };
-    let model = checkpoint.model(&selected.device, MtpWeights::Load, args.weights())?.no_grad();
+    let model = source.load(&selected.device, MtpWeights::Load)?;
+    let compute = match &source.at.run {
+        Some((_, config)) => compute(config, &selected.device)?,
+        None => Compute::f32(),
+    };
     // The MTP losses are computed where their weight is not 0; the weighted sum is not what is
     // asked for here.
-    let model = LanguageModel::new(
-        model,
-        LossWeights { mtp: 1.0, sequence_balance: 0.0 },
-        1,
-        compute(&config, &selected.device)?,
-    );
+    let weights = LossWeights { mtp: 1.0, sequence_balance: 0.0 };
+    let model = LanguageModel::new(model, weights, 1, compute.clone());
 
-    let batches = data.batches(config.train.micro_batch);
+    let batches = data.batches(micro_batch);
     let count = args.batches.map_or(batches.len(), |most| {
         batches.len().min(usize::try_from(most).unwrap_or(usize::MAX))
     });
@@ -66,17 +78,21 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
         let windows = batch.context("the data cannot be read")?;
         let Some(tokens) = windows.first().map(|window| window.tokens.len() - 1) else { continue };
         let sequences = windows.len();
-        let report =
-            InferenceStep::step(&model, TokenBatcher::new(tokens).batch(windows, &selected.device));
+        let batch = TokenBatcher::new(tokens).batch(windows, &selected.device);
+        let inputs = batch.inputs.clone();
+        let report = InferenceStep::step(&model, batch);
+        if !report.loss.is_finite() {
+            return Err(not_finite(&model.model, inputs, &compute, measured.batches));
+        }
         measured.add(&report, sequences);
         progress.show(&measured);
     }
     measured.seconds = progress.started.elapsed().as_secs_f64();
     let interrupted = measured.batches < count;
-    let mut results = report(&checkpoint, args.weights(), &data, &measured, &selected.name)?;
+    let mut results = report(&source, args.weights(), &data, &measured, &selected.name)?;
     if let Some(path) = &args.expert_loads {
         let loads = ExpertLoads {
-            n_group: Some(config.model.n_group),
+            n_group: Some(source.at.model.n_group),
             layer_loads: measured.report.layer_loads.clone(),
         };
         loads.write(path)?;
@@ -88,9 +104,38 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     Ok(Outcome { results, interrupted })
 }
 
+/// Tokens a window and windows a micro-batch: as asked for, else the run's, else as many tokens as
+/// the model has positions for, up to [`SEQ_LEN`], and one window.
+fn windows(args: &EvalArgs, source: &Source) -> Result<(usize, usize)> {
+    let limit = source.at.model.max_position_embeddings;
+    let run = source.at.run.as_ref().map(|(_, config)| &config.train);
+    let seq_len = args.seq_len.or(run.map(|train| train.seq_len)).unwrap_or(limit.min(SEQ_LEN));
+    if seq_len > limit {
+        let problem =
+            format!("--seq-len {seq_len} is beyond the model's max_position_embeddings {limit}");
+        return Err(UsageError(problem).into());
+    }
+    Ok((seq_len, args.micro_batch.or(run.map(|train| train.micro_batch)).unwrap_or(1)))
+}
+
+/// Why a loss is not finite: where in the model that begins.
+fn not_finite(
+    model: &DeepSeek,
+    inputs: Tensor<2, Int>,
+    compute: &Compute,
+    batch: usize,
+) -> Failure {
+    let what = format!("the loss of micro-batch {} is NaN or infinite", batch + 1);
+    match NotFinite::look(model, inputs, compute) {
+        Some(place) if place.weight.is_some() => UsageError(format!("{what}: {place}")).into(),
+        Some(place) => Failure::new(format!("{what}: {place}")),
+        None => Failure::new(what),
+    }
+}
+
 /// Prints what was measured and makes the results.
 fn report(
-    checkpoint: &Checkpoint,
+    source: &Source,
     weights: Weights,
     data: &EvalData,
     measured: &Measured,
@@ -105,11 +150,11 @@ fn report(
     let violations: Vec<(usize, f64)> =
         report.layer_loads.iter().map(|load| (load.layer, load.violation())).collect();
 
-    let mut text = format!(
-        "checkpoint  {}, after step {}",
-        checkpoint.path.display(),
-        checkpoint.position.step
-    );
+    let checkpoint = source.at.run.as_ref().map(|(checkpoint, _)| checkpoint);
+    let path = checkpoint.map_or(&source.at.folder, |checkpoint| &checkpoint.path);
+    let step = checkpoint.map(|checkpoint| checkpoint.position.step);
+    let mut text = format!("checkpoint  {}", path.display());
+    text += &step.map_or_else(String::new, |step| format!(", after step {step}"));
     text += if weights == Weights::Average { ", the average of the weights\n" } else { "\n" };
     text += &format!(
         "data        {}: {} tokens predicted in {sequences} windows\n",
@@ -144,8 +189,8 @@ fn report(
 
     Ok(json!({
         "command": "eval",
-        "checkpoint": checkpoint.path,
-        "step": checkpoint.position.step,
+        "checkpoint": path,
+        "step": step,
         "device": device,
         "data": data.description,
         "batches": measured.batches,

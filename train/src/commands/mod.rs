@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod compare_precision;
 pub mod eval;
+pub mod export;
 pub mod generate;
 pub mod plan;
 pub mod train;
@@ -11,6 +12,7 @@ pub mod worker;
 
 mod digits;
 mod model_folder;
+mod source;
 mod svg;
 
 use std::io::Write;
@@ -30,6 +32,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Export(args) => export::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::ComparePrecision(args) => compare_precision::run(args),

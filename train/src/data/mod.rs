@@ -37,6 +37,7 @@ pub use source::{Document, Documents, TEXT_ENDINGS};
 pub use split::{Split, SplitMethod, split};
 pub use summary::{DataSummary, SplitSummary};
 pub use tokenizer::{
-    BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, TextStream, Tokenizer,
+    BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE, TextStream, Tokenizer, TokenizerFiles,
 };
 pub use windows::{Segment, TrainWindows, ValidWindows, Window};

@@ -6,14 +6,22 @@ use std::fs;
 use crate::workplace::Workplace;
 
 const NEWEST: &str = "runs/tiny-001/checkpoints/step-00000006";
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "config.json",
     "ema/model.safetensors",
     "model.safetensors",
     "optimizer.safetensors",
     "run.toml",
     "state.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
 ];
+
+/// Whether a command is one that a file is not read for.
+fn is_spared(file: &str, command: &str) -> bool {
+    let of_training = file == "optimizer.safetensors" || file.starts_with("ema/");
+    of_training && !command.starts_with("train")
+}
 
 /// Does something to each file in turn and looks at what every command says of it.
 fn each_file_is_named(damage: impl Fn(&std::path::Path), said: &str) {
@@ -26,9 +34,13 @@ fn each_file_is_named(damage: impl Fn(&std::path::Path), said: &str) {
         for command in [
             "train --resume runs/tiny-001 --steps 8",
             "eval --checkpoint runs/tiny-001",
-            "generate --checkpoint runs/tiny-001",
+            "generate --checkpoint runs/tiny-001 --max-new-tokens 9",
         ] {
             let finished = place.run(command);
+            if is_spared(file, command) {
+                finished.ok();
+                continue;
+            }
             finished.failed(3, &[&format!("step-00000006/{file}"), "damaged"]);
             assert!(file == "state.json" || finished.stderr.contains(said), "{}", finished.dump());
         }
@@ -71,15 +83,15 @@ fn a_checkpoint_of_another_format() {
     let place = Workplace::trained();
     let path = place.path(NEWEST).join("state.json");
     let state = fs::read_to_string(&path).unwrap();
-    assert!(state.contains("\"format\": 2,"), "{state}");
+    assert!(state.contains("\"format\": 3,"), "{state}");
     for (other, found) in [("", "format 1"), ("\"format\": 77, \"more\": 1,", "format 77")] {
-        fs::write(&path, state.replace("\"format\": 2,", other)).unwrap();
+        fs::write(&path, state.replace("\"format\": 3,", other)).unwrap();
         for command in [
             "train --resume runs/tiny-001",
             "eval --checkpoint runs/tiny-001",
-            "generate --checkpoint runs/tiny-001",
+            "generate --checkpoint runs/tiny-001 --max-new-tokens 9",
         ] {
-            place.run(command).failed(2, &["state.json", found, "reads format 2"]);
+            place.run(command).failed(2, &["state.json", found, "reads format 3"]);
         }
     }
 }

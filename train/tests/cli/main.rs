@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod check_checkpoint;
 mod checkpoints;
 mod commands;
 mod compare_precision;
@@ -17,8 +18,10 @@ mod disk;
 mod documents;
 mod exchange;
 mod experts;
+mod export;
 mod generate;
 mod layouts;
+mod prompts;
 mod resume;
 mod workers;
 mod workplace;

@@ -1,10 +1,16 @@
 //! Small models and hand-made files for the tests of checkpoints.
 
 mod errors;
+mod export;
 mod fp8;
+mod fused;
+mod inspect;
+mod mtp;
 mod names;
+mod parts;
 mod round_trip;
 mod saving;
+mod spread;
 mod tolerated;
 
 use std::collections::BTreeMap;

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn_deepseek::DeepSeek;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{GenerateOptions, Sampling};
+use burn_deepseek::{DeepSeek, EndTokens};
 
 use super::table::{Table, Times};
 use super::{Repetitions, random_tokens};
@@ -82,7 +82,7 @@ fn generate(model: &DeepSeek, prompt: &[u32], form: AttentionForm) -> Result<(f6
     let options = GenerateOptions {
         max_new_tokens: DECODE_TOKENS + 1,
         sampling: Sampling::GREEDY,
-        stop: None,
+        stop: EndTokens::NONE,
         form,
         speculative: false,
     };

@@ -3,7 +3,6 @@
 
 mod placement;
 mod printer;
-mod source;
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -15,6 +14,7 @@ use burn_deepseek::weights::MtpWeights;
 use burn_train::Interrupter;
 use serde_json::json;
 
+use super::source::Source;
 use super::stop_on_signals;
 use crate::cli::GenerateArgs;
 use crate::exit::Outcome;
@@ -22,7 +22,6 @@ use crate::failure::Result;
 use crate::parallel::PlacedExperts;
 use placement::Placement;
 use printer::Printer;
-use source::Source;
 
 /// Continues a prompt.
 ///
@@ -36,18 +35,19 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let opened = args.devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
     let selected = opened.first().cloned().map_or_else(|| args.device.open(), Ok)?;
     let mtp = if args.speculative { MtpWeights::Load } else { MtpWeights::Drop };
-    let mut source = Source::open(&args.checkpoint, &selected.device, mtp, args.weights())?;
+    let source = Source::open(&args.checkpoint, args.weights())?;
     let prompt = source.encode(&args.prompt)?;
+    let mut model = source.load(&selected.device, mtp)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         sampling: Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed },
-        stop: source.eod,
+        stop: source.at.stop.clone(),
         form: args.attention_form(),
         speculative: args.speculative,
     };
 
     let placed = match &placement {
-        Some(placement) => Some(placement.place(&mut source.model, &selected, &opened)?),
+        Some(placement) => Some(placement.place(&mut model, &selected, &opened)?),
         None => None,
     };
     let compute = placed.as_ref().map_or_else(Compute::f32, PlacedExperts::compute);
@@ -56,14 +56,12 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let mut failure = None;
     let started = Instant::now();
     let generation =
-        source.model.generate_with(&prompt, &options, &compute, |token| {
-            match printer.token(token) {
-                Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+        model.generate_with(&prompt, &options, &compute, |token| match printer.token(token) {
+            Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
             }
         })?;
     let ended = Instant::now();
@@ -79,7 +77,9 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
         let _ = write!(std::io::stderr(), "{}", placement::text(gpu_rows));
     }
 
-    let interrupted = interrupter.should_stop() && generation.tokens.len() < options.max_new_tokens;
+    let complete =
+        generation.stopped_by.is_some() || generation.tokens.len() == options.max_new_tokens;
+    let interrupted = interrupter.should_stop() && !complete;
     let results = json!({
         "command": "generate",
         "device": selected.name,
@@ -87,7 +87,9 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
         "text": text,
         "prompt_tokens": prompt.len(),
         "tokens": generation.tokens.len(),
+        "prompt_token_ids": prompt,
         "token_ids": generation.tokens,
+        "stopped_by": generation.stopped_by,
         "prefill_tokens_per_second": speeds.prefill(prompt.len()),
         "decode_tokens_per_second": speeds.decode(&generation),
         "passes": generation.passes,
@@ -121,10 +123,11 @@ impl Speeds {
         ended: Instant,
     ) -> Self {
         let first = printer.first.unwrap_or(ended);
+        // The token that ends a text is not printed.
+        let last = if generation.stopped_by.is_some() { Some(ended) } else { printer.last };
         Self {
             prefill_seconds: (options.max_new_tokens > 0).then(|| (first - started).as_secs_f64()),
-            decode_seconds: printer
-                .last
+            decode_seconds: last
                 .filter(|_| generation.tokens.len() > 1)
                 .map(|last| (last - first).as_secs_f64()),
         }

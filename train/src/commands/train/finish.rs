@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
+use burn_deepseek::EndTokens;
 use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{GenerateOptions, Sampling};
 use burn_deepseek::weights::MtpWeights;
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use super::start::Start;
 use super::timeline;
-use crate::checkpoint::{Checkpoint, Weights};
+use crate::checkpoint::{Checkpoint, Purpose, Weights};
 use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::metrics::duration;
@@ -130,11 +131,12 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
     let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else {
         return Ok(None);
     };
-    let model =
-        Checkpoint::open(path)?.model(&start.device, MtpWeights::Drop, Weights::Trained)?.no_grad();
+    let weights = Weights::Trained;
+    let checkpoint = Checkpoint::open(path, Purpose::Running(weights))?;
+    let model = checkpoint.model(&start.device, MtpWeights::Drop, weights)?.no_grad();
     let tokenizer = &start.data.tokenizer;
     let mut prompt = vec![tokenizer.eod()];
-    prompt.extend(tokenizer.encode(&output.sample_prompt)?);
+    prompt.extend(tokenizer.encode_prompt(&output.sample_prompt)?);
     let room = model.config().max_position_embeddings.saturating_sub(prompt.len());
     let options = GenerateOptions {
         max_new_tokens: output.sample_tokens.min(room),
@@ -143,7 +145,7 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
             top_p: 1.0,
             seed: start.config.train.seed,
         },
-        stop: None,
+        stop: EndTokens::NONE,
         form: AttentionForm::Auto,
         speculative: false,
     };

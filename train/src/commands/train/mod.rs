@@ -60,7 +60,7 @@ pub(in crate::commands) fn learn(
     interrupter: &Interrupter,
     dashboard: bool,
 ) -> Result<RunOutcome> {
-    let Parts { model, optimizer, ema } =
+    let Parts { model, optimizer, ema, .. } =
         start.parts.take().expect("invariant: a start is used once");
     let Start { config, schedule, position, .. } = &*start;
     let train = &config.train;
@@ -90,8 +90,9 @@ pub(in crate::commands) fn learn(
         next.global_batch / train.micro_batch,
         compute(config, device)?,
     );
+    let (keep, toml) = (train.keep_checkpoints, config.to_toml()?);
     let checkpoints =
-        CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
+        CheckpointWriter::new(&start.run_dir, keep, toml, start.tokenizer_files.clone());
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!(
             "set aside   {}: it was saved after the step that this run goes on from\n",

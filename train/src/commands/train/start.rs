@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use burn_deepseek::weights::{MtpWeights, load_weights};
-use burn_deepseek::{DeepSeek, WeightInit};
+use burn_deepseek::weights::{LoadedWeights, MtpWeights, load_weights};
+use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use super::adamw_settings;
 use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
-use crate::checkpoint::{Checkpoint, TrainState, Weights};
+use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::config::{ConfigError, RunConfig};
-use crate::data::TokenData;
+use crate::data::{TokenData, Tokenizer, TokenizerFiles};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
@@ -27,6 +27,8 @@ pub(in crate::commands) struct Parts {
     pub model: DeepSeek,
     pub optimizer: AdamW,
     pub ema: Option<Ema>,
+    /// MTP modules that were drawn beside weights that were loaded.
+    pub drawn_mtp: usize,
 }
 
 /// Everything a run needs before its first step.
@@ -35,6 +37,8 @@ pub(in crate::commands) struct Start {
     pub config: RunConfig,
     pub schedule: TrainingSchedule,
     pub data: TokenData,
+    /// What checkpoints have of the tokenizer.
+    pub tokenizer_files: TokenizerFiles,
     pub device: Device,
     pub device_name: String,
     /// Where the ranks are, of a run over several.
@@ -62,11 +66,15 @@ impl Start {
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
+        let tokenizer_files = TokenizerFiles::of_run(&data.tokenizer, config.model.vocab_size)?;
         check_sample(&config, &data)?;
         let schedule = config.schedule()?;
+        let model = with_tokens(&config.model, &data.tokenizer);
         let (parts, position) = match &checkpoint {
-            None => (Parts::new(&config, adamw, &selected.device)?, TrainState::default()),
-            Some(checkpoint) => Parts::resumed(checkpoint, &config, adamw, &selected.device)?,
+            None => (Parts::new(&config, &model, adamw, &selected.device)?, TrainState::default()),
+            Some(checkpoint) => {
+                Parts::resumed(checkpoint, &config, &model, adamw, &selected.device)?
+            }
         };
         let cluster = cluster(&config, &selected, args)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
@@ -78,6 +86,7 @@ impl Start {
             config,
             schedule,
             data,
+            tokenizer_files,
             device: selected.device,
             device_name: selected.name,
             cluster,
@@ -120,6 +129,12 @@ impl Start {
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
         }
+        if let Some(parts) = self.parts.as_ref().filter(|parts| parts.drawn_mtp > 0) {
+            text += &format!(
+                "MTP         {} drawn: train.init_from has no weights of MTP modules\n",
+                parts.drawn_mtp
+            );
+        }
         if let Some(path) = &self.resumed_from {
             text +=
                 &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
@@ -144,19 +159,26 @@ impl Start {
 impl Parts {
     /// Weights that are drawn, or those that the configuration begins with, and what is new with
     /// them.
-    fn new(config: &RunConfig, adamw: AdamWSettings, device: &Device) -> Result<Self> {
-        let model = match &config.train.init_from {
-            None => DeepSeek::init(&config.model, config.train.seed, device)?,
-            Some(path) => begun_from(path, config, device)?,
+    fn new(
+        config: &RunConfig,
+        model: &DeepSeekConfig,
+        adamw: AdamWSettings,
+        device: &Device,
+    ) -> Result<Self> {
+        let seed = config.train.seed;
+        let LoadedWeights { model, absent_mtp: drawn_mtp } = match &config.train.init_from {
+            None => LoadedWeights { model: DeepSeek::init(model, seed, device)?, absent_mtp: 0 },
+            Some(path) => begun_from(path, model, seed, device)?,
         };
         let ema = averaged(config).map(|settings| Ema::new(settings, &model)).transpose()?;
-        Ok(Self { model, optimizer: AdamW::new(adamw), ema })
+        Ok(Self { model, optimizer: AdamW::new(adamw), ema, drawn_mtp })
     }
 
     /// What a checkpoint has of a run, and where that stood.
     fn resumed(
         checkpoint: &Checkpoint,
         config: &RunConfig,
+        model: &DeepSeekConfig,
         adamw: AdamWSettings,
         device: &Device,
     ) -> Result<(Self, TrainState)> {
@@ -165,8 +187,13 @@ impl Parts {
                 "--set changes the model of a run that is resumed; its weights would not fit";
             return Err(UsageError(problem.into()).into());
         }
-        let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
-        let model = load_weights(model, &checkpoint.path)?;
+        let model = DeepSeek::new(model, WeightInit::zeros(device))?;
+        let LoadedWeights { model, absent_mtp } = load_weights(model, &checkpoint.path)?;
+        if absent_mtp > 0 {
+            let path = checkpoint.path.clone();
+            let problem = "the weights of its MTP modules are missing".into();
+            return Err(CheckpointError::Damaged { path, problem }.into());
+        }
         let optimizer = checkpoint.optimizer(&model, adamw)?;
         let mut position = checkpoint.position.clone();
         let ema = match averaged(config) {
@@ -181,7 +208,19 @@ impl Parts {
                 settings.map(|settings| Ema::new(settings, &model)).transpose()?
             }
         };
-        Ok((Self { model, optimizer, ema }, position))
+        Ok((Self { model, optimizer, ema, drawn_mtp: 0 }, position))
+    }
+}
+
+/// The run's model with the tokens that its texts begin and end with, as its checkpoints say them
+/// to others: a document ends with the tokenizer's token, which also comes before each.
+fn with_tokens(model: &DeepSeekConfig, tokenizer: &Tokenizer) -> DeepSeekConfig {
+    let eod = tokenizer.eod();
+    let further = model.eos_token_id.iter().filter(|&token| token != eod);
+    DeepSeekConfig {
+        bos_token_id: Some(eod),
+        eos_token_id: std::iter::once(eod).chain(further).collect(),
+        ..model.clone()
     }
 }
 
@@ -206,7 +245,7 @@ fn resumed(args: &TrainArgs) -> Result<Option<Checkpoint>> {
     let path = path
         .clone()
         .map_or_else(|| newest_run(&args.config_request().resolve()?.output.dir), Ok)?;
-    Ok(Some(Checkpoint::open(&path)?))
+    Ok(Some(Checkpoint::open(&path, Purpose::Training)?))
 }
 
 /// The run's configuration: as the command line has it, or the checkpoint's with that laid over it.
@@ -223,10 +262,18 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
 }
 
 /// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
-/// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ.
-fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSeek> {
+/// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ. MTP
+/// modules of which it has nothing are drawn.
+fn begun_from(
+    path: &Path,
+    model: &DeepSeekConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<LoadedWeights> {
     let folder = match ModelFolder::find(path)? {
-        Some(ModelFolder::Checkpoint(path)) => Checkpoint::open(&path)?.path,
+        Some(ModelFolder::Checkpoint(path)) => {
+            Checkpoint::open(&path, Purpose::Running(Weights::Trained))?.path
+        }
         Some(ModelFolder::HuggingFace(path)) => path,
         None => {
             let path = path.display();
@@ -234,14 +281,19 @@ fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSe
             return Err(UsageError(problem).into());
         }
     };
-    let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
+    // Drawn at once where something of it may stay: that takes no longer than finding out before.
+    let model = if model.num_nextn_predict_layers > 0 {
+        DeepSeek::init(model, seed, device)?
+    } else {
+        DeepSeek::new(model, WeightInit::zeros(device))?
+    };
     load_weights(model, &folder).context("train.init_from")
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.
 fn check_sample(config: &RunConfig, data: &TokenData) -> Result<()> {
     let (tokens, limit) = (
-        1 + data.tokenizer.encode(&config.output.sample_prompt)?.len(),
+        1 + data.tokenizer.encode_prompt(&config.output.sample_prompt)?.len(),
         config.model.max_position_embeddings,
     );
     if config.output.sample_tokens > 0 && tokens >= limit {

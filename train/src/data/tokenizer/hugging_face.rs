@@ -6,11 +6,11 @@ use super::FimTokens;
 use crate::data::error::DataError;
 
 /// Names of end-of-document tokens, DeepSeek's first; the first that the file has is used.
-const EOD_NAMES: [&str; 6] =
+pub(super) const EOD_NAMES: [&str; 6] =
     ["<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"];
 
 /// Names of begin, hole and end in prefix-suffix-middle order, DeepSeek's first.
-const FIM_NAMES: [[&str; 3]; 3] = [
+pub(super) const FIM_NAMES: [[&str; 3]; 3] = [
     ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
     ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
     ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
@@ -32,6 +32,34 @@ impl HuggingFaceTokenizer {
     /// # Errors
     /// [`DataError`] naming the file: missing, not a tokenizer, no end-of-document token.
     pub fn from_file(path: &Path, eod_token: Option<&str>) -> Result<Self, DataError> {
+        let mut tokenizer = Self::read(path)?;
+        tokenizer.eod = match eod_token {
+            Some(name) => tokenizer.id(name).ok_or_else(|| {
+                tokenizer.failed(format!("has no token {name:?} (data.eod_token)"))
+            })?,
+            None => tokenizer.usual_eod("data.eod_token")?,
+        };
+        Ok(tokenizer)
+    }
+
+    /// Reads the file of a model whose other files may name its end-of-document token: `eos_token`
+    /// by name, or else the first of `ids` that it has; otherwise the usual names are tried.
+    ///
+    /// # Errors
+    /// As [`HuggingFaceTokenizer::from_file`].
+    pub fn of_model(path: &Path, eos_token: Option<&str>, ids: &[u32]) -> Result<Self, DataError> {
+        let mut tokenizer = Self::read(path)?;
+        let named = eos_token.and_then(|name| tokenizer.id(name));
+        let numbered = || ids.iter().copied().find(|&id| tokenizer.token(id).is_some());
+        tokenizer.eod = match named.or_else(numbered) {
+            Some(id) => id,
+            None => tokenizer.usual_eod("eos_token of tokenizer_config.json")?,
+        };
+        Ok(tokenizer)
+    }
+
+    /// The file, its end-of-document token not yet found.
+    fn read(path: &Path) -> Result<Self, DataError> {
         let failed = |message| DataError::Tokenizer { path: path.to_path_buf(), message };
         let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
@@ -46,20 +74,26 @@ impl HuggingFaceTokenizer {
 
         let vocab_size =
             tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1);
-        let eod = match eod_token {
-            Some(name) => tokenizer
-                .token_to_id(name)
-                .ok_or_else(|| failed(format!("has no token {name:?} (data.eod_token)")))?,
-            None => {
-                EOD_NAMES.iter().find_map(|name| tokenizer.token_to_id(name)).ok_or_else(|| {
-                    let names = EOD_NAMES.join(" ");
-                    failed(format!(
-                        "has no end-of-document token among {names}; name its own in data.eod_token"
-                    ))
-                })?
-            }
-        };
-        Ok(Self { path: path.to_path_buf(), tokenizer, vocab_size, eod })
+        Ok(Self { path: path.to_path_buf(), tokenizer, vocab_size, eod: 0 })
+    }
+
+    /// The end-of-document token by its usual names; `key` could name another.
+    fn usual_eod(&self, key: &str) -> Result<u32, DataError> {
+        EOD_NAMES.iter().find_map(|name| self.id(name)).ok_or_else(|| {
+            let names = EOD_NAMES.join(" ");
+            self.failed(format!(
+                "has no end-of-document token among {names}; name its own in {key}"
+            ))
+        })
+    }
+
+    fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The name of a token, where there is one of this id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
     }
 
     /// The file it was read from.
@@ -82,7 +116,7 @@ impl HuggingFaceTokenizer {
     /// # Errors
     /// [`DataError::Tokenizer`] where the file has none of the known names.
     pub fn fim(&self) -> Result<FimTokens, DataError> {
-        let id = |name: &str| self.tokenizer.token_to_id(name);
+        let id = |name: &str| self.id(name);
         FIM_NAMES
             .iter()
             .find_map(|[begin, hole, end]| {
@@ -104,6 +138,30 @@ impl HuggingFaceTokenizer {
         let encoding = self.tokenizer.encode_fast(text, false);
         let encoding = encoding.map_err(|e| self.failed(format!("cannot encode the text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Encodes text in which special tokens may be spelled out, without adding any.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] where the tokenizer fails on the text.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let mut tokenizer = self.tokenizer.clone();
+        tokenizer.set_encode_special_tokens(false);
+        let encoding = tokenizer.encode_fast(text, false);
+        let encoding = encoding.map_err(|e| self.failed(format!("cannot encode the text: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// What the file puts before every text.
+    pub fn lead(&self) -> Vec<u32> {
+        let ids = |special| {
+            let encoding = self.tokenizer.encode_fast("a", special);
+            encoding.map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
+        };
+        let (bare, mut whole) = (ids(false), ids(true));
+        let at = whole.windows(bare.len().max(1)).position(|part| part == bare);
+        whole.truncate(at.unwrap_or(0));
+        whole
     }
 
     /// Decodes ids to text without special tokens; ids that the file does not have are left out.
@@ -149,14 +207,31 @@ mod tests {
         assert_eq!(tokenizer.decode(&[300, ids[0], 290]).unwrap(), "t");
     }
 
-    /// A document that quotes the end-of-document token must not end there.
+    /// A document that quotes the end-of-document token must not end there; a prompt may.
     #[test]
-    fn special_tokens_in_text_stay_text() {
+    fn special_tokens_in_text_stay_text_and_in_a_prompt_do_not() {
         let (_folder, path) = written(&tokenizer_json(&ALL));
         let tokenizer = Tokenizer::from_file(&path, None).unwrap();
         let ids = tokenizer.encode("a<｜end▁of▁sentence｜>b").unwrap();
         assert!(!ids.contains(&300) && ids.len() > 10, "{ids:?}");
         assert_eq!(tokenizer.decode(&ids).unwrap(), "a<｜end▁of▁sentence｜>b");
+        let prompt = tokenizer.encode_prompt("a<｜end▁of▁sentence｜>b").unwrap();
+        assert_eq!(prompt, [ids[0], 300, ids[ids.len() - 1]]);
+        assert_eq!(tokenizer.encode("a<｜end▁of▁sentence｜>b").unwrap(), ids);
+        assert!(tokenizer.lead().is_empty());
+    }
+
+    /// The other files of a model name its end-of-document token, by name or by number.
+    #[test]
+    fn the_end_of_a_document_is_what_the_model_says() {
+        let (_folder, path) = written(&tokenizer_json(&["<done>", "</s>"]));
+        let eod = |name, ids: &[u32]| Tokenizer::of_model(&path, name, ids).unwrap().eod();
+        assert_eq!(eod(Some("<done>"), &[301]), 300);
+        assert_eq!(eod(Some("<other>"), &[999, 300]), 300);
+        assert_eq!(eod(None, &[]), 301);
+        let (_folder, path) = written(&tokenizer_json(&["<done>"]));
+        let error = Tokenizer::of_model(&path, None, &[]).unwrap_err().to_string();
+        assert!(error.ends_with("name its own in eos_token of tokenizer_config.json"), "{error}");
     }
 
     #[test]

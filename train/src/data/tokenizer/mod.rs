@@ -1,5 +1,7 @@
 //! Text to token ids and back: plain bytes, or a Hugging Face `tokenizer.json`.
 
+mod bytes;
+mod files;
 mod hugging_face;
 mod stream;
 #[cfg(test)]
@@ -7,6 +9,7 @@ pub(crate) mod tests_support;
 
 use std::path::Path;
 
+pub use files::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerFiles};
 pub use hugging_face::HuggingFaceTokenizer;
 pub use stream::TextStream;
 
@@ -50,6 +53,16 @@ impl Tokenizer {
     /// [`DataError`] naming the file: missing, not a tokenizer, no end-of-document token.
     pub fn from_file(path: &Path, eod_token: Option<&str>) -> Result<Self, DataError> {
         let tokenizer = HuggingFaceTokenizer::from_file(path, eod_token)?;
+        Ok(Tokenizer::HuggingFace(Box::new(tokenizer)))
+    }
+
+    /// Reads the `tokenizer.json` of a model whose other files may name its end-of-document token:
+    /// `eos_token` by name, or else the first of `ids` that it has.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`].
+    pub fn of_model(path: &Path, eos_token: Option<&str>, ids: &[u32]) -> Result<Self, DataError> {
+        let tokenizer = HuggingFaceTokenizer::of_model(path, eos_token, ids)?;
         Ok(Tokenizer::HuggingFace(Box::new(tokenizer)))
     }
 
@@ -97,6 +110,25 @@ impl Tokenizer {
         match self {
             Tokenizer::Bytes => Ok(text.bytes().map(u32::from).collect()),
             Tokenizer::HuggingFace(tokenizer) => tokenizer.encode(text),
+        }
+    }
+
+    /// Encodes a prompt: no special token is added, and those spelled out in it are themselves.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        match self {
+            Tokenizer::Bytes => Ok(bytes::encode_prompt(text)),
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.encode_prompt(text),
+        }
+    }
+
+    /// The tokens that the tokenizer's file puts before every text.
+    pub fn lead(&self) -> Vec<u32> {
+        match self {
+            Tokenizer::Bytes => Vec::new(),
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.lead(),
         }
     }
 

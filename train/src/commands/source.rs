@@ -1,0 +1,261 @@
+//! What `--checkpoint` of `generate`, `eval` and `export` names: a run, one checkpoint, or a
+//! Hugging Face folder, and the tokenizer that goes with it.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_deepseek::weights::{LoadOptions, MtpWeights, WeightsError, load_model};
+use burn_deepseek::{DeepSeek, DeepSeekConfig, EndTokens};
+use serde_json::Value;
+
+use super::model_folder::{KINDS, ModelFolder};
+use crate::checkpoint::{Checkpoint, Purpose, Weights};
+use crate::config::RunConfig;
+use crate::data::{
+    BYTES_VOCAB_SIZE, DataConfig, DataError, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
+    TokenizerConfig, TokenizerFiles,
+};
+use crate::failure::{Result, UsageError};
+
+const CONFIG_FILE: &str = "config.json";
+/// What a library that generates takes over `config.json`.
+pub(super) const GENERATION_FILE: &str = "generation_config.json";
+
+/// Bytes and no special token: the least that a model over bytes can have.
+const BYTES_ALONE: usize = 256;
+
+/// A model's folder, its weights not read yet.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// Where `config.json` and the weights are.
+    pub folder: PathBuf,
+    /// What the model is.
+    pub model: DeepSeekConfig,
+    /// The run that it is a checkpoint of.
+    pub run: Option<(Checkpoint, RunConfig)>,
+    /// Its tokenizer; none where the folder has none that this program reads.
+    pub tokenizer: Option<Tokenizer>,
+    /// The tokens that end a text.
+    pub stop: EndTokens,
+    /// What every text begins with. Models of runs have only seen documents after the end of
+    /// another.
+    lead: Vec<u32>,
+}
+
+/// A model's folder and the tokenizer in it.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The folder.
+    pub at: Located,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+impl Located {
+    /// Finds the newest checkpoint of a run's folder, one checkpoint, or a Hugging Face folder.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of the kind there, a damaged checkpoint, or a tokenizer that cannot be read or does
+    /// not fit the model.
+    pub fn find(path: &Path, weights: Weights) -> Result<Self> {
+        match ModelFolder::find(path)? {
+            Some(ModelFolder::Checkpoint(path)) => Self::of_run(&path, weights),
+            _ if weights == Weights::Average => Err(UsageError(format!(
+                "{}: --ema needs a run's checkpoint; no run is here",
+                path.display()
+            ))
+            .into()),
+            Some(ModelFolder::HuggingFace(path)) => Self::of_hugging_face(path),
+            None => {
+                Err(UsageError(format!("{}: no model here; give {KINDS}", path.display())).into())
+            }
+        }
+    }
+
+    fn of_run(path: &Path, weights: Weights) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path, Purpose::Running(weights))?;
+        let mut config = checkpoint.config()?;
+        let folder = checkpoint.model_folder(weights)?;
+        config.data.tokenizer = own_tokenizer(&config.data, &folder);
+        let tokenizer = config.data.open_tokenizer()?;
+        let model = read_model(&folder)?;
+        tokenizer.check_vocab_size(model.vocab_size)?;
+        let located = Self::with_tokens_of(folder, model, Some(tokenizer));
+        Ok(Self { run: Some((checkpoint, config)), ..located })
+    }
+
+    fn of_hugging_face(folder: PathBuf) -> Result<Self> {
+        let model = read_model(&folder)?;
+        let file = folder.join(TOKENIZER_FILE);
+        let tokenizer = if file.is_file() {
+            let (name, ids) = (text_of(&folder, "eos_token"), end_tokens(&folder, &model));
+            let tokenizer = Tokenizer::of_model(&file, name.as_deref(), ids.as_slice())?;
+            tokenizer.check_vocab_size(model.vocab_size)?;
+            Some(tokenizer)
+        } else {
+            // A model over bytes may be without some of the special tokens.
+            let over_bytes = (BYTES_ALONE..=BYTES_VOCAB_SIZE).contains(&model.vocab_size);
+            over_bytes.then_some(Tokenizer::Bytes)
+        };
+        Ok(Self::with_tokens_of(folder, model, tokenizer))
+    }
+
+    /// Finds the tokens that begin and end a text.
+    fn with_tokens_of(
+        folder: PathBuf,
+        model: DeepSeekConfig,
+        tokenizer: Option<Tokenizer>,
+    ) -> Self {
+        let known = |token: &u32| (*token as usize) < model.vocab_size;
+        let eod = tokenizer.as_ref().map(Tokenizer::eod).filter(known);
+        let mut stop = end_tokens(&folder, &model);
+        if stop.is_empty() {
+            stop = eod.into_iter().collect();
+        }
+        let begin = model.bos_token_id.filter(known);
+        let lead = match &tokenizer {
+            None => Vec::new(),
+            Some(Tokenizer::Bytes) => begin.or(eod).into_iter().collect(),
+            Some(tokenizer) => match (tokenizer.lead(), flag_of(&folder, "add_bos_token")) {
+                (lead, _) if !lead.is_empty() => lead,
+                (_, Some(false)) => Vec::new(),
+                (_, Some(true)) => {
+                    let named = text_of(&folder, "bos_token");
+                    let named = named.and_then(|name| id_of(tokenizer, &name)).filter(known);
+                    named.or(begin).into_iter().collect()
+                }
+                (_, None) => begin.into_iter().collect(),
+            },
+        };
+        Self { folder, model, run: None, tokenizer, stop, lead }
+    }
+
+    /// The token that begins a text, where there is one.
+    pub fn begin(&self) -> Option<u32> {
+        self.model.bos_token_id.or(self.lead.first().copied())
+    }
+}
+
+impl Source {
+    /// Finds a model's folder as [`Located::find`] does, with a tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// As there, and where there is no tokenizer.
+    pub fn open(path: &Path, weights: Weights) -> Result<Self> {
+        let mut at = Located::find(path, weights)?;
+        let Some(tokenizer) = at.tokenizer.take() else {
+            let bytes = format!(
+                "a model over bytes would have a vocab_size from {BYTES_ALONE} to \
+                 {BYTES_VOCAB_SIZE}, not {}",
+                at.model.vocab_size
+            );
+            return Err(UsageError(format!(
+                "{}: no such file, and {bytes}; put the model's tokenizer there",
+                at.folder.join(TOKENIZER_FILE).display()
+            ))
+            .into());
+        };
+        Ok(Self { at, tokenizer })
+    }
+
+    /// Loads the model, for running it.
+    ///
+    /// # Errors
+    ///
+    /// Weights that cannot be read or do not fit.
+    pub fn load(&self, device: &Device, mtp: MtpWeights) -> Result<DeepSeek, WeightsError> {
+        Ok(load_model(&self.at.folder, device, &LoadOptions { mtp })?.no_grad())
+    }
+
+    /// The tokens to continue: the lead, where the prompt does not begin with it, then the prompt;
+    /// for a prompt without tokens the end of a document.
+    ///
+    /// # Errors
+    ///
+    /// Text that the tokenizer does not take.
+    pub fn encode(&self, prompt: &str) -> Result<Vec<u32>, DataError> {
+        let text = self.tokenizer.encode_prompt(prompt)?;
+        let lead = &self.at.lead;
+        let mut tokens = if text.starts_with(lead) { Vec::new() } else { lead.clone() };
+        tokens.extend(text);
+        if tokens.is_empty() {
+            tokens.push(self.at.stop.first().unwrap_or(self.tokenizer.eod()));
+        }
+        Ok(tokens)
+    }
+
+    /// The data that a run was trained on, or where there is no run, how data is read: either way
+    /// with this tokenizer.
+    pub fn data(&self) -> DataConfig {
+        match (&self.at.run, &self.tokenizer) {
+            (Some((_, config)), _) => config.data.clone(),
+            (None, Tokenizer::Bytes) => DataConfig::default(),
+            (None, Tokenizer::HuggingFace(tokenizer)) => DataConfig {
+                tokenizer: TokenizerConfig::File(tokenizer.path().to_path_buf()),
+                eod_token: tokenizer.token(tokenizer.eod()),
+                ..DataConfig::default()
+            },
+        }
+    }
+}
+
+/// The tokenizer of a checkpoint: the run's own file as long as the checkpoint's copy is made of it,
+/// for then what was prepared for it is still good, else the copy.
+fn own_tokenizer(data: &DataConfig, folder: &Path) -> TokenizerConfig {
+    let TokenizerConfig::File(_) = &data.tokenizer else { return TokenizerConfig::Bytes };
+    let is_the_same = data.open_tokenizer().is_ok_and(|tokenizer| {
+        TokenizerFiles::of_run(&tokenizer, tokenizer.vocab_size())
+            .is_ok_and(|files| files.are_in(folder))
+    });
+    if is_the_same {
+        data.tokenizer.clone()
+    } else {
+        TokenizerConfig::File(folder.join(TOKENIZER_FILE))
+    }
+}
+
+/// The model that `config.json` describes.
+fn read_model(folder: &Path) -> Result<DeepSeekConfig, WeightsError> {
+    let path = folder.join(CONFIG_FILE);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| WeightsError::Read { path: path.clone(), source })?;
+    DeepSeekConfig::from_hugging_face_json(&text)
+        .map_err(|source| WeightsError::Config { path, source })
+}
+
+/// Every token that ends a text, those of `config.json` first.
+fn end_tokens(folder: &Path, model: &DeepSeekConfig) -> EndTokens {
+    let further: EndTokens = setting(folder, GENERATION_FILE, "eos_token_id")
+        .and_then(|value| serde_json::from_value(value).ok())
+        .unwrap_or(EndTokens::NONE);
+    let config = &model.eos_token_id;
+    config.iter().chain(further.iter().filter(|&token| !config.contains(token))).collect()
+}
+
+/// The number of a token that is named by its text alone.
+fn id_of(tokenizer: &Tokenizer, token: &str) -> Option<u32> {
+    match tokenizer.encode_prompt(token).ok()?[..] {
+        [id] => Some(id),
+        _ => None,
+    }
+}
+
+/// A token's text in the tokenizer's settings, where they are there and have it.
+fn text_of(folder: &Path, key: &str) -> Option<String> {
+    let token = setting(folder, TOKENIZER_CONFIG_FILE, key)?;
+    token.as_str().or_else(|| token["content"].as_str()).map(str::to_string)
+}
+
+fn flag_of(folder: &Path, key: &str) -> Option<bool> {
+    setting(folder, TOKENIZER_CONFIG_FILE, key)?.as_bool()
+}
+
+/// The value of a key in a file of settings; none where there is no such file, as in many folders.
+fn setting(folder: &Path, file: &str, key: &str) -> Option<Value> {
+    let text = std::fs::read_to_string(folder.join(file)).ok()?;
+    let settings: Value = serde_json::from_str(&text).ok()?;
+    settings.get(key).filter(|value| !value.is_null()).cloned()
+}
