@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use deepseek_train::cli::Cli;
-use deepseek_train::{commands, exit};
+use deepseek_train::{cli, commands, exit};
 
 // Flex allocates a buffer for each operation; with the system's allocator operations take 1.7 to
 // 2.9 times as long.
@@ -20,7 +18,11 @@ fn main() -> ExitCode {
     // cleared anew each time, which cost a tenth of a step. SAFETY: no other thread is there yet,
     // which is all that the call asks for.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
-    let cli = Cli::parse();
-    let json = cli.command.wants_json();
-    exit::report(commands::run(cli.command), json)
+    match cli::parse(std::env::args_os()) {
+        Ok(cli) => {
+            let json = cli.command.wants_json();
+            exit::report(commands::run(cli.command), json)
+        }
+        Err(refused) => commands::refuse(&refused),
+    }
 }

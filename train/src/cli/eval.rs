@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::parse_device;
+use super::values::{parse_device, parse_positive};
 use crate::checkpoint::Weights;
 use crate::device::DeviceChoice;
 
@@ -17,8 +17,8 @@ pub struct EvalArgs {
     /// Text files, JSONL files or folders of them, instead of the run's held-out data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Micro-batches to take at most; without it all of the data.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Micro-batches to take at most; without it all of the data. Also as in 1K.
+    #[arg(long, value_parser = parse_positive)]
     pub batches: Option<u64>,
     /// The running average of the weights (see `[ema]`) instead of the weights.
     #[arg(long)]

@@ -7,10 +7,16 @@ pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
     text.parse()
 }
 
-pub(super) fn parse_tokens(text: &str) -> Result<u64, String> {
-    parse_count(text).and_then(|tokens| {
-        if tokens > 0 { Ok(tokens) } else { Err("it must be at least 1".into()) }
-    })
+/// A count of at least 1, as in 40K.
+pub(super) fn parse_positive(text: &str) -> Result<u64, String> {
+    parse_count(text)
+        .and_then(|count| if count > 0 { Ok(count) } else { Err("it must be at least 1".into()) })
+}
+
+/// A count that may be 0, as in 40K, of what is in memory.
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
+    let count = parse_count(text)?;
+    usize::try_from(count).map_err(|_| format!("{text:?} is more than can be counted"))
 }
 
 pub(super) fn parse_temperature(text: &str) -> Result<f64, String> {

@@ -10,6 +10,7 @@
 mod bad_input;
 mod bench;
 mod checkpoints;
+mod command_line;
 mod commands;
 mod compare_precision;
 mod disk;
@@ -19,5 +20,8 @@ mod experts;
 mod generate;
 mod layouts;
 mod resume;
+mod said;
+#[cfg(unix)]
+mod signals;
 mod workers;
 mod workplace;

@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn_deepseek::weights::{MtpWeights, load_weights};
-use burn_deepseek::{DeepSeek, WeightInit};
+use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use super::adamw_settings;
 use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
-use crate::checkpoint::{Checkpoint, TrainState, Weights};
+use crate::checkpoint::{Checkpoint, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::model_folder::{KINDS, ModelFolder};
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, RunConfig, model_differences};
 use crate::data::TokenData;
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
+use crate::fold::{fold, hang, width};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::stdout::write_stdout;
@@ -42,6 +43,7 @@ pub(in crate::commands) struct Start {
     /// The model and its optimizer, until training takes them.
     pub parts: Option<Parts>,
     pub position: TrainState,
+    bytes_per_token: f64,
     pub run_dir: PathBuf,
     pub resumed_from: Option<PathBuf>,
 }
@@ -74,7 +76,9 @@ impl Start {
             Some(path) => run_dir_of(path)?,
             None => new_run_dir(&config)?,
         };
-        Ok(Self {
+        let bytes_per_token =
+            data.evaluated_bytes_per_token(config.train.eval_batches * config.train.micro_batch)?;
+        let start = Self {
             config,
             schedule,
             data,
@@ -83,9 +87,14 @@ impl Start {
             cluster,
             parts: Some(parts),
             position,
+            bytes_per_token,
             run_dir,
             resumed_from,
-        })
+        };
+        let file = start.run_file();
+        std::fs::write(&file, start.config.to_toml()?)
+            .with_context(|| format!("{}: cannot write", file.display()))?;
+        Ok(start)
     }
 
     /// Prints what is about to be done.
@@ -93,7 +102,8 @@ impl Start {
         let config = &self.config;
         let counts = config.model.parameter_counts();
         let mtp = config.model.num_nextn_predict_layers;
-        let mut text = config.to_toml()?;
+        let mut text = said(config)?;
+        text += &format!("            (all of it: {})\n", self.run_file().display());
         text += &format!(
             "\nmodel       {} parameters, {} active a token{}\n{}\n",
             counts.total,
@@ -120,11 +130,24 @@ impl Start {
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
         }
+        let step = self.position.step;
         if let Some(path) = &self.resumed_from {
-            text +=
-                &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
+            text += &format!("resumed     from {} after step {step}\n", path.display());
         }
-        write_stdout(&(text + "\n"))
+        let here = Position { step, tokens: self.position.tokens };
+        if let Some(end) = self.schedule.end_from(here).filter(|end| end.step <= step) {
+            text += &format!(
+                "finished    the run was to end after step {} and has made {step}: nothing is \
+                 trained; --steps or --tokens prolongs it\n",
+                end.step
+            );
+        }
+        write_stdout(&(fold(&text, width()) + "\n"))
+    }
+
+    /// Where the configuration of the run is, complete.
+    fn run_file(&self) -> PathBuf {
+        self.run_dir.join(RUN_FILE)
     }
 
     /// Indices of the MoE layers, those of MTP modules last.
@@ -135,10 +158,24 @@ impl Start {
             .collect()
     }
 
-    /// Bytes of held-out text a token.
+    /// Bytes of text a token that an evaluation predicts.
     pub fn bytes_per_token(&self) -> f64 {
-        self.data.summary.valid.bytes_per_token()
+        self.bytes_per_token
     }
+}
+
+/// What the configuration says beyond defaults, a line a section.
+fn said(config: &RunConfig) -> Result<String> {
+    let mut text = String::new();
+    for (index, (section, keys)) in config.differences()?.into_iter().enumerate() {
+        let keys: Vec<String> =
+            keys.into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let label = if index == 0 { "config" } else { "" };
+        text +=
+            &hang(&format!("{label:<12}"), &format!("[{section}] {}", keys.join(", ")), width());
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 impl Parts {
@@ -160,10 +197,19 @@ impl Parts {
         adamw: AdamWSettings,
         device: &Device,
     ) -> Result<(Self, TrainState)> {
-        if checkpoint.config()?.model != config.model {
-            let problem =
-                "--set changes the model of a run that is resumed; its weights would not fit";
-            return Err(UsageError(problem.into()).into());
+        let stored = checkpoint.config()?.model;
+        if stored != config.model {
+            let keys: Vec<String> = model_differences(&stored, &config.model)?
+                .into_iter()
+                .map(|(key, was, set)| format!("model.{key} from {was} to {set}"))
+                .collect();
+            let problem = format!(
+                "--set changes the model of a run that is resumed: {}; begin a new run with its \
+                 weights instead, --set train.init_from={}",
+                keys.join("; "),
+                checkpoint.path.display()
+            );
+            return Err(UsageError(problem).into());
         }
         let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
         let model = load_weights(model, &checkpoint.path)?;
@@ -212,14 +258,13 @@ fn resumed(args: &TrainArgs) -> Result<Option<Checkpoint>> {
 /// The run's configuration: as the command line has it, or the checkpoint's with that laid over it.
 fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConfig, ConfigError> {
     let request = args.config_request();
-    if let Some(checkpoint) = checkpoint {
-        return request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin());
-    }
-    let mut config = request.resolve()?;
-    config.data = config.data.with_absolute_paths();
-    config.train.init_from =
-        config.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
-    Ok(config)
+    let config = match checkpoint {
+        Some(checkpoint) => {
+            request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?
+        }
+        None => request.resolve()?,
+    };
+    Ok(config.with_absolute_paths())
 }
 
 /// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
@@ -234,8 +279,56 @@ fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSe
             return Err(UsageError(problem).into());
         }
     };
+    fits(&config.model, &folder)?;
     let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
     load_weights(model, &folder).context("train.init_from")
+}
+
+/// The keys of a model that its tensors' sizes follow from. (The MTP modules are not among them:
+/// which of them a folder has is for its reader to say.)
+const SIZES: [&str; 15] = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "n_shared_experts",
+    "n_routed_experts",
+    "first_k_dense_replace",
+    "q_lora_rank",
+    "kv_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "tie_word_embeddings",
+];
+
+/// Whether a folder's `config.json` is of a model with tensors like the run's, as far as it says;
+/// what the tensors themselves are is seen when they are read.
+fn fits(model: &DeepSeekConfig, folder: &Path) -> Result<()> {
+    let file = folder.join("config.json");
+    let Some(theirs) = std::fs::read_to_string(&file)
+        .ok()
+        .and_then(|text| DeepSeekConfig::from_hugging_face_json(&text).ok())
+    else {
+        return Ok(());
+    };
+    let mut differing = model_differences(model, &theirs)?;
+    differing.retain(|(key, ..)| SIZES.contains(&key.as_str()));
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = differing
+        .into_iter()
+        .map(|(key, ours, theirs)| format!("model.{key} is {ours} here and {theirs} there"))
+        .collect();
+    let problem = format!(
+        "train.init_from: the weights are of another model ({}): {}",
+        file.display(),
+        keys.join("; ")
+    );
+    Err(UsageError(problem).into())
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.

@@ -116,7 +116,12 @@ fn legend(colours: bool) -> String {
         key("W", 75, "weight gradients"),
         key("FB", 180, "F and B overlapped"),
     ];
-    format!("{:<MARGIN$}{}, {IDLE} idle; small letters: direction 1\n", "", keys.join(", "))
+    let [f, b, i, w, both] = keys;
+    format!(
+        "{0:<MARGIN$}{f}, {b}, {i},\n{0:<MARGIN$}{w}, {both}, {IDLE} idle,\n\
+         {0:<MARGIN$}small letters: direction 1\n",
+        ""
+    )
 }
 
 #[cfg(test)]
