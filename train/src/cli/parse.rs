@@ -9,6 +9,9 @@ use clap::{CommandFactory, FromArgMatches};
 use super::{Cli, tips};
 use crate::failure::{Blame, Blamed};
 
+/// Columns of the widest help.
+const HELP_COLUMNS: usize = 80;
+
 /// Arguments that are no command line of this program, or that ask for its help.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .problem)]
@@ -57,17 +60,45 @@ pub fn parse<A: Into<OsString>>(
     })
 }
 
-/// The command line, in which a number may be negative: it is for its argument to refuse it.
+/// The command line, with help that fits 80 columns, and in which a number may be negative: it is for
+/// its argument to refuse it.
 pub(super) fn command() -> clap::Command {
-    fn numbers(command: clap::Command) -> clap::Command {
+    fn fitted(command: clap::Command) -> clap::Command {
+        let about = command.get_long_about().map(|about| with_commands_cut(&about.to_string()));
+        let command = match about {
+            Some(about) => command.long_about(about),
+            None => command,
+        };
         command
             .mut_args(|argument| {
                 let takes_values = argument.get_action().takes_values();
                 if takes_values { argument.allow_negative_numbers(true) } else { argument }
             })
-            .mut_subcommands(numbers)
+            .mut_subcommands(fitted)
     }
-    numbers(Cli::command())
+    fitted(Cli::command().max_term_width(HELP_COLUMNS))
+}
+
+/// Help whose examples go on in another line where they are long, as a shell reads them.
+fn with_commands_cut(about: &str) -> String {
+    let mut text = String::new();
+    for line in about.split_inclusive('\n') {
+        let mut rest = line.trim_end_matches('\n');
+        let indented = rest.starts_with("  ");
+        while indented && rest.len() > HELP_COLUMNS {
+            let room = &rest[..HELP_COLUMNS - 2];
+            let Some(at) = room.rfind(" --").filter(|at| *at > 8).or_else(|| room.rfind(' '))
+            else {
+                break;
+            };
+            text += &rest[..at];
+            text += " \\\n      ";
+            rest = &rest[at + 1..];
+        }
+        text += rest;
+        text += &line[line.trim_end_matches('\n').len()..];
+    }
+    text
 }
 
 /// The problem without usage and hints, and with its tips.
@@ -116,6 +147,22 @@ mod tests {
         assert!(refused("eval --json").json);
         assert!(refused("eval --json").problem.contains("--checkpoint"));
         assert!(!refused("check --preset -- --json").json);
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        fn check(command: &str, of: &clap::Command) {
+            let help = refused(&format!("{command}--help")).error.to_string();
+            let long: Vec<&str> =
+                help.lines().filter(|line| line.chars().count() > HELP_COLUMNS).collect();
+            assert!(long.is_empty(), "{command}:\n{}", long.join("\n"));
+            of.get_subcommands().for_each(|inner| {
+                check(&format!("{command}{} ", inner.get_name()), inner);
+            });
+        }
+        check("", &command());
+        let cut = with_commands_cut(&format!("Words.\n\n  deepseek a --b{}c --d", " ".repeat(70)));
+        assert!(cut.ends_with("c \\\n      --d"), "{cut}");
     }
 
     #[test]

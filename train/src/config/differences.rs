@@ -1,8 +1,10 @@
 //! What of a configuration is not a default, and in what two models differ.
 
+use std::collections::BTreeMap;
+
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+use toml::Table;
 
 use super::embedded::MODELS;
 use super::{
@@ -34,7 +36,7 @@ impl RunConfig {
         for (name, own, defaults) in [
             ("data", table(data)?, table(&DataConfig::default())?),
             ("train", table(train)?, without::<TrainConfig>(TRAIN)?),
-            ("schedule", table(schedule)?, without::<ScheduleConfig>(SCHEDULE)?),
+            ("schedule", of_schedule(schedule)?, scheduled()?),
             ("optimizer", table(optimizer)?, table(&OptimizerConfig::default())?),
             ("precision", table(precision)?, table(&PrecisionConfig::default())?),
             ("ema", table(ema)?, table(&EmaConfig::default())?),
@@ -75,7 +77,7 @@ fn of_model(model: &DeepSeekConfig) -> Result<Keys, ConfigError> {
         let preset = table(&resolve_model(Some(name), None, &[])?)?;
         let changed = differing(&own, &preset);
         if nearest.as_ref().is_none_or(|(_, least)| changed.len() < least.len()) {
-            nearest = Some((name, changed));
+            nearest = Some((*name, changed));
         }
     }
     let all = differing(&own, &Table::new());
@@ -92,7 +94,7 @@ fn of_model(model: &DeepSeekConfig) -> Result<Keys, ConfigError> {
 fn differing(own: &Table, others: &Table) -> Keys {
     let changed = own
         .iter()
-        .filter(|(key, value)| others.get(*key) != Some(value))
+        .filter(|(key, value)| others.get(*key) != Some(*value))
         .map(|(key, value)| (key.clone(), value.to_string()));
     let gone = others.keys().filter(|key| !own.contains_key(*key));
     changed.chain(gone.map(|key| (key.clone(), format!("{NONE:?}")))).collect()
@@ -105,17 +107,30 @@ fn table<T: Serialize>(section: &T) -> Result<Table, ConfigError> {
     })
 }
 
+/// A schedule as it is written.
+fn of_schedule(schedule: &ScheduleConfig) -> Result<Table, ConfigError> {
+    let written: BTreeMap<String, Table> =
+        toml::from_str(&schedule.to_toml()).map_err(no_default)?;
+    Ok(written.into_values().next().unwrap_or_default())
+}
+
+/// The defaults of a schedule.
+fn scheduled() -> Result<Table, ConfigError> {
+    let mut defaults = of_schedule(&toml::from_str(SCHEDULE).map_err(no_default)?)?;
+    let required: Table = toml::from_str(SCHEDULE).map_err(no_default)?;
+    defaults.retain(|key, _| !required.contains_key(key));
+    Ok(defaults)
+}
+
+fn no_default(error: toml::de::Error) -> ConfigError {
+    ConfigError::Invalid { origin: "defaults".into(), problems: vec![error.to_string()] }
+}
+
 /// The defaults of a section that has to say something: `required`, which is left out again.
 fn without<T: Serialize + for<'de> Deserialize<'de>>(required: &str) -> Result<Table, ConfigError> {
-    let invalid = |error: toml::de::Error| ConfigError::Invalid {
-        origin: "defaults".into(),
-        problems: vec![error.to_string()],
-    };
-    let required_keys: Table = toml::from_str(required).map_err(invalid)?;
-    let mut defaults = table(&toml::from_str::<T>(required).map_err(invalid)?)?;
-    defaults.retain(|key, value| {
-        !required_keys.contains_key(key) || !matches!(value, Value::Integer(_) | Value::Float(_))
-    });
+    let required_keys: Table = toml::from_str(required).map_err(no_default)?;
+    let mut defaults = table(&toml::from_str::<T>(required).map_err(no_default)?)?;
+    defaults.retain(|key, _| !required_keys.contains_key(key));
     Ok(defaults)
 }
 

@@ -119,9 +119,10 @@ fn a_run_can_begin_with_other_weights() {
     place
         .train("--set train.init_from=nowhere")
         .failed(2, &["train.init_from", "nowhere", "no weights here"]);
-    place
-        .train(&format!("--set train.init_from={newest} --set model.hidden_size=32"))
-        .failed(2, &["train.init_from", "config.json", "model.hidden_size is 32 here and 16 there"]);
+    place.train(&format!("--set train.init_from={newest} --set model.hidden_size=32")).failed(
+        2,
+        &["train.init_from", "config.json", "model.hidden_size is 32 here and 16 there"],
+    );
     place
         .train(&format!(
             "--set train.init_from={newest} --set model.q_lora_rank=none --set \
@@ -129,7 +130,10 @@ fn a_run_can_begin_with_other_weights() {
         ))
         .failed(
             2,
-            &["model.q_lora_rank is none here and 8 there", "model.n_routed_experts is 8 here and 4"],
+            &[
+                "model.q_lora_rank is none here and 8 there",
+                "model.n_routed_experts is 8 here and 4",
+            ],
         );
     assert_eq!(place.names("runs"), ["tiny-001"]);
 }

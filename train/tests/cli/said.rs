@@ -97,8 +97,7 @@ fn plain_lines_are_exact() {
     let place = Workplace::new();
     let finished = place.train("--set train.eval_batches=3 --plain --json").ok();
     let metrics = place.metrics("runs/tiny-001");
-    let evaluations: Vec<_> =
-        metrics.iter().filter(|line| line["valid"].is_object()).collect();
+    let evaluations: Vec<_> = metrics.iter().filter(|line| line["valid"].is_object()).collect();
     let lines: Vec<&str> =
         finished.stdout.lines().filter(|line| line.contains("validation loss")).collect();
     assert_eq!((evaluations.len(), lines.len()), (2, 2), "{}", finished.dump());

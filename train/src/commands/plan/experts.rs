@@ -160,11 +160,7 @@ impl Placed {
         }
         let avoidable: usize = self.layers.iter().map(|layer| layer.avoidable).sum();
         if avoidable > 0 {
-            let _ = writeln!(
-                text,
-                "            replicas on one GPU even out nothing; swaps part {avoidable} of these: \
-                 --distinct"
-            );
+            let _ = writeln!(text, "            --distinct parts {avoidable} of these by swaps");
         }
         text
     }

@@ -14,6 +14,7 @@ use super::timeline;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::exit::Outcome;
 use crate::failure::Result;
+use crate::fold::{fold, width};
 use crate::metrics::duration;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
@@ -101,21 +102,23 @@ pub(super) fn report(
         results["valid_bits_per_byte"] = json!(bits);
     }
     text += &speed(&outcome);
+    text = fold(&text, width());
     if !outcome.interrupted
         && let Some(sample) = sample(start, &outcome, signals)?
     {
         text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
         results["sample"] = json!(sample);
     }
+    let mut ending = String::new();
     // A trace that cannot be written must not hide what came of the run.
     let mut written = Ok(());
     if let Some(report) = start.cluster.as_ref().map(timeline::Report::of).transpose()?.flatten() {
-        text += &report.text();
+        ending += &report.text();
         results["timeline"] = report.results();
         if let Some(path) = trace {
             written = report.write(path);
             if written.is_ok() {
-                text += &format!(
+                ending += &format!(
                     "trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n",
                     path.display()
                 );
@@ -124,17 +127,17 @@ pub(super) fn report(
         }
     }
     if let Some(path) = &outcome.checkpoint {
-        text += &format!("checkpoint  {}\n", path.display());
+        ending += &format!("checkpoint  {}\n", path.display());
     }
     let run = start.run_dir.display();
-    text += &format!("run         {run}\n");
+    ending += &format!("run         {run}\n");
     if outcome.checkpoint.is_some() {
-        text += &format!(
+        ending += &format!(
             "go on       deepseek train --resume {run}\n\
              sample with deepseek generate --checkpoint {run}\n"
         );
     }
-    write_stdout(&text)?;
+    write_stdout(&(text + &fold(&ending, width())))?;
     written?;
     Ok(Outcome { results, interrupted: outcome.interrupted })
 }

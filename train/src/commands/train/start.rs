@@ -135,11 +135,11 @@ impl Start {
             text += &format!("resumed     from {} after step {step}\n", path.display());
         }
         let here = Position { step, tokens: self.position.tokens };
-        if let Some(end) = self.schedule.end_from(here).filter(|end| end.step <= step) {
+        if self.schedule.end_from(here).is_some_and(|end| end.step <= step) {
             text += &format!(
                 "finished    the run was to end after step {} and has made {step}: nothing is \
                  trained; --steps or --tokens prolongs it\n",
-                end.step
+                self.schedule.end().step
             );
         }
         write_stdout(&(fold(&text, width()) + "\n"))

@@ -94,7 +94,7 @@ fn routes(text: &mut String, planned: &Planned, width: usize) {
         "{name} that a GPU sends for a MoE layer and micro-batch; a row takes {dispatch} bytes to \
          experts, {combine} back"
     );
-    let mut table = Columns::new(["<", "dispatch, fast", "slow", "combine, fast", "slow"]);
+    let mut table = Columns::new(["<", "fast out", "slow out", "fast back", "slow back"]);
     for (index, route) in traffic.routes.iter().enumerate() {
         let from = if route.limited { "limited groups" } else { "any experts" };
         let hops = if route.two_hops { "once to a node" } else { "once to a rank" };
