@@ -255,7 +255,7 @@ mod tests {
         let mut renderer = PlainRenderer::new(0, 10, 5, 1);
         let id = MetricId::new(std::sync::Arc::new("Loss".into()));
         renderer.names.insert(id.clone(), "Loss".into());
-        let mut batch = |renderer: &mut PlainRenderer, loss: f64, count| {
+        let batch = |renderer: &mut PlainRenderer, loss: f64, count| {
             let entry = MetricEntry::new(
                 id.clone(),
                 SerializedEntry::new(format!("epoch {loss:.1} nats"), loss.to_string()),

@@ -99,7 +99,7 @@ mod tests {
             text.split_whitespace().collect::<Vec<_>>(),
             ["fprop", "10x20x30", "2.0", "3.000", "2.0", "6.5e-4", "5.0", "2.50x"]
         );
-        assert!(row(Kind::QuantizeWeight, 0).text().starts_with("quantize weight  20x30 "));
+        assert!(row(Kind::QuantizeWeight, 0).text().starts_with("quantize weight 20x30 "));
         assert_eq!(text.len(), HEADER.len());
     }
 }
