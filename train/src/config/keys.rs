@@ -23,7 +23,8 @@ pub(crate) fn nearest<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -
             (if contains { 0 } else { edits(key, name) }, name)
         })
         .filter(|(edits, name)| *edits <= (name.chars().count() / 3).max(1))
-        .min()
+        // Of names that contain it, the one with the least besides.
+        .min_by_key(|(edits, name)| (*edits, name.len(), *name))
         .map(|(_, name)| name)
 }
 
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn fields_are_those_of_the_struct() {
-        assert_eq!(fields_of::<YarnConfig>().len(), 6);
+        assert_eq!(fields_of::<YarnConfig>().len(), 7);
         assert!(fields_of::<DeepSeekConfig>().contains(&"qk_rope_head_dim"));
         assert!(fields_of::<String>().is_empty());
     }
@@ -111,6 +112,7 @@ mod tests {
         assert_eq!(nearest("l", names), Some("lr"));
         assert_eq!(nearest("v3", ["v2-236b", "v3-671b"]), None);
         assert_eq!(nearest("x-v3", ["x-v2-236b", "x-v3-671b"]), Some("x-v3-671b"));
+        assert_eq!(nearest("facto", ["attention_factor", "factor"]), Some("factor"));
         assert_eq!(nearest("banana", names), None);
         assert_eq!(nearest("", names), None);
     }
