@@ -43,9 +43,10 @@ pub fn run(args: ExportArgs) -> Result<Outcome> {
     if args.scale_format.is_some() && args.dtype != ExportDType::Fp8 {
         return Err(UsageError("--scale-format is for --dtype fp8".into()).into());
     }
-    let scratch = Scratch::beside(&args.out)?;
+    scratch::check(&args.out)?;
     let source = Located::find(&args.checkpoint, args.weights())?;
     let beside = Beside::of(&source)?;
+    let scratch = Scratch::beside(&args.out)?;
     let options = ExportOptions {
         save: SaveOptions {
             dtype: dtype(&args, &source.folder)?,
