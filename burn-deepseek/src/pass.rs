@@ -29,6 +29,9 @@ pub struct LayerRouting {
     /// without group limit, `[batch * n_routed_experts]`: `f_i` of the sequence-wise loss counts
     /// these (2.1.2, Eq. 18).
     pub unbiased_counts: Vec<u32>,
+    /// Whether the scores of some token are so small that FP32 does not hold the square of their
+    /// sum, or that all of them are 0.
+    pub underflow: bool,
 }
 
 /// State of one pass through the layers. All rows of a pass are tokens of its positions, sequence

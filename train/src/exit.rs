@@ -94,7 +94,19 @@ pub fn report(result: Result<Outcome>, json: bool) -> ExitCode {
             (code, object)
         }
     };
-    if json && let Err(failure) = write_stdout(&format!("{object}\n")) {
+    if json { tell(&object, code) } else { ExitCode::from(code) }
+}
+
+/// The exit code of a command line that is wrong, which is told already; with `json` to programs
+/// too.
+pub fn refuse(problem: &str, json: bool) -> ExitCode {
+    let object = serde_json::json!({ "error": problem, "exit_code": USAGE });
+    if json { tell(&object, USAGE) } else { ExitCode::from(USAGE) }
+}
+
+/// Prints an object on standard output.
+fn tell(object: &serde_json::Value, code: u8) -> ExitCode {
+    if let Err(failure) = write_stdout(&format!("{object}\n")) {
         let _ = writeln!(std::io::stderr(), "error: {}", line_of(&failure));
         return ExitCode::from(FAILURE);
     }

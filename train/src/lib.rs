@@ -8,10 +8,10 @@
 //! | commands | [`commands`] |
 //! | what a command is made of | [`cli`], [`plan`], [`training`] |
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
-//! | what learns, and where | [`learner`], [`device`] |
+//! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
 //! | what they are made of | [`data`], [`parallel`], [`stdout`] |
-//! | errors, and what changes in the course of a run | [`failure`], [`schedule`] |
+//! | errors, text that fits, and what changes in the course of a run | [`failure`], [`fold`], [`schedule`] |
 
 pub mod checkpoint;
 pub mod cli;
@@ -22,10 +22,12 @@ pub mod device;
 pub mod dualpipe;
 pub mod exit;
 pub mod failure;
+pub mod fold;
 pub mod learner;
 pub mod metrics;
 pub mod parallel;
 pub mod plan;
 pub mod schedule;
+pub mod signals;
 pub mod stdout;
 pub mod training;

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use deepseek_train::cli::Cli;
-use deepseek_train::{commands, exit};
+use deepseek_train::{cli, commands, exit};
 
 // Flex allocates a buffer for each operation; with the system's allocator operations take 1.7 to
 // 2.9 times as long.
@@ -15,12 +13,29 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// the binding has no name for it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
+/// A variable that the library of Wayland, through which graphics drivers look for a screen,
+/// complains about on standard error where it is not set, as on most servers.
+const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+
+/// Lets drivers look for GPUs without complaining that there is no screen.
+fn quiet_graphics() {
+    if cfg!(unix) && std::env::var_os(RUNTIME_DIR).is_none() {
+        // SAFETY: no other thread is there yet that could read the environment.
+        unsafe { std::env::set_var(RUNTIME_DIR, std::env::temp_dir()) };
+    }
+}
+
 fn main() -> ExitCode {
     // A step frees and takes the same buffers again and again: pages that go back in between are
     // cleared anew each time, which cost a tenth of a step. SAFETY: no other thread is there yet,
     // which is all that the call asks for.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
-    let cli = Cli::parse();
-    let json = cli.command.wants_json();
-    exit::report(commands::run(cli.command), json)
+    quiet_graphics();
+    match cli::parse(std::env::args_os()) {
+        Ok(cli) => {
+            let json = cli.command.wants_json();
+            exit::report(commands::run(cli.command), json)
+        }
+        Err(refused) => commands::refuse(&refused),
+    }
 }

@@ -1,7 +1,7 @@
 //! Load balancing: the auxiliary-loss-free bias update, the sequence-wise loss, and the measure of
 //! imbalance (2.1.2).
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, activation};
 
 use super::Router;
 use crate::{LayerRouting, ops};
@@ -56,6 +56,16 @@ pub fn max_violation(loads: &[u64]) -> f64 {
     }
 }
 
+/// A sum of scores under which neither it nor what backward makes of it, `s / sum^2`, is held to
+/// FP32's precision.
+const TINY_SUM: f32 = 1e-15;
+
+/// Whether the scores of any token, `[tokens * experts]`, sum up to less than that. (Sigmoids of
+/// logits under -35 do; those of softmax never.)
+pub(super) fn underflows(scores: &[f32], experts: usize) -> bool {
+    scores.chunks_exact(experts.max(1)).any(|scores| scores.iter().sum::<f32>() < TINY_SUM)
+}
+
 /// Sequence-wise balance loss of one layer at alpha = 1, averaged over the sequences of the batch
 /// (Eq. 17 to 20).
 ///
@@ -63,6 +73,9 @@ pub fn max_violation(loads: &[u64]) -> f64 {
 /// `f_i = N / (K T) * (tokens with i among their K best)` and `P_i` the mean over tokens of
 /// `s_i / sum_j s_j`, both of unbiased scores without group limit. Evenly spread routing gives
 /// exactly 1.
+///
+/// Where the scores of a token underflow, `s_i / sum_j s_j` is their limit, the softmax of the
+/// logits: `sigmoid(z)` is `exp(z)` there.
 ///
 /// # Shapes
 ///
@@ -76,7 +89,15 @@ pub fn sequence_balance_loss(routing: &LayerRouting, counts: &[u32]) -> Tensor<1
     let f: Vec<f32> = counts.iter().map(|&c| (f64::from(c) * scale) as f32).collect();
     let f = Tensor::<2>::from_data(TensorData::new(f, [batch, experts]), &routing.scores.device());
     let scores = ops::fork(routing.scores.clone());
-    let share = scores.clone() / scores.sum_dim(1);
+    let share = if routing.underflow {
+        let sum = scores.clone().sum_dim(1);
+        let tiny = sum.clone().lower_elem(TINY_SUM);
+        let ratio = scores / sum.mask_fill(tiny.clone(), 1.0);
+        let limit = activation::softmax(ops::fork(routing.logits.clone()), 1);
+        ratio.mask_where(tiny.repeat_dim(1, experts), limit)
+    } else {
+        scores.clone() / scores.sum_dim(1)
+    };
     let p = share.reshape([batch, seq, experts]).mean_dim(1).reshape([batch, experts]);
     (f * p).sum() / batch as f64
 }
@@ -84,6 +105,20 @@ pub fn sequence_balance_loss(routing: &LayerRouting, counts: &[u32]) -> Tensor<1
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DeepSeekConfig, WeightInit};
+    use burn::tensor::Device;
+
+    /// Some model; what counts of it is set by the test.
+    fn tiny() -> DeepSeekConfig {
+        serde_json::from_value(serde_json::json!({
+            "vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "moe_intermediate_size": 4,
+            "num_hidden_layers": 2, "num_attention_heads": 1, "n_shared_experts": 1,
+            "n_routed_experts": 4, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
+            "kv_lora_rank": 4, "qk_nope_head_dim": 2, "qk_rope_head_dim": 2, "v_head_dim": 2,
+            "max_position_embeddings": 8
+        }))
+        .unwrap()
+    }
 
     #[test]
     fn bias_moves_toward_the_mean_by_speed() {
@@ -97,5 +132,76 @@ mod tests {
         assert_eq!(max_violation(&[5, 5, 5]), 0.0);
         assert_eq!(max_violation(&[15, 0, 0]), 2.0);
         assert_eq!(max_violation(&[0, 0]), 0.0);
+    }
+
+    /// Logits of two tokens and four experts through a router of width 4, and the loss; gradients
+    /// of loss and gates with respect to the logits.
+    fn loss_and_gradient(logits: [[f32; 4]; 2]) -> (LayerRouting, f32, Vec<f32>) {
+        let config = DeepSeekConfig {
+            hidden_size: 4,
+            n_routed_experts: 4,
+            num_experts_per_tok: 2,
+            n_group: 1,
+            topk_group: 1,
+            norm_topk_prob: true,
+            routed_scaling_factor: 1.0,
+            ..tiny()
+        };
+        let device = Device::flex().autodiff();
+        let mut router = Router::new(&config, 1, &mut WeightInit::zeros(&device));
+        // The identity: logits are what goes in.
+        let identity = Tensor::<2>::eye(4, &device);
+        router.weight = router.weight.map(|_| identity);
+        let x = Tensor::<2>::from_data(TensorData::from(logits), &device).require_grad();
+        let routing = router.forward(x.clone(), [1, 2]);
+        let loss = sequence_balance_loss(&routing, &routing.unbiased_counts);
+        let value = loss.clone().into_data().iter::<f32>().next().unwrap();
+        let gates = routing.weights.clone();
+        let weighted = gates.clone().narrow(1, 0, 1).sum() + gates.sum();
+        let gradients = (loss + weighted).backward();
+        let gradient = x.grad(&gradients).unwrap().into_data().iter::<f32>().collect();
+        (routing, value, gradient)
+    }
+
+    /// The formula's own values, in f64 with scores that do not underflow there: those of a token
+    /// with all logits 300 lower are the same up to rounding where sigmoid is an exponential.
+    #[test]
+    fn scores_that_underflow_have_the_limit_s_loss() {
+        let high = [[-10.0, -11.0, -12.0, -13.0], [-13.0, -10.0, -12.0, -11.0]];
+        for shift in [30.0, 45.0, 80.0, 100.0, 300.0, 1e4] {
+            let low = high.map(|token| token.map(|logit: f32| logit - shift));
+            let (routing, loss, gradient) = loss_and_gradient(low);
+            assert!(routing.underflow, "{shift}");
+            assert!(gradient.iter().all(|value| value.is_finite()), "{shift}: {gradient:?}");
+            let weights: Vec<f32> = routing.weights.into_data().iter::<f32>().collect();
+            assert!(weights.iter().all(|value| value.is_finite()), "{shift}: {weights:?}");
+            // f counts the two best of each token; where all scores are 0 those are experts 0 and 1.
+            let f: Vec<f64> =
+                routing.unbiased_counts.iter().map(|&count| f64::from(count)).collect();
+            let expected: f64 = high
+                .iter()
+                .map(|token| {
+                    let e = token.map(|logit| f64::from(logit).exp());
+                    let sum: f64 = e.iter().sum();
+                    e.iter().zip(&f).map(|(e, f)| e / sum * f).sum::<f64>() / 2.0
+                })
+                .sum();
+            assert!((f64::from(loss) - expected).abs() < 1e-5, "{shift}: {loss} not {expected}");
+        }
+    }
+
+    #[test]
+    fn scores_that_do_not_underflow_are_divided_as_they_are() {
+        let (routing, loss, gradient) =
+            loss_and_gradient([[0.5, -1.0, 2.0, 0.0], [1.0, 0.0, -2.0, 0.5]]);
+        assert!(!routing.underflow && loss > 0.9 && loss < 1.5, "{loss}");
+        assert!(gradient.iter().any(|&value| value != 0.0));
+        let mixed = loss_and_gradient([[0.5, -1.0, 2.0, 0.0], [-400.0; 4]]);
+        assert!(mixed.0.underflow);
+        assert!(mixed.1.is_finite() && mixed.2.iter().all(|value| value.is_finite()));
+        // The token that is as before has the gradients that it had.
+        for (before, with) in gradient.iter().zip(&mixed.2).take(4) {
+            assert!(with.abs() < 10.0 * before.abs().max(1.0), "{before} {with}");
+        }
     }
 }

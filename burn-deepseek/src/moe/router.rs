@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData, activation};
 
+use super::balance::underflows;
 use super::select::{ExpertSelection, unbiased_counts};
 use crate::config::{DeepSeekConfig, ScoringFunc, TopkMethod};
 use crate::definition::ExpertGroups;
@@ -11,6 +12,8 @@ use crate::{LayerRouting, WeightInit, ops};
 
 /// Added to the sum that normalizes the chosen gate values.
 const NORM_EPS: f64 = 1e-20;
+/// What tiny gate values are multiplied by before they are normalized: a power of two.
+const LIFT: f64 = (1u64 << 40) as f64;
 
 /// The router of one MoE layer.
 #[derive(Module, Debug)]
@@ -74,9 +77,17 @@ impl Router {
 
         let experts_of_token =
             ops::composed::int_tensor(&chosen, &device).reshape([batch * seq, top_k]);
+        let underflow = underflows(&host_scores, experts);
         let gates = scores.clone().gather(1, experts_of_token.clone());
-        let gates =
-            if self.norm_topk_prob { gates.clone() / (gates.sum_dim(1) + NORM_EPS) } else { gates };
+        let gates = match (self.norm_topk_prob, underflow) {
+            (true, false) => gates.clone() / (gates.sum_dim(1) + NORM_EPS),
+            (true, true) => {
+                // The same quotient, of sums whose squares, which backward divides by, are numbers.
+                let gates = gates * LIFT;
+                gates.clone() / (gates.sum_dim(1) + NORM_EPS * LIFT)
+            }
+            (false, _) => gates,
+        };
         LayerRouting {
             layer: self.layer,
             batch,
@@ -86,6 +97,7 @@ impl Router {
             experts: experts_of_token,
             weights: gates * self.routed_scaling_factor,
             unbiased_counts: unbiased_counts(&host_scores, experts, top_k, seq),
+            underflow,
             groups,
         }
     }

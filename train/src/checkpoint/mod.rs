@@ -32,7 +32,8 @@ pub use write::CheckpointWriter;
 pub const FOLDER: &str = "checkpoints";
 
 const STATE_FILE: &str = "state.json";
-const RUN_FILE: &str = "run.toml";
+/// File of the run's configuration, in a checkpoint and in the run's folder.
+pub const RUN_FILE: &str = "run.toml";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const EMA_FOLDER: &str = "ema";
 const PREFIX: &str = "step-";

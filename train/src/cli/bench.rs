@@ -1,38 +1,74 @@
 //! Arguments of `bench`: what is timed, how often and where.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::parse_device;
+use super::help;
+use super::values::{parse_device, parse_positive, parse_size};
 use crate::device::DeviceChoice;
 
-/// What `bench` times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// Arguments of `bench`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// What to time.
+    #[command(subcommand)]
+    pub target: BenchTarget,
+}
+
+/// What `bench` times; each has a command line of its own.
+#[derive(Clone, Debug, Subcommand)]
 pub enum BenchTarget {
-    /// Whole training steps: forward, backward, optimizer.
-    Train,
-    /// Prefill of 512 tokens and decoding of 64.
-    Generate,
-    /// FP8 casts and products, each beside Burn's own.
-    Kernels,
-    /// Rows to experts on other ranks and back, each step beside a copy of as many bytes.
-    Dispatch,
+    /// Time whole training steps: forward, backward, optimizer.
+    #[command(long_about = help::BENCH_TRAIN)]
+    Train(BenchModelArgs),
+    /// Time prefill of 512 tokens and decoding of 64.
+    #[command(long_about = help::BENCH_GENERATE)]
+    Generate(BenchModelArgs),
+    /// Time FP8 casts and products, each beside Burn's own.
+    #[command(long_about = help::BENCH_KERNELS)]
+    Kernels(BenchOperationArgs),
+    /// Time rows to experts on other ranks and back, each step beside a copy of as many bytes.
+    #[command(long_about = help::BENCH_DISPATCH)]
+    Dispatch(BenchOperationArgs),
 }
 
 impl BenchTarget {
-    /// As the command line has it.
-    pub fn name(self) -> &'static str {
+    /// Whether the last line of standard output is to be a JSON object.
+    pub fn wants_json(&self) -> bool {
         match self {
-            Self::Train => "train",
-            Self::Generate => "generate",
-            Self::Kernels => "kernels",
-            Self::Dispatch => "dispatch",
+            Self::Train(args) | Self::Generate(args) => args.timing.json,
+            Self::Kernels(args) | Self::Dispatch(args) => args.timing.json,
         }
     }
+}
 
-    /// Whether it times single operations over shapes of their own, not a model's.
-    pub fn is_of_kernels(self) -> bool {
-        matches!(self, Self::Kernels | Self::Dispatch)
-    }
+/// How often something is timed, where, and how that is told.
+#[derive(Clone, Debug, Args)]
+pub struct TimingArgs {
+    /// Repetitions that count; without it 5, of kernels and dispatch 15.
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    pub reps: Option<u64>,
+    /// Repetitions before those.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = parse_size)]
+    pub warmup: usize,
+    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
+    /// device of wgpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+    /// Print one JSON object of results as the last line of standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench train` and `bench generate`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchModelArgs {
+    /// Set one value over the setting, as TOML; repeatable. What is timed then compares with
+    /// nothing else.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How often and where.
+    #[command(flatten)]
+    pub timing: TimingArgs,
 }
 
 /// How large the shapes of `bench kernels` and `bench dispatch` are.
@@ -54,33 +90,17 @@ impl BenchScale {
     }
 }
 
-/// Arguments of `bench`.
+/// Arguments of `bench kernels` and `bench dispatch`.
 #[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// What to time.
-    pub target: BenchTarget,
-    /// Repetitions that count; without it 5, of kernels and dispatch 15.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub reps: Option<u32>,
-    /// Repetitions before those.
-    #[arg(long, default_value_t = 2)]
-    pub warmup: u32,
-    /// Set one value over the setting, as TOML; repeatable. What is timed then compares with
-    /// nothing else.
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Size of the kernels' shapes; without it what suits the device.
+pub struct BenchOperationArgs {
+    /// Size of the shapes; without it what suits the device.
     #[arg(long)]
     pub scale: Option<BenchScale>,
     /// Take only the kernels or steps whose name contains this, as in "fprop 1024x1024x1024" or
     /// "pack fp8".
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
-    /// device of wgpu.
-    #[arg(long, default_value = "auto", value_parser = parse_device)]
-    pub device: DeviceChoice,
-    /// Print one JSON object of results as the last line of standard output.
-    #[arg(long)]
-    pub json: bool,
+    /// How often and where.
+    #[command(flatten)]
+    pub timing: TimingArgs,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ConfigArgs;
-use super::values::parse_device;
+use super::values::{parse_device, parse_positive};
 use crate::device::DeviceChoice;
 
 /// Arguments of `compare-precision`.
@@ -17,8 +17,8 @@ pub struct ComparePrecisionArgs {
     /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Tokens to train in each run, rounded down to whole steps.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Tokens to train in each run, rounded down to whole steps; also as in 40K.
+    #[arg(long, value_parser = parse_positive)]
     pub tokens: Option<u64>,
     /// What to compare; the first is the baseline. Known: see above.
     #[arg(
@@ -31,7 +31,7 @@ pub struct ComparePrecisionArgs {
     /// Train every run so many times, with the seed of the weights (with train.init_from that of
     /// the data) one higher each time, and average the losses: what is left is less of a single
     /// run's noise.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = parse_positive)]
     pub seeds: u64,
     /// Folder for the table, the plot and a folder of metrics a run; it must not hold a comparison
     /// already.

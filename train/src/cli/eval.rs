@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{parse_device, parse_size};
+use super::values::{parse_device, parse_positive, parse_positive_size};
 use crate::checkpoint::Weights;
 use crate::device::DeviceChoice;
 
@@ -18,14 +18,14 @@ pub struct EvalArgs {
     /// Face model needs them.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Micro-batches to take at most; without it all of the data.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Micro-batches to take at most; without it all of the data. Also as in 1K.
+    #[arg(long, value_parser = parse_positive)]
     pub batches: Option<u64>,
     /// Tokens a window; without it as many as the run trained on, or at most 2048.
-    #[arg(long, value_name = "TOKENS", value_parser = parse_size)]
+    #[arg(long, value_name = "TOKENS", value_parser = parse_positive_size)]
     pub seq_len: Option<usize>,
     /// Windows a micro-batch; without it the run's, or one.
-    #[arg(long, value_name = "WINDOWS", value_parser = parse_size)]
+    #[arg(long, value_name = "WINDOWS", value_parser = parse_positive_size)]
     pub micro_batch: Option<usize>,
     /// The running average of the weights (see `[ema]`) instead of the weights.
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_deepseek::attention::AttentionForm;
 use clap::Args;
 
-use super::values::{parse_device, parse_temperature, parse_top_p};
+use super::values::{parse_device, parse_size, parse_temperature, parse_top_p};
 use crate::checkpoint::Weights;
 use crate::device::DeviceChoice;
 
@@ -18,8 +18,8 @@ pub struct GenerateArgs {
     /// Text to continue; may be empty.
     #[arg(long, default_value = "")]
     pub prompt: String,
-    /// Tokens to generate at most.
-    #[arg(long, default_value_t = 200)]
+    /// Tokens to generate at most; also as in 1K.
+    #[arg(long, default_value_t = 200, value_parser = parse_size)]
     pub max_new_tokens: usize,
     /// 0 takes the likeliest token; higher is more random.
     #[arg(long, default_value_t = 0.0, value_parser = parse_temperature)]

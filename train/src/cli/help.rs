@@ -14,9 +14,8 @@ pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3
 /// What is said of `train`.
 pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     What is trained, on what and for how long is one TOML file; without --config it is the \
-    built-in quickstart. The \
-    configuration is printed complete, and stored with every checkpoint. Ctrl-C saves a checkpoint \
-    and says where.\n\n\
+    built-in quickstart. What of the configuration is no default is printed; all of it is in run.toml \
+    in the run's folder, and stored with every checkpoint. Ctrl-C saves a checkpoint and says where.\n\n\
     Examples:\n  \
     deepseek train\n  \
     deepseek train --config tiny-text --data my-book.txt --tokens 1500000\n  \
@@ -71,8 +70,8 @@ pub(super) const EXPORT: &str = "Write a model for other programs: a folder that
 /// What is said of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its \
                                 memory. Nothing is allocated.\n\n\
-    What is printed is TOML (the counts are comments in it), so it can be kept and fed back. \
-    --preset and --hugging-face \
+    What is printed is TOML (the counts are comments in it), so it can be kept and fed back; with \
+    --json it is one object and nothing else. --preset and --hugging-face \
     look at a model alone, without a run; --checkpoint at a folder of weights.\n\n\
     Examples:\n  \
     deepseek check --preset deepseek-v3-671b\n  \
@@ -119,23 +118,43 @@ pub(super) const WORKER: &str = "Lend this machine's devices to trainings of oth
 /// What is said of `bench`.
 pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the \
                                 median of --reps repetitions after --warmup.\n\n\
-    The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, \
-    8 x 256 tokens a step, \
-    prefill of 512 tokens, decoding of 64. Kernels are the FP8 casts and products over DeepSeek's \
-    shapes, a 1024 cube and the \
-    shapes of training, each timed in turn with Burn's own product in F32 (on a GPU in BF16 where \
-    it has it) or with a copy of as \
-    many bytes; calc_diff is against the unquantized product. Dispatch is what a MoE layer does \
-    between ranks (rows packed in FP8, \
-    BF16 and F32, exchanged, unpacked, combined), each step in turn with a plain copy of as many \
-    bytes.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
-    deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4\n  \
     deepseek bench kernels --json\n  \
-    deepseek bench kernels --device cuda --only fprop --reps 31\n  \
     deepseek bench dispatch --device cuda --json";
+
+/// What is said of `bench train`.
+pub(super) const BENCH_TRAIN: &str = "Time whole training steps: forward, backward, optimizer.\n\n\
+    The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, \
+    8 x 256 tokens a step.\n\n\
+    Examples:\n  \
+    deepseek bench train\n  \
+    deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4";
+
+/// What is said of `bench generate`.
+pub(super) const BENCH_GENERATE: &str = "Time prefill of 512 tokens and decoding of 64.\n\n\
+    The model is that of `bench train`.\n\n\
+    Examples:\n  \
+    deepseek bench generate\n  \
+    deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json";
+
+/// What is said of `bench kernels`.
+pub(super) const BENCH_KERNELS: &str = "Time FP8 casts and products, each beside Burn's own.\n\n\
+    Shapes are DeepSeek's, a 1024 cube and those of training. Each is timed in turn with Burn's \
+    own product in F32 (on a GPU in BF16 where it has it) or with a copy of as many bytes; `diff` \
+    is calc_diff against the unquantized product.\n\n\
+    Examples:\n  \
+    deepseek bench kernels --json\n  \
+    deepseek bench kernels --device cuda --only fprop --reps 31";
+
+/// What is said of `bench dispatch`.
+pub(super) const BENCH_DISPATCH: &str = "Time rows to experts on other ranks and back.\n\n\
+    It is what a MoE layer does between ranks: rows packed in FP8, BF16 and F32, exchanged, \
+    unpacked, combined. Each step is timed in turn with a plain copy of as many bytes.\n\n\
+    Examples:\n  \
+    deepseek bench dispatch --device cuda --json\n  \
+    deepseek bench dispatch --only \"pack fp8\"";
 
 /// What is said of `plan`.
 pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or \
@@ -189,7 +208,8 @@ pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, 
     Otherwise all GPUs are alike. Every GPU has as many places, so --gpus divides --replicas, \
     which is at least the number of \
     experts. Beside each placement stands max load / mean load of the GPUs, with the experts in \
-    their order and placed.\n\n\
+    their order and placed. The placement is that of DeepSeek's published algorithm, which may put \
+    replicas of one expert on one GPU; that is said, and --distinct parts them.\n\n\
     Examples:\n  \
     deepseek plan experts --loads runs/quickstart-001 --replicas 24 --gpus 8\n  \
     deepseek eval --checkpoint runs/tiny-text-001 --data my-book.txt --expert-loads loads.json\n  \

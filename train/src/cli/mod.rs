@@ -7,9 +7,11 @@ mod eval;
 mod export;
 mod generate;
 mod help;
+mod parse;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod tips;
 mod train;
 mod values;
 mod worker;
@@ -20,12 +22,15 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::device::{Token, TokenError};
 
-pub use bench::{BenchArgs, BenchScale, BenchTarget};
+pub use bench::{
+    BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchTarget, TimingArgs,
+};
 pub use check::CheckArgs;
 pub use compare_precision::ComparePrecisionArgs;
 pub use eval::EvalArgs;
 pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
+pub use parse::{Refused, parse};
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 pub use train::TrainArgs;
 pub use worker::WorkerArgs;
@@ -59,7 +64,7 @@ pub enum Command {
     #[command(long_about = help::CHECK)]
     Check(CheckArgs),
     /// Time training, generation, kernels or an exchange of rows.
-    #[command(long_about = help::BENCH)]
+    #[command(long_about = help::BENCH, arg_required_else_help = true)]
     Bench(BenchArgs),
     /// Train the same run in several precisions and compare their losses.
     #[command(long_about = help::COMPARE_PRECISION)]
@@ -81,7 +86,7 @@ impl Command {
             Self::Generate(args) => args.json,
             Self::Export(args) => args.json,
             Self::Check(args) => args.json,
-            Self::Bench(args) => args.json,
+            Self::Bench(args) => args.target.wants_json(),
             Self::ComparePrecision(args) => args.json,
             Self::Plan(args) => args.target.wants_json(),
             Self::Worker(args) => args.json,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::values::parse_time;
+use super::values::{parse_size, parse_time};
 use super::{ConfigArgs, help};
 use crate::config::embedded::DEFAULT_CLUSTER;
 use crate::parallel::PipelineScheduleKind;
@@ -49,10 +49,10 @@ pub struct PlanScheduleArgs {
     #[arg(long, default_value_t = PipelineScheduleKind::DualPipe)]
     pub kind: PipelineScheduleKind,
     /// Ranks of the pipeline.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_size)]
     pub ranks: usize,
     /// Micro-batches of a step; of dualpipe those of both directions together.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_size)]
     pub chunks: usize,
     /// Time of a forward chunk, F.
     #[arg(long, value_name = "TIME", default_value_t = 1.0, value_parser = parse_time)]
@@ -71,10 +71,9 @@ pub struct PlanScheduleArgs {
     /// Time that a message takes from one rank to the next.
     #[arg(long, value_name = "TIME", default_value_t = 0.0, value_parser = parse_time)]
     pub communication: f64,
-    /// Columns of the timeline in the terminal.
-    #[arg(long, value_name = "N", default_value_t = 120)]
-    #[arg(value_parser = clap::value_parser!(u16).range(40..))]
-    pub width: u16,
+    /// Columns of the timeline in the terminal; without it those that the terminal has, or 80.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(40..))]
+    pub width: Option<u16>,
     /// Draw the timeline as an SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
@@ -114,18 +113,22 @@ pub struct PlanExpertsArgs {
     #[arg(long, value_name = "RUN_DIR|FILE")]
     pub loads: PathBuf,
     /// Places for the experts of a layer, on all GPUs together.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_size)]
     pub replicas: usize,
     /// GPUs that share the experts of a layer.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_size)]
     pub gpus: usize,
     /// Nodes that these GPUs are in.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_size)]
     pub nodes: usize,
     /// Groups of experts that are to stay on one node, where nodes divide their number; without it
     /// those of the model, where that is known, else 1.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_size)]
     pub groups: Option<usize>,
+    /// Part replicas of one expert that the placement has on one GPU, by swaps within a node,
+    /// wherever they can be parted.
+    #[arg(long)]
+    pub distinct: bool,
     /// Write the results, maps and all, for `generate --expert-placement`.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -5,7 +5,7 @@ use clap::CommandFactory;
 
 #[test]
 fn the_command_line_is_consistent() {
-    Cli::command().debug_assert();
+    parse::command().debug_assert();
 }
 
 #[test]
@@ -44,6 +44,9 @@ fn mistakes_are_refused() {
         "generate --checkpoint a --naive --absorbed",
         "check --preset tiny --config quickstart",
         "bench sleep",
+        "bench kernels --set model.vocab_size=9",
+        "bench train --scale cpu",
+        "bench generate --only fprop",
         "plan",
         "plan schedule --ranks 2",
         "plan schedule --kind gpipe --ranks 2 --chunks 4",

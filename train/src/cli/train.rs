@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{parse_device, parse_tokens};
+use super::values::{parse_device, parse_positive};
 use super::{ConfigArgs, TokenArgs};
 use crate::config::ConfigRequest;
 use crate::device::DeviceChoice;
@@ -44,12 +44,12 @@ pub struct TrainArgs {
     /// Folder of this run, instead of a new one under output.dir.
     #[arg(long, value_name = "PATH")]
     pub run_dir: Option<PathBuf>,
-    /// Optimizer steps to train, instead of the configuration's budget.
-    #[arg(long, conflicts_with = "tokens", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Optimizer steps to train, instead of the configuration's budget; also as in 2K.
+    #[arg(long, conflicts_with = "tokens", value_parser = parse_positive)]
     pub steps: Option<u64>,
     /// Tokens to train, rounded down to whole steps, instead of the configuration's budget; also as
     /// in 1.5M.
-    #[arg(long, value_parser = parse_tokens)]
+    #[arg(long, value_parser = parse_positive)]
     pub tokens: Option<u64>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]

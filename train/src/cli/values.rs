@@ -7,18 +7,22 @@ pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
     text.parse()
 }
 
-pub(super) fn parse_tokens(text: &str) -> Result<u64, String> {
-    parse_count(text).and_then(|tokens| {
-        if tokens > 0 { Ok(tokens) } else { Err("it must be at least 1".into()) }
-    })
+/// A count of at least 1, as in 40K.
+pub(super) fn parse_positive(text: &str) -> Result<u64, String> {
+    parse_count(text)
+        .and_then(|count| if count > 0 { Ok(count) } else { Err("it must be at least 1".into()) })
 }
 
-/// A number of things of which there is at least one.
+/// A count that may be 0, as in 40K, of what is in memory.
 pub(super) fn parse_size(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|&size| size > 0)
-        .ok_or("it must be a whole number of at least 1".into())
+    let count = parse_count(text)?;
+    usize::try_from(count).map_err(|_| format!("{text:?} is more than can be counted"))
+}
+
+/// A count from 1 on, as in 40K, of what is in memory.
+pub(super) fn parse_positive_size(text: &str) -> Result<usize, String> {
+    parse_positive(text)?;
+    parse_size(text)
 }
 
 /// Bytes, with a unit or none: `5GB`, `500MB`, `2GiB`.

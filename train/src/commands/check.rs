@@ -14,20 +14,26 @@ use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
 use crate::exit::Outcome;
 use crate::failure::Result;
+use crate::fold::{fold, width};
 use crate::schedule::TrainingSchedule;
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 
-/// Prints the configuration as TOML, with its counts and its memory as comments.
+/// Prints the configuration as TOML, with its counts and its memory as comments; nothing where
+/// the results are asked for as JSON.
 ///
 /// # Errors
 /// [`ConfigError`] where the configuration cannot be resolved; standard output that cannot be
 /// written.
-pub fn run(args: CheckArgs) -> Result<Outcome> {
+pub fn run(args: CheckArgs, signals: &Signals) -> Result<Outcome> {
     if let Some(path) = &args.checkpoint {
-        return checkpoint::run(path, args.deep, args.json);
+        return checkpoint::run(path, args.deep, args.json, signals);
     }
     let checked = check(&args)?;
-    write_stdout(&checked.text())?;
+    // The configuration is in the object, too.
+    if !args.json {
+        write_stdout(&checked.text(width()))?;
+    }
     Ok(Outcome::done(checked.results()))
 }
 
@@ -110,11 +116,12 @@ impl Checked {
         results
     }
 
-    fn text(&self) -> String {
+    fn text(&self, width: usize) -> String {
         let mut text = self.toml.clone();
         let mut comment = |line: String| {
+            let line = format!("#{}{line}", if line.is_empty() { "" } else { " " });
             // Writing to a string does not fail.
-            let _ = writeln!(text, "#{}{line}", if line.is_empty() { "" } else { " " });
+            let _ = writeln!(text, "{}", fold(&line, width));
         };
         let counts = &self.counts;
         comment(String::new());
@@ -254,7 +261,7 @@ mod tests {
     #[test]
     fn deepseek_v3_is_counted_in_text_and_json() {
         let checked = check(&args(Some("deepseek-v3-671b"))).unwrap();
-        let text = checked.text();
+        let text = checked.text(80);
         for figure in ["671,026,419,200", "37,552,297,472", "11,610,068,224", "70,272"] {
             assert!(text.contains(figure), "{figure} not in\n{text}");
         }
@@ -264,7 +271,7 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_fed_back() {
         let checked = check(&args(None)).unwrap();
-        let again = RunConfig::from_toml(&checked.text(), "printed").unwrap();
+        let again = RunConfig::from_toml(&checked.text(80), "printed").unwrap();
         assert_eq!(Some(again), checked.run);
     }
 

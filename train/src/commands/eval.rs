@@ -8,19 +8,20 @@ use burn::tensor::{Int, Tensor};
 use burn_deepseek::generate::NotFinite;
 use burn_deepseek::weights::MtpWeights;
 use burn_deepseek::{Compute, DeepSeek, LossWeights};
-use burn_train::{InferenceStep, Interrupter};
+use burn_train::InferenceStep;
 use serde_json::json;
 
 use super::source::Source;
-use super::stop_on_signals;
 use super::train::compute;
 use crate::checkpoint::Weights;
 use crate::cli::EvalArgs;
-use crate::data::{EvalData, TokenBatcher};
+use crate::data::{EvalData, ScoredBytes, TokenBatcher, bits_per_byte};
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result, UsageError};
+use crate::fold::{fold, width};
 use crate::learner::{LanguageModel, StepReport};
 use crate::metrics::{ExpertLoads, duration};
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 
 /// Tokens a window at most where neither a run nor the user says how many.
@@ -34,9 +35,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// No checkpoint, data that cannot be used or weights that are NaN ([`crate::exit::USAGE`]); a
 /// checkpoint that cannot be read, or a loss that overflows ([`crate::exit::FAILURE`]).
-pub fn run(args: EvalArgs) -> Result<Outcome> {
-    let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter, "stopping after this batch; once more to stop at once")?;
+pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     let source = Source::open(&args.checkpoint, args.weights())?;
     if args.expert_loads.is_some() && source.at.model.moe_layers() == 0 {
         return Err(UsageError("--expert-loads: this model has no routed experts".into()).into());
@@ -70,14 +69,18 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
         batches.len().min(usize::try_from(most).unwrap_or(usize::MAX))
     });
     let mut measured = Measured::default();
+    let mut scored = ScoredBytes::new(&data.tokenizer);
     let mut progress = Progress::new(count);
     for batch in batches.take(count) {
-        if interrupter.should_stop() {
+        if signals.stopped() {
             break;
         }
         let windows = batch.context("the data cannot be read")?;
         let Some(tokens) = windows.first().map(|window| window.tokens.len() - 1) else { continue };
         let sequences = windows.len();
+        for window in &windows {
+            scored.add(&window.tokens[1..])?;
+        }
         let batch = TokenBatcher::new(tokens).batch(windows, &selected.device);
         let inputs = batch.inputs.clone();
         let report = InferenceStep::step(&model, batch);
@@ -85,9 +88,11 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
             return Err(not_finite(&model.model, inputs, &compute, measured.batches));
         }
         measured.add(&report, sequences);
+        signals.guard("stopping after this batch; once more to stop at once");
         progress.show(&measured);
     }
     measured.seconds = progress.started.elapsed().as_secs_f64();
+    measured.bytes = scored.count()?;
     let interrupted = measured.batches < count;
     let mut results = report(&source, args.weights(), &data, &measured, &selected.name)?;
     if let Some(path) = &args.expert_loads {
@@ -142,7 +147,7 @@ fn report(
     device: &str,
 ) -> Result<serde_json::Value> {
     let Measured { report, sequences, seconds, .. } = measured;
-    let bits = data.summary.bits_per_byte(report.loss);
+    let bits = bits_per_byte(report.loss, report.tokens, measured.bytes);
     let speed = report.tokens as f64 / seconds;
     let (entropy, floor) = (data.summary.entropy_floor(), data.window_floor(*sequences));
     let above = |floor: f64| 100.0 * (report.loss / floor - 1.0);
@@ -185,7 +190,7 @@ fn report(
         text += &format!("violation   {} (max load / mean load - 1)\n", layers.join(", "));
     }
     text += &format!("speed       {speed:.0} tokens/s on {device}\n");
-    write_stdout(&text)?;
+    write_stdout(&fold(&text, width()))?;
 
     Ok(json!({
         "command": "eval",
@@ -196,6 +201,7 @@ fn report(
         "batches": measured.batches,
         "windows": sequences,
         "tokens": report.tokens,
+        "bytes": measured.bytes,
         "loss": report.loss,
         "perplexity": report.loss.exp(),
         "bits_per_byte": bits,
@@ -221,6 +227,8 @@ struct Measured {
     mtp: Vec<(f64, usize)>,
     batches: usize,
     sequences: usize,
+    /// Bytes of the text that was predicted.
+    bytes: usize,
     seconds: f64,
 }
 

@@ -15,43 +15,38 @@ mod model_folder;
 mod source;
 mod svg;
 
-use std::io::Write;
+use std::process::ExitCode;
 
-use burn_train::Interrupter;
+use crate::cli::{Command, Refused};
+use crate::exit::{self, Outcome};
+use crate::failure::Result;
+use crate::signals::Signals;
 
-use crate::cli::Command;
-use crate::exit::Outcome;
-use crate::failure::{Context, Result};
-
-/// Runs a command.
+/// Runs a command; Ctrl-C and SIGTERM end it at once, unless it guards something.
 ///
 /// # Errors
 /// Whatever stops it; [`exit::code_of`](crate::exit::code_of) says whose mistake it was.
 pub fn run(command: Command) -> Result<Outcome> {
+    let signals = Signals::listen(command.wants_json())?;
     match command {
-        Command::Train(args) => train::run(args),
-        Command::Eval(args) => eval::run(args),
-        Command::Generate(args) => generate::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Check(args) => check::run(args),
+        Command::Train(args) => train::run(args, &signals),
+        Command::Eval(args) => eval::run(args, &signals),
+        Command::Generate(args) => generate::run(args, &signals),
+        Command::Export(args) => export::run(args, &signals),
+        Command::Check(args) => check::run(args, &signals),
         Command::Bench(args) => bench::run(args),
-        Command::ComparePrecision(args) => compare_precision::run(args),
+        Command::ComparePrecision(args) => compare_precision::run(args, &signals),
         Command::Plan(args) => plan::run(args),
-        Command::Worker(args) => worker::run(args),
+        Command::Worker(args) => worker::run(args, &signals),
     }
 }
 
-/// Ctrl-C and SIGTERM ask `interrupter` to stop, and `notice` is printed; a second one ends the
-/// program at once.
-fn stop_on_signals(interrupter: &Interrupter, notice: &'static str) -> Result<()> {
-    let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if interrupter.should_stop() {
-            std::process::exit(i32::from(crate::exit::INTERRUPTED));
-        }
-        // Where standard error is closed there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{notice}");
-        interrupter.stop(Some("interrupted by a signal"));
-    })
-    .context("cannot listen for Ctrl-C")
+/// Prints what was asked for of the command line, or what is wrong with it.
+pub fn refuse(refused: &Refused) -> ExitCode {
+    // Where nobody reads it there is nobody to tell.
+    let _ = refused.error.print();
+    if refused.is_asked_for() {
+        return ExitCode::from(exit::OK);
+    }
+    exit::refuse(&refused.problem, refused.json)
 }

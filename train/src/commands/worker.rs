@@ -4,6 +4,7 @@
 use crate::cli::WorkerArgs;
 use crate::exit::Outcome;
 use crate::failure::Result;
+use crate::signals::Signals;
 
 /// Lends devices until it is told to stop.
 ///
@@ -12,7 +13,7 @@ use crate::failure::Result;
 /// A device, a token or an address that does not fit ([`crate::exit::USAGE`]); a server that fails
 /// ([`crate::exit::FAILURE`]).
 #[cfg(not(feature = "remote"))]
-pub fn run(_args: WorkerArgs) -> Result<Outcome> {
+pub fn run(_args: WorkerArgs, _signals: &Signals) -> Result<Outcome> {
     let problem = "this binary was built without devices of workers; build with --features remote";
     Err(crate::failure::UsageError(problem.into()).into())
 }
@@ -51,7 +52,7 @@ mod served {
     ///
     /// A device, a token or an address that does not fit ([`crate::exit::USAGE`]); a server that
     /// fails ([`crate::exit::FAILURE`]).
-    pub fn run(args: WorkerArgs) -> Result<Outcome> {
+    pub fn run(args: WorkerArgs, signals: &Signals) -> Result<Outcome> {
         let token = args.token.token()?;
         let address = resolved(&args.listen)?;
         if !address.ip().is_loopback() && token.is_none() {
@@ -91,11 +92,12 @@ mod served {
             .build()
             .context("the server's threads cannot be started")?;
         let (ended, end) = channel::<Option<Result<(), ServeError>>>();
-        let stopped = ended.clone();
-        ctrlc::set_handler(move || {
-            let _ = stopped.send(None); // a second signal, while the first ends the worker
-        })
-        .context("cannot listen for Ctrl-C")?;
+        let (stopped, signal) = (ended.clone(), signals.forward());
+        std::thread::spawn(move || {
+            for () in signal {
+                let _ = stopped.send(None); // a second signal, while the first ends the worker
+            }
+        });
         let serving = server.serve_async(WebSocketTransport::from_listener(listener));
         runtime.spawn(async move {
             let served = serving.await;

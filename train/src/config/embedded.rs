@@ -1,5 +1,8 @@
 //! The configurations of `configs/`, compiled in, so that the binary works from any folder.
 
+use super::error::ConfigError;
+use super::keys::nearest;
+
 macro_rules! embed {
     ($folder:literal: $($name:literal),+ $(,)?) => {
         &[$(($name, include_str!(concat!("../../../configs/", $folder, "/", $name, ".toml")))),+]
@@ -38,6 +41,26 @@ pub(crate) fn find(
 /// The names of `list`, for a message.
 pub(crate) fn names(list: &[(&str, &str)]) -> String {
     list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// The error of a name that is not in `list`, with what may have been meant.
+pub(crate) fn unknown(
+    what: &'static str,
+    name: &str,
+    list: &'static [(&'static str, &'static str)],
+) -> ConfigError {
+    let elsewhere = [("model preset", MODELS), ("run configuration", RUNS), ("cluster", CLUSTERS)]
+        .into_iter()
+        .find(|(other, list)| *other != what && find(*list, name).is_some());
+    let hint = match (elsewhere, nearest(name, list.iter().map(|(known, _)| *known))) {
+        (Some(("model preset", _)), _) => Some(format!(
+            "; {name} is a model: --preset {name}, or --set model.preset={name} for a run of it"
+        )),
+        (Some((other, _)), _) => Some(format!("; {name} is a {other}")),
+        (None, Some(nearest)) => Some(format!("; did you mean {nearest}?")),
+        (None, None) => None,
+    };
+    ConfigError::UnknownName { what, name: name.into(), hint, known: names(list) }
 }
 
 /// Whether an argument is meant as a path, not as the name of something embedded.
@@ -100,6 +123,22 @@ mod tests {
             let counts = resolve_model(Some(name), None, &[]).unwrap().parameter_counts();
             println!("{name:<22} total {total:>15} active {active:>14} MTP {mtp:>14}");
             assert_eq!((counts.total, counts.active, counts.mtp), (total, active, mtp), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_answered_by_the_nearest() {
+        for (what, name, list, part) in [
+            ("run configuration", "tinytext", RUNS, "; did you mean tiny-text?"),
+            ("run configuration", "quikstart", RUNS, "; did you mean quickstart?"),
+            ("run configuration", "tiny", RUNS, "tiny is a model: --preset tiny"),
+            ("model preset", "tiny-text", MODELS, "tiny-text is a run configuration"),
+            ("model preset", "deepseek-v3-671", MODELS, "; did you mean deepseek-v3-671b?"),
+            ("cluster", "h800", CLUSTERS, "; did you mean h800-2048?"),
+            ("cluster", "banana", CLUSTERS, "is unknown; known: h800-2048"),
+        ] {
+            let message = unknown(what, name, list).to_string();
+            assert!(message.contains(part), "{message}");
         }
     }
 

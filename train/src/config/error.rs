@@ -59,12 +59,17 @@ pub enum ConfigError {
         message: String,
     },
     /// A name that is no embedded configuration and no path.
-    #[error("{what} \"{name}\" is unknown; known: {known}; or give the path of a .toml file")]
+    #[error(
+        "{what} \"{name}\" is unknown{}; known: {known}; or give the path of a .toml file",
+        .hint.as_deref().unwrap_or_default()
+    )]
     UnknownName {
         /// "model preset", "run configuration" or "cluster".
         what: &'static str,
         /// The name.
         name: String,
+        /// What may have been meant, after a semicolon.
+        hint: Option<String>,
         /// The embedded names.
         known: String,
     },

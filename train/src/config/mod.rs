@@ -6,6 +6,7 @@
 //! prints can be fed back.
 
 mod cluster;
+mod differences;
 pub mod embedded;
 mod error;
 mod keys;
@@ -30,7 +31,9 @@ pub use cluster::{
     ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig,
     ReferenceConfig, WorkerConfig, resolve_cluster,
 };
+pub use differences::model_differences;
 pub use error::ConfigError;
+pub(crate) use keys::nearest;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
 pub use parallel::{DispatchFormat, ParallelConfig};
@@ -104,6 +107,15 @@ impl RunConfig {
             problems: vec![error.to_string()],
         })?;
         Ok(format!("{sections}\n{}", schedule.to_toml()))
+    }
+
+    /// The configuration with paths of its data and its weights that do not depend on the current
+    /// folder, as a run stores it.
+    pub fn with_absolute_paths(mut self) -> Self {
+        self.data = self.data.with_absolute_paths();
+        self.train.init_from =
+            self.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
+        self
     }
 
     /// The schedule of the run.

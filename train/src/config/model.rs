@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::embedded;
 use super::error::ConfigError;
-use super::keys::{fields_of, nearest};
+use super::keys::fields_of;
 use super::overrides::{Override, merge};
 use super::resolve::{check_keys, parse, read, read_section};
 
@@ -119,20 +119,7 @@ fn read_preset(preset: &str) -> Result<Table, ConfigError> {
     let table = match embedded::find(embedded::MODELS, preset) {
         Some(text) => parse(text, preset)?,
         None if embedded::is_path(preset) => parse(&read(Path::new(preset))?, preset)?,
-        None => {
-            let names = embedded::MODELS.iter().map(|(name, _)| *name);
-            let known = match nearest(preset, names) {
-                Some(nearest) => {
-                    format!("{} (did you mean {nearest}?)", embedded::names(embedded::MODELS))
-                }
-                None => embedded::names(embedded::MODELS),
-            };
-            return Err(ConfigError::UnknownName {
-                what: "model preset",
-                name: preset.into(),
-                known,
-            });
-        }
+        None => return Err(embedded::unknown("model preset", preset, embedded::MODELS)),
     };
     let wrapped = Table::from_iter([("model".to_string(), Value::Table(table.clone()))]);
     check_keys(&wrapped, preset)?;

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::error::ConfigError;
+use super::resolve::key_like;
 
 /// A value that removes the key it is set for, where the key is optional:
 /// `--set model.q_lora_rank=none`.
@@ -35,7 +36,13 @@ impl Override {
             .ok_or_else(|| wrong("needs the form section.key=value, as in train.steps=100"))?;
         let path: Vec<String> = key.trim().split('.').map(|part| part.trim().to_string()).collect();
         if path.len() < 2 || path.iter().any(String::is_empty) {
-            return Err(wrong("the key needs its section, as in train.steps=100"));
+            let meant = path.last().filter(|key| !key.is_empty()).and_then(|key| key_like(key));
+            return Err(match meant {
+                Some(meant) => {
+                    wrong(&format!("the key needs its section; did you mean {meant}={value}?"))
+                }
+                None => wrong("the key needs its section, as in train.steps=100"),
+            });
         }
         Ok(Self { origin: format!("--set {text}"), path, value: read_value(value.trim()) })
     }
@@ -63,7 +70,9 @@ impl Override {
     /// Lays this value over `root`; `none` removes what is there.
     pub(crate) fn apply(&self, root: &mut Table) {
         let key = self.key();
-        for (one, other) in ALTERNATIVES {
+        // What removes a key says nothing of its alternative.
+        let removes = matches!(&self.value, Value::String(text) if text == NONE);
+        for (one, other) in ALTERNATIVES.iter().filter(|_| !removes) {
             for (set, dropped) in [(one, other), (other, one)] {
                 if key == *set {
                     remove(root, &dropped.split('.').collect::<Vec<_>>());
@@ -146,9 +155,19 @@ mod tests {
 
     #[test]
     fn malformed_arguments_say_the_form() {
-        for text in ["steps", "steps=4", ".steps=4", "train.=4", "=4", ""] {
+        for text in ["steps", "banana=4", "train.=4", "=4", ""] {
             let error = Override::parse(text).unwrap_err().to_string();
             assert!(error.contains("train.steps=100"), "{error}");
+        }
+        for (text, meant) in [
+            ("lr=1", "schedule.lr=1?"),
+            ("steps=4", "train.steps=4?"),
+            (".steps=4", "train.steps=4?"),
+            ("hidden_size=8", "model.hidden_size=8?"),
+            ("formt=fp8", "precision.format=fp8?"),
+        ] {
+            let error = Override::parse(text).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("did you mean {meant}")), "{error}");
         }
     }
 
@@ -166,5 +185,7 @@ mod tests {
         assert!(root["model"].get("q_lora_rank").is_none());
         Override::parse("train.tokens=8").unwrap().apply(&mut root);
         assert!(root["train"].get("steps").is_none(), "steps and tokens are alternatives");
+        Override::parse("train.steps=none").unwrap().apply(&mut root);
+        assert_eq!(root["train"]["tokens"].as_integer(), Some(8), "what is not there is removed");
     }
 }

@@ -46,11 +46,7 @@ impl ConfigRequest {
         match embedded::find(embedded::RUNS, name) {
             Some(text) => self.resolve_text(text, name),
             None if embedded::is_path(name) => self.resolve_text(&read(Path::new(name))?, name),
-            None => Err(ConfigError::UnknownName {
-                what: "run configuration",
-                name: name.into(),
-                known: embedded::names(embedded::RUNS),
-            }),
+            None => Err(embedded::unknown("run configuration", name, embedded::RUNS)),
         }
     }
 
@@ -140,18 +136,29 @@ pub(super) fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> 
     check_table(root, &[], origin)
 }
 
+/// The sections of a run and the keys that each knows.
+fn sections() -> [(&'static str, Vec<&'static str>); 9] {
+    [
+        ("model", model::known_keys(&[])),
+        ("data", fields_of::<DataConfig>().to_vec()),
+        ("train", fields_of::<TrainConfig>().to_vec()),
+        ("schedule", fields_of::<ScheduleConfig>().to_vec()),
+        ("optimizer", fields_of::<OptimizerConfig>().to_vec()),
+        ("precision", fields_of::<PrecisionConfig>().to_vec()),
+        ("ema", fields_of::<EmaConfig>().to_vec()),
+        ("parallel", fields_of::<ParallelConfig>().to_vec()),
+        ("output", fields_of::<OutputConfig>().to_vec()),
+    ]
+}
+
 fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigError> {
     let known: Vec<&str> = match path {
         [] => fields_of::<RunConfig>().to_vec(),
         ["model", nested @ ..] => model::known_keys(nested),
-        ["data"] => fields_of::<DataConfig>().to_vec(),
-        ["train"] => fields_of::<TrainConfig>().to_vec(),
-        ["schedule"] => fields_of::<ScheduleConfig>().to_vec(),
-        ["optimizer"] => fields_of::<OptimizerConfig>().to_vec(),
-        ["precision"] => fields_of::<PrecisionConfig>().to_vec(),
-        ["ema"] => fields_of::<EmaConfig>().to_vec(),
-        ["parallel"] => fields_of::<ParallelConfig>().to_vec(),
-        ["output"] => fields_of::<OutputConfig>().to_vec(),
+        [section] => {
+            let found = sections().into_iter().find(|(name, _)| name == section);
+            found.map_or_else(Vec::new, |(_, keys)| keys)
+        }
         _ => Vec::new(),
     };
     // A table that is no struct of ours is left to serde.
@@ -161,12 +168,17 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
     let dotted = |key: &str| [path, &[key]].concat().join(".");
     for (key, value) in table {
         if !known.contains(&key.as_str()) {
+            // In a section that there is none of, what is asked for is the key.
+            let last = match value {
+                Value::Table(inner) if path.is_empty() => inner.keys().next(),
+                _ => None,
+            };
             return Err(ConfigError::UnknownKey {
                 origin: origin.into(),
                 key: dotted(key),
                 nearest: nearest(key, known.iter().copied())
                     .map(dotted)
-                    .or_else(|| in_another_section(key, path)),
+                    .or_else(|| key_like(last.unwrap_or(key)).filter(|_| path.len() < 2)),
                 known: known.iter().map(|key| dotted(key)).collect(),
             });
         }
@@ -181,20 +193,17 @@ fn check_table(table: &Table, path: &[&str], origin: &str) -> Result<(), ConfigE
     Ok(())
 }
 
-/// A key of a section that another section has by the same name.
-fn in_another_section(key: &str, path: &[&str]) -> Option<String> {
-    let sections: [(&str, &[&str]); 7] = [
-        ("data", fields_of::<DataConfig>()),
-        ("train", fields_of::<TrainConfig>()),
-        ("schedule", fields_of::<ScheduleConfig>()),
-        ("optimizer", fields_of::<OptimizerConfig>()),
-        ("ema", fields_of::<EmaConfig>()),
-        ("parallel", fields_of::<ParallelConfig>()),
-        ("output", fields_of::<OutputConfig>()),
-    ];
-    let found =
-        sections.iter().find(|(section, fields)| path != [*section] && fields.contains(&key));
-    found.filter(|_| path.len() == 1).map(|(section, _)| format!("{section}.{key}"))
+/// The key of a run that is called so, or nearly so, with its section.
+pub(super) fn key_like(key: &str) -> Option<String> {
+    let sections = sections();
+    let called_so = sections.iter().find(|(_, keys)| keys.contains(&key));
+    if let Some((section, _)) = called_so {
+        return Some(format!("{section}.{key}"));
+    }
+    let all = sections.iter().flat_map(|(_, keys)| keys.iter().copied());
+    let near = nearest(key, all)?;
+    let (section, _) = sections.iter().find(|(_, keys)| keys.contains(&near))?;
+    Some(format!("{section}.{near}"))
 }
 
 /// Deserializes a section; an absent one is an empty one.

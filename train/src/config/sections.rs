@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::schedule::{Length, Until};
+use crate::schedule::{Length, parse_count};
 
 /// `[train]`: how much of what is trained, and how often the run looks up from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,8 +15,12 @@ pub struct TrainConfig {
     pub seq_len: usize,
     /// Sequences that go through the model at once.
     pub micro_batch: usize,
-    /// Optimizer steps; or else `tokens`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Optimizer steps, also as in `"2K"`; or else `tokens`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "steps_as_written"
+    )]
     pub steps: Option<u64>,
     /// Trained tokens, rounded down to whole steps, also as in `"1.5M"`; or else `steps`.
     #[serde(
@@ -33,19 +37,19 @@ pub struct TrainConfig {
     #[serde(default)]
     pub seed: u64,
     /// Steps from one evaluation to the next; 0 evaluates at the end only.
-    #[serde(default = "default_eval_every")]
+    #[serde(default = "default_eval_every", deserialize_with = "count_as_written")]
     pub eval_every: u64,
     /// Micro-batches of held-out data that an evaluation takes.
     #[serde(default = "default_eval_batches")]
     pub eval_batches: usize,
     /// Steps from one checkpoint to the next; 0 saves at the end only.
-    #[serde(default = "default_checkpoint_every")]
+    #[serde(default = "default_checkpoint_every", deserialize_with = "count_as_written")]
     pub checkpoint_every: u64,
     /// Checkpoints that are kept; older ones are deleted.
     #[serde(default = "default_keep_checkpoints")]
     pub keep_checkpoints: usize,
     /// Steps from one line of progress to the next.
-    #[serde(default = "default_log_every")]
+    #[serde(default = "default_log_every", deserialize_with = "count_as_written")]
     pub log_every: u64,
 }
 
@@ -60,15 +64,36 @@ impl TrainConfig {
     }
 }
 
-/// A count as a number or as text.
+/// A number of tokens as a number or as text.
 pub(super) fn tokens_as_written<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u64>, D::Error> {
-    match Until::deserialize(deserializer)? {
-        Until::Tokens(tokens) => Ok(Some(tokens)),
-        other => Err(D::Error::custom(format!(
-            "tokens = \"{other}\" must be a number of tokens, as in 1000 or \"1.5M\""
-        ))),
+    counted(deserializer, "tokens").map(Some)
+}
+
+fn steps_as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    counted(deserializer, "steps").map(Some)
+}
+
+fn count_as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    counted(deserializer, "steps")
+}
+
+/// A count as a number or as text.
+fn counted<'de, D: Deserializer<'de>>(deserializer: D, what: &str) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Text(String),
+    }
+    let expected = |written: &dyn std::fmt::Display| {
+        D::Error::custom(format!("{written} must be a number of {what}, as in 1000 or \"1.5M\""))
+    };
+    match Written::deserialize(deserializer) {
+        Ok(Written::Number(number)) => u64::try_from(number).map_err(|_| expected(&number)),
+        Ok(Written::Text(text)) => parse_count(&text).map_err(D::Error::custom),
+        Err(_) => Err(expected(&"this")),
     }
 }
 

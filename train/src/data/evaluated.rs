@@ -9,6 +9,7 @@ use super::error::DataError;
 use super::pack::{FimRate, pack};
 use super::source::Documents;
 use super::summary::SplitSummary;
+use super::tokenizer::Tokenizer;
 use super::windows::{ValidWindows, Window};
 
 /// Windows that are measured once each, in order.
@@ -16,6 +17,8 @@ use super::windows::{ValidWindows, Window};
 pub struct EvalData {
     /// What it is, for people: the paths, or the run's source.
     pub description: String,
+    /// What its tokens are of.
+    pub tokenizer: Tokenizer,
     /// Counts of the data.
     pub summary: SplitSummary,
     windows: Option<ValidWindows>,
@@ -37,6 +40,7 @@ impl EvalData {
         let data = config.open(seq_len, vocab_size)?;
         Ok(Self {
             description: format!("held out from {}", data.summary.source),
+            tokenizer: data.tokenizer.clone(),
             summary: data.summary.valid.clone(),
             windows: Some(data.valid.clone()),
             rest: None,
@@ -69,6 +73,7 @@ impl EvalData {
         }
         Ok(Self {
             description: read.description,
+            tokenizer,
             summary: (&stream).into(),
             windows,
             rest: (rest.len() >= 2).then_some(Window { tokens: rest, sample: whole as u64 }),

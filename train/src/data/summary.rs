@@ -1,5 +1,4 @@
-//! What the data of a run is, for people and for bits-a-byte: counts of each split and the entropy
-//! floor.
+//! What the data of a run is, for people: counts of each split and the entropy floor.
 
 use std::fmt;
 
@@ -29,14 +28,6 @@ impl SplitSummary {
     /// known.
     pub fn entropy_floor(&self) -> Option<f64> {
         self.nats.map(|nats| nats / self.tokens.max(1) as f64)
-    }
-
-    /// Turns a mean loss in nats a token into bits a byte of text, which compares across
-    /// tokenizers.
-    ///
-    /// bits/byte = loss / ln 2 * tokens / bytes
-    pub fn bits_per_byte(&self, loss: f64) -> f64 {
-        loss / std::f64::consts::LN_2 * self.tokens as f64 / self.bytes.max(1) as f64
     }
 }
 
@@ -108,12 +99,8 @@ mod tests {
         let split = SplitSummary { documents: 2, bytes: 30, tokens: 10, nats: Some(5.0) };
         assert_eq!(split.bytes_per_token(), 3.0);
         assert_eq!(split.entropy_floor(), Some(0.5));
-        assert!((split.bits_per_byte(3.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-12);
         let none = SplitSummary::default();
-        assert_eq!(
-            (none.bytes_per_token(), none.entropy_floor(), none.bits_per_byte(1.0)),
-            (0.0, None, 0.0)
-        );
+        assert_eq!((none.bytes_per_token(), none.entropy_floor()), (0.0, None));
     }
 
     #[test]

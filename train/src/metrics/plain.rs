@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn_train::metric::{MetricDefinition, MetricId};
+use burn_train::metric::{MetricDefinition, MetricId, NumericEntry};
 use burn_train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
@@ -25,7 +25,25 @@ pub struct PlainRenderer {
     started: Instant,
     names: HashMap<MetricId, String>,
     train: HashMap<String, f64>,
-    valid: HashMap<String, f64>,
+    valid: HashMap<String, Mean>,
+}
+
+/// A mean over tokens, as exact as what it is made of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64, count: usize) {
+        self.sum += value * count as f64;
+        self.count += count;
+    }
+
+    fn value(self) -> f64 {
+        self.sum / self.count as f64
+    }
 }
 
 impl PlainRenderer {
@@ -47,22 +65,15 @@ impl PlainRenderer {
         }
     }
 
-    fn keep(
-        names: &HashMap<MetricId, String>,
-        values: &mut HashMap<String, f64>,
-        state: MetricState,
-        running: bool,
-    ) {
-        let MetricState::Numeric(entry, Some(value)) = state else { return };
-        let Some(name) = names.get(&entry.metric_id) else { return };
-        // In an evaluation the running mean is what counts; it is what the formatted entry begins
-        // with.
-        let value = if running {
-            leading_number(&entry.serialized_entry.formatted).unwrap_or(value.current())
-        } else {
-            value.current()
+    /// The name of a metric and its value for one batch, with the tokens that it is of.
+    fn named(&self, state: &MetricState) -> Option<(String, f64, usize)> {
+        let MetricState::Numeric(entry, Some(value)) = state else { return None };
+        let name = self.names.get(&entry.metric_id)?.clone();
+        let count = match value {
+            NumericEntry::Aggregated { count, .. } => *count,
+            NumericEntry::Value(_) | NumericEntry::Final(_) => 1,
         };
-        values.insert(name.clone(), value);
+        Some((name, value.current(), count))
     }
 
     fn line(&self) -> String {
@@ -128,18 +139,17 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// The first number in a text such as `epoch 2.31 nats - batch 2.28 nats`.
-fn leading_number(text: &str) -> Option<f64> {
-    text.split_whitespace().find_map(|word| word.parse().ok())
-}
-
 impl MetricsRendererTraining for PlainRenderer {
     fn update_train(&mut self, state: MetricState) {
-        Self::keep(&self.names, &mut self.train, state, false);
+        if let Some((name, value, _)) = self.named(&state) {
+            self.train.insert(name, value);
+        }
     }
 
     fn update_valid(&mut self, state: MetricState) {
-        Self::keep(&self.names, &mut self.valid, state, true);
+        if let Some((name, value, count)) = self.named(&state) {
+            self.valid.entry(name).or_default().add(value, count);
+        }
     }
 
     fn on_train_end(
@@ -167,6 +177,7 @@ impl TrainingProgressLogger for PlainRenderer {
 
     fn start_split(&mut self, split: &str, _total_items: usize) {
         self.validating = split.eq_ignore_ascii_case("valid");
+        self.valid.clear();
     }
 
     fn update_split(&mut self, items_processed: usize) {
@@ -184,7 +195,7 @@ impl TrainingProgressLogger for PlainRenderer {
 
     fn end_split(&mut self) {
         if self.validating {
-            let get = |name: &str| self.valid.get(name).copied().unwrap_or(f64::NAN);
+            let get = |name: &str| self.valid.get(name).copied().unwrap_or_default().value();
             let (loss, bits) = (get("Loss"), get("Bits a byte"));
             say(&format!(
                 "step {:>6}  validation loss {loss:.4} nats, perplexity {:.3}, {bits:.4} bits a \
@@ -230,15 +241,34 @@ impl MetricsRenderer for PlainRenderer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_train::metric::{MetricEntry, SerializedEntry};
 
     #[test]
     fn durations_read_well() {
         assert_eq!([duration(7.4), duration(200.0), duration(3725.0)], ["7s", "3m20s", "1h02m"]);
     }
 
+    /// Means are over tokens, and of an evaluation alone: what an earlier one measured, or one that
+    /// was cut short, is in none.
     #[test]
-    fn the_running_mean_leads_the_formatted_entry() {
-        assert_eq!(leading_number("epoch 2.31 nats - batch 2.28 nats"), Some(2.31));
-        assert_eq!(leading_number("epoch N/A"), None);
+    fn an_evaluation_is_the_exact_mean_of_its_batches() {
+        let mut renderer = PlainRenderer::new(0, 10, 5, 1);
+        let id = MetricId::new(std::sync::Arc::new("Loss".into()));
+        renderer.names.insert(id.clone(), "Loss".into());
+        let batch = |renderer: &mut PlainRenderer, loss: f64, count| {
+            let entry = MetricEntry::new(
+                id.clone(),
+                SerializedEntry::new(format!("epoch {loss:.1} nats"), loss.to_string()),
+            );
+            let value = NumericEntry::Aggregated { aggregated_value: loss, count };
+            renderer.update_valid(MetricState::Numeric(entry, Some(value)));
+        };
+        renderer.start_split("Valid", 2);
+        batch(&mut renderer, 100.0, 7);
+        renderer.start_split("Valid", 2);
+        batch(&mut renderer, 1.23456, 10);
+        batch(&mut renderer, 1.4, 20);
+        let mean = renderer.valid["Loss"].value();
+        assert!((mean - (12.3456 + 28.0) / 30.0).abs() < 1e-12, "{mean}");
     }
 }

@@ -1,13 +1,13 @@
-//! Numbers of a step as burn-train metrics: running mean, plot and log for each.
+//! Numbers of a step as burn-train metrics: running mean and plot for each.
 
 use std::sync::Arc;
 
 use burn::tensor::TensorReadError;
 use burn_train::SupervisedTraining;
-use burn_train::metric::state::{FormatOptions, NumericMetricState};
+use burn_train::metric::state::NumericMetricState;
 use burn_train::metric::{
     Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
-    SerializedEntry,
+    SerializedEntry, format_float,
 };
 
 use crate::learner::{LanguageModel, StepReport};
@@ -22,6 +22,8 @@ pub struct ScalarMetric {
     precision: usize,
     higher_is_better: bool,
     pick: Pick,
+    /// What is shown of a mean.
+    shown: fn(f64) -> f64,
     state: NumericMetricState,
 }
 
@@ -38,6 +40,7 @@ impl ScalarMetric {
             precision,
             higher_is_better: false,
             pick: Arc::new(pick),
+            shown: |mean| mean,
             state: NumericMetricState::default(),
         }
     }
@@ -52,11 +55,26 @@ impl ScalarMetric {
         Self { higher_is_better: true, ..self }
     }
 
-    fn format(&self) -> FormatOptions {
-        let options = FormatOptions::new(self.name.clone()).precision(self.precision);
-        match &self.unit {
-            Some(unit) => options.unit(unit),
-            None => options,
+    /// This metric where a function of the mean is what is shown, not the mean of that function.
+    pub fn shown(self, shown: fn(f64) -> f64) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// The running mean and the value of the last step, as people read them, beside `number`.
+    fn entry(&self, number: &NumericEntry) -> SerializedEntry {
+        let unit = self.unit.as_ref().map_or_else(String::new, |unit| format!(" {unit}"));
+        let [running, current] = [self.state.running_value(), self.state.current_value()]
+            .map(|entry| format_float((self.shown)(entry.current()), self.precision) + &unit);
+        SerializedEntry::new(format!("epoch {running} - batch {current}"), number.serialize())
+    }
+
+    fn shown_of(&self, entry: NumericEntry) -> NumericEntry {
+        match entry {
+            NumericEntry::Value(value) => NumericEntry::Value((self.shown)(value)),
+            NumericEntry::Final(value) => NumericEntry::Final((self.shown)(value)),
+            NumericEntry::Aggregated { aggregated_value, count } => {
+                NumericEntry::Aggregated { aggregated_value: (self.shown)(aggregated_value), count }
+            }
         }
     }
 }
@@ -79,11 +97,11 @@ impl Metric for ScalarMetric {
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
         self.state.update((self.pick)(report), report.tokens.max(1));
-        Ok(self.state.compute_update(self.format()))
+        Ok(self.entry(&self.shown_of(self.state.current_value())))
     }
 
     fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
+        Ok(self.entry(&self.shown_of(self.state.final_value())))
     }
 
     fn clear(&mut self) {
@@ -93,15 +111,15 @@ impl Metric for ScalarMetric {
 
 impl Numeric for ScalarMetric {
     fn value(&self) -> Option<NumericEntry> {
-        Some(self.state.current_value())
+        Some(self.shown_of(self.state.current_value()))
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
-        Some(self.state.running_value())
+        Some(self.shown_of(self.state.running_value()))
     }
 
     fn final_value(&self) -> NumericEntry {
-        self.state.final_value()
+        self.shown_of(self.state.final_value())
     }
 }
 
@@ -116,7 +134,7 @@ pub fn register(
     let bits = 1.0 / std::f64::consts::LN_2 / bytes_per_token;
     let mut both = vec![
         ScalarMetric::new("Loss", 4, |r| r.loss).unit("nats"),
-        ScalarMetric::new("Perplexity", 3, |r| r.loss.exp()),
+        ScalarMetric::new("Perplexity", 3, |r| r.loss).shown(f64::exp),
         ScalarMetric::new("Bits a byte", 4, move |r| r.loss * bits),
     ];
     both.extend((0..mtp_depths).map(|k| {
@@ -145,4 +163,24 @@ pub fn register(
         t.metric_train_numeric(metric.clone()).metric_valid_numeric(metric)
     });
     train_only.into_iter().fold(training, |t, metric| t.metric_train_numeric(metric))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two batches of one and of three tokens: the perplexity is that of the mean loss.
+    #[test]
+    fn perplexity_is_of_the_mean_loss() {
+        let mut metric = ScalarMetric::new("Perplexity", 3, |r| r.loss).shown(f64::exp);
+        for (loss, tokens) in [(4.0, 1), (2.0, 3)] {
+            let report = StepReport { loss, tokens, ..StepReport::default() };
+            metric.state.update((metric.pick)(&report), report.tokens);
+        }
+        assert_eq!(metric.final_value().current(), 2.5f64.exp());
+        assert_eq!(metric.running_value().unwrap().current(), 2.5f64.exp());
+        assert_eq!(metric.value().unwrap().current(), 2f64.exp());
+        let entry = metric.compute().unwrap();
+        assert_eq!(entry.formatted, "epoch 12.182 - batch 7.389");
+    }
 }

@@ -3,7 +3,8 @@
 /// Suffixes and the power of ten that each stands for, the largest first.
 const SUFFIXES: [(char, u32); 4] = [('T', 12), ('B', 9), ('M', 6), ('K', 3)];
 
-/// Reads a whole number with an optional suffix: `K`, `M`, `B` or `T` for 10^3, 10^6, 10^9, 10^12.
+/// Reads a whole number with an optional suffix: `K`, `M`, `B` (or `G`) or `T` for 10^3, 10^6,
+/// 10^9, 10^12.
 ///
 /// # Errors
 /// What is no such number, is not whole, or is too large to be counted.
@@ -14,8 +15,10 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
         )
     };
     let text = text.trim();
-    let found =
-        SUFFIXES.iter().find(|(suffix, _)| text.ends_with([*suffix, suffix.to_ascii_lowercase()]));
+    let found = SUFFIXES
+        .iter()
+        .chain(&[('G', 9)])
+        .find(|(suffix, _)| text.ends_with([*suffix, suffix.to_ascii_lowercase()]));
     let (number, power) = found.map_or((text, 0), |(_, power)| (&text[..text.len() - 1], *power));
     let (whole, fraction) = number.trim_end().split_once('.').unwrap_or((number.trim_end(), ""));
     let fraction = fraction.trim_end_matches('0');
@@ -76,6 +79,7 @@ mod tests {
             ("1_500_000", 1_500_000),
             ("1.5M", 1_500_000),
             ("469B", 469_000_000_000),
+            ("2.5g", 2_500_000_000),
             ("14.633T", 14_633_000_000_000),
             ("0.5 k", 500),
             ("2.50K", 2500),

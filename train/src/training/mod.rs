@@ -3,9 +3,11 @@
 //! **Invariant.** It does not know how a step is computed: one device or the ranks of a cluster are
 //! both a [`StepEngine`](crate::learner::StepEngine) to it.
 
+mod diverged;
 mod plan;
 mod run;
 mod strategy;
 
-pub use plan::{Diverged, RunOutcome, RunPlan, RunState};
+pub use diverged::Diverged;
+pub use plan::{RunOutcome, RunPlan, RunState, Session};
 pub use strategy::{OutcomeCell, StepStrategy};

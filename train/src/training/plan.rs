@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::checkpoint::{CheckpointWriter, TrainState};
-use crate::failure::blamed;
 use crate::learner::{Ema, Evaluation, StepEngine, StepReport};
 use crate::metrics::StepLog;
 use crate::schedule::TrainingSchedule;
+use crate::signals::Signals;
 
 /// What the loop does.
 #[derive(Clone, Debug)]
@@ -34,44 +32,55 @@ pub struct RunState {
     pub position: TrainState,
     /// Where checkpoints go.
     pub checkpoints: CheckpointWriter,
+    /// The checkpoint that the run goes on from.
+    pub checkpoint: Option<PathBuf>,
     /// One line a step.
     pub log: StepLog,
+    /// What a signal asks; it ends the program until the first step has been made.
+    pub signals: Signals,
+    /// What a signal is answered with from then on.
+    pub notice: &'static str,
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct RunOutcome {
     /// Position at the end.
     pub position: TrainState,
-    /// The last step's report.
+    /// The last step's report; none where no step was made.
     pub last_step: Option<StepReport>,
-    /// The last evaluation.
-    pub evaluation: Option<Evaluation>,
-    /// Whether the run was interrupted before its last step.
+    /// The last evaluation, and the step that it was made after.
+    pub evaluation: Option<(u64, Evaluation)>,
+    /// Whether the run was interrupted before its last step, or in the evaluation after it.
     pub interrupted: bool,
     /// The last checkpoint.
     pub checkpoint: Option<PathBuf>,
-    /// Tokens trained in this session over its seconds of training steps (evaluation and saving not
-    /// counted).
-    pub tokens_per_second: f64,
-    /// Seconds of training steps in this session.
-    pub train_seconds: f64,
+    /// What this session trained.
+    pub session: Session,
 }
 
-/// A step whose loss or gradient norm is no number; nothing of it was saved.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "step {step}: the loss is {loss} and the gradient norm {grad_norm}: training has diverged; the \
-     last good checkpoint is kept \
-     (a lower schedule.lr or a longer warm-up may help)"
-)]
-pub struct Diverged {
-    /// The step, from 1.
-    pub step: u64,
-    /// Loss of the step.
-    pub loss: f64,
-    /// Norm of the gradients.
-    pub grad_norm: f64,
+impl RunOutcome {
+    /// The evaluation of the model as it is at the end; none where the last one was before that.
+    pub fn closing_evaluation(&self) -> Option<&Evaluation> {
+        self.evaluation
+            .as_ref()
+            .filter(|(step, _)| *step == self.position.step)
+            .map(|(_, evaluation)| evaluation)
+    }
 }
 
-blamed!(Run: Diverged);
+/// What was trained since the program was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Session {
+    /// Tokens.
+    pub tokens: usize,
+    /// Seconds of training steps (evaluation and saving not counted).
+    pub seconds: f64,
+}
+
+impl Session {
+    /// Tokens a second; none where nothing was trained.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.tokens as f64 / self.seconds.max(1e-9))
+    }
+}

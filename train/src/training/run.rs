@@ -10,13 +10,14 @@ use burn_train::{
     SupervisedTrainingEventProcessor, TrainingItem, ValidLoader,
 };
 
-use super::{Diverged, RunOutcome, RunPlan, RunState};
+use super::{Diverged, RunOutcome, RunPlan, RunState, Session};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Failure, Result};
 use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport};
 use crate::metrics::StepLog;
 use crate::schedule::Position;
+use crate::signals::Signals;
 
 /// What burn-train shows a run's numbers through.
 pub(super) type Processor = SupervisedTrainingEventProcessor<LanguageModel>;
@@ -32,13 +33,14 @@ pub(super) struct Run<'a> {
     log: StepLog,
     processor: &'a mut Processor,
     interrupter: &'a Interrupter,
+    signals: Signals,
+    notice: &'static str,
     last_step: Option<StepReport>,
-    evaluation: Option<Evaluation>,
+    evaluation: Option<(u64, Evaluation)>,
     checkpoint: Option<PathBuf>,
     /// Where the run was when the engine last gave the whole model, unless that was saved.
     complete: Option<TrainState>,
-    session_tokens: usize,
-    session_seconds: f64,
+    session: Session,
 }
 
 impl<'a> Run<'a> {
@@ -50,7 +52,8 @@ impl<'a> Run<'a> {
         processor: &'a mut Processor,
         interrupter: &'a Interrupter,
     ) -> Self {
-        let RunState { engine, ema, position, checkpoints, log } = state;
+        let RunState { engine, ema, position, checkpoints, checkpoint, log, signals, notice } =
+            state;
         Self {
             plan,
             engine,
@@ -60,12 +63,13 @@ impl<'a> Run<'a> {
             log,
             processor,
             interrupter,
+            signals,
+            notice,
             last_step: None,
             evaluation: None,
-            checkpoint: None,
+            checkpoint,
             complete: None,
-            session_tokens: 0,
-            session_seconds: 0.0,
+            session: Session::default(),
         }
     }
 
@@ -111,15 +115,19 @@ impl<'a> Run<'a> {
         if self.evaluation.is_none() && !self.interrupter.should_stop() {
             self.evaluate(valid_loader, epoch)?; // a resumed run with nothing left to do
         }
-        self.save()?;
+        // Without a step all that there is was saved before.
+        if self.last_step.is_some() {
+            self.save()?;
+        }
+        let evaluated = self.evaluation.as_ref().map(|(step, _)| *step);
         Ok(RunOutcome {
             position: self.position.clone(),
             last_step: self.last_step.take(),
+            interrupted: self.position.step < plan.steps
+                || evaluated.is_none_or(|step| step < self.position.step),
             evaluation: self.evaluation.take(),
-            interrupted: self.position.step < plan.steps,
             checkpoint: self.checkpoint.take(),
-            tokens_per_second: self.session_tokens as f64 / self.session_seconds.max(1e-9),
-            train_seconds: self.session_seconds,
+            session: self.session,
         })
     }
 
@@ -150,8 +158,8 @@ impl<'a> Run<'a> {
         self.position.samples += settings.global_batch as u64;
         self.position.tokens += report.tokens as u64;
         self.position.train_seconds += seconds;
-        self.session_tokens += report.tokens;
-        self.session_seconds += seconds;
+        self.session.tokens += report.tokens;
+        self.session.seconds += seconds;
         if self.ema.is_some() {
             self.complete = Some(self.position.clone());
         }
@@ -160,8 +168,11 @@ impl<'a> Run<'a> {
         report.lr = lr;
         report.tokens_per_second = report.tokens as f64 / seconds;
         self.log.step(&report)?;
-        if !report.total_loss.is_finite() || !grad_norm.is_finite() {
-            return Err(Diverged { step, loss: report.total_loss, grad_norm }.into());
+        if let Some(diverged) = Diverged::of(&report, self.checkpoint.as_deref()) {
+            return Err(diverged.into());
+        }
+        if self.last_step.is_none() {
+            self.signals.guard(self.notice);
         }
         let done = (step - (epoch as u64 - 1) * self.plan.eval_every) as usize;
         let progress = Progress::new(done, self.plan.eval_every as usize, Some("steps".into()));
@@ -172,6 +183,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Measures the held-out windows; what is measured when it is interrupted counts for nothing.
     fn evaluate(&mut self, loader: &ValidLoader<LanguageModel>, epoch: usize) -> Result<()> {
         let model = self.engine.model()?.valid();
         self.complete = Some(self.position.clone());
@@ -181,6 +193,9 @@ impl<'a> Run<'a> {
         let mut evaluation = Evaluation::default();
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
+            if self.interrupter.should_stop() {
+                return Ok(());
+            }
             let report = InferenceStep::step(&model, batch?);
             evaluation.absorb(&report);
             let item = TrainingItem::new(
@@ -192,7 +207,7 @@ impl<'a> Run<'a> {
             self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
         }
         self.log.evaluation(self.position.step, &evaluation)?;
-        self.evaluation = Some(evaluation);
+        self.evaluation = Some((self.position.step, evaluation));
         self.processor.process_valid(LearnerEvent::EndSplit(epoch))?;
         Ok(())
     }

@@ -61,6 +61,14 @@ fn a_configuration_that_is_wrong() {
         ("train --config ./broken.toml", ["broken.toml", "line 1"]),
         ("train --config ./none.toml", ["none.toml", "cannot be read"]),
         ("train --config tinny", ["tinny", "tiny-text"]),
+        ("train --config tinytext", ["tinytext", "did you mean tiny-text?"]),
+        ("train --config tiny", ["tiny is a model", "--set model.preset=tiny"]),
+        ("train --config ./tiny.toml --set lr=1", ["--set lr=1", "did you mean schedule.lr=1?"]),
+        (
+            "train --config ./tiny.toml --set training.lr=1",
+            ["unknown key `training`", "did you mean `schedule.lr`?"],
+        ),
+        ("compare-precision --runs f32,fp9", ["fp9", "did you mean fp8?"]),
         ("check --config ./typo.toml", ["typo.toml", "stepz"]),
         ("check --preset tinny", ["tinny", "tiny"]),
         ("bench train --set model.vocab_size=0", ["model.vocab_size", "0"]),
@@ -142,7 +150,7 @@ fn what_does_not_fit_a_run() {
     place.train(&format!("--run-dir {run}")).failed(2, &[run, "already holds a run", "--resume"]);
     place
         .run(&format!("train --resume {run} --set model.hidden_size=32"))
-        .failed(2, &["--set", "model"]);
+        .failed(2, &["--set", "model.hidden_size from 16 to 32", "train.init_from="]);
     place.run(&format!("train --resume {run} --set train.stepz=3")).failed(2, &["train.stepz"]);
     place.run(&format!("eval --checkpoint {run} --data none.txt")).failed(2, &["none.txt"]);
     place

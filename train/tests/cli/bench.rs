@@ -76,8 +76,6 @@ fn bench_times_kernels_beside_burn_s_own() {
         );
     }
     kernels("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
-    kernels("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
-    place.run("bench train --scale cpu").failed(2, &["--scale", "bench kernels"]);
 }
 
 #[test]
@@ -103,5 +101,4 @@ fn bench_times_an_exchange_beside_a_copy() {
     // 512 tokens to 8 experts: 1792 codes and 14 scales, which fill 4 words.
     assert_eq!(number(&rows[1], "bytes"), 2.0 * 4096.0 * (1792.0 + 16.0));
     dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
-    dispatch("--set model.vocab_size=9").failed(2, &["--set", "bench train and generate"]);
 }

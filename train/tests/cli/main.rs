@@ -11,6 +11,7 @@ mod bad_input;
 mod bench;
 mod check_checkpoint;
 mod checkpoints;
+mod command_line;
 mod commands;
 mod compare_precision;
 mod disk;
@@ -22,5 +23,8 @@ mod generate;
 mod layouts;
 mod prompts;
 mod resume;
+mod said;
+#[cfg(unix)]
+mod signals;
 mod workers;
 mod workplace;

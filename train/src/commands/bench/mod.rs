@@ -13,13 +13,17 @@ use burn_deepseek::backend::supports_fp8;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::cli::{BenchArgs, BenchScale, BenchTarget};
+use crate::cli::{
+    BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchTarget, TimingArgs,
+};
 use crate::config::{ConfigRequest, RunConfig};
 use crate::device::SelectedDevice;
 use crate::exit::Outcome;
 use crate::failure::{Result, UsageError};
+use crate::fold::width;
 use crate::stdout::write_stdout;
 
+use table::Table;
 pub(super) use table::median;
 use turns::Turns;
 
@@ -37,53 +41,39 @@ const KERNEL_REPS: usize = 15;
 /// A setting or a device that is not there ([`crate::exit::USAGE`]), or one that fails
 /// ([`crate::exit::FAILURE`]).
 pub fn run(args: BenchArgs) -> Result<Outcome> {
-    check_arguments(&args)?;
+    match &args.target {
+        BenchTarget::Train(args) => model(args, train::time),
+        BenchTarget::Generate(args) => model(args, generate::time),
+        BenchTarget::Kernels(args) => kernels::run(args),
+        BenchTarget::Dispatch(args) => dispatch::run(args),
+    }
+}
+
+/// Times something of the model and prints its figures.
+fn model(
+    args: &BenchModelArgs,
+    time: fn(&RunConfig, &SelectedDevice, Repetitions) -> Result<Table>,
+) -> Result<Outcome> {
     let config = ConfigRequest {
         config: Some(RUN.into()),
         set: args.set.clone(),
         ..ConfigRequest::default()
     }
     .resolve()?;
-    let selected = args.device.open()?;
-    let timed = args
-        .reps
-        .map_or(if args.target.is_of_kernels() { KERNEL_REPS } else { REPS }, |reps| reps as usize);
-    let reps = Repetitions { warmup: args.warmup as usize, timed };
-    let table = match args.target {
-        BenchTarget::Train => train::time(&config, &selected, reps)?,
-        BenchTarget::Generate => generate::time(&config, &selected, reps)?,
-        BenchTarget::Kernels => return kernels::run(&args, &selected, reps),
-        BenchTarget::Dispatch => return dispatch::run(&args, &selected, reps),
-    };
-    write_stdout(&table.text())?;
+    let selected = args.timing.device.open()?;
+    let table = time(&config, &selected, Repetitions::new(&args.timing, REPS))?;
+    write_stdout(&table.text(width()))?;
     Ok(Outcome::done(table.results()))
-}
-
-/// Refuses an argument that another bench takes: ignored, it would seem to have been heeded.
-fn check_arguments(args: &BenchArgs) -> Result<(), UsageError> {
-    let kernels = args.target.is_of_kernels();
-    let arguments = [
-        ("--set", kernels && !args.set.is_empty(), "train and generate"),
-        ("--scale", !kernels && args.scale.is_some(), "kernels and dispatch"),
-        ("--only", !kernels && args.only.is_some(), "kernels and dispatch"),
-    ];
-    match arguments.iter().find(|(_, misplaced, _)| *misplaced) {
-        Some((argument, _, targets)) => {
-            Err(UsageError(format!("{argument} is of bench {targets} alone")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// How large the shapes of single operations are: as asked for, else what suits the device.
 ///
 /// # Errors
 /// A device without FP8 operations.
-fn scale(args: &BenchArgs, selected: &SelectedDevice) -> Result<BenchScale, UsageError> {
+fn scale(args: &BenchOperationArgs, selected: &SelectedDevice) -> Result<BenchScale, UsageError> {
     if !supports_fp8(&selected.device) {
         return Err(UsageError(format!(
-            "bench {}: {} has no FP8 operations; take another --device",
-            args.target.name(),
+            "{} has no FP8 operations; take another --device",
             selected.name
         )));
     }
@@ -92,7 +82,7 @@ fn scale(args: &BenchArgs, selected: &SelectedDevice) -> Result<BenchScale, Usag
 }
 
 /// What is wrong where `--only` has left no row.
-fn no_row(args: &BenchArgs, example: &str) -> UsageError {
+fn no_row(args: &BenchOperationArgs, example: &str) -> UsageError {
     let only = args.only.as_deref().unwrap_or_default();
     UsageError(format!("--only {only}: no row is called so; names are as in \"{example}\""))
 }
@@ -102,6 +92,14 @@ fn no_row(args: &BenchArgs, example: &str) -> UsageError {
 struct Repetitions {
     warmup: usize,
     timed: usize,
+}
+
+impl Repetitions {
+    /// As the command line has them; `usual` count where it does not say.
+    fn new(args: &TimingArgs, usual: usize) -> Self {
+        let timed = args.reps.map_or(usual, |reps| usize::try_from(reps).unwrap_or(usize::MAX));
+        Self { warmup: args.warmup, timed }
+    }
 }
 
 /// `count` tokens of the model's vocabulary, the same for the same seed.

@@ -3,6 +3,8 @@
 
 use serde_json::json;
 
+use crate::fold::{Columns, fold};
+
 /// Milliseconds, one a repetition.
 pub(super) type Times = Vec<f64>;
 
@@ -86,32 +88,28 @@ impl Table {
         });
     }
 
-    /// For people.
-    pub fn text(&self) -> String {
-        let mut text = format!("bench {}: {}, on {}\n", self.bench, self.setting, self.device);
-        text += &format!(
-            "{:<28} {:>10} {:>10} {:>10}  {:<9} {}\n",
-            "", "median", "min", "max", "unit", "ratio"
-        );
+    /// For people, in so many columns.
+    pub fn text(&self, width: usize) -> String {
+        let mut columns = Columns::new(["<", "median", "min", "max", "<unit", "<ratio"]);
         for row in &self.rows {
             let ratios: Vec<String> = row
                 .ratios
                 .iter()
                 .map(|(baseline, ratio)| format!("{ratio:.2}x {baseline}"))
                 .collect();
-            let line = format!(
-                "{:<28} {:>10.1} {:>10.1} {:>10.1}  {:<9} {}",
-                row.name,
-                row.value,
-                row.min,
-                row.max,
-                row.unit,
-                ratios.join(", ")
-            );
-            text += line.trim_end();
-            text.push('\n');
+            let [value, min, max] =
+                [row.value, row.min, row.max].map(|value| format!("{value:.1}"));
+            columns.row([
+                row.name.clone(),
+                value,
+                min,
+                max,
+                row.unit.to_string(),
+                ratios.join(", "),
+            ]);
         }
-        text
+        let setting = format!("bench {}: {}, on {}\n", self.bench, self.setting, self.device);
+        fold(&setting, width) + &columns.text(width)
     }
 
     /// For programs.
@@ -162,6 +160,7 @@ mod tests {
         let speed = rows[1]["value"].as_f64().unwrap();
         assert!((speed - 10.0 / 0.075).abs() < 1e-9, "{speed}");
         assert_eq!(rows[2]["ratios"], json!({"step": 0.3}));
-        assert!(table.text().contains("0.30x step"), "{}", table.text());
+        let text = table.text(80);
+        assert!(text.contains("0.30x step"), "{text}");
     }
 }

@@ -12,20 +12,19 @@ mod trained;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn_train::Interrupter;
-
 use self::report::{Comparison, FILES};
 use self::result::{Ended, RunResult};
 use self::runs::NamedRun;
 use self::trained::train;
-use super::stop_on_signals;
 use super::train::{Start, compute};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
+use crate::fold::{fold, width};
 use crate::metrics::duration;
 use crate::schedule::Position;
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 
 /// What every run is trained on without `--config`.
@@ -46,12 +45,7 @@ const QUIET: [&str; 4] = [
 /// A name, configuration, data or device that does not fit, or a folder that has a comparison
 /// ([`crate::exit::USAGE`]); files that cannot be written ([`crate::exit::FAILURE`]). A run that
 /// diverges is a result.
-pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
-    let interrupter = Interrupter::new();
-    stop_on_signals(
-        &interrupter,
-        "stopping after this step and writing what there is; once more to stop at once",
-    )?;
+pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
     let runs = runs::named(&args.runs)?;
     let out = args.out.as_path();
     if FILES.iter().any(|name| out.join(name).exists()) {
@@ -94,23 +88,19 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
             none => none.insert(opened(&start, &args, runs.len())?),
         };
         let mut result = RunResult::new(run);
-        result.absorb(train(&mut start, run, &interrupter)?);
+        result.absorb(train(&mut start, run, signals)?);
         for seed in 1..args.seeds {
             if result.ended != Ended::Complete {
                 break;
             }
             write_stdout(&format!("{}, seed {} of {}\n", run.name, seed + 1, args.seeds))?;
-            result.absorb(train(
-                &mut Start::prepare(&training(&args, run, seed)?)?,
-                run,
-                &interrupter,
-            )?);
+            result.absorb(train(&mut Start::prepare(&training(&args, run, seed)?)?, run, signals)?);
         }
         result.compare(comparison);
         write_stdout(&format!("{}\n\n", result.line()))?;
         comparison.runs.push(result);
         comparison.write(out)?;
-        if interrupter.should_stop() {
+        if signals.stopped() {
             break;
         }
     }
@@ -219,7 +209,7 @@ fn opened(start: &Start, args: &ComparePrecisionArgs, planned: usize) -> Result<
 
 /// Prints the table and where it is.
 fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
-    let mut text = comparison.text();
+    let mut text = comparison.text(width());
     if comparison.interrupted() {
         text += &format!(
             "\ninterrupted: {} of {} runs, the last perhaps in part\n",
@@ -231,6 +221,6 @@ fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
         FILES.iter().map(|name| out.join(name)).filter(|path| path.exists()).collect();
     let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
     text += &format!("\nwritten     {}\n", written.join(", "));
-    write_stdout(&text)?;
+    write_stdout(&fold(&text, width()))?;
     Ok(Outcome { results: comparison.to_json(out), interrupted: comparison.interrupted() })
 }

@@ -105,10 +105,12 @@ mod tests {
     fn a_diverged_run_is_named_in_every_form() {
         let comparison = comparison(&[&[2.0; 4], &[2.002; 4], &[7.0]]);
         assert!(!comparison.interrupted());
-        let text = comparison.text();
+        let text = comparison.text(120);
         assert!(text.contains("bf16 (diverged after 1 steps)"), "{text}");
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{text}");
+        let narrow = comparison.text(80);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
         assert!(
             comparison
                 .markdown()

@@ -1,5 +1,6 @@
 //! The runs that can be compared: what each is called, what it shows, and what it sets.
 
+use crate::config::nearest;
 use crate::failure::UsageError;
 
 /// One way to compute a run.
@@ -81,7 +82,9 @@ pub(super) fn named(names: &[String]) -> Result<Vec<&'static NamedRun>, UsageErr
     for name in names {
         let run = RUNS.iter().find(|run| run.name == name).ok_or_else(|| {
             let known: Vec<&str> = RUNS.iter().map(|run| run.name).collect();
-            UsageError(format!("--runs: \"{name}\" is unknown; known: {}", known.join(", ")))
+            let hint = nearest(name, known.iter().copied())
+                .map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+            UsageError(format!("--runs: \"{name}\" is unknown{hint}; known: {}", known.join(", ")))
         })?;
         if found.contains(&run) {
             return Err(UsageError(format!(
@@ -129,7 +132,8 @@ mod tests {
             ["bf16", "fp8"]
         );
         for (text, part) in [
-            ("f32,fp9", "\"fp9\" is unknown; known: f32, "),
+            ("f32,fp9", "\"fp9\" is unknown; did you mean fp8?; known: f32, "),
+            ("f32,banana", "\"banana\" is unknown; known: f32, "),
             ("f32,fp8,f32", "\"f32\" is there twice"),
             ("f32", "two names"),
         ] {

@@ -3,25 +3,19 @@
 use super::curves::ErrorSummary;
 use super::report::{BAR_PERCENT, Comparison, FILES};
 use super::result::Ended;
+use crate::fold::Columns;
 
 impl Comparison {
-    /// For a terminal: columns of equal width.
-    pub fn text(&self) -> String {
-        let rows = self.rows();
-        let widths: Vec<usize> = (0..rows[0].len())
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-            .collect();
-        let mut text = String::new();
-        for row in rows {
-            let cells =
-                row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                    0 => format!("{cell:<width$}"),
-                    _ => format!("{cell:>width$}"),
-                });
-            text += cells.collect::<Vec<_>>().join("  ").trim_end();
-            text.push('\n');
-        }
-        text
+    /// For a terminal of so many columns.
+    pub fn text(&self, width: usize) -> String {
+        let mut rows = self.rows().into_iter();
+        let names = rows.next().unwrap_or_default();
+        let mut table = Columns::new(names.iter().enumerate().map(|(column, name)| match column {
+            0 => "<run",
+            _ => name.as_str(),
+        }));
+        rows.for_each(|row| table.row(row));
+        table.text(width)
     }
 
     /// To keep: setting, table, plot, and what each figure is.

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use burn_train::Interrupter;
-
 use super::result::Ended;
 use super::runs::NamedRun;
 use crate::commands::train::{Start, learn};
 use crate::failure::{Context, Result};
-use crate::training::Diverged;
+use crate::signals::Signals;
+use crate::training::{Diverged, RunOutcome};
 
 /// What one training came to.
 pub(super) struct Trained {
@@ -26,21 +25,22 @@ pub(super) struct Trained {
 pub(super) fn train(
     start: &mut Start,
     run: &'static NamedRun,
-    interrupter: &Interrupter,
+    signals: &Signals,
 ) -> Result<Trained> {
-    let (ended, outcome) = match learn(start, interrupter, false) {
+    let notice = "stopping after this step and writing what there is; once more to stop at once";
+    let (ended, outcome) = match learn(start, signals, notice, false) {
         Ok(outcome) => {
             (if outcome.interrupted { Ended::Interrupted } else { Ended::Complete }, Some(outcome))
         }
         Err(error) if error.is::<Diverged>() => {
             // The learner was stopped for this run's sake; the next one begins afresh.
-            interrupter.reset();
+            signals.interrupter().reset();
             (Ended::Diverged, None)
         }
         Err(error) => return Err(error.context(format!("run {}", run.name))),
     };
     let valid_loss =
-        outcome.and_then(|outcome| outcome.evaluation).map(|evaluation| evaluation.loss);
+        outcome.as_ref().and_then(RunOutcome::closing_evaluation).map(|closing| closing.loss);
     let mut trained = Trained { ended, losses: Vec::new(), valid_loss, times: Vec::new() };
     trained.read(&start.run_dir.join("metrics.jsonl"))?;
     let checkpoints = start.run_dir.join(crate::checkpoint::FOLDER);

@@ -14,15 +14,14 @@ use burn_deepseek::fp8::ScaleFormat;
 use burn_deepseek::weights::{
     ExportOptions, ExportProgress, Exported, SaveDType, SaveOptions, export, scale_format_of,
 };
-use burn_train::Interrupter;
 use serde_json::json;
 
 use super::source::Located;
-use super::stop_on_signals;
 use crate::cli::{ExportArgs, ExportDType, ExportScales};
 use crate::exit::Outcome;
-use crate::failure::{Result, UsageError};
+use crate::failure::{Context, Result, UsageError};
 use crate::metrics::duration;
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use beside::Beside;
 use scratch::Scratch;
@@ -37,9 +36,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// No model, a folder that is not empty, settings that do not go together, values that the type
 /// cannot hold ([`crate::exit::USAGE`]); files that cannot be read or written
 /// ([`crate::exit::FAILURE`]).
-pub fn run(args: ExportArgs) -> Result<Outcome> {
-    let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter, "stopping after this tensor; nothing is left behind")?;
+pub fn run(args: ExportArgs, signals: &Signals) -> Result<Outcome> {
     if args.scale_format.is_some() && args.dtype != ExportDType::Fp8 {
         return Err(UsageError("--scale-format is for --dtype fp8".into()).into());
     }
@@ -47,6 +44,9 @@ pub fn run(args: ExportArgs) -> Result<Outcome> {
     let source = Located::find(&args.checkpoint, args.weights())?;
     let beside = Beside::of(&source)?;
     let scratch = Scratch::beside(&args.out)?;
+    let partial = scratch.path().to_owned();
+    // What a signal ends leaves nothing behind.
+    signals.before_end(move || _ = std::fs::remove_dir_all(&partial));
     let options = ExportOptions {
         save: SaveOptions {
             dtype: dtype(&args, &source.folder)?,
@@ -61,12 +61,9 @@ pub fn run(args: ExportArgs) -> Result<Outcome> {
     let mut progress = Progress::new();
     let exported = export(&source.folder, scratch.path(), &options, |so_far| {
         progress.show(so_far);
-        if interrupter.should_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ControlFlow::Continue(())
     })?;
-    let Some(exported) = exported else {
-        let results = json!({ "command": "export", "interrupted": true });
-        return Ok(Outcome { results, interrupted: true });
-    };
+    let exported = exported.context("the export broke off")?;
     beside.write(scratch.path())?;
     let card = card::text(&args.out, &source, &exported, options.save.dtype)?;
     scratch.write("README.md", card.as_bytes())?;
@@ -141,7 +138,6 @@ fn report(
         "files": files,
         "bos_token_id": source.begin(),
         "eos_token_id": source.stop,
-        "interrupted": false,
     })))
 }
 

@@ -11,15 +11,14 @@ use std::time::Instant;
 use burn_deepseek::Compute;
 use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
-use burn_train::Interrupter;
 use serde_json::json;
 
 use super::source::Source;
-use super::stop_on_signals;
 use crate::cli::GenerateArgs;
 use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::parallel::PlacedExperts;
+use crate::signals::Signals;
 use placement::Placement;
 use printer::Printer;
 
@@ -28,9 +27,7 @@ use printer::Printer;
 /// # Errors
 /// A model, tokenizer, prompt or length that does not fit ([`crate::exit::USAGE`]); a checkpoint
 /// that cannot be read, or standard output that cannot be written ([`crate::exit::FAILURE`]).
-pub fn run(args: GenerateArgs) -> Result<Outcome> {
-    let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter, "stopping after this token; once more to stop at once")?;
+pub fn run(args: GenerateArgs, signals: &Signals) -> Result<Outcome> {
     let placement = args.expert_placement.as_deref().map(Placement::read).transpose()?;
     let opened = args.devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
     let selected = opened.first().cloned().map_or_else(|| args.device.open(), Ok)?;
@@ -55,15 +52,20 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
     let mut printer = Printer::new(&source.tokenizer, &args.prompt);
     let mut failure = None;
     let started = Instant::now();
-    let generation =
-        model.generate_with(&prompt, &options, &compute, |token| match printer.token(token) {
-            Ok(()) if interrupter.should_stop() => ControlFlow::Break(()),
+    let generation = model.generate_with(&prompt, &options, &compute, |token| {
+        // There is text now that would be lost.
+        if printer.first.is_none() {
+            signals.guard("stopping after this token; once more to stop at once");
+        }
+        match printer.token(token) {
+            Ok(()) if signals.stopped() => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failure = Some(error);
                 ControlFlow::Break(())
             }
-        })?;
+        }
+    })?;
     let ended = Instant::now();
     if let Some(error) = failure {
         return Err(error);
@@ -79,7 +81,7 @@ pub fn run(args: GenerateArgs) -> Result<Outcome> {
 
     let complete =
         generation.stopped_by.is_some() || generation.tokens.len() == options.max_new_tokens;
-    let interrupted = interrupter.should_stop() && !complete;
+    let interrupted = signals.stopped() && !complete;
     let results = json!({
         "command": "generate",
         "device": selected.name,

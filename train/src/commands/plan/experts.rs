@@ -9,10 +9,12 @@ use crate::checkpoint::find_config;
 use crate::cli::PlanExpertsArgs;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
+use crate::fold::{fold, hang, width};
 use crate::learner::LayerLoad;
 use crate::metrics::ExpertLoads;
 use crate::parallel::eplb::{
-    Balance, ExpertPlacement, LayerPlacement, Policy, rebalance_experts, unplaced_gpu_loads,
+    Balance, Duplicate, ExpertPlacement, LayerPlacement, Policy, rebalance_experts,
+    unplaced_gpu_loads,
 };
 use crate::stdout::write_stdout;
 
@@ -23,7 +25,7 @@ pub(super) fn run(args: &PlanExpertsArgs) -> Result<Outcome> {
         measured.n_group = find_config(&args.loads)?.map(|config| config.model.n_group);
     }
     let placed = Placed::new(args, &measured)?;
-    write_stdout(&placed.text(args))?;
+    write_stdout(&placed.text(args, width()))?;
     let mut results = placed.results(args);
     if let Some(path) = &args.out {
         std::fs::write(path, format!("{results}\n"))
@@ -48,6 +50,9 @@ struct Layer {
     in_order: Balance,
     gpu_loads: Vec<f64>,
     placed: Balance,
+    duplicates: Vec<Duplicate>,
+    /// How many of those GPUs would have fewer after swaps.
+    avoidable: usize,
 }
 
 impl Placed {
@@ -65,9 +70,22 @@ impl Placed {
             (&LayerLoad, &Vec<f32>),
             LayerPlacement,
         )| {
+            // Swaps keep experts on the nodes that they were put on.
+            let nodes = if policy == Policy::Hierarchical { args.nodes } else { 1 };
+            let spread = plan.spread(loads, nodes);
+            let avoidable = plan.duplicates().len() - spread.duplicates().len();
+            let plan = if args.distinct { spread } else { plan };
             let (in_order, gpu_loads) =
                 (Balance::of(&unplaced_gpu_loads(loads, args.gpus)), plan.gpu_loads(loads));
-            Layer { layer: *layer, plan, in_order, placed: Balance::of(&gpu_loads), gpu_loads }
+            Layer {
+                layer: *layer,
+                duplicates: plan.duplicates(),
+                avoidable: if args.distinct { 0 } else { avoidable },
+                plan,
+                in_order,
+                placed: Balance::of(&gpu_loads),
+                gpu_loads,
+            }
         };
         let experts = loads.first().map_or(0, Vec::len);
         Ok(Self {
@@ -87,7 +105,7 @@ impl Placed {
         (mean(|layer| &layer.in_order), mean(|layer| &layer.placed))
     }
 
-    fn text(&self, args: &PlanExpertsArgs) -> String {
+    fn text(&self, args: &PlanExpertsArgs, width: usize) -> String {
         let PlanExpertsArgs { replicas, nodes, gpus, .. } = args;
         let how = match self.policy {
             Policy::Hierarchical if *nodes > 1 => {
@@ -110,27 +128,46 @@ impl Placed {
             self.experts,
             replicas / gpus,
         );
+        text = fold(&text, width);
         for Layer { layer, plan, in_order, placed, .. } in &self.layers {
             let gpus = plan.phy2log().chunks(plan.places_a_gpu());
             let places = gpus
                 .map(|gpu| gpu.iter().map(usize::to_string).collect::<Vec<_>>().join(" "))
                 .collect::<Vec<_>>()
                 .join(" | ");
+            let label = format!("{layer:<5} {:>10.4} {:>9.4}   ", in_order.ratio(), placed.ratio());
             // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "{layer:<5} {:>10.4} {:>9.4}   {places}",
-                in_order.ratio(),
-                placed.ratio()
-            );
+            let _ = writeln!(text, "{}", hang(&label, &places, width));
         }
         let (in_order, placed) = self.ratios();
         let _ = writeln!(text, "mean  {in_order:>10.4} {placed:>9.4}");
+        text + &fold(&self.remarks(), width)
+    }
+
+    /// Which experts a GPU has more than once, and what can be done about it.
+    fn remarks(&self) -> String {
+        let mut text = String::new();
+        for Layer { layer, duplicates, .. } in &self.layers {
+            let told: Vec<String> = duplicates
+                .iter()
+                .map(|Duplicate { gpu, expert, replicas }| {
+                    format!("{replicas} of expert {expert} on GPU {gpu}")
+                })
+                .collect();
+            if !told.is_empty() {
+                let _ = writeln!(text, "twice       layer {layer}: {}", told.join(", "));
+            }
+        }
+        let avoidable: usize = self.layers.iter().map(|layer| layer.avoidable).sum();
+        if avoidable > 0 {
+            let _ = writeln!(text, "            --distinct parts {avoidable} of these by swaps");
+        }
         text
     }
 
     fn results(&self, args: &PlanExpertsArgs) -> serde_json::Value {
-        let layer = |Layer { layer, plan, in_order, gpu_loads, placed }: &Layer| {
+        let layer = |layer: &Layer| {
+            let Layer { layer, plan, in_order, gpu_loads, placed, duplicates, avoidable } = layer;
             json!({
                 "layer": layer,
                 "phy2log": plan.phy2log(),
@@ -139,6 +176,8 @@ impl Placed {
                 "in_order": in_order,
                 "placed": placed,
                 "gpu_loads": gpu_loads,
+                "duplicates": duplicates,
+                "avoidable_duplicates": avoidable,
             })
         };
         let (in_order, placed) = self.ratios();
@@ -146,6 +185,7 @@ impl Placed {
             "command": "plan experts",
             "loads": args.loads,
             "policy": self.policy,
+            "distinct": args.distinct,
             "experts": self.experts,
             "replicas": args.replicas,
             "groups": self.groups,

@@ -1,5 +1,6 @@
 //! The end of a run: its losses beside what they could be, a sample, and where everything lies.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::module::Module;
@@ -14,7 +15,9 @@ use super::timeline;
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
 use crate::exit::Outcome;
 use crate::failure::Result;
+use crate::fold::{fold, width};
 use crate::metrics::duration;
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use crate::training::RunOutcome;
 
@@ -23,14 +26,20 @@ use crate::training::RunOutcome;
 /// # Errors
 ///
 /// The sample cannot be made; the trace cannot be written.
-pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -> Result<Outcome> {
+pub(super) fn report(
+    start: &Start,
+    outcome: RunOutcome,
+    trace: Option<&Path>,
+    signals: &Signals,
+) -> Result<Outcome> {
     let mut text = String::from("\n");
     let position = &outcome.position;
     let floor = start.data.summary.valid.entropy_floor();
     let bytes_per_token = start.bytes_per_token();
     if outcome.interrupted {
-        text +=
-            &format!("interrupted after step {} of {}\n", position.step, start.schedule.end().step);
+        let (step, end) = (position.step, start.schedule.end().step);
+        let during = if step < end { "" } else { ", in the evaluation that closes the run" };
+        text += &format!("interrupted after step {step} of {end}{during}\n");
     }
     let mut results = json!({
         "command": "train",
@@ -40,7 +49,9 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         "steps": position.step,
         "tokens": position.tokens,
         "seconds": position.train_seconds,
-        "tokens_per_second": outcome.tokens_per_second,
+        "session_tokens": outcome.session.tokens,
+        "session_seconds": outcome.session.seconds,
+        "tokens_per_second": outcome.session.tokens_per_second(),
         "interrupted": outcome.interrupted,
         "entropy_floor": floor,
     });
@@ -53,7 +64,14 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
             results["exchange"] = json!(exchange);
         }
     }
-    if let Some(evaluation) = &outcome.evaluation {
+    let closing = outcome.closing_evaluation();
+    if let (None, Some((step, earlier))) = (closing, &outcome.evaluation) {
+        text += &format!(
+            "validation  not measured at the end; {:.4} nats a token after step {step}\n",
+            earlier.loss
+        );
+    }
+    if let Some(evaluation) = closing {
         let (perplexity, bits) =
             (evaluation.perplexity(), evaluation.bits_per_byte(bytes_per_token));
         text += &format!(
@@ -84,27 +102,24 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         results["valid_perplexity"] = json!(perplexity);
         results["valid_bits_per_byte"] = json!(bits);
     }
-    text += &format!(
-        "speed       {:.0} tokens/s, {} tokens in {} of training\n",
-        outcome.tokens_per_second,
-        position.tokens,
-        duration(position.train_seconds)
-    );
+    text += &speed(&outcome);
+    text = fold(&text, width());
     if !outcome.interrupted
-        && let Some(sample) = sample(start, &outcome)?
+        && let Some(sample) = sample(start, &outcome, signals)?
     {
         text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
         results["sample"] = json!(sample);
     }
+    let mut ending = String::new();
     // A trace that cannot be written must not hide what came of the run.
     let mut written = Ok(());
     if let Some(report) = start.cluster.as_ref().map(timeline::Report::of).transpose()?.flatten() {
-        text += &report.text();
+        ending += &report.text();
         results["timeline"] = report.results();
         if let Some(path) = trace {
             written = report.write(path);
             if written.is_ok() {
-                text += &format!(
+                ending += &format!(
                     "trace       {}  (open it in ui.perfetto.dev or chrome://tracing)\n",
                     path.display()
                 );
@@ -113,20 +128,44 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         }
     }
     if let Some(path) = &outcome.checkpoint {
-        text += &format!("checkpoint  {}\n", path.display());
+        ending += &format!("checkpoint  {}\n", path.display());
     }
-    text += &format!(
-        "run         {}  (go on: deepseek train --resume {0}; sample: deepseek generate \
-         --checkpoint {0})\n",
-        start.run_dir.display()
-    );
-    write_stdout(&text)?;
+    let run = start.run_dir.display();
+    ending += &format!("run         {run}\n");
+    if outcome.checkpoint.is_some() {
+        ending += &format!(
+            "go on       deepseek train --resume {run}\n\
+             sample with deepseek generate --checkpoint {run}\n"
+        );
+    }
+    write_stdout(&(text + &fold(&ending, width())))?;
     written?;
     Ok(Outcome { results, interrupted: outcome.interrupted })
 }
 
-/// Text from the checkpoint just saved: what is shown is what was kept.
-fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
+/// How fast this session was, and what the whole run took where that is more.
+fn speed(outcome: &RunOutcome) -> String {
+    let (session, position) = (&outcome.session, &outcome.position);
+    let mut text = String::new();
+    if let Some(speed) = session.tokens_per_second() {
+        text += &format!(
+            "speed       {speed:.0} tokens/s, {} tokens in {} of training\n",
+            session.tokens,
+            duration(session.seconds)
+        );
+    }
+    if position.tokens > session.tokens as u64 {
+        text += &format!(
+            "in all      {} tokens in {} of training\n",
+            position.tokens,
+            duration(position.train_seconds)
+        );
+    }
+    text
+}
+
+/// Text from the checkpoint just saved: what is shown is what was kept. None where a signal comes.
+fn sample(start: &Start, outcome: &RunOutcome, signals: &Signals) -> Result<Option<String>> {
     let output = &start.config.output;
     let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else {
         return Ok(None);
@@ -149,7 +188,13 @@ fn sample(start: &Start, outcome: &RunOutcome) -> Result<Option<String>> {
         form: AttentionForm::Auto,
         speculative: false,
     };
-    let generation = model.generate(&prompt, &options, |_| std::ops::ControlFlow::Continue(()))?;
+    let generation = model.generate(&prompt, &options, |_| match signals.stopped() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    })?;
+    if signals.stopped() {
+        return Ok(None);
+    }
     // A line a document: the token that ends one has no text of its own.
     let documents = generation.tokens.split(|&token| token == tokenizer.eod());
     let lines =

@@ -1,6 +1,7 @@
 //! `deepseek train`: resolve, open the data, build or load the model, run the learner, say what
 //! came of it.
 
+mod dashboard;
 mod finish;
 mod folders;
 mod ranks;
@@ -14,9 +15,8 @@ use burn::module::Module;
 use burn::tensor::{DType, Device};
 use burn_deepseek::Compute;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
-use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 
-use super::stop_on_signals;
 use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
 use crate::config::{MomentsConfig, RunConfig};
@@ -30,8 +30,10 @@ use crate::learner::{
 };
 use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
 use crate::schedule::{Position, TrainingSchedule};
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use crate::training::{RunOutcome, RunPlan, RunState, StepStrategy};
+use dashboard::DashboardKeys;
 use start::Parts;
 pub(in crate::commands) use start::Start;
 
@@ -41,23 +43,20 @@ pub(in crate::commands) use start::Start;
 ///
 /// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that
 /// cannot be read or written, or a training that diverged ([`crate::exit::FAILURE`]).
-pub fn run(args: TrainArgs) -> Result<Outcome> {
-    let interrupter = Interrupter::new();
-    stop_on_signals(
-        &interrupter,
-        "stopping after this step and saving; once more to stop at once",
-    )?;
+pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
     let mut start = Start::prepare(&args)?;
     start.announce()?;
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
-    let outcome = learn(&mut start, &interrupter, dashboard)?;
-    finish::report(&start, outcome, args.trace.as_deref())
+    let notice = "stopping after this step and saving; once more to stop at once";
+    let outcome = learn(&mut start, signals, notice, dashboard)?;
+    finish::report(&start, outcome, args.trace.as_deref(), signals)
 }
 
-/// Runs burn-train's learner with our strategy.
+/// Runs burn-train's learner with our strategy; a signal after the first step prints `notice`.
 pub(in crate::commands) fn learn(
     start: &mut Start,
-    interrupter: &Interrupter,
+    signals: &Signals,
+    notice: &'static str,
     dashboard: bool,
 ) -> Result<RunOutcome> {
     let Parts { model, optimizer, ema, .. } =
@@ -104,20 +103,24 @@ pub(in crate::commands) fn learn(
         ema,
         position: position.clone(),
         checkpoints,
+        checkpoint: start.resumed_from.clone(),
         log: StepLog::open(&start.run_dir, position.step)?,
         engine: engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
+        signals: signals.clone(),
+        notice,
     };
     let plan = plan(config, schedule, steps);
     let eval_every = plan.eval_every;
+    let keys = dashboard.then(|| DashboardKeys::keep(signals));
     let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
-        Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
+        Box::new(TuiMetricsRendererWrapper::new(signals.interrupter().clone(), None))
     } else {
         Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every))
     };
     let epochs = steps.div_ceil(eval_every) as usize;
     let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
     let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
-        .with_interrupter(interrupter.clone())
+        .with_interrupter(signals.interrupter().clone())
         .with_application_logger(None)
         .with_metric_logger(Unlogged)
         .renderer(renderer)
@@ -134,6 +137,7 @@ pub(in crate::commands) fn learn(
     let unused = burn::optim::SgdConfig::new().init();
     let result = training.launch(Learner::new(model, unused, 0.0));
     drop(result.renderer); // closes the dashboard
+    drop(keys);
     outcome.take()
 }
 

@@ -9,14 +9,15 @@ use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 use super::adamw_settings;
 use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
-use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, TrainState, Weights};
+use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::model_folder::{KINDS, ModelFolder};
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, RunConfig, model_differences};
 use crate::data::{TokenData, Tokenizer, TokenizerFiles};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
+use crate::fold::{fold, hang, width};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::stdout::write_stdout;
@@ -46,6 +47,7 @@ pub(in crate::commands) struct Start {
     /// The model and its optimizer, until training takes them.
     pub parts: Option<Parts>,
     pub position: TrainState,
+    bytes_per_token: f64,
     pub run_dir: PathBuf,
     pub resumed_from: Option<PathBuf>,
 }
@@ -82,7 +84,9 @@ impl Start {
             Some(path) => run_dir_of(path)?,
             None => new_run_dir(&config)?,
         };
-        Ok(Self {
+        let bytes_per_token =
+            data.evaluated_bytes_per_token(config.train.eval_batches * config.train.micro_batch)?;
+        let start = Self {
             config,
             schedule,
             data,
@@ -92,9 +96,14 @@ impl Start {
             cluster,
             parts: Some(parts),
             position,
+            bytes_per_token,
             run_dir,
             resumed_from,
-        })
+        };
+        let file = start.run_file();
+        std::fs::write(&file, start.config.to_toml()?)
+            .with_context(|| format!("{}: cannot write", file.display()))?;
+        Ok(start)
     }
 
     /// Prints what is about to be done.
@@ -102,7 +111,8 @@ impl Start {
         let config = &self.config;
         let counts = config.model.parameter_counts();
         let mtp = config.model.num_nextn_predict_layers;
-        let mut text = config.to_toml()?;
+        let mut text = said(config)?;
+        text += &format!("            (all of it: {})\n", self.run_file().display());
         text += &format!(
             "\nmodel       {} parameters, {} active a token{}\n{}\n",
             counts.total,
@@ -135,11 +145,24 @@ impl Start {
                 parts.drawn_mtp
             );
         }
+        let step = self.position.step;
         if let Some(path) = &self.resumed_from {
-            text +=
-                &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
+            text += &format!("resumed     from {} after step {step}\n", path.display());
         }
-        write_stdout(&(text + "\n"))
+        let here = Position { step, tokens: self.position.tokens };
+        if self.schedule.end_from(here).is_some_and(|end| end.step <= step) {
+            text += &format!(
+                "finished    the run was to end after step {} and has made {step}: nothing is \
+                 trained; --steps or --tokens prolongs it\n",
+                self.schedule.end().step
+            );
+        }
+        write_stdout(&(fold(&text, width()) + "\n"))
+    }
+
+    /// Where the configuration of the run is, complete.
+    fn run_file(&self) -> PathBuf {
+        self.run_dir.join(RUN_FILE)
     }
 
     /// Indices of the MoE layers, those of MTP modules last.
@@ -150,10 +173,24 @@ impl Start {
             .collect()
     }
 
-    /// Bytes of held-out text a token.
+    /// Bytes of text a token that an evaluation predicts.
     pub fn bytes_per_token(&self) -> f64 {
-        self.data.summary.valid.bytes_per_token()
+        self.bytes_per_token
     }
+}
+
+/// What the configuration says beyond defaults, a line a section.
+fn said(config: &RunConfig) -> Result<String> {
+    let mut text = String::new();
+    for (index, (section, keys)) in config.differences()?.into_iter().enumerate() {
+        let keys: Vec<String> =
+            keys.into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let label = if index == 0 { "config" } else { "" };
+        text +=
+            &hang(&format!("{label:<12}"), &format!("[{section}] {}", keys.join(", ")), width());
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 impl Parts {
@@ -182,10 +219,19 @@ impl Parts {
         adamw: AdamWSettings,
         device: &Device,
     ) -> Result<(Self, TrainState)> {
-        if checkpoint.config()?.model != config.model {
-            let problem =
-                "--set changes the model of a run that is resumed; its weights would not fit";
-            return Err(UsageError(problem.into()).into());
+        let stored = checkpoint.config()?.model;
+        if stored != config.model {
+            let keys: Vec<String> = model_differences(&stored, &config.model)?
+                .into_iter()
+                .map(|(key, was, set)| format!("model.{key} from {was} to {set}"))
+                .collect();
+            let problem = format!(
+                "--set changes the model of a run that is resumed: {}; begin a new run with its \
+                 weights instead, --set train.init_from={}",
+                keys.join("; "),
+                checkpoint.path.display()
+            );
+            return Err(UsageError(problem).into());
         }
         let model = DeepSeek::new(model, WeightInit::zeros(device))?;
         let LoadedWeights { model, absent_mtp } = load_weights(model, &checkpoint.path)?;
@@ -251,14 +297,13 @@ fn resumed(args: &TrainArgs) -> Result<Option<Checkpoint>> {
 /// The run's configuration: as the command line has it, or the checkpoint's with that laid over it.
 fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConfig, ConfigError> {
     let request = args.config_request();
-    if let Some(checkpoint) = checkpoint {
-        return request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin());
-    }
-    let mut config = request.resolve()?;
-    config.data = config.data.with_absolute_paths();
-    config.train.init_from =
-        config.train.init_from.map(|path| std::path::absolute(&path).unwrap_or(path));
-    Ok(config)
+    let config = match checkpoint {
+        Some(checkpoint) => {
+            request.resolve_text(&checkpoint.config_toml, &checkpoint.config_origin())?
+        }
+        None => request.resolve()?,
+    };
+    Ok(config.with_absolute_paths())
 }
 
 /// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
@@ -281,6 +326,7 @@ fn begun_from(
             return Err(UsageError(problem).into());
         }
     };
+    fits(model, &folder)?;
     // Drawn at once where something of it may stay: that takes no longer than finding out before.
     let model = if model.num_nextn_predict_layers > 0 {
         DeepSeek::init(model, seed, device)?
@@ -288,6 +334,53 @@ fn begun_from(
         DeepSeek::new(model, WeightInit::zeros(device))?
     };
     load_weights(model, &folder).context("train.init_from")
+}
+
+/// The keys of a model that its tensors' sizes follow from. (The MTP modules are not among them:
+/// which of them a folder has is for its reader to say.)
+const SIZES: [&str; 15] = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "n_shared_experts",
+    "n_routed_experts",
+    "first_k_dense_replace",
+    "q_lora_rank",
+    "kv_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "tie_word_embeddings",
+];
+
+/// Whether a folder's `config.json` is of a model with tensors like the run's, as far as it says;
+/// what the tensors themselves are is seen when they are read.
+fn fits(model: &DeepSeekConfig, folder: &Path) -> Result<()> {
+    let file = folder.join("config.json");
+    let Some(theirs) = std::fs::read_to_string(&file)
+        .ok()
+        .and_then(|text| DeepSeekConfig::from_hugging_face_json(&text).ok())
+    else {
+        return Ok(());
+    };
+    let mut differing = model_differences(model, &theirs)?;
+    differing.retain(|(key, ..)| SIZES.contains(&key.as_str()));
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = differing
+        .into_iter()
+        .map(|(key, ours, theirs)| format!("model.{key} is {ours} here and {theirs} there"))
+        .collect();
+    let problem = format!(
+        "train.init_from: the weights are of another model ({}): {}",
+        file.display(),
+        keys.join("; ")
+    );
+    Err(UsageError(problem).into())
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.

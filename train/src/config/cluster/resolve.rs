@@ -29,10 +29,7 @@ pub fn resolve_cluster(
         None if embedded::is_path(cluster) => {
             resolve_text(&read(Path::new(cluster))?, cluster, set, planned)
         }
-        None => {
-            let known = embedded::names(embedded::CLUSTERS);
-            Err(ConfigError::UnknownName { what: "cluster", name: cluster.into(), known })
-        }
+        None => Err(embedded::unknown("cluster", cluster, embedded::CLUSTERS)),
     }
 }
 

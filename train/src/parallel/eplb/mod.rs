@@ -7,11 +7,13 @@ mod error;
 mod packing;
 mod placement;
 mod replicas;
+mod spread;
 #[cfg(test)]
 mod tests;
 
 pub use error::{EplbError, InvalidPlacement};
 pub use placement::{Balance, ExpertPlacement, LayerPlacement, Policy, unplaced_gpu_loads};
+pub use spread::Duplicate;
 
 use packing::pack;
 use replicas::{replicate, share};

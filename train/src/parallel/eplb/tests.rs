@@ -34,6 +34,24 @@ fn the_busiest_experts_are_there_twice() {
     assert_eq!(unplaced_gpu_loads(&[9.0, 5.0, 1.0, 3.0], 2), [14.0, 4.0]);
 }
 
+/// Expert 1 is on the second GPU twice: its later replica and expert 3, the swap that evens out most.
+/// Loads were 8.5 and 9.5; 2.5 goes over and 3 or 1 comes back: 8 and 10, or 10 and 8.
+#[test]
+fn replicas_on_one_gpu_are_parted() {
+    let loads = [9.0, 5.0, 1.0, 3.0];
+    let placement = layer(&loads, 6, 1, 1, 2);
+    assert_eq!(placement.duplicates(), [Duplicate { gpu: 1, expert: 1, replicas: 2 }]);
+    let spread = placement.spread(&loads, 1);
+    assert_eq!(spread.duplicates(), []);
+    assert_eq!(spread.phy2log(), [0, 1, 2, 0, 1, 3]);
+    assert_eq!(spread.log2phy(), [vec![0, 3], vec![4, 1], vec![2], vec![5]]);
+    assert_eq!(spread.gpu_loads(&loads), [8.0, 10.0]);
+    // Three replicas cannot be on two GPUs without two of them on one.
+    let crowded = layer(&[9.0, 1.0, 1.0], 6, 1, 1, 2);
+    assert_eq!(crowded.logcnt().collect::<Vec<_>>(), [4, 1, 1]);
+    assert_eq!(crowded.spread(&[9.0, 1.0, 1.0], 1).duplicates().len(), 2);
+}
+
 /// Groups 0 and 3 together, 1 and 2 together; within a node the first of equals goes first.
 #[test]
 fn groups_stay_on_their_node() {
@@ -204,6 +222,44 @@ proptest! {
         let read =
             LayerPlacement::from_phy2log(placement.phy2log().to_vec(), loads.len(), gpus).unwrap();
         prop_assert_eq!(read.gpu_loads(&loads), gpu_loads);
+    }
+
+    /// Swaps within nodes: as many replicas of each expert, on the nodes that they were on, and no
+    /// pair on a GPU that another GPU of the node could have taken.
+    #[test]
+    fn spreading_parts_what_can_be_parted((loads, [replicas, groups, nodes, gpus]) in legal()) {
+        let placement = layer(&loads, replicas, groups, nodes, gpus);
+        let spread = placement.spread(&loads, nodes);
+        prop_assert_eq!(
+            spread.logcnt().collect::<Vec<_>>(),
+            placement.logcnt().collect::<Vec<_>>()
+        );
+        let of_node = |placement: &LayerPlacement| -> Vec<Vec<usize>> {
+            let sorted = |places: &[usize]| {
+                let mut places = places.to_vec();
+                places.sort_unstable();
+                places
+            };
+            placement.phy2log().chunks(replicas / nodes).map(sorted).collect()
+        };
+        prop_assert_eq!(of_node(&spread), of_node(&placement));
+        prop_assert!(spread.duplicates().len() <= placement.duplicates().len());
+        for (expert, places) in spread.log2phy().iter().enumerate() {
+            prop_assert!(places.iter().all(|&place| spread.phy2log()[place] == expert));
+        }
+        let room = spread.places_a_gpu();
+        let on = |gpu: usize| &spread.phy2log()[gpu * room..(gpu + 1) * room];
+        for Duplicate { gpu, expert, .. } in spread.duplicates() {
+            let of_node = gpus / nodes;
+            let node = gpu / of_node * of_node;
+            for other in node..node + of_node {
+                prop_assert!(
+                    on(other).contains(&expert)
+                        || on(other).iter().all(|theirs| on(gpu).contains(theirs)),
+                    "{:?}", spread
+                );
+            }
+        }
     }
 
     /// Moving a replica from any expert to another does not lower the busiest replica's load: nor

@@ -11,11 +11,11 @@ use self::operations::{Step, Steps};
 use self::routes::Layer;
 use self::routing::Routing;
 use super::baseline::Baseline;
-use super::{Repetitions, Turns};
-use crate::cli::{BenchArgs, BenchScale};
-use crate::device::SelectedDevice;
+use super::{KERNEL_REPS, Repetitions, Turns};
+use crate::cli::{BenchOperationArgs, BenchScale};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
+use crate::fold::{fold, width};
 use crate::stdout::write_stdout;
 
 /// Seed of all inputs.
@@ -86,11 +86,9 @@ const ROUTES_HEADER: &str =
     "route                             us   in nodes, MB  between nodes, MB  of direct";
 
 /// Times the steps of one rank's exchange, printing each row as it is done.
-pub(super) fn run(
-    args: &BenchArgs,
-    selected: &SelectedDevice,
-    reps: Repetitions,
-) -> Result<Outcome> {
+pub(super) fn run(args: &BenchOperationArgs) -> Result<Outcome> {
+    let selected = &args.timing.device.open()?;
+    let reps = Repetitions::new(&args.timing, KERNEL_REPS);
     let device = &selected.device;
     let scale = super::scale(args, selected)?;
     let sizes = Sizes::of(scale);
@@ -109,7 +107,7 @@ pub(super) fn run(
         selected.name,
         baseline.copy_name()
     );
-    write_stdout(&format!("bench dispatch: {setting}\n{HEADER}\n"))?;
+    write_stdout(&fold(&format!("bench dispatch: {setting}\n{HEADER}\n"), width()))?;
     device.seed(SEED);
     let steps = Steps::new(sizes, &routing, device);
     let turns = Turns { device, reps };
@@ -148,7 +146,7 @@ fn routes(sizes: Sizes, turns: Turns<'_>) -> Result<Vec<serde_json::Value>> {
         .medians(&|| exchange(true), &|| exchange(false))
         .context("the device cannot finish its work")?;
     write_stdout(&format!(
-        "{ROUTES_HEADER} (a layer forward: FP8 there, BF16 back, {} ranks on threads, {} a node)\n",
+        "\na layer forward: FP8 there, BF16 back, {} ranks on threads, {} a node\n{ROUTES_HEADER}\n",
         routing::RANKS,
         routing::RANKS_A_NODE
     ))?;

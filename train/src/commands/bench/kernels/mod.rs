@@ -12,11 +12,11 @@ use burn_deepseek::precision::{Fp8Recipe, Operation, Rule};
 use self::operations::Linear;
 use self::table::{HEADER, KernelRow};
 use super::baseline::Baseline;
-use super::{Repetitions, Turns};
-use crate::cli::{BenchArgs, BenchScale};
-use crate::device::SelectedDevice;
+use super::{KERNEL_REPS, Repetitions, Turns};
+use crate::cli::{BenchOperationArgs, BenchScale};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
+use crate::fold::{fold, width};
 use crate::stdout::write_stdout;
 
 /// Seed of all inputs.
@@ -61,11 +61,9 @@ fn shapes(scale: BenchScale) -> Vec<Sizes> {
 }
 
 /// Times casts and products, printing each row as it is done.
-pub(super) fn run(
-    args: &BenchArgs,
-    selected: &SelectedDevice,
-    reps: Repetitions,
-) -> Result<Outcome> {
+pub(super) fn run(args: &BenchOperationArgs) -> Result<Outcome> {
+    let selected = &args.timing.device.open()?;
+    let reps = Repetitions::new(&args.timing, KERNEL_REPS);
     let device = &selected.device;
     let scale = super::scale(args, selected)?;
     let baseline = Baseline::of(selected);
@@ -78,7 +76,7 @@ pub(super) fn run(
         baseline.product_name(),
         baseline.copy_name()
     );
-    write_stdout(&format!("bench kernels: {setting}\n{HEADER}\n"))?;
+    write_stdout(&fold(&format!("bench kernels: {setting}\n{HEADER}\n"), width()))?;
     let mut rows = Vec::new();
     for sizes in shapes(scale) {
         for (experts, wanted) in [(1, true), (EXPERTS, sizes.grouped)] {

@@ -8,8 +8,8 @@ use crate::cli::BenchScale;
 use crate::commands::bench::baseline::Baseline;
 
 /// Above the columns of [`KernelRow::text`].
-pub(super) const HEADER: &str = "kernel           m x n x k                  us    TFLOP/s       \
-                                 GB/s  calc_diff  beside, us  times as fast";
+pub(super) const HEADER: &str =
+    "kernel          m x n x k              us TFLOP/s   GB/s   diff beside us faster";
 
 /// One operation at one shape.
 #[derive(Debug)]
@@ -47,8 +47,8 @@ impl KernelRow {
         let (us, gb, diff, baseline, speedup) =
             (self.us, self.gb_per_s(), self.calc_diff, self.baseline_us, self.speedup());
         format!(
-            "{name:<16} {shape:<18} {us:>10.1} {tflops:>10} {gb:>10.1} {diff:>10.1e} \
-             {baseline:>11.1} {speedup:>13.2}x"
+            "{name:<15} {shape:<15} {us:>9.1} {tflops:>7} {gb:>6.1} {diff:>6.1e} {baseline:>9.1} \
+             {speedup:>5.2}x"
         )
     }
 }
@@ -99,7 +99,7 @@ mod tests {
             text.split_whitespace().collect::<Vec<_>>(),
             ["fprop", "10x20x30", "2.0", "3.000", "2.0", "6.5e-4", "5.0", "2.50x"]
         );
-        assert!(row(Kind::QuantizeWeight, 0).text().starts_with("quantize weight  20x30 "));
+        assert!(row(Kind::QuantizeWeight, 0).text().starts_with("quantize weight 20x30 "));
         assert_eq!(text.len(), HEADER.len());
     }
 }

@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 use burn_deepseek::weights::{
     DeepInspection, Inspection, Inspector, ReadProgress, WeightFormat, WeightsError,
 };
-use burn_train::Interrupter;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::check::binary;
 use crate::commands::model_folder::{KINDS, ModelFolder};
-use crate::commands::stop_on_signals;
 use crate::exit::{FaultFound, Outcome, line_of};
 use crate::failure::{Failure, Result, UsageError};
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use text::page;
 use tokens::Tokens;
@@ -69,7 +68,7 @@ struct Memory {
 ///
 /// # Errors
 /// A folder that is no checkpoint or does not conform ([`crate::exit::USAGE`]), a read that fails.
-pub(super) fn run(path: &Path, deep: bool, json: bool) -> Result<Outcome> {
+pub(super) fn run(path: &Path, deep: bool, json: bool, signals: &Signals) -> Result<Outcome> {
     let folder = match ModelFolder::find(path)? {
         Some(ModelFolder::Checkpoint(folder) | ModelFolder::HuggingFace(folder)) => folder,
         None if path.is_file() => path.to_owned(),
@@ -79,7 +78,7 @@ pub(super) fn run(path: &Path, deep: bool, json: bool) -> Result<Outcome> {
         }
     };
     let inspector = Inspector::open(&folder).map_err(|error| unreadable(&folder, error))?;
-    let values = if deep { Some(read_values(&inspector)?) } else { None };
+    let values = if deep { Some(read_values(&inspector, signals)?) } else { None };
     let report = Report::of(folder, &inspector, values);
     let interrupted = report.values.as_ref().is_some_and(|values| !values.complete);
     if !json {
@@ -119,9 +118,8 @@ fn unreadable(folder: &Path, error: WeightsError) -> Failure {
 }
 
 /// Reads all values, with a line on standard error that says how far it is.
-fn read_values(inspector: &Inspector) -> Result<DeepInspection> {
-    let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter, "stopping; what was read so far is shown")?;
+fn read_values(inspector: &Inspector, signals: &Signals) -> Result<DeepInspection> {
+    signals.guard("stopping; what was read so far is shown");
     let terminal = std::io::stderr().is_terminal();
     let every = Duration::from_millis(if terminal { 200 } else { 10_000 });
     let (started, mut shown) = (Instant::now(), Instant::now());
@@ -141,7 +139,7 @@ fn read_values(inspector: &Inspector) -> Result<DeepInspection> {
                 if terminal { "  " } else { "\n" },
             );
         }
-        if interrupter.should_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if signals.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     if terminal {
         let _ = write!(std::io::stderr(), "\r{:78}\r", "");

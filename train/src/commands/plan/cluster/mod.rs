@@ -12,6 +12,7 @@ use crate::config::{
 };
 use crate::exit::Outcome;
 use crate::failure::Result;
+use crate::fold::width;
 use crate::plan::{ClusterPlan, Workload};
 use crate::stdout::write_stdout;
 
@@ -30,7 +31,7 @@ struct Planned {
 /// Works a plan out and prints it.
 pub(super) fn run(args: &PlanClusterArgs) -> Result<Outcome> {
     let planned = Planned::new(args)?;
-    write_stdout(&tables::text(&planned))?;
+    write_stdout(&tables::text(&planned, width()))?;
     Ok(Outcome::done(planned.results()))
 }
 

@@ -8,6 +8,7 @@ mod traffic;
 use std::fmt::Write;
 
 use super::Planned;
+use crate::fold::fold;
 use crate::plan::Workload;
 use crate::schedule::rounded_count;
 
@@ -22,13 +23,13 @@ macro_rules! line {
 use line;
 
 /// Everything, in the order in which a question leads to the next: does it fit, what crosses the
-/// links, how long does it take, what does it cost.
-pub(super) fn text(planned: &Planned) -> String {
+/// links, how long does it take, what does it cost; in so many columns.
+pub(super) fn text(planned: &Planned, width: usize) -> String {
     let mut text = heading(planned);
-    memory::write(&mut text, planned);
-    traffic::write(&mut text, planned);
-    account::write(&mut text, planned);
-    text
+    memory::write(&mut text, planned, width);
+    traffic::write(&mut text, planned, width);
+    account::write(&mut text, planned, width);
+    fold(&text, width)
 }
 
 fn heading(planned: &Planned) -> String {

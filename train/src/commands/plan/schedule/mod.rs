@@ -13,6 +13,7 @@ use crate::cli::PlanScheduleArgs;
 use crate::dualpipe::{Costs, PipelineSchedule, Simulation, Trace, Waiting, simulate};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
+use crate::fold::{fold, width};
 use crate::parallel::PipelineScheduleKind;
 use crate::stdout::write_stdout;
 
@@ -31,7 +32,8 @@ struct Planned {
 /// Makes, proves, times and draws a schedule.
 pub(super) fn run(args: &PlanScheduleArgs) -> Result<Outcome> {
     let planned = Planned::new(args)?;
-    write_stdout(&planned.text(usize::from(args.width), colours()))?;
+    let width = args.width.map_or_else(width, usize::from);
+    write_stdout(&planned.text(width, colours()))?;
     if let Some(path) = &args.svg {
         write_file(path, &drawing::draw(&planned))?;
     }
@@ -129,12 +131,9 @@ impl Planned {
         let (simulation, makespan) = (&self.simulation, self.simulation.makespan());
         let (busy, idle, peaks) =
             (simulation.busy(), simulation.idle(), &simulation.proof.peak_activations);
-        let mut text = format!(
-            "{}\n{}\n\n{}\n",
-            self.title(),
-            self.costs_text(),
-            terminal::draw(simulation, width, colours)
-        );
+        let mut text = fold(&format!("{}\n{}\n\n", self.title(), self.costs_text()), width);
+        text += &terminal::draw(simulation, width, colours);
+        text.push('\n');
         // Writing to a string does not fail.
         let _ = writeln!(text, "rank          busy        idle   of the time   activations");
         for (rank, ((busy, idle), peak)) in busy.iter().zip(&idle).zip(peaks).enumerate() {
@@ -144,8 +143,7 @@ impl Planned {
         let (bubble, formula, of) =
             (number(simulation.bubble()), number(self.formula()), kind.bubble_text());
         let (peak, most) = (peaks.iter().max().copied().unwrap_or(0), kind.activations(ranks));
-        let _ = write!(
-            text,
+        let closing = format!(
             "\nmakespan          {}\nbubble            {bubble}, the most idle time of a rank; \
              formula {of} = {formula}\n\
              activations       {peak} chunks at one stage at most; by formula \
@@ -153,7 +151,7 @@ impl Planned {
             number(makespan),
             kind.parameter_copies()
         );
-        text
+        text + &fold(&closing, width)
     }
 
     fn results(&self) -> serde_json::Value {

@@ -116,7 +116,12 @@ fn legend(colours: bool) -> String {
         key("W", 75, "weight gradients"),
         key("FB", 180, "F and B overlapped"),
     ];
-    format!("{:<MARGIN$}{}, {IDLE} idle; small letters: direction 1\n", "", keys.join(", "))
+    let [f, b, i, w, both] = keys;
+    format!(
+        "{0:<MARGIN$}{f}, {b}, {i},\n{0:<MARGIN$}{w}, {both}, {IDLE} idle,\n\
+         {0:<MARGIN$}small letters: direction 1\n",
+        ""
+    )
 }
 
 #[cfg(test)]
@@ -140,7 +145,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "rank 0   F0-f0-F1-b0----f1B0-----b1----I1-W1-");
         assert_eq!(lines[1], "rank 1   f0-F0-f1-B0----F1b0-----B1----i1-w1-");
-        assert!(lines[2].starts_with("time     0") && lines.len() == 4, "{text}");
+        assert!(lines[2].starts_with("time     0") && lines.len() == 6, "{text}");
         let text = draw(&simulation(PipelineScheduleKind::OneFOneB, 2, 2), 40, false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "rank 0   F0-F1-......B0----...B1----");

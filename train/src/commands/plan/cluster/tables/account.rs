@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::super::Planned;
 use super::line;
 use super::numbers::{self, number};
+use crate::fold::Columns;
 use crate::parallel::PipelineScheduleKind;
 use crate::plan::Computing;
 use crate::schedule::rounded_count;
@@ -12,25 +13,23 @@ use crate::schedule::rounded_count;
 const GIGA: f64 = 1e9;
 const HOUR: f64 = 3600.0;
 
-pub(super) fn write(text: &mut String, planned: &Planned) {
-    chunks(text, planned);
-    schedules(text, planned);
-    shares(text, planned);
-    assumptions(text, planned);
+pub(super) fn write(text: &mut String, planned: &Planned, width: usize) {
+    chunks(text, planned, width);
+    schedules(text, planned, width);
+    shares(text, planned, width);
+    assumptions(text, planned, width);
     verdict(text, planned);
 }
 
 /// A micro-batch on the rank that sets the pace.
-fn chunks(text: &mut String, planned: &Planned) {
+fn chunks(text: &mut String, planned: &Planned, width: usize) {
     let (step, kind) = (&planned.plan.step, planned.plan.workload.schedule);
     let slowest = &step.ranks[step.slowest];
     let ms = |seconds: f64| seconds * 1e3;
     line!(text);
     line!(text, "ms of a micro-batch on rank {}, the slowest", step.slowest);
-    line!(
-        text,
-        "{:<20} {:>8} {:>8} {:>9} {:>8} {:>8} {:>9} {:>9} {:>9}",
-        "",
+    let mut table = Columns::new([
+        "<",
         "linears",
         "experts",
         "attention",
@@ -38,21 +37,21 @@ fn chunks(text: &mut String, planned: &Planned) {
         "memory",
         "overhead",
         "computing",
-        "in flight"
-    );
+        "in flight",
+    ]);
     let mut row = |name: &str, part: Computing, rows: f64| {
-        line!(
-            text,
-            "{name:<20} {:>8.2} {:>8.2} {:>9.2} {:>8.2} {:>8.2} {:>9.2} {:>9.2} {:>9.2}",
-            ms(part.linear),
-            ms(part.experts),
-            ms(part.attention),
-            ms(part.router_and_head),
-            ms(part.memory),
-            ms(part.overhead),
-            ms(part.total()),
-            ms(rows)
-        );
+        let parts = [
+            part.linear,
+            part.experts,
+            part.attention,
+            part.router_and_head,
+            part.memory,
+            part.overhead,
+            part.total(),
+            rows,
+        ];
+        let cells = parts.map(|seconds| format!("{:.2}", ms(seconds)));
+        table.row(std::iter::once(name.to_string()).chain(cells));
     };
     row("F", slowest.forward, slowest.all_to_all_forward);
     row("B, for the input", slowest.backward_input, slowest.all_to_all_backward);
@@ -62,12 +61,16 @@ fn chunks(text: &mut String, planned: &Planned) {
         row("F&B, overlapped", slowest.computing(), rows);
     }
     if planned.plan.workload.axes.pipeline > 1 {
-        line!(text, "{:<20} {:>76.2}", "a message", ms(step.costs.communication));
+        let mut cells = vec![String::new(); 9];
+        cells[0] = "a message".into();
+        cells[8] = format!("{:.2}", ms(step.costs.communication));
+        table.row(cells);
     }
+    *text += &table.text(width);
 }
 
 /// The schedules side by side.
-fn schedules(text: &mut String, planned: &Planned) {
+fn schedules(text: &mut String, planned: &Planned, width: usize) {
     let plan = &planned.plan;
     if plan.schedules.is_empty() {
         return;
@@ -75,34 +78,32 @@ fn schedules(text: &mut String, planned: &Planned) {
     let numbers::Unit(name, unit) =
         numbers::binary(plan.schedules.iter().map(|row| row.memory_bytes).fold(0.0, f64::max));
     line!(text);
-    line!(
-        text,
-        "{:<17} {:>10} {:>26} {:>10} {:>10} {:>14} {:>12}",
-        "schedule",
+    let memory = format!("memory, {name}");
+    let mut table = Columns::new([
+        "<schedule",
         "bubble, s",
         "its formula",
         "exposed, s",
         "step, s",
         "tokens/s a GPU",
-        format!("memory, {name}")
-    );
+        &memory,
+    ]);
     for row in &plan.schedules {
         let mark = if row.kind == plan.workload.schedule { " (plan)" } else { "" };
-        line!(
-            text,
-            "{:<17} {:>10.3} {:>26} {:>10.3} {:>10.3} {:>14} {:>12.2}",
+        table.row([
             format!("{}{mark}", row.kind),
-            row.bubble_s,
+            format!("{:.3}", row.bubble_s),
             format!("{} {:.3}", row.kind.bubble_text(), row.bubble_formula_s),
-            row.exposed_s,
-            row.step_s,
+            format!("{:.3}", row.exposed_s),
+            format!("{:.3}", row.step_s),
             number(row.tokens_per_s_per_gpu),
-            row.memory_bytes / unit
-        );
+            format!("{:.2}", row.memory_bytes / unit),
+        ]);
     }
+    *text += &table.text(width);
 }
 
-fn shares(text: &mut String, planned: &Planned) {
+fn shares(text: &mut String, planned: &Planned, width: usize) {
     let (step, account) = (&planned.plan.step, &planned.plan.account);
     line!(text);
     line!(
@@ -117,16 +118,18 @@ fn shares(text: &mut String, planned: &Planned) {
     );
     line!(text);
     let whole = if account.gpu_hours.is_some() { "GPU hours" } else { "" };
-    line!(text, "{:<36} {:>10} {:>7} {:>14}", "where the time goes", "s a step", "", whole);
+    let mut table = Columns::new(["<where the time goes", "s a step", "", whole]);
     let all: f64 = account.hours.iter().map(|part| part.step_s).sum();
     let mut row = |name: &str, seconds: f64, hours: Option<f64>| {
         let hours = hours.map_or_else(String::new, number);
-        line!(text, "{name:<36} {seconds:>10.4} {:>6.1}% {hours:>14}", 100.0 * seconds / all);
+        let share = format!("{:.1}%", 100.0 * seconds / all);
+        table.row([name.to_string(), format!("{seconds:.4}"), share, hours]);
     };
     for part in account.hours.iter().filter(|part| part.step_s.abs() > 1e-9 * all) {
         row(part.name, part.step_s, part.gpu_hours);
     }
     row("together", all, account.gpu_hours);
+    *text += &table.text(width);
     if let Some(tokens) = planned.plan.workload.tokens {
         line!(
             text,
@@ -138,12 +141,12 @@ fn shares(text: &mut String, planned: &Planned) {
     }
 }
 
-fn assumptions(text: &mut String, planned: &Planned) {
+fn assumptions(text: &mut String, planned: &Planned, width: usize) {
     let account = &planned.plan.account;
     let known = account.reference_per_trillion;
     line!(text);
-    let explains = if known.is_some() { "what would explain the known run alone" } else { "" };
-    line!(text, "{:<26} {:>8} {:>14}   {explains}", "assumption", "planned", "time at best");
+    let explains = if known.is_some() { "would explain the known run" } else { "" };
+    let mut table = Columns::new(["<assumption", "planned", "time at best", explains]);
     for assumption in &account.assumptions {
         let explains = match (known, assumption.explains) {
             (None, _) => String::new(),
@@ -151,8 +154,10 @@ fn assumptions(text: &mut String, planned: &Planned) {
             (Some(_), None) => "no value".into(),
         };
         let best = format!("{:.1}% at {}", 100.0 * assumption.hours_at_best, assumption.best);
-        line!(text, "{:<26} {:>8.3} {best:>14}   {explains}", assumption.key, assumption.value);
+        let planned = format!("{:.3}", assumption.value);
+        table.row([assumption.key.to_string(), planned, best, explains]);
     }
+    *text += &table.text(width);
 }
 
 /// What is known beside what is planned, and what carries the difference.

@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use super::super::Planned;
 use super::{line, numbers};
+use crate::fold::Columns;
 use crate::plan::RankMemory;
 use crate::schedule::rounded_count;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-pub(super) fn write(text: &mut String, planned: &Planned) {
+pub(super) fn write(text: &mut String, planned: &Planned, width: usize) {
     let plan = &planned.plan;
     let room = planned.cluster.gpu.memory_gib;
     let other_way = if plan.workload.recompute { "not recomp." } else { "recomputed" };
@@ -21,10 +22,9 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
             numbers::binary(ranks.iter().map(|rank| rank.total_bytes).fold(0.0, f64::max));
         line!(text);
         line!(text, "memory of a GPU in {name}, {title}; a GPU has {room} GiB");
-        line!(
-            text,
-            "{:<9} {:>9} {:>8} {:>7} {:>9} {:>7} {:>8} {:>7} {:>11} {:>12} {:>7} {:>8}",
-            "ranks",
+        let other_way = format!("({other_way})");
+        let mut table = Columns::new([
+            "<ranks",
             "params",
             "weights",
             "in FP8",
@@ -33,21 +33,19 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
             "moments",
             "chunks",
             "activations",
-            format!("({other_way})"),
+            &other_way,
             "head",
-            "total"
-        );
+            "total",
+            "<",
+        ]);
         for (names, rank) in alike(ranks) {
-            let of = |bytes: f64| bytes / unit;
+            let of = |bytes: f64| format!("{:.2}", bytes / unit);
             let other = if plan.workload.recompute {
                 rank.without_recompute_bytes
             } else {
                 rank.with_recompute_bytes
             };
-            line!(
-                text,
-                "{:<9} {:>9} {:>8.2} {:>7.2} {:>9.2} {:>7.2} {:>8.2} {:>7} {:>11.2} {:>12.2} \
-                 {:>7.2} {:>8.2}{}",
+            table.row([
                 names,
                 rounded_count(rank.parameters.replicated + rank.parameters.experts),
                 of(rank.weights_bytes),
@@ -55,14 +53,15 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
                 of(rank.gradients_bytes),
                 of(rank.master_bytes),
                 of(rank.moments_bytes),
-                rank.chunks,
+                rank.chunks.to_string(),
                 of(rank.activations_bytes),
                 of(other),
                 of(rank.head_bytes),
                 of(rank.total_bytes),
-                if rank.total_bytes > room * GIB { "  does not fit" } else { "" }
-            );
+                if rank.total_bytes > room * GIB { "does not fit".into() } else { String::new() },
+            ]);
         }
+        *text += &table.text(width);
     }
     line!(text, "buffers of messages and of allocators are not counted");
 }

@@ -4,15 +4,16 @@ use std::fmt::Write;
 
 use super::super::Planned;
 use super::{line, numbers};
+use crate::fold::Columns;
 use crate::plan::Reach;
 
-pub(super) fn write(text: &mut String, planned: &Planned) {
+pub(super) fn write(text: &mut String, planned: &Planned, width: usize) {
     let traffic = &planned.plan.traffic;
     line!(text);
     match &traffic.reach {
         Some(reach) => {
-            places(text, planned, reach);
-            routes(text, planned);
+            places(text, planned, reach, width);
+            routes(text, planned, width);
         }
         None => line!(text, "every rank has all experts of its layers: no rows travel"),
     }
@@ -39,7 +40,7 @@ pub(super) fn write(text: &mut String, planned: &Planned) {
 }
 
 /// Where a token's experts are.
-fn places(text: &mut String, planned: &Planned, reach: &Reach) {
+fn places(text: &mut String, planned: &Planned, reach: &Reach, width: usize) {
     let Planned { model, cluster, .. } = planned;
     let on = format!(
         "{} of {}",
@@ -51,21 +52,22 @@ fn places(text: &mut String, planned: &Planned, reach: &Reach) {
         "experts of a layer are on {on}; places that a token's {} are expected on",
         model.num_experts_per_tok
     );
-    line!(text, "{:<62} {:>7} {:>7}", "", "nodes", "ranks");
+    let mut table = Columns::new(["<", "nodes", "ranks"]);
     let mut spreads = vec![("any experts (exact)".to_string(), reach.unlimited)];
     if reach.limited {
         let groups = format!("{} of {} groups", model.topk_group, model.n_group);
         spreads
             .push((format!("experts of {groups}, these at random (exact)"), reach.random_groups));
         let limit = format!(
-            "of the groups that the router takes, at most {} (sampled)",
+            "of the router's groups, at most {} (sampled)",
             numbers::counted(reach.limit, "node")
         );
         spreads.push((limit, reach.router));
     }
     for (name, spread) in spreads {
-        line!(text, "{name:<62} {:>7.3} {:>7.3}", spread.nodes, spread.ranks);
+        table.row([name, format!("{:.3}", spread.nodes), format!("{:.3}", spread.ranks)]);
     }
+    *text += &table.text(width);
     if let (Some(slow), true) = (&cluster.link.slow, reach.nodes > 1) {
         line!(
             text,
@@ -77,7 +79,7 @@ fn places(text: &mut String, planned: &Planned, reach: &Reach) {
     }
 }
 
-fn routes(text: &mut String, planned: &Planned) {
+fn routes(text: &mut String, planned: &Planned, width: usize) {
     let traffic = &planned.plan.traffic;
     let most = traffic
         .routes
@@ -92,22 +94,21 @@ fn routes(text: &mut String, planned: &Planned) {
         "{name} that a GPU sends for a MoE layer and micro-batch; a row takes {dispatch} bytes to \
          experts, {combine} back"
     );
-    line!(text, "{:<40} {:>11} {:>9} {:>11} {:>9}", "", "dispatch", "", "combine", "");
-    line!(text, "{:<40} {:>11} {:>9} {:>11} {:>9}", "", "fast", "slow", "fast", "slow");
+    let mut table = Columns::new(["<", "fast out", "slow out", "fast back", "slow back"]);
     for (index, route) in traffic.routes.iter().enumerate() {
         let from = if route.limited { "limited groups" } else { "any experts" };
         let hops = if route.two_hops { "once to a node" } else { "once to a rank" };
         let mark = if index == 0 { " (plan)" } else { "" };
-        line!(
-            text,
-            "{:<40} {:>11.1} {:>9.1} {:>11.1} {:>9.1}",
+        let of = |bytes: f64| format!("{:.1}", bytes / unit);
+        table.row([
             format!("{from}, {hops}{mark}"),
-            route.dispatch.fast / unit,
-            route.dispatch.slow / unit,
-            route.combine.fast / unit,
-            route.combine.slow / unit
-        );
+            of(route.dispatch.fast),
+            of(route.dispatch.slow),
+            of(route.combine.fast),
+            of(route.combine.slow),
+        ]);
     }
+    *text += &table.text(width);
     let numbers::Unit(name, unit) = numbers::decimal(traffic.step.fast.max(traffic.step.slow));
     let (fast, slow) = (traffic.step.fast / unit, traffic.step.slow / unit);
     line!(

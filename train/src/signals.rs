@@ -1,0 +1,165 @@
+//! Ctrl-C and SIGTERM: they end the program at once where nothing can be lost, and ask it to stop
+//! where something can.
+
+use std::io::Write;
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use burn_train::Interrupter;
+use serde_json::json;
+
+use crate::exit::INTERRUPTED;
+use crate::failure::{Context, Result};
+use crate::stdout::write_stdout;
+
+/// How long the last words of an ended program may take: whoever reads them may have stopped to.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a signal does.
+enum Answer {
+    /// Ends the program.
+    End,
+    /// Asks it to stop, with a notice; the second one ends it.
+    Ask(&'static str),
+    /// Is told to whoever waits for it.
+    Tell(std::sync::mpsc::Sender<()>),
+}
+
+/// What is to be done before the program ends.
+type LastDeed = Box<dyn Fn() + Send>;
+
+/// What is to be done with a signal; clones share it.
+#[derive(Clone)]
+pub struct Signals {
+    answer: Arc<Mutex<Answer>>,
+    before_end: Arc<Mutex<Option<LastDeed>>>,
+    interrupter: Interrupter,
+}
+
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signals").field("stopped", &self.stopped()).finish_non_exhaustive()
+    }
+}
+
+impl Signals {
+    /// Signals that nobody sends.
+    pub fn unheard() -> Self {
+        Self {
+            answer: Arc::new(Mutex::new(Answer::End)),
+            before_end: Arc::default(),
+            interrupter: Interrupter::new(),
+        }
+    }
+
+    /// Listens for signals, which end the program until there is something to lose
+    /// ([`guard`](Self::guard)); with `json` its last words are an object on standard output.
+    ///
+    /// # Errors
+    /// The system does not let it listen.
+    pub fn listen(json: bool) -> Result<Self> {
+        let signals = Self::unheard();
+        let heard = signals.clone();
+        ctrlc::set_handler(move || heard.hear(json)).context("cannot listen for Ctrl-C")?;
+        Ok(signals)
+    }
+
+    /// From here on something could be lost: a signal prints `notice` and asks to
+    /// [stop](Self::stopped), and a second one ends the program.
+    pub fn guard(&self, notice: &'static str) {
+        self.set(Answer::Ask(notice));
+    }
+
+    /// A signal is told to the returned channel alone.
+    pub fn forward(&self) -> std::sync::mpsc::Receiver<()> {
+        let (sender, receiver) = channel();
+        self.set(Answer::Tell(sender));
+        receiver
+    }
+
+    /// Does `deed` before a signal ends the program.
+    pub fn before_end(&self, deed: impl Fn() + Send + 'static) {
+        *self.before_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
+    }
+
+    /// Whether the program was asked to stop.
+    pub fn stopped(&self) -> bool {
+        self.interrupter.should_stop()
+    }
+
+    /// What the learner and its dashboard stop by.
+    pub fn interrupter(&self) -> &Interrupter {
+        &self.interrupter
+    }
+
+    fn set(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    /// Runs on a thread of its own. The lock is held to the end: whoever would guard something
+    /// while the program ends has come too late.
+    fn hear(&self, json: bool) {
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*answer {
+            Answer::Ask(notice) if !self.stopped() => {
+                // Where standard error is closed there is nobody to tell.
+                let _ = writeln!(std::io::stderr(), "{notice}");
+                self.interrupter.stop(Some("interrupted by a signal"));
+            }
+            Answer::Tell(waiting) => {
+                // Nobody waits any more where an earlier signal has been told.
+                let _ = waiting.send(());
+            }
+            Answer::Ask(_) | Answer::End => {
+                if let Some(deed) = &*self.before_end.lock().unwrap_or_else(PoisonError::into_inner)
+                {
+                    deed();
+                }
+                end(json)
+            }
+        }
+    }
+}
+
+/// Says what ends the program, and ends it.
+fn end(json: bool) -> ! {
+    let (said, waited) = sync_channel(1);
+    std::thread::spawn(move || {
+        // Where nobody listens there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "interrupted");
+        if json {
+            let words = json!({
+                "error": "interrupted", "exit_code": INTERRUPTED, "interrupted": true
+            });
+            let _ = write_stdout(&format!("{words}\n"));
+        }
+        let _ = said.send(());
+    });
+    let _ = waited.recv_timeout(LAST_WORDS);
+    std::process::exit(i32::from(INTERRUPTED));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guarded_program_is_asked_to_stop() {
+        let signals = Signals::unheard();
+        signals.guard("stopping");
+        assert!(!signals.stopped());
+        signals.clone().hear(false);
+        assert!(signals.stopped() && signals.interrupter().should_stop());
+    }
+
+    #[test]
+    fn a_signal_can_be_waited_for() {
+        let signals = Signals::unheard();
+        let told = signals.forward();
+        assert!(told.try_recv().is_err());
+        signals.hear(false);
+        signals.hear(false);
+        assert_eq!((told.recv(), told.recv(), signals.stopped()), (Ok(()), Ok(()), false));
+    }
+}
