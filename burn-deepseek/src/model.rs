@@ -22,7 +22,8 @@ use crate::{
 ///     r#"{
 ///         "model_type": "deepseek_v3", "vocab_size": 64, "hidden_size": 16,
 ///         "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-///         "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8,
+///         "q_lora_rank": null, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
+///         "v_head_dim": 8, "n_routed_experts": 0, "num_nextn_predict_layers": 0,
 ///         "max_position_embeddings": 32
 ///     }"#,
 /// )?;

@@ -44,7 +44,7 @@ fn config(dense: usize, moe: usize) -> DeepSeekConfig {
         "num_hidden_layers": dense + moe, "num_attention_heads": 4, "num_key_value_heads": 4, "n_shared_experts": 1,
         "n_routed_experts": 8, "routed_scaling_factor": 1.0, "kv_lora_rank": 96, "q_lora_rank": 128, "qk_rope_head_dim": 16,
         "v_head_dim": 48, "qk_nope_head_dim": 32, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2,
-        "first_k_dense_replace": dense, "norm_topk_prob": true, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+        "first_k_dense_replace": dense, "norm_topk_prob": true, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "num_nextn_predict_layers": 0,
         "rope_theta": 10000.0, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "hidden_act": "silu", "initializer_range": 0.02
     });
     DeepSeekConfig::from_hugging_face_json(&json.to_string()).expect("a model")

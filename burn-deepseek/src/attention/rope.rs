@@ -97,6 +97,7 @@ mod tests {
             beta_slow: 1.0,
             mscale: 1.0,
             mscale_all_dim: 1.0,
+            attention_factor: None,
         }
     }
 

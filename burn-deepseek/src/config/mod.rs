@@ -20,6 +20,18 @@ pub use hugging_face::HuggingFaceError;
 pub use validate::{ConfigProblem, ConfigProblems};
 pub use yarn::YarnConfig;
 
+/// Under whose name a model of this architecture is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelType {
+    /// DeepSeek's: `config.json` says `deepseek_v2` or `deepseek_v3`, whichever has the router.
+    #[default]
+    #[serde(rename = "deepseek")]
+    DeepSeek,
+    /// GLM-4.7-Flash's, `glm4_moe_lite`: the architecture of DeepSeek-V3 in other sizes.
+    Glm4MoeLite,
+}
+
 /// How the router turns logits into scores (report, 2.1.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,12 +67,14 @@ pub enum TopkMethod {
 ///
 /// let dense = r#"{
 ///     "model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 32, "intermediate_size": 64,
-///     "num_hidden_layers": 2, "num_attention_heads": 2, "kv_lora_rank": 16,
-///     "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+///     "num_hidden_layers": 2, "num_attention_heads": 2, "q_lora_rank": null, "kv_lora_rank": 16,
+///     "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 0,
 ///     "max_position_embeddings": 64, "hidden_act": "silu"
 /// }"#;
 /// let config = DeepSeekConfig::from_hugging_face_json(dense)?;
 /// assert_eq!(config.qk_head_dim(), 16);
+/// // Left out, and so as DeepSeek-V3's own code has it.
+/// assert_eq!(config.rms_norm_eps, 1e-6);
 /// // In BF16, the latent and the rope key of two layers: what a token adds to the cache.
 /// assert_eq!(config.kv_cache_bytes_per_token(2), 2 * 2 * (16 + 8));
 ///
@@ -72,6 +86,9 @@ pub enum TopkMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeepSeekConfig {
+    /// Whose name `config.json` gives the model.
+    #[serde(default)]
+    pub model_type: ModelType,
     /// Tokens in the vocabulary: rows of the embedding and of the head.
     pub vocab_size: usize,
     /// Width `d` of the residual stream.
@@ -100,7 +117,7 @@ pub struct DeepSeekConfig {
     /// Groups that a token may choose from.
     #[serde(default = "one_usize")]
     pub topk_group: usize,
-    /// First layers that are dense.
+    /// First layers that are dense; all of them where it is `num_hidden_layers` or more.
     #[serde(default)]
     pub first_k_dense_replace: usize,
     /// After the dense ones, every layer whose index is a multiple of this is MoE.

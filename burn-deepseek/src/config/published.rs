@@ -1,10 +1,11 @@
 //! The published models, for this crate's tests; users have them as TOML in `configs/model`.
 
-use super::{DeepSeekConfig, EndTokens, ScoringFunc, TopkMethod, YarnConfig};
+use super::{DeepSeekConfig, EndTokens, ModelType, ScoringFunc, TopkMethod, YarnConfig};
 
 /// DeepSeek-V3, 671B (report, 4.2).
 pub(crate) fn deepseek_v3() -> DeepSeekConfig {
     DeepSeekConfig {
+        model_type: ModelType::DeepSeek,
         vocab_size: 129_280,
         hidden_size: 7168,
         intermediate_size: 18_432,
@@ -93,5 +94,6 @@ fn yarn(mscale: f64) -> YarnConfig {
         beta_slow: 1.0,
         mscale,
         mscale_all_dim: mscale,
+        attention_factor: None,
     }
 }

@@ -1,7 +1,7 @@
 //! What a configuration must say of itself: derived values, and every rule of validation.
 
 use super::published;
-use super::{DeepSeekConfig, TopkMethod};
+use super::{DeepSeekConfig, ModelType, ScoringFunc, TopkMethod};
 
 #[test]
 fn softmax_scale_with_and_without_yarn() {
@@ -75,7 +75,10 @@ fn each_broken_rule_names_its_field() {
         ("moe_layer_freq", |c| c.moe_layer_freq = 0),
         ("q_lora_rank", |c| c.q_lora_rank = Some(0)),
         ("qk_rope_head_dim", |c| c.qk_rope_head_dim = 63),
-        ("first_k_dense_replace", |c| c.first_k_dense_replace = 62),
+        ("model_type", |c| {
+            c.model_type = ModelType::Glm4MoeLite;
+            c.scoring_func = ScoringFunc::Softmax;
+        }),
         ("num_experts_per_tok", |c| c.num_experts_per_tok = 0),
         ("num_experts_per_tok", |c| c.num_experts_per_tok = 129),
         ("n_group", |c| c.n_group = 7),
@@ -90,7 +93,10 @@ fn each_broken_rule_names_its_field() {
         ("initializer_range", |c| c.initializer_range = f64::INFINITY),
         ("num_nextn_predict_layers", |c| c.num_nextn_predict_layers = usize::MAX),
         ("rope_scaling.factor", |c| c.rope_scaling.as_mut().unwrap().factor = 0.5),
-        ("rope_scaling.beta_fast", |c| c.rope_scaling.as_mut().unwrap().beta_fast = 1.0),
+        ("rope_scaling.beta_fast", |c| c.rope_scaling.as_mut().unwrap().beta_fast = 0.5),
+        ("rope_scaling.attention_factor", |c| {
+            c.rope_scaling.as_mut().unwrap().attention_factor = Some(0.0);
+        }),
         ("rope_scaling.beta_slow", |c| c.rope_scaling.as_mut().unwrap().beta_slow = 0.0),
         ("rope_scaling.original_max_position_embeddings", |c| {
             c.rope_scaling.as_mut().unwrap().original_max_position_embeddings = 0;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{DeepSeekConfig, TopkMethod, YarnConfig};
+use super::{DeepSeekConfig, ModelType, ScoringFunc, TopkMethod, YarnConfig};
 
 /// No size may be larger: far beyond any model, and small enough that products of a few of them
 /// stay representable.
@@ -43,6 +43,7 @@ impl DeepSeekConfig {
         if self.n_routed_experts > 0 {
             self.check_experts(&mut problems);
         }
+        self.check_model_type(&mut problems);
         self.check_numbers(&mut problems);
         self.check_mtp(&mut problems);
         if problems.0.is_empty() {
@@ -75,15 +76,6 @@ impl DeepSeekConfig {
         problems.at_most("moe_intermediate_size", self.moe_intermediate_size, MAX_SIZE);
         problems.at_most("n_routed_experts", self.n_routed_experts, MAX_SIZE);
         problems.at_most("n_shared_experts", self.n_shared_experts, MAX_SIZE);
-        if self.first_k_dense_replace > self.num_hidden_layers {
-            problems.add(
-                "first_k_dense_replace",
-                format!(
-                    "= {} is more than num_hidden_layers = {}",
-                    self.first_k_dense_replace, self.num_hidden_layers
-                ),
-            );
-        }
     }
 
     fn check_attention(&self, problems: &mut Problems) {
@@ -158,6 +150,20 @@ impl DeepSeekConfig {
         }
     }
 
+    fn check_model_type(&self, problems: &mut Problems) {
+        let of_glm = self.scoring_func == ScoringFunc::Sigmoid
+            && self.topk_method == TopkMethod::NoauxTc
+            && self.moe_layer_freq == 1;
+        if self.model_type == ModelType::Glm4MoeLite && !of_glm {
+            problems.add(
+                "model_type",
+                "= \"glm4_moe_lite\" is sigmoid scores, noaux_tc and a moe_layer_freq of 1; for \
+                 another router it must be \"deepseek\""
+                    .into(),
+            );
+        }
+    }
+
     fn check_numbers(&self, problems: &mut Problems) {
         problems.above_zero("routed_scaling_factor", self.routed_scaling_factor);
         problems.above_zero("rms_norm_eps", self.rms_norm_eps);
@@ -204,17 +210,21 @@ impl YarnConfig {
             self.original_max_position_embeddings,
         );
         problems.above_zero("rope_scaling.beta_slow", self.beta_slow);
-        if !(self.beta_fast.is_finite() && self.beta_fast > self.beta_slow) {
+        // Equal ones, as Kimi-K2 has them, are a ramp of no width.
+        if !(self.beta_fast.is_finite() && self.beta_fast >= self.beta_slow) {
             problems.add(
                 "rope_scaling.beta_fast",
                 format!(
-                    "= {} must be above rope_scaling.beta_slow = {}",
+                    "= {} must be at least rope_scaling.beta_slow = {}",
                     self.beta_fast, self.beta_slow
                 ),
             );
         }
         problems.not_negative("rope_scaling.mscale", self.mscale);
         problems.not_negative("rope_scaling.mscale_all_dim", self.mscale_all_dim);
+        if let Some(factor) = self.attention_factor {
+            problems.above_zero("rope_scaling.attention_factor", factor);
+        }
     }
 }
 

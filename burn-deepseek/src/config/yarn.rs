@@ -25,6 +25,10 @@ pub struct YarnConfig {
     /// the scale alone.
     #[serde(default)]
     pub mscale_all_dim: f64,
+    /// What cos and sin are multiplied by, where it is not to follow from `mscale` and
+    /// `mscale_all_dim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_factor: Option<f64>,
 }
 
 impl YarnConfig {
@@ -33,10 +37,11 @@ impl YarnConfig {
         if self.factor <= 1.0 { 1.0 } else { 0.1 * m * self.factor.ln() + 1.0 }
     }
 
-    /// What cos and sin are multiplied by: `mscale(mscale) / mscale(mscale_all_dim)`; 1 for
-    /// DeepSeek-V3.
+    /// What cos and sin are multiplied by: `mscale(mscale) / mscale(mscale_all_dim)` unless the
+    /// configuration says another factor; 1 for DeepSeek-V3.
     pub fn attention_factor(&self) -> f64 {
-        self.mscale_of(self.mscale) / self.mscale_of(self.mscale_all_dim)
+        let of_mscales = || self.mscale_of(self.mscale) / self.mscale_of(self.mscale_all_dim);
+        self.attention_factor.unwrap_or_else(of_mscales)
     }
 
     /// What the softmax scale is multiplied by: `mscale(mscale_all_dim)^2`.

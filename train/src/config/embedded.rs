@@ -12,7 +12,8 @@ macro_rules! embed {
 /// Models by name, as TOML.
 pub const MODELS: &[(&str, &str)] = embed!("model":
     "quickstart", "tiny", "bench-5m", "small", "medium", "large",
-    "deepseek-v2-lite-16b", "deepseek-v2-236b", "deepseek-v3-671b",
+    "deepseek-v2-lite-16b", "moonlight-16b", "glm-4.7-flash-30b",
+    "deepseek-v2-236b", "deepseek-v3-671b", "kimi-k2-1t",
 );
 
 /// Runs by name, as TOML.
@@ -112,8 +113,11 @@ mod tests {
             ("medium", 130_411_744, 53_341_408, 14_084_960),
             ("large", 904_148_448, 290_731_488, 57_218_848),
             ("deepseek-v2-lite-16b", 15_706_484_224, 2_661_150_208, 0),
+            ("moonlight-16b", 15_960_110_208, 2_914_776_192, 0),
+            ("glm-4.7-flash-30b", 29_943_393_920, 3_896_766_080, 643_706_176),
             ("deepseek-v2-236b", 235_741_434_880, 21_375_800_320, 0),
             ("deepseek-v3-671b", 671_026_419_200, 37_552_297_472, 11_610_068_224),
+            ("kimi-k2-1t", 1_026_408_232_448, 32_861_500_928, 0),
         ];
         assert_eq!(
             expected.map(|(name, ..)| name).to_vec(),

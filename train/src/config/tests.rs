@@ -252,5 +252,5 @@ fn a_hugging_face_file_or_its_folder_is_a_model() {
     std::fs::write(&file, "{\"model_type\": \"llama\"}").unwrap();
     let error = Failure::from(resolve_model(None, Some(&file), &[]).unwrap_err());
     let line = crate::exit::line_of(&error);
-    assert!(line.contains("config.json: key \"model_type\" is \"llama\""), "{line}");
+    assert!(line.contains("config.json: model_type \"llama\" is another architecture"), "{line}");
 }

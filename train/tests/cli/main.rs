@@ -14,6 +14,7 @@ mod checkpoints;
 mod command_line;
 mod commands;
 mod compare_precision;
+mod configurations;
 mod disk;
 mod documents;
 mod exchange;

@@ -1,4 +1,7 @@
 //! Typed reading of the keys of a JSON object, with errors that name the key.
+//!
+//! A key that is left out and one that is null are two things: the first has the value that the
+//! model type's code gives it, the second says "none", which only some keys can be.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -6,12 +9,14 @@ use serde_json::{Map, Value};
 use super::HuggingFaceError;
 use crate::config::EndTokens;
 
-/// A JSON object and where it lies in the file. A null value counts as absent.
+/// A JSON object and where it lies in the file.
 pub(super) struct Keys<'a> {
     map: &'a Map<String, Value>,
     /// What stands before a key in an error: "" at the top, else `section.`.
     prefix: String,
 }
+
+type Read<T> = Result<T, HuggingFaceError>;
 
 impl<'a> Keys<'a> {
     /// The top of the file.
@@ -19,75 +24,89 @@ impl<'a> Keys<'a> {
         Self { map, prefix: String::new() }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+    /// The value of `key`, null included.
+    pub(super) fn written(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
+    /// The value of `key`, unless it is null.
+    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.written(key).filter(|value| !value.is_null())
     }
 
-    /// An object inside this one.
-    pub(super) fn section(&self, key: &str) -> Result<Option<Keys<'a>>, HuggingFaceError> {
-        let Some(value) = self.get(key) else {
+    /// Whichever of two names of one thing the file uses.
+    pub(super) fn name_of<'k>(&self, key: &'k str, other: &'k str) -> &'k str {
+        if self.written(key).is_none() && self.written(other).is_some() { other } else { key }
+    }
+
+    /// An object inside this one that says something: neither null nor empty.
+    pub(super) fn section(&self, key: &str) -> Read<Option<Keys<'a>>> {
+        let Some(value) = self.value(key) else {
             return Ok(None);
         };
         let map = value.as_object().ok_or_else(|| self.wrong_type(key, "an object"))?;
-        Ok(Some(Keys { map, prefix: format!("{}{key}.", self.prefix) }))
+        Ok((!map.is_empty()).then(|| Keys { map, prefix: format!("{}{key}.", self.prefix) }))
     }
 
     /// A whole number of at least 0; one written as a float (`4096.0`) is taken.
-    pub(super) fn size(&self, key: &str) -> Result<Option<usize>, HuggingFaceError> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
+    pub(super) fn size(&self, key: &str, left_out: usize) -> Read<usize> {
+        self.written(key).map_or(Ok(left_out), |value| self.as_size(key, value))
+    }
+
+    /// A whole number that null says there is none of.
+    pub(super) fn optional_size(&self, key: &str, left_out: Option<usize>) -> Read<Option<usize>> {
+        match self.written(key) {
+            None => Ok(left_out),
+            Some(Value::Null) => Ok(None),
+            Some(value) => self.as_size(key, value).map(Some),
+        }
+    }
+
+    fn as_size(&self, key: &str, value: &Value) -> Read<usize> {
         let whole = value.as_u64().or_else(|| {
             let float = value.as_f64()?;
             (float >= 0.0 && float.fract() == 0.0 && float < 1e15).then_some(float as u64)
         });
         whole
             .and_then(|size| usize::try_from(size).ok())
-            .map(Some)
             .ok_or_else(|| self.wrong_type(key, "a whole number of at least 0"))
     }
 
-    pub(super) fn required(&self, key: &str) -> Result<usize, HuggingFaceError> {
-        self.size(key)?.ok_or_else(|| self.missing(key))
+    pub(super) fn number(&self, key: &str, left_out: f64) -> Read<f64> {
+        self.written(key).map_or(Ok(left_out), |value| self.as_number(key, value))
     }
 
-    /// As `required` where `needed`, else 0 when absent.
-    pub(super) fn required_if(&self, needed: bool, key: &str) -> Result<usize, HuggingFaceError> {
-        if needed { self.required(key) } else { Ok(self.size(key)?.unwrap_or(0)) }
+    /// A number that null says there is none of, as leaving it out does.
+    pub(super) fn optional_number(&self, key: &str) -> Read<Option<f64>> {
+        self.value(key).map(|value| self.as_number(key, value)).transpose()
     }
 
-    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, HuggingFaceError> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        value.as_f64().map(Some).ok_or_else(|| self.wrong_type(key, "a number"))
+    fn as_number(&self, key: &str, value: &Value) -> Read<f64> {
+        value.as_f64().ok_or_else(|| self.wrong_type(key, "a number"))
     }
 
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, HuggingFaceError> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        value.as_bool().map(Some).ok_or_else(|| self.wrong_type(key, "true or false"))
+    /// Null is false, as it is to the code that these files are written for.
+    pub(super) fn flag(&self, key: &str, left_out: bool) -> Read<bool> {
+        match self.written(key) {
+            None => Ok(left_out),
+            Some(Value::Null) => Ok(false),
+            Some(value) => value.as_bool().ok_or_else(|| self.wrong_type(key, "true or false")),
+        }
     }
 
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, HuggingFaceError> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        value.as_str().map(Some).ok_or_else(|| self.wrong_type(key, "a string"))
+    /// Null is no text, as leaving it out is.
+    pub(super) fn text(&self, key: &str) -> Read<Option<&'a str>> {
+        self.value(key)
+            .map(|value| value.as_str().ok_or_else(|| self.wrong_type(key, "a string")))
+            .transpose()
     }
 
-    /// A token, a list of them, or none.
-    pub(super) fn tokens(&self, key: &str) -> Result<EndTokens, HuggingFaceError> {
-        let Some(value) = self.get(key) else {
-            return Ok(EndTokens::NONE);
-        };
-        EndTokens::deserialize(value)
-            .map_err(|_| self.wrong_type(key, "a token number or a list of them"))
+    /// A token, a list of them, or null for none.
+    pub(super) fn tokens(&self, key: &str, left_out: u32) -> Read<EndTokens> {
+        self.written(key).map_or(Ok(EndTokens::from(left_out)), |value| {
+            EndTokens::deserialize(value)
+                .map_err(|_| self.wrong_type(key, "a token number or a list of them"))
+        })
     }
 
     pub(super) fn missing(&self, key: &str) -> HuggingFaceError {
@@ -98,7 +117,7 @@ impl<'a> Keys<'a> {
         HuggingFaceError::Unsupported { key: self.path(key), found: self.found(key), supported }
     }
 
-    fn wrong_type(&self, key: &str, expected: &'static str) -> HuggingFaceError {
+    pub(super) fn wrong_type(&self, key: &str, expected: &'static str) -> HuggingFaceError {
         HuggingFaceError::WrongType { key: self.path(key), found: self.found(key), expected }
     }
 
