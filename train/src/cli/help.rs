@@ -70,9 +70,9 @@ pub(super) const EXPORT: &str = "Write a model for other programs: a folder that
 /// What is said of `check`.
 pub(super) const CHECK: &str = "Print a configuration resolved, its parameter counts and its \
                                 memory. Nothing is allocated.\n\n\
-     What is printed is TOML (the counts are comments in it), so it can be kept and fed back; with \
-     --json it is one object and nothing else. --preset and --hugging-face \
-     look at a model alone, without a run; --checkpoint at a folder of weights.\n\n\
+    What is printed is TOML (the counts are comments in it), so it can be kept and fed back; with \
+    --json it is one object and nothing else. --preset and --hugging-face \
+    look at a model alone, without a run; --checkpoint at a folder of weights.\n\n\
     Examples:\n  \
     deepseek check --preset deepseek-v3-671b\n  \
     deepseek check --config my-run.toml --set model.n_routed_experts=16\n  \

@@ -19,7 +19,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
     usize::try_from(count).map_err(|_| format!("{text:?} is more than can be counted"))
 }
 
-/// A size of at least 1, as in 4K, of what is in memory.
+/// A count from 1 on, as in 40K, of what is in memory.
 pub(super) fn parse_positive_size(text: &str) -> Result<usize, String> {
     parse_positive(text)?;
     parse_size(text)

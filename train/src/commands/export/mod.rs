@@ -19,7 +19,7 @@ use serde_json::json;
 use super::source::Located;
 use crate::cli::{ExportArgs, ExportDType, ExportScales};
 use crate::exit::Outcome;
-use crate::failure::{Result, UsageError};
+use crate::failure::{Context, Result, UsageError};
 use crate::metrics::duration;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
@@ -37,13 +37,16 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// cannot hold ([`crate::exit::USAGE`]); files that cannot be read or written
 /// ([`crate::exit::FAILURE`]).
 pub fn run(args: ExportArgs, signals: &Signals) -> Result<Outcome> {
-    signals.guard("stopping after this tensor; nothing is left behind");
     if args.scale_format.is_some() && args.dtype != ExportDType::Fp8 {
         return Err(UsageError("--scale-format is for --dtype fp8".into()).into());
     }
-    let scratch = Scratch::beside(&args.out)?;
+    scratch::check(&args.out)?;
     let source = Located::find(&args.checkpoint, args.weights())?;
     let beside = Beside::of(&source)?;
+    let scratch = Scratch::beside(&args.out)?;
+    let partial = scratch.path().to_owned();
+    // What a signal ends leaves nothing behind.
+    signals.before_end(move || _ = std::fs::remove_dir_all(&partial));
     let options = ExportOptions {
         save: SaveOptions {
             dtype: dtype(&args, &source.folder)?,
@@ -58,12 +61,9 @@ pub fn run(args: ExportArgs, signals: &Signals) -> Result<Outcome> {
     let mut progress = Progress::new();
     let exported = export(&source.folder, scratch.path(), &options, |so_far| {
         progress.show(so_far);
-        if signals.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ControlFlow::Continue(())
     })?;
-    let Some(exported) = exported else {
-        let results = json!({ "command": "export", "interrupted": true });
-        return Ok(Outcome { results, interrupted: true });
-    };
+    let exported = exported.context("the export broke off")?;
     beside.write(scratch.path())?;
     let card = card::text(&args.out, &source, &exported, options.save.dtype)?;
     scratch.write("README.md", card.as_bytes())?;
@@ -138,7 +138,6 @@ fn report(
         "files": files,
         "bos_token_id": source.begin(),
         "eos_token_id": source.stop,
-        "interrupted": false,
     })))
 }
 
