@@ -50,7 +50,11 @@ fn a_configuration_that_is_wrong() {
             "train --config ./tiny.toml --set schedule.global_batch=[{until=50,to=4}]",
             ["schedule.global_batch[0] = 0", "from 1"],
         ),
-        ("train --config ./tiny.toml --set train.tokens=1.5", ["train", "tokens"]),
+        (
+            "train --config ./tiny.toml --set train.tokens=1.5",
+            ["train.tokens: ", "number of tokens"],
+        ),
+        ("train --config ./tiny.toml --set train.steps=abc", ["train.steps: \"abc\"", "1.5M"]),
         ("train --config ./tiny.toml --set ema.decay=1", ["ema.decay = 1", "below 1"]),
         ("train --config ./tiny.toml --set ema.every=0", ["ema.every = 0", "from 1"]),
         (
