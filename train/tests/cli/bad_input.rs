@@ -31,7 +31,7 @@ fn a_configuration_that_is_wrong() {
             ["train.seq_len = 500", "max_position_embeddings"],
         ),
         (
-            "train --config ./tiny.toml --steps 18446744073709551615",
+            "train --config ./tiny.toml --steps 9223372036854775807",
             ["train.steps", "more than can be counted"],
         ),
         (

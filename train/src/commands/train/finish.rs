@@ -14,7 +14,7 @@ use super::timeline;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::exit::Outcome;
 use crate::failure::Result;
-use crate::fold::{fold, width};
+use crate::fold::fold_on_terminal;
 use crate::metrics::duration;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
@@ -102,7 +102,7 @@ pub(super) fn report(
         results["valid_bits_per_byte"] = json!(bits);
     }
     text += &speed(&outcome);
-    text = fold(&text, width());
+    text = fold_on_terminal(text);
     if !outcome.interrupted
         && let Some(sample) = sample(start, &outcome, signals)?
     {
@@ -137,7 +137,7 @@ pub(super) fn report(
              sample with deepseek generate --checkpoint {run}\n"
         );
     }
-    write_stdout(&(text + &fold(&ending, width())))?;
+    write_stdout(&(text + &fold_on_terminal(ending)))?;
     written?;
     Ok(Outcome { results, interrupted: outcome.interrupted })
 }
