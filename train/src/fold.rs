@@ -196,7 +196,7 @@ mod tests {
         fn folding_keeps_every_word(text in "[a-z #]{0,90}(\n[a-z ]{0,90})?", width in 8usize..60) {
             let folded = fold(&text, width);
             let words = |text: &str| -> Vec<String> {
-                text.split(|c| c == ' ' || c == '\n' || c == '#')
+                text.split([' ', '\n', '#'])
                     .filter(|word| !word.is_empty())
                     .map(str::to_string)
                     .collect()
