@@ -80,6 +80,7 @@ fn a_configuration_that_is_wrong() {
         ("plan cluster --preset tiny", ["plan.expert = 64", "model.n_routed_experts = 8"]),
         ("plan cluster --set plan.piepline=4", ["plan.piepline", "did you mean `plan.pipeline`"]),
         ("plan cluster --set rates.memory=2", ["rates.memory = 2", "at most 1"]),
+        ("plan cluster --set tokens=1T", ["--set tokens=1T", "did you mean plan.tokens?"]),
         ("plan cluster --set train.seq_len=64", ["train.seq_len", "need --config"]),
         ("plan cluster --cluster ./typo.toml", ["typo.toml", "unknown key `model`"]),
     ] {
