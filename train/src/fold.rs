@@ -13,8 +13,21 @@ const GAP: usize = 2;
 
 /// Columns of the terminal behind standard output; 80 where that is none.
 pub fn width() -> usize {
+    terminal().unwrap_or(COLUMNS)
+}
+
+/// Lines of text, folded where there is a terminal; elsewhere a line stays whole, for whoever looks
+/// for it.
+pub fn fold_on_terminal(text: String) -> String {
+    match terminal() {
+        Some(width) => fold(&text, width),
+        None => text,
+    }
+}
+
+fn terminal() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout())
-        .map_or(COLUMNS, |(columns, _)| usize::from(columns.0).max(LEAST))
+        .map(|(columns, _)| usize::from(columns.0).max(LEAST))
 }
 
 /// `text` with its lines folded between words. What is left of a line begins under its text, where
@@ -183,7 +196,7 @@ mod tests {
         fn folding_keeps_every_word(text in "[a-z #]{0,90}(\n[a-z ]{0,90})?", width in 8usize..60) {
             let folded = fold(&text, width);
             let words = |text: &str| -> Vec<String> {
-                text.split(|c| c == ' ' || c == '\n' || c == '#')
+                text.split([' ', '\n', '#'])
                     .filter(|word| !word.is_empty())
                     .map(str::to_string)
                     .collect()

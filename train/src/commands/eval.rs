@@ -18,7 +18,7 @@ use crate::cli::EvalArgs;
 use crate::data::{EvalData, ScoredBytes, TokenBatcher, bits_per_byte};
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result, UsageError};
-use crate::fold::{fold, width};
+use crate::fold::fold_on_terminal;
 use crate::learner::{LanguageModel, StepReport};
 use crate::metrics::{ExpertLoads, duration};
 use crate::signals::Signals;
@@ -190,7 +190,7 @@ fn report(
         text += &format!("violation   {} (max load / mean load - 1)\n", layers.join(", "));
     }
     text += &format!("speed       {speed:.0} tokens/s on {device}\n");
-    write_stdout(&fold(&text, width()))?;
+    write_stdout(&fold_on_terminal(text))?;
 
     Ok(json!({
         "command": "eval",

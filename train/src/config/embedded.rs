@@ -52,7 +52,7 @@ pub(crate) fn unknown(
 ) -> ConfigError {
     let elsewhere = [("model preset", MODELS), ("run configuration", RUNS), ("cluster", CLUSTERS)]
         .into_iter()
-        .find(|(other, list)| *other != what && find(*list, name).is_some());
+        .find(|(other, list)| *other != what && find(list, name).is_some());
     let hint = match (elsewhere, nearest(name, list.iter().map(|(known, _)| *known))) {
         (Some(("model preset", _)), _) => Some(format!(
             "; {name} is a model: --preset {name}, or --set model.preset={name} for a run of it"

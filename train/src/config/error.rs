@@ -45,7 +45,7 @@ pub enum ConfigError {
     Section {
         /// Where the section is written.
         origin: String,
-        /// Name of the section.
+        /// Name of the section, or the dotted key in it.
         section: String,
         /// What is wrong.
         message: String,

@@ -29,7 +29,7 @@ pub use crate::schedule::ScheduleConfig;
 use crate::schedule::TrainingSchedule;
 pub use cluster::{
     ClusterConfig, GpuConfig, LinkConfig, LinksConfig, NodeConfig, PlanConfig, RatesConfig,
-    ReferenceConfig, WorkerConfig, resolve_cluster,
+    ReferenceConfig, WorkerConfig, cluster_key_like, resolve_cluster,
 };
 pub use differences::model_differences;
 pub use error::ConfigError;

@@ -214,9 +214,18 @@ pub(super) fn read_section<T: DeserializeOwned>(
 ) -> Result<T, ConfigError> {
     let value = root.get(section).cloned().unwrap_or_else(|| Value::Table(Table::new()));
     value.try_into().map_err(|error: toml::de::Error| {
-        let lines: Vec<String> =
-            error.to_string().lines().map(|line| line.trim().to_string()).collect();
-        section_error(origin, section, lines.join(" ").trim().to_string())
+        let text = error.to_string();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // The parser names the key last, without the section.
+        let key = lines.last().and_then(|last| last.strip_prefix("in `")?.strip_suffix('`'));
+        match key {
+            Some(key) => {
+                let message = lines[..lines.len() - 1].join(" ");
+                section_error(origin, &format!("{section}.{key}"), message)
+            }
+            None => section_error(origin, section, lines.join(" ")),
+        }
     })
 }
 

@@ -10,6 +10,7 @@ use burn_train::renderer::{
     MetricsRendererTraining,
 };
 
+use crate::fold::fold_on_terminal;
 use crate::stdout::write_stdout;
 
 /// Prints a line every few steps, with progress and time left, and one after each evaluation.
@@ -126,7 +127,7 @@ impl PlainRenderer {
 /// Prints a line. A reader that has left, or a full disk behind standard output, does not end a
 /// training.
 fn say(line: &str) {
-    let _ = write_stdout(&format!("{line}\n"));
+    let _ = write_stdout(&fold_on_terminal(format!("{line}\n")));
 }
 
 /// `1h02m`, `3m20s`, `12s`.

@@ -31,7 +31,7 @@ fn a_configuration_that_is_wrong() {
             ["train.seq_len = 500", "max_position_embeddings"],
         ),
         (
-            "train --config ./tiny.toml --steps 18446744073709551615",
+            "train --config ./tiny.toml --steps 9223372036854775807",
             ["train.steps", "more than can be counted"],
         ),
         (
@@ -50,7 +50,11 @@ fn a_configuration_that_is_wrong() {
             "train --config ./tiny.toml --set schedule.global_batch=[{until=50,to=4}]",
             ["schedule.global_batch[0] = 0", "from 1"],
         ),
-        ("train --config ./tiny.toml --set train.tokens=1.5", ["train", "tokens"]),
+        (
+            "train --config ./tiny.toml --set train.tokens=1.5",
+            ["train.tokens: ", "number of tokens"],
+        ),
+        ("train --config ./tiny.toml --set train.steps=abc", ["train.steps: \"abc\"", "1.5M"]),
         ("train --config ./tiny.toml --set ema.decay=1", ["ema.decay = 1", "below 1"]),
         ("train --config ./tiny.toml --set ema.every=0", ["ema.every = 0", "from 1"]),
         (
@@ -76,6 +80,7 @@ fn a_configuration_that_is_wrong() {
         ("plan cluster --preset tiny", ["plan.expert = 64", "model.n_routed_experts = 8"]),
         ("plan cluster --set plan.piepline=4", ["plan.piepline", "did you mean `plan.pipeline`"]),
         ("plan cluster --set rates.memory=2", ["rates.memory = 2", "at most 1"]),
+        ("plan cluster --set tokens=1T", ["--set tokens=1T", "did you mean plan.tokens?"]),
         ("plan cluster --set train.seq_len=64", ["train.seq_len", "need --config"]),
         ("plan cluster --cluster ./typo.toml", ["typo.toml", "unknown key `model`"]),
     ] {

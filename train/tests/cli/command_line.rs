@@ -56,11 +56,10 @@ fn an_argument_that_stands_alone_is_answered() {
 #[test]
 fn tables_fit_eighty_columns() {
     let place = Workplace::trained();
-    place.run("plan experts --loads runs/tiny-001 --replicas 40 --gpus 1").ok();
     for arguments in [
         "plan cluster",
         "plan cluster --preset deepseek-v2-lite-16b --cluster gpu-8",
-        "plan cluster --config quickstart --cluster cpu-2",
+        "plan cluster --config quickstart --cluster cpu-2 --set train.micro_batch=2",
         "plan experts --loads runs/tiny-001 --replicas 40 --gpus 2",
         "plan schedule --ranks 8 --chunks 20",
         "plan schedule --kind zb1p --ranks 8 --chunks 20",
@@ -70,16 +69,12 @@ fn tables_fit_eighty_columns() {
         "bench train --reps 1 --warmup 0 --set ema.decay=0.9 --set model.hidden_size=32",
         "bench generate --reps 1 --warmup 0 --set model.hidden_size=32",
         "bench kernels --reps 1 --warmup 0 --device flex --only 512x256",
-        "eval --checkpoint runs/tiny-001 --batches 1",
-        "train --resume runs/tiny-001 --steps 7",
     ] {
         let finished = place.run(arguments).ok();
         let long: Vec<&str> = finished
             .stdout
             .lines()
             .filter(|line| line.chars().count() > 80 && line.trim().contains(' '))
-            // Progress of a step is no table.
-            .filter(|line| !line.starts_with("step "))
             .collect();
         assert!(long.is_empty(), "{arguments}:\n{}", long.join("\n"));
     }

@@ -15,7 +15,7 @@ use super::timeline;
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
 use crate::exit::Outcome;
 use crate::failure::Result;
-use crate::fold::{fold, width};
+use crate::fold::fold_on_terminal;
 use crate::metrics::duration;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
@@ -103,7 +103,7 @@ pub(super) fn report(
         results["valid_bits_per_byte"] = json!(bits);
     }
     text += &speed(&outcome);
-    text = fold(&text, width());
+    text = fold_on_terminal(text);
     if !outcome.interrupted
         && let Some(sample) = sample(start, &outcome, signals)?
     {
@@ -138,7 +138,7 @@ pub(super) fn report(
              sample with deepseek generate --checkpoint {run}\n"
         );
     }
-    write_stdout(&(text + &fold(&ending, width())))?;
+    write_stdout(&(text + &fold_on_terminal(ending)))?;
     written?;
     Ok(Outcome { results, interrupted: outcome.interrupted })
 }

@@ -17,7 +17,7 @@ use crate::data::{TokenData, Tokenizer, TokenizerFiles};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
-use crate::fold::{fold, hang, width};
+use crate::fold::{fold_on_terminal, hang, width};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::stdout::write_stdout;
@@ -157,7 +157,7 @@ impl Start {
                 self.schedule.end().step
             );
         }
-        write_stdout(&(fold(&text, width()) + "\n"))
+        write_stdout(&(fold_on_terminal(text) + "\n"))
     }
 
     /// Where the configuration of the run is, complete.

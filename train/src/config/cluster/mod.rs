@@ -13,7 +13,7 @@ use super::precision::Format;
 use super::sections::tokens_as_written;
 use crate::parallel::PipelineScheduleKind;
 
-pub use resolve::resolve_cluster;
+pub use resolve::{cluster_key_like, resolve_cluster};
 
 /// A cluster, complete and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -82,6 +82,24 @@ fn resolve_text(
     if problems.is_empty() { Ok(cluster) } else { Err(ConfigError::Invalid { origin, problems }) }
 }
 
+/// The sections of a cluster that `--set` reaches, and the keys that each knows.
+fn sections() -> [(&'static str, &'static [&'static str]); 5] {
+    [
+        ("gpu", fields_of::<GpuConfig>()),
+        ("node", fields_of::<NodeConfig>()),
+        ("link", fields_of::<LinksConfig>()),
+        ("rates", fields_of::<RatesConfig>()),
+        ("plan", fields_of::<PlanConfig>()),
+    ]
+}
+
+/// The key of a cluster that is called so, or nearly so, with its section.
+pub fn cluster_key_like(key: &str) -> Option<String> {
+    let near = nearest(key, sections().into_iter().flat_map(|(_, keys)| keys.iter().copied()))?;
+    let (section, _) = sections().into_iter().find(|(_, keys)| keys.contains(&near))?;
+    Some(format!("{section}.{near}"))
+}
+
 /// Finds the first key that no section knows.
 fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> {
     let unknown = |key: &str, path: &str, known: &[&str]| {
@@ -101,13 +119,7 @@ fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> {
             .map_or(Ok(()), |key| Err(unknown(key, path, known)))
     };
     check(root, "", &ClusterConfig::SECTIONS)?;
-    for (section, known) in [
-        ("gpu", fields_of::<GpuConfig>()),
-        ("node", fields_of::<NodeConfig>()),
-        ("link", fields_of::<LinksConfig>()),
-        ("rates", fields_of::<RatesConfig>()),
-        ("plan", fields_of::<PlanConfig>()),
-    ] {
+    for (section, known) in sections() {
         if let Some(Value::Table(table)) = root.get(section) {
             check(table, section, known)?;
         }
@@ -150,6 +162,13 @@ mod tests {
             "{from_set}"
         );
         assert!(message(h800(), &["link.slow.gb=3"]).contains("unknown key `link.slow.gb`"));
+    }
+
+    #[test]
+    fn a_key_without_its_section_is_recognized() {
+        assert_eq!(cluster_key_like("memory_gib"), Some("gpu.memory_gib".into()));
+        assert_eq!(cluster_key_like("piepline"), Some("plan.pipeline".into()));
+        assert_eq!(cluster_key_like("banana"), None);
     }
 
     #[test]

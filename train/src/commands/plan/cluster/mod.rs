@@ -8,7 +8,8 @@ use toml::{Table, Value};
 
 use crate::cli::PlanClusterArgs;
 use crate::config::{
-    ClusterConfig, ConfigError, ConfigRequest, RunConfig, resolve_cluster, resolve_model,
+    ClusterConfig, ConfigError, ConfigRequest, RunConfig, cluster_key_like, resolve_cluster,
+    resolve_model,
 };
 use crate::exit::Outcome;
 use crate::failure::Result;
@@ -59,9 +60,12 @@ impl Planned {
             }
             None => {
                 if let Some(text) = other_set.iter().find(|text| section(text) != "model") {
+                    let key = text.split('=').next().unwrap_or(text).trim();
+                    let meant = cluster_key_like(key.rsplit('.').next().unwrap_or(key))
+                        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
                     let message = format!(
                         "the key must begin with model. or with a section of the cluster's file \
-                         ({}); a run's sections need --config",
+                         ({}); a run's sections need --config{meant}",
                         ClusterConfig::SECTIONS.join(", ")
                     );
                     return Err(ConfigError::Set { text: text.clone(), message });
