@@ -28,8 +28,8 @@ impl Network {
         let first = Linear::new(D, D, true, init);
         Self {
             first,
-            gate_up: init.weight([3, 2 * 36, D]),
-            down: init.weight([3, D, 36]),
+            gate_up: init.weight([3, 2 * 36, D]).into(),
+            down: init.weight([3, D, 36]).into(),
             mlp: Mlp::new(D, 70, init),
         }
     }
