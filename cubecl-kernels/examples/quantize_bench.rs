@@ -114,7 +114,7 @@ fn shape(rows: usize, cols: usize) {
             drop(black_box(host::quantize_blocks(&x, 1, rows, cols, &options).unwrap()))
         }),
         ("e5m6", 4 * n + 3 * n / 2 + scales, &|| {
-            drop(black_box(host::quantize_e5m6(&x, rows, cols).unwrap()))
+            drop(black_box(host::quantize_e5m6(&x, rows, cols, ScaleFormat::PowerOfTwo).unwrap()))
         }),
         ("swiglu rows", 5 * n / 2, &|| {
             drop(black_box(host::swiglu_quantize_rows(&x, rows, cols / 2, &options).unwrap()))

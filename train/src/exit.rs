@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::failure::{Blame, Failure, Result};
+use crate::failure::{Blame, Failure, Result, blamed};
 use crate::stdout::write_stdout;
 
 /// Everything went well.
@@ -32,6 +32,19 @@ impl Outcome {
     }
 }
 
+/// Something that was looked at is at fault: the command did its work, and its results say what it
+/// found.
+#[derive(Debug, thiserror::Error)]
+#[error("{line}")]
+pub struct FaultFound {
+    /// What is at fault, on one line.
+    pub line: String,
+    /// The JSON object that `--json` prints as the last line, beside the error.
+    pub results: serde_json::Value,
+}
+
+blamed!(User: FaultFound);
+
 /// The exit code of a failure.
 pub fn code_of(failure: &Failure) -> u8 {
     match failure.blame() {
@@ -40,17 +53,20 @@ pub fn code_of(failure: &Failure) -> u8 {
     }
 }
 
-/// The failure and its causes on one line, joined by `: `.
+/// The failure and its causes on one line, joined by `: `; a list in one of them (lines that begin
+/// with `- `) has its lines.
 pub fn line_of(failure: &Failure) -> String {
     let mut line = String::new();
     for cause in failure.chain() {
-        let text = cause.to_string();
-        let text = text
-            .lines()
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let mut text = String::new();
+        for part in cause.to_string().lines().map(str::trim).filter(|part| !part.is_empty()) {
+            let gap = match part {
+                _ if text.is_empty() => "",
+                _ if part.starts_with("- ") => "\n  ",
+                _ => " ",
+            };
+            text = text + gap + part;
+        }
         // Some errors already quote their cause.
         if line.ends_with(&text) {
             continue;
@@ -71,7 +87,11 @@ pub fn report(result: Result<Outcome>, json: bool) -> ExitCode {
             let (code, line) = (code_of(&failure), line_of(&failure));
             // Nobody is left to tell where standard error is closed.
             let _ = writeln!(std::io::stderr(), "error: {line}");
-            (code, serde_json::json!({ "error": line, "exit_code": code }))
+            let found = failure.downcast_ref::<FaultFound>();
+            let mut object = found.map_or_else(|| serde_json::json!({}), |f| f.results.clone());
+            object["error"] = line.into();
+            object["exit_code"] = code.into();
+            (code, object)
         }
     };
     if json && let Err(failure) = write_stdout(&format!("{object}\n")) {
@@ -100,6 +120,12 @@ mod tests {
     fn a_failure_is_one_line() {
         let failure = Failure::new("bottom\n  of it").context("middle").context("top\n");
         assert_eq!(line_of(&failure), "top: middle: bottom of it");
+    }
+
+    #[test]
+    fn a_list_in_a_failure_keeps_its_lines() {
+        let failure = Failure::new("2 are wrong:\n  - a\n  - b").context("folder");
+        assert_eq!(line_of(&failure), "folder: 2 are wrong:\n  - a\n  - b");
     }
 
     #[test]

@@ -1,150 +1,104 @@
-//! A checkpoint on disk: one safetensors file, or shards and their index.
+//! A checkpoint on disk: the tensors of one safetensors file, or of several.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::folder::WeightFiles;
 use super::header::{SafetensorsFile, StoredTensor};
-use super::{CONFIG_FILE, INDEX_FILE, TensorProblem, WEIGHTS_FILE, WeightsError};
+use super::{CONFIG_FILE, TensorProblem, WeightsError};
 use crate::DeepSeekConfig;
 
-/// `model.safetensors.index.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct ShardIndex {
-    /// Facts about the whole.
-    #[serde(default)]
-    pub metadata: IndexMetadata,
-    /// The shard of each tensor, a file beside the index.
-    pub weight_map: BTreeMap<String, String>,
-}
-
-/// The index's facts about the whole; other keys than these are not read.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct IndexMetadata {
-    /// Bytes of all tensors. Some tools write it as a float, and nothing depends on it.
-    #[serde(default)]
-    pub total_size: serde_json::Value,
-}
-
-impl ShardIndex {
-    /// Reads an index.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read, is not an index, or names a shard outside its own directory.
-    pub fn read(path: &Path) -> Result<Self, WeightsError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| WeightsError::Read { path: path.to_path_buf(), source })?;
-        let broken = |reason: String| WeightsError::Index { path: path.to_path_buf(), reason };
-        let index: Self = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-        match index.weight_map.values().find(|shard| !is_plain_file_name(shard)) {
-            Some(shard) => Err(broken(format!(
-                "shard {shard:?} must be the name of a .safetensors file beside it"
-            ))),
-            None => Ok(index),
-        }
-    }
-
-    /// The shards, each once.
-    pub fn shards(&self) -> BTreeSet<&str> {
-        self.weight_map.values().map(String::as_str).collect()
-    }
-}
-
-fn is_plain_file_name(name: &str) -> bool {
-    name.ends_with(".safetensors") && !name.contains(['/', '\\', ':'])
-}
+/// Bytes of two tensors that are compared at a time.
+const COMPARED_BYTES: usize = 1 << 20;
 
 /// An open checkpoint.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     /// What it was opened as.
     pub path: PathBuf,
-    files: Vec<SafetensorsFile>,
+    /// Its files.
+    pub files: Vec<SafetensorsFile>,
     tensors: BTreeMap<String, (usize, StoredTensor)>,
     /// What is wrong with the tensors whatever the model.
     pub problems: Vec<TensorProblem>,
+    /// Tensors that a second file holds too, with the same bytes.
+    pub twice: BTreeSet<String>,
+    /// Whether an index says which file holds which tensor.
+    pub indexed: bool,
 }
 
 impl Checkpoint {
-    /// Opens a safetensors file, an index of shards, or a directory with either; of both, the
-    /// single file counts.
+    /// Opens a safetensors file, an index of shards, or a directory with either, or with
+    /// safetensors files alone; of several of these the first counts.
     ///
     /// # Errors
     ///
     /// No checkpoint there, missing shards, or a file that is not whole.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        if !path.is_dir() {
-            return match path.extension() {
-                _ if !path.exists() => Err(WeightsError::NotFound { path: path.to_path_buf() }),
-                Some(extension) if extension == "json" => Self::open_shards(path, path),
-                _ => Self::open_files(path, [path.to_path_buf()]),
-            };
+        let WeightFiles { files, index } = WeightFiles::find(path)?;
+        let mut checkpoint = Self {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            problems: Vec::new(),
+            twice: BTreeSet::new(),
+            indexed: index.is_some(),
+        };
+        let mut again = Vec::new();
+        for (number, path) in files.iter().enumerate() {
+            let (file, tensors) = SafetensorsFile::open(path)?;
+            checkpoint.files.push(file);
+            for (name, tensor) in tensors {
+                match checkpoint.tensors.get(&name) {
+                    Some(_) => again.push((name, number, tensor)),
+                    None => _ = checkpoint.tensors.insert(name, (number, tensor)),
+                }
+            }
         }
-        let (weights, index) = (path.join(WEIGHTS_FILE), path.join(INDEX_FILE));
-        if weights.exists() {
-            Self::open_files(path, [weights])
-        } else if index.exists() {
-            Self::open_shards(path, &index)
-        } else {
-            Err(WeightsError::NotFound { path: path.to_path_buf() })
+        let mut holders: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for (name, number, tensor) in again {
+            holders.entry(name.clone()).or_default().insert(number);
+            checkpoint.note_second(name, number, &tensor)?;
         }
-    }
-
-    fn open_shards(path: &Path, index_path: &Path) -> Result<Self, WeightsError> {
-        let index = ShardIndex::read(index_path)?;
-        let beside = |shard: &str| index_path.with_file_name(shard);
-        let missing = index.shards().into_iter().filter(|shard| !beside(shard).exists());
-        let missing: Vec<String> = missing.map(str::to_string).collect();
-        if !missing.is_empty() {
-            return Err(WeightsError::MissingShards {
-                path: index_path.to_path_buf(),
-                shards: missing,
-            });
-        }
-        let mut checkpoint = Self::open_files(path, index.shards().into_iter().map(beside))?;
-        let twice: BTreeSet<String> =
-            checkpoint.problems.iter().map(|problem| problem.name().to_string()).collect();
-        for (name, shard) in index.weight_map {
-            let holder =
-                checkpoint.tensors.get(&name).map(|(file, _)| checkpoint.files[*file].name());
-            if holder.as_ref() != Some(&shard) && !twice.contains(&name) {
+        for (name, shard) in index.map(|index| index.weight_map).unwrap_or_default() {
+            let held = |number: usize| checkpoint.files[number].name() == shard;
+            let first = checkpoint.tensors.get(&name).is_some_and(|&(number, _)| held(number));
+            let later =
+                holders.get(&name).is_some_and(|all| all.iter().any(|&number| held(number)));
+            if !first && !later {
                 checkpoint.problems.push(TensorProblem::NotInShard { name, file: shard });
             }
         }
         Ok(checkpoint)
     }
 
-    fn open_files(
-        path: &Path,
-        paths: impl IntoIterator<Item = PathBuf>,
-    ) -> Result<Self, WeightsError> {
-        let mut checkpoint = Self {
-            path: path.to_path_buf(),
-            files: Vec::new(),
-            tensors: BTreeMap::new(),
-            problems: Vec::new(),
-        };
-        for path in paths {
-            let (file, tensors) = SafetensorsFile::open(&path)?;
-            let number = checkpoint.files.len();
-            for (name, tensor) in tensors {
-                if let Some((other, _)) = checkpoint.tensors.insert(name.clone(), (number, tensor))
-                {
-                    let files = [checkpoint.files[other].name(), file.name()];
-                    checkpoint.problems.push(TensorProblem::Twice { name, files });
-                }
-            }
-            checkpoint.files.push(file);
+    /// Notes a tensor that an earlier file has: the same bytes are no problem.
+    fn note_second(
+        &mut self,
+        name: String,
+        number: usize,
+        second: &StoredTensor,
+    ) -> Result<(), WeightsError> {
+        let Some((other, first)) = self.tensors.get(&name) else { return Ok(()) };
+        let (a, b) = (&self.files[*other], &self.files[number]);
+        if same(a, first, b, second)? {
+            self.twice.insert(name);
+        } else {
+            let files = [a.name(), b.name()];
+            self.problems.push(TensorProblem::Twice { name, files });
         }
-        Ok(checkpoint)
+        Ok(())
     }
 
     /// What is stored under a name.
     pub fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.get(name).map(|(_, tensor)| tensor)
+    }
+
+    /// All tensors, in the order of their names.
+    pub fn tensors(&self) -> impl Iterator<Item = &StoredTensor> {
+        self.tensors.values().map(|(_, tensor)| tensor)
     }
 
     /// Names of all tensors, in order.
@@ -157,17 +111,40 @@ impl Checkpoint {
         self.tensors.get(name).map(|(file, _)| self.files[*file].name()).unwrap_or_default()
     }
 
-    /// The bytes of a tensor; none where it has none of this name.
+    /// Fills `out` with the bytes of a tensor from its byte `first` on; leaves it as it is where
+    /// there is none of this name.
     ///
     /// # Errors
     ///
-    /// A read that fails.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>, WeightsError> {
+    /// A read that fails or goes past the tensor.
+    pub fn read_into(&self, name: &str, first: usize, out: &mut [u8]) -> Result<(), WeightsError> {
         match self.tensors.get(name) {
-            Some((file, tensor)) => self.files[*file].read(tensor),
-            None => Ok(Vec::new()),
+            Some((file, tensor)) => self.files[*file].read_into(tensor, first, out),
+            None => Ok(()),
         }
     }
+}
+
+/// Whether two tensors are the same bytes of the same type and shape.
+fn same(
+    file: &SafetensorsFile,
+    tensor: &StoredTensor,
+    other_file: &SafetensorsFile,
+    other: &StoredTensor,
+) -> Result<bool, WeightsError> {
+    if (tensor.dtype, &tensor.shape) != (other.dtype, &other.shape) {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
+    for first in (0..tensor.len_bytes).step_by(COMPARED_BYTES) {
+        let count = COMPARED_BYTES.min(tensor.len_bytes - first);
+        file.read_into(tensor, first, &mut left[..count])?;
+        other_file.read_into(other, first, &mut right[..count])?;
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Reads the `config.json` in a checkpoint's directory, or beside a checkpoint's file.

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 
 use burn_store::burn_pack;
 
-use super::{INDEX_FILE, WEIGHTS_FILE};
+use super::listing::Listing;
+use super::{INDEX_FILE, TensorProblem, WEIGHTS_FILE};
 use crate::config::{ConfigProblems, HuggingFaceError};
 
 /// Why weights could not be read, written or split.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Neither a file nor a directory with a checkpoint.
-    #[error("{}: no checkpoint here; give a .safetensors file, or a directory with {WEIGHTS_FILE} \
-             or {INDEX_FILE}", path.display())]
+    #[error("{}: no checkpoint here; give a .safetensors file, or a directory with {WEIGHTS_FILE}, \
+             {INDEX_FILE} or other .safetensors files", path.display())]
     NotFound {
         /// What was given.
         path: PathBuf,
@@ -83,26 +84,46 @@ pub enum WeightsError {
         /// What is wrong.
         reason: String,
     },
-    /// Shards that the index names and that are not there.
-    #[error("{} names shards that are not beside it: {}", path.display(), shards.join(", "))]
+    /// Shards that the index, or the names of the other shards, say there are.
+    #[error("{}: shards are missing: {}{}", path.display(), shards.join(", "), More(*more))]
     MissingShards {
-        /// The index.
+        /// The index, or the folder where there is none.
         path: PathBuf,
-        /// The missing files.
+        /// The missing files, the first of them.
         shards: Vec<String>,
+        /// How many more.
+        more: u64,
     },
     /// Tensors that are not what the model needs: all of them.
     #[error(
-        "{} does not hold this model ({} tensors are wrong):{}",
+        "{} does not hold this model ({}{} wrong):{}",
         path.display(),
-        problems.len(),
-        Lines(problems)
+        if *cut { "at least " } else { "" },
+        if problems.len() == 1 { "1 tensor is".into() } else { format!("{} tensors are", problems.len()) },
+        Listing(problems)
     )]
     Tensors {
         /// The checkpoint.
         path: PathBuf,
         /// What is wrong with each, by name.
         problems: Vec<TensorProblem>,
+        /// Whether so many are wrong that the search for them ended.
+        cut: bool,
+    },
+    /// A weight or a scale that is no finite number.
+    #[error(
+        "tensor {name} ({file}) holds {found} at {position:?}; no model computes with that: the \
+         file is damaged or was converted wrongly"
+    )]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Its file.
+        file: String,
+        /// What was found.
+        found: String,
+        /// Where: an index for each of its dimensions.
+        position: Vec<usize>,
     },
     /// A model whose parameters are not those of its configuration: some were taken out, added or
     /// reshaped.
@@ -149,101 +170,11 @@ pub enum WeightsError {
     },
 }
 
-/// What is wrong with one tensor of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TensorProblem {
-    /// The model needs it and the checkpoint does not have it.
-    Missing {
-        /// Name in the checkpoint.
-        name: String,
-        /// Shape that the model needs.
-        shape: Vec<usize>,
-    },
-    /// The checkpoint has it and the model has no place for it.
-    Extra {
-        /// Name in the checkpoint.
-        name: String,
-        /// Its file.
-        file: String,
-    },
-    /// It has another shape than the model needs.
-    Shape {
-        /// Name in the checkpoint.
-        name: String,
-        /// Its file.
-        file: String,
-        /// Shape that the model needs.
-        expected: Vec<usize>,
-        /// Shape in the file.
-        found: Vec<usize>,
-    },
-    /// It is stored in a type that is not read.
-    DType {
-        /// Name in the checkpoint.
-        name: String,
-        /// Its file.
-        file: String,
-        /// Type in the file.
-        found: String,
-        /// Types that are read.
-        expected: &'static str,
-    },
-    /// Two shards hold it.
-    Twice {
-        /// Name in the checkpoint.
-        name: String,
-        /// The two files.
-        files: [String; 2],
-    },
-    /// The index says that a shard holds it, and it does not.
-    NotInShard {
-        /// Name in the checkpoint.
-        name: String,
-        /// The shard named by the index.
-        file: String,
-    },
-}
+/// How many more there are than were named.
+struct More(u64);
 
-impl TensorProblem {
-    /// Name of the tensor.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Missing { name, .. }
-            | Self::Extra { name, .. }
-            | Self::Shape { name, .. }
-            | Self::DType { name, .. }
-            | Self::Twice { name, .. }
-            | Self::NotInShard { name, .. } => name,
-        }
-    }
-}
-
-impl fmt::Display for TensorProblem {
+impl fmt::Display for More {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing { name, shape } => write!(f, "{name} is missing; it must be {shape:?}"),
-            Self::Extra { name, file } => write!(f, "{name} ({file}) has no place in the model"),
-            Self::Shape { name, file, expected, found } => {
-                write!(f, "{name} ({file}) is {found:?}; it must be {expected:?}")
-            }
-            Self::DType { name, file, found, expected } => {
-                write!(f, "{name} ({file}) is {found}; it must be {expected}")
-            }
-            Self::Twice { name, files: [a, b] } => {
-                write!(f, "{name} is in {a} and in {b}; it must be in one shard")
-            }
-            Self::NotInShard { name, file } => {
-                write!(f, "{name} is not in {file}, where the index says it is")
-            }
-        }
-    }
-}
-
-/// One problem a line.
-struct Lines<'a>(&'a [TensorProblem]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        if self.0 > 0 { write!(f, " and {} more", self.0) } else { Ok(()) }
     }
 }

@@ -1,4 +1,4 @@
-//! One safetensors file: its header, checked against its length, and reads of single tensors.
+//! One safetensors file: its header, checked against its length, and reads of parts of its tensors.
 //!
 //! The header is parsed once and the data is read at its place. A map of the file into memory would
 //! save a copy, and would turn a file cut short while it is read into a signal that ends the
@@ -30,7 +30,7 @@ pub(super) struct StoredTensor {
     /// First byte in the file.
     start: u64,
     /// Length in bytes.
-    len_bytes: usize,
+    pub len_bytes: usize,
 }
 
 /// An open safetensors file.
@@ -38,6 +38,8 @@ pub(super) struct StoredTensor {
 pub(super) struct SafetensorsFile {
     path: PathBuf,
     file: Mutex<File>,
+    /// Its length, header and all.
+    pub len_bytes: u64,
 }
 
 impl SafetensorsFile {
@@ -97,7 +99,8 @@ impl SafetensorsFile {
             )
         });
         let tensors = tensors.collect();
-        Ok((Self { path: path.to_path_buf(), file: Mutex::new(file) }, tensors))
+        let (path, file) = (path.to_path_buf(), Mutex::new(file));
+        Ok((Self { path, file, len_bytes: found_bytes }, tensors))
     }
 
     /// Name of the file, without its directory.
@@ -105,21 +108,27 @@ impl SafetensorsFile {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
     }
 
-    /// The bytes of one of its tensors.
+    /// Fills `out` with the bytes of one of its tensors from byte `first` of it on.
     ///
     /// # Errors
     ///
-    /// A read that fails, or a file that has become shorter.
-    pub fn read(&self, tensor: &StoredTensor) -> Result<Vec<u8>, WeightsError> {
+    /// A read that fails, or goes past the tensor; a file that has become shorter.
+    pub fn read_into(
+        &self,
+        tensor: &StoredTensor,
+        first: usize,
+        out: &mut [u8],
+    ) -> Result<(), WeightsError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        read_at(&mut file, tensor)
+        read_at(&mut file, tensor, first, out)
             .map_err(|source| WeightsError::Read { path: self.path.clone(), source })
     }
 }
 
-fn read_at(file: &mut File, tensor: &StoredTensor) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(tensor.start))?;
-    let mut bytes = vec![0; tensor.len_bytes];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
+fn read_at(file: &mut File, tensor: &StoredTensor, first: usize, out: &mut [u8]) -> io::Result<()> {
+    if first.saturating_add(out.len()) > tensor.len_bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.seek(SeekFrom::Start(tensor.start + first as u64))?;
+    file.read_exact(out)
 }

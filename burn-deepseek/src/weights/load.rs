@@ -23,7 +23,8 @@ pub struct LoadOptions {
 /// Whether a model is loaded with the MTP modules of its checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MtpWeights {
-    /// With as many as its config says: for training and for speculative decoding.
+    /// With as many as its config says, for training and for speculative decoding; without, where
+    /// the checkpoint has nothing of them, and then the model's config says that it has none.
     #[default]
     Load,
     /// Without; their tensors are ignored, and the model's config says that it has none.
@@ -34,17 +35,19 @@ pub enum MtpWeights {
 /// beside it.
 ///
 /// Weights are read tensor by tensor into F32 parameters, from F32, F16, BF16, or E4M3 with a scale
-/// for each 128 x 128 block (`weight_scale_inv`, as DeepSeek publishes them). A directory holds
-/// `model.safetensors`, or shards and their `model.safetensors.index.json`; where it holds both,
-/// the single file counts.
+/// for each 128 x 128 block (`weight_scale_inv`, as DeepSeek publishes them, in F32, BF16 or E8M0).
+/// Experts have tensors of their own, or one for all of a layer as transformers 5 has them. A
+/// directory holds `model.safetensors`, or shards and their `model.safetensors.index.json`, or any
+/// safetensors files; of these the first that is there counts. A tensor may be in two files if it
+/// is the same.
 ///
 /// Tensors that the model has no place for are refused, except a tied head, the copies of embedding
-/// and head in MTP layers, and whole MTP layers where the model has none.
+/// and head in MTP layers, whole MTP layers where the model has none, and rope's buffers.
 ///
 /// # Errors
 ///
 /// No checkpoint, a damaged file, an impossible config, or the list of all tensors that are
-/// missing, left over, or of a wrong shape or type.
+/// missing, left over, or of a wrong shape or type; a weight that is no finite number.
 pub fn load_model(
     path: impl AsRef<Path>,
     device: &Device,
@@ -57,24 +60,40 @@ pub fn load_model(
         config.num_nextn_predict_layers = 0;
     }
     // The plan comes first: a wrong checkpoint is refused before a model is allocated.
-    let plans = plan(&config, &checkpoint)?;
-    fill(DeepSeek::new(&config, WeightInit::zeros(device))?, checkpoint, plans)
+    let planned = plan(&config, &checkpoint)?;
+    config.num_nextn_predict_layers -= planned.absent_mtp;
+    fill(DeepSeek::new(&config, WeightInit::zeros(device))?, checkpoint, planned.parameters)
+}
+
+/// A model that took weights.
+#[derive(Debug)]
+pub struct LoadedWeights {
+    /// The model.
+    pub model: DeepSeek,
+    /// MTP modules that the checkpoint has nothing of: all of the model's, or none. They are as
+    /// they were.
+    pub absent_mtp: usize,
 }
 
 /// Replaces a model's weights by those of a checkpoint, whose `config.json`, if any, is not read.
 ///
 /// The parameters keep their identity and their device, so optimizer state stays with them. A model
-/// without MTP modules ignores those of the checkpoint.
+/// without MTP modules ignores those of the checkpoint; a model with some keeps its own where the
+/// checkpoint has none.
 ///
 /// # Errors
 ///
 /// As [`load_model`]; the model is gone then. Also a model whose parameters are not those of its
 /// own config.
-pub fn load_weights(model: DeepSeek, path: impl AsRef<Path>) -> Result<DeepSeek, WeightsError> {
+pub fn load_weights(
+    model: DeepSeek,
+    path: impl AsRef<Path>,
+) -> Result<LoadedWeights, WeightsError> {
     let checkpoint = Checkpoint::open(path.as_ref())?;
-    let plans = plan(model.config(), &checkpoint)?;
+    let planned = plan(model.config(), &checkpoint)?;
     parameters_by_path(&model)?;
-    fill(model, checkpoint, plans)
+    let model = fill(model, checkpoint, planned.parameters)?;
+    Ok(LoadedWeights { model, absent_mtp: planned.absent_mtp })
 }
 
 /// Reads every parameter as the model is walked, so that at most one is in memory besides the

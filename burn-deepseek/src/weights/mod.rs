@@ -9,20 +9,34 @@ mod checkpoint;
 mod decode;
 mod encode;
 mod error;
+mod folder;
 mod header;
+mod ignored;
+mod index;
+mod inspect;
+mod listing;
 mod load;
 mod named;
 mod names;
 mod plan;
+mod problem;
+mod read;
 mod save;
 mod shards;
+mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use error::{TensorProblem, WeightsError};
-pub use load::{LoadOptions, MtpWeights, load_model, load_weights};
+pub use error::WeightsError;
+pub use ignored::IgnoredTensor;
+pub use inspect::{
+    DTypeFacts, DeepInspection, FileFacts, Finding, Inspection, Inspector, ReadProgress,
+    WeightFormat,
+};
+pub use load::{LoadOptions, LoadedWeights, MtpWeights, load_model, load_weights};
 pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
 pub use names::{NamedSlice, named_slices};
+pub use problem::TensorProblem;
 pub use save::{SaveDType, SaveOptions, save_model};
 
 /// The model's description in a checkpoint's directory.

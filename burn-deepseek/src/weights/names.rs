@@ -1,5 +1,7 @@
 //! Which part of which parameter each tensor of a Hugging Face checkpoint is.
 
+use std::ops::ControlFlow;
+
 use crate::DeepSeekConfig;
 
 /// One tensor of a checkpoint, and where it lies in the model.
@@ -35,92 +37,138 @@ impl NamedSlice {
 /// MTP module `k` lies at `model.layers.{num_hidden_layers + k}`. A tied head has no tensor of its
 /// own, nor has the balance bias where `topk_method` makes no use of it.
 pub fn named_slices(config: &DeepSeekConfig) -> Vec<NamedSlice> {
-    let d = config.hidden_size;
-    let mut names = Names { config, slices: Vec::new() };
-    names.whole("model.embed_tokens.weight", "embed_tokens.weight", &[config.vocab_size, d]);
-    for layer in 0..config.num_hidden_layers {
-        names.block(layer, &format!("layers.{layer}"));
+    let mut slices = Vec::new();
+    let _ = for_each_parameter(config, &mut |parameter| {
+        parameter.slices().for_each(|slice| slices.push(slice));
+        ControlFlow::Continue(())
+    });
+    slices
+}
+
+/// The tensor of all experts, as transformers 5 has it: what others keep an expert a tensor, in the
+/// same order.
+#[derive(Clone, Debug)]
+pub(super) struct Fused {
+    /// Its name.
+    pub name: String,
+    /// Matrices of an expert that lie one after the other in it.
+    pub per_expert: usize,
+}
+
+/// One parameter and the names of the tensors that fill it, one after the other.
+pub(super) struct ParameterTensors<'a> {
+    /// Path of the parameter.
+    pub path: &'a str,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// The one tensor that transformers 5 may keep all of it in.
+    pub fused: Option<Fused>,
+    tensors: &'a mut dyn Iterator<Item = (String, Vec<usize>)>,
+}
+
+impl<'a> ParameterTensors<'a> {
+    /// Its tensors, made as they are asked for.
+    pub fn slices(self) -> impl Iterator<Item = NamedSlice> + 'a {
+        let Self { path, shape, tensors, .. } = self;
+        let mut end = 0;
+        tensors.map(move |(name, tensor_shape)| {
+            let slice = NamedSlice {
+                name,
+                shape: tensor_shape,
+                parameter: path.to_string(),
+                parameter_shape: shape.to_vec(),
+                offset: end,
+            };
+            end += slice.elements();
+            slice
+        })
     }
-    names.whole("model.norm.weight", "norm.weight", &[d]);
+}
+
+/// Hands the parameters of the model that `config` (a valid one) describes to `each`, one at a time
+/// until it breaks: a configuration may claim any number of layers and experts, and nothing is
+/// allocated for one that nobody asked for.
+pub(super) fn for_each_parameter(
+    config: &DeepSeekConfig,
+    each: &mut dyn FnMut(ParameterTensors<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let d = config.hidden_size;
+    let mut names = Names { config, each };
+    names.whole("model.embed_tokens.weight", "embed_tokens.weight", &[config.vocab_size, d])?;
+    for layer in 0..config.num_hidden_layers {
+        names.block(layer, &format!("layers.{layer}"))?;
+    }
+    names.whole("model.norm.weight", "norm.weight", &[d])?;
     if !config.tie_word_embeddings {
-        names.whole("lm_head.weight", "lm_head.weight", &[config.vocab_size, d]);
+        names.whole("lm_head.weight", "lm_head.weight", &[config.vocab_size, d])?;
     }
     for k in 0..config.num_nextn_predict_layers {
         let layer = config.num_hidden_layers + k;
         let (name, path) = (format!("model.layers.{layer}"), format!("mtp.{k}"));
-        names.whole(&format!("{name}.enorm.weight"), &format!("{path}.enorm.weight"), &[d]);
-        names.whole(&format!("{name}.hnorm.weight"), &format!("{path}.hnorm.weight"), &[d]);
+        names.whole(&format!("{name}.enorm.weight"), &format!("{path}.enorm.weight"), &[d])?;
+        names.whole(&format!("{name}.hnorm.weight"), &format!("{path}.hnorm.weight"), &[d])?;
         names.whole(
             &format!("{name}.eh_proj.weight"),
             &format!("{path}.eh_proj.weight"),
             &[d, 2 * d],
-        );
-        names.block(layer, &format!("{path}.block"));
+        )?;
+        names.block(layer, &format!("{path}.block"))?;
         names.whole(
             &format!("{name}.shared_head.norm.weight"),
             &format!("{path}.norm.weight"),
             &[d],
-        );
+        )?;
     }
-    names.slices
+    ControlFlow::Continue(())
 }
 
 /// The list in the making.
 struct Names<'a> {
     config: &'a DeepSeekConfig,
-    slices: Vec<NamedSlice>,
+    each: &'a mut dyn FnMut(ParameterTensors<'_>) -> ControlFlow<()>,
 }
 
 impl Names<'_> {
     /// A tensor that is a whole parameter.
-    fn whole(&mut self, name: &str, parameter: &str, shape: &[usize]) {
-        self.stacked(parameter, shape, [(name.to_string(), shape.to_vec())]);
+    fn whole(&mut self, name: &str, path: &str, shape: &[usize]) -> ControlFlow<()> {
+        self.stacked(path, shape, None, [(name.to_string(), shape.to_vec())])
     }
 
-    /// A parameter whose tensors lie one after the other.
+    /// A parameter whose tensors lie one after the other and fill it.
     fn stacked(
         &mut self,
-        parameter: &str,
+        path: &str,
         shape: &[usize],
+        fused: Option<Fused>,
         tensors: impl IntoIterator<Item = (String, Vec<usize>)>,
-    ) {
-        let mut offset = 0;
-        for (name, tensor_shape) in tensors {
-            let slice = NamedSlice {
-                name,
-                shape: tensor_shape,
-                parameter: parameter.to_string(),
-                parameter_shape: shape.to_vec(),
-                offset,
-            };
-            offset += slice.elements();
-            self.slices.push(slice);
-        }
-        debug_assert_eq!(
-            offset,
-            shape.iter().product::<usize>(),
-            "invariant: the tensors fill {parameter}"
-        );
+    ) -> ControlFlow<()> {
+        let tensors = &mut tensors.into_iter();
+        (self.each)(ParameterTensors { path, shape, fused, tensors })
     }
 
     /// A transformer layer.
-    fn block(&mut self, layer: usize, path: &str) {
+    fn block(&mut self, layer: usize, path: &str) -> ControlFlow<()> {
         let d = self.config.hidden_size;
         let name = format!("model.layers.{layer}");
-        self.attention(&format!("{name}.self_attn"), &format!("{path}.self_attn"));
+        self.attention(&format!("{name}.self_attn"), &format!("{path}.self_attn"))?;
         if self.config.is_moe_layer(layer) {
-            self.moe(&format!("{name}.mlp"), &format!("{path}.mlp"));
+            self.moe(&format!("{name}.mlp"), &format!("{path}.mlp"))?;
         } else {
-            self.mlp(&format!("{name}.mlp"), &format!("{path}.mlp"), self.config.intermediate_size);
+            self.mlp(
+                &format!("{name}.mlp"),
+                &format!("{path}.mlp"),
+                self.config.intermediate_size,
+            )?;
         }
         for norm in ["input_layernorm", "post_attention_layernorm"] {
-            self.whole(&format!("{name}.{norm}.weight"), &format!("{path}.{norm}.weight"), &[d]);
+            self.whole(&format!("{name}.{norm}.weight"), &format!("{path}.{norm}.weight"), &[d])?;
         }
+        ControlFlow::Continue(())
     }
 
     /// MLA: the model's own names are the checkpoint's, but for the query, of which there are two
     /// forms.
-    fn attention(&mut self, name: &str, path: &str) {
+    fn attention(&mut self, name: &str, path: &str) -> ControlFlow<()> {
         let config = self.config;
         let (d, heads, kv_rank) =
             (config.hidden_size, config.num_attention_heads, config.kv_lora_rank);
@@ -147,47 +195,59 @@ impl Names<'_> {
         }
         for (part, path_part, shape, bias) in linears {
             let (name, path) = (format!("{name}.{part}"), format!("{path}.{path_part}"));
-            self.whole(&format!("{name}.weight"), &format!("{path}.weight"), &shape);
+            self.whole(&format!("{name}.weight"), &format!("{path}.weight"), &shape)?;
             if bias {
-                self.whole(&format!("{name}.bias"), &format!("{path}.bias"), &shape[..1]);
+                self.whole(&format!("{name}.bias"), &format!("{path}.bias"), &shape[..1])?;
             }
         }
         for (part, path_part, width) in norms {
             let (name, path) = (format!("{name}.{part}"), format!("{path}.{path_part}"));
-            self.whole(&format!("{name}.weight"), &format!("{path}.weight"), &[width]);
+            self.whole(&format!("{name}.weight"), &format!("{path}.weight"), &[width])?;
         }
+        ControlFlow::Continue(())
     }
 
     /// A SwiGLU, its gate over its up projection.
-    fn mlp(&mut self, name: &str, path: &str, inter: usize) {
+    fn mlp(&mut self, name: &str, path: &str, inter: usize) -> ControlFlow<()> {
         let d = self.config.hidden_size;
         let halves =
             ["gate", "up"].map(|half| (format!("{name}.{half}_proj.weight"), vec![inter, d]));
-        self.stacked(&format!("{path}.gate_up"), &[2 * inter, d], halves);
-        self.whole(&format!("{name}.down_proj.weight"), &format!("{path}.down"), &[d, inter]);
+        self.stacked(&format!("{path}.gate_up"), &[2 * inter, d], None, halves)?;
+        self.whole(&format!("{name}.down_proj.weight"), &format!("{path}.down"), &[d, inter])
     }
 
     /// Router, routed experts, shared experts.
-    fn moe(&mut self, name: &str, path: &str) {
+    fn moe(&mut self, name: &str, path: &str) -> ControlFlow<()> {
         let config = self.config;
         let (d, inter, experts) =
             (config.hidden_size, config.moe_intermediate_size, config.n_routed_experts);
-        self.whole(&format!("{name}.gate.weight"), &format!("{path}.gate.weight"), &[experts, d]);
+        self.whole(&format!("{name}.gate.weight"), &format!("{path}.gate.weight"), &[experts, d])?;
         if config.has_balance_bias() {
             let bias = "gate.e_score_correction_bias";
-            self.whole(&format!("{name}.{bias}"), &format!("{path}.{bias}"), &[experts]);
+            self.whole(&format!("{name}.{bias}"), &format!("{path}.{bias}"), &[experts])?;
         }
         let gate_up = (0..experts).flat_map(|e| {
             ["gate", "up"]
                 .map(|half| (format!("{name}.experts.{e}.{half}_proj.weight"), vec![inter, d]))
         });
-        self.stacked(&format!("{path}.experts.gate_up"), &[experts, 2 * inter, d], gate_up);
+        self.stacked(
+            &format!("{path}.experts.gate_up"),
+            &[experts, 2 * inter, d],
+            Some(Fused { name: format!("{name}.experts.gate_up_proj"), per_expert: 2 }),
+            gate_up,
+        )?;
         let down =
             (0..experts).map(|e| (format!("{name}.experts.{e}.down_proj.weight"), vec![d, inter]));
-        self.stacked(&format!("{path}.experts.down"), &[experts, d, inter], down);
+        self.stacked(
+            &format!("{path}.experts.down"),
+            &[experts, d, inter],
+            Some(Fused { name: format!("{name}.experts.down_proj"), per_expert: 1 }),
+            down,
+        )?;
         if config.n_shared_experts > 0 {
             let (name, path) = (format!("{name}.shared_experts"), format!("{path}.shared_experts"));
-            self.mlp(&name, &path, config.shared_intermediate_size());
+            self.mlp(&name, &path, config.shared_intermediate_size())?;
         }
+        ControlFlow::Continue(())
     }
 }

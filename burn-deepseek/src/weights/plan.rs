@@ -1,19 +1,25 @@
 //! What to read for each parameter, decided from the headers alone: every problem of every tensor
 //! is found before any is read.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 
 use safetensors::Dtype;
 
 use super::checkpoint::Checkpoint;
-use super::decode::{BLOCK, decode, dequantize};
-use super::{NamedSlice, TensorProblem, WeightsError, named_slices};
+use super::decode::BLOCK;
+use super::ignored::{IgnoredTensor, Unplaced};
+use super::names::{Fused, ParameterTensors, for_each_parameter};
+use super::stored::{StoredForm, StoredPart, scale_name};
+use super::{NamedSlice, TensorProblem, WeightsError};
 use crate::DeepSeekConfig;
 
-/// What the name of a quantized weight's scales ends with.
-const SCALE_SUFFIX: &str = "_scale_inv";
 const MATRIX_DTYPES: &str = "F32, F16, BF16, or F8_E4M3 with 128 x 128 block scales beside it";
 const VECTOR_DTYPES: &str = "F32, F16 or BF16";
+const SCALE_DTYPES: &str = "F32, BF16 or F8_E8M0";
+
+/// So many problems end the search: a configuration may claim any number of tensors.
+const MOST_PROBLEMS: usize = 1 << 16;
 
 /// A parameter and the tensors that fill it.
 #[derive(Debug)]
@@ -22,13 +28,8 @@ pub(super) struct ParameterPlan {
     pub parameter: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    parts: Vec<Part>,
-}
-
-#[derive(Debug)]
-struct Part {
-    slice: NamedSlice,
-    dtype: Dtype,
+    /// The tensors, in the order of their places in it.
+    pub parts: Vec<StoredPart>,
 }
 
 impl ParameterPlan {
@@ -36,37 +37,85 @@ impl ParameterPlan {
     ///
     /// # Errors
     ///
-    /// A read that fails.
+    /// A read that fails, a value that is not finite.
     pub fn read(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, WeightsError> {
         let mut values = vec![0.0; self.shape.iter().product()];
-        for Part { slice, dtype } in &self.parts {
-            let bytes = checkpoint.read(&slice.name)?;
-            let out = &mut values[slice.offset..][..slice.elements()];
-            match (dtype, &slice.shape[..]) {
-                (Dtype::F8_E4M3, &[rows, columns]) => {
-                    let mut scales = vec![0.0; rows.div_ceil(BLOCK) * columns.div_ceil(BLOCK)];
-                    decode(Dtype::F32, &checkpoint.read(&scale_name(&slice.name))?, &mut scales);
-                    dequantize(&bytes, &scales, columns, out);
-                }
-                _ => decode(*dtype, &bytes, out),
-            }
+        for part in &self.parts {
+            part.read_f32(checkpoint, &mut values[part.offset..][..part.elements()])?;
         }
         Ok(values)
     }
+
+    /// How all of it is stored; none where its tensors differ in that.
+    pub fn form(&self) -> Option<StoredForm> {
+        let form = self.parts.first()?.form;
+        self.parts.iter().all(|part| part.form == form).then_some(form)
+    }
 }
 
-fn scale_name(weight: &str) -> String {
-    format!("{weight}{SCALE_SUFFIX}")
+/// What a checkpoint has of a model, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// How to fill each parameter, as far as that is possible.
+    pub parameters: Vec<ParameterPlan>,
+    /// What is wrong.
+    pub problems: Vec<TensorProblem>,
+    /// Whether so much is wrong that the search ended.
+    pub cut: bool,
+    /// Tensors that are there, are not read, and do no harm.
+    pub ignored: BTreeMap<String, IgnoredTensor>,
+    /// MTP modules of the configuration that the checkpoint has nothing of.
+    pub absent_mtp: usize,
+}
+
+/// Compares a checkpoint with the model of configuration `config`.
+///
+/// Where it has no tensor of any MTP module, `absent_mtp` says how many there should be and nothing
+/// is planned for them: tools that do not know MTP save models without. [`Unplaced`] says which
+/// tensors without a place are no problem.
+pub(super) fn survey(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Survey {
+    let unplaced = Unplaced::new(config, checkpoint);
+    let mut survey = Survey { problems: checkpoint.problems.clone(), ..Survey::default() };
+    let mut known = config.clone();
+    if !unplaced.has_mtp() {
+        survey.absent_mtp = config.num_nextn_predict_layers;
+        known.num_nextn_predict_layers = 0;
+    }
+    let mut used = HashSet::new();
+    let not_in_shard: HashSet<String> =
+        survey.problems.iter().map(|problem| problem.name().to_string()).collect();
+    let walk = for_each_parameter(&known, &mut |tensors| {
+        let (parameter, shape) = (tensors.path.to_string(), tensors.shape.to_vec());
+        let mut parts = Vec::new();
+        let walk = stored_parts(tensors, checkpoint, &mut |names, checked| {
+            used.extend(names.into_iter().filter(|name| checkpoint.get(name).is_some()));
+            match checked {
+                Ok(part) => parts.push(part),
+                // What an index misplaces is not missing as well.
+                Err(TensorProblem::Missing { name, .. }) if not_in_shard.contains(&name) => {}
+                Err(problem) => survey.problems.push(problem),
+            }
+            match survey.problems.len() {
+                MOST_PROBLEMS.. => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        survey.parameters.push(ParameterPlan { parameter, shape, parts });
+        walk
+    });
+    survey.cut = walk.is_break();
+    if !survey.cut {
+        for name in checkpoint.names().filter(|name| !used.contains(*name)) {
+            match unplaced.judge(name, checkpoint) {
+                Ok(ignored) => _ = survey.ignored.insert(name.to_string(), ignored),
+                Err(problem) => survey.problems.push(problem),
+            }
+        }
+    }
+    survey
 }
 
 /// Plans the reading of a model of configuration `config`.
-///
-/// Tensors without a place are refused, except for these:
-/// - `lm_head.weight` of the embedding's shape, where the head is tied;
-/// - copies of the embedding and of the head in an MTP layer (`embed_tokens.weight`,
-///   `shared_head.head.weight`), as released checkpoints have them, of the same shape;
-/// - all of a layer `model.layers.{i}` with an `eh_proj`, past the model's own layers, where the
-///   model has no MTP modules.
 ///
 /// # Errors
 ///
@@ -74,71 +123,102 @@ fn scale_name(weight: &str) -> String {
 pub(super) fn plan(
     config: &DeepSeekConfig,
     checkpoint: &Checkpoint,
-) -> Result<Vec<ParameterPlan>, WeightsError> {
-    let mut problems = checkpoint.problems.clone();
-    let known: HashSet<String> =
-        problems.iter().map(|problem| problem.name().to_string()).collect();
-    let mut used = HashSet::new();
-    let mut plans: Vec<ParameterPlan> = Vec::new();
-    for slice in named_slices(config) {
-        let checked = check(&slice, checkpoint);
-        used.insert(slice.name.clone());
-        if checkpoint.get(&slice.name).is_some_and(|tensor| tensor.dtype == Dtype::F8_E4M3) {
-            used.insert(scale_name(&slice.name));
-        }
-        match checked {
-            Ok(dtype) => {
-                let new = plans.last().is_none_or(|plan| plan.parameter != slice.parameter);
-                if new {
-                    let (parameter, shape) =
-                        (slice.parameter.clone(), slice.parameter_shape.clone());
-                    plans.push(ParameterPlan { parameter, shape, parts: Vec::new() });
-                }
-                if let Some(plan) = plans.last_mut() {
-                    plan.parts.push(Part { slice, dtype });
-                }
-            }
-            Err(problem)
-                if known.contains(&slice.name)
-                    && matches!(problem, TensorProblem::Missing { .. }) => {}
-            Err(problem) => problems.push(problem),
-        }
+) -> Result<Survey, WeightsError> {
+    let survey = survey(config, checkpoint);
+    if survey.problems.is_empty() {
+        return Ok(survey);
     }
-    let ignored = Ignored::new(config, checkpoint);
-    for name in checkpoint.names().filter(|name| !used.contains(*name)) {
-        problems.extend(ignored.problem(name, checkpoint));
+    let Survey { problems, cut, .. } = survey;
+    Err(WeightsError::Tensors { path: checkpoint.path.clone(), problems, cut })
+}
+
+/// Hands over each tensor that fills a parameter, as the checkpoint has it: the names that it takes
+/// and the part, or what is wrong with it.
+fn stored_parts(
+    tensors: ParameterTensors<'_>,
+    checkpoint: &Checkpoint,
+    each: &mut dyn FnMut(Vec<String>, Result<StoredPart, TensorProblem>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let (fused, shape) = (tensors.fused.clone(), tensors.shape.to_vec());
+    let mut slices = tensors.slices().peekable();
+    if let (Some(Fused { name, per_expert }), Some(first)) = (fused, slices.peek())
+        && checkpoint.get(&name).is_some()
+        && checkpoint.get(&first.name).is_none()
+    {
+        let [rows, columns] = matrix(&first.shape);
+        let experts = shape.first().copied().unwrap_or(0);
+        let part = |form| StoredPart {
+            name: name.clone(),
+            shape: shape.clone(),
+            offset: 0,
+            matrices: experts * per_expert,
+            rows,
+            columns,
+            form,
+        };
+        let blocks = [experts, per_expert * rows.div_ceil(BLOCK), columns.div_ceil(BLOCK)];
+        let checked = stored_form(&name, &shape, Some(&blocks), checkpoint).map(part);
+        return each(names_of(&name, checkpoint), checked);
     }
-    if problems.is_empty() {
-        Ok(plans)
-    } else {
-        Err(WeightsError::Tensors { path: checkpoint.path.clone(), problems })
+    for NamedSlice { name, shape, offset, .. } in slices {
+        let [rows, columns] = matrix(&shape);
+        let blocks = [rows.div_ceil(BLOCK), columns.div_ceil(BLOCK)];
+        let blocks = (shape.len() == 2).then_some(&blocks[..]);
+        let form = stored_form(&name, &shape, blocks, checkpoint);
+        let names = names_of(&name, checkpoint);
+        let part =
+            form.map(|form| StoredPart { name, shape, offset, matrices: 1, rows, columns, form });
+        each(names, part)?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// The names that a tensor takes in a checkpoint: its own, and that of its scales where it has some.
+fn names_of(name: &str, checkpoint: &Checkpoint) -> Vec<String> {
+    let quantized = checkpoint.get(name).is_some_and(|tensor| tensor.dtype == Dtype::F8_E4M3);
+    let scales = quantized.then(|| scale_name(name));
+    scales.into_iter().chain([name.to_string()]).collect()
+}
+
+/// Rows and columns of a matrix; a vector is one row.
+fn matrix(shape: &[usize]) -> [usize; 2] {
+    match *shape {
+        [rows, columns] => [rows, columns],
+        _ => [1, shape.iter().product()],
     }
 }
 
-/// The type that a tensor is stored in, if it can be read.
-fn check(slice: &NamedSlice, checkpoint: &Checkpoint) -> Result<Dtype, TensorProblem> {
-    let dtype = expect(&slice.name, &slice.shape, checkpoint)?;
-    let is_matrix = slice.shape.len() == 2;
-    match dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),
-        Dtype::F8_E4M3 if is_matrix => {
-            let scale = scale_name(&slice.name);
-            let blocks: Vec<usize> = slice.shape.iter().map(|n| n.div_ceil(BLOCK)).collect();
-            match expect(&scale, &blocks, checkpoint)? {
-                Dtype::F32 => Ok(dtype),
-                found => Err(dtype_problem(&scale, found, "F32", checkpoint)),
+/// How a tensor is stored, if it can be read; `blocks` is the shape of the scales that it may have.
+fn stored_form(
+    name: &str,
+    shape: &[usize],
+    blocks: Option<&[usize]>,
+    checkpoint: &Checkpoint,
+) -> Result<StoredForm, TensorProblem> {
+    match (expect(name, shape, checkpoint)?, blocks) {
+        (Dtype::F32, _) => Ok(StoredForm::F32),
+        (Dtype::F16, _) => Ok(StoredForm::F16),
+        (Dtype::BF16, _) => Ok(StoredForm::Bf16),
+        (Dtype::F8_E4M3, Some(blocks)) => {
+            let scale = scale_name(name);
+            match expect(&scale, blocks, checkpoint)? {
+                scales @ (Dtype::F32 | Dtype::BF16 | Dtype::F8_E8M0) => {
+                    Ok(StoredForm::Fp8 { scales })
+                }
+                found => Err(dtype_problem(&scale, found, SCALE_DTYPES, checkpoint)),
             }
         }
-        found => Err(dtype_problem(
-            &slice.name,
-            found,
-            if is_matrix { MATRIX_DTYPES } else { VECTOR_DTYPES },
-            checkpoint,
-        )),
+        (found, Some(_)) => Err(dtype_problem(name, found, MATRIX_DTYPES, checkpoint)),
+        (found, None) => Err(dtype_problem(name, found, VECTOR_DTYPES, checkpoint)),
     }
 }
 
-fn expect(name: &str, shape: &[usize], checkpoint: &Checkpoint) -> Result<Dtype, TensorProblem> {
+/// The type of a tensor of this name and shape.
+pub(super) fn expect(
+    name: &str,
+    shape: &[usize],
+    checkpoint: &Checkpoint,
+) -> Result<Dtype, TensorProblem> {
     match checkpoint.get(name) {
         None => Err(TensorProblem::Missing { name: name.to_string(), shape: shape.to_vec() }),
         Some(tensor) if tensor.shape != shape => Err(TensorProblem::Shape {
@@ -159,50 +239,4 @@ fn dtype_problem(
 ) -> TensorProblem {
     let (name, file) = (name.to_string(), checkpoint.file_of(name));
     TensorProblem::DType { name, file, found: found.to_string(), expected }
-}
-
-/// The rule for tensors that the model has no place for.
-struct Ignored {
-    embedding: Vec<usize>,
-    tied: bool,
-    copies: HashSet<String>,
-    dropped: Vec<String>,
-}
-
-impl Ignored {
-    fn new(config: &DeepSeekConfig, checkpoint: &Checkpoint) -> Self {
-        let layers = config.num_hidden_layers;
-        let mtp = layers..layers + config.num_nextn_predict_layers;
-        let copies = mtp.flat_map(|layer| {
-            ["embed_tokens", "shared_head.head"]
-                .map(|copy| format!("model.layers.{layer}.{copy}.weight"))
-        });
-        let dropped: BTreeSet<usize> = if config.num_nextn_predict_layers > 0 {
-            BTreeSet::new()
-        } else {
-            checkpoint.names().filter_map(mtp_layer).filter(|&layer| layer >= layers).collect()
-        };
-        Self {
-            embedding: vec![config.vocab_size, config.hidden_size],
-            tied: config.tie_word_embeddings,
-            copies: copies.collect(),
-            dropped: dropped.into_iter().map(|layer| format!("model.layers.{layer}.")).collect(),
-        }
-    }
-
-    /// What is wrong with a tensor that nothing asked for; nothing where it is to be ignored.
-    fn problem(&self, name: &str, checkpoint: &Checkpoint) -> Option<TensorProblem> {
-        if (self.tied && name == "lm_head.weight") || self.copies.contains(name) {
-            expect(name, &self.embedding, checkpoint).err()
-        } else if self.dropped.iter().any(|prefix| name.starts_with(prefix)) {
-            None
-        } else {
-            Some(TensorProblem::Extra { name: name.to_string(), file: checkpoint.file_of(name) })
-        }
-    }
-}
-
-/// The layer whose `eh_proj` a name is.
-fn mtp_layer(name: &str) -> Option<usize> {
-    name.strip_prefix("model.layers.")?.strip_suffix(".eh_proj.weight")?.parse().ok()
 }

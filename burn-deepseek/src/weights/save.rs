@@ -11,7 +11,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 pub use super::encode::SaveDType;
 
-use super::checkpoint::ShardIndex;
+use super::index::ShardIndex;
 use super::named::parameters_by_path;
 use super::shards::{Shard, index, shards};
 use super::{CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, WeightsError, named_slices};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::checkpoint::{IndexMetadata, ShardIndex};
+use super::index::{IndexMetadata, ShardIndex};
 use super::{NamedSlice, SaveDType, SaveOptions, WEIGHTS_FILE};
 
 /// What the name of the one parameter that stays F32 ends with: training moves it by steps too

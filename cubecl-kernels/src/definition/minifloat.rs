@@ -2,6 +2,7 @@
 //! of what every kernel computes.
 
 use super::fp8::{AMAX_FLOOR, Fp8Format, ScaleFormat};
+use super::quantized::E5M6_MAX;
 
 /// A format of sign, exponent and mantissa, subnormals included.
 #[derive(Clone, Copy)]
@@ -81,11 +82,14 @@ pub fn decode_fp8(code: u8, format: Fp8Format) -> f32 {
     minifloat(format).decode(u32::from(code))
 }
 
-/// The 12-bit E5M6 code nearest to `x`: sign, 5 exponent bits of bias 15, 6 mantissa bits; ties to
-/// even, saturating at 65024; NaN becomes 0x7FF.
+/// The 12-bit E5M6 code of `x`: sign, 5 exponent bits of bias 15, 6 mantissa bits; saturating at
+/// 65024; NaN becomes 0x7FF.
 ///
-/// The report (3.3.3) names the format and leaves its layout open: this is IEEE 754's scheme at
-/// that size, subnormals included.
+/// Rounding is that of DeepSeek's published kernels (TileKernels, 2026): the magnitude is cut to a
+/// code, and the code after it is taken where the lowest 17 bits of the FP32 are more than half, or
+/// half and the code odd. From 2^-14 on that is to nearest, ties to even. Below, where a code has
+/// fewer bits, the same 17 bits decide although they no longer follow what was cut, so that up to a
+/// whole step is off. An `x` that is no normal FP32 is zero.
 ///
 /// ```
 /// use cubecl_kernels::definition::{decode_e5m6, encode_e5m6};
@@ -93,7 +97,36 @@ pub fn decode_fp8(code: u8, format: Fp8Format) -> f32 {
 /// assert_eq!(decode_e5m6(encode_e5m6(1.01)), 1.015625);
 /// ```
 pub fn encode_e5m6(x: f32) -> u16 {
-    E5M6.encode(x) as u16
+    const CUT_BITS: u32 = 23 - E5M6.mantissa_bits;
+    let sign = (x.to_bits() >> 31) << (E5M6.exponent_bits + E5M6.mantissa_bits);
+    let magnitude = x.abs();
+    if x.is_nan() {
+        return E5M6.nan as u16;
+    }
+    if magnitude < f32::MIN_POSITIVE {
+        return sign as u16;
+    }
+    let bits = magnitude.to_bits();
+    let cut = if magnitude < (-14f32).exp2() {
+        (magnitude * 20f32.exp2()) as u32
+    } else {
+        (bits >> CUT_BITS) - ((127 - 15) << E5M6.mantissa_bits)
+    };
+    let rest = bits & ((1 << CUT_BITS) - 1);
+    let code = cut + u32::from((cut & 1) + rest > 1 << (CUT_BITS - 1));
+    (sign | code.min(E5M6.largest)) as u16
+}
+
+/// What the entries of a tile whose largest magnitude is `amax` are multiplied by before their
+/// E5M6 codes are taken: `65024 / amax`, or the reciprocal of the power of two that [`scale_of`]
+/// gives.
+///
+/// An entry that is no normal FP32 counts as zero.
+pub fn e5m6_multiplier(amax: f32, format: ScaleFormat) -> f32 {
+    match format {
+        ScaleFormat::F32 => E5M6_MAX / if amax < AMAX_FLOOR { AMAX_FLOOR } else { amax },
+        ScaleFormat::PowerOfTwo => 1.0 / scale_of(amax, E5M6_MAX, format),
+    }
 }
 
 /// The value of a 12-bit E5M6 code, exact.
@@ -197,5 +230,33 @@ mod tests {
         }
         assert_eq!(scale_of(0.0, 448.0, ScaleFormat::F32), 1e-4 / 448.0);
         assert!(scale_of(f32::NAN, 448.0, ScaleFormat::F32).is_nan());
+    }
+    /// Below 2^-14 the 17 lowest bits decide, whatever was cut: a third of a step up, and half a
+    /// step down.
+    #[test]
+    fn small_e5m6_codes_are_rounded_as_the_published_kernels_round_them() {
+        let step = (-20f32).exp2();
+        let cases = [
+            (7.046_92 * step, 8),
+            (7.089_48 * step, 7),
+            (6.531_25 * step, 6),
+            (7.468_75 * step, 8),
+            (63.0 * step, 63),
+            (f32::from_bits(1), 0),
+            (f32::from_bits(0x0081_0000), 0),
+            (f32::from_bits(0x0081_0001), 1),
+        ];
+        for (x, code) in cases {
+            assert_eq!((encode_e5m6(x), encode_e5m6(-x)), (code, 0x800 | code), "{x:e}");
+        }
+    }
+
+    #[test]
+    fn e5m6_multipliers_are_what_their_scales_undo() {
+        assert_eq!(e5m6_multiplier(65024.0, ScaleFormat::F32), 1.0);
+        assert_eq!(e5m6_multiplier(0.0, ScaleFormat::F32), 65024.0 / 1e-4);
+        assert_eq!(e5m6_multiplier(65025.0, ScaleFormat::PowerOfTwo), 0.5);
+        assert_eq!(e5m6_multiplier(f32::INFINITY, ScaleFormat::F32), 0.0);
+        assert_eq!(e5m6_multiplier(f32::NAN, ScaleFormat::PowerOfTwo), (-127f32).exp2());
     }
 }

@@ -18,7 +18,7 @@ pub use fp8::{
     QuantizeOptions, ScaleFormat, TILE, tiles, words,
 };
 pub use minifloat::{
-    decode_e5m6, decode_fp8, encode_e5m6, encode_fp8, power_of_two_scale, scale_of,
+    decode_e5m6, decode_fp8, e5m6_multiplier, encode_e5m6, encode_fp8, power_of_two_scale, scale_of,
 };
 pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};

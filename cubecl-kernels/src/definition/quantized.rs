@@ -25,15 +25,15 @@ pub struct QuantizedBlocks {
 
 /// A matrix in E5M6 with row tiles (1x128): the input of the linear after attention (3.3.3).
 ///
-/// The report names the format and leaves its layout open. Here 12-bit codes follow each other
-/// without gaps: code `i` of a row is bits `12 i .. 12 i + 12` of the row's words, counted from the
-/// lowest bit of the first, so that 8 codes fill 3 words. A row is padded with zero bits to whole
-/// words.
+/// The report names the format; the layout is that of DeepSeek's published kernels (TileKernels,
+/// 2026). 12-bit codes follow each other without gaps: code `i` of a row is bits `12 i .. 12 i + 12`
+/// of the row's words, counted from the *highest* bit of the first, so that 8 codes fill 3 words. A
+/// row is padded with zero bits to whole words.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct E5m6 {
     /// Codes, `[rows, e5m6_words(cols)]`.
     pub codes: Vec<u32>,
-    /// Powers of two that dequantize, `[rows, tiles(cols)]`.
+    /// Multipliers that dequantize, `[rows, tiles(cols)]`.
     pub scales: Vec<f32>,
 }
 

@@ -6,8 +6,8 @@
 
 use crate::definition::{
     E5M6_BITS, E5M6_MAX, E5m6, Fp8Format, Granularity, GroupedColumns, QuantizeOptions, Quantized,
-    QuantizedBlocks, ScaleFormat, TILE, decode_e5m6, decode_fp8, e5m6_words, encode_e5m6,
-    encode_fp8, scale_of, tiles, words,
+    QuantizedBlocks, ScaleFormat, TILE, decode_e5m6, decode_fp8, e5m6_multiplier, e5m6_words,
+    encode_e5m6, encode_fp8, scale_of, tiles, words,
 };
 
 /// Casts to row tiles (1x128).
@@ -166,27 +166,29 @@ pub fn dequantize_blocks(
     w
 }
 
-/// Casts to E5M6 in row tiles with power-of-two scales.
+/// Casts to E5M6 in row tiles.
 ///
 /// # Shapes
 /// - `x [rows, cols]` -> codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`
-pub fn quantize_e5m6(x: &[f32], rows: usize, cols: usize) -> E5m6 {
+pub fn quantize_e5m6(x: &[f32], rows: usize, cols: usize, scale: ScaleFormat) -> E5m6 {
     let mut out = E5m6 { codes: vec![0; rows * e5m6_words(cols)], scales: Vec::new() };
     for r in 0..rows {
-        for tile in x[r * cols..(r + 1) * cols].chunks(TILE) {
-            out.scales.push(scale_of(
-                amax(tile.iter().copied()),
-                E5M6_MAX,
-                ScaleFormat::PowerOfTwo,
-            ));
-        }
         let row = &mut out.codes[r * e5m6_words(cols)..(r + 1) * e5m6_words(cols)];
-        for c in 0..cols {
-            let code = encode_e5m6(x[r * cols + c] / out.scales[r * tiles(cols) + c / TILE]);
-            for bit in 0..E5M6_BITS {
-                let place = c * E5M6_BITS + bit;
-                row[place / 32] |= u32::from(code >> bit & 1) << (place % 32);
+        for t in 0..tiles(cols) {
+            let columns = t * TILE..cols.min((t + 1) * TILE);
+            let largest = amax(columns.clone().map(|c| x[r * cols + c]));
+            let multiplier = e5m6_multiplier(largest, scale);
+            for c in columns {
+                let entry = x[r * cols + c];
+                let entry = if entry.is_subnormal() { 0f32.copysign(entry) } else { entry };
+                let code = encode_e5m6(entry * multiplier);
+                for bit in 0..E5M6_BITS {
+                    let place = c * E5M6_BITS + bit;
+                    let set = u32::from(code >> (E5M6_BITS - 1 - bit) & 1);
+                    row[place / 32] |= set << (31 - place % 32);
+                }
             }
+            out.scales.push(scale_of(largest, E5M6_MAX, scale));
         }
     }
     out
@@ -201,9 +203,11 @@ pub fn dequantize_e5m6(codes: &[u32], scales: &[f32], rows: usize, cols: usize) 
     for r in 0..rows {
         let row = &codes[r * e5m6_words(cols)..(r + 1) * e5m6_words(cols)];
         for c in 0..cols {
-            let bit =
-                |bit| (row[(c * E5M6_BITS + bit) / 32] >> ((c * E5M6_BITS + bit) % 32) & 1) as u16;
-            let code = (0..E5M6_BITS).map(|i| bit(i) << i).sum();
+            let bit = |bit: usize| {
+                let place = c * E5M6_BITS + bit;
+                (row[place / 32] >> (31 - place % 32) & 1) as u16
+            };
+            let code = (0..E5M6_BITS).map(|i| bit(i) << (E5M6_BITS - 1 - i)).sum();
             x.push(scales[r * tiles(cols) + c / TILE] * decode_e5m6(code));
         }
     }

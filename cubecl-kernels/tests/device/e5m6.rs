@@ -4,21 +4,25 @@ use crate::client::{client, download, upload, upload_words, words as read_words}
 use crate::oracle::{assert_scales, spread};
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::definition::{decode_e5m6, e5m6_words, tiles};
+use cubecl_kernels::definition::{ScaleFormat, decode_e5m6, e5m6_words, tiles};
 use cubecl_kernels::device::Element;
 use cubecl_kernels::quantize::{DeviceCodes, dequantize_e5m6, quantize_e5m6};
 use cubecl_kernels::reference;
 
 /// Codes and scales, values from them.
 fn check(client: &Client, name: &str, x: &[f32], rows: usize, columns: usize) {
-    let name = &format!("{name} {rows}x{columns}");
-    let expected = reference::quantize_e5m6(x, rows, columns);
-    let q = quantize_e5m6(client, &upload(client, x), Element::F32, rows, columns).unwrap();
-    assert_words(name, &read_words(client, &q.codes, rows * e5m6_words(columns)), &expected.codes);
-    assert_scales(name, &download(client, &q.scales, rows * tiles(columns)), &expected.scales);
-    let values = dequantize_e5m6(client, &q, rows, columns).unwrap();
-    let expected = reference::dequantize_e5m6(&expected.codes, &expected.scales, rows, columns);
-    assert_scales(name, &download(client, &values, rows * columns), &expected);
+    for scale in [ScaleFormat::F32, ScaleFormat::PowerOfTwo] {
+        let name = &format!("{name} {rows}x{columns} {scale:?}");
+        let expected = reference::quantize_e5m6(x, rows, columns, scale);
+        let x = upload(client, x);
+        let q = quantize_e5m6(client, &x, Element::F32, rows, columns, scale).unwrap();
+        let codes = read_words(client, &q.codes, rows * e5m6_words(columns));
+        assert_words(name, &codes, &expected.codes);
+        assert_scales(name, &download(client, &q.scales, rows * tiles(columns)), &expected.scales);
+        let values = dequantize_e5m6(client, &q, rows, columns).unwrap();
+        let expected = reference::dequantize_e5m6(&expected.codes, &expected.scales, rows, columns);
+        assert_scales(name, &download(client, &values, rows * columns), &expected);
+    }
 }
 
 #[track_caller]
@@ -152,10 +156,11 @@ fn every_code_is_decoded_as_defined() {
     // 4096 codes in one row, each at the next 12 bits.
     let mut codes = vec![0u32; e5m6_words(4096)];
     for code in 0..4096usize {
-        let (word, shift) = (code * 12 / 32, code * 12 % 32);
-        codes[word] |= (code as u32) << shift;
-        if shift > 20 {
-            codes[word + 1] |= (code as u32) >> (32 - shift);
+        let (word, place) = (code * 12 / 32, code * 12 % 32);
+        let wide = (code as u64) << (52 - place);
+        codes[word] |= (wide >> 32) as u32;
+        if place > 20 {
+            codes[word + 1] |= wide as u32;
         }
     }
     let q = DeviceCodes {
@@ -167,18 +172,21 @@ fn every_code_is_decoded_as_defined() {
     assert_scales("codes", &values, &expected);
 }
 
+/// Where it does not matter.
+const SCALE: ScaleFormat = ScaleFormat::PowerOfTwo;
+
 #[test]
 fn wrong_arguments_are_named() {
     let client = client();
     let x = upload(&client, &[0.0; 12]);
-    let error = quantize_e5m6(&client, &x, Element::F32, 4, 4).unwrap_err();
+    let error = quantize_e5m6(&client, &x, Element::F32, 4, 4, SCALE).unwrap_err();
     assert!(
         matches!(error, KernelError::Length { argument: "x", expected: 16, actual: 12, .. }),
         "{error}"
     );
-    let error = quantize_e5m6(&client, &x, Element::F32, usize::MAX, 4).unwrap_err();
+    let error = quantize_e5m6(&client, &x, Element::F32, usize::MAX, 4, SCALE).unwrap_err();
     assert!(matches!(error, KernelError::Overflow { argument: "x", .. }), "{error}");
-    let q = quantize_e5m6(&client, &x, Element::F32, 3, 4).unwrap();
+    let q = quantize_e5m6(&client, &x, Element::F32, 3, 4, SCALE).unwrap();
     assert!(matches!(
         dequantize_e5m6(&client, &q, 3, 400),
         Err(KernelError::Length { argument: "codes", .. })
@@ -199,12 +207,14 @@ fn bf16_is_read_or_refused() {
     let client = client();
     let x: Vec<bf16> = spread(5, 130 * 40).into_iter().map(bf16::from_f32).collect();
     let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
-    match quantize_e5m6(&client, &client.create_from_slice(&bytes), Element::Bf16, 40, 130) {
+    let bytes = client.create_from_slice(&bytes);
+    match quantize_e5m6(&client, &bytes, Element::Bf16, 40, 130, SCALE) {
         Ok(q) => {
             let expected = reference::quantize_e5m6(
                 &x.iter().map(|v| v.to_f32()).collect::<Vec<_>>(),
                 40,
                 130,
+                SCALE,
             );
             assert_words(
                 "bf16",

@@ -18,6 +18,12 @@ pub struct CheckArgs {
     /// A model alone: a Hugging Face config.json, or the folder that it is in.
     #[arg(long, value_name = "PATH", conflicts_with = "config")]
     pub hugging_face: Option<PathBuf>,
+    /// A folder with a model: whether it holds what it says, without loading it.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["config", "preset", "hugging_face", "set"])]
+    pub checkpoint: Option<PathBuf>,
+    /// With --checkpoint: read every value too, for NaN and blocks of zeros.
+    #[arg(long, requires = "checkpoint")]
+    pub deep: bool,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,

@@ -57,11 +57,12 @@ pub(super) const CHECK: &str = "Print a configuration resolved, its parameter co
                                 memory. Nothing is allocated.\n\n\
     What is printed is TOML (the counts are comments in it), so it can be kept and fed back. \
     --preset and --hugging-face \
-    look at a model alone, without a run.\n\n\
+    look at a model alone, without a run; --checkpoint at a folder of weights.\n\n\
     Examples:\n  \
     deepseek check --preset deepseek-v3-671b\n  \
     deepseek check --config my-run.toml --set model.n_routed_experts=16\n  \
-    deepseek check --hugging-face path/to/config.json --json";
+    deepseek check --hugging-face path/to/config.json --json\n  \
+    deepseek check --checkpoint path/to/model --deep";
 
 /// What is said of `compare-precision`.
 pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precisions and compare \

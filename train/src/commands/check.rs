@@ -1,5 +1,7 @@
 //! `deepseek check`: a configuration resolved, counted and weighed, without allocating any of it.
 
+mod checkpoint;
+
 use std::fmt::Write;
 
 use burn_deepseek::Precision;
@@ -21,6 +23,9 @@ use crate::stdout::write_stdout;
 /// [`ConfigError`] where the configuration cannot be resolved; standard output that cannot be
 /// written.
 pub fn run(args: CheckArgs) -> Result<Outcome> {
+    if let Some(path) = &args.checkpoint {
+        return checkpoint::run(path, args.deep, args.json);
+    }
     let checked = check(&args)?;
     write_stdout(&checked.text())?;
     Ok(Outcome::done(checked.results()))

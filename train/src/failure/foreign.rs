@@ -1,7 +1,7 @@
 //! Whose mistake the errors of other crates are.
 
 use burn_deepseek::UnsupportedPrecision;
-use burn_deepseek::config::{ConfigProblems, HuggingFaceError};
+use burn_deepseek::config::ConfigProblems;
 use burn_deepseek::generate::GenerateError;
 use burn_deepseek::weights::WeightsError;
 
@@ -13,15 +13,31 @@ blamed!(Run: serde_json::Error, ctrlc::Error);
 blamed!(Run: burn::tensor::ExecutionError, burn_train::EventProcessorError);
 blamed!(Run: UnsupportedPrecision);
 
-/// Weights that do not describe a model are a mistake as a configuration that does not; anything
-/// else is a file that is damaged or not there.
+/// A folder that is not a checkpoint, or not one that a model can be made of, is a mistake of who
+/// gave it, as a configuration is; what a disk or a device does is nobody's.
 impl Blamed for WeightsError {
     fn blame(&self) -> Blame {
         match self {
-            Self::Model(_) | Self::Config { source: HuggingFaceError::Invalid(_), .. } => {
+            Self::NotFound { .. }
+            | Self::Config { .. }
+            | Self::Model(_)
+            | Self::Corrupt { .. }
+            | Self::Length { .. }
+            | Self::Index { .. }
+            | Self::MissingShards { .. }
+            | Self::Tensors { .. }
+            | Self::NotFinite { .. }
+            | Self::OutOfRange { .. } => Blame::User,
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Blame::User
             }
-            _ => Blame::Run,
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Publish { .. }
+            | Self::Altered { .. }
+            | Self::Shape { .. }
+            | Self::Apply { .. }
+            | Self::Device { .. } => Blame::Run,
         }
     }
 }

@@ -3,7 +3,7 @@
 use burn::backend::TensorMetadata;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl_kernels::definition::QuantizeOptions;
+use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 use cubecl_kernels::grouped_gemm::{DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_wgrad_nt};
@@ -157,8 +157,14 @@ impl Fp8Kernels for CubeBackend {
 
     fn e5m6_quantize(x: CubeTensor) -> Fp8Matrix<Self> {
         let (place, [rows, columns]) = (Place::of(&x), dims(&x));
-        let codes =
-            done(quantize::quantize_e5m6(&place.client, &handle(x), Element::F32, rows, columns));
+        let codes = done(quantize::quantize_e5m6(
+            &place.client,
+            &handle(x),
+            Element::F32,
+            rows,
+            columns,
+            ScaleFormat::PowerOfTwo,
+        ));
         matrix(&place, codes, MatrixShape::e5m6([rows, columns]))
     }
 

@@ -2,7 +2,9 @@
 
 use burn::backend::{Flex, TensorMetadata};
 use burn_flex::FlexTensor;
-use cubecl_kernels::definition::{BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled};
+use cubecl_kernels::definition::{
+    BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled, ScaleFormat,
+};
 use cubecl_kernels::host::{self, ColumnTiled};
 
 use super::GroupedLinearShape;
@@ -126,7 +128,12 @@ impl Fp8Kernels for Flex {
 
     fn e5m6_quantize(x: FlexTensor) -> Fp8Matrix<Self> {
         let [rows, columns] = dims(&x);
-        let kept = done(host::quantize_e5m6(Contiguous::new(x).floats(), rows, columns));
+        let kept = done(host::quantize_e5m6(
+            Contiguous::new(x).floats(),
+            rows,
+            columns,
+            ScaleFormat::PowerOfTwo,
+        ));
         let shape = MatrixShape::e5m6([rows, columns]);
         Fp8Matrix {
             codes: word_tensor(kept.codes, shape.codes),

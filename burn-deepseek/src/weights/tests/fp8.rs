@@ -54,8 +54,84 @@ fn codes_times_scales_are_the_weights() {
     others.for_each(|(name, value)| assert_eq!(loaded[&name], value, "{name}"));
 }
 
+/// Scales of the same values in each of their types: the same weights, exactly.
 #[test]
-fn scales_must_be_there_fit_and_be_f32() {
+fn scales_may_be_bf16_and_powers_of_two() {
+    let (_, dir) = in_one_file(&wide());
+    edit(dir.path(), |tensors| _ = tensors.insert(DOWN.into(), quantized()));
+    let bf16 = [0x3F00u16, 0x3B80].into_iter().flat_map(u16::to_le_bytes).collect();
+    let scales = [
+        RawTensor::f32(&[1, 2], [0.5, 0.00390625]),
+        RawTensor { dtype: Dtype::BF16, shape: vec![1, 2], bytes: bf16 },
+        RawTensor { dtype: Dtype::F8_E8M0, shape: vec![1, 2], bytes: vec![126, 119] },
+    ];
+    let want = |column: usize| [1.0, -2.0][column % 2] * [0.5, 0.00390625][column / 128];
+    for scale in scales {
+        let dtype = scale.dtype;
+        edit(dir.path(), |tensors| _ = tensors.insert(SCALE.into(), scale));
+        let model = load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap();
+        let got: Vec<f32> = named_parameters(&model)[DOWN].iter().collect();
+        assert_eq!(got, (0..12 * 130).map(|i| want(i % 130)).collect::<Vec<f32>>(), "{dtype:?}");
+    }
+}
+
+/// A converter that divides 0 by 0 writes NaN codes; a scale may be as bad.
+#[test]
+fn what_is_no_finite_number_is_named_with_its_place() {
+    let refused = |tensor: RawTensor, scale: RawTensor| {
+        let (_, dir) = in_one_file(&wide());
+        edit(dir.path(), |tensors| {
+            tensors.insert(DOWN.into(), tensor);
+            tensors.insert(SCALE.into(), scale);
+        });
+        load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap_err().to_string()
+    };
+    let ones = || RawTensor::f32(&[1, 2], [1.0, 1.0]);
+    for code in [0x7F, 0xFF] {
+        let mut bad = quantized();
+        bad.bytes[3 * 130 + 17] = code;
+        bad.bytes[11 * 130] = code;
+        let error = refused(bad, ones());
+        let where_it_is =
+            format!("{DOWN} (model.safetensors) holds the NaN code {code:#x} at [3, 17]");
+        assert!(error.contains(&where_it_is), "{error}");
+    }
+    for (value, found) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let error = refused(quantized(), RawTensor::f32(&[1, 2], [1.0, value]));
+        assert!(error.contains(&format!("{SCALE} (model.safetensors) holds {found} at [0, 1]")));
+    }
+    let e8m0 = RawTensor { dtype: Dtype::F8_E8M0, shape: vec![1, 2], bytes: vec![0xFF, 127] };
+    let error = refused(quantized(), e8m0);
+    assert!(error.contains(&format!("{SCALE} (model.safetensors) holds NaN at [0, 0]")), "{error}");
+    // A product that overflows.
+    let error = refused(quantized(), RawTensor::f32(&[1, 2], [f32::MAX, 1.0]));
+    assert!(error.contains(&format!("{DOWN} (model.safetensors) holds -inf at [0, 1]")), "{error}");
+}
+
+#[test]
+fn a_plain_weight_that_is_no_finite_number_is_named_too() {
+    let (_, dir) = in_one_file(&config(&[]));
+    for (bits, found) in [(0x7FC0u16, "NaN"), (0xFF80, "-inf")] {
+        edit(dir.path(), |tensors| {
+            let bytes = [0, 0, 0, bits, 0].into_iter().flat_map(u16::to_le_bytes).collect();
+            let norm = RawTensor { dtype: Dtype::BF16, shape: vec![5], bytes };
+            tensors.insert("model.layers.2.self_attn.kv_a_layernorm.weight".into(), norm);
+        });
+        let error = load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                WeightsError::NotFinite { name, position, found: what, .. }
+                    if name == "model.layers.2.self_attn.kv_a_layernorm.weight"
+                        && *position == [3] && what == found
+            ),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn scales_must_be_there_fit_and_be_of_a_type_that_is_read() {
     assert_eq!(
         problem_with(DOWN, quantized(), None),
         TensorProblem::Missing { name: SCALE.into(), shape: vec![1, 2] }
@@ -66,11 +142,11 @@ fn scales_must_be_there_fit_and_be_f32() {
         TensorProblem::Shape { name, expected, .. }
             if name == SCALE && expected == [1, 2]
     ));
-    let wrong_type = problem_with(DOWN, quantized(), Some(RawTensor::zeros(Dtype::BF16, &[1, 2])));
+    let wrong_type = problem_with(DOWN, quantized(), Some(RawTensor::zeros(Dtype::F16, &[1, 2])));
     assert!(matches!(
         wrong_type,
         TensorProblem::DType { name, found, .. }
-            if name == SCALE && found == "BF16"
+            if name == SCALE && found == "F16"
     ));
 }
 

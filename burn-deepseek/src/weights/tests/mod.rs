@@ -2,9 +2,13 @@
 
 mod errors;
 mod fp8;
+mod fused;
+mod mtp;
 mod names;
+mod parts;
 mod round_trip;
 mod saving;
+mod spread;
 mod tolerated;
 
 use std::collections::BTreeMap;

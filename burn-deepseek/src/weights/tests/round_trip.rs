@@ -92,7 +92,7 @@ fn loading_into_a_model_keeps_its_parameters_identity() {
     let (saved, dir) = in_one_file(&config(&[]));
     let target = DeepSeek::new(saved.config(), WeightInit::zeros(&Device::flex())).unwrap().train();
     let before = ids(&target);
-    let loaded = load_weights(target, dir.path()).unwrap();
+    let loaded = load_weights(target, dir.path()).unwrap().model;
     assert_eq!(ids(&loaded), before);
     assert_same(&saved, &loaded, "into a model in training");
     assert!(loaded.norm.weight.val().is_require_grad());
@@ -113,7 +113,7 @@ fn a_model_without_mtp_ignores_the_modules_of_a_checkpoint() {
         ("num_nextn_predict_layers", json!(0)),
         ("initializer_range", json!(1.0)),
     ]));
-    let loaded = load_weights(main, dir.path()).unwrap();
+    let loaded = load_weights(main, dir.path()).unwrap().model;
     assert_eq!(
         loaded.lm_head.unwrap().weight.val().into_data(),
         saved.lm_head.unwrap().weight.val().into_data()

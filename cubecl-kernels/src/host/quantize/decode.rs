@@ -76,7 +76,7 @@ multiversion! {
             let word = |w: usize| codes.get(w).copied().unwrap_or(0);
             let (a, b, c) = (word(0), word(1), word(2));
             let eight =
-                [a, a >> 12, a >> 24 | b << 8, b >> 4, b >> 16, b >> 28 | c << 4, c >> 8, c >> 20];
+                [a >> 20, a >> 8, a << 4 | b >> 28, b >> 16, b >> 4, b << 8 | c >> 24, c >> 12, c];
             for (out, code) in out.iter_mut().zip(eight) {
                 *out = scales[i * 8 / TILE] * value::<E5M6>(code & 0xFFF);
             }

@@ -1,7 +1,7 @@
 //! Scales of the tiles of a panel, in the form that the encoder divides by.
 
-use super::format::{E4M3, E5M2, E5M6, enlarged};
-use crate::definition::{E5M6_MAX, Fp8Format, ScaleFormat, TILE, scale_of};
+use super::format::{E4M3, E5M2, enlarged};
+use crate::definition::{Fp8Format, ScaleFormat, TILE, scale_of};
 use crate::host::simd::multiversion;
 
 /// Scales of at most [`TILE`] tiles, with what it takes to divide by them.
@@ -38,18 +38,13 @@ pub(super) struct Divisors {
 }
 
 impl Divisors {
-    /// For an FP8 format.
+    /// For a format.
     pub(super) fn fp8(format: Fp8Format) -> Self {
         let index = match format {
             Fp8Format::E4M3 => E4M3,
             Fp8Format::E5M2 => E5M2,
         };
         Self::new(format.max(), enlarged(index))
-    }
-
-    /// For E5M6.
-    pub(super) fn e5m6() -> Self {
-        Self::new(E5M6_MAX, enlarged(E5M6))
     }
 
     fn new(max: f32, enlarged: f32) -> Self {

@@ -1,4 +1,4 @@
-//! E5M6 with power-of-two scales: the input of the linear after attention (3.3.3).
+//! E5M6: the input of the linear after attention (3.3.3).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,20 +8,21 @@ use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::decode::decode_e5m6_row;
 use super::dequantize::by_rows;
-use super::divisor::Divisors;
 use super::encode::encode_e5m6_row;
 use super::panel::{Element, Matrix, Panel, Source, computed_rows};
 use crate::definition::{
-    E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length, e5m6_words,
-    element_count, tiles,
+    E5M6_MAX, E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length,
+    e5m6_multiplier, e5m6_words, element_count, scale_of, tiles,
 };
 use crate::host::output::{Parts, build_two};
 use crate::host::simd::multiversion;
 
-/// Casts to E5M6 in row tiles: `scale = 2^ceil(log2(max(amax, 1e-4) / 65024))`,
-/// `code = RNE(x / scale)`; NaN stays NaN.
+/// Casts to E5M6 in row tiles: `scale = max(amax, 1e-4) / 65024`, or the power of two at or above,
+/// `code = round(x * (1 / scale))`; NaN stays NaN.
 ///
-/// [`E5m6`] says how the codes lie.
+/// [`encode_e5m6`](crate::definition::encode_e5m6) says how is rounded,
+/// [`e5m6_multiplier`](crate::definition::e5m6_multiplier) what is multiplied by, [`E5m6`] how the
+/// codes lie.
 ///
 /// # Shapes
 /// - `x [rows, cols]` -> codes `[rows, e5m6_words(cols)]`, scales `[rows, tiles(cols)]`
@@ -30,7 +31,12 @@ use crate::host::simd::multiversion;
 /// [`KernelError::Length`] naming `x`.
 ///
 /// Source: technical report 3.3.3.
-pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5m6, KernelError> {
+pub fn quantize_e5m6<E: Element>(
+    x: &[E],
+    rows: usize,
+    cols: usize,
+    scale: ScaleFormat,
+) -> Result<E5m6, KernelError> {
     const OP: &str = "quantize_e5m6";
     check_length(OP, "x", x.len(), &[rows, cols])?;
     element_count(OP, "codes", &[rows, e5m6_words(cols)])?;
@@ -42,19 +48,16 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
             for_panels(rows, cols, |panels| {
-                let (mut buffer, mut divisors) = (Vec::new(), Divisors::e5m6());
+                let (mut buffer, mut multipliers) = (Vec::new(), Multipliers::default());
                 let (mut codes, mut largest) = ([0; ENTRIES_A_PANEL], [0.0; TILE]);
                 for (panel_rows, columns) in panels {
                     let panel = source.panel(panel_rows.clone(), columns.clone(), &mut buffer);
                     let panel_tiles = tiles(columns.len());
                     amax::of_rows(panel, &mut largest[..panel.rows * panel_tiles]);
                     for (i, r) in panel_rows.enumerate() {
-                        divisors.set_amax(
-                            &largest[i * panel_tiles..][..panel_tiles],
-                            ScaleFormat::PowerOfTwo,
-                        );
+                        multipliers.set(&largest[i * panel_tiles..][..panel_tiles], scale);
                         let codes = &mut codes[..columns.len()];
-                        encode_e5m6_row(panel.row(i), &divisors, codes);
+                        encode_e5m6_row(panel.row(i), &multipliers, codes);
                         // A panel starts at a whole tile, so at a whole word.
                         let out = codes_out.part(
                             r * row_words + e5m6_words(columns.start),
@@ -63,7 +66,7 @@ pub fn quantize_e5m6<E: Element>(x: &[E], rows: usize, cols: usize) -> Result<E5
                         pack(codes, out);
                         let out =
                             scales_out.part(r * row_tiles + columns.start / TILE, panel_tiles);
-                        out.write_copy_of_slice(divisors.scales());
+                        out.write_copy_of_slice(multipliers.scales());
                     }
                 }
             });
@@ -112,14 +115,15 @@ pub fn quantize_columns_from_e5m6(
 }
 
 multiversion! {
-    /// Packs 12-bit codes, eight in three words; what is left of the last word is zero.
+    /// Packs 12-bit codes, eight in three words from the highest bit down; what is left of the last
+    /// word is zero.
     fn pack(codes: &[u16], out: &mut [MaybeUninit<u32>]) {
         let three = |codes: &[u16; 8]| {
             let code = |i: usize| u32::from(codes[i]);
             [
-                code(0) | code(1) << 12 | code(2) << 24,
-                code(2) >> 8 | code(3) << 4 | code(4) << 16 | code(5) << 28,
-                code(5) >> 4 | code(6) << 8 | code(7) << 20,
+                code(0) << 20 | code(1) << 8 | code(2) >> 4,
+                code(2) << 28 | code(3) << 16 | code(4) << 4 | code(5) >> 8,
+                code(5) << 24 | code(6) << 12 | code(7),
             ]
         };
         let (eights, tail) = codes.as_chunks();
@@ -130,6 +134,41 @@ multiversion! {
         let mut codes = [0; 8];
         codes[..tail.len()].copy_from_slice(tail);
         last.write_copy_of_slice(&three(&codes)[..last.len()]);
+    }
+}
+
+/// Scales of the tiles of a row of a panel, and what its entries are multiplied by.
+pub(super) struct Multipliers {
+    scales: [f32; TILE],
+    multipliers: [f32; TILE],
+    count: usize,
+}
+
+impl Default for Multipliers {
+    fn default() -> Self {
+        Self { scales: [0.0; TILE], multipliers: [0.0; TILE], count: 0 }
+    }
+}
+
+impl Multipliers {
+    /// Sets those of tiles with these largest magnitudes; at most [`TILE`] of them.
+    fn set(&mut self, amax: &[f32], format: ScaleFormat) {
+        self.count = amax.len();
+        for ((scale, multiplier), &amax) in
+            self.scales.iter_mut().zip(&mut self.multipliers).zip(amax)
+        {
+            *scale = scale_of(amax, E5M6_MAX, format);
+            *multiplier = e5m6_multiplier(amax, format);
+        }
+    }
+
+    fn scales(&self) -> &[f32] {
+        &self.scales[..self.count]
+    }
+
+    /// What the entries of each tile are multiplied by.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.multipliers[..self.count]
     }
 }
 

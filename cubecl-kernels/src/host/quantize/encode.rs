@@ -1,9 +1,10 @@
 //! Codes of a panel, one byte (FP8) or two (E5M6) each.
 
 use super::divisor::Divisors;
-use super::format::{E4M3, E5M2, E5M6, enlarged, for_format};
+use super::e5m6::Multipliers;
+use super::format::{E4M3, enlarged, for_format};
 use super::panel::Panel;
-use crate::definition::{Fp8Format, TILE, encode_e5m6, encode_fp8};
+use crate::definition::{Fp8Format, TILE, encode_fp8};
 use crate::host::simd::{Simd, madd, multiversion};
 
 /// The code nearest to `q / enlarged`, which is not negative and no larger than the format's
@@ -17,8 +18,7 @@ use crate::host::simd::{Simd, madd, multiversion};
 fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
     let (mantissa_bits, bias, sign_bit) = match FORMAT {
         E4M3 => (3, 7, 7),
-        E5M2 => (2, 15, 7),
-        _ => (6, 15, 11),
+        _ => (2, 15, 7),
     };
     let shift = 23 - mantissa_bits;
     // The smallest normal value is 2^(1 - bias), and no smaller power rounds.
@@ -131,21 +131,35 @@ pub(super) fn encode_columns(
 }
 
 multiversion! {
-    fn tile_e5m6(x: &[f32], scale: f32, high: f32, codes: &mut [u16]) {
+    /// [`encode_e5m6`](crate::definition::encode_e5m6) of `x * multiplier`, without a branch.
+    fn tile_e5m6(x: &[f32], multiplier: f32, codes: &mut [u16]) {
+        const INFINITY: u32 = 0x7F80_0000;
+        const LEAST_NORMAL: u32 = 1 << 23;
         for (&x, code) in x.iter().zip(codes) {
-            *code = nearest::<S, E5M6>(x, quotient::<S, E5M6>(x, scale, high, 0.0)) as u16;
+            let sign = (x.to_bits() >> 31) << 11;
+            let magnitude = x.to_bits() & 0x7FFF_FFFF;
+            let magnitude = if magnitude < LEAST_NORMAL { 0 } else { magnitude };
+            let q = (f32::from_bits(magnitude) * multiplier).to_bits();
+            let q = if q < LEAST_NORMAL { 0 } else { q };
+            // Steps below the smallest normal code: the sum has the nearest number of them in its
+            // lowest bits, which is one too many where it was rounded up.
+            let steps = f32::from_bits(q) * 20f32.exp2();
+            let sum = steps + 23f32.exp2();
+            let up = u32::from(sum - 23f32.exp2() > steps);
+            let small = (sum.to_bits() & (LEAST_NORMAL - 1)).wrapping_sub(up);
+            let large = (q >> 17).wrapping_sub((127 - 15) << 6);
+            let cut = if q < (127 - 14) << 23 { small } else { large };
+            let up = u32::from((cut & 1) + (q & 0x1_FFFF) > 0x1_0000);
+            let finite = (cut + up).min(0x7BF) | sign;
+            *code = if q > INFINITY { 0x7FF } else { finite as u16 };
         }
     }
 }
 
-/// E5M6 codes of the row tiles of one row, whose scales are powers of two.
-pub(super) fn encode_e5m6_row(x: &[f32], divisors: &Divisors, codes: &mut [u16]) {
-    for (tile, (x, codes)) in x.chunks(TILE).zip(codes.chunks_mut(TILE)).enumerate() {
-        tile_e5m6(x, divisors.scale[tile], divisors.high[tile], codes);
-    }
-    for tile in divisors.slow() {
-        for (code, &x) in codes.iter_mut().zip(x).skip(tile * TILE).take(TILE) {
-            *code = encode_e5m6(x / divisors.scale[tile]);
-        }
+/// E5M6 codes of the row tiles of one row.
+pub(super) fn encode_e5m6_row(x: &[f32], multipliers: &Multipliers, codes: &mut [u16]) {
+    let tiles = x.chunks(TILE).zip(codes.chunks_mut(TILE));
+    for ((x, codes), &multiplier) in tiles.zip(multipliers.values()) {
+        tile_e5m6(x, multiplier, codes);
     }
 }

@@ -22,7 +22,7 @@ macro_rules! for_format {
 }
 pub(super) use for_format;
 
-/// How much larger than `|x / scale|` the encoder is given it: `2^7` or `2^15`.
+/// How much larger than `|x / scale|` the encoder of FP8 is given it: `2^7` or `2^15`.
 ///
 /// It makes a biased FP32 exponent agree with the format's, modulo 2 to its exponent bits.
 pub(super) const fn enlarged(format: usize) -> f32 {

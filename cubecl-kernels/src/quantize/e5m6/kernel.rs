@@ -1,12 +1,12 @@
 //! Device code of E5M6.
 //!
 //! A cube casts 16 rows of one tile: 16 units a row, each with 8 entries in registers, which are 3
-//! whole words of codes. With scales that are powers of two no division is needed, so nothing here
-//! depends on how a device divides.
+//! whole words of codes. Entries, products and codes are taken apart as bits, so nothing here
+//! depends on how a device divides or flushes.
 
-use crate::definition::{AMAX_FLOOR, E5M6_MAX, TILE};
+use crate::definition::{AMAX_FLOOR, E5M6_MAX, ScaleFormat, TILE};
 use crate::device::codec::{
-    INFINITY_BITS, Minifloat, clamp_min_bits, decode_minifloat, round_magnitude,
+    INFINITY_BITS, Minifloat, NAN_BITS, clamp_min_bits, decode_minifloat, round_quotient,
 };
 use cubecl::prelude::*;
 
@@ -21,39 +21,90 @@ const EACH: u32 = 8;
 const EACH_WORDS: u32 = 3;
 const BLOCK: u32 = TILE as u32;
 
-/// Bits of the smallest power of two at or above `max(amax, 1e-4) / 65024`, which is how
-/// [`scale_of`](crate::definition::scale_of) rounds, from the bits of `amax`; `2^127` where that is
-/// not finite.
+/// Bits of the scale of a tile from the bits of its largest magnitude, as
+/// [`scale_of`](crate::definition::scale_of) has them.
 ///
-/// 65024 is `127/64 * 2^15`: a significand up to 127/64 divides to at most a power of two, a larger
-/// one to more than it by over half a unit in the last place, which rounding keeps.
+/// A power of two needs no division: 65024 is `127/64 * 2^15`, so a significand up to 127/64 divides
+/// to at most a power of two, a larger one to more than it by over half a unit in the last place,
+/// which rounding keeps.
 #[cube]
-fn scale_bits(amax_bits: u32) -> u32 {
-    let safe = clamp_min_bits(amax_bits, comptime!(AMAX_FLOOR.to_bits()));
-    let largest = comptime!(E5M6_MAX.to_bits() & 0x7F_FFFF);
-    let down = comptime!((E5M6_MAX.to_bits() >> 23) - 127);
-    let exponent = (safe >> 23u32) - down + select((safe & 0x7F_FFFFu32) > largest, 1u32, 0u32);
-    select(amax_bits < INFINITY_BITS, exponent << 23u32, 254u32 << 23u32)
+fn scale_bits(amax_bits: u32, #[comptime] scale: ScaleFormat) -> u32 {
+    let finite = amax_bits < INFINITY_BITS;
+    let floor = comptime!(AMAX_FLOOR.to_bits());
+    let safe = select(finite, clamp_min_bits(amax_bits, floor), floor);
+    if comptime!(matches!(scale, ScaleFormat::PowerOfTwo)) {
+        let largest = comptime!(E5M6_MAX.to_bits() & 0x7F_FFFF);
+        let down = comptime!((E5M6_MAX.to_bits() >> 23) - 127);
+        let exponent = (safe >> 23u32) - down + select((safe & 0x7F_FFFFu32) > largest, 1u32, 0u32);
+        select(finite, exponent << 23u32, 254u32 << 23u32)
+    } else {
+        let approximate = u32::reinterpret(f32::reinterpret(safe) / comptime!(E5M6_MAX));
+        let exact = round_quotient(safe, comptime!(E5M6_MAX.to_bits()), approximate);
+        select(finite, exact, select(amax_bits == INFINITY_BITS, INFINITY_BITS, NAN_BITS))
+    }
 }
 
-/// The code of `x / scale` for a scale that is a power of two.
+/// Bits of `65024 / max(amax, 1e-4)`, for a finite `amax`.
 #[cube]
-fn encode(x_bits: u32, scale_bits: u32) -> u32 {
+fn multiplier_bits(amax_bits: u32) -> u32 {
+    let finite = amax_bits < INFINITY_BITS;
+    let floor = comptime!(AMAX_FLOOR.to_bits());
+    let safe = select(finite, clamp_min_bits(amax_bits, floor), floor);
+    let approximate = u32::reinterpret(comptime!(E5M6_MAX) / f32::reinterpret(safe));
+    round_quotient(comptime!(E5M6_MAX.to_bits()), safe, approximate)
+}
+
+/// The code of an entry of a tile, as [`encode_e5m6`](crate::definition::encode_e5m6) has it for the
+/// product with the tile's multiplier.
+#[cube]
+fn encode(
+    x_bits: u32,
+    scale_bits: u32,
+    multiplier_bits: u32,
+    #[comptime] scale: ScaleFormat,
+) -> u32 {
     let format = comptime!(Minifloat::E5M6);
     let sign = (x_bits >> 31u32) << comptime!(format.sign_shift());
     let magnitude = x_bits & 0x7FFF_FFFFu32;
-    // Dividing takes the scale's exponent away. A quotient that is no normal number is far below
-    // half of the least code.
-    let exponent = (magnitude >> 23u32) + 127u32;
-    let scale_exponent = scale_bits >> 23u32;
-    let normal = magnitude >= comptime!(1u32 << 23) && exponent > scale_exponent;
-    let quotient = select(normal, magnitude + (127u32 << 23u32) - scale_bits, 0u32);
-    let code = select(
-        magnitude == INFINITY_BITS,
-        comptime!(format.largest_code),
-        round_magnitude(quotient, format),
-    );
-    select(magnitude > INFINITY_BITS, comptime!(format.nan_code()), code | sign)
+    let least = comptime!(1u32 << 23);
+    if comptime!(matches!(scale, ScaleFormat::PowerOfTwo)) {
+        // Dividing takes the scale's exponent away.
+        let exponent = (magnitude >> 23u32) + 127u32;
+        let normal = magnitude >= least && exponent > scale_bits >> 23u32;
+        let product = select(normal, magnitude + (127u32 << 23u32) - scale_bits, 0u32);
+        let code = select(
+            magnitude == INFINITY_BITS,
+            comptime!(format.largest_code),
+            round_down_or_up(product),
+        );
+        select(magnitude > INFINITY_BITS, comptime!(format.nan_code()), code | sign)
+    } else {
+        let entry = select(magnitude >= least && magnitude < INFINITY_BITS, magnitude, 0u32);
+        let product = u32::reinterpret(f32::reinterpret(entry) * f32::reinterpret(multiplier_bits));
+        let product = select(product >= least, product, 0u32);
+        // Against an infinite scale all is zero but the infinity itself.
+        let code = select(scale_bits >= INFINITY_BITS, 0u32, round_down_or_up(product));
+        let nan = magnitude >= INFINITY_BITS || scale_bits > INFINITY_BITS;
+        select(nan, comptime!(format.nan_code()), code | sign)
+    }
+}
+
+/// The code of a non-negative normal FP32 or zero: cut, and then the next where the lowest 17 bits
+/// say so.
+#[cube]
+fn round_down_or_up(bits: u32) -> u32 {
+    let format = comptime!(Minifloat::E5M6);
+    let exponent = bits >> 23u32;
+    let normal = exponent >= 113u32;
+    // Below 2^-14 a code counts steps of 2^-20.
+    let missing = select(normal, 0u32, 113u32 - exponent);
+    let shift = select(missing > 14u32, 31u32, missing + 17u32);
+    let significand = (bits & 0x7F_FFFFu32) | 0x80_0000u32;
+    let cut = select(normal, (bits >> 17u32) - 7168u32, significand >> shift);
+    let up = (cut & 1u32) + (bits & 0x1_FFFFu32) > 0x1_0000u32;
+    let code = cut + select(up, 1u32, 0u32);
+    let largest = comptime!(format.largest_code);
+    select(code > largest, largest, code)
 }
 
 /// Casts 16 rows of one tile a cube; a cube past the last block of rows does nothing.
@@ -70,6 +121,7 @@ pub(crate) fn cast_e5m6<F: Float, N: Size>(
     columns: u32,
     row_words: u32,
     #[comptime] vector: u32,
+    #[comptime] scale_format: ScaleFormat,
 ) {
     let tiles = columns.div_ceil(BLOCK);
     let cube = CUBE_POS as u32;
@@ -106,7 +158,8 @@ pub(crate) fn cast_e5m6<F: Float, N: Size>(
         let entry = largest_of_units[(line * ACROSS + i) as usize];
         amax = select(entry > amax, entry, amax);
     }
-    let scale = scale_bits(amax);
+    let scale = scale_bits(amax, scale_format);
+    let multiplier = multiplier_bits(amax);
 
     if row < rows {
         let mut words = Array::<u32>::new(EACH_WORDS as usize);
@@ -116,12 +169,15 @@ pub(crate) fn cast_e5m6<F: Float, N: Size>(
         }
         #[unroll]
         for i in 0..EACH {
-            let code = encode(bits[i as usize], scale);
+            let code = encode(bits[i as usize], scale, multiplier, scale_format);
+            // From the highest bit down; the third and the sixth code go on in the next word.
             let word = comptime!((12 * i / 32) as usize);
-            let shift = comptime!(12 * i % 32);
-            words[word] |= code << shift;
-            if comptime!(shift > 20) {
-                words[comptime!(word + 1)] |= code >> comptime!(32 - shift);
+            let place = comptime!(12 * i % 32);
+            if comptime!(place <= 20) {
+                words[word] |= code << comptime!(20 - place);
+            } else {
+                words[word] |= code >> comptime!(place - 20);
+                words[comptime!(word + 1)] |= code << comptime!(52 - place);
             }
         }
         let first = tile * comptime!(BLOCK / EACH * EACH_WORDS) + unit * EACH_WORDS;
@@ -156,12 +212,13 @@ pub(crate) fn values_of_e5m6(
         let column = index % columns;
         let bit = column % EACH * 12u32;
         let word = row * row_words + column / EACH * EACH_WORDS + bit / 32u32;
-        let shift = bit % 32u32;
-        let mut code = codes[word as usize] >> shift;
+        let place = bit % 32u32;
+        let mut code = codes[word as usize] << place;
         // A code that starts in a word's last bits goes on in the next.
-        if shift > 20u32 {
-            code |= codes[(word + 1u32) as usize] << (32u32 - shift);
+        if place > 20u32 {
+            code |= codes[(word + 1u32) as usize] >> (32u32 - place);
         }
+        let code = code >> 20u32;
         let scale = scales[(row * columns.div_ceil(BLOCK) + column / BLOCK) as usize];
         y[index as usize] = scale * decode_minifloat(code, comptime!(Minifloat::E5M6));
     }

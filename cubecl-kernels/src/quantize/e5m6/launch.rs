@@ -1,7 +1,7 @@
 //! E5M6's checks and launches.
 
 use super::kernel::{ROWS, UNITS, cast_e5m6, values_of_e5m6};
-use crate::definition::{KernelError, e5m6_words, tiles};
+use crate::definition::{KernelError, ScaleFormat, e5m6_words, tiles};
 use crate::device::{
     self, Element, addressable, allocate, argument, check_handle, elementwise_cubes, load_width,
 };
@@ -9,11 +9,12 @@ use crate::quantize::DeviceCodes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// Casts to E5M6 in row tiles: `scale = 2^ceil(log2(max(amax, 1e-4) / 65024))`,
-/// `code = RNE(x / scale)`; NaN stays NaN.
+/// Casts to E5M6 in row tiles: `scale = max(amax, 1e-4) / 65024`, or the power of two at or above,
+/// `code = round(x * (1 / scale))`; NaN stays NaN.
 ///
-/// Bit-equal to [`encode_e5m6`](crate::definition::encode_e5m6); how the codes lie is said at
-/// [`E5m6`](crate::definition::E5m6). A tile with NaN or an infinity has the scale `2^127`.
+/// Bit-equal to [`encode_e5m6`](crate::definition::encode_e5m6) of the product with
+/// [`e5m6_multiplier`](crate::definition::e5m6_multiplier); how the codes lie is said at
+/// [`E5m6`](crate::definition::E5m6). Of powers of two a tile with NaN or an infinity has `2^127`.
 ///
 /// # Shapes
 /// `x` `[rows, columns]`; codes `[rows, e5m6_words(columns)]`, scales `[rows, tiles(columns)]`.
@@ -29,6 +30,7 @@ pub fn quantize_e5m6(
     element: Element,
     rows: usize,
     columns: usize,
+    scale: ScaleFormat,
 ) -> Result<DeviceCodes, KernelError> {
     const OP: &str = "quantize_e5m6";
     element.check(client, OP, "element")?;
@@ -60,6 +62,7 @@ pub fn quantize_e5m6(
                 columns as u32,
                 e5m6_words(columns) as u32,
                 width as u32,
+                scale,
             );
         }
     }

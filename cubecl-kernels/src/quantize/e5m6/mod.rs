@@ -1,5 +1,5 @@
-//! E5M6 on a device: 12-bit codes without gaps and scales that are powers of two, for the input of
-//! the linear after attention (3.3.3).
+//! E5M6 on a device: 12-bit codes without gaps, for the input of the linear after attention
+//! (3.3.3).
 
 mod kernel;
 mod launch;

@@ -60,7 +60,7 @@ pub(in crate::commands) fn learn(
     interrupter: &Interrupter,
     dashboard: bool,
 ) -> Result<RunOutcome> {
-    let Parts { model, optimizer, ema } =
+    let Parts { model, optimizer, ema, .. } =
         start.parts.take().expect("invariant: a start is used once");
     let Start { config, schedule, position, .. } = &*start;
     let train = &config.train;

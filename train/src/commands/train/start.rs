@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use burn_deepseek::weights::{MtpWeights, load_weights};
+use burn_deepseek::weights::{LoadedWeights, MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, WeightInit};
 
 use super::adamw_settings;
 use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
-use crate::checkpoint::{Checkpoint, TrainState, Weights};
+use crate::checkpoint::{Checkpoint, CheckpointError, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::config::{ConfigError, RunConfig};
@@ -27,6 +27,8 @@ pub(in crate::commands) struct Parts {
     pub model: DeepSeek,
     pub optimizer: AdamW,
     pub ema: Option<Ema>,
+    /// MTP modules that were drawn beside weights that were loaded.
+    pub drawn_mtp: usize,
 }
 
 /// Everything a run needs before its first step.
@@ -120,6 +122,12 @@ impl Start {
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
         }
+        if let Some(parts) = self.parts.as_ref().filter(|parts| parts.drawn_mtp > 0) {
+            text += &format!(
+                "MTP         {} drawn: train.init_from has no weights of MTP modules\n",
+                parts.drawn_mtp
+            );
+        }
         if let Some(path) = &self.resumed_from {
             text +=
                 &format!("resumed     from {} after step {}\n", path.display(), self.position.step);
@@ -145,12 +153,15 @@ impl Parts {
     /// Weights that are drawn, or those that the configuration begins with, and what is new with
     /// them.
     fn new(config: &RunConfig, adamw: AdamWSettings, device: &Device) -> Result<Self> {
-        let model = match &config.train.init_from {
-            None => DeepSeek::init(&config.model, config.train.seed, device)?,
+        let LoadedWeights { model, absent_mtp: drawn_mtp } = match &config.train.init_from {
+            None => LoadedWeights {
+                model: DeepSeek::init(&config.model, config.train.seed, device)?,
+                absent_mtp: 0,
+            },
             Some(path) => begun_from(path, config, device)?,
         };
         let ema = averaged(config).map(|settings| Ema::new(settings, &model)).transpose()?;
-        Ok(Self { model, optimizer: AdamW::new(adamw), ema })
+        Ok(Self { model, optimizer: AdamW::new(adamw), ema, drawn_mtp })
     }
 
     /// What a checkpoint has of a run, and where that stood.
@@ -166,7 +177,12 @@ impl Parts {
             return Err(UsageError(problem.into()).into());
         }
         let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
-        let model = load_weights(model, &checkpoint.path)?;
+        let LoadedWeights { model, absent_mtp } = load_weights(model, &checkpoint.path)?;
+        if absent_mtp > 0 {
+            let path = checkpoint.path.clone();
+            let problem = "the weights of its MTP modules are missing".into();
+            return Err(CheckpointError::Damaged { path, problem }.into());
+        }
         let optimizer = checkpoint.optimizer(&model, adamw)?;
         let mut position = checkpoint.position.clone();
         let ema = match averaged(config) {
@@ -181,7 +197,7 @@ impl Parts {
                 settings.map(|settings| Ema::new(settings, &model)).transpose()?
             }
         };
-        Ok((Self { model, optimizer, ema }, position))
+        Ok((Self { model, optimizer, ema, drawn_mtp: 0 }, position))
     }
 }
 
@@ -223,8 +239,9 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
 }
 
 /// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
-/// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ.
-fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSeek> {
+/// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ. MTP
+/// modules of which it has nothing are drawn.
+fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<LoadedWeights> {
     let folder = match ModelFolder::find(path)? {
         Some(ModelFolder::Checkpoint(path)) => Checkpoint::open(&path)?.path,
         Some(ModelFolder::HuggingFace(path)) => path,
@@ -234,7 +251,12 @@ fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSe
             return Err(UsageError(problem).into());
         }
     };
-    let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
+    // Drawn at once where something of it may stay: that takes no longer than finding out before.
+    let model = if config.model.num_nextn_predict_layers > 0 {
+        DeepSeek::init(&config.model, config.train.seed, device)?
+    } else {
+        DeepSeek::new(&config.model, WeightInit::zeros(device))?
+    };
     load_weights(model, &folder).context("train.init_from")
 }
 

@@ -151,7 +151,7 @@ fn every_code_comes_back_exactly() {
         .chunks(TILE - 1)
         .flat_map(|x| std::iter::once(65024.0).chain(x.iter().copied()))
         .collect();
-    let ours = quantize_e5m6(&x, 1, x.len()).unwrap();
+    let ours = quantize_e5m6(&x, 1, x.len(), ScaleFormat::PowerOfTwo).unwrap();
     assert!(ours.scales.iter().all(|&scale| scale == 1.0));
     assert_floats("values", &dequantize_e5m6(&ours.codes, &ours.scales, 1, x.len()).unwrap(), &x);
 }
@@ -180,7 +180,7 @@ fn threads_do_not_change_a_bit() {
         assert_thread_independent("quantize", || {
             let (by_rows, by_columns) = quantize_both(&x, &offsets, cols, &options).unwrap();
             let blocks = quantize_blocks(&x, 1, rows, cols, &options).unwrap();
-            let e5m6 = quantize_e5m6(&x, rows, cols).unwrap();
+            let e5m6 = quantize_e5m6(&x, rows, cols, ScaleFormat::PowerOfTwo).unwrap();
             let back = [
                 dequantize_rows(&by_rows.codes, &by_rows.scales, rows, cols, options.format)
                     .unwrap(),

@@ -110,25 +110,27 @@ fn check_blocks(w: &[f32], experts: usize, n: usize, k: usize, options: &Quantiz
 #[track_caller]
 fn check_e5m6(x: &[f32], offsets: &[usize], cols: usize) {
     let rows = offsets[offsets.len() - 1];
-    let name = |what: &str| format!("{what} {offsets:?} x {cols}");
-    let expected = reference::quantize_e5m6(x, rows, cols);
-    let ours = quantize_e5m6(x, rows, cols).unwrap();
-    assert_words(&name("codes"), &ours.codes, &expected.codes);
-    assert_floats(&name("scales"), &ours.scales, &expected.scales);
-    let back = reference::dequantize_e5m6(&ours.codes, &ours.scales, rows, cols);
-    assert_floats(
-        &name("back"),
-        &dequantize_e5m6(&ours.codes, &ours.scales, rows, cols).unwrap(),
-        &back,
-    );
-    let options = QuantizeOptions::default();
-    let columns =
-        quantize_columns_from_e5m6(&ours.codes, &ours.scales, offsets, cols, &options).unwrap();
-    assert_same(
-        &name("columns"),
-        &columns,
-        &reference::quantize_columns(&back, offsets, cols, &options),
-    );
+    for scale in [ScaleFormat::F32, ScaleFormat::PowerOfTwo] {
+        let name = |what: &str| format!("{what} {offsets:?} x {cols}, {scale:?}");
+        let expected = reference::quantize_e5m6(x, rows, cols, scale);
+        let ours = quantize_e5m6(x, rows, cols, scale).unwrap();
+        assert_words(&name("codes"), &ours.codes, &expected.codes);
+        assert_floats(&name("scales"), &ours.scales, &expected.scales);
+        let back = reference::dequantize_e5m6(&ours.codes, &ours.scales, rows, cols);
+        assert_floats(
+            &name("back"),
+            &dequantize_e5m6(&ours.codes, &ours.scales, rows, cols).unwrap(),
+            &back,
+        );
+        let options = QuantizeOptions::default();
+        let columns =
+            quantize_columns_from_e5m6(&ours.codes, &ours.scales, offsets, cols, &options).unwrap();
+        assert_same(
+            &name("columns"),
+            &columns,
+            &reference::quantize_columns(&back, offsets, cols, &options),
+        );
+    }
 }
 
 /// Numbers of many magnitudes, each tile with one of its own, some of them zero or subnormal.
@@ -214,8 +216,8 @@ proptest! {
             quantize_blocks(full, 1, rows, cols, &options).unwrap()
         );
         assert_eq!(
-            quantize_e5m6(&x, rows, cols).unwrap(),
-            quantize_e5m6(full, rows, cols).unwrap()
+            quantize_e5m6(&x, rows, cols, options.scale).unwrap(),
+            quantize_e5m6(full, rows, cols, options.scale).unwrap()
         );
     }
 }

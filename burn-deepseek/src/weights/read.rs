@@ -1,0 +1,244 @@
+//! Reads of a checkpoint's tensor: as F32, or as the BF16 or the codes and scales that it is.
+//!
+//! A read goes through the tensor once, a piece at a time. Only [`Pieces`] hands over what is no
+//! finite number; the others refuse it: no text comes of it.
+
+use half::bf16;
+use safetensors::Dtype;
+
+use super::WeightsError;
+use super::checkpoint::Checkpoint;
+use super::decode::{decode, dequantize, is_nan_code};
+use super::stored::{StoredForm, StoredPart, position, scale_name};
+
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl StoredPart {
+    /// Fills `out` with the values, whatever they are stored as.
+    ///
+    /// # Shapes
+    /// - `out [matrices, rows, columns]`
+    ///
+    /// # Errors
+    ///
+    /// A read that fails, a value or a scale that is not finite.
+    pub fn read_f32(&self, checkpoint: &Checkpoint, out: &mut [f32]) -> Result<(), WeightsError> {
+        self.each_finite(checkpoint, |first, values| {
+            out[first..][..values.len()].copy_from_slice(values);
+        })
+    }
+
+    /// Fills `out` with the values: those of a BF16 tensor as they are, others rounded to nearest
+    /// even.
+    ///
+    /// # Shapes
+    /// - `out [matrices, rows, columns]`
+    ///
+    /// # Errors
+    ///
+    /// As [`read_f32`](Self::read_f32).
+    pub fn read_bf16(&self, checkpoint: &Checkpoint, out: &mut [bf16]) -> Result<(), WeightsError> {
+        self.each_finite(checkpoint, |first, values| {
+            for (out, value) in out[first..].iter_mut().zip(values) {
+                *out = bf16::from_f32(*value);
+            }
+        })
+    }
+
+    /// The codes and scales of an FP8 tensor; none of another.
+    pub fn fp8(&self) -> Option<Fp8Part<'_>> {
+        match self.form {
+            StoredForm::Fp8 { scales } => Some(Fp8Part { part: self, dtype: scales }),
+            _ => None,
+        }
+    }
+
+    /// Its values in order, whatever they are.
+    ///
+    /// # Errors
+    ///
+    /// Scales that cannot be read.
+    pub fn pieces<'a>(&'a self, checkpoint: &'a Checkpoint) -> Result<Pieces<'a>, WeightsError> {
+        let scales = match self.fp8() {
+            Some(fp8) => fp8.scales(checkpoint)?,
+            None => Vec::new(),
+        };
+        let (bytes, values) = (Vec::new(), Vec::new());
+        Ok(Pieces { part: self, checkpoint, scales, next_row: 0, bytes, values })
+    }
+
+    fn each_finite(
+        &self,
+        checkpoint: &Checkpoint,
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), WeightsError> {
+        if let Some(fp8) = self.fp8() {
+            fp8.read_scales(checkpoint)?;
+        }
+        let mut pieces = self.pieces(checkpoint)?;
+        while let Some(Piece { first, bytes, values }) = pieces.next()? {
+            if let Some(fp8) = self.fp8() {
+                fp8.check_codes(checkpoint, first, bytes)?;
+            }
+            check_finite(checkpoint, &self.name, &self.shape, first, values)?;
+            each(first, values);
+        }
+        Ok(())
+    }
+}
+
+/// Some whole rows of a tensor.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    /// The first element, in the order of the tensor.
+    pub first: usize,
+    /// As they are stored.
+    pub bytes: &'a [u8],
+    /// As F32.
+    pub values: &'a [f32],
+}
+
+/// The values of a tensor, read a piece at a time.
+pub(super) struct Pieces<'a> {
+    part: &'a StoredPart,
+    checkpoint: &'a Checkpoint,
+    scales: Vec<f32>,
+    /// Counted through all matrices.
+    next_row: usize,
+    bytes: Vec<u8>,
+    values: Vec<f32>,
+}
+
+impl Pieces<'_> {
+    /// The next rows, all of one matrix; none after the last.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails.
+    pub fn next(&mut self) -> Result<Option<Piece<'_>>, WeightsError> {
+        let StoredPart { rows, columns, matrices, form, .. } = *self.part;
+        if self.next_row >= matrices * rows || columns == 0 {
+            return Ok(None);
+        }
+        let size = form.size_bytes();
+        let (matrix, first_row) = (self.next_row / rows, self.next_row % rows);
+        let most = (PIECE_BYTES / size / columns).max(1);
+        let (first, count) = (self.next_row * columns, most.min(rows - first_row));
+        self.next_row += count;
+        self.bytes.resize(count * columns * size, 0);
+        self.values.resize(count * columns, 0.0);
+        self.checkpoint.read_into(&self.part.name, first * size, &mut self.bytes)?;
+        if self.part.fp8().is_some() {
+            let [block_rows, block_columns] = self.part.blocks();
+            let scales = block_rows * block_columns;
+            let scales = &self.scales[matrix * scales..][..scales];
+            dequantize(&self.bytes, scales, first_row, columns, &mut self.values);
+        } else {
+            decode(form.dtype(), &self.bytes, &mut self.values);
+        }
+        Ok(Some(Piece { first, bytes: &self.bytes, values: &self.values }))
+    }
+}
+
+/// An FP8 tensor of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fp8Part<'a> {
+    part: &'a StoredPart,
+    dtype: Dtype,
+}
+
+impl Fp8Part<'_> {
+    /// Fills `codes` with the E4M3 codes.
+    ///
+    /// # Shapes
+    /// - `codes [matrices, rows, columns]`
+    ///
+    /// # Errors
+    ///
+    /// A read that fails, a code that is NaN.
+    pub fn read_codes(
+        &self,
+        checkpoint: &Checkpoint,
+        codes: &mut [u8],
+    ) -> Result<(), WeightsError> {
+        for (piece, codes) in codes.chunks_mut(PIECE_BYTES).enumerate() {
+            let first = piece * PIECE_BYTES;
+            checkpoint.read_into(&self.part.name, first, codes)?;
+            self.check_codes(checkpoint, first, codes)?;
+        }
+        Ok(())
+    }
+
+    /// The multipliers that dequantize, `[matrices, ceil(rows / 128), ceil(columns / 128)]`.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails, a scale that is not finite.
+    pub fn read_scales(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, WeightsError> {
+        let scales = self.scales(checkpoint)?;
+        let name = scale_name(&self.part.name);
+        let shape = checkpoint.get(&name).map(|tensor| tensor.shape.clone()).unwrap_or_default();
+        check_finite(checkpoint, &name, &shape, 0, &scales)?;
+        Ok(scales)
+    }
+
+    /// The scales, whatever they are.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails.
+    pub fn scales(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, WeightsError> {
+        let count = self.part.scale_count();
+        let mut bytes = vec![0; count * self.dtype.bitsize() / 8];
+        checkpoint.read_into(&scale_name(&self.part.name), 0, &mut bytes)?;
+        let mut scales = vec![0.0; count];
+        decode(self.dtype, &bytes, &mut scales);
+        Ok(scales)
+    }
+
+    fn check_codes(
+        &self,
+        checkpoint: &Checkpoint,
+        first: usize,
+        codes: &[u8],
+    ) -> Result<(), WeightsError> {
+        // Without an early end, which would keep it from being vectorized.
+        if !codes.iter().fold(false, |any, &code| any | is_nan_code(code)) {
+            return Ok(());
+        }
+        let index = codes.iter().position(|&code| is_nan_code(code)).unwrap_or_default();
+        let found = format!("the NaN code {:#04x}", codes[index]);
+        Err(not_finite(checkpoint, &self.part.name, &self.part.shape, first + index, found))
+    }
+}
+
+/// Refuses the first value that is not finite; `first` is the place of the first value.
+fn check_finite(
+    checkpoint: &Checkpoint,
+    name: &str,
+    shape: &[usize],
+    first: usize,
+    values: &[f32],
+) -> Result<(), WeightsError> {
+    if values.iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
+    }
+    let index = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
+    Err(not_finite(checkpoint, name, shape, first + index, values[index].to_string()))
+}
+
+fn not_finite(
+    checkpoint: &Checkpoint,
+    name: &str,
+    shape: &[usize],
+    element: usize,
+    found: String,
+) -> WeightsError {
+    WeightsError::NotFinite {
+        name: name.to_string(),
+        file: checkpoint.file_of(name),
+        found,
+        position: position(shape, element),
+    }
+}
