@@ -14,7 +14,7 @@ pub enum Weight<const D: usize> {
     /// In FP32, and trained.
     Parameter(Param<Tensor<D>>),
     /// As a checkpoint stores it, for decoding and evaluation: no parameter, and no gradient.
-    Stored(#[module(skip)] StoredWeight),
+    Stored(StoredWeight),
 }
 
 impl<const D: usize> From<Param<Tensor<D>>> for Weight<D> {

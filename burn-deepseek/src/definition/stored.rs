@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
 
 /// Rows of a weight: a matrix, or rows of one, as a tensor of a checkpoint.
 #[derive(Clone, Debug)]
@@ -35,24 +36,17 @@ impl StoredPiece {
             Self::E4m3 { codes, .. } => codes.device(),
         }
     }
-
-    /// The type that a device must hold for a piece of this form to be on it.
-    pub fn dtype(&self) -> DType {
-        match self {
-            Self::Bf16(_) => DType::BF16,
-            Self::E4m3 { .. } => DType::U8,
-        }
-    }
 }
 
 /// A weight as a checkpoint stores it: pieces one below the other (a gate over an up projection),
 /// for each expert where there are some. It has no gradient, and products with it are in FP32.
 ///
-/// Clones share the pieces.
-#[derive(Clone, Debug)]
+/// Clones share the pieces. As a part of a module it has no parameters.
+#[derive(Module, Debug)]
 pub struct StoredWeight {
     dims: Vec<usize>,
     experts: usize,
+    #[module(skip)]
     pieces: Arc<[StoredPiece]>,
 }
 

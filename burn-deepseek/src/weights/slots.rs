@@ -76,7 +76,8 @@ impl<'a> Slots<'a> {
             FeedForward::Dense(dense) => self.mlp(&mlp, dense),
             FeedForward::Moe(moe) => {
                 let experts = &mut moe.experts;
-                self.0.push((format!("{mlp}.experts.gate_up"), Slot::Experts(&mut experts.gate_up)));
+                self.0
+                    .push((format!("{mlp}.experts.gate_up"), Slot::Experts(&mut experts.gate_up)));
                 self.0.push((format!("{mlp}.experts.down"), Slot::Experts(&mut experts.down)));
                 if let Some(shared) = &mut moe.shared_experts {
                     self.mlp(&format!("{mlp}.shared_experts"), shared);

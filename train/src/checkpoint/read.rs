@@ -166,7 +166,7 @@ impl Checkpoint {
             Weights::Average if self.has_average() => self.path.join(EMA_FOLDER),
             Weights::Average => return Err(CheckpointError::NoAverage { path: self.path.clone() }),
         };
-        Ok(load_model(&folder, device, &LoadOptions { mtp })?)
+        Ok(load_model(&folder, device, &LoadOptions { mtp, ..LoadOptions::default() })?)
     }
 
     /// Whether the average of the weights was saved too.

@@ -3,6 +3,7 @@
 mod errors;
 mod fp8;
 mod fused;
+mod kept;
 mod mtp;
 mod names;
 mod parts;

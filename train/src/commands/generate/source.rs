@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model};
+use burn_deepseek::weights::{LoadOptions, MtpWeights, WeightForm, load_model};
 
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::commands::model_folder::{KINDS, ModelFolder};
@@ -69,7 +69,8 @@ impl Source {
     }
 
     fn of_hugging_face(path: &Path, device: &Device, mtp: MtpWeights) -> Result<Self> {
-        let model = load_model(path, device, &LoadOptions { mtp })?.no_grad();
+        let options = LoadOptions { mtp, weights: WeightForm::AsStored };
+        let model = load_model(path, device, &options)?.no_grad();
         let (vocab_size, bos) = (model.config().vocab_size, model.config().bos_token_id);
         let file = path.join(TOKENIZER_FILE);
         if file.is_file() {
