@@ -33,7 +33,7 @@ pub(super) fn slots(model: &mut DeepSeek) -> Vec<(String, Slot<'_>)> {
     for (layer, block) in model.layers.iter_mut().enumerate() {
         slots.block(&format!("layers.{layer}"), block);
     }
-    for head in &mut model.lm_head {
+    if let Some(head) = &mut model.lm_head {
         slots.linear("lm_head", head);
     }
     for (k, module) in model.mtp.iter_mut().enumerate() {

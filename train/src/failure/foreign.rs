@@ -14,15 +14,13 @@ blamed!(Run: burn::tensor::ExecutionError, burn_train::EventProcessorError);
 blamed!(Run: UnsupportedPrecision);
 
 /// A folder that is not a checkpoint, or not one that a model can be made of, is a mistake of who
-/// gave it, as a configuration is; what a disk or a device does is nobody's.
+/// gave it, as a configuration is; a damaged file, a disk or a device is nobody's.
 impl Blamed for WeightsError {
     fn blame(&self) -> Blame {
         match self {
             Self::NotFound { .. }
             | Self::Config { .. }
             | Self::Model(_)
-            | Self::Corrupt { .. }
-            | Self::Length { .. }
             | Self::Index { .. }
             | Self::MissingShards { .. }
             | Self::Tensors { .. }
@@ -32,6 +30,8 @@ impl Blamed for WeightsError {
                 Blame::User
             }
             Self::Read { .. }
+            | Self::Corrupt { .. }
+            | Self::Length { .. }
             | Self::Write { .. }
             | Self::Publish { .. }
             | Self::Altered { .. }

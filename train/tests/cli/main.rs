@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod check_checkpoint;
 mod checkpoints;
 mod commands;
 mod compare_precision;

@@ -3,7 +3,11 @@
 mod errors;
 mod fp8;
 mod fused;
+<<<<<<< HEAD
 mod kept;
+=======
+mod inspect;
+>>>>>>> h-weights
 mod mtp;
 mod names;
 mod parts;

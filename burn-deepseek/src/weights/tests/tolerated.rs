@@ -105,3 +105,25 @@ fn an_mtp_layer_too_many_is_refused_where_there_are_some() {
     };
     assert_eq!(problems, [extra]);
 }
+
+/// Older exporters store rope's frequencies; they follow from the config.
+#[test]
+fn buffers_of_rope_are_ignored_in_any_layer() {
+    let (model, dir) = in_one_file(&config(&[]));
+    edit(dir.path(), |tensors| {
+        for layer in 0..5 {
+            let name = format!("model.layers.{layer}.self_attn.rotary_emb.inv_freq");
+            tensors.insert(name, RawTensor::zeros(Dtype::F32, &[1]));
+        }
+        let whole = RawTensor::zeros(Dtype::BF16, &[1]);
+        tensors.insert("model.rotary_emb.inv_freq".into(), whole);
+    });
+    let options = LoadOptions::default();
+    let loaded = load_model(dir.path(), &Device::flex(), &options).unwrap();
+    assert_same(&model, &loaded, "rope buffers");
+    edit(dir.path(), |tensors| {
+        let other = RawTensor::zeros(Dtype::F32, &[1]);
+        tensors.insert("model.layers.0.self_attn.inv_freq".into(), other);
+    });
+    assert_eq!(problems(dir.path(), &options).len(), 1, "not of a rotary_emb");
+}

@@ -9,7 +9,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use burn_deepseek::weights::{DeepInspection, Inspection, Inspector, ReadProgress, WeightFormat};
+use burn_deepseek::weights::{
+    DeepInspection, Inspection, Inspector, ReadProgress, WeightFormat, WeightsError,
+};
 use burn_train::Interrupter;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,8 +19,8 @@ use serde_json::{Value, json};
 use crate::commands::check::binary;
 use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::commands::stop_on_signals;
-use crate::exit::{FaultFound, Outcome};
-use crate::failure::{Context, Result, UsageError};
+use crate::exit::{FaultFound, Outcome, line_of};
+use crate::failure::{Failure, Result, UsageError};
 use crate::stdout::write_stdout;
 use text::page;
 use tokens::Tokens;
@@ -76,7 +78,7 @@ pub(super) fn run(path: &Path, deep: bool, json: bool) -> Result<Outcome> {
             return Err(UsageError(problem).into());
         }
     };
-    let inspector = Inspector::open(&folder)?;
+    let inspector = Inspector::open(&folder).map_err(|error| unreadable(&folder, error))?;
     let values = if deep { Some(read_values(&inspector)?) } else { None };
     let report = Report::of(folder, &inspector, values);
     let interrupted = report.values.as_ref().is_some_and(|values| !values.complete);
@@ -97,6 +99,23 @@ pub(super) fn run(path: &Path, deep: bool, json: bool) -> Result<Outcome> {
         }
     );
     Err(FaultFound { line, results }.into())
+}
+
+/// A folder of which not even the headers can be read, which is what was to be found out.
+fn unreadable(folder: &Path, error: WeightsError) -> Failure {
+    if let WeightsError::Read { source, .. } = &error
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        return error.into();
+    }
+    let line = line_of(&error.into());
+    let results = json!({
+        "command": "check",
+        "path": folder,
+        "conforms": false,
+        "problems": [line],
+    });
+    FaultFound { line, results }.into()
 }
 
 /// Reads all values, with a line on standard error that says how far it is.
