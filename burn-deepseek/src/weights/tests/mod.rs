@@ -3,11 +3,8 @@
 mod errors;
 mod fp8;
 mod fused;
-<<<<<<< HEAD
-mod kept;
-=======
 mod inspect;
->>>>>>> h-weights
+mod kept;
 mod mtp;
 mod names;
 mod parts;
