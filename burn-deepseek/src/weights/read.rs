@@ -1,4 +1,4 @@
-//! Reads of a checkpoint's tensor: as F32, or as the BF16 or the codes and scales that it is.
+//! Reads of a checkpoint's tensor: as F32, of what is found in it, and of the scales beside it.
 //!
 //! A read goes through the tensor once, a piece at a time. Only [`Pieces`] hands over what is no
 //! finite number; the others refuse it: no text comes of it.
@@ -28,23 +28,6 @@ impl StoredPart {
     pub fn read_f32(&self, checkpoint: &Checkpoint, out: &mut [f32]) -> Result<(), WeightsError> {
         self.each_finite(checkpoint, |first, values| {
             out[first..][..values.len()].copy_from_slice(values);
-        })
-    }
-
-    /// Fills `out` with the values: those of a BF16 tensor as they are, others rounded to nearest
-    /// even.
-    ///
-    /// # Shapes
-    /// - `out [matrices, rows, columns]`
-    ///
-    /// # Errors
-    ///
-    /// As [`read_f32`](Self::read_f32).
-    pub fn read_bf16(&self, checkpoint: &Checkpoint, out: &mut [bf16]) -> Result<(), WeightsError> {
-        self.each_finite(checkpoint, |first, values| {
-            for (out, value) in out[first..].iter_mut().zip(values) {
-                *out = bf16::from_f32(*value);
-            }
         })
     }
 
@@ -194,27 +177,6 @@ pub(super) struct Fp8Part<'a> {
 }
 
 impl Fp8Part<'_> {
-    /// Fills `codes` with the E4M3 codes.
-    ///
-    /// # Shapes
-    /// - `codes [matrices, rows, columns]`
-    ///
-    /// # Errors
-    ///
-    /// A read that fails, a code that is NaN.
-    pub fn read_codes(
-        &self,
-        checkpoint: &Checkpoint,
-        codes: &mut [u8],
-    ) -> Result<(), WeightsError> {
-        for (piece, codes) in codes.chunks_mut(PIECE_BYTES).enumerate() {
-            let first = piece * PIECE_BYTES;
-            checkpoint.read_into(&self.part.name, first, codes)?;
-            self.check_codes(checkpoint, first, codes)?;
-        }
-        Ok(())
-    }
-
     /// The multipliers that dequantize, `[matrices, ceil(rows / 128), ceil(columns / 128)]`.
     ///
     /// # Errors
