@@ -247,6 +247,8 @@ mod tests {
             config: ConfigArgs::default(),
             preset: preset.map(str::to_string),
             hugging_face: None,
+            checkpoint: None,
+            deep: false,
             json: false,
         }
     }
