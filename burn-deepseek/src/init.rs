@@ -1,7 +1,7 @@
 //! How a new model's weights are drawn: on the host and from one seed, so that every device starts
 //! from the same numbers.
 
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -33,14 +33,20 @@ impl WeightInit {
 
     /// A weight of the given shape.
     pub fn weight<const D: usize>(&mut self, shape: [usize; D]) -> Param<Tensor<D>> {
-        let tensor = match &mut self.normal {
-            None => Tensor::zeros(shape, &self.device),
+        match &mut self.normal {
+            None => {
+                // Made when it is first asked for: not at all where a checkpoint's is put there.
+                let zeros = move |device: &Device, require_grad| {
+                    Tensor::zeros(shape, device).set_require_grad(require_grad)
+                };
+                Param::uninitialized(ParamId::new(), zeros, self.device.clone(), true, shape.into())
+            }
             Some((rng, std)) => {
                 let count = shape.iter().product();
-                Tensor::from_data(TensorData::new(normals(rng, *std, count), shape), &self.device)
+                let values = TensorData::new(normals(rng, *std, count), shape);
+                Param::from_tensor(Tensor::from_data(values, &self.device))
             }
-        };
-        Param::from_tensor(tensor)
+        }
     }
 
     /// A vector of ones (norms) as a trainable parameter.

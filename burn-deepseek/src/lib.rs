@@ -28,6 +28,7 @@ mod part;
 mod pass;
 pub mod precision;
 mod recompute;
+mod weight;
 pub mod weights;
 
 pub use block::{Block, FeedForward};
@@ -45,3 +46,4 @@ pub use part::{ModelEnd, ModelPart, Stage, StageOutput};
 pub use pass::{LayerRouting, Pass};
 pub use precision::Precision;
 pub use recompute::{in_training, recomputing, training_device};
+pub use weight::Weight;

@@ -3,14 +3,14 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::WeightInit;
+use crate::{Weight, WeightInit};
 
 /// `y = x w^T (+ b)`, applied by [`Compute::linear`](crate::Compute::linear) in the pass's
 /// precision.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// The matrix `w`, `[d_out, d_in]`.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight<2>,
     /// The bias `b`, `[d_out]`, where the config asks for one.
     pub bias: Option<Param<Tensor<1>>>,
 }
@@ -18,6 +18,7 @@ pub struct Linear {
 impl Linear {
     /// A new layer from `d_in` to `d_out`.
     pub fn new(d_in: usize, d_out: usize, bias: bool, init: &mut WeightInit) -> Self {
-        Self { weight: init.weight([d_out, d_in]), bias: bias.then(|| init.zero_bias(d_out)) }
+        let weight = init.weight([d_out, d_in]).into();
+        Self { weight, bias: bias.then(|| init.zero_bias(d_out)) }
     }
 }

@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use crate::moe::sequence_balance_loss;
-use crate::{Compute, DeepSeek, Embedding, LayerRouting, MtpModule, Pass, mtp};
+use crate::{Compute, DeepSeek, Embedding, LayerRouting, MtpModule, Pass, Weight, mtp};
 
 /// Weights of the parts of the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +75,7 @@ pub(crate) struct LossHead<'a> {
     /// None where there are no MTP modules.
     pub embed_tokens: Option<&'a Embedding>,
     /// The head's weight, `[vocab, d]`.
-    pub weight: Tensor<2>,
+    pub weight: &'a Weight<2>,
     pub mtp: &'a [MtpModule],
 }
 
@@ -115,7 +115,7 @@ impl LossHead<'_> {
         let [batch, seq, d] = hidden.dims();
         compute.head_loss(
             hidden.reshape([batch * seq, d]),
-            self.weight.clone(),
+            self.weight,
             targets.reshape([batch * seq]),
         )
     }

@@ -8,8 +8,8 @@ use crate::config::ConfigProblems;
 use crate::moe::Router;
 use crate::precision::ProductFormat;
 use crate::{
-    Block, Compute, DeepSeekConfig, Embedding, Linear, MtpModule, Pass, RmsNorm, WeightInit, mtp,
-    ops,
+    Block, Compute, DeepSeekConfig, Embedding, Linear, MtpModule, Pass, RmsNorm, Weight,
+    WeightInit, mtp, ops,
 };
 
 /// A DeepSeek-V3 (or V2) language model.
@@ -167,10 +167,8 @@ impl DeepSeek {
     }
 
     /// The head's weight, `[vocab, d]`: its own, or the embedding's when tied.
-    pub fn head_weight(&self) -> Tensor<2> {
-        self.lm_head
-            .as_ref()
-            .map_or_else(|| self.embed_tokens.weight.val(), |head| head.weight.val())
+    pub fn head_weight(&self) -> &Weight<2> {
+        self.lm_head.as_ref().map_or(&self.embed_tokens.weight, |head| &head.weight)
     }
 
     /// Logits of hidden states, in FP32.
@@ -181,10 +179,13 @@ impl DeepSeek {
     /// - output: `[batch, seq, vocab]`
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [batch, seq, d] = hidden.dims();
-        let weight = self.head_weight();
-        let vocab = weight.dims()[0];
-        ops::linear(hidden.reshape([batch * seq, d]), weight, None, ProductFormat::F32)
-            .reshape([batch, seq, vocab])
+        let rows = hidden.reshape([batch * seq, d]);
+        let logits = match self.head_weight() {
+            Weight::Parameter(w) => ops::linear(rows, w.val(), None, ProductFormat::F32),
+            Weight::Stored(w) => ops::stored::linear(rows, w),
+        };
+        let [_, vocab] = logits.dims();
+        logits.reshape([batch, seq, vocab])
     }
 
     /// Logits of tokens, from an empty context, in FP32.

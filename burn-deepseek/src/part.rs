@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use crate::attention::RotaryEmbedding;
@@ -172,9 +172,9 @@ impl ModelPart {
     fn head<'a>(&'a self, end: &'a ModelEnd) -> LossHead<'a> {
         let embedding = self.embed_tokens.as_ref();
         let weight = match (&end.lm_head, embedding) {
-            (Some(head), _) => head.weight.val(),
+            (Some(head), _) => &head.weight,
             (None, embedding) => {
-                embedding.expect("invariant: a tied head has its embedding").weight.val()
+                &embedding.expect("invariant: a tied head has its embedding").weight
             }
         };
         LossHead { embed_tokens: embedding, weight, mtp: &end.mtp }
@@ -183,16 +183,9 @@ impl ModelPart {
 
 /// The block with the experts of the range alone.
 fn with_experts(mut block: Block, range: Range<usize>) -> Block {
-    fn rows(param: Param<Tensor<3>>, range: &Range<usize>) -> Param<Tensor<3>> {
-        if param.dims()[0] == range.len() {
-            param
-        } else {
-            param.map(|tensor| tensor.narrow(0, range.start, range.len()))
-        }
-    }
     if let FeedForward::Moe(moe) = &mut block.mlp {
-        moe.experts.gate_up = rows(moe.experts.gate_up.clone(), &range);
-        moe.experts.down = rows(moe.experts.down.clone(), &range);
+        moe.experts.gate_up = moe.experts.gate_up.clone().with_experts(range.clone());
+        moe.experts.down = moe.experts.down.clone().with_experts(range);
     }
     block
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
 
+mod stored;
+
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 

@@ -208,7 +208,8 @@ fn chain(device: &Device) -> [Vec<f64>; 3] {
     let out = (y * 0.25 + x.clone()).abs();
     let mut grads = (out.clone() * Tensor::from_inner(dy)).sum().backward();
     let dx = x.grad_remove(&mut grads).expect("the input requires a gradient");
-    let dw = layer.weight.grad_remove(&mut grads).expect("the weight requires a gradient");
+    let weight = layer.weight.parameter().expect("a weight that is trained");
+    let dw = weight.grad_remove(&mut grads).expect("the weight requires a gradient");
     [out.inner(), dx, dw]
         .map(|x| x.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect())
 }

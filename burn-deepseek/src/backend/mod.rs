@@ -34,6 +34,7 @@ mod operations;
 pub mod remote;
 #[cfg(any(feature = "cube", feature = "remote"))]
 mod results;
+pub(crate) mod stored;
 mod streams;
 mod supports;
 mod table;

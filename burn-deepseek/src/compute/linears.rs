@@ -1,4 +1,5 @@
-//! The linears and the head of a model, each in the format that the precision of a pass has for it.
+//! The linears and the head of a model, each in the format that the precision of a pass has for it;
+//! with weights as a checkpoint stores them in FP32, whatever the precision.
 
 use std::sync::PoisonError;
 
@@ -11,7 +12,7 @@ use crate::backend::fp8::{Fp8Weight, GroupedLinearShape, LinearCall, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Rule, Operation, ProductFormat, Rule};
-use crate::{Linear, ops};
+use crate::{Linear, Weight, ops};
 
 impl Compute {
     /// `y = x w^T (+ b)`.
@@ -40,22 +41,24 @@ impl Compute {
         std::array::from_fn(|_| {
             let (operation, layer) = pairs.next().expect("invariant: as many operations as layers");
             let bias = layer.bias.as_ref().map(Param::val);
+            let weight = match &layer.weight {
+                Weight::Parameter(weight) => weight,
+                Weight::Stored(weight) => {
+                    return biased(ops::stored::linear(x.clone(), weight), bias);
+                }
+            };
             let rule = match self.precision.rule(operation) {
                 Rule::Plain(format) => {
                     let call = PlainLinear {
                         recompute: operation.recomputed(),
-                        ..self.plain(format, layer.weight.id)
+                        ..self.plain(format, weight.id)
                     };
-                    return ops::linear(x.clone(), layer.weight.val(), bias, call);
+                    return ops::linear(x.clone(), weight.val(), bias, call);
                 }
                 Rule::Fp8(rule) => rule,
             };
             let groups = RowGroups::one(x.dims()[0]);
-            let y = self.fp8(operation, x.clone(), &layer.weight, groups, rule, &mut quantized);
-            match bias {
-                Some(bias) => y + bias.unsqueeze::<2>(),
-                None => y,
-            }
+            biased(self.fp8(operation, x.clone(), weight, groups, rule, &mut quantized), bias)
         })
     }
 
@@ -64,26 +67,23 @@ impl Compute {
     /// # Shapes
     ///
     /// - x, output: `[rows, d]`; gate_up `[2 * inter, d]`, down `[d, inter]`
-    pub fn mlp(
-        &self,
-        x: Tensor<2>,
-        gate_up: &Param<Tensor<2>>,
-        down: &Param<Tensor<2>>,
-    ) -> Tensor<2> {
+    pub fn mlp(&self, x: Tensor<2>, gate_up: &Weight<2>, down: &Weight<2>) -> Tensor<2> {
         let groups = RowGroups::one(x.dims()[0]);
-        let hidden = match self.precision.rule(Operation::GateUp) {
-            Rule::Plain(format) => {
-                ops::linear(x, gate_up.val(), None, self.plain(format, gate_up.id))
+        let hidden = match (gate_up, self.precision.rule(Operation::GateUp)) {
+            (Weight::Stored(w), _) => ops::stored::linear(x, w),
+            (Weight::Parameter(w), Rule::Plain(format)) => {
+                ops::linear(x, w.val(), None, self.plain(format, w.id))
             }
-            Rule::Fp8(rule) => {
-                self.fp8(Operation::GateUp, x, gate_up, groups.clone(), rule, &mut None)
+            (Weight::Parameter(w), Rule::Fp8(rule)) => {
+                self.fp8(Operation::GateUp, x, w, groups.clone(), rule, &mut None)
             }
         };
-        match self.precision.rule(Operation::Down) {
-            Rule::Plain(format) => {
-                ops::linear(ops::swiglu(hidden), down.val(), None, self.plain(format, down.id))
+        match (down, self.precision.rule(Operation::Down)) {
+            (Weight::Stored(w), _) => ops::stored::linear(ops::swiglu(hidden), w),
+            (Weight::Parameter(w), Rule::Plain(format)) => {
+                ops::linear(ops::swiglu(hidden), w.val(), None, self.plain(format, w.id))
             }
-            Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups, rule),
+            (Weight::Parameter(w), Rule::Fp8(rule)) => self.fp8_swiglu(hidden, w, groups, rule),
         }
     }
 
@@ -96,19 +96,23 @@ impl Compute {
     pub fn experts(
         &self,
         x: Tensor<2>,
-        gate_up: &Param<Tensor<3>>,
-        down: &Param<Tensor<3>>,
+        gate_up: &Weight<3>,
+        down: &Weight<3>,
         groups: &ExpertGroups,
     ) -> Tensor<2> {
-        let hidden = self.grouped_linear(Operation::ExpertGateUp, x, gate_up, groups);
-        match self.precision.rule(Operation::ExpertDown) {
-            Rule::Plain(format) => ops::grouped_linear(
-                ops::swiglu(hidden),
-                down.val(),
-                groups,
-                self.plain(format, down.id),
-            ),
-            Rule::Fp8(rule) => self.fp8_swiglu(hidden, down, groups.into(), rule),
+        let hidden = match gate_up {
+            Weight::Stored(w) => ops::stored::grouped_linear(x, w, groups),
+            Weight::Parameter(w) => self.grouped_linear(Operation::ExpertGateUp, x, w, groups),
+        };
+        match (down, self.precision.rule(Operation::ExpertDown)) {
+            (Weight::Stored(w), _) => ops::stored::grouped_linear(ops::swiglu(hidden), w, groups),
+            (Weight::Parameter(w), Rule::Plain(format)) => {
+                let call = self.plain(format, w.id);
+                ops::grouped_linear(ops::swiglu(hidden), w.val(), groups, call)
+            }
+            (Weight::Parameter(w), Rule::Fp8(rule)) => {
+                self.fp8_swiglu(hidden, w, groups.into(), rule)
+            }
         }
     }
 
@@ -139,8 +143,14 @@ impl Compute {
     ///
     /// - x: `[rows, d]`, w: `[vocab, d]`, targets: `[rows]`, negative ones not counted; output:
     ///   `[1]`
-    pub fn head_loss(&self, x: Tensor<2>, w: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-        ops::linear_cross_entropy(x, w, targets, self.plain_format(Operation::Head))
+    pub fn head_loss(&self, x: Tensor<2>, w: &Weight<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        match w {
+            Weight::Stored(w) => ops::stored::linear_cross_entropy(x, w, targets),
+            Weight::Parameter(w) => {
+                let format = self.plain_format(Operation::Head);
+                ops::linear_cross_entropy(x, w.val(), targets, format)
+            }
+        }
     }
 
     /// The format of an operation that is never in FP8: head, attention.
@@ -222,5 +232,12 @@ impl Compute {
             .entry(weight.id)
             .or_insert_with(|| ops::fp8::quantize_weight(weight.val(), rule.weights))
             .clone()
+    }
+}
+
+fn biased(y: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    match bias {
+        Some(bias) => y + bias.unsqueeze::<2>(),
+        None => y,
     }
 }

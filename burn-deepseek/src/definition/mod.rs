@@ -1,12 +1,15 @@
 //! Plain values that every layer of the crate shares: what a routing decision, a table of rotary
-//! angles and an optimizer step are, and how rows reach their experts. Nothing here computes.
+//! angles, an optimizer step and a stored weight are, and how rows reach their experts. Nothing here
+//! computes.
 
 mod adamw;
 mod expert_dispatch;
 mod groups;
 mod rope;
+mod stored;
 
 pub use adamw::AdamWScalars;
 pub use expert_dispatch::{DispatchedRows, ExpertCombine, ExpertDispatch};
 pub use groups::ExpertGroups;
 pub use rope::RopeTable;
+pub use stored::{StoredPiece, StoredWeight};

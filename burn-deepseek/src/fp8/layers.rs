@@ -63,7 +63,7 @@ impl Fp8LinearConfig {
             self.initializer.init_with([d_out, d_in], Some(d_in), Some(d_out), device);
         check_castable("weight", weight.val().dtype(), device)?;
         let bias = self.bias.then(|| Initializer::Zeros.init([d_out], device));
-        Ok(Fp8Linear { layer: crate::Linear { weight, bias }, recipe: self.recipe })
+        Ok(Fp8Linear { layer: crate::Linear { weight: weight.into(), bias }, recipe: self.recipe })
     }
 }
 

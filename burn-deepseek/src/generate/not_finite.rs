@@ -142,8 +142,8 @@ mod tests {
         DeepSeek::init(&config, 3, &Device::flex()).unwrap()
     }
 
-    fn filled<const D: usize>(like: &Param<Tensor<D>>, value: f32) -> Param<Tensor<D>> {
-        Param::from_tensor(Tensor::full(like.val().shape(), value, &Device::flex()))
+    fn filled<const D: usize>(dims: [usize; D], value: f32) -> Param<Tensor<D>> {
+        Param::from_tensor(Tensor::full(dims, value, &Device::flex()))
     }
 
     /// The same place while the prompt is read and by a look at a batch.
@@ -192,10 +192,8 @@ mod tests {
         let mut values: Vec<f32> = moe.experts.down.val().into_data().iter().collect();
         values[3 * 12 * 6 + 5] = f32::NAN; // of the last expert
         let shape = moe.experts.down.val().shape();
-        moe.experts.down = Param::from_tensor(Tensor::from_data(
-            burn::tensor::TensorData::new(values, shape),
-            &Device::flex(),
-        ));
+        let values = burn::tensor::TensorData::new(values, shape);
+        moe.experts.down = Param::from_tensor(Tensor::from_data(values, &Device::flex())).into();
         // Whether that expert is chosen is the router's affair: let it be, always.
         moe.gate.set_bias(&[0.0, 0.0, 0.0, 9.0]);
         let weight = "model.layers.1.mlp.experts.3.down_proj.weight".to_string();
@@ -203,13 +201,13 @@ mod tests {
 
         let mut broken = model();
         broken.layers[2].input_layernorm.weight =
-            filled(&broken.layers[2].input_layernorm.weight, f32::INFINITY);
+            filled(broken.layers[2].input_layernorm.weight.dims(), f32::INFINITY);
         let (layer, part, weight) = found(&broken);
         assert_eq!((layer, part.as_str()), (Some(2), "model.layers.2.self_attn"));
         assert_eq!(weight.as_deref(), Some("model.layers.2.input_layernorm.weight"));
 
         let mut broken = model();
-        broken.embed_tokens.weight = filled(&broken.embed_tokens.weight, f32::NAN);
+        broken.embed_tokens.weight = filled(broken.embed_tokens.weight.dims(), f32::NAN).into();
         let weight = Some("model.embed_tokens.weight".into());
         assert_eq!(found(&broken), (None, "model.embed_tokens".into(), weight));
     }
@@ -218,15 +216,15 @@ mod tests {
     fn finite_weights_that_overflow_are_told_apart() {
         let mut huge = model();
         huge.layers[1].self_attn.o_proj.weight =
-            filled(&huge.layers[1].self_attn.o_proj.weight, 3e38);
+            filled(huge.layers[1].self_attn.o_proj.weight.dims(), 3e38).into();
         huge.layers[1].self_attn.kv_b_proj.weight =
-            filled(&huge.layers[1].self_attn.kv_b_proj.weight, 1e4);
+            filled(huge.layers[1].self_attn.kv_b_proj.weight.dims(), 1e4).into();
         assert_eq!(found(&huge), (Some(1), "model.layers.1.self_attn".into(), None));
 
         let mut huge = model();
         let head = huge.lm_head.as_mut().unwrap();
-        head.weight = filled(&head.weight, 3e38);
-        huge.norm.weight = filled(&huge.norm.weight, 1e3);
+        head.weight = filled(head.weight.dims(), 3e38).into();
+        huge.norm.weight = filled(huge.norm.weight.dims(), 1e3);
         assert_eq!(found(&huge), (None, "lm_head".into(), None));
     }
 

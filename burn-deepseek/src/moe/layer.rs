@@ -1,19 +1,19 @@
 //! A MoE layer: every token goes to its routed experts and to the shared ones (2.1.2).
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Tensor, assert_shape};
 
 use super::Router;
 use crate::definition::{DispatchedRows, ExpertGroups};
-use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, WeightInit, ops};
+use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, Weight, WeightInit, ops};
 
 /// The routed experts of a layer, their weights stacked so that one grouped product serves all.
 #[derive(Module, Debug)]
 pub struct Experts {
     /// Gate and up projections, `[experts, 2 * inter, d]`, gate first.
-    pub gate_up: Param<Tensor<3>>,
+    pub gate_up: Weight<3>,
     /// Down projections, `[experts, d, inter]`.
-    pub down: Param<Tensor<3>>,
+    pub down: Weight<3>,
 }
 
 impl Experts {
@@ -46,8 +46,8 @@ impl MixtureOfExperts {
         Self {
             gate: Router::new(config, layer, init),
             experts: Experts {
-                gate_up: init.weight([experts, 2 * inter, d]),
-                down: init.weight([experts, d, inter]),
+                gate_up: init.weight([experts, 2 * inter, d]).into(),
+                down: init.weight([experts, d, inter]).into(),
             },
             shared_experts: (config.n_shared_experts > 0)
                 .then(|| Mlp::new(d, inter * config.n_shared_experts, init)),

@@ -9,6 +9,7 @@ mod deferred;
 pub mod fp8;
 mod function;
 mod local_experts;
+pub mod stored;
 pub mod wire;
 
 use burn::backend::Dispatch;

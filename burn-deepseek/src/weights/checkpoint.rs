@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Bytes;
+
 use super::folder::WeightFiles;
 use super::header::{SafetensorsFile, StoredTensor};
 use super::{CONFIG_FILE, TensorProblem, WeightsError};
@@ -109,6 +111,25 @@ impl Checkpoint {
     /// The file that holds a tensor; empty for a tensor that none holds.
     pub fn file_of(&self, name: &str) -> String {
         self.tensors.get(name).map(|(file, _)| self.files[*file].name()).unwrap_or_default()
+    }
+
+    /// `len` bytes of a tensor from its byte `first` on, in place where its file can be mapped and
+    /// they begin at a multiple of `align`, else read.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails or goes past the tensor.
+    pub fn bytes(
+        &self,
+        name: &str,
+        first: usize,
+        len: usize,
+        align: usize,
+    ) -> Result<Bytes, WeightsError> {
+        match self.tensors.get(name) {
+            Some((file, tensor)) => self.files[*file].bytes(tensor, first, len, align),
+            None => Ok(Bytes::from_bytes_vec(Vec::new())),
+        }
     }
 
     /// Fills `out` with the bytes of a tensor from its byte `first` on; leaves it as it is where

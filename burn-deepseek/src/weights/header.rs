@@ -1,19 +1,21 @@
 //! One safetensors file: its header, checked against its length, and reads of parts of its tensors.
 //!
-//! The header is parsed once and the data is read at its place. A map of the file into memory would
-//! save a copy, and would turn a file cut short while it is read into a signal that ends the
-//! process, where a read gives an error.
+//! The header is parsed once and the data is read at its place. A map of the file into memory, which
+//! is there for weights that stay as they are stored, would save a copy, and would turn a file cut
+//! short while it is read into a signal that ends the process, where a read gives an error.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use burn::tensor::Bytes;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::WeightsError;
+use super::map::MappedFile;
 
 /// Bytes of the header's length, before the header.
 const LENGTH_BYTES: u64 = 8;
@@ -38,6 +40,8 @@ pub(super) struct StoredTensor {
 pub(super) struct SafetensorsFile {
     path: PathBuf,
     file: Mutex<File>,
+    /// None in it where the system does not map the file.
+    map: OnceLock<Option<MappedFile>>,
     /// Its length, header and all.
     pub len_bytes: u64,
 }
@@ -100,12 +104,40 @@ impl SafetensorsFile {
         });
         let tensors = tensors.collect();
         let (path, file) = (path.to_path_buf(), Mutex::new(file));
-        Ok((Self { path, file, len_bytes: found_bytes }, tensors))
+        Ok((Self { path, file, map: OnceLock::new(), len_bytes: found_bytes }, tensors))
     }
 
     /// Name of the file, without its directory.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// `len` bytes of one of its tensors from byte `first` of it on: in place where the file can be
+    /// mapped and they begin at a multiple of `align`, else read.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails, or goes past the tensor.
+    pub fn bytes(
+        &self,
+        tensor: &StoredTensor,
+        first: usize,
+        len: usize,
+        align: usize,
+    ) -> Result<Bytes, WeightsError> {
+        let map = self.map.get_or_init(|| {
+            MappedFile::new(&self.file.lock().unwrap_or_else(PoisonError::into_inner)).ok()
+        });
+        if let Some(map) = map
+            && let Ok(start) = usize::try_from(tensor.start)
+            && first.saturating_add(len) <= tensor.len_bytes
+            && let Some(bytes) = map.bytes(start + first..start + first + len, align)
+        {
+            return Ok(bytes);
+        }
+        let mut bytes = vec![0; len];
+        self.read_into(tensor, first, &mut bytes)?;
+        Ok(Bytes::from_bytes_vec(bytes))
     }
 
     /// Fills `out` with the bytes of one of its tensors from byte `first` of it on.

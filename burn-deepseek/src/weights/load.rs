@@ -9,6 +9,7 @@ use burn_store::{ModuleSnapshot, bridge};
 
 use super::WeightsError;
 use super::checkpoint::{Checkpoint, read_config};
+use super::keep::{WeightForm, keep};
 use super::named::parameters_by_path;
 use super::plan::{ParameterPlan, plan};
 use crate::{DeepSeek, WeightInit};
@@ -18,6 +19,8 @@ use crate::{DeepSeek, WeightInit};
 pub struct LoadOptions {
     /// What becomes of its MTP modules.
     pub mtp: MtpWeights,
+    /// In what form its weights are loaded.
+    pub weights: WeightForm,
 }
 
 /// Whether a model is loaded with the MTP modules of its checkpoint.
@@ -62,7 +65,12 @@ pub fn load_model(
     // The plan comes first: a wrong checkpoint is refused before a model is allocated.
     let planned = plan(&config, &checkpoint)?;
     config.num_nextn_predict_layers -= planned.absent_mtp;
-    fill(DeepSeek::new(&config, WeightInit::zeros(device))?, checkpoint, planned.parameters)
+    let mut model = DeepSeek::new(&config, WeightInit::zeros(device))?;
+    let parameters = match options.weights {
+        WeightForm::F32 => planned.parameters,
+        WeightForm::AsStored => keep(&mut model, &checkpoint, planned.parameters)?,
+    };
+    fill(model, checkpoint, parameters)
 }
 
 /// A model that took weights.

@@ -17,8 +17,10 @@ mod header;
 mod ignored;
 mod index;
 mod inspect;
+mod keep;
 mod listing;
 mod load;
+mod map;
 mod named;
 mod names;
 mod plan;
@@ -26,6 +28,7 @@ mod problem;
 mod read;
 mod save;
 mod shards;
+mod slots;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -40,6 +43,7 @@ pub use inspect::{
     DTypeFacts, DeepInspection, FileFacts, Finding, Inspection, Inspector, ReadProgress,
     WeightFormat,
 };
+pub use keep::WeightForm;
 pub use load::{LoadOptions, LoadedWeights, MtpWeights, load_model, load_weights};
 pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
 pub use names::{NamedSlice, named_slices};

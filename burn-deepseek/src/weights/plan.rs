@@ -45,12 +45,6 @@ impl ParameterPlan {
         }
         Ok(values)
     }
-
-    /// How all of it is stored; none where its tensors differ in that.
-    pub fn form(&self) -> Option<StoredForm> {
-        let form = self.parts.first()?.form;
-        self.parts.iter().all(|part| part.form == form).then_some(form)
-    }
 }
 
 /// What a checkpoint has of a model, and what is wrong with it.

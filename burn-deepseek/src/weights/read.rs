@@ -1,4 +1,4 @@
-//! Reads of a checkpoint's tensor: as F32, or as the BF16 or the codes and scales that it is.
+//! Reads of a checkpoint's tensor: as F32, of what is found in it, and of the scales beside it.
 //!
 //! A read goes through the tensor once, a piece at a time. Only [`Pieces`] hands over what is no
 //! finite number; the others refuse it: no text comes of it.
@@ -13,6 +13,8 @@ use super::stored::{StoredForm, StoredPart, position, scale_name};
 
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 1 << 20;
+/// The largest value of an E4M3 code.
+const E4M3_MAX: f32 = 448.0;
 
 impl StoredPart {
     /// Fills `out` with the values, whatever they are stored as.
@@ -26,23 +28,6 @@ impl StoredPart {
     pub fn read_f32(&self, checkpoint: &Checkpoint, out: &mut [f32]) -> Result<(), WeightsError> {
         self.each_finite(checkpoint, |first, values| {
             out[first..][..values.len()].copy_from_slice(values);
-        })
-    }
-
-    /// Fills `out` with the values: those of a BF16 tensor as they are, others rounded to nearest
-    /// even.
-    ///
-    /// # Shapes
-    /// - `out [matrices, rows, columns]`
-    ///
-    /// # Errors
-    ///
-    /// As [`read_f32`](Self::read_f32).
-    pub fn read_bf16(&self, checkpoint: &Checkpoint, out: &mut [bf16]) -> Result<(), WeightsError> {
-        self.each_finite(checkpoint, |first, values| {
-            for (out, value) in out[first..].iter_mut().zip(values) {
-                *out = bf16::from_f32(*value);
-            }
         })
     }
 
@@ -66,6 +51,49 @@ impl StoredPart {
         };
         let (bytes, values) = (Vec::new(), Vec::new());
         Ok(Pieces { part: self, checkpoint, scales, next_row: 0, bytes, values })
+    }
+
+    /// Goes through the tensor as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails, a value or a scale that is not finite.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), WeightsError> {
+        let sound = match self.fp8() {
+            Some(fp8) => {
+                // No code times such a scale overflows.
+                let scales = fp8.read_scales(checkpoint)?;
+                scales.iter().all(|scale| (scale * E4M3_MAX).is_finite())
+                    && self.all_bytes(checkpoint, |codes| {
+                        !codes.iter().fold(false, |any, &code| any | is_nan_code(code))
+                    })?
+            }
+            None if self.form == StoredForm::Bf16 => self.all_bytes(checkpoint, |bytes| {
+                let (values, _) = bytes.as_chunks::<2>();
+                let finite = |&value| bf16::from_le_bytes(value).is_finite();
+                values.iter().fold(true, |all, value| all & finite(value))
+            })?,
+            None => false,
+        };
+        // Again, to say where it is.
+        if sound { Ok(()) } else { self.each_finite(checkpoint, |_, _| {}) }
+    }
+
+    /// Whether `holds` of all its bytes, read a piece at a time.
+    fn all_bytes(
+        &self,
+        checkpoint: &Checkpoint,
+        holds: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, WeightsError> {
+        let len_bytes = self.elements() * self.form.size_bytes();
+        let mut bytes = vec![0; PIECE_BYTES.min(len_bytes)];
+        let mut all = true;
+        for first in (0..len_bytes).step_by(PIECE_BYTES) {
+            let bytes = &mut bytes[..PIECE_BYTES.min(len_bytes - first)];
+            checkpoint.read_into(&self.name, first, bytes)?;
+            all &= holds(bytes);
+        }
+        Ok(all)
     }
 
     fn each_finite(
@@ -149,27 +177,6 @@ pub(super) struct Fp8Part<'a> {
 }
 
 impl Fp8Part<'_> {
-    /// Fills `codes` with the E4M3 codes.
-    ///
-    /// # Shapes
-    /// - `codes [matrices, rows, columns]`
-    ///
-    /// # Errors
-    ///
-    /// A read that fails, a code that is NaN.
-    pub fn read_codes(
-        &self,
-        checkpoint: &Checkpoint,
-        codes: &mut [u8],
-    ) -> Result<(), WeightsError> {
-        for (piece, codes) in codes.chunks_mut(PIECE_BYTES).enumerate() {
-            let first = piece * PIECE_BYTES;
-            checkpoint.read_into(&self.part.name, first, codes)?;
-            self.check_codes(checkpoint, first, codes)?;
-        }
-        Ok(())
-    }
-
     /// The multipliers that dequantize, `[matrices, ceil(rows / 128), ceil(columns / 128)]`.
     ///
     /// # Errors

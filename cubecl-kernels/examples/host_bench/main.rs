@@ -13,6 +13,7 @@ mod case;
 mod composed;
 mod products;
 mod rows;
+mod stored;
 mod weights;
 
 use std::hint::black_box;
@@ -80,4 +81,5 @@ fn main() {
     rows::permuted();
     weights::optimizer();
     products::linear();
+    stored::linear();
 }

@@ -7,6 +7,7 @@ mod minifloat;
 mod operand;
 mod quantized;
 mod shape;
+mod stored;
 mod wire;
 
 pub use dispatch::{ArrivalPlan, DispatchPlan};
@@ -27,5 +28,7 @@ pub use shape::{
     AdamWConfig, AttentionOptions, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape,
     ProductFormat, RopeLayout, RopeShape,
 };
+pub(crate) use stored::StoredPart;
+pub use stored::{StoredMatrix, StoredRows};
 pub use wire::{RowSums, TransposedSums, WireFormat};
 pub(crate) use wire::{check_index, scale_byte, scale_from_exponent};

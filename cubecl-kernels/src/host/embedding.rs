@@ -76,7 +76,8 @@ pub fn embedding_backward(
     Ok(gradient)
 }
 
-fn check_ids(op: &'static str, ids: &[i64], vocab: usize) -> Result<(), KernelError> {
+/// Checks that every id is one of the table's rows.
+pub(super) fn check_ids(op: &'static str, ids: &[i64], vocab: usize) -> Result<(), KernelError> {
     match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= vocab)) {
         None => Ok(()),
         Some(position) => Err(KernelError::Index {

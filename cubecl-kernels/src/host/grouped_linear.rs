@@ -9,7 +9,7 @@ use crate::definition::{
 };
 
 /// Rows of one expert that one task computes in FP32: enough to pay for packing the weight.
-const ROWS_A_TASK: usize = 256;
+pub(super) const ROWS_A_TASK: usize = 256;
 /// Rows of one expert's weight gradient that one task computes in FP32.
 const OUTPUTS_A_TASK: usize = 128;
 
@@ -133,7 +133,7 @@ fn weight_of<'a>(w: &'a [f32], e: usize, shape: &GroupedLinearShape) -> View<'a>
 
 /// Checks that there is a bound for every expert, and that bounds rise from 0 to the number of
 /// rows.
-fn check_groups(
+pub(super) fn check_groups(
     op: &'static str,
     offsets: &[usize],
     shape: &GroupedLinearShape,

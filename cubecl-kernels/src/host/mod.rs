@@ -22,6 +22,7 @@ mod rms_norm;
 mod rope;
 mod simd;
 mod small_gemm;
+mod stored;
 mod swiglu;
 
 pub use adamw::{Moment, adamw, sum_of_squares};
@@ -51,4 +52,7 @@ pub use quantize::{
 };
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{rope, rope_backward};
+pub use stored::{
+    stored_embedding, stored_grouped_linear, stored_linear, stored_linear_cross_entropy, widen,
+};
 pub use swiglu::{swiglu, swiglu_backward};

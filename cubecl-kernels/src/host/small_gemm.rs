@@ -1,7 +1,11 @@
 //! Products with 1 to 4 rows on the left: decoding, and experts with few tokens. No packing; the
-//! matrix is read once.
+//! matrix is read once, from FP32 or from the form in which a checkpoint stores it.
 
+use half::bf16;
+
+use super::quantize::e4m3_value;
 use super::simd::{LANES, Simd, madd, multiversion};
+use crate::definition::{StoredPart, StoredRows, TILE, tiles};
 
 /// Rows up to which these are used.
 pub(crate) const MAX_ROWS: usize = 4;
@@ -12,46 +16,217 @@ pub(crate) const MAX_ROWS: usize = 4;
 /// `x [rows, k]` with 1 to 4 rows, `w [n, k]`, `y [rows, n]`.
 pub(crate) fn rows_nt(x: &[f32], w: &[f32], rows: usize, k: usize, n: usize, y: &mut [f32]) {
     match rows {
-        1 => nt::<1>(x, w, k, n, y),
-        2 => nt::<2>(x, w, k, n, y),
-        3 => nt::<3>(x, w, k, n, y),
-        _ => nt::<4>(x, w, k, n, y),
+        1 => floats_nt::<1>(x, w, k, n, y),
+        2 => floats_nt::<2>(x, w, k, n, y),
+        3 => floats_nt::<3>(x, w, k, n, y),
+        _ => floats_nt::<4>(x, w, k, n, y),
+    }
+}
+
+/// [`rows_nt`] of stored rows, with the same bits as of those rows in FP32.
+///
+/// # Shapes
+/// `x [rows, k]` with 1 to 4 rows, `w [n, k]`, `y [rows, n]` with a row every `stride`.
+pub(crate) fn stored_rows_nt(
+    x: &[f32],
+    w: &StoredPart<'_>,
+    rows: usize,
+    k: usize,
+    y: &mut [f32],
+    stride: usize,
+) {
+    match rows {
+        1 => stored_nt::<1>(x, w, k, y, stride),
+        2 => stored_nt::<2>(x, w, k, y, stride),
+        3 => stored_nt::<3>(x, w, k, y, stride),
+        _ => stored_nt::<4>(x, w, k, y, stride),
+    }
+}
+
+fn stored_nt<const R: usize>(
+    x: &[f32],
+    w: &StoredPart<'_>,
+    k: usize,
+    y: &mut [f32],
+    stride: usize,
+) {
+    let n = w.rows.len();
+    match w.stored {
+        StoredRows::Bf16(values) => bf16_nt::<R>(x, &values[w.rows.start * k..], k, n, y, stride),
+        StoredRows::E4m3 { codes, scales } => {
+            let first = w.rows.start;
+            e4m3_nt::<R>(x, &codes[first * k..], scales, first, k, n, y, stride);
+        }
     }
 }
 
 multiversion! {
-    fn nt<const R: usize>(x: &[f32], w: &[f32], k: usize, n: usize, y: &mut [f32]) {
-        let mut column = 0;
-        while column + 4 <= n {
-            let sums = dots::<S, R, 4>(x, &w[column * k..], k);
-            for (r, sums) in sums.iter().enumerate() {
-                y[r * n + column..][..4].copy_from_slice(sums);
-            }
-            column += 4;
-        }
-        while column < n {
-            let sums = dots::<S, R, 1>(x, &w[column * k..], k);
-            for (r, sums) in sums.iter().enumerate() {
-                y[r * n + column] = sums[0];
-            }
-            column += 1;
-        }
+    fn floats_nt<const R: usize>(x: &[f32], w: &[f32], k: usize, n: usize, y: &mut [f32]) {
+        columns::<S, R, _>(x, |column| Floats::new(&w[column * k..][..k]), k, n, y, n);
     }
 }
 
-/// The dot products of `R` rows of `x` with `C` rows of `w`.
+multiversion! {
+    fn bf16_nt<const R: usize>(
+        x: &[f32],
+        w: &[bf16],
+        k: usize,
+        n: usize,
+        y: &mut [f32],
+        stride: usize,
+    ) {
+        columns::<S, R, _>(x, |column| Brains::new(&w[column * k..][..k]), k, n, y, stride);
+    }
+}
+
+multiversion! {
+    /// `first` is the number of the first row within the grid of blocks.
+    fn e4m3_nt<const R: usize>(
+        x: &[f32],
+        codes: &[u8],
+        scales: &[f32],
+        first: usize,
+        k: usize,
+        n: usize,
+        y: &mut [f32],
+        stride: usize,
+    ) {
+        let row = |column: usize| {
+            let scales = &scales[(first + column) / TILE * tiles(k)..][..tiles(k)];
+            Codes::new(&codes[column * k..][..k], scales)
+        };
+        columns::<S, R, _>(x, row, k, n, y, stride);
+    }
+}
+
+/// A row of a weight, read in order.
+trait Row {
+    /// Entries `LANES * chunk..`.
+    fn lanes<S: Simd>(&self, chunk: usize) -> S::V;
+    /// Entry `i` of those after the last whole chunk.
+    fn rest(&self, i: usize) -> f32;
+}
+
+/// FP32.
+struct Floats<'a>(&'a [[f32; LANES]], &'a [f32]);
+
+impl<'a> Floats<'a> {
+    #[inline(always)]
+    fn new(row: &'a [f32]) -> Self {
+        let (chunks, rest) = row.as_chunks();
+        Self(chunks, rest)
+    }
+}
+
+impl Row for Floats<'_> {
+    #[inline(always)]
+    fn lanes<S: Simd>(&self, chunk: usize) -> S::V {
+        S::load(&self.0[chunk])
+    }
+
+    #[inline(always)]
+    fn rest(&self, i: usize) -> f32 {
+        self.1[i]
+    }
+}
+
+/// BF16.
+struct Brains<'a>(&'a [[bf16; LANES]], &'a [bf16]);
+
+impl<'a> Brains<'a> {
+    #[inline(always)]
+    fn new(row: &'a [bf16]) -> Self {
+        let (chunks, rest) = row.as_chunks();
+        Self(chunks, rest)
+    }
+}
+
+impl Row for Brains<'_> {
+    #[inline(always)]
+    fn lanes<S: Simd>(&self, chunk: usize) -> S::V {
+        S::load(&self.0[chunk].map(widened))
+    }
+
+    #[inline(always)]
+    fn rest(&self, i: usize) -> f32 {
+        widened(self.1[i])
+    }
+}
+
+/// E4M3 with a scale for each [`TILE`] entries.
+struct Codes<'a>(&'a [[u8; LANES]], &'a [u8], &'a [f32]);
+
+impl<'a> Codes<'a> {
+    #[inline(always)]
+    fn new(row: &'a [u8], scales: &'a [f32]) -> Self {
+        let (chunks, rest) = row.as_chunks();
+        Self(chunks, rest, scales)
+    }
+}
+
+impl Row for Codes<'_> {
+    #[inline(always)]
+    fn lanes<S: Simd>(&self, chunk: usize) -> S::V {
+        let scale = self.2[chunk / (TILE / LANES)];
+        S::load(&self.0[chunk].map(|code| scale * e4m3_value(u32::from(code))))
+    }
+
+    #[inline(always)]
+    fn rest(&self, i: usize) -> f32 {
+        // What is left over lies in the last tile: tiles are whole chunks.
+        let scale = self.2[self.2.len() - 1];
+        scale * e4m3_value(u32::from(self.1[i]))
+    }
+}
+
+/// A BF16 value in FP32.
 #[inline(always)]
-fn dots<S: Simd, const R: usize, const C: usize>(x: &[f32], w: &[f32], k: usize) -> [[f32; C]; R] {
+pub(crate) fn widened(value: bf16) -> f32 {
+    f32::from_bits(u32::from(value.to_bits()) << 16)
+}
+
+/// The columns of a result, four at a time.
+#[inline(always)]
+fn columns<S: Simd, const R: usize, W: Row>(
+    x: &[f32],
+    row: impl Fn(usize) -> W,
+    k: usize,
+    n: usize,
+    y: &mut [f32],
+    stride: usize,
+) {
+    let mut column = 0;
+    while column + 4 <= n {
+        let sums = dots::<S, R, 4, W>(x, std::array::from_fn(|c| row(column + c)), k);
+        for (r, sums) in sums.iter().enumerate() {
+            y[r * stride + column..][..4].copy_from_slice(sums);
+        }
+        column += 4;
+    }
+    while column < n {
+        let sums = dots::<S, R, 1, W>(x, [row(column)], k);
+        for (r, sums) in sums.iter().enumerate() {
+            y[r * stride + column] = sums[0];
+        }
+        column += 1;
+    }
+}
+
+/// The dot products of `R` rows of `x` with `C` rows of a weight.
+#[inline(always)]
+fn dots<S: Simd, const R: usize, const C: usize, W: Row>(
+    x: &[f32],
+    w: [W; C],
+    k: usize,
+) -> [[f32; C]; R] {
     let mut acc = [[S::zero(); C]; R];
-    let x: [&[f32]; R] = std::array::from_fn(|r| &x[r * k..][..k]);
-    let w: [&[f32]; C] = std::array::from_fn(|c| &w[c * k..][..k]);
+    let x: [(&[[f32; LANES]], &[f32]); R] =
+        std::array::from_fn(|r| x[r * k..][..k].as_chunks::<LANES>());
     let chunks = k / LANES;
-    let x_chunks = x.map(|x| &x.as_chunks::<LANES>().0[..chunks]);
-    let w_chunks = w.map(|w| &w.as_chunks::<LANES>().0[..chunks]);
     for i in 0..chunks {
-        let x: [S::V; R] = std::array::from_fn(|r| S::load(&x_chunks[r][i]));
+        let x: [S::V; R] = std::array::from_fn(|r| S::load(&x[r].0[i]));
         for c in 0..C {
-            let w = S::load(&w_chunks[c][i]);
+            let w = w[c].lanes::<S>(i);
             for r in 0..R {
                 acc[r][c] = S::madd(x[r], w, acc[r][c]);
             }
@@ -61,8 +236,8 @@ fn dots<S: Simd, const R: usize, const C: usize>(x: &[f32], w: &[f32], k: usize)
     for r in 0..R {
         for c in 0..C {
             let mut tail = 0.0;
-            for i in chunks * LANES..k {
-                tail = madd::<S>(x[r][i], w[c][i], tail);
+            for i in 0..k - chunks * LANES {
+                tail = madd::<S>(x[r].1[i], w[c].rest(i), tail);
             }
             sums[r][c] = S::sum(acc[r][c]) + tail;
         }

@@ -15,6 +15,7 @@ mod permute;
 mod quantize;
 mod rms_norm;
 mod rope;
+mod stored;
 mod swiglu;
 
 pub use adamw::adamw;
@@ -35,4 +36,5 @@ pub use quantize::{
 };
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rope::rope;
+pub use stored::widen;
 pub use swiglu::{swiglu, swiglu_backward};

@@ -183,7 +183,11 @@ impl Checkpoint {
         mtp: MtpWeights,
         weights: Weights,
     ) -> Result<DeepSeek, CheckpointError> {
-        Ok(load_model(self.model_folder(weights)?, device, &LoadOptions { mtp })?)
+        Ok(load_model(
+            self.model_folder(weights)?,
+            device,
+            &LoadOptions { mtp, ..LoadOptions::default() },
+        )?)
     }
 
     /// The Hugging Face folder with these weights: the checkpoint's own, or one in it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use burn_deepseek::weights::{LoadOptions, MtpWeights, WeightsError, load_model};
+use burn_deepseek::weights::{LoadOptions, MtpWeights, WeightForm, WeightsError, load_model};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, EndTokens};
 use serde_json::Value;
 
@@ -161,13 +161,14 @@ impl Source {
         Ok(Self { at, tokenizer })
     }
 
-    /// Loads the model, for running it.
+    /// Loads the model for running it, its matrices as they are stored.
     ///
     /// # Errors
     ///
     /// Weights that cannot be read or do not fit.
     pub fn load(&self, device: &Device, mtp: MtpWeights) -> Result<DeepSeek, WeightsError> {
-        Ok(load_model(&self.at.folder, device, &LoadOptions { mtp })?.no_grad())
+        let options = LoadOptions { mtp, weights: WeightForm::AsStored };
+        Ok(load_model(&self.at.folder, device, &options)?.no_grad())
     }
 
     /// The tokens to continue: the lead, where the prompt does not begin with it, then the prompt;

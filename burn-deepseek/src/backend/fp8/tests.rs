@@ -7,15 +7,15 @@ use burn::tensor::{Device, Tensor};
 use crate::backend::WeightGradientQueue;
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, KeptActivation, Precision};
-use crate::{Compute, Linear, Mlp, WeightInit, recomputing};
+use crate::{Compute, Linear, Mlp, Weight, WeightInit, recomputing};
 use cubecl_kernels::metric::calc_diff;
 
 /// A linear and an MLP behind it, with a mixture between them: each kind of FP8 call.
 #[derive(Module, Debug)]
 struct Network {
     first: Linear,
-    gate_up: Param<Tensor<3>>,
-    down: Param<Tensor<3>>,
+    gate_up: Weight<3>,
+    down: Weight<3>,
     mlp: Mlp,
 }
 
@@ -28,8 +28,8 @@ impl Network {
         let first = Linear::new(D, D, true, init);
         Self {
             first,
-            gate_up: init.weight([3, 2 * 36, D]),
-            down: init.weight([3, D, 36]),
+            gate_up: init.weight([3, 2 * 36, D]).into(),
+            down: init.weight([3, D, 36]).into(),
             mlp: Mlp::new(D, 70, init),
         }
     }
@@ -52,6 +52,10 @@ fn inputs(device: &Device) -> (Tensor<2>, Tensor<2>) {
     // Not the device's generator: every test of the process draws from that one.
     let mut normal = WeightInit::normal(3, 1.0, device);
     (normal.weight([ROWS, D]).val(), normal.weight([ROWS, D]).val())
+}
+
+fn parameter<const D: usize>(weight: &Weight<D>) -> &Param<Tensor<D>> {
+    weight.parameter().expect("a weight that is trained")
 }
 
 /// Gradients by parameter, in the module's order, and the input's last.
@@ -93,11 +97,11 @@ fn gradients(
         grads.get::<3>(id).map(|g| g.into_data().try_to_vec::<f32>().unwrap()).expect("a gradient")
     };
     vec![
-        floats2(network.first.weight.id),
-        floats2(network.mlp.gate_up.id),
-        floats2(network.mlp.down.id),
-        floats3(network.gate_up.id),
-        floats3(network.down.id),
+        floats2(parameter(&network.first.weight).id),
+        floats2(parameter(&network.mlp.gate_up).id),
+        floats2(parameter(&network.mlp.down).id),
+        floats3(parameter(&network.gate_up).id),
+        floats3(parameter(&network.down).id),
         dx.into_data().try_to_vec().unwrap(),
     ]
 }
@@ -179,7 +183,7 @@ fn requantized_rows_cost_accuracy_in_the_weight_gradient_alone() {
         let mut grads = (y * Tensor::from_inner(dy.clone())).sum().backward();
         let dx = x.grad_remove(&mut grads).expect("a gradient").into_data();
         let dw = GradientsParams::from_grads(grads, &layer)
-            .get::<2>(layer.weight.id)
+            .get::<2>(parameter(&layer.weight).id)
             .expect("a gradient");
         (dx, widen(&dw.into_data().try_to_vec::<f32>().unwrap()))
     };
@@ -201,7 +205,7 @@ fn weights_are_quantized_once_for_all_micro_batches_of_a_step() {
     // A change that the context is not told of is not seen; the next step sees it.
     let changed = Network {
         first: Linear {
-            weight: network.first.weight.clone().map(|w| w * 2.0),
+            weight: parameter(&network.first.weight).clone().map(|w| w * 2.0).into(),
             ..network.first.clone()
         },
         ..network

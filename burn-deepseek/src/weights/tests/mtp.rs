@@ -21,11 +21,17 @@ fn without_mtp(dir: &std::path::Path) {
 #[test]
 fn a_model_is_loaded_without_modules_that_are_not_there() {
     let (_, dir) = in_one_file(&config(&[]));
-    let dropped =
-        load_model(dir.path(), &Device::flex(), &LoadOptions { mtp: MtpWeights::Drop }).unwrap();
+    let dropped = load_model(
+        dir.path(),
+        &Device::flex(),
+        &LoadOptions { mtp: MtpWeights::Drop, ..LoadOptions::default() },
+    )
+    .unwrap();
     without_mtp(dir.path());
     for mtp in [MtpWeights::Load, MtpWeights::Drop] {
-        let loaded = load_model(dir.path(), &Device::flex(), &LoadOptions { mtp }).unwrap();
+        let loaded =
+            load_model(dir.path(), &Device::flex(), &LoadOptions { mtp, ..LoadOptions::default() })
+                .unwrap();
         assert_eq!(loaded.config().num_nextn_predict_layers, 0);
         assert_same(&dropped, &loaded, "without MTP");
     }

@@ -72,8 +72,12 @@ fn a_file_of_its_own_loads_with_the_config_beside_it() {
 #[test]
 fn dropping_mtp_modules_leaves_the_main_model() {
     let (mut model, dir) = in_one_file(&config(&[]));
-    let loaded =
-        load_model(dir.path(), &Device::flex(), &LoadOptions { mtp: MtpWeights::Drop }).unwrap();
+    let loaded = load_model(
+        dir.path(),
+        &Device::flex(),
+        &LoadOptions { mtp: MtpWeights::Drop, ..LoadOptions::default() },
+    )
+    .unwrap();
     assert_eq!((loaded.mtp.len(), loaded.config().num_nextn_predict_layers), (0, 0));
     model.mtp.clear();
     assert_same(&model, &loaded, "without MTP");

@@ -58,7 +58,12 @@ fn copies_of_embedding_and_head_in_mtp_layers_are_ignored() {
         &load_model(dir.path(), &Device::flex(), &LoadOptions::default()).unwrap(),
         "copies",
     );
-    load_model(dir.path(), &Device::flex(), &LoadOptions { mtp: MtpWeights::Drop }).unwrap();
+    load_model(
+        dir.path(),
+        &Device::flex(),
+        &LoadOptions { mtp: MtpWeights::Drop, ..LoadOptions::default() },
+    )
+    .unwrap();
 }
 
 /// A layer of the main model that the config does not have is never taken for an MTP layer.
@@ -69,7 +74,8 @@ fn a_layer_too_many_is_refused_even_when_mtp_is_dropped() {
     let config = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"))
         .unwrap();
-    let problems = problems(dir.path(), &LoadOptions { mtp: MtpWeights::Drop });
+    let problems =
+        problems(dir.path(), &LoadOptions { mtp: MtpWeights::Drop, ..LoadOptions::default() });
     assert!(!problems.is_empty());
     for problem in problems {
         assert!(

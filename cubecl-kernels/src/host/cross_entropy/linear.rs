@@ -1,5 +1,7 @@
 //! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
 
+use std::mem::MaybeUninit;
+
 use super::{CrossEntropy, check_targets, rows, weighted};
 use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
 use crate::host::gemm_view::Threads;
@@ -43,8 +45,27 @@ pub fn linear_cross_entropy(
     let LinearShape { rows, inputs, outputs: vocab } = *shape;
     let live = Live::new(x, targets, weights, inputs);
     let head = Head { w, inputs, vocab, format };
-    let losses = live.run(&head, None);
+    let losses = live.run([inputs, vocab], |x, rows, out| head.logits(x, rows, out), None);
     Ok(weighted(live.spread(losses, 1, rows), weights))
+}
+
+/// The cross entropy of logits that `logits(x, rows, out)` computes for some rows at a time; dims
+/// are `[rows, inputs, vocab]`.
+///
+/// # Errors
+/// Those of [`linear_cross_entropy`] about `targets`.
+pub(in crate::host) fn cross_entropy_of(
+    op: &'static str,
+    x: &[f32],
+    targets: &[i64],
+    [rows, inputs, vocab]: [usize; 3],
+    logits: impl Fn(&[f32], usize, &mut [MaybeUninit<f32>]),
+) -> Result<CrossEntropy, KernelError> {
+    check_targets(op, targets, None, rows, vocab)?;
+    element_count(op, "logits", &[rows, vocab])?;
+    let live = Live::new(x, targets, None, inputs);
+    let losses = live.run([inputs, vocab], logits, None);
+    Ok(weighted(live.spread(losses, 1, rows), None))
 }
 
 /// Computes [`linear_cross_entropy`] and its gradients, given that the loss's own is one.
@@ -68,7 +89,11 @@ pub fn linear_cross_entropy_with_gradients(
     let mut dx = Vec::with_capacity(live.targets.len() * inputs);
     let mut dw = Vec::new();
     let head = Head { w, inputs, vocab, format };
-    let losses = live.run(&head, Some((&mut dx, &mut dw)));
+    let losses = live.run(
+        [inputs, vocab],
+        |x, rows, out| head.logits(x, rows, out),
+        Some((&head, &mut dx, &mut dw)),
+    );
     let loss = weighted(live.spread(losses, 1, rows), weights);
     Ok(LinearCrossEntropyGradients { loss, dx: live.spread(dx, inputs, rows), dw })
 }
@@ -96,6 +121,17 @@ struct Head<'a> {
     /// The format of the three products' operands.
     format: ProductFormat,
 }
+
+impl Head<'_> {
+    fn logits(&self, x: &[f32], rows: usize, out: &mut [MaybeUninit<f32>]) {
+        let x = View::new(x, rows, self.inputs);
+        let w = View::new(self.w, self.vocab, self.inputs);
+        product(out, x, w.t(), self.format, Threads::Pool);
+    }
+}
+
+/// Where the gradients `dx` and `dw` go, and the head that they are of.
+type Gradients<'a> = (&'a Head<'a>, &'a mut Vec<f32>, &'a mut Vec<f32>);
 
 /// The rows that have a target.
 struct Live<'a> {
@@ -140,15 +176,15 @@ impl<'a> Live<'a> {
     /// The live rows' losses, and into `gradients` their `dx` and `dw`.
     fn run(
         &self,
-        head: &Head<'_>,
-        mut gradients: Option<(&mut Vec<f32>, &mut Vec<f32>)>,
+        [inputs, vocab]: [usize; 2],
+        compute_logits: impl Fn(&[f32], usize, &mut [MaybeUninit<f32>]),
+        mut gradients: Option<Gradients<'_>>,
     ) -> Vec<f32> {
-        let Head { w, inputs, vocab, format } = *head;
         let rows = self.targets.len();
         let chunk_rows = chunk_rows(vocab).min(rows.max(1));
         let mut losses = vec![0.0; rows];
         let mut logits = Vec::with_capacity(chunk_rows * vocab);
-        if let Some((dx, dw)) = &mut gradients {
+        if let Some((_, dx, dw)) = &mut gradients {
             dx.reserve_exact(rows * inputs);
             dw.reserve_exact(vocab * inputs);
             if rows == 0 {
@@ -157,11 +193,10 @@ impl<'a> Live<'a> {
         }
         for index in 0..rows.div_ceil(chunk_rows) {
             let part = chunk(index, chunk_rows, rows);
-            let x = View::new(&self.x[part.start * inputs..part.end * inputs], part.len(), inputs);
-            let w = View::new(w, vocab, inputs);
+            let x = &self.x[part.start * inputs..part.end * inputs];
             let size = part.len() * vocab;
             logits.clear();
-            product(&mut logits.spare_capacity_mut()[..size], x, w.t(), format, Threads::Pool);
+            compute_logits(x, part.len(), &mut logits.spare_capacity_mut()[..size]);
             // SAFETY: the product has just written them all, and the capacity is that of the
             // largest chunk.
             unsafe { logits.set_len(size) };
@@ -172,7 +207,9 @@ impl<'a> Live<'a> {
                 vocab,
                 gradients.is_some(),
             );
-            let Some((dx, dw)) = &mut gradients else { continue };
+            let Some((head, dx, dw)) = &mut gradients else { continue };
+            let format = head.format;
+            let (x, w) = (View::new(x, part.len(), inputs), View::new(head.w, vocab, inputs));
             let d_logits = View::new(&logits, part.len(), vocab);
             product(
                 &mut dx.spare_capacity_mut()[..part.len() * inputs],

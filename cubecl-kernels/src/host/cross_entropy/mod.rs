@@ -5,6 +5,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub(super) use linear::cross_entropy_of;
 pub use linear::{
     LinearCrossEntropyGradients, linear_cross_entropy, linear_cross_entropy_with_gradients,
 };

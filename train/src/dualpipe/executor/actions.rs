@@ -110,7 +110,8 @@ impl Rank {
     fn accumulate(&self, progress: &mut Progress, chunk: Chunk, done: Differentiated) {
         let (module, mut grads) = done.weight_gradients();
         let (first, last) = (chunk.stage == 0, self.stages[chunk.stage].ends);
-        if let Some(id) = module.embed_tokens.as_ref().map(|embedding| embedding.weight.id)
+        let embedding = module.embed_tokens.as_ref().and_then(|table| table.weight.parameter());
+        if let Some(id) = embedding.map(|parameter| parameter.id)
             && first != last
         {
             let micro_batch = progress.job.schedule.micro_batch(chunk);

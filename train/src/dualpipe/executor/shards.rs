@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use burn::module::ParamId;
-use burn_deepseek::{DeepSeek, FeedForward};
+use burn_deepseek::{DeepSeek, FeedForward, Weight};
 
 use super::flat::parameters_in_order;
 
@@ -74,8 +74,8 @@ impl Shards {
 fn expert_parameters(model: &DeepSeek) -> HashSet<ParamId> {
     let blocks = model.layers.iter().chain(model.mtp.iter().map(|module| &module.block));
     let experts = blocks.filter_map(|block| match &block.mlp {
-        FeedForward::Moe(moe) => Some([moe.experts.gate_up.id, moe.experts.down.id]),
+        FeedForward::Moe(moe) => Some([&moe.experts.gate_up, &moe.experts.down]),
         FeedForward::Dense(_) => None,
     });
-    experts.flatten().collect()
+    experts.flatten().filter_map(Weight::parameter).map(|parameter| parameter.id).collect()
 }

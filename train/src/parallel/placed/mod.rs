@@ -11,7 +11,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_deepseek::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
 use burn_deepseek::moe::{Experts, MixtureOfExperts};
 use burn_deepseek::ops::{self, LocalExperts};
-use burn_deepseek::{Compute, DeepSeek, FeedForward};
+use burn_deepseek::{Compute, DeepSeek, FeedForward, Weight};
 
 use super::eplb::LayerPlacement;
 use turns::Turns;
@@ -112,7 +112,7 @@ impl PlacedExperts {
                 .zip(others)
                 .map(|(places, device)| copies(&moe.experts, places, device))
                 .collect();
-            moe.experts = copies(&moe.experts, here, &moe.experts.gate_up.val().device());
+            moe.experts = copies(&moe.experts, here, &moe.experts.gate_up.device());
             layers.insert(
                 layer,
                 PlacedLayer {
@@ -174,11 +174,7 @@ impl ExpertDispatch for PlacedExperts {
         let computed = (1..).zip(away).map(|(gpu, experts)| {
             let (rows, groups) = part(gpu);
             rows.map(|rows| {
-                experts.forward(
-                    rows.to_device(&experts.gate_up.val().device()),
-                    &groups,
-                    &self.compute,
-                )
+                experts.forward(rows.to_device(&experts.gate_up.device()), &groups, &self.compute)
             })
         });
         let computed: Vec<Tensor<2>> = computed.collect::<Vec<_>>().into_iter().flatten().collect();
@@ -212,10 +208,11 @@ fn moe_layers(model: &mut DeepSeek) -> impl Iterator<Item = (usize, &mut Mixture
 
 /// A copy of the expert in each of the places of a GPU.
 fn copies(experts: &Experts, places: &[usize], device: &Device) -> Experts {
-    let copy = |weights: &Param<Tensor<3>>| {
+    let copy = |weights: &Weight<3>| {
         let weights = weights.val();
         let indices = indices(places, &weights.device());
-        Param::from_tensor(weights.select(0, indices).to_device(device)).set_require_grad(false)
+        let copies = weights.select(0, indices).to_device(device);
+        Param::from_tensor(copies).set_require_grad(false).into()
     };
     Experts { gate_up: copy(&experts.gate_up), down: copy(&experts.down) }
 }
