@@ -106,7 +106,8 @@ def main():
         result = spoken(arguments.binary, arguments.folder, prompt, arguments.tokens)
         got = result["token_ids"]
         if result["prompt_tokens"] != len(ids):
-            print(f"{prompt!r}: {result['prompt_tokens']} tokens, in transformers {len(ids)}: {ids}")
+            ours = result["prompt_tokens"]
+            print(f"{prompt!r}: {ours} tokens, in transformers {len(ids)}: {ids}")
             wrong += 1
         elif got != want:
             at = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), None)

@@ -136,7 +136,7 @@ fn frequencies_of_a_ramp_without_width() {
 const RAMPS: [(&str, [f32; 4]); 3] = [
     (r#"{"beta_fast": 1, "beta_slow": 1}"#, [1.0, 0.025, 0.0025, 0.000_25]),
     (
-        r#"{"beta_fast": 1, "beta_slow": 1, "original_max_position_embeddings": 6283, "factor": 32}"#,
+        r#"{"beta_fast":1,"beta_slow":1,"original_max_position_embeddings":6283,"factor":32}"#,
         [1.0, 0.1, 0.01, 3.125e-5],
     ),
     // From a dimension to itself.
