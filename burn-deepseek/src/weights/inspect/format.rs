@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::DeepSeekConfig;
 use crate::weights::plan::{ParameterPlan, Survey};
 use crate::weights::stored::{StoredForm, StoredPart};
 
@@ -12,14 +11,14 @@ use crate::weights::stored::{StoredForm, StoredPart};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// As the checkpoint has them: FP8 as codes and scales, F16 as F32.
+    /// Matrices as the checkpoint has them, FP8 as codes and scales, F16 as F32; vectors, routers
+    /// and `kv_b` in F32.
     Stored,
     /// Everything in F32.
     F32,
-    /// Matrices in BF16; vectors and routers in F32.
+    /// As `Stored` of a checkpoint in BF16.
     Bf16,
-    /// Linears as FP8 codes and scales; embedding, head and an MTP module's projection in BF16;
-    /// vectors and routers in F32.
+    /// As `Stored` of a checkpoint in FP8, whose embedding, head and MTP projections are BF16.
     Fp8,
 }
 
@@ -38,9 +37,15 @@ impl WeightFormat {
     }
 }
 
+/// Paths of the matrices that are F32 whatever the format: the router's, and the one that absorbed
+/// attention takes apart.
+const ROUTER: &str = ".gate.weight";
+const KV_B: &str = ".kv_b_proj.weight";
+/// Those that are never FP8.
+const NEVER_FP8: [&str; 3] = ["embed_tokens.weight", "lm_head.weight", "eh_proj.weight"];
+
 /// Bytes of the main model's weights and of its MTP modules' in each format.
 pub(super) fn weight_bytes(
-    config: &DeepSeekConfig,
     survey: &Survey,
 ) -> (BTreeMap<WeightFormat, u64>, BTreeMap<WeightFormat, u64>) {
     let (mut main, mut mtp) = (BTreeMap::new(), BTreeMap::new());
@@ -48,24 +53,21 @@ pub(super) fn weight_bytes(
         let of_mtp = parameter.parameter.starts_with("mtp.");
         let bytes = if of_mtp { &mut mtp } else { &mut main };
         for format in WeightFormat::ALL {
-            *bytes.entry(format).or_insert(0) += bytes_in(config, parameter, format);
+            *bytes.entry(format).or_insert(0) += bytes_in(parameter, format);
         }
     }
     (main, mtp)
 }
 
-fn bytes_in(config: &DeepSeekConfig, parameter: &ParameterPlan, format: WeightFormat) -> u64 {
+fn bytes_in(parameter: &ParameterPlan, format: WeightFormat) -> u64 {
     let elements: usize = parameter.shape.iter().product();
     let wide = 4 * elements as u64;
-    let is_matrix = parameter.shape.len() > 1;
-    let is_router = parameter.shape == [config.n_routed_experts, config.hidden_size]
-        && parameter.parameter.ends_with("gate.weight");
-    if format == WeightFormat::F32 || !is_matrix || is_router {
+    let path = parameter.parameter.as_str();
+    let kept = parameter.shape.len() > 1 && !path.ends_with(ROUTER) && !path.ends_with(KV_B);
+    if format == WeightFormat::F32 || !kept {
         return wide;
     }
-    let is_linear = !["embed_tokens.weight", "lm_head.weight", "eh_proj.weight"]
-        .iter()
-        .any(|name| parameter.parameter.ends_with(name));
+    let is_linear = !NEVER_FP8.iter().any(|name| path.ends_with(name));
     let parts = parameter.parts.iter();
     match format {
         WeightFormat::Fp8 if is_linear => parts.map(fp8_bytes).sum(),

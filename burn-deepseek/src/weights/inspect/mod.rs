@@ -125,7 +125,7 @@ impl Inspector {
             name: group.name,
         });
         let (main, mtp) = if survey.problems.is_empty() {
-            format::weight_bytes(&self.config, survey)
+            format::weight_bytes(survey)
         } else {
             (BTreeMap::new(), BTreeMap::new())
         };

@@ -121,7 +121,7 @@ fn reading_ends_where_it_is_told_to() {
     assert!(!values.complete && calls == 3, "{calls}");
 }
 
-/// Linears are a byte an element and four for each block, BF16 is two, vectors are four.
+/// Linears are a byte an element and four for each block, BF16 is two, vectors and `kv_b` are four.
 #[test]
 fn the_formats_bytes_are_those_of_each_kind_of_weight() {
     let small = config(&[
@@ -133,13 +133,12 @@ fn the_formats_bytes_are_those_of_each_kind_of_weight() {
     let (_, dir) = in_one_file(&small);
     let bytes = Inspector::open(dir.path()).unwrap().headers().weight_bytes;
     // Vocabulary 37, width 12; MLA with latents of 7 and 5; a dense layer of 20.
-    let matrices: [usize; 8] =
-        [7 * 12, 3 * 6 * 7, 7 * 12, 3 * 7 * 5, 12 * 9, 20 * 12, 20 * 12, 12 * 20];
+    let matrices: [usize; 7] = [7 * 12, 3 * 6 * 7, 7 * 12, 12 * 9, 20 * 12, 20 * 12, 12 * 20];
     let linears: usize = matrices.iter().sum();
-    let (ends, vectors) = (2 * 37 * 12, 7 + 5 + 12 + 12 + 12);
-    assert_eq!(bytes[&WeightFormat::F32], 4 * (linears + ends + vectors) as u64);
-    assert_eq!(bytes[&WeightFormat::Bf16], (2 * (linears + ends) + 4 * vectors) as u64);
-    let fp8 = linears + 4 * matrices.len() + 2 * ends + 4 * vectors;
+    let (ends, wide) = (2 * 37 * 12, 3 * 7 * 5 + 7 + 5 + 12 + 12 + 12);
+    assert_eq!(bytes[&WeightFormat::F32], 4 * (linears + ends + wide) as u64);
+    assert_eq!(bytes[&WeightFormat::Bf16], (2 * (linears + ends) + 4 * wide) as u64);
+    let fp8 = linears + 4 * matrices.len() + 2 * ends + 4 * wide;
     assert_eq!(bytes[&WeightFormat::Fp8], fp8 as u64);
 }
 
