@@ -164,8 +164,9 @@ mod tests {
             });
         }
         check("", &command());
-        let cut = with_commands_cut(&format!("Words.\n\n  deepseek a --b{}c --d", " ".repeat(70)));
-        assert!(cut.ends_with("c \\\n      --d"), "{cut}");
+        let long = format!("Words.\n\n  deepseek a --b {} --d value", "x".repeat(58));
+        let cut = with_commands_cut(&long);
+        assert!(cut.ends_with("x \\\n      --d value"), "{cut}");
     }
 
     #[test]
