@@ -121,12 +121,14 @@ impl Located {
             Some(tokenizer) => match (tokenizer.lead(), flag_of(&folder, "add_bos_token")) {
                 (lead, _) if !lead.is_empty() => lead,
                 (_, Some(false)) => Vec::new(),
-                (_, Some(true)) => {
+                (_, flag) => {
                     let named = text_of(&folder, "bos_token");
                     let named = named.and_then(|name| id_of(tokenizer, &name)).filter(known);
-                    named.or(begin).into_iter().collect()
+                    // Settings that name no such token have none: what `config.json` then says may
+                    // be no more than its model type's default.
+                    let silent = flag.is_none() && folder.join(TOKENIZER_CONFIG_FILE).is_file();
+                    named.or(begin.filter(|_| !silent)).into_iter().collect()
                 }
-                (_, None) => begin.into_iter().collect(),
             },
         };
         Self { folder, model, run: None, tokenizer, stop, lead }
