@@ -170,6 +170,8 @@ pub(crate) fn cast_e5m6<F: Float, N: Size>(
         #[unroll]
         for i in 0..EACH {
             let code = encode(bits[i as usize], scale, multiplier, scale_format);
+            // Padding is zero beside NaN too, whose scale would make NaN of it.
+            let code = select(column0 + i < columns, code, 0u32);
             // From the highest bit down; the third and the sixth code go on in the next word.
             let word = comptime!((12 * i / 32) as usize);
             let place = comptime!(12 * i % 32);

@@ -21,7 +21,7 @@ use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
-use crate::fold::{fold, width};
+use crate::fold::{fold, fold_on_terminal, width};
 use crate::metrics::duration;
 use crate::schedule::Position;
 use crate::signals::Signals;
@@ -76,13 +76,14 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
             ),
         };
         let seeds = if args.seeds > 1 { format!(", {} seeds", args.seeds) } else { String::new() };
-        write_stdout(&format!(
+        let heading = format!(
             "run {} of {}: {}, {}{seeds}{left}\n",
             index + 1,
             runs.len(),
             run.name,
             run.what
-        ))?;
+        );
+        write_stdout(&fold_on_terminal(heading))?;
         let comparison = match &mut comparison {
             Some(comparison) => comparison,
             none => none.insert(opened(&start, &args, runs.len())?),
@@ -97,7 +98,7 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
             result.absorb(train(&mut Start::prepare(&training(&args, run, seed)?)?, run, signals)?);
         }
         result.compare(comparison);
-        write_stdout(&format!("{}\n\n", result.line()))?;
+        write_stdout(&fold_on_terminal(format!("{}\n\n", result.line())))?;
         comparison.runs.push(result);
         comparison.write(out)?;
         if signals.stopped() {

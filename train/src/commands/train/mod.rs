@@ -1,6 +1,7 @@
 //! `deepseek train`: resolve, open the data, build or load the model, run the learner, say what
 //! came of it.
 
+mod begun;
 mod dashboard;
 mod finish;
 mod folders;

@@ -1,18 +1,18 @@
 //! What a run starts from: a configuration and fresh weights, or a checkpoint.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::Device;
 use burn_deepseek::weights::{LoadedWeights, MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use super::adamw_settings;
+use super::begun::{begun_from, unchanged};
 use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
 use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
-use crate::commands::model_folder::{KINDS, ModelFolder};
-use crate::config::{ConfigError, RunConfig, model_differences};
+use crate::config::{ConfigError, RunConfig};
 use crate::data::{TokenData, Tokenizer, TokenizerFiles};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
@@ -219,20 +219,7 @@ impl Parts {
         adamw: AdamWSettings,
         device: &Device,
     ) -> Result<(Self, TrainState)> {
-        let stored = checkpoint.config()?.model;
-        if stored != config.model {
-            let keys: Vec<String> = model_differences(&stored, &config.model)?
-                .into_iter()
-                .map(|(key, was, set)| format!("model.{key} from {was} to {set}"))
-                .collect();
-            let problem = format!(
-                "--set changes the model of a run that is resumed: {}; begin a new run with its \
-                 weights instead, --set train.init_from={}",
-                keys.join("; "),
-                checkpoint.path.display()
-            );
-            return Err(UsageError(problem).into());
-        }
+        unchanged(checkpoint, &config.model)?;
         let model = DeepSeek::new(model, WeightInit::zeros(device))?;
         let LoadedWeights { model, absent_mtp } = load_weights(model, &checkpoint.path)?;
         if absent_mtp > 0 {
@@ -304,83 +291,6 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
         None => request.resolve()?,
     };
     Ok(config.with_absolute_paths())
-}
-
-/// The configuration's model with the weights of a run, a checkpoint or a Hugging Face folder. Only
-/// its tensors must fit: what has none (context length, YaRN, how experts are chosen) may differ. MTP
-/// modules of which it has nothing are drawn.
-fn begun_from(
-    path: &Path,
-    model: &DeepSeekConfig,
-    seed: u64,
-    device: &Device,
-) -> Result<LoadedWeights> {
-    let folder = match ModelFolder::find(path)? {
-        Some(ModelFolder::Checkpoint(path)) => {
-            Checkpoint::open(&path, Purpose::Running(Weights::Trained))?.path
-        }
-        Some(ModelFolder::HuggingFace(path)) => path,
-        None => {
-            let path = path.display();
-            let problem = format!("train.init_from = {path:?}: no weights here; give {KINDS}");
-            return Err(UsageError(problem).into());
-        }
-    };
-    fits(model, &folder)?;
-    // Drawn at once where something of it may stay: that takes no longer than finding out before.
-    let model = if model.num_nextn_predict_layers > 0 {
-        DeepSeek::init(model, seed, device)?
-    } else {
-        DeepSeek::new(model, WeightInit::zeros(device))?
-    };
-    load_weights(model, &folder).context("train.init_from")
-}
-
-/// The keys of a model that its tensors' sizes follow from. (The MTP modules are not among them:
-/// which of them a folder has is for its reader to say.)
-const SIZES: [&str; 15] = [
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "moe_intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "n_shared_experts",
-    "n_routed_experts",
-    "first_k_dense_replace",
-    "q_lora_rank",
-    "kv_lora_rank",
-    "qk_nope_head_dim",
-    "qk_rope_head_dim",
-    "v_head_dim",
-    "tie_word_embeddings",
-];
-
-/// Whether a folder's `config.json` is of a model with tensors like the run's, as far as it says;
-/// what the tensors themselves are is seen when they are read.
-fn fits(model: &DeepSeekConfig, folder: &Path) -> Result<()> {
-    let file = folder.join("config.json");
-    let Some(theirs) = std::fs::read_to_string(&file)
-        .ok()
-        .and_then(|text| DeepSeekConfig::from_hugging_face_json(&text).ok())
-    else {
-        return Ok(());
-    };
-    let mut differing = model_differences(model, &theirs)?;
-    differing.retain(|(key, ..)| SIZES.contains(&key.as_str()));
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<String> = differing
-        .into_iter()
-        .map(|(key, ours, theirs)| format!("model.{key} is {ours} here and {theirs} there"))
-        .collect();
-    let problem = format!(
-        "train.init_from: the weights are of another model ({}): {}",
-        file.display(),
-        keys.join("; ")
-    );
-    Err(UsageError(problem).into())
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.
