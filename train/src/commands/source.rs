@@ -117,7 +117,8 @@ impl Located {
         let begin = model.bos_token_id.filter(known);
         let lead = match &tokenizer {
             None => Vec::new(),
-            Some(Tokenizer::Bytes) => begin.or(eod).into_iter().collect(),
+            // Not what config.json begins with, which may be no more than its default.
+            Some(Tokenizer::Bytes) => eod.or(begin).into_iter().collect(),
             Some(tokenizer) => match (tokenizer.lead(), flag_of(&folder, "add_bos_token")) {
                 (lead, _) if !lead.is_empty() => lead,
                 (_, Some(false)) => Vec::new(),
@@ -136,7 +137,7 @@ impl Located {
 
     /// The token that begins a text, where there is one.
     pub fn begin(&self) -> Option<u32> {
-        self.model.bos_token_id.or(self.lead.first().copied())
+        self.lead.first().copied().or(self.model.bos_token_id)
     }
 }
 

@@ -73,6 +73,22 @@ fn special_tokens_of_a_prompt_are_those_tokens_and_a_text_begins_once() {
     }
 }
 
+/// Without a tokenizer tokens are bytes, and what begins a text is the end of another, whatever
+/// `config.json` says or leaves to its defaults.
+#[test]
+fn a_text_of_bytes_begins_with_the_end_of_a_document() {
+    let place = chat_model();
+    fs::remove_file(place.path("hf/tokenizer.json")).unwrap();
+    for written in [Some(json!(0)), Some(Value::Null), None] {
+        edit(&place, "hf/config.json", |config| {
+            let keys = config.as_object_mut().unwrap();
+            keys.remove("bos_token_id");
+            keys.extend(written.clone().map(|token| ("bos_token_id".to_string(), token)));
+        });
+        assert_eq!(prompt_tokens(&place, "hf", "a"), json!([256, 97]), "{written:?}");
+    }
+}
+
 /// The tokenizer's own word on what a text begins with goes before the model's.
 #[test]
 fn what_begins_a_text_is_what_the_tokenizer_says() {
