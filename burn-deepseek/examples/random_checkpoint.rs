@@ -115,7 +115,7 @@ fn byte_tokenizer() -> Value {
     });
     json!({
         "version": "1.0", "added_tokens": [
-            {"id": 256, "content": "<|end|>", "special": true, "normalized": false,
+            {"id": 256, "content": "<|endoftext|>", "special": true, "normalized": false,
              "single_word": false, "lstrip": false, "rstrip": false},
         ],
         "pre_tokenizer": level, "decoder": level,

@@ -99,12 +99,22 @@ multiversion! {
     }
 }
 
+/// Chunks in a tile.
+const TILE_CHUNKS: usize = TILE / LANES;
+
 /// A row of a weight, read in order.
 trait Row {
-    /// Entries `LANES * chunk..`.
-    fn lanes<S: Simd>(&self, chunk: usize) -> S::V;
+    /// The whole chunks of a tile in FP32: where they lie, or in `buffer`, by a loop that is long
+    /// enough to be vectorized.
+    fn tile<'a>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]];
     /// Entry `i` of those after the last whole chunk.
     fn rest(&self, i: usize) -> f32;
+}
+
+/// The chunks of a tile, fewer in the last.
+#[inline(always)]
+fn chunks_of<T>(chunks: &[T], tile: usize) -> &[T] {
+    &chunks[tile * TILE_CHUNKS..chunks.len().min((tile + 1) * TILE_CHUNKS)]
 }
 
 /// FP32.
@@ -120,8 +130,8 @@ impl<'a> Floats<'a> {
 
 impl Row for Floats<'_> {
     #[inline(always)]
-    fn lanes<S: Simd>(&self, chunk: usize) -> S::V {
-        S::load(&self.0[chunk])
+    fn tile<'a>(&'a self, tile: usize, _: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
+        chunks_of(self.0, tile)
     }
 
     #[inline(always)]
@@ -143,8 +153,13 @@ impl<'a> Brains<'a> {
 
 impl Row for Brains<'_> {
     #[inline(always)]
-    fn lanes<S: Simd>(&self, chunk: usize) -> S::V {
-        S::load(&self.0[chunk].map(widened))
+    fn tile<'a>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
+        let values = chunks_of(self.0, tile).as_flattened();
+        let out = &mut buffer[..values.len()];
+        for (out, &value) in out.iter_mut().zip(values) {
+            *out = widened(value);
+        }
+        out.as_chunks().0
     }
 
     #[inline(always)]
@@ -166,9 +181,13 @@ impl<'a> Codes<'a> {
 
 impl Row for Codes<'_> {
     #[inline(always)]
-    fn lanes<S: Simd>(&self, chunk: usize) -> S::V {
-        let scale = self.2[chunk / (TILE / LANES)];
-        S::load(&self.0[chunk].map(|code| scale * e4m3_value(u32::from(code))))
+    fn tile<'a>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
+        let (codes, scale) = (chunks_of(self.0, tile).as_flattened(), self.2[tile]);
+        let out = &mut buffer[..codes.len()];
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = scale * e4m3_value(u32::from(code));
+        }
+        out.as_chunks().0
     }
 
     #[inline(always)]
@@ -223,12 +242,20 @@ fn dots<S: Simd, const R: usize, const C: usize, W: Row>(
     let x: [(&[[f32; LANES]], &[f32]); R] =
         std::array::from_fn(|r| x[r * k..][..k].as_chunks::<LANES>());
     let chunks = k / LANES;
-    for i in 0..chunks {
-        let x: [S::V; R] = std::array::from_fn(|r| S::load(&x[r].0[i]));
-        for c in 0..C {
-            let w = w[c].lanes::<S>(i);
-            for r in 0..R {
-                acc[r][c] = S::madd(x[r], w, acc[r][c]);
+    let mut buffers = [[0.0; TILE]; C];
+    for tile in 0..chunks.div_ceil(TILE_CHUNKS) {
+        let mut w_tile: [&[[f32; LANES]]; C] = [&[]; C];
+        for ((w_tile, w), buffer) in w_tile.iter_mut().zip(&w).zip(&mut buffers) {
+            *w_tile = w.tile(tile, buffer);
+        }
+        let x_tile: [&[[f32; LANES]]; R] = std::array::from_fn(|r| chunks_of(x[r].0, tile));
+        for i in 0..x_tile[0].len() {
+            let x: [S::V; R] = std::array::from_fn(|r| S::load(&x_tile[r][i]));
+            for c in 0..C {
+                let w = S::load(&w_tile[c][i]);
+                for r in 0..R {
+                    acc[r][c] = S::madd(x[r], w, acc[r][c]);
+                }
             }
         }
     }
