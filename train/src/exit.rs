@@ -1,7 +1,7 @@
 //! How a command ends: its results as JSON, or one clear line, and an exit code that says whose
 //! mistake it was.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::failure::{Blame, Failure, Result};
@@ -15,6 +15,19 @@ pub const USAGE: u8 = 2;
 pub const FAILURE: u8 = 3;
 /// Stopped by Ctrl-C, as shells say it.
 pub const INTERRUPTED: u8 = 130;
+
+/// Ends the program at once, before a command has begun with what could be lost.
+pub fn interrupted(json: bool) -> ! {
+    let problem = "interrupted before anything was begun";
+    // On a terminal the line may hold a drawing of progress.
+    let begin = if std::io::stderr().is_terminal() { "\n" } else { "" };
+    let _ = writeln!(std::io::stderr(), "{begin}{problem}");
+    if json {
+        let object = serde_json::json!({ "error": problem, "exit_code": INTERRUPTED });
+        let _ = write_stdout(&format!("{object}\n"));
+    }
+    std::process::exit(i32::from(INTERRUPTED))
+}
 
 /// What a command has to say at its end.
 #[derive(Clone, Debug, PartialEq)]

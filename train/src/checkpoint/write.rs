@@ -13,9 +13,10 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::read::sum_of;
 use super::state::{FORMAT, FileSum, Manifest};
 use super::{
-    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE,
-    STATE_FILE, TrainState, folder_name,
+    CheckpointError, DATA_FILE, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT,
+    SET_ASIDE, STATE_FILE, TrainState, folder_name,
 };
+use crate::data::DataFingerprint;
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -24,13 +25,14 @@ pub struct CheckpointWriter {
     folder: PathBuf,
     keep: usize,
     config_toml: String,
+    data: DataFingerprint,
 }
 
 impl CheckpointWriter {
     /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one),
-    /// each with the configuration.
-    pub fn new(run_dir: &Path, keep: usize, config_toml: String) -> Self {
-        Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml }
+    /// each with the configuration and what the data is made of.
+    pub fn new(run_dir: &Path, keep: usize, config_toml: String, data: DataFingerprint) -> Self {
+        Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml, data }
     }
 
     /// Saves a checkpoint and returns its folder; one of the same step is replaced.
@@ -114,6 +116,10 @@ impl CheckpointWriter {
         }
         save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
         write_synced(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
+        let data = serde_json::to_string_pretty(&self.data)
+            .map_err(std::io::Error::other)
+            .map_err(CheckpointError::io(folder, "write"))?;
+        write_synced(&folder.join(DATA_FILE), data.as_bytes())?;
         let mut files = BTreeMap::new();
         add_sums(folder, "", &mut files)?;
         let manifest = Manifest { format: FORMAT, position: position.clone(), files };

@@ -14,9 +14,13 @@ pub struct EvalArgs {
     /// A run's folder (its newest checkpoint) or one checkpoint.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT")]
     pub checkpoint: PathBuf,
-    /// Text files, JSONL files or folders of them, instead of the run's held-out data.
+    /// Files of text, or folders of them, instead of the run's held-out data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// Make the tokens of the data anew and keep none, instead of taking those that an earlier start
+    /// kept.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Micro-batches to take at most; without it all of the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub batches: Option<u64>,

@@ -10,11 +10,12 @@ use burn_deepseek::weights::MtpWeights;
 use burn_train::{InferenceStep, Interrupter};
 use serde_json::json;
 
-use super::stop_on_signals;
+use super::preparation::Preparation;
+use super::stop_at_once_or_on_signals;
 use super::train::compute;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::cli::EvalArgs;
-use crate::data::{EvalData, TokenBatcher};
+use crate::data::{EvalData, TokenBatcher, Watch};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
 use crate::learner::{LanguageModel, StepReport};
@@ -31,7 +32,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// read ([`crate::exit::FAILURE`]).
 pub fn run(args: EvalArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
-    stop_on_signals(&interrupter, "stopping after this batch; once more to stop at once")?;
+    let notice = "stopping after this batch; once more to stop at once";
+    let begun = stop_at_once_or_on_signals(&interrupter, notice, args.json)?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let config = checkpoint.config()?;
     if args.expert_loads.is_some() && config.model.moe_layers() == 0 {
@@ -39,10 +41,23 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     }
     let selected = args.device.open()?;
     let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
+    let preparation = Preparation::new(&config.data, args.no_cache);
+    let opening = preparation.opening();
     let data = match args.data.is_empty() {
-        true => EvalData::held_out(&config.data, seq_len, vocab_size)?,
-        false => EvalData::whole(&config.data, &args.data, seq_len, vocab_size)?,
+        true => EvalData::held_out(&config.data, seq_len, vocab_size, &opening)?,
+        false => EvalData::whole(&config.data, &args.data, seq_len, vocab_size, &opening)?,
     };
+    if let (Some(saved), Some(now)) = (checkpoint.data()?, data.fingerprint()) {
+        let changes = saved.changes(now);
+        if !changes.is_empty() {
+            preparation.note(&format!(
+                "note: the run's data has changed since the checkpoint ({}): what is held out now \
+                 may have been trained on",
+                changes.join(", ")
+            ));
+        }
+    }
+    drop(preparation);
     let model = checkpoint.model(&selected.device, MtpWeights::Load, args.weights())?.no_grad();
     // The MTP losses are computed where their weight is not 0; the weighted sum is not what is
     // asked for here.
@@ -57,6 +72,7 @@ pub fn run(args: EvalArgs) -> Result<Outcome> {
     let count = args.batches.map_or(batches.len(), |most| {
         batches.len().min(usize::try_from(most).unwrap_or(usize::MAX))
     });
+    begun.set();
     let mut measured = Measured::default();
     let mut progress = Progress::new(count);
     for batch in batches.take(count) {

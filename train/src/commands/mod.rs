@@ -11,9 +11,12 @@ pub mod worker;
 
 mod digits;
 mod model_folder;
+mod preparation;
 mod svg;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn_train::Interrupter;
 
@@ -38,17 +41,48 @@ pub fn run(command: Command) -> Result<Outcome> {
     }
 }
 
+/// Whether a command has begun with what would be lost if it ended at once.
+#[derive(Clone, Debug, Default)]
+struct Begun(Arc<AtomicBool>);
+
+impl Begun {
+    /// From now on a signal asks the command to stop.
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// As [`stop_on_signals`] from [`Begun::set`] on; before, where nothing can be lost, a signal ends
+/// the program at once.
+fn stop_at_once_or_on_signals(
+    interrupter: &Interrupter,
+    notice: &'static str,
+    json: bool,
+) -> Result<Begun> {
+    let begun = Begun::default();
+    let (interrupter, begun_too) = (interrupter.clone(), begun.clone());
+    ctrlc::set_handler(move || {
+        if !begun.0.load(Ordering::Acquire) {
+            crate::exit::interrupted(json);
+        }
+        stop(&interrupter, notice);
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(begun_too)
+}
+
 /// Ctrl-C and SIGTERM ask `interrupter` to stop, and `notice` is printed; a second one ends the
 /// program at once.
 fn stop_on_signals(interrupter: &Interrupter, notice: &'static str) -> Result<()> {
     let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if interrupter.should_stop() {
-            std::process::exit(i32::from(crate::exit::INTERRUPTED));
-        }
-        // Where standard error is closed there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{notice}");
-        interrupter.stop(Some("interrupted by a signal"));
-    })
-    .context("cannot listen for Ctrl-C")
+    ctrlc::set_handler(move || stop(&interrupter, notice)).context("cannot listen for Ctrl-C")
+}
+
+fn stop(interrupter: &Interrupter, notice: &str) {
+    if interrupter.should_stop() {
+        std::process::exit(i32::from(crate::exit::INTERRUPTED));
+    }
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{notice}");
+    interrupter.stop(Some("interrupted by a signal"));
 }

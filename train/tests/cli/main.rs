@@ -12,6 +12,7 @@ mod bench;
 mod checkpoints;
 mod commands;
 mod compare_precision;
+mod data;
 mod disk;
 mod documents;
 mod exchange;

@@ -18,7 +18,7 @@ use self::report::{Comparison, FILES};
 use self::result::{Ended, RunResult};
 use self::runs::NamedRun;
 use self::trained::train;
-use super::stop_on_signals;
+use super::stop_at_once_or_on_signals;
 use super::train::{Start, compute};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
@@ -48,9 +48,10 @@ const QUIET: [&str; 4] = [
 /// diverges is a result.
 pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
-    stop_on_signals(
+    let begun = stop_at_once_or_on_signals(
         &interrupter,
         "stopping after this step and writing what there is; once more to stop at once",
+        args.json,
     )?;
     let runs = runs::named(&args.runs)?;
     let out = args.out.as_path();
@@ -72,6 +73,7 @@ pub fn run(args: ComparePrecisionArgs) -> Result<Outcome> {
     for (index, run) in runs.iter().enumerate() {
         let mut start = Start::prepare(&training(&args, run, 0)?)?;
         if index == 0 {
+            begun.set();
             start.announce()?;
         }
         let left = match index {
@@ -138,12 +140,14 @@ fn training(
             set: set.collect(),
         },
         data: args.data.clone(),
+        no_cache: args.no_cache,
         device: args.device.clone(),
         devices: Vec::new(),
         cluster: None,
         token: TokenArgs::default(),
         trace: None,
         resume: None,
+        allow_changed_data: false,
         run_dir: Some(if args.seeds > 1 {
             args.out.join(run.name).join(format!("seed-{seed}"))
         } else {

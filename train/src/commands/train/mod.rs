@@ -16,7 +16,7 @@ use burn_deepseek::Compute;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
-use super::stop_on_signals;
+use super::stop_at_once_or_on_signals;
 use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
 use crate::config::{MomentsConfig, RunConfig};
@@ -43,11 +43,13 @@ pub(in crate::commands) use start::Start;
 /// cannot be read or written, or a training that diverged ([`crate::exit::FAILURE`]).
 pub fn run(args: TrainArgs) -> Result<Outcome> {
     let interrupter = Interrupter::new();
-    stop_on_signals(
+    let begun = stop_at_once_or_on_signals(
         &interrupter,
         "stopping after this step and saving; once more to stop at once",
+        args.json,
     )?;
     let mut start = Start::prepare(&args)?;
+    begun.set();
     start.announce()?;
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
     let outcome = learn(&mut start, &interrupter, dashboard)?;
@@ -90,8 +92,12 @@ pub(in crate::commands) fn learn(
         next.global_batch / train.micro_batch,
         compute(config, device)?,
     );
-    let checkpoints =
-        CheckpointWriter::new(&start.run_dir, train.keep_checkpoints, config.to_toml()?);
+    let checkpoints = CheckpointWriter::new(
+        &start.run_dir,
+        train.keep_checkpoints,
+        config.to_toml()?,
+        start.data.fingerprint.clone(),
+    );
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!(
             "set aside   {}: it was saved after the step that this run goes on from\n",

@@ -12,8 +12,9 @@ use super::ranks::cluster;
 use crate::checkpoint::{Checkpoint, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::model_folder::{KINDS, ModelFolder};
+use crate::commands::preparation::Preparation;
 use crate::config::{ConfigError, RunConfig};
-use crate::data::TokenData;
+use crate::data::{DataError, TokenData};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
@@ -61,7 +62,13 @@ impl Start {
         };
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
-        let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
+        let preparation = Preparation::new(&config.data, args.no_cache);
+        let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
+        let data = config.data.open_with(seq_len, vocab_size, &preparation.opening())?;
+        drop(preparation);
+        if let Some(checkpoint) = &checkpoint {
+            check_data(checkpoint, &data, args.allow_changed_data)?;
+        }
         check_sample(&config, &data)?;
         let schedule = config.schedule()?;
         let (parts, position) = match &checkpoint {
@@ -236,6 +243,18 @@ fn begun_from(path: &Path, config: &RunConfig, device: &Device) -> Result<DeepSe
     };
     let model = DeepSeek::new(&config.model, WeightInit::zeros(device))?;
     load_weights(model, &folder).context("train.init_from")
+}
+
+/// A run goes on over the text that it was begun on, or over another that was asked for.
+fn check_data(checkpoint: &Checkpoint, data: &TokenData, allowed: bool) -> Result<()> {
+    let changes = checkpoint.data()?.map_or(Vec::new(), |saved| saved.changes(&data.fingerprint));
+    if changes.is_empty() {
+        return Ok(());
+    }
+    if !allowed {
+        return Err(DataError::Changed { changes }.into());
+    }
+    write_stdout(&format!("data        changed since the checkpoint: {}\n", changes.join(", ")))
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.
