@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::Value;
 
@@ -114,8 +116,8 @@ impl Jinja {
     fn new(source: String, bos: String, eos: String) -> Result<Self, Error> {
         let mut environment = Environment::new();
         // As the Python library that these templates are written for.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        environment.set_syntax(syntax);
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
@@ -128,9 +130,9 @@ impl Jinja {
     fn render(&self, messages: &[Value]) -> Result<String, String> {
         let messages: Vec<Value> = messages.iter().map(with_role_and_content).collect();
         let context = context! {
-            messages => minijinja::Value::from_serialize(&messages),
-            bos_token => self.bos,
-            eos_token => self.eos,
+            messages => minijinja::Value::from(Serde(&messages)),
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
             add_generation_prompt => false,
         };
         let rendered = self.environment.get_template(NAME).and_then(|t| t.render(context));

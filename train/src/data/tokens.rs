@@ -130,7 +130,7 @@ mod tests {
             let tokens = Tokens::in_memory(bytes, width);
             assert_eq!(tokens.get(0..3), ids);
             assert_eq!(tokens.get(1..9), ids[1..]);
-            assert_eq!(tokens.get(5..9), []);
+            assert_eq!(tokens.get(5..9), Vec::<u32>::new());
             assert_eq!(tokens.first(2).get(0..3), ids[..2]);
             assert_eq!((tokens.len(), tokens.first(7).len(), tokens.is_empty()), (3, 3, false));
         }

@@ -59,7 +59,7 @@ const OTHER_ENCODINGS: [(&[u8], &str); 2] =
     [(b"\xFF\xFE", "UTF-16 or UTF-32 text"), (b"\xFE\xFF", "UTF-16 text")];
 
 /// A file's ending in small letters, without that of a compression.
-pub(super) fn ending(path: &Path) -> String {
+pub(in crate::data) fn ending(path: &Path) -> String {
     let of = |path: &Path| {
         path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
     };

@@ -39,7 +39,8 @@ impl<'a> Encoder<'a> {
                 Ok(())
             }
             Tokenizer::HuggingFace(_) => {
-                self.boundaries.parts(text).try_for_each(|part| self.append_part(part, tokens))
+                let boundaries = self.boundaries;
+                boundaries.parts(text).try_for_each(|part| self.append_part(part, tokens))
             }
         }
     }

@@ -131,13 +131,13 @@ fn what_cannot_be_proved_is_not_cut() {
         assert_eq!(Boundaries::of(&json), Boundaries::Nowhere, "{json}");
     };
     for regex in [
-        r"\w+ \w+|\s+",    // two words in one piece
-        r"(?<=a)\s|\w+",   // looks back
-        r"\b\w+\b",        // edges
-        r"\w+(?= )|\w",    // another assertion
-        r"\p{N}+",         // leaves letters and blanks together
-        r"\w*",            // matches nothing
-        r"(a )+|[a-zA-Z]", // crosses by repetition
+        r"\w+ \w+|\s+",  // two words in one piece
+        r"(?<=a)\s|\w+", // looks back
+        r"\b\w+\b",      // edges
+        r"\w+(?= )|\w",  // another assertion
+        r"\p{N}+",       // leaves letters and blanks together
+        r"\w*",          // matches nothing
+        r"(\w\s)+|\w",   // crosses by repetition
     ] {
         none(&split(regex), Value::Null);
     }
