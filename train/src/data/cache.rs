@@ -208,7 +208,7 @@ enum Wrong {
 impl From<std::io::Error> for Wrong {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::NotFound => Self::Missing,
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Self::Missing,
             _ => Self::Other(error.to_string()),
         }
     }

@@ -77,10 +77,10 @@ fn kept_tokens_are_taken_by_the_next_start_a_resume_and_an_eval() {
     assert_eq!(uncached["loss"], results["loss"]);
     fs::remove_dir_all(place.path(".cache")).unwrap();
     place.train("--data a.txt --run-dir third --no-cache").ok();
-    assert!(!place.path(".cache").exists());
+    assert!(!place.path(KEPT).exists());
     assert_eq!(place.metrics("third"), place.metrics("second"));
     place.train("--data a.txt --run-dir fourth --set data.cache_dir=here").ok();
-    assert!(place.path("here").is_dir() && !place.path(".cache").exists());
+    assert!(place.path("here").is_dir() && !place.path(KEPT).exists());
 }
 
 #[test]
