@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM: they end the program at once where nothing can be lost, and ask it to stop
 //! where something can.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -126,8 +126,10 @@ impl Signals {
 fn end(json: bool) -> ! {
     let (said, waited) = sync_channel(1);
     std::thread::spawn(move || {
+        // On a terminal the line may hold a drawing of progress.
+        let erase = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
         // Where nobody listens there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "interrupted");
+        let _ = writeln!(std::io::stderr(), "{erase}interrupted");
         if json {
             let words = json!({
                 "error": "interrupted", "exit_code": INTERRUPTED, "interrupted": true

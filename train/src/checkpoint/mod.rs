@@ -10,6 +10,7 @@
 //!   optimizer.safetensors           {tensor}.exp_avg and {tensor}.exp_avg_sq, named as the model's
 //!                                   tensors, in F32 or BF16
 //!   run.toml                        the resolved configuration
+//!   data.json                       sizes and hashes of the text that the run was trained on
 //!   state.json                      the format, the position, and the size and checksum of every
 //!                                   other file
 //! ```
@@ -34,6 +35,7 @@ pub const FOLDER: &str = "checkpoints";
 const STATE_FILE: &str = "state.json";
 /// File of the run's configuration, in a checkpoint and in the run's folder.
 pub const RUN_FILE: &str = "run.toml";
+const DATA_FILE: &str = "data.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const EMA_FOLDER: &str = "ema";
 const PREFIX: &str = "step-";

@@ -12,10 +12,11 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::state::{FORMAT, FileSum, Format, Manifest};
 use super::{
-    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, STATE_FILE,
-    TrainState, step_of,
+    CheckpointError, DATA_FILE, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT,
+    STATE_FILE, TrainState, step_of,
 };
 use crate::config::{ConfigError, RunConfig};
+use crate::data::DataFingerprint;
 use crate::failure::Result;
 use crate::learner::{AdamW, AdamWSettings, Moments};
 
@@ -165,6 +166,20 @@ impl Checkpoint {
     /// One that this version of the program does not take.
     pub fn config(&self) -> Result<RunConfig, ConfigError> {
         RunConfig::from_toml(&self.config_toml, &self.config_origin())
+    }
+
+    /// What the data of the run was made of; none where the checkpoint does not say.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn data(&self) -> Result<Option<DataFingerprint>, CheckpointError> {
+        let file = self.path.join(DATA_FILE);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&file).map_err(CheckpointError::io(&file, "read"))?;
+        serde_json::from_str(&text).map(Some).map_err(|e| CheckpointError::damaged(&file, e))
     }
 
     /// What to call the configuration in an error.

@@ -13,10 +13,10 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::read::sum_of;
 use super::state::{FORMAT, FileSum, Manifest};
 use super::{
-    CheckpointError, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT, SET_ASIDE,
-    STATE_FILE, TrainState, folder_name,
+    CheckpointError, DATA_FILE, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT,
+    SET_ASIDE, STATE_FILE, TrainState, folder_name,
 };
-use crate::data::TokenizerFiles;
+use crate::data::{DataFingerprint, TokenizerFiles};
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -26,18 +26,21 @@ pub struct CheckpointWriter {
     keep: usize,
     config_toml: String,
     tokenizer: TokenizerFiles,
+    data: DataFingerprint,
 }
 
 impl CheckpointWriter {
     /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one),
-    /// each with the configuration and the tokenizer.
+    /// each with the configuration, the tokenizer and what the data is made of.
     pub fn new(
         run_dir: &Path,
         keep: usize,
         config_toml: String,
         tokenizer: TokenizerFiles,
+        data: DataFingerprint,
     ) -> Self {
-        Self { folder: run_dir.join(super::FOLDER), keep: keep.max(1), config_toml, tokenizer }
+        let folder = run_dir.join(super::FOLDER);
+        Self { folder, keep: keep.max(1), config_toml, tokenizer, data }
     }
 
     /// Saves a checkpoint and returns its folder; one of the same step is replaced.
@@ -121,6 +124,10 @@ impl CheckpointWriter {
         }
         save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
         write_synced(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
+        let data = serde_json::to_string_pretty(&self.data)
+            .map_err(std::io::Error::other)
+            .map_err(CheckpointError::io(folder, "write"))?;
+        write_synced(&folder.join(DATA_FILE), data.as_bytes())?;
         let mut files = BTreeMap::new();
         add_sums(folder, "", &mut files)?;
         let manifest = Manifest { format: FORMAT, position: position.clone(), files };

@@ -14,9 +14,13 @@ pub struct ComparePrecisionArgs {
     /// The configuration; without --config: tiny-text, for 2,000,000 tokens.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    /// Files of text, or folders of them, to train on, instead of the configuration's data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// Make the tokens of the data anew and keep none, instead of taking those that an earlier start
+    /// kept.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Tokens to train in each run, rounded down to whole steps; also as in 40K.
     #[arg(long, value_parser = parse_positive)]
     pub tokens: Option<u64>,

@@ -14,10 +14,14 @@ pub struct EvalArgs {
     /// A run's folder (its newest checkpoint), one checkpoint, or a Hugging Face model's folder.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT|HF_DIR")]
     pub checkpoint: PathBuf,
-    /// Text files, JSONL files or folders of them, instead of the run's held-out data; a Hugging
-    /// Face model needs them.
+    /// Files of text, or folders of them, instead of the run's held-out data; a Hugging Face model
+    /// needs them.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// Make the tokens of the data anew and keep none, instead of taking those that an earlier start
+    /// kept.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Micro-batches to take at most; without it all of the data. Also as in 1K.
     #[arg(long, value_parser = parse_positive)]
     pub batches: Option<u64>,

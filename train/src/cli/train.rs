@@ -15,9 +15,13 @@ pub struct TrainArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Text files, JSONL files or folders of them to train on, instead of the configuration's data.
+    /// Files of text, or folders of them, to train on, instead of the configuration's data.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// Make the tokens of the data anew and keep none, instead of taking those that an earlier start
+    /// kept.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
     /// device of wgpu, `ws://host:3000` that of a `deepseek worker`.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
@@ -41,6 +45,9 @@ pub struct TrainArgs {
     /// from the newest run.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
+    /// Go on with --resume where the text is not what it was when the checkpoint was saved.
+    #[arg(long, requires = "resume")]
+    pub allow_changed_data: bool,
     /// Folder of this run, instead of a new one under output.dir.
     #[arg(long, value_name = "PATH")]
     pub run_dir: Option<PathBuf>,

@@ -11,11 +11,12 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::InferenceStep;
 use serde_json::json;
 
+use super::preparation::Preparation;
 use super::source::Source;
 use super::train::compute;
 use crate::checkpoint::Weights;
 use crate::cli::EvalArgs;
-use crate::data::{EvalData, ScoredBytes, TokenBatcher, bits_per_byte};
+use crate::data::{EvalData, ScoredBytes, TokenBatcher, Watch, bits_per_byte};
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result, UsageError};
 use crate::fold::fold_on_terminal;
@@ -42,18 +43,7 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     }
     let selected = args.device.open()?;
     let (seq_len, micro_batch) = windows(&args, &source)?;
-    let vocab_size = source.at.model.vocab_size;
-    let data = match args.data.is_empty() {
-        true if source.at.run.is_none() => {
-            let problem = format!(
-                "--checkpoint {}: no run is here whose held-out data could be taken; give --data",
-                args.checkpoint.display()
-            );
-            return Err(UsageError(problem).into());
-        }
-        true => EvalData::held_out(&source.data(), seq_len, vocab_size)?,
-        false => EvalData::whole(&source.data(), &args.data, seq_len, vocab_size)?,
-    };
+    let data = open_data(&args, &source, seq_len)?;
     let model = source.load(&selected.device, MtpWeights::Load)?;
     let compute = match &source.at.run {
         Some((_, config)) => compute(config, &selected.device)?,
@@ -136,6 +126,35 @@ fn not_finite(
         Some(place) => Failure::new(format!("{what}: {place}")),
         None => Failure::new(what),
     }
+}
+
+/// The run's held-out data, or all of the files that were given.
+fn open_data(args: &EvalArgs, source: &Source, seq_len: usize) -> Result<EvalData> {
+    let (config, vocab_size) = (source.data(), source.at.model.vocab_size);
+    let preparation = Preparation::new(&config, args.no_cache);
+    let opening = preparation.opening();
+    if !args.data.is_empty() {
+        return Ok(EvalData::whole(&config, &args.data, seq_len, vocab_size, &opening)?);
+    }
+    let Some((checkpoint, _)) = &source.at.run else {
+        let problem = format!(
+            "--checkpoint {}: no run is here whose held-out data could be taken; give --data",
+            args.checkpoint.display()
+        );
+        return Err(UsageError(problem).into());
+    };
+    let data = EvalData::held_out(&config, seq_len, vocab_size, &opening)?;
+    if let (Some(saved), Some(now)) = (checkpoint.data()?, data.fingerprint()) {
+        let changes = saved.changes(now);
+        if !changes.is_empty() {
+            preparation.note(&format!(
+                "note: the run's data has changed since the checkpoint ({}): what is held out now \
+                 may have been trained on",
+                changes.join(", ")
+            ));
+        }
+    }
+    Ok(data)
 }
 
 /// Prints what was measured and makes the results.

@@ -12,6 +12,7 @@ pub mod worker;
 
 mod digits;
 mod model_folder;
+mod preparation;
 mod source;
 mod svg;
 

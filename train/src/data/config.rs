@@ -1,28 +1,39 @@
 //! The `[data]` section of a run's configuration, and opening what it describes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::Grammar;
 use super::error::DataError;
-use super::pack::{FimRate, pack};
-use super::seeded::derive;
-use super::source::Documents;
-use super::split::{SplitMethod, split};
-use super::summary::DataSummary;
+use super::source::BadLines;
+use super::split::SplitMethod;
 use super::tokenizer::Tokenizer;
-use super::windows::{TrainWindows, ValidWindows};
 
 /// Where documents come from: `"builtin"`, a path, or a list of paths.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub enum SourceConfig {
     /// The generated corpus whose entropy is known.
     #[default]
     Builtin,
-    /// Files (text or JSONL) and folders.
-    Paths(Vec<PathBuf>),
+    /// Files and folders.
+    Paths(Vec<SourcePath>),
+}
+
+/// A file or folder, and how often its training documents come in an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenPath", into = "WrittenPath")]
+pub struct SourcePath {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How often: 2.0 is twice, 0.5 every other document.
+    pub weight: f64,
+}
+
+impl<P: Into<PathBuf>> From<P> for SourcePath {
+    fn from(path: P) -> Self {
+        Self { path: path.into(), weight: 1.0 }
+    }
 }
 
 /// Which tokenizer to use: `"bytes"`, or the path of a `tokenizer.json`.
@@ -41,9 +52,13 @@ pub enum TokenizerConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// `"builtin"` (default), a path, or a list of paths of text files, JSONL files and folders. A
-    /// file called `builtin` is written `"./builtin"`.
+    /// `"builtin"` (default), a path, or a list of paths of files and folders; a path in a list may
+    /// be `{ path = "...", weight = 2.0 }`. A file called `builtin` is written `"./builtin"`.
     pub source: SourceConfig,
+    /// Files and folders to validate on, all of them; then nothing of `source` is held out. None by
+    /// default.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    pub valid_source: Vec<PathBuf>,
     /// `"bytes"` (default), or the path of a `tokenizer.json`.
     pub tokenizer: TokenizerConfig,
     /// The end-of-document token of the `tokenizer.json`, where it is not one of the usual names.
@@ -55,8 +70,12 @@ pub struct DataConfig {
     /// The share for validation, between 0 and 1: of documents, or of bytes by position. Default
     /// 0.1.
     pub valid_fraction: f64,
-    /// The field of a JSONL line that holds the text. Default `"text"`.
+    /// The field of a JSON object, or the column of a Parquet file, that holds the text. Default
+    /// `"text"`.
     pub jsonl_field: String,
+    /// What is done about a line, element or row that is not as it must be: `"error"` (default) or
+    /// `"skip"`.
+    pub bad_lines: BadLines,
     /// The share of training documents to rearrange for fill-in-the-middle, 0 to 1. Default 0; the
     /// report uses 0.1.
     pub fim_rate: f64,
@@ -65,51 +84,28 @@ pub struct DataConfig {
     pub seed: u64,
     /// How many bytes of the built-in corpus to generate, both splits together. Default 8,000,000.
     pub builtin_bytes: usize,
+    /// Folder in which tokens are kept from one start to the next. Without it
+    /// `burn-deepseek/tokens` in the user's folder for caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_dir: Option<PathBuf>,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
             source: SourceConfig::default(),
+            valid_source: Vec::new(),
             tokenizer: TokenizerConfig::default(),
             eod_token: None,
             split: SplitMethod::default(),
             valid_fraction: 0.1,
             jsonl_field: "text".to_string(),
+            bad_lines: BadLines::default(),
             fim_rate: 0.0,
             seed: 0,
             builtin_bytes: 8_000_000,
+            cache_dir: None,
         }
-    }
-}
-
-/// A run's data, ready to load.
-#[derive(Debug, Clone)]
-pub struct TokenData {
-    /// Text to ids and back.
-    pub tokenizer: Tokenizer,
-    /// The windows to train on.
-    pub train: TrainWindows,
-    /// The windows to validate on.
-    pub valid: ValidWindows,
-    /// What the data is.
-    pub summary: DataSummary,
-}
-
-impl TokenData {
-    /// The mean loss in nats a token of a perfect model on the first `windows` validation windows,
-    /// where it is known: for the built-in corpus as bytes.
-    ///
-    /// Compare a validation loss with this rather than with the entropy floor of the documents,
-    /// which a window of 64, 128, 256 or 512 tokens exceeds by 13, 7, 4 or 2% because it begins
-    /// inside a document (see [`Grammar::window_floor`]). It takes about a millisecond a window of
-    /// 256.
-    pub fn window_floor(&self, windows: usize) -> Option<f64> {
-        match self.tokenizer {
-            Tokenizer::Bytes => self.summary.valid.nats?,
-            Tokenizer::HuggingFace(_) => return None,
-        };
-        Grammar::english().window_floor(self.valid.slices().take(windows), self.tokenizer.eod())
     }
 }
 
@@ -124,8 +120,10 @@ impl DataConfig {
             }
         };
         if let SourceConfig::Paths(paths) = &mut self.source {
-            paths.iter_mut().for_each(absolute);
+            paths.iter_mut().for_each(|source| absolute(&mut source.path));
         }
+        self.valid_source.iter_mut().for_each(absolute);
+        self.cache_dir.iter_mut().for_each(absolute);
         if let TokenizerConfig::File(path) = &mut self.tokenizer {
             absolute(path);
         }
@@ -143,55 +141,38 @@ impl DataConfig {
         }
     }
 
-    /// Reads, splits, tokenizes and packs the data into windows that predict `seq_len` tokens.
-    ///
-    /// The whole split is kept in memory, four bytes a token.
-    ///
-    /// # Errors
-    /// [`DataError`] naming the field or file: anything unreadable or not text, a tokenizer with
-    /// more ids than `vocab_size`, a value out of range, a split shorter than one window.
-    pub fn open(&self, seq_len: usize, vocab_size: usize) -> Result<TokenData, DataError> {
-        let tokenizer = self.open_tokenizer()?;
-        tokenizer.check_vocab_size(vocab_size)?;
-        let read = match &self.source {
-            SourceConfig::Builtin => Documents::builtin(derive(self.seed, 0), self.builtin_bytes)?,
-            SourceConfig::Paths(paths) => Documents::read(paths, &self.jsonl_field)?,
+    /// Where tokens are kept: `cache_dir`, or `burn-deepseek/tokens` in the user's folder for
+    /// caches; `None` where there is no such folder.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let caches = || {
+            variable("XDG_CACHE_HOME")
+                .map(PathBuf::from)
+                .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))
+                .or_else(|| variable("LOCALAPPDATA").map(PathBuf::from))
         };
-        let sides = split(read.documents, self.split, self.valid_fraction, derive(self.seed, 1))?;
-        let fim = FimRate { rate: self.fim_rate, seed: derive(self.seed, 2) };
-        let train = pack(&sides.train, &tokenizer, fim)?;
-        let valid = pack(&sides.valid, &tokenizer, FimRate::default())?;
-        let summary = DataSummary {
-            source: read.description,
-            tokenizer: tokenizer.description(),
-            train: (&train).into(),
-            valid: (&valid).into(),
-            fim_documents: train.fim_documents,
-            skipped_files: read.skipped_files,
-            skipped_documents: read.skipped_documents,
-        };
-        Ok(TokenData {
-            tokenizer,
-            train: TrainWindows::new(train.tokens, seq_len, derive(self.seed, 3))?,
-            valid: ValidWindows::new(valid.tokens, seq_len)?,
-            summary,
-        })
+        let tokens = || caches().map(|folder| folder.join("burn-deepseek").join("tokens"));
+        self.cache_dir.clone().or_else(tokens)
     }
 }
 
 /// A source as people write it.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "source must be \"builtin\", a path, or a list of paths")]
+#[serde(
+    untagged,
+    expecting = "source must be \"builtin\", a path, or a list of paths, \
+                               each also as { path = \"...\", weight = 2.0 }"
+)]
 enum Written {
     One(PathBuf),
-    Many(Vec<PathBuf>),
+    Many(Vec<SourcePath>),
 }
 
 impl From<Written> for SourceConfig {
     fn from(written: Written) -> Self {
         match written {
             Written::One(path) if path.as_os_str() == "builtin" => SourceConfig::Builtin,
-            Written::One(path) => SourceConfig::Paths(vec![path]),
+            Written::One(path) => SourceConfig::Paths(vec![path.into()]),
             Written::Many(paths) => SourceConfig::Paths(paths),
         }
     }
@@ -204,6 +185,54 @@ impl From<SourceConfig> for Written {
             SourceConfig::Paths(paths) => Written::Many(paths),
         }
     }
+}
+
+/// A path as people write it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenPath {
+    Plain(PathBuf),
+    Weighted(WeightedPath),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightedPath {
+    path: PathBuf,
+    weight: f64,
+}
+
+impl From<WrittenPath> for SourcePath {
+    fn from(written: WrittenPath) -> Self {
+        match written {
+            WrittenPath::Plain(path) => path.into(),
+            WrittenPath::Weighted(WeightedPath { path, weight }) => Self { path, weight },
+        }
+    }
+}
+
+impl From<SourcePath> for WrittenPath {
+    fn from(SourcePath { path, weight }: SourcePath) -> Self {
+        if weight == 1.0 {
+            Self::Plain(path)
+        } else {
+            Self::Weighted(WeightedPath { path, weight })
+        }
+    }
+}
+
+/// A path, or a list of them.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(paths: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "valid_source must be a path or a list of paths")]
+    enum Paths {
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+    Paths::deserialize(paths).map(|paths| match paths {
+        Paths::One(path) => vec![path],
+        Paths::Many(paths) => paths,
+    })
 }
 
 impl From<PathBuf> for TokenizerConfig {
@@ -224,6 +253,3 @@ impl From<TokenizerConfig> for PathBuf {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -33,12 +33,20 @@ pub enum DataError {
     },
     /// A file has no text.
     #[error(
-        "{path}: the file is empty; a text or JSONL file with at least one document is needed",
+        "{path}: the file is empty; a file with at least one document is needed",
         path = .path.display()
     )]
     Empty {
         /// The file.
         path: PathBuf,
+    },
+    /// A file is not what it would have to be, or not what its name says.
+    #[error("{path}: {message}", path = .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is and what would be right.
+        message: String,
     },
     /// A file is not UTF-8 text.
     #[error(
@@ -53,13 +61,16 @@ pub enum DataError {
         /// What is there.
         what: &'static str,
     },
-    /// A line of a JSONL file is not as it must be.
-    #[error("{path}: line {line}: {message}", path = .path.display())]
-    Jsonl {
+    /// A line, an element or a row of a file is not as it must be.
+    #[error(
+        "{path}: {place}: {message} (data.bad_lines = \"skip\" passes over such ones)",
+        path = .path.display()
+    )]
+    Record {
         /// The file.
         path: PathBuf,
-        /// One-based line number.
-        line: usize,
+        /// Which: "line 3", counted from one.
+        place: String,
         /// What is wrong and what would be right.
         message: String,
     },
@@ -132,6 +143,19 @@ pub enum DataError {
         /// What would be right.
         advice: &'static str,
     },
+    /// The data of a run is not what it was.
+    #[error(
+        "the data of this run has changed since it was saved: {}; give the same text, or go on \
+         over what is there now with --allow-changed-data",
+        .changes.join(", ")
+    )]
+    Changed {
+        /// Which file, and how.
+        changes: Vec<String>,
+    },
+    /// Something else ended the preparation: its error is the one to report.
+    #[error("the preparation of the data was stopped")]
+    Stopped,
     /// A window was asked for that does not exist.
     #[error("window {index} was asked for, but there are {len}")]
     OutOfRange {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use burn_dataset::{Dataset, DatasetError};
 
-use super::config::{DataConfig, TokenData};
+use super::config::DataConfig;
 use super::error::DataError;
-use super::pack::{FimRate, pack};
-use super::source::Documents;
+use super::fingerprint::DataFingerprint;
+use super::open::TokenData;
+use super::prepare::Opening;
 use super::summary::SplitSummary;
 use super::tokenizer::Tokenizer;
 use super::windows::{ValidWindows, Window};
@@ -36,8 +37,9 @@ impl EvalData {
         config: &DataConfig,
         seq_len: usize,
         vocab_size: usize,
+        opening: &Opening<'_>,
     ) -> Result<Self, DataError> {
-        let data = config.open(seq_len, vocab_size)?;
+        let data = config.open_with(seq_len, vocab_size, opening)?;
         Ok(Self {
             description: format!("held out from {}", data.summary.source),
             tokenizer: data.tokenizer.clone(),
@@ -59,26 +61,31 @@ impl EvalData {
         paths: &[PathBuf],
         seq_len: usize,
         vocab_size: usize,
+        opening: &Opening<'_>,
     ) -> Result<Self, DataError> {
         let tokenizer = config.open_tokenizer()?;
         tokenizer.check_vocab_size(vocab_size)?;
-        let read = Documents::read(paths, &config.jsonl_field)?;
-        let stream = pack(&read.documents, &tokenizer, FimRate::default())?;
+        let (stream, description) = config.open_whole(paths, &tokenizer, opening)?;
         let whole = (stream.tokens.len() - 1) / seq_len.max(1);
-        let rest = stream.tokens[whole * seq_len..].to_vec();
+        let rest = stream.tokens.get(whole * seq_len..stream.tokens.len());
         let windows =
             if whole > 0 { Some(ValidWindows::new(stream.tokens.clone(), seq_len)?) } else { None };
         if windows.is_none() && rest.len() < 2 {
             return Err(DataError::TooShort { split: "evaluation", tokens: rest.len(), needed: 2 });
         }
         Ok(Self {
-            description: read.description,
+            description,
             tokenizer,
             summary: (&stream).into(),
             windows,
             rest: (rest.len() >= 2).then_some(Window { tokens: rest, sample: whole as u64 }),
             held_out: None,
         })
+    }
+
+    /// What the data of the run is made of, where it is the run's.
+    pub fn fingerprint(&self) -> Option<&DataFingerprint> {
+        self.held_out.as_ref().map(|data| &data.fingerprint)
     }
 
     /// Windows in micro-batches of equally long ones.
@@ -117,7 +124,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         std::fs::write(&path, text).unwrap();
-        EvalData::whole(&DataConfig::default(), &[path], seq_len, 260)
+        EvalData::whole(&DataConfig::default(), &[path], seq_len, 260, &Opening::default())
     }
 
     fn predicted(data: &EvalData, micro_batch: usize) -> Vec<Vec<usize>> {
@@ -145,7 +152,7 @@ mod tests {
     #[test]
     fn the_held_out_split_is_that_of_the_run() {
         let config = DataConfig { builtin_bytes: 4_000, ..DataConfig::default() };
-        let data = EvalData::held_out(&config, 16, 260).unwrap();
+        let data = EvalData::held_out(&config, 16, 260, &Opening::default()).unwrap();
         let run = config.open(16, 260).unwrap();
         let windows: Vec<Window> = data.batches(5).flat_map(|batch| batch.unwrap()).collect();
         assert_eq!(windows, run.valid.iter().map(Result::unwrap).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 
 use super::error::DataError;
 use super::seeded::Stream;
-use super::tokenizer::{FimTokens, Tokenizer};
+use super::tokenizer::{Encoder, FimTokens};
 
 /// A document in three parts: prefix, middle, suffix. Any of them may be empty.
 pub type Parts<'a> = [&'a str; 3];
@@ -25,13 +25,13 @@ pub(crate) fn cut<'a>(text: &'a str, stream: &mut Stream) -> Parts<'a> {
 /// [`DataError::Tokenizer`] where the tokenizer fails.
 pub(crate) fn push_rearranged(
     [prefix, middle, suffix]: Parts<'_>,
-    tokenizer: &Tokenizer,
+    encoder: &mut Encoder<'_>,
     marks: FimTokens,
     tokens: &mut Vec<u32>,
 ) -> Result<(), DataError> {
     for (mark, part) in [(marks.begin, prefix), (marks.hole, suffix), (marks.end, middle)] {
         tokens.push(mark);
-        tokens.extend(tokenizer.encode(part)?);
+        encoder.append(part, tokens)?;
     }
     Ok(())
 }
@@ -53,7 +53,7 @@ pub fn restore(tokens: &[u32], marks: FimTokens) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::tokenizer::BYTES_FIM;
+    use crate::data::tokenizer::{BYTES_FIM, Tokenizer};
     use proptest::prelude::*;
 
     proptest! {
@@ -62,7 +62,8 @@ mod tests {
             let parts = cut(&text, &mut Stream::new(seed));
             prop_assert_eq!(parts.concat(), text.as_str());
             let mut tokens = Vec::new();
-            push_rearranged(parts, &Tokenizer::Bytes, BYTES_FIM, &mut tokens).unwrap();
+            let mut encoder = Encoder::new(&Tokenizer::Bytes);
+            push_rearranged(parts, &mut encoder, BYTES_FIM, &mut tokens).unwrap();
             prop_assert_eq!(tokens.len(), text.len() + 3);
             let restored = restore(&tokens, BYTES_FIM).unwrap();
             prop_assert_eq!(Tokenizer::Bytes.decode(&restored).unwrap(), text);
@@ -72,7 +73,8 @@ mod tests {
     #[test]
     fn order_is_prefix_suffix_middle() {
         let mut tokens = Vec::new();
-        push_rearranged(["a", "b", "c"], &Tokenizer::Bytes, BYTES_FIM, &mut tokens).unwrap();
+        let mut encoder = Encoder::new(&Tokenizer::Bytes);
+        push_rearranged(["a", "b", "c"], &mut encoder, BYTES_FIM, &mut tokens).unwrap();
         assert_eq!(tokens, [257, 97, 258, 99, 259, 98]);
     }
 

@@ -2,8 +2,8 @@
 
 use burn_dataset::Dataset;
 
-use super::config::TokenData;
 use super::error::DataError;
+use super::open::TokenData;
 use super::tokenizer::Tokenizer;
 
 /// Counts the bytes of tokens that follow each other in a text; the end of a document has none.
@@ -104,7 +104,7 @@ mod tests {
         // predict nine bytes and the end.
         std::fs::write(&path, "0123456789".repeat(10)).unwrap();
         let config = DataConfig {
-            source: crate::data::SourceConfig::Paths(vec![path]),
+            source: crate::data::SourceConfig::Paths(vec![path.into()]),
             ..DataConfig::default()
         };
         let data = config.open(5, 260).unwrap();

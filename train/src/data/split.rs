@@ -1,10 +1,10 @@
 //! Divides documents into a training and a validation split, by document or by position.
+//!
+//! What is decided rests on a few numbers a document, so the texts need not be held.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
-use super::seeded::hash_bytes;
-use super::source::Document;
 
 /// How documents are divided between training and validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,210 +21,138 @@ pub enum SplitMethod {
     Position,
 }
 
-/// The two sides of a split, each in the source's order.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Split {
+/// What is known of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DocumentFacts {
+    /// Bytes of its text.
+    pub(super) bytes: u64,
+    /// Seeded hash of its text.
+    pub(super) hash: u64,
+}
+
+/// A side of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
     /// What the model learns from.
-    pub train: Vec<Document>,
+    Train,
     /// What it is measured on.
-    pub valid: Vec<Document>,
+    Valid,
 }
 
-/// Divides documents so that about `valid_fraction` (of documents, or of bytes by position) is for
-/// validation.
-///
-/// # Errors
-/// [`DataError::Config`] where the fraction is not between 0 and 1; [`DataError::Unsplittable`]
-/// where one side would be empty.
-pub fn split(
-    documents: Vec<Document>,
-    method: SplitMethod,
-    valid_fraction: f64,
-    seed: u64,
-) -> Result<Split, DataError> {
-    if !(valid_fraction > 0.0 && valid_fraction < 1.0) {
-        let message =
-            format!("is {valid_fraction}; it must be greater than 0 and less than 1, as 0.1");
-        return Err(DataError::Config { field: "data.valid_fraction", message });
-    }
-    let count = documents.len();
-    let (split, by, advice) = match method {
-        SplitMethod::Auto | SplitMethod::Position if count == 1 => {
-            let advice = "give more text or another valid_fraction";
-            (cut_one(documents, valid_fraction), "position", advice)
-        }
-        SplitMethod::Position => {
-            let advice = "give more documents or another valid_fraction";
-            (cut_between(documents, valid_fraction), "position", advice)
-        }
-        SplitMethod::Auto | SplitMethod::Document => {
-            let advice = "give more distinct documents, or set data.split = \"position\"";
-            (by_hash(documents, valid_fraction, seed), "document", advice)
-        }
-    };
-    let empty = |side| DataError::Unsplittable { documents: count, by, split: side, advice };
-    if split.train.is_empty() {
-        return Err(empty("training"));
-    }
-    if split.valid.is_empty() {
-        return Err(empty("validation"));
-    }
-    Ok(split)
+/// Where each document goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SplitPlan {
+    /// All on one side.
+    Whole(Side),
+    /// The only document is cut in two, at the character boundary at or before a byte.
+    Inside(u64),
+    /// So many documents train, the others validate.
+    Between(usize),
+    /// Documents with hashes up to this validate.
+    Hashes(u64),
 }
 
-/// Takes the documents with the smallest hashes, and those equal to them, for validation.
-fn by_hash(documents: Vec<Document>, valid_fraction: f64, seed: u64) -> Split {
-    let hashes: Vec<u64> = documents.iter().map(|d| hash_bytes(seed, d.text.as_bytes())).collect();
-    let mut sorted = hashes.clone();
+impl SplitPlan {
+    /// Divides documents so that about `valid_fraction` (of documents, or of bytes by position) is
+    /// for validation.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] where the fraction is not between 0 and 1;
+    /// [`DataError::Unsplittable`] where one side would be empty.
+    pub(super) fn new(
+        documents: &[DocumentFacts],
+        method: SplitMethod,
+        valid_fraction: f64,
+    ) -> Result<Self, DataError> {
+        check_fraction(valid_fraction)?;
+        let count = documents.len();
+        let plan = match method {
+            SplitMethod::Auto | SplitMethod::Position if count == 1 => {
+                inside(documents, valid_fraction)
+            }
+            SplitMethod::Position => between(documents, valid_fraction),
+            SplitMethod::Auto | SplitMethod::Document => by_hash(documents, valid_fraction),
+        };
+        let on = |side| documents.iter().enumerate().any(|(index, d)| plan.side(index, d) == side);
+        let (train, valid) = match plan {
+            Self::Inside(position) => {
+                (position > 0, documents.iter().any(|document| position < document.bytes))
+            }
+            _ => (on(Side::Train), on(Side::Valid)),
+        };
+        match (train, valid) {
+            (true, true) => Ok(plan),
+            (false, _) => Err(plan.leaves_empty(Side::Train, count)),
+            (true, false) => Err(plan.leaves_empty(Side::Valid, count)),
+        }
+    }
+
+    /// The side that a document goes to; the side of its beginning, for one that is cut.
+    pub(super) fn side(&self, index: usize, document: &DocumentFacts) -> Side {
+        match *self {
+            Self::Whole(side) => side,
+            Self::Inside(_) => Side::Train,
+            Self::Between(train) if index < train => Side::Train,
+            Self::Hashes(limit) if document.hash > limit => Side::Train,
+            Self::Between(_) | Self::Hashes(_) => Side::Valid,
+        }
+    }
+
+    /// The error of a side without documents.
+    pub(super) fn leaves_empty(&self, side: Side, documents: usize) -> DataError {
+        let (by, advice) = match self {
+            Self::Inside(_) => ("position", "give more text or another valid_fraction"),
+            Self::Between(_) => ("position", "give more documents or another valid_fraction"),
+            Self::Whole(_) | Self::Hashes(_) => {
+                ("document", "give more distinct documents, or set data.split = \"position\"")
+            }
+        };
+        let split = match side {
+            Side::Train => "training",
+            Side::Valid => "validation",
+        };
+        DataError::Unsplittable { documents, by, split, advice }
+    }
+}
+
+/// The share that validates.
+pub(super) fn check_fraction(valid_fraction: f64) -> Result<(), DataError> {
+    if valid_fraction > 0.0 && valid_fraction < 1.0 {
+        return Ok(());
+    }
+    let message = format!("is {valid_fraction}; it must be greater than 0 and less than 1, as 0.1");
+    Err(DataError::Config { field: "data.valid_fraction", message })
+}
+
+/// The documents with the smallest hashes, and those equal to them, validate.
+fn by_hash(documents: &[DocumentFacts], valid_fraction: f64) -> SplitPlan {
+    let mut sorted: Vec<u64> = documents.iter().map(|document| document.hash).collect();
     sorted.sort_unstable();
     let wanted = ((documents.len() as f64 * valid_fraction).round() as usize).max(1);
-    let Some(&limit) = sorted.get(wanted - 1) else {
-        return Split { train: documents, valid: Vec::new() };
-    };
-    let mut split = Split::default();
-    for (document, hash) in documents.into_iter().zip(hashes) {
-        let side = if hash <= limit { &mut split.valid } else { &mut split.train };
-        side.push(document);
-    }
-    split
+    sorted.get(wanted - 1).map_or(SplitPlan::Whole(Side::Train), |&limit| SplitPlan::Hashes(limit))
 }
 
-/// Cuts one document in two, at the character boundary at or before the position.
-fn cut_one(documents: Vec<Document>, valid_fraction: f64) -> Split {
-    let mut split = Split::default();
-    for mut document in documents {
-        let bytes = document.text.len();
-        let position = ((bytes as f64 * (1.0 - valid_fraction)).round() as usize).min(bytes);
-        let valid = document.text.split_off(document.text.floor_char_boundary(position));
-        // Parts of a document have no known probability.
-        let parts = [(&mut split.train, document.text), (&mut split.valid, valid)];
-        parts
-            .into_iter()
-            .filter(|(_, text)| !text.is_empty())
-            .for_each(|(side, text)| side.push(text.into()));
-    }
-    split
+fn inside(documents: &[DocumentFacts], valid_fraction: f64) -> SplitPlan {
+    let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
+    SplitPlan::Inside(((bytes as f64 * (1.0 - valid_fraction)).round() as u64).min(bytes))
 }
 
-/// Cuts at the boundary between documents that is nearest to the position, leaving at least one on
-/// each side.
-fn cut_between(mut documents: Vec<Document>, valid_fraction: f64) -> Split {
-    let total: usize = documents.iter().map(|d| d.text.len()).sum();
+/// At the boundary between documents that is nearest to the position, leaving at least one on each
+/// side.
+fn between(documents: &[DocumentFacts], valid_fraction: f64) -> SplitPlan {
+    let total: u64 = documents.iter().map(|document| document.bytes).sum();
     let position = total as f64 * (1.0 - valid_fraction);
     let mut best = (f64::INFINITY, 0);
     let mut end = 0;
     for (index, document) in documents.iter().enumerate().take(documents.len().saturating_sub(1)) {
-        end += document.text.len();
+        end += document.bytes;
         let distance = (end as f64 - position).abs();
         if distance < best.0 {
             best = (distance, index + 1);
         }
     }
-    let valid = documents.split_off(best.1);
-    Split { train: documents, valid }
+    SplitPlan::Between(best.1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashSet;
-
-    fn documents(texts: &[&str]) -> Vec<Document> {
-        texts.iter().map(|t| Document::from(t.to_string())).collect()
-    }
-
-    fn texts(documents: &[Document]) -> Vec<&str> {
-        documents.iter().map(|d| d.text.as_str()).collect()
-    }
-
-    proptest! {
-        /// Every document is on exactly one side, in order, and equal documents are never on both.
-        #[test]
-        fn document_split_is_a_disjoint_partition(
-            numbers in proptest::collection::vec(0u32..40, 2..80),
-            fraction in 0.05f64..0.6,
-            seed: u64,
-        ) {
-            let all: Vec<Document> =
-                numbers.iter().map(|n| Document::from(format!("document {n}"))).collect();
-            let Ok(found) = split(all.clone(), SplitMethod::Document, fraction, seed) else {
-                return Ok(()); // all alike: tested below
-            };
-            let again = split(all.clone(), SplitMethod::Auto, fraction, seed).unwrap();
-            prop_assert_eq!(&found, &again);
-            prop_assert_eq!(found.train.len() + found.valid.len(), all.len());
-            let train: HashSet<&str> = texts(&found.train).into_iter().collect();
-            let valid: HashSet<&str> = texts(&found.valid).into_iter().collect();
-            prop_assert!(train.is_disjoint(&valid));
-            let ordered: Vec<&str> =
-                texts(&all).into_iter().filter(|t| valid.contains(t)).collect();
-            prop_assert_eq!(ordered, texts(&found.valid));
-        }
-
-        #[test]
-        fn one_text_is_cut_without_loss(text in "\\PC{2,60}", fraction in 0.05f64..0.95) {
-            if let Ok(found) = split(documents(&[&text]), SplitMethod::Auto, fraction, 0) {
-                prop_assert_eq!(format!("{}{}", found.train[0].text, found.valid[0].text), text);
-            }
-        }
-    }
-
-    #[test]
-    fn fraction_of_documents_is_met() {
-        let all: Vec<Document> = (0..1000).map(|n| Document::from(format!("{n}"))).collect();
-        let first = split(all.clone(), SplitMethod::Document, 0.1, 1).unwrap();
-        assert_eq!(first.valid.len(), 100);
-        assert_ne!(first, split(all, SplitMethod::Document, 0.1, 2).unwrap());
-    }
-
-    #[test]
-    fn position_takes_the_last_bytes() {
-        let found = split(documents(&["0123456789"]), SplitMethod::Auto, 0.1, 5).unwrap();
-        assert_eq!((texts(&found.train), texts(&found.valid)), (vec!["012345678"], vec!["9"]));
-        // A cut inside a character moves before it.
-        let found = split(documents(&["ab\u{1F980}c"]), SplitMethod::Position, 0.5, 5).unwrap();
-        assert_eq!((texts(&found.train), texts(&found.valid)), (vec!["ab"], vec!["\u{1F980}c"]));
-    }
-
-    #[test]
-    fn position_keeps_documents_and_their_probabilities_whole() {
-        let mut all = documents(&["aaaa", "bbbb", "cccc", "d", "e"]);
-        all[3].log_prob = Some(-2.0);
-        let found = split(all, SplitMethod::Position, 0.2, 5).unwrap();
-        assert_eq!(
-            (texts(&found.train), texts(&found.valid)),
-            (vec!["aaaa", "bbbb", "cccc"], vec!["d", "e"])
-        );
-        assert_eq!(found.valid[0].log_prob, Some(-2.0));
-    }
-
-    #[test]
-    fn errors_say_what_would_be_right() {
-        let message = |texts: &[&str], method, fraction| {
-            split(documents(texts), method, fraction, 0).unwrap_err().to_string()
-        };
-        for fraction in [0.0, 1.0, -1.0, f64::NAN] {
-            let found = message(&["a", "b"], SplitMethod::Auto, fraction);
-            assert!(
-                found.ends_with("it must be greater than 0 and less than 1, as 0.1"),
-                "{found}"
-            );
-            assert!(found.starts_with("data.valid_fraction: is "), "{found}");
-        }
-        assert_eq!(
-            message(&["a"], SplitMethod::Document, 0.1),
-            "1 document(s) cannot be split by document: the training split would be empty; \
-             give more distinct documents, or set data.split = \"position\""
-        );
-        let found = message(&["same", "same"], SplitMethod::Document, 0.5);
-        assert!(found.contains("the training split would be empty"), "{found}");
-        let found = message(&["a"], SplitMethod::Auto, 0.1);
-        assert!(
-            found.contains("by position: the validation split would be empty; give more text"),
-            "{found}"
-        );
-        let found = message(&[], SplitMethod::Document, 0.1);
-        assert!(found.starts_with("0 document(s) cannot be split"), "{found}");
-    }
-}
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::pack::TokenStream;
+use super::prepare::TokenStream;
+use super::source::PassedOver;
 
 /// The counts of one split.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,8 +35,8 @@ impl SplitSummary {
 impl From<&TokenStream> for SplitSummary {
     fn from(stream: &TokenStream) -> Self {
         Self {
-            documents: stream.documents,
-            bytes: stream.bytes,
+            documents: stream.facts.documents,
+            bytes: stream.facts.bytes,
             tokens: stream.tokens.len(),
             nats: stream.nats,
         }
@@ -65,10 +66,8 @@ pub struct DataSummary {
     pub valid: SplitSummary,
     /// Training documents rearranged for fill-in-the-middle.
     pub fim_documents: usize,
-    /// Files passed over: empty, or without the ending of a text file.
-    pub skipped_files: usize,
-    /// JSONL documents passed over because they are empty.
-    pub skipped_documents: usize,
+    /// What was passed over.
+    pub passed: PassedOver,
 }
 
 impl fmt::Display for DataSummary {
@@ -79,12 +78,15 @@ impl fmt::Display for DataSummary {
         if self.fim_documents > 0 {
             write!(f, "\nfill-in-the-middle on {} training documents", self.fim_documents)?;
         }
-        if self.skipped_files + self.skipped_documents > 0 {
-            let (files, documents) = (self.skipped_files, self.skipped_documents);
+        let PassedOver { files, documents, lines } = self.passed;
+        if files + documents > 0 {
             write!(
                 f,
                 "\npassed over {files} files (empty or not text) and {documents} empty documents"
             )?;
+        }
+        if lines > 0 {
+            write!(f, "\nskipped {lines} bad lines (data.bad_lines = \"skip\")")?;
         }
         Ok(())
     }
@@ -114,9 +116,11 @@ mod tests {
             validation  1 documents, 9 bytes, 10 tokens, entropy floor 0.6500 nats a token, 0.900 \
             bytes a token";
         assert_eq!(summary.to_string(), expected);
-        (summary.fim_documents, summary.skipped_files, summary.skipped_documents) = (1, 2, 3);
+        summary.fim_documents = 1;
+        summary.passed = PassedOver { files: 2, documents: 3, lines: 4 };
         let more = "\nfill-in-the-middle on 1 training documents\
-            \npassed over 2 files (empty or not text) and 3 empty documents";
+            \npassed over 2 files (empty or not text) and 3 empty documents\
+            \nskipped 4 bad lines (data.bad_lines = \"skip\")";
         assert_eq!(summary.to_string(), format!("{expected}{more}"));
     }
 }

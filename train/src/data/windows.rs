@@ -1,13 +1,12 @@
 //! Windows of a token stream as Burn datasets: an endless shuffled one to train on, a fixed one to
 //! validate on.
 
-use std::sync::Arc;
-
 use burn_dataset::{Dataset, DatasetError};
 
 use super::error::DataError;
 use super::permutation::Permutation;
 use super::seeded::{Stream, derive};
+use super::tokens::Tokens;
 
 /// A run of consecutive tokens: the model sees all but the last and predicts all but the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub struct Window {
 /// but the sample index needs to be stored to resume.
 #[derive(Debug, Clone)]
 pub struct TrainWindows {
-    tokens: Arc<[u32]>,
+    tokens: Tokens,
     seq_len: usize,
     seed: u64,
     windows: u64,
@@ -40,7 +39,7 @@ impl TrainWindows {
     /// # Errors
     /// [`DataError::Config`] where `seq_len` is 0; [`DataError::TooShort`] where the stream is
     /// shorter than a window.
-    pub fn new(tokens: Arc<[u32]>, seq_len: usize, seed: u64) -> Result<Self, DataError> {
+    pub fn new(tokens: Tokens, seq_len: usize, seed: u64) -> Result<Self, DataError> {
         check_length(&tokens, seq_len, "training")?;
         let windows = ((tokens.len() - seq_len) / seq_len).max(1) as u64;
         Ok(Self { tokens, seq_len, seed, windows })
@@ -76,7 +75,7 @@ impl TrainWindows {
     /// without end.
     pub fn window(&self, sample: u64) -> Window {
         let start = self.start(sample);
-        Window { tokens: self.tokens[start..=start + self.seq_len].to_vec(), sample }
+        Window { tokens: self.tokens.get(start..start + self.seq_len + 1), sample }
     }
 
     /// The `count` samples from `start_sample` on as a dataset, in order, across epochs.
@@ -116,7 +115,7 @@ impl Dataset<Window> for Segment {
 /// The first token is not predicted, and a rest shorter than a window is left out.
 #[derive(Debug, Clone)]
 pub struct ValidWindows {
-    tokens: Arc<[u32]>,
+    tokens: Tokens,
     seq_len: usize,
 }
 
@@ -126,7 +125,7 @@ impl ValidWindows {
     /// # Errors
     /// [`DataError::Config`] where `seq_len` is 0; [`DataError::TooShort`] where the stream is
     /// shorter than a window.
-    pub fn new(tokens: Arc<[u32]>, seq_len: usize) -> Result<Self, DataError> {
+    pub fn new(tokens: Tokens, seq_len: usize) -> Result<Self, DataError> {
         check_length(&tokens, seq_len, "validation")?;
         Ok(Self { tokens, seq_len })
     }
@@ -137,15 +136,20 @@ impl ValidWindows {
     }
 
     /// The tokens of each window in turn.
-    pub(super) fn slices(&self) -> impl Iterator<Item = &[u32]> {
-        self.tokens.windows(self.seq_len + 1).step_by(self.seq_len)
+    pub(super) fn windows(&self) -> impl Iterator<Item = Vec<u32>> {
+        (0..self.len()).map(|index| self.window(index))
+    }
+
+    fn window(&self, index: usize) -> Vec<u32> {
+        let start = index * self.seq_len;
+        self.tokens.get(start..start + self.seq_len + 1)
     }
 
     /// The first windows only, at most `count`: a cheaper measurement on the same fixed tokens.
     pub fn first(&self, count: usize) -> Self {
         let windows = count.clamp(1, self.len());
         let end = windows * self.seq_len + 1;
-        Self { tokens: self.tokens[..end].into(), seq_len: self.seq_len }
+        Self { tokens: self.tokens.first(end), seq_len: self.seq_len }
     }
 }
 
@@ -156,11 +160,7 @@ impl Dataset<Window> for ValidWindows {
     /// [`DataError::OutOfRange`] where the index is not below the length.
     fn get(&self, index: usize) -> Result<Window, DatasetError> {
         check_index(index, self.len())?;
-        let start = index * self.seq_len;
-        Ok(Window {
-            tokens: self.tokens[start..=start + self.seq_len].to_vec(),
-            sample: index as u64,
-        })
+        Ok(Window { tokens: self.window(index), sample: index as u64 })
     }
 
     fn len(&self) -> usize {
@@ -168,7 +168,7 @@ impl Dataset<Window> for ValidWindows {
     }
 }
 
-fn check_length(tokens: &[u32], seq_len: usize, split: &'static str) -> Result<(), DataError> {
+fn check_length(tokens: &Tokens, seq_len: usize, split: &'static str) -> Result<(), DataError> {
     if seq_len == 0 {
         return Err(DataError::Config {
             field: "train.seq_len",
@@ -195,7 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Tokens that say their own position.
-    fn counting(len: u32) -> Arc<[u32]> {
+    fn counting(len: u32) -> Tokens {
         (0..len).collect()
     }
 
@@ -242,7 +242,7 @@ mod tests {
             let predicted: Vec<u32> =
                 windows.iter().flat_map(|w| w.unwrap().tokens[1..].to_vec()).collect();
             let copied: Vec<Vec<u32>> = windows.iter().map(|w| w.unwrap().tokens).collect();
-            prop_assert_eq!(copied, windows.slices().map(<[u32]>::to_vec).collect::<Vec<_>>());
+            prop_assert_eq!(copied, windows.windows().collect::<Vec<_>>());
             prop_assert_eq!(&predicted, &(1..=predicted.len() as u32).collect::<Vec<_>>());
             prop_assert!(len as usize - 1 - predicted.len() < seq_len);
         }

@@ -15,6 +15,7 @@ mod command_line;
 mod commands;
 mod compare_precision;
 mod configurations;
+mod data;
 mod disk;
 mod documents;
 mod exchange;

@@ -94,6 +94,7 @@ impl Workplace {
         command
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
+            .env("XDG_CACHE_HOME", self.path(".cache"))
             .stdin(Stdio::null());
         command
     }
@@ -104,6 +105,7 @@ impl Workplace {
         command
             .args(["-c", script])
             .env("DEEPSEEK", DEEPSEEK)
+            .env("XDG_CACHE_HOME", self.path(".cache"))
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         Finished::of(script, command.output().unwrap())

@@ -129,12 +129,14 @@ fn training(
             set: set.collect(),
         },
         data: args.data.clone(),
+        no_cache: args.no_cache,
         device: args.device.clone(),
         devices: Vec::new(),
         cluster: None,
         token: TokenArgs::default(),
         trace: None,
         resume: None,
+        allow_changed_data: false,
         run_dir: Some(if args.seeds > 1 {
             args.out.join(run.name).join(format!("seed-{seed}"))
         } else {

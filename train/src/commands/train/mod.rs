@@ -91,8 +91,8 @@ pub(in crate::commands) fn learn(
         compute(config, device)?,
     );
     let (keep, toml) = (train.keep_checkpoints, config.to_toml()?);
-    let checkpoints =
-        CheckpointWriter::new(&start.run_dir, keep, toml, start.tokenizer_files.clone());
+    let (tokenizer, data) = (start.tokenizer_files.clone(), start.data.fingerprint.clone());
+    let checkpoints = CheckpointWriter::new(&start.run_dir, keep, toml, tokenizer, data);
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!(
             "set aside   {}: it was saved after the step that this run goes on from\n",

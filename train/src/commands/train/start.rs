@@ -12,8 +12,9 @@ use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
 use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
+use crate::commands::preparation::Preparation;
 use crate::config::{ConfigError, RunConfig};
-use crate::data::{TokenData, Tokenizer, TokenizerFiles};
+use crate::data::{DataError, TokenData, Tokenizer, TokenizerFiles};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
@@ -67,7 +68,13 @@ impl Start {
         };
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
-        let data = config.data.open(config.train.seq_len, config.model.vocab_size)?;
+        let preparation = Preparation::new(&config.data, args.no_cache);
+        let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
+        let data = config.data.open_with(seq_len, vocab_size, &preparation.opening())?;
+        drop(preparation);
+        if let Some(checkpoint) = &checkpoint {
+            check_data(checkpoint, &data, args.allow_changed_data)?;
+        }
         let tokenizer_files = TokenizerFiles::of_run(&data.tokenizer, config.model.vocab_size)?;
         check_sample(&config, &data)?;
         let schedule = config.schedule()?;
@@ -291,6 +298,18 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
         None => request.resolve()?,
     };
     Ok(config.with_absolute_paths())
+}
+
+/// A run goes on over the text that it was begun on, or over another that was asked for.
+fn check_data(checkpoint: &Checkpoint, data: &TokenData, allowed: bool) -> Result<()> {
+    let changes = checkpoint.data()?.map_or(Vec::new(), |saved| saved.changes(&data.fingerprint));
+    if changes.is_empty() {
+        return Ok(());
+    }
+    if !allowed {
+        return Err(DataError::Changed { changes }.into());
+    }
+    write_stdout(&format!("data        changed since the checkpoint: {}\n", changes.join(", ")))
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.

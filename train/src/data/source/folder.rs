@@ -1,19 +1,20 @@
-//! Lists the text files of a folder, recursively, in an order that does not depend on the file
+//! Lists the files of text in a folder, recursively, in an order that does not depend on the file
 //! system.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::SourceFile;
 use crate::data::error::DataError;
 
-/// The endings of the files that a folder is searched for; a file named directly may have any
-/// ending.
-pub const TEXT_ENDINGS: [&str; 5] = ["txt", "text", "md", "jsonl", "ndjson"];
+/// The endings of the files that a folder is searched for, each also with `.gz` or `.zst` behind
+/// it; a file named directly may have any ending.
+pub const ENDINGS: [&str; 7] = ["txt", "text", "md", "json", "jsonl", "ndjson", "parquet"];
 
 /// A folder's files.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Non-empty files with a text ending, sorted by path.
-    pub(super) usable: Vec<PathBuf>,
+    /// Non-empty files with a known ending, sorted by path.
+    pub(super) usable: Vec<SourceFile>,
     /// How many other files there are, hidden ones aside.
     pub(super) skipped: usize,
 }
@@ -36,20 +37,20 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
                 continue;
             }
             let metadata = std::fs::metadata(&path).map_err(|e| DataError::read(&path, e))?;
-            if metadata.is_file() && metadata.len() > 0 && has_text_ending(&path) {
-                listing.usable.push(path);
+            if metadata.is_file() && metadata.len() > 0 && has_known_ending(&path) {
+                listing.usable.push(SourceFile { path, bytes: metadata.len() });
             } else if !metadata.is_dir() {
                 listing.skipped += 1;
             }
         }
     }
-    listing.usable.sort();
+    listing.usable.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(listing)
 }
 
-fn has_text_ending(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    TEXT_ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+fn has_known_ending(path: &Path) -> bool {
+    let ending = super::detect::ending(path);
+    ENDINGS.iter().any(|known| ending == *known)
 }
 
 #[cfg(all(test, unix))]
@@ -64,8 +65,11 @@ mod tests {
         std::fs::write(folder.path().join("a.TXT"), "a").unwrap();
         symlink(folder.path(), folder.path().join("loop")).unwrap();
         symlink(folder.path().join("a.TXT"), folder.path().join("b.txt")).unwrap();
+        std::fs::write(folder.path().join("c.jsonl.GZ"), "a").unwrap();
+        std::fs::write(folder.path().join("d.gz"), "a").unwrap();
         let listing = list(folder.path()).unwrap();
-        assert_eq!(listing.usable, [folder.path().join("a.TXT"), folder.path().join("b.txt")]);
-        assert_eq!(listing.skipped, 0);
+        let paths: Vec<_> = listing.usable.iter().map(|file| file.path.clone()).collect();
+        assert_eq!(paths, ["a.TXT", "b.txt", "c.jsonl.GZ"].map(|name| folder.path().join(name)));
+        assert_eq!(listing.skipped, 1);
     }
 }

@@ -1,8 +1,9 @@
 //! A Hugging Face `tokenizer.json`, with the special tokens that training needs found by name.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use super::FimTokens;
+use super::{Boundaries, FimTokens};
 use crate::data::error::DataError;
 
 /// Names of end-of-document tokens, DeepSeek's first; the first that the file has is used.
@@ -23,6 +24,10 @@ pub struct HuggingFaceTokenizer {
     tokenizer: tokenizers::Tokenizer,
     vocab_size: usize,
     eod: u32,
+    boundaries: Boundaries,
+    content_hash: String,
+    /// The same, for texts in which special tokens are spelled; made when the first comes.
+    special: OnceLock<Box<tokenizers::Tokenizer>>,
 }
 
 impl HuggingFaceTokenizer {
@@ -62,8 +67,17 @@ impl HuggingFaceTokenizer {
     fn read(path: &Path) -> Result<Self, DataError> {
         let failed = |message| DataError::Tokenizer { path: path.to_path_buf(), message };
         let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|e| failed(format!("not a Hugging Face tokenizer.json: {e}")))?;
+        let not_one =
+            |e: &dyn std::fmt::Display| failed(format!("not a Hugging Face tokenizer.json: {e}"));
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|e| not_one(&e))?;
+        // Dropout would give other ids for the same text each time.
+        let dropout = json.pointer_mut("/model/dropout").map(serde_json::Value::take);
+        let mut tokenizer = match dropout {
+            None | Some(serde_json::Value::Null) => tokenizers::Tokenizer::from_bytes(&bytes),
+            Some(_) => tokenizers::Tokenizer::from_bytes(json.to_string()),
+        }
+        .map_err(|e| not_one(&e))?;
         // A document is one text: it is not cut, padded, or ended where it happens to spell a
         // special token.
         tokenizer
@@ -74,7 +88,15 @@ impl HuggingFaceTokenizer {
 
         let vocab_size =
             tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1);
-        Ok(Self { path: path.to_path_buf(), tokenizer, vocab_size, eod: 0 })
+        Ok(Self {
+            path: path.to_path_buf(),
+            tokenizer,
+            vocab_size,
+            eod: 0,
+            boundaries: Boundaries::of(&json),
+            content_hash: blake3::hash(&bytes).to_string(),
+            special: OnceLock::new(),
+        })
     }
 
     /// The end-of-document token by its usual names; `key` could name another.
@@ -111,6 +133,15 @@ impl HuggingFaceTokenizer {
         self.eod
     }
 
+    pub(super) fn boundaries(&self) -> Boundaries {
+        self.boundaries
+    }
+
+    /// BLAKE3 of the file.
+    pub(in crate::data) fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
     /// The marks of fill-in-the-middle.
     ///
     /// # Errors
@@ -145,9 +176,12 @@ impl HuggingFaceTokenizer {
     /// # Errors
     /// [`DataError::Tokenizer`] where the tokenizer fails on the text.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let mut tokenizer = self.tokenizer.clone();
-        tokenizer.set_encode_special_tokens(false);
-        let encoding = tokenizer.encode_fast(text, false);
+        let special = self.special.get_or_init(|| {
+            let mut tokenizer = self.tokenizer.clone();
+            tokenizer.set_encode_special_tokens(false);
+            Box::new(tokenizer)
+        });
+        let encoding = special.encode_fast(text, false);
         let encoding = encoding.map_err(|e| self.failed(format!("cannot encode the text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }

@@ -1,6 +1,8 @@
 //! Text to token ids and back: plain bytes, or a Hugging Face `tokenizer.json`.
 
+mod boundaries;
 mod bytes;
+mod encoder;
 mod files;
 mod hugging_face;
 mod stream;
@@ -9,6 +11,8 @@ pub(crate) mod tests_support;
 
 use std::path::Path;
 
+pub(super) use boundaries::Boundaries;
+pub(super) use encoder::Encoder;
 pub use files::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerFiles};
 pub use hugging_face::HuggingFaceTokenizer;
 pub use stream::TextStream;
@@ -71,6 +75,24 @@ impl Tokenizer {
         match self {
             Tokenizer::Bytes => "bytes".to_string(),
             Tokenizer::HuggingFace(tokenizer) => tokenizer.path().display().to_string(),
+        }
+    }
+
+    /// Where texts may be cut without a change of their ids.
+    pub(super) fn boundaries(&self) -> Boundaries {
+        match self {
+            Tokenizer::Bytes => Boundaries::Everywhere,
+            Tokenizer::HuggingFace(tokenizer) => tokenizer.boundaries(),
+        }
+    }
+
+    /// What decides its ids, in a few characters: equal for equal tokenizers.
+    pub(super) fn identity(&self) -> String {
+        match self {
+            Tokenizer::Bytes => "bytes".to_string(),
+            Tokenizer::HuggingFace(tokenizer) => {
+                format!("{} eod {}", tokenizer.content_hash(), tokenizer.eod())
+            }
         }
     }
 
