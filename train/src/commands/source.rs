@@ -108,9 +108,14 @@ impl Located {
         model: DeepSeekConfig,
         tokenizer: Option<Tokenizer>,
     ) -> Self {
-        let known = |token: &u32| (*token as usize) < model.vocab_size;
+        // A number that is a byte of text is no special token: it is what the type of a model over
+        // bytes has for a key that `config.json` leaves out.
+        let over_bytes = matches!(tokenizer, Some(Tokenizer::Bytes));
+        let is_text = |token: u32| over_bytes && (token as usize) < BYTES_ALONE;
+        let known = |token: &u32| (*token as usize) < model.vocab_size && !is_text(*token);
         let eod = tokenizer.as_ref().map(Tokenizer::eod).filter(known);
-        let mut stop = end_tokens(&folder, &model);
+        let mut stop: EndTokens =
+            end_tokens(&folder, &model).iter().filter(|&token| !is_text(token)).collect();
         if stop.is_empty() {
             stop = eod.into_iter().collect();
         }

@@ -138,8 +138,8 @@ fn a_run_that_is_not_there() {
     for (arguments, parts) in [
         ("train --resume", ["--resume", "runs"]),
         ("train --resume void", ["void", "no checkpoint"]),
-        ("eval --checkpoint void", ["void", "no checkpoint"]),
-        ("eval --checkpoint nowhere", ["nowhere", "no checkpoint"]),
+        ("eval --checkpoint void", ["void", "no model here"]),
+        ("eval --checkpoint nowhere", ["nowhere", "no model here"]),
         ("generate --checkpoint void", ["void", "Hugging Face folder"]),
         ("train --config tiny-text --resume void", ["--resume", "--config"]),
         ("train --run-dir elsewhere --resume void", ["--resume", "--run-dir"]),
