@@ -55,10 +55,7 @@ pub(super) fn open<'a>(path: &Path, read: &'a AtomicU64) -> Result<Opened<'a>, D
     }
     let mut content: Box<dyn BufRead + 'a> = match compression {
         Some("gzip") => Box::new(buffered(flate2::bufread::MultiGzDecoder::new(file))),
-        Some(_) => {
-            let message = "is Zstandard data, which is not read yet; decompress it".to_string();
-            return Err(DataError::Foreign { path: path.to_path_buf(), message });
-        }
+        Some(_) => Box::new(buffered(zstd::Decoder::with_buffer(file).map_err(failed)?)),
         None => Box::new(file),
     };
     let mut begin = Vec::new();

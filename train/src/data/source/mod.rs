@@ -7,11 +7,12 @@ mod compressed;
 mod detect;
 mod folder;
 mod json;
+mod parquet;
 mod record;
 mod text;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chat::ChatTemplate;
 use super::corpus::{GeneratedDocument, Grammar};
@@ -146,6 +147,7 @@ pub(super) fn read_file(
     passed: &mut PassedOver,
     sink: &mut Sink<'_>,
 ) -> Result<(), DataError> {
+    let begun = read.load(Ordering::Relaxed);
     let mut opened = compressed::open(path, read)?;
     let kind = detect::kind(path, &opened)?;
     let mut documents = 0_usize;
@@ -162,9 +164,9 @@ pub(super) fn read_file(
             json::read_array(path, &mut opened.content, reading, passed, &mut counting)?
         }
         Kind::Parquet => {
-            let message = "is a Parquet file, which is not read yet; convert it to JSON lines";
-            let (path, message) = (path.to_path_buf(), message.to_string());
-            return Err(DataError::Foreign { path, message });
+            parquet::read(path, reading, passed, &mut counting)?;
+            let bytes = std::fs::metadata(path).map_err(|e| DataError::read(path, e))?.len();
+            read.store(begun + bytes, Ordering::Relaxed);
         }
     }
     if documents == 0 {

@@ -175,7 +175,13 @@ fn messages_are_joined() {
 fn compressed_files_are_what_is_in_them() {
     let lines = b"{\"text\":\"a\"}\n{\"text\":\"b\"}\n";
     let twice = [gzip(lines), gzip(lines)].concat();
-    for (name, content) in [("a.jsonl.gz", gzip(lines)), ("a", gzip(lines))] {
+    let zstd = |content: &[u8]| zstd::encode_all(content, 1).unwrap();
+    for (name, content) in [
+        ("a.jsonl.gz", gzip(lines)),
+        ("a.zst", zstd(lines)),
+        ("a.json.zst", zstd(lines)),
+        ("a", gzip(lines)),
+    ] {
         assert_eq!(documents(name, &content).unwrap(), ["a", "b"], "{name}");
     }
     assert_eq!(documents("a.jsonl.gz", &twice).unwrap(), ["a", "b", "a", "b"]);
