@@ -71,8 +71,11 @@ impl<'a> StoredMatrix<'a> {
                     check_length(OP, "scales", scales.len(), &[tiles(rows), tiles(inputs)])?;
                 }
             }
-            matrix.pieces.push((matrix.rows..matrix.rows + rows, stored));
-            matrix.rows += rows;
+            // A piece without rows is no part of any run of rows.
+            if rows > 0 {
+                matrix.pieces.push((matrix.rows..matrix.rows + rows, stored));
+                matrix.rows += rows;
+            }
         }
         Ok(matrix)
     }
@@ -108,7 +111,7 @@ mod tests {
     fn parts_are_cut_at_the_pieces() {
         let values = [bf16::ONE; 12];
         let piece = |rows: usize| (rows, StoredRows::Bf16(&values[..2 * rows]));
-        let matrix = StoredMatrix::new(2, [piece(3), piece(1), piece(6)]).unwrap();
+        let matrix = StoredMatrix::new(2, [piece(3), piece(0), piece(1), piece(6)]).unwrap();
         let cut = |rows| matrix.parts(rows).map(|part| part.rows).collect::<Vec<_>>();
         assert_eq!(cut(0..10), [0..3, 0..1, 0..6]);
         assert_eq!(cut(1..3), [1..3]);
