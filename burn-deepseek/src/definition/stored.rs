@@ -8,6 +8,10 @@ use burn::tensor::{Device, Int, Tensor};
 
 /// Rows of a weight: a matrix, or rows of one, as a tensor of a checkpoint.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has some thousands of them, each of a matrix"
+)]
 pub enum StoredPiece {
     /// BF16 values, `[rows, d_in]`.
     Bf16(Tensor<2>),

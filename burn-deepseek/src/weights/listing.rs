@@ -80,19 +80,25 @@ pub(super) struct Folded {
 /// What tensors of one group have in common: what is to be said of them, and the name without its
 /// numbers.
 type Like<W> = (W, String);
+/// That, and all numbers of a name but the last.
+type WithHead<W> = (Like<W>, Vec<u64>);
+/// That, and the last numbers of several names.
+type WithLast<W> = (Like<W>, Vec<Option<u64>>);
+/// Places of names by their last numbers.
+type ByLast = BTreeMap<Option<u64>, usize>;
 
 /// Folds names of which the same is to be said where they differ in their numbers alone; a folded
 /// name stands for exactly its members. In the order of the first member of each.
 pub(super) fn fold<'a, W: Ord>(names: impl Iterator<Item = (W, &'a str)>) -> Vec<Folded> {
     // First over the last number of a name (experts), then over the other (layers) where the same
     // last ones are concerned.
-    let mut inner: BTreeMap<(Like<W>, Vec<u64>), BTreeMap<Option<u64>, usize>> = BTreeMap::new();
+    let mut inner: BTreeMap<WithHead<W>, ByLast> = BTreeMap::new();
     for (index, (what, name)) in names.enumerate() {
         let (pattern, mut numbers) = split(name);
         let last = numbers.pop();
         inner.entry(((what, pattern), numbers)).or_default().insert(last, index);
     }
-    let mut outer: BTreeMap<(Like<W>, Vec<Option<u64>>), Vec<Heads>> = BTreeMap::new();
+    let mut outer: BTreeMap<WithLast<W>, Vec<Heads>> = BTreeMap::new();
     for ((like, head), members) in inner {
         let (last, members): (Vec<Option<u64>>, Vec<usize>) = members.into_iter().unzip();
         let heads = outer.entry((like, last)).or_default();

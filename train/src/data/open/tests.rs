@@ -330,7 +330,7 @@ fn a_damaged_cache_is_said_and_made_again() {
     let cache = place.path("cache");
     let config = place.config(&[("a.txt", 1.0)]);
     let (_, notes, whole) = opened(&config, &cache);
-    assert_eq!(notes, [String::new(); 0]);
+    assert!(notes.is_empty(), "{notes:?}");
     for file in fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()) {
         if file.extension().is_some_and(|ending| ending == "tokens") {
             let mut bytes = fs::read(&file).unwrap();

@@ -197,8 +197,8 @@ fn begins_with_value(text: &str) -> bool {
 /// element shows.
 fn is_array(text: &str) -> bool {
     let inside = text.strip_prefix('[').unwrap_or(text).trim_start();
-    if inside.starts_with(']') {
-        return inside[1..].trim().is_empty();
+    if let Some(rest) = inside.strip_prefix(']') {
+        return rest.trim().is_empty();
     }
     if !inside.starts_with(['{', '"']) {
         return false;
