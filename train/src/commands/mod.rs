@@ -26,7 +26,7 @@ use crate::signals::Signals;
 /// Runs a command; Ctrl-C and SIGTERM end it at once, unless it guards something.
 ///
 /// # Errors
-/// Whatever stops it; [`exit::code_of`](crate::exit::code_of) says whose mistake it was.
+/// Whatever stops it; [`exit::code_of`] says whose mistake it was.
 pub fn run(command: Command) -> Result<Outcome> {
     let signals = Signals::listen(command.wants_json())?;
     match command {

@@ -108,33 +108,30 @@ impl Located {
         model: DeepSeekConfig,
         tokenizer: Option<Tokenizer>,
     ) -> Self {
-        // A number that is a byte of text is no special token: it is what the type of a model over
-        // bytes has for a key that `config.json` leaves out.
-        let over_bytes = matches!(tokenizer, Some(Tokenizer::Bytes));
-        let is_text = |token: u32| over_bytes && (token as usize) < BYTES_ALONE;
-        let known = |token: &u32| (*token as usize) < model.vocab_size && !is_text(*token);
+        let known = |token: &u32| (*token as usize) < model.vocab_size;
+        let stated = |key| setting(&folder, CONFIG_FILE, key).is_some();
         let eod = tokenizer.as_ref().map(Tokenizer::eod).filter(known);
-        let mut stop: EndTokens =
-            end_tokens(&folder, &model).iter().filter(|&token| !is_text(token)).collect();
+        let mut stop = end_tokens(&folder, &model);
+        // What the model type has for a key that is left out is a byte of text here.
+        if matches!(tokenizer, Some(Tokenizer::Bytes)) && !stated("eos_token_id") {
+            stop = stop.iter().filter(|&token| !model.eos_token_id.contains(token)).collect();
+        }
         if stop.is_empty() {
             stop = eod.into_iter().collect();
         }
-        let begin = model.bos_token_id.filter(known);
+        let begin = model.bos_token_id.filter(known).filter(|_| stated("bos_token_id"));
         let lead = match &tokenizer {
             None => Vec::new(),
-            // Not what config.json begins with, which may be no more than its default.
             Some(Tokenizer::Bytes) => eod.or(begin).into_iter().collect(),
             Some(tokenizer) => match (tokenizer.lead(), flag_of(&folder, "add_bos_token")) {
                 (lead, _) if !lead.is_empty() => lead,
                 (_, Some(false)) => Vec::new(),
-                (_, flag) => {
+                (_, Some(true)) => {
                     let named = text_of(&folder, "bos_token");
                     let named = named.and_then(|name| id_of(tokenizer, &name)).filter(known);
-                    // Settings that name no such token have none: what `config.json` then says may
-                    // be no more than its model type's default.
-                    let silent = flag.is_none() && folder.join(TOKENIZER_CONFIG_FILE).is_file();
-                    named.or(begin.filter(|_| !silent)).into_iter().collect()
+                    named.or(begin).into_iter().collect()
                 }
+                (_, None) => begin.into_iter().collect(),
             },
         };
         Self { folder, model, run: None, tokenizer, stop, lead }

@@ -25,6 +25,7 @@ fn train_leaves_a_run() {
     assert_eq!(results["checkpoint"], "runs/tiny-001/checkpoints/step-00000006");
     let files = [
         "config.json",
+        "data.json",
         "model.safetensors",
         "optimizer.safetensors",
         "run.toml",
