@@ -168,17 +168,22 @@ fn same(
     Ok(true)
 }
 
+/// The `config.json` in a checkpoint's directory, or beside a checkpoint's file.
+pub(super) fn config_path(checkpoint: &Path) -> PathBuf {
+    if checkpoint.is_dir() {
+        checkpoint.join(CONFIG_FILE)
+    } else {
+        checkpoint.with_file_name(CONFIG_FILE)
+    }
+}
+
 /// Reads the `config.json` in a checkpoint's directory, or beside a checkpoint's file.
 ///
 /// # Errors
 ///
 /// No such file, or one that does not describe a model of this crate.
-pub(super) fn read_config(checkpoint: &Path) -> Result<DeepSeekConfig, WeightsError> {
-    let path = if checkpoint.is_dir() {
-        checkpoint.join(CONFIG_FILE)
-    } else {
-        checkpoint.with_file_name(CONFIG_FILE)
-    };
+pub fn read_config(checkpoint: &Path) -> Result<DeepSeekConfig, WeightsError> {
+    let path = config_path(checkpoint);
     match fs::read_to_string(&path) {
         Ok(text) => DeepSeekConfig::from_hugging_face_json(&text)
             .map_err(|source| WeightsError::Config { path, source }),

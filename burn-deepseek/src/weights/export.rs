@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cubecl_kernels::definition::ScaleFormat;
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::checkpoint::{Checkpoint, read_config};
+use super::checkpoint::{Checkpoint, config_path, read_config};
 use super::decode::{decode, is_nan_code};
 use super::described::{describe_storage, describe_tokens, scale_format};
 use super::encode::Blocks;
@@ -149,10 +149,6 @@ fn config_json(from: &Path) -> Result<Value, WeightsError> {
     let text = fs::read_to_string(&path)
         .map_err(|source| WeightsError::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|error| WeightsError::Config { path, source: error.into() })
-}
-
-fn config_path(from: &Path) -> PathBuf {
-    if from.is_dir() { from.join(CONFIG_FILE) } else { from.with_file_name(CONFIG_FILE) }
 }
 
 /// Compares a tensor with what it was written from.

@@ -36,6 +36,7 @@ mod write;
 
 pub(crate) use finite::first_not_finite;
 
+pub use checkpoint::read_config;
 pub use error::WeightsError;
 pub use export::{ExportOptions, ExportProgress, Exported, export, scale_format_of};
 pub use ignored::IgnoredTensor;
@@ -51,7 +52,7 @@ pub use problem::TensorProblem;
 pub use save::{SaveDType, SaveOptions, save_model};
 
 /// The model's description in a checkpoint's directory.
-const CONFIG_FILE: &str = "config.json";
+pub const CONFIG_FILE: &str = "config.json";
 /// The weights of a checkpoint in one piece.
 const WEIGHTS_FILE: &str = "model.safetensors";
 /// Which shard holds which tensor, in a checkpoint of several.

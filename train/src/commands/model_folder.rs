@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{self, CheckpointError};
+use burn_deepseek::weights::CONFIG_FILE;
 
-/// What says that a folder holds a Hugging Face model.
-const CONFIG_FILE: &str = "config.json";
+use crate::checkpoint::{self, CheckpointError};
 
 /// What a folder with a model can be, for errors.
 pub(super) const KINDS: &str =

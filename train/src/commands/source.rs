@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use burn_deepseek::weights::{LoadOptions, MtpWeights, WeightForm, WeightsError, load_model};
+use burn_deepseek::weights::{
+    CONFIG_FILE, LoadOptions, MtpWeights, WeightForm, WeightsError, load_model, read_config,
+};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, EndTokens};
 use serde_json::Value;
 
@@ -13,17 +15,13 @@ use super::model_folder::{KINDS, ModelFolder};
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
 use crate::config::RunConfig;
 use crate::data::{
-    BYTES_VOCAB_SIZE, DataConfig, DataError, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
+    BYTES_VOCAB_SIZES, DataConfig, DataError, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
     TokenizerConfig, TokenizerFiles,
 };
 use crate::failure::{Result, UsageError};
 
-const CONFIG_FILE: &str = "config.json";
 /// What a library that generates takes over `config.json`.
 pub(super) const GENERATION_FILE: &str = "generation_config.json";
-
-/// Bytes and no special token: the least that a model over bytes can have.
-const BYTES_ALONE: usize = 256;
 
 /// A model's folder, its weights not read yet.
 #[derive(Debug)]
@@ -78,16 +76,15 @@ impl Located {
         let checkpoint = Checkpoint::open(path, Purpose::Running(weights))?;
         let mut config = checkpoint.config()?;
         let folder = checkpoint.model_folder(weights)?;
-        config.data.tokenizer = own_tokenizer(&config.data, &folder);
-        let tokenizer = config.data.open_tokenizer()?;
-        let model = read_model(&folder)?;
+        let tokenizer = open_own_tokenizer(&mut config.data, &folder)?;
+        let model = read_config(&folder)?;
         tokenizer.check_vocab_size(model.vocab_size)?;
         let located = Self::with_tokens_of(folder, model, Some(tokenizer));
         Ok(Self { run: Some((checkpoint, config)), ..located })
     }
 
     fn of_hugging_face(folder: PathBuf) -> Result<Self> {
-        let model = read_model(&folder)?;
+        let model = read_config(&folder)?;
         let file = folder.join(TOKENIZER_FILE);
         let tokenizer = if file.is_file() {
             let (name, ids) = (text_of(&folder, "eos_token"), end_tokens(&folder, &model));
@@ -96,7 +93,7 @@ impl Located {
             Some(tokenizer)
         } else {
             // A model over bytes may be without some of the special tokens.
-            let over_bytes = (BYTES_ALONE..=BYTES_VOCAB_SIZE).contains(&model.vocab_size);
+            let over_bytes = BYTES_VOCAB_SIZES.contains(&model.vocab_size);
             over_bytes.then_some(Tokenizer::Bytes)
         };
         Ok(Self::with_tokens_of(folder, model, tokenizer))
@@ -153,8 +150,9 @@ impl Source {
         let mut at = Located::find(path, weights)?;
         let Some(tokenizer) = at.tokenizer.take() else {
             let bytes = format!(
-                "a model over bytes would have a vocab_size from {BYTES_ALONE} to \
-                 {BYTES_VOCAB_SIZE}, not {}",
+                "a model over bytes would have a vocab_size from {} to {}, not {}",
+                BYTES_VOCAB_SIZES.start(),
+                BYTES_VOCAB_SIZES.end(),
                 at.model.vocab_size
             );
             return Err(UsageError(format!(
@@ -208,28 +206,18 @@ impl Source {
     }
 }
 
-/// The tokenizer of a checkpoint: the run's own file as long as the checkpoint's copy is made of it,
-/// for then what was prepared for it is still good, else the copy.
-fn own_tokenizer(data: &DataConfig, folder: &Path) -> TokenizerConfig {
-    let TokenizerConfig::File(_) = &data.tokenizer else { return TokenizerConfig::Bytes };
-    let is_the_same = data.open_tokenizer().is_ok_and(|tokenizer| {
-        TokenizerFiles::of_run(&tokenizer, tokenizer.vocab_size())
+/// Opens the tokenizer of a checkpoint: the run's own file as long as the checkpoint's copy is made
+/// of it, for then what was prepared for it is still good, else the copy, which `data` then names.
+fn open_own_tokenizer(data: &mut DataConfig, folder: &Path) -> Result<Tokenizer, DataError> {
+    let TokenizerConfig::File(_) = &data.tokenizer else { return data.open_tokenizer() };
+    if let Ok(tokenizer) = data.open_tokenizer()
+        && TokenizerFiles::of_run(&tokenizer, tokenizer.vocab_size())
             .is_ok_and(|files| files.are_in(folder))
-    });
-    if is_the_same {
-        data.tokenizer.clone()
-    } else {
-        TokenizerConfig::File(folder.join(TOKENIZER_FILE))
+    {
+        return Ok(tokenizer);
     }
-}
-
-/// The model that `config.json` describes.
-fn read_model(folder: &Path) -> Result<DeepSeekConfig, WeightsError> {
-    let path = folder.join(CONFIG_FILE);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| WeightsError::Read { path: path.clone(), source })?;
-    DeepSeekConfig::from_hugging_face_json(&text)
-        .map_err(|source| WeightsError::Config { path, source })
+    data.tokenizer = TokenizerConfig::File(folder.join(TOKENIZER_FILE));
+    data.open_tokenizer()
 }
 
 /// Every token that ends a text, those of `config.json` first.

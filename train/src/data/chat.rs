@@ -9,7 +9,8 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::Value;
 
-const CONFIG_FILE: &str = "tokenizer_config.json";
+use super::tokenizer::TOKENIZER_CONFIG_FILE;
+
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 const NAME: &str = "chat template";
 
@@ -45,7 +46,7 @@ impl ChatTemplate {
     /// The template that lies beside a `tokenizer.json`: `chat_template.jinja`, or that of
     /// `tokenizer_config.json`; the plain one where there is none.
     pub(super) fn beside(tokenizer: &Path) -> Self {
-        let config_path = tokenizer.with_file_name(CONFIG_FILE);
+        let config_path = tokenizer.with_file_name(TOKENIZER_CONFIG_FILE);
         let broken = |path: &Path, problem: &dyn fmt::Display| {
             Self::Broken(format!("{}: {problem}", path.display()))
         };
@@ -173,7 +174,7 @@ mod tests {
 
     fn beside(config: &Value) -> ChatTemplate {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(CONFIG_FILE), config.to_string()).unwrap();
+        std::fs::write(folder.path().join(TOKENIZER_CONFIG_FILE), config.to_string()).unwrap();
         ChatTemplate::beside(&folder.path().join("tokenizer.json"))
     }
 
@@ -207,6 +208,9 @@ mod tests {
         };
         assert!(error(TEMPLATE).contains("no such role"), "{}", error(TEMPLATE));
         let found = error("{% for %}");
-        assert!(found.contains("cannot be used") && found.contains(CONFIG_FILE), "{found}");
+        assert!(
+            found.contains("cannot be used") && found.contains(TOKENIZER_CONFIG_FILE),
+            "{found}"
+        );
     }
 }

@@ -51,8 +51,8 @@ pub use source::{BadLines, ENDINGS, PassedOver};
 pub use split::SplitMethod;
 pub use summary::{DataSummary, SplitSummary};
 pub use tokenizer::{
-    BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, FimTokens, HuggingFaceTokenizer, TOKENIZER_CONFIG_FILE,
-    TOKENIZER_FILE, TextStream, Tokenizer, TokenizerFiles,
+    BYTES_EOD, BYTES_FIM, BYTES_VOCAB_SIZE, BYTES_VOCAB_SIZES, FimTokens, HuggingFaceTokenizer,
+    TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TextStream, Tokenizer, TokenizerFiles,
 };
 pub use tokens::Tokens;
 pub use watch::{Stage, Unwatched, Watch};

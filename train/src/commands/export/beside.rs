@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::scratch::write_synced;
 use crate::commands::source::{GENERATION_FILE, Located};
-use crate::data::{TOKENIZER_FILE, Tokenizer, TokenizerFiles};
+use crate::data::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, TokenizerFiles};
 use crate::failure::{Context, Result};
 
 /// Files that are copied where they are there.
 const COPIED: [&str; 11] = [
     TOKENIZER_FILE,
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG_FILE,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use burn_deepseek::weights::{LoadedWeights, load_weights};
+use burn_deepseek::weights::{CONFIG_FILE, LoadedWeights, load_weights, read_config};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
@@ -83,13 +83,7 @@ const SIZES: [&str; 15] = [
 /// Whether a folder's `config.json` is of a model with tensors like the run's, as far as it says;
 /// what the tensors themselves are is seen when they are read.
 fn fits(model: &DeepSeekConfig, folder: &Path) -> Result<()> {
-    let file = folder.join("config.json");
-    let Some(theirs) = std::fs::read_to_string(&file)
-        .ok()
-        .and_then(|text| DeepSeekConfig::from_hugging_face_json(&text).ok())
-    else {
-        return Ok(());
-    };
+    let Ok(theirs) = read_config(folder) else { return Ok(()) };
     let mut differing = model_differences(model, &theirs)?;
     differing.retain(|(key, ..)| SIZES.contains(&key.as_str()));
     if differing.is_empty() {
@@ -101,7 +95,7 @@ fn fits(model: &DeepSeekConfig, folder: &Path) -> Result<()> {
         .collect();
     let problem = format!(
         "train.init_from: the weights are of another model ({}): {}",
-        file.display(),
+        folder.join(CONFIG_FILE).display(),
         keys.join("; ")
     );
     Err(UsageError(problem).into())

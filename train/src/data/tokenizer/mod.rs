@@ -9,6 +9,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 pub(super) use boundaries::Boundaries;
@@ -48,6 +49,8 @@ pub const BYTES_EOD: u32 = 256;
 pub const BYTES_FIM: FimTokens = FimTokens { begin: 257, hole: 258, end: 259 };
 /// The vocabulary size of [`Tokenizer::Bytes`].
 pub const BYTES_VOCAB_SIZE: usize = 260;
+/// Vocabularies that a model over bytes can have: it may be without some of the special tokens.
+pub const BYTES_VOCAB_SIZES: RangeInclusive<usize> = 256..=BYTES_VOCAB_SIZE;
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`; `eod_token` names its end-of-document token where that is not one

@@ -5,13 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use burn_deepseek::DeepSeekConfig;
+use burn_deepseek::weights::CONFIG_FILE;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::data::BYTES_VOCAB_SIZE;
-
-/// Bytes and no special token: the least that a model over bytes can have.
-const BYTES_ALONE: usize = 256;
+use crate::commands::source::GENERATION_FILE;
+use crate::data::{BYTES_VOCAB_SIZES, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 
 /// What the files of a folder say of tokens.
 #[derive(Debug, Default, Serialize)]
@@ -42,7 +41,7 @@ impl Tokens {
     pub fn of(folder: &Path, model: &DeepSeekConfig) -> Self {
         let mut tokens = Self { vocab_size: model.vocab_size, ..Self::default() };
         let tokenizer = tokens.read_tokenizer(folder);
-        for file in ["config.json", "generation_config.json"] {
+        for file in [CONFIG_FILE, GENERATION_FILE] {
             if let Some(found) = read_json(folder, file, &mut tokens.problems) {
                 let ends = numbers(&found["eos_token_id"]);
                 if !ends.is_empty() {
@@ -56,9 +55,9 @@ impl Tokens {
     }
 
     fn read_tokenizer(&mut self, folder: &Path) -> Option<tokenizers::Tokenizer> {
-        const FILE: &str = "tokenizer.json";
+        const FILE: &str = TOKENIZER_FILE;
         let Ok(bytes) = fs::read(folder.join(FILE)) else {
-            if !(BYTES_ALONE..=BYTES_VOCAB_SIZE).contains(&self.vocab_size) {
+            if !BYTES_VOCAB_SIZES.contains(&self.vocab_size) {
                 self.remarks.push(format!(
                     "{FILE} is not there; without it this folder makes no text of tokens"
                 ));
@@ -87,7 +86,7 @@ impl Tokens {
 
     /// The token that `tokenizer_config.json` names.
     fn read_named_end(&mut self, folder: &Path, tokenizer: Option<&tokenizers::Tokenizer>) {
-        const FILE: &str = "tokenizer_config.json";
+        const FILE: &str = TOKENIZER_CONFIG_FILE;
         let Some(found) = read_json(folder, FILE, &mut self.problems) else { return };
         let token = &found["eos_token"];
         let name = token.as_str().or_else(|| token["content"].as_str());
