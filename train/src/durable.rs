@@ -41,8 +41,8 @@ pub fn temporary_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Gives a file another content, which `fill` writes: the old one or the new one is there, and never
-/// a part of it.
+/// Gives a file another content, which `fill` writes: the old one or the new one is there, and
+/// never a part of it.
 ///
 /// # Errors
 ///

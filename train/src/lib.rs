@@ -11,7 +11,8 @@
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
 //! | what they are made of | [`data`], [`parallel`], [`stdout`], [`durable`] |
-//! | errors, text that fits, what changes in the course of a run, where tests kill it | [`failure`], [`fold`], [`schedule`], [`kill_point`] |
+//! | errors, text that fits, what changes in a run's course | [`failure`], [`fold`], [`schedule`] |
+//! | where tests kill it | [`kill_point`] |
 
 pub mod checkpoint;
 pub mod cli;

@@ -1,5 +1,5 @@
-//! The optimizer of a checkpoint: AdamW's moments, put together from the tensors that they are stored
-//! as.
+//! The optimizer of a checkpoint: AdamW's moments, put together from the tensors that they are
+//! stored as.
 
 use std::collections::HashMap;
 use std::fs;

@@ -115,8 +115,8 @@ fn set_aside_of(log: &Path) -> PathBuf {
     name.into()
 }
 
-/// Leaves in the log at `path` what a run needs that goes on after `step`. Broken lines are added to
-/// a file beside it first, so that nothing is lost whenever the program is killed.
+/// Leaves in the log at `path` what a run needs that goes on after `step`. Broken lines are added
+/// to a file beside it first, so that nothing is lost whenever the program is killed.
 pub(super) fn keep(path: &Path, step: u64) -> Result<Kept> {
     let told = || path.display().to_string();
     let mut kept = Kept::default();

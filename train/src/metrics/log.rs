@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: one JSON object a step and an evaluation, in the run folder. With the position of
-//! a checkpoint it is the record of the run: what it says is done is not done again.
+//! `metrics.jsonl`: one JSON object a step and an evaluation, in the run folder. With the position
+//! of a checkpoint it is the record of the run: what it says is done is not done again.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

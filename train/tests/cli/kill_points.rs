@@ -8,9 +8,9 @@ use crate::workplace::{Finished, Workplace};
 
 /// See `train/src/kill_point.rs`.
 const KILL_AT: &str = "DEEPSEEK_TEST_KILL_AT";
-/// Checkpoints after steps 2, 4 and 5, of which one is kept, each of a step that owes an evaluation.
-const RUN: &str = "train --config ./tiny.toml --device flex --steps 5 --set train.eval_every=2 --set \
-                   train.eval_batches=1 --set train.checkpoint_every=2 --set \
+/// Checkpoints after steps 2, 4 and 5, of which one is kept; each step of them owes an evaluation.
+const RUN: &str = "train --config ./tiny.toml --device flex --steps 5 --set train.eval_every=2 \
+                   --set train.eval_batches=1 --set train.checkpoint_every=2 --set \
                    train.keep_checkpoints=1 --set ema.decay=0.5 --set data.builtin_bytes=2000 \
                    --set output.sample_tokens=0";
 /// Runs that are killed side by side.

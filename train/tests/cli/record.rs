@@ -209,7 +209,9 @@ fn a_run_goes_on_with_the_tokenizer_of_its_checkpoint() {
         fs::rename(place.path("tokenizer_config.json"), place.path("away")).unwrap();
         let resumed = place.run("train --resume killed").ok();
         let said = resumed.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(said.contains("words.json: not there, or not what it was; the run goes on with killed/checkpoints/step-00000002/tokenizer.json"), "{}", resumed.dump());
+        let expected = "words.json: not there, or not what it was; the run goes on with \
+                        killed/checkpoints/step-00000002/tokenizer.json";
+        assert!(said.contains(expected), "{}", resumed.dump());
         assert!(!resumed.stderr.contains("tokenizing"), "{}", resumed.dump());
         assert_eq!(place.metrics("killed"), straight, "{what}");
         let file = |run: &str, name: &str| {

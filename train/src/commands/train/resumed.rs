@@ -31,9 +31,9 @@ pub(super) fn resumed(args: &TrainArgs) -> Result<Option<(Checkpoint, RunFolder)
     Ok(Some((Checkpoint::open(&path, Purpose::Training)?, folder)))
 }
 
-/// The tokenizer of the run that `checkpoint` is of, whatever has become of the file that it was read
-/// from: that file as long as the checkpoint's copy is made of it, else the copy. None where the run
-/// has another now, which is then compared with what it was begun with, or needs no file.
+/// The tokenizer of the run that `checkpoint` is of, whatever has become of the file that it was
+/// read from: that file as long as the checkpoint's copy is made of it, else the copy. None where
+/// the run has another now, which is then compared with what it was begun with, or needs no file.
 pub(super) fn tokenizer_of(
     checkpoint: &Checkpoint,
     data: &DataConfig,

@@ -106,7 +106,7 @@ fn settings(mut own: Value, eod: &str) -> Value {
 
 /// The settings of a copy, which keep what the chat template was given where they replace it.
 fn settings_of_copy(own: Value, eod: &str) -> Value {
-    let tokens = |settings: &Value| json!({"bos_token": settings["bos_token"], "eos_token": settings["eos_token"]});
+    let tokens = |of: &Value| json!({"bos_token": of["bos_token"], "eos_token": of["eos_token"]});
     let before = tokens(&own);
     let mut settings = settings(own, eod);
     if tokens(&settings) != before && settings.get(JOINED_WITH).is_none() {
