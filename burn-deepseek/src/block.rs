@@ -51,6 +51,14 @@ impl Block {
         }
     }
 
+    /// The router of a MoE layer.
+    pub fn router(&self) -> Option<&Router> {
+        match &self.mlp {
+            FeedForward::Moe(moe) => Some(&moe.gate),
+            FeedForward::Dense(_) => None,
+        }
+    }
+
     /// The router of a MoE layer, with the index of the layer.
     pub fn router_mut(&mut self) -> Option<(usize, &mut Router)> {
         match &mut self.mlp {

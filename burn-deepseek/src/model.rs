@@ -200,6 +200,13 @@ impl DeepSeek {
         self.logits(hidden)
     }
 
+    /// The balance bias of each MoE layer as the host sees it, one number an expert (MTP modules
+    /// last).
+    pub fn balance_biases(&self) -> Vec<Vec<f32>> {
+        let blocks = self.layers.iter().chain(self.mtp.iter().map(|module| &module.block));
+        blocks.filter_map(Block::router).map(Router::bias).collect()
+    }
+
     /// The routers, with the index of their layer (MTP modules last).
     pub fn routers_mut(&mut self) -> impl Iterator<Item = (usize, &mut Router)> {
         let blocks =

@@ -10,7 +10,7 @@
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
-//! | what they are made of | [`data`], [`parallel`], [`stdout`], [`durable`] |
+//! | what they are made of | [`data`], [`parallel`], [`record`], [`stdout`], [`durable`] |
 //! | errors, text that fits, what changes in a run's course | [`failure`], [`fold`], [`schedule`] |
 //! | where tests kill it | [`kill_point`] |
 
@@ -30,6 +30,7 @@ pub mod learner;
 pub mod metrics;
 pub mod parallel;
 pub mod plan;
+pub mod record;
 pub mod schedule;
 pub mod signals;
 pub mod stdout;

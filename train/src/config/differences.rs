@@ -8,8 +8,8 @@ use toml::Table;
 
 use super::embedded::MODELS;
 use super::{
-    ConfigError, DataConfig, EmaConfig, OptimizerConfig, OutputConfig, ParallelConfig,
-    PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig, resolve_model,
+    AlertsConfig, ConfigError, DataConfig, EmaConfig, MetricsConfig, OptimizerConfig, OutputConfig,
+    ParallelConfig, PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig, resolve_model,
 };
 
 /// Keys and their values as TOML.
@@ -30,8 +30,19 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError::Invalid`] where a value has no TOML form.
     pub fn differences(&self) -> Result<Vec<(&'static str, Keys)>, ConfigError> {
-        let Self { model, data, train, schedule, optimizer, precision, ema, parallel, output } =
-            self;
+        let Self {
+            model,
+            data,
+            train,
+            schedule,
+            optimizer,
+            precision,
+            ema,
+            parallel,
+            output,
+            metrics,
+            alerts,
+        } = self;
         let mut sections = vec![("model", of_model(model)?)];
         for (name, own, defaults) in [
             ("data", table(data)?, table(&DataConfig::default())?),
@@ -42,6 +53,8 @@ impl RunConfig {
             ("ema", table(ema)?, table(&EmaConfig::default())?),
             ("parallel", table(parallel)?, table(&ParallelConfig::default())?),
             ("output", table(output)?, table(&OutputConfig::default())?),
+            ("metrics", table(metrics)?, table(&MetricsConfig::default())?),
+            ("alerts", table(alerts)?, table(&AlertsConfig::default())?),
         ] {
             sections.push((name, differing(&own, &defaults)));
         }

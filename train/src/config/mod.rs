@@ -20,6 +20,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod watch;
 
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,7 @@ pub use parallel::{DispatchFormat, ParallelConfig};
 pub use precision::{Format, PrecisionConfig};
 pub use resolve::ConfigRequest;
 pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, TrainConfig};
+pub use watch::{AlertsConfig, MetricsConfig};
 
 /// Everything that decides what a run computes and where it writes, complete and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +71,12 @@ pub struct RunConfig {
     /// Where the run goes.
     #[serde(default)]
     pub output: OutputConfig,
+    /// What it records of itself.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
+    /// What it calls out.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
 }
 
 impl RunConfig {
@@ -89,9 +97,22 @@ impl RunConfig {
             ema: &'a EmaConfig,
             parallel: &'a ParallelConfig,
             output: &'a OutputConfig,
+            metrics: &'a MetricsConfig,
+            alerts: &'a AlertsConfig,
         }
-        let Self { model, data, train, schedule, optimizer, precision, ema, parallel, output } =
-            self;
+        let Self {
+            model,
+            data,
+            train,
+            schedule,
+            optimizer,
+            precision,
+            ema,
+            parallel,
+            output,
+            metrics,
+            alerts,
+        } = self;
         let sections = toml::to_string(&Sections {
             model,
             data,
@@ -101,6 +122,8 @@ impl RunConfig {
             ema,
             parallel,
             output,
+            metrics,
+            alerts,
         })
         .map_err(|error| ConfigError::Invalid {
             origin: "resolved configuration".into(),

@@ -12,8 +12,8 @@ use super::keys::{fields_of, nearest};
 use super::model;
 use super::overrides::Override;
 use super::{
-    DataConfig, EmaConfig, OptimizerConfig, OutputConfig, ParallelConfig, PrecisionConfig,
-    RunConfig, ScheduleConfig, TrainConfig,
+    AlertsConfig, DataConfig, EmaConfig, MetricsConfig, OptimizerConfig, OutputConfig,
+    ParallelConfig, PrecisionConfig, RunConfig, ScheduleConfig, TrainConfig,
 };
 
 /// What a command line says of the configuration. Paths are relative to the current folder,
@@ -75,6 +75,8 @@ impl ConfigRequest {
             ema: read_section(&root, "ema", &origin)?,
             parallel: read_section(&root, "parallel", &origin)?,
             output: read_section(&root, "output", &origin)?,
+            metrics: read_section(&root, "metrics", &origin)?,
+            alerts: read_section(&root, "alerts", &origin)?,
         };
         if !names_its_run(&root) {
             config.output.name = name;
@@ -137,7 +139,7 @@ pub(super) fn check_keys(root: &Table, origin: &str) -> Result<(), ConfigError> 
 }
 
 /// The sections of a run and the keys that each knows.
-fn sections() -> [(&'static str, Vec<&'static str>); 9] {
+fn sections() -> [(&'static str, Vec<&'static str>); 11] {
     [
         ("model", model::known_keys(&[])),
         ("data", fields_of::<DataConfig>().to_vec()),
@@ -148,6 +150,8 @@ fn sections() -> [(&'static str, Vec<&'static str>); 9] {
         ("ema", fields_of::<EmaConfig>().to_vec()),
         ("parallel", fields_of::<ParallelConfig>().to_vec()),
         ("output", fields_of::<OutputConfig>().to_vec()),
+        ("metrics", fields_of::<MetricsConfig>().to_vec()),
+        ("alerts", fields_of::<AlertsConfig>().to_vec()),
     ]
 }
 

@@ -1,7 +1,10 @@
 //! Whether a run can be made: every problem of every section at once, each with its key.
 
 use super::error::ConfigError;
-use super::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, RunConfig, TrainConfig};
+use super::{
+    AlertsConfig, EmaConfig, MetricsConfig, MomentsConfig, OptimizerConfig, OutputConfig,
+    RunConfig, TrainConfig,
+};
 use crate::schedule::TrainingSchedule;
 
 /// No count of sequences, tokens of a sequence or batches may be larger.
@@ -23,6 +26,8 @@ impl RunConfig {
         self.optimizer.check(&mut problems);
         self.ema.check(&mut problems);
         self.output.check(&mut problems);
+        self.metrics.check(&mut problems);
+        self.alerts.check(&mut problems);
         problems.0.extend(self.precision.problems());
         self.check_sequence(&mut problems);
         if problems.0.is_empty() {
@@ -153,6 +158,44 @@ impl OutputConfig {
                 "output.sample_tokens = {} is too large; the most is {MAX_SIZE}",
                 self.sample_tokens
             ));
+        }
+    }
+}
+
+/// Steps that are kept in memory for the rules of alerts.
+const MOST_STEPS: usize = 10_000;
+
+impl MetricsConfig {
+    fn check(&self, problems: &mut Problems) {
+        if self.every == 0 {
+            problems.add("metrics.every = 0 must be at least 1".into());
+        }
+    }
+}
+
+impl AlertsConfig {
+    fn check(&self, problems: &mut Problems) {
+        let Self { window, loss_spike, loss_rise, expert_violation, .. } = *self;
+        if !(2..=MOST_STEPS).contains(&window) {
+            problems.add(format!("alerts.window = {window} must be from 2 to {MOST_STEPS}"));
+        }
+        if self.dead_experts > MOST_STEPS {
+            let problem =
+                format!("alerts.dead_experts = {} must be at most {MOST_STEPS}", self.dead_experts);
+            problems.add(problem);
+        }
+        let numbers = [
+            ("loss_spike", loss_spike, f64::MAX),
+            ("loss_rise", loss_rise, f64::MAX),
+            ("expert_violation", expert_violation, 1.0),
+            ("throughput_drop", self.throughput_drop, 1.0),
+            ("disk_free_gb", self.disk_free_gb, f64::MAX),
+        ];
+        for (key, value, most) in numbers {
+            if !(0.0..=most).contains(&value) {
+                let at_most = if most == 1.0 { "from 0 to 1" } else { "a number of at least 0" };
+                problems.add(format!("alerts.{key} = {value} must be {at_most}"));
+            }
         }
     }
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::log::METRICS_FILE;
 use crate::failure::blamed;
 use crate::failure::{Context, Result};
 use crate::learner::LayerLoad;
+use crate::record::{Line, METRICS_FILE, parse_line};
 
 /// The loads of the experts of every MoE layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,11 +74,14 @@ impl ExpertLoads {
         let log = path.join(METRICS_FILE);
         let text = read_text(&log, path)?;
         // A last line that was cut off is passed over, as it is when a run is resumed.
-        let layer_loads = text
-            .lines()
-            .rev()
-            .find_map(|line| serde_json::from_str::<Evaluated>(line).ok())
-            .map(|line| line.valid.layer_loads);
+        let experts = text.lines().rev().find_map(|line| match parse_line(line) {
+            Ok(Line::Evaluation(evaluation)) => Some(evaluation.experts),
+            _ => None,
+        });
+        let layer_loads = experts.map(|experts| {
+            let layers = experts.layers.into_iter().zip(experts.expert_loads);
+            layers.map(|(layer, loads)| LayerLoad { layer, loads }).collect::<Vec<_>>()
+        });
         let Some(layer_loads) = layer_loads.filter(|layers| !layers.is_empty()) else {
             return Err(LoadsError::NotMeasured { path: log }.into());
         };
@@ -94,17 +97,6 @@ impl ExpertLoads {
         let text = serde_json::to_string(self)? + "\n";
         std::fs::write(path, text).with_context(|| format!("{}: cannot write", path.display()))
     }
-}
-
-/// A line of the log after an evaluation.
-#[derive(Deserialize)]
-struct Evaluated {
-    valid: Valid,
-}
-
-#[derive(Deserialize)]
-struct Valid {
-    layer_loads: Vec<LayerLoad>,
 }
 
 /// The text of a file; `asked` is what the user gave.

@@ -4,77 +4,47 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use crate::durable::replace_file;
 use crate::failure::{Context, Result};
 use crate::kill_point;
+use crate::record::{Line, parse_line};
 
 /// What the name of a log ends in that holds what could not be read of another.
 const SET_ASIDE: &str = ".set-aside";
 /// Broken lines that are told one by one.
 const TOLD: usize = 4;
 
-/// What was kept.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    /// The last step with an evaluation.
-    pub evaluated: Option<u64>,
-    /// What was not.
-    pub broken: Broken,
-}
-
 /// Lines that nobody can read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Broken {
     count: usize,
     /// Number, from 1, and problem of the first ones.
-    first: Vec<(usize, &'static str)>,
+    first: Vec<(usize, String)>,
 }
 
 /// What a line is to a run that goes on after a step.
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    /// Of this step, or one before it; of an evaluation or not.
-    Before { step: u64, evaluation: bool },
+#[derive(Debug, PartialEq)]
+enum Found {
+    /// Of this step, or one before it.
+    Before(Box<Line>),
     /// Of a step that will be made again.
     Later,
     /// The beginning of a last line: the program was killed while it wrote.
     CutOff,
     /// Not of this program.
-    Broken(&'static str),
+    Broken(String),
 }
 
-impl Line {
+impl Found {
     /// What the bytes of a line are, `whole` with its end.
     fn of(bytes: &[u8], step: u64) -> Self {
-        /// All that decides.
-        #[derive(Deserialize)]
-        struct Head {
-            step: u64,
-            #[serde(default)]
-            valid: Option<serde::de::IgnoredAny>,
-        }
         let (text, whole) = match bytes.strip_suffix(b"\n") {
             Some(text) => (text, true),
             None => (bytes, false),
         };
-        let head = match std::str::from_utf8(text) {
-            Err(_) => Err("is not UTF-8"),
-            // An array would do for a struct, too.
-            Ok(text) if text.starts_with('{') => serde_json::from_str::<Head>(text).map_err(|_| {
-                match serde_json::from_str::<Value>(text) {
-                    Ok(_) => "has no step",
-                    Err(_) => "is not JSON",
-                }
-            }),
-            Ok(_) => Err("is no JSON object"),
-        };
-        match head {
-            Ok(head) if head.step <= step => {
-                Self::Before { step: head.step, evaluation: head.valid.is_some() }
-            }
+        let line = std::str::from_utf8(text).map_err(|_| "is not UTF-8".into());
+        match line.and_then(parse_line) {
+            Ok(line) if line.stamp().step <= step => Self::Before(line.into()),
             Ok(_) => Self::Later,
             Err(_) if !whole => Self::CutOff,
             Err(problem) => Self::Broken(problem),
@@ -83,7 +53,7 @@ impl Line {
 }
 
 impl Broken {
-    fn add(&mut self, number: usize, problem: &'static str) {
+    fn add(&mut self, number: usize, problem: String) {
         self.count += 1;
         if self.first.len() < TOLD {
             self.first.push((number, problem));
@@ -115,31 +85,30 @@ fn set_aside_of(log: &Path) -> PathBuf {
     name.into()
 }
 
-/// Leaves in the log at `path` what a run needs that goes on after `step`. Broken lines are added
-/// to a file beside it first, so that nothing is lost whenever the program is killed.
-pub(super) fn keep(path: &Path, step: u64) -> Result<Kept> {
+/// Leaves in the log at `path` what a run needs that goes on after `step`, and gives each line of
+/// it. Broken lines are added to a file beside it first, so that nothing is lost whenever the
+/// program is killed.
+pub(super) fn keep(path: &Path, step: u64, mut each: impl FnMut(Line)) -> Result<Broken> {
     let told = || path.display().to_string();
-    let mut kept = Kept::default();
+    let mut broken = Broken::default();
     let (mut changed, mut broken_bytes) = (false, Vec::new());
     let found = each_line(path, |number, bytes| {
-        match Line::of(bytes, step) {
-            Line::Before { step, evaluation } => {
+        match Found::of(bytes, step) {
+            Found::Before(line) => {
                 changed |= !bytes.ends_with(b"\n");
-                if evaluation {
-                    kept.evaluated = Some(step);
-                }
+                each(*line);
             }
-            Line::Later | Line::CutOff => changed = true,
-            Line::Broken(problem) => {
+            Found::Later | Found::CutOff => changed = true,
+            Found::Broken(problem) => {
                 changed = true;
-                kept.broken.add(number, problem);
+                broken.add(number, problem);
                 broken_bytes.extend_from_slice(bytes);
             }
         }
         Ok(())
     });
     match found {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(kept),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(broken),
         result => result.with_context(told)?,
     }
     if !broken_bytes.is_empty() {
@@ -155,7 +124,7 @@ pub(super) fn keep(path: &Path, step: u64) -> Result<Kept> {
     if changed {
         replace_file(path, |out| {
             each_line(path, |_, bytes| {
-                if let Line::Before { .. } = Line::of(bytes, step) {
+                if let Found::Before(_) = Found::of(bytes, step) {
                     out.write_all(bytes.strip_suffix(b"\n").unwrap_or(bytes))?;
                     out.write_all(b"\n")?;
                 }
@@ -163,7 +132,7 @@ pub(super) fn keep(path: &Path, step: u64) -> Result<Kept> {
             })
         })?;
     }
-    Ok(kept)
+    Ok(broken)
 }
 
 /// Calls for each line of a file, with its number from 1 and its end where it has one.
@@ -183,68 +152,93 @@ fn each_line(path: &Path, mut take: impl FnMut(usize, &[u8]) -> io::Result<()>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{EvaluationLine, Stamp, StepLine, VERSION};
 
-    const LOG: &str = "{\"loss\":1.5,\"step\":1}\n{\"step\":2}\n{\"perplexity\":3.0,\"step\":2,\
-                       \"valid\":{\"loss\":1.25}}\n{\"step\":3}\n";
+    fn written(line: &Line) -> String {
+        serde_json::to_string(line).unwrap() + "\n"
+    }
 
-    fn kept(bytes: &[u8], step: u64) -> (Vec<u8>, Kept, Option<Vec<u8>>) {
+    fn stamp(step: u64) -> Stamp {
+        Stamp { version: VERSION, step, ..Stamp::default() }
+    }
+
+    fn step(number: u64) -> Line {
+        Line::Step(StepLine { stamp: stamp(number), ..StepLine::default() })
+    }
+
+    /// Steps 1 to 3, with an evaluation after the second.
+    fn lines() -> [Line; 4] {
+        let evaluation = EvaluationLine { stamp: stamp(2), ..EvaluationLine::default() };
+        [step(1), step(2), Line::Evaluation(evaluation), step(3)]
+    }
+
+    fn log() -> String {
+        lines().iter().map(written).collect()
+    }
+
+    /// The file afterwards, the lines that were given, what was broken, what was set aside.
+    fn kept(bytes: &[u8], step: u64) -> (Vec<u8>, Vec<Line>, Broken, Option<Vec<u8>>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, bytes).unwrap();
-        let kept = keep(&path, step).unwrap();
-        (std::fs::read(&path).unwrap(), kept, std::fs::read(set_aside_of(&path)).ok())
+        let mut given = Vec::new();
+        let broken = keep(&path, step, |line| given.push(line)).unwrap();
+        (std::fs::read(&path).unwrap(), given, broken, std::fs::read(set_aside_of(&path)).ok())
     }
 
     #[test]
     fn lines_up_to_the_checkpoint_are_kept() {
-        for (step, lines, evaluated) in
-            [(0, 0, None), (1, 1, None), (2, 3, Some(2)), (3, 4, Some(2)), (9, 4, Some(2))]
-        {
-            let (text, kept, aside) = kept(LOG.as_bytes(), step);
-            let expected: String = LOG.split_inclusive('\n').take(lines).collect();
+        for (step, count) in [(0, 0), (1, 1), (2, 3), (3, 4), (9, 4)] {
+            let (text, given, broken, aside) = kept(log().as_bytes(), step);
+            let expected: String = log().split_inclusive('\n').take(count).collect();
             assert_eq!(text, expected.as_bytes(), "{step}");
-            assert_eq!((kept.evaluated, kept.broken, aside), (evaluated, Broken::default(), None));
+            assert_eq!((&given[..], broken, aside), (&lines()[..count], Broken::default(), None));
         }
     }
 
     /// Wherever a line was cut off while it was written, it is dropped, or whole but for its end.
     #[test]
     fn a_last_line_that_was_cut_off_is_no_damage() {
-        for length in 0..LOG.len() {
-            let (text, kept, aside) = kept(&LOG.as_bytes()[..length], 9);
+        let log = log();
+        for length in 0..log.len() {
+            let (text, given, broken, aside) = kept(&log.as_bytes()[..length], 9);
             // A line's end is the last byte of it that comes.
-            let ends: Vec<usize> = LOG.match_indices('\n').map(|(at, _)| at).collect();
-            let lines = ends.iter().filter(|&&end| end <= length).count();
-            let whole: String = LOG.split_inclusive('\n').take(lines).collect();
+            let ends: Vec<usize> = log.match_indices('\n').map(|(at, _)| at).collect();
+            let count = ends.iter().filter(|&&end| end <= length).count();
+            let whole: String = log.split_inclusive('\n').take(count).collect();
             assert_eq!(text, whole.as_bytes(), "{length}");
-            assert_eq!(kept.evaluated, (lines >= 3).then_some(2), "{length}");
-            assert_eq!((kept.broken, aside), (Broken::default(), None));
+            assert_eq!(given, lines()[..count], "{length}");
+            assert_eq!((broken, aside), (Broken::default(), None));
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_set_aside_and_told() {
+        let [first, second, _, third] = lines().map(|line| written(&line).into_bytes());
         let lines: [&[u8]; 9] = [
-            b"{\"step\":1}\n",
-            b"{\"step\":2,\"loss\":\xff}\n",
+            &first,
+            b"{\"version\":1,\"step\":2,\"loss\":\xff}\n",
             b"\n",
-            b"{\"step\":2}\n",
+            &second,
             b"[1, 2]\n",
-            b"{\"valid\":{}}\n",
+            b"{\"step\":2}\n",
             b"\0\0\0\n",
             b"\xc3\x28\n",
-            b"{\"step\":3}\n",
+            &third,
         ];
-        let (text, kept, aside) = kept(&lines.concat(), 2);
+        let (text, given, broken, aside) = kept(&lines.concat(), 2);
         assert_eq!(text, [lines[0], lines[3]].concat());
+        assert_eq!(given.len(), 2);
         assert_eq!(
             aside.unwrap(),
             [lines[1], lines[2], lines[4], lines[5], lines[6], lines[7]].concat()
         );
-        assert_eq!(
-            kept.broken.told(Path::new("run/metrics.jsonl")).unwrap(),
-            "run/metrics.jsonl: line 2 is not UTF-8, line 3 is no JSON object, line 5 is no JSON \
-             object, line 6 has no step and 2 more: now in run/metrics.jsonl.set-aside"
+        let told = broken.told(Path::new("run/metrics.jsonl")).unwrap();
+        assert!(
+            told.starts_with("run/metrics.jsonl: line 2 is not UTF-8, line 3 is no JSON object"),
+            "{told}"
         );
+        assert!(told.contains("line 6 has no version"), "{told}");
+        assert!(told.ends_with(" and 2 more: now in run/metrics.jsonl.set-aside"), "{told}");
     }
 }

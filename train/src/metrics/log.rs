@@ -1,27 +1,50 @@
-//! `metrics.jsonl`: one JSON object a step and an evaluation, in the run folder. With the position
-//! of a checkpoint it is the record of the run: what it says is done is not done again.
+//! Writing a run's record, `metrics.jsonl`. With the position of a checkpoint it is what a run goes
+//! on from: what it says is done is not done again.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use chrono::{SecondsFormat, Utc};
 
-use super::kept::{Kept, keep};
+use super::alerts::{Alerts, ExpertCounts};
+use super::kept::keep;
+use super::seconds::StepSeconds;
+use crate::config::AlertsConfig;
 use crate::failure::{Context, Result};
 use crate::kill_point;
-use crate::learner::{Evaluation, StepReport};
+use crate::learner::{Evaluation, LayerLoad, StepReport};
+use crate::parallel::ExchangeBytes;
+use crate::record::{
+    AlertLine, EvaluationLine, Experts, Line, METRICS_FILE, SampleLine, Stamp, StepLine,
+    SystemLine, VERSION,
+};
+use crate::schedule::StepSettings;
 
-/// Name of the log in a run's folder.
-pub const METRICS_FILE: &str = "metrics.jsonl";
+/// What is recorded, and how often.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Steps from one line with what takes room or time (loads of the experts, the machine) to the
+    /// next.
+    pub every: u64,
+    /// Bytes of text that a token stands for.
+    pub bytes_per_token: f64,
+    /// The rules of alerts.
+    pub alerts: AlertsConfig,
+    /// The model's experts.
+    pub experts: ExpertCounts,
+}
 
-/// Appends to the metrics of a run.
+/// Appends to the record of a run.
 #[derive(Debug)]
 pub struct StepLog {
     file: File,
     path: PathBuf,
-    /// The last step with an evaluation.
+    settings: LogSettings,
+    alerts: Alerts,
+    /// The last steps with an evaluation and with a sample.
     evaluated: Option<u64>,
+    sampled: Option<u64>,
 }
 
 impl StepLog {
@@ -32,16 +55,29 @@ impl StepLog {
     /// # Errors
     ///
     /// The file cannot be read or written.
-    pub fn open(run_dir: &Path, step: u64) -> Result<(Self, Option<String>)> {
+    pub fn open(
+        run_dir: &Path,
+        step: u64,
+        settings: LogSettings,
+    ) -> Result<(Self, Option<String>)> {
         let path = run_dir.join(METRICS_FILE);
-        let Kept { evaluated, broken } = keep(&path, step)?;
+        let mut alerts = Alerts::new(settings.alerts.clone(), settings.experts);
+        let (mut evaluated, mut sampled) = (None, None);
+        let broken = keep(&path, step, |line| {
+            match &line {
+                Line::Evaluation(line) => evaluated = Some(line.stamp.step),
+                Line::Sample(line) => sampled = Some(line.stamp.step),
+                Line::Step(_) | Line::Alert(_) | Line::System(_) => {}
+            }
+            alerts.observe(&line); // what it raises is in the record
+        })?;
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .with_context(|| path.display().to_string())?;
         let told = broken.told(&path);
-        Ok((Self { file, path, evaluated }, told))
+        Ok((Self { file, path, settings, alerts, evaluated, sampled }, told))
     }
 
     /// Whether the evaluation after a step is recorded.
@@ -49,37 +85,118 @@ impl StepLog {
         self.evaluated == Some(step)
     }
 
-    /// Writes a step.
-    ///
-    /// # Errors
-    ///
-    /// The line cannot be written.
-    pub fn step(&mut self, report: &StepReport) -> Result<()> {
-        let mut value = serde_json::to_value(report)?;
-        value["max_violation"] = json!(
-            report
-                .layer_loads
-                .iter()
-                .map(|load| json!({"layer": load.layer, "value": load.violation()}))
-                .collect::<Vec<_>>()
-        );
-        if let Some(object) = value.as_object_mut() {
-            object.remove("layer_loads");
-        }
-        self.write(&value)
+    /// Whether the sample after a step is recorded.
+    pub fn has_sample(&self, step: u64) -> bool {
+        self.sampled == Some(step)
     }
 
-    /// Writes an evaluation after `step`.
+    /// Whether a step's line has what takes room or time.
+    pub fn is_detailed(&self, step: u64) -> bool {
+        step.is_multiple_of(self.settings.every.max(1))
+    }
+
+    /// Writes a step, and gives the alerts that it raises.
     ///
     /// # Errors
     ///
     /// The line cannot be written.
-    pub fn evaluation(&mut self, step: u64, evaluation: &Evaluation) -> Result<()> {
-        let value =
-            json!({"step": step, "valid": evaluation, "perplexity": evaluation.perplexity()});
-        self.write(&value)?;
+    pub fn step(
+        &mut self,
+        stamp: Stamp,
+        report: &StepReport,
+        settings: &StepSettings,
+        seconds: &StepSeconds,
+    ) -> Result<Vec<AlertLine>> {
+        let mut experts = experts(&report.layer_loads);
+        if !self.is_detailed(stamp.step) {
+            experts.expert_loads.clear();
+        }
+        let bytes = |of: fn(&ExchangeBytes) -> u64| report.exchange.as_ref().map(of);
+        self.write(Line::Step(StepLine {
+            loss: report.loss,
+            perplexity: report.loss.exp(),
+            bits_per_byte: self.bits_per_byte(report.loss),
+            mtp_loss: report.mtp_loss(),
+            mtp_losses: report.mtp_losses.clone(),
+            balance_loss: report.balance_loss,
+            total_loss: report.total_loss,
+            grad_norm: report.grad_norm,
+            lr: settings.lr,
+            global_batch: settings.global_batch as u64,
+            batch_tokens: report.tokens as u64,
+            bias_update_speed: settings.bias_update_speed,
+            seq_aux_alpha: settings.seq_aux_alpha,
+            mtp_lambda: settings.mtp_lambda,
+            tokens_per_second: report.tokens_per_second,
+            step_seconds: seconds.step,
+            data_seconds: seconds.data,
+            compute_seconds: seconds.compute,
+            update_seconds: seconds.update,
+            average_seconds: seconds.average,
+            saving_seconds: seconds.saving,
+            experts,
+            exchange_fast_bytes: bytes(|bytes| bytes.sent.fast_bytes),
+            exchange_slow_bytes: bytes(|bytes| bytes.sent.slow_bytes),
+            exchange_direct_fast_bytes: bytes(|bytes| bytes.direct.fast_bytes),
+            exchange_direct_slow_bytes: bytes(|bytes| bytes.direct.slow_bytes),
+            stamp,
+        }))
+    }
+
+    /// Writes an evaluation with the balance biases of the MoE layers, and gives the alerts that it
+    /// raises.
+    ///
+    /// # Errors
+    ///
+    /// The line cannot be written.
+    pub fn evaluation(
+        &mut self,
+        stamp: Stamp,
+        evaluation: &Evaluation,
+        biases: &[Vec<f32>],
+        seconds: f64,
+    ) -> Result<Vec<AlertLine>> {
+        let step = stamp.step;
+        let extreme = |of: fn(f64, f64) -> f64, from: f64| -> Vec<f64> {
+            biases.iter().map(|bias| bias.iter().copied().map(f64::from).fold(from, of)).collect()
+        };
+        let mtp = &evaluation.mtp_losses;
+        let alerts = self.write(Line::Evaluation(EvaluationLine {
+            stamp,
+            valid_loss: evaluation.loss,
+            valid_perplexity: evaluation.perplexity(),
+            valid_bits_per_byte: self.bits_per_byte(evaluation.loss),
+            valid_mtp_loss: (!mtp.is_empty()).then(|| mtp.iter().sum::<f64>() / mtp.len() as f64),
+            valid_mtp_losses: mtp.clone(),
+            valid_tokens: evaluation.tokens as u64,
+            evaluation_seconds: seconds,
+            experts: experts(&evaluation.layer_loads),
+            bias_min: extreme(f64::min, f64::INFINITY),
+            bias_max: extreme(f64::max, f64::NEG_INFINITY),
+        }))?;
         self.evaluated = Some(step);
+        Ok(alerts)
+    }
+
+    /// Writes a sample.
+    ///
+    /// # Errors
+    ///
+    /// The line cannot be written.
+    pub fn sample(&mut self, sample: SampleLine) -> Result<()> {
+        let step = sample.stamp.step;
+        self.write(Line::Sample(sample))?;
+        self.sampled = Some(step);
         Ok(())
+    }
+
+    /// Writes what the machine has to give, and gives the alerts that it raises.
+    ///
+    /// # Errors
+    ///
+    /// The line cannot be written.
+    pub fn system(&mut self, line: SystemLine) -> Result<Vec<AlertLine>> {
+        self.write(Line::System(line))
     }
 
     /// Has every line written so far on the disk: a checkpoint relies on those of the steps before
@@ -92,22 +209,48 @@ impl StepLog {
         self.file.sync_all().with_context(|| format!("{}: cannot write", self.path.display()))
     }
 
-    fn write(&mut self, value: &serde_json::Value) -> Result<()> {
+    fn bits_per_byte(&self, loss: f64) -> f64 {
+        loss / std::f64::consts::LN_2 / self.settings.bytes_per_token
+    }
+
+    /// Writes a line and the alerts that it raises.
+    fn write(&mut self, line: Line) -> Result<Vec<AlertLine>> {
+        let alerts = self.alerts.observe(&line);
+        let mut text = serde_json::to_string(&line)? + "\n";
+        for alert in &alerts {
+            text += &(serde_json::to_string(&Line::Alert(alert.clone()))? + "\n");
+        }
         kill_point::here();
-        let line = format!("{value}\n");
         if kill_point::reached() {
-            let _ = self.file.write_all(&line.as_bytes()[..line.len() / 2]);
+            let _ = self.file.write_all(&text.as_bytes()[..text.len() / 2]);
             std::process::abort();
         }
         if kill_point::reached() {
-            let _ = self.file.write_all(line.trim_end().as_bytes());
+            let _ = self.file.write_all(text.trim_end().as_bytes());
             std::process::abort();
         }
-        // In one piece: a line is there or not, and costs one call.
+        // In one piece: a line and its alerts are there or not, and cost one call.
         self.file
-            .write_all(line.as_bytes())
+            .write_all(text.as_bytes())
             .with_context(|| format!("{}: cannot write", self.path.display()))?;
         kill_point::here();
-        Ok(())
+        Ok(alerts)
+    }
+}
+
+/// A stamp of now.
+pub fn stamp(elapsed_seconds: f64, step: u64, samples: u64, tokens: u64) -> Stamp {
+    let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    Stamp { version: VERSION, time, elapsed_seconds, step, samples, tokens }
+}
+
+fn experts(loads: &[LayerLoad]) -> Experts {
+    let violations: Vec<f64> = loads.iter().map(LayerLoad::violation).collect();
+    Experts {
+        layers: loads.iter().map(|load| load.layer).collect(),
+        max_violation: violations.iter().copied().reduce(f64::max),
+        layer_violation: violations,
+        dead_experts: loads.iter().flat_map(|load| &load.loads).filter(|&&n| n == 0).count() as u64,
+        expert_loads: loads.iter().map(|load| load.loads.clone()).collect(),
     }
 }

@@ -1,15 +1,23 @@
 //! What a run shows and keeps of its steps: metrics for burn-train's dashboard, plain progress
 //! lines, a JSONL log, and the loads of experts to place them by.
 
+mod alerts;
 mod expert_loads;
 mod kept;
 mod log;
+mod machine;
+mod notes;
 mod plain;
 mod scalar;
+mod seconds;
 mod unlogged;
 
+pub use alerts::{ExpertCounts, TIMED_RULES};
 pub use expert_loads::{ExpertLoads, LoadsError};
-pub use log::{METRICS_FILE, StepLog};
+pub use log::{LogSettings, StepLog, stamp};
+pub use machine::Machine;
+pub use notes::Notes;
 pub use plain::{PlainRenderer, duration};
 pub use scalar::{ScalarMetric, register};
+pub use seconds::StepSeconds;
 pub use unlogged::Unlogged;

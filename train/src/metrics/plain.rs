@@ -10,6 +10,7 @@ use burn_train::renderer::{
     MetricsRendererTraining,
 };
 
+use super::Notes;
 use crate::fold::fold_on_terminal;
 use crate::stdout::write_stdout;
 
@@ -27,6 +28,7 @@ pub struct PlainRenderer {
     names: HashMap<MetricId, String>,
     train: HashMap<String, f64>,
     valid: HashMap<String, Mean>,
+    notes: Notes,
 }
 
 /// A mean over tokens, as exact as what it is made of.
@@ -49,8 +51,8 @@ impl Mean {
 
 impl PlainRenderer {
     /// A renderer for a run of `steps` steps that starts after `first_step`, evaluates every
-    /// `eval_every` and prints every `every`.
-    pub fn new(first_step: u64, steps: u64, eval_every: u64, every: u64) -> Self {
+    /// `eval_every` and prints every `every`, and what comes to `notes`.
+    pub fn new(first_step: u64, steps: u64, eval_every: u64, every: u64, notes: Notes) -> Self {
         Self {
             every: every.max(1),
             first_step,
@@ -63,6 +65,7 @@ impl PlainRenderer {
             names: HashMap::new(),
             train: HashMap::new(),
             valid: HashMap::new(),
+            notes,
         }
     }
 
@@ -186,6 +189,7 @@ impl TrainingProgressLogger for PlainRenderer {
             return;
         }
         self.step = self.epoch_start + items_processed as u64;
+        self.notes.take().iter().for_each(|note| say(note));
         if self.step.is_multiple_of(self.every)
             || self.step == self.first_step + 1
             || self.step == self.steps
@@ -206,6 +210,7 @@ impl TrainingProgressLogger for PlainRenderer {
             ));
         }
         self.validating = false;
+        self.notes.take().iter().for_each(|note| say(note));
     }
 
     fn end(&mut self) {}
@@ -253,7 +258,7 @@ mod tests {
     /// was cut short, is in none.
     #[test]
     fn an_evaluation_is_the_exact_mean_of_its_batches() {
-        let mut renderer = PlainRenderer::new(0, 10, 5, 1);
+        let mut renderer = PlainRenderer::new(0, 10, 5, 1, Notes::default());
         let id = MetricId::new(std::sync::Arc::new("Loss".into()));
         renderer.names.insert(id.clone(), "Loss".into());
         let batch = |renderer: &mut PlainRenderer, loss: f64, count| {

@@ -7,9 +7,11 @@ mod diverged;
 mod owed;
 mod plan;
 mod run;
+mod sampled;
 mod strategy;
 
 pub use diverged::Diverged;
 pub use owed::Owed;
 pub use plan::{RunOutcome, RunPlan, RunState, Session};
+pub use sampled::SamplePlan;
 pub use strategy::{OutcomeCell, StepStrategy};

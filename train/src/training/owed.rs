@@ -12,6 +12,8 @@ use crate::metrics::StepLog;
 pub enum Owed {
     /// The measure of the held-out windows.
     Evaluation,
+    /// Text of the model.
+    Sample,
 }
 
 impl Owed {
@@ -19,6 +21,7 @@ impl Owed {
     pub fn is_recorded(self, log: &StepLog, step: u64) -> bool {
         match self {
             Self::Evaluation => log.has_evaluation(step),
+            Self::Sample => log.has_sample(step),
         }
     }
 }
@@ -28,7 +31,11 @@ impl RunPlan {
     /// step nothing is.
     pub fn owed_after(&self, step: u64) -> Vec<Owed> {
         let ends_epoch = step.is_multiple_of(self.eval_every);
-        if step > 0 && (ends_epoch || step >= self.steps) { vec![Owed::Evaluation] } else { vec![] }
+        if step == 0 || !(ends_epoch || step >= self.steps) {
+            return Vec::new();
+        }
+        let sample = self.sample.is_some().then_some(Owed::Sample);
+        std::iter::once(Owed::Evaluation).chain(sample).collect()
     }
 
     /// Whether a checkpoint is due after `step`. It comes before what the step owes: an evaluation
@@ -52,7 +59,7 @@ mod tests {
     #[test]
     fn a_step_owes_what_its_place_in_the_run_says() {
         let schedule = ConfigRequest::default().resolve().unwrap().schedule().unwrap();
-        let plan = RunPlan { steps: 7, eval_every: 3, checkpoint_every: 2, schedule };
+        let plan = RunPlan { steps: 7, eval_every: 3, checkpoint_every: 2, schedule, sample: None };
         let steps = |says: &dyn Fn(u64) -> bool| -> Vec<u64> {
             (0..10).filter(|&step| says(step)).collect()
         };

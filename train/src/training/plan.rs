@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::SamplePlan;
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::learner::{Ema, Evaluation, StepEngine, StepReport};
-use crate::metrics::StepLog;
+use crate::metrics::{Machine, Notes, StepLog};
+use crate::record::{AlertLine, SampleLine};
 use crate::schedule::TrainingSchedule;
 use crate::signals::Signals;
 
@@ -19,6 +21,8 @@ pub struct RunPlan {
     pub checkpoint_every: u64,
     /// What each step is to do.
     pub schedule: TrainingSchedule,
+    /// What an evaluation lets the model say; none for nothing.
+    pub sample: Option<SamplePlan>,
 }
 
 /// Where the loop starts and what it writes to.
@@ -34,8 +38,12 @@ pub struct RunState {
     pub checkpoints: CheckpointWriter,
     /// The checkpoint that the run goes on from.
     pub checkpoint: Option<PathBuf>,
-    /// One line a step.
+    /// What is recorded.
     pub log: StepLog,
+    /// What the machine has to give.
+    pub machine: Machine,
+    /// What is to be shown of alerts.
+    pub notes: Notes,
     /// What a signal asks; it ends the program until the first step has been made.
     pub signals: Signals,
     /// What a signal is answered with from then on.
@@ -51,6 +59,10 @@ pub struct RunOutcome {
     pub last_step: Option<StepReport>,
     /// The last evaluation, and the step that it was made after.
     pub evaluation: Option<(u64, Evaluation)>,
+    /// The last sample.
+    pub sample: Option<SampleLine>,
+    /// Alerts of this session.
+    pub alerts: Vec<AlertLine>,
     /// Whether the run was interrupted before its last step, or in the evaluation after it.
     pub interrupted: bool,
     /// The last checkpoint.

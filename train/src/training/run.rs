@@ -16,7 +16,8 @@ use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Failure, Result};
 use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport};
-use crate::metrics::StepLog;
+use crate::metrics::{Machine, Notes, StepLog, StepSeconds, stamp};
+use crate::record::{AlertLine, SampleLine, Stamp};
 use crate::schedule::Position;
 use crate::signals::Signals;
 
@@ -32,12 +33,18 @@ pub(super) struct Run<'a> {
     position: TrainState,
     checkpoints: CheckpointWriter,
     log: StepLog,
+    machine: Machine,
+    notes: Notes,
+    alerts: Vec<AlertLine>,
     processor: &'a mut Processor,
     interrupter: &'a Interrupter,
     signals: Signals,
     notice: &'static str,
     last_step: Option<StepReport>,
     evaluation: Option<(u64, Evaluation)>,
+    sample: Option<SampleLine>,
+    /// Seconds of saving since the last step.
+    saving_seconds: f64,
     checkpoint: Option<PathBuf>,
     /// The step of the last checkpoint.
     saved: Option<u64>,
@@ -55,8 +62,18 @@ impl<'a> Run<'a> {
         processor: &'a mut Processor,
         interrupter: &'a Interrupter,
     ) -> Self {
-        let RunState { engine, ema, position, checkpoints, checkpoint, log, signals, notice } =
-            state;
+        let RunState {
+            engine,
+            ema,
+            position,
+            checkpoints,
+            checkpoint,
+            log,
+            machine,
+            notes,
+            signals,
+            notice,
+        } = state;
         let saved = checkpoint.is_some().then_some(position.step);
         Self {
             plan,
@@ -65,12 +82,17 @@ impl<'a> Run<'a> {
             position,
             checkpoints,
             log,
+            machine,
+            notes,
+            alerts: Vec::new(),
             processor,
             interrupter,
             signals,
             notice,
             last_step: None,
             evaluation: None,
+            sample: None,
+            saving_seconds: 0.0,
             checkpoint,
             saved,
             complete: None,
@@ -120,6 +142,9 @@ impl<'a> Run<'a> {
             // A finished run that is resumed: the record has it, and who resumes it sees it again.
             self.evaluation = self.measured(valid_loader)?;
         }
+        if self.sample.is_none() && self.position.step >= plan.steps {
+            self.sample = self.drawn()?;
+        }
         // Without a step all that there is was saved before.
         if self.last_step.is_some() && self.saved != Some(self.position.step) {
             self.save()?;
@@ -132,6 +157,8 @@ impl<'a> Run<'a> {
             interrupted: self.position.step < plan.steps
                 || evaluated.is_none_or(|step| step < self.position.step),
             evaluation: self.evaluation.take(),
+            sample: self.sample.take(),
+            alerts: std::mem::take(&mut self.alerts),
             checkpoint: self.checkpoint.take(),
             session: self.session,
         })
@@ -144,16 +171,26 @@ impl<'a> Run<'a> {
             .plan
             .schedule
             .at(Position { step: self.position.step, tokens: self.position.tokens });
+        let mut parts =
+            StepSeconds { saving: std::mem::take(&mut self.saving_seconds), ..Default::default() };
         let mut next = || {
-            batches.next().context("the training data ended before the run")?.map_err(Into::into)
+            let asked = Instant::now();
+            let batch = batches.next().context("the training data ended before the run")?;
+            parts.data += asked.elapsed().as_secs_f64();
+            batch.map_err(Into::into)
         };
         let mut report = self.engine.accumulate(&mut next, &settings)?;
+        let accumulated = started.elapsed().as_secs_f64();
+        parts.compute = accumulated - parts.data;
         let step = self.position.step + 1;
         let lr = settings.lr;
         // While the average still reads the weights they are shared, and could not be updated in
         // place.
         self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
+        let settled = started.elapsed().as_secs_f64();
         let grad_norm = self.engine.update(&settings, &report.layer_loads)?;
+        let updated = started.elapsed().as_secs_f64();
+        parts.update = updated - settled;
         if let Some(ema) = &mut self.ema {
             let model = self.engine.model()?;
             // From here on the engine's last whole model is that of a step without a line.
@@ -163,6 +200,8 @@ impl<'a> Run<'a> {
         }
 
         let seconds = started.elapsed().as_secs_f64();
+        parts.average = seconds - updated + settled - accumulated;
+        parts.step = seconds;
         self.position.step = step;
         self.position.samples += settings.global_batch as u64;
         self.position.tokens += report.tokens as u64;
@@ -173,9 +212,15 @@ impl<'a> Run<'a> {
         report.grad_norm = grad_norm;
         report.lr = lr;
         report.tokens_per_second = report.tokens as f64 / seconds;
-        self.log.step(&report)?;
+        let raised = self.log.step(self.stamp(), &report, &settings, &parts)?;
+        self.raise(raised);
         if self.ema.is_some() {
             self.complete = Some(self.position.clone());
+        }
+        if self.log.is_detailed(step) {
+            let line = self.machine.line(self.stamp());
+            let raised = self.log.system(line)?;
+            self.raise(raised);
         }
         if let Some(diverged) = Diverged::of(&report, self.checkpoint.as_deref()) {
             return Err(diverged.into());
@@ -202,14 +247,52 @@ impl<'a> Run<'a> {
             }
             match owed {
                 Owed::Evaluation => {
+                    let started = Instant::now();
                     if let Some((step, evaluation)) = self.measured(loader)? {
-                        self.log.evaluation(step, &evaluation)?;
+                        let seconds = started.elapsed().as_secs_f64();
+                        let biases = self.engine.model()?.model.balance_biases();
+                        let stamp = self.stamp();
+                        let raised = self.log.evaluation(stamp, &evaluation, &biases, seconds)?;
+                        self.raise(raised);
                         self.evaluation = Some((step, evaluation));
+                    }
+                }
+                Owed::Sample => {
+                    if let Some(sample) = self.drawn()? {
+                        self.log.sample(sample.clone())?;
+                        self.sample = Some(sample);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// What the model says; none where nothing is asked for, or where the run is interrupted.
+    fn drawn(&mut self) -> Result<Option<SampleLine>> {
+        let (Some(plan), stamp) = (&self.plan.sample, self.stamp()) else { return Ok(None) };
+        let interrupter = self.interrupter;
+        let model = self.engine.model()?.valid().model;
+        plan.draw(&model, stamp, &|| interrupter.should_stop())
+    }
+
+    /// Now, at this place of the run.
+    fn stamp(&self) -> Stamp {
+        let TrainState { train_seconds, step, samples, tokens, .. } = self.position;
+        stamp(train_seconds, step, samples, tokens)
+    }
+
+    /// Has alerts shown, and keeps them for the end.
+    fn raise(&mut self, alerts: Vec<AlertLine>) {
+        for alert in &alerts {
+            self.notes.say(format!(
+                "{}: step {}: {}",
+                alert.level.name(),
+                alert.stamp.step,
+                alert.message
+            ));
+        }
+        self.alerts.extend(alerts);
     }
 
     /// Measures the held-out windows; what is measured when it is interrupted counts for nothing.
@@ -242,6 +325,7 @@ impl<'a> Run<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
+        let started = Instant::now();
         self.log.sync()?;
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
         let (model, optimizer) = self.engine.state()?;
@@ -249,6 +333,7 @@ impl<'a> Run<'a> {
             Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
         self.saved = Some(self.position.step);
         self.complete = None;
+        self.saving_seconds += started.elapsed().as_secs_f64();
         Ok(())
     }
 

@@ -69,7 +69,7 @@ fn eval_measures_the_run_and_other_data() {
     let place = Workplace::trained();
     let closing = place.metrics("runs/tiny-001").pop().unwrap();
     let first = place.run("eval --checkpoint runs/tiny-001 --batches 2 --json").ok().json();
-    assert_eq!(first["loss"], closing["valid"]["loss"]);
+    assert_eq!(first["loss"], closing["valid_loss"]);
     assert_eq!(first["tokens"], 64);
     let all =
         place.run("eval --checkpoint runs/tiny-001/checkpoints/step-00000006 --json").ok().json();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::workplace::Workplace;
+use crate::workplace::{Workplace, number};
 
 fn bytes(exchange: &Value, route: &str, link: &str) -> u64 {
     exchange[route][link].as_u64().unwrap_or_else(|| panic!("{exchange}"))
@@ -18,15 +18,20 @@ fn bytes_are_counted_by_link_beside_the_direct_route() {
         let exchange = finished.json()["exchange"].clone();
         assert!(finished.stdout.contains("exchange    "), "{}", finished.dump());
         let steps: Vec<Value> =
-            place.metrics(name).into_iter().filter(|line| line["lr"].is_number()).collect();
+            place.metrics(name).into_iter().filter(|line| line["kind"] == "step").collect();
         assert!(
             steps.len() == 3
-                && steps
-                    .iter()
-                    .all(|step| bytes(&step["exchange"], "direct", "fast_bytes") < 1 << 20),
+                && steps.iter().all(|step| number(step, "exchange_direct_fast_bytes") < 1e6),
             "{steps:?}"
         );
-        assert_eq!(steps[2]["exchange"], exchange);
+        for (key, route, link) in [
+            ("exchange_fast_bytes", "sent", "fast_bytes"),
+            ("exchange_slow_bytes", "sent", "slow_bytes"),
+            ("exchange_direct_fast_bytes", "direct", "fast_bytes"),
+            ("exchange_direct_slow_bytes", "direct", "slow_bytes"),
+        ] {
+            assert_eq!(steps[2][key], exchange[route][link], "{key}");
+        }
         exchange
     };
     let f32 = run("f32", "--set precision.format=f32");

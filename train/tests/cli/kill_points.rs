@@ -43,7 +43,7 @@ fn begin(run: &str) -> String {
 
 /// The run is what the straight one is, with nothing left half done.
 fn assert_whole(place: &Workplace, run: &str, what: &str) {
-    assert_eq!(place.metrics(run), place.metrics("straight"), "{what}");
+    assert_eq!(place.record(run), place.record("straight"), "{what}");
     assert_eq!(place.names(run), place.names("straight"), "{what}");
     let newest = "checkpoints/step-00000005";
     assert_eq!(place.names(&format!("{run}/checkpoints")), ["step-00000005"], "{what}");
@@ -61,7 +61,7 @@ fn a_run_that_is_killed_at_any_place_is_made_whole() {
     let steps: Vec<(u64, bool)> = place
         .metrics("straight")
         .iter()
-        .map(|line| (line["step"].as_u64().unwrap(), line["valid"].is_object()))
+        .map(|line| (line["step"].as_u64().unwrap(), line["kind"] == "evaluation"))
         .collect();
     let expected =
         [1, 2, 2, 3, 4, 4, 5, 5].into_iter().zip([0, 0, 1, 0, 0, 1, 0, 1].map(|e| e == 1));
@@ -118,7 +118,7 @@ fn a_run_that_goes_back_may_be_killed_as_well() {
         if killed {
             place.run(back).ok();
         }
-        assert_eq!(place.metrics("back"), place.metrics("straight"), "place {at}");
+        assert_eq!(place.record("back"), place.record("straight"), "place {at}");
         let names = place.names("back/checkpoints");
         let expected = [
             "step-00000002",

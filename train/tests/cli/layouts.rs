@@ -7,7 +7,7 @@ use crate::workplace::Workplace;
 
 /// The losses of a run's steps.
 fn losses(place: &Workplace, run: &str) -> Vec<f64> {
-    let steps = place.metrics(run).into_iter().filter(|line| line["lr"].is_number());
+    let steps = place.metrics(run).into_iter().filter(|line| line["kind"] == "step");
     steps.map(|line| line["loss"].as_f64().unwrap_or_else(|| panic!("{line}"))).collect()
 }
 

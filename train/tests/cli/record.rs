@@ -98,28 +98,30 @@ fn what_is_not_of_a_checkpoint_is_refused() {
     place.run(resume).ok();
 }
 
-/// A signal in the evaluation that closes a run: it was saved, and is measured when it goes on.
+/// A kill after the last checkpoint: what its step owes was not recorded, or in part.
 #[test]
-fn an_evaluation_that_was_owed_is_made_once() {
+fn what_a_step_owes_is_made_once() {
     let place = Workplace::new();
     place.train("--run-dir straight").ok();
-    let straight = place.metrics("straight");
-    let evaluations =
-        |lines: &[Value]| lines.iter().filter(|line| line["valid"].is_object()).count();
-    assert_eq!(evaluations(&straight), 2);
-    // As a kill leaves it between the last checkpoint and its evaluation, or within its line.
+    let straight = place.record("straight");
+    let kinds: Vec<&str> = straight.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    let half = ["step", "step", "step", "evaluation", "sample"];
+    assert_eq!(kinds, [half, half].concat());
     let text = fs::read_to_string(place.path("straight/metrics.jsonl")).unwrap();
-    let last = text.trim_end().rfind('\n').unwrap() + 1;
-    for kept in [&text[..last], &text[..last + 9], text.trim_end()] {
+    let sample = text.trim_end().rfind('\n').unwrap() + 1;
+    let evaluation = text[..sample - 1].rfind('\n').unwrap() + 1;
+    for kept in [evaluation, evaluation + 9, sample - 1, sample, sample + 9, text.len() - 1] {
         place.copy("straight", "killed");
-        place.write("killed/metrics.jsonl", kept);
+        place.write("killed/metrics.jsonl", &text[..kept]);
         let resumed = place.run("train --resume killed --json").ok();
-        assert_eq!(place.metrics("killed"), straight, "{kept}");
-        assert_eq!(resumed.json()["valid_loss"], straight.last().unwrap()["valid"]["loss"]);
+        assert_eq!(place.record("killed"), straight, "{kept}");
         let before = fs::read(place.path("killed/metrics.jsonl")).unwrap();
         let again = place.run("train --resume killed --json").ok();
         assert!(again.stdout.contains("finished    "), "{}", again.dump());
-        assert_eq!(again.json()["valid_loss"], straight.last().unwrap()["valid"]["loss"]);
+        for results in [resumed.json(), again.json()] {
+            assert_eq!(results["valid_loss"], straight[8]["valid_loss"]);
+            assert_eq!(results["sample"], straight[9]["text"]);
+        }
         assert!(fs::read(place.path("killed/metrics.jsonl")).unwrap() == before);
         place.remove("killed");
     }
@@ -135,8 +137,9 @@ fn an_evaluation_that_is_made_up_is_the_same_where_the_schedule_changes() {
     place.train(&format!("{lambda} {settings}")).ok();
     let straight = place.metrics("straight");
     let depths = |step: u64| {
-        let line = straight.iter().find(|line| line["valid"].is_object() && line["step"] == step);
-        line.unwrap()["valid"]["mtp_losses"].as_array().unwrap().len()
+        let line =
+            straight.iter().find(|line| line["kind"] == "evaluation" && line["step"] == step);
+        line.unwrap()["valid_mtp_losses"].as_array().unwrap().len()
     };
     assert_eq!([depths(2), depths(4), depths(6)], [1, 1, 0]);
     for step in [2, 4] {
@@ -146,9 +149,9 @@ fn an_evaluation_that_is_made_up_is_the_same_where_the_schedule_changes() {
         }
         // Up to the step's line: its evaluation is missing.
         let text = fs::read_to_string(place.path("straight/metrics.jsonl")).unwrap();
-        let lines = text.lines().take((step + step / 2 - 1) as usize);
+        let lines = text.lines().take((step + 2 * (step / 2 - 1)) as usize);
         let text: String = lines.map(|line| format!("{line}\n")).collect();
-        assert!(!text.lines().last().unwrap().contains("valid"));
+        assert!(text.lines().last().unwrap().contains("\"kind\":\"step\""));
         place.write("killed/metrics.jsonl", text);
         place.run("train --resume killed").ok();
         assert_eq!(place.metrics("killed"), straight, "{step}");
@@ -171,7 +174,7 @@ fn lines_that_cannot_be_read_are_set_aside() {
     fs::write(&log, lines.concat()).unwrap();
     let resumed = place.run("train --resume runs/tiny-001").ok();
     let said = resumed.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    let expected = "set aside runs/tiny-001/metrics.jsonl: line 3 is not UTF-8, line 10 is no JSON \
+    let expected = "set aside runs/tiny-001/metrics.jsonl: line 3 is not UTF-8, line 12 is no JSON \
                     object: now in runs/tiny-001/metrics.jsonl.set-aside";
     assert!(said.contains(expected), "{}", resumed.dump());
     assert!(fs::read(&log).unwrap() == kept);

@@ -97,12 +97,12 @@ fn plain_lines_are_exact() {
     let place = Workplace::new();
     let finished = place.train("--set train.eval_batches=3 --plain --json").ok();
     let metrics = place.metrics("runs/tiny-001");
-    let evaluations: Vec<_> = metrics.iter().filter(|line| line["valid"].is_object()).collect();
+    let evaluations: Vec<_> = metrics.iter().filter(|line| line["kind"] == "evaluation").collect();
     let lines: Vec<&str> =
         finished.stdout.lines().filter(|line| line.contains("validation loss")).collect();
     assert_eq!((evaluations.len(), lines.len()), (2, 2), "{}", finished.dump());
     for (evaluation, line) in evaluations.into_iter().zip(lines) {
-        let loss = number(&evaluation["valid"], "loss");
+        let loss = number(evaluation, "valid_loss");
         let text = format!("loss {loss:.4} nats, perplexity {:.3}, ", loss.exp());
         assert!(line.contains(&text), "{text} is not in {line}");
     }

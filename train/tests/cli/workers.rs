@@ -67,7 +67,7 @@ fn devices(lenders: &[Lender; 2]) -> String {
 
 /// The lines of a run's steps; evaluations are left out.
 fn steps(place: &Workplace, run: &str) -> Vec<Value> {
-    place.metrics(run).into_iter().filter(|line| line["lr"].is_number()).collect()
+    place.metrics(run).into_iter().filter(|line| line["kind"] == "step").collect()
 }
 
 /// A training whose output goes to a file, so that nobody needs to read it while it runs.

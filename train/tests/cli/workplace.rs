@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use deepseek_train::metrics::TIMED_RULES;
+use deepseek_train::record::TIMED;
 use serde_json::Value;
 
 /// The binary under test.
@@ -129,15 +131,26 @@ impl Workplace {
         names
     }
 
-    /// The lines of a run's metrics without what the clock decides.
-    pub fn metrics(&self, run: &str) -> Vec<Value> {
+    /// The lines of a run's record without what the clock or the machine decides.
+    pub fn record(&self, run: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
-        let line = |line: &str| {
-            let mut value: Value = serde_json::from_str(line).unwrap();
-            value.as_object_mut().unwrap().remove("tokens_per_second");
-            value
-        };
-        text.lines().map(line).collect()
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let timed_rule =
+            |line: &Value| line["rule"].as_str().is_some_and(|rule| TIMED_RULES.contains(&rule));
+        lines
+            .filter(|line| line["kind"] != "system" && !timed_rule(line))
+            .map(|mut line| {
+                let object = line.as_object_mut().unwrap();
+                TIMED.iter().for_each(|&key| drop(object.remove(key)));
+                line
+            })
+            .collect()
+    }
+
+    /// Those of steps and evaluations.
+    pub fn metrics(&self, run: &str) -> Vec<Value> {
+        let kinds = ["step", "evaluation"].map(Value::from);
+        self.record(run).into_iter().filter(|line| kinds.contains(&line["kind"])).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use super::result::Ended;
 use super::runs::NamedRun;
 use crate::commands::train::{Start, learn};
 use crate::failure::{Context, Result};
+use crate::record::{Line, Record};
 use crate::signals::Signals;
 use crate::training::{Diverged, RunOutcome};
 
@@ -42,7 +43,7 @@ pub(super) fn train(
     let valid_loss =
         outcome.as_ref().and_then(RunOutcome::closing_evaluation).map(|closing| closing.loss);
     let mut trained = Trained { ended, losses: Vec::new(), valid_loss, times: Vec::new() };
-    trained.read(&start.folder.path.join("metrics.jsonl"))?;
+    trained.read(&start.folder.path)?;
     let checkpoints = start.folder.path.join(crate::checkpoint::FOLDER);
     if checkpoints.exists() {
         std::fs::remove_dir_all(&checkpoints)
@@ -52,22 +53,16 @@ pub(super) fn train(
 }
 
 impl Trained {
-    /// Takes losses and times of all steps from a run's metrics.
-    fn read(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        for line in text.lines() {
-            let step: serde_json::Value =
-                serde_json::from_str(line).with_context(|| path.display().to_string())?;
-            let number = |key: &str| step[key].as_f64();
-            // An evaluation has no speed; a loss that is no number is written as null, and no step
-            // follows it.
-            let (Some(tokens), Some(speed), Some(loss)) =
-                (number("tokens"), number("tokens_per_second"), number("loss"))
-            else {
-                continue;
-            };
-            self.losses.push(loss);
-            self.times.push(1e3 * tokens / speed);
+    /// Takes losses and times of all steps from a run's record.
+    fn read(&mut self, folder: &Path) -> Result<()> {
+        for line in Record::read(folder)? {
+            // A loss that is no number is that of the last step.
+            if let Line::Step(step) = line
+                && step.loss.is_finite()
+            {
+                self.losses.push(step.loss);
+                self.times.push(1e3 * step.step_seconds);
+            }
         }
         Ok(())
     }

@@ -1,23 +1,16 @@
 //! The end of a run: its losses beside what they could be, a sample, and where everything lies.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use burn::module::Module;
-use burn_deepseek::EndTokens;
-use burn_deepseek::attention::AttentionForm;
-use burn_deepseek::generate::{GenerateOptions, Sampling};
-use burn_deepseek::weights::MtpWeights;
 use serde_json::json;
 
 use super::start::Start;
 use super::timeline;
-use crate::checkpoint::{Checkpoint, Purpose, Weights};
 use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::fold::fold_on_terminal;
 use crate::metrics::duration;
-use crate::signals::Signals;
+use crate::record::AlertLine;
 use crate::stdout::write_stdout;
 use crate::training::RunOutcome;
 
@@ -26,12 +19,7 @@ use crate::training::RunOutcome;
 /// # Errors
 ///
 /// The sample cannot be made; the trace cannot be written.
-pub(super) fn report(
-    start: &Start,
-    outcome: RunOutcome,
-    trace: Option<&Path>,
-    signals: &Signals,
-) -> Result<Outcome> {
+pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -> Result<Outcome> {
     let mut text = String::from("\n");
     let position = &outcome.position;
     let floor = start.data.summary.valid.entropy_floor();
@@ -104,12 +92,18 @@ pub(super) fn report(
     }
     text += &speed(&outcome);
     text = fold_on_terminal(text);
-    if !outcome.interrupted
-        && let Some(sample) = sample(start, &outcome, signals)?
-    {
-        text += &format!("sample      {}\n", sample.trim_end().replace('\n', "\n            "));
-        results["sample"] = json!(sample);
+    if let Some(sample) = outcome.sample.as_ref().filter(|_| !outcome.interrupted) {
+        let said = sample.text.trim_end().replace('\n', "\n            ");
+        text += &format!("sample      {said}\n");
+        results["sample"] = json!(sample.text);
+        if let Some(acceptance) = sample.mtp_acceptance {
+            text +=
+                &format!("drafts      {:.0}% of the MTP modules' are taken\n", 100.0 * acceptance);
+            results["mtp_acceptance"] = json!(acceptance);
+        }
     }
+    text += &alerts(&outcome.alerts);
+    results["alerts"] = json!(outcome.alerts);
     let mut ending = String::new();
     // A trace that cannot be written must not hide what came of the run.
     let mut written = Ok(());
@@ -164,40 +158,12 @@ fn speed(outcome: &RunOutcome) -> String {
     text
 }
 
-/// Text from the checkpoint just saved: what is shown is what was kept. None where a signal comes.
-fn sample(start: &Start, outcome: &RunOutcome, signals: &Signals) -> Result<Option<String>> {
-    let output = &start.config.output;
-    let Some(path) = outcome.checkpoint.as_ref().filter(|_| output.sample_tokens > 0) else {
-        return Ok(None);
-    };
-    let weights = Weights::Trained;
-    let checkpoint = Checkpoint::open(path, Purpose::Running(weights))?;
-    let model = checkpoint.model(&start.device, MtpWeights::Drop, weights)?.no_grad();
-    let tokenizer = &start.data.tokenizer;
-    let mut prompt = vec![tokenizer.eod()];
-    prompt.extend(tokenizer.encode_prompt(&output.sample_prompt)?);
-    let room = model.config().max_position_embeddings.saturating_sub(prompt.len());
-    let options = GenerateOptions {
-        max_new_tokens: output.sample_tokens.min(room),
-        sampling: Sampling {
-            temperature: output.sample_temperature,
-            top_p: 1.0,
-            seed: start.config.train.seed,
-        },
-        stop: EndTokens::NONE,
-        form: AttentionForm::Auto,
-        speculative: false,
-    };
-    let generation = model.generate(&prompt, &options, |_| match signals.stopped() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    })?;
-    if signals.stopped() {
-        return Ok(None);
+/// How many alerts there were, and the last of them.
+fn alerts(alerts: &[AlertLine]) -> String {
+    let Some(last) = alerts.last() else { return String::new() };
+    let told = format!("step {}: {}: {}", last.stamp.step, last.level.name(), last.message);
+    match alerts.len() {
+        1 => format!("alert       {told}\n"),
+        count => format!("alerts      {count}, the last after {told}\n"),
     }
-    // A line a document: the token that ends one has no text of its own.
-    let documents = generation.tokens.split(|&token| token == tokenizer.eod());
-    let lines =
-        documents.map(|document| tokenizer.decode(document)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(output.sample_prompt.clone() + &lines.join("\n")))
 }

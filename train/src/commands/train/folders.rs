@@ -8,7 +8,7 @@ use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::failure::{Context, Result, UsageError};
 use crate::fold::fold_on_terminal;
-use crate::metrics::METRICS_FILE;
+use crate::record::METRICS_FILE;
 use crate::stdout::write_stdout;
 
 /// A run's folder, and the lock of it.

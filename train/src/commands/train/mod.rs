@@ -23,7 +23,7 @@ use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 use crate::checkpoint::CheckpointWriter;
 use crate::cli::TrainArgs;
 use crate::config::{MomentsConfig, RunConfig};
-use crate::data::{train_loader, valid_loader};
+use crate::data::{Tokenizer, train_loader, valid_loader};
 use crate::device::SelectedDevice;
 use crate::dualpipe::{Cluster, Pipelines};
 use crate::exit::Outcome;
@@ -32,11 +32,13 @@ use crate::fold::fold_on_terminal;
 use crate::learner::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
-use crate::metrics::{PlainRenderer, StepLog, Unlogged, register};
+use crate::metrics::{
+    ExpertCounts, LogSettings, Machine, Notes, PlainRenderer, StepLog, Unlogged, register,
+};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
-use crate::training::{RunOutcome, RunPlan, RunState, StepStrategy};
+use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
 use dashboard::DashboardKeys;
 use start::Parts;
 pub(in crate::commands) use start::Start;
@@ -53,7 +55,7 @@ pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
     let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
     let notice = "stopping after this step and saving; once more to stop at once";
     let outcome = learn(&mut start, signals, notice, dashboard)?;
-    finish::report(&start, outcome, args.trace.as_deref(), signals)
+    finish::report(&start, outcome, args.trace.as_deref())
 }
 
 /// Runs burn-train's learner with our strategy; a signal after the first step prints `notice`.
@@ -102,28 +104,34 @@ pub(in crate::commands) fn learn(
             path.display()
         ))?;
     }
-    let (log, broken) = StepLog::open(&start.folder.path, position.step)?;
+    let (log, broken) = StepLog::open(
+        &start.folder.path,
+        position.step,
+        log_settings(config, start.bytes_per_token()),
+    )?;
     if let Some(broken) = broken {
         write_stdout(&fold_on_terminal(format!("set aside   {broken}\n")))?;
     }
-    let settings = engine_settings(config);
+    let (settings, notes) = (engine_settings(config), Notes::default());
     let state = RunState {
         ema,
         position: position.clone(),
         checkpoints,
         checkpoint: start.resumed_from.clone(),
         log,
+        machine: Machine::new(&start.folder.path),
+        notes: notes.clone(),
         engine: engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
         signals: signals.clone(),
         notice,
     };
-    let plan = plan(config, schedule, steps);
+    let plan = plan(config, schedule, steps, &start.data.tokenizer);
     let eval_every = plan.eval_every;
     let keys = dashboard.then(|| DashboardKeys::keep(signals));
     let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
         Box::new(TuiMetricsRendererWrapper::new(signals.interrupter().clone(), None))
     } else {
-        Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every))
+        Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every, notes))
     };
     let epochs = steps.div_ceil(eval_every) as usize;
     let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
@@ -179,13 +187,40 @@ pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Resul
     })
 }
 
-fn plan(config: &RunConfig, schedule: &TrainingSchedule, steps: u64) -> RunPlan {
-    let train = &config.train;
+/// What the run records.
+fn log_settings(config: &RunConfig, bytes_per_token: f64) -> LogSettings {
+    let model = &config.model;
+    LogSettings {
+        every: config.metrics.every,
+        bytes_per_token,
+        alerts: config.alerts.clone(),
+        experts: ExpertCounts {
+            experts: model.n_routed_experts,
+            chosen: model.num_experts_per_tok,
+        },
+    }
+}
+
+fn plan(
+    config: &RunConfig,
+    schedule: &TrainingSchedule,
+    steps: u64,
+    tokenizer: &Tokenizer,
+) -> RunPlan {
+    let RunConfig { train, output, .. } = config;
+    let sample = (output.sample_tokens > 0).then(|| SamplePlan {
+        tokenizer: tokenizer.clone(),
+        prompt: output.sample_prompt.clone(),
+        tokens: output.sample_tokens,
+        temperature: output.sample_temperature,
+        seed: train.seed,
+    });
     RunPlan {
         steps,
         eval_every: if train.eval_every == 0 { steps } else { train.eval_every.min(steps) }.max(1),
         checkpoint_every: train.checkpoint_every,
         schedule: schedule.clone(),
+        sample,
     }
 }
 

@@ -1,0 +1,86 @@
+//! What the machine has to give, as a run records it.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
+
+use crate::record::{Stamp, SystemLine};
+
+/// Looks at this process, the memory and the disk of a folder.
+#[derive(Debug)]
+pub struct Machine {
+    system: System,
+    folder: PathBuf,
+    /// When it was looked at last, and the processor time of the process until then in seconds.
+    before: Option<(Instant, f64)>,
+}
+
+impl Machine {
+    /// A look at this machine from the run in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        let system = System::new_with_specifics(RefreshKind::nothing());
+        Self { system, folder: folder.into(), before: None }
+    }
+
+    /// What there is now.
+    pub fn line(&mut self, stamp: Stamp) -> SystemLine {
+        let pid = Pid::from_u32(std::process::id());
+        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        self.system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[pid]),
+            false,
+            ProcessRefreshKind::nothing().with_memory().with_cpu(),
+        );
+        let process = self.system.process(pid);
+        let (now, used) = (Instant::now(), process.map(|p| p.accumulated_cpu_time() as f64 / 1e3));
+        let since = self.before.zip(used);
+        let cpu_cores = since.map(|((then, before), used)| {
+            (used - before) / now.duration_since(then).as_secs_f64().max(1e-3)
+        });
+        self.before = used.map(|used| (now, used));
+        SystemLine {
+            stamp,
+            resident_bytes: process.map(sysinfo::Process::memory),
+            available_bytes: Some(self.system.available_memory()).filter(|&bytes| bytes > 0),
+            cpu_cores,
+            disk_free_bytes: disk_free_bytes(&self.folder),
+        }
+    }
+}
+
+/// Bytes that are left to this user on the disk of a folder.
+#[cfg(unix)]
+fn disk_free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
+}
+
+/// Not known here.
+#[cfg(not(unix))]
+fn disk_free_bytes(_folder: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = Machine::new(folder.path());
+        let first = machine.line(Stamp::default());
+        assert_eq!(first.cpu_cores, None);
+        assert!((1_000_000..1 << 40).contains(&first.resident_bytes.unwrap()), "{first:?}");
+        assert!(first.available_bytes.unwrap() > 0 && first.disk_free_bytes.unwrap() > 0);
+        let begun = Instant::now();
+        let mut sum = 0u64;
+        while begun.elapsed().as_millis() < 200 {
+            sum = sum.wrapping_mul(31).wrapping_add(1);
+        }
+        let cores = machine.line(Stamp::default()).cpu_cores.unwrap();
+        assert!(cores > 0.1, "{cores} {sum}");
+    }
+}
