@@ -6,11 +6,11 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`commands`] |
-//! | what a command is made of | [`cli`], [`plan`], [`training`] |
+//! | what a command is made of | [`cli`], [`plan`], [`runs`], [`training`] |
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
-//! | what they are made of | [`data`], [`parallel`], [`record`], [`stdout`], [`durable`] |
+//! | what they are made of | [`data`], [`parallel`], [`record`], [`run_lock`], [`stdout`], [`durable`] |
 //! | errors, text that fits, what changes in a run's course | [`failure`], [`fold`], [`schedule`] |
 //! | where tests kill it | [`kill_point`] |
 
@@ -31,6 +31,8 @@ pub mod metrics;
 pub mod parallel;
 pub mod plan;
 pub mod record;
+pub mod run_lock;
+pub mod runs;
 pub mod schedule;
 pub mod signals;
 pub mod stdout;

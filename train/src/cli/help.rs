@@ -215,3 +215,29 @@ pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, 
     deepseek eval --checkpoint runs/tiny-text-001 --data my-book.txt --expert-loads loads.json\n  \
     deepseek plan experts --loads loads.json --replicas 320 --nodes 4 --gpus 32 --out \
     placement.json --json";
+
+/// What is said of `runs`.
+pub(super) const RUNS: &str = "List, show, compare, export, label and delete runs.\n\n\
+    A run is its folder: run.toml, metrics.jsonl, checkpoints. None of these commands loads a model. \
+    Tags and notes are in labels.json in the run's folder.\n\n\
+    Examples:\n  \
+    deepseek runs list\n  \
+    deepseek runs list runs sweeps --sort valid --tag baseline\n  \
+    deepseek runs show runs/quickstart-001\n  \
+    deepseek runs compare runs/quickstart-001 runs/quickstart-002\n  \
+    deepseek runs export runs/quickstart-001 --out steps.csv\n  \
+    deepseek runs tag runs/quickstart-001 baseline\n  \
+    deepseek runs delete runs/quickstart-002 --yes";
+
+/// What is said of `completions`.
+pub(super) const COMPLETIONS: &str = "Print completions for a shell.\n\n\
+    Examples:\n  \
+    deepseek completions bash > ~/.local/share/bash-completion/completions/deepseek\n  \
+    deepseek completions zsh > ~/.zfunc/_deepseek\n  \
+    deepseek completions fish > ~/.config/fish/completions/deepseek.fish";
+
+/// What is said of `man`.
+pub(super) const MAN: &str = "Print the manual page, or write one for each command.\n\n\
+    Examples:\n  \
+    deepseek man | man -l -\n  \
+    deepseek man --out ~/.local/share/man/man1";

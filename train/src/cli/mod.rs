@@ -9,6 +9,8 @@ mod generate;
 mod help;
 mod parse;
 mod plan;
+mod runs;
+mod shell;
 #[cfg(test)]
 mod tests;
 mod tips;
@@ -32,6 +34,11 @@ pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
 pub use parse::{Refused, parse};
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
+pub use runs::{
+    RecordKind, RunArgs, RunsArchiveArgs, RunsArgs, RunsCompareArgs, RunsDeleteArgs,
+    RunsExportArgs, RunsListArgs, RunsNoteArgs, RunsOrder, RunsTagArgs, RunsTarget,
+};
+pub use shell::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
 pub use worker::WorkerArgs;
 
@@ -75,6 +82,15 @@ pub enum Command {
     /// Lend this machine's devices to trainings of other processes and machines.
     #[command(long_about = help::WORKER)]
     Worker(WorkerArgs),
+    /// List, show, compare, export, label and delete runs.
+    #[command(long_about = help::RUNS, arg_required_else_help = true)]
+    Runs(RunsArgs),
+    /// Print completions for a shell.
+    #[command(long_about = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command.
+    #[command(long_about = help::MAN)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -90,6 +106,8 @@ impl Command {
             Self::ComparePrecision(args) => args.json,
             Self::Plan(args) => args.target.wants_json(),
             Self::Worker(args) => args.json,
+            Self::Runs(args) => args.target.wants_json(),
+            Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }

@@ -7,6 +7,8 @@ pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod plan;
+pub mod runs;
+pub mod shell;
 pub mod train;
 pub mod worker;
 
@@ -39,6 +41,9 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::ComparePrecision(args) => compare_precision::run(args, &signals),
         Command::Plan(args) => plan::run(args),
         Command::Worker(args) => worker::run(args, &signals),
+        Command::Runs(args) => runs::run(args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     }
 }
 

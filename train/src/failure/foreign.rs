@@ -9,7 +9,7 @@ use super::{Blame, Blamed, blamed};
 
 blamed!(User: ConfigProblems);
 blamed!(Run: std::io::Error, std::num::TryFromIntError, std::sync::mpsc::RecvError);
-blamed!(Run: serde_json::Error, ctrlc::Error);
+blamed!(Run: serde_json::Error, ctrlc::Error, csv::Error, parquet::errors::ParquetError);
 blamed!(Run: burn::tensor::ExecutionError, burn_train::EventProcessorError);
 blamed!(Run: UnsupportedPrecision);
 

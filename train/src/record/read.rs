@@ -37,6 +37,13 @@ pub enum RecordError {
 
 blamed!(User: RecordError);
 
+impl RecordError {
+    /// Whether one line is at fault, and those after it can be read.
+    pub fn is_of_a_line(&self) -> bool {
+        matches!(self, Self::Line { .. })
+    }
+}
+
 /// A line from its text.
 ///
 /// # Errors

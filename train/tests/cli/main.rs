@@ -28,6 +28,7 @@ mod lock;
 mod prompts;
 mod record;
 mod resume;
+mod runs;
 mod said;
 #[cfg(unix)]
 mod signals;

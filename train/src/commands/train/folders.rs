@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lock::RunLock;
 use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::failure::{Context, Result, UsageError};
 use crate::fold::fold_on_terminal;
 use crate::record::METRICS_FILE;
+use crate::run_lock::RunLock;
 use crate::stdout::write_stdout;
 
 /// A run's folder, and the lock of it.

@@ -5,7 +5,6 @@ mod begun;
 mod dashboard;
 mod finish;
 mod folders;
-mod lock;
 mod ranks;
 mod resumed;
 mod start;

@@ -4,13 +4,15 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::failure::{Context, Result, blamed};
 use crate::kill_point;
 
 /// File that is locked; it says who has it.
 const LOCK_FILE: &str = "lock";
+/// How often a lock is tried that somebody has, 10 ms apart.
+const PATIENCE: usize = 20;
 /// More than that nobody has to say.
 const LONGEST: u64 = 400;
 
@@ -20,7 +22,7 @@ const LONGEST: u64 = 400;
     "{run}: {who} is training in this folder; wait for its end or stop it",
     run = .run_dir.display()
 )]
-pub(super) struct RunLocked {
+pub struct RunLocked {
     /// The run's folder.
     run_dir: PathBuf,
     /// Process and host, and since when, where that can be read.
@@ -31,7 +33,7 @@ blamed!(User: RunLocked);
 
 /// A run's folder that this process alone trains in, as long as this lives.
 #[derive(Debug)]
-pub(in crate::commands) struct RunLock {
+pub struct RunLock {
     /// The file that is locked; none where the file system has no locks.
     file: Option<File>,
 }
@@ -51,7 +53,7 @@ impl RunLock {
             .write(true)
             .open(&path)
             .with_context(|| format!("{}: cannot create", path.display()))?;
-        let locked = file.try_lock();
+        let locked = patiently(|| file.try_lock());
         let lock = Self::of(run_dir, &mut file, locked, say)?;
         kill_point::here();
         Ok(lock.map_or(Self { file: None }, |()| Self { file: Some(file) }))
@@ -90,10 +92,30 @@ impl RunLock {
         self.file.is_some()
     }
 
+    /// Whether somebody trains in a folder now.
+    pub fn is_taken(run_dir: &Path) -> bool {
+        let Ok(file) = File::open(run_dir.join(LOCK_FILE)) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
     /// Whether a folder has been trained in by a process that locks.
     pub fn is_known(run_dir: &Path) -> bool {
         run_dir.join(LOCK_FILE).is_file()
     }
+}
+
+/// Tries again for a moment while somebody has the lock: whoever asks whether a folder is trained in
+/// ([`RunLock::is_taken`]) has it for an instant.
+fn patiently(
+    mut lock: impl FnMut() -> std::result::Result<(), TryLockError>,
+) -> std::result::Result<(), TryLockError> {
+    for _ in 0..PATIENCE {
+        match lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            locked => return locked,
+        }
+    }
+    lock()
 }
 
 /// What the holder of a lock has written, as far as it can be shown.
