@@ -100,7 +100,11 @@ impl Checkpoint {
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, CheckpointError> {
         let path = find(path)?;
         let manifest = Manifest::read(&path)?;
-        for (name, sum) in manifest.files.iter().filter(|(name, _)| purpose.needs(name)) {
+        let mut needed: Vec<_> =
+            manifest.files.iter().filter(|(name, _)| purpose.needs(name)).collect();
+        // What is wrong with small ones is said before gigabytes are read.
+        needed.sort_by_key(|(_, sum)| sum.bytes);
+        for (name, sum) in needed {
             sum.check(&path.join(name))?;
         }
         purpose

@@ -12,7 +12,7 @@ use crate::workplace::Workplace;
 /// A file of up to so many bytes has all of its bits flipped,
 const SMALL_BYTES: usize = 4096;
 /// and a larger one about so many, evenly spread.
-const BITS: usize = 4000;
+const BITS: usize = 1500;
 
 /// The files under a folder, named from it.
 fn files(folder: &Path) -> Vec<String> {

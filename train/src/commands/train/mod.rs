@@ -102,6 +102,7 @@ pub(in crate::commands) fn learn(
             path.display()
         ))?;
     }
+    checkpoints.prune()?;
     let (log, broken) = StepLog::open(&start.folder.path, position.step)?;
     if let Some(broken) = broken {
         write_stdout(&fold_on_terminal(format!("set aside   {broken}\n")))?;
