@@ -10,8 +10,9 @@
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
-//! | what they are made of | [`data`], [`parallel`], [`stdout`] |
-//! | errors, text that fits, and what changes in the course of a run | [`failure`], [`fold`], [`schedule`] |
+//! | what they are made of | [`data`], [`parallel`], [`stdout`], [`durable`] |
+//! | errors, text that fits, what changes in a run's course | [`failure`], [`fold`], [`schedule`] |
+//! | where tests kill it | [`kill_point`] |
 
 pub mod checkpoint;
 pub mod cli;
@@ -20,9 +21,11 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod dualpipe;
+pub mod durable;
 pub mod exit;
 pub mod failure;
 pub mod fold;
+pub mod kill_point;
 pub mod learner;
 pub mod metrics;
 pub mod parallel;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn_deepseek::weights::WeightsError;
 
+use crate::durable::FileError;
 use crate::failure::{Blame, Blamed};
 
 /// A checkpoint that cannot be written, found or read.
@@ -38,9 +39,16 @@ pub enum CheckpointError {
         /// What differs.
         problem: String,
     },
+    /// A file in the folder that the checkpoint's own list does not have.
+    #[error("{path}: no file of this checkpoint, which {state} lists: move it elsewhere",
+            path = .path.display(), state = super::STATE_FILE)]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// A whole checkpoint that another version of the program wrote.
     #[error("{path}: a checkpoint of format {found}; this version reads format {expected}: use the \
-             version that wrote it", path = .path.display(), expected = super::state::FORMAT)]
+             version that wrote it", path = .path.display(), expected = super::manifest::FORMAT)]
     Format {
         /// The checkpoint's `state.json`.
         path: PathBuf,
@@ -62,10 +70,19 @@ pub enum CheckpointError {
 impl Blamed for CheckpointError {
     fn blame(&self) -> Blame {
         match self {
-            Self::NotFound { .. } | Self::NoAverage { .. } | Self::Format { .. } => Blame::User,
+            Self::NotFound { .. }
+            | Self::NoAverage { .. }
+            | Self::Format { .. }
+            | Self::Foreign { .. } => Blame::User,
             Self::Io { .. } | Self::Damaged { .. } => Blame::Run,
             Self::Weights(error) => error.blame(),
         }
+    }
+}
+
+impl From<FileError> for CheckpointError {
+    fn from(FileError { path, action, source }: FileError) -> Self {
+        Self::Io { path, action, source }
     }
 }
 

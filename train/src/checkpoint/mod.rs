@@ -11,8 +11,8 @@
 //!                                   tensors, in F32 or BF16
 //!   run.toml                        the resolved configuration
 //!   data.json                       sizes and hashes of the text that the run was trained on
-//!   state.json                      the format, the position, and the size and checksum of every
-//!                                   other file
+//!   state.json                      the format, the position, the size and checksum of every
+//!                                   other file, and a checksum of itself
 //! ```
 //!
 //! **Invariant.** A folder with this name is complete: it is filled under a temporary name, synced,
@@ -20,12 +20,18 @@
 //! on how a run was laid out over devices.
 
 mod error;
+mod find;
+mod leftovers;
+mod manifest;
+mod moments;
 mod read;
 mod state;
 mod write;
 
 pub use error::CheckpointError;
-pub use read::{Checkpoint, Purpose, Weights, find, find_config};
+pub use find::{find, find_config, holds_a_run};
+pub use leftovers::remove_leftovers;
+pub use read::{Checkpoint, Purpose, Weights};
 pub use state::TrainState;
 pub use write::CheckpointWriter;
 
@@ -38,7 +44,10 @@ pub const RUN_FILE: &str = "run.toml";
 const DATA_FILE: &str = "data.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const EMA_FOLDER: &str = "ema";
+const EMA_PREFIX: &str = "ema/";
 const PREFIX: &str = "step-";
+/// What the hidden name of a checkpoint ends in that is being filled.
+const PARTIAL: &str = ".partial";
 /// What the name of a checkpoint ends in that another history of the run has taken the place of.
 const SET_ASIDE: &str = ".set-aside";
 const FIRST_MOMENT: &str = ".exp_avg";
@@ -51,7 +60,11 @@ fn folder_name(step: u64) -> String {
 
 /// The step of a complete checkpoint's folder name.
 fn step_of(name: &str) -> Option<u64> {
-    name.strip_prefix(PREFIX)
-        .filter(|digits| digits.len() >= 8)
-        .and_then(|digits| digits.parse().ok())
+    let step = name.strip_prefix(PREFIX)?.parse().ok()?;
+    (folder_name(step) == name).then_some(step)
+}
+
+/// The step that the folder's name of a complete checkpoint says, of one set aside too.
+fn step_of_any(name: &str) -> Option<u64> {
+    step_of(name.strip_suffix(SET_ASIDE).unwrap_or(name))
 }

@@ -2,7 +2,7 @@
 //! after.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Tensor, TensorData};
@@ -10,13 +10,15 @@ use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{SaveOptions, named_tensors, parameter_ids, save_model};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::read::sum_of;
-use super::state::{FORMAT, FileSum, Manifest};
+use super::find::complete;
+use super::manifest::{FORMAT, FileSum, Manifest};
 use super::{
-    CheckpointError, DATA_FILE, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, RUN_FILE, SECOND_MOMENT,
-    SET_ASIDE, STATE_FILE, TrainState, folder_name,
+    CheckpointError, DATA_FILE, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, PARTIAL, RUN_FILE,
+    SECOND_MOMENT, SET_ASIDE, STATE_FILE, TrainState, folder_name,
 };
 use crate::data::{DataFingerprint, TokenizerFiles};
+use crate::durable::{discard, remove_if_there, sync, write_file};
+use crate::kill_point;
 use crate::learner::{AdamW, Moments};
 
 /// Writes the checkpoints of one run.
@@ -43,7 +45,7 @@ impl CheckpointWriter {
         Self { folder, keep: keep.max(1), config_toml, tokenizer, data }
     }
 
-    /// Saves a checkpoint and returns its folder; one of the same step is replaced.
+    /// Saves a checkpoint and returns its folder; one of the same step is set aside.
     ///
     /// # Errors
     ///
@@ -57,26 +59,23 @@ impl CheckpointWriter {
         position: &TrainState,
     ) -> Result<PathBuf, CheckpointError> {
         let done = self.folder.join(folder_name(position.step));
-        let partial = self.folder.join(format!(".{}.partial", folder_name(position.step)));
+        let partial = self.folder.join(format!(".{}{PARTIAL}", folder_name(position.step)));
         remove_if_there(&partial)?;
         fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
+        kill_point::here();
         if let Err(error) = self.fill(&partial, model, average, optimizer, position) {
             // The first error is the one to report; a leftover is cleared by the next save.
             let _ = fs::remove_dir_all(&partial);
             return Err(error);
         }
-        // One of the same step is moved out of the way first and deleted last: at no time is a half
-        // deleted one under its name.
-        let replaced = self.folder.join(format!(".{}.replaced", folder_name(position.step)));
-        remove_if_there(&replaced)?;
         if done.exists() {
-            fs::rename(&done, &replaced)
-                .map_err(CheckpointError::io(&replaced, "rename a replaced checkpoint to"))?;
+            set_aside(&done, position.step)?; // not this run's: it saves a step once
         }
+        kill_point::here();
         fs::rename(&partial, &done)
             .map_err(CheckpointError::io(&done, "rename a finished checkpoint to"))?;
+        kill_point::here();
         sync(&self.folder)?;
-        remove_if_there(&replaced)?;
         self.prune()?;
         Ok(done)
     }
@@ -92,20 +91,23 @@ impl CheckpointWriter {
     ///
     /// A folder that cannot be read or renamed.
     pub fn set_later_aside(&self, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
-        if !self.folder.is_dir() {
+        let mut later = self.complete()?;
+        later.retain(|(found, _)| *found > step);
+        if later.is_empty() {
             return Ok(Vec::new());
         }
-        let mut later: Vec<(u64, PathBuf)> = super::read::complete(&self.folder)?;
-        later.retain(|(found, _)| *found > step);
         later.sort_unstable();
-        let aside = later.into_iter().map(|(step, path)| {
-            let target = self.folder.join(folder_name(step) + SET_ASIDE);
-            remove_if_there(&target)?;
-            fs::rename(&path, &target)
-                .map_err(CheckpointError::io(&target, "rename a later checkpoint to"))?;
-            Ok(target)
-        });
-        aside.collect()
+        let aside: Vec<PathBuf> = later
+            .into_iter()
+            .map(|(step, path)| set_aside(&path, step))
+            .collect::<Result<_, _>>()?;
+        sync(&self.folder)?;
+        Ok(aside)
+    }
+
+    /// The checkpoints that are there, with their steps.
+    fn complete(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+        if self.folder.is_dir() { complete(&self.folder) } else { Ok(Vec::new()) }
     }
 
     fn fill(
@@ -117,43 +119,49 @@ impl CheckpointWriter {
         position: &TrainState,
     ) -> Result<(), CheckpointError> {
         self.fill_model(folder, model)?;
+        kill_point::here();
         if let Some(average) = average {
             let folder = folder.join(EMA_FOLDER);
             self.fill_model(&folder, average)?;
             sync(&folder)?;
         }
         save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
-        write_synced(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
+        write_file(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
         let data = serde_json::to_string_pretty(&self.data)
             .map_err(std::io::Error::other)
             .map_err(CheckpointError::io(folder, "write"))?;
-        write_synced(&folder.join(DATA_FILE), data.as_bytes())?;
+        write_file(&folder.join(DATA_FILE), data.as_bytes())?;
         let mut files = BTreeMap::new();
         add_sums(folder, "", &mut files)?;
         let manifest = Manifest { format: FORMAT, position: position.clone(), files };
-        let text = serde_json::to_string_pretty(&manifest)
+        let text = manifest
+            .to_text()
             .map_err(std::io::Error::other)
             .map_err(CheckpointError::io(folder, "write"))?;
-        write_synced(&folder.join(STATE_FILE), text.as_bytes())?;
-        sync(folder)
+        write_file(&folder.join(STATE_FILE), text.as_bytes())?;
+        Ok(sync(folder)?)
     }
 
     /// A model as a Hugging Face folder.
     fn fill_model(&self, folder: &Path, model: &DeepSeek) -> Result<(), CheckpointError> {
         save_model(model, folder, &SaveOptions::default())?;
         for (name, bytes) in self.tokenizer.iter() {
-            write_synced(&folder.join(name), bytes)?;
+            write_file(&folder.join(name), bytes)?;
         }
         Ok(())
     }
 
-    /// Deletes all but the newest.
-    fn prune(&self) -> Result<(), CheckpointError> {
-        let mut steps: Vec<(u64, PathBuf)> = super::read::complete(&self.folder)?;
+    /// Deletes all but the newest. Saving does; a run that is killed in between leaves one more.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read, or a checkpoint not deleted.
+    pub fn prune(&self) -> Result<(), CheckpointError> {
+        let mut steps = self.complete()?;
         steps.sort_unstable();
         let surplus = steps.len().saturating_sub(self.keep);
         for (_, path) in &steps[..surplus] {
-            fs::remove_dir_all(path).map_err(CheckpointError::io(path, "delete"))?;
+            discard(path)?;
         }
         Ok(())
     }
@@ -172,35 +180,20 @@ fn add_sums(
         if path.is_dir() {
             add_sums(&path, &format!("{name}/"), files)?;
         } else {
-            files.insert(name, sum_of(&path)?);
+            files.insert(name, FileSum::of(&path)?);
         }
     }
     Ok(())
 }
 
-fn remove_if_there(path: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(CheckpointError::io(path, "delete")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    use std::io::Write;
-    let mut file = File::create(path).map_err(CheckpointError::io(path, "create"))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(CheckpointError::io(path, "write"))
-}
-
-/// Makes a folder's entries durable.
-fn sync(folder: &Path) -> Result<(), CheckpointError> {
-    if cfg!(unix) {
-        File::open(folder)
-            .and_then(|file| file.sync_all())
-            .map_err(CheckpointError::io(folder, "sync"))?;
-    }
-    Ok(())
+/// Renames a checkpoint, over one of its step that was set aside before.
+fn set_aside(path: &Path, step: u64) -> Result<PathBuf, CheckpointError> {
+    let target = path.with_file_name(folder_name(step) + SET_ASIDE);
+    discard(&target)?;
+    fs::rename(path, &target)
+        .map_err(CheckpointError::io(&target, "rename a later checkpoint to"))?;
+    kill_point::here();
+    Ok(target)
 }
 
 fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), CheckpointError> {
@@ -233,7 +226,7 @@ fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), 
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|e| CheckpointError::damaged(path, e))?;
-    write_synced(path, &bytes)
+    Ok(write_file(path, &bytes)?)
 }
 
 fn first(moments: &Moments) -> &Tensor<1> {
@@ -253,7 +246,10 @@ mod tests {
     fn folder_names_sort_and_parse() {
         assert_eq!(folder_name(400), "step-00000400");
         assert_eq!(step_of("step-00000400"), Some(400));
-        assert_eq!(step_of("step-400"), None);
+        assert_eq!(step_of("step-123456789"), Some(123_456_789));
+        for other in ["step-400", "step-+0000400", "step-0000000400"] {
+            assert_eq!(step_of(other), None);
+        }
         assert_eq!(step_of(".step-00000400.partial"), None);
         assert_eq!(step_of(&(folder_name(400) + SET_ASIDE)), None);
     }

@@ -9,7 +9,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::Value;
 
-use super::tokenizer::TOKENIZER_CONFIG_FILE;
+use super::tokenizer::{JOINED_WITH, TOKENIZER_CONFIG_FILE};
 
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 const NAME: &str = "chat template";
@@ -65,8 +65,9 @@ impl ChatTemplate {
                 None => return Self::Plain,
             },
         };
+        let tokens = config.get(JOINED_WITH).unwrap_or(&config);
         let token = |name: &str| {
-            let token = &config[name];
+            let token = &tokens[name];
             token.as_str().or_else(|| token["content"].as_str()).unwrap_or_default().to_string()
         };
         match Jinja::new(source, token("bos_token"), token("eos_token")) {
@@ -198,6 +199,16 @@ mod tests {
                 "chat_template": template});
             assert_eq!(beside(&config).join(&messages()), expected);
         }
+    }
+
+    /// A checkpoint's copy of the settings names the run's end of a document as both.
+    #[test]
+    fn a_copy_is_joined_with_as_the_settings_that_it_is_of() {
+        let own = json!({"bos_token": "<s>", "eos_token": "</s>"});
+        let copy = json!({"bos_token": "<end>", "eos_token": "<end>", "chat_template": TEMPLATE,
+            JOINED_WITH: own});
+        let expected = Ok(("<s><|user|>Hi<|assistant|>Ho</s>".to_string(), true));
+        assert_eq!(beside(&copy).join(&messages()), expected);
     }
 
     #[test]

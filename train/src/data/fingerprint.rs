@@ -38,7 +38,7 @@ pub struct DataFingerprint {
     pub source: Vec<FilePrint>,
     /// The files of the validation source, in order.
     pub valid_source: Vec<FilePrint>,
-    /// BLAKE3 of the `tokenizer.json`; "bytes" without one.
+    /// BLAKE3 of the `tokenizer.json` and the token that ends a document; "bytes" without one.
     pub tokenizer: String,
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::chat::ChatTemplate;
-use super::config::{DataConfig, SourceConfig, SourcePath, TokenizerConfig};
+use super::config::{DataConfig, SourceConfig, SourcePath};
 use super::corpus::Grammar;
 use super::error::DataError;
 use super::fingerprint::{DataFingerprint, FilePrint, Prints};
@@ -86,17 +86,18 @@ impl DataConfig {
         vocab_size: usize,
         opening: &Opening<'_>,
     ) -> Result<TokenData, DataError> {
-        let tokenizer = self.open_tokenizer()?;
+        let tokenizer =
+            opening.tokenizer.map_or_else(|| self.open_tokenizer(), |t| Ok(t.clone()))?;
         tokenizer.check_vocab_size(vocab_size)?;
         let source = match &self.source {
             SourceConfig::Builtin => self.builtin_source()?,
-            SourceConfig::Paths(paths) => self.files_source(paths, opening)?,
+            SourceConfig::Paths(paths) => self.files_source(paths, &tokenizer, opening)?,
         };
         let valid_source = match self.valid_source.as_slice() {
             [] => None,
             paths => {
                 let paths: Vec<SourcePath> = paths.iter().cloned().map(SourcePath::from).collect();
-                Some(self.files_source(&paths, opening)?)
+                Some(self.files_source(&paths, &tokenizer, opening)?)
             }
         };
         let (method, valid_fraction) = (self.split, self.valid_fraction);
@@ -129,7 +130,10 @@ impl DataConfig {
         };
         let summary = DataSummary {
             source: source.description,
-            tokenizer: tokenizer.description(),
+            tokenizer: match tokenizer.remark() {
+                None => tokenizer.description(),
+                Some(remark) => format!("{}; {remark}", tokenizer.description()),
+            },
             train: (&train).into(),
             valid: (&valid).into(),
             fim_documents: train.facts.fim_documents,
@@ -155,7 +159,7 @@ impl DataConfig {
         opening: &Opening<'_>,
     ) -> Result<(TokenStream, String), DataError> {
         let paths: Vec<SourcePath> = paths.iter().cloned().map(SourcePath::from).collect();
-        let source = self.files_source(&paths, opening)?;
+        let source = self.files_source(&paths, tokenizer, opening)?;
         let division = Division::Whole(Side::Valid);
         let streams = self.streams(&source, tokenizer, division, FimRate::default(), opening)?;
         let stream = streams.valid.expect("invariant: a source has the sides that were asked for");
@@ -195,6 +199,7 @@ impl DataConfig {
     fn files_source(
         &self,
         paths: &[SourcePath],
+        tokenizer: &Tokenizer,
         opening: &Opening<'_>,
     ) -> Result<Source, DataError> {
         for SourcePath { path, weight } in paths {
@@ -209,9 +214,9 @@ impl DataConfig {
         }
         let files = Files::list(paths.iter().map(|source| source.path.as_path()))?;
         let prints = Prints::new(opening.cache, opening.watch).of(&files.files)?;
-        let chat = match &self.tokenizer {
-            TokenizerConfig::Bytes => ChatTemplate::Plain,
-            TokenizerConfig::File(path) => ChatTemplate::beside(path),
+        let chat = match tokenizer {
+            Tokenizer::Bytes => ChatTemplate::Plain,
+            Tokenizer::HuggingFace(file) => ChatTemplate::beside(file.path()),
         };
         let reading = Reading { field: self.jsonl_field.clone(), bad_lines: self.bad_lines, chat };
         let weights: Vec<f64> = paths.iter().map(|source| source.weight).collect();

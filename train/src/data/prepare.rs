@@ -23,6 +23,8 @@ pub struct Opening<'a> {
     /// Folder in which tokens are kept from one start to the next. Without one they are made each
     /// time, and held in memory.
     pub cache: Option<&'a std::path::Path>,
+    /// The tokenizer, instead of the one that the configuration names.
+    pub tokenizer: Option<&'a Tokenizer>,
     /// Threads that tokenize.
     pub threads: usize,
     /// Who is told how it goes.
@@ -32,7 +34,12 @@ pub struct Opening<'a> {
 /// Nothing kept, nobody told, all cores.
 impl Default for Opening<'_> {
     fn default() -> Self {
-        Self { cache: None, threads: rayon::current_num_threads(), watch: &Unwatched }
+        Self {
+            cache: None,
+            tokenizer: None,
+            threads: rayon::current_num_threads(),
+            watch: &Unwatched,
+        }
     }
 }
 

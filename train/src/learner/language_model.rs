@@ -56,6 +56,11 @@ impl LanguageModel {
         self.gradient_scale = if fp8 { f64::from(tokens.max(1).ilog2()).exp2() } else { 1.0 };
     }
 
+    /// This model with other weights of its loss. (A part that has none is not computed.)
+    pub fn weighed(self, weights: LossWeights) -> Self {
+        Self { weights, ..self }
+    }
+
     /// What it computes in.
     pub fn precision(&self) -> &Precision {
         self.compute.precision()

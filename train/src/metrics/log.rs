@@ -1,12 +1,15 @@
-//! `metrics.jsonl`: one JSON object a step and an evaluation, in the run folder.
+//! `metrics.jsonl`: one JSON object a step and an evaluation, in the run folder. With the position
+//! of a checkpoint it is the record of the run: what it says is done is not done again.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::kept::{Kept, keep};
 use crate::failure::{Context, Result};
+use crate::kill_point;
 use crate::learner::{Evaluation, StepReport};
 
 /// Name of the log in a run's folder.
@@ -17,29 +20,33 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub struct StepLog {
     file: File,
     path: PathBuf,
+    /// The last step with an evaluation.
+    evaluated: Option<u64>,
 }
 
 impl StepLog {
-    /// Opens the log of `run_dir`; lines of steps after `step` (a run that is resumed from before
-    /// its end) are dropped.
+    /// Opens the log of `run_dir` for a run that goes on after `step`. Lines of later steps are
+    /// dropped, and so is a last one that was cut off: they will be written again. Lines that
+    /// nobody can read are set aside, and told.
     ///
     /// # Errors
     ///
     /// The file cannot be read or written.
-    pub fn open(run_dir: &Path, step: u64) -> Result<Self> {
+    pub fn open(run_dir: &Path, step: u64) -> Result<(Self, Option<String>)> {
         let path = run_dir.join(METRICS_FILE);
-        let kept = kept_lines(&path, step).with_context(|| path.display().to_string())?;
-        if let Some(kept) = kept {
-            let partial = path.with_extension("jsonl.tmp");
-            std::fs::write(&partial, kept).with_context(|| partial.display().to_string())?;
-            std::fs::rename(&partial, &path).with_context(|| path.display().to_string())?;
-        }
+        let Kept { evaluated, broken } = keep(&path, step)?;
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .with_context(|| path.display().to_string())?;
-        Ok(Self { file, path })
+        let told = broken.told(&path);
+        Ok((Self { file, path, evaluated }, told))
+    }
+
+    /// Whether the evaluation after a step is recorded.
+    pub fn has_evaluation(&self, step: u64) -> bool {
+        self.evaluated == Some(step)
     }
 
     /// Writes a step.
@@ -70,36 +77,37 @@ impl StepLog {
     pub fn evaluation(&mut self, step: u64, evaluation: &Evaluation) -> Result<()> {
         let value =
             json!({"step": step, "valid": evaluation, "perplexity": evaluation.perplexity()});
-        self.write(&value)
+        self.write(&value)?;
+        self.evaluated = Some(step);
+        Ok(())
+    }
+
+    /// Has every line written so far on the disk: a checkpoint relies on those of the steps before
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not take them.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().with_context(|| format!("{}: cannot write", self.path.display()))
     }
 
     fn write(&mut self, value: &serde_json::Value) -> Result<()> {
+        kill_point::here();
+        let line = format!("{value}\n");
+        if kill_point::reached() {
+            let _ = self.file.write_all(&line.as_bytes()[..line.len() / 2]);
+            std::process::abort();
+        }
+        if kill_point::reached() {
+            let _ = self.file.write_all(line.trim_end().as_bytes());
+            std::process::abort();
+        }
         // In one piece: a line is there or not, and costs one call.
         self.file
-            .write_all(format!("{value}\n").as_bytes())
-            .with_context(|| format!("{}: cannot write", self.path.display()))
+            .write_all(line.as_bytes())
+            .with_context(|| format!("{}: cannot write", self.path.display()))?;
+        kill_point::here();
+        Ok(())
     }
-}
-
-/// The lines up to `step`, where there are later ones; a last line that was cut off is dropped too.
-fn kept_lines(path: &Path, step: u64) -> std::io::Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let (mut kept, mut dropped) = (String::new(), false);
-    for line in BufReader::new(file).lines() {
-        let line = line?;
-        let at = serde_json::from_str::<serde_json::Value>(&line)
-            .ok()
-            .and_then(|value| value["step"].as_u64());
-        if at.is_some_and(|at| at <= step) {
-            kept.push_str(&line);
-            kept.push('\n');
-        } else {
-            dropped = true;
-        }
-    }
-    Ok(dropped.then_some(kept))
 }

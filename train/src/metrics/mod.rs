@@ -2,6 +2,7 @@
 //! lines, a JSONL log, and the loads of experts to place them by.
 
 mod expert_loads;
+mod kept;
 mod log;
 mod plain;
 mod scalar;

@@ -330,3 +330,18 @@ fn tables_that_are_none_name_the_key() {
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(schedule(&format!("{lr}\n{batch}"), Length::Steps(2)).is_ok());
 }
+
+/// An evaluation between two steps has the weights of the step before it, found from the position
+/// alone.
+#[test]
+fn the_weights_of_the_loss_are_those_of_the_step_that_ends_there() {
+    let lines = "global_batch = [{ until = 900, from = 2, to = 10 }, { at = 4 }]\nmtp_lambda = [{ \
+                 until = \"3 steps\", at = 0.5 }, { until = 1500, to = 0.1 }, { at = 0 }]\n\
+                 seq_aux_alpha = [{ until = \"60%\", at = 1e-2 }, { at = 0 }]\nlr = 1e-3";
+    let schedule = schedule(lines, Length::Tokens(2_000)).unwrap();
+    let steps = steps(&schedule);
+    assert!(steps.len() > 20 && steps.iter().any(|(_, settings)| settings.mtp_lambda == 0.0));
+    for (end, settings) in steps {
+        assert_eq!(schedule.loss_weights_at(end), settings.loss_weights(), "{end:?}");
+    }
+}

@@ -140,6 +140,15 @@ impl TrainingSchedule {
         }
     }
 
+    /// The weights of the loss in the step that ended at `position`, which an evaluation there has,
+    /// too.
+    pub fn loss_weights_at(&self, position: Position) -> LossWeights {
+        LossWeights {
+            mtp: self.mtp_lambda.at(position),
+            sequence_balance: self.seq_aux_alpha.at(position),
+        }
+    }
+
     /// The different batches of the run, ascending, in sequences.
     pub fn global_batches(&self) -> Vec<usize> {
         self.batch.batches_until(self.end.step)

@@ -4,10 +4,12 @@
 //! both a [`StepEngine`](crate::learner::StepEngine) to it.
 
 mod diverged;
+mod owed;
 mod plan;
 mod run;
 mod strategy;
 
 pub use diverged::Diverged;
+pub use owed::Owed;
 pub use plan::{RunOutcome, RunPlan, RunState, Session};
 pub use strategy::{OutcomeCell, StepStrategy};

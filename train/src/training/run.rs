@@ -1,4 +1,5 @@
-//! The loop itself: steps, evaluations and checkpoints, and what is saved when one of them fails.
+//! The loop itself: steps, checkpoints and what is owed after them, and what is saved when one of
+//! them fails.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use burn_train::{
     SupervisedTrainingEventProcessor, TrainingItem, ValidLoader,
 };
 
-use super::{Diverged, RunOutcome, RunPlan, RunState, Session};
+use super::{Diverged, Owed, RunOutcome, RunPlan, RunState, Session};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Failure, Result};
@@ -38,6 +39,8 @@ pub(super) struct Run<'a> {
     last_step: Option<StepReport>,
     evaluation: Option<(u64, Evaluation)>,
     checkpoint: Option<PathBuf>,
+    /// The step of the last checkpoint.
+    saved: Option<u64>,
     /// Where the run was when the engine last gave the whole model, unless that was saved.
     complete: Option<TrainState>,
     session: Session,
@@ -54,6 +57,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let RunState { engine, ema, position, checkpoints, checkpoint, log, signals, notice } =
             state;
+        let saved = checkpoint.is_some().then_some(position.step);
         Self {
             plan,
             engine,
@@ -68,6 +72,7 @@ impl<'a> Run<'a> {
             last_step: None,
             evaluation: None,
             checkpoint,
+            saved,
             complete: None,
             session: Session::default(),
         }
@@ -90,8 +95,10 @@ impl<'a> Run<'a> {
         valid_loader: &ValidLoader<LanguageModel>,
     ) -> Result<RunOutcome> {
         let plan = self.plan;
-        let mut epoch = (self.position.step / plan.eval_every) as usize + 1;
+        // What the checkpoint's step owes, where the program was stopped before it was made.
+        self.settle(valid_loader)?;
         while self.position.step < plan.steps && !self.interrupter.should_stop() {
+            let epoch = plan.epoch_of(self.position.step + 1);
             let end = (epoch as u64 * plan.eval_every).min(plan.steps);
             self.processor.process_train(LearnerEvent::StartSplit {
                 epoch_number: epoch,
@@ -99,26 +106,25 @@ impl<'a> Run<'a> {
             })?;
             while self.position.step < end && !self.interrupter.should_stop() {
                 self.step(&mut batches, epoch)?;
-                let due = plan.checkpoint_every > 0
-                    && self.position.step.is_multiple_of(plan.checkpoint_every);
-                if due && self.position.step < plan.steps {
+                if plan.saves_after(self.position.step) {
                     self.save()?;
                 }
             }
             self.processor.process_train(LearnerEvent::EndSplit(epoch))?;
             if self.position.step == end {
-                self.evaluate(valid_loader, epoch)?;
+                self.settle(valid_loader)?;
                 self.processor.process_train(LearnerEvent::EndEpoch(epoch))?;
             }
-            epoch += 1;
         }
-        if self.evaluation.is_none() && !self.interrupter.should_stop() {
-            self.evaluate(valid_loader, epoch)?; // a resumed run with nothing left to do
+        if self.evaluation.is_none() && self.position.step >= plan.steps {
+            // A finished run that is resumed: the record has it, and who resumes it sees it again.
+            self.evaluation = self.measured(valid_loader)?;
         }
         // Without a step all that there is was saved before.
-        if self.last_step.is_some() {
+        if self.last_step.is_some() && self.saved != Some(self.position.step) {
             self.save()?;
         }
+        self.log.sync()?;
         let evaluated = self.evaluation.as_ref().map(|(step, _)| *step);
         Ok(RunOutcome {
             position: self.position.clone(),
@@ -149,7 +155,10 @@ impl<'a> Run<'a> {
         self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
         let grad_norm = self.engine.update(&settings, &report.layer_loads)?;
         if let Some(ema) = &mut self.ema {
-            ema.step(&self.engine.model()?.model)?;
+            let model = self.engine.model()?;
+            // From here on the engine's last whole model is that of a step without a line.
+            self.complete = None;
+            ema.step(&model.model)?;
             self.position.ema_steps = ema.steps();
         }
 
@@ -160,14 +169,14 @@ impl<'a> Run<'a> {
         self.position.train_seconds += seconds;
         self.session.tokens += report.tokens;
         self.session.seconds += seconds;
-        if self.ema.is_some() {
-            self.complete = Some(self.position.clone());
-        }
         report.step = step;
         report.grad_norm = grad_norm;
         report.lr = lr;
         report.tokens_per_second = report.tokens as f64 / seconds;
         self.log.step(&report)?;
+        if self.ema.is_some() {
+            self.complete = Some(self.position.clone());
+        }
         if let Some(diverged) = Diverged::of(&report, self.checkpoint.as_deref()) {
             return Err(diverged.into());
         }
@@ -183,40 +192,62 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Makes and records what the step that was made last owes, unless the record has it already or
+    /// the run is interrupted: then it is made when the run goes on.
+    fn settle(&mut self, loader: &ValidLoader<LanguageModel>) -> Result<()> {
+        let step = self.position.step;
+        for owed in self.plan.owed_after(step) {
+            if owed.is_recorded(&self.log, step) {
+                continue;
+            }
+            match owed {
+                Owed::Evaluation => {
+                    if let Some((step, evaluation)) = self.measured(loader)? {
+                        self.log.evaluation(step, &evaluation)?;
+                        self.evaluation = Some((step, evaluation));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Measures the held-out windows; what is measured when it is interrupted counts for nothing.
-    fn evaluate(&mut self, loader: &ValidLoader<LanguageModel>, epoch: usize) -> Result<()> {
-        let model = self.engine.model()?.valid();
-        self.complete = Some(self.position.clone());
-        let total = loader.num_items();
+    fn measured(
+        &mut self,
+        loader: &ValidLoader<LanguageModel>,
+    ) -> Result<Option<(u64, Evaluation)>> {
+        let TrainState { step, tokens, .. } = self.position;
+        let weights = self.plan.schedule.loss_weights_at(Position { step, tokens });
+        let model = self.engine.model()?.valid().weighed(weights);
+        if self.saved != Some(step) {
+            self.complete = Some(self.position.clone());
+        }
+        let (epoch, total) = (self.plan.epoch_of(step), loader.num_items());
         self.processor
             .process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
         let mut evaluation = Evaluation::default();
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
             if self.interrupter.should_stop() {
-                return Ok(());
+                return Ok(None);
             }
             let report = InferenceStep::step(&model, batch?);
             evaluation.absorb(&report);
-            let item = TrainingItem::new(
-                report,
-                batches.progress(),
-                Some(self.position.step as usize),
-                None,
-            );
+            let item = TrainingItem::new(report, batches.progress(), Some(step as usize), None);
             self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
         }
-        self.log.evaluation(self.position.step, &evaluation)?;
-        self.evaluation = Some((self.position.step, evaluation));
         self.processor.process_valid(LearnerEvent::EndSplit(epoch))?;
-        Ok(())
+        Ok(Some((step, evaluation)))
     }
 
     fn save(&mut self) -> Result<()> {
+        self.log.sync()?;
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
         let (model, optimizer) = self.engine.state()?;
         self.checkpoint =
             Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
+        self.saved = Some(self.position.step);
         self.complete = None;
         Ok(())
     }
@@ -235,7 +266,10 @@ impl<'a> Run<'a> {
             }
         };
         let Some((model, optimizer)) = self.engine.last_state() else { return failure };
-        match self.checkpoints.save(&model.model, average, optimizer, &position) {
+        let saved = self.log.sync().and_then(|()| {
+            Ok(self.checkpoints.save(&model.model, average, optimizer, &position)?)
+        });
+        match saved {
             Ok(path) => failure.context(format!(
                 "the run was saved as it was after step {}, in {}",
                 position.step,

@@ -37,7 +37,7 @@ fn train_leaves_a_run() {
     assert_eq!(place.names("runs/tiny-001/checkpoints").len(), 2);
     assert!(number(&place.metrics("runs/tiny-001")[0], "loss") > number(&results, "valid_loss"));
     // The next run gets the next folder, and the configuration in the first is a run file.
-    assert_eq!(place.names("runs/tiny-001"), ["checkpoints", "metrics.jsonl", "run.toml"]);
+    assert_eq!(place.names("runs/tiny-001"), ["checkpoints", "lock", "metrics.jsonl", "run.toml"]);
     assert!(finished.stdout.contains("runs/tiny-001/run.toml"), "{}", finished.dump());
     let again = place.run("train --config runs/tiny-001/run.toml --json").ok().json();
     assert_eq!(again["run_dir"], "runs/tiny-002");

@@ -38,7 +38,11 @@ fn two_precisions_are_trained_and_compared() {
     );
 
     assert_eq!(place.names("compared"), [&FILES[..], &["f32", "fp8"]].concat());
-    assert_eq!(place.names("compared/fp8"), ["metrics.jsonl", "run.toml"], "checkpoints are gone");
+    assert_eq!(
+        place.names("compared/fp8"),
+        ["lock", "metrics.jsonl", "run.toml"],
+        "checkpoints are gone"
+    );
     let read = |name: &str| fs::read_to_string(place.path("compared").join(name)).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&read(FILES[0])).unwrap(), results);
     let table = read(FILES[1]);

@@ -36,10 +36,10 @@ fn a_disk_that_is_full() {
     let measure = "for name in step-*; do \"$DEEPSEEK\" eval --checkpoint $name --batches 1 \
                    >/dev/null || exit 99; done";
     for (mount, named, kept) in [
-        ("size=4k", "metrics.jsonl", ""),
-        ("size=8k", "step-00000002", "has *\n"),
-        ("size=4m,nr_inodes=5", "step-00000002", "has *\n"),
-        ("size=484k", "step-00000006", "has step-00000002\nhas step-00000004\n"),
+        ("size=8k", "metrics.jsonl", ""),
+        ("size=12k", "step-00000002", "has *\n"),
+        ("size=4m,nr_inodes=6", "step-00000002", "has *\n"),
+        ("size=488k", "step-00000006", "has step-00000002\nhas step-00000004\n"),
     ] {
         let measure = if kept.contains("step") { measure } else { "true" };
         // Before the first step there is no folder of checkpoints.

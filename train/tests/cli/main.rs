@@ -22,8 +22,11 @@ mod exchange;
 mod experts;
 mod export;
 mod generate;
+mod kill_points;
 mod layouts;
+mod lock;
 mod prompts;
+mod record;
 mod resume;
 mod said;
 #[cfg(unix)]

@@ -42,8 +42,8 @@ pub(super) fn train(
     let valid_loss =
         outcome.as_ref().and_then(RunOutcome::closing_evaluation).map(|closing| closing.loss);
     let mut trained = Trained { ended, losses: Vec::new(), valid_loss, times: Vec::new() };
-    trained.read(&start.run_dir.join("metrics.jsonl"))?;
-    let checkpoints = start.run_dir.join(crate::checkpoint::FOLDER);
+    trained.read(&start.folder.path.join("metrics.jsonl"))?;
+    let checkpoints = start.folder.path.join(crate::checkpoint::FOLDER);
     if checkpoints.exists() {
         std::fs::remove_dir_all(&checkpoints)
             .with_context(|| format!("{}: cannot delete", checkpoints.display()))?;

@@ -43,7 +43,7 @@ pub(super) fn report(
     }
     let mut results = json!({
         "command": "train",
-        "run_dir": start.run_dir,
+        "run_dir": start.folder.path,
         "checkpoint": outcome.checkpoint,
         "device": start.device_name,
         "steps": position.step,
@@ -130,7 +130,7 @@ pub(super) fn report(
     if let Some(path) = &outcome.checkpoint {
         ending += &format!("checkpoint  {}\n", path.display());
     }
-    let run = start.run_dir.display();
+    let run = start.folder.path.display();
     ending += &format!("run         {run}\n");
     if outcome.checkpoint.is_some() {
         ending += &format!(

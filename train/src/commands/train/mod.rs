@@ -5,7 +5,9 @@ mod begun;
 mod dashboard;
 mod finish;
 mod folders;
+mod lock;
 mod ranks;
+mod resumed;
 mod start;
 mod timeline;
 
@@ -26,6 +28,7 @@ use crate::device::SelectedDevice;
 use crate::dualpipe::{Cluster, Pipelines};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
+use crate::fold::fold_on_terminal;
 use crate::learner::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
@@ -92,12 +95,17 @@ pub(in crate::commands) fn learn(
     );
     let (keep, toml) = (train.keep_checkpoints, config.to_toml()?);
     let (tokenizer, data) = (start.tokenizer_files.clone(), start.data.fingerprint.clone());
-    let checkpoints = CheckpointWriter::new(&start.run_dir, keep, toml, tokenizer, data);
+    let checkpoints = CheckpointWriter::new(&start.folder.path, keep, toml, tokenizer, data);
     for path in checkpoints.set_later_aside(position.step)? {
         write_stdout(&format!(
             "set aside   {}: it was saved after the step that this run goes on from\n",
             path.display()
         ))?;
+    }
+    checkpoints.prune()?;
+    let (log, broken) = StepLog::open(&start.folder.path, position.step)?;
+    if let Some(broken) = broken {
+        write_stdout(&fold_on_terminal(format!("set aside   {broken}\n")))?;
     }
     let settings = engine_settings(config);
     let state = RunState {
@@ -105,7 +113,7 @@ pub(in crate::commands) fn learn(
         position: position.clone(),
         checkpoints,
         checkpoint: start.resumed_from.clone(),
-        log: StepLog::open(&start.run_dir, position.step)?,
+        log,
         engine: engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
         signals: signals.clone(),
         notice,
@@ -120,7 +128,7 @@ pub(in crate::commands) fn learn(
     };
     let epochs = steps.div_ceil(eval_every) as usize;
     let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
-    let training = SupervisedTraining::new(&start.run_dir, train_batches, valid_batches)
+    let training = SupervisedTraining::new(&start.folder.path, train_batches, valid_batches)
         .with_interrupter(signals.interrupter().clone())
         .with_application_logger(None)
         .with_metric_logger(Unlogged)

@@ -8,16 +8,18 @@ use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use super::adamw_settings;
 use super::begun::{begun_from, unchanged};
-use super::folders::{new_run_dir, newest_run, run_dir_of};
+use super::folders::RunFolder;
 use super::ranks::cluster;
-use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, RUN_FILE, TrainState, Weights};
+use super::resumed::{check_data, resumed, tokenizer_of};
+use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::preparation::Preparation;
 use crate::config::{ConfigError, RunConfig};
-use crate::data::{DataError, TokenData, Tokenizer, TokenizerFiles};
+use crate::data::{Opening, TokenData, Tokenizer, TokenizerFiles};
 use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
-use crate::failure::{Context, Result, UsageError};
+use crate::durable::replace_file;
+use crate::failure::{Result, UsageError};
 use crate::fold::{fold_on_terminal, hang, width};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
 use crate::schedule::{Position, TrainingSchedule};
@@ -49,7 +51,8 @@ pub(in crate::commands) struct Start {
     pub parts: Option<Parts>,
     pub position: TrainState,
     bytes_per_token: f64,
-    pub run_dir: PathBuf,
+    /// Where everything is written; nobody else trains there.
+    pub folder: RunFolder,
     pub resumed_from: Option<PathBuf>,
 }
 
@@ -57,8 +60,9 @@ impl Start {
     /// Resolves, opens, builds or loads. The run's folder is made last, when nothing else can fail
     /// any more.
     pub fn prepare(args: &TrainArgs) -> Result<Self> {
-        let checkpoint = resumed(args)?;
+        let (checkpoint, folder) = resumed(args)?.unzip();
         let mut config = resolved(args, checkpoint.as_ref())?;
+        let folder = folder.map_or_else(|| RunFolder::named(&config), |folder| Ok(Some(folder)))?;
         // Evaluations, averages and checkpoints are made on this machine, which is there when a
         // worker is not.
         let selected = if args.device.worker().is_some() {
@@ -70,7 +74,12 @@ impl Start {
         config.optimizer.moments = adamw.moments.into();
         let preparation = Preparation::new(&config.data, args.no_cache);
         let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
-        let data = config.data.open_with(seq_len, vocab_size, &preparation.opening())?;
+        let tokenizer = match &checkpoint {
+            Some(checkpoint) => tokenizer_of(checkpoint, &config.data)?,
+            None => None,
+        };
+        let opening = Opening { tokenizer: tokenizer.as_ref(), ..preparation.opening() };
+        let data = config.data.open_with(seq_len, vocab_size, &opening)?;
         drop(preparation);
         if let Some(checkpoint) = &checkpoint {
             check_data(checkpoint, &data, args.allow_changed_data)?;
@@ -87,10 +96,7 @@ impl Start {
         };
         let cluster = cluster(&config, &selected, args)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
-        let run_dir = match &resumed_from {
-            Some(path) => run_dir_of(path)?,
-            None => new_run_dir(&config)?,
-        };
+        let folder = folder.map_or_else(|| RunFolder::new(&config), Ok)?;
         let bytes_per_token =
             data.evaluated_bytes_per_token(config.train.eval_batches * config.train.micro_batch)?;
         let start = Self {
@@ -104,12 +110,11 @@ impl Start {
             parts: Some(parts),
             position,
             bytes_per_token,
-            run_dir,
+            folder,
             resumed_from,
         };
-        let file = start.run_file();
-        std::fs::write(&file, start.config.to_toml()?)
-            .with_context(|| format!("{}: cannot write", file.display()))?;
+        let toml = start.config.to_toml()?;
+        replace_file(&start.run_file(), |out| out.write_all(toml.as_bytes()))?;
         Ok(start)
     }
 
@@ -141,7 +146,7 @@ impl Start {
             config.train.seq_len,
             end.tokens,
             self.device_name,
-            self.run_dir.display()
+            self.folder.path.display()
         );
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
@@ -169,7 +174,7 @@ impl Start {
 
     /// Where the configuration of the run is, complete.
     fn run_file(&self) -> PathBuf {
-        self.run_dir.join(RUN_FILE)
+        self.folder.path.join(RUN_FILE)
     }
 
     /// Indices of the MoE layers, those of MTP modules last.
@@ -269,25 +274,6 @@ fn averaged(config: &RunConfig) -> Option<EmaSettings> {
     config.ema.decay.map(|decay| EmaSettings { decay, every: config.ema.every })
 }
 
-/// The checkpoint that `--resume` goes on from.
-fn resumed(args: &TrainArgs) -> Result<Option<Checkpoint>> {
-    let Some(path) = &args.resume else { return Ok(None) };
-    if args.config.config.is_some() {
-        let problem = "--resume goes on with the configuration of the run; leave --config out \
-                       (--set still changes values)";
-        return Err(UsageError(problem.into()).into());
-    }
-    if args.run_dir.is_some() {
-        let problem = "--resume goes on in the run's own folder; leave --run-dir out (a copy of \
-                       the folder can be resumed too)";
-        return Err(UsageError(problem.into()).into());
-    }
-    let path = path
-        .clone()
-        .map_or_else(|| newest_run(&args.config_request().resolve()?.output.dir), Ok)?;
-    Ok(Some(Checkpoint::open(&path, Purpose::Training)?))
-}
-
 /// The run's configuration: as the command line has it, or the checkpoint's with that laid over it.
 fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConfig, ConfigError> {
     let request = args.config_request();
@@ -298,18 +284,6 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
         None => request.resolve()?,
     };
     Ok(config.with_absolute_paths())
-}
-
-/// A run goes on over the text that it was begun on, or over another that was asked for.
-fn check_data(checkpoint: &Checkpoint, data: &TokenData, allowed: bool) -> Result<()> {
-    let changes = checkpoint.data()?.map_or(Vec::new(), |saved| saved.changes(&data.fingerprint));
-    if changes.is_empty() {
-        return Ok(());
-    }
-    if !allowed {
-        return Err(DataError::Changed { changes }.into());
-    }
-    write_stdout(&format!("data        changed since the checkpoint: {}\n", changes.join(", ")))
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.

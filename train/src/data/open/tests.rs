@@ -281,7 +281,7 @@ impl crate::data::Watch for Eyes {
 /// What opening with a cache came to: bytes that were tokenized, notes, the first window.
 fn opened(config: &DataConfig, cache: &Path) -> (u64, Vec<String>, Vec<u32>) {
     let eyes = Eyes::default();
-    let opening = Opening { cache: Some(cache), threads: 2, watch: &eyes };
+    let opening = Opening { cache: Some(cache), threads: 2, watch: &eyes, tokenizer: None };
     let data = config.open_with(8, 400, &opening).unwrap();
     let uncached = config.open(8, 400).unwrap();
     assert_eq!(data.train.window(3), uncached.train.window(3));

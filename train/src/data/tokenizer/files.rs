@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::bytes::{self, SPECIAL};
+use super::hugging_face::DROPOUT;
 use super::{BYTES_EOD, HuggingFaceTokenizer, Tokenizer};
 use crate::data::error::DataError;
 
@@ -14,6 +15,10 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// How a conversation is written, where it is a file of its own.
 const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+
+/// Key of a copy's settings: the tokens that the chat template was given where the run's text was
+/// read, which the settings beside it may have replaced.
+pub(in crate::data) const JOINED_WITH: &str = "chat_template_context";
 
 /// Files that go beside a model's weights, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,11 +58,19 @@ impl TokenizerFiles {
         let name = tokenizer.token(eod).unwrap_or_default();
         let mut file = json_of(path)?.unwrap_or_default();
         file["post_processor"] = bytes::begins_with(&name, eod);
+        // Other programs would apply it.
+        if let Some(dropout) = file.pointer_mut(DROPOUT) {
+            *dropout = Value::Null;
+        }
         let own = json_of(&path.with_file_name(TOKENIZER_CONFIG_FILE))?;
-        let settings = settings(own.unwrap_or_else(|| json!({})), &name);
+        let own = own.unwrap_or_else(|| json!({}));
+        let template = path.with_file_name(CHAT_TEMPLATE_FILE);
+        let settings = match own.get("chat_template").is_some() || template.is_file() {
+            true => settings_of_copy(own, &name),
+            false => settings(own, &name),
+        };
         let mut files =
             vec![(TOKENIZER_FILE, written(&file)), (TOKENIZER_CONFIG_FILE, written(&settings))];
-        let template = path.with_file_name(CHAT_TEMPLATE_FILE);
         if template.is_file() {
             let text = std::fs::read(&template).map_err(|e| DataError::read(template, e))?;
             files.push((CHAT_TEMPLATE_FILE, text));
@@ -89,6 +102,17 @@ fn settings(mut own: Value, eod: &str) -> Value {
         keys.extend(as_a_map(settings_without_tokens()));
     }
     own
+}
+
+/// The settings of a copy, which keep what the chat template was given where they replace it.
+fn settings_of_copy(own: Value, eod: &str) -> Value {
+    let tokens = |of: &Value| json!({"bos_token": of["bos_token"], "eos_token": of["eos_token"]});
+    let before = tokens(&own);
+    let mut settings = settings(own, eod);
+    if tokens(&settings) != before && settings.get(JOINED_WITH).is_none() {
+        settings[JOINED_WITH] = before;
+    }
+    settings
 }
 
 /// Settings that hold for every tokenizer of this program.
@@ -164,6 +188,7 @@ mod tests {
         assert_eq!(settings["eos_token"], "</s>");
         assert_eq!(settings["chat_template"], "{{ messages }}");
         assert_eq!(settings.get("add_bos_token"), None);
+        assert_eq!(settings[JOINED_WITH], json!({"bos_token": "<s>", "eos_token": null}));
         let copied = Tokenizer::from_file(&copy.path().join(TOKENIZER_FILE), Some("</s>")).unwrap();
         assert_eq!((copied.eod(), copied.lead()), (301, vec![301]));
         let text = "the caf\u{e9} </s>";

@@ -17,6 +17,9 @@ pub(super) const FIM_NAMES: [[&str; 3]; 3] = [
     ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
 ];
 
+/// Where the share of merges is that the tokenizer leaves out at random.
+pub(super) const DROPOUT: &str = "/model/dropout";
+
 /// A tokenizer read from a `tokenizer.json`.
 #[derive(Debug, Clone)]
 pub struct HuggingFaceTokenizer {
@@ -26,6 +29,8 @@ pub struct HuggingFaceTokenizer {
     eod: u32,
     boundaries: Boundaries,
     content_hash: String,
+    /// The file's dropout, which is off.
+    dropout: Option<String>,
     /// The same, for texts in which special tokens are spelled; made when the first comes.
     special: OnceLock<Box<tokenizers::Tokenizer>>,
 }
@@ -72,9 +77,10 @@ impl HuggingFaceTokenizer {
         let mut json: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| not_one(&e))?;
         // Dropout would give other ids for the same text each time.
-        let dropout = json.pointer_mut("/model/dropout").map(serde_json::Value::take);
+        let dropout = json.pointer_mut(DROPOUT).map(serde_json::Value::take);
+        let dropout = dropout.filter(|value| !value.is_null()).map(|value| value.to_string());
         let mut tokenizer = match dropout {
-            None | Some(serde_json::Value::Null) => tokenizers::Tokenizer::from_bytes(&bytes),
+            None => tokenizers::Tokenizer::from_bytes(&bytes),
             Some(_) => tokenizers::Tokenizer::from_bytes(json.to_string()),
         }
         .map_err(|e| not_one(&e))?;
@@ -95,6 +101,7 @@ impl HuggingFaceTokenizer {
             eod: 0,
             boundaries: Boundaries::of(&json),
             content_hash: blake3::hash(&bytes).to_string(),
+            dropout,
             special: OnceLock::new(),
         })
     }
@@ -137,9 +144,20 @@ impl HuggingFaceTokenizer {
         self.boundaries
     }
 
-    /// BLAKE3 of the file.
+    /// BLAKE3 of the file, or of the one that it is [a copy of](Self::copy_of).
     pub(in crate::data) fn content_hash(&self) -> &str {
         &self.content_hash
+    }
+
+    /// This tokenizer as the copy of a file with another content, which gave the same ids.
+    pub(super) fn copy_of(self, content_hash: &str) -> Self {
+        Self { content_hash: content_hash.to_owned(), ..self }
+    }
+
+    /// The dropout of the file, as it is written there: none is applied, for a text is to have the
+    /// same ids each time.
+    pub fn dropout(&self) -> Option<&str> {
+        self.dropout.as_deref()
     }
 
     /// The marks of fill-in-the-middle.
@@ -239,6 +257,24 @@ mod tests {
         assert_eq!((tokenizer.eod(), tokenizer.vocab_size()), (300, 304));
         assert_eq!(tokenizer.fim().unwrap(), FimTokens { begin: 301, hole: 302, end: 303 });
         assert_eq!(tokenizer.decode(&[300, ids[0], 290]).unwrap(), "t");
+    }
+
+    /// Dropout leaves merges out at random: of 2 * 40 here, with a chance of one in 2^80 for all.
+    #[test]
+    fn dropout_is_off() {
+        let mut json: serde_json::Value = serde_json::from_str(&tokenizer_json(&ALL)).unwrap();
+        let (_folder, path) = written(&json.to_string());
+        let without = HuggingFaceTokenizer::from_file(&path, None).unwrap();
+        assert_eq!(without.dropout(), None);
+        json["model"]["dropout"] = 0.5.into();
+        let (_folder, path) = written(&json.to_string());
+        let tokenizer = HuggingFaceTokenizer::from_file(&path, None).unwrap();
+        let text = "he ".repeat(40);
+        let ids = without.encode(&text).unwrap();
+        assert!(ids.len() < text.len(), "some are merged");
+        assert_eq!(tokenizer.encode(&text).unwrap(), ids);
+        assert_eq!(tokenizer.encode_prompt(&text).unwrap(), ids);
+        assert_eq!(tokenizer.dropout(), Some("0.5"));
     }
 
     /// A document that quotes the end-of-document token must not end there; a prompt may.

@@ -14,6 +14,7 @@ use std::path::Path;
 
 pub(super) use boundaries::Boundaries;
 pub(super) use encoder::Encoder;
+pub(super) use files::JOINED_WITH;
 pub use files::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerFiles};
 pub use hugging_face::HuggingFaceTokenizer;
 pub use stream::TextStream;
@@ -81,6 +82,25 @@ impl Tokenizer {
         }
     }
 
+    /// What a user is to know of it, where there is something.
+    pub fn remark(&self) -> Option<String> {
+        let Tokenizer::HuggingFace(tokenizer) = self else { return None };
+        let dropout = tokenizer.dropout()?;
+        Some(format!("its dropout of {dropout} is off: a text has the same tokens each time"))
+    }
+
+    /// This tokenizer, read from a checkpoint's copy, as the one with this [`Tokenizer::identity`]
+    /// that the run was begun with.
+    pub fn copy_of(self, identity: &str) -> Self {
+        match self {
+            Tokenizer::Bytes => self,
+            Tokenizer::HuggingFace(tokenizer) => {
+                let hash = identity.split(' ').next().unwrap_or_default();
+                Tokenizer::HuggingFace(Box::new(tokenizer.copy_of(hash)))
+            }
+        }
+    }
+
     /// Where texts may be cut without a change of their ids.
     pub(super) fn boundaries(&self) -> Boundaries {
         match self {
@@ -90,7 +110,7 @@ impl Tokenizer {
     }
 
     /// What decides its ids, in a few characters: equal for equal tokenizers.
-    pub(super) fn identity(&self) -> String {
+    pub fn identity(&self) -> String {
         match self {
             Tokenizer::Bytes => "bytes".to_string(),
             Tokenizer::HuggingFace(tokenizer) => {

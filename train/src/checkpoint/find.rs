@@ -1,0 +1,67 @@
+//! Finding the checkpoints of a run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Checkpoint, CheckpointError, FOLDER, Purpose, STATE_FILE, step_of, step_of_any};
+use crate::config::RunConfig;
+use crate::failure::Result;
+
+/// The checkpoint at `path`, or the newest of the run in `path`.
+///
+/// # Errors
+///
+/// There is none.
+pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if path.join(STATE_FILE).is_file() {
+        return Ok(path.to_owned());
+    }
+    let folder = path.join(FOLDER);
+    let newest = if folder.is_dir() { complete(&folder)?.into_iter().max() } else { None };
+    newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
+}
+
+/// The configuration of the checkpoint at `path`, or of the newest of the run in `path`, whatever
+/// state its other files are in; none where there is no checkpoint.
+///
+/// # Errors
+///
+/// It cannot be read, is damaged, or is one that this version of the program does not take.
+pub fn find_config(path: &Path) -> Result<Option<RunConfig>> {
+    match Checkpoint::open(path, Purpose::Looking) {
+        Ok(checkpoint) => Ok(Some(checkpoint.config()?)),
+        Err(CheckpointError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a run's folder has checkpoints that were finished, set aside ones included.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn holds_a_run(run_dir: &Path) -> Result<bool, CheckpointError> {
+    let folder = run_dir.join(FOLDER);
+    if !folder.exists() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(&folder).map_err(CheckpointError::io(&folder, "read"))? {
+        let entry = entry.map_err(CheckpointError::io(&folder, "read"))?;
+        if step_of_any(&entry.file_name().to_string_lossy()).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The complete checkpoints in a folder, with their steps.
+pub(super) fn complete(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let entries = fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(CheckpointError::io(folder, "read"))?;
+        found
+            .extend(step_of(&entry.file_name().to_string_lossy()).map(|step| (step, entry.path())));
+    }
+    Ok(found)
+}
