@@ -11,7 +11,7 @@
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
 //! | what they are made of | [`data`], [`parallel`], [`stdout`] |
-//! | errors, text that fits, and what changes in the course of a run | [`failure`], [`fold`], [`schedule`] |
+//! | errors, text that fits and is visible, what changes in the course of a run | [`failure`], [`fold`], [`visible`], [`schedule`] |
 
 pub mod checkpoint;
 pub mod cli;
@@ -31,3 +31,4 @@ pub mod schedule;
 pub mod signals;
 pub mod stdout;
 pub mod training;
+pub mod visible;

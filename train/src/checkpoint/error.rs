@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn_deepseek::weights::WeightsError;
 
-use crate::failure::{Blame, Blamed};
+use crate::failure::{Blame, Blamed, of_reading};
 
 /// A checkpoint that cannot be written, found or read.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +62,12 @@ pub enum CheckpointError {
 impl Blamed for CheckpointError {
     fn blame(&self) -> Blame {
         match self {
-            Self::NotFound { .. } | Self::NoAverage { .. } | Self::Format { .. } => Blame::User,
-            Self::Io { .. } | Self::Damaged { .. } => Blame::Run,
+            Self::NotFound { .. }
+            | Self::NoAverage { .. }
+            | Self::Format { .. }
+            | Self::Damaged { .. } => Blame::User,
+            Self::Io { action: "read", source, .. } => of_reading(source),
+            Self::Io { .. } => Blame::Run,
             Self::Weights(error) => error.blame(),
         }
     }

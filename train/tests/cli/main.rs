@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod bounds;
 mod check_checkpoint;
 mod checkpoints;
 mod command_line;
@@ -19,10 +20,12 @@ mod data;
 mod disk;
 mod documents;
 mod exchange;
+mod exit_codes;
 mod experts;
 mod export;
 mod generate;
 mod layouts;
+mod printed;
 mod prompts;
 mod resume;
 mod said;

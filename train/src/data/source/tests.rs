@@ -53,6 +53,8 @@ fn builtin_is_never_empty() {
     assert!(!builtin(1, 500).unwrap().is_empty());
     let error = builtin(1, 0).unwrap_err().to_string();
     assert!(error.starts_with("data.builtin_bytes: is 0"), "{error}");
+    let error = builtin(1, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("at most 1073741824 bytes"), "{error}");
 }
 
 #[test]
