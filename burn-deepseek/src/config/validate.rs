@@ -10,7 +10,7 @@ use super::{DeepSeekConfig, ModelType, ScoringFunc, TopkMethod, YarnConfig};
 const MAX_SIZE: usize = 1 << 24;
 /// Nor may there be more layers, modules of MTP among them: what is worked out about a model goes
 /// through all of them, and a file of a thousand bytes may claim any number.
-const MAX_LAYERS: usize = 1 << 10;
+const MAX_LAYERS: usize = 1 << 9;
 /// Nor more experts in a layer.
 const MAX_EXPERTS: usize = 1 << 16;
 /// No model may have more parameters.

@@ -43,8 +43,8 @@ fn a_small_file_that_claims_a_large_model() {
     let place = Workplace::exported();
     for (key, value) in [
         ("num_hidden_layers", json!(16_000_000)),
-        ("num_hidden_layers", json!(1000)),
-        ("num_nextn_predict_layers", json!(1000)),
+        ("num_hidden_layers", json!(500)),
+        ("num_nextn_predict_layers", json!(500)),
         ("n_routed_experts", json!(16_000_000)),
         ("n_routed_experts", json!(65_536)),
         ("n_shared_experts", json!(60_000)),
@@ -107,7 +107,8 @@ fn what_is_no_file_is_refused_by_what_it_is() {
             };
             place.bounded(command).failed(2, &["error: ", said]);
         }
-        for file in ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"] {
+        for file in ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"]
+        {
             place.remove("hf");
             place.run("export --checkpoint runs/tiny-001 --out hf").ok();
             place.shell(&format!("rm hf/{file}; cd hf; ln -s $(realpath ../{target}) {file}")).ok();
@@ -121,8 +122,10 @@ fn what_is_no_file_is_refused_by_what_it_is() {
                 assert!(said.contains(file) && said.contains(what), "{}", finished.dump());
             }
         }
-        for data in ["train --config ./tiny.toml --run-dir new --data", "eval --checkpoint runs/tiny-001 --data"]
-        {
+        for data in [
+            "train --config ./tiny.toml --run-dir new --data",
+            "eval --checkpoint runs/tiny-001 --data",
+        ] {
             let finished = place.bounded(&format!("{data} {target}"));
             assert!(
                 finished.code == Some(2) || target == ".",
@@ -142,7 +145,10 @@ fn nesting_without_end() {
     place.bounded(&deep).failed(2, &["20", "no key has more than 8"]);
     let levels = 200_000;
     place.write("a.json", format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels)));
-    place.write("a.toml", format!("[data]\nsource = {}{}\n", "[".repeat(levels), "]".repeat(levels)));
+    place.write(
+        "a.toml",
+        format!("[data]\nsource = {}{}\n", "[".repeat(levels), "]".repeat(levels)),
+    );
     place.write("b.toml", format!("[data{}]\nb = 1\n", ".a".repeat(levels)));
     place.write("a.jsonl", format!("{{\"text\":{}{}}}\n", "[".repeat(levels), "]".repeat(levels)));
     for command in [
@@ -183,8 +189,11 @@ fn planning_is_bounded() {
     let place = Workplace::new();
     place
         .bounded("plan schedule --kind 1f1b --ranks 1024 --chunks 1024")
-        .failed(2, &["--ranks 1024 times --chunks 1024", "65536"]);
-    for kind in ["1f1b --ranks 256 --chunks 256", "dualpipev --ranks 128 --chunks 512"] {
+        .failed(2, &["--ranks 1024 times --chunks 1024", "32768"]);
+    place
+        .bounded("plan schedule --kind 1f1b --ranks 65536 --chunks 1")
+        .failed(2, &["--ranks 65536 is more than is worked out, 1024"]);
+    for kind in ["1f1b --ranks 128 --chunks 128", "dualpipev --ranks 64 --chunks 256"] {
         place.bounded(&format!("plan schedule --kind {kind} --json")).ok();
     }
     let ramp = "check --config deepseek-v3 --set parallel.pipeline=16 --set parallel.schedule=zb1p";
@@ -192,7 +201,7 @@ fn planning_is_bounded() {
     place.bounded("check --set schedule.global_batch=16777216 --set train.micro_batch=1").ok();
     place
         .bounded("check --set model.num_hidden_layers=16777216")
-        .failed(2, &["model.num_hidden_layers = 16777216 is too large; the most is 1024"]);
+        .failed(2, &["model.num_hidden_layers = 16777216 is too large; the most is 512"]);
 }
 
 #[test]
@@ -230,9 +239,7 @@ fn tokenizers_that_are_broken() {
     };
     let decoder = with("decoder", json!({"type": "Metaspace", "replacement": "_"}));
     let cut = decoder.find("Metaspace").unwrap() + 4;
-    let split = |regex: &str| {
-        json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
-    };
+    let split = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
     for (name, text) in [
         ("cut inside its decoder", decoder[..cut].to_string()),
         (
@@ -245,13 +252,19 @@ fn tokenizers_that_are_broken() {
         ),
         (
             "a map whose trie points outside",
-            with("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="})),
+            with(
+                "normalizer",
+                json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="}),
+            ),
         ),
         ("a pattern that explodes", with("pre_tokenizer", split("((?=a){1000}){1000}"))),
         ("a pattern that is none", with("pre_tokenizer", split("(["))),
         (
             "a decoder that counts backwards",
-            with("decoder", json!({"type": "Strip", "content": "a", "start": 0, "stop": 1 << 40})),
+            with(
+                "decoder",
+                json!({"type": "Strip", "content": "a", "start": 0, "stop": 1_u64 << 40}),
+            ),
         ),
         ("a model that is none", with("model", json!({"type": "BPE"}))),
         ("ids beyond counting", word_tokenizer(&["a"], 100).replace("100", "99999999999")),
@@ -266,11 +279,7 @@ fn tokenizers_that_are_broken() {
             "check --checkpoint hf",
         ] {
             let finished = place.bounded(command);
-            assert!(
-                matches!(finished.code, Some(0 | 2)),
-                "{name}: {command}: {}",
-                finished.dump()
-            );
+            assert!(matches!(finished.code, Some(0 | 2)), "{name}: {command}: {}", finished.dump());
             assert!(!finished.stderr.contains("panicked"), "{name}: {}", finished.dump());
             assert!(finished.stderr.lines().count() <= 3, "{name}: {}", finished.dump());
         }

@@ -86,9 +86,15 @@ fn what_was_given_is_2_wherever_it_is_met() {
 #[test]
 fn a_command_line_that_cannot_be_read_is_2() {
     let place = Workplace::new();
-    for command in
-        ["", "trian", "check --confg a", "plan", "bench", "generate", "eval --checkpoint a --batches x"]
-    {
+    for command in [
+        "",
+        "trian",
+        "check --confg a",
+        "plan",
+        "bench",
+        "generate",
+        "eval --checkpoint a --batches x",
+    ] {
         assert_eq!(place.run(command).code, Some(2), "{command}");
     }
     for command in ["--help", "--version", "train --help", "plan schedule --help"] {

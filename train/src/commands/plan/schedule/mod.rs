@@ -18,7 +18,9 @@ use crate::parallel::PipelineScheduleKind;
 use crate::stdout::{write_drawing, write_stdout};
 
 /// The largest pipeline that is worked out, in ranks times micro-batches.
-const MOST: usize = 1 << 16;
+const MOST: usize = 1 << 15;
+/// The most ranks of one.
+const MOST_RANKS: usize = 1 << 10;
 /// Microseconds of a trace that stand for a unit of time.
 const UNIT_US: f64 = 1e3;
 
@@ -77,6 +79,10 @@ impl Planned {
             communication,
             ..
         } = args;
+        if ranks > MOST_RANKS {
+            let problem = format!("--ranks {ranks} is more than is worked out, {MOST_RANKS}");
+            return Err(UsageError(problem).into());
+        }
         if ranks.saturating_mul(chunks) > MOST {
             let problem = format!(
                 "--ranks {ranks} times --chunks {chunks} is more than is worked out, {MOST} together"
