@@ -63,18 +63,22 @@ fn a_small_file_that_claims_a_large_model() {
             "check --checkpoint hf",
             "check --checkpoint hf --deep",
             "export --checkpoint hf --out new",
-            "train --config ./tiny.toml --set train.init_from=hf --run-dir new",
         ] {
             let finished = place.bounded(command);
             assert_eq!(finished.code, Some(2), "{key} = {value}: {}", finished.dump());
             assert!(!finished.stderr.contains("panicked"), "{}", finished.dump());
         }
-        for command in ["check --hugging-face hf", "plan cluster --set model.hugging_face=hf"] {
+        assert!(!place.path("new").exists());
+        // Of a folder to begin with the weights alone count; they are the run's.
+        let begin = "train --config ./tiny.toml --steps 1 --set train.init_from=hf --run-dir new";
+        for command in
+            [begin, "check --hugging-face hf", "plan cluster --set model.hugging_face=hf"]
+        {
             let finished = place.bounded(command);
             assert!(matches!(finished.code, Some(0 | 2)), "{key} = {value}: {}", finished.dump());
         }
+        let _ = std::fs::remove_dir_all(place.path("new"));
     }
-    assert!(!place.path("new").exists());
 }
 
 /// A FIFO waits for a writer, and a device may have no end: either is refused by what it is.
@@ -84,7 +88,6 @@ fn what_is_no_file_is_refused_by_what_it_is() {
     let place = Workplace::exported();
     place.shell("mkfifo fifo").ok();
     place.write("text.txt", "the river stone goes home. ".repeat(100));
-    let settings = std::fs::read(place.path("hf/tokenizer.json")).unwrap();
     for (target, what) in [("fifo", "a FIFO"), ("/dev/zero", "a device"), (".", "a folder")] {
         place.shell(&format!("for n in a.toml a.json; do ln -sfn {target} $n; done")).ok();
         for command in [
@@ -135,14 +138,13 @@ fn what_is_no_file_is_refused_by_what_it_is() {
         }
         let _ = std::fs::remove_dir_all(place.path("new"));
     }
-    assert!(!settings.is_empty());
 }
 
 #[test]
 fn nesting_without_end() {
     let place = Workplace::new();
     let deep = format!("check --set data.source{}=1", ".a".repeat(10_000));
-    place.bounded(&deep).failed(2, &["20", "no key has more than 8"]);
+    place.bounded(&deep).failed(2, &["10002 parts", "no key has more than 8"]);
     let levels = 200_000;
     place.write("a.json", format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels)));
     place.write(

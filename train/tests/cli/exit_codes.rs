@@ -32,7 +32,7 @@ fn what_was_given_is_2_wherever_it_is_met() {
     place.write("foreign/model.safetensors", [0xff; 300]);
     place.write("other/config.json", "{\"model_type\": \"llama\"}");
     std::fs::remove_file(place.path("nothing/model.safetensors")).unwrap();
-    let folders = ["none", "junk", "cut", "long", "foreign", "other", "nothing"];
+    let folders = ["absent", "junk", "cut", "long", "foreign", "other", "nothing"];
     for folder in folders {
         for command in [
             format!("eval --checkpoint {folder} --data text.txt"),
