@@ -4,9 +4,29 @@
 use burn_deepseek::config::{DeepSeekConfig, Keeping};
 use sysinfo::System;
 
+use crate::cli::TrainArgs;
 use crate::config::{MemoryEstimate, RunConfig};
 use crate::device::SelectedDevice;
 use crate::failure::UsageError;
+
+/// Refuses a run that `train` could not hold, unless its user knows better.
+///
+/// # Errors
+///
+/// As [`check_training`].
+pub(in crate::commands) fn check_run(
+    args: &TrainArgs,
+    config: &RunConfig,
+    device: &SelectedDevice,
+) -> Result<(), UsageError> {
+    if args.allow_oversize {
+        return Ok(());
+    }
+    let elsewhere =
+        args.device.worker().is_some() || args.cluster.is_some() || !args.devices.is_empty();
+    let remedy = "take a smaller model or train.micro_batch; --allow-oversize trains anyway";
+    check_training(config, device, elsewhere, remedy)
+}
 
 /// Refuses to train a run whose weights, gradients, moments and activations together are more than
 /// the memory that is left. `elsewhere` says that the ranks are on other devices, so that only the

@@ -12,11 +12,11 @@ use super::folders::{new_run_dir, newest_run, run_dir_of};
 use super::ranks::cluster;
 use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
-use crate::commands::oversize::check_training;
+use crate::commands::oversize::check_run;
 use crate::commands::preparation::Preparation;
 use crate::config::{ConfigError, RunConfig};
 use crate::data::{DataError, TokenData, Tokenizer, TokenizerFiles};
-use crate::device::{DeviceChoice, SelectedDevice};
+use crate::device::DeviceChoice;
 use crate::dualpipe::Cluster;
 use crate::failure::{Context, Result, UsageError};
 use crate::fold::{fold_on_terminal, hang, width};
@@ -67,7 +67,7 @@ impl Start {
         } else {
             args.device.open()?
         };
-        check_size(args, &config, &selected)?;
+        check_run(args, &config, &selected)?;
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let preparation = Preparation::new(&config.data, args.no_cache);
@@ -300,17 +300,6 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
         None => request.resolve()?,
     };
     Ok(config.with_absolute_paths())
-}
-
-/// A run fits into the memory of this machine, or its user knows better.
-fn check_size(args: &TrainArgs, config: &RunConfig, selected: &SelectedDevice) -> Result<()> {
-    if args.allow_oversize {
-        return Ok(());
-    }
-    let elsewhere =
-        args.device.worker().is_some() || args.cluster.is_some() || !args.devices.is_empty();
-    let remedy = "take a smaller model or train.micro_batch; --allow-oversize trains anyway";
-    Ok(check_training(config, selected, elsewhere, remedy)?)
 }
 
 /// A run goes on over the text that it was begun on, or over another that was asked for.
