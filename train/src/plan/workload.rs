@@ -38,7 +38,7 @@ pub struct Workload {
 /// Groups times experts of a layer whose routing is worked out; DeepSeek-V3 has 8 times 256.
 const MOST_GROUPED: usize = 1 << 20;
 /// The largest schedule that is worked out, in ranks times micro-batches.
-const MOST_CHUNKS: usize = 1 << 13;
+const MOST_CHUNKS: usize = 1 << 12;
 
 fn axes_as_counts<S: serde::Serializer>(axes: &Axes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map([
