@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model};
+use burn_deepseek::weights::{
+    LoadOptions, MtpWeights, SETTINGS_BYTES, load_model, read_regular_text,
+};
 
 use super::manifest::Manifest;
 use super::{
@@ -90,6 +92,11 @@ fn no_others(folder: &Path, prefix: &str, manifest: &Manifest) -> Result<(), Che
     Ok(())
 }
 
+/// The text of a file that is no longer than settings are.
+fn read_settings(path: &Path) -> Result<String, CheckpointError> {
+    read_regular_text(path, SETTINGS_BYTES).map_err(CheckpointError::io(path, "read"))
+}
+
 impl Checkpoint {
     /// Opens the checkpoint in `path` (see [`find`](super::find)) and checks every file that
     /// `purpose` needs against its size and checksum.
@@ -111,8 +118,7 @@ impl Checkpoint {
             .folders(&path)
             .try_for_each(|(folder, prefix)| no_others(&folder, prefix, &manifest))?;
         let run_file = path.join(RUN_FILE);
-        let config_toml =
-            fs::read_to_string(&run_file).map_err(CheckpointError::io(&run_file, "read"))?;
+        let config_toml = read_settings(&run_file)?;
         Ok(Self { path, position: manifest.position, config_toml })
     }
 
@@ -135,7 +141,7 @@ impl Checkpoint {
         if !file.is_file() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&file).map_err(CheckpointError::io(&file, "read"))?;
+        let text = read_settings(&file)?;
         serde_json::from_str(&text).map(Some).map_err(|e| CheckpointError::damaged(&file, e))
     }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use burn_deepseek::weights::read_regular_text;
+
 use super::error::DeviceError;
 #[cfg(feature = "remote")]
 use super::selected::SelectedDevice;
@@ -168,6 +170,9 @@ fn process_number() -> u64 {
 #[cfg(feature = "remote")]
 const LENT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Bytes of a file with a token at most.
+const TOKEN_BYTES: u64 = 1 << 20;
+
 /// What a worker asks for before it lends its devices.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
@@ -185,7 +190,7 @@ impl Token {
         let (text, origin) = match (file, variable) {
             (None, None) => return Ok(None),
             (Some(file), _) => (
-                std::fs::read_to_string(file).map_err(|error| error.to_string()),
+                read_regular_text(file, TOKEN_BYTES).map_err(|error| error.to_string()),
                 file.display().to_string(),
             ),
             (None, Some(name)) => (

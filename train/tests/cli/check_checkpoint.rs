@@ -209,7 +209,7 @@ fn tokens_of_the_folders_files_are_compared() {
     let larger = place.run("check --checkpoint hf --json");
     at_fault(&larger, &["tokens up to 260, the model knows 260"]);
     place.write("hf/tokenizer.json", "{}");
-    at_fault(&place.run("check --checkpoint hf --json"), &["not a tokenizer"]);
+    at_fault(&place.run("check --checkpoint hf --json"), &["not a Hugging Face tokenizer.json"]);
 }
 
 /// Of a model whose experts are all chosen, so that every page of its files is used.
