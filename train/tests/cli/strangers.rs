@@ -81,6 +81,21 @@ impl Stranger {
         answer
     }
 
+    /// Opens a session as soon as no other training is served.
+    fn served(lender: &Lender, credential: &str) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut stranger = Self::at_session(lender);
+            let answer = stranger.says(credential);
+            if !holds(&answer, "NoSuchDevice") {
+                assert!(!holds(&answer, "Refused"), "{answer:?}");
+                return stranger;
+            }
+            assert!(Instant::now() < deadline, "another training is served on and on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Whether the worker ends the connection.
     fn is_shown_out(&mut self) -> bool {
         let mut rest = [0; 4096];
@@ -222,6 +237,22 @@ fn whoever_does_not_say_who_it_is_is_shown_out() {
     Held::is_back(&lender, before);
 }
 
+/// Whoever comes while a training is served gets no session, and so no memory.
+#[test]
+fn a_second_training_gets_nothing_while_the_first_is_served() {
+    let place = Workplace::new();
+    let lender = Lender::anywhere(&place);
+    let first = Stranger::served(&lender, &credential("", 'e', &[]));
+    let mut second = Stranger::at_session(&lender);
+    let answer = second.says(&credential("", 'f', &[]));
+    assert!(holds(&answer, "NoSuchDevice"), "{answer:?}");
+    assert!(second.is_shown_out());
+    let of_the_first = Stranger::at_session(&lender).says(&credential("", 'e', &[]));
+    assert!(!holds(&of_the_first, "Refused"), "{of_the_first:?}");
+    first.0.shutdown(std::net::Shutdown::Both).unwrap();
+    Stranger::served(&lender, &credential("", 'f', &[]));
+}
+
 /// A crowd does not keep a training out.
 #[test]
 fn a_crowd_does_not_stop_a_worker() {
@@ -269,9 +300,8 @@ fn a_worker_dials_only_workers_of_its_training() {
     assert!(holds(&session.says(&credential("", 'c', &others)), "Init"));
     session.sends(&fetch);
     assert!(session.is_shown_out() && !was_dialled(Duration::from_secs(1)));
-    let mut session = Stranger::at_session(&lender);
     let own = [format!("ws://127.0.0.1:{port}")];
-    assert!(holds(&session.says(&credential("", 'd', &own)), "Init"));
+    let mut session = Stranger::served(&lender, &credential("", 'd', &own));
     session.sends(&fetch);
     assert!(was_dialled(PATIENCE), "one of its own is");
 }

@@ -17,7 +17,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use super::connections::{BEARER, PATH};
 use super::limits::of_strangers;
 use super::messages::{Answer, Content, Init, SessionRefusal, opening};
-use super::trainings::{Training, Trainings};
+use super::trainings::{Seat, Training, Trainings};
 use crate::device::{Introduction, Token};
 
 /// Where sessions are opened, as Burn's client has it.
@@ -31,7 +31,7 @@ const NO_WEBSOCKET: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocke
 /// Who has come in.
 pub(super) enum Guest<B: BackendIr> {
     /// A training, which opens a session.
-    Training(Init, Introduction),
+    Training(Init, Seat<B>),
     /// Another worker of a training, which fetches tensors.
     Worker(Arc<Training<B>>),
 }
@@ -54,8 +54,11 @@ pub(super) enum Refusal {
     Secret,
     #[error("it speaks another protocol: is it of the same release?")]
     Protocol,
-    #[error("it asks for a device that is not lent")]
+    #[error("it asks for a device that is not there")]
     Device,
+    /// It may come again, and is told so.
+    #[error("another training is served")]
+    Lent,
     #[error("{0}")]
     Broken(Box<tungstenite::Error>),
 }
@@ -214,7 +217,10 @@ impl<B: BackendIr> Door<B> {
             let told = SessionRefusal::NoSuchDevice { device_count: self.devices };
             return Err((told, Refusal::Device));
         }
-        Ok(Guest::Training(init, introduction))
+        // A training that is not served has no devices: no other refusal of Burn's can say it.
+        let lent = SessionRefusal::NoSuchDevice { device_count: 0 };
+        let seat = self.trainings.seat(&introduction).ok_or((lent, Refusal::Lent))?;
+        Ok(Guest::Training(init, seat))
     }
 }
 

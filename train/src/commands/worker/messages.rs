@@ -32,13 +32,13 @@ pub(super) enum Message {
 }
 
 /// A session's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct SessionId {
     id: u64,
 }
 
 /// What a session opens with.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Init {
     pub version: u16,
     pub session: SessionId,

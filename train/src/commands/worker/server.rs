@@ -48,10 +48,9 @@ impl DeviceServer for Server {
     ) -> Self::Served {
         // Elsewhere than on a server a read waits for the device on the thread that asks.
         burn_std::set_runtime_kind(burn_std::RuntimeKind::Async);
-        let trainings = Arc::<Trainings<B>>::default();
+        let trainings = Arc::new(Trainings::<B>::new(self.ended.clone()));
         let house = Arc::new(House {
-            door: Door::new(self.token.as_ref(), self.loopback, devices.len(), trainings.clone()),
-            trainings,
+            door: Door::new(self.token.as_ref(), self.loopback, devices.len(), trainings),
             devices,
             operations,
             notices: Notices::new(),
@@ -66,7 +65,6 @@ impl DeviceServer for Server {
 /// What all connections have together.
 struct House<B: BackendIr> {
     door: Door<B>,
-    trainings: Arc<Trainings<B>>,
     devices: Vec<B::Device>,
     operations: CustomOpRegistry<B>,
     notices: Notices,
@@ -115,7 +113,7 @@ impl<B: BackendIr> House<B> {
         self.strangers.left(&shown_out);
         let guest = match known {
             Ok(Ok(guest)) => guest,
-            Ok(Err(Refusal::NoWebSocket)) => return,
+            Ok(Err(Refusal::NoWebSocket | Refusal::Lent)) => return,
             Ok(Err(refusal)) => return self.notices.refused(peer, &refusal.to_string()),
             Err(_) => {
                 let why = format!("it has not said who it is in {} s", INTRODUCTION.as_secs());
@@ -134,14 +132,14 @@ impl<B: BackendIr> House<B> {
                 )
                 .await;
             }
-            Guest::Training(init, introduction) => {
+            Guest::Training(init, seat) => {
                 let session = Session {
                     peer,
                     number: init.session,
                     device: self.devices[init.device as usize].clone(),
                     device_count: self.devices.len() as u32,
                     operations: self.operations.clone(),
-                    seat: self.trainings.seat(&introduction, &self.ended),
+                    seat,
                 };
                 session.run(stream).await;
             }

@@ -1,4 +1,4 @@
-//! The trainings that have sessions here: one, except while one ends and the next begins.
+//! The training that has sessions here, one at a time, and what they have together.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::messages::{Capability, LocalId};
 use super::rendezvous::Rendezvous;
 use crate::device::Introduction;
 
-/// What sessions of one training have together. Nothing of it is seen by another.
+/// What the sessions of a training have together.
 pub(super) struct Training<B: BackendIr> {
     /// What its workers know each other by, as a digest: digests compare in constant time.
     secret: blake3::Hash,
@@ -36,76 +36,75 @@ impl<B: BackendIr> Training<B> {
     }
 }
 
-/// The trainings, and how many sessions each has.
-pub(super) struct Trainings<B: BackendIr>(Mutex<Vec<(Arc<Training<B>>, usize)>>);
-
-impl<B: BackendIr> Default for Trainings<B> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
+/// The training, and how many sessions it has here.
+pub(super) struct Trainings<B: BackendIr> {
+    served: Mutex<Option<(Arc<Training<B>>, usize)>>,
+    worker_ended: CancellationToken,
 }
 
 /// A session's part in its training, which ends with the last of them.
 pub(super) struct Seat<B: BackendIr> {
     pub training: Arc<Training<B>>,
-    all: Arc<Trainings<B>>,
+    trainings: Arc<Trainings<B>>,
 }
 
 impl<B: BackendIr> Trainings<B> {
-    /// A seat in the training that a session introduces itself with.
-    ///
-    /// It ends with the worker at the latest.
-    pub(super) fn seat(
-        self: &Arc<Self>,
-        introduction: &Introduction,
-        worker: &CancellationToken,
-    ) -> Seat<B> {
+    /// None yet. Each ends with the worker at the latest.
+    pub(super) fn new(worker_ended: CancellationToken) -> Self {
+        Self { served: Mutex::default(), worker_ended }
+    }
+
+    /// A seat in the training that a session introduces itself with; none while another training is
+    /// served, or this one ends.
+    pub(super) fn seat(self: &Arc<Self>, introduction: &Introduction) -> Option<Seat<B>> {
         let secret = blake3::hash(introduction.training.as_bytes());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let training = match all.iter_mut().find(|(training, _)| training.secret == secret) {
-            Some((training, sessions)) => {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let training = match &mut *served {
+            Some((training, sessions))
+                if training.secret == secret && !training.ended.is_cancelled() =>
+            {
                 *sessions += 1;
                 training.clone()
             }
-            None => {
+            Some(_) => return None,
+            none => {
                 let training = Arc::new(Training {
                     secret,
                     workers: introduction.workers.iter().cloned().collect(),
                     connections: Connections::new(&introduction.training),
                     local: Rendezvous::default(),
                     exposed: Rendezvous::default(),
-                    ended: worker.child_token(),
+                    ended: self.worker_ended.child_token(),
                 });
-                all.push((training.clone(), 1));
+                *none = Some((training.clone(), 1));
                 training
             }
         };
-        Seat { training, all: self.clone() }
+        Some(Seat { training, trainings: self.clone() })
     }
 
-    /// The training that another worker shows the secret of.
+    /// The training that another worker shows the secret of, unless it ends.
     pub(super) fn with_secret(&self, secret: &[u8]) -> Option<Arc<Training<B>>> {
         let secret = blake3::hash(secret);
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|(training, _)| training.secret == secret).map(|(one, _)| one.clone())
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let (training, _) = served.as_ref()?;
+        let known = training.secret == secret && !training.ended.is_cancelled();
+        known.then(|| training.clone())
     }
 }
 
 impl<B: BackendIr> Drop for Seat<B> {
     fn drop(&mut self) {
-        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(place) =
-            all.iter().position(|(training, _)| Arc::ptr_eq(training, &self.training))
-        else {
-            return; // it has a place as long as one seat is taken
-        };
-        all[place].1 -= 1;
-        if all[place].1 == 0 {
-            all.swap_remove(place);
-            self.training.ended.cancel();
-            self.training.connections.close();
-            self.training.local.clear();
-            self.training.exposed.clear();
+        let mut served = self.trainings.served.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *served {
+            Some((_, sessions)) if *sessions > 1 => *sessions -= 1,
+            last => {
+                self.training.ended.cancel();
+                self.training.connections.close();
+                self.training.local.clear();
+                self.training.exposed.clear();
+                *last = None;
+            }
         }
     }
 }
