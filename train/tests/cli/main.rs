@@ -34,5 +34,7 @@ mod resume;
 mod said;
 #[cfg(unix)]
 mod signals;
+mod strangers;
+mod worker_kills;
 mod workers;
 mod workplace;
