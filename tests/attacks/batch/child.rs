@@ -17,7 +17,7 @@ use crate::mutation::{draw_of, mutated};
 use crate::options::Errand;
 use crate::program::{MUCH_BYTES, SLOW, peak_of};
 
-/// File of the number of the input that is being answered.
+/// File of the number of the input that is being answered, and of how many were refused before it.
 pub const AT: &str = "at";
 /// File of what was found: number, tab, what.
 pub const FOUND: &str = "found";
@@ -52,6 +52,7 @@ pub fn run(errand: &Errand) -> Result<usize> {
     for index in errand.from..errand.to {
         at.seek(SeekFrom::Start(0))?;
         at.write_all(&index.to_le_bytes())?;
+        at.write_all(&tally.refused.to_le_bytes())?;
         let input = mutated(kind.form, &seeds, &mut draw_of(errand.seed, kind.name, index));
         kind.lay(&place, &input)?;
         allocator::allow(MUCH_BYTES);

@@ -216,7 +216,9 @@ fn child(
         return Ok(ended);
     }
     let at = fs::read(folder.join(child::AT)).unwrap_or_default();
-    let index = at.first_chunk().map_or(inputs.start, |bytes| u64::from_le_bytes(*bytes));
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let index = number(&at).unwrap_or(inputs.start);
+    ended.tally.refused = at.get(8..).and_then(number).unwrap_or(0);
     let words = String::from_utf8_lossy(&fs::read(&errors)?).into_owned();
     let what = if words.contains(TOO_MUCH) {
         What::memory()
