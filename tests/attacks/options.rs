@@ -37,7 +37,7 @@ pub struct Campaign {
     /// Inputs in all.
     #[arg(long, default_value_t = 1_000_000)]
     pub count: u64,
-    /// Of these, how many the program gets in a process of its own; without it one in 2,000.
+    /// Of these, how many the program gets in a process of its own; without it one in 500.
     #[arg(long)]
     pub processes: Option<u64>,
     /// What they are drawn from.

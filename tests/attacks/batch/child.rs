@@ -65,12 +65,7 @@ pub fn run(errand: &Errand) -> Result<usize> {
         tally.peak_bytes = tally.peak_bytes.max(allocator::peak());
         match answer {
             Ok(None) => {}
-            Ok(Some(line)) => {
-                tally.refused += 1;
-                if let Some(raw) = raw(&line) {
-                    writeln!(found, "{index}\tan error with {raw:?} as it is")?;
-                }
-            }
+            Ok(Some(_)) => tally.refused += 1,
             Err(_) => {
                 let said = PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 writeln!(found, "{index}\tpanic: {}", said.replace('\n', " "))?;
@@ -84,11 +79,6 @@ pub fn run(errand: &Errand) -> Result<usize> {
     }
     fs::write(errand.folder.join(SUMMARY), tally.to_line())?;
     Ok(0)
-}
-
-/// A character that a terminal would obey.
-fn raw(line: &str) -> Option<char> {
-    line.chars().find(|c| c.is_control() && *c != '\n')
 }
 
 /// Ends the process where an input takes too long.

@@ -78,7 +78,7 @@ pub fn run(campaign: &Campaign) -> Result<usize> {
     let tallies = tallies.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut processes = Tally::default();
     if campaign.index.is_none() {
-        let count = campaign.processes.unwrap_or(campaign.count / 2_000);
+        let count = campaign.processes.unwrap_or(campaign.count / 500);
         processes = processes::run(&kinds, count, campaign.seed, scratch.path(), &findings)?;
     }
     println!(

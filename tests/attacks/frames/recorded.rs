@@ -12,6 +12,9 @@ use super::worker::Worker;
 /// Bytes of a message that are kept: the rest of it is numbers.
 const KEPT_BYTES: usize = 1 << 22;
 
+/// What a client has sent on a connection so far.
+type Kept = Arc<Mutex<Vec<u8>>>;
+
 /// A message of a connection, as it was before it was framed.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -62,11 +65,11 @@ impl Message {
 pub fn record(worker: &Worker, scratch: &Path) -> Result<Vec<Session>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let relay = listener.local_addr()?;
-    let sent: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+    let sent: Arc<Mutex<Vec<Kept>>> = Arc::default();
     let (target, kept) = (worker.address, sent.clone());
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let bytes = Arc::default();
+            let bytes = Kept::default();
             lock(&kept).push(Arc::clone(&bytes));
             // A connection that fails is the training's to tell of.
             let _ = relayed(client, target, bytes);
@@ -84,7 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Passes bytes on in both directions, and keeps those of the client.
-fn relayed(client: TcpStream, target: SocketAddr, kept: Arc<Mutex<Vec<u8>>>) -> Result<()> {
+fn relayed(client: TcpStream, target: SocketAddr, kept: Kept) -> Result<()> {
     let server = TcpStream::connect(target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
