@@ -1,17 +1,17 @@
 //! How a command ends: its results as JSON, or one clear line, and an exit code that says whose
 //! mistake it was.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::failure::{Blame, Failure, Result, blamed};
-use crate::stdout::write_stdout;
+use crate::stdout::{write_json, write_stderr_line};
 
 /// Everything went well.
 pub const OK: u8 = 0;
-/// The command line, the configuration or the data is wrong.
+/// What was given is wrong: the command line, settings, or a file, wherever it is met.
 pub const USAGE: u8 = 2;
-/// The run failed: input and output, a corrupt checkpoint, a full disk.
+/// Something failed while it ran, and what was given was right: a full disk, a device, a worker, a
+/// training that diverged.
 pub const FAILURE: u8 = 3;
 /// Stopped by Ctrl-C, as shells say it.
 pub const INTERRUPTED: u8 = 130;
@@ -85,8 +85,7 @@ pub fn report(result: Result<Outcome>, json: bool) -> ExitCode {
         Ok(outcome) => (if outcome.interrupted { INTERRUPTED } else { OK }, outcome.results),
         Err(failure) => {
             let (code, line) = (code_of(&failure), line_of(&failure));
-            // Nobody is left to tell where standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {line}");
+            write_stderr_line(&format!("error: {line}"));
             let found = failure.downcast_ref::<FaultFound>();
             let mut object = found.map_or_else(|| serde_json::json!({}), |f| f.results.clone());
             object["error"] = line.into();
@@ -106,8 +105,8 @@ pub fn refuse(problem: &str, json: bool) -> ExitCode {
 
 /// Prints an object on standard output.
 fn tell(object: &serde_json::Value, code: u8) -> ExitCode {
-    if let Err(failure) = write_stdout(&format!("{object}\n")) {
-        let _ = writeln!(std::io::stderr(), "error: {}", line_of(&failure));
+    if let Err(failure) = write_json(object) {
+        write_stderr_line(&format!("error: {}", line_of(&failure)));
         return ExitCode::from(FAILURE);
     }
     ExitCode::from(code)

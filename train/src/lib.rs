@@ -11,7 +11,7 @@
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
 //! | what they are made of | [`data`], [`parallel`], [`record`], [`run_lock`], [`stdout`], [`durable`] |
-//! | errors, text that fits, what changes in a run's course | [`failure`], [`fold`], [`schedule`] |
+//! | errors, text that fits and is visible, what changes in a run's course | [`failure`], [`fold`], [`visible`], [`schedule`] |
 //! | where tests kill it | [`kill_point`] |
 
 pub mod checkpoint;
@@ -37,3 +37,4 @@ pub mod schedule;
 pub mod signals;
 pub mod stdout;
 pub mod training;
+pub mod visible;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::exit::INTERRUPTED;
 use crate::failure::{Context, Result};
-use crate::stdout::write_stdout;
+use crate::stdout::write_json;
 
 /// How long the last words of an ended program may take: whoever reads them may have stopped to.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -134,7 +134,7 @@ fn end(json: bool) -> ! {
             let words = json!({
                 "error": "interrupted", "exit_code": INTERRUPTED, "interrupted": true
             });
-            let _ = write_stdout(&format!("{words}\n"));
+            let _ = write_json(&words);
         }
         let _ = said.send(());
     });

@@ -135,6 +135,23 @@ fn absurd_products_of_plausible_sizes_are_refused() {
     let mut config = published::deepseek_v3();
     config.hidden_size = 1 << 24;
     config.intermediate_size = 1 << 24;
-    config.num_hidden_layers = 1 << 20;
+    config.num_hidden_layers = 1 << 9;
     assert!(config.validate().unwrap_err().to_string().contains("parameters"));
+}
+
+/// A file of a thousand bytes may claim any number, and what is worked out goes through all layers.
+#[test]
+fn more_layers_and_experts_than_any_model_has_are_refused() {
+    let mut config = published::deepseek_v3();
+    config.num_hidden_layers = 16_000_000;
+    config.num_nextn_predict_layers = 2000;
+    config.n_routed_experts = 16_000_000;
+    let message = config.validate().unwrap_err().to_string();
+    for part in [
+        "num_hidden_layers = 16000000 is too large; the most is 512",
+        "num_nextn_predict_layers = 2000 is too large; the most is 512",
+        "n_routed_experts = 16000000 is too large; the most is 65536",
+    ] {
+        assert!(message.contains(part), "{part} not in: {message}");
+    }
 }

@@ -8,6 +8,11 @@ use super::{DeepSeekConfig, ModelType, ScoringFunc, TopkMethod, YarnConfig};
 /// No size may be larger: far beyond any model, and small enough that products of a few of them
 /// stay representable.
 const MAX_SIZE: usize = 1 << 24;
+/// Nor may there be more layers, modules of MTP among them: what is worked out about a model goes
+/// through all of them, and a file of a thousand bytes may claim any number.
+const MAX_LAYERS: usize = 1 << 9;
+/// Nor more experts in a layer.
+const MAX_EXPERTS: usize = 1 << 16;
 /// No model may have more parameters.
 const MAX_PARAMETERS: u64 = 1_000_000_000_000_000;
 
@@ -65,7 +70,7 @@ impl DeepSeekConfig {
         problems.positive("vocab_size", self.vocab_size);
         problems.positive("hidden_size", self.hidden_size);
         problems.positive("intermediate_size", self.intermediate_size);
-        problems.positive("num_hidden_layers", self.num_hidden_layers);
+        problems.counted("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS);
         problems.positive("num_attention_heads", self.num_attention_heads);
         problems.positive("kv_lora_rank", self.kv_lora_rank);
         problems.positive("qk_nope_head_dim", self.qk_nope_head_dim);
@@ -74,8 +79,9 @@ impl DeepSeekConfig {
         problems.positive("max_position_embeddings", self.max_position_embeddings);
         problems.positive("moe_layer_freq", self.moe_layer_freq);
         problems.at_most("moe_intermediate_size", self.moe_intermediate_size, MAX_SIZE);
-        problems.at_most("n_routed_experts", self.n_routed_experts, MAX_SIZE);
-        problems.at_most("n_shared_experts", self.n_shared_experts, MAX_SIZE);
+        problems.at_most("num_nextn_predict_layers", self.num_nextn_predict_layers, MAX_LAYERS);
+        problems.at_most("n_routed_experts", self.n_routed_experts, MAX_EXPERTS);
+        problems.at_most("n_shared_experts", self.n_shared_experts, MAX_EXPERTS);
     }
 
     fn check_attention(&self, problems: &mut Problems) {
@@ -238,10 +244,14 @@ impl Problems {
     }
 
     fn positive(&mut self, field: &'static str, size: usize) {
+        self.counted(field, size, MAX_SIZE);
+    }
+
+    fn counted(&mut self, field: &'static str, size: usize, most: usize) {
         if size == 0 {
             self.add(field, "= 0 must be at least 1".into());
         }
-        self.at_most(field, size, MAX_SIZE);
+        self.at_most(field, size, most);
     }
 
     fn at_most(&mut self, field: &'static str, size: usize, most: usize) {

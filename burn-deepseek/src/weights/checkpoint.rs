@@ -1,13 +1,13 @@
 //! A checkpoint on disk: the tensors of one safetensors file, or of several.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Bytes;
 
 use super::folder::WeightFiles;
 use super::header::{SafetensorsFile, StoredTensor};
+use super::regular::{SETTINGS_BYTES, read_regular_text};
 use super::{CONFIG_FILE, TensorProblem, WeightsError};
 use crate::DeepSeekConfig;
 
@@ -184,7 +184,7 @@ pub(super) fn config_path(checkpoint: &Path) -> PathBuf {
 /// No such file, or one that does not describe a model of this crate.
 pub fn read_config(checkpoint: &Path) -> Result<DeepSeekConfig, WeightsError> {
     let path = config_path(checkpoint);
-    match fs::read_to_string(&path) {
+    match read_regular_text(&path, SETTINGS_BYTES) {
         Ok(text) => DeepSeekConfig::from_hugging_face_json(&text)
             .map_err(|source| WeightsError::Config { path, source }),
         Err(source) => Err(WeightsError::Read { path, source }),

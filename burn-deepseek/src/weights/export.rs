@@ -17,6 +17,7 @@ use super::described::{describe_storage, describe_tokens, scale_format};
 use super::encode::Blocks;
 use super::header::StoredTensor;
 use super::plan::{ParameterPlan, plan};
+use super::regular::{SETTINGS_BYTES, read_regular_text};
 use super::shards::{SavedTensor, Shard, index, shards};
 use super::stored::{StoredForm, StoredPart, position, scale_name};
 use super::write::{Held, Pending, Tensors, write_shard};
@@ -146,7 +147,7 @@ pub fn export(
 /// The `config.json` of a checkpoint with all of its keys.
 fn config_json(from: &Path) -> Result<Value, WeightsError> {
     let path = config_path(from);
-    let text = fs::read_to_string(&path)
+    let text = read_regular_text(&path, SETTINGS_BYTES)
         .map_err(|source| WeightsError::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|error| WeightsError::Config { path, source: error.into() })
 }

@@ -16,6 +16,7 @@ use safetensors::tensor::Metadata;
 
 use super::WeightsError;
 use super::map::MappedFile;
+use super::regular::open_regular;
 
 /// Bytes of the header's length, before the header.
 const LENGTH_BYTES: u64 = 8;
@@ -56,7 +57,7 @@ impl SafetensorsFile {
     pub fn open(path: &Path) -> Result<(Self, BTreeMap<String, StoredTensor>), WeightsError> {
         let read_error = |source| WeightsError::Read { path: path.to_path_buf(), source };
         let corrupt = |reason: String| WeightsError::Corrupt { path: path.to_path_buf(), reason };
-        let mut file = File::open(path).map_err(read_error)?;
+        let mut file = open_regular(path).map_err(read_error)?;
         let found_bytes = file.metadata().map_err(read_error)?.len();
         if found_bytes < LENGTH_BYTES {
             return Err(corrupt(format!("{found_bytes} bytes are too few for a header")));

@@ -1,12 +1,15 @@
 //! The index of shards: which file holds which tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::WeightsError;
+use super::regular::read_regular_text;
+
+/// Bytes of an index at most; that of a model with a million tensors has as many.
+const MOST_BYTES: u64 = 128 << 20;
 
 /// `model.safetensors.index.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ impl ShardIndex {
     ///
     /// A file that cannot be read, is not an index, or names a shard outside its own directory.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
-        let text = fs::read_to_string(path)
+        let text = read_regular_text(path, MOST_BYTES)
             .map_err(|source| WeightsError::Read { path: path.to_path_buf(), source })?;
         let broken = |reason: String| WeightsError::Index { path: path.to_path_buf(), reason };
         let index: Self = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;

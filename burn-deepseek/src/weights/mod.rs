@@ -26,6 +26,7 @@ mod names;
 mod plan;
 mod problem;
 mod read;
+mod regular;
 mod save;
 mod shards;
 mod slots;
@@ -49,6 +50,7 @@ pub use load::{LoadOptions, LoadedWeights, MtpWeights, load_model, load_weights}
 pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
 pub use names::{NamedSlice, named_slices};
 pub use problem::TensorProblem;
+pub use regular::{SETTINGS_BYTES, open_regular, read_regular, read_regular_text};
 pub use save::{SaveDType, SaveOptions, save_model};
 
 /// The model's description in a checkpoint's directory.

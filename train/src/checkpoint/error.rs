@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_deepseek::weights::WeightsError;
 
 use crate::durable::FileError;
-use crate::failure::{Blame, Blamed};
+use crate::failure::{Blame, Blamed, of_reading};
 
 /// A checkpoint that cannot be written, found or read.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +73,10 @@ impl Blamed for CheckpointError {
             Self::NotFound { .. }
             | Self::NoAverage { .. }
             | Self::Format { .. }
-            | Self::Foreign { .. } => Blame::User,
-            Self::Io { .. } | Self::Damaged { .. } => Blame::Run,
+            | Self::Foreign { .. }
+            | Self::Damaged { .. } => Blame::User,
+            Self::Io { action: "read", source, .. } => of_reading(source),
+            Self::Io { .. } => Blame::Run,
             Self::Weights(error) => error.blame(),
         }
     }

@@ -1,11 +1,10 @@
 //! `state.json`: where the run stood and what the checkpoint is made of, with a checksum of itself.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use burn_deepseek::weights::CONFIG_FILE;
+use burn_deepseek::weights::{CONFIG_FILE, SETTINGS_BYTES, open_regular, read_regular};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -48,7 +47,7 @@ pub(super) struct FileSum {
 impl FileSum {
     /// Size and checksum of the file at `path`.
     pub fn of(path: &Path) -> Result<Self, CheckpointError> {
-        let mut file = File::open(path).map_err(CheckpointError::io(path, "read"))?;
+        let mut file = open_regular(path).map_err(CheckpointError::io(path, "read"))?;
         let (mut hasher, mut bytes, mut buffer) = (crc32fast::Hasher::new(), 0, vec![0; 1 << 16]);
         loop {
             let read = file.read(&mut buffer).map_err(CheckpointError::io(path, "read"))?;
@@ -65,12 +64,12 @@ impl FileSum {
         if !path.is_file() {
             return Err(CheckpointError::damaged(path, "it is missing"));
         }
-        let found = Self::of(path)?;
-        if found.bytes != self.bytes {
-            let problem = format!("it has {} bytes instead of {}", found.bytes, self.bytes);
+        let bytes = path.metadata().map_err(CheckpointError::io(path, "read"))?.len();
+        if bytes != self.bytes {
+            let problem = format!("it has {bytes} bytes instead of {}", self.bytes);
             return Err(CheckpointError::damaged(path, problem));
         }
-        if found != self {
+        if Self::of(path)? != self {
             return Err(CheckpointError::damaged(path, "its checksum differs"));
         }
         Ok(())
@@ -106,7 +105,8 @@ impl Manifest {
     /// has.
     pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(STATE_FILE);
-        let bytes = fs::read(&path).map_err(CheckpointError::io(&path, "read"))?;
+        let bytes =
+            read_regular(&path, SETTINGS_BYTES).map_err(CheckpointError::io(&path, "read"))?;
         let damaged = |problem: String| CheckpointError::damaged(&path, problem);
         let text = std::str::from_utf8(&bytes).map_err(|e| damaged(e.to_string()))?;
         let body = match text.rfind(SEAL) {
@@ -174,6 +174,8 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn manifest() -> Manifest {

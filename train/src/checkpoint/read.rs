@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{LoadOptions, MtpWeights, load_model};
+use burn_deepseek::weights::{
+    LoadOptions, MtpWeights, SETTINGS_BYTES, load_model, read_regular_text,
+};
 
 use super::manifest::Manifest;
 use super::{
@@ -90,6 +92,11 @@ fn no_others(folder: &Path, prefix: &str, manifest: &Manifest) -> Result<(), Che
     Ok(())
 }
 
+/// The text of a file that is no longer than settings are.
+fn read_settings(path: &Path) -> Result<String, CheckpointError> {
+    read_regular_text(path, SETTINGS_BYTES).map_err(CheckpointError::io(path, "read"))
+}
+
 impl Checkpoint {
     /// Opens the checkpoint in `path` (see [`find`](super::find)) and checks every file that
     /// `purpose` needs against its size and checksum.
@@ -100,15 +107,18 @@ impl Checkpoint {
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, CheckpointError> {
         let path = find(path)?;
         let manifest = Manifest::read(&path)?;
-        for (name, sum) in manifest.files.iter().filter(|(name, _)| purpose.needs(name)) {
+        let mut needed: Vec<_> =
+            manifest.files.iter().filter(|(name, _)| purpose.needs(name)).collect();
+        // What is wrong with small ones is said before gigabytes are read.
+        needed.sort_by_key(|(_, sum)| sum.bytes);
+        for (name, sum) in needed {
             sum.check(&path.join(name))?;
         }
         purpose
             .folders(&path)
             .try_for_each(|(folder, prefix)| no_others(&folder, prefix, &manifest))?;
         let run_file = path.join(RUN_FILE);
-        let config_toml =
-            fs::read_to_string(&run_file).map_err(CheckpointError::io(&run_file, "read"))?;
+        let config_toml = read_settings(&run_file)?;
         Ok(Self { path, position: manifest.position, config_toml })
     }
 
@@ -131,7 +141,7 @@ impl Checkpoint {
         if !file.is_file() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&file).map_err(CheckpointError::io(&file, "read"))?;
+        let text = read_settings(&file)?;
         serde_json::from_str(&text).map(Some).map_err(|e| CheckpointError::damaged(&file, e))
     }
 

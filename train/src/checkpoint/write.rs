@@ -91,11 +91,11 @@ impl CheckpointWriter {
     ///
     /// A folder that cannot be read or renamed.
     pub fn set_later_aside(&self, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
-        if !self.folder.is_dir() {
+        let mut later = self.complete()?;
+        later.retain(|(found, _)| *found > step);
+        if later.is_empty() {
             return Ok(Vec::new());
         }
-        let mut later: Vec<(u64, PathBuf)> = complete(&self.folder)?;
-        later.retain(|(found, _)| *found > step);
         later.sort_unstable();
         let aside: Vec<PathBuf> = later
             .into_iter()
@@ -103,6 +103,11 @@ impl CheckpointWriter {
             .collect::<Result<_, _>>()?;
         sync(&self.folder)?;
         Ok(aside)
+    }
+
+    /// The checkpoints that are there, with their steps.
+    fn complete(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+        if self.folder.is_dir() { complete(&self.folder) } else { Ok(Vec::new()) }
     }
 
     fn fill(
@@ -146,9 +151,13 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Deletes all but the newest.
-    fn prune(&self) -> Result<(), CheckpointError> {
-        let mut steps: Vec<(u64, PathBuf)> = complete(&self.folder)?;
+    /// Deletes all but the newest. Saving does; a run that is killed in between leaves one more.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read, or a checkpoint not deleted.
+    pub fn prune(&self) -> Result<(), CheckpointError> {
+        let mut steps = self.complete()?;
         steps.sort_unstable();
         let surplus = steps.len().saturating_sub(self.keep);
         for (_, path) in &steps[..surplus] {

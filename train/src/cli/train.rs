@@ -58,6 +58,9 @@ pub struct TrainArgs {
     /// in 1.5M.
     #[arg(long, value_parser = parse_positive)]
     pub tokens: Option<u64>,
+    /// Train even where the estimate says that memory does not suffice.
+    #[arg(long)]
+    pub allow_oversize: bool,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,

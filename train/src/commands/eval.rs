@@ -11,6 +11,7 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::InferenceStep;
 use serde_json::json;
 
+use super::oversize::check_forward;
 use super::preparation::Preparation;
 use super::source::Source;
 use super::train::compute;
@@ -43,6 +44,13 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     }
     let selected = args.device.open()?;
     let (seq_len, micro_batch) = windows(&args, &source)?;
+    let tokens = seq_len.saturating_mul(micro_batch);
+    check_forward(
+        &source.at.model,
+        tokens,
+        &selected,
+        "take a smaller --micro-batch or --seq-len",
+    )?;
     let data = open_data(&args, &source, seq_len)?;
     let model = source.load(&selected.device, MtpWeights::Load)?;
     let compute = match &source.at.run {

@@ -14,16 +14,20 @@ pub mod worker;
 
 mod digits;
 mod model_folder;
+mod oversize;
 mod preparation;
 mod source;
 mod svg;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use crate::cli::{Command, Refused};
 use crate::exit::{self, Outcome};
 use crate::failure::Result;
 use crate::signals::Signals;
+use crate::stdout::write_stderr_line;
+use crate::visible::visible;
 
 /// Runs a command; Ctrl-C and SIGTERM end it at once, unless it guards something.
 ///
@@ -49,8 +53,12 @@ pub fn run(command: Command) -> Result<Outcome> {
 
 /// Prints what was asked for of the command line, or what is wrong with it.
 pub fn refuse(refused: &Refused) -> ExitCode {
-    // Where nobody reads it there is nobody to tell.
-    let _ = refused.error.print();
+    // What was typed may come from a name of a file. Where nobody reads it there is nobody to tell.
+    let text = refused.error.render().to_string();
+    match visible(&text) {
+        Cow::Borrowed(_) => drop(refused.error.print()),
+        Cow::Owned(text) => write_stderr_line(text.trim_end()),
+    }
     if refused.is_asked_for() {
         return ExitCode::from(exit::OK);
     }

@@ -28,7 +28,7 @@ impl ModelFolder {
         match checkpoint::find(path) {
             Ok(path) => Ok(Some(Self::Checkpoint(path))),
             Err(CheckpointError::NotFound { .. }) => {
-                let found = path.join(CONFIG_FILE).is_file();
+                let found = path.join(CONFIG_FILE).exists();
                 Ok(found.then(|| Self::HuggingFace(path.to_owned())))
             }
             Err(error) => Err(error),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::data::{DataConfig, Opening, Stage, Watch};
 use crate::metrics::duration;
+use crate::visible::visible;
 
 /// From one line to the next where they stay.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -82,7 +83,7 @@ impl Watch for Preparation {
     fn note(&self, text: &str) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let erase = if std::mem::take(&mut shown.drawn) { ERASE } else { "" };
-        self.write(&format!("{erase}{text}\n"));
+        self.write(&format!("{erase}{}\n", visible(text)));
     }
 }
 

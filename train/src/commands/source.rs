@@ -1,12 +1,14 @@
 //! What `--checkpoint` of `generate`, `eval` and `export` names: a run, one checkpoint, or a
 //! Hugging Face folder, and the tokenizer that goes with it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_deepseek::weights::{
-    CONFIG_FILE, LoadOptions, MtpWeights, WeightForm, WeightsError, load_model, read_config,
+    CONFIG_FILE, LoadOptions, MtpWeights, SETTINGS_BYTES, WeightForm, WeightsError, load_model,
+    read_config, read_regular_text,
 };
 use burn_deepseek::{DeepSeek, DeepSeekConfig, EndTokens};
 use serde_json::Value;
@@ -79,15 +81,17 @@ impl Located {
         let tokenizer = open_own_tokenizer(&mut config.data, &folder)?;
         let model = read_config(&folder)?;
         tokenizer.check_vocab_size(model.vocab_size)?;
-        let located = Self::with_tokens_of(folder, model, Some(tokenizer));
+        let settings = Settings::read(&folder)?;
+        let located = Self::with_tokens_of(folder, &settings, model, Some(tokenizer));
         Ok(Self { run: Some((checkpoint, config)), ..located })
     }
 
     fn of_hugging_face(folder: PathBuf) -> Result<Self> {
         let model = read_config(&folder)?;
+        let settings = Settings::read(&folder)?;
         let file = folder.join(TOKENIZER_FILE);
-        let tokenizer = if file.is_file() {
-            let (name, ids) = (text_of(&folder, "eos_token"), end_tokens(&folder, &model));
+        let tokenizer = if file.exists() {
+            let (name, ids) = (settings.token_text("eos_token"), end_tokens(&settings, &model));
             let tokenizer = Tokenizer::of_model(&file, name.as_deref(), ids.as_slice())?;
             tokenizer.check_vocab_size(model.vocab_size)?;
             Some(tokenizer)
@@ -96,19 +100,20 @@ impl Located {
             let over_bytes = BYTES_VOCAB_SIZES.contains(&model.vocab_size);
             over_bytes.then_some(Tokenizer::Bytes)
         };
-        Ok(Self::with_tokens_of(folder, model, tokenizer))
+        Ok(Self::with_tokens_of(folder, &settings, model, tokenizer))
     }
 
     /// Finds the tokens that begin and end a text.
     fn with_tokens_of(
         folder: PathBuf,
+        settings: &Settings,
         model: DeepSeekConfig,
         tokenizer: Option<Tokenizer>,
     ) -> Self {
         let known = |token: &u32| (*token as usize) < model.vocab_size;
-        let stated = |key| setting(&folder, CONFIG_FILE, key).is_some();
+        let stated = |key| value(&settings.config, key).is_some();
         let eod = tokenizer.as_ref().map(Tokenizer::eod).filter(known);
-        let mut stop = end_tokens(&folder, &model);
+        let mut stop = end_tokens(settings, &model);
         // What the model type has for a key that is left out is a byte of text here.
         if matches!(tokenizer, Some(Tokenizer::Bytes)) && !stated("eos_token_id") {
             stop = stop.iter().filter(|&token| !model.eos_token_id.contains(token)).collect();
@@ -120,11 +125,11 @@ impl Located {
         let lead = match &tokenizer {
             None => Vec::new(),
             Some(Tokenizer::Bytes) => eod.or(begin).into_iter().collect(),
-            Some(tokenizer) => match (tokenizer.lead(), flag_of(&folder, "add_bos_token")) {
+            Some(tokenizer) => match (tokenizer.lead(), settings.tokenizer_flag("add_bos_token")) {
                 (lead, _) if !lead.is_empty() => lead,
                 (_, Some(false)) => Vec::new(),
                 (_, Some(true)) => {
-                    let named = text_of(&folder, "bos_token");
+                    let named = settings.token_text("bos_token");
                     let named = named.and_then(|name| id_of(tokenizer, &name)).filter(known);
                     named.or(begin).into_iter().collect()
                 }
@@ -221,9 +226,9 @@ fn open_own_tokenizer(data: &mut DataConfig, folder: &Path) -> Result<Tokenizer,
 }
 
 /// Every token that ends a text, those of `config.json` first.
-fn end_tokens(folder: &Path, model: &DeepSeekConfig) -> EndTokens {
-    let further: EndTokens = setting(folder, GENERATION_FILE, "eos_token_id")
-        .and_then(|value| serde_json::from_value(value).ok())
+fn end_tokens(settings: &Settings, model: &DeepSeekConfig) -> EndTokens {
+    let further: EndTokens = value(&settings.generation, "eos_token_id")
+        .and_then(|value| serde_json::from_value(value.clone()).ok())
         .unwrap_or(EndTokens::NONE);
     let config = &model.eos_token_id;
     config.iter().chain(further.iter().filter(|&token| !config.contains(token))).collect()
@@ -237,19 +242,46 @@ fn id_of(tokenizer: &Tokenizer, token: &str) -> Option<u32> {
     }
 }
 
-/// A token's text in the tokenizer's settings, where they are there and have it.
-fn text_of(folder: &Path, key: &str) -> Option<String> {
-    let token = setting(folder, TOKENIZER_CONFIG_FILE, key)?;
-    token.as_str().or_else(|| token["content"].as_str()).map(str::to_string)
+/// The files of a folder that say which tokens a text begins and ends with.
+struct Settings {
+    config: Value,
+    generation: Value,
+    tokenizer: Value,
 }
 
-fn flag_of(folder: &Path, key: &str) -> Option<bool> {
-    setting(folder, TOKENIZER_CONFIG_FILE, key)?.as_bool()
+impl Settings {
+    /// Reads them; those that are not there, as in many folders, say nothing.
+    fn read(folder: &Path) -> Result<Self> {
+        let file = |name: &str| read_json(&folder.join(name));
+        Ok(Self {
+            config: file(CONFIG_FILE)?,
+            generation: file(GENERATION_FILE)?,
+            tokenizer: file(TOKENIZER_CONFIG_FILE)?,
+        })
+    }
+
+    /// A token's text in the tokenizer's settings, where they have it.
+    fn token_text(&self, key: &str) -> Option<String> {
+        let token = value(&self.tokenizer, key)?;
+        token.as_str().or_else(|| token["content"].as_str()).map(str::to_string)
+    }
+
+    fn tokenizer_flag(&self, key: &str) -> Option<bool> {
+        value(&self.tokenizer, key)?.as_bool()
+    }
 }
 
-/// The value of a key in a file of settings; none where there is no such file, as in many folders.
-fn setting(folder: &Path, file: &str, key: &str) -> Option<Value> {
-    let text = std::fs::read_to_string(folder.join(file)).ok()?;
-    let settings: Value = serde_json::from_str(&text).ok()?;
-    settings.get(key).filter(|value| !value.is_null()).cloned()
+/// The value of a key that is there and not null.
+fn value<'a>(settings: &'a Value, key: &str) -> Option<&'a Value> {
+    settings.get(key).filter(|value| !value.is_null())
+}
+
+/// JSON in a file; null where the file is not there.
+fn read_json(path: &Path) -> Result<Value> {
+    match read_regular_text(path, SETTINGS_BYTES) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Value::Null),
+        Err(source) => Err(WeightsError::Read { path: path.into(), source }.into()),
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| UsageError(format!("{}: not JSON: {error}", path.display())).into()),
+    }
 }

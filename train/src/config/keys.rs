@@ -16,13 +16,20 @@ pub(crate) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
 /// The name that looks most like `key`, if one does: it contains it, or is within a third of its
 /// length in edits.
 pub(crate) fn nearest<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = key.chars().count();
     names
         .into_iter()
-        .map(|name| {
-            let contains = key.len() >= 3 && name.contains(key);
-            (if contains { 0 } else { edits(key, name) }, name)
+        .filter_map(|name| {
+            let (letters, contains) = (name.chars().count(), key.len() >= 3 && name.contains(key));
+            let most = (letters / 3).max(1);
+            // Each letter too many is an edit: a key may be as long as a file.
+            let edits = match contains {
+                true => 0,
+                false if length.abs_diff(letters) > most => return None,
+                false => edits(key, name),
+            };
+            (edits <= most).then_some((edits, name))
         })
-        .filter(|(edits, name)| *edits <= (name.chars().count() / 3).max(1))
         // Of names that contain it, the one with the least besides.
         .min_by_key(|(edits, name)| (*edits, name.len(), *name))
         .map(|(_, name)| name)
@@ -115,5 +122,11 @@ mod tests {
         assert_eq!(nearest("facto", ["attention_factor", "factor"]), Some("factor"));
         assert_eq!(nearest("banana", names), None);
         assert_eq!(nearest("", names), None);
+    }
+
+    /// As long as a file may be; it took minutes and gigabytes.
+    #[test]
+    fn a_key_without_end_has_no_nearest_one() {
+        assert_eq!(nearest(&"steps".repeat(1 << 20), ["steps", "seq_len", "seed"]), None);
     }
 }

@@ -57,6 +57,20 @@ impl MemoryEstimate {
     }
 }
 
+impl MemoryEstimate {
+    /// Bytes that a forward pass over so many tokens has at once at the very least: the rows of a
+    /// layer, what its products make of them, and those of its attention.
+    pub fn forward_bytes(model: &DeepSeekConfig, tokens: usize) -> u64 {
+        let heads = model.num_attention_heads as u64;
+        let head = (model.qk_nope_head_dim + model.qk_rope_head_dim + model.v_head_dim) as u64;
+        let experts = model.moe_intermediate_size.saturating_mul(model.num_experts_per_tok) as u64;
+        let inner = experts.max(model.intermediate_size as u64);
+        let row = (2 * model.hidden_size as u64)
+            .saturating_add(heads.saturating_mul(head).max(inner.saturating_mul(2)));
+        (tokens as u64).saturating_mul(row).saturating_mul(F32_BYTES)
+    }
+}
+
 /// What forward keeps for backward of a micro-batch.
 fn activations_bytes(model: &DeepSeekConfig, keeping: &Keeping) -> u64 {
     let (layers, depths) = (model.num_hidden_layers, model.num_nextn_predict_layers);
@@ -95,6 +109,14 @@ mod tests {
         let [none, one, eight] = [0, 256, 8 * 256]
             .map(|tokens| MemoryEstimate::of(&model, &keeping(tokens), 2, false).activations_bytes);
         assert_eq!(eight - none, 8 * (one - none));
+    }
+
+    #[test]
+    fn a_pass_has_rows_and_what_is_made_of_them() {
+        let model = resolve_model(Some("deepseek-v3-671b"), None, &[]).unwrap();
+        // 128 heads of 128 + 64 + 128 are more than twice 18,432.
+        assert_eq!(MemoryEstimate::forward_bytes(&model, 3), 3 * 4 * (2 * 7168 + 128 * 320));
+        assert_eq!(MemoryEstimate::forward_bytes(&model, usize::MAX), u64::MAX);
     }
 
     fn keeping(tokens: usize) -> Keeping {

@@ -9,6 +9,9 @@ use super::resolve::key_like;
 /// `--set model.q_lora_rank=none`.
 pub(crate) const NONE: &str = "none";
 
+/// Parts of a dotted key at most: `model.rope_scaling.factor` has three.
+const MOST_PARTS: usize = 8;
+
 /// Keys of which one at most may be there: setting one removes the other.
 const ALTERNATIVES: &[(&str, &str)] =
     &[("train.steps", "train.tokens"), ("model.preset", "model.hugging_face")];
@@ -43,6 +46,12 @@ impl Override {
                 }
                 None => wrong("the key needs its section, as in train.steps=100"),
             });
+        }
+        if path.len() > MOST_PARTS {
+            let problem =
+                format!("the key has {} parts; no key has more than {MOST_PARTS}", path.len());
+            let text = text.chars().take(40).collect::<String>() + "...";
+            return Err(ConfigError::Set { text, message: problem });
         }
         Ok(Self { origin: format!("--set {text}"), path, value: read_value(value.trim()) })
     }
@@ -169,6 +178,14 @@ mod tests {
             let error = Override::parse(text).unwrap_err().to_string();
             assert!(error.ends_with(&format!("did you mean {meant}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_key_of_many_parts_is_refused_before_it_becomes_tables() {
+        let deep = format!("data.source{}=1", ".a".repeat(100_000));
+        let error = Override::parse(&deep).unwrap_err().to_string();
+        assert!(error.contains("100002 parts; no key has more than 8"), "{error}");
+        assert!(error.len() < 200);
     }
 
     #[test]

@@ -59,6 +59,9 @@ impl Default for ParallelConfig {
     }
 }
 
+/// A year of seconds: nobody waits for longer, and points in time can still be counted.
+const MOST_TIMEOUT_S: u64 = 365 * 24 * 60 * 60;
+
 /// More ranks than anybody has.
 const MOST_RANKS: usize = 1 << 16;
 
@@ -89,8 +92,11 @@ impl ParallelConfig {
                 problems.push(format!("parallel.{key} = {degree} must be from 1 to {MOST_RANKS}"));
             }
         }
-        if self.timeout_s == 0 {
-            problems.push("parallel.timeout_s = 0 must be at least 1".into());
+        if !(1..=MOST_TIMEOUT_S).contains(&self.timeout_s) {
+            problems.push(format!(
+                "parallel.timeout_s = {} must be from 1 to {MOST_TIMEOUT_S}, which is a year",
+                self.timeout_s
+            ));
         }
         if let Some(size) = self.ranks_per_node
             && (size == 0 || !self.expert.is_multiple_of(size))
@@ -177,6 +183,13 @@ mod tests {
                 .contains("does not divide model.n_routed_experts")
         );
         assert!(text(ParallelConfig { data: 2, ..one.clone() }, &[3]).contains("cannot be shared"));
+        for timeout_s in [0, MOST_TIMEOUT_S + 1, u64::MAX] {
+            let found = text(ParallelConfig { timeout_s, ..one.clone() }, &[8]);
+            assert!(
+                found.contains(&format!("parallel.timeout_s = {timeout_s} must be")),
+                "{found}"
+            );
+        }
         for (expert, size) in [(1, 2), (2, 0), (4, 3)] {
             let nodes =
                 text(ParallelConfig { expert, ranks_per_node: Some(size), ..one.clone() }, &[8]);

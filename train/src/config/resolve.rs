@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn_deepseek::weights::{SETTINGS_BYTES, read_regular_text};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -115,9 +116,9 @@ impl ConfigRequest {
     }
 }
 
-/// Reads a file whole.
+/// Reads a file of settings whole.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
+    read_regular_text(path, SETTINGS_BYTES)
         .map_err(|source| ConfigError::Unreadable { path: path.into(), source })
 }
 

@@ -1,12 +1,14 @@
 //! Joins the messages of a conversation to one text: by the tokenizer's chat template, or plainly.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use burn_deepseek::weights::{SETTINGS_BYTES, read_regular, read_regular_text};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, context};
+use minijinja::{Environment, Error, context};
 use serde_json::Value;
 
 use super::tokenizer::{JOINED_WITH, TOKENIZER_CONFIG_FILE};
@@ -50,16 +52,20 @@ impl ChatTemplate {
         let broken = |path: &Path, problem: &dyn fmt::Display| {
             Self::Broken(format!("{}: {problem}", path.display()))
         };
-        let config: Value = match std::fs::read(&config_path) {
+        let config: Value = match read_regular(&config_path, SETTINGS_BYTES) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(config) => config,
                 Err(error) => return broken(&config_path, &error),
             },
-            Err(_) => Value::Null,
+            Err(error) if error.kind() == ErrorKind::NotFound => Value::Null,
+            Err(error) => return broken(&config_path, &error),
         };
-        let (path, source) = match std::fs::read_to_string(tokenizer.with_file_name(TEMPLATE_FILE))
-        {
-            Ok(source) => (tokenizer.with_file_name(TEMPLATE_FILE), source),
+        let template_path = tokenizer.with_file_name(TEMPLATE_FILE);
+        let (path, source) = match read_regular_text(&template_path, SETTINGS_BYTES) {
+            Ok(source) => (template_path, source),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return broken(&template_path, &error);
+            }
             Err(_) => match template(&config["chat_template"]) {
                 Some(source) => (config_path, source),
                 None => return Self::Plain,
@@ -123,7 +129,7 @@ impl Jinja {
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message))
+            Err(Error::new(minijinja::ErrorKind::InvalidOperation, message))
         });
         environment.add_template_owned(NAME, source.clone())?;
         Ok(Self { source, bos, eos, environment: Arc::new(environment) })

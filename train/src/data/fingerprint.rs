@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use burn_deepseek::weights::{SETTINGS_BYTES, open_regular, read_regular};
 use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
@@ -140,7 +141,8 @@ impl<'a> Prints<'a> {
             folder.join(format!("{name}.file"))
         });
         let known = memory.as_ref().and_then(|file| {
-            let known: Remembered = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+            let known: Remembered =
+                serde_json::from_slice(&read_regular(file, SETTINGS_BYTES).ok()?).ok()?;
             let same = known.print.path == path
                 && known.print.bytes == metadata.len()
                 && known.changed_ns == changed_ns;
@@ -160,7 +162,7 @@ impl<'a> Prints<'a> {
     }
 
     fn read(&self, path: &Path, done: u64, total: u64) -> std::io::Result<(u64, String)> {
-        let mut file = File::open(path)?;
+        let mut file = open_regular(path)?;
         let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
         let mut buffer = vec![0; STEP_BYTES];
         loop {

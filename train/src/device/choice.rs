@@ -92,8 +92,8 @@ impl DeviceChoice {
         }
     }
 
-    /// Finds the device that a rank of a training is to be on; a worker is shown `token` and waited
-    /// for `patience` at most.
+    /// Finds the device that a rank of a training is to be on; a worker is shown `token`, told where
+    /// all `workers` of the training are, and waited for `patience` at most.
     ///
     /// # Errors
     /// As [`DeviceChoice::open`]; [`DeviceError::Worker`] and [`DeviceError::NoWorkers`].
@@ -101,15 +101,16 @@ impl DeviceChoice {
         &self,
         rank: usize,
         token: Option<&Token>,
+        workers: &[String],
         patience: Duration,
     ) -> Result<SelectedDevice, DeviceError> {
         match self {
             #[cfg(feature = "remote")]
-            Self::Worker(worker) => worker.open(rank, token, patience),
+            Self::Worker(worker) => worker.open(rank, token, workers, patience),
             #[cfg(not(feature = "remote"))]
             Self::Worker(worker) => Err(DeviceError::NoWorkers { device: worker.to_string() }),
             local => {
-                let _ = (rank, token, patience);
+                let _ = (rank, token, workers, patience);
                 local.open()
             }
         }

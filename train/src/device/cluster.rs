@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn_deepseek::weights::{SETTINGS_BYTES, read_regular_text};
 use serde::Deserialize;
 
 use super::choice::DeviceChoice;
@@ -59,7 +60,7 @@ blamed!(User: ClusterError);
 pub fn cluster_devices(path: &Path) -> Result<Vec<(DeviceChoice, Option<Token>)>, ClusterError> {
     let name = path.display().to_string();
     let wrong = |problem: String| ClusterError::Wrong { path: name.clone(), problem };
-    let text = std::fs::read_to_string(path)
+    let text = read_regular_text(path, SETTINGS_BYTES)
         .map_err(|source| ClusterError::Read { path: name.clone(), source })?;
     let file: ClusterFile = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if file.worker.is_empty() {

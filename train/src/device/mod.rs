@@ -6,6 +6,8 @@ mod backend;
 mod choice;
 mod cluster;
 mod error;
+#[cfg(feature = "remote")]
+mod introduction;
 mod selected;
 #[cfg(test)]
 mod tests;
@@ -15,5 +17,7 @@ pub use backend::GpuBackend;
 pub use choice::DeviceChoice;
 pub use cluster::{ClusterError, cluster_devices};
 pub use error::DeviceError;
+#[cfg(feature = "remote")]
+pub use introduction::Introduction;
 pub use selected::SelectedDevice;
 pub use worker::{Token, TokenError, WorkerDevice};

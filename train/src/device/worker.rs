@@ -8,7 +8,11 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use burn_deepseek::weights::read_regular_text;
+
 use super::error::DeviceError;
+#[cfg(feature = "remote")]
+use super::introduction::Introduction;
 #[cfg(feature = "remote")]
 use super::selected::SelectedDevice;
 use crate::failure::blamed;
@@ -62,7 +66,8 @@ impl WorkerDevice {
         })
     }
 
-    /// Opens the device for a rank, and waits for the worker's answer for `patience` at most.
+    /// Opens the device for a rank of a training that is on `workers`, and waits for the worker's
+    /// answer for `patience` at most.
     ///
     /// Every rank has a session of its own, also where several are on one device: a tensor of
     /// Burn's remote backend may be freed too early where two threads hold it, and messages between
@@ -76,20 +81,23 @@ impl WorkerDevice {
         &self,
         rank: usize,
         token: Option<&Token>,
+        workers: &[String],
         patience: Duration,
     ) -> Result<SelectedDevice, DeviceError> {
         use burn::remote::RemoteHost;
         use burn_deepseek::backend::remote::{ConnectError, connect};
 
         let refused = |problem: String| DeviceError::Worker { device: self.to_string(), problem };
-        let url = format!("{SCHEME}run-{:x}@{}:{}", process_number(), self.host, self.port);
-        let host = RemoteHost::websocket(&url).with_credential(Token::credential(token, rank));
+        let introduction =
+            Introduction { rank, training: process_secret().into(), workers: workers.to_vec() };
+        let host =
+            RemoteHost::websocket(&self.worker()).with_credential(introduction.credential(token));
         let (answer, answered) = std::sync::mpsc::channel();
         let index = self.index;
         let ask = move || {
             let lent_until = Instant::now() + LENT_PATIENCE;
             let opened = loop {
-                match connect(&host, index, process_number()) {
+                match connect(&host, index, borrower()) {
                     // A training that has just ended leaves sessions that take a moment to end too.
                     Err(ConnectError::Lent) if Instant::now() < lent_until => {
                         std::thread::sleep(Duration::from_millis(100))
@@ -150,23 +158,30 @@ impl fmt::Display for WorkerDevice {
     }
 }
 
-/// A number for this process, by which workers know it. It also stands before their addresses,
-/// where no connection looks at it.
-///
-/// Workers keep the connections over which they fetch tensors from each other, under the address
-/// that they were given, and never make them anew: those of a run must not be those of an earlier
-/// one, whose workers may have been restarted since.
+/// A secret of this process, in hexadecimal digits: what its training's workers know each other by.
 #[cfg(feature = "remote")]
-fn process_number() -> u64 {
+fn process_secret() -> &'static str {
     use std::hash::{BuildHasher, RandomState};
 
-    static NUMBER: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *NUMBER.get_or_init(|| RandomState::new().hash_one(std::process::id()))
+    static SECRET: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    SECRET.get_or_init(|| {
+        let random = RandomState::new(); // its keys are the system's
+        format!("{:016x}{:016x}", random.hash_one(1), random.hash_one(2))
+    })
+}
+
+/// A number for this process, by which workers know to whom they lend.
+#[cfg(feature = "remote")]
+fn borrower() -> u64 {
+    u64::from_str_radix(&process_secret()[..16], 16).unwrap_or_default()
 }
 
 /// How long devices that are lent to another training are waited for.
 #[cfg(feature = "remote")]
 const LENT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of a file with a token at most.
+const TOKEN_BYTES: u64 = 1 << 20;
 
 /// What a worker asks for before it lends its devices.
 #[derive(Clone, PartialEq, Eq)]
@@ -185,7 +200,7 @@ impl Token {
         let (text, origin) = match (file, variable) {
             (None, None) => return Ok(None),
             (Some(file), _) => (
-                std::fs::read_to_string(file).map_err(|error| error.to_string()),
+                read_regular_text(file, TOKEN_BYTES).map_err(|error| error.to_string()),
                 file.display().to_string(),
             ),
             (None, Some(name)) => (
@@ -198,18 +213,6 @@ impl Token {
             Ok(token) => Ok(Some(Self(token.into()))),
             Err(problem) => Err(TokenError { origin, problem: problem.clone() }),
         }
-    }
-
-    /// What a rank shows a worker: the token on the first line, and the rank's number, which gives
-    /// each rank a session of its own.
-    #[cfg(feature = "remote")]
-    fn credential(token: Option<&Self>, rank: usize) -> String {
-        format!("{}\nrank {rank}", token.map_or("", Self::reveal))
-    }
-
-    /// What of a credential is the token.
-    pub fn of_credential(credential: &[u8]) -> &[u8] {
-        credential.split(|&byte| byte == b'\n').next().unwrap_or_default()
     }
 
     /// The token itself.

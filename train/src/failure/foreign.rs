@@ -7,14 +7,28 @@ use burn_deepseek::weights::WeightsError;
 
 use super::{Blame, Blamed, blamed};
 
+/// A file that is not there, is no file, may not be read or is not text is the mistake of who gave
+/// it; a disk that fails is nobody's.
+pub(crate) fn of_reading(error: &std::io::Error) -> Blame {
+    use std::io::ErrorKind::{
+        FileTooLarge, InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound,
+        PermissionDenied,
+    };
+    match error.kind() {
+        FileTooLarge | InvalidData | InvalidInput | IsADirectory | NotADirectory | NotFound
+        | PermissionDenied => Blame::User,
+        _ => Blame::Run,
+    }
+}
+
 blamed!(User: ConfigProblems);
 blamed!(Run: std::io::Error, std::num::TryFromIntError, std::sync::mpsc::RecvError);
 blamed!(Run: serde_json::Error, ctrlc::Error, csv::Error, parquet::errors::ParquetError);
 blamed!(Run: burn::tensor::ExecutionError, burn_train::EventProcessorError);
 blamed!(Run: UnsupportedPrecision);
 
-/// A folder that is not a checkpoint, or not one that a model can be made of, is a mistake of who
-/// gave it, as a configuration is; a damaged file, a disk or a device is nobody's.
+/// A folder or file that is not a checkpoint, or is damaged, or cannot be opened, is at fault as it
+/// was given, as a configuration is; a disk or a device that fails under way is nobody's fault.
 impl Blamed for WeightsError {
     fn blame(&self) -> Blame {
         match self {
@@ -25,14 +39,11 @@ impl Blamed for WeightsError {
             | Self::MissingShards { .. }
             | Self::Tensors { .. }
             | Self::NotFinite { .. }
-            | Self::OutOfRange { .. } => Blame::User,
-            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                Blame::User
-            }
-            Self::Read { .. }
+            | Self::OutOfRange { .. }
             | Self::Corrupt { .. }
-            | Self::Length { .. }
-            | Self::Write { .. }
+            | Self::Length { .. } => Blame::User,
+            Self::Read { source, .. } => of_reading(source),
+            Self::Write { .. }
             | Self::Changed { .. }
             | Self::Publish { .. }
             | Self::Altered { .. }

@@ -6,6 +6,8 @@
 
 mod foreign;
 
+pub(crate) use foreign::of_reading;
+
 use std::fmt::{self, Display};
 
 /// Whose mistake an error is; the exit code of the program says it.

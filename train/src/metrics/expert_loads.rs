@@ -3,12 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use burn_deepseek::weights::read_regular_text;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::blamed;
-use crate::failure::{Context, Result};
+use crate::failure::{Blame, Context, Result, blamed, of_reading};
 use crate::learner::LayerLoad;
 use crate::record::{Line, METRICS_FILE, parse_line};
+
+/// Bytes of a file of loads, or of a run's log, at most.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// The loads of the experts of every MoE layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,11 +104,11 @@ impl ExpertLoads {
 
 /// The text of a file; `asked` is what the user gave.
 fn read_text(file: &Path, asked: &Path) -> Result<String> {
-    match std::fs::read_to_string(file) {
+    match read_regular_text(file, MOST_BYTES) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(LoadsError::NotFound { path: asked.into() }.into())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+        Err(error) if of_reading(&error) == Blame::User => {
             Err(LoadsError::Malformed { path: file.into(), problem: error.to_string() }.into())
         }
         result => result.with_context(|| format!("{}: cannot be read", file.display())),

@@ -1,8 +1,10 @@
 //! Which lines of a log a run goes on with: those up to its checkpoint's step.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+
+use burn_deepseek::weights::open_regular;
 
 use crate::durable::replace_file;
 use crate::failure::{Context, Result};
@@ -137,7 +139,7 @@ pub(super) fn keep(path: &Path, step: u64, mut each: impl FnMut(Line)) -> Result
 
 /// Calls for each line of a file, with its number from 1 and its end where it has one.
 fn each_line(path: &Path, mut take: impl FnMut(usize, &[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut reader = BufReader::new(File::open(path)?);
+    let mut reader = BufReader::new(open_regular(path)?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();

@@ -35,8 +35,10 @@ pub struct Workload {
     pub tokens: Option<u64>,
 }
 
+/// Groups times experts of a layer whose routing is worked out; DeepSeek-V3 has 8 times 256.
+const MOST_GROUPED: usize = 1 << 20;
 /// The largest schedule that is worked out, in ranks times micro-batches.
-const MOST_CHUNKS: usize = 1 << 16;
+const MOST_CHUNKS: usize = 1 << 12;
 
 fn axes_as_counts<S: serde::Serializer>(axes: &Axes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map([
@@ -158,6 +160,13 @@ impl Workload {
             wrong(format!(
                 "plan.seq_len = {} is more than model.max_position_embeddings = {}",
                 self.seq_len, model.max_position_embeddings
+            ));
+        }
+        if model.n_group.saturating_mul(model.n_routed_experts) > MOST_GROUPED {
+            wrong(format!(
+                "model.n_group = {} times model.n_routed_experts = {} is more than is worked out, \
+                 {MOST_GROUPED}",
+                model.n_group, model.n_routed_experts
             ));
         }
         let stages = self.schedule.stages(pipeline);

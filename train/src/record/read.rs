@@ -1,9 +1,9 @@
 //! Reading a record: whole, or what was added since.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use burn_deepseek::weights::open_regular;
 use serde::Deserialize;
 
 use super::{Line, METRICS_FILE, VERSION};
@@ -115,7 +115,7 @@ impl Record {
     /// the next call begins after it.
     pub fn added(&mut self, mut each: impl FnMut(Line)) -> Result<(), RecordError> {
         let read = |source| RecordError::Read { path: self.path.clone(), source };
-        let mut file = match File::open(&self.path) {
+        let mut file = match open_regular(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened.map_err(read)?,
         };
@@ -161,6 +161,7 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use super::super::{Stamp, StepLine};

@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 use crate::generate::word_tokenizer;
-use crate::workplace::{Finished, Workplace, number};
+use crate::workplace::{Finished, Workplace, number, peak_bytes};
 
 const NEWEST: &str = "runs/tiny-001/checkpoints/step-00000006";
 const DOWN: &str = "model.layers.0.mlp.down_proj.weight";
@@ -209,5 +209,45 @@ fn tokens_of_the_folders_files_are_compared() {
     let larger = place.run("check --checkpoint hf --json");
     at_fault(&larger, &["tokens up to 260, the model knows 260"]);
     place.write("hf/tokenizer.json", "{}");
-    at_fault(&place.run("check --checkpoint hf --json"), &["not a tokenizer"]);
+    at_fault(&place.run("check --checkpoint hf --json"), &["not a Hugging Face tokenizer.json"]);
+}
+
+/// Of a model whose experts are all chosen, so that every page of its files is used.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_that_it_says_is_what_decoding_takes() {
+    use std::process::Stdio;
+
+    use burn::tensor::Device;
+    use burn_deepseek::fp8::ScaleFormat;
+    use burn_deepseek::weights::{SaveDType, SaveOptions, save_model};
+    use burn_deepseek::{DeepSeek, DeepSeekConfig};
+
+    let config = json!({
+        "model_type": "deepseek_v3", "vocab_size": 260, "hidden_size": 512,
+        "intermediate_size": 1024, "moe_intermediate_size": 512, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "n_shared_experts": 1, "n_routed_experts": 192,
+        "num_experts_per_tok": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
+        "routed_scaling_factor": 1.0, "q_lora_rank": 64, "kv_lora_rank": 64,
+        "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32,
+        "max_position_embeddings": 1024, "num_nextn_predict_layers": 0, "eos_token_id": null,
+    });
+    let config = DeepSeekConfig::from_hugging_face_json(&config.to_string()).unwrap();
+    let model = DeepSeek::init(&config, 1, &Device::flex()).unwrap();
+    let place = Workplace::new();
+    let prompt: String = (0..300u32).map(|i| char::from(33 + (i * 37 % 90) as u8)).collect();
+    for dtype in [SaveDType::F32, SaveDType::Bf16, SaveDType::Fp8(ScaleFormat::F32)] {
+        let options = SaveOptions { dtype, ..SaveOptions::default() };
+        save_model(&model, place.path("large"), &options).unwrap();
+        let said = place.run("check --checkpoint large --json").ok().json();
+        let said = number(&said["memory"][0], "resident_bytes");
+        let mut command = place.command("generate --checkpoint large --max-new-tokens 8 --prompt");
+        command.arg(&prompt).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (peak, finished) = peak_bytes(command.spawn().unwrap());
+        finished.ok();
+        let ratio = peak as f64 / said;
+        println!("{dtype:?}: {peak} bytes, {said} said, {ratio:.3}");
+        assert!((0.9..1.1).contains(&ratio), "{dtype:?}: {peak} bytes, {said} said");
+        place.remove("large");
+    }
 }

@@ -148,7 +148,7 @@ mod long {
 
     use super::*;
     use crate::generate::word_tokenizer;
-    use crate::workplace::Finished;
+    use crate::workplace::{Finished, peak_bytes};
 
     /// A place with a text of many megabytes and a tokenizer of its words.
     fn place(megabytes: usize, pre_tokenizer: &str) -> Workplace {
@@ -174,18 +174,9 @@ mod long {
     fn memory_does_not_grow_with_the_text() {
         let peak_mb = |megabytes| {
             let place = place(megabytes, "\"Whitespace\"");
-            let mut child = started(&place, "");
-            let status = format!("/proc/{}/status", child.id());
-            let mut peak = 0;
-            while child.try_wait().unwrap().is_none() {
-                let text = fs::read_to_string(&status).unwrap_or_default();
-                let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-                let kb = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-                peak = peak.max(kb.unwrap_or(0));
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Finished::of("long", child.wait_with_output().unwrap()).ok();
-            peak / 1000
+            let (peak, finished) = peak_bytes(started(&place, ""));
+            finished.ok();
+            peak / 1_000_000
         };
         let (small, large) = (peak_mb(4), peak_mb(32));
         assert!(large < small + 40, "{small} MB for 4 MB of text, {large} MB for 32");

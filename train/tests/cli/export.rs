@@ -108,8 +108,8 @@ fn a_checkpoint_has_its_tokenizer() {
     // That one is not what it was.
     place
         .run("generate --checkpoint runs/tiny-001 --ema")
-        .failed(3, &["ema/config.json", "damaged"]);
-    place.run("train --resume runs/tiny-001 --steps 8").failed(3, &["ema/config.json", "damaged"]);
+        .failed(2, &["ema/config.json", "damaged"]);
+    place.run("train --resume runs/tiny-001 --steps 8").failed(2, &["ema/config.json", "damaged"]);
     assert_ne!(loss, average);
 
     place.run("export --checkpoint runs/tiny-001 --out out --dtype f32").ok();
@@ -202,7 +202,7 @@ fn an_export_that_cannot_be_leaves_nothing() {
     fs::write(&path, bytes).unwrap();
     place
         .run("export --checkpoint runs/tiny-001 --out new")
-        .failed(3, &["model.safetensors", "damaged"]);
+        .failed(2, &["model.safetensors", "damaged"]);
     let mut left = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(!left.any(|name| name.to_string_lossy().contains("new")));
 }

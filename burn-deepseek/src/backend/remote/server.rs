@@ -2,7 +2,7 @@
 
 use burn::backend::ops::IntTensorOps;
 use burn::backend::{DispatchDevice, Flex};
-use burn::server::{CustomOpRegistry, RemoteServer};
+use burn::server::{CustomOpRegistry, RemoteServer, ServeError};
 use burn::tensor::{Device, TensorData};
 use burn_ir::BackendIr;
 
@@ -25,6 +25,57 @@ pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
             server.with_custom_ops(operations::<burn::backend::Cube>(Supported::CUBE))
         }
         _ => server,
+    }
+}
+
+/// A server of a program's own, which serves devices of whatever backend they belong to.
+pub trait DeviceServer {
+    /// What serving comes to.
+    type Served;
+
+    /// Serves devices, and beside Burn's operations those of `operations`.
+    fn serve<B: BackendIr>(
+        self,
+        devices: Vec<B::Device>,
+        operations: CustomOpRegistry<B>,
+    ) -> Self::Served;
+}
+
+/// Gives `server` the devices and the operations of this crate on them.
+///
+/// # Errors
+///
+/// [`ServeError::NoDevices`]; [`ServeError::MixedBackends`] where the devices are not all Flex or
+/// all CubeCL's; [`ServeError::UnsupportedDevice`].
+pub fn serve_devices<S: DeviceServer>(
+    devices: &[Device],
+    server: S,
+) -> Result<S::Served, ServeError> {
+    /// The devices of one backend, by what takes its kind out of Burn's dispatch.
+    macro_rules! all {
+        ($kind:ident) => {
+            devices
+                .iter()
+                .map(|device| match device.as_dispatch() {
+                    DispatchDevice::$kind(device) => Ok(device.clone()),
+                    _ => Err(ServeError::MixedBackends),
+                })
+                .collect::<Result<Vec<_>, _>>()?
+        };
+    }
+    match devices.first().map(Device::as_dispatch) {
+        None => Err(ServeError::NoDevices),
+        Some(DispatchDevice::Flex(_)) => {
+            Ok(server.serve::<Flex>(all!(Flex), operations(Supported::FLEX)))
+        }
+        #[cfg(feature = "cube")]
+        Some(DispatchDevice::Cube(_)) => {
+            Ok(server.serve::<burn::backend::Cube>(all!(Cube), operations(Supported::CUBE)))
+        }
+        Some(_) => {
+            let reason = "its backend has none of this crate's operations".into();
+            Err(ServeError::UnsupportedDevice { reason })
+        }
     }
 }
 

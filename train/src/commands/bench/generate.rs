@@ -45,7 +45,7 @@ pub(super) fn time(
     );
     let mut table = Table::new("generate", setting, &selected.name);
     let mut forms = FORMS.map(|(name, form)| (name, form, Times::new(), Times::new()));
-    for rep in 0..reps.warmup + reps.timed {
+    for rep in 0..reps.warmup.saturating_add(reps.timed) {
         // The forms take turns, so that what else the machine does falls on all of them.
         for (_, form, prefill, decode) in &mut forms {
             let (prefill_ms, decode_ms) = generate(&model, &prompt, *form)?;

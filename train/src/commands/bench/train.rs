@@ -42,7 +42,7 @@ pub(super) fn time(
     };
     let (mut steps, mut averaged_steps) = (Times::new(), Times::new());
     let (mut forward, mut gradients, mut update) = (Times::new(), Times::new(), Times::new());
-    for rep in 0..reps.warmup + reps.timed {
+    for rep in 0..reps.warmup.saturating_add(reps.timed) {
         let counts = rep >= reps.warmup;
         let step = timed.step(None)?;
         if counts {

@@ -36,7 +36,7 @@ impl Turns<'_> {
         };
         let both = [(ours, calls(ours)?), (theirs, calls(theirs)?)];
         let mut times = [Times::new(), Times::new()];
-        for rep in 0..self.reps.warmup + self.reps.timed {
+        for rep in 0..self.reps.warmup.saturating_add(self.reps.timed) {
             for ((work, calls), times) in both.iter().zip(&mut times) {
                 let us = self.sample(work, *calls)?;
                 if rep >= self.reps.warmup {

@@ -137,6 +137,7 @@ fn training(
         trace: None,
         resume: None,
         allow_changed_data: false,
+        allow_oversize: false,
         run_dir: Some(if args.seeds > 1 {
             args.out.join(run.name).join(format!("seed-{seed}"))
         } else {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use burn_deepseek::weights::{SETTINGS_BYTES, WeightsError, read_regular, read_regular_text};
 use serde_json::{Value, json};
 
 use super::scratch::write_synced;
@@ -26,6 +27,9 @@ const COPIED: [&str; 11] = [
     "merges.txt",
 ];
 
+/// Bytes of a file that is copied at most.
+const COPIED_BYTES: u64 = 256 << 20;
+
 /// Files and their contents.
 pub(super) struct Beside {
     files: Vec<(String, Vec<u8>)>,
@@ -43,9 +47,9 @@ impl Beside {
         for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
             let entry = entry.with_context(|| folder.display().to_string())?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if is_copied(&name) && entry.path().is_file() {
-                let bytes = fs::read(entry.path())
-                    .with_context(|| format!("cannot read {}", entry.path().display()))?;
+            if is_copied(&name) && !entry.path().is_dir() {
+                let bytes = read_regular(&entry.path(), COPIED_BYTES)
+                    .map_err(|source| WeightsError::Read { path: entry.path(), source })?;
                 files.push((name, bytes));
             }
         }
@@ -77,7 +81,7 @@ fn is_copied(name: &str) -> bool {
 
 /// `generation_config.json`: what the model has of it, with every token that ends a text.
 fn generation(source: &Located) -> Value {
-    let own = fs::read_to_string(source.folder.join(GENERATION_FILE)).ok();
+    let own = read_regular_text(&source.folder.join(GENERATION_FILE), SETTINGS_BYTES).ok();
     let own = own.and_then(|text| serde_json::from_str(&text).ok()).filter(Value::is_object);
     let mut settings = own.unwrap_or_else(|| json!({}));
     if settings.get("bos_token_id").is_none_or(Value::is_null)

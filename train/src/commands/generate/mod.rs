@@ -13,6 +13,7 @@ use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
 use serde_json::json;
 
+use super::oversize::check_forward;
 use super::source::Source;
 use crate::cli::GenerateArgs;
 use crate::exit::Outcome;
@@ -34,6 +35,7 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<Outcome> {
     let mtp = if args.speculative { MtpWeights::Load } else { MtpWeights::Drop };
     let source = Source::open(&args.checkpoint, args.weights())?;
     let prompt = source.encode(&args.prompt)?;
+    check_forward(&source.at.model, prompt.len(), &selected, "take a shorter --prompt")?;
     let mut model = source.load(&selected.device, mtp)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use burn_deepseek::weights::read_regular_text;
 use burn_deepseek::{Compute, DeepSeek};
 use serde::Deserialize;
 
 use crate::device::SelectedDevice;
-use crate::failure::{Context, Failure, Result, UsageError};
+use crate::failure::{Blame, Context, Failure, Result, UsageError, of_reading};
 use crate::parallel::PlacedExperts;
 use crate::parallel::eplb::{Balance, LayerPlacement};
+
+/// Bytes of a placement at most.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// A placement as it was read.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ impl Placement {
     ///
     /// It cannot be read, or is no placement.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_regular_text(path, MOST_BYTES) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let make = "make one with `deepseek plan experts --out FILE`";
                 return Err(UsageError(format!(
@@ -51,9 +55,7 @@ impl Placement {
                 ))
                 .into());
             }
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(wrong(path, error));
-            }
+            Err(error) if of_reading(&error) == Blame::User => return Err(wrong(path, error)),
             result => result.with_context(|| path.display().to_string())?,
         };
         let Written { experts, gpus, layers } =

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::data::{TextStream, Tokenizer};
 use crate::failure::Result;
-use crate::stdout::write_stdout;
+use crate::stdout::write_generated;
 
 /// Prints the prompt with the first token, then each token's text.
 #[derive(Debug)]
@@ -31,13 +31,13 @@ impl<'a> Printer<'a> {
         self.last = Some(now);
         let part = self.stream.push(token)?;
         self.text += &part;
-        write_stdout(&format!("{}{part}", std::mem::take(&mut self.prompt)))
+        write_generated(&format!("{}{part}", std::mem::take(&mut self.prompt)))
     }
 
     /// Prints what was held back and ends the line; returns the text without the prompt.
     pub fn finish(self) -> Result<String> {
         let rest = self.stream.finish()?;
-        write_stdout(&format!("{}{rest}\n", self.prompt))?;
+        write_generated(&format!("{}{rest}\n", self.prompt))?;
         Ok(self.text + &rest)
     }
 }

@@ -103,6 +103,7 @@ pub(in crate::commands) fn learn(
             path.display()
         ))?;
     }
+    checkpoints.prune()?;
     let (log, broken) = StepLog::open(
         &start.folder.path,
         position.step,

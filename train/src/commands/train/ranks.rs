@@ -1,5 +1,6 @@
 //! The ranks of a run: on which devices they are, and what travels between them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use burn::tensor::Device;
@@ -9,7 +10,7 @@ use burn_deepseek::ops::wire::WireFormat;
 
 use crate::cli::TrainArgs;
 use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
-use crate::device::{DeviceChoice, SelectedDevice, Token, cluster_devices};
+use crate::device::{DeviceChoice, SelectedDevice, Token, WorkerDevice, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
 use crate::failure::{Result, UsageError};
 use crate::parallel::WireFormats;
@@ -44,9 +45,14 @@ pub(super) fn cluster(
             UsageError(format!("{flag} has {} devices for {count} ranks", devices.len())).into()
         );
     }
+    let workers: BTreeSet<String> = devices
+        .iter()
+        .filter_map(|(device, _)| device.worker().map(WorkerDevice::worker))
+        .collect();
+    let workers = Vec::from_iter(workers);
     let open = |rank: usize| match devices.get(rank).or(devices.last()) {
         Some((device, token)) => device
-            .open_for_rank(rank, token.as_ref(), timeout)
+            .open_for_rank(rank, token.as_ref(), &workers, timeout)
             .map(|opened| (opened.name, opened.device)),
         None => Ok((shared.name.clone(), shared.device.clone())),
     };

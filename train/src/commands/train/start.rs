@@ -13,6 +13,7 @@ use super::ranks::cluster;
 use super::resumed::{check_data, resumed, tokenizer_of};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
+use crate::commands::oversize::check_run;
 use crate::commands::preparation::Preparation;
 use crate::config::{ConfigError, RunConfig};
 use crate::data::{Opening, TokenData, Tokenizer, TokenizerFiles};
@@ -70,6 +71,7 @@ impl Start {
         } else {
             args.device.open()?
         };
+        check_run(args, &config, &selected)?;
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let preparation = Preparation::new(&config.data, args.no_cache);

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use burn_deepseek::weights::open_regular;
+
 use crate::data::error::DataError;
 
 const GZIP: [u8; 2] = [0x1F, 0x8B];
@@ -31,7 +33,7 @@ pub(super) struct Opened<'a> {
 /// [`DataError`] where it is missing, empty, unreadable, or not compressed as its name says.
 pub(super) fn open<'a>(path: &Path, read: &'a AtomicU64) -> Result<Opened<'a>, DataError> {
     let failed = |e| DataError::read(path, e);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_regular(path).map_err(failed)?;
     let mut file = BufReader::with_capacity(BUFFER_BYTES, Counted { file, read });
     let magic = file.fill_buf().map_err(failed)?;
     if magic.is_empty() {

@@ -1,7 +1,8 @@
 //! Reads JSON lines, and arrays of JSON, as a document a line or element.
 
+use std::cell::Cell;
 use std::fmt;
-use std::io::BufRead;
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -10,6 +11,28 @@ use serde_json::Value;
 use super::record::{Text, text_of};
 use super::{BadLines, Part, PassedOver, Reading, Sink};
 use crate::data::error::DataError;
+
+/// Bytes of a line or an element at most. What is compressed may hold a thousand times as many as
+/// there are of it, and each is in memory at once.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// A content of which no more than so many bytes are read before `left` is filled up again.
+struct Bounded<'a> {
+    content: &'a mut dyn BufRead,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        self.left.set(left.ok_or_else(|| {
+            let problem = format!("an element is longer than {} MiB", MOST_BYTES >> 20);
+            io::Error::new(io::ErrorKind::FileTooLarge, problem)
+        })?);
+        Ok(read)
+    }
+}
 
 /// Hands over the documents of JSON lines. Blank lines are passed over.
 pub(super) fn read_lines(
@@ -22,11 +45,19 @@ pub(super) fn read_lines(
     let (mut line, mut number, mut offset) = (Vec::new(), 0, 0);
     loop {
         line.clear();
-        let bytes = content.read_until(b'\n', &mut line).map_err(|e| DataError::read(path, e))?;
+        let mut bounded = (&mut *content).take(MOST_BYTES);
+        let bytes = bounded.read_until(b'\n', &mut line).map_err(|e| DataError::read(path, e))?;
         if bytes == 0 {
             return Ok(());
         }
         number += 1;
+        if bytes as u64 == MOST_BYTES && !line.ends_with(b"\n") {
+            let message = format!(
+                "line {number} is longer than {} MiB; a document a line is needed",
+                MOST_BYTES >> 20
+            );
+            return Err(DataError::Foreign { path: path.to_path_buf(), message });
+        }
         let begin = offset;
         offset += bytes;
         let text = match std::str::from_utf8(&line) {
@@ -63,8 +94,9 @@ pub(super) fn read_array(
     passed: &mut PassedOver,
     sink: &mut Sink<'_>,
 ) -> Result<(), DataError> {
-    let mut elements = Elements { path, reading, passed, sink, failure: None };
-    let mut json = serde_json::Deserializer::from_reader(content);
+    let left = Cell::new(MOST_BYTES);
+    let mut elements = Elements { path, reading, passed, sink, left: &left, failure: None };
+    let mut json = serde_json::Deserializer::from_reader(Bounded { content, left: &left });
     let read = json.deserialize_seq(&mut elements).and_then(|()| json.end());
     match (elements.failure, read) {
         (Some(failure), _) => Err(failure),
@@ -84,6 +116,8 @@ struct Elements<'a, 'b> {
     reading: &'a Reading,
     passed: &'a mut PassedOver,
     sink: &'a mut Sink<'b>,
+    /// Bytes that the next element may still have.
+    left: &'a Cell<u64>,
     /// What stopped the reading, where it is not the JSON.
     failure: Option<DataError>,
 }
@@ -99,6 +133,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_> {
         let mut number = 0_usize;
         while let Some(value) = array.next_element::<Value>()? {
             number += 1;
+            self.left.set(MOST_BYTES);
             let handed = hand_over(
                 text_of(value, self.reading),
                 self.path,

@@ -175,11 +175,20 @@ pub(super) fn read_file(
     Ok(())
 }
 
+/// Bytes of the built-in corpus at most.
+const BUILTIN_BYTES: usize = 1 << 30;
+
 /// Generates the built-in corpus.
 ///
 /// # Errors
-/// [`DataError::Config`] where `target_bytes` is 0.
+/// [`DataError::Config`] where `target_bytes` is 0 or too large.
 pub(super) fn builtin(seed: u64, target_bytes: usize) -> Result<Vec<GeneratedDocument>, DataError> {
+    if target_bytes > BUILTIN_BYTES {
+        let message = format!(
+            "is {target_bytes}; the corpus is generated in memory, at most {BUILTIN_BYTES} bytes of it"
+        );
+        return Err(DataError::Config { field: "data.builtin_bytes", message });
+    }
     let generated = Grammar::english().generate(seed, target_bytes);
     if generated.is_empty() {
         let message = "is 0; the size of the corpus to generate, at least 1".to_string();

@@ -1,8 +1,8 @@
 //! Reads a column of a Parquet file as a document a row: a column of strings, or of messages.
 
-use std::fs::File;
 use std::path::Path;
 
+use burn_deepseek::weights::open_regular;
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -26,7 +26,7 @@ pub(super) fn read(
         path: path.to_path_buf(),
         message: format!("is a Parquet file that cannot be read: {error}"),
     };
-    let file = File::open(path).map_err(|e| DataError::read(path, e))?;
+    let file = open_regular(path).map_err(|e| DataError::read(path, e))?;
     let file = SerializedFileReader::new(file).map_err(failed)?;
     let schema = file.metadata().file_metadata().schema();
     let column = column(schema, reading)

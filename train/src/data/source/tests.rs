@@ -48,11 +48,26 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A few kilobytes of gzip may be a line of gigabytes.
+#[test]
+fn a_line_or_element_without_end_is_refused() {
+    let fill = "a".repeat(65 << 20);
+    for (name, content, part) in [
+        ("a.jsonl.gz", format!("{{\"text\": \"{fill}\"}}\n"), "line 1 is longer than 64 MiB"),
+        ("a.json.gz", format!("[\"{fill}\"]"), "an element is longer than 64 MiB"),
+    ] {
+        let error = documents(name, &gzip(content.as_bytes())).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 #[test]
 fn builtin_is_never_empty() {
     assert!(!builtin(1, 500).unwrap().is_empty());
     let error = builtin(1, 0).unwrap_err().to_string();
     assert!(error.starts_with("data.builtin_bytes: is 0"), "{error}");
+    let error = builtin(1, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("at most 1073741824 bytes"), "{error}");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use burn_deepseek::weights::{SETTINGS_BYTES, read_regular, read_regular_text};
 use serde_json::{Value, json};
 
 use super::bytes::{self, SPECIAL};
-use super::hugging_face::DROPOUT;
+use super::hugging_face::{DROPOUT, TOKENIZER_BYTES};
 use super::{BYTES_EOD, HuggingFaceTokenizer, Tokenizer};
 use crate::data::error::DataError;
 
@@ -72,7 +73,8 @@ impl TokenizerFiles {
         let mut files =
             vec![(TOKENIZER_FILE, written(&file)), (TOKENIZER_CONFIG_FILE, written(&settings))];
         if template.is_file() {
-            let text = std::fs::read(&template).map_err(|e| DataError::read(template, e))?;
+            let text = read_regular(&template, SETTINGS_BYTES)
+                .map_err(|e| DataError::read(template, e))?;
             files.push((CHAT_TEMPLATE_FILE, text));
         }
         Ok(Self { files })
@@ -85,8 +87,9 @@ impl TokenizerFiles {
 
     /// Whether these are the files in a folder, which it may have others beside.
     pub fn are_in(&self, folder: &Path) -> bool {
-        self.iter()
-            .all(|(name, bytes)| std::fs::read(folder.join(name)).is_ok_and(|found| found == bytes))
+        self.iter().all(|(name, bytes)| {
+            read_regular(&folder.join(name), TOKENIZER_BYTES).is_ok_and(|found| found == bytes)
+        })
     }
 }
 
@@ -136,7 +139,7 @@ fn written(value: &Value) -> Vec<u8> {
 
 /// A JSON object in a file; none where the file is not there.
 fn json_of(path: &Path) -> Result<Option<Value>, DataError> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_regular_text(path, TOKENIZER_BYTES) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(|e| DataError::read(path, e))?,
     };

@@ -3,8 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Boundaries, FimTokens};
+use burn_deepseek::weights::read_regular;
+
+use super::contained::contained;
+use super::{Boundaries, FimTokens, limits};
 use crate::data::error::DataError;
+
+/// Bytes of a `tokenizer.json` at most; published ones have up to 35 MB.
+pub(super) const TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// Names of end-of-document tokens, DeepSeek's first; the first that the file has is used.
 pub(super) const EOD_NAMES: [&str; 6] =
@@ -68,22 +74,26 @@ impl HuggingFaceTokenizer {
         Ok(tokenizer)
     }
 
-    /// The file, its end-of-document token not yet found.
-    fn read(path: &Path) -> Result<Self, DataError> {
+    /// Reads the file, its end-of-document token not looked for: for whoever looks at it alone.
+    ///
+    /// # Errors
+    /// [`DataError`] naming the file: missing, not a tokenizer.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
         let failed = |message| DataError::Tokenizer { path: path.to_path_buf(), message };
-        let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+        let bytes = read_regular(path, TOKENIZER_BYTES).map_err(|e| DataError::read(path, e))?;
         let not_one =
             |e: &dyn std::fmt::Display| failed(format!("not a Hugging Face tokenizer.json: {e}"));
         let mut json: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| not_one(&e))?;
+        limits::check(&json).map_err(|problem| not_one(&problem))?;
         // Dropout would give other ids for the same text each time.
         let dropout = json.pointer_mut(DROPOUT).map(serde_json::Value::take);
         let dropout = dropout.filter(|value| !value.is_null()).map(|value| value.to_string());
-        let mut tokenizer = match dropout {
+        let made = contained(|| match &dropout {
             None => tokenizers::Tokenizer::from_bytes(&bytes),
             Some(_) => tokenizers::Tokenizer::from_bytes(json.to_string()),
-        }
-        .map_err(|e| not_one(&e))?;
+        });
+        let mut tokenizer = made.map_err(|e| not_one(&e))?.map_err(|e| not_one(&e))?;
         // A document is one text: it is not cut, padded, or ended where it happens to spell a
         // special token.
         tokenizer
@@ -116,7 +126,8 @@ impl HuggingFaceTokenizer {
         })
     }
 
-    fn id(&self, token: &str) -> Option<u32> {
+    /// The id of a token, where there is one of this name.
+    pub fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
@@ -184,9 +195,7 @@ impl HuggingFaceTokenizer {
     /// # Errors
     /// [`DataError::Tokenizer`] where the tokenizer fails on the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let encoding = self.tokenizer.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| self.failed(format!("cannot encode the text: {e}")))?;
-        Ok(encoding.get_ids().to_vec())
+        self.encode_with(&self.tokenizer, text)
     }
 
     /// Encodes text in which special tokens may be spelled out, without adding any.
@@ -199,15 +208,26 @@ impl HuggingFaceTokenizer {
             tokenizer.set_encode_special_tokens(false);
             Box::new(tokenizer)
         });
-        let encoding = special.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| self.failed(format!("cannot encode the text: {e}")))?;
+        self.encode_with(special, text)
+    }
+
+    fn encode_with(
+        &self,
+        tokenizer: &tokenizers::Tokenizer,
+        text: &str,
+    ) -> Result<Vec<u32>, DataError> {
+        let failed =
+            |e: &dyn std::fmt::Display| self.failed(format!("cannot encode the text: {e}"));
+        let encoding = contained(|| tokenizer.encode_fast(text, false));
+        let encoding = encoding.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// What the file puts before every text.
     pub fn lead(&self) -> Vec<u32> {
         let ids = |special| {
-            let encoding = self.tokenizer.encode_fast("a", special);
+            let encoding = contained(|| self.tokenizer.encode_fast("a", special)).ok();
+            let encoding = encoding.and_then(Result::ok);
             encoding.map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
         };
         let (bare, mut whole) = (ids(false), ids(true));
@@ -221,8 +241,11 @@ impl HuggingFaceTokenizer {
     /// # Errors
     /// [`DataError::Tokenizer`] where the decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
-        let text = self.tokenizer.decode(ids, true);
-        text.map_err(|e| self.failed(format!("cannot decode {} tokens: {e}", ids.len())))
+        let failed = |e: &dyn std::fmt::Display| {
+            self.failed(format!("cannot decode {} tokens: {e}", ids.len()))
+        };
+        let text = contained(|| self.tokenizer.decode(ids, true));
+        text.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 
     fn failed(&self, message: String) -> DataError {

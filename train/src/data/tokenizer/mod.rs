@@ -2,9 +2,11 @@
 
 mod boundaries;
 mod bytes;
+mod contained;
 mod encoder;
 mod files;
 mod hugging_face;
+mod limits;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests_support;

@@ -24,8 +24,9 @@ use crate::stdout::write_stdout;
 use text::page;
 use tokens::Tokens;
 
-/// What a program of this kind takes beside the model: itself, the tokenizer and a few buffers.
-const OVERHEAD_BYTES: u64 = 64 << 20;
+/// What the program takes beside the model: 100 MB for itself and its threads, the rest for the
+/// activations of a prompt of a few hundred tokens. Measured; docs/log.md.
+const OVERHEAD_BYTES: u64 = 152 << 20;
 
 /// Ends of names of files that other tools keep weights in.
 const OTHER_WEIGHTS: [&str; 6] = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt"];
@@ -57,7 +58,7 @@ struct Memory {
     format: WeightFormat,
     /// Weights alone.
     weights_bytes: u64,
-    /// The process, before the first token.
+    /// The process, once all of its weights were used.
     resident_bytes: u64,
     /// What its MTP modules add, for `generate --speculative`.
     mtp_bytes: u64,

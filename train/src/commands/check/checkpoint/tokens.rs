@@ -1,16 +1,16 @@
 //! The tokens of a model's folder: its tokenizer against its vocabulary, and what ends a text.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use burn_deepseek::DeepSeekConfig;
-use burn_deepseek::weights::CONFIG_FILE;
+use burn_deepseek::weights::{CONFIG_FILE, SETTINGS_BYTES, read_regular_text};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::source::GENERATION_FILE;
-use crate::data::{BYTES_VOCAB_SIZES, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::data::{BYTES_VOCAB_SIZES, HuggingFaceTokenizer, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 
 /// What the files of a folder say of tokens.
 #[derive(Debug, Default, Serialize)]
@@ -54,25 +54,25 @@ impl Tokens {
         tokens
     }
 
-    fn read_tokenizer(&mut self, folder: &Path) -> Option<tokenizers::Tokenizer> {
+    fn read_tokenizer(&mut self, folder: &Path) -> Option<HuggingFaceTokenizer> {
         const FILE: &str = TOKENIZER_FILE;
-        let Ok(bytes) = fs::read(folder.join(FILE)) else {
+        let path = folder.join(FILE);
+        if !path.exists() {
             if !BYTES_VOCAB_SIZES.contains(&self.vocab_size) {
                 self.remarks.push(format!(
                     "{FILE} is not there; without it this folder makes no text of tokens"
                 ));
             }
             return None;
-        };
-        let tokenizer = match tokenizers::Tokenizer::from_bytes(&bytes) {
+        }
+        let tokenizer = match HuggingFaceTokenizer::read(&path) {
             Ok(tokenizer) => tokenizer,
             Err(error) => {
-                self.problems.push(format!("{FILE} is not a tokenizer: {error}"));
+                self.problems.push(error.to_string());
                 return None;
             }
         };
-        let vocabulary = tokenizer.get_vocab(true);
-        let size = vocabulary.values().max().map_or(0, |&largest| largest as usize + 1);
+        let size = tokenizer.vocab_size();
         self.tokenizer_size = Some(size);
         if size > self.vocab_size {
             self.problems.push(format!(
@@ -85,13 +85,13 @@ impl Tokens {
     }
 
     /// The token that `tokenizer_config.json` names.
-    fn read_named_end(&mut self, folder: &Path, tokenizer: Option<&tokenizers::Tokenizer>) {
+    fn read_named_end(&mut self, folder: &Path, tokenizer: Option<&HuggingFaceTokenizer>) {
         const FILE: &str = TOKENIZER_CONFIG_FILE;
         let Some(found) = read_json(folder, FILE, &mut self.problems) else { return };
         let token = &found["eos_token"];
         let name = token.as_str().or_else(|| token["content"].as_str());
         let (Some(name), Some(tokenizer)) = (name, tokenizer) else { return };
-        match tokenizer.token_to_id(name) {
+        match tokenizer.id(name) {
             Some(id) => {
                 let tokens = BTreeSet::from([u64::from(id)]);
                 self.end_tokens.push(EndTokens { file: FILE, tokens });
@@ -144,7 +144,14 @@ fn numbers(value: &Value) -> BTreeSet<u64> {
 
 /// A file of the folder, where it is there; what is not JSON is a problem.
 fn read_json(folder: &Path, file: &str, problems: &mut Vec<String>) -> Option<Value> {
-    let text = fs::read_to_string(folder.join(file)).ok()?;
+    let text = match read_regular_text(&folder.join(file), SETTINGS_BYTES) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => {
+            problems.push(format!("{file} cannot be read: {error}"));
+            return None;
+        }
+        Ok(text) => text,
+    };
     match serde_json::from_str(&text) {
         Ok(value) => Some(value),
         Err(error) => {

@@ -15,10 +15,12 @@ use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
 use crate::fold::{fold, width};
 use crate::parallel::PipelineScheduleKind;
-use crate::stdout::write_stdout;
+use crate::stdout::{write_drawing, write_stdout};
 
-/// The largest pipeline that is drawn, in ranks times micro-batches.
-const MOST: usize = 1 << 20;
+/// The largest pipeline that is worked out, in ranks times micro-batches.
+const MOST: usize = 1 << 15;
+/// The most ranks of one.
+const MOST_RANKS: usize = 1 << 10;
 /// Microseconds of a trace that stand for a unit of time.
 const UNIT_US: f64 = 1e3;
 
@@ -33,7 +35,7 @@ struct Planned {
 pub(super) fn run(args: &PlanScheduleArgs) -> Result<Outcome> {
     let planned = Planned::new(args)?;
     let width = args.width.map_or_else(width, usize::from);
-    write_stdout(&planned.text(width, colours()))?;
+    write_drawing(&planned.text(width, colours()))?;
     if let Some(path) = &args.svg {
         write_file(path, &drawing::draw(&planned))?;
     }
@@ -77,9 +79,13 @@ impl Planned {
             communication,
             ..
         } = args;
+        if ranks > MOST_RANKS {
+            let problem = format!("--ranks {ranks} is more than is worked out, {MOST_RANKS}");
+            return Err(UsageError(problem).into());
+        }
         if ranks.saturating_mul(chunks) > MOST {
             let problem = format!(
-                "--ranks {ranks} times --chunks {chunks} is more than can be drawn, {MOST}"
+                "--ranks {ranks} times --chunks {chunks} is more than is worked out, {MOST} together"
             );
             return Err(UsageError(problem).into());
         }

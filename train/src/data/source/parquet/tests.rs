@@ -9,6 +9,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use std::fs::File;
 use std::sync::Arc;
 
 /// A file with the columns `id` and `text`, in two groups of rows.
