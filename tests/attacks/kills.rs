@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use deepseek_train::record::repeatable;
 use rand::RngExt;
 use serde_json::Value;
 
@@ -206,11 +207,8 @@ fn has_checkpoint(run: &Path) -> bool {
 
 fn record(run: &Path) -> Result<Record> {
     let text = fs::read_to_string(run.join("metrics.jsonl"))?;
-    let line = |line: &str| -> Result<Value> {
-        let mut value: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
-        let object = value.as_object_mut().context("a line is an object")?;
-        object.remove("tokens_per_second");
-        Ok(value)
+    let line = |line: &str| -> Result<Option<Value>> {
+        Ok(repeatable(serde_json::from_str(line).with_context(|| line.to_owned())?))
     };
     let mut newest: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))?
         .map(|entry| Ok(entry?.path()))
@@ -223,7 +221,10 @@ fn record(run: &Path) -> Result<Record> {
             weights.push((name.to_owned(), bytes));
         }
     }
-    Ok(Record { lines: text.lines().map(line).collect::<Result<_>>()?, weights })
+    Ok(Record {
+        lines: text.lines().filter_map(|text| line(text).transpose()).collect::<Result<_>>()?,
+        weights,
+    })
 }
 
 fn difference(alone: &Record, killed: &Record) -> Option<String> {

@@ -8,8 +8,6 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::config::AlertsConfig;
 use crate::record::{AlertLevel, AlertLine, EvaluationLine, Line, Stamp, StepLine, SystemLine};
 
-/// Rules that look at the clock or the machine.
-pub const TIMED_RULES: [&str; 2] = ["throughput_drop", "disk_free_gb"];
 /// Steps whose median speed is compared with the window's.
 const RECENT: usize = 8;
 /// What a rule needs besides its number: the loss of a run that goes well moves by about this share.

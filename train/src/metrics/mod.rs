@@ -12,7 +12,7 @@ mod scalar;
 mod seconds;
 mod unlogged;
 
-pub use alerts::{ExpertCounts, TIMED_RULES};
+pub use alerts::ExpertCounts;
 pub use expert_loads::{ExpertLoads, LoadsError};
 pub use log::{LogSettings, StepLog, stamp};
 pub use machine::Machine;

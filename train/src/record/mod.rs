@@ -18,9 +18,8 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The version of the lines that this program writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
 
-/// Keys whose values depend on the clock or the machine. All others are the same bits in every run
-/// of the same configuration, and so are all lines but those of kind `system`.
-pub const TIMED: [&str; 10] = [
+/// Keys whose values depend on the clock.
+const TIMED: [&str; 10] = [
     "time",
     "elapsed_seconds",
     "tokens_per_second",
@@ -32,3 +31,20 @@ pub const TIMED: [&str; 10] = [
     "saving_seconds",
     "evaluation_seconds",
 ];
+
+/// Rules of alerts that look at the clock or the machine.
+const TIMED_RULES: [&str; 2] = ["throughput_drop", "disk_free_gb"];
+
+/// What of a line is the same bits in every run of the same configuration, wherever it was stopped;
+/// none of a line that the clock or the machine decides.
+pub fn repeatable(mut line: serde_json::Value) -> Option<serde_json::Value> {
+    let of_rule = line["rule"].as_str().is_some_and(|rule| TIMED_RULES.contains(&rule));
+    if line["kind"] == "system" || of_rule {
+        return None;
+    }
+    let object = line.as_object_mut()?;
+    for key in TIMED {
+        object.remove(key);
+    }
+    Some(line)
+}

@@ -373,13 +373,13 @@ fn besiege(time: Duration) {
     let besieged: Vec<Value> =
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     println!(
-        "{visits} strangers in {time:?}, {} steps: {before:?} -> {after:?}, at most {most} MiB",
+        "{visits} strangers in {time:?}, {} lines: {before:?} -> {after:?}, at most {most} MiB",
         besieged.len()
     );
     assert!(most < before.resident_mib + 64, "{before:?}, at most {most} MiB");
     place.train(&format!("{settings} --device flex --steps 100 --run-dir alone")).ok();
     let losses = |lines: Vec<Value>| -> Vec<_> {
-        let steps = lines.iter().filter(|line| line["lr"].is_number()).take(100);
+        let steps = lines.iter().filter(|line| line["kind"] == "step").take(100);
         steps.map(|line| (line["step"].clone(), line["loss"].clone())).collect()
     };
     let (besieged, alone) = (losses(besieged), losses(place.metrics("alone")));

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use deepseek_train::metrics::TIMED_RULES;
-use deepseek_train::record::TIMED;
+use deepseek_train::record::repeatable;
 use serde_json::Value;
 
 /// The binary under test.
@@ -134,17 +133,8 @@ impl Workplace {
     /// The lines of a run's record without what the clock or the machine decides.
     pub fn record(&self, run: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let timed_rule =
-            |line: &Value| line["rule"].as_str().is_some_and(|rule| TIMED_RULES.contains(&rule));
-        lines
-            .filter(|line| line["kind"] != "system" && !timed_rule(line))
-            .map(|mut line| {
-                let object = line.as_object_mut().unwrap();
-                TIMED.iter().for_each(|&key| drop(object.remove(key)));
-                line
-            })
-            .collect()
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter_map(repeatable).collect()
     }
 
     /// Those of steps and evaluations.
