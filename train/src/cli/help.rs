@@ -7,9 +7,8 @@ pub(super) const DEEPSEEK: &str = "Train, watch, evaluate and sample DeepSeek-V3
     MTP) on a built-in \
     corpus in minutes on a CPU. `deepseek check` prints what a configuration means before anything \
     is spent on it.\n\n\
-    Exit codes: 0 done, 2 a mistake in the command line, the configuration or the data, 3 the run \
-    failed (files, disk, \
-    checkpoint), 130 stopped by Ctrl-C.";
+    Exit codes: 0 done, 2 what was given is wrong, 3 something failed while it ran, 130 stopped by \
+    Ctrl-C.";
 
 /// What is said of `train`.
 pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
-use crate::stdout::write_stdout;
+use crate::stdout::{write_drawing, write_stdout};
 
 /// The program's name.
 const NAME: &str = "deepseek";
@@ -20,7 +20,7 @@ const NAME: &str = "deepseek";
 pub fn completions(args: &CompletionsArgs) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
-    write_stdout(&String::from_utf8_lossy(&script))?;
+    write_drawing(&String::from_utf8_lossy(&script))?;
     Ok(Outcome::done(json!({"command": "completions", "shell": args.shell.to_string()})))
 }
 
@@ -33,7 +33,7 @@ pub fn man(args: &ManArgs) -> Result<Outcome> {
     let Some(folder) = &args.out else {
         let mut page = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut page).context("the page")?;
-        write_stdout(&String::from_utf8_lossy(&page))?;
+        write_drawing(&String::from_utf8_lossy(&page))?;
         return Ok(Outcome::done(json!({"command": "man"})));
     };
     let told = || format!("--out {}", folder.display());
