@@ -17,6 +17,7 @@ pub mod corpus;
 mod cache;
 mod chat;
 mod config;
+mod contained;
 mod error;
 mod evaluated;
 mod fim;

@@ -13,7 +13,11 @@ use serde_json::Value;
 use super::json::hand_over;
 use super::record::{MESSAGES, Text, text_of};
 use super::{PassedOver, Reading, Sink};
+use crate::data::contained::contained;
 use crate::data::error::DataError;
+
+/// What reads the files.
+const LIBRARY: &str = "parquet";
 
 /// Hands over the documents of a file.
 pub(super) fn read(
@@ -27,15 +31,19 @@ pub(super) fn read(
         message: format!("is a Parquet file that cannot be read: {error}"),
     };
     let file = open_regular(path).map_err(|e| DataError::read(path, e))?;
-    let file = SerializedFileReader::new(file).map_err(failed)?;
+    let broken = |message| DataError::Foreign { path: path.to_path_buf(), message };
+    let file = contained(LIBRARY, || SerializedFileReader::new(file)).map_err(broken)?;
+    let file = file.map_err(failed)?;
     let schema = file.metadata().file_metadata().schema();
-    let column = column(schema, reading)
-        .map_err(|message| DataError::Foreign { path: path.to_path_buf(), message })?;
+    let column = column(schema, reading).map_err(broken)?;
     let projection = Type::group_type_builder(schema.name())
         .with_fields(vec![column.clone()])
         .build()
         .map_err(failed)?;
-    for (number, row) in (1_usize..).zip(file.get_row_iter(Some(projection)).map_err(failed)?) {
+    let rows = contained(LIBRARY, || file.get_row_iter(Some(projection))).map_err(broken)?;
+    let mut rows = rows.map_err(failed)?;
+    for number in 1_usize.. {
+        let Some(row) = contained(LIBRARY, || rows.next()).map_err(broken)? else { break };
         let row = row.map_err(failed)?;
         let document = match row.get_column_iter().next() {
             Some((_, Field::Str(text))) => Ok(text.clone().into()),

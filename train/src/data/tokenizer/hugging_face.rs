@@ -5,10 +5,12 @@ use std::sync::OnceLock;
 
 use burn_deepseek::weights::read_regular;
 
-use super::contained::contained;
 use super::{Boundaries, FimTokens, limits};
+use crate::data::contained::contained;
 use crate::data::error::DataError;
 
+/// What reads the files.
+const LIBRARY: &str = "tokenizers";
 /// Bytes of a `tokenizer.json` at most; published ones have up to 35 MB.
 pub(super) const TOKENIZER_BYTES: u64 = 64 << 20;
 
@@ -89,7 +91,7 @@ impl HuggingFaceTokenizer {
         // Dropout would give other ids for the same text each time.
         let dropout = json.pointer_mut(DROPOUT).map(serde_json::Value::take);
         let dropout = dropout.filter(|value| !value.is_null()).map(|value| value.to_string());
-        let made = contained(|| match &dropout {
+        let made = contained(LIBRARY, || match &dropout {
             None => tokenizers::Tokenizer::from_bytes(&bytes),
             Some(_) => tokenizers::Tokenizer::from_bytes(json.to_string()),
         });
@@ -218,7 +220,7 @@ impl HuggingFaceTokenizer {
     ) -> Result<Vec<u32>, DataError> {
         let failed =
             |e: &dyn std::fmt::Display| self.failed(format!("cannot encode the text: {e}"));
-        let encoding = contained(|| tokenizer.encode_fast(text, false));
+        let encoding = contained(LIBRARY, || tokenizer.encode_fast(text, false));
         let encoding = encoding.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -226,7 +228,7 @@ impl HuggingFaceTokenizer {
     /// What the file puts before every text.
     pub fn lead(&self) -> Vec<u32> {
         let ids = |special| {
-            let encoding = contained(|| self.tokenizer.encode_fast("a", special)).ok();
+            let encoding = contained(LIBRARY, || self.tokenizer.encode_fast("a", special)).ok();
             let encoding = encoding.and_then(Result::ok);
             encoding.map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
         };
@@ -244,7 +246,7 @@ impl HuggingFaceTokenizer {
         let failed = |e: &dyn std::fmt::Display| {
             self.failed(format!("cannot decode {} tokens: {e}", ids.len()))
         };
-        let text = contained(|| self.tokenizer.decode(ids, true));
+        let text = contained(LIBRARY, || self.tokenizer.decode(ids, true));
         text.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 

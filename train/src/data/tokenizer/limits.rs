@@ -1,10 +1,11 @@
 //! What a `tokenizer.json` may not ask for: memory or time that has nothing to do with its length.
 //!
-//! The tokenizers library takes what the file says for granted. Five things in it are numbers or
+//! The tokenizers library takes what the file says for granted. Six things in it are numbers or
 //! texts whose cost is not their own length: the size that a `Precompiled` map claims, regular
 //! expressions (each part costs a thousand times its length, and is there as often as it is
 //! counted), replacements that lengthen the text one after the other, a template that repeats it,
-//! and the length of words that are looked at from every letter on.
+//! the length of words that are looked at from every letter on, and that of added tokens (an
+//! automaton takes its square).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 const MOST_PATTERN: u64 = 1 << 13;
 /// How many times longer normalizers, or decoders, may make a text, one after the other.
 const MOST_GROWTH: usize = 1 << 8;
-/// Letters of a word that is looked up piece by piece.
+/// Letters of a word that is looked up piece by piece, and bytes of an added token.
 const MOST_WORD: u64 = 1 << 10;
 
 /// What is wrong with a tokenizer's file, if anything is.
@@ -24,6 +25,14 @@ const MOST_WORD: u64 = 1 << 10;
 ///
 /// The first thing in it that asks for too much, with the key.
 pub(super) fn check(tokenizer: &Value) -> Result<(), String> {
+    for token in tokenizer["added_tokens"].as_array().into_iter().flatten() {
+        let bytes = token["content"].as_str().map_or(0, str::len) as u64;
+        if bytes > MOST_WORD {
+            return Err(format!(
+                "added_tokens has a token of {bytes} bytes; the most is {MOST_WORD}"
+            ));
+        }
+    }
     let mut patterns = 0;
     for key in ["normalizer", "pre_tokenizer", "post_processor", "decoder", "model"] {
         check_part(&tokenizer[key], key, &mut patterns)?;
@@ -213,6 +222,10 @@ mod tests {
                 "normalizer: its replacements make a text up to 10000000000 times as long",
             ),
             (json!({"decoder": replace(&"b".repeat(2000))}), "decoder: its replacements"),
+            (
+                json!({"added_tokens": [{"content": "a"}, {"content": "b".repeat(2000)}]}),
+                "added_tokens has a token of 2000 bytes",
+            ),
             (
                 json!({"model": {"max_input_chars_per_word": 1_000_000}}),
                 "model: max_input_chars_per_word is 1000000",

@@ -2,7 +2,6 @@
 
 mod boundaries;
 mod bytes;
-mod contained;
 mod encoder;
 mod files;
 mod hugging_face;

@@ -125,3 +125,22 @@ fn messages_are_joined() {
     let (documents, _) = rows(&path, "text", BadLines::Error).unwrap();
     assert_eq!(documents, ["user: Hi\nassistant: Ho\n", "user: Bye\n"]);
 }
+
+/// Whatever byte of a file is another one: the library panics at some of them.
+#[test]
+fn a_damaged_file_is_read_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    written(&path, Compression::SNAPPY, &[Some("a"), Some("bb"), Some("ccc")]);
+    let whole = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for place in 0..whole.len() {
+        for mask in [0x01, 0x40, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[place] ^= mask;
+            std::fs::write(&path, &bytes).unwrap();
+            refused += usize::from(rows(&path, "text", BadLines::Error).is_err());
+        }
+    }
+    assert!(refused > 100, "{refused} of {}", 3 * whole.len());
+}

@@ -1,5 +1,5 @@
-//! Panics inside the tokenizers library, as errors: it takes for granted that a file which it could
-//! read makes sense, and many do not.
+//! Panics inside libraries that read files, as errors: they take for granted that a file which they
+//! could read makes sense, and many do not.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,19 +11,19 @@ thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` gives; where it panics, what it said.
+/// What `work` of a library gives; where it panics, what it said.
 ///
 /// # Errors
 ///
 /// It panicked.
-pub(super) fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn contained<T>(library: &str, work: impl FnOnce() -> T) -> Result<T, String> {
     contained_panics_are_told_once();
     let outer = CONTAINED.replace(true);
-    // What the library was working on is not used again: a tokenizer that panicked while it was
-    // read is dropped, and text that it panicked on ends the command.
+    // What the library was working on is not used again: what panicked while it was read is
+    // dropped, and text that a tokenizer panicked on ends the command.
     let outcome = catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(outer);
-    outcome.map_err(|panic| format!("the tokenizers library fails on it: {}", said(&*panic)))
+    outcome.map_err(|panic| format!("the {library} library fails on it: {}", said(&*panic)))
 }
 
 fn contained_panics_are_told_once() {
@@ -50,10 +50,10 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_and_the_thread_goes_on() {
         let number = std::hint::black_box(3);
-        let failed = contained(|| assert_eq!(number, 4, "no good")).unwrap_err();
-        assert!(failed.starts_with("the tokenizers library fails on it: "), "{failed}");
+        let failed = contained("odd", || assert_eq!(number, 4, "no good")).unwrap_err();
+        assert!(failed.starts_with("the odd library fails on it: "), "{failed}");
         assert!(failed.contains("no good"), "{failed}");
         assert!(!CONTAINED.get());
-        assert_eq!(contained(|| number), Ok(3));
+        assert_eq!(contained("odd", || number), Ok(3));
     }
 }
