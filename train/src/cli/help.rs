@@ -240,3 +240,62 @@ pub(super) const MAN: &str = "Print the manual page, or write one for each comma
     Examples:\n  \
     deepseek man | man -l -\n  \
     deepseek man --out ~/.local/share/man/man1";
+
+/// What is said of `runs list`.
+pub(super) const RUNS_LIST: &str = "List runs: how far each is, its losses, speed, alerts and \
+    tags.\n\n\
+    Runs are looked for in the given folders and up to four levels below. `training` is said of a \
+    run that a process has the folder of. What cannot be read is told below the list.\n\n\
+    Examples:\n  \
+    deepseek runs list\n  \
+    deepseek runs list runs sweeps --sort valid --tag baseline\n  \
+    deepseek runs list --all --json";
+
+/// What is said of `runs show`.
+pub(super) const RUNS_SHOW: &str = "Show what is known of a run, without loading its model.\n\n\
+    Examples:\n  \
+    deepseek runs show runs/quickstart-001\n  \
+    deepseek runs show runs/quickstart-001 --json";
+
+/// What is said of `runs compare`.
+pub(super) const RUNS_COMPARE: &str = "Lay runs beside each other: in what they differ, and what \
+    came of it.\n\n\
+    A row a run, with a column for every key of the configuration that not all of them have alike. \
+    A folder with runs in it stands for all of them.\n\n\
+    Examples:\n  \
+    deepseek runs compare runs/quickstart-001 runs/quickstart-002\n  \
+    deepseek runs compare sweeps --json";
+
+/// What is said of `runs export`.
+pub(super) const RUNS_EXPORT: &str = "Write lines of a run's record as CSV or Parquet, a column a \
+    key.\n\n\
+    Rows of layers and experts are JSON text.\n\n\
+    Examples:\n  \
+    deepseek runs export runs/quickstart-001 --out steps.csv\n  \
+    deepseek runs export runs/quickstart-001 --kind evaluation --out evaluations.parquet";
+
+/// What is said of `runs tag`.
+pub(super) const RUNS_TAG: &str = "Add tags to a run, or take them away.\n\n\
+    Examples:\n  \
+    deepseek runs tag runs/quickstart-001 baseline seed-0\n  \
+    deepseek runs tag runs/quickstart-001 seed-0 --remove";
+
+/// What is said of `runs note`.
+pub(super) const RUNS_NOTE: &str = "Write a note on a run; an empty one removes it.\n\n\
+    Examples:\n  \
+    deepseek runs note runs/quickstart-001 \"the first that went well\"\n  \
+    deepseek runs note runs/quickstart-001 \"\"";
+
+/// What is said of `runs archive`.
+pub(super) const RUNS_ARCHIVE: &str = "Leave a run out of lists.\n\n\
+    Examples:\n  \
+    deepseek runs archive runs/quickstart-001\n  \
+    deepseek runs archive runs/quickstart-001 --undo";
+
+/// What is said of `runs delete`.
+pub(super) const RUNS_DELETE: &str = "Delete a run's folder with all that is in it.\n\n\
+    Without --yes the command says what it would delete, and ends with exit code 2. A run that is \
+    being trained is not deleted.\n\n\
+    Examples:\n  \
+    deepseek runs delete runs/quickstart-002\n  \
+    deepseek runs delete runs/quickstart-002 --yes";

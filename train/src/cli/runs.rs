@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::help;
+
 /// Arguments of `runs`.
 #[derive(Clone, Debug, Args)]
 pub struct RunsArgs {
@@ -16,20 +18,28 @@ pub struct RunsArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum RunsTarget {
     /// List runs: how far each is, its losses, speed, alerts and tags.
+    #[command(long_about = help::RUNS_LIST)]
     List(RunsListArgs),
     /// Show what is known of a run, without loading its model.
+    #[command(long_about = help::RUNS_SHOW)]
     Show(RunArgs),
     /// Lay runs beside each other: in what they differ, and what came of it.
+    #[command(long_about = help::RUNS_COMPARE)]
     Compare(RunsCompareArgs),
     /// Write lines of a run's record as CSV or Parquet, a column a key.
+    #[command(long_about = help::RUNS_EXPORT)]
     Export(RunsExportArgs),
     /// Add tags to a run, or take them away.
+    #[command(long_about = help::RUNS_TAG)]
     Tag(RunsTagArgs),
     /// Write a note on a run; an empty one removes it.
+    #[command(long_about = help::RUNS_NOTE)]
     Note(RunsNoteArgs),
     /// Leave a run out of lists.
+    #[command(long_about = help::RUNS_ARCHIVE)]
     Archive(RunsArchiveArgs),
     /// Delete a run's folder with all that is in it.
+    #[command(long_about = help::RUNS_DELETE)]
     Delete(RunsDeleteArgs),
 }
 

@@ -99,7 +99,7 @@ fn what_is_not_of_a_checkpoint_is_refused() {
         assert_ne!(edited, body);
         seal(edited);
         for command in [resume, &generate] {
-            place.run(command).failed(3, &["state.json", "damaged", said]);
+            place.run(command).failed(2, &["state.json", "damaged", said]);
         }
     }
     fs::write(&state, whole).unwrap();

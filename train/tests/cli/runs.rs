@@ -25,14 +25,17 @@ fn runs_are_listed_sorted_and_found_by_tag() {
     assert_eq!((&runs[0]["state"], &runs[0]["steps"]), (&json!("finished"), &json!(6)));
 
     place.run("runs tag runs/tiny-002 seed-7 good").ok();
-    place.run("runs note runs/tiny-002").failed(2, &["TEXT"]);
-    place.command("runs note runs/tiny-002").arg("went well").status().unwrap();
+    let refused = place.run("runs note runs/tiny-002");
+    assert!(refused.code == Some(2) && refused.stderr.contains("<TEXT>"), "{}", refused.dump());
+    let noted = place.command("runs note runs/tiny-002").arg("went well").output().unwrap();
+    assert!(noted.status.success());
     let tagged = place.run("runs list --tag seed-7 --json").ok().json();
     assert_eq!(tagged["runs"][0]["note"], "went well");
     assert_eq!(tagged["runs"].as_array().unwrap().len(), 1);
     place.run("runs tag runs/tiny-002 good --remove").ok();
     assert_eq!(place.run("runs show runs/tiny-002 --json").ok().json()["tags"], json!(["seed-7"]));
-    place.command("runs tag runs/tiny-002").arg("two words").output().unwrap();
+    let refused = place.command("runs tag runs/tiny-002").arg("two words").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
     place.run("runs tag runs/tiny-002 a\u{1b}[2J").failed(2, &["must be a word"]);
 
     place.run("runs archive runs/tiny-001").ok();
@@ -145,7 +148,8 @@ fn shells_and_manuals_are_served() {
         let script = place.run(&format!("completions {shell}")).ok().stdout;
         assert!(script.contains(part) && script.contains("compare-precision"), "{shell}");
     }
-    place.run("completions tcsh").failed(2, &["tcsh"]);
+    let refused = place.run("completions tcsh");
+    assert!(refused.code == Some(2) && refused.stderr.contains("zsh"), "{}", refused.dump());
     assert!(place.run("man").ok().stdout.contains(".TH deepseek 1"));
     place.run("man --out pages").ok();
     let pages = place.names("pages");
