@@ -117,6 +117,20 @@ impl Columns {
         self.rows.push(cells);
     }
 
+    /// The table without columns that have nothing under their names.
+    pub fn without_empty_columns(mut self) -> Self {
+        let filled: Vec<bool> = (0..self.left.len())
+            .map(|column| self.rows.iter().skip(1).any(|row| !row[column].is_empty()))
+            .collect();
+        let mut kept = filled.iter();
+        self.left.retain(|_| *kept.next().unwrap_or(&true));
+        for row in &mut self.rows {
+            let mut kept = filled.iter();
+            row.retain(|_| *kept.next().unwrap_or(&true));
+        }
+        self
+    }
+
     /// The table in so many columns of a terminal.
     pub fn text(&self, width: usize) -> String {
         let count = self.left.len();
@@ -188,6 +202,13 @@ mod tests {
         let narrow = "rank  weights\n0        1.25\n1..7        3\nrank  total\n0        20\n\
                       1..7      4\nrank\n0     does not fit\n1..7\n";
         assert_eq!(table.text(18), narrow);
+    }
+
+    #[test]
+    fn columns_of_nothing_are_left_out() {
+        let mut table = Columns::new(["<run", "left", "<tags"]);
+        table.row(["a".into(), String::new(), "good".into()]);
+        assert_eq!(table.without_empty_columns().text(80), "run  tags\na    good\n");
     }
 
     proptest! {
