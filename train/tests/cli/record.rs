@@ -135,6 +135,34 @@ fn what_a_step_owes_is_made_once() {
     }
 }
 
+/// What rules say of a run is the same wherever it was stopped, and is recorded once.
+#[test]
+fn alerts_are_raised_once() {
+    let place = Workplace::new();
+    let rules = "--set schedule.lr=0.5 --set alerts.window=2 --set alerts.loss_spike=0.01 --set \
+                 alerts.loss_rise=0.01 --set alerts.valid_rise=1 --set \
+                 alerts.dead_experts=1 --set alerts.expert_violation=0.01 --set metrics.every=1 \
+                 --set train.checkpoint_every=1 --set train.keep_checkpoints=9";
+    let straight = place.train(&format!("{rules} --run-dir straight --plain --json")).ok();
+    let record = place.record("straight");
+    let alerts: Vec<&Value> = record.iter().filter(|line| line["kind"] == "alert").collect();
+    assert!(alerts.len() >= 4, "{alerts:?}");
+    assert_eq!(straight.json()["alerts"].as_array().unwrap().len(), alerts.len());
+    for alert in &alerts {
+        let said = format!("step {}: {}", alert["step"], alert["message"].as_str().unwrap());
+        assert!(straight.stdout.contains(&said), "{said}: {}", straight.dump());
+    }
+    for stop in 1..6 {
+        place.copy("straight", "stopped");
+        for step in stop + 1..=6 {
+            place.remove(&format!("stopped/checkpoints/step-{step:08}"));
+        }
+        place.run("train --resume stopped").ok();
+        assert_eq!(place.record("stopped"), record, "stopped after {stop}");
+        place.remove("stopped");
+    }
+}
+
 /// An evaluation that is made up has the weights of the loss of its own step, not of the next: with
 /// lambda at 0 the MTP modules would not be measured.
 #[test]

@@ -1,6 +1,8 @@
 //! `runs`, `completions` and `man`.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -49,6 +51,28 @@ fn runs_are_listed_sorted_and_found_by_tag() {
     assert!(losses[0] <= losses[1], "{losses:?}");
     place.run("runs list nowhere").failed(2, &["nowhere: no such folder"]);
     place.run("runs show runs").failed(2, &["runs: no run here"]);
+}
+
+#[test]
+fn a_run_that_is_trained_is_listed_as_such_and_not_deleted() {
+    let place = Workplace::new();
+    let mut command = place.command("train --config ./tiny.toml --steps 1000000 --run-dir long");
+    let mut training = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let run = loop {
+        let listed = place.run("runs list . --json").ok().json();
+        let run = listed["runs"][0].clone();
+        if run["steps"].as_u64() > Some(10) {
+            break run;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{listed}");
+    };
+    assert_eq!((&run["state"], &run["planned_steps"]), (&json!("training"), &json!(1_000_000)));
+    assert!(number(&run, "seconds_left") > 1.0, "{run}");
+    place.run("runs delete long --yes").failed(2, &["a training is going on there"]);
+    training.kill().unwrap();
+    training.wait().unwrap();
+    assert_eq!(place.run("runs show long --json").ok().json()["state"], "stopped");
 }
 
 #[test]
