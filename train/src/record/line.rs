@@ -75,26 +75,33 @@ pub struct StepLine {
     pub stamp: Stamp,
     /// Mean cross entropy of the next token, nats a token.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub loss: f64,
     /// Exponential of `loss`.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub perplexity: f64,
     /// `loss` in bits a byte of the training text.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub bits_per_byte: f64,
     /// Mean of `mtp_losses`; null without MTP.
     pub mtp_loss: Option<f64>,
     /// Mean cross entropy of each MTP module, nats a token; MTP 1 first.
     #[serde(deserialize_with = "nullable::numbers")]
+    #[schemars(with = "Vec<Option<f64>>")]
     pub mtp_losses: Vec<f64>,
     /// Sequence-wise balance loss at alpha = 1, summed over layers.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub balance_loss: f64,
     /// What was differentiated: `loss` + lambda * `mtp_loss` + alpha * `balance_loss`.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub total_loss: f64,
     /// Global norm of the gradients before clipping.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub grad_norm: f64,
     /// Learning rate of the step.
     pub lr: f64,
@@ -143,17 +150,21 @@ pub struct EvaluationLine {
     pub stamp: Stamp,
     /// Mean cross entropy of the next token, nats a token.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub valid_loss: f64,
     /// Exponential of `valid_loss`.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub valid_perplexity: f64,
     /// `valid_loss` in bits a byte of the held-out text.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub valid_bits_per_byte: f64,
     /// Mean of `valid_mtp_losses`; null without MTP.
     pub valid_mtp_loss: Option<f64>,
     /// Mean cross entropy of each MTP module, nats a token; MTP 1 first.
     #[serde(deserialize_with = "nullable::numbers")]
+    #[schemars(with = "Vec<Option<f64>>")]
     pub valid_mtp_losses: Vec<f64>,
     /// Tokens that were predicted.
     pub valid_tokens: u64,
@@ -224,9 +235,11 @@ pub struct AlertLine {
     pub message: String,
     /// The number that was looked at.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub value: f64,
     /// What it was compared with.
     #[serde(deserialize_with = "nullable::number")]
+    #[schemars(with = "Option<f64>")]
     pub threshold: f64,
 }
 

@@ -15,6 +15,16 @@ pub fn schema() -> Value {
 mod tests {
     use super::*;
 
+    /// A loss that is no number is null, which the schema must allow.
+    #[test]
+    fn what_may_be_null_may_be_null_in_the_schema() {
+        let schema = schema();
+        let step = &schema["$defs"]["StepLine"]["properties"];
+        assert_eq!(step["loss"]["type"], serde_json::json!(["number", "null"]));
+        assert_eq!(step["mtp_losses"]["items"]["type"], serde_json::json!(["number", "null"]));
+        assert_eq!(step["lr"]["type"], "number");
+    }
+
     /// The file is what people read without the program; `UPDATE_SCHEMA=1` writes it.
     #[test]
     fn the_schema_in_the_book_is_that_of_the_lines() {
