@@ -1,0 +1,78 @@
+//! `deepseek runs`: the runs that lie in folders: listed, compared, exported, labelled, deleted.
+
+mod compare;
+mod export;
+mod label;
+mod list;
+mod show;
+
+use serde_json::{Value, json};
+
+use crate::cli::{RunsArgs, RunsTarget};
+use crate::exit::Outcome;
+use crate::failure::Result;
+use crate::runs::RunSummary;
+
+/// Does what is asked with runs.
+///
+/// # Errors
+///
+/// A folder without a run, labels that do not fit, a file that is there already
+/// ([`crate::exit::USAGE`]); what cannot be read or written ([`crate::exit::FAILURE`]).
+pub fn run(args: RunsArgs) -> Result<Outcome> {
+    match args.target {
+        RunsTarget::List(args) => list::run(&args),
+        RunsTarget::Show(args) => show::run(&args),
+        RunsTarget::Compare(args) => compare::run(&args),
+        RunsTarget::Export(args) => export::run(&args),
+        RunsTarget::Tag(args) => label::tag(&args),
+        RunsTarget::Note(args) => label::note(&args),
+        RunsTarget::Archive(args) => label::archive(&args),
+        RunsTarget::Delete(args) => label::delete(&args),
+    }
+}
+
+/// What is known of a run, as `--json` gives it.
+fn results_of(run: &RunSummary) -> Value {
+    json!({
+        "run": run.folder,
+        "state": run.state,
+        "steps": run.steps(),
+        "planned_steps": run.planned_steps,
+        "tokens": run.step.as_ref().map(|step| step.stamp.tokens),
+        "seconds": run.step.as_ref().map(|step| step.stamp.elapsed_seconds),
+        "seconds_left": run.seconds_left(),
+        "loss": run.step.as_ref().map(|step| step.loss),
+        "valid_loss": run.evaluation.as_ref().map(|line| line.valid_loss),
+        "best_valid_loss": run.best.map(|(_, loss)| loss),
+        "best_step": run.best.map(|(step, _)| step),
+        "tokens_per_second": run.step.as_ref().map(|step| step.tokens_per_second),
+        "max_violation": run.step.as_ref().and_then(|step| step.experts.max_violation),
+        "infos": run.alerts[0],
+        "warnings": run.alerts[1],
+        "errors": run.alerts[2],
+        "begun": run.times.as_ref().map(|(first, _)| first),
+        "updated": run.times.as_ref().map(|(_, last)| last),
+        "unreadable_lines": run.unreadable_lines,
+        "tags": run.labels.tags,
+        "note": run.labels.note,
+        "archived": run.labels.archived,
+    })
+}
+
+/// A loss as tables have it.
+fn loss(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
+}
+
+/// Warnings and errors, where there are any.
+fn alerts(run: &RunSummary) -> String {
+    let [_, warnings, errors] = run.alerts;
+    let said = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        count => Some(format!("{count} {what}s")),
+    };
+    let all = [said(errors, "error"), said(warnings, "warning")];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
