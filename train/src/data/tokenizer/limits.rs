@@ -1,11 +1,11 @@
 //! What a `tokenizer.json` may not ask for: memory or time that has nothing to do with its length.
 //!
-//! The tokenizers library takes what the file says for granted. Six things in it are numbers or
+//! The tokenizers library takes what the file says for granted. Seven things in it are numbers or
 //! texts whose cost is not their own length: the size that a `Precompiled` map claims, regular
 //! expressions (each part costs a thousand times its length, and is there as often as it is
 //! counted), replacements that lengthen the text one after the other, a template that repeats it,
-//! the length of words that are looked at from every letter on, and that of added tokens (an
-//! automaton takes its square).
+//! the length of words that are looked at from every letter on, that of added tokens (an automaton
+//! takes its square), and that of a `Unigram` model's pieces (a tree is as deep).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 const MOST_PATTERN: u64 = 1 << 13;
 /// How many times longer normalizers, or decoders, may make a text, one after the other.
 const MOST_GROWTH: usize = 1 << 8;
-/// Letters of a word that is looked up piece by piece, and bytes of an added token.
+/// Letters of a word that is looked up piece by piece, and bytes of an added token or of a piece of
+/// a `Unigram` model, which the library goes down byte by byte, a call in a call.
 const MOST_WORD: u64 = 1 << 10;
 
 /// What is wrong with a tokenizer's file, if anything is.
@@ -30,6 +31,14 @@ pub(super) fn check(tokenizer: &Value) -> Result<(), String> {
         if bytes > MOST_WORD {
             return Err(format!(
                 "added_tokens has a token of {bytes} bytes; the most is {MOST_WORD}"
+            ));
+        }
+    }
+    for piece in tokenizer["model"]["vocab"].as_array().into_iter().flatten() {
+        let bytes = piece[0].as_str().map_or(0, str::len) as u64;
+        if bytes > MOST_WORD {
+            return Err(format!(
+                "model: vocab has a piece of {bytes} bytes; the most is {MOST_WORD}"
             ));
         }
     }
@@ -225,6 +234,10 @@ mod tests {
             (
                 json!({"added_tokens": [{"content": "a"}, {"content": "b".repeat(2000)}]}),
                 "added_tokens has a token of 2000 bytes",
+            ),
+            (
+                json!({"model": {"vocab": [["a", 0.0], ["b".repeat(200_000), -1.0]]}}),
+                "model: vocab has a piece of 200000 bytes",
             ),
             (
                 json!({"model": {"max_input_chars_per_word": 1_000_000}}),
