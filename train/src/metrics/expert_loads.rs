@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Blame, Context, Result, blamed, of_reading};
 use crate::learner::LayerLoad;
-use crate::record::{Line, METRICS_FILE, parse_line};
+use crate::record::{Line, METRICS_FILE, Record};
 
-/// Bytes of a file of loads, or of a run's log, at most.
+/// Bytes of a file of loads at most.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// The loads of the experts of every MoE layer.
@@ -67,7 +67,7 @@ impl ExpertLoads {
     /// [`LoadsError`], or what cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            let text = read_text(path, path)?;
+            let text = read_text(path)?;
             let malformed = |problem: serde_json::Error| LoadsError::Malformed {
                 path: path.into(),
                 problem: problem.to_string(),
@@ -75,12 +75,16 @@ impl ExpertLoads {
             return Ok(serde_json::from_str(&text).map_err(malformed)?);
         }
         let log = path.join(METRICS_FILE);
-        let text = read_text(&log, path)?;
-        // A last line that was cut off is passed over, as it is when a run is resumed.
-        let experts = text.lines().rev().find_map(|line| match parse_line(line) {
-            Ok(Line::Evaluation(evaluation)) => Some(evaluation.experts),
-            _ => None,
-        });
+        if !log.exists() {
+            return Err(LoadsError::NotFound { path: path.into() }.into());
+        }
+        let mut experts = None;
+        // Lines that cannot be read are passed over, as they are when a run is resumed.
+        Record::readable(path, |line| {
+            if let Line::Evaluation(evaluation) = line {
+                experts = Some(evaluation.experts);
+            }
+        })?;
         let layer_loads = experts.map(|experts| {
             let layers = experts.layers.into_iter().zip(experts.expert_loads);
             layers.map(|(layer, loads)| LayerLoad { layer, loads }).collect::<Vec<_>>()
@@ -102,11 +106,11 @@ impl ExpertLoads {
     }
 }
 
-/// The text of a file; `asked` is what the user gave.
-fn read_text(file: &Path, asked: &Path) -> Result<String> {
+/// The text of a file of loads.
+fn read_text(file: &Path) -> Result<String> {
     match read_regular_text(file, MOST_BYTES) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(LoadsError::NotFound { path: asked.into() }.into())
+            Err(LoadsError::NotFound { path: file.into() }.into())
         }
         Err(error) if of_reading(&error) == Blame::User => {
             Err(LoadsError::Malformed { path: file.into(), problem: error.to_string() }.into())

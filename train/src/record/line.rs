@@ -198,11 +198,23 @@ pub struct SampleLine {
 
 /// How bad something is.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum AlertLevel {
     /// Worth knowing.
+    #[default]
     Info,
     /// Worth looking at.
     Warning,
@@ -222,7 +234,7 @@ impl AlertLevel {
 }
 
 /// Something that somebody should look at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertLine {
     /// Where in the run.
     #[serde(flatten)]

@@ -7,7 +7,7 @@ use burn_deepseek::weights::open_regular;
 use serde::Deserialize;
 
 use super::{Line, METRICS_FILE, VERSION};
-use crate::failure::blamed;
+use crate::failure::{Blame, Blamed, of_reading};
 
 /// The longest line that is read: 256 experts in each of 61 layers take some 100 KB.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -35,12 +35,13 @@ pub enum RecordError {
     },
 }
 
-blamed!(User: RecordError);
-
-impl RecordError {
-    /// Whether one line is at fault, and those after it can be read.
-    pub fn is_of_a_line(&self) -> bool {
-        matches!(self, Self::Line { .. })
+/// A record of another program was given; a disk that fails is nobody's.
+impl Blamed for RecordError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Read { source, .. } => of_reading(source),
+            Self::Line { .. } => Blame::User,
+        }
     }
 }
 
@@ -83,12 +84,14 @@ pub struct Record {
     offset: u64,
     /// Lines read so far.
     lines: usize,
+    /// Bytes of a line at most.
+    longest: u64,
 }
 
 impl Record {
     /// The record in a run's folder, of which nothing has been read. It need not be there yet.
     pub fn of_run(folder: &Path) -> Self {
-        Self { path: folder.join(METRICS_FILE), offset: 0, lines: 0 }
+        Self { path: folder.join(METRICS_FILE), offset: 0, lines: 0, longest: LONGEST_LINE }
     }
 
     /// Where it is.
@@ -124,7 +127,7 @@ impl Record {
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
-            let count = io::Read::take(&mut file, LONGEST_LINE)
+            let mut count = io::Read::take(&mut file, self.longest)
                 .read_until(b'\n', &mut bytes)
                 .map_err(read)? as u64;
             let wrong = |problem: String| RecordError::Line {
@@ -132,19 +135,35 @@ impl Record {
                 line: self.lines + 1,
                 problem,
             };
-            let Some(text) = bytes.strip_suffix(b"\n") else {
-                if count == LONGEST_LINE {
-                    return Err(wrong("is longer than any of a record".into()));
-                }
-                return Ok(());
-            };
-            let parsed = match std::str::from_utf8(text) {
-                Ok(text) => parse_line(text).map_err(wrong),
-                Err(_) => Err(wrong("is not UTF-8".into())),
+            let parsed = match bytes.strip_suffix(b"\n").map(std::str::from_utf8) {
+                Some(Ok(text)) => parse_line(text).map_err(wrong),
+                Some(Err(_)) => Err(wrong("is not UTF-8".into())),
+                None if count < self.longest => return Ok(()),
+                None => match file.skip_until(b'\n').map_err(read)? as u64 {
+                    0 => return Ok(()),
+                    rest => {
+                        count += rest;
+                        Err(wrong("is longer than any of a record".into()))
+                    }
+                },
             };
             self.offset += count;
             self.lines += 1;
             each(parsed?);
+        }
+    }
+
+    /// The lines of a run's record that can be read; how many cannot.
+    ///
+    /// # Errors
+    /// [`RecordError::Read`].
+    pub fn readable(folder: &Path, mut each: impl FnMut(Line)) -> Result<usize, RecordError> {
+        let (mut record, mut unreadable) = (Self::of_run(folder), 0);
+        loop {
+            match record.added(&mut each) {
+                Err(RecordError::Line { .. }) => unreadable += 1,
+                read => return read.map(|()| unreadable),
+            }
         }
     }
 
@@ -225,5 +244,24 @@ mod tests {
         assert!(error.to_string().contains("metrics.jsonl: line 2: "), "{error}");
         record.added(|line| found.push(line)).unwrap();
         assert_eq!(found.len(), 2, "the next call begins after it");
+        let mut readable = 0;
+        assert_eq!(Record::readable(folder.path(), |_| readable += 1).unwrap(), 1);
+        assert_eq!(readable, 2);
+    }
+
+    /// A line without end is one at fault, and is passed once.
+    #[test]
+    fn a_line_that_is_too_long_is_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = serde_json::to_string(&step(7, 1.0)).unwrap();
+        let path = folder.path().join(METRICS_FILE);
+        std::fs::write(&path, format!("{good}\n{}\n{good}\n", "x".repeat(5000))).unwrap();
+        let mut record = Record { longest: 2000, ..Record::of_run(folder.path()) };
+        let mut found = Vec::new();
+        let error = record.added(|line| found.push(line)).unwrap_err();
+        assert!(error.to_string().contains("line 2: is longer than any"), "{error}");
+        record.added(|line| found.push(line)).unwrap();
+        assert_eq!((found.len(), record.lines), (2, 3));
+        assert_eq!(record.offset(), std::fs::metadata(&path).unwrap().len());
     }
 }

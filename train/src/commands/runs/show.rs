@@ -11,7 +11,7 @@ use crate::failure::Result;
 use crate::fold::{fold_on_terminal, hang, width};
 use crate::metrics::duration;
 use crate::record::{AlertLine, Line, Record, SampleLine};
-use crate::runs::RunSummary;
+use crate::runs::{RunState, RunSummary};
 use crate::stdout::write_stdout;
 
 /// Alerts that are shown.
@@ -21,16 +21,12 @@ const SHOWN: usize = 5;
 pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
     let run = RunSummary::read(&args.run)?;
     let (mut raised, mut sample) = (Vec::new(), None);
-    let mut record = Record::of_run(&args.run);
-    // A line that cannot be read is counted in the summary; the next call begins after it.
-    while record
-        .added(|line| match line {
-            Line::Alert(alert) => raised.push(alert),
-            Line::Sample(line) => sample = Some(line),
-            Line::Step(_) | Line::Evaluation(_) | Line::System(_) => {}
-        })
-        .is_err_and(|error| error.is_of_a_line())
-    {}
+    // What cannot be read is counted in the summary.
+    Record::readable(&args.run, |line| match line {
+        Line::Alert(alert) => raised.push(alert),
+        Line::Sample(line) => sample = Some(line),
+        Line::Step(_) | Line::Evaluation(_) | Line::System(_) => {}
+    })?;
     let differences = run.config.differences()?;
     if !args.json {
         let mut text = page(&run);
@@ -63,7 +59,7 @@ fn page(run: &RunSummary) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "run         {}", run.folder.display());
-    let left = run.seconds_left().filter(|_| run.state == crate::runs::RunState::Training);
+    let left = run.seconds_left().filter(|_| run.state == RunState::Training);
     let _ = writeln!(
         text,
         "state       {}: step {} of {}{}",
