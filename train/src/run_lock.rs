@@ -4,7 +4,9 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use crate::failure::{Context, Result, blamed};
 use crate::kill_point;
@@ -129,40 +131,12 @@ fn holder(file: &mut File) -> Option<String> {
 
 /// `process 4711 on host, since 2026-11-29 12:18:10 UTC,`
 fn this_process() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    format!("process {} on {}, since {},", std::process::id(), host(), utc(now))
+    let host = sysinfo::System::host_name().unwrap_or_else(|| "an unnamed host".into());
+    format!("process {} on {host}, since {},", std::process::id(), utc(Utc::now()))
 }
 
-/// The name of this machine, as far as it says it.
-fn host() -> String {
-    let said = |name: String| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
-    let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
-    let variables = ["HOSTNAME", "COMPUTERNAME"];
-    files
-        .iter()
-        .find_map(|file| std::fs::read_to_string(file).ok().and_then(said))
-        .or_else(|| variables.iter().find_map(|name| std::env::var(name).ok().and_then(said)))
-        .unwrap_or_else(|| "an unnamed host".into())
-}
-
-/// Seconds since 1970 as a date and a time.
-fn utc(seconds: u64) -> String {
-    let (mut day, time) = (seconds / 86_400, seconds % 86_400);
-    let leap =
-        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while day >= 365 + u64::from(leap(year)) {
-        day -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while day >= lengths[month] {
-        day -= lengths[month];
-        month += 1;
-    }
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("{year}-{:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC", month + 1, day + 1)
+fn utc(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 #[cfg(test)]
@@ -219,7 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_dates() {
+    fn times_are_dates() {
+        let utc = |seconds| utc(DateTime::from_timestamp(seconds, 0).unwrap());
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");

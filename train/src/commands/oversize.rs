@@ -8,6 +8,7 @@ use crate::cli::TrainArgs;
 use crate::config::{MemoryEstimate, RunConfig};
 use crate::device::SelectedDevice;
 use crate::failure::UsageError;
+use crate::metrics;
 
 /// Refuses a run that `train` could not hold, unless its user knows better.
 ///
@@ -95,9 +96,7 @@ fn available_bytes(device: &SelectedDevice) -> Option<u64> {
     }
     let mut system = System::new();
     system.refresh_memory();
-    // Of a container its limit, for what it uses is partly files that give way.
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    Some(system.available_memory().min(limit)).filter(|&bytes| bytes > 0)
+    metrics::available_bytes(&system)
 }
 
 fn gibibytes(bytes: u64) -> String {

@@ -42,11 +42,18 @@ impl Machine {
         SystemLine {
             stamp,
             resident_bytes: process.map(sysinfo::Process::memory),
-            available_bytes: Some(self.system.available_memory()).filter(|&bytes| bytes > 0),
+            available_bytes: available_bytes(&self.system),
             cpu_cores,
             disk_free_bytes: disk_free_bytes(&self.folder),
         }
     }
+}
+
+/// Memory that the system as it was looked at last can still give; none where that is not known.
+pub fn available_bytes(system: &System) -> Option<u64> {
+    // Of a container its limit, for what it uses is partly files that give way.
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    Some(system.available_memory().min(limit)).filter(|&bytes| bytes > 0)
 }
 
 /// Bytes that are left to this user on the disk of a folder.

@@ -15,7 +15,7 @@ mod unlogged;
 pub use alerts::ExpertCounts;
 pub use expert_loads::{ExpertLoads, LoadsError};
 pub use log::{LogSettings, StepLog, stamp};
-pub use machine::Machine;
+pub use machine::{Machine, available_bytes};
 pub use notes::Notes;
 pub use plain::{PlainRenderer, duration};
 pub use scalar::{ScalarMetric, register};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use toml::Table;
 
-use super::{loss, results_of};
+use super::{COLUMNS, cells, results_of};
 use crate::cli::RunsCompareArgs;
 use crate::exit::Outcome;
 use crate::failure::{Result, UsageError};
@@ -73,26 +73,16 @@ fn differing(configs: &[BTreeMap<String, String>]) -> BTreeMap<String, Vec<Optio
         .collect()
 }
 
-/// A row a run: what it has otherwise than others, then what came of it.
+/// A row a run: how far it came, then what it has otherwise than others.
 fn table(runs: &[RunSummary], differing: &BTreeMap<String, Vec<Option<String>>>) -> Columns {
-    let results = ["<state", "step", "loss", "valid", "best", "tokens/s", "trained"];
-    let names = std::iter::once("<run").chain(results);
+    let names = COLUMNS.into_iter().chain(["trained"]);
     let mut table = Columns::new(names.chain(differing.keys().map(String::as_str)));
     for (index, run) in runs.iter().enumerate() {
-        let step = run.step.as_ref();
+        let seconds = run.step.as_ref().map(|step| step.stamp.elapsed_seconds);
+        let trained = seconds.map_or_else(|| "-".into(), duration);
         let keys = differing.values().map(|values| values[index].clone());
-        let cells = [
-            run.folder.display().to_string(),
-            run.state.name().into(),
-            format!("{}/{}", run.steps(), run.planned_steps),
-            loss(step.map(|step| step.loss)),
-            loss(run.evaluation.as_ref().map(|line| line.valid_loss)),
-            loss(run.best.map(|(_, loss)| loss)),
-            step.map_or_else(|| "-".into(), |step| format!("{:.0}", step.tokens_per_second)),
-            step.map_or_else(|| "-".into(), |step| duration(step.stamp.elapsed_seconds)),
-        ];
         let keys = keys.map(|value| value.unwrap_or_else(|| "-".into()));
-        table.row(cells.into_iter().chain(keys));
+        table.row(cells(run).into_iter().chain([trained]).chain(keys));
     }
     table
 }

@@ -20,9 +20,7 @@ use super::RunSummary;
 use crate::cli::{RecordKind, RunsExportArgs};
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result, UsageError};
-use crate::record::{
-    AlertLevel, AlertLine, EvaluationLine, Line, Record, SampleLine, Stamp, StepLine, SystemLine,
-};
+use crate::record::{AlertLine, EvaluationLine, Line, Record, SampleLine, StepLine, SystemLine};
 use crate::stdout::write_stdout;
 
 /// Lines that are written at once.
@@ -68,20 +66,12 @@ pub(super) fn run(args: &RunsExportArgs) -> Result<Outcome> {
 
 /// The columns of a kind: the keys of its lines in their order.
 fn columns(kind: RecordKind) -> Vec<(String, Holds)> {
-    let stamp = Stamp::default;
     let line = match kind {
         RecordKind::Step => Line::Step(StepLine::default()),
         RecordKind::Evaluation => Line::Evaluation(EvaluationLine::default()),
         RecordKind::Sample => Line::Sample(SampleLine::default()),
         RecordKind::System => Line::System(SystemLine::default()),
-        RecordKind::Alert => Line::Alert(AlertLine {
-            stamp: stamp(),
-            level: AlertLevel::Info,
-            rule: String::new(),
-            message: String::new(),
-            value: 0.0,
-            threshold: 0.0,
-        }),
+        RecordKind::Alert => Line::Alert(AlertLine::default()),
     };
     let mut columns: Vec<(String, Holds)> = in_order(&line)
         .into_iter()
@@ -160,7 +150,9 @@ fn each_group(
         }
     })?;
     failed?;
-    write(&group)?;
+    if !group.is_empty() {
+        write(&group)?;
+    }
     Ok(count)
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::json;
 
-use super::{alerts, loss, results_of};
+use super::{COLUMNS, alerts, cells, results_of};
 use crate::cli::{RunsListArgs, RunsOrder};
 use crate::exit::Outcome;
 use crate::failure::Result;
@@ -61,24 +61,14 @@ fn sort(runs: &mut [RunSummary], order: RunsOrder) {
 }
 
 fn table(runs: &[RunSummary]) -> Columns {
-    let names =
-        ["<run", "<state", "step", "loss", "valid", "best", "tokens/s", "left", "<alerts", "<tags"];
-    let mut table = Columns::new(names);
+    let mut table = Columns::new(COLUMNS.into_iter().chain(["left", "<alerts", "<tags"]));
     for run in runs {
-        let step = run.step.as_ref();
-        let training = run.state == RunState::Training;
-        table.row([
-            run.folder.display().to_string(),
-            run.state.name().into(),
-            format!("{}/{}", run.steps(), run.planned_steps),
-            loss(step.map(|step| step.loss)),
-            loss(run.evaluation.as_ref().map(|line| line.valid_loss)),
-            loss(run.best.map(|(_, loss)| loss)),
-            step.map_or_else(|| "-".into(), |step| format!("{:.0}", step.tokens_per_second)),
-            run.seconds_left().filter(|_| training).map_or_else(String::new, duration),
+        let left = run.seconds_left().filter(|_| run.state == RunState::Training);
+        table.row(cells(run).into_iter().chain([
+            left.map_or_else(String::new, duration),
             alerts(run),
             run.labels.tags.iter().cloned().collect::<Vec<_>>().join(" "),
-        ]);
+        ]));
     }
     table
 }

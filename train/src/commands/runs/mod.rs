@@ -65,6 +65,23 @@ fn loss(value: Option<f64>) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
 }
 
+/// Names of the columns that tables of runs begin with.
+const COLUMNS: [&str; 7] = ["<run", "<state", "step", "loss", "valid", "best", "tokens/s"];
+
+/// What a run has in them.
+fn cells(run: &RunSummary) -> [String; 7] {
+    let step = run.step.as_ref();
+    [
+        run.folder.display().to_string(),
+        run.state.name().into(),
+        format!("{}/{}", run.steps(), run.planned_steps),
+        loss(step.map(|step| step.loss)),
+        loss(run.evaluation.as_ref().map(|line| line.valid_loss)),
+        loss(run.best.map(|(_, loss)| loss)),
+        step.map_or_else(|| "-".into(), |step| format!("{:.0}", step.tokens_per_second)),
+    ]
+}
+
 /// Warnings and errors, where there are any.
 fn alerts(run: &RunSummary) -> String {
     let [_, warnings, errors] = run.alerts;
