@@ -16,7 +16,6 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 use burn_deepseek::Compute;
-use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 
 use crate::checkpoint::CheckpointWriter;
@@ -128,11 +127,8 @@ pub(in crate::commands) fn learn(
     let plan = plan(config, schedule, steps, &start.data.tokenizer);
     let eval_every = plan.eval_every;
     let keys = dashboard.then(|| DashboardKeys::keep(signals));
-    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = if dashboard {
-        Box::new(TuiMetricsRendererWrapper::new(signals.interrupter().clone(), None))
-    } else {
-        Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every, notes))
-    };
+    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> =
+        Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every, notes));
     let epochs = steps.div_ceil(eval_every) as usize;
     let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
     let training = SupervisedTraining::new(&start.folder.path, train_batches, valid_batches)
