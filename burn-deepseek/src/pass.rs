@@ -32,6 +32,9 @@ pub struct LayerRouting {
     /// Whether the scores of some token are so small that FP32 does not hold the square of their
     /// sum, or that all of them are 0.
     pub underflow: bool,
+    /// Mean over tokens of the entropy of the scores, normalized to a sum of 1, in nats; where the
+    /// pass is [detailed](Compute::detailed).
+    pub entropy: Option<f64>,
 }
 
 /// State of one pass through the layers. All rows of a pass are tokens of its positions, sequence

@@ -1,8 +1,8 @@
 //! Which operation runs in which format, in one table (3.3, 3.3.1).
 
 pub use cubecl_kernels::definition::{
-    Accumulation, AttentionOptions, Fp8Format, Granularity, ProductFormat, QuantizeOptions,
-    ScaleFormat,
+    Accumulation, AttentionOptions, CastCounts, CastLayout, Fp8Format, Granularity, ProductFormat,
+    QuantizeOptions, ScaleFormat, TILE,
 };
 
 /// The form in which an FP8 linear keeps its input for Wgrad.

@@ -211,6 +211,7 @@ impl Compute {
             rule,
             recompute,
             deferred: self.deferred_weight(weight.id),
+            counter: self.counter.clone(),
         }
     }
 
@@ -230,7 +231,9 @@ impl Compute {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         weights
             .entry(weight.id)
-            .or_insert_with(|| ops::fp8::quantize_weight(weight.val(), rule.weights))
+            .or_insert_with(|| {
+                ops::fp8::quantize_weight(weight.val(), rule.weights, self.counter.as_ref())
+            })
             .clone()
     }
 }

@@ -10,7 +10,7 @@ use burn::backend::Dispatch;
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 
-use crate::backend::fp8::Fp8Weight;
+use crate::backend::fp8::{CastCounter, Fp8Weight};
 use crate::backend::{WeightGradientQueue, supports_fp8};
 use crate::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
 use crate::ops::LocalExperts;
@@ -33,6 +33,7 @@ pub struct Compute {
     weights: Arc<Mutex<HashMap<ParamId, Fp8Weight<Dispatch>>>>,
     deferred: Option<WeightGradientQueue>,
     expert_dispatch: Option<Arc<dyn ExpertDispatch>>,
+    counter: Option<CastCounter>,
 }
 
 impl Compute {
@@ -58,9 +59,22 @@ impl Compute {
         Self::default()
     }
 
-    /// A copy for weights that have changed: nothing quantized is carried over.
+    /// A copy for weights that have changed: nothing quantized is carried over, and nothing is
+    /// measured.
     pub fn next_step(&self) -> Self {
-        Self { weights: Arc::default(), ..self.clone() }
+        Self { weights: Arc::default(), counter: None, ..self.clone() }
+    }
+
+    /// A copy for the rest of the step whose passes measure more of themselves: `counter` is told of
+    /// casts to FP8, and routers give the entropy of their scores. Weights are quantized again, so
+    /// that their casts are counted whatever has been computed before.
+    pub fn detailed(&self, counter: CastCounter) -> Self {
+        Self { weights: Arc::default(), counter: Some(counter), ..self.clone() }
+    }
+
+    /// Whether passes measure more of themselves.
+    pub fn is_detailed(&self) -> bool {
+        self.counter.is_some()
     }
 
     /// A copy that leaves the weight gradients of linears in `queue`; those of the head, of norms

@@ -56,6 +56,26 @@ pub fn max_violation(loads: &[u64]) -> f64 {
     }
 }
 
+/// Mean over tokens of the entropy in nats of the scores `[tokens * experts]`, each token's divided
+/// by their sum: 0 where one expert has all of it, `ln experts` where all have the same. A token
+/// whose scores are all 0 counts as that; no tokens have an entropy of 0.
+pub fn mean_entropy(scores: &[f32], experts: usize) -> f64 {
+    let tokens = scores.len() / experts.max(1);
+    // -sum p ln p with p = s / S is ln S - sum s ln s / S.
+    let of_token = |scores: &[f32]| {
+        let sum: f64 = scores.iter().map(|&score| f64::from(score)).sum();
+        if sum == 0.0 {
+            return (experts as f64).ln();
+        }
+        let weighed = |&score: &f32| match score {
+            0.0 => 0.0,
+            score => f64::from(score * score.ln()),
+        };
+        sum.ln() - scores.iter().map(weighed).sum::<f64>() / sum
+    };
+    scores.chunks_exact(experts.max(1)).map(of_token).sum::<f64>() / tokens.max(1) as f64
+}
+
 /// A sum of scores under which neither it nor what backward makes of it, `s / sum^2`, is held to
 /// FP32's precision.
 const TINY_SUM: f32 = 1e-15;

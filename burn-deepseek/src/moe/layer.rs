@@ -62,7 +62,7 @@ impl MixtureOfExperts {
     pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> (Tensor<2>, LayerRouting) {
         let shape @ [batch, seq] = pass.shape(&x);
         assert_shape!(x, [batch * seq, _]);
-        let routing = self.gate.forward(x.clone(), shape);
+        let routing = self.gate.forward(x.clone(), shape, pass.compute.is_detailed());
         let x = ops::fork(x);
         let layer = self.gate.layer();
         let DispatchedRows { rows, groups, combine } =

@@ -5,7 +5,9 @@ mod layer;
 mod router;
 mod select;
 
-pub use balance::{max_violation, sequence_balance_loss, update_biases, updated_bias};
+pub use balance::{
+    max_violation, mean_entropy, sequence_balance_loss, update_biases, updated_bias,
+};
 pub use layer::{Experts, MixtureOfExperts};
 pub use router::Router;
 pub use select::ExpertSelection;

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData, activation};
 
-use super::balance::underflows;
+use super::balance::{mean_entropy, underflows};
 use super::select::{ExpertSelection, unbiased_counts};
 use crate::config::{DeepSeekConfig, ScoringFunc, TopkMethod};
 use crate::definition::ExpertGroups;
@@ -52,12 +52,13 @@ impl Router {
     ///
     /// The gate value is the *unbiased* score of each chosen expert, divided by their sum where
     /// `norm_topk_prob`, times `routed_scaling_factor`. The choice itself is made on the host, so a
-    /// device that works asynchronously is waited for here.
+    /// device that works asynchronously is waited for here. With `entropy`, that of the scores is
+    /// given too.
     ///
     /// # Shapes
     ///
     /// - x: `[batch * seq, d]`
-    pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2]) -> LayerRouting {
+    pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2], entropy: bool) -> LayerRouting {
         let device = x.device();
         let ExpertSelection { experts, top_k, .. } = self.selection;
         let logits = ops::linear(
@@ -98,6 +99,7 @@ impl Router {
             weights: gates * self.routed_scaling_factor,
             unbiased_counts: unbiased_counts(&host_scores, experts, top_k, seq),
             underflow,
+            entropy: entropy.then(|| mean_entropy(&host_scores, experts)),
             groups,
         }
     }

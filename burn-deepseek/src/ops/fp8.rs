@@ -5,8 +5,10 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use cubecl_kernels::definition::QuantizeOptions;
 
-use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side};
-use crate::precision::KeptActivation;
+use crate::backend::fp8::{
+    CastCounter, CastKind, Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side,
+};
+use crate::precision::{CastLayout, KeptActivation};
 
 /// The input of one or more linears, quantized once.
 #[derive(Clone, Debug)]
@@ -25,31 +27,46 @@ impl Input {
         let options = call.rule.activations;
         let rows = |x: Tensor<2>| Dispatch::fp8_quantize_rows(x.into_dispatch(), options);
         if !x.device().is_autodiff() {
-            return Self::Forward(rows(x.clone()));
+            let codes = rows(x.clone());
+            call.tell_of_activations(x.clone(), &codes);
+            return Self::Forward(codes);
         }
         let x = x.clone().inner();
-        Self::Differentiable(match call.rule.kept {
+        let both = match call.rule.kept {
             _ if call.recompute => {
                 // Wgrad's codes will be made in backward, from the input computed again.
-                let rows = rows(x);
+                let rows = rows(x.clone());
                 Fp8Pair { columns: rows.clone(), rows }
             }
             KeptActivation::Columns => {
-                Dispatch::fp8_quantize_both(x.into_dispatch(), call.groups.clone(), options)
+                Dispatch::fp8_quantize_both(x.clone().into_dispatch(), call.groups.clone(), options)
             }
             KeptActivation::E5m6 => Fp8Pair {
                 rows: rows(x.clone()),
-                columns: Dispatch::e5m6_quantize(x.into_dispatch()),
+                columns: Dispatch::e5m6_quantize(x.clone().into_dispatch()),
             },
             KeptActivation::Rows => {
-                let rows = rows(x);
+                let rows = rows(x.clone());
                 Fp8Pair { columns: rows.clone(), rows }
             }
-        })
+        };
+        call.tell_of_activations(x, &both.rows);
+        Self::Differentiable(both)
     }
 }
 
-/// Quantizes a weight in 128x128 blocks, for both of its products.
+impl LinearCall {
+    /// Tells of the cast of an input, without autodiff, where that is wanted.
+    fn tell_of_activations(&self, x: Tensor<2>, codes: &Fp8Matrix<Dispatch>) {
+        if let Some(counter) = &self.counter {
+            let scales = Tensor::from_dispatch(codes.scales.clone());
+            let format = self.rule.activations.format;
+            counter.add(CastKind::Activations, x, scales, CastLayout::Tiles, format);
+        }
+    }
+}
+
+/// Quantizes a weight in 128x128 blocks, for both of its products, and tells `counter` of it.
 ///
 /// # Shapes
 ///
@@ -57,8 +74,19 @@ impl Input {
 pub fn quantize_weight<const D: usize>(
     w: Tensor<D>,
     options: QuantizeOptions,
+    counter: Option<&CastCounter>,
 ) -> Fp8Weight<Dispatch> {
-    Dispatch::fp8_quantize_weight(w.inner().into_dispatch(), options)
+    let dims = w.dims();
+    let (outputs, inputs) = (dims[D - 2], dims[D - 1]);
+    let w = w.inner();
+    let weight = Dispatch::fp8_quantize_weight(w.clone().into_dispatch(), options);
+    if let Some(counter) = counter {
+        let w = w.reshape([-1, inputs as i64]);
+        let scales = Tensor::from_dispatch(weight.scales.clone());
+        let layout = CastLayout::Blocks { outputs };
+        counter.add(CastKind::Weights, w, scales, layout, options.format);
+    }
+    weight
 }
 
 /// `y = x w^T` in FP8, differentiable in x and w where they are on an autodiff device.
@@ -104,6 +132,15 @@ pub fn swiglu_linear<const D: usize>(
     weight: &Fp8Weight<Dispatch>,
     call: LinearCall,
 ) -> Tensor<2> {
+    if call.counter.is_some() {
+        // Once more by itself: the kernels give the codes of the product without its values.
+        let autodiff = gate_up.device().is_autodiff();
+        let hidden = if autodiff { gate_up.clone().inner() } else { gate_up.clone() };
+        let hidden = super::swiglu(hidden);
+        let options = call.rule.activations;
+        let codes = Dispatch::fp8_quantize_rows(hidden.clone().into_dispatch(), options);
+        call.tell_of_activations(hidden, &codes);
+    }
     Tensor::from_dispatch(if gate_up.device().is_autodiff() {
         Dispatch::fp8_swiglu_linear(
             gate_up.into_dispatch(),

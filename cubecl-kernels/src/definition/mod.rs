@@ -1,5 +1,6 @@
 //! Problem shapes, number formats and the error of every operation.
 
+mod cast;
 mod dispatch;
 mod error;
 mod fp8;
@@ -10,6 +11,7 @@ mod shape;
 mod stored;
 mod wire;
 
+pub use cast::{CastCounts, CastLayout};
 pub use dispatch::{ArrivalPlan, DispatchPlan};
 pub use error::KernelError;
 pub(crate) use error::{check_length, element_count};

@@ -184,9 +184,9 @@ impl Bench {
         };
         let mut course = Course { losses: Vec::new(), gradients: Vec::new(), weights: Vec::new() };
         for step in 0..steps {
-            let report = engine.accumulate(&mut next, &settings).unwrap();
+            let report = engine.accumulate(&mut next, &settings, false).unwrap();
             course.losses.push([report.loss, report.mtp_losses[0], report.balance_loss]);
-            engine.update(&settings, &report.layer_loads).unwrap();
+            engine.update(&settings, &report.layer_loads, false).unwrap();
             if step == 0 {
                 let (model, optimizer) = engine.state().unwrap();
                 // The routers' biases have none.

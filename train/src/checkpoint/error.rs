@@ -28,6 +28,13 @@ pub enum CheckpointError {
         /// Where a checkpoint was looked for.
         path: PathBuf,
     },
+    /// No checkpoint of a run has been evaluated.
+    #[error("{path}: no checkpoint here whose evaluation is in the record of the run; --best takes \
+             a run's folder, and train.keep_best keeps the checkpoint", path = .path.display())]
+    NoBest {
+        /// The run's folder.
+        path: PathBuf,
+    },
     /// A file is not what the checkpoint's own list says.
     #[error(
         "{path}: damaged: {problem}; use an older checkpoint of the run",
@@ -71,6 +78,7 @@ impl Blamed for CheckpointError {
     fn blame(&self) -> Blame {
         match self {
             Self::NotFound { .. }
+            | Self::NoBest { .. }
             | Self::NoAverage { .. }
             | Self::Format { .. }
             | Self::Foreign { .. }

@@ -19,6 +19,7 @@
 //! and renamed. Tensors are named as a checkpoint of the model names them, so nothing in it depends
 //! on how a run was laid out over devices.
 
+mod best;
 mod error;
 mod find;
 mod leftovers;
@@ -28,12 +29,13 @@ mod read;
 mod state;
 mod write;
 
+pub use best::find_best;
 pub use error::CheckpointError;
 pub use find::{find, find_config, holds_a_run};
 pub use leftovers::remove_leftovers;
 pub use read::{Checkpoint, Purpose, Weights};
 pub use state::TrainState;
-pub use write::CheckpointWriter;
+pub use write::{CheckpointWriter, Kept};
 
 /// Folder of a run's checkpoints, under the run's folder.
 pub const FOLDER: &str = "checkpoints";

@@ -10,6 +10,7 @@ use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{SaveOptions, named_tensors, parameter_ids, save_model};
 use safetensors::tensor::{Dtype, TensorView};
 
+use super::best::best_step;
 use super::find::complete;
 use super::manifest::{FORMAT, FileSum, Manifest};
 use super::{
@@ -21,31 +22,41 @@ use crate::durable::{discard, remove_if_there, sync, write_file};
 use crate::kill_point;
 use crate::learner::{AdamW, Moments};
 
+/// Which checkpoints of a run are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How many of the newest, at least one.
+    pub newest: usize,
+    /// Whether that of the least validation loss is kept besides.
+    pub best: bool,
+}
+
 /// Writes the checkpoints of one run.
 #[derive(Debug)]
 pub struct CheckpointWriter {
     folder: PathBuf,
-    keep: usize,
+    keep: Kept,
     config_toml: String,
     tokenizer: TokenizerFiles,
     data: DataFingerprint,
 }
 
 impl CheckpointWriter {
-    /// A writer for the run in `run_dir` that keeps the newest `keep` checkpoints (at least one),
-    /// each with the configuration, the tokenizer and what the data is made of.
+    /// A writer for the run in `run_dir`, of checkpoints each with the configuration, the tokenizer
+    /// and what the data is made of.
     pub fn new(
         run_dir: &Path,
-        keep: usize,
+        keep: Kept,
         config_toml: String,
         tokenizer: TokenizerFiles,
         data: DataFingerprint,
     ) -> Self {
         let folder = run_dir.join(super::FOLDER);
-        Self { folder, keep: keep.max(1), config_toml, tokenizer, data }
+        Self { folder, keep, config_toml, tokenizer, data }
     }
 
-    /// Saves a checkpoint and returns its folder; one of the same step is set aside.
+    /// Saves a checkpoint and returns its folder; one of the same step is set aside. `losses` are
+    /// those of the run's evaluations so far, by step.
     ///
     /// # Errors
     ///
@@ -57,6 +68,7 @@ impl CheckpointWriter {
         average: Option<&DeepSeek>,
         optimizer: &AdamW,
         position: &TrainState,
+        losses: &[(u64, f64)],
     ) -> Result<PathBuf, CheckpointError> {
         let done = self.folder.join(folder_name(position.step));
         let partial = self.folder.join(format!(".{}{PARTIAL}", folder_name(position.step)));
@@ -76,7 +88,7 @@ impl CheckpointWriter {
             .map_err(CheckpointError::io(&done, "rename a finished checkpoint to"))?;
         kill_point::here();
         sync(&self.folder)?;
-        self.prune()?;
+        self.prune(losses)?;
         Ok(done)
     }
 
@@ -151,16 +163,24 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Deletes all but the newest. Saving does; a run that is killed in between leaves one more.
+    /// Whether the checkpoint of the least validation loss is kept.
+    pub fn keeps_best(&self) -> bool {
+        self.keep.best
+    }
+
+    /// Deletes all but the newest, and the best of the run's evaluations so far where it is kept.
+    /// Saving does; a run that is killed in between leaves one more.
     ///
     /// # Errors
     ///
     /// The folder cannot be read, or a checkpoint not deleted.
-    pub fn prune(&self) -> Result<(), CheckpointError> {
+    pub fn prune(&self, losses: &[(u64, f64)]) -> Result<(), CheckpointError> {
         let mut steps = self.complete()?;
         steps.sort_unstable();
-        let surplus = steps.len().saturating_sub(self.keep);
-        for (_, path) in &steps[..surplus] {
+        let saved = steps.iter().map(|(step, _)| *step).collect();
+        let best = if self.keep.best { best_step(losses, &saved) } else { None };
+        let surplus = steps.len().saturating_sub(self.keep.newest.max(1));
+        for (_, path) in steps[..surplus].iter().filter(|(step, _)| Some(*step) != best) {
             discard(path)?;
         }
         Ok(())

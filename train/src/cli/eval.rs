@@ -14,6 +14,9 @@ pub struct EvalArgs {
     /// A run's folder (its newest checkpoint), one checkpoint, or a Hugging Face model's folder.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT|HF_DIR")]
     pub checkpoint: PathBuf,
+    /// Of a run's folder the checkpoint with the least validation loss instead of the newest.
+    #[arg(long)]
+    pub best: bool,
     /// Files of text, or folders of them, instead of the run's held-out data; a Hugging Face model
     /// needs them.
     #[arg(long, value_name = "PATH", num_args = 1..)]

@@ -13,6 +13,9 @@ pub struct ExportArgs {
     /// A run's folder (its newest checkpoint), one checkpoint, or a Hugging Face model's folder.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT|HF_DIR")]
     pub checkpoint: PathBuf,
+    /// Of a run's folder the checkpoint with the least validation loss instead of the newest.
+    #[arg(long)]
+    pub best: bool,
     /// Folder to make; one that is there must be empty.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

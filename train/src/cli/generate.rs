@@ -15,6 +15,9 @@ pub struct GenerateArgs {
     /// A run's folder (its newest checkpoint), one checkpoint, or a Hugging Face model's folder.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT|HF_DIR")]
     pub checkpoint: PathBuf,
+    /// Of a run's folder the checkpoint with the least validation loss instead of the newest.
+    #[arg(long)]
+    pub best: bool,
     /// Text to continue; may be empty.
     #[arg(long, default_value = "")]
     pub prompt: String,

@@ -11,6 +11,7 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::InferenceStep;
 use serde_json::json;
 
+use super::model_folder::named;
 use super::oversize::check_forward;
 use super::preparation::Preparation;
 use super::source::Source;
@@ -38,7 +39,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// No checkpoint, data that cannot be used or weights that are NaN ([`crate::exit::USAGE`]); a
 /// checkpoint that cannot be read, or a loss that overflows ([`crate::exit::FAILURE`]).
 pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
-    let source = Source::open(&args.checkpoint, args.weights())?;
+    let source = Source::open(&named(&args.checkpoint, args.best)?, args.weights())?;
     if args.expert_loads.is_some() && source.at.model.moe_layers() == 0 {
         return Err(UsageError("--expert-loads: this model has no routed experts".into()).into());
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn_deepseek::weights::CONFIG_FILE;
 
 use crate::checkpoint::{self, CheckpointError};
+use crate::failure::Result;
 
 /// What a folder with a model can be, for errors.
 pub(super) const KINDS: &str =
@@ -34,4 +35,12 @@ impl ModelFolder {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What `--checkpoint` names: of a run's folder the best checkpoint, where that is asked for.
+///
+/// # Errors
+/// A folder without a checkpoint that has been evaluated.
+pub(super) fn named(path: &Path, best: bool) -> Result<PathBuf> {
+    if best { checkpoint::find_best(path) } else { Ok(path.to_owned()) }
 }

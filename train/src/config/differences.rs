@@ -25,7 +25,7 @@ const SCHEDULE: &str = "lr = 0\nglobal_batch = 1";
 impl RunConfig {
     /// What the configuration says beyond defaults, section by section: its name, and keys with
     /// their values as TOML. The model is the built-in one that it differs least from, and what of
-    /// it differs.
+    /// it differs. What of it may be secret is left out.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] where a value has no TOML form.
@@ -54,7 +54,7 @@ impl RunConfig {
             ("parallel", table(parallel)?, table(&ParallelConfig::default())?),
             ("output", table(output)?, table(&OutputConfig::default())?),
             ("metrics", table(metrics)?, table(&MetricsConfig::default())?),
-            ("alerts", table(alerts)?, table(&AlertsConfig::default())?),
+            ("alerts", table(&alerts.shown())?, table(&AlertsConfig::default())?),
         ] {
             sections.push((name, differing(&own, &defaults)));
         }

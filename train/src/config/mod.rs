@@ -41,7 +41,7 @@ pub use parallel::{DispatchFormat, ParallelConfig};
 pub use precision::{Format, PrecisionConfig};
 pub use resolve::ConfigRequest;
 pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, TrainConfig};
-pub use watch::{AlertsConfig, MetricsConfig};
+pub use watch::{AlertsConfig, MetricsConfig, told_address};
 
 /// Everything that decides what a run computes and where it writes, complete and validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

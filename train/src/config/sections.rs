@@ -48,6 +48,10 @@ pub struct TrainConfig {
     /// Checkpoints that are kept; older ones are deleted.
     #[serde(default = "default_keep_checkpoints")]
     pub keep_checkpoints: usize,
+    /// Whether the checkpoint of the least validation loss is kept besides, and saved after an
+    /// evaluation that is the best so far.
+    #[serde(default)]
+    pub keep_best: bool,
     /// Steps from one line of progress to the next.
     #[serde(default = "default_log_every", deserialize_with = "count_as_written")]
     pub log_every: u64,

@@ -1,6 +1,7 @@
 //! Whether a run can be made: every problem of every section at once, each with its key.
 
 use super::error::ConfigError;
+use super::watch::is_web_address;
 use super::{
     AlertsConfig, EmaConfig, MetricsConfig, MomentsConfig, OptimizerConfig, OutputConfig,
     RunConfig, TrainConfig,
@@ -176,6 +177,12 @@ impl MetricsConfig {
 impl AlertsConfig {
     fn check(&self, problems: &mut Problems) {
         let Self { window, loss_spike, loss_rise, expert_violation, .. } = *self;
+        if self.webhook.as_deref().is_some_and(|address| !is_web_address(address)) {
+            // Not said back: the most of it may be secret.
+            let problem = "alerts.webhook must be an address as in \"https://host/path\", of http or \
+                           https";
+            problems.add(problem.into());
+        }
         if !(2..=MOST_STEPS).contains(&window) {
             problems.add(format!("alerts.window = {window} must be from 2 to {MOST_STEPS}"));
         }
@@ -189,6 +196,8 @@ impl AlertsConfig {
             ("loss_rise", loss_rise, f64::MAX),
             ("expert_violation", expert_violation, 1.0),
             ("throughput_drop", self.throughput_drop, 1.0),
+            ("fp8_saturation", self.fp8_saturation, 1.0),
+            ("lagging_rank", self.lagging_rank, f64::MAX),
             ("disk_free_gb", self.disk_free_gb, f64::MAX),
         ];
         for (key, value, most) in numbers {

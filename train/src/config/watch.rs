@@ -1,6 +1,7 @@
 //! `[metrics]` and `[alerts]`: what a run records of itself, and what it calls out.
 
 use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
 
 /// `[metrics]`: how much is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ impl Default for MetricsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertsConfig {
+    /// Where alerts are posted to, besides the record: an address of `http` or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
     /// Steps that the rules look back over; at least 2.
     pub window: usize,
     /// Standard deviations that a step's loss may be above the mean of the window (warning).
@@ -36,6 +40,11 @@ pub struct AlertsConfig {
     pub dead_experts: usize,
     /// Share of its median speed over the window that a run may lose (warning).
     pub throughput_drop: f64,
+    /// Share of the values of a kind that casts to FP8 may clip in a recorded step (warning).
+    pub fp8_saturation: f64,
+    /// How many times as long as the median of the others a rank may compute, in the recorded steps
+    /// of a row (warning).
+    pub lagging_rank: f64,
     /// Gigabytes (10^9 bytes) that are to be left on the disk of the run (error).
     pub disk_free_gb: f64,
 }
@@ -43,6 +52,7 @@ pub struct AlertsConfig {
 impl Default for AlertsConfig {
     fn default() -> Self {
         Self {
+            webhook: None,
             window: 50,
             loss_spike: 6.0,
             loss_rise: 0.5,
@@ -50,7 +60,68 @@ impl Default for AlertsConfig {
             expert_violation: 0.8,
             dead_experts: 10,
             throughput_drop: 0.5,
+            fp8_saturation: 1e-4,
+            lagging_rank: 2.0,
             disk_free_gb: 1.0,
+        }
+    }
+}
+
+impl AlertsConfig {
+    /// The same as it may be shown: the address of the webhook ends with its host.
+    pub fn shown(&self) -> Self {
+        let webhook = self.webhook.as_ref().map(|address| match address.parse() {
+            Ok(uri) => told_address(&uri) + "/...",
+            Err(_) => "...".into(),
+        });
+        Self { webhook, ..self.clone() }
+    }
+}
+
+/// Whether a text is an address of http or https.
+pub(super) fn is_web_address(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    })
+}
+
+/// An address as it may be told. The rest of it often is what lets one post.
+pub fn told_address(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{host}{port}", uri.scheme_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        let shown = |address: &str| {
+            let config = AlertsConfig { webhook: Some(address.into()), ..Default::default() };
+            config.shown().webhook.unwrap()
+        };
+        assert_eq!(
+            shown("https://user:word@hooks.example.com/a/b?c=d"),
+            "https://hooks.example.com/..."
+        );
+        assert_eq!(shown("http://[::1]:8080/x"), "http://[::1]:8080/...");
+        assert_eq!(shown("no address"), "...");
+    }
+
+    #[test]
+    fn only_web_addresses_are_taken() {
+        for (address, taken) in [
+            ("http://127.0.0.1:9/x", true),
+            ("https://hooks.example.com", true),
+            ("ftp://example.com/x", false),
+            ("example.com/x", false),
+            ("https://", false),
+            ("", false),
+        ] {
+            assert_eq!(is_web_address(address), taken, "{address}");
         }
     }
 }

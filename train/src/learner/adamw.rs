@@ -114,7 +114,7 @@ impl AdamW {
         scale: f64,
         lr: f64,
     ) -> (M, f64) {
-        let norm = global_norm(&model, &grads) / scale;
+        let norm = norm_of(&gradient_squares(&model, &grads)) / scale;
         (self.update_by_norm(model, grads, norm, scale, lr), norm)
     }
 
@@ -148,25 +148,48 @@ impl AdamW {
     }
 }
 
-/// `sqrt(sum over all gradients of g^2)`: each gradient as the device sums it (in FP64 on the
-/// host), then in FP64 in the order of the model's parameters.
-pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
-    let mut visitor = NormVisitor { grads, sum: 0.0 };
-    model.visit(&mut visitor);
-    visitor.sum.sqrt()
+/// `sqrt(sum over all gradients of g^2)`, each gradient as [`gradient_squares`] has it, in their
+/// order.
+pub fn norm_of(squares: &[(ParamId, f64)]) -> f64 {
+    squares.iter().map(|(_, square)| square).sum::<f64>().sqrt()
 }
 
-struct NormVisitor<'a> {
-    grads: &'a GradientsParams,
-    sum: f64,
-}
-
-impl ModuleVisitor for NormVisitor<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.sum += ops::sum_of_squares(grad);
+/// The sum of the squares of each gradient, as the device sums it (in FP64 on the host), in the
+/// order of the model's parameters.
+pub fn gradient_squares<M: Module>(model: &M, grads: &GradientsParams) -> Vec<(ParamId, f64)> {
+    struct Squares<'a> {
+        grads: &'a GradientsParams,
+        found: Vec<(ParamId, f64)>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.grads.get::<D>(param.id) {
+                self.found.push((param.id, ops::sum_of_squares(grad)));
+            }
         }
     }
+    let mut squares = Squares { grads, found: Vec::new() };
+    model.visit(&mut squares);
+    squares.found
+}
+
+/// The sum of the squares of each parameter's values, in the model's order; the device is waited for
+/// once.
+pub fn parameter_squares<M: Module>(model: &M) -> Vec<(ParamId, f64)> {
+    #[derive(Default)]
+    struct Values(Vec<ParamId>, Vec<Tensor<1>>);
+    impl ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            let value = if value.is_autodiff() { value.inner() } else { value };
+            let count = value.shape().num_elements();
+            self.0.push(param.id);
+            self.1.push(value.reshape([count]));
+        }
+    }
+    let mut values = Values::default();
+    model.visit(&mut values);
+    values.0.into_iter().zip(ops::sums_of_squares(values.1)).collect()
 }
 
 struct Update<'a> {

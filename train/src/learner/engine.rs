@@ -1,14 +1,19 @@
 //! What computes a step: gradients of its micro-batches, then the update. The engine for one device
 //! is here, the one over ranks in [`crate::dualpipe`].
 
+use std::time::{Duration, Instant};
+
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
+use burn_deepseek::backend::fp8::CastCounter;
 use burn_deepseek::backend::run_on;
 use burn_deepseek::moe::update_biases;
 use burn_deepseek::{in_training, training_device};
-use burn_train::TrainStep;
 
-use super::{AdamW, LanguageModel, LayerLoad, StepReport};
+use super::{
+    AdamW, LanguageModel, LayerLoad, Norms, PartNorms, Parts, StepReport, Updated,
+    gradient_squares, norm_of, parameter_squares,
+};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Result};
 use crate::schedule::StepSettings;
@@ -37,20 +42,31 @@ impl EngineSettings {
 
 /// Computes steps, and has the weights.
 pub trait StepEngine: std::fmt::Debug + Send {
-    /// Runs a step's micro-batches forward and backward; what they measured together.
+    /// Runs a step's micro-batches forward and backward; what they measured together. Of a step
+    /// that is `detailed`, what takes time is measured too.
     ///
     /// # Errors
     ///
     /// A batch that cannot be had, or a rank that failed.
-    fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport>;
+    fn accumulate(
+        &mut self,
+        next: &mut NextBatch,
+        settings: &StepSettings,
+        detailed: bool,
+    ) -> Result<StepReport>;
 
     /// Clips the gradients, updates the weights, then moves the balance biases by the loads of the
-    /// whole batch (2.1.2). Gives the global norm before clipping.
+    /// whole batch (2.1.2).
     ///
     /// # Errors
     ///
     /// A rank that failed.
-    fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64>;
+    fn update(
+        &mut self,
+        settings: &StepSettings,
+        loads: &[LayerLoad],
+        detailed: bool,
+    ) -> Result<Updated>;
 
     /// The whole model as it is now.
     ///
@@ -102,31 +118,63 @@ impl SingleDevice {
 }
 
 impl StepEngine for SingleDevice {
-    fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
+    fn accumulate(
+        &mut self,
+        next: &mut NextBatch,
+        settings: &StepSettings,
+        detailed: bool,
+    ) -> Result<StepReport> {
         let model = self.model.as_mut().context(MODEL_IS_HERE)?;
         let EngineSettings { micro_batch, seq_len, .. } = self.settings;
         let micro_batches = settings.global_batch / micro_batch;
         model.prepare(settings.loss_weights(), micro_batches, settings.global_batch * seq_len);
+        let counter = detailed.then(CastCounter::default);
+        if let Some(counter) = &counter {
+            model.detail(counter.clone());
+        }
         let mut report = StepReport::default();
+        let (mut forward, mut backward) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..micro_batches {
             let batch = next()?;
             let gradients = &mut self.gradients;
             let item = run_on(&model.model.device(), || {
-                let output = TrainStep::step(model, batch);
-                gradients.accumulate(model, output.grads);
-                output.item
+                let started = Instant::now();
+                let (share, item) = model.forward(batch);
+                forward += started.elapsed();
+                let started = Instant::now();
+                gradients.accumulate(model, model.backward(share));
+                backward += started.elapsed();
+                item
             });
             report.absorb(&item);
         }
+        report.passes.forward_seconds = forward.as_secs_f64();
+        report.passes.backward_seconds = backward.as_secs_f64();
+        report.passes.casts = counter.map(|counter| counter.take());
         Ok(report)
     }
 
-    fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
+    fn update(
+        &mut self,
+        settings: &StepSettings,
+        loads: &[LayerLoad],
+        detailed: bool,
+    ) -> Result<Updated> {
         let model = self.model.take().context(MODEL_IS_HERE)?;
         let scale = model.gradient_scale();
         let (optimizer, gradients) = (&mut self.optimizer, self.gradients.grads());
-        let (mut model, norm) = run_on(&model.model.device(), || {
-            optimizer.update(model, gradients, scale, settings.lr)
+        let (mut model, updated) = run_on(&model.model.device(), || {
+            let squares = gradient_squares(&model, &gradients);
+            let grad_norm = norm_of(&squares) / scale;
+            let model = optimizer.update_by_norm(model, gradients, grad_norm, scale, settings.lr);
+            let norms = detailed.then(|| {
+                let parts = Parts::of(&model.model);
+                Norms {
+                    gradients: PartNorms::of(&squares, &parts, scale),
+                    parameters: PartNorms::of(&parameter_squares(&model), &parts, 1.0),
+                }
+            });
+            (model, Updated { grad_norm, norms, sent_bytes: Vec::new() })
         });
         model.weights_changed();
         update_biases(
@@ -135,7 +183,7 @@ impl StepEngine for SingleDevice {
             settings.bias_update_speed,
         );
         self.model = Some(model);
-        Ok(norm)
+        Ok(updated)
     }
 
     fn model(&mut self) -> Result<&LanguageModel> {

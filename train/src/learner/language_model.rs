@@ -2,12 +2,14 @@
 //! batches.
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use burn_deepseek::backend::fp8::CastCounter;
 use burn_deepseek::backend::run_on;
 use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses, Precision};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::{LayerLoad, StepReport};
+use super::{LayerLoad, PassDetail, StepReport};
 use crate::data::TokenBatch;
 
 /// A DeepSeek model with the weights of its loss.
@@ -36,7 +38,8 @@ impl LanguageModel {
         Self { model, weights, micro_batches, gradient_scale: 1.0, compute }
     }
 
-    /// To be called whenever the weights have changed: what was quantized of them is forgotten.
+    /// To be called whenever the weights have changed: what was quantized of them is forgotten, and
+    /// passes measure no more than they must.
     pub fn weights_changed(&mut self) {
         self.compute = self.compute.next_step();
     }
@@ -54,6 +57,11 @@ impl LanguageModel {
         self.micro_batches = micro_batches;
         let fp8 = matches!(self.compute.precision(), Precision::Fp8(_));
         self.gradient_scale = if fp8 { f64::from(tokens.max(1).ilog2()).exp2() } else { 1.0 };
+    }
+
+    /// Has the passes of this step measure more of themselves, and tell `counter` of casts.
+    pub fn detail(&mut self, counter: CastCounter) {
+        self.compute = self.compute.detailed(counter);
     }
 
     /// This model with other weights of its loss. (A part that has none is not computed.)
@@ -83,6 +91,11 @@ impl LanguageModel {
         let report = report(&losses, batch.tokens);
         let share = if self.share() == 1.0 { losses.total } else { losses.total * self.share() };
         (share, report)
+    }
+
+    /// The backward half of a train step: the gradients of what was differentiated.
+    pub fn backward(&self, share: Tensor<1>) -> GradientsParams {
+        GradientsParams::from_grads(share.backward(), self)
     }
 }
 
@@ -130,6 +143,10 @@ fn report(losses: &Losses, tokens: usize) -> StepReport {
             .iter()
             .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() })
             .collect(),
+        passes: PassDetail {
+            gate_entropy: losses.routings.iter().filter_map(|routing| routing.entropy).collect(),
+            ..PassDetail::default()
+        },
         ..StepReport::default()
     }
 }

@@ -5,10 +5,14 @@ mod adamw;
 mod ema;
 mod engine;
 mod language_model;
+mod parts;
 mod report;
 
-pub use adamw::{AdamW, AdamWSettings, MomentFormat, Moments, global_norm};
+pub use adamw::{
+    AdamW, AdamWSettings, MomentFormat, Moments, gradient_squares, norm_of, parameter_squares,
+};
 pub use ema::{Ema, EmaSettings};
 pub use engine::{EngineSettings, NextBatch, SingleDevice, StepEngine};
 pub use language_model::LanguageModel;
-pub use report::{Evaluation, LayerLoad, StepReport};
+pub use parts::{Part, PartNorms, Parts};
+pub use report::{Evaluation, LayerLoad, Norms, PassDetail, RankUse, StepReport, Updated};

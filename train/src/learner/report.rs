@@ -1,11 +1,13 @@
 //! What one step, or one batch of an evaluation, measured.
 
 use burn::tensor::ExecutionError;
+use burn_deepseek::backend::fp8::Casts;
 use burn_deepseek::moe::max_violation;
 use burn_train::ItemLazy;
 use burn_train::metric::Adaptor;
 use serde::{Deserialize, Serialize};
 
+use super::PartNorms;
 use crate::parallel::ExchangeBytes;
 
 /// Tokens that chose each expert of a layer.
@@ -27,6 +29,58 @@ impl LayerLoad {
     pub fn of_layer(all: &[Self], layer: usize) -> Option<&[u64]> {
         all.iter().find(|load| load.layer == layer).map(|load| load.loads.as_slice())
     }
+}
+
+/// What an update measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Updated {
+    /// Global norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Norms by part of the model, of a detailed step.
+    pub norms: Option<Norms>,
+    /// Bytes of gradients and parameters that each rank sent to others; empty without ranks.
+    pub sent_bytes: Vec<u64>,
+}
+
+/// Norms by part of the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Norms {
+    /// Of the gradients before clipping.
+    pub gradients: PartNorms,
+    /// Of the parameters after the update.
+    pub parameters: PartNorms,
+}
+
+/// How the passes of a step went, beside what they computed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PassDetail {
+    /// Seconds in forward passes; over ranks the mean. On a device that computes while the host
+    /// goes on, those until the losses were there.
+    pub forward_seconds: f64,
+    /// Seconds in backward passes; over ranks the mean. On such a device, those in which the host
+    /// asked for it: what is left of it is waited for by the update.
+    pub backward_seconds: f64,
+    /// Seconds in which rows of experts were waited for, mean over ranks; none where no ranks share
+    /// experts.
+    pub exchange_seconds: Option<f64>,
+    /// Of each layer of `layer_loads` the mean entropy of the router's scores; empty but in a
+    /// detailed step.
+    pub gate_entropy: Vec<f64>,
+    /// What casts to FP8 did, in a detailed step.
+    pub casts: Option<Casts>,
+    /// What each rank did; empty without ranks.
+    pub ranks: Vec<RankUse>,
+}
+
+/// What a rank did in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RankUse {
+    /// Seconds of the passes in which it computed.
+    pub busy_seconds: f64,
+    /// Seconds of the passes in which it waited for messages with nothing to compute.
+    pub waiting_seconds: f64,
+    /// Bytes of tensors that it sent to others.
+    pub sent_bytes: u64,
 }
 
 /// The numbers of one optimizer step, or of one batch in an evaluation (where those of the update
@@ -57,6 +111,12 @@ pub struct StepReport {
     /// on one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeBytes>,
+    /// How the passes went.
+    #[serde(skip)]
+    pub passes: PassDetail,
+    /// Norms by part of the model, of a detailed step.
+    #[serde(skip)]
+    pub norms: Option<Norms>,
 }
 
 impl StepReport {
@@ -83,6 +143,9 @@ impl StepReport {
         self.loss = mean(self.loss, other.loss);
         self.balance_loss = mean(self.balance_loss, other.balance_loss);
         for (a, &b) in self.mtp_losses.iter_mut().zip(&other.mtp_losses) {
+            *a = mean(*a, b);
+        }
+        for (a, &b) in self.passes.gate_entropy.iter_mut().zip(&other.passes.gate_entropy) {
             *a = mean(*a, b);
         }
         for (a, b) in self.layer_loads.iter_mut().zip(&other.layer_loads) {

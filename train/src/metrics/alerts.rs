@@ -6,10 +6,14 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::config::AlertsConfig;
-use crate::record::{AlertLevel, AlertLine, EvaluationLine, Line, Stamp, StepLine, SystemLine};
+use crate::record::{
+    AlertLevel, AlertLine, EvaluationLine, Fp8Casts, Line, Stamp, StepLine, SystemLine,
+};
 
 /// Steps whose median speed is compared with the window's.
 const RECENT: usize = 8;
+/// Recorded steps in a row in which a rank lags before that is told.
+const LAGGING: usize = 5;
 /// What a rule needs besides its number: the loss of a run that goes well moves by about this share.
 const LEAST_DEVIATION: f64 = 0.01;
 
@@ -32,6 +36,9 @@ pub(super) struct Alerts {
     violations: VecDeque<Vec<f64>>,
     /// For the last recorded loads, layer by layer and expert by expert, whether a token came.
     chosen: VecDeque<Vec<Vec<bool>>>,
+    /// For the last recorded steps the rank that computed longest of all, and how many times as long
+    /// as the median of the others.
+    lags: VecDeque<(usize, f64)>,
     least_mean: f64,
     best_valid: f64,
     worse_in_a_row: u64,
@@ -56,6 +63,7 @@ impl Alerts {
             speeds: VecDeque::new(),
             violations: VecDeque::new(),
             chosen: VecDeque::new(),
+            lags: VecDeque::new(),
             least_mean: f64::INFINITY,
             best_valid: f64::INFINITY,
             worse_in_a_row: 0,
@@ -112,6 +120,13 @@ impl Alerts {
             let chosen = loads.map(|loads| loads.iter().map(|&load| load > 0).collect()).collect();
             push(&mut self.chosen, chosen, self.config.dead_experts);
             found.push(("dead_experts", self.dead_experts(&step.experts.layers)));
+        }
+        if let Some((kind, share)) = most_saturated(&step.fp8) {
+            found.push(("fp8_saturation", self.fp8_saturation(kind, share)));
+        }
+        if let Some(lag) = longest(&step.rank_busy_seconds) {
+            push(&mut self.lags, lag, LAGGING);
+            found.push(("lagging_rank", self.lagging_rank()));
         }
         found
     }
@@ -232,6 +247,36 @@ impl Alerts {
         })
     }
 
+    fn fp8_saturation(&self, kind: &str, share: f64) -> Option<Seen> {
+        let threshold = self.config.fp8_saturation;
+        (threshold > 0.0 && share > threshold).then(|| Seen {
+            level: AlertLevel::Warning,
+            message: format!("casts to FP8 clipped {:.3}% of the {kind}", 100.0 * share),
+            value: share,
+            threshold,
+        })
+    }
+
+    /// The same rank all the time: one that computed long once had something else to do.
+    fn lagging_rank(&self) -> Option<Seen> {
+        let threshold = self.config.lagging_rank;
+        let (rank, _) = *self.lags.back()?;
+        let lags = |&(which, times): &(usize, f64)| which == rank && times > threshold;
+        if threshold == 0.0 || self.lags.len() < LAGGING || !self.lags.iter().all(lags) {
+            return None;
+        }
+        let value = median(self.lags.iter().map(|(_, times)| *times));
+        Some(Seen {
+            level: AlertLevel::Warning,
+            message: format!(
+                "rank {rank} computed {value:.1} times as long as the others in the last {LAGGING} \
+                 recorded steps"
+            ),
+            value,
+            threshold,
+        })
+    }
+
     fn valid_rise(&mut self, evaluation: &EvaluationLine) -> Option<Seen> {
         let loss = evaluation.valid_loss;
         if loss < self.best_valid {
@@ -272,6 +317,26 @@ fn diverged(step: &StepLine) -> Option<Seen> {
         value,
         threshold: f64::NAN,
     })
+}
+
+/// The kind of values of which most were clipped, and their share; none where none was counted.
+fn most_saturated(fp8: &Fp8Casts) -> Option<(&'static str, f64)> {
+    let kinds = [
+        ("activations", fp8.fp8_activations_saturated),
+        ("weights", fp8.fp8_weights_saturated),
+        ("gradients", fp8.fp8_gradients_saturated),
+    ];
+    let counted = kinds.into_iter().filter_map(|(kind, share)| Some((kind, share?)));
+    counted.reduce(|most, next| if next.1 > most.1 { next } else { most })
+}
+
+/// The rank that computed longest, and how many times as long as the median of the others.
+fn longest(busy_seconds: &[f64]) -> Option<(usize, f64)> {
+    let (rank, longest) =
+        busy_seconds.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let others = busy_seconds.iter().copied().enumerate().filter(|(other, _)| *other != rank);
+    let usual = median(others.map(|(_, seconds)| seconds));
+    (usual > 0.0).then(|| (rank, longest / usual))
 }
 
 fn push<T>(window: &mut VecDeque<T>, value: T, most: usize) {
@@ -393,6 +458,45 @@ mod tests {
         };
         let found = raised(&mut alerts(), [disk(2_000_000_000), disk(999_999_999), disk(5)]);
         assert_eq!(found, rules(&[(1, "disk_free_gb")]));
+    }
+
+    #[test]
+    fn clipped_values_are_told_by_their_kind() {
+        let line = |activations: Option<f64>, gradients: Option<f64>| {
+            let fp8 = Fp8Casts {
+                fp8_activations_saturated: activations,
+                fp8_weights_saturated: activations,
+                fp8_gradients_saturated: gradients,
+                ..Fp8Casts::default()
+            };
+            Line::Step(StepLine { fp8, ..step(2.0) })
+        };
+        let mut rules = alerts();
+        assert_eq!(rules.observe(&line(None, None)), []);
+        assert_eq!(rules.observe(&line(Some(0.0), Some(0.0))), []);
+        let found = &rules.observe(&line(Some(0.0), Some(0.01)))[0];
+        assert_eq!(found.rule, "fp8_saturation");
+        assert_eq!(found.message, "casts to FP8 clipped 1.000% of the gradients");
+        // A step in which nothing was counted says nothing of whether it still holds.
+        let rest = [line(None, None), line(Some(0.0), Some(0.02)), line(Some(0.5), None)];
+        assert_eq!(raised(&mut rules, rest), []);
+        let again = [line(Some(0.0), Some(0.0)), line(Some(0.5), None)];
+        assert_eq!(raised(&mut rules, again).len(), 1);
+    }
+
+    #[test]
+    fn a_rank_that_lags_all_the_time_is_told() {
+        let line =
+            |busy: &[f64]| Line::Step(StepLine { rank_busy_seconds: busy.to_vec(), ..step(2.0) });
+        let lagging = || line(&[1.0, 1.2, 3.0, 0.9]);
+        let mut rules = alerts();
+        let lines = [line(&[1.0, 1.1, 1.9, 1.0]), line(&[3.0, 1.0, 1.0, 1.0])];
+        let lines = lines.into_iter().chain((0..6).map(|_| lagging()));
+        assert_eq!(raised(&mut rules, lines), self::rules(&[(6, "lagging_rank")]));
+        let two = (0..9).map(|_| line(&[1.0, 2.5]));
+        assert_eq!(raised(&mut alerts(), two), self::rules(&[(4, "lagging_rank")]));
+        let none = (0..9).map(|n| line(if n % 2 == 0 { &[] } else { &[4.0] }));
+        assert_eq!(raised(&mut alerts(), none), []);
     }
 
     /// What a run raises after a stop is what it would have raised without one.

@@ -1,7 +1,7 @@
 //! Which lines of a log a run goes on with: those up to its checkpoint's step.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use burn_deepseek::weights::open_regular;
@@ -9,7 +9,7 @@ use burn_deepseek::weights::open_regular;
 use crate::durable::replace_file;
 use crate::failure::{Context, Result};
 use crate::kill_point;
-use crate::record::{Line, parse_line};
+use crate::record::{Line, RawLine, RawLines, parse_line};
 
 /// What the name of a log ends in that holds what could not be read of another.
 const SET_ASIDE: &str = ".set-aside";
@@ -38,17 +38,12 @@ enum Found {
 }
 
 impl Found {
-    /// What the bytes of a line are, `whole` with its end.
-    fn of(bytes: &[u8], step: u64) -> Self {
-        let (text, whole) = match bytes.strip_suffix(b"\n") {
-            Some(text) => (text, true),
-            None => (bytes, false),
-        };
-        let line = std::str::from_utf8(text).map_err(|_| "is not UTF-8".into());
-        match line.and_then(parse_line) {
+    /// What a line is.
+    fn of(line: &RawLine, step: u64) -> Self {
+        match line.text().and_then(parse_line) {
             Ok(line) if line.stamp().step <= step => Self::Before(line.into()),
             Ok(_) => Self::Later,
-            Err(_) if !whole => Self::CutOff,
+            Err(_) if !line.is_ended => Self::CutOff,
             Err(problem) => Self::Broken(problem),
         }
     }
@@ -93,31 +88,39 @@ fn set_aside_of(log: &Path) -> PathBuf {
 pub(super) fn keep(path: &Path, step: u64, mut each: impl FnMut(Line)) -> Result<Broken> {
     let told = || path.display().to_string();
     let mut broken = Broken::default();
-    let (mut changed, mut broken_bytes) = (false, Vec::new());
-    let found = each_line(path, |number, bytes| {
-        match Found::of(bytes, step) {
-            Found::Before(line) => {
-                changed |= !bytes.ends_with(b"\n");
-                each(*line);
+    let (mut changed, mut number, mut offset) = (false, 0, 0);
+    // Where broken lines begin, and how long they are.
+    let mut places: Vec<(u64, u64)> = Vec::new();
+    let found = each_line(path, |line| {
+        number += 1;
+        match Found::of(line, step) {
+            Found::Before(kept) => {
+                changed |= !line.is_ended;
+                each(*kept);
             }
             Found::Later | Found::CutOff => changed = true,
             Found::Broken(problem) => {
                 changed = true;
                 broken.add(number, problem);
-                broken_bytes.extend_from_slice(bytes);
+                places.push((offset, line.length));
             }
         }
+        offset += line.length;
         Ok(())
     });
     match found {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(broken),
         result => result.with_context(told)?,
     }
-    if !broken_bytes.is_empty() {
+    if !places.is_empty() {
         let aside = set_aside_of(path);
         let add = || -> io::Result<()> {
+            let mut record = open_regular(path)?;
             let mut file = OpenOptions::new().create(true).append(true).open(&aside)?;
-            file.write_all(&broken_bytes)?;
+            for (place, length) in places {
+                record.seek(SeekFrom::Start(place))?;
+                io::copy(&mut (&mut record).take(length), &mut file)?;
+            }
             file.sync_all()
         };
         add().with_context(|| format!("{}: cannot write", aside.display()))?;
@@ -125,9 +128,9 @@ pub(super) fn keep(path: &Path, step: u64, mut each: impl FnMut(Line)) -> Result
     }
     if changed {
         replace_file(path, |out| {
-            each_line(path, |_, bytes| {
-                if let Found::Before(_) = Found::of(bytes, step) {
-                    out.write_all(bytes.strip_suffix(b"\n").unwrap_or(bytes))?;
+            each_line(path, |line| {
+                if let Found::Before(_) = Found::of(line, step) {
+                    out.write_all(line.bytes)?;
                     out.write_all(b"\n")?;
                 }
                 Ok(())
@@ -137,16 +140,11 @@ pub(super) fn keep(path: &Path, step: u64, mut each: impl FnMut(Line)) -> Result
     Ok(broken)
 }
 
-/// Calls for each line of a file, with its number from 1 and its end where it has one.
-fn each_line(path: &Path, mut take: impl FnMut(usize, &[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut reader = BufReader::new(open_regular(path)?);
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        take(number, &line)?;
+/// Calls for each line of a file.
+fn each_line(path: &Path, mut take: impl FnMut(&RawLine) -> io::Result<()>) -> io::Result<()> {
+    let mut lines = RawLines::new(BufReader::new(open_regular(path)?));
+    while let Some(line) = lines.next()? {
+        take(&line)?;
     }
     Ok(())
 }
@@ -219,7 +217,7 @@ mod tests {
         let [first, second, _, third] = lines().map(|line| written(&line).into_bytes());
         let lines: [&[u8]; 9] = [
             &first,
-            b"{\"version\":1,\"step\":2,\"loss\":\xff}\n",
+            b"{\"version\":2,\"step\":2,\"loss\":\xff}\n",
             b"\n",
             &second,
             b"[1, 2]\n",

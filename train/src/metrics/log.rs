@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use chrono::{SecondsFormat, Utc};
 
 use super::alerts::{Alerts, ExpertCounts};
+use super::columns::{drift, experts, fp8_casts, grad_norms, param_norms};
 use super::kept::keep;
 use super::seconds::StepSeconds;
 use crate::config::AlertsConfig;
 use crate::failure::{Context, Result};
 use crate::kill_point;
-use crate::learner::{Evaluation, LayerLoad, StepReport};
+use crate::learner::{Evaluation, StepReport};
 use crate::parallel::ExchangeBytes;
 use crate::record::{
-    AlertLine, EvaluationLine, Experts, Line, METRICS_FILE, SampleLine, Stamp, StepLine,
-    SystemLine, VERSION,
+    AlertLine, EvaluationLine, Line, METRICS_FILE, SampleLine, Stamp, StepLine, SystemLine, VERSION,
 };
 use crate::schedule::StepSettings;
 
@@ -45,6 +45,10 @@ pub struct StepLog {
     /// The last steps with an evaluation and with a sample.
     evaluated: Option<u64>,
     sampled: Option<u64>,
+    /// Steps and losses of the evaluations.
+    losses: Vec<(u64, f64)>,
+    /// The balance biases of the last evaluation; empty before the first.
+    biases: Vec<Vec<f32>>,
 }
 
 impl StepLog {
@@ -63,9 +67,14 @@ impl StepLog {
         let path = run_dir.join(METRICS_FILE);
         let mut alerts = Alerts::new(settings.alerts.clone(), settings.experts);
         let (mut evaluated, mut sampled) = (None, None);
+        let (mut losses, mut biases) = (Vec::new(), Vec::new());
         let broken = keep(&path, step, |line| {
             match &line {
-                Line::Evaluation(line) => evaluated = Some(line.stamp.step),
+                Line::Evaluation(line) => {
+                    evaluated = Some(line.stamp.step);
+                    losses.push((line.stamp.step, line.valid_loss));
+                    biases.clone_from(&line.expert_biases);
+                }
                 Line::Sample(line) => sampled = Some(line.stamp.step),
                 Line::Step(_) | Line::Alert(_) | Line::System(_) => {}
             }
@@ -77,12 +86,17 @@ impl StepLog {
             .open(&path)
             .with_context(|| path.display().to_string())?;
         let told = broken.told(&path);
-        Ok((Self { file, path, settings, alerts, evaluated, sampled }, told))
+        Ok((Self { file, path, settings, alerts, evaluated, sampled, losses, biases }, told))
     }
 
     /// Whether the evaluation after a step is recorded.
     pub fn has_evaluation(&self, step: u64) -> bool {
         self.evaluated == Some(step)
+    }
+
+    /// Steps and validation losses of all evaluations so far.
+    pub fn validation_losses(&self) -> &[(u64, f64)] {
+        &self.losses
     }
 
     /// Whether the sample after a step is recorded.
@@ -107,10 +121,13 @@ impl StepLog {
         settings: &StepSettings,
         seconds: &StepSeconds,
     ) -> Result<Vec<AlertLine>> {
+        let detailed = self.is_detailed(stamp.step);
         let mut experts = experts(&report.layer_loads);
-        if !self.is_detailed(stamp.step) {
+        if !detailed {
             experts.expert_loads.clear();
         }
+        let passes = &report.passes;
+        let ranks = if detailed { &passes.ranks[..] } else { &[] };
         let bytes = |of: fn(&ExchangeBytes) -> u64| report.exchange.as_ref().map(of);
         self.write(Line::Step(StepLine {
             loss: report.loss,
@@ -135,6 +152,20 @@ impl StepLog {
             average_seconds: seconds.average,
             saving_seconds: seconds.saving,
             experts,
+            grad_norms: report.norms.map(|norms| grad_norms(&norms.gradients)).unwrap_or_default(),
+            param_norm: report.norms.map(|norms| norms.parameters.global),
+            param_norms: report
+                .norms
+                .map(|norms| param_norms(&norms.parameters))
+                .unwrap_or_default(),
+            forward_seconds: passes.forward_seconds,
+            backward_seconds: passes.backward_seconds,
+            exchange_seconds: passes.exchange_seconds,
+            gate_entropy: passes.gate_entropy.clone(),
+            fp8: passes.casts.as_ref().map(fp8_casts).unwrap_or_default(),
+            rank_busy_seconds: ranks.iter().map(|rank| rank.busy_seconds).collect(),
+            rank_waiting_seconds: ranks.iter().map(|rank| rank.waiting_seconds).collect(),
+            rank_sent_bytes: ranks.iter().map(|rank| rank.sent_bytes).collect(),
             exchange_fast_bytes: bytes(|bytes| bytes.sent.fast_bytes),
             exchange_slow_bytes: bytes(|bytes| bytes.sent.slow_bytes),
             exchange_direct_fast_bytes: bytes(|bytes| bytes.direct.fast_bytes),
@@ -173,8 +204,12 @@ impl StepLog {
             experts: experts(&evaluation.layer_loads),
             bias_min: extreme(f64::min, f64::INFINITY),
             bias_max: extreme(f64::max, f64::NEG_INFINITY),
+            bias_drift: drift(&self.biases, biases),
+            expert_biases: biases.to_vec(),
         }))?;
         self.evaluated = Some(step);
+        self.losses.push((step, evaluation.loss));
+        self.biases = biases.to_vec();
         Ok(alerts)
     }
 
@@ -242,15 +277,4 @@ impl StepLog {
 pub fn stamp(elapsed_seconds: f64, step: u64, samples: u64, tokens: u64) -> Stamp {
     let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
     Stamp { version: VERSION, time, elapsed_seconds, step, samples, tokens }
-}
-
-fn experts(loads: &[LayerLoad]) -> Experts {
-    let violations: Vec<f64> = loads.iter().map(LayerLoad::violation).collect();
-    Experts {
-        layers: loads.iter().map(|load| load.layer).collect(),
-        max_violation: violations.iter().copied().reduce(f64::max),
-        layer_violation: violations,
-        dead_experts: loads.iter().flat_map(|load| &load.loads).filter(|&&n| n == 0).count() as u64,
-        expert_loads: loads.iter().map(|load| load.loads.clone()).collect(),
-    }
 }

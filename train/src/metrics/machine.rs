@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::tensor::Device;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
 use crate::record::{Stamp, SystemLine};
@@ -12,15 +13,23 @@ use crate::record::{Stamp, SystemLine};
 pub struct Machine {
     system: System,
     folder: PathBuf,
+    /// What the run computes on, each once.
+    devices: Vec<Device>,
     /// When it was looked at last, and the processor time of the process until then in seconds.
     before: Option<(Instant, f64)>,
 }
 
 impl Machine {
-    /// A look at this machine from the run in `folder`.
-    pub fn new(folder: &Path) -> Self {
+    /// A look at this machine from the run in `folder`, which computes on `devices`.
+    pub fn new(folder: &Path, devices: Vec<Device>) -> Self {
         let system = System::new_with_specifics(RefreshKind::nothing());
-        Self { system, folder: folder.into(), before: None }
+        let mut each: Vec<Device> = Vec::new();
+        for device in devices.into_iter().map(Device::inner) {
+            if !each.contains(&device) {
+                each.push(device);
+            }
+        }
+        Self { system, folder: folder.into(), devices: each, before: None }
     }
 
     /// What there is now.
@@ -44,6 +53,7 @@ impl Machine {
             resident_bytes: process.map(sysinfo::Process::memory),
             available_bytes: available_bytes(&self.system),
             cpu_cores,
+            device_bytes: device_bytes(&self.devices),
             disk_free_bytes: disk_free_bytes(&self.folder),
         }
     }
@@ -54,6 +64,12 @@ pub fn available_bytes(system: &System) -> Option<u64> {
     // Of a container its limit, for what it uses is partly files that give way.
     let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
     Some(system.available_memory().min(limit)).filter(|&bytes| bytes > 0)
+}
+
+/// Bytes that tensors have on the devices which tell it (those of CubeCL); none where none does.
+fn device_bytes(devices: &[Device]) -> Option<u64> {
+    let told = devices.iter().filter_map(Device::memory_pool_usage);
+    told.map(|usage| usage.bytes_in_use).reduce(|sum, bytes| sum + bytes)
 }
 
 /// Bytes that are left to this user on the disk of a folder.
@@ -77,9 +93,10 @@ mod tests {
     #[test]
     fn this_process_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let mut machine = Machine::new(folder.path());
+        let mut machine = Machine::new(folder.path(), vec![Device::flex(); 2]);
         let first = machine.line(Stamp::default());
-        assert_eq!(first.cpu_cores, None);
+        assert_eq!((first.cpu_cores, first.device_bytes), (None, None));
+        assert_eq!(machine.devices.len(), 1);
         assert!((1_000_000..1 << 40).contains(&first.resident_bytes.unwrap()), "{first:?}");
         assert!(first.available_bytes.unwrap() > 0 && first.disk_free_bytes.unwrap() > 0);
         let begun = Instant::now();

@@ -2,6 +2,7 @@
 //! lines, a JSONL log, and the loads of experts to place them by.
 
 mod alerts;
+mod columns;
 mod expert_loads;
 mod kept;
 mod log;
@@ -11,6 +12,7 @@ mod plain;
 mod scalar;
 mod seconds;
 mod unlogged;
+mod webhook;
 
 pub use alerts::ExpertCounts;
 pub use expert_loads::{ExpertLoads, LoadsError};
@@ -21,3 +23,4 @@ pub use plain::{PlainRenderer, duration};
 pub use scalar::{ScalarMetric, register};
 pub use seconds::StepSeconds;
 pub use unlogged::Unlogged;
+pub use webhook::Webhook;

@@ -8,7 +8,7 @@ use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::wire::{ArrivalPlan, WireFormat};
 
 use super::group::ExpertParallelGroup;
-use super::post::{Leg, Subject};
+use super::post::{Leg, Message, Subject};
 use super::token::ComputeToken;
 use super::wire::{Rows, Wire};
 
@@ -28,6 +28,12 @@ pub(super) struct LayerExchange {
 struct Parcel<N> {
     rows: Option<Rows>,
     note: N,
+}
+
+impl<N: Send + 'static> Message for Parcel<N> {
+    fn bytes(&self) -> u64 {
+        self.rows.as_ref().map_or(0, Rows::bytes) as u64
+    }
 }
 
 impl LayerExchange {

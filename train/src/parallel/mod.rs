@@ -21,7 +21,7 @@ pub use group::ExpertParallelGroup;
 pub use layout::{Axes, Place, TooManyStages, cut};
 pub use pipeline::{PipelineScheduleError, PipelineScheduleKind, UnknownPipelineSchedule};
 pub use placed::{PlacedExperts, PlacementError};
-pub use post::{Leg, Post, PostError, Subject};
+pub use post::{Leg, Mail, Message, Post, PostError, Subject};
 pub use token::ComputeToken;
 pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};
 pub use wire::WireFormats;

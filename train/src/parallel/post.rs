@@ -7,10 +7,12 @@
 //! failed elsewhere, gets an error that names the sender.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use burn::tensor::Tensor;
 
 use crate::failure::blamed;
 
@@ -109,6 +111,33 @@ pub enum PostError {
     },
 }
 
+/// What can be sent.
+pub trait Message: Send + 'static {
+    /// Bytes of the tensors in it.
+    fn bytes(&self) -> u64;
+}
+
+impl<const D: usize> Message for Tensor<D> {
+    fn bytes(&self) -> u64 {
+        (self.shape().num_elements() * self.dtype().size()) as u64
+    }
+}
+
+impl<T: Message> Message for Option<T> {
+    fn bytes(&self) -> u64 {
+        self.as_ref().map_or(0, Message::bytes)
+    }
+}
+
+/// What a rank's messages came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// Bytes of tensors that it sent to others.
+    pub sent_bytes: u64,
+    /// How long it waited for rows of experts.
+    pub waited_for_experts: Duration,
+}
+
 type Payload = Box<dyn Any + Send>;
 type Address = (usize, usize, Subject);
 
@@ -116,6 +145,8 @@ struct Boxes {
     waiting: HashMap<Address, Payload>,
     failed: Option<usize>,
     last_sign: Instant,
+    /// What came of the ranks' messages, by rank.
+    mail: BTreeMap<usize, Mail>,
 }
 
 /// The post office of a run.
@@ -136,7 +167,12 @@ blamed!(Run: PostError);
 impl Post {
     /// A post office in which nothing is waited for longer than `timeout`.
     pub fn new(timeout: Duration) -> Self {
-        let boxes = Boxes { waiting: HashMap::new(), failed: None, last_sign: Instant::now() };
+        let boxes = Boxes {
+            waiting: HashMap::new(),
+            failed: None,
+            last_sign: Instant::now(),
+            mail: BTreeMap::new(),
+        };
         Self { boxes: Mutex::new(boxes), arrived: Condvar::new(), timeout }
     }
 
@@ -157,9 +193,11 @@ impl Post {
     }
 
     /// Leaves a message.
-    pub fn send<T: Send + 'static>(&self, from: usize, to: usize, subject: Subject, message: T) {
+    pub fn send<T: Message>(&self, from: usize, to: usize, subject: Subject, message: T) {
+        let bytes = if from == to { 0 } else { message.bytes() };
         let mut boxes = self.boxes();
         boxes.last_sign = Instant::now();
+        boxes.mail.entry(from).or_default().sent_bytes += bytes;
         let before = boxes.waiting.insert((from, to, subject), Box::new(message));
         drop(boxes);
         assert!(before.is_none(), "invariant: a subject is sent once a step");
@@ -171,17 +209,22 @@ impl Post {
     /// # Errors
     ///
     /// It did not come in time, or some rank has failed.
-    pub fn receive<T: Send + 'static>(
+    pub fn receive<T: Message>(
         &self,
         from: usize,
         to: usize,
         subject: Subject,
     ) -> Result<T, PostError> {
-        let deadline = Instant::now() + self.timeout;
+        let asked = Instant::now();
+        let deadline = asked + self.timeout;
+        let of_experts = matches!(subject, Subject::Experts { .. });
         let address = (from, to, subject);
         let mut boxes = self.boxes();
         loop {
             if let Some(message) = boxes.waiting.remove(&address) {
+                if of_experts {
+                    boxes.mail.entry(to).or_default().waited_for_experts += asked.elapsed();
+                }
                 return Ok(*message
                     .downcast::<T>()
                     .expect("invariant: a subject says what its message is"));
@@ -202,6 +245,16 @@ impl Post {
             boxes =
                 self.arrived.wait_timeout(boxes, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// What came of a rank's messages since its mail was last taken.
+    pub fn mail(&self, rank: usize) -> Mail {
+        self.boxes().mail.get(&rank).copied().unwrap_or_default()
+    }
+
+    /// What came of a rank's messages since the last call.
+    pub fn take_mail(&self, rank: usize) -> Mail {
+        self.boxes().mail.remove(&rank).unwrap_or_default()
     }
 
     /// Whether a message is there.
@@ -229,6 +282,42 @@ impl Post {
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    impl Message for &'static str {
+        fn bytes(&self) -> u64 {
+            self.len() as u64
+        }
+    }
+
+    impl Message for Vec<f32> {
+        fn bytes(&self) -> u64 {
+            4 * self.len() as u64
+        }
+    }
+
+    impl Message for () {
+        fn bytes(&self) -> u64 {
+            0
+        }
+    }
+
+    /// What a rank sends to itself crosses nothing; only rows of experts are told apart.
+    #[test]
+    fn mail_is_counted_by_rank() {
+        let post = Post::new(Duration::from_secs(5));
+        let rows = || Subject::Experts { micro_batch: 0, layer: 1, leg: Leg::Dispatch, hop: 1 };
+        post.send(0, 1, subject(0), "four");
+        post.send(0, 0, subject(1), "not counted");
+        post.send(1, 0, rows(), vec![0.5f32; 3]);
+        assert_eq!(post.receive::<&str>(0, 1, subject(0)), Ok("four"));
+        assert_eq!(post.receive::<Vec<f32>>(1, 0, rows()), Ok(vec![0.5; 3]));
+        assert_eq!(post.take_mail(1), Mail { sent_bytes: 12, ..Mail::default() });
+        let mail = post.mail(0);
+        assert!(mail.sent_bytes == 4 && mail.waited_for_experts < Duration::from_secs(1));
+        assert_eq!((post.take_mail(0), post.mail(0)), (mail, Mail::default()));
+        let tensor = burn::tensor::Tensor::<2>::zeros([3, 5], &burn::tensor::Device::flex());
+        assert_eq!((tensor.bytes(), None::<Tensor<2>>.bytes()), (60, 0));
+    }
 
     fn subject(micro_batch: usize) -> Subject {
         Subject::Activations { micro_batch, stage: 1 }

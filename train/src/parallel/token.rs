@@ -1,13 +1,22 @@
 //! The right to compute on a rank, passed between two micro-batches that overlap: one computes
 //! while the other's rows are in flight.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Held by at most one thread.
 #[derive(Debug, Default)]
 pub struct ComputeToken {
-    held: Mutex<bool>,
+    state: Mutex<State>,
     released: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Since when somebody holds it.
+    since: Option<Instant>,
+    /// How long it was held before that.
+    held: Duration,
 }
 
 impl ComputeToken {
@@ -25,18 +34,32 @@ impl ComputeToken {
         result
     }
 
+    /// How long it has been held in all, by whom ever: the time in which something was computed.
+    pub fn held(&self) -> Duration {
+        let state = self.state();
+        state.held + state.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     fn take(&self) -> Held<'_> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        while *held {
-            held = self.released.wait(held).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        while state.since.is_some() {
+            state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        *held = true;
+        state.since = Some(Instant::now());
         Held(self)
     }
 
     fn release(&self) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        let mut state = self.state();
+        if let Some(since) = state.since.take() {
+            state.held += since.elapsed();
+        }
+        drop(state);
         self.released.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,5 +105,19 @@ mod tests {
             thread.join().unwrap();
         });
         assert_eq!(computing.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn the_time_that_it_is_held_is_known() {
+        let token = ComputeToken::default();
+        let pause = Duration::from_millis(20);
+        token.holding(|| {
+            std::thread::sleep(pause);
+            assert!(token.held() >= pause);
+            let before = token.held();
+            token.given_up(|| std::thread::sleep(10 * pause));
+            assert!(token.held() < before + 9 * pause, "waiting is not holding");
+        });
+        assert_eq!(token.held(), token.held());
     }
 }

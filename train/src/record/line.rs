@@ -67,6 +67,81 @@ pub struct Experts {
     pub dead_experts: u64,
 }
 
+/// Norms of the gradients before clipping by part of the model; their squares add up to that of the
+/// global norm.
+/// A part that the model has not is null, and so is all of it but every `metrics.every` steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GradNorms {
+    /// Norm of the gradients of the embedding.
+    pub grad_norm_embedding: Option<f64>,
+    /// Norm of the gradients of attention.
+    pub grad_norm_attention: Option<f64>,
+    /// Norm of the gradients of the routers, without the balance bias.
+    pub grad_norm_router: Option<f64>,
+    /// Norm of the gradients of the routed experts.
+    pub grad_norm_experts: Option<f64>,
+    /// Norm of the gradients of dense layers and shared experts.
+    pub grad_norm_mlp: Option<f64>,
+    /// Norm of the gradients of the RMSNorms of the main model outside of attention.
+    pub grad_norm_norms: Option<f64>,
+    /// Norm of the gradients of the MTP modules.
+    pub grad_norm_mtp: Option<f64>,
+    /// Norm of the gradients of the output head, where it is not the embedding.
+    pub grad_norm_head: Option<f64>,
+}
+
+/// Norms of the parameters after the update by part of the model.
+/// A part that the model has not is null, and so is all of it but every `metrics.every` steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ParamNorms {
+    /// Norm of the parameters of the embedding.
+    pub param_norm_embedding: Option<f64>,
+    /// Norm of the parameters of attention.
+    pub param_norm_attention: Option<f64>,
+    /// Norm of the parameters of the routers, without the balance bias.
+    pub param_norm_router: Option<f64>,
+    /// Norm of the parameters of the routed experts.
+    pub param_norm_experts: Option<f64>,
+    /// Norm of the parameters of dense layers and shared experts.
+    pub param_norm_mlp: Option<f64>,
+    /// Norm of the parameters of the RMSNorms of the main model outside of attention.
+    pub param_norm_norms: Option<f64>,
+    /// Norm of the parameters of the MTP modules.
+    pub param_norm_mtp: Option<f64>,
+    /// Norm of the parameters of the output head, where it is not the embedding.
+    pub param_norm_head: Option<f64>,
+}
+
+/// What the casts of a step to FP8 did, by what was cast; null but every `metrics.every` steps, and
+/// where nothing is cast or it is not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fp8Casts {
+    /// Of inputs of linears the share of values that a cast clipped.
+    pub fp8_activations_saturated: Option<f64>,
+    /// Of inputs of linears the share of values that were not zero and became zero.
+    pub fp8_activations_underflowed: Option<f64>,
+    /// Of inputs of linears the smallest scale of a tile.
+    pub fp8_activations_scale_min: Option<f64>,
+    /// Of inputs of linears the largest scale of a tile.
+    pub fp8_activations_scale_max: Option<f64>,
+    /// Of weights the share of values that a cast clipped.
+    pub fp8_weights_saturated: Option<f64>,
+    /// Of weights the share of values that were not zero and became zero.
+    pub fp8_weights_underflowed: Option<f64>,
+    /// Of weights the smallest scale of a tile.
+    pub fp8_weights_scale_min: Option<f64>,
+    /// Of weights the largest scale of a tile.
+    pub fp8_weights_scale_max: Option<f64>,
+    /// Of gradients of linears' outputs the share of values that a cast clipped.
+    pub fp8_gradients_saturated: Option<f64>,
+    /// Of gradients of linears' outputs the share of values that were not zero and became zero.
+    pub fp8_gradients_underflowed: Option<f64>,
+    /// Of gradients of linears' outputs the smallest scale of a tile.
+    pub fp8_gradients_scale_min: Option<f64>,
+    /// Of gradients of linears' outputs the largest scale of a tile.
+    pub fp8_gradients_scale_max: Option<f64>,
+}
+
 /// What an optimizer step measured over its global batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepLine {
@@ -103,6 +178,14 @@ pub struct StepLine {
     #[serde(deserialize_with = "nullable::number")]
     #[schemars(with = "Option<f64>")]
     pub grad_norm: f64,
+    /// Norms of the gradients by part of the model.
+    #[serde(flatten)]
+    pub grad_norms: GradNorms,
+    /// Global norm of the parameters after the update; null but every `metrics.every` steps.
+    pub param_norm: Option<f64>,
+    /// Norms of the parameters by part of the model.
+    #[serde(flatten)]
+    pub param_norms: ParamNorms,
     /// Learning rate of the step.
     pub lr: f64,
     /// Sequences of the step.
@@ -123,6 +206,13 @@ pub struct StepLine {
     pub data_seconds: f64,
     /// Seconds of it in forward and backward passes, with the exchange between ranks.
     pub compute_seconds: f64,
+    /// Seconds of these in forward passes; over ranks their mean.
+    pub forward_seconds: f64,
+    /// Seconds of these in backward passes; over ranks their mean.
+    pub backward_seconds: f64,
+    /// Seconds of these in which rows of experts were waited for, mean over ranks; null where no
+    /// ranks share experts.
+    pub exchange_seconds: Option<f64>,
     /// Seconds of it in the update of the weights.
     pub update_seconds: f64,
     /// Seconds of it for the running average of the weights; 0 without one.
@@ -132,6 +222,22 @@ pub struct StepLine {
     /// The experts.
     #[serde(flatten)]
     pub experts: Experts,
+    /// Of each MoE layer the entropy of the router's scores, normalized to a sum of 1, in nats; mean
+    /// over tokens. Empty but every `metrics.every` steps.
+    #[serde(deserialize_with = "nullable::numbers")]
+    #[schemars(with = "Vec<Option<f64>>")]
+    pub gate_entropy: Vec<f64>,
+    /// What FP8's casts did to values.
+    #[serde(flatten)]
+    pub fp8: Fp8Casts,
+    /// Of each rank the seconds in which it computed, in the passes of the step; empty without
+    /// ranks, and but every `metrics.every` steps.
+    pub rank_busy_seconds: Vec<f64>,
+    /// Of each rank the seconds of these passes in which it waited for messages with nothing to
+    /// compute.
+    pub rank_waiting_seconds: Vec<f64>,
+    /// Of each rank the bytes of tensors that it sent to others in the step.
+    pub rank_sent_bytes: Vec<u64>,
     /// Bytes that went between ranks of a node; null where no ranks share experts.
     pub exchange_fast_bytes: Option<u64>,
     /// Bytes that went between nodes.
@@ -177,6 +283,13 @@ pub struct EvaluationLine {
     pub bias_min: Vec<f64>,
     /// Of each MoE layer the largest balance bias.
     pub bias_max: Vec<f64>,
+    /// Of each MoE layer the mean over experts of how far the balance bias has moved since the
+    /// evaluation before, up or down; empty in the first.
+    #[serde(deserialize_with = "nullable::numbers")]
+    #[schemars(with = "Vec<Option<f64>>")]
+    pub bias_drift: Vec<f64>,
+    /// Of each MoE layer the balance bias of each expert.
+    pub expert_biases: Vec<Vec<f32>>,
 }
 
 /// Text of the model after a step, always from the same prompt and seed.
@@ -267,6 +380,8 @@ pub struct SystemLine {
     pub available_bytes: Option<u64>,
     /// Processor time of the process over the clock's since the line before: 1 is one core.
     pub cpu_cores: Option<f64>,
+    /// Bytes of memory that the run's device had in use.
+    pub device_bytes: Option<u64>,
     /// Bytes left on the disk of the run's folder.
     pub disk_free_bytes: Option<u64>,
 }

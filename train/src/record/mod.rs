@@ -2,13 +2,16 @@
 //! written and read. The book's page on file formats has every key; [`schema`] gives a JSON schema.
 
 mod line;
+mod lines;
 mod nullable;
 mod read;
 mod schema;
 
 pub use line::{
-    AlertLevel, AlertLine, EvaluationLine, Experts, Line, SampleLine, Stamp, StepLine, SystemLine,
+    AlertLevel, AlertLine, EvaluationLine, Experts, Fp8Casts, GradNorms, Line, ParamNorms,
+    SampleLine, Stamp, StepLine, SystemLine,
 };
+pub use lines::{RawLine, RawLines};
 pub use read::{Record, RecordError, parse_line};
 pub use schema::schema;
 
@@ -16,24 +19,29 @@ pub use schema::schema;
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
 /// The version of the lines that this program writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Keys whose values depend on the clock.
-const TIMED: [&str; 10] = [
+const TIMED: [&str; 15] = [
     "time",
     "elapsed_seconds",
     "tokens_per_second",
     "step_seconds",
     "data_seconds",
     "compute_seconds",
+    "forward_seconds",
+    "backward_seconds",
+    "exchange_seconds",
     "update_seconds",
     "average_seconds",
     "saving_seconds",
     "evaluation_seconds",
+    "rank_busy_seconds",
+    "rank_waiting_seconds",
 ];
 
 /// Rules of alerts that look at the clock or the machine.
-const TIMED_RULES: [&str; 2] = ["throughput_drop", "disk_free_gb"];
+const TIMED_RULES: [&str; 3] = ["throughput_drop", "lagging_rank", "disk_free_gb"];
 
 /// What of a line is the same bits in every run of the same configuration, wherever it was stopped;
 /// none of a line that the clock or the machine decides.

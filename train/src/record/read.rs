@@ -1,16 +1,14 @@
 //! Reading a record: whole, or what was added since.
 
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn_deepseek::weights::open_regular;
 use serde::Deserialize;
 
+use super::lines::{LONGEST_LINE, RawLines};
 use super::{Line, METRICS_FILE, VERSION};
 use crate::failure::{Blame, Blamed, of_reading};
-
-/// The longest line that is read: 256 experts in each of 61 layers take some 100 KB.
-const LONGEST_LINE: u64 = 64 << 20;
 
 /// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -123,34 +121,21 @@ impl Record {
             opened => opened.map_err(read)?,
         };
         file.seek(SeekFrom::Start(self.offset)).map_err(read)?;
-        let mut file = BufReader::new(file);
-        let mut bytes = Vec::new();
-        loop {
-            bytes.clear();
-            let mut count = io::Read::take(&mut file, self.longest)
-                .read_until(b'\n', &mut bytes)
-                .map_err(read)? as u64;
-            let wrong = |problem: String| RecordError::Line {
+        let mut lines = RawLines::up_to(self.longest, BufReader::new(file));
+        while let Some(line) = lines.next().map_err(read)? {
+            if !line.is_ended && !line.is_too_long {
+                break;
+            }
+            let parsed = line.text().and_then(parse_line).map_err(|problem| RecordError::Line {
                 path: self.path.clone(),
                 line: self.lines + 1,
                 problem,
-            };
-            let parsed = match bytes.strip_suffix(b"\n").map(std::str::from_utf8) {
-                Some(Ok(text)) => parse_line(text).map_err(wrong),
-                Some(Err(_)) => Err(wrong("is not UTF-8".into())),
-                None if count < self.longest => return Ok(()),
-                None => match file.skip_until(b'\n').map_err(read)? as u64 {
-                    0 => return Ok(()),
-                    rest => {
-                        count += rest;
-                        Err(wrong("is longer than any of a record".into()))
-                    }
-                },
-            };
-            self.offset += count;
+            });
+            self.offset += line.length;
             self.lines += 1;
             each(parsed?);
         }
+        Ok(())
     }
 
     /// The lines of a run's record that can be read; how many cannot.
@@ -214,7 +199,7 @@ mod tests {
     #[test]
     fn numbers_that_are_not_finite_are_null_and_nan() {
         let text = serde_json::to_string(&step(1, f64::INFINITY)).unwrap();
-        assert!(text.starts_with(r#"{"kind":"step","version":1,"#), "{text}");
+        assert!(text.starts_with(r#"{"kind":"step","version":2,"#), "{text}");
         assert!(text.contains(r#""loss":null"#), "{text}");
         let Line::Step(step) = parse_line(&text).unwrap() else { panic!("{text}") };
         assert!(step.loss.is_nan());
@@ -224,9 +209,9 @@ mod tests {
     fn what_is_no_line_is_refused_by_what_it_is() {
         for (text, problem) in [
             ("{\"step\": 1}", "has no version"),
-            ("{\"version\": 2, \"kind\": \"step\"}", "version 2, and this program reads version 1"),
-            ("{\"version\": 1, \"kind\": \"dream\"}", "unknown variant `dream`"),
-            ("{\"version\": 1, \"kind\": \"step\"}", "missing field"),
+            ("{\"version\": 1, \"kind\": \"step\"}", "version 1, and this program reads version 2"),
+            ("{\"version\": 2, \"kind\": \"dream\"}", "unknown variant `dream`"),
+            ("{\"version\": 2, \"kind\": \"step\"}", "missing field"),
             ("[1]", "no JSON object"),
             ("", "no JSON object"),
             ("{\"version\": ", "no line of a record (EOF while parsing a value)"),

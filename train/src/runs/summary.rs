@@ -1,6 +1,6 @@
 //! What is known of a run from its folder, without loading a model.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use burn_deepseek::weights::{SETTINGS_BYTES, open_regular, read_regular_text};
@@ -11,7 +11,9 @@ use super::labels::Labels;
 use crate::checkpoint::RUN_FILE;
 use crate::config::RunConfig;
 use crate::failure::{Context, Result};
-use crate::record::{AlertLevel, EvaluationLine, Line, METRICS_FILE, StepLine, parse_line};
+use crate::record::{
+    AlertLevel, EvaluationLine, Line, METRICS_FILE, RawLines, StepLine, parse_line,
+};
 use crate::run_lock::RunLock;
 
 /// What the line of a step begins with.
@@ -137,20 +139,23 @@ impl RunSummary {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened.with_context(|| path.display().to_string())?,
         };
-        let (mut reader, mut bytes, mut last_step) = (BufReader::new(file), Vec::new(), Vec::new());
+        let (mut lines, mut last_step) = (RawLines::new(BufReader::new(file)), Vec::new());
         let (mut first, mut diverged) = (true, false);
-        loop {
-            bytes.clear();
-            reader.read_until(b'\n', &mut bytes).with_context(|| path.display().to_string())?;
-            if bytes.pop() != Some(b'\n') {
-                break; // the end, or a line that is being written
+        while let Some(line) = lines.next().with_context(|| path.display().to_string())? {
+            if line.is_too_long {
+                self.unreadable_lines += 1;
+                continue;
             }
-            if !first && bytes.starts_with(STEP) {
-                std::mem::swap(&mut bytes, &mut last_step);
+            if !line.is_ended {
+                break; // it is being written
+            }
+            if !first && line.bytes.starts_with(STEP) {
+                last_step.clear();
+                last_step.extend_from_slice(line.bytes);
                 continue;
             }
             first = false;
-            let Some(line) = self.parsed(&bytes) else { continue };
+            let Some(line) = self.parsed(line.bytes) else { continue };
             self.take(line, &mut diverged);
         }
         if !last_step.is_empty()

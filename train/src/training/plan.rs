@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::SamplePlan;
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::learner::{Ema, Evaluation, StepEngine, StepReport};
-use crate::metrics::{Machine, Notes, StepLog};
+use crate::metrics::{Machine, Notes, StepLog, Webhook};
 use crate::record::{AlertLine, SampleLine};
 use crate::schedule::TrainingSchedule;
 use crate::signals::Signals;
@@ -44,6 +44,8 @@ pub struct RunState {
     pub machine: Machine,
     /// What is to be shown of alerts.
     pub notes: Notes,
+    /// Where alerts are posted to, if anywhere.
+    pub webhook: Option<Webhook>,
     /// What a signal asks; it ends the program until the first step has been made.
     pub signals: Signals,
     /// What a signal is answered with from then on.

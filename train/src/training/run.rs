@@ -15,8 +15,8 @@ use super::{Diverged, Owed, RunOutcome, RunPlan, RunState, Session};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Failure, Result};
-use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport};
-use crate::metrics::{Machine, Notes, StepLog, StepSeconds, stamp};
+use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport, Updated};
+use crate::metrics::{Machine, Notes, StepLog, StepSeconds, Webhook, stamp};
 use crate::record::{AlertLine, SampleLine, Stamp};
 use crate::schedule::Position;
 use crate::signals::Signals;
@@ -35,6 +35,7 @@ pub(super) struct Run<'a> {
     log: StepLog,
     machine: Machine,
     notes: Notes,
+    webhook: Option<Webhook>,
     alerts: Vec<AlertLine>,
     processor: &'a mut Processor,
     interrupter: &'a Interrupter,
@@ -71,6 +72,7 @@ impl<'a> Run<'a> {
             log,
             machine,
             notes,
+            webhook,
             signals,
             notice,
         } = state;
@@ -84,6 +86,7 @@ impl<'a> Run<'a> {
             log,
             machine,
             notes,
+            webhook,
             alerts: Vec::new(),
             processor,
             interrupter,
@@ -179,16 +182,18 @@ impl<'a> Run<'a> {
             parts.data += asked.elapsed().as_secs_f64();
             batch.map_err(Into::into)
         };
-        let mut report = self.engine.accumulate(&mut next, &settings)?;
+        let step = self.position.step + 1;
+        let detailed = self.log.is_detailed(step);
+        let mut report = self.engine.accumulate(&mut next, &settings, detailed)?;
         let accumulated = started.elapsed().as_secs_f64();
         parts.compute = accumulated - parts.data;
-        let step = self.position.step + 1;
         let lr = settings.lr;
         // While the average still reads the weights they are shared, and could not be updated in
         // place.
         self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
         let settled = started.elapsed().as_secs_f64();
-        let grad_norm = self.engine.update(&settings, &report.layer_loads)?;
+        let Updated { grad_norm, norms, sent_bytes } =
+            self.engine.update(&settings, &report.layer_loads, detailed)?;
         let updated = started.elapsed().as_secs_f64();
         parts.update = updated - settled;
         if let Some(ema) = &mut self.ema {
@@ -210,6 +215,10 @@ impl<'a> Run<'a> {
         self.session.seconds += seconds;
         report.step = step;
         report.grad_norm = grad_norm;
+        report.norms = norms;
+        for (rank, bytes) in report.passes.ranks.iter_mut().zip(sent_bytes) {
+            rank.sent_bytes += bytes;
+        }
         report.lr = lr;
         report.tokens_per_second = report.tokens as f64 / seconds;
         let raised = self.log.step(self.stamp(), &report, &settings, &parts)?;
@@ -217,7 +226,7 @@ impl<'a> Run<'a> {
         if self.ema.is_some() {
             self.complete = Some(self.position.clone());
         }
-        if self.log.is_detailed(step) {
+        if detailed {
             let line = self.machine.line(self.stamp());
             let raised = self.log.system(line)?;
             self.raise(raised);
@@ -255,6 +264,7 @@ impl<'a> Run<'a> {
                         let raised = self.log.evaluation(stamp, &evaluation, &biases, seconds)?;
                         self.raise(raised);
                         self.evaluation = Some((step, evaluation));
+                        self.keep_best(step)?;
                     }
                 }
                 Owed::Sample => {
@@ -291,6 +301,9 @@ impl<'a> Run<'a> {
                 alert.stamp.step,
                 alert.message
             ));
+            if let Some(webhook) = &mut self.webhook {
+                webhook.post(alert);
+            }
         }
         self.alerts.extend(alerts);
     }
@@ -324,13 +337,33 @@ impl<'a> Run<'a> {
         Ok(Some((step, evaluation)))
     }
 
+    /// After an evaluation: its checkpoint is saved where it is the best so far, and the one that
+    /// was the best is let go.
+    fn keep_best(&mut self, step: u64) -> Result<()> {
+        if !self.checkpoints.keeps_best() {
+            return Ok(());
+        }
+        let losses = self.log.validation_losses();
+        let (_, loss) = losses[losses.len() - 1];
+        let is_best = losses[..losses.len() - 1].iter().all(|(_, before)| !(*before <= loss));
+        if is_best && !loss.is_nan() && self.saved != Some(step) {
+            return self.save();
+        }
+        Ok(self.checkpoints.prune(losses)?)
+    }
+
     fn save(&mut self) -> Result<()> {
         let started = Instant::now();
         self.log.sync()?;
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
         let (model, optimizer) = self.engine.state()?;
-        self.checkpoint =
-            Some(self.checkpoints.save(&model.model, average, optimizer, &self.position)?);
+        self.checkpoint = Some(self.checkpoints.save(
+            &model.model,
+            average,
+            optimizer,
+            &self.position,
+            self.log.validation_losses(),
+        )?);
         self.saved = Some(self.position.step);
         self.complete = None;
         self.saving_seconds += started.elapsed().as_secs_f64();
@@ -352,7 +385,8 @@ impl<'a> Run<'a> {
         };
         let Some((model, optimizer)) = self.engine.last_state() else { return failure };
         let saved = self.log.sync().and_then(|()| {
-            Ok(self.checkpoints.save(&model.model, average, optimizer, &position)?)
+            let losses = self.log.validation_losses();
+            Ok(self.checkpoints.save(&model.model, average, optimizer, &position, losses)?)
         });
         match saved {
             Ok(path) => failure.context(format!(

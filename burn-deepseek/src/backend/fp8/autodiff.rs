@@ -4,9 +4,11 @@
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
-use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
+use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor};
+use burn::tensor::Tensor;
+use cubecl_kernels::definition::{CastLayout, QuantizeOptions, ScaleFormat};
 
+use super::counter::CastKind;
 use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::linear::{Fp8Ops, LinearCall};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
@@ -134,8 +136,19 @@ fn dgrad<B: Fp8Kernels>(
     weight: Fp8Weight<B>,
     call: &LinearCall,
     finish: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
-) -> Fp8Matrix<B> {
+) -> Fp8Matrix<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    let values = call.counter.as_ref().map(|counter| (counter, dy.clone()));
     let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
+    if let Some((counter, values)) = values {
+        let [values, scales] = [values, dy.rows.scales.clone()].map(|values| {
+            Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::Float(values)))
+        });
+        let format = call.rule.gradients.format;
+        counter.add(CastKind::Gradients, values, scales, CastLayout::Tiles, format);
+    }
     if let Some(input) = graph.inputs[0] {
         graph.register(input, finish(product(dy.rows, weight, Side::Dgrad, call)));
     }

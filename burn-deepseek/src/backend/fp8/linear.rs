@@ -4,6 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
 use super::GroupedLinearShape;
+use super::counter::CastCounter;
 use super::kernels::Fp8Kernels;
 use super::matrix::{Fp8Pair, Fp8Weight};
 use super::shapes::{RowGroups, Side};
@@ -27,6 +28,8 @@ pub struct LinearCall {
     pub recompute: bool,
     /// Where the weight gradient is left to be computed later; none computes it at once.
     pub deferred: Option<DeferredWeight>,
+    /// What is told of the cast of the output's gradient.
+    pub counter: Option<CastCounter>,
 }
 
 differentiable! {

@@ -5,6 +5,8 @@
 //! Layouts of codes and scales are those of [`cubecl_kernels::definition`].
 
 mod autodiff;
+mod counter;
+mod counts;
 #[cfg(feature = "cube")]
 mod cube;
 mod flex;
@@ -15,6 +17,7 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 
+pub use counter::{CastCounter, CastKind, Casts};
 pub use cubecl_kernels::definition::GroupedLinearShape;
 #[cfg(feature = "remote")]
 pub(super) use kernels::fp8_kernels;

@@ -14,6 +14,7 @@ mod amax;
 mod blocks;
 mod coarse;
 mod columns;
+mod counts;
 mod cut;
 mod decode;
 mod dequantize;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use blocks::quantize_blocks;
 pub use columns::{quantize_both, quantize_columns};
+pub use counts::count_cast;
 pub(super) use decode::e4m3_value;
 pub use dequantize::{dequantize_blocks, dequantize_columns, dequantize_rows, requantize_columns};
 pub use e5m6::{dequantize_e5m6, quantize_columns_from_e5m6, quantize_e5m6};

@@ -135,12 +135,12 @@ impl<'a> Timed<'a> {
             average.step(&self.engine.model()?.model)?;
         }
         let batch = &self.batch;
-        let report = self.engine.accumulate(&mut || Ok(batch.clone()), &self.settings)?;
+        let report = self.engine.accumulate(&mut || Ok(batch.clone()), &self.settings, false)?;
         self.sync()?;
         let gradients_ms = milliseconds_since(begin);
         let begin = Instant::now();
         average.map_or(Ok(()), Ema::settle)?;
-        self.engine.update(&self.settings, &report.layer_loads)?;
+        self.engine.update(&self.settings, &report.layer_loads, false)?;
         self.sync()?;
         Ok(StepTimes { gradients_ms, update_ms: milliseconds_since(begin) })
     }

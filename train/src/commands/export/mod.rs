@@ -16,6 +16,7 @@ use burn_deepseek::weights::{
 };
 use serde_json::json;
 
+use super::model_folder::named;
 use super::source::Located;
 use crate::cli::{ExportArgs, ExportDType, ExportScales};
 use crate::exit::Outcome;
@@ -41,7 +42,7 @@ pub fn run(args: ExportArgs, signals: &Signals) -> Result<Outcome> {
         return Err(UsageError("--scale-format is for --dtype fp8".into()).into());
     }
     scratch::check(&args.out)?;
-    let source = Located::find(&args.checkpoint, args.weights())?;
+    let source = Located::find(&named(&args.checkpoint, args.best)?, args.weights())?;
     let beside = Beside::of(&source)?;
     let scratch = Scratch::beside(&args.out)?;
     let partial = scratch.path().to_owned();

@@ -13,6 +13,7 @@ use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
 use serde_json::json;
 
+use super::model_folder::named;
 use super::oversize::check_forward;
 use super::source::Source;
 use crate::cli::GenerateArgs;
@@ -33,7 +34,7 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<Outcome> {
     let opened = args.devices.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?;
     let selected = opened.first().cloned().map_or_else(|| args.device.open(), Ok)?;
     let mtp = if args.speculative { MtpWeights::Load } else { MtpWeights::Drop };
-    let source = Source::open(&args.checkpoint, args.weights())?;
+    let source = Source::open(&named(&args.checkpoint, args.best)?, args.weights())?;
     let prompt = source.encode(&args.prompt)?;
     check_forward(&source.at.model, prompt.len(), &selected, "take a shorter --prompt")?;
     let mut model = source.load(&selected.device, mtp)?;

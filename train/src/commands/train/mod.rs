@@ -11,6 +11,7 @@ mod start;
 mod timeline;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -18,7 +19,7 @@ use burn::tensor::{DType, Device};
 use burn_deepseek::Compute;
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 
-use crate::checkpoint::CheckpointWriter;
+use crate::checkpoint::{CheckpointWriter, Kept};
 use crate::cli::TrainArgs;
 use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{Tokenizer, train_loader, valid_loader};
@@ -31,7 +32,7 @@ use crate::learner::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
 use crate::metrics::{
-    ExpertCounts, LogSettings, Machine, Notes, PlainRenderer, StepLog, Unlogged, register,
+    ExpertCounts, LogSettings, Machine, Notes, PlainRenderer, StepLog, Unlogged, Webhook, register,
 };
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
@@ -93,7 +94,8 @@ pub(in crate::commands) fn learn(
         next.global_batch / train.micro_batch,
         compute(config, device)?,
     );
-    let (keep, toml) = (train.keep_checkpoints, config.to_toml()?);
+    let keep = Kept { newest: train.keep_checkpoints, best: train.keep_best };
+    let toml = config.to_toml()?;
     let (tokenizer, data) = (start.tokenizer_files.clone(), start.data.fingerprint.clone());
     let checkpoints = CheckpointWriter::new(&start.folder.path, keep, toml, tokenizer, data);
     for path in checkpoints.set_later_aside(position.step)? {
@@ -102,12 +104,12 @@ pub(in crate::commands) fn learn(
             path.display()
         ))?;
     }
-    checkpoints.prune()?;
     let (log, broken) = StepLog::open(
         &start.folder.path,
         position.step,
         log_settings(config, start.bytes_per_token()),
     )?;
+    checkpoints.prune(log.validation_losses())?;
     if let Some(broken) = broken {
         write_stdout(&fold_on_terminal(format!("set aside   {broken}\n")))?;
     }
@@ -118,7 +120,8 @@ pub(in crate::commands) fn learn(
         checkpoints,
         checkpoint: start.resumed_from.clone(),
         log,
-        machine: Machine::new(&start.folder.path),
+        machine: Machine::new(&start.folder.path, devices(start)),
+        webhook: webhook(config, &start.folder.path, &notes)?,
         notes: notes.clone(),
         engine: engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
         signals: signals.clone(),
@@ -127,8 +130,13 @@ pub(in crate::commands) fn learn(
     let plan = plan(config, schedule, steps, &start.data.tokenizer);
     let eval_every = plan.eval_every;
     let keys = dashboard.then(|| DashboardKeys::keep(signals));
-    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> =
-        Box::new(PlainRenderer::new(position.step, steps, eval_every, train.log_every, notes));
+    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = Box::new(PlainRenderer::new(
+        position.step,
+        steps,
+        eval_every,
+        train.log_every,
+        notes.clone(),
+    ));
     let epochs = steps.div_ceil(eval_every) as usize;
     let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
     let training = SupervisedTraining::new(&start.folder.path, train_batches, valid_batches)
@@ -150,7 +158,26 @@ pub(in crate::commands) fn learn(
     let result = training.launch(Learner::new(model, unused, 0.0));
     drop(result.renderer); // closes the dashboard
     drop(keys);
+    // What was said when nobody showed the run any more.
+    for note in notes.take() {
+        write_stdout(&fold_on_terminal(format!("{note}\n")))?;
+    }
     outcome.take()
+}
+
+/// The devices that the run computes on.
+fn devices(start: &Start) -> Vec<Device> {
+    match &start.cluster {
+        Some(cluster) => cluster.ranks.iter().map(|(_, device)| device.clone()).collect(),
+        None => vec![start.device.clone()],
+    }
+}
+
+/// Where the run's alerts are posted to.
+fn webhook(config: &RunConfig, run_dir: &Path, notes: &Notes) -> Result<Option<Webhook>> {
+    let Some(address) = &config.alerts.webhook else { return Ok(None) };
+    let name = run_dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+    Webhook::start(address, &name, notes.clone()).map(Some)
 }
 
 /// What an engine needs to know of the run.

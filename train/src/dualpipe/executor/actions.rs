@@ -1,11 +1,12 @@
 //! How a rank carries out its actions of a schedule.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use burn_deepseek::backend::fp8::CastCounter;
 
 use super::chunk::Differentiated;
 use super::flat::flat_gradients;
@@ -20,6 +21,10 @@ use crate::parallel::ComputeToken;
 impl Rank {
     /// Carries out the rank's actions of one step. Gradients are left in `gradients`.
     pub fn run(&mut self, job: &StepJob) -> Result<RankReport> {
+        let counter = job.detailed.then(CastCounter::default);
+        if let Some(counter) = &counter {
+            self.compute = self.compute.detailed(counter.clone());
+        }
         let mut progress = Progress::new(job);
         let mut spans = Vec::new();
         for planned in &job.schedule.actions[self.place.pipeline] {
@@ -28,12 +33,17 @@ impl Rank {
             match &planned.action {
                 Action::Forward(chunk) => {
                     let input = self.input(&mut progress, *chunk)?;
-                    let (measured, in_flight) = self.forward(job, *chunk, input, None);
+                    let ((measured, in_flight), took) =
+                        self.timed(&mut progress, || self.forward(job, *chunk, input, None));
+                    progress.times.forward += took;
                     progress.keep(*chunk, measured, in_flight);
                 }
                 Action::Backward { chunk, defer_weights } => {
                     let gradient = self.gradient(&mut progress, *chunk)?;
-                    let done = self.backward(job, *chunk, progress.take(*chunk)?, gradient);
+                    let in_flight = progress.take(*chunk)?;
+                    let (done, took) = self
+                        .timed(&mut progress, || self.backward(job, *chunk, in_flight, gradient));
+                    progress.times.backward += took;
                     match defer_weights {
                         true => progress.deferred.push_back((*chunk, done)),
                         false => self.accumulate(&mut progress, *chunk, done),
@@ -63,7 +73,7 @@ impl Rank {
                 waited: progress.waited,
             });
         }
-        let Progress { measured, mut gradients, .. } = progress;
+        let Progress { measured, mut gradients, times, .. } = progress;
         self.gradients = flat_gradients(&self.part, gradients.grads());
         let batches = self.batches(job);
         let report = |(chunk, measured)| {
@@ -71,7 +81,19 @@ impl Rank {
             StageReport::read(micro_batch, batches[micro_batch].tokens, measured)
         };
         let stages = measured.into_iter().map(report).collect();
-        Ok(RankReport { stages, spans })
+        let (casts, mail) =
+            (counter.map(|counter| counter.take()), self.post.take_mail(self.place.rank));
+        Ok(RankReport { stages, spans, times, casts, mail })
+    }
+
+    /// Does a pass that overlaps with no other; how long it took. What it waited for was for nothing
+    /// else to be used.
+    fn timed<T>(&self, progress: &mut Progress, pass: impl FnOnce() -> T) -> (T, Duration) {
+        let waited = || self.post.mail(self.place.rank).waited_for_experts;
+        let (start, before) = (Instant::now(), waited());
+        let done = pass();
+        progress.times.idle += waited() - before;
+        (done, start.elapsed())
     }
 
     /// A forward pass and a backward pass together: where experts are shared one computes while the
@@ -81,26 +103,37 @@ impl Rank {
         let input = self.input(progress, forward)?;
         let gradient = self.gradient(progress, backward)?;
         let in_flight = progress.take(backward)?;
-        let ((measured, kept), done) = if self.experts.is_none() {
-            let forward = self.forward(job, forward, input, None);
-            (forward, self.backward(job, backward, in_flight, gradient))
+        let (((measured, kept), forward_took), (done, backward_took)) = if self.experts.is_none() {
+            let forward = self.timed(progress, || self.forward(job, forward, input, None));
+            let backward =
+                self.timed(progress, || self.backward(job, backward, in_flight, gradient));
+            (forward, backward)
         } else {
             let token = Arc::new(ComputeToken::default());
-            std::thread::scope(|scope| {
+            let start = Instant::now();
+            let both = std::thread::scope(|scope| {
                 let thread = std::thread::Builder::new()
                     .name(format!("{THREAD}{}, forward", self.place.rank));
-                let forward =
-                    || token.holding(|| self.forward(job, forward, input, Some(token.clone())));
+                let forward = || {
+                    let done =
+                        token.holding(|| self.forward(job, forward, input, Some(token.clone())));
+                    (done, start.elapsed())
+                };
                 let forward = thread
                     .spawn_scoped(scope, forward)
                     .context("the thread of a forward pass cannot be started")?;
                 let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
+                let done = (done, start.elapsed());
                 Result::<_>::Ok((
                     forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                     done,
                 ))
-            })?
+            })?;
+            progress.times.idle += start.elapsed().saturating_sub(token.held());
+            both
         };
+        progress.times.forward += forward_took;
+        progress.times.backward += backward_took;
         progress.keep(forward, measured, kept);
         self.accumulate(progress, backward, done);
         Ok(())
@@ -108,6 +141,7 @@ impl Rank {
 
     /// Adds a micro-batch's gradients to those of the step.
     fn accumulate(&self, progress: &mut Progress, chunk: Chunk, done: Differentiated) {
+        let start = Instant::now();
         let (module, mut grads) = done.weight_gradients();
         let (first, last) = (chunk.stage == 0, self.stages[chunk.stage].ends);
         let embedding = module.embed_tokens.as_ref().and_then(|table| table.weight.parameter());
@@ -124,6 +158,7 @@ impl Rank {
             }
         }
         progress.gradients.accumulate(&module, grads);
+        progress.times.backward += start.elapsed();
     }
 
     /// Whether this rank also has the first stage of the micro-batch that it has the last of.

@@ -31,6 +31,8 @@ pub(super) struct Measured {
     pub mtp: Vec<Tensor<1>>,
     pub balances: Vec<Tensor<1>>,
     pub loads: Vec<LayerLoad>,
+    /// Entropy of each layer's router, in a detailed step.
+    pub entropies: Vec<f64>,
 }
 
 /// A backward pass whose weight gradients may still wait.
@@ -84,6 +86,7 @@ impl InFlight {
                 .iter()
                 .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() })
                 .collect(),
+            entropies: output.routings.iter().filter_map(|routing| routing.entropy).collect(),
         };
         let hidden = output.hidden.clone().map(Tensor::inner);
         (

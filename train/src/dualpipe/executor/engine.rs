@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use burn::module::ParamId;
+
 use super::cluster::Cluster;
 use super::flat::replaced;
 use super::gather::{Gathered, gather};
 use super::rank_threads::RankThreads;
 use super::reduce::UpdateJob;
-use super::report::{StageReport, micro_batch_report};
+use super::report::{StageReport, micro_batch_report, passes_of};
 use super::shards::Shards;
 use super::start::{Parts, parts};
 use super::step::StepJob;
@@ -18,7 +20,8 @@ use super::timeline::StepTimeline;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Failure, Result};
 use crate::learner::{
-    AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, StepEngine, StepReport,
+    AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PartNorms, Parts,
+    PassDetail, StepEngine, StepReport, Updated, norm_of,
 };
 use crate::parallel::{Post, TrafficCounter};
 use crate::schedule::StepSettings;
@@ -92,6 +95,14 @@ impl Pipelines {
         Ok(schedule)
     }
 
+    /// Sums of squares that ranks gave for the places of shards which they own, in the order of the
+    /// model: each shard has one owner, so what is held twice counts once.
+    fn by_parameter(&self, of_ranks: Vec<Vec<(usize, f64)>>) -> Vec<(ParamId, f64)> {
+        let mut squares: Vec<(usize, f64)> = of_ranks.into_iter().flatten().collect();
+        squares.sort_unstable_by_key(|(index, _)| *index);
+        squares.into_iter().map(|(index, square)| (self.shards.0[index].id, square)).collect()
+    }
+
     /// Puts the whole model and the optimizer's state together.
     fn gather(&mut self) -> Result<()> {
         if !self.stale {
@@ -108,7 +119,12 @@ impl Pipelines {
 }
 
 impl StepEngine for Pipelines {
-    fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport> {
+    fn accumulate(
+        &mut self,
+        next: &mut NextBatch,
+        settings: &StepSettings,
+        detailed: bool,
+    ) -> Result<StepReport> {
         let micro_batches = settings.global_batch / self.settings.micro_batch;
         self.whole.prepare(
             settings.loss_weights(),
@@ -126,6 +142,7 @@ impl StepEngine for Pipelines {
             weights,
             share: self.whole.share(),
             started: Instant::now(),
+            detailed,
         };
         let done = self.ranks.each(move |rank| rank.run(&job))?;
         if let Some(cell) = &self.cluster.timeline {
@@ -133,6 +150,7 @@ impl StepEngine for Pipelines {
             *cell.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(StepTimeline::new(&self.cluster.ranks, &schedule, spans));
         }
+        let passes = passes_of(&done, self.cluster.axes.expert > 1);
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
             let first = self.cluster.axes.pipeline_of(rank) * schedule.chunks;
@@ -145,17 +163,21 @@ impl StepEngine for Pipelines {
         for stages in reports {
             sum.absorb(&micro_batch_report(stages, &weights, &device));
         }
+        sum.passes = PassDetail { gate_entropy: sum.passes.gate_entropy, ..passes };
         sum.exchange = (self.cluster.axes.expert > 1).then(|| self.traffic.take());
         Ok(sum)
     }
 
-    fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
+    fn update(
+        &mut self,
+        settings: &StepSettings,
+        loads: &[LayerLoad],
+        detailed: bool,
+    ) -> Result<Updated> {
         let shards = self.shards.clone();
-        let mut squares: Vec<(usize, f64)> =
-            self.ranks.each(move |rank| rank.reduce(&shards))?.into_iter().flatten().collect();
-        squares.sort_unstable_by_key(|(index, _)| *index);
+        let gradients = self.by_parameter(self.ranks.each(move |rank| rank.reduce(&shards))?);
         let scale = self.whole.gradient_scale();
-        let norm = squares.into_iter().map(|(_, square)| square).sum::<f64>().sqrt() / scale;
+        let norm = norm_of(&gradients) / scale;
         let job = UpdateJob {
             shards: self.shards.clone(),
             norm,
@@ -163,11 +185,21 @@ impl StepEngine for Pipelines {
             lr: settings.lr,
             loads: Arc::new(loads.to_vec()),
             bias_update_speed: settings.bias_update_speed,
+            detailed,
         };
-        self.ranks.each(move |rank| rank.update(&job))?;
+        let done = self.ranks.each(move |rank| rank.update(&job))?;
+        let sent_bytes = done.iter().map(|rank| rank.sent_bytes).collect();
         self.steps += 1;
         self.stale = true;
-        Ok(norm)
+        let norms = detailed.then(|| {
+            let parts = Parts::of(&self.whole.model);
+            let parameters = self.by_parameter(done.into_iter().map(|rank| rank.squares).collect());
+            Norms {
+                gradients: PartNorms::of(&gradients, &parts, scale),
+                parameters: PartNorms::of(&parameters, &parts, 1.0),
+            }
+        });
+        Ok(Updated { grad_norm: norm, norms, sent_bytes })
     }
 
     fn model(&mut self) -> Result<&LanguageModel> {

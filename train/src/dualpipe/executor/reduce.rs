@@ -29,6 +29,17 @@ pub(super) struct UpdateJob {
     pub loads: Arc<Vec<LayerLoad>>,
     /// gamma.
     pub bias_update_speed: f64,
+    /// Whether the sums of squares of the parameters are wanted.
+    pub detailed: bool,
+}
+
+/// What a rank's update came to.
+#[derive(Debug)]
+pub(super) struct RankUpdate {
+    /// The sum of squares of each shard that it owns, by its place, where they are wanted.
+    pub squares: Vec<(usize, f64)>,
+    /// Bytes of gradients and parameters that it sent to others.
+    pub sent_bytes: u64,
 }
 
 impl Rank {
@@ -75,7 +86,7 @@ impl Rank {
     }
 
     /// Updates what this rank owns, brings the rest up to date, and moves the balance biases.
-    pub fn update(&mut self, job: &UpdateJob) -> Result<()> {
+    pub fn update(&mut self, job: &UpdateJob) -> Result<RankUpdate> {
         let rank = self.place.rank;
         let updated: HashSet<ParamId> = self.gradients.keys().copied().collect();
         let grads = shaped_gradients(&self.part, std::mem::take(&mut self.gradients));
@@ -90,6 +101,14 @@ impl Rank {
                 self.post.send(rank, holder, Subject::Parameter(shard.index), value);
             }
         }
+        let owned = || {
+            let shards = job.shards.held_by(rank).filter(|shard| shard.owner == rank);
+            let owned = shards.filter_map(|shard| Some((shard.index, values.get(&shard.id)?)));
+            owned.map(|(index, value)| (index, value.clone())).unzip()
+        };
+        let (indices, owned): (Vec<usize>, Vec<_>) =
+            if job.detailed { owned() } else { Default::default() };
+        let squares = indices.into_iter().zip(ops::sums_of_squares(owned)).collect();
         values.clear();
         for shard in job.shards.held_by(rank).filter(|shard| shard.owner != rank) {
             if let Some(value) = self.post.receive::<Option<Tensor<1>>>(
@@ -107,6 +126,6 @@ impl Rank {
             job.bias_update_speed,
         );
         self.compute = self.compute.next_step();
-        Ok(())
+        Ok(RankUpdate { squares, sent_bytes: self.post.take_mail(rank).sent_bytes })
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Tensor;
+use burn_deepseek::backend::fp8::Casts;
 use burn_deepseek::{LossWeights, ModelPart};
 
 use super::chunk::{Differentiated, InFlight, Measured};
@@ -15,6 +16,7 @@ use crate::data::TokenBatch;
 use crate::dualpipe::action::Chunk;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Context, Result};
+use crate::parallel::Mail;
 
 /// What a rank does in a step.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub(super) struct StepJob {
     pub share: f64,
     /// When the step began.
     pub started: Instant,
+    /// Whether what takes time is measured, too.
+    pub detailed: bool,
 }
 
 /// What comes of a rank's step.
@@ -34,6 +38,22 @@ pub(super) struct StepJob {
 pub(super) struct RankReport {
     pub stages: Vec<StageReport>,
     pub spans: Vec<Span>,
+    pub times: PassTimes,
+    /// What casts to FP8 did, in a detailed step.
+    pub casts: Option<Casts>,
+    /// What the rank sent and waited for.
+    pub mail: Mail,
+}
+
+/// What the time of a rank's passes went into.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PassTimes {
+    /// In forward passes; where one overlaps with a backward pass, from its beginning to its end.
+    pub forward: Duration,
+    /// In backward passes.
+    pub backward: Duration,
+    /// In passes, with nothing to compute: rows of experts were on their way.
+    pub idle: Duration,
 }
 
 /// A step under way.
@@ -50,6 +70,7 @@ pub(super) struct Progress<'a> {
     pub embedding: HashMap<usize, Tensor<2>>,
     /// How long the action has waited for messages.
     pub waited: Duration,
+    pub times: PassTimes,
 }
 
 impl<'a> Progress<'a> {
@@ -62,6 +83,7 @@ impl<'a> Progress<'a> {
             gradients: GradientsAccumulator::new(),
             embedding: HashMap::new(),
             waited: Duration::ZERO,
+            times: PassTimes::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Every cast against its plain form, bit for bit.
 
 mod arguments;
+mod counts;
 mod edges;
 mod fused;
 mod ties;
