@@ -148,6 +148,17 @@ mod tests {
     }
 
     #[test]
+    fn entropy_is_that_of_the_scores_shares() {
+        assert_eq!(mean_entropy(&[0.0, 3.0, 0.0, 0.0], 4), 0.0);
+        assert!((mean_entropy(&[0.2; 8], 4) - 4f64.ln()).abs() < 1e-7);
+        let halves = mean_entropy(&[0.5, 0.5, 0.0, 1.0], 2);
+        assert!((halves - 2f64.ln() / 2.0).abs() < 1e-7, "{halves}");
+        let expected = -(0.25 * 0.25f64.ln() + 0.75 * 0.75f64.ln());
+        assert!((mean_entropy(&[1e-30, 3e-30], 2) - expected).abs() < 1e-6);
+        assert_eq!([mean_entropy(&[0.0; 2], 2), mean_entropy(&[], 2)], [2f64.ln(), 0.0]);
+    }
+
+    #[test]
     fn violation_is_zero_when_even() {
         assert_eq!(max_violation(&[5, 5, 5]), 0.0);
         assert_eq!(max_violation(&[15, 0, 0]), 2.0);
@@ -173,7 +184,7 @@ mod tests {
         let identity = Tensor::<2>::eye(4, &device);
         router.weight = router.weight.map(|_| identity);
         let x = Tensor::<2>::from_data(TensorData::from(logits), &device).require_grad();
-        let routing = router.forward(x.clone(), [1, 2]);
+        let routing = router.forward(x.clone(), [1, 2], false);
         let loss = sequence_balance_loss(&routing, &routing.unbiased_counts);
         let value = loss.clone().into_data().iter::<f32>().next().unwrap();
         let gates = routing.weights.clone();

@@ -1,7 +1,7 @@
 //! Which lines of a log a run goes on with: those up to its checkpoint's step.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn_deepseek::weights::open_regular;

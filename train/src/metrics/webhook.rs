@@ -111,13 +111,15 @@ fn post_all(waiting: &Receiver<String>, uri: &Uri, name: &str, notes: &Notes) {
         .into();
     let mut failed = false;
     while let Ok(body) = waiting.recv() {
-        let answer = agent.post(uri).content_type("application/json").send(body);
+        let answer = agent.post(uri.clone()).content_type("application/json").send(body);
         let problem = match answer {
             Ok(answer) if answer.status().is_success() => continue,
             Ok(answer) => format!("it answered {}", answer.status()),
             Err(ureq::Error::Timeout(_)) => "it did not answer in time".into(),
             Err(ureq::Error::Io(error)) => error.kind().to_string(),
             Err(ureq::Error::HostNotFound) => "its host is not known".into(),
+            Err(ureq::Error::ConnectionFailed) => "there is no connection to it".into(),
+            Err(ureq::Error::Rustls(error)) => format!("no TLS with it: {error}"),
             // In words of ours: another error's could have the whole address.
             Err(_) => "it cannot be posted to".into(),
         };

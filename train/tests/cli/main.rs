@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod best;
 mod bounds;
 mod check_checkpoint;
 mod checkpoints;
@@ -27,6 +28,7 @@ mod generate;
 mod kill_points;
 mod layouts;
 mod lock;
+mod measured;
 mod printed;
 mod prompts;
 mod record;
@@ -36,6 +38,7 @@ mod said;
 #[cfg(unix)]
 mod signals;
 mod strangers;
+mod webhook;
 mod worker_kills;
 mod workers;
 mod workplace;

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
+use super::{CastCounter, Casts};
 use crate::backend::WeightGradientQueue;
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, KeptActivation, Precision};
@@ -212,4 +213,46 @@ fn weights_are_quantized_once_for_all_micro_batches_of_a_step() {
     };
     assert_eq!(before.clone().into_data(), changed.forward(x.clone(), &compute).into_data());
     assert_ne!(before.into_data(), changed.forward(x, &compute.next_step()).into_data());
+}
+
+/// Each cast is counted once, whatever is deferred or recomputed, and changes no bit of the result.
+#[test]
+fn casts_are_counted_by_what_is_cast() {
+    let device = Device::flex().autodiff();
+    let network = Network::new(&Device::flex()).train();
+    let plain = gradients(&network, &compute(Fp8Recipe::default()), None, &device);
+    let count = |network: &Network, compute: &Compute, queue, device: &Device| {
+        let counter = CastCounter::default();
+        let detailed = compute.detailed(counter.clone());
+        assert_eq!(gradients(network, &detailed, queue, device), plain);
+        counter.take()
+    };
+    let casts = count(&network, &compute(Fp8Recipe::default()), None, &device);
+    // Inputs of the linear's two calls, of the MLP's two linears, of the experts' two.
+    assert_eq!(casts.activations.values, (ROWS * (4 * D + 70 + 36)) as u64);
+    let weights = D * D + 2 * 70 * D + 70 * D + 3 * (2 * 36 * D + 36 * D);
+    assert_eq!(casts.weights.values, weights as u64);
+    let outputs = 2 * D + 2 * 70 + D + 2 * 36 + D;
+    assert_eq!(casts.gradients.values, (ROWS * outputs) as u64);
+    for counts in [casts.activations, casts.weights, casts.gradients] {
+        assert!(counts.saturated == 0 && counts.underflowed < counts.values / 10, "{counts:?}");
+        assert!(0.0 < counts.scale_min && counts.scale_min < counts.scale_max, "{counts:?}");
+    }
+    assert!(casts.gradients.underflowed > 0, "{casts:?}");
+    let queue = WeightGradientQueue::default();
+    let deferring = compute(Fp8Recipe::default()).deferring_to(queue.clone());
+    assert_eq!(count(&network, &deferring, Some(&queue), &device), casts);
+    let again = recomputing(network.clone());
+    let checkpointing = device.clone().gradient_checkpointing();
+    assert_eq!(count(&again, &compute(Fp8Recipe::default()), None, &checkpointing), casts);
+
+    // A weight that was quantized before is counted too; the next step counts nothing.
+    let used = compute(Fp8Recipe::default());
+    let (x, _) = inputs(&Device::flex());
+    network.clone().no_grad().valid().forward(x.clone(), &used);
+    assert_eq!(count(&network, &used, None, &device).weights, casts.weights);
+    let counter = CastCounter::default();
+    let next = used.detailed(counter.clone()).next_step();
+    network.no_grad().valid().forward(x, &next);
+    assert_eq!((counter.take(), next.is_detailed()), (Casts::default(), false));
 }

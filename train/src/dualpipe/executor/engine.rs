@@ -20,8 +20,8 @@ use super::timeline::StepTimeline;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Failure, Result};
 use crate::learner::{
-    AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PartNorms, Parts,
-    PassDetail, StepEngine, StepReport, Updated, norm_of,
+    self, AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PartNorms, PassDetail,
+    StepEngine, StepReport, Updated, norm_of,
 };
 use crate::parallel::{Post, TrafficCounter};
 use crate::schedule::StepSettings;
@@ -192,7 +192,7 @@ impl StepEngine for Pipelines {
         self.steps += 1;
         self.stale = true;
         let norms = detailed.then(|| {
-            let parts = Parts::of(&self.whole.model);
+            let parts = learner::Parts::of(&self.whole.model);
             let parameters = self.by_parameter(done.into_iter().map(|rank| rank.squares).collect());
             Norms {
                 gradients: PartNorms::of(&gradients, &parts, scale),
