@@ -23,6 +23,11 @@ const TRAIN: &str = "seq_len = 1\nmicro_batch = 1";
 const SCHEDULE: &str = "lr = 0\nglobal_batch = 1";
 
 impl RunConfig {
+    /// The same as it may be shown to others: without what is secret of it.
+    pub fn shown(&self) -> Self {
+        Self { alerts: self.alerts.shown(), ..self.clone() }
+    }
+
     /// What the configuration says beyond defaults, section by section: its name, and keys with
     /// their values as TOML. The model is the built-in one that it differs least from, and what of
     /// it differs. What of it may be secret is left out.

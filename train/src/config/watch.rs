@@ -68,7 +68,7 @@ impl Default for AlertsConfig {
 }
 
 impl AlertsConfig {
-    /// The same as it may be shown: the address of the webhook ends with its host.
+    /// The same as it may be shown to others: the address of the webhook ends with its host.
     pub fn shown(&self) -> Self {
         let webhook = self.webhook.as_ref().map(|address| match address.parse() {
             Ok(uri) => told_address(&uri) + "/...",

@@ -49,7 +49,9 @@ fn alerts_are_posted_and_the_address_is_not_told() {
         assert_eq!(body["run"], "tiny-001");
     }
     let shown = place.run("runs show runs/tiny-001").ok();
-    for said in [&trained, &shown] {
+    place.train("--steps 1 --set output.sample_tokens=0").ok();
+    let compared = place.run("runs compare runs/tiny-001 runs/tiny-002").ok();
+    for said in [&trained, &shown, &compared] {
         let everything = format!("{}{}", said.stdout, said.stderr);
         assert!(!everything.contains("s3cret"), "{}", said.dump());
         assert!(everything.contains(&format!("http://{host}/...")), "{}", said.dump());

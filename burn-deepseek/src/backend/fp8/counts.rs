@@ -11,6 +11,7 @@ use crate::precision::{CastCounts, CastLayout, Fp8Format, TILE};
 
 /// What a cast did, known or on its way.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one lives for the length of a call
 pub(super) enum Counted {
     /// Known.
     Host(CastCounts),

@@ -32,7 +32,11 @@ pub(super) fn run(args: &RunsCompareArgs) -> Result<Outcome> {
         .iter()
         .map(|run| {
             let mut keys = BTreeMap::new();
-            flatten("", &toml::from_str(&run.config.to_toml()?).unwrap_or_default(), &mut keys);
+            flatten(
+                "",
+                &toml::from_str(&run.config.shown().to_toml()?).unwrap_or_default(),
+                &mut keys,
+            );
             Ok(keys)
         })
         .collect::<Result<Vec<BTreeMap<String, String>>>>()?;
