@@ -19,7 +19,7 @@ pub use alerts::ExpertCounts;
 pub use expert_loads::{ExpertLoads, LoadsError};
 pub use log::{LogSettings, StepLog, stamp};
 pub use machine::{Machine, available_bytes};
-pub use notes::Notes;
+pub use notes::{Note, Notes};
 pub use plain::PlainRenderer;
 pub use progress::{Progress, duration, evaluation_line};
 pub use scalar::{ScalarMetric, register};

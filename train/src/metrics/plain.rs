@@ -93,7 +93,7 @@ impl PlainRenderer {
     }
 
     fn say_notes(&self) {
-        self.notes.take().iter().for_each(|note| self.say(note));
+        self.notes.take().iter().for_each(|note| self.say(&note.text));
     }
 
     /// The name of a metric and its value for one batch, with the tokens that it is of.

@@ -15,7 +15,7 @@ use super::palette::Palette;
 use super::screen;
 use super::show::Shown;
 use super::view::{Facts, Role, View};
-use crate::metrics::PlainRenderer;
+use crate::metrics::{Notes, PlainRenderer};
 use crate::signals::Signals;
 
 /// Shows a training in the terminal. Numbers come from the record of the run, which has all of it;
@@ -24,6 +24,7 @@ use crate::signals::Signals;
 #[derive(Debug)]
 pub struct TerminalRenderer {
     plain: PlainRenderer,
+    notes: Notes,
     shown: Arc<Shown>,
     threads: Vec<JoinHandle<()>>,
     signals: Signals,
@@ -32,8 +33,8 @@ pub struct TerminalRenderer {
 }
 
 impl TerminalRenderer {
-    /// Takes the terminal for a run; `plain` shows it where that cannot be.
-    pub fn open(facts: Facts, signals: &Signals, plain: PlainRenderer) -> Self {
+    /// Takes the terminal for a run that has `notes` to tell; `plain` shows it where that cannot be.
+    pub fn open(facts: Facts, signals: &Signals, notes: Notes, plain: PlainRenderer) -> Self {
         let view = View::new(facts, Role::Training, Palette::of_environment());
         let shown = Arc::new(Shown::new(view, signals.clone()));
         let threads = match start(&shown) {
@@ -44,12 +45,17 @@ impl TerminalRenderer {
             // Plain lines say all that is needed.
             Err(_) => Vec::new(),
         };
-        Self { plain, shown, threads, signals: signals.clone(), evaluating: None }
+        Self { plain, notes, shown, threads, signals: signals.clone(), evaluating: None }
     }
 
-    /// Whether the view is seen; plain lines take its place where it is not.
-    fn is_seen(&self) -> bool {
-        !self.threads.is_empty() && screen::is_taken()
+    /// Leaves to plain lines what the view does not show: all, where it is not seen.
+    fn share(&mut self) {
+        let is_seen = !self.threads.is_empty() && screen::is_taken();
+        self.plain.mute(is_seen);
+        if is_seen {
+            let notes = self.notes.take().into_iter().filter(|note| !note.is_recorded);
+            self.shown.view().note(notes.map(|note| note.text));
+        }
     }
 }
 
@@ -124,7 +130,7 @@ impl TrainingProgressLogger for TerminalRenderer {
             self.shown.view().live.evaluating = Some((items_processed, all));
             self.shown.change();
         }
-        self.plain.mute(self.is_seen());
+        self.share();
         self.plain.update_split(items_processed);
         self.shown.view().live.made = self.plain.step();
     }
@@ -133,7 +139,7 @@ impl TrainingProgressLogger for TerminalRenderer {
         self.evaluating = None;
         self.shown.view().live.evaluating = None;
         self.shown.change();
-        self.plain.mute(self.is_seen());
+        self.share();
         self.plain.end_split();
     }
 

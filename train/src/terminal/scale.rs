@@ -2,7 +2,7 @@
 
 /// The share of the steps that the scale is not made for, unless it is to have all of them: a run
 /// falls from where it began in no time.
-const BEGINNING: f64 = 0.05;
+const BEGINNING: f64 = 0.1;
 /// Fewer points than that are all in the scale.
 const FEW: usize = 20;
 

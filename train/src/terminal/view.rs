@@ -9,6 +9,9 @@ use super::history::History;
 use super::palette::Palette;
 use crate::record::Line;
 
+/// Notes that are kept.
+const NOTES: usize = 20;
+
 /// What is known of a run before its record is read.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -58,6 +61,8 @@ pub(super) struct Live {
     pub age_seconds: Option<u64>,
     /// Whether the record has been read to its end once.
     pub read: bool,
+    /// What the training has to tell beside its record, the newest at the end.
+    pub notes: Vec<String>,
     /// Why the record cannot be read.
     pub problem: Option<String>,
 }
@@ -216,6 +221,14 @@ impl View {
     /// Takes the next line of the record. `false` where the record began again.
     pub fn take(&mut self, line: Line) -> bool {
         self.history.take(line)
+    }
+
+    /// Takes what the training has to tell beside its record.
+    pub fn note(&mut self, notes: impl Iterator<Item = String>) {
+        let all = &mut self.live.notes;
+        all.extend(notes);
+        let more = all.len().saturating_sub(NOTES);
+        all.drain(..more);
     }
 
     /// Steps made.

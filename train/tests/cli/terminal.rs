@@ -23,6 +23,7 @@ impl<'a> Terminal<'a> {
     /// A terminal of that size; none where there is no tmux, which is said.
     fn open(place: &'a Workplace, width: u16, height: u16) -> Option<Self> {
         let terminal = Self { place };
+        place.write("shellrc", format!("PS1='{PROMPT}'"));
         if let Err(error) = Command::new("tmux").arg("-V").output() {
             println!("skipped: tmux cannot be had here ({error})");
             return None;
@@ -51,12 +52,11 @@ impl<'a> Terminal<'a> {
             .arg(self.place.path("tmux"))
             .args(arguments)
             .current_dir(self.place.path(""))
-            .env("PS1", PROMPT)
+            .env("ENV", self.place.path("shellrc"))
             .env("DEEPSEEK", DEEPSEEK)
             .env("XDG_CACHE_HOME", self.place.path(".cache"))
             .env("LC_ALL", "C.UTF-8")
             .env_remove("TMUX")
-            .env_remove("ENV")
             .env_remove("NO_COLOR");
         command.output().unwrap()
     }

@@ -24,20 +24,24 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, view: &View) {
         spans.push(Span::styled(format!("{count} {}", level.name()), palette.level(level)));
     }
     let inner = framed(frame, area, view, Panel::Alerts, Line::from(spans));
-    if history.alerts.is_empty() {
+    let notes = &view.live.notes;
+    if history.alerts.is_empty() && notes.is_empty() {
         return nothing(frame, inner, view, "none so far");
     }
     let from = if view.choices.focus == Panel::Alerts { view.choices.scroll } else { 0 };
-    let from = from.min(history.alerts.len() - 1);
-    let lines = history.alerts.iter().rev().skip(from).take(usize::from(inner.height));
-    let lines: Vec<Line<'_>> = lines
-        .map(|alert| {
-            Line::from(vec![
-                Span::styled(format!("{:<8}", alert.level.name()), palette.level(alert.level)),
-                Span::styled(format!("step {:<8}", grouped(alert.stamp.step)), palette.label()),
-                Span::raw(visible(&alert.message).replace('\n', " ")),
-            ])
-        })
-        .collect();
+    let from = from.min(history.alerts.len() + notes.len() - 1);
+    let shown = |text: &str| Span::raw(visible(text).replace('\n', " "));
+    let notes = notes.iter().rev().map(|note| {
+        Line::from(vec![Span::styled(format!("{:<8}", "note"), palette.label()), shown(note)])
+    });
+    let alerts = history.alerts.iter().rev().map(|alert| {
+        Line::from(vec![
+            Span::styled(format!("{:<8}", alert.level.name()), palette.level(alert.level)),
+            Span::styled(format!("step {:<8}", grouped(alert.stamp.step)), palette.label()),
+            shown(&alert.message),
+        ])
+    });
+    let lines = notes.chain(alerts).skip(from).take(usize::from(inner.height));
+    let lines: Vec<Line<'_>> = lines.collect();
     frame.render_widget(Paragraph::new(Text::from(lines)).wrap(Wrap { trim: false }), inner);
 }

@@ -59,6 +59,14 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, view: &View) {
     scrolled(frame, inner, view, Panel::Step, lines);
 }
 
+/// A share in few columns.
+fn rounded(share: f64) -> String {
+    match 100.0 * share {
+        value if value < 0.95 => format!("{value:.1}%"),
+        value => format!("{value:.0}%"),
+    }
+}
+
 /// A setting as it was written, about.
 fn plain(value: f64) -> String {
     if value == 0.0 || (1e-4..1e4).contains(&value.abs()) {
@@ -101,7 +109,7 @@ fn parts_text(step: &StepLine, palette: Palette, width: usize) -> Vec<Line<'stat
     let (mut lines, mut line, mut used) = (Vec::new(), Vec::new(), 0);
     for (index, (name, seconds)) in parts.into_iter().enumerate() {
         let (style, glyph) = palette.part(index);
-        let said = format!(" {name} {:.0}%", 100.0 * seconds / all);
+        let said = format!(" {name} {}", rounded(seconds / all));
         let columns = said.chars().count() + 3;
         if used + columns > width && !line.is_empty() {
             lines.push(Line::from(std::mem::take(&mut line)));
