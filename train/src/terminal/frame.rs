@@ -96,7 +96,7 @@ fn draw_several(frame: &mut Frame, area: Rect, view: &View) {
 fn draw_all(frame: &mut Frame, area: Rect, view: &View) {
     let [above, middle, below] = area.layout(&Layout::vertical([
         Constraint::Fill(5),
-        Constraint::Length(12),
+        Constraint::Length((area.height / 4).clamp(12, 18)),
         Constraint::Fill(2),
     ]));
     if view.facts.has_experts {

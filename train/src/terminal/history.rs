@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::series::Series;
 use crate::record::{
-    AlertLevel, AlertLine, EvaluationLine, Experts, Line, SampleLine, StepLine, SystemLine,
+    AlertLevel, AlertLine, EvaluationLine, Experts, Fp8Casts, GradNorms, Line, SampleLine,
+    StepLine, SystemLine,
 };
 
 /// Alerts that are kept.
@@ -42,6 +43,7 @@ pub(super) struct History {
     pub mtp: Series,
     pub valid: Series,
     pub grad_norm: Series,
+    pub param_norm: Series,
     pub lr: Series,
     pub balance: Series,
     pub speed: Series,
@@ -60,6 +62,8 @@ pub(super) struct History {
     pub loads: Option<(u64, Experts)>,
     /// Of each MoE layer the last violations.
     pub layer_violations: Vec<VecDeque<f64>>,
+    /// Norms of the gradients by part of the model, where they were measured.
+    pub grad_norms: Option<GradNorms>,
     /// Of each MoE layer the entropy of the gate, where it was measured.
     pub gate_entropy: Vec<f64>,
     /// Of each MoE layer how far its balance biases moved between the last two evaluations.
@@ -149,7 +153,34 @@ impl History {
         if !step.experts.expert_loads.is_empty() {
             self.loads = Some((step.stamp.step, step.experts.clone()));
         }
+        self.take_details(&step);
         self.step = Some(step);
+    }
+
+    /// Takes what is measured in some steps only.
+    fn take_details(&mut self, step: &StepLine) {
+        if !step.gate_entropy.is_empty() {
+            self.gate_entropy.clone_from(&step.gate_entropy);
+        }
+        if let Some(norm) = step.param_norm {
+            self.param_norm.push(step.stamp.step as f64, norm);
+            self.grad_norms = Some(step.grad_norms);
+        }
+        let casts = casts(&step.fp8);
+        if casts.iter().any(|cast| cast.saturated.is_some()) {
+            self.fp8 = Some((step.stamp.step, casts));
+        }
+        if !step.rank_busy_seconds.is_empty() {
+            let number = |values: &[f64], rank: usize| values.get(rank).copied().unwrap_or(0.0);
+            let sent = |rank: usize| step.rank_sent_bytes.get(rank).copied().unwrap_or(0);
+            self.ranks = (0..step.rank_busy_seconds.len())
+                .map(|rank| Rank {
+                    busy_seconds: number(&step.rank_busy_seconds, rank),
+                    waiting_seconds: number(&step.rank_waiting_seconds, rank),
+                    sent_bytes: sent(rank),
+                })
+                .collect();
+        }
     }
 
     fn take_evaluation(&mut self, evaluation: EvaluationLine) {
@@ -161,6 +192,7 @@ impl History {
         if !evaluation.experts.expert_loads.is_empty() {
             self.loads = Some((step, evaluation.experts.clone()));
         }
+        self.bias_drift.clone_from(&evaluation.bias_drift);
         self.evaluation = Some(evaluation);
     }
 
@@ -185,6 +217,32 @@ impl History {
         let each = self.evaluation.as_ref().map_or(0.0, |line| line.evaluation_seconds);
         (count > 0).then(|| sum / f64::from(count) * left as f64 + evaluations * each)
     }
+}
+
+fn casts(line: &Fp8Casts) -> [Cast; 3] {
+    [
+        Cast {
+            name: "activations",
+            saturated: line.fp8_activations_saturated,
+            underflowed: line.fp8_activations_underflowed,
+            scale_min: line.fp8_activations_scale_min,
+            scale_max: line.fp8_activations_scale_max,
+        },
+        Cast {
+            name: "weights",
+            saturated: line.fp8_weights_saturated,
+            underflowed: line.fp8_weights_underflowed,
+            scale_min: line.fp8_weights_scale_min,
+            scale_max: line.fp8_weights_scale_max,
+        },
+        Cast {
+            name: "gradients",
+            saturated: line.fp8_gradients_saturated,
+            underflowed: line.fp8_gradients_underflowed,
+            scale_min: line.fp8_gradients_scale_min,
+            scale_max: line.fp8_gradients_scale_max,
+        },
+    ]
 }
 
 #[cfg(test)]

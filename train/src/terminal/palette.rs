@@ -127,8 +127,8 @@ impl Palette {
 
     /// A part of a bar of several, by its place in it.
     pub const fn part(self, index: usize) -> (Style, &'static str) {
-        const COLOURS: [u8; 6] = [75, 176, 215, 114, 246, 203];
-        const GLYPHS: [&str; 6] = ["█", "▓", "▒", "░", "=", "-"];
+        const COLOURS: [u8; 7] = [246, 75, 68, 238, 215, 176, 114];
+        const GLYPHS: [&str; 7] = ["█", "▓", "▒", "░", "=", "-", "+"];
         let index = if index < COLOURS.len() { index } else { COLOURS.len() - 1 };
         let glyph = if self.colours { "█" } else { GLYPHS[index] };
         (self.of(COLOURS[index], Modifier::empty()), glyph)

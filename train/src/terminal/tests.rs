@@ -5,11 +5,11 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 
 use super::frame;
-use super::history::{Cast, Rank};
 use super::palette::Palette;
 use super::view::{Facts, Panel, Role, View};
 use crate::record::{
-    AlertLevel, AlertLine, EvaluationLine, Experts, Line, SampleLine, Stamp, StepLine, SystemLine,
+    AlertLevel, AlertLine, EvaluationLine, Experts, Fp8Casts, GradNorms, Line, SampleLine, Stamp,
+    StepLine, SystemLine,
 };
 
 fn stamp(step: u64) -> Stamp {
@@ -52,10 +52,39 @@ pub(super) fn step(number: u64, loss: f64) -> Line {
         step_seconds: 0.5,
         data_seconds: 0.01,
         compute_seconds: 0.4,
+        forward_seconds: 0.1,
+        backward_seconds: 0.25,
         update_seconds: 0.08,
         average_seconds: 0.01,
         experts: experts(number),
         ..StepLine::default()
+    })
+}
+
+/// The line of a step with what is measured in some steps only.
+fn detailed(number: u64, loss: f64) -> Line {
+    let Line::Step(line) = step(number, loss) else { unreachable!("a step") };
+    Line::Step(StepLine {
+        param_norm: Some(12.5),
+        grad_norms: GradNorms {
+            grad_norm_attention: Some(0.75),
+            grad_norm_experts: Some(0.5),
+            ..GradNorms::default()
+        },
+        gate_entropy: vec![2.7, 2.5, 2.1],
+        fp8: Fp8Casts {
+            fp8_activations_saturated: Some(0.0123),
+            fp8_activations_underflowed: Some(4e-5),
+            fp8_activations_scale_min: Some(1e-6),
+            fp8_activations_scale_max: Some(2.5),
+            ..Fp8Casts::default()
+        },
+        rank_busy_seconds: vec![0.3, 0.32, 0.34, 0.36],
+        rank_waiting_seconds: vec![0.1; 4],
+        rank_sent_bytes: vec![1 << 20; 4],
+        exchange_fast_bytes: Some(1 << 20),
+        exchange_slow_bytes: Some(0),
+        ..line
     })
 }
 
@@ -68,6 +97,7 @@ pub(super) fn evaluation(number: u64, loss: f64) -> Line {
         experts: experts(number),
         bias_min: vec![-0.001, -0.02, -0.003],
         bias_max: vec![0.001, 0.015, 0.004],
+        bias_drift: vec![0.001, 0.002, 0.0005],
         ..EvaluationLine::default()
     })
 }
@@ -93,7 +123,8 @@ pub(super) fn view(role: Role) -> View {
 pub(super) fn full(role: Role) -> View {
     let mut view = view(role);
     for number in 1..=1234 {
-        view.take(step(number, 2.0 + 4.0 * (-(number as f64) / 60.0).exp()));
+        let loss = 2.0 + 4.0 * (-(number as f64) / 60.0).exp();
+        view.take(if number % 10 == 0 { detailed(number, loss) } else { step(number, loss) });
         if number % 100 == 0 {
             view.take(evaluation(number, 2.1 + 1.0 / number as f64));
         }
@@ -120,26 +151,10 @@ pub(super) fn full(role: Role) -> View {
         resident_bytes: Some(123 << 20),
         available_bytes: Some(7 << 30),
         cpu_cores: Some(1.93),
+        device_bytes: Some(3 << 30),
         disk_free_bytes: Some(50 << 30),
         ..SystemLine::default()
     }));
-    let cast = |name| Cast {
-        name,
-        saturated: Some(0.0123),
-        underflowed: Some(4e-5),
-        scale_min: Some(1e-6),
-        scale_max: Some(2.5),
-    };
-    view.history.fp8 = Some((1230, ["activations", "weights", "gradients"].map(cast)));
-    view.history.ranks = (0..4)
-        .map(|rank| Rank {
-            busy_seconds: 0.3 + 0.02 * f64::from(rank),
-            waiting_seconds: 0.1,
-            sent_bytes: 1 << 20,
-        })
-        .collect();
-    view.history.gate_entropy = vec![2.7, 2.5, 2.1];
-    view.history.bias_drift = vec![0.001, 0.002, 0.0005];
     view
 }
 
@@ -270,11 +285,27 @@ fn each_panel_shows_what_was_measured() {
         (Panel::Balance, vec!["max violation 1.50", "entropy", "-0.020..+0.015", "0.0020"]),
         (
             Panel::Step,
-            vec!["gradient norm", "1.2500", "500 ms", "compute 80%", "4 x 256", "γ 0.001"],
+            vec![
+                "gradient norm",
+                "1.2500",
+                "500 ms",
+                "weights norm",
+                "attention 0.7500",
+                "forward 20%",
+                "waiting 10%",
+                "4 x 256",
+                "γ 0.001",
+            ],
         ),
         (
             Panel::Machine,
-            vec!["123 MiB taken", "7.00 GiB left", "1.93 cores busy", "50.0 GiB left"],
+            vec![
+                "123 MiB taken",
+                "7.00 GiB left",
+                "3.00 GiB taken",
+                "1.93 cores busy",
+                "50.0 GiB left",
+            ],
         ),
         (Panel::Fp8, vec!["activations", "1.2%", "0.004%", "1e-6..2e0"]),
         (Panel::Ranks, vec!["rank 0", "75% busy", "of 400 ms", "sent 1.00 MiB"]),

@@ -95,7 +95,10 @@ fn biases_drift_from_one_evaluation_to_the_next() {
             })
             .collect();
         assert_eq!(drift.len(), expected.len());
-        assert!(drift.iter().zip(&expected).all(|(got, want)| near(*got, *want, 1e-9)), "{drift:?}");
+        assert!(
+            drift.iter().zip(&expected).all(|(got, want)| near(*got, *want, 1e-9)),
+            "{drift:?}"
+        );
         moved |= drift.iter().any(|&drift| drift > 0.0);
     }
     assert!(moved);

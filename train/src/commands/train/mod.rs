@@ -135,7 +135,7 @@ pub(in crate::commands) fn learn(
     let renderer: Box<dyn MetricsRenderer> = if view {
         let device = Some(start.device_name.clone());
         let facts = facts(&start.folder.path, config, steps, device);
-        Box::new(TerminalRenderer::open(facts, signals, notes, plain))
+        Box::new(TerminalRenderer::open(facts, signals, notes.clone(), plain))
     } else {
         Box::new(plain)
     };

@@ -37,6 +37,7 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, view: &View) {
     let lines = [
         row("memory", size(system.resident_bytes, "taken"), Some(&history.resident)),
         row("", size(system.available_bytes, "left"), None),
+        row("device", size(system.device_bytes, "taken"), None),
         row("processor", cores, Some(&history.cpu)),
         row("disk", size(system.disk_free_bytes, "left"), None),
     ];

@@ -11,8 +11,10 @@ use super::super::series::Series;
 use super::super::view::{Panel, View};
 use super::{framed, nothing, scrolled};
 use crate::digits::grouped;
-use crate::record::StepLine;
+use crate::record::{GradNorms, StepLine};
 
+/// A share of the passes that is told though it is neither forward nor backward.
+const REST: f64 = 0.02;
 /// Columns of a name and of a value.
 const NAME: usize = 14;
 const VALUE: usize = 11;
@@ -42,6 +44,9 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, view: &View) {
     ];
     lines.extend(parts_text(step, palette, width));
     lines.push(row("gradient norm", short(step.grad_norm), &history.grad_norm, palette.train()));
+    if let Some(norm) = history.param_norm.last() {
+        lines.push(row("weights norm", short(norm), &history.param_norm, palette.train()));
+    }
     lines.push(row("learning rate", short(step.lr), &history.lr, palette.train()));
     let batch = match step.global_batch {
         0 => "-".into(),
@@ -56,7 +61,50 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, view: &View) {
         let said = settings.map(|(name, value)| format!("{name} {}", plain(value)));
         lines.push(Line::styled(said.join("  "), palette.label()));
     }
+    lines.extend(history.grad_norms.iter().flat_map(|norms| norms_text(norms, palette, width)));
     scrolled(frame, inner, view, Panel::Step, lines);
+}
+
+/// The norms of the gradients by part of the model.
+fn norms_text(norms: &GradNorms, palette: Palette, width: usize) -> Vec<Line<'static>> {
+    let parts = [
+        ("embedding", norms.grad_norm_embedding),
+        ("attention", norms.grad_norm_attention),
+        ("router", norms.grad_norm_router),
+        ("experts", norms.grad_norm_experts),
+        ("MLP", norms.grad_norm_mlp),
+        ("norms", norms.grad_norm_norms),
+        ("MTP", norms.grad_norm_mtp),
+        ("head", norms.grad_norm_head),
+    ];
+    let told = parts.into_iter().filter_map(|(name, norm)| {
+        let value = short(norm?);
+        Some([Span::styled(format!("{name} "), palette.label()), Span::raw(format!("{value}  "))])
+    });
+    let mut lines = vec![Line::styled("gradient norms by part", palette.label())];
+    lines.extend(filled(told, width));
+    if lines.len() > 1 { lines } else { Vec::new() }
+}
+
+/// Pairs of a name and a value in as few lines as they fit into.
+fn filled<const N: usize>(
+    told: impl Iterator<Item = [Span<'static>; N]>,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let (mut lines, mut used) = (vec![Line::default()], 0);
+    for spans in told {
+        let columns: usize = spans.iter().map(Span::width).sum();
+        if used > 0 && used + columns > width + 2 {
+            lines.push(Line::default());
+            used = 0;
+        }
+        used += columns;
+        if let Some(line) = lines.last_mut() {
+            line.spans.extend(spans);
+        }
+    }
+    lines.retain(|line| !line.spans.is_empty());
+    lines
 }
 
 /// A share in few columns.
@@ -78,11 +126,18 @@ fn plain(value: f64) -> String {
 
 /// What the seconds went into, saving too.
 fn parts(step: &StepLine) -> Vec<(&'static str, f64)> {
-    let mut parts = vec![("data", step.data_seconds)];
-    parts.push(("compute", step.compute_seconds));
-    parts.push(("update", step.update_seconds));
-    parts.push(("average", step.average_seconds));
-    parts.push(("saving", step.saving_seconds));
+    // What of the passes is neither, as where ranks wait for each other.
+    let rest = step.compute_seconds - step.forward_seconds - step.backward_seconds;
+    let rest = if rest > REST * step.compute_seconds { rest } else { 0.0 };
+    let mut parts = vec![
+        ("data", step.data_seconds),
+        ("forward", step.forward_seconds),
+        ("backward", step.backward_seconds),
+        ("waiting", rest),
+        ("update", step.update_seconds),
+        ("average", step.average_seconds),
+        ("saving", step.saving_seconds),
+    ];
     parts.retain(|(_, seconds)| *seconds > 0.0);
     parts
 }
@@ -106,19 +161,10 @@ fn parts_bar(step: &StepLine, palette: Palette, width: usize) -> Line<'static> {
 fn parts_text(step: &StepLine, palette: Palette, width: usize) -> Vec<Line<'static>> {
     let parts = parts(step);
     let all: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
-    let (mut lines, mut line, mut used) = (Vec::new(), Vec::new(), 0);
-    for (index, (name, seconds)) in parts.into_iter().enumerate() {
+    let told = parts.into_iter().enumerate().map(|(index, (name, seconds))| {
         let (style, glyph) = palette.part(index);
-        let said = format!(" {name} {}", rounded(seconds / all));
-        let columns = said.chars().count() + 3;
-        if used + columns > width && !line.is_empty() {
-            lines.push(Line::from(std::mem::take(&mut line)));
-            used = 0;
-        }
-        line.push(Span::styled(glyph, style));
-        line.push(Span::styled(said + "  ", palette.label()));
-        used += columns;
-    }
-    lines.push(Line::from(line));
-    lines
+        let said = format!(" {name} {}  ", rounded(seconds / all));
+        [Span::styled(glyph, style), Span::styled(said, palette.label())]
+    });
+    filled(told, width)
 }
