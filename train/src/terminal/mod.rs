@@ -10,6 +10,7 @@
 mod frame;
 mod header;
 mod history;
+mod keys;
 mod numbers;
 mod palette;
 mod panels;

@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::event::{Event, KeyEventKind};
 
 use super::frame;
+use super::keys::Keys;
 use super::screen::{self, Screen};
 use super::view::{Asked, Role, View};
 use crate::checkpoint;
@@ -19,8 +20,8 @@ use crate::signals::Signals;
 
 /// The least time between two frames that no key asked for.
 const FRAME: Duration = Duration::from_millis(200);
-/// How long keys are waited for before the end of the view is looked for.
-const KEYS: Duration = Duration::from_millis(40);
+/// How long a key is waited for before the end of the view is looked for.
+const WAIT: Duration = Duration::from_millis(40);
 /// How often the record is looked at.
 const READ: Duration = Duration::from_millis(150);
 /// How often checkpoints and the lock are looked for.
@@ -122,6 +123,7 @@ impl Shown {
     /// # Errors
     /// The terminal cannot be written.
     pub fn show(&self, mut screen: Screen) -> io::Result<()> {
+        let keys = Keys::listen()?;
         let (mut drawn, mut looked) = (None::<Instant>, None::<Instant>);
         while !self.is_ending() {
             let begun = Instant::now();
@@ -137,17 +139,14 @@ impl Shown {
                 }
                 drawn = Some(Instant::now());
             }
-            match event::poll(KEYS) {
-                Ok(false) => {}
-                Ok(true) => {
-                    if self.hear(&mut screen)? {
-                        return Ok(());
-                    }
-                    drawn = None;
-                    self.change();
+            let mut pressed = keys.next(WAIT);
+            while let Some(event) = pressed {
+                if self.hear(&event, &mut screen)? {
+                    return Ok(());
                 }
-                // The terminal has gone. The training has not.
-                Err(_) => std::thread::sleep(KEYS),
+                drawn = None;
+                self.change();
+                pressed = keys.next(Duration::ZERO);
             }
             if begun.elapsed() > STOPPED && screen::is_taken() {
                 screen::give_back();
@@ -159,25 +158,23 @@ impl Shown {
     }
 
     /// Takes what was pressed. Whether the view is left.
-    fn hear(&self, screen: &mut Screen) -> io::Result<bool> {
-        while event::poll(Duration::ZERO)? {
-            let Event::Key(key) = event::read()? else { continue };
-            if key.kind == KeyEventKind::Release {
-                continue;
+    fn hear(&self, event: &Event, screen: &mut Screen) -> io::Result<bool> {
+        let Event::Key(key) = event else { return Ok(false) };
+        if key.kind == KeyEventKind::Release {
+            return Ok(false);
+        }
+        let asked = self.view().press(*key);
+        match asked {
+            Asked::Nothing => {}
+            // May end the program.
+            Asked::Interrupt => self.signals.interrupt(),
+            Asked::Leave => return Ok(true),
+            Asked::Suspend => {
+                screen::give_back();
+                screen::suspend();
+                *screen = screen::take()?;
             }
-            let asked = self.view().press(key);
-            match asked {
-                Asked::Nothing => {}
-                // May end the program.
-                Asked::Interrupt => self.signals.interrupt(),
-                Asked::Leave => return Ok(true),
-                Asked::Suspend => {
-                    screen::give_back();
-                    screen::suspend();
-                    *screen = screen::take()?;
-                }
-                Asked::Redraw => screen.clear()?,
-            }
+            Asked::Redraw => screen.clear()?,
         }
         Ok(false)
     }
