@@ -248,6 +248,30 @@ fn a_training_is_suspended_and_goes_on() {
     terminal.is_sane();
 }
 
+/// A terminal that is closed is a signal: the run is saved, and the program ends.
+#[test]
+fn a_terminal_that_goes_away_stops_the_run() {
+    let place = Workplace::new();
+    let Some(terminal) = Terminal::open(&place, 90, 24) else { return };
+    terminal.say(&format!(
+        "sh -c 'echo $$ >pid; exec $DEEPSEEK train --config ./tiny.toml --run-dir left {SLOW}'"
+    ));
+    terminal.until_seen("step 1 of 500");
+    let pid = std::fs::read_to_string(place.path("pid")).unwrap();
+    drop(terminal);
+    let begun = Instant::now();
+    let is_there = || {
+        let probe = format!("kill -0 {}", pid.trim());
+        Command::new("sh").args(["-c", &probe]).output().unwrap().status.success()
+    };
+    while is_there() {
+        assert!(begun.elapsed() < PATIENCE, "it goes on without its terminal");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let steps = place.metrics("left").len();
+    assert_eq!(place.names("left/checkpoints").last().unwrap(), &format!("step-{steps:08}"));
+}
+
 /// Without colours, and in plain lines.
 #[test]
 fn colours_and_the_view_can_be_left_out() {
