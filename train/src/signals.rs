@@ -34,6 +34,9 @@ type LastDeed = Box<dyn Fn() + Send>;
 pub struct Signals {
     answer: Arc<Mutex<Answer>>,
     before_end: Arc<Mutex<Option<LastDeed>>>,
+    /// How a view gives the terminal back, while one has it.
+    screen: Arc<Mutex<Option<LastDeed>>>,
+    json: bool,
     interrupter: Interrupter,
 }
 
@@ -49,6 +52,8 @@ impl Signals {
         Self {
             answer: Arc::new(Mutex::new(Answer::End)),
             before_end: Arc::default(),
+            screen: Arc::default(),
+            json: false,
             interrupter: Interrupter::new(),
         }
     }
@@ -59,9 +64,9 @@ impl Signals {
     /// # Errors
     /// The system does not let it listen.
     pub fn listen(json: bool) -> Result<Self> {
-        let signals = Self::unheard();
+        let signals = Self { json, ..Self::unheard() };
         let heard = signals.clone();
-        ctrlc::set_handler(move || heard.hear(json)).context("cannot listen for Ctrl-C")?;
+        ctrlc::set_handler(move || heard.interrupt()).context("cannot listen for Ctrl-C")?;
         Ok(signals)
     }
 
@@ -83,6 +88,22 @@ impl Signals {
         *self.before_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
     }
 
+    /// Whether there is something to lose: a signal asks the program to stop.
+    pub fn guards(&self) -> bool {
+        matches!(*self.answer.lock().unwrap_or_else(PoisonError::into_inner), Answer::Ask(_))
+    }
+
+    /// A view has the terminal: it shows by itself that the program was asked to stop, and the
+    /// terminal is given back before a signal ends the program.
+    pub fn take_screen(&self, give_back: impl Fn() + Send + 'static) {
+        *self.screen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(give_back));
+    }
+
+    /// No view has the terminal any more.
+    pub fn leave_screen(&self) {
+        *self.screen.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whether the program was asked to stop.
     pub fn stopped(&self) -> bool {
         self.interrupter.should_stop()
@@ -97,14 +118,18 @@ impl Signals {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
-    /// Runs on a thread of its own. The lock is held to the end: whoever would guard something
-    /// while the program ends has come too late.
-    fn hear(&self, json: bool) {
+    /// What a signal does, and what the key does that stands for one where a view reads the keys. It
+    /// is called on a thread that may end with the program. The lock is held to the end: whoever
+    /// would guard something while the program ends has come too late.
+    pub fn interrupt(&self) {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
         match &*answer {
             Answer::Ask(notice) if !self.stopped() => {
-                // Where standard error is closed there is nobody to tell.
-                let _ = writeln!(std::io::stderr(), "{notice}");
+                if screen.is_none() {
+                    // Where standard error is closed there is nobody to tell.
+                    let _ = writeln!(std::io::stderr(), "{notice}");
+                }
                 self.interrupter.stop(Some("interrupted by a signal"));
             }
             Answer::Tell(waiting) => {
@@ -116,16 +141,19 @@ impl Signals {
                 {
                     deed();
                 }
-                end(json)
+                end(self.json, screen.take())
             }
         }
     }
 }
 
-/// Says what ends the program, and ends it.
-fn end(json: bool) -> ! {
+/// Gives the terminal back, says what ends the program, and ends it.
+fn end(json: bool, screen: Option<LastDeed>) -> ! {
     let (said, waited) = sync_channel(1);
     std::thread::spawn(move || {
+        if let Some(give_back) = screen {
+            give_back();
+        }
         // On a terminal the line may hold a drawing of progress.
         let erase = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
         // Where nobody listens there is nobody to tell.
@@ -151,8 +179,9 @@ mod tests {
         let signals = Signals::unheard();
         signals.guard("stopping");
         assert!(!signals.stopped());
-        signals.clone().hear(false);
+        signals.clone().interrupt();
         assert!(signals.stopped() && signals.interrupter().should_stop());
+        assert!(signals.guards() && !Signals::unheard().guards());
     }
 
     #[test]
@@ -160,8 +189,8 @@ mod tests {
         let signals = Signals::unheard();
         let told = signals.forward();
         assert!(told.try_recv().is_err());
-        signals.hear(false);
-        signals.hear(false);
+        signals.interrupt();
+        signals.interrupt();
         assert_eq!((told.recv(), told.recv(), signals.stopped()), (Ok(()), Ok(()), false));
     }
 }

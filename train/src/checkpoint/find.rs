@@ -21,6 +21,11 @@ pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
     newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
 }
 
+/// The step of a run's newest checkpoint; none where there is none, or none can be seen.
+pub fn newest_step(run_dir: &Path) -> Option<u64> {
+    complete(&run_dir.join(FOLDER)).ok()?.into_iter().map(|(step, _)| step).max()
+}
+
 /// The configuration of the checkpoint at `path`, or of the newest of the run in `path`, whatever
 /// state its other files are in; none where there is no checkpoint.
 ///

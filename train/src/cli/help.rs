@@ -216,13 +216,14 @@ pub(super) const PLAN_EXPERTS: &str = "Place experts on GPUs by measured loads, 
     placement.json --json";
 
 /// What is said of `runs`.
-pub(super) const RUNS: &str = "List, show, compare, export, label and delete runs.\n\n\
+pub(super) const RUNS: &str = "List, show, watch, compare, export, label and delete runs.\n\n\
     A run is its folder: run.toml, metrics.jsonl, checkpoints. None of these commands loads a model. \
     Tags and notes are in labels.json in the run's folder.\n\n\
     Examples:\n  \
     deepseek runs list\n  \
     deepseek runs list runs sweeps --sort valid --tag baseline\n  \
     deepseek runs show runs/quickstart-001\n  \
+    deepseek runs watch runs/quickstart-001\n  \
     deepseek runs compare runs/quickstart-001 runs/quickstart-002\n  \
     deepseek runs export runs/quickstart-001 --out steps.csv\n  \
     deepseek runs tag runs/quickstart-001 baseline\n  \
@@ -256,6 +257,16 @@ pub(super) const RUNS_SHOW: &str = "Show what is known of a run, without loading
     Examples:\n  \
     deepseek runs show runs/quickstart-001\n  \
     deepseek runs show runs/quickstart-001 --json";
+
+/// What is said of `runs watch`.
+pub(super) const RUNS_WATCH: &str = "Watch a run as it is trained, in the terminal; a run that has \
+    ended as it was.\n\n\
+    It reads the run's record as that grows, from whatever process writes it, and changes nothing: q \
+    leaves, and the run goes on. Elsewhere than on a terminal, or with --plain, it prints lines of \
+    progress until the run is no longer trained; with --json nothing but its results then.\n\n\
+    Examples:\n  \
+    deepseek runs watch runs/quickstart-001\n  \
+    deepseek runs watch runs/quickstart-001 --plain";
 
 /// What is said of `runs compare`.
 pub(super) const RUNS_COMPARE: &str = "Lay runs beside each other: in what they differ, and what \

@@ -36,7 +36,7 @@ pub use parse::{Refused, parse};
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 pub use runs::{
     RecordKind, RunArgs, RunsArchiveArgs, RunsArgs, RunsCompareArgs, RunsDeleteArgs,
-    RunsExportArgs, RunsListArgs, RunsNoteArgs, RunsOrder, RunsTagArgs, RunsTarget,
+    RunsExportArgs, RunsListArgs, RunsNoteArgs, RunsOrder, RunsTagArgs, RunsTarget, RunsWatchArgs,
 };
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
@@ -82,7 +82,7 @@ pub enum Command {
     /// Lend this machine's devices to trainings of other processes and machines.
     #[command(long_about = help::WORKER)]
     Worker(WorkerArgs),
-    /// List, show, compare, export, label and delete runs.
+    /// List, show, watch, compare, export, label and delete runs.
     #[command(long_about = help::RUNS, arg_required_else_help = true)]
     Runs(RunsArgs),
     /// Print completions for a shell.

@@ -23,6 +23,9 @@ pub enum RunsTarget {
     /// Show what is known of a run, without loading its model.
     #[command(long_about = help::RUNS_SHOW)]
     Show(RunArgs),
+    /// Watch a run as it is trained, in the terminal; a run that has ended as it was.
+    #[command(long_about = help::RUNS_WATCH)]
+    Watch(RunsWatchArgs),
     /// Lay runs beside each other: in what they differ, and what came of it.
     #[command(long_about = help::RUNS_COMPARE)]
     Compare(RunsCompareArgs),
@@ -49,6 +52,7 @@ impl RunsTarget {
         match self {
             Self::List(args) => args.json,
             Self::Show(args) => args.json,
+            Self::Watch(args) => args.run.json,
             Self::Compare(args) => args.json,
             Self::Export(args) => args.run.json,
             Self::Tag(args) => args.run.json,
@@ -102,6 +106,17 @@ pub struct RunsListArgs {
     /// Print the results as a JSON object on the last line of standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `runs watch`.
+#[derive(Clone, Debug, Args)]
+pub struct RunsWatchArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Plain lines of progress even on a terminal, until the run is no longer trained.
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// Arguments of `runs compare`.

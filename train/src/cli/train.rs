@@ -64,7 +64,7 @@ pub struct TrainArgs {
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,
-    /// Plain lines of progress even on a terminal, instead of the dashboard.
+    /// Plain lines of progress even on a terminal, instead of the view.
     #[arg(long)]
     pub plain: bool,
 }

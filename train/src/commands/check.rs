@@ -9,9 +9,9 @@ use burn_deepseek::config::{DeepSeekConfig, Keeping, ParameterCounts};
 use burn_deepseek::precision::{Operation, Rule};
 use serde_json::json;
 
-use super::digits::grouped;
 use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
+use crate::digits::grouped;
 use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::fold::{fold, width};

@@ -12,7 +12,7 @@ pub mod shell;
 pub mod train;
 pub mod worker;
 
-mod digits;
+mod facts;
 mod model_folder;
 mod oversize;
 mod preparation;
@@ -45,7 +45,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::ComparePrecision(args) => compare_precision::run(args, &signals),
         Command::Plan(args) => plan::run(args),
         Command::Worker(args) => worker::run(args, &signals),
-        Command::Runs(args) => runs::run(args),
+        Command::Runs(args) => runs::run(args, &signals),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     }

@@ -1,5 +1,5 @@
-//! What a run shows and keeps of its steps: metrics for burn-train's dashboard, plain progress
-//! lines, a JSONL log, and the loads of experts to place them by.
+//! What a run shows and keeps of its steps: metrics for burn-train, plain lines of progress, a JSONL
+//! log, and the loads of experts to place them by.
 
 mod alerts;
 mod columns;
@@ -9,6 +9,7 @@ mod log;
 mod machine;
 mod notes;
 mod plain;
+mod progress;
 mod scalar;
 mod seconds;
 mod unlogged;
@@ -18,8 +19,9 @@ pub use alerts::ExpertCounts;
 pub use expert_loads::{ExpertLoads, LoadsError};
 pub use log::{LogSettings, StepLog, stamp};
 pub use machine::{Machine, available_bytes};
-pub use notes::Notes;
-pub use plain::{PlainRenderer, duration};
+pub use notes::{Note, Notes};
+pub use plain::PlainRenderer;
+pub use progress::{Progress, duration, evaluation_line};
 pub use scalar::{ScalarMetric, register};
 pub use seconds::StepSeconds;
 pub use unlogged::Unlogged;

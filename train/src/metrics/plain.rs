@@ -11,6 +11,7 @@ use burn_train::renderer::{
 };
 
 use super::Notes;
+use super::progress::{Progress, evaluation_line};
 use crate::fold::fold_on_terminal;
 use crate::stdout::write_stdout;
 
@@ -29,6 +30,8 @@ pub struct PlainRenderer {
     train: HashMap<String, f64>,
     valid: HashMap<String, Mean>,
     notes: Notes,
+    /// Whether something else shows the run.
+    muted: bool,
 }
 
 /// A mean over tokens, as exact as what it is made of.
@@ -66,7 +69,31 @@ impl PlainRenderer {
             train: HashMap::new(),
             valid: HashMap::new(),
             notes,
+            muted: false,
         }
+    }
+
+    /// Steps made, as far as was told.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Prints nothing while something else shows the run; what it would have printed is not said
+    /// later.
+    pub fn mute(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
+    /// Prints a line. A reader that has left, or a full disk behind standard output, does not end a
+    /// training.
+    fn say(&self, line: &str) {
+        if !self.muted {
+            let _ = write_stdout(&fold_on_terminal(format!("{line}\n")));
+        }
+    }
+
+    fn say_notes(&self) {
+        self.notes.take().iter().for_each(|note| self.say(&note.text));
     }
 
     /// The name of a metric and its value for one batch, with the tokens that it is of.
@@ -81,65 +108,31 @@ impl PlainRenderer {
     }
 
     fn line(&self) -> String {
-        let left = self.time_left();
         let get = |name: &str| self.train.get(name).copied();
-        let mut line = format!(
-            "step {:>6}/{} ({:>3.0}%)",
-            self.step,
-            self.steps,
-            100.0 * self.step as f64 / self.steps.max(1) as f64
-        );
-        if let Some(loss) = get("Loss") {
-            line += &format!("  loss {loss:.4}");
-        }
-        if let Some(mtp) = get("MTP 1 loss") {
-            line += &format!("  mtp {mtp:.4}");
-        }
-        if let Some(norm) = get("Gradient norm") {
-            line += &format!("  grad {norm:.3}");
-        }
-        if let Some(lr) = get("Learning rate") {
-            line += &format!("  lr {lr:.2e}");
-        }
         let violation = self
             .train
             .iter()
             .filter(|(name, _)| name.starts_with("Max violation"))
             .map(|(_, v)| *v)
             .fold(f64::NAN, f64::max);
-        if violation.is_finite() {
-            line += &format!("  maxvio {violation:.2}");
+        Progress {
+            step: self.step,
+            steps: self.steps,
+            loss: get("Loss"),
+            mtp: get("MTP 1 loss"),
+            grad_norm: get("Gradient norm"),
+            lr: get("Learning rate"),
+            violation: Some(violation),
+            speed: get("Speed"),
+            left: self.time_left(),
         }
-        if let Some(speed) = get("Speed") {
-            line += &format!("  {speed:.0} tokens/s");
-        }
-        line + &format!("  left {left}")
+        .line()
     }
 
-    fn time_left(&self) -> String {
+    fn time_left(&self) -> Option<f64> {
         let done = self.step.saturating_sub(self.first_step);
-        if done == 0 {
-            return "?".into();
-        }
-        let seconds = self.started.elapsed().as_secs_f64() / done as f64
-            * self.steps.saturating_sub(self.step) as f64;
-        duration(seconds)
-    }
-}
-
-/// Prints a line. A reader that has left, or a full disk behind standard output, does not end a
-/// training.
-fn say(line: &str) {
-    let _ = write_stdout(&fold_on_terminal(format!("{line}\n")));
-}
-
-/// `1h02m`, `3m20s`, `12s`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        let left = self.steps.saturating_sub(self.step) as f64;
+        (done > 0).then(|| self.started.elapsed().as_secs_f64() / done as f64 * left)
     }
 }
 
@@ -189,12 +182,12 @@ impl TrainingProgressLogger for PlainRenderer {
             return;
         }
         self.step = self.epoch_start + items_processed as u64;
-        self.notes.take().iter().for_each(|note| say(note));
+        self.say_notes();
         if self.step.is_multiple_of(self.every)
             || self.step == self.first_step + 1
             || self.step == self.steps
         {
-            say(&self.line());
+            self.say(&self.line());
         }
     }
 
@@ -202,15 +195,10 @@ impl TrainingProgressLogger for PlainRenderer {
         if self.validating {
             let get = |name: &str| self.valid.get(name).copied().unwrap_or_default().value();
             let (loss, bits) = (get("Loss"), get("Bits a byte"));
-            say(&format!(
-                "step {:>6}  validation loss {loss:.4} nats, perplexity {:.3}, {bits:.4} bits a \
-                 byte",
-                self.step,
-                loss.exp()
-            ));
+            self.say(&evaluation_line(self.step, loss, bits));
         }
         self.validating = false;
-        self.notes.take().iter().for_each(|note| say(note));
+        self.say_notes();
     }
 
     fn end(&mut self) {}
@@ -248,11 +236,6 @@ impl MetricsRenderer for PlainRenderer {
 mod tests {
     use super::*;
     use burn_train::metric::{MetricEntry, SerializedEntry};
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!([duration(7.4), duration(200.0), duration(3725.0)], ["7s", "3m20s", "1h02m"]);
-    }
 
     /// Means are over tokens, and of an evaluation alone: what an earlier one measured, or one that
     /// was cut short, is in none.

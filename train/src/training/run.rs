@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
     /// Has alerts shown, and keeps them for the end.
     fn raise(&mut self, alerts: Vec<AlertLine>) {
         for alert in &alerts {
-            self.notes.say(format!(
+            self.notes.say_recorded(format!(
                 "{}: step {}: {}",
                 alert.level.name(),
                 alert.stamp.step,

@@ -38,6 +38,8 @@ mod said;
 #[cfg(unix)]
 mod signals;
 mod strangers;
+#[cfg(unix)]
+mod terminal;
 mod webhook;
 mod worker_kills;
 mod workers;

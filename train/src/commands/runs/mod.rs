@@ -1,10 +1,12 @@
-//! `deepseek runs`: the runs that lie in folders: listed, compared, exported, labelled, deleted.
+//! `deepseek runs`: the runs that lie in folders: listed, watched, compared, exported, labelled,
+//! deleted.
 
 mod compare;
 mod export;
 mod label;
 mod list;
 mod show;
+mod watch;
 
 use serde_json::{Value, json};
 
@@ -12,6 +14,7 @@ use crate::cli::{RunsArgs, RunsTarget};
 use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::runs::RunSummary;
+use crate::signals::Signals;
 
 /// Does what is asked with runs.
 ///
@@ -19,10 +22,11 @@ use crate::runs::RunSummary;
 ///
 /// A folder without a run, labels that do not fit, a file that is there already
 /// ([`crate::exit::USAGE`]); what cannot be read or written ([`crate::exit::FAILURE`]).
-pub fn run(args: RunsArgs) -> Result<Outcome> {
+pub fn run(args: RunsArgs, signals: &Signals) -> Result<Outcome> {
     match args.target {
         RunsTarget::List(args) => list::run(&args),
         RunsTarget::Show(args) => show::run(&args),
+        RunsTarget::Watch(args) => watch::run(&args, signals),
         RunsTarget::Compare(args) => compare::run(&args),
         RunsTarget::Export(args) => export::run(&args),
         RunsTarget::Tag(args) => label::tag(&args),

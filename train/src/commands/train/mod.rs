@@ -2,7 +2,6 @@
 //! came of it.
 
 mod begun;
-mod dashboard;
 mod finish;
 mod folders;
 mod ranks;
@@ -10,17 +9,18 @@ mod resumed;
 mod start;
 mod timeline;
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 use burn_deepseek::Compute;
+use burn_train::renderer::MetricsRenderer;
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 
 use crate::checkpoint::{CheckpointWriter, Kept};
 use crate::cli::TrainArgs;
+use crate::commands::facts::facts;
 use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{Tokenizer, train_loader, valid_loader};
 use crate::device::SelectedDevice;
@@ -37,8 +37,8 @@ use crate::metrics::{
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
+use crate::terminal::{self, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
-use dashboard::DashboardKeys;
 use start::Parts;
 pub(in crate::commands) use start::Start;
 
@@ -51,18 +51,19 @@ pub(in crate::commands) use start::Start;
 pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
     let mut start = Start::prepare(&args)?;
     start.announce()?;
-    let dashboard = std::io::stdout().is_terminal() && !args.plain && !args.json;
+    let view = !args.plain && !args.json && terminal::is_there();
     let notice = "stopping after this step and saving; once more to stop at once";
-    let outcome = learn(&mut start, signals, notice, dashboard)?;
+    let outcome = learn(&mut start, signals, notice, view)?;
     finish::report(&start, outcome, args.trace.as_deref())
 }
 
-/// Runs burn-train's learner with our strategy; a signal after the first step prints `notice`.
+/// Runs burn-train's learner with our strategy; a signal after the first step prints `notice`. The
+/// run is shown in plain lines, or with `view` in the terminal.
 pub(in crate::commands) fn learn(
     start: &mut Start,
     signals: &Signals,
     notice: &'static str,
-    dashboard: bool,
+    view: bool,
 ) -> Result<RunOutcome> {
     let Parts { model, optimizer, ema, .. } =
         start.parts.take().expect("invariant: a start is used once");
@@ -129,14 +130,15 @@ pub(in crate::commands) fn learn(
     };
     let plan = plan(config, schedule, steps, &start.data.tokenizer);
     let eval_every = plan.eval_every;
-    let keys = dashboard.then(|| DashboardKeys::keep(signals));
-    let renderer: Box<dyn burn_train::renderer::MetricsRenderer> = Box::new(PlainRenderer::new(
-        position.step,
-        steps,
-        eval_every,
-        train.log_every,
-        notes.clone(),
-    ));
+    let plain =
+        PlainRenderer::new(position.step, steps, eval_every, train.log_every, notes.clone());
+    let renderer: Box<dyn MetricsRenderer> = if view {
+        let device = Some(start.device_name.clone());
+        let facts = facts(&start.folder.path, config, steps, device);
+        Box::new(TerminalRenderer::open(facts, signals, notes.clone(), plain))
+    } else {
+        Box::new(plain)
+    };
     let epochs = steps.div_ceil(eval_every) as usize;
     let (strategy, outcome) = StepStrategy::new(plan, settings.training_device(device), state);
     let training = SupervisedTraining::new(&start.folder.path, train_batches, valid_batches)
@@ -156,8 +158,7 @@ pub(in crate::commands) fn learn(
     // given here is never stepped.
     let unused = burn::optim::SgdConfig::new().init();
     let result = training.launch(Learner::new(model, unused, 0.0));
-    drop(result.renderer); // closes the dashboard
-    drop(keys);
+    drop(result.renderer); // gives the terminal back
     // What was said when nobody showed the run any more.
     for note in notes.take() {
         write_stdout(&fold_on_terminal(format!("{note}\n")))?;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Report;
 use crate::commands::check::binary;
-use crate::commands::digits::grouped;
+use crate::digits::grouped;
 
 /// Columns of the page.
 const WIDTH: usize = 80;

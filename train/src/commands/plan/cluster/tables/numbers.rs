@@ -1,6 +1,6 @@
 //! How numbers are written.
 
-use crate::commands::digits::grouped;
+use crate::digits::grouped;
 
 /// A unit of bytes: its name and size.
 #[derive(Clone, Copy)]
