@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use cubecl_kernels::definition::QuantizeOptions;
 
 use crate::backend::fp8::{
-    CastCounter, CastKind, Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall, Side,
+    CastCounter, CastKind, Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall,
+    ROWS_A_COUNTED_ONE, Side, every,
 };
 use crate::precision::{CastLayout, KeptActivation};
 
@@ -28,7 +29,7 @@ impl Input {
         let rows = |x: Tensor<2>| Dispatch::fp8_quantize_rows(x.into_dispatch(), options);
         if !x.device().is_autodiff() {
             let codes = rows(x.clone());
-            call.tell_of_activations(x.clone(), &codes);
+            call.tell_of_activations(x.clone(), &codes, ROWS_A_COUNTED_ONE);
             return Self::Forward(codes);
         }
         let x = x.clone().inner();
@@ -50,18 +51,19 @@ impl Input {
                 Fp8Pair { columns: rows.clone(), rows }
             }
         };
-        call.tell_of_activations(x, &both.rows);
+        call.tell_of_activations(x, &both.rows, ROWS_A_COUNTED_ONE);
         Self::Differentiable(both)
     }
 }
 
 impl LinearCall {
-    /// Tells of the cast of an input, without autodiff, where that is wanted.
-    fn tell_of_activations(&self, x: Tensor<2>, codes: &Fp8Matrix<Dispatch>) {
+    /// Tells of the cast of an input, without autodiff, in every `stride`-th row, where that is
+    /// wanted.
+    fn tell_of_activations(&self, x: Tensor<2>, codes: &Fp8Matrix<Dispatch>, stride: usize) {
         if let Some(counter) = &self.counter {
             let scales = Tensor::from_dispatch(codes.scales.clone());
             let format = self.rule.activations.format;
-            counter.add(CastKind::Activations, x, scales, CastLayout::Tiles, format);
+            counter.add(CastKind::Activations, x, scales, CastLayout::Tiles, format, stride);
         }
     }
 }
@@ -84,7 +86,7 @@ pub fn quantize_weight<const D: usize>(
         let w = w.reshape([-1, inputs as i64]);
         let scales = Tensor::from_dispatch(weight.scales.clone());
         let layout = CastLayout::Blocks { outputs };
-        counter.add(CastKind::Weights, w, scales, layout, options.format);
+        counter.add(CastKind::Weights, w, scales, layout, options.format, 1);
     }
     weight
 }
@@ -133,13 +135,14 @@ pub fn swiglu_linear<const D: usize>(
     call: LinearCall,
 ) -> Tensor<2> {
     if call.counter.is_some() {
-        // Once more by itself: the kernels give the codes of the product without its values.
+        // Once more by itself, in the rows that count: the kernels give the codes of the product
+        // without its values.
         let autodiff = gate_up.device().is_autodiff();
         let hidden = if autodiff { gate_up.clone().inner() } else { gate_up.clone() };
-        let hidden = super::swiglu(hidden);
+        let hidden = super::swiglu(every(hidden, ROWS_A_COUNTED_ONE));
         let options = call.rule.activations;
         let codes = Dispatch::fp8_quantize_rows(hidden.clone().into_dispatch(), options);
-        call.tell_of_activations(hidden, &codes);
+        call.tell_of_activations(hidden, &codes, 1);
     }
     Tensor::from_dispatch(if gate_up.device().is_autodiff() {
         Dispatch::fp8_swiglu_linear(

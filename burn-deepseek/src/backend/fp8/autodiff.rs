@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use cubecl_kernels::definition::{CastLayout, QuantizeOptions, ScaleFormat};
 
 use super::counter::CastKind;
+use super::counts::ROWS_A_COUNTED_ONE;
 use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::linear::{Fp8Ops, LinearCall};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
@@ -147,7 +148,8 @@ where
             Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::Float(values)))
         });
         let format = call.rule.gradients.format;
-        counter.add(CastKind::Gradients, values, scales, CastLayout::Tiles, format);
+        let layout = CastLayout::Tiles;
+        counter.add(CastKind::Gradients, values, scales, layout, format, ROWS_A_COUNTED_ONE);
     }
     if let Some(input) = graph.inputs[0] {
         graph.register(input, finish(product(dy.rows, weight, Side::Dgrad, call)));

@@ -21,11 +21,11 @@ pub enum CastKind {
 /// What the casts of passes did, by what was cast.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Casts {
-    /// Inputs of linears; one that several linears share is cast once.
+    /// Inputs of linears, every fourth row; one that several linears share is cast once.
     pub activations: CastCounts,
     /// Weights.
     pub weights: CastCounts,
-    /// Gradients of linears' outputs.
+    /// Gradients of linears' outputs, every fourth row.
     pub gradients: CastCounts,
 }
 
@@ -74,7 +74,8 @@ impl CastCounter {
         casts
     }
 
-    /// Takes up a cast of x (without autodiff) that gave these scales.
+    /// Takes up a cast of x (without autodiff) that gave these scales, in every
+    /// `stride`-th row.
     ///
     /// # Shapes
     ///
@@ -86,12 +87,14 @@ impl CastCounter {
         scales: Tensor<2>,
         layout: CastLayout,
         format: Fp8Format,
+        stride: usize,
     ) {
-        let values = x.shape().num_elements() as u64;
-        if values == 0 {
+        let [rows, columns] = x.dims();
+        if rows * columns == 0 {
             return;
         }
-        match count_cast(x, scales, layout, format) {
+        let values = (rows.div_ceil(stride) * columns) as u64;
+        match count_cast(x, scales, layout, format, stride) {
             Counted::Host(counts) => self.found().casts.of(kind).absorb(&counts),
             Counted::Device { beyond, scales } => {
                 let counts = CastCounts { values, ..CastCounts::default() };

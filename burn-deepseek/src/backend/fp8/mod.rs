@@ -18,6 +18,7 @@ mod shapes;
 mod tests;
 
 pub use counter::{CastCounter, CastKind, Casts};
+pub(crate) use counts::{ROWS_A_COUNTED_ONE, every};
 pub use cubecl_kernels::definition::GroupedLinearShape;
 #[cfg(feature = "remote")]
 pub(super) use kernels::fp8_kernels;

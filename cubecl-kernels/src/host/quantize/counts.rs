@@ -9,7 +9,8 @@ use crate::host::simd::multiversion;
 /// Values that one task counts.
 const VALUES_A_TASK: usize = 1 << 16;
 
-/// What a cast of x to `format` with these scales did: [`CastCounts`].
+/// What a cast of x to `format` with these scales did: [`CastCounts`]. Values of every `stride`-th row
+/// are counted, and all scales.
 ///
 /// # Shapes
 /// - x: `[rows, columns]`
@@ -18,31 +19,34 @@ const VALUES_A_TASK: usize = 1 << 16;
 ///
 /// # Errors
 /// [`KernelError::Length`] naming the argument; [`KernelError::Invalid`] where blocks do not make up
-/// all rows.
+/// all rows, or `stride` is 0.
 pub fn count_cast(
     x: &[f32],
     scales: &[f32],
     [rows, columns]: [usize; 2],
     layout: CastLayout,
     format: Fp8Format,
+    stride: usize,
 ) -> Result<CastCounts, KernelError> {
     const OP: &str = "count_cast";
+    let invalid =
+        |argument, requirement| Err(KernelError::Invalid { op: OP, argument, requirement });
+    if stride == 0 {
+        return invalid("stride", "must be at least 1");
+    }
     let scale_rows = match layout {
         CastLayout::Tiles => rows,
         CastLayout::Blocks { outputs } => {
             if outputs == 0 || !rows.is_multiple_of(outputs) {
-                return Err(KernelError::Invalid {
-                    op: OP,
-                    argument: "outputs",
-                    requirement: "must divide the rows",
-                });
+                return invalid("outputs", "must divide the rows");
             }
             rows / outputs * tiles(outputs)
         }
     };
     check_length(OP, "x", x.len(), &[rows, columns])?;
     check_length(OP, "scales", scales.len(), &[scale_rows, tiles(columns)])?;
-    let values = element_count(OP, "x", &[rows, columns])?;
+    let counted = rows.div_ceil(stride);
+    let values = element_count(OP, "x", &[counted, columns])?;
     let mut counts = CastCounts { values: values as u64, ..CastCounts::default() };
     for &scale in scales {
         counts.scale_min = counts.scale_min.min(scale);
@@ -52,19 +56,10 @@ pub fn count_cast(
         return Ok(counts);
     }
     let rows_each = rows_a_task(VALUES_A_TASK, columns);
-    let parts = map(rows.div_ceil(rows_each), values, |task| {
-        let mut sums = [0u64; 2];
-        for row in chunk(task, rows_each, rows) {
-            let scales = &scales[layout.scale_row(row) * tiles(columns)..];
-            let tiles = x[row * columns..(row + 1) * columns].chunks(TILE);
-            for (tile, &scale) in tiles.zip(scales) {
-                let of_tile =
-                    beyond(tile, scale * format.clipping_limit(), scale * format.zero_limit());
-                sums[0] += u64::from(of_tile[0]);
-                sums[1] += u64::from(of_tile[1]);
-            }
-        }
-        sums
+    let parts = map(counted.div_ceil(rows_each), values, |task| {
+        let of_task = chunk(task, rows_each, counted);
+        let (first, last) = (of_task.start * stride, of_task.end * stride);
+        beyond(x, scales, columns, layout, format, first, last, stride)
     });
     for [saturated, underflowed] in parts {
         counts.saturated += saturated;
@@ -74,15 +69,33 @@ pub fn count_cast(
 }
 
 multiversion! {
-    /// How many values are above one magnitude or infinite, and how many, without the zeros, are not
-    /// above the other.
-    fn beyond(tile: &[f32], clipped: f32, zero: f32) -> [u32; 2] {
-        let (mut saturated, mut underflowed) = (0u32, 0u32);
-        for x in tile {
-            let magnitude = x.abs();
-            saturated += u32::from((magnitude > clipped) | (magnitude == f32::INFINITY));
-            underflowed += u32::from((magnitude <= zero) & (magnitude > 0.0));
+    /// How many values of the rows `first`, `first + stride` up to `last` are saturated, and how many
+    /// underflowed.
+    fn beyond(
+        x: &[f32],
+        scales: &[f32],
+        columns: usize,
+        layout: CastLayout,
+        format: Fp8Format,
+        first: usize,
+        last: usize,
+        stride: usize,
+    ) -> [u64; 2] {
+        let mut sums = [0u64; 2];
+        for row in (first..last).step_by(stride) {
+            let scales = &scales[layout.scale_row(row) * tiles(columns)..];
+            for (tile, &scale) in x[row * columns..(row + 1) * columns].chunks(TILE).zip(scales) {
+                let (clipped, zero) = (scale * format.clipping_limit(), scale * format.zero_limit());
+                let (mut saturated, mut underflowed) = (0u32, 0u32);
+                for x in tile {
+                    let magnitude = x.abs();
+                    saturated += u32::from((magnitude > clipped) | (magnitude == f32::INFINITY));
+                    underflowed += u32::from((magnitude <= zero) & (magnitude > 0.0));
+                }
+                sums[0] += u64::from(saturated);
+                sums[1] += u64::from(underflowed);
+            }
         }
-        [saturated, underflowed]
+        sums
     }
 }

@@ -22,7 +22,7 @@ fn of_codes(x: &[f32], columns: usize, cast: &Quantized, format: Fp8Format) -> [
 
 fn counted(x: &[f32], columns: usize, cast: &Quantized, format: Fp8Format) -> CastCounts {
     let rows = x.len() / columns;
-    count_cast(x, &cast.scales, [rows, columns], CastLayout::Tiles, format).unwrap()
+    count_cast(x, &cast.scales, [rows, columns], CastLayout::Tiles, format, 1).unwrap()
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_is_clipped_is_counted() {
     let counts = counted(&x, x.len(), &cast(1.0), Fp8Format::E4M3);
     assert_eq!((counts.saturated, counts.underflowed), (3, 1));
     assert_eq!(counted(&x, x.len(), &cast(4.0), Fp8Format::E4M3).underflowed, 2);
-    let none = count_cast(&[], &[], [0, 5], CastLayout::Tiles, Fp8Format::E4M3).unwrap();
+    let none = count_cast(&[], &[], [0, 5], CastLayout::Tiles, Fp8Format::E4M3, 3).unwrap();
     assert_eq!(none, CastCounts::default());
 }
 
@@ -68,7 +68,7 @@ fn blocks_have_the_scales_of_their_matrix() {
     let blocks = reference::quantize_blocks(&w, experts, outputs, inputs, &options);
     let rows = experts * outputs;
     let layout = CastLayout::Blocks { outputs };
-    let counts = count_cast(&w, &blocks.scales, [rows, inputs], layout, options.format).unwrap();
+    let counts = count_cast(&w, &blocks.scales, [rows, inputs], layout, options.format, 1).unwrap();
     let zeros = |at: usize| {
         let (row, column) = (at / inputs, at % inputs);
         let word = blocks.codes[row * words(inputs) + column / 4];
@@ -77,6 +77,31 @@ fn blocks_have_the_scales_of_their_matrix() {
     let expected = (0..w.len()).filter(|&at| zeros(at)).count();
     assert!(expected > 1000);
     assert_eq!((counts.underflowed, counts.saturated), (expected as u64, 0));
+}
+
+/// Every so-manyth row is counted as it would be alone; scales are those of all rows.
+#[test]
+fn rows_in_between_are_left_out() {
+    let (rows, columns) = (700, 300);
+    let x = spread(3, rows * columns);
+    let cast = reference::quantize_rows(&x, rows, columns, &QuantizeOptions::default());
+    let all = counted(&x, columns, &cast, Fp8Format::E4M3);
+    for stride in [1, 4, 7, 699, 700, 5000] {
+        let count = |x: &[f32], scales: &[f32], shape, stride| {
+            count_cast(x, scales, shape, CastLayout::Tiles, Fp8Format::E4M3, stride).unwrap()
+        };
+        let found = count(&x, &cast.scales, [rows, columns], stride);
+        let mut expected = CastCounts::default();
+        for row in (0..rows).step_by(stride) {
+            let scales = &cast.scales[row * tiles(columns)..(row + 1) * tiles(columns)];
+            let row = &x[row * columns..(row + 1) * columns];
+            expected.absorb(&count(row, scales, [1, columns], 1));
+        }
+        let (scale_min, scale_max) = (all.scale_min, all.scale_max);
+        assert_eq!(found, CastCounts { scale_min, scale_max, ..expected }, "{stride}");
+    }
+    let none = count_cast(&x, &cast.scales, [rows, columns], CastLayout::Tiles, Fp8Format::E4M3, 0);
+    assert!(matches!(none, Err(KernelError::Invalid { argument: "stride", .. })));
 }
 
 #[test]
@@ -92,7 +117,7 @@ fn threads_do_not_change_a_count() {
 #[test]
 fn wrong_arguments_are_named() {
     let count = |x: usize, scales: usize, layout| {
-        count_cast(&vec![1.0; x], &vec![1.0; scales], [4, 130], layout, Fp8Format::E4M3)
+        count_cast(&vec![1.0; x], &vec![1.0; scales], [4, 130], layout, Fp8Format::E4M3, 1)
     };
     for (x, scales, argument) in [(519, 8, "x"), (520, 7, "scales")] {
         let found = count(x, scales, CastLayout::Tiles).unwrap_err();
