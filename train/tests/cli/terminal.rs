@@ -41,7 +41,7 @@ impl<'a> Terminal<'a> {
             "sh -i",
         ]);
         assert!(begun.status.success(), "{begun:?}");
-        terminal.until("a shell", |text| text.contains(PROMPT));
+        terminal.until("a shell", |text| text.contains(PROMPT.trim_end()));
         Some(terminal)
     }
 
@@ -238,7 +238,7 @@ fn a_training_is_suspended_and_goes_on() {
     terminal.until_seen("step 1 of 500");
     terminal.press(&["C-z"]);
     terminal.until("the shell", |text| {
-        !text.contains("● training") && text.trim_end().ends_with(PROMPT.trim())
+        !text.contains("● training") && text.trim_end().ends_with(PROMPT.trim_end())
     });
     terminal.is_sane();
     terminal.say("fg");
