@@ -157,9 +157,10 @@ fn a_training_is_seen_in_every_size_and_ctrl_c_saves_it() {
     terminal.resize(120, 40);
     terminal.until("several panels", |text| text.matches('╭').count() == 5);
     terminal.resize(200, 60);
-    let text = terminal
-        .until("all panels", |text| text.matches('╭').count() >= 7 && text.contains("MiB taken"));
-    assert!(text.contains("last tenth") && text.contains("log axis"), "{text}");
+    terminal.until("all panels, as was chosen", |text| {
+        let parts = ["MiB taken", "last tenth", "log axis"];
+        text.matches('╭').count() >= 7 && parts.iter().all(|part| text.contains(part))
+    });
     terminal.resize(30, 6);
     terminal.until_seen("too small");
     terminal.resize(80, 24);
@@ -302,8 +303,10 @@ fn any_run_can_be_watched() {
 
     let Some(terminal) = Terminal::open(&place, 160, 50) else { return };
     terminal.say("$DEEPSEEK runs watch runs/tiny-001; echo \"code $?\"");
-    let text = terminal.until_seen("● finished");
-    assert!(text.contains("step 6 of 6  100.0%") && text.contains("Sample"), "{text}");
+    terminal.until("all of a run that is finished", |text| {
+        let parts = ["● finished", "step 6 of 6  100.0%", "validation", "Sample", "q leave"];
+        parts.iter().all(|part| text.contains(part))
+    });
     terminal.press(&["q"]);
     terminal.until_seen("code 0");
     terminal.is_sane();
