@@ -8,7 +8,8 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{execute, queue};
 
@@ -69,7 +70,10 @@ pub(super) fn draw(
 ) -> io::Result<bool> {
     let taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if *taken {
+        // A terminal that can shows a frame when it has all of it.
+        queue!(screen.backend_mut(), BeginSynchronizedUpdate)?;
         screen.draw(view)?;
+        execute!(screen.backend_mut(), EndSynchronizedUpdate)?;
     }
     Ok(*taken)
 }

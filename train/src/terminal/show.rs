@@ -81,7 +81,8 @@ impl Shown {
         if record.was_cut() {
             self.read_anew(record);
         }
-        let mut began_again = false;
+        // A record that goes back in itself is nobody's, and is not read for ever.
+        let (is_first, mut began_again) = (record.offset() == 0, false);
         loop {
             let added = record.added(|line| {
                 if !self.is_ending() {
@@ -102,8 +103,8 @@ impl Shown {
                 }
             }
         }
-        if began_again {
-            // Read from its beginning at the next look.
+        if began_again && !is_first {
+            // Resumed; it is read from its beginning at the next look.
             self.read_anew(record);
         } else if !std::mem::replace(&mut self.view().live.read, true) {
             self.change();

@@ -292,7 +292,7 @@ fn each_panel_shows_what_was_measured() {
                 "weights norm",
                 "attention 0.7500",
                 "forward 20%",
-                "waiting 10%",
+                "rest 10%",
                 "4 x 256",
                 "γ 0.001",
             ],

@@ -47,7 +47,10 @@ fn framed(frame: &mut Frame, area: Rect, view: &View, panel: Panel, said: Line<'
     let room = usize::from(area.width).saturating_sub(panel.name().len() + 6);
     if !said.spans.is_empty() && said.width() + 2 <= room {
         let mut spans = vec![Span::raw(" ")];
-        spans.extend(said.spans);
+        // The style of the line is not that of the frame.
+        let style = said.style;
+        spans
+            .extend(said.spans.into_iter().map(|span| span.clone().style(style.patch(span.style))));
         spans.push(Span::raw(" "));
         block = block.title(Line::from(spans).alignment(Alignment::Right));
     }

@@ -133,7 +133,7 @@ fn parts(step: &StepLine) -> Vec<(&'static str, f64)> {
         ("data", step.data_seconds),
         ("forward", step.forward_seconds),
         ("backward", step.backward_seconds),
-        ("waiting", rest),
+        ("rest", rest),
         ("update", step.update_seconds),
         ("average", step.average_seconds),
         ("saving", step.saving_seconds),
