@@ -11,6 +11,7 @@ use burn_train::TrainStep;
 use super::{AdamW, LanguageModel, LayerLoad, StepReport};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Result};
+use crate::record::Timelines;
 use crate::schedule::StepSettings;
 
 /// Gives the next micro-batch.
@@ -43,6 +44,13 @@ pub trait StepEngine: std::fmt::Debug + Send {
     ///
     /// A batch that cannot be had, or a rank that failed.
     fn accumulate(&mut self, next: &mut NextBatch, settings: &StepSettings) -> Result<StepReport>;
+
+    /// What the ranks did in the step that was accumulated last, beside what was to be expected;
+    /// none of one device.
+    fn timelines(&self, step: u64) -> Option<Timelines> {
+        let _ = step;
+        None
+    }
 
     /// Clips the gradients, updates the weights, then moves the balance biases by the loads of the
     /// whole batch (2.1.2). Gives the global norm before clipping.

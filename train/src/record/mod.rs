@@ -5,12 +5,14 @@ mod line;
 mod nullable;
 mod read;
 mod schema;
+mod timeline;
 
 pub use line::{
     AlertLevel, AlertLine, EvaluationLine, Experts, Line, SampleLine, Stamp, StepLine, SystemLine,
 };
 pub use read::{Record, RecordError, parse_line};
 pub use schema::schema;
+pub use timeline::{Lane, Slice, TIMELINE_FILE, TIMELINE_VERSION, Timeline, Timelines};
 
 /// Name of the record in a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";

@@ -21,6 +21,7 @@ use crate::learner::{
     AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, StepEngine, StepReport,
 };
 use crate::parallel::{Post, TrafficCounter};
+use crate::record::Timelines;
 use crate::schedule::StepSettings;
 
 /// The engine: as many pipelines as the axes say.
@@ -41,6 +42,8 @@ pub struct Pipelines {
     /// Bytes of the exchanges since they were last asked for.
     traffic: Arc<TrafficCounter>,
     settings: EngineSettings,
+    /// What the ranks did in the last step.
+    timeline: Option<StepTimeline>,
 }
 
 impl Pipelines {
@@ -71,6 +74,7 @@ impl Pipelines {
             schedules: HashMap::new(),
             traffic,
             settings,
+            timeline: None,
         })
     }
 
@@ -128,11 +132,12 @@ impl StepEngine for Pipelines {
             started: Instant::now(),
         };
         let done = self.ranks.each(move |rank| rank.run(&job))?;
+        let spans = done.iter().map(|report| report.spans.clone());
+        let timeline = StepTimeline::new(&self.cluster.ranks, &schedule, spans);
         if let Some(cell) = &self.cluster.timeline {
-            let spans = done.iter().map(|report| report.spans.clone());
-            *cell.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(StepTimeline::new(&self.cluster.ranks, &schedule, spans));
+            *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeline.clone());
         }
+        self.timeline = Some(timeline);
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
             let first = self.cluster.axes.pipeline_of(rank) * schedule.chunks;
@@ -147,6 +152,10 @@ impl StepEngine for Pipelines {
         }
         sum.exchange = (self.cluster.axes.expert > 1).then(|| self.traffic.take());
         Ok(sum)
+    }
+
+    fn timelines(&self, step: u64) -> Option<Timelines> {
+        self.timeline.as_ref()?.beside_its_simulation(step)
     }
 
     fn update(&mut self, settings: &StepSettings, loads: &[LayerLoad]) -> Result<f64> {
