@@ -6,6 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`commands`] |
+//! | runs in a browser | [`dashboard`] |
 //! | what a command is made of | [`cli`], [`plan`], [`runs`], [`training`] |
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
 //! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
@@ -18,6 +19,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod dashboard;
 pub mod data;
 pub mod device;
 pub mod digits;

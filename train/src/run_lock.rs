@@ -6,6 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use burn_deepseek::weights::open_regular;
 use chrono::{DateTime, Utc};
 
 use crate::failure::{Context, Result, blamed};
@@ -96,7 +97,8 @@ impl RunLock {
 
     /// Whether somebody trains in a folder now.
     pub fn is_taken(run_dir: &Path) -> bool {
-        let Ok(file) = File::open(run_dir.join(LOCK_FILE)) else { return false };
+        // (Opening a FIFO would wait.)
+        let Ok(file) = open_regular(&run_dir.join(LOCK_FILE)) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 

@@ -61,7 +61,7 @@ fn folder_name(step: u64) -> String {
 }
 
 /// The step of a complete checkpoint's folder name.
-fn step_of(name: &str) -> Option<u64> {
+pub fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix(PREFIX)?.parse().ok()?;
     (folder_name(step) == name).then_some(step)
 }

@@ -22,6 +22,7 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
     wgpu\n  \
     deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file \
     token\n  \
+    deepseek train --dashboard\n  \
     deepseek train --resume runs/quickstart-001";
 
 /// What is said of `eval`.
@@ -228,6 +229,19 @@ pub(super) const RUNS: &str = "List, show, watch, compare, export, label and del
     deepseek runs export runs/quickstart-001 --out steps.csv\n  \
     deepseek runs tag runs/quickstart-001 baseline\n  \
     deepseek runs delete runs/quickstart-002 --yes";
+
+/// What is said of `dashboard`.
+pub(super) const DASHBOARD: &str = "Show runs in a browser.\n\n\
+    A page of all runs in the folders, and of each its curves, experts, samples, alerts and \
+    configuration, as they grow. Tags, notes and the archive can be edited there. The pages come \
+    from this program alone, and nothing else is fetched. Ctrl-C or SIGTERM ends it.\n\n\
+    Without a token only this machine reaches it. HTTP is not encrypted: a token keeps strangers \
+    out, not listeners. Open the address with ?token=... once; the browser keeps it.\n\n\
+    Examples:\n  \
+    deepseek dashboard\n  \
+    deepseek dashboard runs sweeps --listen 127.0.0.1:8080\n  \
+    deepseek dashboard --listen 0.0.0.0:6007 --token-file token\n  \
+    deepseek train --dashboard";
 
 /// What is said of `completions`.
 pub(super) const COMPLETIONS: &str = "Print completions for a shell.\n\n\

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod compare_precision;
+mod dashboard;
 mod eval;
 mod export;
 mod generate;
@@ -29,6 +30,7 @@ pub use bench::{
 };
 pub use check::CheckArgs;
 pub use compare_precision::ComparePrecisionArgs;
+pub use dashboard::DashboardArgs;
 pub use eval::EvalArgs;
 pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
@@ -82,6 +84,9 @@ pub enum Command {
     /// Lend this machine's devices to trainings of other processes and machines.
     #[command(long_about = help::WORKER)]
     Worker(WorkerArgs),
+    /// Show runs in a browser.
+    #[command(long_about = help::DASHBOARD)]
+    Dashboard(DashboardArgs),
     /// List, show, watch, compare, export, label and delete runs.
     #[command(long_about = help::RUNS, arg_required_else_help = true)]
     Runs(RunsArgs),
@@ -106,6 +111,7 @@ impl Command {
             Self::ComparePrecision(args) => args.json,
             Self::Plan(args) => args.target.wants_json(),
             Self::Worker(args) => args.json,
+            Self::Dashboard(args) => args.json,
             Self::Runs(args) => args.target.wants_json(),
             Self::Completions(_) | Self::Man(_) => false,
         }

@@ -61,6 +61,18 @@ pub struct TrainArgs {
     /// Train even where the estimate says that memory does not suffice.
     #[arg(long)]
     pub allow_oversize: bool,
+    /// Show the run, and others beside it, in a browser while it is trained, at 127.0.0.1:6007 or
+    /// another address; see `deepseek dashboard`.
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1)]
+    #[arg(default_missing_value = "127.0.0.1:6007")]
+    pub dashboard: Option<String>,
+    /// File whose first line is the token that the dashboard asks for.
+    #[arg(long, value_name = "PATH", requires = "dashboard")]
+    #[arg(conflicts_with = "dashboard_token_env")]
+    pub dashboard_token_file: Option<PathBuf>,
+    /// Environment variable that holds the token that the dashboard asks for.
+    #[arg(long, value_name = "NAME", requires = "dashboard")]
+    pub dashboard_token_env: Option<String>,
     /// Print one JSON object of results as the last line of standard output.
     #[arg(long)]
     pub json: bool,

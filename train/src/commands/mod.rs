@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod check;
 pub mod compare_precision;
+pub mod dashboard;
 pub mod eval;
 pub mod export;
 pub mod generate;
@@ -45,6 +46,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::ComparePrecision(args) => compare_precision::run(args, &signals),
         Command::Plan(args) => plan::run(args),
         Command::Worker(args) => worker::run(args, &signals),
+        Command::Dashboard(args) => dashboard::run(args, &signals),
         Command::Runs(args) => runs::run(args, &signals),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -5,6 +5,7 @@ mod executor;
 mod fault;
 mod folded;
 mod formula;
+mod lanes;
 mod matched;
 mod schedule;
 mod simulate;

@@ -4,26 +4,18 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::action::{Action, Chunk, Planned};
 use super::executor::StepTimeline;
+use super::lanes::{measured_lanes, simulated_lanes};
 use super::schedule::PipelineSchedule;
 use super::simulate::Simulation;
 use crate::failure::{Context, Result};
+use crate::record::{Lane, Slice};
 
 /// Timelines below each other: a process each, in it a thread a rank.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     events: Vec<Value>,
     processes: usize,
-}
-
-/// Something that a rank did, in microseconds.
-struct Slice<'a> {
-    planned: &'a Planned,
-    start: f64,
-    end: f64,
-    /// The part of it that passed before it could begin.
-    waited: f64,
 }
 
 impl Trace {
@@ -37,35 +29,19 @@ impl Trace {
         unit_us: f64,
     ) {
         let process = self.process(title);
-        for (rank, timed) in simulation.ranks.iter().enumerate() {
-            let slices = timed.iter().map(|timed| {
-                let (start, end) = (timed.start * unit_us, timed.end * unit_us);
-                Slice { planned: &timed.planned, start, end, waited: 0.0 }
-            });
-            self.lane(process, rank, &format!("rank {rank}"), schedule, slices);
-        }
+        self.lanes(process, &simulated_lanes(schedule, simulation, unit_us));
     }
 
     /// Adds a step that was measured: a process for each pipeline.
     pub fn measured(&mut self, title: &str, timeline: &StepTimeline) {
-        let schedule = &timeline.schedule;
-        let pipelines = timeline.ranks.len().div_ceil(schedule.ranks);
-        for (pipeline, ranks) in timeline.ranks.chunks(schedule.ranks).enumerate() {
+        let lanes = measured_lanes(timeline);
+        let pipelines = lanes.len().div_ceil(timeline.schedule.ranks);
+        for (pipeline, lanes) in lanes.chunks(timeline.schedule.ranks).enumerate() {
             let process = match pipelines {
                 1 => self.process(title),
                 _ => self.process(&format!("{title}, pipeline {pipeline}")),
             };
-            for (rank, time) in ranks.iter().enumerate() {
-                let planned = schedule.actions[rank]
-                    .iter()
-                    .filter(|planned| !matches!(planned.action, Action::Exchange(_)));
-                let slices = planned.zip(&time.spans).map(|(planned, span)| {
-                    let [start, end, waited] =
-                        [span.start, span.end, span.waited].map(|time| time.as_secs_f64() * 1e6);
-                    Slice { planned, start, end, waited }
-                });
-                self.lane(process, rank, &time.name, schedule, slices);
-            }
+            self.lanes(process, lanes);
         }
     }
 
@@ -97,81 +73,23 @@ impl Trace {
         process
     }
 
-    fn lane<'a>(
-        &mut self,
-        process: usize,
-        rank: usize,
-        name: &str,
-        schedule: &PipelineSchedule,
-        slices: impl Iterator<Item = Slice<'a>>,
-    ) {
-        self.events.push(json!({
-            "ph": "M", "name": "thread_name", "pid": process, "tid": rank,
-            "args": { "name": name },
-        }));
-        self.events.push(json!({
-            "ph": "M", "name": "thread_sort_index", "pid": process, "tid": rank,
-            "args": { "sort_index": rank },
-        }));
-        for Slice { planned, start, end, waited } in slices {
-            // An action waits for its messages first, then computes.
-            let begun = (start + waited).min(end);
-            if waited > 0.0 {
-                self.events.push(slice(process, rank, ("wait", "wait"), (start, begun), json!({})));
+    fn lanes(&mut self, process: usize, lanes: &[Lane]) {
+        for (rank, lane) in lanes.iter().enumerate() {
+            self.events.push(json!({
+                "ph": "M", "name": "thread_name", "pid": process, "tid": rank,
+                "args": { "name": lane.name },
+            }));
+            self.events.push(json!({
+                "ph": "M", "name": "thread_sort_index", "pid": process, "tid": rank,
+                "args": { "sort_index": rank },
+            }));
+            for Slice { name, kind, start_us, end_us, details } in &lane.slices {
+                self.events.push(json!({
+                    "ph": "X", "name": name, "cat": kind, "pid": process, "tid": rank,
+                    "ts": start_us, "dur": end_us - start_us, "args": details,
+                }));
             }
-            let Some((name, category, mut args)) = described(schedule, &planned.action) else {
-                continue;
-            };
-            args["step"] = json!(planned.step);
-            self.events.push(slice(process, rank, (&name, category), (begun, end), args));
         }
-    }
-}
-
-fn slice(
-    process: usize,
-    rank: usize,
-    (name, category): (&str, &str),
-    (start, end): (f64, f64),
-    args: Value,
-) -> Value {
-    json!({
-        "ph": "X", "name": name, "cat": category, "pid": process, "tid": rank,
-        "ts": start, "dur": end - start, "args": args,
-    })
-}
-
-/// Name, category and details of an action; nothing of an exchange, which takes no time of its own.
-fn described(
-    schedule: &PipelineSchedule,
-    action: &Action,
-) -> Option<(String, &'static str, Value)> {
-    let details = |chunk: &Chunk| {
-        let Chunk { direction, index, stage } = *chunk;
-        let micro_batch = schedule.micro_batch(*chunk);
-        json!({
-            "direction": direction, "chunk": index, "stage": stage, "micro_batch": micro_batch,
-        })
-    };
-    let number = |chunk: &Chunk| schedule.micro_batch(*chunk);
-    match action {
-        Action::Forward(chunk) => Some((format!("F {}", number(chunk)), "forward", details(chunk))),
-        Action::Backward { chunk, defer_weights: true } => {
-            Some((format!("B input {}", number(chunk)), "backward_input", details(chunk)))
-        }
-        Action::Backward { chunk, .. } => {
-            Some((format!("B {}", number(chunk)), "backward", details(chunk)))
-        }
-        Action::Weights(chunk) => Some((format!("W {}", number(chunk)), "weights", details(chunk))),
-        Action::Overlapped { forward, backward } => {
-            let name = format!("F {} & B {}", number(forward), number(backward));
-            Some((
-                name,
-                "overlapped",
-                json!({ "forward": details(forward), "backward": details(backward) }),
-            ))
-        }
-        Action::Exchange(_) => None,
     }
 }
 
@@ -180,6 +98,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::dualpipe::Action;
     use crate::dualpipe::{Costs, PipelineSchedule, RankTime, Span, Waiting, simulate};
     use crate::parallel::PipelineScheduleKind;
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::data::TokenBatch;
 use crate::failure::{Context, Result};
+use crate::record::Timelines;
 use crate::schedule::StepSettings;
 
 /// Gives the next micro-batch.
@@ -54,6 +55,13 @@ pub trait StepEngine: std::fmt::Debug + Send {
         settings: &StepSettings,
         detailed: bool,
     ) -> Result<StepReport>;
+
+    /// What the ranks did in the step that was accumulated last, beside what was to be expected;
+    /// none of one device.
+    fn timelines(&self, step: u64) -> Option<Timelines> {
+        let _ = step;
+        None
+    }
 
     /// Clips the gradients, updates the weights, then moves the balance biases by the loads of the
     /// whole batch (2.1.2).

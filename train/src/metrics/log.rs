@@ -12,12 +12,14 @@ use super::columns::{drift, experts, fp8_casts, grad_norms, param_norms};
 use super::kept::keep;
 use super::seconds::StepSeconds;
 use crate::config::AlertsConfig;
+use crate::durable::replace_file;
 use crate::failure::{Context, Result};
 use crate::kill_point;
 use crate::learner::{Evaluation, StepReport};
 use crate::parallel::ExchangeBytes;
 use crate::record::{
-    AlertLine, EvaluationLine, Line, METRICS_FILE, SampleLine, Stamp, StepLine, SystemLine, VERSION,
+    AlertLine, EvaluationLine, Line, METRICS_FILE, SampleLine, Stamp, StepLine, SystemLine,
+    TIMELINE_FILE, Timelines, VERSION,
 };
 use crate::schedule::StepSettings;
 
@@ -232,6 +234,17 @@ impl StepLog {
     /// The line cannot be written.
     pub fn system(&mut self, line: SystemLine) -> Result<Vec<AlertLine>> {
         self.write(Line::System(line))
+    }
+
+    /// Writes what the ranks did in a step beside the record, in the place of what they did before.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn timelines(&self, timelines: &Timelines) -> Result<()> {
+        let text = serde_json::to_string(timelines)?;
+        let path = self.path.with_file_name(TIMELINE_FILE);
+        Ok(replace_file(&path, |out| out.write_all(text.as_bytes()))?)
     }
 
     /// Has every line written so far on the disk: a checkpoint relies on those of the steps before

@@ -6,6 +6,7 @@ mod lines;
 mod nullable;
 mod read;
 mod schema;
+mod timeline;
 
 pub use line::{
     AlertLevel, AlertLine, EvaluationLine, Experts, Fp8Casts, GradNorms, Line, ParamNorms,
@@ -14,6 +15,7 @@ pub use line::{
 pub use lines::{RawLine, RawLines};
 pub use read::{Record, RecordError, parse_line};
 pub use schema::schema;
+pub use timeline::{Lane, Slice, TIMELINE_FILE, TIMELINE_VERSION, Timeline, Timelines};
 
 /// Name of the record in a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";

@@ -230,6 +230,9 @@ impl<'a> Run<'a> {
             let line = self.machine.line(self.stamp());
             let raised = self.log.system(line)?;
             self.raise(raised);
+            if let Some(timelines) = self.engine.timelines(step) {
+                self.log.timelines(&timelines)?;
+            }
         }
         if let Some(diverged) = Diverged::of(&report, self.checkpoint.as_deref()) {
             return Err(diverged.into());

@@ -17,6 +17,7 @@ mod command_line;
 mod commands;
 mod compare_precision;
 mod configurations;
+mod dashboard;
 mod data;
 mod disk;
 mod documents;

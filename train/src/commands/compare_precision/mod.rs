@@ -145,6 +145,9 @@ fn training(
         }),
         steps: None,
         tokens: args.tokens.or((!own_budget).then_some(TOKENS)),
+        dashboard: None,
+        dashboard_token_file: None,
+        dashboard_token_env: None,
         json: false,
         plain: true,
     };

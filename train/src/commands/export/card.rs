@@ -44,7 +44,7 @@ pub(super) fn text(
     );
     if let Some((checkpoint, config)) = &source.run {
         let position = &checkpoint.position;
-        let toml = without_folders(&config.to_toml()?)?;
+        let toml = without_folders(&config.shown().to_toml()?)?;
         text += &format!(
             "\n## Training\n\n{} steps, {} tokens.\n\n```toml\n{}\n```\n",
             position.step,

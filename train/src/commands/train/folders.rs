@@ -7,7 +7,7 @@ use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::failure::{Context, Result, UsageError};
 use crate::fold::fold_on_terminal;
-use crate::record::METRICS_FILE;
+use crate::record::{METRICS_FILE, TIMELINE_FILE};
 use crate::run_lock::RunLock;
 use crate::stdout::write_stdout;
 
@@ -25,7 +25,7 @@ impl RunFolder {
     pub fn lock(path: PathBuf) -> Result<Self> {
         let lock = RunLock::take(&path, |text| write_stdout(&text))?;
         if lock.is_held() {
-            for leftover in checkpoint::remove_leftovers(&path, &[METRICS_FILE])? {
+            for leftover in checkpoint::remove_leftovers(&path, &[METRICS_FILE, TIMELINE_FILE])? {
                 write_stdout(&fold_on_terminal(format!(
                     "deleted     {}: it was not finished\n",
                     leftover.display()

@@ -2,6 +2,7 @@
 //! came of it.
 
 mod begun;
+mod browser;
 mod finish;
 mod folders;
 mod ranks;
@@ -49,11 +50,14 @@ pub(in crate::commands) use start::Start;
 /// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that
 /// cannot be read or written, or a training that diverged ([`crate::exit::FAILURE`]).
 pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
+    let listening = browser::listening(&args)?;
     let mut start = Start::prepare(&args)?;
     start.announce()?;
+    let browser = listening.map(|listening| browser::show(listening, &mut start)).transpose()?;
     let view = !args.plain && !args.json && terminal::is_there();
     let notice = "stopping after this step and saving; once more to stop at once";
     let outcome = learn(&mut start, signals, notice, view)?;
+    drop(browser);
     finish::report(&start, outcome, args.trace.as_deref())
 }
 
@@ -115,6 +119,9 @@ pub(in crate::commands) fn learn(
         write_stdout(&fold_on_terminal(format!("set aside   {broken}\n")))?;
     }
     let (settings, notes) = (engine_settings(config), Notes::default());
+    if let Some(browser) = start.browser.as_ref().filter(|_| view) {
+        notes.say(format!("in a browser: {browser}"));
+    }
     let state = RunState {
         ema,
         position: position.clone(),

@@ -55,6 +55,8 @@ pub(in crate::commands) struct Start {
     /// Where everything is written; nobody else trains there.
     pub folder: RunFolder,
     pub resumed_from: Option<PathBuf>,
+    /// Where the run is shown in a browser, while it is trained.
+    pub browser: Option<String>,
 }
 
 impl Start {
@@ -114,6 +116,7 @@ impl Start {
             bytes_per_token,
             folder,
             resumed_from,
+            browser: None,
         };
         let toml = start.config.to_toml()?;
         replace_file(&start.run_file(), |out| out.write_all(toml.as_bytes()))?;

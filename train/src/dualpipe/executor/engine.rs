@@ -24,6 +24,7 @@ use crate::learner::{
     StepEngine, StepReport, Updated, norm_of,
 };
 use crate::parallel::{Post, TrafficCounter};
+use crate::record::Timelines;
 use crate::schedule::StepSettings;
 
 /// The engine: as many pipelines as the axes say.
@@ -44,6 +45,8 @@ pub struct Pipelines {
     /// Bytes of the exchanges since they were last asked for.
     traffic: Arc<TrafficCounter>,
     settings: EngineSettings,
+    /// What the ranks did in the last step.
+    timeline: Option<StepTimeline>,
 }
 
 impl Pipelines {
@@ -74,6 +77,7 @@ impl Pipelines {
             schedules: HashMap::new(),
             traffic,
             settings,
+            timeline: None,
         })
     }
 
@@ -145,11 +149,12 @@ impl StepEngine for Pipelines {
             detailed,
         };
         let done = self.ranks.each(move |rank| rank.run(&job))?;
+        let spans = done.iter().map(|report| report.spans.clone());
+        let timeline = StepTimeline::new(&self.cluster.ranks, &schedule, spans);
         if let Some(cell) = &self.cluster.timeline {
-            let spans = done.iter().map(|report| report.spans.clone());
-            *cell.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(StepTimeline::new(&self.cluster.ranks, &schedule, spans));
+            *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeline.clone());
         }
+        self.timeline = Some(timeline);
         let passes = passes_of(&done, self.cluster.axes.expert > 1);
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
@@ -166,6 +171,10 @@ impl StepEngine for Pipelines {
         sum.passes = PassDetail { gate_entropy: sum.passes.gate_entropy, ..passes };
         sum.exchange = (self.cluster.axes.expert > 1).then(|| self.traffic.take());
         Ok(sum)
+    }
+
+    fn timelines(&self, step: u64) -> Option<Timelines> {
+        self.timeline.as_ref()?.beside_its_simulation(step)
     }
 
     fn update(

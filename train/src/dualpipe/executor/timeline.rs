@@ -6,8 +6,10 @@ use std::time::Duration;
 use burn::tensor::Device;
 
 use crate::dualpipe::action::Action;
+use crate::dualpipe::lanes::{end_us, measured_lanes, simulated_lanes};
 use crate::dualpipe::schedule::PipelineSchedule;
-use crate::dualpipe::simulate::Costs;
+use crate::dualpipe::simulate::{Costs, Waiting, simulate};
+use crate::record::{Lane, TIMELINE_VERSION, Timeline, Timelines};
 
 /// Where the engine leaves the timeline of the last step.
 pub type TimelineCell = Arc<Mutex<Option<StepTimeline>>>;
@@ -85,6 +87,24 @@ impl StepTimeline {
         let overlapped = mean(|action| matches!(action, Action::Overlapped { .. }));
         let overlapped = overlapped.unwrap_or(forward + backward_input + weights);
         Costs { forward, backward_input, weights, overlapped, communication: 0.0 }
+    }
+
+    /// The step as a file has it, beside the same schedule simulated with what its actions cost in
+    /// it; none of a schedule that cannot be proved, which none is that was carried out.
+    pub fn beside_its_simulation(&self, step: u64) -> Option<Timelines> {
+        let simulation = simulate(&self.schedule, &self.costs(), Waiting::WhereNeeded).ok()?;
+        let timeline = |title: &str, ranks: Vec<Lane>| Timeline {
+            title: title.into(),
+            total_us: end_us(&ranks),
+            ranks,
+        };
+        let simulated = simulated_lanes(&self.schedule, &simulation, 1e6);
+        Some(Timelines {
+            version: TIMELINE_VERSION,
+            step,
+            measured: timeline("measured", measured_lanes(self)),
+            simulated: timeline("simulated with the measured costs", simulated),
+        })
     }
 
     /// When the last rank was done.

@@ -1,0 +1,88 @@
+//! A place in a record that a page has read up to, as it is told and given back.
+//!
+//! It carries a digest of the bytes before it, so that a record which was cut and has grown again is
+//! not taken for the one that was read, by this process or by one that was started since.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::str::FromStr;
+
+/// Bytes before a place that tell it from others.
+pub(super) const TAIL: usize = 96;
+
+/// A place in a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offset {
+    /// Bytes before it.
+    pub bytes: u64,
+    digest: u32,
+}
+
+impl Offset {
+    /// The place after some bytes that end in `tail`.
+    pub fn after(bytes: u64, tail: &[u8]) -> Self {
+        let tail = &tail[tail.len().saturating_sub(TAIL)..];
+        let digest = blake3::hash(tail);
+        let [a, b, c, d, ..] = *digest.as_bytes();
+        Self { bytes, digest: if bytes == 0 { 0 } else { u32::from_be_bytes([a, b, c, d]) } }
+    }
+
+    /// Whether a file has, before this place, what it had when the place was told.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_in(self, file: &mut File) -> io::Result<bool> {
+        if file.metadata()?.len() < self.bytes {
+            return Ok(false);
+        }
+        let begin = self.bytes.saturating_sub(TAIL as u64);
+        file.seek(SeekFrom::Start(begin))?;
+        let mut tail = Vec::with_capacity(TAIL);
+        file.take(self.bytes - begin).read_to_end(&mut tail)?;
+        Ok(tail.len() as u64 == self.bytes - begin && Self::after(self.bytes, &tail) == self)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08x}", self.bytes, self.digest)
+    }
+}
+
+impl FromStr for Offset {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (bytes, digest) = text.split_once('-').ok_or(())?;
+        let bytes = bytes.parse().map_err(|_| ())?;
+        let digest = u32::from_str_radix(digest, 16).map_err(|_| ())?;
+        Ok(Self { bytes, digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_known_again_and_another_history_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record");
+        let text: Vec<u8> = (0..200).collect();
+        std::fs::write(&path, &text).unwrap();
+        for bytes in [0, 1, 95, 96, 97, 200] {
+            let offset = Offset::after(bytes as u64, &text[..bytes]);
+            assert_eq!(offset.to_string().parse(), Ok(offset));
+            assert!(offset.is_in(&mut File::open(&path).unwrap()).unwrap(), "{bytes}");
+        }
+        let offset = Offset::after(150, &text[..150]);
+        std::fs::write(&path, [&text[..140], &[7; 100]].concat()).unwrap();
+        assert!(!offset.is_in(&mut File::open(&path).unwrap()).unwrap());
+        std::fs::write(&path, &text[..149]).unwrap();
+        assert!(!offset.is_in(&mut File::open(&path).unwrap()).unwrap());
+        for text in ["", "1", "-", "1-zz", "x-00000000", "-1-00000000"] {
+            assert!(text.parse::<Offset>().is_err(), "{text}");
+        }
+    }
+}
