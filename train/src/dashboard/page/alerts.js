@@ -13,7 +13,9 @@ export async function openAlerts(host, run) {
       return host.replaceChildren(
         empty(
           "No alert",
-          "Every step and every evaluation is looked at by the rules of [alerts]: spikes and rises of the loss, experts that collapse or die, a drop in speed, a full disk. None of them had anything to say.",
+          "Every step and every evaluation is looked at by the rules of [alerts]: spikes " +
+            "and rises of the loss, experts that collapse or die, a drop in speed, a full " +
+            "disk. None of them had anything to say.",
         ),
       );
     host.replaceChildren(

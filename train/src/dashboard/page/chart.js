@@ -74,7 +74,8 @@ function settled(traces, range, log) {
 
 /**
  * A chart. `draw` gives {traces, x, y, log, zero, layout} or null where there is nothing to draw:
- * traces are plotly's, and may have `fit: false` (does not count for the scale), `group` (lines that a
+ * traces are plotly's, and may have `fit: false` (does not count for the scale), `group` (lines
+ * that a
  * name of the legend stands for), `sign` (colour and dash of the legend) and `csv: false`.
  */
 export class Chart {

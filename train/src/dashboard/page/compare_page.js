@@ -2,9 +2,9 @@
 
 import { get, query } from "./api.js";
 import { Chart, lineTrace, plain, swatch, View } from "./chart.js";
-import { axis, curveControls } from "./curves.js";
+import { differencesOf, resultsOf } from "./compare_tables.js";
+import { axis, curveControls } from "./curve_controls.js";
 import { chooser, el, empty } from "./dom.js";
-import * as format from "./format.js";
 import { line } from "./palette.js";
 import { parallel } from "./parallel.js";
 import { go } from "./router.js";
@@ -27,19 +27,6 @@ const METRICS = [
   ["step_seconds", "Seconds of a step"],
 ];
 const UNSMOOTHED = ["valid_loss", "lr", "param_norm"];
-/** Of these results the lowest is the best; of speed it is the highest. */
-const LOWEST = /loss|perplexity|bits_per_byte|violation|alerts/;
-const HIGHEST = /tokens_per_second|acceptance/;
-
-const shownResult = (key, value) => {
-  if (typeof value !== "number")
-    return value === null || value === undefined ? format.NONE : String(value);
-  if (key.endsWith("_seconds")) return format.duration(value);
-  if (key.endsWith("_bytes")) return format.bytes(value);
-  if (key === "tokens") return format.count(value);
-  return /loss/.test(key) ? format.loss(value) : format.number(value);
-};
-
 /** Opens the page. */
 export async function openCompare(main) {
   document.title = "Compare · deepseek";
@@ -185,108 +172,27 @@ export async function openCompare(main) {
   }
   const show = (next) => go(`/compare${next.length ? `?ids=${next.join(",")}` : ""}`);
 
-  function table(rows, title, shown, marks) {
-    return el(
-      "section",
-      {},
-      el("h2", { class: "above" }, title),
-      el(
-        "div",
-        { class: "sheet scroll-x" },
-        el(
-          "table",
-          { class: "grid-table" },
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              el("th", { scope: "col" }, ""),
-              ids.map((id) =>
-                el(
-                  "th",
-                  { scope: "col", class: "number" },
-                  swatch(look(id)),
-                  " ",
-                  row(id)?.name ?? id,
-                ),
-              ),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            rows.map(({ key, values }) => {
-              const marked = marks(key, values);
-              return el(
-                "tr",
-                {},
-                el("th", { scope: "row", class: "mono" }, key),
-                ids.map((id) => {
-                  const value = values[answer.runs.findIndex((each) => each.id === id)];
-                  return el(
-                    "td",
-                    { class: `number mono${marked(value) ? " best" : ""}` },
-                    shown(key, value),
-                  );
-                }),
-              );
-            }),
-          ),
-        ),
-      ),
-    );
-  }
-  const best = (key, values) => {
-    const numbers = values.filter((value) => typeof value === "number");
-    if (numbers.length < 2 || new Set(numbers).size < 2) return () => false;
-    const wanted = LOWEST.test(key)
-      ? Math.min(...numbers)
-      : HIGHEST.test(key)
-        ? Math.max(...numbers)
-        : null;
-    return (value) => wanted !== null && value === wanted;
-  };
-
   function drawBelow() {
     const { differences, results } = answer;
+    const columns = ids.map((id) => ({
+      id,
+      row: row(id),
+      look: look(id),
+      index: answer.runs.findIndex((each) => each.id === id),
+    }));
     below.replaceChildren(
       el(
         "div",
         { class: "columns" },
-        results.length ? table(results, "Results", shownResult, best) : "",
-        ids.length > 1
-          ? differences.length
-            ? table(
-                differences,
-                "Where their configurations differ",
-                (_, value) => format.setting(value),
-                () => () => false,
-              )
-            : el(
-                "section",
-                {},
-                el("h2", { class: "above" }, "Where their configurations differ"),
-                el("p", { class: "muted" }, "Nowhere: these runs were asked for the same."),
-              )
-          : "",
+        resultsOf(columns, results),
+        ids.length > 1 && differencesOf(columns, differences),
       ),
       ids.length > 1 && differences.length
         ? el(
             "section",
             { class: "parallel" },
             el("h2", { class: "above" }, "Ways through the sweep"),
-            parallel(
-              ids.map((id) => ({
-                id,
-                row: row(id),
-                look: look(id),
-                index: answer.runs.findIndex((each) => each.id === id),
-              })),
-              differences,
-              results,
-            ),
+            parallel(columns, differences, results),
           )
         : "",
     );
@@ -309,7 +215,8 @@ export async function openCompare(main) {
     main.append(
       empty(
         "Nothing to compare yet",
-        "Choose runs in the table (x chooses the one under the cursor, c compares), or add one above.",
+        "Choose runs in the table (x chooses the one under the cursor, c compares), or " +
+          "add one above.",
       ),
     );
   } else {

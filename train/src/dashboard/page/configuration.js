@@ -1,4 +1,5 @@
-// The configuration of a run: every key, what is no default marked, and the command to have it again.
+// The configuration of a run: every key, what is no default marked, and the command to have it
+// again.
 
 import { el } from "./dom.js";
 import { setting } from "./format.js";
@@ -26,7 +27,10 @@ export function command(text) {
   );
 }
 
-/** Leaves of a configuration as [key, value], keys with their sections; what is inside a list stays there. */
+/**
+ * Leaves of a configuration as [key, value], keys with their sections; what is inside a list stays
+ * there.
+ */
 function leaves(value, path = []) {
   if (value === null || typeof value !== "object" || Array.isArray(value))
     return [[path.join("."), value]];

@@ -1,7 +1,8 @@
 // The curves of a run: losses, norms, schedule and speed, over steps, tokens or time.
 
 import { Chart, lineTrace, View } from "./chart.js";
-import { chooser, el, empty, segments } from "./dom.js";
+import { axis, curveControls } from "./curve_controls.js";
+import { chooser, el, empty } from "./dom.js";
 import { duration, whole } from "./format.js";
 import { faint, line } from "./palette.js";
 import { keep, kept } from "./settings.js";
@@ -14,81 +15,6 @@ const LOSSES = {
 };
 const PARTS = ["embedding", "attention", "router", "experts", "mlp", "norms", "mtp", "head"];
 const NOT_MORE_OFTEN_THAN_MS = 400;
-
-/** How x is counted: the column, and what it is divided by. */
-export function axis(by, last) {
-  if (by === "tokens") return { column: "tokens", unit: 1, title: "tokens", format: "~s" };
-  if (by !== "elapsed_seconds") return { column: "step", unit: 1, title: "step", format: "," };
-  const [unit, title] =
-    last > 4 * 3600 ? [3600, "hours"] : last > 240 ? [60, "minutes"] : [1, "seconds"];
-  return { column: "elapsed_seconds", unit, title: `${title} of training`, format: "" };
-}
-
-/** The controls that curves have, and what they are set to. */
-export function curveControls(name, changed) {
-  const set = { smoothing: 25, by: "step", log: false, ...kept(name, {}) };
-  const change = (part, zooms = false) => {
-    Object.assign(set, part);
-    keep(name, set);
-    changed(zooms);
-  };
-  const said = el("output", { class: "muted fixed" });
-  const say = () => {
-    said.textContent = set.smoothing ? `${whole(smoothedOver(set.smoothing))} steps` : "none";
-  };
-  const slider = el("input", {
-    type: "range",
-    min: 0,
-    max: 80,
-    step: 1,
-    value: set.smoothing,
-    "aria-label": "Smoothing",
-    oninput: () => {
-      set.smoothing = Number(slider.value);
-      say();
-      change({});
-    },
-  });
-  say();
-  const log = el("input", {
-    type: "checkbox",
-    checked: set.log,
-    onchange: () => change({ log: log.checked }),
-  });
-  const bar = [
-    el(
-      "label",
-      { title: "A mean over about so many steps on either side" },
-      "Smoothing ",
-      slider,
-      said,
-    ),
-    el(
-      "span",
-      { class: "field" },
-      el("span", { class: "muted" }, "x"),
-      segments(
-        "x axis",
-        [
-          ["step", "steps"],
-          ["tokens", "tokens"],
-          ["elapsed_seconds", "time"],
-        ],
-        set.by,
-        (by) => change({ by }, true),
-      ),
-    ),
-    el("label", {}, log, "log scale"),
-  ];
-  return {
-    set,
-    bar,
-    toggleLog: () => {
-      log.checked = !log.checked;
-      change({ log: log.checked });
-    },
-  };
-}
 
 /** Opens the tab. */
 export async function openCurves(host, run) {
@@ -341,7 +267,8 @@ export async function openCurves(host, run) {
         ? `${whole(many)} of ${whole(close ? close.total : series.total)} steps drawn, spikes kept`
         : "";
     how.title =
-      "Of every bucket of steps those with the lowest and the highest loss are drawn. Zoom in to see more.";
+      "Of every bucket of steps those with the lowest and the highest loss are drawn. " +
+      "Zoom in to see more.";
   }
 
   async function zoomed(range) {

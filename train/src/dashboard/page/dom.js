@@ -53,7 +53,9 @@ export function sign(shape) {
   );
 }
 
-/** A choice of one of a few, as buttons. `options` are [value, label]; `choose` is told the value. */
+/**
+ * A choice of one of a few, as buttons. `options` are [value, label]; `choose` is told the value.
+ */
 export function segments(label, options, chosen, choose) {
   const group = el("div", { class: "segments", role: "group", "aria-label": label });
   const press = (value) => {

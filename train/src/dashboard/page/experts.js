@@ -1,4 +1,5 @@
-// Experts of a run over time: loads, violation, biases and entropy of the gate, a layer or all of them.
+// Experts of a run over time: loads, violation, biases and entropy of the gate, a layer or all of
+// them.
 
 import { get, query } from "./api.js";
 import { View } from "./chart.js";
@@ -213,7 +214,8 @@ export async function openExperts(host, run) {
   );
   const nothing = empty(
     "No loads recorded yet",
-    "Loads of every expert are written every `metrics.every` steps. They appear here by themselves; to have them sooner, train with:",
+    "Loads of every expert are written every `metrics.every` steps. They appear here by " +
+      "themselves; to have them sooner, train with:",
     "deepseek train --set metrics.every=1",
   );
   host.append(grid, nothing);

@@ -56,7 +56,8 @@ export function openFp8(host, run) {
     ],
     empty(
       "No casts counted yet",
-      "This run computes in FP8, and counts what its casts lose every `metrics.every` steps; none of those has been written yet.",
+      "This run computes in FP8, and counts what its casts lose every `metrics.every` " +
+        "steps; none of those has been written yet.",
     ),
   );
 }

@@ -6,7 +6,8 @@ import { number } from "./format.js";
 import { around, CIVIDIS, colour } from "./palette.js";
 
 /**
- * A heat map. `data` gives {x, y, z, low, high, hover} or null; z is [y][x]. Around `even` the colours
+ * A heat map. `data` gives {x, y, z, low, high, hover} or null; z is [y][x]. Around `even` the
+ * colours
  * part to both sides, without it they go from little to much.
  */
 export function heatMap({
@@ -53,7 +54,8 @@ export function heatMap({
             zmax: high,
             showscale: false,
             colorscale: even === null ? CIVIDIS : around(),
-            // A gap that cannot be seen: without one plotly scales an image, for which it writes styles.
+            // A gap that cannot be seen: without one plotly scales an image, for which it writes
+            // styles.
             ygap: 0.001,
             hoverongaps: false,
             hovertemplate: `${hover}: %{z:.4~g}${unit}<extra></extra>`,

@@ -14,7 +14,7 @@ const EVERYWHERE = [
   ["Esc", "leave a field, close what is open"],
 ];
 
-let waiting = 0; // when `g` was pressed
+let waiting = -Infinity; // when `g` was pressed
 let live = null;
 
 /** Which run `g l` goes to. */
@@ -25,19 +25,19 @@ export const setLive = (id) => {
 const editing = (target) =>
   target.matches?.("input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]");
 
-function list(pairs) {
-  return el(
-    "dl",
-    { class: "keys" },
-    pairs.map(([keys, what]) => [
-      el(
-        "dt",
-        {},
-        keys.split(" ").map((key) => el("kbd", {}, key)),
-      ),
-      el("dd", {}, what),
-    ]),
-  );
+const NAMES = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→" };
+
+/** Keys and what they do; `between` stands between two keys of a line. */
+function list(pairs, between) {
+  const line = ([keys, what]) => [
+    el(
+      "dt",
+      {},
+      keys.split(" ").map((key, at) => [at ? between : "", el("kbd", {}, NAMES[key] ?? key)]),
+    ),
+    el("dd", {}, what),
+  ];
+  return el("dl", { class: "keys" }, pairs.map(line));
 }
 
 /** Shows the keys of this page and of every page. */
@@ -48,10 +48,16 @@ export function showKeys() {
     "dialog",
     { "aria-label": "Keys", onclose: () => dialog.remove() },
     own.length
-      ? [el("h2", {}, "On this page"), list(own.map(({ keys, what }) => [keys, what]))]
+      ? [
+          el("h2", {}, "On this page"),
+          list(
+            own.map(({ keys, what }) => [keys, what]),
+            " or ",
+          ),
+        ]
       : null,
     el("h2", {}, "Everywhere"),
-    list(EVERYWHERE),
+    list(EVERYWHERE, " then "),
     close,
   );
   document.body.append(dialog);
@@ -66,7 +72,7 @@ function press(event) {
   }
   if (editing(event.target) || document.querySelector("dialog[open]")) return;
   const second = event.timeStamp - waiting < 1200;
-  waiting = 0;
+  waiting = -Infinity;
   const act = second
     ? { r: () => go("/"), c: () => go("/compare"), l: () => live && go(`/run/${live}`) }[event.key]
     : ({

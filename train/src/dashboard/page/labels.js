@@ -18,7 +18,8 @@ export const tagsOf = (text) => [...new Set(text.split(/[\s,]+/).filter(Boolean)
 
 /**
  * Text that becomes a field when it is pressed. Enter and leaving save, Esc does not.
- * `name` says what it is, `text` what is in the field, `shown` what stands there else, `save` takes the new text.
+ * `name` says what it is, `text` what is in the field, `shown` what stands there else, `save`
+ * takes the new text.
  */
 export function inPlace({ name, text, shown, placeholder, save }) {
   const box = el("span", { class: "in-place" });

@@ -17,7 +17,10 @@ const SECONDS = [
 const PATTERNS = ["", "/", "", "\\", "x", "-", "."];
 const BINS = 96;
 
-/** Lines over steps as bars on each other, each the mean over some steps; patterns tell the same as colours. */
+/**
+ * Lines over steps as bars on each other, each the mean over some steps; patterns tell the same as
+ * colours.
+ */
 function stacked(traces) {
   const at = traces[0].x;
   const wide = Math.max(1, (at.at(-1) - at[0] + 1) / BINS);
@@ -174,7 +177,8 @@ export function openMachine(host, run) {
     ],
     empty(
       "Nothing measured yet",
-      "Times are written with every step, memory and processor every `metrics.every` steps. They appear here by themselves.",
+      "Times are written with every step, memory and processor every `metrics.every` " +
+        "steps. They appear here by themselves.",
     ),
   );
 }

@@ -2,7 +2,7 @@
 
 import { get, post, query } from "./api.js";
 import { chooser, el, problem, segments } from "./dom.js";
-import { loss, number, percent, whole } from "./format.js";
+import { loss, percent, signed, whole } from "./format.js";
 import { expertTokens } from "./microscope_expert.js";
 import { tokenPath } from "./microscope_path.js";
 import { chips, legendOf, moved } from "./microscope_tokens.js";
@@ -114,7 +114,9 @@ export async function openMicroscope(host, run) {
       if (typeof chosen === "number" && chosen >= found.base.tokens.length) chosen = null;
       view.layer = Math.min(view.layer, Math.max(0, found.layers.length - 1));
       if (!choices().some(([by]) => by === view.by)) view.by = "expert";
-      status.textContent = `step ${whole(found.checkpoint)}, ${whole(found.base.tokens.length)} tokens, ${((performance.now() - began) / 1000).toFixed(1)} s`;
+      const tokens = whole(found.base.tokens.length);
+      const seconds = ((performance.now() - began) / 1000).toFixed(1);
+      status.textContent = `step ${whole(found.checkpoint)}, ${tokens} tokens, ${seconds} s`;
       draw();
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -151,8 +153,7 @@ export async function openMicroscope(host, run) {
         el("dd", {}, value, small ? el("span", { class: "caption" }, ` ${small}`) : null),
       );
     const gone = changed ? moved(base, changed) : null;
-    const difference = (to) =>
-      `${to.mean_loss >= base.mean_loss ? "+" : "−"}${number(Math.abs(to.mean_loss - base.mean_loss))}`;
+    const difference = (to) => signed(to.mean_loss - base.mean_loss);
     const apart = other ? moved(base, other) : null;
     return el(
       "dl",
@@ -187,7 +188,8 @@ export async function openMicroscope(host, run) {
           el(
             "p",
             { class: "muted" },
-            "Choose a token to see its way through all layers; there, choose an expert to see which tokens it takes.",
+            "Choose a token to see its way through all layers; there, choose an expert to " +
+              "see which tokens it takes.",
           ),
         );
       } else if (typeof chosen === "number") {

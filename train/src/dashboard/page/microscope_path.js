@@ -170,7 +170,8 @@ export function tokenPath(found, token, layers, shownLayer, acts) {
     el(
       "p",
       { class: "caption" },
-      "Bars are scores, a line is the score with its bias: by it experts are chosen. Full bars were chosen; pale ones are of groups that were not kept.",
+      "Bars are scores, a line is the score with its bias: by it experts are chosen. Full " +
+        "bars were chosen; pale ones are of groups that were not kept.",
     ),
   ];
 }

@@ -1,7 +1,7 @@
 // What is to be different: experts switched off, biases moved, groups kept, another number format.
 
 import { chooser, el } from "./dom.js";
-import { number } from "./format.js";
+import { signed } from "./format.js";
 
 /** The list of changes, and the form that adds to it. `ask` is called when it has changed. */
 export class WhatIf {
@@ -142,7 +142,7 @@ export class WhatIf {
     const says = {
       disabled: ({ layer, expert }) => `expert ${expert} of layer ${layer} is off`,
       bias: ({ layer, expert, delta }) =>
-        `bias of expert ${expert}, layer ${layer}: ${delta >= 0 ? "+" : "−"}${number(Math.abs(delta))}`,
+        `bias of expert ${expert}, layer ${layer}: ${signed(delta)}`,
       groups: ({ groups }) => `${groups} groups kept`,
       format: ({ format }) => `in ${format.toUpperCase()}`,
     };

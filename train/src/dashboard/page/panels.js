@@ -6,7 +6,10 @@ import { line } from "./palette.js";
 
 const NOT_MORE_OFTEN_THAN_MS = 600;
 
-/** Lines of columns of one table that have numbers in them. `columns` are [key, name, dash or null, factor]. */
+/**
+ * Lines of columns of one table that have numbers in them. `columns` are [key, name, dash or null,
+ * factor].
+ */
 export function linesOf(series, table, columns, rest = {}) {
   const at = series.tables[table].step ?? [];
   return columns.flatMap(([key, name, dash = null, factor = 1], index) => {

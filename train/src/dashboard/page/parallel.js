@@ -1,4 +1,5 @@
-// Parallel coordinates: an axis for every key that differs and for the result, a line for every run.
+// Parallel coordinates: an axis for every key that differs and for the result, a line for every
+// run.
 
 import { el, svg } from "./dom.js";
 import { loss, setting } from "./format.js";
@@ -6,7 +7,10 @@ import { dasharray } from "./palette.js";
 
 const [WIDTH, HEIGHT, TOP, SIDE, FOOT] = [1100, 260, 34, 110, 14];
 
-/** Where a value stands on its axis, 0 to 1 from below: numbers by size (by their logarithm where they span decades), others in order. */
+/**
+ * Where a value stands on its axis, 0 to 1 from below: numbers by size (by their logarithm where
+ * they span decades), others in order.
+ */
 function placed(values) {
   const numbers = values.every((value) => typeof value === "number");
   if (!numbers) {
@@ -37,7 +41,10 @@ function placed(values) {
 
 const short = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
-/** The drawing. `runs` are {id, row, look, index}: index is the run's place in `differences` and `results`. */
+/**
+ * The drawing. `runs` are {id, row, look, index}: index is the run's place in `differences` and
+ * `results`.
+ */
 export function parallel(runs, differences, results) {
   const result =
     results.find(

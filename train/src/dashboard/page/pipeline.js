@@ -1,4 +1,5 @@
-// The pipeline of a run: the measured timeline of a step, and the simulated one on the same axis of time.
+// The pipeline of a run: the measured timeline of a step, and the simulated one on the same axis
+// of time.
 
 import { get } from "./api.js";
 import { el, empty } from "./dom.js";

@@ -6,7 +6,10 @@ const routes = [];
 let open = null;
 let turn = 0;
 
-/** Adds a page: a pattern of its path, and a function that fills the main element and says how to close it. */
+/**
+ * Adds a page: a pattern of its path, and a function that fills the main element and says how to
+ * close it.
+ */
 export const route = (pattern, show) => routes.push({ pattern, show });
 
 /** Goes to an address of this page. */

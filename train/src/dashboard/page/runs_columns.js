@@ -42,7 +42,10 @@ function labels(row, renew) {
   );
 }
 
-/** `sort` gives a number or text; `best` says which end is first when it is sorted by for the first time. */
+/**
+ * `sort` gives a number or text; `best` says which end is first when it is sorted by for the first
+ * time.
+ */
 export const COLUMNS = [
   {
     key: "name",

@@ -5,8 +5,8 @@ import { chooser, el, empty } from "./dom.js";
 import * as format from "./format.js";
 import { label } from "./labels.js";
 import { go } from "./router.js";
-import { COLUMNS } from "./runs_columns.js";
 import { arrange, groupings } from "./runs_order.js";
+import { headingRow, headOf, rowOf } from "./runs_rows.js";
 import { keep, kept } from "./settings.js";
 import { listen } from "./stream.js";
 
@@ -74,88 +74,6 @@ export async function openRuns(main) {
     }
   };
 
-  function heads() {
-    return el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        el("th", { class: "pick" }),
-        COLUMNS.map((column) => {
-          const by = view.column === column.key;
-          const order = by ? (view.falls ? "descending" : "ascending") : "none";
-          const turn = () =>
-            change({
-              column: column.key,
-              falls: by ? !view.falls : Boolean(column.falls),
-            });
-          return el(
-            "th",
-            {
-              scope: "col",
-              class: column.number ? `number of-${column.key}` : `of-${column.key}`,
-              "aria-sort": column.sort ? order : null,
-              title: column.hint,
-            },
-            column.sort
-              ? el(
-                  "button",
-                  { type: "button", class: "sort", onclick: turn },
-                  column.title,
-                  el("span", { "aria-hidden": "true" }, by ? (view.falls ? " ▾" : " ▴") : ""),
-                )
-              : column.title,
-          );
-        }),
-      ),
-    );
-  }
-
-  function rowOf(row) {
-    const pick = el("input", {
-      type: "checkbox",
-      "aria-label": `choose ${row.name}`,
-      "data-key": `pick ${row.id}`,
-      checked: chosen.has(row.id),
-      disabled: Boolean(row.error),
-      onchange: (event) => choose(row.id, event.target.checked),
-    });
-    const line = el(
-      "tr",
-      { "data-id": row.id, tabindex: "-1", class: row.archived ? "archived" : null },
-      el("td", { class: "pick" }, pick),
-    );
-    if (row.error) {
-      line.append(
-        el(
-          "td",
-          { class: "of-name" },
-          el("span", { class: "name" }, row.name),
-          el("span", { class: "caption folder" }, row.folder),
-        ),
-        el(
-          "td",
-          { colspan: COLUMNS.length - 1, class: "of-error" },
-          el("p", { class: "problem" }, row.error),
-        ),
-      );
-      return line;
-    }
-    for (const column of COLUMNS) {
-      const cell = el(
-        "td",
-        {
-          class: column.number ? `number of-${column.key}` : `of-${column.key}`,
-          "data-title": column.title,
-        },
-        column.cell(row, renew),
-      );
-      line.append(cell);
-    }
-    return line;
-  }
-
   /** The element of a row: the old one where nothing has changed or somebody writes in it. */
   function elementOf(row, place) {
     const key = `${place} ${row.id}`;
@@ -166,7 +84,7 @@ export async function openRuns(main) {
     const before = drawn.get(key);
     if (before && (before.text === text || before.element.querySelector("[data-editing]")))
       return before.element;
-    const element = rowOf(row);
+    const element = rowOf(row, { chosen: chosen.has(row.id), choose, renew });
     drawn.set(key, { text, element });
     return element;
   }
@@ -176,8 +94,7 @@ export async function openRuns(main) {
     const groups = arrange(all, view);
     const count = new Set(groups.flatMap((each) => each.rows.map((row) => row.id))).size;
     const focused = document.activeElement?.closest?.("tr")?.dataset.id;
-    const focusedPart =
-      document.activeElement?.dataset?.key ?? document.activeElement?.getAttribute?.("aria-label");
+    const focusedPart = document.activeElement?.getAttribute?.("aria-label");
     const options = groupings(all);
     if (JSON.stringify(options) !== group.dataset.options) {
       group.dataset.options = JSON.stringify(options);
@@ -194,7 +111,8 @@ export async function openRuns(main) {
       nothing.append(
         empty(
           "No runs here yet",
-          "The folders that this dashboard was given hold no run. Start one in another terminal, and it appears here.",
+          "The folders that this dashboard was given hold no run. Start one in another " +
+            "terminal, and it appears here.",
           "deepseek train",
         ),
       );
@@ -225,7 +143,7 @@ export async function openRuns(main) {
     }
     const lines = groups
       .flatMap(({ heading, rows: inside }) => [
-        heading !== null && headingOf(heading, inside),
+        heading !== null && headingRow(heading, inside),
         ...inside.map((row) => elementOf(row, heading ?? "")),
       ])
       .filter(Boolean);
@@ -233,7 +151,7 @@ export async function openRuns(main) {
     if (shape !== now || !table.tHead) {
       shape = now;
       table.tHead?.remove();
-      table.prepend(heads());
+      table.prepend(headOf(view, change));
     }
     if (!table.tBodies.length) table.append(el("tbody"));
     const inTable = table.tBodies[0];
@@ -247,33 +165,14 @@ export async function openRuns(main) {
     }
     if (focused && !document.activeElement?.closest?.("tr")) {
       const line = inTable.querySelector(`tr[data-id="${focused}"]`);
-      const part = [...(line?.querySelectorAll("[data-key], [aria-label]") ?? [])].find(
-        (each) =>
-          focusedPart &&
-          (each.dataset.key === focusedPart || each.getAttribute("aria-label") === focusedPart),
+      const parts = [...(line?.querySelectorAll("[aria-label]") ?? [])];
+      const part = parts.find(
+        (each) => focusedPart && each.getAttribute("aria-label") === focusedPart,
       );
       (part ?? line)?.focus({ preventScroll: true });
     }
     point(cursor);
     drawBar();
-  }
-
-  function headingOf(heading, inside) {
-    const best = Math.min(...inside.map((row) => row.best_valid_loss ?? Infinity));
-    return el(
-      "tr",
-      { class: "group" },
-      el(
-        "th",
-        { colspan: COLUMNS.length + 1, scope: "colgroup" },
-        heading,
-        el(
-          "span",
-          { class: "muted" },
-          `  ${inside.length} ${inside.length === 1 ? "run" : "runs"}${Number.isFinite(best) ? `, best ${format.loss(best)}` : ""}`,
-        ),
-      ),
-    );
   }
 
   function choose(id, is) {
@@ -299,29 +198,22 @@ export async function openRuns(main) {
     bar.hidden = chosen.size === 0;
     if (bar.dataset.drawn === [...chosen].join()) return;
     bar.dataset.drawn = [...chosen].join();
+    const button = (text, act, kind) =>
+      el("button", { type: "button", class: kind, onclick: act }, text);
     bar.replaceChildren(
       el("span", {}, `${chosen.size} chosen`),
-      el(
-        "button",
-        { type: "button", class: "primary", onclick: compare, "aria-keyshortcuts": "c" },
-        "Compare",
-      ),
-      el(
-        "button",
-        { type: "button", onclick: archive },
+      button("Compare", compare, "primary"),
+      button(
         picked().every((row) => row.archived) ? "Take out of the archive" : "Archive",
+        archive,
       ),
-      el(
-        "button",
-        {
-          type: "button",
-          class: "plain",
-          onclick: () => {
-            chosen.clear();
-            draw();
-          },
-        },
+      button(
         "Clear",
+        () => {
+          chosen.clear();
+          draw();
+        },
+        "plain",
       ),
     );
   }

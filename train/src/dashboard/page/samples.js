@@ -51,7 +51,10 @@ export async function openSamples(host, run) {
     row.replaceChildren(...few.map(card));
     more.hidden = few.length === newest.length;
     more.textContent = `Show all ${whole(newest.length)}`;
-    const best = run.row.best_step;
+    const { best_step: best, best_valid_loss: bestLoss } = run.row;
+    const ofBest = best
+      ? `; the best validation loss, ${loss(bestLoss)}, is of step ${whole(best)}`
+      : "";
     said.textContent = newest.length
       ? `${whole(newest.length)} samples, newest first${best ? `; the best validation loss, ${loss(run.row.best_valid_loss)}, is that of step ${whole(best)}` : ""}`
       : "";
@@ -61,7 +64,9 @@ export async function openSamples(host, run) {
         : [
             empty(
               "No sample yet",
-              "A sample is drawn at every evaluation (train.eval_every), from output.sample_prompt and with output.sample_tokens tokens; 0 of them turns samples off.",
+              "A sample is drawn at every evaluation (train.eval_every), from " +
+                "output.sample_prompt and with output.sample_tokens tokens; 0 of them turns " +
+                "samples off.",
             ),
           ]),
     );

@@ -1,4 +1,5 @@
-// The numbers of a run as columns: fetched decimated, and grown by the lines that are written since.
+// The numbers of a run as columns: fetched decimated, and grown by the lines that are written
+// since.
 
 import { get, query } from "./api.js";
 
@@ -52,7 +53,9 @@ export class Series {
     this.grown = 0;
   }
 
-  /** The steps of a range, as close as the server has them; null where nothing closer is to be had. */
+  /**
+   * The steps of a range, as close as the server has them; null where nothing closer is to be had.
+   */
   async closer(from, to, signal) {
     if (!this.decimated) return null;
     return (

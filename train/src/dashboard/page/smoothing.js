@@ -3,7 +3,10 @@
 /** Positions of the slider, 0 to 80, to steps: none, then ever wider. */
 export const smoothedOver = (position) => (position <= 0 ? 0 : Math.round(1.09 ** position * 1.4));
 
-/** What one direction adds up to at each value: weights and weighted values, which fade over `steps`. */
+/**
+ * What one direction adds up to at each value: weights and weighted values, which fade over
+ * `steps`.
+ */
 function faded(values, at, steps, order) {
   const sums = new Float64Array(values.length);
   const weights = new Float64Array(values.length);
@@ -20,7 +23,10 @@ function faded(values, at, steps, order) {
   return { sums, weights };
 }
 
-/** `values` at steps `at`, each the mean of its neighbours with weights exp(-distance / steps); null stays null. */
+/**
+ * `values` at steps `at`, each the mean of its neighbours with weights exp(-distance / steps);
+ * null stays null.
+ */
 export function smooth(values, at, steps) {
   if (!steps) return values;
   const order = values.map((_, index) => index);

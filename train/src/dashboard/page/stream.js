@@ -1,6 +1,7 @@
-// A stream of events that comes back by itself, and the sign in the header that says whether it is there.
+// A stream of events that comes back by itself, and the sign in the header that says whether it is
+// there.
 
-import { el, sign } from "./dom.js";
+import { el, notice, sign } from "./dom.js";
 
 const AGAIN_MS = 2000;
 
@@ -31,7 +32,8 @@ function say(state) {
 }
 
 /**
- * Listens to a stream. `address` is asked for the URL whenever it is opened; `handlers` are functions
+ * Listens to a stream. `address` is asked for the URL whenever it is opened; `handlers` are
+ * functions
  * by name of event, which get the data; `opened` is told of every opening after the first.
  * A hidden tab keeps no stream: browsers allow few connections to one host.
  */
@@ -54,7 +56,7 @@ export function listen(address, handlers, opened = () => {}) {
     source = opening;
     opening.onopen = () => {
       say("live");
-      if (before) opened();
+      if (before) Promise.resolve(opened()).catch((error) => notice(error.message, true));
       before = true;
     };
     opening.onerror = () => {

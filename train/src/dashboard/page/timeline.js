@@ -100,7 +100,10 @@ function tip(event, text) {
   box.style.top = `${Math.min(y + 14, innerHeight - box.offsetHeight - 8)}px`;
 }
 
-/** A timeline between two times; `zoom` is told a range that was drawn over with the pointer, or null. */
+/**
+ * A timeline between two times; `zoom` is told a range that was drawn over with the pointer, or
+ * null.
+ */
 export function timeline(line, [from, to], zoom, title) {
   const id = `timeline-${(drawings += 1)}`;
   const width = Math.max(320, (document.getElementById("main").clientWidth || 1200) - 80);
