@@ -14,7 +14,7 @@ const LOSSES = {
   perplexity: { title: "perplexity", valid: "valid_perplexity" },
 };
 const PARTS = ["embedding", "attention", "router", "experts", "mlp", "norms", "mtp", "head"];
-const NOT_MORE_OFTEN_THAN_MS = 400;
+const NOT_MORE_OFTEN_THAN_MS = 1000;
 
 /** Opens the tab. */
 export async function openCurves(host, run) {

@@ -27,6 +27,10 @@ export function number(value) {
   return size >= 1000 ? whole(value) : String(Number(value.toPrecision(4)));
 }
 
+/** A difference, with its sign. */
+export const signed = (value) =>
+  known(value) ? `${value < 0 ? "−" : "+"}${number(Math.abs(value))}` : NONE;
+
 /** A count in K, M, B, T. */
 export function count(value) {
   if (!known(value)) return NONE;

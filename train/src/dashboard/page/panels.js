@@ -4,7 +4,7 @@ import { Chart, lineTrace, View } from "./chart.js";
 import { el } from "./dom.js";
 import { line } from "./palette.js";
 
-const NOT_MORE_OFTEN_THAN_MS = 600;
+const NOT_MORE_OFTEN_THAN_MS = 1000;
 
 /**
  * Lines of columns of one table that have numbers in them. `columns` are [key, name, dash or null,

@@ -39,6 +39,10 @@ function placed(values) {
   };
 }
 
+/** A curve from a point to the next, level at both. */
+const bend = ([x, y], [nextX, nextY]) =>
+  `C${(x + nextX) / 2} ${y} ${(x + nextX) / 2} ${nextY} ${nextX} ${nextY}`;
+
 const short = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
 /**
@@ -76,11 +80,7 @@ export function parallel(runs, differences, results) {
     );
     if (points.length < 1) continue;
     const d = points
-      .map(([px, py], at) =>
-        at === 0
-          ? `M${px} ${py}`
-          : `C${(points[at - 1][0] + px) / 2} ${points[at - 1][1]} ${(points[at - 1][0] + px) / 2} ${py} ${px} ${py}`,
-      )
+      .map(([px, py], at) => (at === 0 ? `M${px} ${py}` : bend(points[at - 1], [px, py])))
       .join("");
     const says = [
       row?.name,

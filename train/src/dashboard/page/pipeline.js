@@ -26,7 +26,7 @@ function links(title, found) {
           el(
             "tr",
             {},
-            el("th", { scope: "col" }, "From, to"),
+            el("th", { scope: "col" }, "Link"),
             el("th", { scope: "col", class: "number" }, "Sent"),
             el("th"),
           ),

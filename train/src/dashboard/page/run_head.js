@@ -107,7 +107,8 @@ export function drawHead(head, run) {
         ? el(
             "p",
             { class: "problem" },
-            `${format.whole(row.unreadable_lines)} lines of this run's record cannot be read; what is shown is without them.`,
+            `${format.whole(row.unreadable_lines)} lines of this run's record cannot be read; `,
+            "what is shown is without them.",
           )
         : null,
     ].filter(Boolean),

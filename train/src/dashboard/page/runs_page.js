@@ -120,9 +120,8 @@ export async function openRuns(main) {
       nothing.append(
         empty(
           "No run matches",
-          view.archived
-            ? "No run has all of these words in its name, tags, note or changed keys."
-            : "No run that is not archived has all of these words in its name, tags, note or changed keys.",
+          `No run${view.archived ? "" : " that is not archived"} has all of these words in its ` +
+            "name, tags, note or changed keys.",
         ),
         el(
           "p",

@@ -56,7 +56,7 @@ export async function openSamples(host, run) {
       ? `; the best validation loss, ${loss(bestLoss)}, is of step ${whole(best)}`
       : "";
     said.textContent = newest.length
-      ? `${whole(newest.length)} samples, newest first${best ? `; the best validation loss, ${loss(run.row.best_valid_loss)}, is that of step ${whole(best)}` : ""}`
+      ? `${whole(newest.length)} samples, newest first${ofBest}`
       : "";
     nothing.replaceChildren(
       ...(newest.length
