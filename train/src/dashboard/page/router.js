@@ -1,8 +1,10 @@
 // From the address to a page, without loading the document again.
 
-import { problem } from "./dom.js";
+import { el, problem } from "./dom.js";
 
 const routes = [];
+const home = () => el("p", { class: "pad" }, el("a", { href: "/", "data-link": true }, "All runs"));
+
 let open = null;
 let turn = 0;
 
@@ -41,12 +43,12 @@ async function show() {
       else open = page;
     } catch (error) {
       if (mine !== turn) return;
-      main.replaceChildren(problem(error.message));
+      main.replaceChildren(problem(error.message), home());
       if (!("status" in error)) throw error;
     }
     return;
   }
-  main.replaceChildren(problem(`There is no page at ${path}.`));
+  main.replaceChildren(problem(`There is no page at ${path}.`), home());
 }
 
 /** Follows links with `data-link`, and the browser's own buttons. */
