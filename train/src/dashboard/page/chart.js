@@ -323,7 +323,11 @@ export class Chart {
   }
 
   table() {
-    download(`${this.file}.csv`, "text/csv", csvOf(this.shown?.traces ?? []));
+    download(
+      `${this.file}.csv`,
+      "text/csv",
+      csvOf(this.shown?.traces ?? [], this.shown?.x?.title?.text ?? "step"),
+    );
   }
 
   close() {

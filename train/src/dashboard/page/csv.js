@@ -7,8 +7,11 @@ const field = (value) => {
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-/** A row for every x, a column for every line; of a heat map a row for every field. */
-export function csvOf(traces) {
+/**
+ * A row for every x, which `counted` names, a column for every line; of a heat map a row for every
+ * field.
+ */
+export function csvOf(traces, counted) {
   const lines = traces.filter((trace) => trace.csv !== false);
   const map = lines.find((trace) => trace.z);
   if (map) {
@@ -25,7 +28,7 @@ export function csvOf(traces) {
   const all = [...new Set(lines.flatMap((trace) => trace.x))].sort((left, right) => left - right);
   return (
     [
-      ["x", ...lines.map((trace) => trace.name)],
+      [counted, ...lines.map((trace) => trace.name)],
       ...all.map((x) => [x, ...at.map((values) => values.get(x))]),
     ]
       .map((row) => row.map(field).join(","))
