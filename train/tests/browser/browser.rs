@@ -118,7 +118,10 @@ impl Browser {
     /// Moves the pointer to a place in the drawing of the first plot, as shares of its sides.
     pub async fn point(&self, x: f64, y: f64) {
         let (x, y) = self.in_plot(x, y).await;
-        self.client.perform_actions(MouseActions::new("mouse".into()).then(to(x, y))).await.unwrap();
+        self.client
+            .perform_actions(MouseActions::new("mouse".into()).then(to(x, y)))
+            .await
+            .unwrap();
     }
 
     /// Draws the pointer across the first plot, half-way up.
@@ -128,21 +131,19 @@ impl Browser {
         let mouse = MouseActions::new("mouse".into())
             .then(to(x, y))
             .then(PointerAction::Down { button: LEFT })
-            .then(to((x + end) / 2, y))
+            .then(to((x + end) / 2.0, y))
             .then(to(end, y))
             .then(PointerAction::Up { button: LEFT });
         self.client.perform_actions(Actions::from(mouse)).await.unwrap();
     }
 
-    async fn in_plot(&self, x: f64, y: f64) -> (i64, i64) {
+    async fn in_plot(&self, x: f64, y: f64) -> (f64, f64) {
         let place = self.until(
             "(() => { const box = document.querySelector('.plot .nsewdrag')?.getBoundingClientRect();
               return box?.width && [box.left, box.top, box.width, box.height]; })()",
         );
         let place: Vec<f64> = serde_json::from_value(place.await).unwrap();
-        #[allow(clippy::cast_possible_truncation, reason = "pixels of a window")]
-        let pixel = |from: f64, size: f64, share: f64| (from + size * share) as i64;
-        (pixel(place[0], place[2], x), pixel(place[1], place[3], y))
+        (place[0] + place[2] * x, place[1] + place[3] * y)
     }
 
     /// Takes the size of a window; below 500 it is a phone's.
@@ -186,7 +187,7 @@ impl Browser {
     }
 }
 
-fn to(x: i64, y: i64) -> PointerAction {
+fn to(x: f64, y: f64) -> PointerAction {
     PointerAction::MoveTo { duration: Some(Duration::from_millis(40)), x, y }
 }
 

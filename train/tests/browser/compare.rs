@@ -31,8 +31,12 @@ async fn runs_are_chosen_compared_and_labelled() {
     assert_eq!(browser.text("tr[data-id] .name").await, "tiny-002");
     browser.keys([ESCAPE]).await;
     browser.until("document.activeElement === document.body").await;
-    browser.ask("const field = document.querySelector('[type=search]'); field.value = '';
-        field.dispatchEvent(new Event('input'))").await;
+    browser
+        .ask(
+            "const field = document.querySelector('[type=search]'); field.value = '';
+        field.dispatchEvent(new Event('input'))",
+        )
+        .await;
 
     // A tag is written where it stands, and is in the run's folder then.
     let second = "[...document.querySelectorAll('tr[data-id]')]
@@ -64,7 +68,8 @@ async fn runs_are_chosen_compared_and_labelled() {
     browser.until(&format!("{names}.length === 2")).await;
     let drawn = browser.ask(&format!("return {names}.sort()")).await;
     assert_eq!(drawn, json!(["tiny-001", "tiny-002"]));
-    let lengths = browser.ask("return document.querySelector('.plot').data.map(line => line.y.length)");
+    let lengths =
+        browser.ask("return document.querySelector('.plot').data.map(line => line.y.length)");
     assert_eq!(lengths.await, json!([12, 12]));
     let tables = browser.text(".columns").await;
     assert!(tables.contains("train.seed") && tables.contains("valid_loss"), "{tables}");

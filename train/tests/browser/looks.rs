@@ -33,8 +33,12 @@ async fn pages_are_drawn_in_light_and_dark_wide_and_narrow() {
 
     browser.go(&served.url).await;
     browser.until("document.querySelectorAll('tr[data-id]').length === 2").await;
-    let ids = browser.ask("return [...document.querySelectorAll('tr[data-id]')].map(row =>
-        [row.querySelector('.name').textContent, row.dataset.id]).sort().map(pair => pair[1])").await;
+    let ids = browser
+        .ask(
+            "return [...document.querySelectorAll('tr[data-id]')].map(row =>
+        [row.querySelector('.name').textContent, row.dataset.id]).sort().map(pair => pair[1])",
+        )
+        .await;
     let ids: Vec<String> = serde_json::from_value(ids).unwrap();
     let (url, first) = (&served.url, &ids[0]);
 
@@ -61,7 +65,9 @@ async fn look(browser: &Browser, name: &str) {
         browser.size(width, height);
         for (dark, colours) in [(false, "light"), (true, "dark")] {
             browser.dark(dark);
-            browser.until("document.getAnimations().every(each => each.playState !== 'pending')").await;
+            browser
+                .until("document.getAnimations().every(each => each.playState !== 'pending')")
+                .await;
             let ground = browser.ask(
                 "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)",
             );
@@ -92,7 +98,8 @@ async fn pictures_of_the_book() {
     browser.go(&served.url).await;
     browser.click("tr[data-id] .name").await;
     browser.until("document.querySelectorAll('.plot .scatterlayer').length > 3").await;
-    std::fs::write(images.join("dashboard-light.png"), browser.picture("book-light").await).unwrap();
+    std::fs::write(images.join("dashboard-light.png"), browser.picture("book-light").await)
+        .unwrap();
 
     browser.dark(true);
     browser.click(".tabs a[href$='/microscope']").await;
