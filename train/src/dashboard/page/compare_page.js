@@ -11,7 +11,7 @@ import { go } from "./router.js";
 import { state } from "./run_parts.js";
 import { Series } from "./series.js";
 import { keep, kept } from "./settings.js";
-import { smooth, smoothedOver } from "./smoothing.js";
+import { smooth } from "./smoothing.js";
 import { listen } from "./stream.js";
 
 const METRICS = [
@@ -48,7 +48,9 @@ export async function openCompare(main) {
   }
   await Promise.all(ids.map((id) => read(id).catch((error) => unread.push(error.message))));
 
-  const controls = curveControls("compare", (zooms) => (zooms ? view.zoom(null) : update()));
+  const total = () =>
+    Math.max(0, ...[...series.values()].map((each) => each.tables.steps.step?.at(-1) ?? 0));
+  const controls = curveControls("compare", total, (zooms) => (zooms ? view.zoom(null) : update()));
   const { set } = controls;
   const view = new View((range) => {
     reset.hidden = !range;
@@ -82,8 +84,7 @@ export async function openCompare(main) {
       const rows = columns.tables[table];
       const { column, unit } = axis(set.by, longest());
       const x = (rows[column] ?? rows.step).map((value) => value / unit);
-      const over =
-        table === "steps" && !UNSMOOTHED.includes(metric) ? smoothedOver(set.smoothing) : 0;
+      const over = table === "steps" && !UNSMOOTHED.includes(metric) ? controls.steps() : 0;
       traces.push(
         lineTrace({
           name: plain(row(id)?.name ?? id),

@@ -3,7 +3,7 @@
 import { el, segments } from "./dom.js";
 import { whole } from "./format.js";
 import { keep, kept } from "./settings.js";
-import { smoothedOver } from "./smoothing.js";
+import { smoothedOver, WIDEST } from "./smoothing.js";
 
 /** How x is counted: the column, and what it is divided by. */
 export function axis(by, last) {
@@ -14,9 +14,9 @@ export function axis(by, last) {
   return { column: "elapsed_seconds", unit, title: `${title} of training`, format: "" };
 }
 
-/** The controls that curves have, and what they are set to. */
-export function curveControls(name, changed) {
-  const set = { smoothing: 25, by: "step", log: false, ...kept(name, {}) };
+/** The controls that curves have, and what they are set to; `total` gives the steps of the run. */
+export function curveControls(name, total, changed) {
+  const set = { smoothing: 28, by: "step", log: false, ...kept(name, {}) };
   const change = (part, zooms = false) => {
     Object.assign(set, part);
     keep(name, set);
@@ -24,12 +24,13 @@ export function curveControls(name, changed) {
   };
   const said = el("output", { class: "muted fixed" });
   const say = () => {
-    said.textContent = set.smoothing ? `${whole(smoothedOver(set.smoothing))} steps` : "none";
+    const steps = smoothedOver(set.smoothing, total());
+    said.textContent = steps ? `${whole(steps)} step${steps === 1 ? "" : "s"}` : "none";
   };
   const slider = el("input", {
     type: "range",
     min: 0,
-    max: 80,
+    max: WIDEST,
     step: 1,
     value: set.smoothing,
     "aria-label": "Smoothing",
@@ -73,6 +74,8 @@ export function curveControls(name, changed) {
   return {
     set,
     bar,
+    say,
+    steps: () => smoothedOver(set.smoothing, total()),
     toggleLog: () => {
       log.checked = !log.checked;
       change({ log: log.checked });

@@ -6,7 +6,7 @@ import { chooser, el, empty } from "./dom.js";
 import { duration, whole } from "./format.js";
 import { faint, line } from "./palette.js";
 import { keep, kept } from "./settings.js";
-import { smooth, smoothedOver } from "./smoothing.js";
+import { smooth } from "./smoothing.js";
 
 const LOSSES = {
   loss: { title: "nats a token", valid: "valid_loss", mtp: true },
@@ -25,7 +25,8 @@ export async function openCurves(host, run) {
   let lossIn = kept("curves.loss", "loss");
   if (!(lossIn in LOSSES)) lossIn = "loss";
 
-  const controls = curveControls("curves", (zooms) =>
+  const total = () => series.tables.steps.step?.at(-1) ?? 0;
+  const controls = curveControls("curves", total, (zooms) =>
     zooms ? ((close = null), view.zoom(null)) : update(),
   );
   const { set } = controls;
@@ -56,7 +57,7 @@ export async function openCurves(host, run) {
       hoverformat: format === "," ? ",d" : format ? ".4s" : ".2f",
     };
   };
-  const steps = () => smoothedOver(set.smoothing);
+  const { steps } = controls;
 
   /** A raw line, faint, with the smoothed one over it. */
   function measured(name, key, index, dash) {
@@ -312,6 +313,7 @@ export async function openCurves(host, run) {
       grid.hidden = !series.tables.steps.step?.length;
       nothing.hidden = !grid.hidden;
       tell();
+      controls.say();
       for (const chart of charts) chart.update();
     }, NOT_MORE_OFTEN_THAN_MS);
   }

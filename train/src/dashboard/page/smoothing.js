@@ -1,7 +1,11 @@
 // A mean over the steps on either side of each value, so that a smoothed curve does not lag behind.
 
-/** Positions of the slider, 0 to 80, to steps: none, then ever wider. */
-export const smoothedOver = (position) => (position <= 0 ? 0 : Math.round(1.09 ** position * 1.4));
+/** The last position of the slider. */
+export const WIDEST = 80;
+
+/** From a position of the slider to steps: none, then up to a tenth of a run of `total` steps. */
+export const smoothedOver = (position, total) =>
+  position <= 0 ? 0 : Math.max(1, Math.round(0.1 * total * (position / WIDEST) ** 3));
 
 /**
  * What one direction adds up to at each value: weights and weighted values, which fade over
