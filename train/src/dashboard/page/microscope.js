@@ -94,6 +94,7 @@ export async function openMicroscope(host, run) {
     const began = performance.now();
     try {
       const step = (value) => (value ? Number(value) : null);
+      const hadChange = Boolean(found?.changed);
       found = await post(
         `runs/${run.id}/microscope/inspect`,
         {
@@ -113,6 +114,7 @@ export async function openMicroscope(host, run) {
       whatIf.know(found);
       if (typeof chosen === "number" && chosen >= found.base.tokens.length) chosen = null;
       view.layer = Math.min(view.layer, Math.max(0, found.layers.length - 1));
+      if (found.changed && !hadChange) view.by = "moved";
       if (!choices().some(([by]) => by === view.by)) view.by = "expert";
       const tokens = whole(found.base.tokens.length);
       const seconds = ((performance.now() - began) / 1000).toFixed(1);
