@@ -101,10 +101,22 @@ impl Browser {
         count.as_u64().unwrap()
     }
 
-    /// Presses the first element of a selector with the pointer.
+    /// Presses the first element of a selector with the pointer. An element that is drawn anew
+    /// between finding and pressing it is looked for again.
     pub async fn click(&self, selector: &str) {
-        self.until(&format!("!!document.querySelector({})", json!(selector))).await;
-        self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+        let began = Instant::now();
+        loop {
+            self.until(&format!("!!document.querySelector({})", json!(selector))).await;
+            let found = self.client.find(Locator::Css(selector)).await;
+            let pressed = match found {
+                Ok(element) => element.click().await,
+                Err(error) => Err(error),
+            };
+            match pressed {
+                Ok(()) => return,
+                Err(error) => assert!(began.elapsed() < PATIENCE, "{selector}: {error}"),
+            }
+        }
     }
 
     /// Presses keys, one after the other.

@@ -39,6 +39,12 @@ function placed(values) {
   };
 }
 
+/** A number where a text is one. */
+const numeric = (value) =>
+  typeof value === "string" && value.trim() && Number.isFinite(Number(value))
+    ? Number(value)
+    : value;
+
 /** A curve from a point to the next, level at both. */
 const bend = ([x, y], [nextX, nextY]) =>
   `C${(x + nextX) / 2} ${y} ${(x + nextX) / 2} ${nextY} ${nextX} ${nextY}`;
@@ -57,11 +63,13 @@ export function parallel(runs, differences, results) {
     ) ?? results.find(({ key }) => key === "loss");
   const columns = [...differences.slice(0, 9), ...(result ? [{ ...result, result: true }] : [])];
   const axes = columns.map((column, at) => {
+    const values = column.values.map(numeric);
     const known = runs
-      .map(({ index }) => column.values[index])
+      .map(({ index }) => values[index])
       .filter((value) => value !== null && value !== undefined);
     return {
       ...column,
+      values,
       ...placed(known),
       x: columns.length > 1 ? SIDE + (WIDTH - 2 * SIDE) * (at / (columns.length - 1)) : WIDTH / 2,
     };

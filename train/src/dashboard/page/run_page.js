@@ -107,6 +107,9 @@ export async function openRun(main, { id }) {
       alerts:
         (run.row.alerts?.warning ?? 0) + (run.row.alerts?.error ?? 0) + (run.row.alerts?.info ?? 0),
     };
+    const says = JSON.stringify([shown, counted, present().length]);
+    if (tabs.dataset.says === says) return;
+    tabs.dataset.says = says;
     tabs.replaceChildren(
       ...present().map((tab) =>
         el(

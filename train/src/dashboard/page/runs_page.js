@@ -89,7 +89,24 @@ export async function openRuns(main) {
     return element;
   }
 
+  // What is being pressed stays until it is let go: a new element would not be the one pressed.
+  let pressed = false;
+  const press = () => {
+    pressed = true;
+  };
+  const release = () => {
+    if (pressed)
+      setTimeout(() => {
+        pressed = false;
+        draw();
+      });
+  };
+  table.addEventListener("pointerdown", press);
+  window.addEventListener("pointerup", release);
+  window.addEventListener("pointercancel", release);
+
   function draw() {
+    if (pressed) return;
     const all = [...rows.values()];
     const groups = arrange(all, view);
     const count = new Set(groups.flatMap((each) => each.rows.map((row) => row.id))).size;
@@ -256,6 +273,8 @@ export async function openRuns(main) {
     close() {
       stream.close();
       clearInterval(clock);
+      window.removeEventListener("pointerup", release);
+      window.removeEventListener("pointercancel", release);
     },
     keys: () => [
       { keys: "j ArrowDown", what: "next run", act: () => move(1) },
