@@ -9,6 +9,7 @@ mod generate;
 mod help;
 mod parse;
 mod plan;
+mod report;
 mod runs;
 mod shell;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
 pub use parse::{Refused, parse};
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
+pub use report::ReportArgs;
 pub use runs::{
     RecordKind, RunArgs, RunsArchiveArgs, RunsArgs, RunsCompareArgs, RunsDeleteArgs,
     RunsExportArgs, RunsListArgs, RunsNoteArgs, RunsOrder, RunsTagArgs, RunsTarget, RunsWatchArgs,
@@ -85,6 +87,9 @@ pub enum Command {
     /// List, show, watch, compare, export, label and delete runs.
     #[command(long_about = help::RUNS, arg_required_else_help = true)]
     Runs(RunsArgs),
+    /// Write a report on runs: curves, tables, samples, configuration.
+    #[command(long_about = help::REPORT)]
+    Report(ReportArgs),
     /// Print completions for a shell.
     #[command(long_about = help::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -107,6 +112,7 @@ impl Command {
             Self::Plan(args) => args.target.wants_json(),
             Self::Worker(args) => args.json,
             Self::Runs(args) => args.target.wants_json(),
+            Self::Report(args) => args.json,
             Self::Completions(_) | Self::Man(_) => false,
         }
     }

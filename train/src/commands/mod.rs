@@ -7,6 +7,7 @@ pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod plan;
+pub mod report;
 pub mod runs;
 pub mod shell;
 pub mod train;
@@ -14,8 +15,10 @@ pub mod worker;
 
 mod facts;
 mod model_folder;
+mod new_folder;
 mod oversize;
 mod preparation;
+mod smoothing;
 mod source;
 mod svg;
 
@@ -46,6 +49,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Plan(args) => plan::run(args),
         Command::Worker(args) => worker::run(args, &signals),
         Command::Runs(args) => runs::run(args, &signals),
+        Command::Report(args) => report::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     }

@@ -20,6 +20,7 @@ use crate::record::{
     AlertLine, EvaluationLine, Line, METRICS_FILE, SampleLine, Stamp, StepLine, SystemLine, VERSION,
 };
 use crate::schedule::StepSettings;
+use crate::tensorboard::{EVENTS_FOLDER, EventFile, RunFacts};
 
 /// What is recorded, and how often.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct LogSettings {
     pub alerts: AlertsConfig,
     /// The model's experts.
     pub experts: ExpertCounts,
+    /// What TensorBoard is told of the run beside the lines; none where no event files are wanted.
+    pub tensorboard: Option<RunFacts>,
 }
 
 /// Appends to the record of a run.
@@ -42,6 +45,8 @@ pub struct StepLog {
     path: PathBuf,
     settings: LogSettings,
     alerts: Alerts,
+    /// What TensorBoard reads.
+    events: Option<EventFile>,
     /// The last steps with an evaluation and with a sample.
     evaluated: Option<u64>,
     sampled: Option<u64>,
@@ -86,7 +91,14 @@ impl StepLog {
             .open(&path)
             .with_context(|| path.display().to_string())?;
         let told = broken.told(&path);
-        Ok((Self { file, path, settings, alerts, evaluated, sampled, losses, biases }, told))
+        let events = settings
+            .tensorboard
+            .clone()
+            .map(|facts| EventFile::of_run(run_dir, &run_dir.join(EVENTS_FOLDER), facts))
+            .transpose()?
+            .map(|(events, _)| events); // what could not be read was set aside
+        let log = Self { file, path, settings, alerts, events, evaluated, sampled, losses, biases };
+        Ok((log, told))
     }
 
     /// Whether the evaluation after a step is recorded.
@@ -241,7 +253,8 @@ impl StepLog {
     ///
     /// The disk does not take them.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().with_context(|| format!("{}: cannot write", self.path.display()))
+        self.file.sync_all().with_context(|| format!("{}: cannot write", self.path.display()))?;
+        self.events.as_ref().map_or(Ok(()), EventFile::sync)
     }
 
     fn bits_per_byte(&self, loss: f64) -> f64 {
@@ -269,6 +282,12 @@ impl StepLog {
             .write_all(text.as_bytes())
             .with_context(|| format!("{}: cannot write", self.path.display()))?;
         kill_point::here();
+        if let Some(events) = &mut self.events {
+            events.add(&line)?;
+            for alert in &alerts {
+                events.add(&Line::Alert(alert.clone()))?;
+            }
+        }
         Ok(alerts)
     }
 }
