@@ -9,7 +9,7 @@
 //! | runs in a browser | [`dashboard`] |
 //! | what a command is made of | [`cli`], [`plan`], [`runs`], [`training`] |
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
-//! | what learns, and where; Ctrl-C | [`learner`], [`device`], [`signals`] |
+//! | what learns, and where; Ctrl-C; event files | [`learner`], [`device`], [`signals`], [`tensorboard`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
 //! | what they are made of | [`data`], [`parallel`], [`record`], [`run_lock`], [`stdout`], [`durable`] |
 //! | errors, text that fits and is visible, what changes in a run's course | [`failure`], [`fold`], [`visible`], [`schedule`] |
@@ -39,6 +39,7 @@ pub mod runs;
 pub mod schedule;
 pub mod signals;
 pub mod stdout;
+pub mod tensorboard;
 pub mod terminal;
 pub mod training;
 pub mod visible;

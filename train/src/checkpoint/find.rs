@@ -59,6 +59,19 @@ pub fn holds_a_run(run_dir: &Path) -> Result<bool, CheckpointError> {
     Ok(false)
 }
 
+/// The complete checkpoints of a run by their steps, the newest last; those that are set aside are
+/// not among them.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn complete_in(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let folder = run_dir.join(FOLDER);
+    let mut found = if folder.is_dir() { complete(&folder)? } else { Vec::new() };
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// The complete checkpoints in a folder, with their steps.
 pub(super) fn complete(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let entries = fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))?;

@@ -31,7 +31,7 @@ mod write;
 
 pub use best::find_best;
 pub use error::CheckpointError;
-pub use find::{find, find_config, holds_a_run, newest_step};
+pub use find::{complete_in, find, find_config, holds_a_run, newest_step};
 pub use leftovers::remove_leftovers;
 pub use read::{Checkpoint, Purpose, Weights};
 pub use state::TrainState;

@@ -243,6 +243,17 @@ pub(super) const DASHBOARD: &str = "Show runs in a browser.\n\n\
     deepseek dashboard --listen 0.0.0.0:6007 --token-file token\n  \
     deepseek train --dashboard";
 
+/// What is said of `report`.
+pub(super) const REPORT: &str = "Write a report on runs: curves, tables, samples, configuration.\n\n\
+    A folder with report.md and its pictures (SVG), or one HTML file that needs nothing else and \
+    nothing from the network; both with --out and --html, and the folder RUN-report where neither \
+    is given. Of several runs, or a folder with runs in it, curves are laid over each other and \
+    what differs is in a table. No model is loaded, and a run may be going on.\n\n\
+    Examples:\n  \
+    deepseek report runs/quickstart-001\n  \
+    deepseek report runs/quickstart-001 --html quickstart.html\n  \
+    deepseek report runs/quickstart-001 runs/quickstart-002 --out two --html two.html --force";
+
 /// What is said of `completions`.
 pub(super) const COMPLETIONS: &str = "Print completions for a shell.\n\n\
     Examples:\n  \
@@ -292,12 +303,15 @@ pub(super) const RUNS_COMPARE: &str = "Lay runs beside each other: in what they 
     deepseek runs compare sweeps --json";
 
 /// What is said of `runs export`.
-pub(super) const RUNS_EXPORT: &str = "Write lines of a run's record as CSV or Parquet, a column a \
-    key.\n\n\
-    Rows of layers and experts are JSON text.\n\n\
+pub(super) const RUNS_EXPORT: &str = "Write a run's record for other programs: as CSV, as Parquet, \
+    for TensorBoard.\n\n\
+    A table has the lines of one kind, with a column a key; rows of layers and experts are JSON \
+    text. With --tensorboard it is event files with the whole of it: scalars, histograms of the \
+    experts' loads, samples, the configuration as hparams.\n\n\
     Examples:\n  \
     deepseek runs export runs/quickstart-001 --out steps.csv\n  \
-    deepseek runs export runs/quickstart-001 --kind evaluation --out evaluations.parquet";
+    deepseek runs export runs/quickstart-001 --kind evaluation --out evaluations.parquet\n  \
+    deepseek runs export runs/quickstart-001 --tensorboard logs/quickstart-001";
 
 /// What is said of `runs tag`.
 pub(super) const RUNS_TAG: &str = "Add tags to a run, or take them away.\n\n\

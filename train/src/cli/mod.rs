@@ -10,6 +10,7 @@ mod generate;
 mod help;
 mod parse;
 mod plan;
+mod report;
 mod runs;
 mod shell;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
 pub use parse::{Refused, parse};
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
+pub use report::ReportArgs;
 pub use runs::{
     RecordKind, RunArgs, RunsArchiveArgs, RunsArgs, RunsCompareArgs, RunsDeleteArgs,
     RunsExportArgs, RunsListArgs, RunsNoteArgs, RunsOrder, RunsTagArgs, RunsTarget, RunsWatchArgs,
@@ -90,6 +92,9 @@ pub enum Command {
     /// List, show, watch, compare, export, label and delete runs.
     #[command(long_about = help::RUNS, arg_required_else_help = true)]
     Runs(RunsArgs),
+    /// Write a report on runs: curves, tables, samples, configuration.
+    #[command(long_about = help::REPORT)]
+    Report(ReportArgs),
     /// Print completions for a shell.
     #[command(long_about = help::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -113,6 +118,7 @@ impl Command {
             Self::Worker(args) => args.json,
             Self::Dashboard(args) => args.json,
             Self::Runs(args) => args.target.wants_json(),
+            Self::Report(args) => args.json,
             Self::Completions(_) | Self::Man(_) => false,
         }
     }

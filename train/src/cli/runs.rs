@@ -29,7 +29,7 @@ pub enum RunsTarget {
     /// Lay runs beside each other: in what they differ, and what came of it.
     #[command(long_about = help::RUNS_COMPARE)]
     Compare(RunsCompareArgs),
-    /// Write lines of a run's record as CSV or Parquet, a column a key.
+    /// Write a run's record for other programs: as CSV, as Parquet, for TensorBoard.
     #[command(long_about = help::RUNS_EXPORT)]
     Export(RunsExportArgs),
     /// Add tags to a run, or take them away.
@@ -153,11 +153,14 @@ pub struct RunsExportArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// File to write, which must not be there; its name ends in .csv or .parquet.
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-    /// Which lines.
+    #[arg(long, value_name = "FILE", required_unless_present = "tensorboard")]
+    pub out: Option<PathBuf>,
+    /// Which lines go to --out.
     #[arg(long, value_enum, value_name = "KIND", default_value_t)]
     pub kind: RecordKind,
+    /// Folder for TensorBoard's event files; one that is there must be empty.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "kind"])]
+    pub tensorboard: Option<PathBuf>,
 }
 
 /// Arguments of `runs tag`.

@@ -8,6 +8,7 @@ pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod plan;
+pub mod report;
 pub mod runs;
 pub mod shell;
 pub mod train;
@@ -15,8 +16,10 @@ pub mod worker;
 
 mod facts;
 mod model_folder;
+mod new_folder;
 mod oversize;
 mod preparation;
+mod smoothing;
 mod source;
 mod svg;
 
@@ -48,6 +51,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Worker(args) => worker::run(args, &signals),
         Command::Dashboard(args) => dashboard::run(args, &signals),
         Command::Runs(args) => runs::run(args, &signals),
+        Command::Report(args) => report::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     }

@@ -1,6 +1,9 @@
-//! As much of SVG as charts need: panels with axes, curves cut at the panel's frame, boxes, text.
+//! As much of SVG as charts need: panels with axes, curves, areas and dots cut at the panel's frame,
+//! boxes, text.
 
 use std::fmt::Write;
+
+use crate::visible::visible;
 
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
 const INK: &str = "#222222";
@@ -28,6 +31,7 @@ pub(in crate::commands) struct Stroke {
 /// A drawing on a white ground.
 #[derive(Debug)]
 pub(in crate::commands) struct Svg {
+    name: String,
     width: f64,
     height: f64,
     panels: usize,
@@ -36,7 +40,12 @@ pub(in crate::commands) struct Svg {
 
 impl Svg {
     pub fn new(width: f64, height: f64) -> Self {
-        Self { width, height, panels: 0, body: String::new() }
+        Self { name: String::new(), width, height, panels: 0, body: String::new() }
+    }
+
+    /// The drawing with a name that it has alone among those of a page.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: format!("{name}-"), ..self }
     }
 
     /// The file.
@@ -77,6 +86,16 @@ impl Svg {
             "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" \
                                 height=\"{height:.2}\" fill=\"{fill}\"/>"
         ));
+    }
+
+    /// Boxes of one colour, each from its upper left corner with width and height, in whole pixels.
+    pub fn boxes(&mut self, boxes: impl Iterator<Item = [i64; 4]>, fill: &str) {
+        let boxes: String = boxes
+            .map(|[x, y, width, height]| format!("M{x} {y}h{width}v{height}h-{width}z"))
+            .collect();
+        if !boxes.is_empty() {
+            self.push(format_args!("<path fill=\"{fill}\" d=\"{boxes}\"/>"));
+        }
     }
 
     fn path(&mut self, points: impl Iterator<Item = (f64, f64)>, stroke: Stroke, attributes: &str) {
@@ -161,19 +180,12 @@ impl Panel {
         y: Axis,
     ) -> Self {
         svg.panels += 1;
-        let number = svg.panels;
-        let panel = Self {
-            left,
-            right,
-            top,
-            bottom,
-            x,
-            y,
-            clip: format!(" clip-path=\"url(#panel{number})\""),
-        };
+        let number = format!("{}panel{}", svg.name, svg.panels);
+        let panel =
+            Self { left, right, top, bottom, x, y, clip: format!(" clip-path=\"url(#{number})\"") };
         let (width, height) = (right - left, bottom - top);
         svg.push(format_args!(
-            "<clipPath id=\"panel{number}\"><rect x=\"{left}\" y=\"{top}\" width=\"{width}\" \
+            "<clipPath id=\"{number}\"><rect x=\"{left}\" y=\"{top}\" width=\"{width}\" \
              height=\"{height}\"/></clipPath>"
         ));
         let grid = Stroke { color: GRID, width: 1.0, dash: "" };
@@ -205,11 +217,40 @@ impl Panel {
     /// A curve through points given as values of the two axes; what lies outside of the frame is
     /// cut off.
     pub fn curve(&self, svg: &mut Svg, points: impl Iterator<Item = (f64, f64)>, stroke: Stroke) {
-        let points = points.filter(|(x, y)| x.is_finite() && y.is_finite());
+        svg.path(self.placed(points), stroke, &self.clip);
+    }
+
+    /// Dots at points given as values of the two axes.
+    pub fn dots(&self, svg: &mut Svg, points: impl Iterator<Item = (f64, f64)>, fill: &str) {
+        for (x, y) in self.placed(points) {
+            svg.push(format_args!(
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.8\" fill=\"{fill}\"{}/>",
+                self.clip
+            ));
+        }
+    }
+
+    /// What lies between two curves, given as a value of the horizontal axis and two of the vertical
+    /// one.
+    pub fn area(&self, svg: &mut Svg, edges: &[(f64, f64, f64)], fill: &str) {
+        let upper = edges.iter().map(|&(x, _, high)| (x, high));
+        let lower = edges.iter().rev().map(|&(x, low, _)| (x, low));
+        let points: Vec<String> =
+            self.placed(upper.chain(lower)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        svg.push(format_args!(
+            "<polygon fill=\"{fill}\" fill-opacity=\"0.85\"{} points=\"{}\"/>",
+            self.clip,
+            points.join(" ")
+        ));
+    }
+
+    /// Where points are, those that have a place.
+    fn placed(&self, points: impl Iterator<Item = (f64, f64)>) -> impl Iterator<Item = (f64, f64)> {
         // A far outlier is drawn as one just outside: coordinates stay small.
         let (low, high) = self.y.range;
-        let limit = |y: f64| y.clamp(low - 2.0 * (high - low), high + 2.0 * (high - low));
-        svg.path(points.map(|(x, y)| (self.across(x), self.down(limit(y)))), stroke, &self.clip);
+        let limit = move |y: f64| y.clamp(low - 2.0 * (high - low), high + 2.0 * (high - low));
+        let points = points.filter(|(x, y)| x.is_finite() && y.is_finite());
+        points.map(move |(x, y)| (self.across(x), self.down(limit(y))))
     }
 
     /// A band between two values of the vertical axis.
@@ -240,7 +281,7 @@ impl Panel {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -268,10 +309,10 @@ mod tests {
             [(0.0, 0.0), (5.0, f64::NAN), (10.0, 1.0), (10.0, 1e30)].into_iter(),
             stroke,
         );
-        let text = svg.finish("a & b");
+        let text = svg.finish("a & b\u{1b}");
         assert!(text.contains("points=\"10.0,90.0 90.0,10.0 90.0,-150.0\""), "{text}");
         assert!(
-            text.contains("y &lt;&amp;&gt;") && text.contains("<title>a &amp; b</title>"),
+            text.contains("y &lt;&amp;&gt;") && text.contains("<title>a &amp; b\\u{1b}</title>"),
             "{text}"
         );
         assert!(

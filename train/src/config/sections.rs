@@ -200,6 +200,8 @@ pub struct OutputConfig {
     pub sample_tokens: usize,
     /// Temperature of the sample at the end.
     pub sample_temperature: f64,
+    /// Whether the run writes TensorBoard's event files, too.
+    pub tensorboard: bool,
 }
 
 impl Default for OutputConfig {
@@ -211,6 +213,7 @@ impl Default for OutputConfig {
             sample_prompt: String::new(),
             sample_tokens: 200,
             sample_temperature: 0.8,
+            tensorboard: false,
         }
     }
 }

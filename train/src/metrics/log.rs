@@ -22,6 +22,7 @@ use crate::record::{
     TIMELINE_FILE, Timelines, VERSION,
 };
 use crate::schedule::StepSettings;
+use crate::tensorboard::{EVENTS_FOLDER, EventFile, RunFacts};
 
 /// What is recorded, and how often.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct LogSettings {
     pub alerts: AlertsConfig,
     /// The model's experts.
     pub experts: ExpertCounts,
+    /// What TensorBoard is told of the run beside the lines; none where no event files are wanted.
+    pub tensorboard: Option<RunFacts>,
 }
 
 /// Appends to the record of a run.
@@ -44,6 +47,8 @@ pub struct StepLog {
     path: PathBuf,
     settings: LogSettings,
     alerts: Alerts,
+    /// What TensorBoard reads.
+    events: Option<EventFile>,
     /// The last steps with an evaluation and with a sample.
     evaluated: Option<u64>,
     sampled: Option<u64>,
@@ -88,7 +93,14 @@ impl StepLog {
             .open(&path)
             .with_context(|| path.display().to_string())?;
         let told = broken.told(&path);
-        Ok((Self { file, path, settings, alerts, evaluated, sampled, losses, biases }, told))
+        let events = settings
+            .tensorboard
+            .clone()
+            .map(|facts| EventFile::of_run(run_dir, &run_dir.join(EVENTS_FOLDER), facts))
+            .transpose()?
+            .map(|(events, _)| events); // what could not be read was set aside
+        let log = Self { file, path, settings, alerts, events, evaluated, sampled, losses, biases };
+        Ok((log, told))
     }
 
     /// Whether the evaluation after a step is recorded.
@@ -254,7 +266,8 @@ impl StepLog {
     ///
     /// The disk does not take them.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().with_context(|| format!("{}: cannot write", self.path.display()))
+        self.file.sync_all().with_context(|| format!("{}: cannot write", self.path.display()))?;
+        self.events.as_ref().map_or(Ok(()), EventFile::sync)
     }
 
     fn bits_per_byte(&self, loss: f64) -> f64 {
@@ -282,6 +295,12 @@ impl StepLog {
             .write_all(text.as_bytes())
             .with_context(|| format!("{}: cannot write", self.path.display()))?;
         kill_point::here();
+        if let Some(events) = &mut self.events {
+            events.add(&line)?;
+            for alert in &alerts {
+                events.add(&Line::Alert(alert.clone()))?;
+            }
+        }
         Ok(alerts)
     }
 }

@@ -1,5 +1,5 @@
 //! A run that is killed at any place between two changes of its files, and goes on: the record and
-//! the weights of a run that was not killed.
+//! the weights of a run that was not killed, and the events of its record.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ const KILL_AT: &str = "DEEPSEEK_TEST_KILL_AT";
 const RUN: &str = "train --config ./tiny.toml --device flex --steps 5 --set train.eval_every=2 \
                    --set train.eval_batches=1 --set train.checkpoint_every=2 --set \
                    train.keep_checkpoints=1 --set ema.decay=0.5 --set data.builtin_bytes=2000 \
-                   --set output.sample_tokens=0";
+                   --set output.sample_tokens=0 --set output.tensorboard=true";
 /// Runs that are killed side by side.
 const SIDE_BY_SIDE: usize = 2;
 
@@ -47,6 +47,16 @@ fn assert_whole(place: &Workplace, run: &str, what: &str) {
     assert_eq!(place.names(run), place.names("straight"), "{what}");
     let newest = "checkpoints/step-00000005";
     assert_eq!(place.names(&format!("{run}/checkpoints")), ["step-00000005"], "{what}");
+    // One that was emptied may stand beside the last one.
+    let events = place.names(&format!("{run}/tensorboard")).pop().unwrap();
+    let exported = format!("events-{run}");
+    let told = place.run(&format!("runs export {run} --tensorboard {exported} --json")).ok().json();
+    let of = |file: &str| fs::read(place.path(file)).unwrap();
+    assert!(
+        of(&format!("{run}/tensorboard/{events}")) == of(told["file"].as_str().unwrap()),
+        "{what}: {events}"
+    );
+    place.remove(&exported);
     for file in ["model.safetensors", "optimizer.safetensors", "ema/model.safetensors"] {
         let bytes = |run: &str| fs::read(place.path(run).join(newest).join(file)).unwrap();
         assert!(bytes(run) == bytes("straight"), "{what}: {file}");

@@ -33,12 +33,14 @@ mod measured;
 mod printed;
 mod prompts;
 mod record;
+mod report;
 mod resume;
 mod runs;
 mod said;
 #[cfg(unix)]
 mod signals;
 mod strangers;
+mod tensorboard;
 #[cfg(unix)]
 mod terminal;
 mod webhook;

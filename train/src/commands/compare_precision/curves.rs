@@ -1,17 +1,13 @@
 //! What is said of a run's losses: smoothed as in the report (B.1), and relative to the baseline's.
 
+use crate::commands::smoothing;
+
 /// Coefficient of the exponential moving average that losses are shown with (B.1).
-pub(super) const SMOOTHING: f64 = 0.9;
+const SMOOTHING: f64 = 0.9;
 
 /// `s_1 = x_1`, `s_t = 0.9 s_{t-1} + 0.1 x_t`.
 pub(super) fn smoothed(losses: &[f64]) -> Vec<f64> {
-    let mut mean = None;
-    let next = |&loss: &f64| {
-        let value = mean.map_or(loss, |mean| SMOOTHING * mean + (1.0 - SMOOTHING) * loss);
-        mean = Some(value);
-        value
-    };
-    losses.iter().map(next).collect()
+    smoothing::smoothed(losses, SMOOTHING)
 }
 
 /// `100 (s_t - b_t) / b_t` of the smoothed losses s of a run and b of the baseline, for the steps

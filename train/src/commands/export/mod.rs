@@ -17,6 +17,7 @@ use burn_deepseek::weights::{
 use serde_json::json;
 
 use super::model_folder::named;
+use super::new_folder::check_new;
 use super::source::Located;
 use crate::cli::{ExportArgs, ExportDType, ExportScales};
 use crate::exit::Outcome;
@@ -41,7 +42,7 @@ pub fn run(args: ExportArgs, signals: &Signals) -> Result<Outcome> {
     if args.scale_format.is_some() && args.dtype != ExportDType::Fp8 {
         return Err(UsageError("--scale-format is for --dtype fp8".into()).into());
     }
-    scratch::check(&args.out)?;
+    check_new("--out", &args.out)?;
     let source = Located::find(&named(&args.checkpoint, args.best)?, args.weights())?;
     let beside = Beside::of(&source)?;
     let scratch = Scratch::beside(&args.out)?;

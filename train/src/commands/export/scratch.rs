@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::commands::new_folder::check_new;
 use crate::failure::{Context, Result, UsageError};
 
 /// The folder in the making; dropped, it is deleted.
@@ -13,36 +14,15 @@ pub(super) struct Scratch {
     published: bool,
 }
 
-/// Refuses a folder's name that is taken, by a file or a folder with something in it.
-///
-/// # Errors
-///
-/// It is, or one cannot see whether it is.
-pub(super) fn check(target: &Path) -> Result<()> {
-    let taken = |what: &str| {
-        let problem = format!("--out {}: {what}; give another folder", target.display());
-        Err(UsageError(problem).into())
-    };
-    if target.is_dir() {
-        let mut entries = fs::read_dir(target).with_context(|| named(target))?;
-        if entries.next().is_some() {
-            return taken("it is there and is not empty");
-        }
-    } else if target.exists() {
-        return taken("it is a file");
-    }
-    Ok(())
-}
-
 impl Scratch {
     /// Makes the hidden folder, and whatever it lies in. What an export that was killed left of it
     /// is deleted.
     ///
     /// # Errors
     ///
-    /// As [`check`]; nothing can be written there.
+    /// As [`check_new`]; nothing can be written there.
     pub fn beside(target: &Path) -> Result<Self> {
-        check(target)?;
+        check_new("--out", target)?;
         let full = std::path::absolute(target).with_context(|| named(target))?;
         let (Some(name), Some(parent)) = (full.file_name(), full.parent()) else {
             let problem = format!("--out {}: no folder can be made there", target.display());

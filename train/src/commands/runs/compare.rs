@@ -24,8 +24,8 @@ pub(super) fn run(args: &RunsCompareArgs) -> Result<Outcome> {
         return Err(UsageError(problem).into());
     }
     let runs = folders.iter().map(|folder| RunSummary::read(folder)).collect::<Result<Vec<_>>>()?;
-    let configs: Vec<_> = runs.iter().map(|run| &run.config).collect();
-    let differing = differing(&configs)?;
+    let runs: Vec<&RunSummary> = runs.iter().collect();
+    let differing = differences(&runs)?;
     if !args.json {
         let mut text = table(&runs, &differing).text(width());
         if differing.is_empty() {
@@ -35,20 +35,42 @@ pub(super) fn run(args: &RunsCompareArgs) -> Result<Outcome> {
     }
     let keys: serde_json::Map<String, Value> =
         differing.into_iter().map(|(key, values)| (key, json!(values))).collect();
-    let results: Vec<_> = runs.iter().map(results_of).collect();
+    let results: Vec<_> = runs.iter().map(|run| results_of(run)).collect();
     Ok(Outcome::done(json!({"command": "runs compare", "runs": results, "differences": keys})))
 }
 
-/// A row a run: how far it came, then what it has otherwise than others.
-fn table(runs: &[RunSummary], differing: &BTreeMap<String, Vec<Option<String>>>) -> Columns {
-    let names = COLUMNS.into_iter().chain(["trained"]);
-    let mut table = Columns::new(names.chain(differing.keys().map(String::as_str)));
+/// The keys of the configuration that runs do not all have alike, and the value of each run as TOML.
+///
+/// # Errors
+/// A configuration that has no form in TOML.
+pub(in crate::commands) fn differences(
+    runs: &[&RunSummary],
+) -> Result<BTreeMap<String, Vec<Option<String>>>> {
+    differing(&runs.iter().map(|run| &run.config).collect::<Vec<_>>())
+}
+
+/// A row a run: how far it came, then what it has otherwise than others. The first row has the names
+/// of the columns, with `<` before those of text.
+pub(in crate::commands) fn rows(
+    runs: &[&RunSummary],
+    differing: &BTreeMap<String, Vec<Option<String>>>,
+) -> Vec<Vec<String>> {
+    let names = COLUMNS.into_iter().chain(["trained"]).map(String::from);
+    let mut rows = vec![names.chain(differing.keys().cloned()).collect()];
     for (index, run) in runs.iter().enumerate() {
         let seconds = run.step.as_ref().map(|step| step.stamp.elapsed_seconds);
         let trained = seconds.map_or_else(|| "-".into(), duration);
         let keys = differing.values().map(|values| values[index].clone());
         let keys = keys.map(|value| value.unwrap_or_else(|| "-".into()));
-        table.row(cells(run).into_iter().chain([trained]).chain(keys));
+        rows.push(cells(run).into_iter().chain([trained]).chain(keys).collect());
     }
+    rows
+}
+
+fn table(runs: &[&RunSummary], differing: &BTreeMap<String, Vec<Option<String>>>) -> Columns {
+    let mut rows = rows(runs, differing).into_iter();
+    let names = rows.next().unwrap_or_default();
+    let mut table = Columns::new(names.iter().map(String::as_str));
+    rows.for_each(|row| table.row(row));
     table
 }

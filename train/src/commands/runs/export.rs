@@ -1,4 +1,4 @@
-//! `runs export`: lines of a record as a table, a column a key.
+//! `runs export --out`: lines of a record as a table, a column a key.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -34,15 +34,22 @@ enum Holds {
     Text,
 }
 
-/// Writes the lines of one kind.
-pub(super) fn run(args: &RunsExportArgs) -> Result<Outcome> {
+/// Which lines go where.
+struct Asked<'a> {
+    run: &'a Path,
+    kind: RecordKind,
+    out: &'a Path,
+}
+
+/// Writes the lines of one kind to a file.
+pub(super) fn run(args: &RunsExportArgs, out: &Path) -> Result<Outcome> {
     RunSummary::read(&args.run.run)?; // says what is wrong with the folder
-    let out = &args.out;
+    let asked = Asked { run: &args.run.run, kind: args.kind, out };
     let ending = out.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let columns = columns(args.kind);
     let written = match ending {
-        "csv" => csv(args, &columns)?,
-        "parquet" => parquet(args, &columns)?,
+        "csv" => csv(&asked, &columns)?,
+        "parquet" => parquet(&asked, &columns)?,
         _ => {
             let problem = format!("--out {}: its name must end in .csv or .parquet", out.display());
             return Err(UsageError(problem).into());
@@ -135,12 +142,12 @@ fn is_of(kind: RecordKind, line: &Line) -> bool {
 
 /// Gives the lines of the kind, some at a time; how many there were.
 fn each_group(
-    args: &RunsExportArgs,
+    asked: &Asked,
     mut write: impl FnMut(&[Map<String, Value>]) -> Result<()>,
 ) -> Result<usize> {
     let (mut group, mut count, mut failed) = (Vec::with_capacity(GROUP), 0, Ok(()));
-    Record::of_run(&args.run.run).added(|line| {
-        if failed.is_ok() && is_of(args.kind, &line) {
+    Record::of_run(asked.run).added(|line| {
+        if failed.is_ok() && is_of(asked.kind, &line) {
             group.push(object(&line));
             count += 1;
             if group.len() == GROUP {
@@ -174,11 +181,11 @@ fn cell(value: Option<&Value>) -> String {
     }
 }
 
-fn csv(args: &RunsExportArgs, columns: &[(String, Holds)]) -> Result<usize> {
-    let told = || format!("--out {}", args.out.display());
-    let mut out = csv::Writer::from_writer(BufWriter::new(created(&args.out)?));
+fn csv(asked: &Asked, columns: &[(String, Holds)]) -> Result<usize> {
+    let told = || format!("--out {}", asked.out.display());
+    let mut out = csv::Writer::from_writer(BufWriter::new(created(asked.out)?));
     out.write_record(columns.iter().map(|(name, _)| name)).with_context(told)?;
-    let count = each_group(args, |lines| {
+    let count = each_group(asked, |lines| {
         for line in lines {
             let cells = columns.iter().map(|(name, _)| cell(line.get(name)));
             out.write_record(cells).with_context(told)?;
@@ -189,8 +196,8 @@ fn csv(args: &RunsExportArgs, columns: &[(String, Holds)]) -> Result<usize> {
     Ok(count)
 }
 
-fn parquet(args: &RunsExportArgs, columns: &[(String, Holds)]) -> Result<usize> {
-    let told = || format!("--out {}", args.out.display());
+fn parquet(asked: &Asked, columns: &[(String, Holds)]) -> Result<usize> {
+    let told = || format!("--out {}", asked.out.display());
     let fields = columns.iter().map(|(name, holds)| {
         let (physical, logical) = match holds {
             Holds::Whole => (Physical::INT64, None),
@@ -207,10 +214,10 @@ fn parquet(args: &RunsExportArgs, columns: &[(String, Holds)]) -> Result<usize> 
     let schema =
         Type::group_type_builder("record").with_fields(fields).build().with_context(told)?;
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let file = BufWriter::new(created(&args.out)?);
+    let file = BufWriter::new(created(asked.out)?);
     let mut out = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties))
         .with_context(told)?;
-    let count = each_group(args, |lines| {
+    let count = each_group(asked, |lines| {
         let mut rows = out.next_row_group().with_context(told)?;
         let mut names = columns.iter().map(|(name, _)| name);
         while let Some(mut column) = rows.next_column().with_context(told)? {

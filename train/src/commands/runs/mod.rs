@@ -2,17 +2,20 @@
 //! deleted.
 
 mod compare;
+mod event_files;
 mod export;
 mod label;
 mod list;
 mod show;
 mod watch;
 
+pub(in crate::commands) use compare::{differences, rows};
+
 use serde_json::{Value, json};
 
 use crate::cli::{RunsArgs, RunsTarget};
 use crate::exit::Outcome;
-use crate::failure::Result;
+use crate::failure::{Result, UsageError};
 use crate::runs::RunSummary;
 use crate::signals::Signals;
 
@@ -28,7 +31,14 @@ pub fn run(args: RunsArgs, signals: &Signals) -> Result<Outcome> {
         RunsTarget::Show(args) => show::run(&args),
         RunsTarget::Watch(args) => watch::run(&args, signals),
         RunsTarget::Compare(args) => compare::run(&args),
-        RunsTarget::Export(args) => export::run(&args),
+        RunsTarget::Export(args) => match (&args.tensorboard, &args.out) {
+            (Some(folder), _) => event_files::run(&args, folder),
+            (None, Some(out)) => export::run(&args, out),
+            // The arguments demand one of the two.
+            (None, None) => {
+                Err(UsageError("runs export needs --out or --tensorboard".into()).into())
+            }
+        },
         RunsTarget::Tag(args) => label::tag(&args),
         RunsTarget::Note(args) => label::note(&args),
         RunsTarget::Archive(args) => label::archive(&args),

@@ -10,6 +10,7 @@ use crate::fold::fold_on_terminal;
 use crate::record::{METRICS_FILE, TIMELINE_FILE};
 use crate::run_lock::RunLock;
 use crate::stdout::write_stdout;
+use crate::tensorboard::PARTIAL_EVENTS;
 
 /// A run's folder, and the lock of it.
 #[derive(Debug)]
@@ -25,7 +26,8 @@ impl RunFolder {
     pub fn lock(path: PathBuf) -> Result<Self> {
         let lock = RunLock::take(&path, |text| write_stdout(&text))?;
         if lock.is_held() {
-            for leftover in checkpoint::remove_leftovers(&path, &[METRICS_FILE, TIMELINE_FILE])? {
+            let ours = [METRICS_FILE, TIMELINE_FILE, PARTIAL_EVENTS];
+            for leftover in checkpoint::remove_leftovers(&path, &ours)? {
                 write_stdout(&fold_on_terminal(format!(
                     "deleted     {}: it was not finished\n",
                     leftover.display()

@@ -38,6 +38,7 @@ use crate::metrics::{
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
+use crate::tensorboard::RunFacts;
 use crate::terminal::{self, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
 use start::Parts;
@@ -112,7 +113,7 @@ pub(in crate::commands) fn learn(
     let (log, broken) = StepLog::open(
         &start.folder.path,
         position.step,
-        log_settings(config, start.bytes_per_token()),
+        log_settings(config, start.bytes_per_token())?,
     )?;
     checkpoints.prune(log.validation_losses())?;
     if let Some(broken) = broken {
@@ -219,9 +220,9 @@ pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Resul
 }
 
 /// What the run records.
-fn log_settings(config: &RunConfig, bytes_per_token: f64) -> LogSettings {
+fn log_settings(config: &RunConfig, bytes_per_token: f64) -> Result<LogSettings> {
     let model = &config.model;
-    LogSettings {
+    Ok(LogSettings {
         every: config.metrics.every,
         bytes_per_token,
         alerts: config.alerts.clone(),
@@ -229,7 +230,8 @@ fn log_settings(config: &RunConfig, bytes_per_token: f64) -> LogSettings {
             experts: model.n_routed_experts,
             chosen: model.num_experts_per_tok,
         },
-    }
+        tensorboard: config.output.tensorboard.then(|| RunFacts::of(config)).transpose()?,
+    })
 }
 
 fn plan(

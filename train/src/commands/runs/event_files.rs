@@ -1,0 +1,38 @@
+//! `runs export --tensorboard`: a record as event files.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::RunSummary;
+use crate::cli::RunsExportArgs;
+use crate::commands::new_folder::check_new;
+use crate::exit::Outcome;
+use crate::failure::{Context, Result};
+use crate::stdout::write_stdout;
+use crate::tensorboard::{EventFile, RunFacts};
+
+/// Writes the events of a run into a folder of their own.
+pub(super) fn run(args: &RunsExportArgs, folder: &Path) -> Result<Outcome> {
+    let run = RunSummary::read(&args.run.run)?;
+    check_new("--tensorboard", folder)?;
+    let (file, unreadable) = EventFile::of_run(&run.folder, folder, RunFacts::of(&run.config)?)?;
+    let path = file.path();
+    let bytes = path.metadata().with_context(|| path.display().to_string())?.len();
+    if !args.run.json {
+        let mut text = format!("exported    {bytes} bytes to {}\n", path.display());
+        if unreadable > 0 {
+            text += &format!("not read    {unreadable} lines of the record\n");
+        }
+        text += &format!("look at it  tensorboard --logdir {}\n", folder.display());
+        write_stdout(&text)?;
+    }
+    Ok(Outcome::done(json!({
+        "command": "runs export",
+        "run": args.run.run,
+        "tensorboard": folder,
+        "file": path,
+        "bytes": bytes,
+        "unreadable_lines": unreadable,
+    })))
+}
