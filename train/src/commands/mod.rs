@@ -6,6 +6,7 @@ pub mod compare_precision;
 pub mod eval;
 pub mod export;
 pub mod generate;
+pub mod inspect;
 pub mod plan;
 pub mod runs;
 pub mod shell;
@@ -13,10 +14,8 @@ pub mod train;
 pub mod worker;
 
 mod facts;
-mod model_folder;
-mod oversize;
 mod preparation;
-mod source;
+mod routing_files;
 mod svg;
 
 use std::borrow::Cow;
@@ -39,6 +38,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Train(args) => train::run(args, &signals),
         Command::Eval(args) => eval::run(args, &signals),
         Command::Generate(args) => generate::run(args, &signals),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Export(args) => export::run(args, &signals),
         Command::Check(args) => check::run(args, &signals),
         Command::Bench(args) => bench::run(args),

@@ -25,6 +25,7 @@ mod exit_codes;
 mod experts;
 mod export;
 mod generate;
+mod inspect;
 mod kill_points;
 mod layouts;
 mod lock;
@@ -33,6 +34,7 @@ mod printed;
 mod prompts;
 mod record;
 mod resume;
+mod routings;
 mod runs;
 mod said;
 #[cfg(unix)]
