@@ -4,3 +4,4 @@ mod e5m6;
 mod fp8;
 mod hf;
 mod precision;
+mod routing;

@@ -7,11 +7,12 @@
 //! |---|---|
 //! | commands | [`commands`] |
 //! | runs in a browser | [`dashboard`] |
-//! | what a command is made of | [`cli`], [`plan`], [`runs`], [`training`] |
+//! | what a command is made of | [`cli`], [`plan`], [`runs`], [`training`], [`microscope`], [`terminal`] |
+//! | a model as it lies in a folder, and whether it fits | [`model_folder`], [`oversize`] |
 //! | what computes, keeps and shows steps | [`dualpipe`], [`checkpoint`], [`metrics`] |
 //! | what learns, and where; Ctrl-C; event files | [`learner`], [`device`], [`signals`], [`tensorboard`] |
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
-//! | what they are made of | [`data`], [`parallel`], [`record`], [`run_lock`], [`stdout`], [`durable`] |
+//! | what they are made of | [`data`], [`parallel`], [`record`], [`routing`], [`run_lock`], [`stdout`], [`durable`] |
 //! | errors, text that fits and is visible, what changes in a run's course | [`failure`], [`fold`], [`visible`], [`schedule`] |
 //! | where tests kill it | [`kill_point`] |
 
@@ -31,9 +32,13 @@ pub mod fold;
 pub mod kill_point;
 pub mod learner;
 pub mod metrics;
+pub mod microscope;
+pub mod model_folder;
+pub mod oversize;
 pub mod parallel;
 pub mod plan;
 pub mod record;
+pub mod routing;
 pub mod run_lock;
 pub mod runs;
 pub mod schedule;

@@ -153,6 +153,20 @@ impl Compute {
         }
     }
 
+    /// The head's logits, its products as in [`head_loss`](Self::head_loss).
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d]`, w: `[vocab, d]`; output: `[rows, vocab]`
+    pub fn head_logits(&self, x: Tensor<2>, w: &Weight<2>) -> Tensor<2> {
+        match w {
+            Weight::Stored(w) => ops::stored::linear(x, w),
+            Weight::Parameter(w) => {
+                ops::linear(x, w.val(), None, self.plain_format(Operation::Head))
+            }
+        }
+    }
+
     /// The format of an operation that is never in FP8: head, attention.
     pub(crate) fn plain_format(&self, operation: Operation) -> ProductFormat {
         match self.precision.rule(operation) {

@@ -15,6 +15,7 @@ use crate::backend::{WeightGradientQueue, supports_fp8};
 use crate::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
 use crate::ops::LocalExperts;
 use crate::precision::Precision;
+use crate::routing::RoutingControl;
 
 /// A precision that a device cannot compute in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +35,7 @@ pub struct Compute {
     deferred: Option<WeightGradientQueue>,
     expert_dispatch: Option<Arc<dyn ExpertDispatch>>,
     counter: Option<CastCounter>,
+    routing: Option<RoutingControl>,
 }
 
 impl Compute {
@@ -87,6 +89,16 @@ impl Compute {
     /// device.
     pub fn with_expert_dispatch(&self, dispatch: Arc<dyn ExpertDispatch>) -> Self {
         Self { expert_dispatch: Some(dispatch), ..self.clone() }
+    }
+
+    /// A copy that asks its routers what `control` says.
+    pub fn with_routing(&self, control: RoutingControl) -> Self {
+        Self { routing: Some(control), ..self.clone() }
+    }
+
+    /// What its routers are asked beside routing; mostly nothing.
+    pub fn routing(&self) -> Option<&RoutingControl> {
+        self.routing.as_ref()
     }
 
     /// Sends each token to its experts; see [`ExpertDispatch::dispatch`].

@@ -195,6 +195,13 @@ impl DeepSeekConfig {
             && layer.is_multiple_of(self.moe_layer_freq.max(1))
     }
 
+    /// Indices of the MoE layers, those of MTP modules last.
+    pub fn moe_layer_indices(&self) -> Vec<usize> {
+        (0..self.num_hidden_layers + self.num_nextn_predict_layers)
+            .filter(|&layer| self.is_moe_layer(layer))
+            .collect()
+    }
+
     /// MoE layers of the main model.
     pub fn moe_layers(&self) -> usize {
         self.moe_layers_below(self.num_hidden_layers)

@@ -9,4 +9,5 @@ mod speculative;
 pub use decoder::Decoder;
 pub use not_finite::NotFinite;
 pub use run::{GenerateError, GenerateOptions, Generation};
+pub(crate) use sampling::argmax;
 pub use sampling::{Sampler, Sampling};

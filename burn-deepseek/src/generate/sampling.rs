@@ -86,7 +86,7 @@ impl Sampler {
 }
 
 /// Index of the largest value; of equal values the first, and NaN only where there is nothing else.
-pub(super) fn argmax(values: &[f32]) -> u32 {
+pub(crate) fn argmax(values: &[f32]) -> u32 {
     let mut best = 0;
     for (index, &value) in values.iter().enumerate() {
         if value > values[best] || (values[best].is_nan() && !value.is_nan()) {

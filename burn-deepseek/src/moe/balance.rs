@@ -184,7 +184,7 @@ mod tests {
         let identity = Tensor::<2>::eye(4, &device);
         router.weight = router.weight.map(|_| identity);
         let x = Tensor::<2>::from_data(TensorData::from(logits), &device).require_grad();
-        let routing = router.forward(x.clone(), [1, 2], false);
+        let routing = router.forward(x.clone(), [1, 2], false, None);
         let loss = sequence_balance_loss(&routing, &routing.unbiased_counts);
         let value = loss.clone().into_data().iter::<f32>().next().unwrap();
         let gates = routing.weights.clone();

@@ -62,7 +62,8 @@ impl MixtureOfExperts {
     pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> (Tensor<2>, LayerRouting) {
         let shape @ [batch, seq] = pass.shape(&x);
         assert_shape!(x, [batch * seq, _]);
-        let routing = self.gate.forward(x.clone(), shape, pass.compute.is_detailed());
+        let (detailed, control) = (pass.compute.is_detailed(), pass.compute.routing());
+        let routing = self.gate.forward(x.clone(), shape, detailed, control);
         let x = ops::fork(x);
         let layer = self.gate.layer();
         let DispatchedRows { rows, groups, combine } =

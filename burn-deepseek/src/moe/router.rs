@@ -8,6 +8,7 @@ use super::select::{ExpertSelection, unbiased_counts};
 use crate::config::{DeepSeekConfig, ScoringFunc, TopkMethod};
 use crate::definition::ExpertGroups;
 use crate::precision::ProductFormat;
+use crate::routing::{LayerRecord, RoutingControl, RoutingDetail, RoutingLog};
 use crate::{LayerRouting, WeightInit, ops};
 
 /// Added to the sum that normalizes the chosen gate values.
@@ -32,6 +33,19 @@ pub struct Router {
     layer: usize,
 }
 
+/// The experts of all tokens, `[tokens * top_k]`.
+struct Chosen {
+    chosen: Vec<u32>,
+    /// What a log wants to know of the choice.
+    told: Option<Told>,
+}
+
+/// What a choice was made by, but for the scores; see [`RoutingDetail`].
+struct Told {
+    bias: Vec<f32>,
+    kept_groups: Vec<u32>,
+}
+
 impl Router {
     /// The router of layer `layer`.
     pub fn new(config: &DeepSeekConfig, layer: usize, init: &mut WeightInit) -> Self {
@@ -53,12 +67,18 @@ impl Router {
     /// The gate value is the *unbiased* score of each chosen expert, divided by their sum where
     /// `norm_topk_prob`, times `routed_scaling_factor`. The choice itself is made on the host, so a
     /// device that works asynchronously is waited for here. With `entropy`, that of the scores is
-    /// given too.
+    /// given too; `control` says what else is asked.
     ///
     /// # Shapes
     ///
     /// - x: `[batch * seq, d]`
-    pub fn forward(&self, x: Tensor<2>, [batch, seq]: [usize; 2], entropy: bool) -> LayerRouting {
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        [batch, seq]: [usize; 2],
+        entropy: bool,
+        control: Option<&RoutingControl>,
+    ) -> LayerRouting {
         let device = x.device();
         let ExpertSelection { experts, top_k, .. } = self.selection;
         let logits = ops::linear(
@@ -73,7 +93,10 @@ impl Router {
         };
         let host_scores = host_floats(scores.clone());
         let bias = host_floats(self.e_score_correction_bias.val());
-        let chosen = self.selection.choose(&host_scores, &bias);
+        let Chosen { chosen, told } = match control {
+            None => Chosen { chosen: self.selection.choose(&host_scores, &bias), told: None },
+            Some(control) => self.choose_as_asked(&host_scores, bias, control),
+        };
         let groups = ExpertGroups::new(&chosen, top_k, experts);
 
         let experts_of_token =
@@ -89,6 +112,16 @@ impl Router {
             }
             (false, _) => gates,
         };
+        let weights = gates * self.routed_scaling_factor;
+        if let Some(log) = control.and_then(|control| control.log.as_ref()) {
+            let detail = told.map(|told| RoutingDetail {
+                scores: host_scores.clone(),
+                bias: told.bias,
+                kept_groups: told.kept_groups,
+                gates: host_floats(weights.clone()),
+            });
+            log.tell(LayerRecord { layer: self.layer, batch, seq, chosen, detail });
+        }
         LayerRouting {
             layer: self.layer,
             batch,
@@ -96,12 +129,48 @@ impl Router {
             logits,
             scores,
             experts: experts_of_token,
-            weights: gates * self.routed_scaling_factor,
+            weights,
             unbiased_counts: unbiased_counts(&host_scores, experts, top_k, seq),
             underflow,
             entropy: entropy.then(|| mean_entropy(&host_scores, experts)),
             groups,
         }
+    }
+
+    /// The experts of all tokens as `control` asks for them, and by what they were chosen where its
+    /// log wants to know.
+    fn choose_as_asked(
+        &self,
+        scores: &[f32],
+        mut bias: Vec<f32>,
+        control: &RoutingControl,
+    ) -> Chosen {
+        let RoutingControl { change, given, log } = control;
+        change.apply(self.layer, &mut bias);
+        let kept_groups = change.kept_groups.unwrap_or(self.selection.kept_groups);
+        let selection = ExpertSelection { kept_groups, ..self.selection };
+        let mut kept_groups = Vec::new();
+        let detailed = log.as_ref().is_some_and(RoutingLog::is_detailed);
+        let mut free = || {
+            selection.choose_noting(scores, &bias, |kept| {
+                if detailed {
+                    let from = kept_groups.len();
+                    kept_groups.extend_from_slice(kept);
+                    kept_groups[from..].sort_unstable();
+                }
+            })
+        };
+        let chosen = match given {
+            None => free(),
+            Some(given) => {
+                if detailed {
+                    free();
+                }
+                let tokens = scores.len() / selection.experts;
+                given.expect(self.layer, tokens, selection.top_k).to_vec()
+            }
+        };
+        Chosen { chosen, told: detailed.then_some(Told { bias, kept_groups }) }
     }
 
     /// Index of the layer; MTP module `k` (from 0) is `num_hidden_layers + k`.

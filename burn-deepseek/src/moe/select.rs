@@ -41,16 +41,29 @@ impl ExpertSelection {
     ///
     /// - scores: `[tokens * experts]`, bias: `[experts]`
     pub fn choose(&self, scores: &[f32], bias: &[f32]) -> Vec<u32> {
+        self.choose_noting(scores, bias, |_| ())
+    }
+
+    /// As [`choose`](Self::choose); `note` is told the groups that each token may choose from, in
+    /// no particular order.
+    pub(super) fn choose_noting(
+        &self,
+        scores: &[f32],
+        bias: &[f32],
+        mut note: impl FnMut(&[u32]),
+    ) -> Vec<u32> {
         let mut chosen = Vec::with_capacity(scores.len() / self.experts.max(1) * self.top_k);
         let mut biased = vec![0f32; self.experts];
         let mut best = Vec::with_capacity(self.top_k);
+        let mut kept: Vec<u32> = (0..self.groups as u32).collect();
         for token in scores.chunks_exact(self.experts) {
             for ((out, &score), &bias) in biased.iter_mut().zip(token).zip(bias) {
                 *out = score + bias;
             }
             if self.kept_groups < self.groups {
-                self.mask_groups(&mut biased);
+                self.mask_groups(&mut biased, &mut kept);
             }
+            note(&kept);
             top_indices(&biased, self.top_k, &mut best);
             best.sort_unstable();
             chosen.extend_from_slice(&best);
@@ -58,13 +71,12 @@ impl ExpertSelection {
         chosen
     }
 
-    /// Sets the experts of all but the best groups to -inf.
-    fn mask_groups(&self, biased: &mut [f32]) {
+    /// Sets the experts of all but the best groups, `kept`, to -inf.
+    fn mask_groups(&self, biased: &mut [f32], kept: &mut Vec<u32>) {
         let per_group = self.experts / self.groups;
         let scores: Vec<f32> =
             biased.chunks_exact(per_group).map(|group| self.group_score(group)).collect();
-        let mut kept = Vec::with_capacity(self.kept_groups);
-        top_indices(&scores, self.kept_groups, &mut kept);
+        top_indices(&scores, self.kept_groups, kept);
         for (group, experts) in biased.chunks_exact_mut(per_group).enumerate() {
             if !kept.contains(&(group as u32)) {
                 experts.fill(f32::NEG_INFINITY);

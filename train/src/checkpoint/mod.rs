@@ -29,6 +29,8 @@ mod read;
 mod state;
 mod write;
 
+use std::path::{Path, PathBuf};
+
 pub use best::find_best;
 pub use error::CheckpointError;
 pub use find::{complete_in, find, find_config, holds_a_run, newest_step};
@@ -54,6 +56,11 @@ const PARTIAL: &str = ".partial";
 const SET_ASIDE: &str = ".set-aside";
 const FIRST_MOMENT: &str = ".exp_avg";
 const SECOND_MOMENT: &str = ".exp_avg_sq";
+
+/// Where a run's checkpoint of a step is, if there is one.
+pub fn folder_of(run_dir: &Path, step: u64) -> PathBuf {
+    run_dir.join(FOLDER).join(folder_name(step))
+}
 
 /// `step-00000400`.
 fn folder_name(step: u64) -> String {

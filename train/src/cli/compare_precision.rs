@@ -2,11 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::ConfigArgs;
 use super::values::{parse_device, parse_positive};
 use crate::device::DeviceChoice;
+
+/// Which runs beside the baseline take its choice of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FixedRouting {
+    /// All of them.
+    Only,
+    /// A second one of each.
+    Beside,
+}
 
 /// Arguments of `compare-precision`.
 #[derive(Clone, Debug, Args)]
@@ -32,6 +41,10 @@ pub struct ComparePrecisionArgs {
         default_value = "f32,fp8,fp8-14bit,fp8-tensor,fp8-block-gradients"
     )]
     pub runs: Vec<String>,
+    /// Replay the baseline's choice of experts in the other runs: only, or beside a run each that
+    /// chooses for itself.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "only")]
+    pub fixed_routing: Option<FixedRouting>,
     /// Train every run so many times, with the seed of the weights (with train.init_from that of
     /// the data) one higher each time, and average the losses: what is left is less of a single
     /// run's noise.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{parse_device, parse_positive, parse_positive_size};
+use super::values::{parse_device, parse_format, parse_positive, parse_positive_size};
 use crate::checkpoint::Weights;
+use crate::config::Format;
 use crate::device::DeviceChoice;
 
 /// Arguments of `eval`.
@@ -40,6 +41,16 @@ pub struct EvalArgs {
     /// Write how many tokens chose each expert, for `plan experts`.
     #[arg(long, value_name = "FILE")]
     pub expert_loads: Option<PathBuf>,
+    /// Take the experts of every token from a file of `eval --save-routing` instead of choosing
+    /// them; gate values are computed as always.
+    #[arg(long, value_name = "FILE")]
+    pub routing: Option<PathBuf>,
+    /// Save which experts every token had.
+    #[arg(long, value_name = "FILE")]
+    pub save_routing: Option<PathBuf>,
+    /// Compute in this format instead of the run's: f32, bf16, fp8.
+    #[arg(long, value_parser = parse_format)]
+    pub format: Option<Format>,
     /// Where to compute: auto, flex, cpu, wgpu, vulkan, metal, cuda, rocm; `wgpu:1` is the second
     /// device of wgpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]

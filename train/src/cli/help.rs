@@ -28,11 +28,14 @@ pub(super) const TRAIN: &str = "Train a model, or go on training one.\n\n\
 /// What is said of `eval`.
 pub(super) const EVAL: &str = "Measure a checkpoint's loss on held-out or other data.\n\n\
     The run's own held-out data is taken unless --data names another, which a Hugging Face folder \
-    needs. The tokenizer is always the model's.\n\n\
+    needs. The tokenizer is always the model's. With --save-routing the experts of every token are \
+    saved, and with --routing taken from such a file, in whatever --format.\n\n\
     Examples:\n  \
     deepseek eval --checkpoint runs/quickstart-001\n  \
     deepseek eval --checkpoint hf/my-model --data a-book.txt --seq-len 1024\n  \
-    deepseek eval --checkpoint runs/tiny-text-001 --data another-book.txt --batches 50 --json";
+    deepseek eval --checkpoint runs/tiny-text-001 --data another-book.txt --batches 50 --json\n  \
+    deepseek eval --checkpoint runs/quickstart-001 --save-routing held-out.routing\n  \
+    deepseek eval --checkpoint runs/quickstart-001 --routing held-out.routing --format fp8";
 
 /// What is said of `generate`.
 pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
@@ -51,6 +54,21 @@ pub(super) const GENERATE: &str = "Continue a prompt with a trained model.\n\n\
     --json\n  \
     deepseek generate --checkpoint hf/my-model --prompt Hello --expert-placement placement.json \
     --devices cuda:0,cuda:1";
+
+/// What is said of `inspect`.
+pub(super) const INSPECT: &str = "Look at what a checkpoint makes of a text, token by token and \
+                                  layer by layer.\n\n\
+    Each token has its loss, whether the MTP modules agree with the main model about it, and the \
+    experts that it chose. What if an expert were switched off, a bias moved, more groups kept, or \
+    the format another? The text is looked at again, and what moved is told. --out has everything: \
+    scores, biases, kept groups, chosen experts, gate values.\n\n\
+    Examples:\n  \
+    deepseek inspect --checkpoint runs/quickstart-001 --prompt \"the small cat\"\n  \
+    deepseek inspect --checkpoint runs/quickstart-001 --prompt \"the small cat\" --layer 1\n  \
+    deepseek inspect --checkpoint runs/quickstart-001 --prompt \"the small cat\" --disable 1:3\n  \
+    deepseek inspect --checkpoint runs/tiny-text-001 --text page.txt --what-if-format fp8 --out \
+    page.jsonl\n  \
+    deepseek inspect --checkpoint runs/quickstart-001 --other runs/quickstart-002 --text page.txt";
 
 /// What is said of `export`.
 pub(super) const EXPORT: &str = "Write a model for other programs: a folder that transformers, \
@@ -87,7 +105,8 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
     is that of losses smoothed as in the report (B.1), whose bar is 0.25%. A table, a plot and an \
     object go to \
     compare-precision.{md,svg,json} in --out, after each run; Ctrl-C ends it with what there \
-    is.\n\n\
+    is. With --fixed-routing the other runs take the experts that the first one chose, so that what \
+    is left is the precision's own; with --fixed-routing beside each is trained both ways.\n\n\
     Runs: f32, f32-split (the same sums in another order), bf16, fp8 (the report's recipe), \
     fp8-14bit (not promoted), \
     fp8-14bit-promoted, fp8-tensor, fp8-block-gradients, fp8-requantized, fp8-power-of-two. Each \
@@ -98,6 +117,7 @@ pub(super) const COMPARE_PRECISION: &str = "Train the same run in several precis
     deepseek compare-precision --data my-book.txt --runs bf16,fp8,fp8-requantized --out \
     runs/kept\n  \
     deepseek compare-precision --data my-book.txt --runs f32,f32-split,fp8 --seeds 4\n  \
+    deepseek compare-precision --data my-book.txt --runs f32,fp8 --fixed-routing beside\n  \
     deepseek compare-precision --config my-run.toml --tokens 500000 --set schedule.lr=1e-3 --json";
 
 /// What is said of `worker`.

@@ -8,6 +8,7 @@ mod eval;
 mod export;
 mod generate;
 mod help;
+mod inspect;
 mod parse;
 mod plan;
 mod report;
@@ -30,11 +31,12 @@ pub use bench::{
     BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchTarget, TimingArgs,
 };
 pub use check::CheckArgs;
-pub use compare_precision::ComparePrecisionArgs;
+pub use compare_precision::{ComparePrecisionArgs, FixedRouting};
 pub use dashboard::DashboardArgs;
 pub use eval::EvalArgs;
 pub use export::{ExportArgs, ExportDType, ExportScales};
 pub use generate::GenerateArgs;
+pub use inspect::InspectArgs;
 pub use parse::{Refused, parse};
 pub use plan::{PlanArgs, PlanClusterArgs, PlanExpertsArgs, PlanScheduleArgs, PlanTarget};
 pub use report::ReportArgs;
@@ -68,6 +70,9 @@ pub enum Command {
     /// Continue a prompt with a trained model.
     #[command(long_about = help::GENERATE)]
     Generate(GenerateArgs),
+    /// Look at what a checkpoint makes of a text, token by token and layer by layer.
+    #[command(long_about = help::INSPECT)]
+    Inspect(InspectArgs),
     /// Write a model for other programs: transformers, vLLM, sglang.
     #[command(long_about = help::EXPORT)]
     Export(ExportArgs),
@@ -110,6 +115,7 @@ impl Command {
             Self::Train(args) => args.json,
             Self::Eval(args) => args.json,
             Self::Generate(args) => args.json,
+            Self::Inspect(args) => args.json,
             Self::Export(args) => args.json,
             Self::Check(args) => args.json,
             Self::Bench(args) => args.target.wants_json(),

@@ -41,6 +41,14 @@ pub struct TrainArgs {
     /// chrome://tracing.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Take the experts of every token from a file of `train --save-routing` instead of choosing
+    /// them; gate values are computed as always.
+    #[arg(long, value_name = "FILE")]
+    pub routing: Option<PathBuf>,
+    /// Save which experts every token had, in training and in evaluations; a run that is resumed
+    /// goes on with its file.
+    #[arg(long, value_name = "FILE")]
+    pub save_routing: Option<PathBuf>,
     /// Go on from the newest checkpoint of a run's folder, or from one checkpoint; without a value,
     /// from the newest run.
     #[arg(long, value_name = "RUN_DIR|CHECKPOINT", num_args = 0..=1)]

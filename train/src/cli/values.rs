@@ -1,10 +1,40 @@
 //! How the values of arguments are read, where their own types do not do it.
 
+use crate::config::Format;
 use crate::device::{DeviceChoice, DeviceError};
+use crate::microscope::{BiasMove, ExpertOf};
 use crate::schedule::parse_count;
 
 pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, DeviceError> {
     text.parse()
+}
+
+/// What linears compute in; `fp32` is `f32` too.
+pub(super) fn parse_format(text: &str) -> Result<Format, String> {
+    match text {
+        "f32" | "fp32" => Ok(Format::F32),
+        "bf16" => Ok(Format::Bf16),
+        "fp8" => Ok(Format::Fp8),
+        _ => Err("it must be f32, bf16 or fp8".into()),
+    }
+}
+
+/// An expert of a layer, as in `3:17`.
+pub(super) fn parse_expert(text: &str) -> Result<ExpertOf, String> {
+    let parsed = text.split_once(':').and_then(|(layer, expert)| {
+        Some(ExpertOf { layer: layer.parse().ok()?, expert: expert.parse().ok()? })
+    });
+    parsed.ok_or("it must be a layer and an expert, as in 3:17".into())
+}
+
+/// What is added to the bias of an expert, as in `3:17:-0.05`.
+pub(super) fn parse_bias(text: &str) -> Result<BiasMove, String> {
+    let parsed = text.rsplit_once(':').and_then(|(of, delta)| {
+        let ExpertOf { layer, expert } = parse_expert(of).ok()?;
+        let delta: f32 = delta.parse().ok()?;
+        delta.is_finite().then_some(BiasMove { layer, expert, delta })
+    });
+    parsed.ok_or("it must be a layer, an expert and a number, as in 3:17:-0.05".into())
 }
 
 /// A count of at least 1, as in 40K.

@@ -11,11 +11,8 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::InferenceStep;
 use serde_json::json;
 
-use super::model_folder::named;
-use super::oversize::check_forward;
 use super::preparation::Preparation;
-use super::source::Source;
-use super::train::compute;
+use super::routing_files::no_routers;
 use crate::checkpoint::Weights;
 use crate::cli::EvalArgs;
 use crate::data::{EvalData, ScoredBytes, TokenBatcher, Watch, bits_per_byte};
@@ -24,6 +21,9 @@ use crate::failure::{Context, Failure, Result, UsageError};
 use crate::fold::fold_on_terminal;
 use crate::learner::{LanguageModel, StepReport};
 use crate::metrics::{ExpertLoads, duration};
+use crate::model_folder::{Source, named};
+use crate::oversize::check_forward;
+use crate::routing::{MadeBy, Place, RoutingShape, RoutingTap, RoutingWriter, SavedRouting};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 
@@ -53,11 +53,12 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
         "take a smaller --micro-batch or --seq-len",
     )?;
     let data = open_data(&args, &source, seq_len)?;
-    let model = source.load(&selected.device, MtpWeights::Load)?;
-    let compute = match &source.at.run {
-        Some((_, config)) => compute(config, &selected.device)?,
-        None => Compute::f32(),
-    };
+    let precision = source.precision(args.format);
+    let compute = Compute::new(precision, &selected.device).map_err(|error| {
+        UsageError(format!("precision.format = {:?}: {error}", precision.name()))
+    })?;
+    let mut routing = routing(&args, &source)?;
+    let model = source.load(&selected.device, MtpWeights::Load, &precision)?;
     // The MTP losses are computed where their weight is not 0; the weighted sum is not what is
     // asked for here.
     let weights = LossWeights { mtp: 1.0, sequence_balance: 0.0 };
@@ -80,9 +81,12 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
         for window in &windows {
             scored.add(&window.tokens[1..])?;
         }
-        let batch = TokenBatcher::new(tokens).batch(windows, &selected.device);
+        let mut batch = TokenBatcher::new(tokens).batch(windows, &selected.device);
         let inputs = batch.inputs.clone();
+        let asked = routing.ask(&mut batch, Place::evaluation(0), model.runs_mtp());
+        let asked = asked.context("--routing")?;
         let report = InferenceStep::step(&model, batch);
+        asked.map_or(Ok(()), |asked| routing.told(asked)).context("--save-routing")?;
         if !report.loss.is_finite() {
             return Err(not_finite(&model.model, inputs, &compute, measured.batches));
         }
@@ -102,6 +106,13 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
         loads.write(path)?;
         write_stdout(&format!("loads       {}\n", path.display()))?;
     }
+    if let Some((path, bytes)) = args.save_routing.as_ref().zip(routing.finish()?) {
+        write_stdout(&format!("routing     {}, {bytes} bytes\n", path.display()))?;
+        results["routing_bytes"] = json!(bytes);
+    }
+    results["format"] = json!(precision.name());
+    results["routing"] = json!(args.routing);
+    results["save_routing"] = json!(args.save_routing);
     results["expert_loads"] = json!(args.expert_loads);
     results["ema"] = json!(args.ema);
     results["interrupted"] = json!(interrupted);
@@ -120,6 +131,21 @@ fn windows(args: &EvalArgs, source: &Source) -> Result<(usize, usize)> {
         return Err(UsageError(problem).into());
     }
     Ok((seq_len, args.micro_batch.or(run.map(|train| train.micro_batch)).unwrap_or(1)))
+}
+
+/// The saved routing that is replayed, and where the routing is saved.
+fn routing(args: &EvalArgs, source: &Source) -> Result<RoutingTap> {
+    let model = &source.at.model;
+    no_routers(model, args.routing.as_deref(), args.save_routing.as_deref())?;
+    let shape = RoutingShape::of(model);
+    let replayed = args.routing.as_ref();
+    let replayed = replayed.map(|path| SavedRouting::open(path, &shape, MadeBy::Eval));
+    let saved = args.save_routing.as_ref();
+    let saved = saved.map(|path| RoutingWriter::create(path, &shape, MadeBy::Eval));
+    Ok(RoutingTap::new(
+        replayed.transpose().context("--routing")?,
+        saved.transpose().context("--save-routing")?,
+    ))
 }
 
 /// Why a loss is not finite: where in the model that begins.

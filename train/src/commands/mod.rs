@@ -7,6 +7,7 @@ pub mod dashboard;
 pub mod eval;
 pub mod export;
 pub mod generate;
+pub mod inspect;
 pub mod plan;
 pub mod report;
 pub mod runs;
@@ -15,12 +16,10 @@ pub mod train;
 pub mod worker;
 
 mod facts;
-mod model_folder;
 mod new_folder;
-mod oversize;
 mod preparation;
+mod routing_files;
 mod smoothing;
-mod source;
 mod svg;
 
 use std::borrow::Cow;
@@ -43,6 +42,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Train(args) => train::run(args, &signals),
         Command::Eval(args) => eval::run(args, &signals),
         Command::Generate(args) => generate::run(args, &signals),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Export(args) => export::run(args, &signals),
         Command::Check(args) => check::run(args, &signals),
         Command::Bench(args) => bench::run(args),

@@ -13,6 +13,8 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_dataset::Dataset;
+use burn_deepseek::Compute;
+use burn_deepseek::routing::RoutingControl;
 
 use super::windows::{TrainWindows, ValidWindows, Window};
 
@@ -25,6 +27,20 @@ pub struct TokenBatch {
     pub targets: Tensor<2, Int>,
     /// The number of targets, batch * seq_len.
     pub tokens: usize,
+    /// The windows that it was made of.
+    pub windows: Arc<[Window]>,
+    /// What is asked of the routers that see it; a loader asks nothing.
+    pub routing: Option<RoutingControl>,
+}
+
+impl TokenBatch {
+    /// How the micro-batch is computed: as any other, with what is asked of its routers.
+    pub fn asking(&self, compute: &Compute) -> Compute {
+        match &self.routing {
+            Some(routing) => compute.with_routing(routing.clone()),
+            None => compute.clone(),
+        }
+    }
 }
 
 /// Turns windows of `seq_len + 1` tokens into a [`TokenBatch`].
@@ -65,6 +81,8 @@ impl Batcher<Window, TokenBatch> for TokenBatcher {
             inputs: Tensor::from_data(TensorData::new(inputs, shape), device),
             targets: Tensor::from_data(TensorData::new(targets, shape), device),
             tokens,
+            windows: windows.into(),
+            routing: None,
         }
     }
 }

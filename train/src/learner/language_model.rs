@@ -84,10 +84,16 @@ impl LanguageModel {
         self.gradient_scale / self.micro_batches as f64
     }
 
+    /// Whether the MTP modules run.
+    pub fn runs_mtp(&self) -> bool {
+        self.weights.mtp != 0.0
+    }
+
     /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share
     /// of the step, and what was measured.
     pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
-        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute);
+        let compute = batch.asking(&self.compute);
+        let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &compute);
         let report = report(&losses, batch.tokens);
         let share = if self.share() == 1.0 { losses.total } else { losses.total * self.share() };
         (share, report)
@@ -115,8 +121,9 @@ impl InferenceStep for LanguageModel {
     type Output = StepReport;
 
     fn step(&self, batch: TokenBatch) -> StepReport {
+        let compute = batch.asking(&self.compute);
         let losses = run_on(&self.model.device(), || {
-            self.model.loss(batch.inputs, batch.targets, &self.weights, &self.compute)
+            self.model.loss(batch.inputs, batch.targets, &self.weights, &compute)
         });
         report(&losses, batch.tokens)
     }

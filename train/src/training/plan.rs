@@ -7,6 +7,7 @@ use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::learner::{Ema, Evaluation, StepEngine, StepReport};
 use crate::metrics::{Machine, Notes, StepLog, Webhook};
 use crate::record::{AlertLine, SampleLine};
+use crate::routing::RoutingTap;
 use crate::schedule::TrainingSchedule;
 use crate::signals::Signals;
 
@@ -38,6 +39,8 @@ pub struct RunState {
     pub checkpoints: CheckpointWriter,
     /// The checkpoint that the run goes on from.
     pub checkpoint: Option<PathBuf>,
+    /// Saved routings that are replayed, and where the run's own are saved.
+    pub routing: RoutingTap,
     /// What is recorded.
     pub log: StepLog,
     /// What the machine has to give.
@@ -71,6 +74,8 @@ pub struct RunOutcome {
     pub checkpoint: Option<PathBuf>,
     /// What this session trained.
     pub session: Session,
+    /// Bytes of the file of routings that the run saved, where it saved one.
+    pub routing_bytes: Option<u64>,
 }
 
 impl RunOutcome {

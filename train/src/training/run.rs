@@ -18,6 +18,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport, Updated};
 use crate::metrics::{Machine, Notes, StepLog, StepSeconds, Webhook, stamp};
 use crate::record::{AlertLine, SampleLine, Stamp};
+use crate::routing::{Place, RoutingTap};
 use crate::schedule::Position;
 use crate::signals::Signals;
 
@@ -32,6 +33,7 @@ pub(super) struct Run<'a> {
     ema: Option<Ema>,
     position: TrainState,
     checkpoints: CheckpointWriter,
+    routing: RoutingTap,
     log: StepLog,
     machine: Machine,
     notes: Notes,
@@ -69,6 +71,7 @@ impl<'a> Run<'a> {
             position,
             checkpoints,
             checkpoint,
+            routing,
             log,
             machine,
             notes,
@@ -83,6 +86,7 @@ impl<'a> Run<'a> {
             ema,
             position,
             checkpoints,
+            routing,
             log,
             machine,
             notes,
@@ -153,6 +157,7 @@ impl<'a> Run<'a> {
             self.save()?;
         }
         self.log.sync()?;
+        let routing_bytes = std::mem::take(&mut self.routing).finish()?;
         let evaluated = self.evaluation.as_ref().map(|(step, _)| *step);
         Ok(RunOutcome {
             position: self.position.clone(),
@@ -164,6 +169,7 @@ impl<'a> Run<'a> {
             alerts: std::mem::take(&mut self.alerts),
             checkpoint: self.checkpoint.take(),
             session: self.session,
+            routing_bytes,
         })
     }
 
@@ -176,15 +182,21 @@ impl<'a> Run<'a> {
             .at(Position { step: self.position.step, tokens: self.position.tokens });
         let mut parts =
             StepSeconds { saving: std::mem::take(&mut self.saving_seconds), ..Default::default() };
-        let mut next = || {
-            let asked = Instant::now();
-            let batch = batches.next().context("the training data ended before the run")?;
-            parts.data += asked.elapsed().as_secs_f64();
-            batch.map_err(Into::into)
-        };
         let step = self.position.step + 1;
+        let (routing, mut asked) = (&mut self.routing, Vec::new());
+        let mtp = settings.loss_weights().mtp != 0.0;
+        let mut next = || {
+            let since = Instant::now();
+            let batch = batches.next().context("the training data ended before the run")?;
+            let mut batch = batch?;
+            let told = routing.ask(&mut batch, Place::training(step), mtp).context("--routing")?;
+            asked.extend(told);
+            parts.data += since.elapsed().as_secs_f64();
+            Ok(batch)
+        };
         let detailed = self.log.is_detailed(step);
         let mut report = self.engine.accumulate(&mut next, &settings, detailed)?;
+        asked.into_iter().try_for_each(|asked| self.routing.told(asked))?;
         let accumulated = started.elapsed().as_secs_f64();
         parts.compute = accumulated - parts.data;
         let lr = settings.lr;
@@ -331,7 +343,12 @@ impl<'a> Run<'a> {
             if self.interrupter.should_stop() {
                 return Ok(None);
             }
-            let report = InferenceStep::step(&model, batch?);
+            let mut batch = batch?;
+            let place = Place::evaluation(step);
+            let asked = self.routing.ask(&mut batch, place, model.runs_mtp());
+            let asked = asked.context("--routing")?;
+            let report = InferenceStep::step(&model, batch);
+            asked.map_or(Ok(()), |asked| self.routing.told(asked))?;
             evaluation.absorb(&report);
             let item = TrainingItem::new(report, batches.progress(), Some(step as usize), None);
             self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
@@ -358,6 +375,7 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<()> {
         let started = Instant::now();
         self.log.sync()?;
+        self.routing.sync()?;
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
         let (model, optimizer) = self.engine.state()?;
         self.checkpoint = Some(self.checkpoints.save(
@@ -387,7 +405,8 @@ impl<'a> Run<'a> {
             }
         };
         let Some((model, optimizer)) = self.engine.last_state() else { return failure };
-        let saved = self.log.sync().and_then(|()| {
+        let synced = self.log.sync().and_then(|()| Ok(self.routing.sync()?));
+        let saved = synced.and_then(|()| {
             let losses = self.log.validation_losses();
             Ok(self.checkpoints.save(&model.model, average, optimizer, &position, losses)?)
         });

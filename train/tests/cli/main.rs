@@ -26,15 +26,18 @@ mod exit_codes;
 mod experts;
 mod export;
 mod generate;
+mod inspect;
 mod kill_points;
 mod layouts;
 mod lock;
 mod measured;
+mod microscope;
 mod printed;
 mod prompts;
 mod record;
 mod report;
 mod resume;
+mod routings;
 mod runs;
 mod said;
 #[cfg(unix)]

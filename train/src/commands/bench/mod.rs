@@ -16,12 +16,12 @@ use rand_chacha::ChaCha8Rng;
 use crate::cli::{
     BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchTarget, TimingArgs,
 };
-use crate::commands::oversize::check_training;
 use crate::config::{ConfigRequest, RunConfig};
 use crate::device::SelectedDevice;
 use crate::exit::Outcome;
 use crate::failure::{Result, UsageError};
 use crate::fold::width;
+use crate::oversize::check_training;
 use crate::stdout::write_stdout;
 
 use table::Table;

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use self::report::{Comparison, FILES};
 use self::result::{Ended, RunResult};
-use self::runs::NamedRun;
+use self::runs::{NamedRun, Planned, planned};
 use self::trained::train;
 use super::train::{Start, compute};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
@@ -31,6 +31,8 @@ use crate::stdout::write_stdout;
 const CONFIG: &str = "tiny-text";
 /// Tokens that every run is trained for without `--tokens`.
 const TOKENS: u64 = 2_000_000;
+/// File of the baseline's routing, in the folder of its run.
+const ROUTING_FILE: &str = "saved.routing";
 /// Below everything that is set: only the losses are wanted.
 const QUIET: [&str; 4] = [
     "train.eval_every=0",
@@ -46,7 +48,8 @@ const QUIET: [&str; 4] = [
 /// ([`crate::exit::USAGE`]); files that cannot be written ([`crate::exit::FAILURE`]). A run that
 /// diverges is a result.
 pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
-    let runs = runs::named(&args.runs)?;
+    let runs = planned(&runs::named(&args.runs)?, args.fixed_routing);
+    let baseline = runs[0].run;
     let out = args.out.as_path();
     if FILES.iter().any(|name| out.join(name).exists()) {
         return Err(UsageError(format!(
@@ -57,14 +60,32 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
     }
     // All that can be wrong with any run is found before the first is trained.
     let selected = args.device.open()?;
-    for run in &runs {
-        compute(&training(&args, run, 0)?.config_request().resolve()?, &selected.device)?;
+    for &run in &runs {
+        let config = training(&args, baseline, run, 0)?.config_request().resolve()?;
+        compute(&config, &selected.device)?;
+        if args.fixed_routing.is_some() && config.model.moe_layer_indices().is_empty() {
+            let problem = "--fixed-routing: this model has no routed experts";
+            return Err(UsageError(problem.into()).into());
+        }
     }
 
     let began = Instant::now();
     let mut comparison: Option<Comparison> = None;
-    for (index, run) in runs.iter().enumerate() {
-        let mut start = Start::prepare(&training(&args, run, 0)?)?;
+    for (index, &run) in runs.iter().enumerate() {
+        if let Some(comparison) = comparison.as_mut().filter(|_| run.fixed)
+            && let Some(first) = comparison.runs.first()
+            && first.ended != Ended::Complete
+        {
+            write_stdout(&fold_on_terminal(format!(
+                "{} is not trained: {} {}, so there is no routing of all steps\n\n",
+                run.name(),
+                first.name,
+                first.ended.name()
+            )))?;
+            comparison.planned -= 1;
+            continue;
+        }
+        let mut start = Start::prepare(&training(&args, baseline, run, 0)?)?;
         if index == 0 {
             start.announce()?;
         }
@@ -80,22 +101,23 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
             "run {} of {}: {}, {}{seeds}{left}\n",
             index + 1,
             runs.len(),
-            run.name,
-            run.what
+            run.name(),
+            run.what(baseline.name)
         );
         write_stdout(&fold_on_terminal(heading))?;
         let comparison = match &mut comparison {
             Some(comparison) => comparison,
             none => none.insert(opened(&start, &args, runs.len())?),
         };
-        let mut result = RunResult::new(run);
+        let mut result = RunResult::new(run, baseline.name);
         result.absorb(train(&mut start, run, signals)?);
         for seed in 1..args.seeds {
             if result.ended != Ended::Complete {
                 break;
             }
-            write_stdout(&format!("{}, seed {} of {}\n", run.name, seed + 1, args.seeds))?;
-            result.absorb(train(&mut Start::prepare(&training(&args, run, seed)?)?, run, signals)?);
+            write_stdout(&format!("{}, seed {} of {}\n", run.name(), seed + 1, args.seeds))?;
+            let mut start = Start::prepare(&training(&args, baseline, run, seed)?)?;
+            result.absorb(train(&mut start, run, signals)?);
         }
         result.compare(comparison);
         write_stdout(&fold_on_terminal(format!("{}\n\n", result.line())))?;
@@ -113,9 +135,16 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
 /// after it.
 fn training(
     args: &ComparePrecisionArgs,
-    run: &NamedRun,
+    baseline: &NamedRun,
+    planned: Planned,
     seed: u64,
 ) -> Result<TrainArgs, ConfigError> {
+    let Planned { run, fixed } = planned;
+    let folder = |name: &str| match args.seeds {
+        0 | 1 => args.out.join(name),
+        _ => args.out.join(name).join(format!("seed-{seed}")),
+    };
+    let saved = args.fixed_routing.map(|_| folder(baseline.name).join(ROUTING_FILE));
     let own_budget =
         args.config.config.is_some() || args.config.set.iter().any(|set| is_budget(set));
     let set = QUIET
@@ -138,11 +167,9 @@ fn training(
         resume: None,
         allow_changed_data: false,
         allow_oversize: false,
-        run_dir: Some(if args.seeds > 1 {
-            args.out.join(run.name).join(format!("seed-{seed}"))
-        } else {
-            args.out.join(run.name)
-        }),
+        run_dir: Some(folder(&planned.name())),
+        routing: saved.clone().filter(|_| fixed),
+        save_routing: saved.filter(|_| run == baseline),
         steps: None,
         tokens: args.tokens.or((!own_budget).then_some(TOKENS)),
         dashboard: None,
@@ -217,6 +244,9 @@ fn opened(start: &Start, args: &ComparePrecisionArgs, planned: usize) -> Result<
 /// Prints the table and where it is.
 fn report(comparison: &Comparison, out: &Path) -> Result<Outcome> {
     let mut text = comparison.text(width());
+    if let Some(said) = comparison.said_of_routing() {
+        text += &format!("\n{said}");
+    }
     if comparison.interrupted() {
         text += &format!(
             "\ninterrupted: {} of {} runs, the last perhaps in part\n",

@@ -89,7 +89,7 @@ fn legend(svg: &mut Svg, comparison: &Comparison) {
     let mut y = 76.0;
     for (index, run) in comparison.runs.iter().enumerate() {
         svg.line((RIGHT + 14.0, y), (RIGHT + 44.0, y), Stroke { width: 2.6, ..stroke(index) });
-        svg.text((RIGHT + 52.0, y + 4.5), Anchor::Start, "", run.name);
+        svg.text((RIGHT + 52.0, y + 4.5), Anchor::Start, "", &run.name);
         let note = match (index, run.errors) {
             (0, _) => "the baseline".to_string(),
             (_, Some(errors)) => format!("{}% at the end", signed(errors.end_percent, 2)),

@@ -65,7 +65,7 @@ impl Comparison {
             "command": "compare-precision",
             "out": folder,
             "device": self.device,
-            "baseline": self.runs.first().map(|run| run.name),
+            "baseline": self.runs.first().map(|run| &run.name),
             "steps": self.steps,
             "tokens": self.steps as u64 * self.tokens_per_step,
             "bar_percent": BAR_PERCENT,
@@ -78,12 +78,12 @@ impl Comparison {
 #[cfg(test)]
 mod tests {
     use super::super::curves::{ErrorSummary, relative_errors_percent};
-    use super::super::runs::{NamedRun, RUNS};
+    use super::super::runs::{NamedRun, Planned, RUNS};
     use super::*;
 
     fn comparison(losses: &[&[f64]]) -> Comparison {
         let result = |(run, losses): (&'static NamedRun, &&[f64])| {
-            let mut result = RunResult::new(run);
+            let mut result = RunResult::new(Planned { run, fixed: false }, "f32");
             result.ended = if losses.len() == 4 { Ended::Complete } else { Ended::Diverged };
             result.losses = losses.to_vec();
             result.errors = ErrorSummary::of(&relative_errors_percent(losses, &[2.0; 4]), 4);

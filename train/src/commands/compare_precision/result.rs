@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::curves::{ErrorSummary, closing_loss, relative_errors_percent};
 use super::report::{BAR_PERCENT, Comparison};
-use super::runs::NamedRun;
+use super::runs::Planned;
 use super::tables::signed;
 use super::trained::Trained;
 use crate::commands::bench::median;
@@ -36,8 +36,10 @@ impl Ended {
 /// What one run came to.
 #[derive(Debug)]
 pub(super) struct RunResult {
-    pub name: &'static str,
-    pub what: &'static str,
+    pub name: String,
+    pub what: String,
+    /// Whether the experts are those that the baseline chose.
+    pub fixed_routing: bool,
     pub set: &'static [&'static str],
     /// How the last seed that was trained ended.
     pub ended: Ended,
@@ -64,13 +66,13 @@ pub(super) struct RunResult {
 
 impl RunResult {
     /// The result of a run that no seed has been trained of yet.
-    pub fn new(run: &'static NamedRun) -> Self {
-        let &NamedRun { name, what, set, .. } = run;
+    pub fn new(planned: Planned, baseline: &str) -> Self {
         let (losses, nan) = (Vec::new(), f64::NAN);
         Self {
-            name,
-            what,
-            set,
+            name: planned.name(),
+            what: planned.what(baseline),
+            fixed_routing: planned.fixed,
+            set: planned.run.set,
             ended: Ended::Complete,
             seeds: 0,
             losses,
@@ -144,6 +146,7 @@ impl RunResult {
         json!({
             "name": self.name,
             "what": self.what,
+            "fixed_routing": self.fixed_routing,
             "set": self.set,
             "ended": self.ended,
             "seeds": self.seeds,
@@ -174,7 +177,8 @@ mod tests {
             valid_loss,
             times: vec![2.0; losses.len()],
         };
-        let mut result = RunResult::new(&RUNS[0]);
+        let planned = Planned { run: &RUNS[0], fixed: false };
+        let mut result = RunResult::new(planned, "f32");
         result.absorb(trained(Ended::Complete, &[4.0, 2.0], Some(3.0)));
         result.absorb(trained(Ended::Complete, &[1.0, 5.0], Some(6.0)));
         result.absorb(trained(Ended::Complete, &[1.0, 2.0], Some(0.0)));

@@ -1,5 +1,6 @@
 //! The runs that can be compared: what each is called, what it shows, and what it sets.
 
+use crate::cli::FixedRouting;
 use crate::config::nearest;
 use crate::failure::UsageError;
 
@@ -20,6 +21,41 @@ impl NamedRun {
     const fn new(name: &'static str, what: &'static str, set: &'static [&'static str]) -> Self {
         Self { name, what, set, split: false }
     }
+}
+
+/// A run of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Planned {
+    /// How it is computed.
+    pub run: &'static NamedRun,
+    /// Whether it takes the experts that the baseline chose.
+    pub fixed: bool,
+}
+
+impl Planned {
+    /// What it is called, and its folder.
+    pub fn name(self) -> String {
+        format!("{}{}", self.run.name, if self.fixed { "-fixed-routing" } else { "" })
+    }
+
+    /// What it is, in a few words; `baseline` is the first run's name.
+    pub fn what(self, baseline: &str) -> String {
+        let experts = format!(", with the experts that {baseline} chose");
+        format!("{}{}", self.run.what, if self.fixed { experts } else { String::new() })
+    }
+}
+
+/// The runs of a comparison, the baseline first.
+pub(super) fn planned(runs: &[&'static NamedRun], fixed: Option<FixedRouting>) -> Vec<Planned> {
+    let forms = match fixed {
+        None => &[false][..],
+        Some(FixedRouting::Only) => &[true],
+        Some(FixedRouting::Beside) => &[false, true],
+    };
+    let baseline = runs.iter().take(1).map(|&run| Planned { run, fixed: false });
+    let others = runs.iter().skip(1);
+    let others = others.flat_map(|&run| forms.iter().map(move |&fixed| Planned { run, fixed }));
+    baseline.chain(others).collect()
 }
 
 /// All of them: **the table**.
@@ -122,6 +158,16 @@ mod tests {
             );
             seen.push(computation);
         }
+    }
+
+    #[test]
+    fn a_routing_is_fixed_beside_or_instead() {
+        let runs = [&RUNS[0], &RUNS[2]];
+        let names =
+            |fixed| planned(&runs, fixed).into_iter().map(Planned::name).collect::<Vec<_>>();
+        assert_eq!(names(None), ["f32", "bf16"]);
+        assert_eq!(names(Some(FixedRouting::Only)), ["f32", "bf16-fixed-routing"]);
+        assert_eq!(names(Some(FixedRouting::Beside)), ["f32", "bf16", "bf16-fixed-routing"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::curves::ErrorSummary;
 use super::report::{BAR_PERCENT, Comparison, FILES};
-use super::result::Ended;
+use super::result::{Ended, RunResult};
 use crate::fold::Columns;
 
 impl Comparison {
@@ -20,7 +20,7 @@ impl Comparison {
 
     /// To keep: setting, table, plot, and what each figure is.
     pub fn markdown(&self) -> String {
-        let baseline = self.runs.first().map_or("none", |run| run.name);
+        let baseline = self.runs.first().map_or("none", |run| run.name.as_str());
         let mut text = format!("# Loss by precision: {}\n\n", self.name);
         if self.interrupted() {
             text += &format!(
@@ -51,11 +51,36 @@ impl Comparison {
              bar is {BAR_PERCENT}%. `time` is the median time of a step over that of `{baseline}`; \
              the runs were made one after another.\n\n"
         );
+        text += &self.said_of_routing().map_or_else(String::new, |said| format!("{said}\n"));
         for run in &self.runs {
             text += &format!("- `{}`: {} (`{}`)\n", run.name, run.what, run.set.join("`, `"));
         }
         text += "\nThe losses of every step are in `metrics.jsonl` in the folder of each run.\n";
         text
+    }
+
+    /// How far each run is from the baseline where no token changes its expert, and beside it where
+    /// each run chooses for itself; none where no routing was fixed.
+    pub fn said_of_routing(&self) -> Option<String> {
+        let baseline = self.runs.first()?;
+        let mut said = String::new();
+        for run in self.runs.iter().filter(|run| run.fixed_routing) {
+            let far = |run: &RunResult| {
+                run.errors.as_ref().map(|errors| format!("{:.3}%", errors.max_percent))
+            };
+            let Some(fixed) = far(run) else { continue };
+            let chosen = self.runs.iter().find(|free| !free.fixed_routing && free.set == run.set);
+            let free = chosen.and_then(|free| Some((&free.name, far(free)?)));
+            said += &format!(
+                "{} is {fixed} from {} at most, no token with another expert",
+                run.name, baseline.name
+            );
+            said += &free.map_or_else(String::new, |(name, far)| {
+                format!("; {name}, which chooses for itself, {far}")
+            });
+            said += ".\n";
+        }
+        (!said.is_empty()).then_some(said)
     }
 
     /// The header and a row a run.

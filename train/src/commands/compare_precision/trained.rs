@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::result::Ended;
-use super::runs::NamedRun;
+use super::runs::Planned;
 use crate::commands::train::{Start, learn};
 use crate::failure::{Context, Result};
 use crate::record::{Line, Record};
@@ -23,11 +23,7 @@ pub(super) struct Trained {
 
 /// Trains one run to its end, a signal or its divergence; its checkpoints are deleted, its metrics
 /// stay.
-pub(super) fn train(
-    start: &mut Start,
-    run: &'static NamedRun,
-    signals: &Signals,
-) -> Result<Trained> {
+pub(super) fn train(start: &mut Start, run: Planned, signals: &Signals) -> Result<Trained> {
     let notice = "stopping after this step and writing what there is; once more to stop at once";
     let (ended, outcome) = match learn(start, signals, notice, false) {
         Ok(outcome) => {
@@ -38,7 +34,7 @@ pub(super) fn train(
             signals.interrupter().reset();
             (Ended::Diverged, None)
         }
-        Err(error) => return Err(error.context(format!("run {}", run.name))),
+        Err(error) => return Err(error.context(format!("run {}", run.name()))),
     };
     let valid_loss =
         outcome.as_ref().and_then(RunOutcome::closing_evaluation).map(|closing| closing.loss);

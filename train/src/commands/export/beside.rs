@@ -8,9 +8,9 @@ use burn_deepseek::weights::{SETTINGS_BYTES, WeightsError, read_regular, read_re
 use serde_json::{Value, json};
 
 use super::scratch::write_synced;
-use crate::commands::source::{GENERATION_FILE, Located};
 use crate::data::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, TokenizerFiles};
 use crate::failure::{Context, Result};
+use crate::model_folder::{GENERATION_FILE, Located};
 
 /// Files that are copied where they are there.
 const COPIED: [&str; 11] = [

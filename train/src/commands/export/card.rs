@@ -6,8 +6,8 @@ use std::path::Path;
 use burn_deepseek::weights::{Exported, SaveDType};
 
 use super::names;
-use crate::commands::source::Located;
 use crate::failure::{Context, Result};
+use crate::model_folder::Located;
 
 /// The text.
 ///

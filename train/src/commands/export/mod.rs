@@ -16,13 +16,12 @@ use burn_deepseek::weights::{
 };
 use serde_json::json;
 
-use super::model_folder::named;
 use super::new_folder::check_new;
-use super::source::Located;
 use crate::cli::{ExportArgs, ExportDType, ExportScales};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
 use crate::metrics::duration;
+use crate::model_folder::{Located, named};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use beside::Beside;

@@ -8,17 +8,16 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use burn_deepseek::Compute;
 use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
+use burn_deepseek::{Compute, Precision};
 use serde_json::json;
 
-use super::model_folder::named;
-use super::oversize::check_forward;
-use super::source::Source;
 use crate::cli::GenerateArgs;
 use crate::exit::Outcome;
 use crate::failure::Result;
+use crate::model_folder::{Source, named};
+use crate::oversize::check_forward;
 use crate::parallel::PlacedExperts;
 use crate::signals::Signals;
 use placement::Placement;
@@ -37,7 +36,7 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<Outcome> {
     let source = Source::open(&named(&args.checkpoint, args.best)?, args.weights())?;
     let prompt = source.encode(&args.prompt)?;
     check_forward(&source.at.model, prompt.len(), &selected, "take a shorter --prompt")?;
-    let mut model = source.load(&selected.device, mtp)?;
+    let mut model = source.load(&selected.device, mtp, &Precision::F32)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         sampling: Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed },

@@ -7,9 +7,9 @@ use burn_deepseek::weights::{CONFIG_FILE, LoadedWeights, load_weights, read_conf
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
-use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::config::model_differences;
 use crate::failure::{Context, Result, UsageError};
+use crate::model_folder::{KINDS, ModelFolder};
 
 /// Refuses another model than that of the checkpoint which the run goes on from.
 pub(super) fn unchanged(checkpoint: &Checkpoint, model: &DeepSeekConfig) -> Result<()> {

@@ -42,6 +42,8 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         "tokens_per_second": outcome.session.tokens_per_second(),
         "interrupted": outcome.interrupted,
         "entropy_floor": floor,
+        "save_routing": start.saved_routing,
+        "routing_bytes": outcome.routing_bytes,
     });
     if let Some(step) = &outcome.last_step {
         results["train_loss"] = json!(step.loss);
@@ -120,6 +122,9 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
                 results["trace"] = json!(path);
             }
         }
+    }
+    if let (Some(path), Some(bytes)) = (&start.saved_routing, outcome.routing_bytes) {
+        ending += &format!("routing     {}, {bytes} bytes\n", path.display());
     }
     if let Some(path) = &outcome.checkpoint {
         ending += &format!("checkpoint  {}\n", path.display());

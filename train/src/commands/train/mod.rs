@@ -35,14 +35,15 @@ use crate::learner::{
 use crate::metrics::{
     ExpertCounts, LogSettings, Machine, Notes, PlainRenderer, StepLog, Unlogged, Webhook, register,
 };
+use crate::routing::{RoutingShape, RoutingTap, RoutingWriter, WriteAt};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use crate::tensorboard::RunFacts;
 use crate::terminal::{self, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
-use start::Parts;
 pub(in crate::commands) use start::Start;
+use start::{Parts, left};
 
 /// Trains a model, or goes on training one.
 ///
@@ -72,14 +73,15 @@ pub(in crate::commands) fn learn(
 ) -> Result<RunOutcome> {
     let Parts { model, optimizer, ema, .. } =
         start.parts.take().expect("invariant: a start is used once");
+    let replayed = start.replayed.take();
     let Start { config, schedule, position, .. } = &*start;
     let train = &config.train;
     let here = Position { step: position.step, tokens: position.tokens };
-    let too_long = "train.steps: the run has more samples than can be counted";
-    let end = schedule.end_from(here).context(too_long)?;
-    let steps = end.step;
-    let samples =
-        usize::try_from((end.tokens - here.tokens) / train.seq_len as u64).context(too_long)?;
+    let (steps, samples) = left(config, schedule, position)?;
+    let at = WriteAt { step: position.step, samples: position.samples };
+    let shape = RoutingShape::of(&config.model);
+    let saved = start.saved_routing.as_ref().map(|path| RoutingWriter::of_run(path, &shape, at));
+    let saved = saved.transpose().context("--save-routing")?;
     let micro_batch = train
         .micro_batch
         .try_into()
@@ -128,6 +130,7 @@ pub(in crate::commands) fn learn(
         position: position.clone(),
         checkpoints,
         checkpoint: start.resumed_from.clone(),
+        routing: RoutingTap::new(replayed, saved),
         log,
         machine: Machine::new(&start.folder.path, devices(start)),
         webhook: webhook(config, &start.folder.path, &notes)?,

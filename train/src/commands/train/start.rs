@@ -13,16 +13,18 @@ use super::ranks::cluster;
 use super::resumed::{check_data, resumed, tokenizer_of};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
-use crate::commands::oversize::check_run;
 use crate::commands::preparation::Preparation;
+use crate::commands::routing_files::no_routers;
 use crate::config::{ConfigError, RunConfig};
 use crate::data::{Opening, TokenData, Tokenizer, TokenizerFiles};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, SelectedDevice};
 use crate::dualpipe::Cluster;
 use crate::durable::replace_file;
-use crate::failure::{Result, UsageError};
+use crate::failure::{Context, Result, UsageError};
 use crate::fold::{fold_on_terminal, hang, width};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
+use crate::oversize::check_training;
+use crate::routing::{MadeBy, RoutingShape, SavedRouting};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::stdout::write_stdout;
 
@@ -51,6 +53,10 @@ pub(in crate::commands) struct Start {
     /// The model and its optimizer, until training takes them.
     pub parts: Option<Parts>,
     pub position: TrainState,
+    /// The saved routing that the run replays.
+    pub replayed: Option<SavedRouting>,
+    /// Where the run's routing is saved.
+    pub saved_routing: Option<PathBuf>,
     bytes_per_token: f64,
     /// Where everything is written; nobody else trains there.
     pub folder: RunFolder,
@@ -73,7 +79,7 @@ impl Start {
         } else {
             args.device.open()?
         };
-        check_run(args, &config, &selected)?;
+        check_size(args, &config, &selected)?;
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let preparation = Preparation::new(&config.data, args.no_cache);
@@ -98,6 +104,7 @@ impl Start {
                 Parts::resumed(checkpoint, &config, &model, adamw, &selected.device)?
             }
         };
+        let replayed = replayed(args, &config, &schedule, &position)?;
         let cluster = cluster(&config, &selected, args)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
         let folder = folder.map_or_else(|| RunFolder::new(&config), Ok)?;
@@ -113,6 +120,8 @@ impl Start {
             cluster,
             parts: Some(parts),
             position,
+            replayed,
+            saved_routing: args.save_routing.clone(),
             bytes_per_token,
             folder,
             resumed_from,
@@ -184,16 +193,42 @@ impl Start {
 
     /// Indices of the MoE layers, those of MTP modules last.
     pub fn moe_layers(&self) -> Vec<usize> {
-        let model = &self.config.model;
-        (0..model.num_hidden_layers + model.num_nextn_predict_layers)
-            .filter(|&layer| model.is_moe_layer(layer))
-            .collect()
+        self.config.model.moe_layer_indices()
     }
 
     /// Bytes of text a token that an evaluation predicts.
     pub fn bytes_per_token(&self) -> f64 {
         self.bytes_per_token
     }
+}
+
+/// The saved routing that a run replays; it has all samples that the run will see.
+fn replayed(
+    args: &TrainArgs,
+    config: &RunConfig,
+    schedule: &TrainingSchedule,
+    position: &TrainState,
+) -> Result<Option<SavedRouting>> {
+    no_routers(&config.model, args.routing.as_deref(), args.save_routing.as_deref())?;
+    let Some(path) = &args.routing else { return Ok(None) };
+    let shape = RoutingShape::of(&config.model);
+    let saved = SavedRouting::open(path, &shape, MadeBy::Train).context("--routing")?;
+    let (_, samples) = left(config, schedule, position)?;
+    saved.check_samples(position.samples, samples as u64).context("--routing")?;
+    Ok(Some(saved))
+}
+
+/// The step that a run ends with, and the samples that it has still to see.
+pub(super) fn left(
+    config: &RunConfig,
+    schedule: &TrainingSchedule,
+    position: &TrainState,
+) -> Result<(u64, usize)> {
+    let here = Position { step: position.step, tokens: position.tokens };
+    let too_long = "train.steps: the run has more samples than can be counted";
+    let end = schedule.end_from(here).context(too_long)?;
+    let samples = (end.tokens - here.tokens) / config.train.seq_len as u64;
+    Ok((end.step, usize::try_from(samples).context(too_long)?))
 }
 
 /// What the configuration says beyond defaults, a line a section.
@@ -289,6 +324,21 @@ fn resolved(args: &TrainArgs, checkpoint: Option<&Checkpoint>) -> Result<RunConf
         None => request.resolve()?,
     };
     Ok(config.with_absolute_paths())
+}
+
+/// Refuses a run that could not be held, unless its user knows better.
+fn check_size(
+    args: &TrainArgs,
+    config: &RunConfig,
+    device: &SelectedDevice,
+) -> Result<(), UsageError> {
+    if args.allow_oversize {
+        return Ok(());
+    }
+    let elsewhere =
+        args.device.worker().is_some() || args.cluster.is_some() || !args.devices.is_empty();
+    let remedy = "take a smaller model or train.micro_batch; --allow-oversize trains anyway";
+    check_training(config, device, elsewhere, remedy)
 }
 
 /// The sample that closes the run must fit: a run is not to fail at its end for that.

@@ -7,6 +7,7 @@ mod events;
 mod experts;
 mod labels;
 mod lines;
+mod microscope;
 mod pipeline;
 mod runs;
 mod series;
@@ -34,6 +35,7 @@ pub(super) fn all(house: Arc<House>) -> Router {
         .merge(labels::routes())
         .merge(pipeline::routes())
         .merge(compare::routes())
+        .merge(microscope::routes())
         .merge(events::routes())
         .fallback(assets::page)
         .layer(DefaultBodyLimit::max(BODY_BYTES))

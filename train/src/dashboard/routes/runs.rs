@@ -19,7 +19,7 @@ async fn session(State(house): State<Arc<House>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "folders": house.runs.folders(),
         "live": house.runs.live(),
-        "microscope": false,
+        "microscope": true,
     }))
 }
 

@@ -73,7 +73,7 @@ impl InFlight {
             };
             rows.require_grad()
         });
-        let compute = settings.compute.deferring_to(queue.clone());
+        let compute = batch.asking(&settings.compute).deferring_to(queue.clone());
         let device = settings.engine.training_device(settings.device);
         let (tokens, targets) = (batch.inputs.to_device(&device), batch.targets.to_device(&device));
         let output = module.forward(input.clone(), tokens, targets, settings.weights, &compute);

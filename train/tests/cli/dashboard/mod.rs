@@ -6,5 +6,6 @@ mod client;
 mod doors;
 mod events;
 mod load;
+mod microscope;
 mod recorded;
 mod training;

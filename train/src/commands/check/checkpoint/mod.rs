@@ -16,9 +16,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::check::binary;
-use crate::commands::model_folder::{KINDS, ModelFolder};
 use crate::exit::{FaultFound, Outcome, line_of};
 use crate::failure::{Failure, Result, UsageError};
+use crate::model_folder::{KINDS, ModelFolder};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use text::page;

@@ -9,8 +9,8 @@ use burn_deepseek::weights::{CONFIG_FILE, SETTINGS_BYTES, read_regular_text};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::commands::source::GENERATION_FILE;
 use crate::data::{BYTES_VOCAB_SIZES, HuggingFaceTokenizer, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::model_folder::GENERATION_FILE;
 
 /// What the files of a folder say of tokens.
 #[derive(Debug, Default, Serialize)]

@@ -1,5 +1,5 @@
-//! What `--checkpoint` of `generate`, `eval` and `export` names: a run, one checkpoint, or a
-//! Hugging Face folder, and the tokenizer that goes with it.
+//! What `--checkpoint` of a command names: a run, one checkpoint, or a Hugging Face folder, and the
+//! tokenizer that goes with it.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use burn_deepseek::weights::{
     CONFIG_FILE, LoadOptions, MtpWeights, SETTINGS_BYTES, WeightForm, WeightsError, load_model,
     read_config, read_regular_text,
 };
-use burn_deepseek::{DeepSeek, DeepSeekConfig, EndTokens};
+use burn_deepseek::{DeepSeek, DeepSeekConfig, EndTokens, Precision};
 use serde_json::Value;
 
-use super::model_folder::{KINDS, ModelFolder};
+use super::{KINDS, ModelFolder};
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
-use crate::config::RunConfig;
+use crate::config::{Format, PrecisionConfig, RunConfig};
 use crate::data::{
     BYTES_VOCAB_SIZES, DataConfig, DataError, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
     TokenizerConfig, TokenizerFiles,
@@ -23,11 +23,11 @@ use crate::data::{
 use crate::failure::{Result, UsageError};
 
 /// What a library that generates takes over `config.json`.
-pub(super) const GENERATION_FILE: &str = "generation_config.json";
+pub const GENERATION_FILE: &str = "generation_config.json";
 
 /// A model's folder, its weights not read yet.
 #[derive(Debug)]
-pub(super) struct Located {
+pub struct Located {
     /// Where `config.json` and the weights are.
     pub folder: PathBuf,
     /// What the model is.
@@ -45,7 +45,7 @@ pub(super) struct Located {
 
 /// A model's folder and the tokenizer in it.
 #[derive(Debug)]
-pub(super) struct Source {
+pub struct Source {
     /// The folder.
     pub at: Located,
     /// The tokenizer.
@@ -169,14 +169,31 @@ impl Source {
         Ok(Self { at, tokenizer })
     }
 
-    /// Loads the model for running it, its matrices as they are stored.
+    /// Loads the model for running it in a precision; in FP32 with its matrices as they are stored.
     ///
     /// # Errors
     ///
     /// Weights that cannot be read or do not fit.
-    pub fn load(&self, device: &Device, mtp: MtpWeights) -> Result<DeepSeek, WeightsError> {
-        let options = LoadOptions { mtp, weights: WeightForm::AsStored };
+    pub fn load(
+        &self,
+        device: &Device,
+        mtp: MtpWeights,
+        precision: &Precision,
+    ) -> Result<DeepSeek, WeightsError> {
+        let weights = match precision {
+            Precision::F32 => WeightForm::AsStored,
+            Precision::Bf16 | Precision::Fp8(_) => WeightForm::F32,
+        };
+        let options = LoadOptions { mtp, weights };
         Ok(load_model(&self.at.folder, device, &options)?.no_grad())
+    }
+
+    /// What the model is computed in: in the run's precision, or in FP32 where there is no run; with
+    /// another format where one is asked for.
+    pub fn precision(&self, format: Option<Format>) -> Precision {
+        let own = self.at.run.as_ref().map(|(_, config)| config.precision.clone());
+        let own = own.unwrap_or_default();
+        PrecisionConfig { format: format.unwrap_or(own.format), ..own }.precision()
     }
 
     /// The tokens to continue: the lead, where the prompt does not begin with it, then the prompt;

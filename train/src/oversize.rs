@@ -4,30 +4,10 @@
 use burn_deepseek::config::{DeepSeekConfig, Keeping};
 use sysinfo::System;
 
-use crate::cli::TrainArgs;
 use crate::config::{MemoryEstimate, RunConfig};
 use crate::device::SelectedDevice;
 use crate::failure::UsageError;
 use crate::metrics;
-
-/// Refuses a run that `train` could not hold, unless its user knows better.
-///
-/// # Errors
-///
-/// As [`check_training`].
-pub(in crate::commands) fn check_run(
-    args: &TrainArgs,
-    config: &RunConfig,
-    device: &SelectedDevice,
-) -> Result<(), UsageError> {
-    if args.allow_oversize {
-        return Ok(());
-    }
-    let elsewhere =
-        args.device.worker().is_some() || args.cluster.is_some() || !args.devices.is_empty();
-    let remedy = "take a smaller model or train.micro_batch; --allow-oversize trains anyway";
-    check_training(config, device, elsewhere, remedy)
-}
 
 /// Refuses to train a run whose weights, gradients, moments and activations together are more than
 /// the memory that is left. `elsewhere` says that the ranks are on other devices, so that only the
@@ -36,7 +16,7 @@ pub(in crate::commands) fn check_run(
 /// # Errors
 ///
 /// It does not fit, and by how much.
-pub(in crate::commands) fn check_training(
+pub fn check_training(
     config: &RunConfig,
     device: &SelectedDevice,
     elsewhere: bool,
@@ -62,7 +42,7 @@ pub(in crate::commands) fn check_training(
 /// # Errors
 ///
 /// It does not fit, and by how much.
-pub(in crate::commands) fn check_forward(
+pub fn check_forward(
     model: &DeepSeekConfig,
     tokens: usize,
     device: &SelectedDevice,
@@ -71,6 +51,11 @@ pub(in crate::commands) fn check_forward(
     let needed_bytes = MemoryEstimate::forward_bytes(model, tokens);
     let what = format!("a pass over {tokens} tokens needs");
     refuse_above(available_bytes(device), needed_bytes, &what, remedy)
+}
+
+/// Whether a device has so much memory to give; where that is not known, it has.
+pub fn is_room_for(device: &SelectedDevice, needed_bytes: u64) -> bool {
+    available_bytes(device).is_none_or(|available_bytes| needed_bytes <= available_bytes)
 }
 
 fn refuse_above(

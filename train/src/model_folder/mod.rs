@@ -1,4 +1,7 @@
-//! A folder with a model: a run's, one checkpoint's, or that of a Hugging Face model.
+//! A folder with a model: a run's, one checkpoint's, or that of a Hugging Face model; what is in it,
+//! and its tokenizer.
+
+mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +10,15 @@ use burn_deepseek::weights::CONFIG_FILE;
 use crate::checkpoint::{self, CheckpointError};
 use crate::failure::Result;
 
+pub use source::{GENERATION_FILE, Located, Source};
+
 /// What a folder with a model can be, for errors.
-pub(super) const KINDS: &str =
+pub const KINDS: &str =
     "a run's folder, one checkpoint's folder, or a Hugging Face folder (with config.json)";
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ModelFolder {
+pub enum ModelFolder {
     /// A checkpoint: the one that was named, or the newest of a run.
     Checkpoint(PathBuf),
     /// A Hugging Face model.
@@ -41,6 +46,6 @@ impl ModelFolder {
 ///
 /// # Errors
 /// A folder without a checkpoint that has been evaluated.
-pub(super) fn named(path: &Path, best: bool) -> Result<PathBuf> {
+pub fn named(path: &Path, best: bool) -> Result<PathBuf> {
     if best { checkpoint::find_best(path) } else { Ok(path.to_owned()) }
 }
