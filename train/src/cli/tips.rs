@@ -39,6 +39,10 @@ fn form(commands: &[&str], stray: &str, next: Option<&str>) -> Option<String> {
             None => format!("generate --checkpoint {stray}"),
         },
         "eval" => format!("eval --checkpoint {stray}"),
+        "inspect" => match next {
+            Some(prompt) => format!("inspect --checkpoint {stray} --prompt {prompt}"),
+            None => format!("inspect --checkpoint {stray} --text FILE"),
+        },
         "train" | "compare-precision" => {
             let command = commands[0];
             let config = known(RUNS) || stray.ends_with(".toml");
@@ -96,6 +100,7 @@ mod tests {
             ),
             (&["generate", "runs/x", "--json"], "deepseek generate --checkpoint runs/x`"),
             (&["eval", "runs/x"], "deepseek eval --checkpoint runs/x"),
+            (&["inspect", "runs/x", "a cat"], "inspect --checkpoint runs/x --prompt 'a cat'"),
             (&["train", "my-run.toml"], "deepseek train --config my-run.toml"),
             (&["train", "tiny-text"], "deepseek train --config tiny-text"),
             (&["train", "tiny"], "deepseek train --set model.preset=tiny"),

@@ -76,7 +76,7 @@ pub struct Answer {
     pub other: Option<Inspected>,
 }
 
-/// Checkpoints and looks; everything is asked through a shared reference, one computation at a time.
+/// Checkpoints and looks; all is asked through a shared reference, one computation at a time.
 #[derive(Debug)]
 pub struct Desk {
     device: SelectedDevice,
@@ -125,8 +125,8 @@ impl Desk {
         }
     }
 
-    /// An empty desk; models will be in this machine's memory, weights as pages of their files where
-    /// they can be.
+    /// An empty desk; models will be in this machine's memory, weights as pages of their files
+    /// where they can be.
     pub fn on_cpu() -> Self {
         let device = Device::flex();
         Self::new(SelectedDevice { device, name: "flex".into(), on_cpu: true })

@@ -1,8 +1,8 @@
 //! The routing microscope: a checkpoint is asked what it makes of a text, token by token and layer
 //! by layer, and what it would make of it if its routers chose otherwise or in another precision.
 //!
-//! **Invariant.** A text is looked at in one pass with the true tokens before each position, so what
-//! is shown of a token is what training and `eval` compute of it. A what-if in which nothing is
+//! **Invariant.** A text is looked at in one pass with the true tokens before each position, so
+//! what is shown of a token is what training and `eval` compute of it. A what-if in which nothing is
 //! changed has the same bits.
 
 mod asked;

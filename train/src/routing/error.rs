@@ -62,7 +62,10 @@ pub enum RoutingFileError {
         problem: String,
     },
     /// It was saved by another command.
-    #[error("{path}: saved by `{made_by}`; only a file of `{wanted}` can be replayed here", path = .path.display())]
+    #[error(
+        "{path}: saved by `{made_by}`; only a file of `{wanted}` can be replayed here",
+        path = .path.display()
+    )]
     OtherCommand {
         /// The file.
         path: PathBuf,
@@ -72,7 +75,10 @@ pub enum RoutingFileError {
         wanted: MadeBy,
     },
     /// It is of another model.
-    #[error("{path}: the routing of another model ({theirs}); this one has {ours}", path = .path.display())]
+    #[error(
+        "{path}: the routing of another model ({theirs}); this one has {ours}",
+        path = .path.display()
+    )]
     OtherModel {
         /// The file.
         path: PathBuf,
@@ -92,7 +98,10 @@ pub enum RoutingFileError {
         has: String,
     },
     /// A window is of other tokens.
-    #[error("{path}: {window} was saved of other tokens; other data, or another order of it", path = .path.display())]
+    #[error(
+        "{path}: {window} was saved of other tokens; other data, or another order of it",
+        path = .path.display()
+    )]
     OtherTokens {
         /// The file.
         path: PathBuf,
@@ -112,7 +121,10 @@ pub enum RoutingFileError {
         here: usize,
     },
     /// A layer that runs here did not run when it was saved.
-    #[error("{path}: {window} has no choices of layer {layer}, an MTP module that did not run", path = .path.display())]
+    #[error(
+        "{path}: {window} has no choices of layer {layer}, an MTP module that did not run",
+        path = .path.display()
+    )]
     MissingLayer {
         /// The file.
         path: PathBuf,

@@ -10,8 +10,8 @@
 //!
 //! **Invariant.** A window's choices are found by what it is (its number in the data, for an
 //! evaluation also the step that it follows) and given out only for the same tokens in a model of
-//! the same shape. How windows were put together to micro-batches, or laid out over ranks, is not in
-//! the file.
+//! the same shape. How windows were put together to micro-batches, or laid out over ranks, is not
+//! in the file.
 
 mod chunk;
 mod error;

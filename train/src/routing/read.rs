@@ -20,8 +20,8 @@ const MOST_HEADER_BYTES: u32 = 1 << 20;
 /// Bytes that are verified at a time.
 const BLOCK_BYTES: usize = 1 << 16;
 
-/// What windows of a chunk are found by: the phase, the step of an evaluation, and the number of the
-/// first. (Samples of a training are numbered through all of its steps.)
+/// What windows of a chunk are found by: the phase, the step of an evaluation, and the number of
+/// the first. (Samples of a training are numbered through all of its steps.)
 type Key = (Phase, u64, u64);
 
 /// A file of saved routings.

@@ -36,7 +36,8 @@ impl RoutingTap {
         self.replayed.as_ref().map(SavedRouting::path)
     }
 
-    /// Asks the routers that will see a micro-batch, in this place, with the MTP modules or without.
+    /// Asks the routers that will see a micro-batch, in this place, with the MTP modules or
+    /// without.
     /// Without files nothing is asked.
     ///
     /// # Errors
