@@ -1,5 +1,5 @@
-//! What a model makes of a text, token by token: losses, greedy tokens of the main model and of each
-//! MTP module, and what every router did.
+//! What a model makes of a text, token by token: losses, greedy tokens of the main model and of
+//! each MTP module, and what every router did.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -33,8 +33,8 @@ impl Inspection {
 
     /// Whether MTP depth `k` (from 1) and the main model would have the same token at place
     /// `token`, both from the true tokens before it: what decides whether a draft of that depth is
-    /// taken in greedy decoding, where the drafts before it were. None for the first `k + 1` tokens,
-    /// which depth `k` does not predict.
+    /// taken in greedy decoding, where the drafts before it were. None for the first `k + 1`
+    /// tokens, which depth `k` does not predict.
     pub fn mtp_agrees(&self, k: usize, token: usize) -> Option<bool> {
         let row = token.checked_sub(k + 1)?;
         let drafted = self.mtp_greedy.get(k.checked_sub(1)?)?.get(row)?;

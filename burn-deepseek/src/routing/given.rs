@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// The choices of a pass: for each layer the experts of each token, `[tokens * top_k]`, in ascending
-/// order.
+/// The choices of a pass: for each layer the experts of each token, `[tokens * top_k]`, in
+/// ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenChoices {
     layers: BTreeMap<usize, Vec<u32>>,

@@ -2,8 +2,8 @@
 //! by layer, and what it would make of it if its routers chose otherwise or in another precision.
 //!
 //! **Invariant.** A text is looked at in one pass with the true tokens before each position, so
-//! what is shown of a token is what training and `eval` compute of it. A what-if in which nothing is
-//! changed has the same bits.
+//! what is shown of a token is what training and `eval` compute of it. A what-if in which nothing
+//! is changed has the same bits.
 
 mod asked;
 mod desk;

@@ -1,5 +1,5 @@
-//! A folder with a model: a run's, one checkpoint's, or that of a Hugging Face model; what is in it,
-//! and its tokenizer.
+//! A folder with a model: a run's, one checkpoint's, or that of a Hugging Face model; what is in
+//! it, and its tokenizer.
 
 mod source;
 

@@ -188,8 +188,8 @@ impl Source {
         Ok(load_model(&self.at.folder, device, &options)?.no_grad())
     }
 
-    /// What the model is computed in: in the run's precision, or in FP32 where there is no run; with
-    /// another format where one is asked for.
+    /// What the model is computed in: in the run's precision, or in FP32 where there is no run;
+    /// with another format where one is asked for.
     pub fn precision(&self, format: Option<Format>) -> Precision {
         let own = self.at.run.as_ref().map(|(_, config)| config.precision.clone());
         let own = own.unwrap_or_default();

@@ -106,7 +106,8 @@ async fn inspect(
         let other = match asked.other {
             None => None,
             Some(AskedOther { run, checkpoint }) => {
-                Some(checkpoint_of(&house.runs.run(&run)?, checkpoint)?)
+                let run = house.runs.run(&run)?;
+                Some(checkpoint_of(&run, checkpoint)?)
             }
         };
         let question = Question {
