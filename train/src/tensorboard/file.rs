@@ -107,8 +107,8 @@ fn framed(events: &mut Events, line: &Line) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes away what an earlier file says. It is left empty, and gone the next time: a TensorBoard that
-/// is running goes on to the next file from one that has ended, and not from one that is gone.
+/// Takes away what an earlier file says. It is left empty, and gone the next time: a TensorBoard
+/// that is running goes on to the next file from one that has ended, not from one that is gone.
 fn supersede(path: &Path) -> Result<()> {
     let told = || format!("{}: cannot empty", path.display());
     if path.metadata().with_context(told)?.len() == 0 {

@@ -143,6 +143,28 @@ fn nothing_is_written_over_unless_that_is_said() {
         .failed(3, &["file/page.html", "Not a directory"]);
 }
 
+/// The address of a webhook often is all that one needs to post there.
+#[test]
+fn what_is_secret_of_a_configuration_is_not_handed_on() {
+    let place = Workplace::trained();
+    let run = read(&place, "runs/tiny-001/run.toml");
+    let address = "webhook = \"https://hooks.example.com/secret\"";
+    let with = run.replace("[alerts]\n", &format!("[alerts]\n{address}\n"));
+    assert_ne!(with, run);
+    place.write("runs/tiny-001/run.toml", with);
+    place.copy("runs/tiny-001", "runs/tiny-002");
+    place.run("report runs/tiny-001 --out kept --html kept.html").ok();
+    place.run("report runs --html both.html").ok();
+    let exported = place.run("runs export runs/tiny-001 --tensorboard logs --json").ok().json();
+    let file = exported["file"].as_str().unwrap();
+    for file in ["kept/report.md", "kept.html", "both.html", file] {
+        let bytes = fs::read(place.path(file)).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("hooks.example.com"), "{file} tells that there is one");
+        assert!(!text.contains("secret"), "{file}");
+    }
+}
+
 /// A run of no steps, and one whose record holds what nobody can read.
 #[test]
 fn what_is_not_there_is_left_out() {
