@@ -7,7 +7,7 @@ use crate::commands::svg::{Anchor, Axis, Panel, Stroke, Svg};
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 330.0;
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 622.0;
+const RIGHT: f64 = 612.0;
 const TOP: f64 = 66.0;
 const BOTTOM: f64 = 278.0;
 /// Width of a letter of the legend, about.

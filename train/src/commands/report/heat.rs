@@ -7,7 +7,7 @@ use crate::record::Experts;
 /// Pixels.
 const WIDTH: i64 = 640;
 const LEFT: i64 = 76;
-const RIGHT: i64 = 622;
+const RIGHT: i64 = 612;
 const TOP: i64 = 66;
 /// Height of a layer's row: the most and the least.
 const ROWS: (i64, i64) = (34, 8);

@@ -130,7 +130,11 @@ impl RunOnPage {
             name: name.into(),
             folder: summary.folder.display().to_string(),
             state: summary.state.name(),
-            progress: format!("step {} of {}", summary.steps(), summary.planned_steps),
+            progress: format!(
+                "step {} of {}",
+                grouped(summary.steps()),
+                grouped(summary.planned_steps)
+            ),
             tags: summary.labels.tags.iter().cloned().collect(),
             note: summary.labels.note.clone(),
             unreadable_lines: summary.unreadable_lines,
