@@ -54,6 +54,16 @@ fn a_disk_that_is_full() {
     }
 }
 
+/// Event files are as much of a run as its record is.
+#[test]
+fn a_disk_that_has_no_room_for_events() {
+    let place = Workplace::new();
+    let script = "mkdir disk && mount -t tmpfs -o size=12k tmpfs disk && exec \"$DEEPSEEK\" train \
+                  --config ./tiny.toml --set output.tensorboard=true --run-dir disk/run";
+    let Some(finished) = in_namespace(&place, script) else { return };
+    finished.failed(3, &["run/tensorboard/events.out.tfevents", "No space left on device"]);
+}
+
 #[test]
 fn a_folder_that_is_read_only() {
     let place = Workplace::new();
