@@ -107,6 +107,7 @@ fn twenty_tabs_for_five_minutes() {
     let mut training = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let server = super::training::server_of(&mut training);
     let id = server.id_of("long");
+    let (server, id) = (&server, &id);
     let (mut alone, mut watched) = (Vec::new(), Vec::new());
     let speed = |from: u64, to: u64| -> f64 {
         let record = std::fs::read_to_string(place.path("long/metrics.jsonl")).unwrap();
@@ -130,7 +131,7 @@ fn twenty_tabs_for_five_minutes() {
         std::thread::scope(|scope| {
             let stop = Instant::now() + Duration::from_secs(30);
             for _ in 0..TABS {
-                scope.spawn(|| {
+                scope.spawn(move || {
                     let series = server.json(&format!("/api/runs/{id}/series"));
                     let offset = series["offset"].as_str().unwrap();
                     let mut events =
