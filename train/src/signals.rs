@@ -118,8 +118,8 @@ impl Signals {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
-    /// What a signal does, and what the key does that stands for one where a view reads the keys. It
-    /// is called on a thread that may end with the program. The lock is held to the end: whoever
+    /// What a signal does, and what the key does that stands for one where a view reads the keys.
+    /// It is called on a thread that may end with the program. The lock is held to the end: whoever
     /// would guard something while the program ends has come too late.
     pub fn interrupt(&self) {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);

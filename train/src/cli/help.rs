@@ -306,8 +306,8 @@ pub(super) const RUNS_SHOW: &str = "Show what is known of a run, without loading
 /// What is said of `runs watch`.
 pub(super) const RUNS_WATCH: &str = "Watch a run as it is trained, in the terminal; a run that has \
     ended as it was.\n\n\
-    It reads the run's record as that grows, from whatever process writes it, and changes nothing: q \
-    leaves, and the run goes on. Elsewhere than on a terminal, or with --plain, it prints lines of \
+    It reads the run's record as that grows, from whatever process writes it, and changes nothing: \
+    q leaves, and the run goes on. Elsewhere than on a terminal, or with --plain, it prints lines of \
     progress until the run is no longer trained; with --json nothing but its results then.\n\n\
     Examples:\n  \
     deepseek runs watch runs/quickstart-001\n  \

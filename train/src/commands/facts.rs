@@ -8,19 +8,13 @@ use crate::terminal::Facts;
 use crate::visible::visible;
 
 /// What is known of a run of so many steps in all from its configuration.
-pub(super) fn facts(
-    folder: &Path,
-    config: &RunConfig,
-    steps: u64,
-    device: Option<String>,
-) -> Facts {
+pub(super) fn facts(folder: &Path, config: &RunConfig, steps: u64) -> Facts {
     let (model, every) = (&config.model, config.train.eval_every);
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
     let mtp = model.num_nextn_predict_layers;
     Facts {
         name: visible(&name).into_owned(),
         folder: folder.into(),
-        device: device.map(|device| visible(&device).into_owned()),
         model: format!(
             "{} parameters, {}",
             grouped(model.parameter_counts().total),
@@ -29,5 +23,6 @@ pub(super) fn facts(
         steps,
         eval_every: if every == 0 { steps } else { every },
         has_experts: (0..model.num_hidden_layers + mtp).any(|layer| model.is_moe_layer(layer)),
+        ..Facts::default()
     }
 }

@@ -180,14 +180,23 @@ fn draw_keys(frame: &mut Frame, area: Rect, view: &View) {
     let line = Line::from(spans);
     let room = usize::from(area.width).saturating_sub(line.width());
     frame.render_widget(Paragraph::new(line), area);
-    let wrong = match (&view.live.problem, view.history.unreadable) {
-        (Some(problem), _) => problem.clone(),
-        (None, 0) if view.live.read => return,
-        (None, 0) => "reading the record".into(),
-        (None, 1) => "1 line not read".into(),
-        (None, lines) => format!("{lines} lines not read"),
+    let line = match (&view.live.problem, view.history.unreadable, &view.facts.browser) {
+        (Some(problem), ..) => Line::styled(problem.clone(), palette.warning()),
+        _ if !view.live.read => Line::styled("reading the record", palette.label()),
+        (None, 1, _) => Line::styled("1 line not read", palette.warning()),
+        (None, 2.., _) => {
+            let lines = view.history.unreadable;
+            Line::styled(format!("{lines} lines not read"), palette.warning())
+        }
+        (None, 0, Some(address)) => {
+            Line::styled(format!("in a browser: {address} "), palette.label())
+        }
+        (None, 0, None) => return,
     };
-    let line = Line::styled(wrong, palette.warning()).right_aligned();
+    let line = line.right_aligned();
+    if line.width() > room && view.live.problem.is_none() {
+        return;
+    }
     let width = u16::try_from(line.width().min(room)).unwrap_or(0);
     let right = Rect { x: area.right() - width, width, ..area };
     frame.render_widget(Paragraph::new(line), right);

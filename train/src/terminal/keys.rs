@@ -1,5 +1,5 @@
-//! Keys, heard on a thread of its own: where a terminal goes away, crossterm (0.29) never comes back
-//! from waiting for one.
+//! Keys, heard on a thread of its own: where a terminal goes away, crossterm (0.29) never comes
+//! back from waiting for one.
 
 use std::io;
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! **Invariant.** A [`View`](view::View) is a value: lines of a record and keys change it, and a
 //! frame is drawn of it alone. What has the terminal, the clock and the files is around it.
 //!
-//! **Invariant.** Whoever has the terminal gives it back: at the end, before a panic is told, before
-//! a signal ends the program, and while the process is suspended.
+//! **Invariant.** Whoever has the terminal gives it back: at the end, before a panic is told,
+//! before a signal ends the program, and while the process is suspended.
 
 mod frame;
 mod header;

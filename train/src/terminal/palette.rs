@@ -127,7 +127,7 @@ impl Palette {
 
     /// A part of a bar of several, by its place in it.
     pub const fn part(self, index: usize) -> (Style, &'static str) {
-        const COLOURS: [u8; 7] = [246, 75, 68, 238, 215, 176, 114];
+        const COLOURS: [u8; 7] = [246, 75, 68, 215, 176, 114, 203];
         const GLYPHS: [&str; 7] = ["█", "▓", "▒", "░", "=", "-", "+"];
         let index = if index < COLOURS.len() { index } else { COLOURS.len() - 1 };
         let glyph = if self.colours { "█" } else { GLYPHS[index] };

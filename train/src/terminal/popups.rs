@@ -95,6 +95,9 @@ pub(super) fn draw_help(frame: &mut Frame, area: Rect, view: &View) {
         })
         .collect();
     lines.push(Line::default());
+    if let Some(address) = &view.facts.browser {
+        lines.push(Line::raw(format!("in a browser: {address}")).centered());
+    }
     lines.push(Line::styled("any key closes this", palette.label()).centered());
     let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
     let place = middle(area, 78, height);

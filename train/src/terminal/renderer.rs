@@ -33,7 +33,8 @@ pub struct TerminalRenderer {
 }
 
 impl TerminalRenderer {
-    /// Takes the terminal for a run that has `notes` to tell; `plain` shows it where that cannot be.
+    /// Takes the terminal for a run that has `notes` to tell; `plain` shows it where that cannot
+    /// be.
     pub fn open(facts: Facts, signals: &Signals, notes: Notes, plain: PlainRenderer) -> Self {
         let view = View::new(facts, Role::Training, Palette::of_environment());
         let shown = Arc::new(Shown::new(view, signals.clone()));

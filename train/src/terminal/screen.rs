@@ -118,8 +118,8 @@ fn give_back_before_panics() {
     });
 }
 
-/// Stops this process and what was started with it, as Ctrl-Z does where keys are signals, until the
-/// shell has it go on. The terminal must have been given back.
+/// Stops this process and what was started with it, as Ctrl-Z does where keys are signals, until
+/// the shell has it go on. The terminal must have been given back.
 #[cfg(unix)]
 pub(super) fn suspend() {
     // The shell's own `kill` reaches everything of the job, the shell that calls it included. Where

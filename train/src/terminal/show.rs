@@ -76,7 +76,7 @@ impl Shown {
         }
     }
 
-    /// Reads what was added. A line that cannot be read is counted, a file that cannot be read told.
+    /// Reads what was added. A line that cannot be read is counted, a file that cannot be is told.
     fn read(&self, record: &mut Record) {
         if record.was_cut() {
             self.read_anew(record);

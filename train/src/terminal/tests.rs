@@ -108,6 +108,7 @@ pub(super) fn view(role: Role) -> View {
         name: "quickstart-001".into(),
         folder: "runs/quickstart-001".into(),
         device: Some("Flex (CPU)".into()),
+        browser: Some("http://127.0.0.1:6007".into()),
         model: "13,104 parameters, fp32".into(),
         steps: 2000,
         eval_every: 100,
@@ -366,7 +367,8 @@ fn the_question_and_the_help_are_seen() {
     view.choices.help = true;
     let help = text(&view, 80, 24);
     assert!(help.contains("stop after this step and save") && help.contains("log"), "{help}");
-    assert!(help.contains("any key closes this"), "{help}");
+    assert!(help.contains("any key closes this") && help.contains(":6007"), "{help}");
+    assert!(text(&view, 160, 50).contains("in a browser: http://127.0.0.1:6007"));
     let mut view = full(Role::Watching);
     view.choices.help = true;
     assert!(text(&view, 80, 24).contains("leave; the run goes on"));

@@ -21,6 +21,8 @@ pub struct Facts {
     pub folder: PathBuf,
     /// What it computes on, where that is known.
     pub device: Option<String>,
+    /// Where it is shown in a browser, if it is.
+    pub browser: Option<String>,
     /// Its model in a few words.
     pub model: String,
     /// Steps of the whole run.

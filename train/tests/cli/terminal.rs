@@ -1,5 +1,5 @@
-//! The view of a run in a real terminal, that of tmux: sizes, keys, signals, and what is left of the
-//! terminal afterwards.
+//! The view of a run in a real terminal, that of tmux: sizes, keys, signals, and what is left of
+//! the terminal afterwards.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -102,8 +102,8 @@ impl<'a> Terminal<'a> {
         assert!(self.tmux(&["resize-window", "-x", &width, "-y", &height]).status.success());
     }
 
-    /// The keys work as they do in a shell: they are shown, lines can be edited, Ctrl-C is a signal,
-    /// and the cursor is seen.
+    /// The keys work as they do in a shell: they are shown, lines can be edited, Ctrl-C is a
+    /// signal, and the cursor is seen.
     fn is_sane(&self) {
         self.say("clear; stty -a | tr ';' '\\n'; echo done");
         let text =
@@ -195,8 +195,8 @@ fn a_run_ends_as_it_is_asked_to_and_leaves_the_terminal_as_it_was() {
     let Some(terminal) = Terminal::open(&place, 100, 30) else { return };
     let train = |folder: &str, wait: bool| {
         terminal.say(&format!(
-            "clear; sh -c 'echo $$ >pid; exec $DEEPSEEK train --config ./tiny.toml --run-dir {folder} \
-             {SLOW}'; echo \"code $?\""
+            "clear; sh -c 'echo $$ >pid; exec $DEEPSEEK train --config ./tiny.toml --run-dir \
+             {folder} {SLOW}'; echo \"code $?\""
         ));
         if wait {
             terminal.until("a step", |text| text.contains("step 1 of 500"));

@@ -27,7 +27,7 @@ pub(super) fn run(args: &RunsWatchArgs, signals: &Signals) -> Result<Outcome> {
     let (folder, json) = (&args.run.run, args.run.json);
     let run = RunSummary::read(folder)?;
     if !args.plain && !json && terminal::is_there() {
-        terminal::watch(facts(folder, &run.config, run.planned_steps, None), signals)?;
+        terminal::watch(facts(folder, &run.config, run.planned_steps), signals)?;
     } else {
         follow(folder, &run, json)?;
     }

@@ -40,8 +40,9 @@ use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use crate::tensorboard::RunFacts;
-use crate::terminal::{self, TerminalRenderer};
+use crate::terminal::{self, Facts, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
+use crate::visible::visible;
 pub(in crate::commands) use start::Start;
 use start::{Parts, left};
 
@@ -144,8 +145,11 @@ pub(in crate::commands) fn learn(
     let plain =
         PlainRenderer::new(position.step, steps, eval_every, train.log_every, notes.clone());
     let renderer: Box<dyn MetricsRenderer> = if view {
-        let device = Some(start.device_name.clone());
-        let facts = facts(&start.folder.path, config, steps, device);
+        let facts = Facts {
+            device: Some(visible(&start.device_name).into_owned()),
+            browser: start.browser.clone(),
+            ..facts(&start.folder.path, config, steps)
+        };
         Box::new(TerminalRenderer::open(facts, signals, notes.clone(), plain))
     } else {
         Box::new(plain)

@@ -11,7 +11,7 @@ use crate::digits::grouped;
 
 /// Columns of a kind's name and of a number.
 const NAME: usize = 12;
-const NUMBER: usize = 10;
+const NUMBER: usize = 8;
 /// A share of saturated codes that is told.
 const MUCH: f64 = 0.01;
 
