@@ -36,7 +36,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
         Place::F32 { add, .. } => (0, add),
         Place::Bf16 { .. } => (padded_rows * panels * width, false),
     };
-    let own = if shared.is_some() { 0 } else { panels * K::REACH };
+    let own = if shared.is_some() { 0 } else { panels * K::REACH.min(tiles(depth)) };
     let [left_words, left_scales, right_words, right_scales, block, edge, own_memory] = memory
         .reserve([
             K::PANEL.chunk * height * words,
@@ -67,73 +67,39 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             }
         }
         edge.write_bytes(0, K::ROWS * width);
+        let edge = matches!(out.place, Place::F32 { .. }).then_some(edge);
         let mut kernel = K::begin(own_memory);
-        for reach in chunks(0..depth, K::REACH) {
-            for strip in strips(rows, K::STRIP) {
-                for chunk in chunks(reach.clone(), K::PANEL.chunk) {
-                    let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
-                    K::pack_left(left, strip.clone(), chunk.clone(), left_words);
-                    pack_left_scales(
-                        left,
-                        strip.clone(),
-                        first_tile,
-                        depth_tiles,
-                        height,
-                        left_scales,
-                    );
-                    let stored_tile =
-                        if shared.is_some() { first_tile } else { first_tile - reach.start / TILE };
-                    for panel in 0..panels {
-                        let at = columns.start + panel * width;
-                        let panel_columns = at..columns.end.min(at + width);
-                        if shared.is_none() && strip.start == rows.start {
-                            pack_panel::<K>(
-                                right,
-                                place,
-                                panel,
-                                panel_columns.clone(),
-                                chunk.clone(),
-                                stored_tile,
-                            );
-                        }
-                        let (right, right_scales) =
-                            place.panel(layout, stored_tile, depth_tiles, first_panel + panel);
-                        let (columns, padded) =
-                            (panel_columns.len(), matches!(out.place, Place::Bf16 { .. }));
-                        let add = add || chunk.start > 0;
-                        for rows in even(strip.len(), strip.len().div_ceil(K::ROWS)) {
-                            let row = strip.start - task.rows.start + rows.start;
-                            let target = target.add(row * stride + panel * width);
-                            // A tile that is not full is computed beside its place.
-                            let full = columns == width && (!K::WHOLE || rows.len() == K::ROWS);
-                            let narrow = !full && !padded;
-                            let (out, out_stride) =
-                                if narrow { (edge, width) } else { (target, stride) };
-                            if narrow && add {
-                                copy(target, stride, out, width, rows.len(), columns);
-                            }
-                            let call = TileCall {
-                                left: left_words.add(rows.start * words),
-                                left_stride: height * words,
-                                left_scales: left_scales.add(rows.start),
-                                left_scale_stride: height,
-                                right,
-                                right_scales,
-                                depth: chunk.len(),
-                                out,
-                                out_stride,
-                                add,
-                            };
-                            kernel.tile::<SCALES>(rows.len(), &call);
-                            if narrow {
-                                kernel.finish();
-                                copy(out, width, target, stride, rows.len(), columns);
-                            }
-                        }
-                    }
-                    kernel.finish();
+        for (reach, strip, chunk) in walk::<K>(rows, depth) {
+            let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
+            K::pack_left(left, strip.clone(), chunk.clone(), left_words);
+            let packed = first_tile..first_tile + depth_tiles;
+            pack_left_scales(left, strip.clone(), packed, height, left_scales);
+            let stored_tile =
+                if shared.is_some() { first_tile } else { first_tile - reach.start / TILE };
+            for panel in 0..panels {
+                let at = columns.start + panel * width;
+                let columns = at..columns.end.min(at + width);
+                if shared.is_none() && strip.start == rows.start {
+                    let (columns, chunk) = (columns.clone(), chunk.clone());
+                    pack_panel::<K>(right, place, panel, columns, chunk, stored_tile);
                 }
+                let (right, right_scales) =
+                    place.panel(layout, stored_tile, depth_tiles, first_panel + panel);
+                let call = TileCall {
+                    left: left_words,
+                    left_stride: height * words,
+                    left_scales,
+                    left_scale_stride: height,
+                    right,
+                    right_scales,
+                    depth: chunk.len(),
+                    out: target.add((strip.start - rows.start) * stride + panel * width),
+                    out_stride: stride,
+                    add: add || chunk.start > 0,
+                };
+                panel_tiles::<K, SCALES>(&mut kernel, &call, strip.len(), columns.len(), edge);
             }
+            kernel.finish();
         }
         drop(kernel);
         if let Place::Bf16 { start } = out.place {
@@ -147,11 +113,65 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
     }
 }
 
-/// Runs of at most `len` rows.
+/// In which order a task goes over its rows and its depth: `(reach, strip, chunk)`.
 #[inline(always)]
-fn strips(rows: &Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = rows.end;
-    rows.clone().step_by(len).map(move |start| start..end.min(start.saturating_add(len)))
+fn walk<K: Kernel>(
+    rows: &Range<usize>,
+    depth: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>, Range<usize>)> {
+    let (first, end) = (rows.start, rows.end);
+    chunks(0..depth, K::REACH).flat_map(move |reach| {
+        (first..end).step_by(K::STRIP).flat_map(move |start| {
+            let strip = start..end.min(start.saturating_add(K::STRIP));
+            let of_reach = reach.clone();
+            chunks(reach.clone(), K::PANEL.chunk)
+                .map(move |chunk| (of_reach.clone(), strip.clone(), chunk))
+        })
+    })
+}
+
+/// Computes the tiles of a strip of `rows` in one panel, of which `columns` are there; `call` is
+/// that of the first row. Tiles that are not full are computed in `edge`, if there is one, and
+/// copied to their place; else there is room around it.
+///
+/// # Safety
+/// Every pointer of `call` is good for what the tiles need, until the kernel is finished; the
+/// instruction set of `K` is there.
+#[inline(always)]
+unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
+    kernel: &mut K,
+    call: &TileCall,
+    rows: usize,
+    columns: usize,
+    edge: Option<*mut f32>,
+) {
+    let (width, words) = (K::PANEL.width, TILE / K::PANEL.depth_a_word);
+    for part in even(rows, rows.div_ceil(K::ROWS)) {
+        let full = columns == width && (!K::WHOLE || part.len() == K::ROWS);
+        // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
+        // for the instruction set; `edge` has room for a tile.
+        unsafe {
+            let place = call.out.add(part.start * call.out_stride);
+            let beside = edge.filter(|_| !full);
+            if let Some(edge) = beside
+                && call.add
+            {
+                copy(place, call.out_stride, edge, width, part.len(), columns);
+            }
+            let part_call = TileCall {
+                left: call.left.add(part.start * words),
+                left_scales: call.left_scales.add(part.start),
+                out: beside.unwrap_or(place),
+                out_stride: if beside.is_some() { width } else { call.out_stride },
+                ..*call
+            };
+            kernel.tile::<SCALES>(part.len(), &part_call);
+            if let Some(edge) = beside {
+                kernel.finish();
+                copy(edge, width, place, call.out_stride, part.len(), columns);
+            }
+        }
+    }
 }
 
 /// Packs the scales of some rows, `[tile][height]`, zero past the rows.
@@ -162,15 +182,14 @@ fn strips(rows: &Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>>
 unsafe fn pack_left_scales(
     left: &Source<'_>,
     rows: Range<usize>,
-    first_tile: usize,
-    depth_tiles: usize,
+    tiles: Range<usize>,
     height: usize,
     scales: *mut f32,
 ) {
     let Source::Codes(x) = left else { return };
     for r in 0..height {
-        for t in 0..depth_tiles {
-            let scale = if r < rows.len() { x.scale(rows.start + r, first_tile + t) } else { 0.0 };
+        for (t, tile) in tiles.clone().enumerate() {
+            let scale = if r < rows.len() { x.scale(rows.start + r, tile) } else { 0.0 };
             // SAFETY: the caller vouches for room of `[tile][height]`.
             unsafe { *scales.add(t * height + r) = scale };
         }

@@ -83,6 +83,7 @@ pub(super) trait Kernel {
 }
 
 /// Where the operands and the result of one tile are.
+#[derive(Clone, Copy)]
 pub(super) struct TileCall {
     /// First row's words of the first depth tile.
     pub(super) left: *const u32,

@@ -94,7 +94,7 @@ impl<S: Transpose, const ROWS: usize> Lanes for F32<S, ROWS> {
         words: *mut u32,
     ) {
         // SAFETY: the caller vouches for the operand, the room and the instruction set.
-        unsafe { pack::left(source, rows, depth, words) }
+        unsafe { pack::left::<S>(source, rows, depth, words) }
     }
     #[inline(always)]
     unsafe fn pack_right(

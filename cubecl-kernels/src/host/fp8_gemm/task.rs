@@ -138,15 +138,16 @@ fn dispatch(path: GemmPath, call: &Call<'_>) {
     }
 }
 
-/// The emulated tile unit, with the best that packing and its arithmetic can have here.
+/// The emulated tile unit. Whatever instruction set is asked for, its arithmetic has FMA where the
+/// machine has: without it each product is a call.
 fn emulated_tiles(call: &Call<'_>) {
-    // SAFETY: each path is available only where its instruction set has been found; the plain form
-    // needs none.
+    // SAFETY: each form is taken only where its instruction set has been found; the plain one needs
+    // none.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if GemmPath::Avx512Bf16.is_available() {
             return avx512_bf16::<Tiled<Emulated, Avx512Pairs>>(call);
-        } else if GemmPath::Avx2.is_available() {
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             return avx2::<Tiled<Emulated, PlainPairs>>(call);
         }
         run::<Tiled<Emulated, PlainPairs>>(call)
