@@ -20,8 +20,9 @@ impl<L: Lanes, const V: usize> Kernel for Vectors<L, V> {
     const PANEL: PanelForm = PanelForm {
         width: V * LANES,
         depth_a_word: L::DEPTH,
-        // A panel takes 16 KiB, and stays in L1 beside the left operand's rows.
-        chunk: 2 * L::DEPTH / V,
+        // Results are read and written once a chunk. A panel of it takes 32 or 64 KiB, which the
+        // second cache hands on as fast as it is used.
+        chunk: 4,
         spread: false,
     };
     const ROWS: usize = L::ROWS;
