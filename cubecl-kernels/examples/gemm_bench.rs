@@ -1,9 +1,10 @@
 //! Times FP8 and BF16 products at the training shapes, in turn with the `gemm` crate's FP32 product
 //! (what Flex runs).
 //!
-//! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [avx512|avx2|baseline]`
-//! prints, for each product, the median microseconds and rate, the difference ([`calc_diff`]) to
-//! the product before quantization, and the ratio to FP32.
+//! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [path]` prints, for each
+//! product, the median microseconds and rate, the difference ([`calc_diff`]) to the product before
+//! quantization, and the ratio to FP32. All products take `path` where one is given (`amx`,
+//! `avx512-bf16`, `avx512`, `avx2`, `baseline`), else what is chosen for this processor.
 //!
 //! With `MIMALLOC_PURGE_DELAY=-1` the memory of results is kept from one product to the next, as
 //! the program does. With `GEMM_BENCH_SOLO` set there is one thread, timed by the processor time
@@ -133,17 +134,20 @@ fn column_tiled(x: &Quantized, columns: usize) -> ColumnTiled<'_> {
     ColumnTiled { codes: &x.codes, scales: &x.scales, columns, format: OPTIONS.format }
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     if solo() {
-        rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().unwrap();
+        rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
     }
-    match std::env::args().nth(2).as_deref() {
-        Some("avx512") => GemmPath::limit(GemmPath::Avx512),
-        Some("avx2") => GemmPath::limit(GemmPath::Avx2),
-        Some("baseline") => GemmPath::limit(GemmPath::Baseline),
-        _ => {}
+    let threads = rayon::current_num_threads();
+    if let Some(name) = std::env::args().nth(2) {
+        let all = GemmPath::ALL.map(GemmPath::name).join(", ");
+        let path = GemmPath::named(&name).ok_or(format!("{name}: no path; there are {all}"))?;
+        path.force()?;
+        println!("{threads} threads, {path} as asked for");
+    } else {
+        let choice = GemmPath::choice()?;
+        println!("{threads} threads, {}: {}", choice.path, choice.why);
     }
-    println!("{} threads, {:?}", rayon::current_num_threads(), GemmPath::current());
     for (m, n, k) in [
         (1024, 1024, 1024),
         (2048, 512, 256),
@@ -155,6 +159,10 @@ fn main() {
         (2048, 4096, 256),
     ] {
         dense(m, n, k);
+    }
+    // Where vectors and tiles part.
+    for m in [1, 2, 4, 6, 8, 10, 12, 16, 24, 32, 64] {
+        dense(m, 1024, 1024);
     }
     for (m, n, k) in [(512, 256, 2048), (1536, 256, 2048), (256, 768, 2048)] {
         wgrad(m, n, k);
@@ -168,6 +176,7 @@ fn main() {
         bf16(m, n, k);
     }
     emulated(2048, 512, 256);
+    Ok(())
 }
 
 fn dense(m: usize, n: usize, k: usize) {

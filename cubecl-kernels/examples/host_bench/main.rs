@@ -20,6 +20,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use case::wanted;
+use cubecl_kernels::host::GemmPath;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -72,8 +73,14 @@ fn bench<A, B>(
     );
 }
 
-fn main() {
-    println!("{} threads", rayon::current_num_threads());
+fn main() -> Result<(), cubecl_kernels::KernelError> {
+    let choice = GemmPath::choice()?;
+    println!(
+        "{} threads; BF16 products by {}: {}",
+        rayon::current_num_threads(),
+        choice.path,
+        choice.why
+    );
     products::attention();
     products::linear_cross_entropy();
     products::grouped_linear();
@@ -82,4 +89,5 @@ fn main() {
     weights::optimizer();
     products::linear();
     stored::linear();
+    Ok(())
 }

@@ -34,7 +34,7 @@ pub use cross_entropy::{
 };
 pub use embedding::{embedding, embedding_backward};
 pub use fp8_gemm::{
-    ColumnTiled, GemmPath, fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16,
+    Choice, ColumnTiled, GemmPath, fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16,
     fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };

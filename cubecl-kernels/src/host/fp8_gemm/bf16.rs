@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::output::Output;
-use super::path::GemmPath;
+use super::route::Route;
 use super::source::{Floats, Group, Source};
 use super::task::product;
 use crate::definition::Accumulation;
@@ -55,5 +55,5 @@ fn group<'a>(a: Floats<'a>, b: Floats<'a>, start: usize) -> Group<'a> {
 }
 
 fn run(groups: &[Group<'_>], out: &Output<'_>, threads: Threads) {
-    product(GemmPath::current(), groups, Accumulation::Promoted, out, threads);
+    product(Route::current(), groups, Accumulation::Promoted, out, threads);
 }

@@ -1,53 +1,58 @@
 //! One block of a result: its rows packed chunk by chunk, the microkernel over it, edges and BF16
 //! on the way out.
 
-use super::kernel::{Kernel, MAX_ROWS, TileCall, tile};
+use std::ops::Range;
+
+use super::kernel::{Kernel, TileCall};
 use super::output::{Output, Place};
 use super::plan::{Task, even};
-use super::right::{Right, RightLayout, chunk_tiles, chunks, pack_panel};
+use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
 use super::source::{Group, Source};
 use crate::definition::{TILE, tiles};
-use crate::host::simd::LANES;
 
 /// Computes one block of a group's result.
 ///
 /// # Safety
 /// The instruction set of `K` is there; a `shared` right operand is packed in full.
 #[inline(always)]
-pub(super) unsafe fn multiply<K: Kernel, const V: usize, const SCALES: usize>(
+pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
     group: &Group<'_>,
     task: &Task,
     out: &Output<'_>,
     shared: Option<Right>,
     memory: &mut Scratch,
 ) {
-    const { assert!(K::ROWS <= MAX_ROWS) };
     let Task { rows, columns, .. } = task;
     let (left, right) = (&group.left, &group.right);
-    let (width, words) = (V * LANES, TILE / K::DEPTH);
-    let layout = RightLayout::new(width, K::DEPTH, right);
+    let (width, words) = (K::PANEL.width, TILE / K::PANEL.depth_a_word);
+    let layout = RightLayout::new(K::PANEL, right);
     let (panels, depth) = (columns.len().div_ceil(width), left.depth());
+    // Rows of the packed left operand, and of results that are summed beside their place.
+    let height = if K::WHOLE { K::ROWS } else { rows.len().min(K::STRIP) };
+    let padded_rows = if K::WHOLE { rows.len().next_multiple_of(K::ROWS) } else { rows.len() };
     // A block whose result is not FP32 is summed beside it.
     let (beside, add) = match out.place {
         Place::F32 { add, .. } => (0, add),
-        Place::Bf16 { .. } => (rows.len() * panels * width, false),
+        Place::Bf16 { .. } => (padded_rows * panels * width, false),
     };
-    let chunk = chunk_tiles(K::DEPTH, width);
-    let own = if shared.is_some() { 0 } else { panels * chunk };
-    let [left_words, left_scales, right_words, right_scales, block] = memory.reserve([
-        chunk * rows.len() * words,
-        chunk * rows.len(),
-        own * layout.tile_words,
-        own * layout.tile_scales,
-        beside,
-    ]);
-    let left_scales: *mut f32 = left_scales.cast();
+    let own = if shared.is_some() { 0 } else { panels * K::REACH.min(tiles(depth)) };
+    let [left_words, left_scales, right_words, right_scales, block, edge, own_memory] = memory
+        .reserve([
+            K::PANEL.chunk * height * words,
+            K::PANEL.chunk * height,
+            own * layout.tile_words,
+            own * layout.tile_scales,
+            beside,
+            K::ROWS * width,
+            K::MEMORY,
+        ]);
+    let (left_scales, edge): (*mut f32, *mut f32) = (left_scales.cast(), edge.cast());
     let place = shared.unwrap_or(Right { words: right_words, scales: right_scales.cast(), panels });
     let first_panel = if shared.is_some() { columns.start / width } else { 0 };
-    let mut edge = [[[0.0f32; LANES]; V]; MAX_ROWS];
     // SAFETY: all addresses lie in the memory just reserved, in the packed operand, or in this
-    // task's block of the result.
+    // task's block of the result. Tiles are finished before what they read changes, and before what
+    // they write is read.
     unsafe {
         let (target, stride) = match out.place {
             Place::F32 { start, .. } => (
@@ -61,63 +66,42 @@ pub(super) unsafe fn multiply<K: Kernel, const V: usize, const SCALES: usize>(
                 (0..columns.len()).for_each(|c| target.add(r * stride + c).write(0.0));
             }
         }
-        for chunk in chunks(depth, chunk) {
+        edge.write_bytes(0, K::ROWS * width);
+        let edge = matches!(out.place, Place::F32 { .. }).then_some(edge);
+        let mut kernel = K::begin(own_memory);
+        for (reach, strip, chunk) in walk::<K>(rows, depth) {
             let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
-            K::pack_left(left, rows.clone(), chunk.clone(), left_words);
-            if let Source::Codes(x) = left {
-                for (r, row) in rows.clone().enumerate() {
-                    for t in 0..depth_tiles {
-                        *left_scales.add(t * rows.len() + r) = x.scale(row, first_tile + t);
-                    }
-                }
-            }
+            K::pack_left(left, strip.clone(), chunk.clone(), left_words);
+            let packed = first_tile..first_tile + depth_tiles;
+            pack_left_scales(left, strip.clone(), packed, height, left_scales);
+            let stored_tile =
+                if shared.is_some() { first_tile } else { first_tile - reach.start / TILE };
             for panel in 0..panels {
                 let at = columns.start + panel * width;
-                let panel_columns = at..columns.end.min(at + width);
-                let stored_tile = if shared.is_some() { first_tile } else { 0 };
-                if shared.is_none() {
-                    pack_panel::<K, V>(
-                        right,
-                        place,
-                        panel,
-                        panel_columns.clone(),
-                        chunk.clone(),
-                        0,
-                    );
+                let columns = at..columns.end.min(at + width);
+                if shared.is_none() && strip.start == rows.start {
+                    let (columns, chunk) = (columns.clone(), chunk.clone());
+                    pack_panel::<K>(right, place, panel, columns, chunk, stored_tile);
                 }
                 let (right, right_scales) =
                     place.panel(layout, stored_tile, depth_tiles, first_panel + panel);
-                let (columns, padded) =
-                    (panel_columns.len(), matches!(out.place, Place::Bf16 { .. }));
-                let add = add || chunk.start > 0;
-                for rows in even(rows.len(), rows.len().div_ceil(K::ROWS)) {
-                    let target = target.add(rows.start * stride + panel * width);
-                    // A tile whose columns do not fill the panel is computed beside its place.
-                    let narrow = columns < width && !padded;
-                    let (out, out_stride) =
-                        if narrow { (edge.as_mut_ptr().cast(), width) } else { (target, stride) };
-                    if narrow && add {
-                        copy(target, stride, out, width, rows.len(), columns);
-                    }
-                    let call = TileCall {
-                        left: left_words.add(rows.start * words),
-                        left_stride: task.rows.len() * words,
-                        left_scales: left_scales.add(rows.start),
-                        left_scale_stride: task.rows.len(),
-                        right,
-                        right_scales,
-                        depth: chunk.len(),
-                        out,
-                        out_stride,
-                        add,
-                    };
-                    any_rows::<K, V, SCALES>(rows.len(), &call);
-                    if narrow {
-                        copy(out, width, target, stride, rows.len(), columns);
-                    }
-                }
+                let call = TileCall {
+                    left: left_words,
+                    left_stride: height * words,
+                    left_scales,
+                    left_scale_stride: height,
+                    right,
+                    right_scales,
+                    depth: chunk.len(),
+                    out: target.add((strip.start - rows.start) * stride + panel * width),
+                    out_stride: stride,
+                    add: add || chunk.start > 0,
+                };
+                panel_tiles::<K, SCALES>(&mut kernel, &call, strip.len(), columns.len(), edge);
             }
+            kernel.finish();
         }
+        drop(kernel);
         if let Place::Bf16 { start } = out.place {
             for (r, row) in rows.clone().enumerate() {
                 let target = start.add(group.start + row * out.row_stride + columns.start);
@@ -125,6 +109,89 @@ pub(super) unsafe fn multiply<K: Kernel, const V: usize, const SCALES: usize>(
                     *target.add(c) = half::bf16::from_f32(*block.cast::<f32>().add(r * stride + c));
                 }
             }
+        }
+    }
+}
+
+/// In which order a task goes over its rows and its depth: `(reach, strip, chunk)`.
+#[inline(always)]
+fn walk<K: Kernel>(
+    rows: &Range<usize>,
+    depth: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>, Range<usize>)> {
+    let (first, end) = (rows.start, rows.end);
+    chunks(0..depth, K::REACH).flat_map(move |reach| {
+        (first..end).step_by(K::STRIP).flat_map(move |start| {
+            let strip = start..end.min(start.saturating_add(K::STRIP));
+            let of_reach = reach.clone();
+            chunks(reach.clone(), K::PANEL.chunk)
+                .map(move |chunk| (of_reach.clone(), strip.clone(), chunk))
+        })
+    })
+}
+
+/// Computes the tiles of a strip of `rows` in one panel, of which `columns` are there; `call` is
+/// that of the first row. Tiles that are not full are computed in `edge`, if there is one, and
+/// copied to their place; else there is room around it.
+///
+/// # Safety
+/// Every pointer of `call` is good for what the tiles need, until the kernel is finished; the
+/// instruction set of `K` is there.
+#[inline(always)]
+unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
+    kernel: &mut K,
+    call: &TileCall,
+    rows: usize,
+    columns: usize,
+    edge: Option<*mut f32>,
+) {
+    let (width, words) = (K::PANEL.width, TILE / K::PANEL.depth_a_word);
+    for part in even(rows, rows.div_ceil(K::ROWS)) {
+        let full = columns == width && (!K::WHOLE || part.len() == K::ROWS);
+        // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
+        // for the instruction set; `edge` has room for a tile.
+        unsafe {
+            let place = call.out.add(part.start * call.out_stride);
+            let beside = edge.filter(|_| !full);
+            if let Some(edge) = beside
+                && call.add
+            {
+                copy(place, call.out_stride, edge, width, part.len(), columns);
+            }
+            let part_call = TileCall {
+                left: call.left.add(part.start * words),
+                left_scales: call.left_scales.add(part.start),
+                out: beside.unwrap_or(place),
+                out_stride: if beside.is_some() { width } else { call.out_stride },
+                ..*call
+            };
+            kernel.tile::<SCALES>(part.len(), &part_call);
+            if let Some(edge) = beside {
+                kernel.finish();
+                copy(edge, width, place, call.out_stride, part.len(), columns);
+            }
+        }
+    }
+}
+
+/// Packs the scales of some rows, `[tile][height]`, zero past the rows.
+///
+/// # Safety
+/// `scales` has room for them.
+#[inline(always)]
+unsafe fn pack_left_scales(
+    left: &Source<'_>,
+    rows: Range<usize>,
+    tiles: Range<usize>,
+    height: usize,
+    scales: *mut f32,
+) {
+    let Source::Codes(x) = left else { return };
+    for r in 0..height {
+        for (t, tile) in tiles.clone().enumerate() {
+            let scale = if r < rows.len() { x.scale(rows.start + r, tile) } else { 0.0 };
+            // SAFETY: the caller vouches for room of `[tile][height]`.
+            unsafe { *scales.add(t * height + r) = scale };
         }
     }
 }
@@ -148,22 +215,4 @@ unsafe fn copy(
             std::ptr::copy_nonoverlapping(from.add(r * from_stride), to.add(r * to_stride), columns)
         };
     }
-}
-
-/// Calls [`tile`] with the number of rows as a constant.
-///
-/// # Safety
-/// Every pointer of `call` is good for what the tile needs, and the instruction set is there.
-#[inline(always)]
-unsafe fn any_rows<K: Kernel, const V: usize, const SCALES: usize>(rows: usize, call: &TileCall) {
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match rows {
-                // SAFETY: the caller vouches for the pointers of `call` and the instruction set.
-                $($rows => unsafe { tile::<K, $rows, V, SCALES>(call) },)*
-                _ => unreachable!("invariant: a tile has 1 to {MAX_ROWS} rows"),
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7)
 }

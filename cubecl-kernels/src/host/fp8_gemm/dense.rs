@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::output::{Output, build_bf16, build_f32};
-use super::path::GemmPath;
+use super::route::Route;
 use super::source::{Group, Source};
 use super::task::product;
 use crate::definition::{
@@ -186,7 +186,7 @@ fn checked_accumulate(
 
 fn run(a: OperandView<'_>, b: OperandView<'_>, accumulation: Accumulation, c: &Output<'_>) {
     let group = Group { left: Source::Codes(a), right: Source::Codes(b), start: 0 };
-    product(GemmPath::current(), &[group], accumulation, c, Threads::Pool);
+    product(Route::current(), &[group], accumulation, c, Threads::Pool);
 }
 
 /// Checks that depths agree, the result can be addressed and the accumulator exists; gives the

@@ -42,7 +42,7 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 let last = depth_tiles.saturating_sub(1) * TILE;
                 if first == task.columns.start && depth_tiles > 0 {
                     rows.add(last * task.rows.len()).write_bytes(0, task.rows.len() * TILE);
-                    pack::left(&group.left, task.rows.clone(), 0..left.depth, rows);
+                    pack::left::<Plain>(&group.left, task.rows.clone(), 0..left.depth, rows);
                     pack_scales(left, task.rows.clone(), task.rows.len(), row_scales.cast());
                 }
                 if depth_tiles > 0 {

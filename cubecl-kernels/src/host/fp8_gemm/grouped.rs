@@ -3,7 +3,7 @@
 
 use super::dense::check_accumulation;
 use super::output::{Output, build_f32};
-use super::path::GemmPath;
+use super::route::Route;
 use super::source::{Group, Source};
 use super::task::product;
 use crate::definition::{
@@ -47,7 +47,7 @@ pub fn fp8_grouped_gemm_nt(
     // SAFETY: offsets rise from 0 to the rows, so that the groups cover all of them.
     Ok(unsafe {
         build_f32(a.rows * n, n, |c| {
-            product(GemmPath::current(), &groups, accumulation, c, Threads::Pool)
+            product(Route::current(), &groups, accumulation, c, Threads::Pool)
         })
     })
 }
@@ -101,7 +101,7 @@ pub fn fp8_grouped_gemm_nt_masked(
     let groups: Vec<_> = counts.iter().enumerate().map(group).collect();
     let mut c = vec![0.0; a.rows * n];
     product(
-        GemmPath::current(),
+        Route::current(),
         &groups,
         accumulation,
         &Output::new(crate::host::output::as_uninit(&mut c), n),
@@ -151,7 +151,7 @@ pub fn fp8_grouped_wgrad_nt(
     // SAFETY: there is a group for every expert, and each writes all of its part.
     Ok(unsafe {
         build_f32(len, x.columns, |dw| {
-            product(GemmPath::current(), &groups, accumulation, dw, Threads::Pool)
+            product(Route::current(), &groups, accumulation, dw, Threads::Pool)
         })
     })
 }
@@ -174,7 +174,7 @@ pub fn fp8_grouped_wgrad_nt_accumulate(
     let groups = wgrad_groups(OP, dy, x, offsets, accumulation)?;
     check_length(OP, "dw", dw.len(), &[groups.len(), dy.columns, x.columns])?;
     product(
-        GemmPath::current(),
+        Route::current(),
         &groups,
         accumulation,
         &Output::accumulate(dw, x.columns),

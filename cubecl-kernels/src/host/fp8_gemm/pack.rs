@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::source::{Source, values};
+use super::source::{Floats, Source, values};
 use crate::definition::TILE;
 use crate::host::simd::{LANES, Plain, Simd, round_to_bf16};
 
@@ -10,9 +10,9 @@ use crate::host::simd::{LANES, Plain, Simd, round_to_bf16};
 /// zero up to a multiple of [`LANES`], and not written beyond.
 ///
 /// # Safety
-/// `words` has room for `tiles * rows * TILE`.
+/// `words` has room for `tiles * rows * TILE`, and the instruction set of `S` is there.
 #[inline(always)]
-pub(super) unsafe fn left(
+pub(super) unsafe fn left<S: Transpose>(
     source: &Source<'_>,
     rows: Range<usize>,
     depth: Range<usize>,
@@ -21,11 +21,28 @@ pub(super) unsafe fn left(
     let count = rows.len();
     for (t, first) in depth.clone().step_by(TILE).enumerate() {
         let len = TILE.min(depth.end - first);
-        for (r, row) in rows.clone().enumerate() {
-            for i in (0..len).step_by(LANES) {
-                let values = values(source, row, first + i, len - i);
-                // SAFETY: row `r` of tile `t` lies in the room the caller vouches for.
-                unsafe { *words.add((t * count + r) * TILE + i).cast() = values };
+        // SAFETY: row `r` of this tile lies in the room the caller vouches for.
+        let store = |r: usize, i: usize, values: [f32; LANES]| unsafe {
+            *words.add((t * count + r) * TILE + i).cast() = values
+        };
+        match source {
+            Source::Floats(x) if x.row_stride == 1 && x.depth_stride != 1 => {
+                for at in (0..count).step_by(LANES) {
+                    let live = LANES.min(count - at);
+                    for i in (0..len).step_by(LANES) {
+                        let mut block = side_by_side(x, rows.start + at, live, first + i, len - i);
+                        // SAFETY: the caller vouches for the instruction set.
+                        unsafe { S::transpose(&mut block) };
+                        (0..live).for_each(|r| store(at + r, i, block[r]));
+                    }
+                }
+            }
+            _ => {
+                for (r, row) in rows.clone().enumerate() {
+                    for i in (0..len).step_by(LANES) {
+                        store(r, i, values(source, row, first + i, len - i));
+                    }
+                }
             }
         }
     }
@@ -50,30 +67,20 @@ pub(super) unsafe fn right<S: Transpose>(
             let start = rows.start + v * LANES;
             let count = rows.end.saturating_sub(start).min(LANES);
             for i in (0..len).step_by(LANES) {
-                let mut block = [[0.0; LANES]; LANES];
-                match source {
+                let block = match source {
                     Source::Floats(x) if x.row_stride == 1 && count > 0 => {
-                        for (step, block) in block[..LANES.min(len - i)].iter_mut().enumerate() {
-                            let row = &x.data[start + (first + i + step) * x.depth_stride..];
-                            match row.first_chunk::<LANES>() {
-                                Some(row) if count == LANES => {
-                                    (0..LANES).for_each(|r| block[r] = round_to_bf16(row[r]))
-                                }
-                                _ => block
-                                    .iter_mut()
-                                    .zip(&row[..count])
-                                    .for_each(|(value, &x)| *value = round_to_bf16(x)),
-                            }
-                        }
+                        side_by_side(x, start, count, first + i, len - i)
                     }
                     _ => {
+                        let mut block = [[0.0; LANES]; LANES];
                         for (r, block) in block[..count].iter_mut().enumerate() {
                             *block = values(source, start + r, first + i, len - i);
                         }
                         // SAFETY: the caller vouches for the instruction set.
                         unsafe { S::transpose(&mut block) };
+                        block
                     }
-                }
+                };
                 for (step, values) in block.iter().enumerate() {
                     // SAFETY: the steps of vector `v` in tile `t` lie in the room the caller
                     // vouches for.
@@ -84,6 +91,32 @@ pub(super) unsafe fn right<S: Transpose>(
             }
         }
     }
+}
+
+/// Sixteen entries from `first` on of `count` rows that lie side by side, `[entry][row]`; zero from
+/// the `len`-th entry on, and past the rows.
+#[inline(always)]
+fn side_by_side(
+    x: &Floats<'_>,
+    row: usize,
+    count: usize,
+    first: usize,
+    len: usize,
+) -> [[f32; LANES]; LANES] {
+    let mut block = [[0.0; LANES]; LANES];
+    for (i, block) in block[..LANES.min(len)].iter_mut().enumerate() {
+        let entry = &x.data[row + (first + i) * x.depth_stride..];
+        match entry.first_chunk::<LANES>() {
+            Some(entry) if count == LANES => {
+                (0..LANES).for_each(|r| block[r] = round_to_bf16(entry[r]))
+            }
+            _ => block
+                .iter_mut()
+                .zip(&entry[..count])
+                .for_each(|(value, &x)| *value = round_to_bf16(x)),
+        }
+    }
+    block
 }
 
 /// Exchanges rows and columns.

@@ -8,37 +8,36 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::left::{LeftLayout, ROW_WORDS as WORDS};
 use super::registers_avx512::{Decoder, first_bytes, first_lanes, round};
 use super::source::{Floats, Source};
 use crate::definition::{CODES_A_WORD, OperandView, TILE};
 use crate::host::simd::{LANES, transpose_avx512 as transpose};
 
-/// Words of a row's tile.
-const WORDS: usize = TILE / 2;
-
-/// Packs rows as a left operand, `[tile][row][WORDS]`.
+/// Packs rows as a left operand, all of each tile: zero past the end of the depth.
 ///
 /// # Safety
 /// AVX-512 F, BW, BF16 and VBMI are there, rows and depth lie inside `source`, depth starts at a
-/// tile, and `words` has room for every row of every tile.
+/// tile, and `words` has room for every row of every tile in this layout.
 #[inline(always)]
 pub(super) unsafe fn left(
     source: &Source<'_>,
     rows: Range<usize>,
     depth: Range<usize>,
+    layout: LeftLayout,
     words: *mut u32,
 ) {
     for (t, first) in depth.clone().step_by(TILE).enumerate() {
         // SAFETY: the caller vouches for the instruction set, the operand and the room, of which
         // this tile takes its own part.
         unsafe {
-            let (len, words) = (TILE.min(depth.end - first), words.add(t * rows.len() * WORDS));
+            let (len, words) = (TILE.min(depth.end - first), words.add(t * layout.tile));
             match source {
-                Source::Codes(x) => left_codes(x, rows.clone(), first, len, words),
+                Source::Codes(x) => left_codes(x, rows.clone(), first, len, layout, words),
                 Source::Floats(x) if x.depth_stride == 1 => {
-                    left_floats(x, rows.clone(), first, len, words)
+                    left_floats(x, rows.clone(), first, len, layout, words)
                 }
-                Source::Floats(x) => left_transposed(x, rows.clone(), first, len, words),
+                Source::Floats(x) => left_transposed(x, rows.clone(), first, len, layout, words),
             }
         }
     }
@@ -55,6 +54,7 @@ unsafe fn left_codes(
     rows: Range<usize>,
     first: usize,
     len: usize,
+    layout: LeftLayout,
     words: *mut u32,
 ) {
     // SAFETY: masked loads touch only the `len` codes of a row, which lie inside `x`; unaligned
@@ -69,11 +69,9 @@ unsafe fn left_codes(
                 let mask = first_bytes(len.saturating_sub(half * 64));
                 let codes = _mm512_maskz_loadu_epi8(mask, codes.wrapping_add(half * 64).cast());
                 let values = decoder.decode(_mm512_permutexvar_epi64(order, codes));
-                _mm512_storeu_si512(words.add(r * WORDS + half * 2 * LANES).cast(), values[0]);
-                _mm512_storeu_si512(
-                    words.add(r * WORDS + (half * 2 + 1) * LANES).cast(),
-                    values[1],
-                );
+                let words = words.add(r * layout.row + half * 2 * layout.step);
+                _mm512_storeu_si512(words.cast(), values[0]);
+                _mm512_storeu_si512(words.add(layout.step).cast(), values[1]);
             }
         }
     }
@@ -90,6 +88,7 @@ unsafe fn left_floats(
     rows: Range<usize>,
     first: usize,
     len: usize,
+    layout: LeftLayout,
     words: *mut u32,
 ) {
     for (r, row) in rows.enumerate() {
@@ -99,7 +98,7 @@ unsafe fn left_floats(
             // the caller vouches for these and for the instruction set.
             unsafe {
                 _mm512_storeu_si512(
-                    words.add(r * WORDS + i * LANES).cast(),
+                    words.add(r * layout.row + i * layout.step).cast(),
                     pairs(row, i * 2 * LANES, len),
                 )
             };
@@ -118,6 +117,7 @@ unsafe fn left_transposed(
     rows: Range<usize>,
     first: usize,
     len: usize,
+    layout: LeftLayout,
     words: *mut u32,
 ) {
     // All rows of a few depths before the next: what lies side by side is read in turn.
@@ -135,7 +135,9 @@ unsafe fn left_transposed(
                 for r in 0..LANES {
                     if r < count {
                         _mm512_storeu_si512(
-                            words.add((at - rows.start + r) * WORDS + block * LANES).cast(),
+                            words
+                                .add((at - rows.start + r) * layout.row + block * layout.step)
+                                .cast(),
                             by_row[r],
                         );
                     }
@@ -175,7 +177,8 @@ pub(super) unsafe fn right(
                         right_floats(x, row, count, first, len, words, vectors * LANES)
                     }
                     Source::Floats(x) => {
-                        for step in 0..len.div_ceil(2) {
+                        // Steps of 16 words are whole, the rest of the last one zero.
+                        for step in 0..len.div_ceil(2 * LANES) * LANES {
                             let pair = pair_of_rows(x, row, count, first, step, len);
                             _mm512_storeu_si512(words.add(step * vectors * LANES).cast(), pair);
                         }

@@ -6,13 +6,18 @@ use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, UNSCALED};
 use super::scratch::Scratch;
 use super::source::Source;
 use crate::definition::{TILE, tiles};
-use crate::host::simd::LANES;
 
-/// Tiles of depth packed at a time: a panel of the right operand takes 16 KiB, and stays in L1
-/// beside the left one's rows.
-#[inline(always)]
-pub(super) const fn chunk_tiles(depth_a_word: usize, width: usize) -> usize {
-    2 * depth_a_word * LANES / width
+/// How a microkernel wants its right operand.
+#[derive(Clone, Copy)]
+pub(super) struct PanelForm {
+    /// Columns of a panel.
+    pub(super) width: usize,
+    /// Entries in a word.
+    pub(super) depth_a_word: usize,
+    /// Tiles of depth packed at a time.
+    pub(super) chunk: usize,
+    /// Whether the scale of a block is repeated for each column.
+    pub(super) spread: bool,
 }
 
 /// The sizes of a packed right operand.
@@ -27,15 +32,16 @@ pub(super) struct RightLayout {
 }
 
 impl RightLayout {
-    /// The layout of panels of `width` columns, in words of `depth_a_word` entries.
+    /// The layout of panels of this form.
     #[inline(always)]
-    pub(super) fn new(width: usize, depth_a_word: usize, source: &Source<'_>) -> Self {
+    pub(super) fn new(form: PanelForm, source: &Source<'_>) -> Self {
+        let width = form.width;
         let tile_scales = match scaling(source) {
             UNSCALED => 0,
-            BLOCK_SCALED => 1,
+            BLOCK_SCALED if !form.spread => 1,
             _ => width,
         };
-        Self { width, tile_words: TILE / depth_a_word * width, tile_scales }
+        Self { width, tile_words: TILE / form.depth_a_word * width, tile_scales }
     }
 
     /// Room for `panels` of `depth_tiles` in a memory of its own.
@@ -62,7 +68,7 @@ unsafe impl Sync for Right {}
 
 impl Right {
     /// Words and scales of a panel in the chunk of `chunk_tiles` that starts at depth tile
-    /// `first_tile`.
+    /// `first_tile`, whole chunks before it.
     ///
     /// # Safety
     /// They lie inside the memory that was reserved for them.
@@ -92,10 +98,11 @@ pub(super) fn scaling(right: &Source<'_>) -> usize {
     }
 }
 
-/// The chunks of a depth.
+/// Runs of so many depth tiles.
 #[inline(always)]
-pub(super) fn chunks(depth: usize, tiles: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..depth).step_by(tiles * TILE).map(move |start| start..depth.min(start + tiles * TILE))
+pub(super) fn chunks(depth: Range<usize>, tiles: usize) -> impl Iterator<Item = Range<usize>> {
+    let (end, len) = (depth.end, tiles * TILE);
+    depth.step_by(len).map(move |start| start..end.min(start + len))
 }
 
 /// Packs one panel of one chunk of depth, which is stored as that of depth tile `first_tile`.
@@ -103,7 +110,7 @@ pub(super) fn chunks(depth: usize, tiles: usize) -> impl Iterator<Item = Range<u
 /// # Safety
 /// The instruction set of `K` is there, and `place` has room for the panel.
 #[inline(always)]
-pub(super) unsafe fn pack_panel<K: Kernel, const V: usize>(
+pub(super) unsafe fn pack_panel<K: Kernel>(
     right: &Source<'_>,
     place: Right,
     panel: usize,
@@ -111,13 +118,13 @@ pub(super) unsafe fn pack_panel<K: Kernel, const V: usize>(
     depth: Range<usize>,
     first_tile: usize,
 ) {
-    let layout = RightLayout::new(V * LANES, K::DEPTH, right);
+    let layout = RightLayout::new(K::PANEL, right);
     let depth_tiles = tiles(depth.len());
     // SAFETY: the caller vouches for the instruction set and for the panel's room, which has as
     // many words and scales a tile as `layout` says.
     unsafe {
         let (words, scales) = place.panel(layout, first_tile, depth_tiles, panel);
-        K::pack_right(right, columns.clone(), V, depth.clone(), words);
+        K::pack_right(right, columns.clone(), depth.clone(), words);
         let Source::Codes(x) = right else { return };
         for t in 0..depth_tiles {
             for c in 0..layout.tile_scales {

@@ -1,47 +1,56 @@
 //! Runs a product: cuts it into tasks, packs what they share, and hands each to the instruction set
-//! of the path.
+//! of its path.
 
 use std::ops::Range;
 
 use super::block::multiply;
 use super::emulated;
+use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, UNSCALED};
 #[cfg(target_arch = "x86_64")]
-use super::kernel::Bf16;
-use super::kernel::{BLOCK_SCALED, F32, Kernel, ROW_SCALED, UNSCALED};
+use super::lanes::Bf16;
+use super::lanes::F32;
 use super::output::Output;
+#[cfg(target_arch = "x86_64")]
+use super::pack_pairs::Avx512Pairs;
+use super::pack_pairs::PlainPairs;
 use super::path::GemmPath;
-use super::plan::{Task, plan};
-use super::right::{Right, RightLayout, chunk_tiles, chunks, pack_panel, scaling};
+use super::plan::{Size, Task, plan};
+use super::right::{PanelForm, Right, RightLayout, chunks, pack_panel, scaling};
+use super::route::Route;
 use super::scratch;
 use super::source::{Group, Source};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::tile_unit::Amx;
+use super::tile_unit::Emulated;
+use super::tiled::{Tiled, columns_a_task};
+use super::vectors::Vectors;
 use crate::definition::{Accumulation, TILE, tiles};
 use crate::host::gemm_view::Threads;
 use crate::host::parallel::for_each;
+use crate::host::simd::Plain;
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
-use crate::host::simd::{LANES, Plain};
 
 /// Panels of a right operand that are packed by one task, where all tasks share it.
 const PANELS_A_TASK: usize = 4;
 
+/// How many times as fast as vectors a tile unit is: its products are worth another thread later.
+const TILES_SPEED: usize = 4;
+
 /// Computes every group's product into its place; all of each group's `[left.rows, right.rows]` is
 /// written.
 pub(super) fn product(
-    path: GemmPath,
+    route: Route,
     groups: &[Group<'_>],
     accumulation: Accumulation,
     out: &Output<'_>,
     threads: Threads,
 ) {
-    let sizes: Vec<_> =
-        groups.iter().map(|group| (group.left.rows(), group.right.rows())).collect();
+    let mut sizes = Vec::with_capacity(groups.len());
     let mut work = 0usize;
-    for (group, &(rows, columns)) in groups.iter().zip(&sizes) {
-        assert_eq!(
-            group.left.depth(),
-            group.right.depth(),
-            "invariant: the sizes of a product agree"
-        );
+    for group in groups {
+        let (rows, columns, depth) = (group.left.rows(), group.right.rows(), group.left.depth());
+        assert_eq!(depth, group.right.depth(), "invariant: the sizes of a product agree");
         let reach = if rows == 0 || columns == 0 {
             0
         } else {
@@ -51,7 +60,14 @@ pub(super) fn product(
             reach <= out.len && (columns <= out.row_stride || rows <= 1),
             "invariant: a result lies inside its output"
         );
-        work = work.saturating_add(rows.saturating_mul(columns).saturating_mul(group.left.depth()));
+        let (speed, columns_a_task) = match accumulation {
+            Accumulation::Promoted if route.path(rows).has_tiles() => {
+                (TILES_SPEED, Some(columns_a_task(depth)))
+            }
+            _ => (1, None),
+        };
+        work = work.saturating_add(rows.saturating_mul(columns).saturating_mul(depth) / speed);
+        sizes.push(Size { rows, columns, columns_a_task });
     }
     let work = if threads == Threads::One { 0 } else { work };
     let tasks = plan(&sizes);
@@ -69,8 +85,8 @@ pub(super) fn product(
     });
     let mut memory = scratch::take_shared();
     let shared = single.map(|group| {
-        let columns = group.right.rows();
-        let layout = RightLayout::new(width(path), depth_a_word(path), &group.right);
+        let (path, columns) = (route.path(group.left.rows()), group.right.rows());
+        let layout = RightLayout::new(panel_form(path), &group.right);
         let panels = columns.div_ceil(layout.width);
         let place = layout.place(&mut memory, panels, tiles(group.right.depth()));
         for_each(panels.div_ceil(PANELS_A_TASK), work, |index| {
@@ -82,7 +98,8 @@ pub(super) fn product(
     });
     for_each(tasks.len(), work, |index| {
         let task = &tasks[index];
-        dispatch(path, &Call::Multiply { group: &groups[task.group], task, out, shared });
+        let group = &groups[task.group];
+        dispatch(route.path(group.left.rows()), &Call::Multiply { group, task, out, shared });
     });
     scratch::keep_shared(memory);
 }
@@ -95,55 +112,88 @@ enum Call<'a> {
     Multiply { group: &'a Group<'a>, task: &'a Task, out: &'a Output<'a>, shared: Option<Right> },
 }
 
+type PairVectors = Vectors<Bf16<7>, 2>;
+type Avx512Vectors = Vectors<F32<Avx512, 7>, 2>;
+type Avx2Vectors = Vectors<F32<Avx2, 6>, 1>;
+type PlainVectors = Vectors<F32<Plain, 2>, 1>;
+
 fn dispatch(path: GemmPath, call: &Call<'_>) {
     match path {
-        // SAFETY: the path says that AVX-512 with BF16 and VBMI has been found: `GemmPath` only
-        // names what this machine has.
+        // SAFETY: the path says that tiles are permitted, which they are only beside AVX-512 with
+        // BF16 and VBMI: a route only has paths of this machine.
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        GemmPath::Amx => unsafe { amx(call) },
+        GemmPath::AmxEmulated => emulated_tiles(call),
+        // SAFETY: the path says that AVX-512 with BF16 and VBMI has been found.
         #[cfg(target_arch = "x86_64")]
-        GemmPath::Avx512Bf16 => unsafe { avx512_bf16(call) },
+        GemmPath::Avx512Bf16 => unsafe { avx512_bf16::<PairVectors>(call) },
         // SAFETY: the path says that AVX-512 F, BW, DQ, VL and FMA have been found.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx512 => unsafe { avx512(call) },
         // SAFETY: the path says that AVX2 and FMA have been found.
         #[cfg(target_arch = "x86_64")]
-        GemmPath::Avx2 => unsafe { avx2(call) },
+        GemmPath::Avx2 => unsafe { avx2::<Avx2Vectors>(call) },
         // SAFETY: nothing beyond the baseline is used.
-        _ => unsafe { run::<F32<Plain, 2>, 1>(call) },
+        _ => unsafe { run::<PlainVectors>(call) },
     }
+}
+
+/// The emulated tile unit. Whatever instruction set is asked for, its arithmetic has FMA where the
+/// machine has: without it each product is a call.
+fn emulated_tiles(call: &Call<'_>) {
+    // SAFETY: each form is taken only where its instruction set has been found; the plain one needs
+    // none.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if GemmPath::Avx512Bf16.is_available() {
+            return avx512_bf16::<Tiled<Emulated, Avx512Pairs>>(call);
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return avx2::<Tiled<Emulated, PlainPairs>>(call);
+        }
+        run::<Tiled<Emulated, PlainPairs>>(call)
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vbmi,avx2,fma")]
+fn amx(call: &Call<'_>) {
+    // SAFETY: the features are those of this function; the path has tiles.
+    unsafe { run::<Tiled<Amx, Avx512Pairs>>(call) };
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vbmi,avx2,fma")]
-fn avx512_bf16(call: &Call<'_>) {
+fn avx512_bf16<K: Kernel>(call: &Call<'_>) {
     // SAFETY: the features are those of this function.
-    unsafe { run::<Bf16<7>, 2>(call) };
+    unsafe { run::<K>(call) };
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn avx512(call: &Call<'_>) {
     // SAFETY: the features are those of this function.
-    unsafe { run::<F32<Avx512, 7>, 2>(call) };
+    unsafe { run::<Avx512Vectors>(call) };
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2(call: &Call<'_>) {
+fn avx2<K: Kernel>(call: &Call<'_>) {
     // SAFETY: the features are those of this function.
-    unsafe { run::<F32<Avx2, 6>, 1>(call) };
+    unsafe { run::<K>(call) };
 }
 
-/// Columns of a panel on a path.
-fn width(path: GemmPath) -> usize {
+/// How a path wants its right operand.
+fn panel_form(path: GemmPath) -> PanelForm {
     match path {
-        GemmPath::Avx512Bf16 | GemmPath::Avx512 => 2 * LANES,
-        GemmPath::Avx2 | GemmPath::Baseline => LANES,
+        GemmPath::Amx | GemmPath::AmxEmulated => Tiled::<Emulated, PlainPairs>::PANEL,
+        #[cfg(target_arch = "x86_64")]
+        GemmPath::Avx512Bf16 => PairVectors::PANEL,
+        #[cfg(target_arch = "x86_64")]
+        GemmPath::Avx512 => Avx512Vectors::PANEL,
+        #[cfg(target_arch = "x86_64")]
+        GemmPath::Avx2 => Avx2Vectors::PANEL,
+        _ => PlainVectors::PANEL,
     }
-}
-
-/// Entries in a packed word on a path.
-fn depth_a_word(path: GemmPath) -> usize {
-    if path == GemmPath::Avx512Bf16 { 2 } else { 1 }
 }
 
 /// Does what `call` asks for, with the microkernel `K`.
@@ -151,34 +201,29 @@ fn depth_a_word(path: GemmPath) -> usize {
 /// # Safety
 /// The instruction set of `K` is there.
 #[inline(always)]
-unsafe fn run<K: Kernel, const V: usize>(call: &Call<'_>) {
+unsafe fn run<K: Kernel>(call: &Call<'_>) {
     // SAFETY: the caller vouches for the instruction set; `product` has reserved room for every
     // panel, and hands out `shared` once all of them are packed.
     unsafe {
         match *call {
             Call::Pack { right, place, ref panels } => {
-                for depth in chunks(right.depth(), chunk_tiles(K::DEPTH, V * LANES)) {
+                let width = K::PANEL.width;
+                for depth in chunks(0..right.depth(), K::PANEL.chunk) {
                     for panel in panels.clone() {
-                        let columns = panel * V * LANES..right.rows().min((panel + 1) * V * LANES);
-                        pack_panel::<K, V>(
-                            right,
-                            place,
-                            panel,
-                            columns,
-                            depth.clone(),
-                            depth.start / TILE,
-                        );
+                        let columns = panel * width..right.rows().min((panel + 1) * width);
+                        let first_tile = depth.start / TILE;
+                        pack_panel::<K>(right, place, panel, columns, depth.clone(), first_tile);
                     }
                 }
             }
             Call::Multiply { group, task, out, shared } => {
                 let mut memory = scratch::take_task();
                 match scaling(&group.right) {
-                    UNSCALED => multiply::<K, V, UNSCALED>(group, task, out, shared, &mut memory),
+                    UNSCALED => multiply::<K, UNSCALED>(group, task, out, shared, &mut memory),
                     BLOCK_SCALED => {
-                        multiply::<K, V, BLOCK_SCALED>(group, task, out, shared, &mut memory)
+                        multiply::<K, BLOCK_SCALED>(group, task, out, shared, &mut memory)
                     }
-                    _ => multiply::<K, V, ROW_SCALED>(group, task, out, shared, &mut memory),
+                    _ => multiply::<K, ROW_SCALED>(group, task, out, shared, &mut memory),
                 }
                 scratch::keep_task(memory);
             }

@@ -5,6 +5,8 @@
 //! names the version: elementwise loops vectorise by themselves with [`madd`], sums are kept in
 //! `S::V` registers (left to itself the compiler scatters them).
 
+use std::sync::LazyLock;
+
 mod arithmetic;
 mod registers;
 #[cfg(target_arch = "x86_64")]
@@ -30,20 +32,32 @@ pub(crate) enum Isa {
     Baseline,
 }
 
-/// The best instruction set of this machine.
+/// The environment's variable that asks for the path of products, and keeps everything else to its
+/// instruction set.
+pub(crate) const FORCED_ISA: &str = "CUBECL_KERNELS_ISA";
+
+/// What [`FORCED_ISA`] says, where it says something.
+pub(crate) fn forced_isa() -> Option<&'static str> {
+    static FORCED: LazyLock<Option<String>> = LazyLock::new(|| {
+        let name = std::env::var_os(FORCED_ISA)?.to_string_lossy().into_owned();
+        (!name.is_empty()).then_some(name)
+    });
+    FORCED.as_deref()
+}
+
+/// The best instruction set of this machine, or the lesser one that [`FORCED_ISA`] keeps it to.
 #[inline]
 pub(crate) fn isa() -> Isa {
-    // The test suite runs once more with each of these, so that every version is tested on a
-    // machine that has them all.
-    #[cfg(test)]
-    match std::env::var("CUBECL_KERNELS_ISA").as_deref() {
-        Ok("baseline") => return Isa::Baseline,
+    static ISA: LazyLock<Isa> = LazyLock::new(|| match forced_isa() {
+        Some("baseline") => Isa::Baseline,
         #[cfg(target_arch = "x86_64")]
-        Ok("avx2") if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
-            return Isa::Avx2;
-        }
-        _ => {}
-    }
+        Some("avx2") if best_isa() != Isa::Baseline => Isa::Avx2,
+        _ => best_isa(),
+    });
+    *ISA
+}
+
+fn best_isa() -> Isa {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f")

@@ -5,6 +5,7 @@ use crate::definition::{LinearShape, ProductFormat};
 use crate::host::fp8_gemm::bf16::{bf16_gemm, bf16_gemm_add};
 use crate::host::fp8_gemm::output::build_f32;
 use crate::host::fp8_gemm::path::GemmPath;
+use crate::host::fp8_gemm::route::Route;
 use crate::host::fp8_gemm::source::{Floats, Group, Source};
 use crate::host::fp8_gemm::task::product;
 use crate::host::gemm_view::Threads;
@@ -35,7 +36,9 @@ fn check(rows: usize, inputs: usize, outputs: usize) {
                 Group { left: Source::Floats(left), right: Source::Floats(right), start: 0 };
             // SAFETY: a product writes all of its result.
             let c = unsafe {
-                build_f32(left.rows * n, n, |c| product(path, &[group], PROMOTED, c, Threads::Pool))
+                build_f32(left.rows * n, n, |c| {
+                    product(Route::only(path), &[group], PROMOTED, c, Threads::Pool)
+                })
             };
             assert_close(&format!("{path:?} {what} {shape:?}"), &c, expected, 1e-5);
         }

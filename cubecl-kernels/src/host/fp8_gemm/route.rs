@@ -1,0 +1,55 @@
+//! Which path each product takes: few rows another one than many.
+
+use std::sync::LazyLock;
+
+use super::choice::fitting;
+use super::path::GemmPath;
+use crate::host::simd::forced_isa;
+
+/// Rows up to which vectors are ahead of a tile unit, to which a row costs as much as sixteen.
+/// On a Xeon they were at 4 rows (1.6 times), and behind at 16 (0.6); between was not measured.
+const FEW_ROWS_BESIDE_TILES: usize = 8;
+/// Rows up to which pairs are ahead of FP32 even where `vdpbf16ps` is slow: packing decides, and
+/// they are half as much to write. On a Xeon they were at 16 rows (2 times), and even at 64.
+const FEW_ROWS_BESIDE_FP32: usize = 32;
+
+/// The paths of the products of a call, by the rows of their results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route {
+    few_rows: usize,
+    few: GemmPath,
+    many: GemmPath,
+}
+
+impl Route {
+    /// The one path for all.
+    pub(super) fn only(path: GemmPath) -> Self {
+        Self { few_rows: 0, few: path, many: path }
+    }
+
+    /// What products take: the path that was asked for, else what fits this processor.
+    pub(super) fn current() -> Self {
+        static CHOSEN: LazyLock<Route> = LazyLock::new(|| match GemmPath::choice() {
+            Ok(choice) if forced_isa().is_some() => Route::only(choice.path),
+            _ => Route::fitting(fitting().path),
+        });
+        GemmPath::forced().map_or_else(|| *CHOSEN, Self::only)
+    }
+
+    /// What fits this processor, whose products of many rows take `many`.
+    fn fitting(many: GemmPath) -> Self {
+        let few = GemmPath::Avx512Bf16;
+        let few_rows = match many {
+            GemmPath::Amx => FEW_ROWS_BESIDE_TILES,
+            GemmPath::Avx512 if few.is_available() => FEW_ROWS_BESIDE_FP32,
+            _ => return Self::only(many),
+        };
+        Self { few_rows, few, many }
+    }
+
+    /// The path of a product of so many rows.
+    #[inline]
+    pub(super) fn path(self, rows: usize) -> GemmPath {
+        if rows <= self.few_rows { self.few } else { self.many }
+    }
+}
