@@ -11,7 +11,7 @@ use crate::failure::Result;
 /// Layers that are listed at most.
 const MOST_LAYERS: usize = 10_000;
 
-/// A run's configuration, and what is told of it.
+/// A run's configuration without what is secret of it, and what is told of it.
 #[derive(Debug)]
 pub(super) struct Configured {
     pub config: RunConfig,
@@ -77,13 +77,16 @@ mod tests {
 
     #[test]
     fn a_run_is_told_by_what_is_no_default() {
-        let set = vec!["train.seed=5".into()];
+        let secret = "alerts.webhook=https://example.org/s3cret";
+        let set = vec!["train.seed=5".into(), secret.into()];
         let config = ConfigRequest { set, ..ConfigRequest::default() }.resolve().unwrap();
         let read = Configured::read(&config.to_toml().unwrap(), "run.toml").unwrap();
         assert_eq!((&*read.model, read.planned_steps), ("quickstart", 1700));
         assert_eq!(read.changed["train.seed"], "5");
         assert_eq!(read.nested().unwrap()["train"]["seed"], 5);
         assert!(!read.layers.is_empty());
+        let told = format!("{} {} {:?}", read.toml, read.nested().unwrap(), read.changed);
+        assert!(told.contains("example.org") && !told.contains("s3cret"), "{told}");
         assert!(Configured::read("[train", "run.toml").is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::failure::{Result, UsageError};
 const PLACES: [&str; 3] = ["output.dir", "output.name", "output.run_dir"];
 
 /// The whole keys that not all of some configurations have alike, and the value of each, as TOML;
-/// none where it has none.
+/// none where it has none. What is secret of them is left out.
 ///
 /// # Errors
 /// A value that has no TOML form.
