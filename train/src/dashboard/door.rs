@@ -72,8 +72,9 @@ impl Door {
         Self { token, own_names, port: address.port() }
     }
 
-    /// Whether a request has one `Host`, and that can be this server. On loopback another name would
-    /// be one that was made to lead here; elsewhere a server may have any, and asks for a token.
+    /// The `Host` of a request, where it has one and that can be this server. On loopback another
+    /// name would be one that was made to lead here; elsewhere a server may have any, and asks for
+    /// a token.
     fn host<'r>(&self, headers: &'r HeaderMap) -> Option<&'r str> {
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next()?.to_str().ok()?;

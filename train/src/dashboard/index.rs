@@ -75,7 +75,8 @@ pub(super) struct Index {
 /// What came of looking at a record again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
-    /// Whether something of what was read before has gone: the run was resumed from an earlier step.
+    /// Whether something of what was read before has gone: the run was resumed from an earlier
+    /// step.
     pub rewound: bool,
     /// Bytes from and to which lines were added.
     pub added: (u64, u64),

@@ -1,7 +1,7 @@
 //! A place in a record that a page has read up to, as it is told and given back.
 //!
-//! It carries a digest of the bytes before it, so that a record which was cut and has grown again is
-//! not taken for the one that was read, by this process or by one that was started since.
+//! It carries a digest of the bytes before it, so that a record which was cut and has grown again
+//! is not taken for the one that was read, by this process or by one that was started since.
 
 use std::fmt;
 use std::fs::File;

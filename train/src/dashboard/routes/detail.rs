@@ -41,8 +41,14 @@ fn detail_of(run: &Run) -> Result<Json<Value>, Refusal> {
         "experts": of_experts(model.n_routed_experts),
         "chosen": of_experts(model.num_experts_per_tok),
         "mtp_depths": model.num_nextn_predict_layers,
-        "command": format!("deepseek train --config {}", quoted(&format!("{}/{RUN_FILE}", run.shown))),
+        "command": command(run),
     })))
+}
+
+/// What makes the run again.
+fn command(run: &Run) -> String {
+    let config = Path::new(&run.shown).join(RUN_FILE);
+    format!("deepseek train --config {}", quoted(&config.display().to_string()))
 }
 
 /// A file in a run's folder.

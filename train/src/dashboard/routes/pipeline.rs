@@ -94,8 +94,8 @@ fn pipeline_of(run: &Run) -> Result<Pipeline, Refusal> {
     Ok(Pipeline {
         measured: shown(measured, sent),
         simulated: shown(simulated, direct),
-        note: "the simulated timeline is the same schedule with the mean costs that its actions had \
-               in the measured step",
+        note: "the simulated timeline is the same schedule with the mean costs that its actions \
+               had in the measured step",
     })
 }
 

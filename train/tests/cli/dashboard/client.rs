@@ -77,7 +77,8 @@ impl Server {
             format!("Content-Length: {}\r\n", body.len())
         };
         self.raw(format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}{headers}\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+             {length}{headers}\r\n{body}",
             self.address
         ))
     }
