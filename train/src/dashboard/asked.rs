@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -15,7 +16,7 @@ use super::refusal::Refusal;
 use super::run::Run;
 
 /// The longest body, bytes.
-pub(super) const BODY_BYTES: usize = 64 << 10;
+pub(super) const BODY_BYTES: u64 = 64 << 10;
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -54,6 +55,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        if length.is_some_and(|length| length.parse().is_ok_and(|bytes: u64| bytes > BODY_BYTES)) {
+            let problem = format!("a body may have {BODY_BYTES} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, problem));
+        }
         let body = tokio::time::timeout(BODY_TIME, Json::<T>::from_request(request, state)).await;
         match body {
             Ok(Ok(Json(body))) => Ok(Self(body)),

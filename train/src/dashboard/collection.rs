@@ -31,11 +31,10 @@ struct Runs {
     by_id: BTreeMap<String, Arc<Run>>,
     /// Ids in the order in which they were found.
     order: Vec<String>,
-    /// When the folders were looked through last, and when every run was looked at.
+    /// When the folders were looked through last.
     found: Option<Instant>,
     /// How long looking through the folders took.
     took: Duration,
-    looked: Option<Instant>,
 }
 
 impl Collection {
@@ -64,22 +63,19 @@ impl Collection {
         self.live.as_deref()
     }
 
-    /// Looks through the folders and at every run, unless that was done a moment ago.
+    /// Looks through the folders and at every run.
     pub fn look(&self) {
         let mut runs = self.runs();
-        if is_fresh(runs.looked, FRESH) {
-            return;
-        }
         self.find(&mut runs);
         for run in runs.by_id.values() {
             run.look();
         }
-        runs.looked = Some(Instant::now());
     }
 
     /// Looks through the folders, unless that was done a moment ago.
     fn find(&self, runs: &mut Runs) {
-        if is_fresh(runs.found, FRESH.max(runs.took * FRESH_TIMES)) {
+        let patience = FRESH.max(runs.took * FRESH_TIMES);
+        if runs.found.is_some_and(|at| at.elapsed() < patience) {
             return;
         }
         let begun = Instant::now();
@@ -95,6 +91,9 @@ impl Collection {
                 order.push(id.clone());
                 by_id.insert(id, run);
             }
+        }
+        for gone in runs.by_id.values() {
+            gone.look(); // tells those who follow it
         }
         (runs.by_id, runs.order) = (by_id, order);
         (runs.found, runs.took) = (Some(Instant::now()), begun.elapsed());
@@ -133,8 +132,4 @@ impl Collection {
     fn runs(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_fresh(at: Option<Instant>, patience: Duration) -> bool {
-    at.is_some_and(|at| at.elapsed() < patience)
 }

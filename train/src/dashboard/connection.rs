@@ -26,7 +26,7 @@ pub(super) const HEAD_BYTES: usize = 32 << 10;
 /// An answer that its reader takes more slowly than so many bytes in so long is given up.
 const SLOWEST_BYTES: usize = 16 << 10;
 const SLOWEST_TIME: Duration = Duration::from_secs(30);
-/// How much of a head that is too long is still read, and for how long, so that the answer arrives.
+/// How much is still read after the last answer, and for how long, so that the answer arrives.
 const PASSED_BYTES: usize = 4 << 20;
 const PASSED_TIME: Duration = Duration::from_secs(1);
 /// How long it is rested where nobody can be let in, as with too few descriptors.
@@ -177,7 +177,7 @@ pub(super) struct Guarded {
     writing: Pin<Box<Sleep>>,
     /// Bytes of the head that is being read, and how many requests had come before it.
     head: (usize, usize),
-    /// Bytes that were passed of a head that is too long.
+    /// Bytes that were passed of a head that is too long, or after the last answer.
     passed: Option<usize>,
     /// Since when a reader has been slow, and how much it has taken.
     slow: Option<(Instant, usize)>,
@@ -198,7 +198,7 @@ impl Guarded {
         }
     }
 
-    /// Reads on where the head was too long, and ends there.
+    /// Reads on where nothing is taken any more, and ends there.
     fn pass(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut scratch = [0; 8192];
         loop {
@@ -332,7 +332,17 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
+    /// What still comes is read for a moment: where it is not, the system takes back what the other
+    /// side has not read yet.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.passed.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            this.passed = Some(0);
+            this.reading.as_mut().reset(Instant::now() + PASSED_TIME);
+        }
+        // It ends in any case, and how is all the same.
+        let _ = ready!(this.pass(context));
+        Poll::Ready(Ok(()))
     }
 }

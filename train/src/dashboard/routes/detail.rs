@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::{FOLDER, RUN_FILE, step_of};
 use crate::dashboard::asked::OfRun;
+use crate::dashboard::configured::Configured;
 use crate::dashboard::house::{House, blocking};
 use crate::dashboard::refusal::Refusal;
 use crate::dashboard::run::Run;
@@ -41,14 +42,18 @@ fn detail_of(run: &Run) -> Result<Json<Value>, Refusal> {
         "experts": of_experts(model.n_routed_experts),
         "chosen": of_experts(model.num_experts_per_tok),
         "mtp_depths": model.num_nextn_predict_layers,
-        "command": command(run),
+        "command": command(run, &configured),
     })))
 }
 
-/// What makes the run again.
-fn command(run: &Run) -> String {
+/// What makes the run again, in a folder of its own.
+fn command(run: &Run, configured: &Configured) -> String {
     let config = Path::new(&run.shown).join(RUN_FILE);
-    format!("deepseek train --config {}", quoted(&config.display().to_string()))
+    let command = format!("deepseek train --config {}", quoted(&config.display().to_string()));
+    match configured.config.output.run_dir {
+        Some(_) => format!("{command} --run-dir {}", quoted(&format!("{}-again", run.shown))),
+        None => command,
+    }
 }
 
 /// A file in a run's folder.

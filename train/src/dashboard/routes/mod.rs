@@ -38,7 +38,7 @@ pub(super) fn all(house: Arc<House>) -> Router {
         .merge(microscope::routes())
         .merge(events::routes())
         .fallback(assets::page)
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(DefaultBodyLimit::max(BODY_BYTES as usize))
         .layer(CompressionLayer::new())
         .layer(from_fn_with_state(house.clone(), guard))
         .with_state(house)

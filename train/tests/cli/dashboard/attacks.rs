@@ -135,12 +135,22 @@ fn what_is_too_long_is_refused() {
         let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
         let headers =
             format!("Origin: http://{}\r\nContent-Type: application/json\r\n", server.address);
-        assert_eq!(server.asked("POST", &labels, &headers, &deep).status, 400);
+        let told = server.asked("POST", &labels, &headers, &deep).status;
+        assert!([400, 422].contains(&told), "{told}");
     }
     assert_eq!(server.json("/api/runs")["runs"][0]["note"], "");
-    let after = server.held();
-    assert!(after.1 <= before.1 + 2, "descriptors: {before:?}, {after:?}");
-    assert!(after.0 < before.0 + (32 << 20), "memory: {before:?}, {after:?}");
+    settles(&server, before, 32 << 20);
+}
+
+/// Soon nothing is held that was not before: descriptors, but for the one or two of this question,
+/// and memory, but for so many bytes.
+pub fn settles(server: &Server, before: (u64, usize), more_bytes: u64) {
+    let begun = Instant::now();
+    while server.held().1 > before.1 + 2 {
+        assert!(begun.elapsed() < PATIENCE, "descriptors: {before:?}, {:?}", server.held());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(server.held().0 < before.0 + more_bytes, "memory: {before:?}, {:?}", server.held());
 }
 
 #[test]
@@ -237,9 +247,7 @@ fn half_open_connections_end() {
     }
     assert!(begun.elapsed() > Duration::from_secs(9), "not before its time");
     assert_eq!(server.get("/api/session").status, 200);
-    let after = server.held();
-    assert!(after.1 <= before.1 + 2, "descriptors: {before:?}, {after:?}");
-    assert!(after.0 < before.0 + (16 << 20), "memory: {before:?}, {after:?}");
+    settles(&server, before, 16 << 20);
 }
 
 /// A crowd keeps nobody out: whoever has been idle longest makes room.
@@ -249,7 +257,7 @@ fn a_crowd_makes_room() {
     let server = Server::of_runs(&place);
     server.json("/api/runs");
     let before = server.held();
-    let crowd: Vec<TcpStream> = (0..700).map(|_| server.connect()).collect();
+    let crowd: Vec<TcpStream> = (0..400).map(|_| server.connect()).collect();
     assert_eq!(server.get("/api/session").status, 200);
     let held = server.held();
     assert!(held.1 <= before.1 + 260, "{before:?}, {held:?}");
@@ -261,16 +269,7 @@ fn a_crowd_makes_room() {
     assert!(refused.json()["error"].as_str().unwrap().contains("too many streams"));
     assert!(streams.iter_mut().all(|events| events.next().is_some()));
     drop(streams);
-    let begun = Instant::now();
-    loop {
-        let status = server.get("/api/session").status;
-        let held = server.held();
-        if status == 200 && held.1 <= before.1 + 2 {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{before:?}, {held:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    settles(&server, before, 64 << 20);
     server.events("/api/events", "").next().unwrap();
 }
 

@@ -165,7 +165,7 @@ fn other_addresses_take_a_token() {
         .run("dashboard --listen 0.0.0.0:0")
         .failed(2, &["0.0.0.0:0", "--token-file or --token-env"]);
     place.run("dashboard --listen nowhere").failed(2, &["HOST:PORT"]);
-    place.run("dashboard gone").failed(2, &["gone: no such folder"]);
+    place.run("dashboard gone --listen 127.0.0.1:0").failed(2, &["gone: no such folder"]);
     place.run("dashboard --token-env NO_SUCH_VARIABLE").failed(2, &["NO_SUCH_VARIABLE"]);
     place.write("token", "t\n");
     let server = Server::start(&place, "--listen 0.0.0.0:0 --token-file token");
