@@ -16,7 +16,9 @@ async fn a_heat_map_is_read_and_a_token_is_followed() {
     browser.click(".tabs a[href$='#experts']").await;
     browser.until("document.querySelector('.plot .hm image')").await;
     browser.point(0.4, 0.4).await;
-    let label = browser.text(".hoverlayer .hovertext").await;
+    let label =
+        browser.until("document.querySelector('.hoverlayer .hovertext')?.textContent").await;
+    let label = label.as_str().unwrap();
     assert!(label.starts_with("step ") && label.contains("expert "), "{label}");
 
     browser.click(".tabs a[href$='/microscope']").await;

@@ -39,7 +39,7 @@ export class View {
   }
 }
 
-function settled(traces, range, log) {
+function settled(traces, range, log, zero) {
   let [from, to] = range ?? [Infinity, -Infinity];
   if (!range) {
     for (const { x } of traces)
@@ -69,7 +69,7 @@ function settled(traces, range, log) {
   if (!Number.isFinite(low)) return null;
   if (log) [low, high] = [Math.log10(low), Math.log10(high)];
   const room = (high - low || Math.abs(high) * 0.1 || 1) * 0.06;
-  return [low - room, high + room];
+  return [zero && !log && low >= 0 ? 0 : low - room, high + room];
 }
 
 /**
@@ -200,8 +200,8 @@ export class Chart {
         lines.filter((each) => each.visible === true && each.y),
         this.view?.range,
         log,
+        zero,
       );
-    if (range && zero && !this.low && !log) range[0] = Math.min(0, range[0]);
     const key = `${this.view?.revision ?? 0}/${this.revision}`;
     const all = {
       font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: ink },

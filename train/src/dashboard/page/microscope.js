@@ -155,7 +155,7 @@ export async function openMicroscope(host, run) {
         el("dd", {}, value, small ? el("span", { class: "caption" }, ` ${small}`) : null),
       );
     const gone = changed ? moved(base, changed) : null;
-    const difference = (to) => signed(to.mean_loss - base.mean_loss);
+    const difference = (to) => signed(Number(to.mean_loss ?? NaN) - Number(base.mean_loss ?? NaN));
     const apart = other ? moved(base, other) : null;
     return el(
       "dl",

@@ -124,6 +124,8 @@ export async function openRun(main, { id }) {
         ),
       ),
     );
+    const here = tabs.querySelector("[aria-current]");
+    if (here) tabs.scrollLeft = here.offsetLeft + (here.offsetWidth - tabs.clientWidth) / 2;
   }
 
   async function showTab() {

@@ -139,7 +139,12 @@ export function timeline(line, [from, to], zoom, title) {
       "aria-label": rank.name,
     });
     drawing.append(
-      svg("text", { x: LEFT - 8, y: top + 16, "text-anchor": "end" }, rank.name),
+      svg(
+        "text",
+        { x: LEFT - 8, y: top + 16, "text-anchor": "end" },
+        svg("title", {}, rank.name),
+        rank.name.split(" on ")[0],
+      ),
       svg("rect", {
         x: LEFT,
         y: top,
