@@ -73,6 +73,7 @@ impl Shown<'_> {
     pub fn layer(&self, layer: usize) -> String {
         let layers = self.base.layers();
         let Some(place) = layers.iter().position(|of| *of == layer) else { return String::new() };
+        let grouped = self.scope.config().n_group > 1;
         let names = ["<experts: gate values", "<groups", "best score", "bias of it"];
         let mut table = self.table(&names.map(str::to_string));
         for token in 0..self.text.tokens.len() {
@@ -82,7 +83,7 @@ impl Shown<'_> {
                 let best = best_of(&of.scores);
                 cells.extend([
                     self.gated(place, token),
-                    joined(&of.kept_groups, " "),
+                    if grouped { joined(&of.kept_groups, " ") } else { String::new() },
                     best.map_or("-".into(), |best| format!("{:.3} ({best})", of.scores[best])),
                     best.map_or("-".into(), |best| format!("{:+.3}", of.bias[best])),
                 ]);
