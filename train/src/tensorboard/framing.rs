@@ -10,7 +10,7 @@ const TABLE: [u32; 256] = {
     while byte < 256 {
         let (mut crc, mut bit) = (byte as u32, 0);
         while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
             bit += 1;
         }
         table[byte] = crc;
@@ -20,7 +20,7 @@ const TABLE: [u32; 256] = {
 };
 
 fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, &byte: &u8| TABLE[(crc as u8 ^ byte) as usize] ^ crc >> 8;
+    let step = |crc: u32, &byte: &u8| TABLE[(crc as u8 ^ byte) as usize] ^ (crc >> 8);
     !bytes.iter().fold(!0, step)
 }
 
