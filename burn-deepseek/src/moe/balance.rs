@@ -61,17 +61,16 @@ pub fn max_violation(loads: &[u64]) -> f64 {
 /// whose scores are all 0 counts as that; no tokens have an entropy of 0.
 pub fn mean_entropy(scores: &[f32], experts: usize) -> f64 {
     let tokens = scores.len() / experts.max(1);
-    // -sum p ln p with p = s / S is ln S - sum s ln s / S.
     let of_token = |scores: &[f32]| {
         let sum: f64 = scores.iter().map(|&score| f64::from(score)).sum();
         if sum == 0.0 {
             return (experts as f64).ln();
         }
-        let weighed = |&score: &f32| match score {
+        let of_share = |&score: &f32| match (f64::from(score) / sum) as f32 {
             0.0 => 0.0,
-            score => f64::from(score * score.ln()),
+            share => f64::from(share * share.ln()),
         };
-        sum.ln() - scores.iter().map(weighed).sum::<f64>() / sum
+        0.0 - scores.iter().map(of_share).sum::<f64>()
     };
     scores.chunks_exact(experts.max(1)).map(of_token).sum::<f64>() / tokens.max(1) as f64
 }

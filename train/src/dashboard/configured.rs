@@ -51,7 +51,7 @@ impl Configured {
         Ok(Self {
             planned_steps: config.schedule()?.end().step,
             model: preset.unwrap_or_else(|| "of its own".into()),
-            parameters: config.model.parameter_counts().total as u64,
+            parameters: config.model.parameter_counts().total,
             changed,
             layers,
             toml: config.to_toml()?,

@@ -143,7 +143,7 @@ pub(super) fn keep(path: &Path, step: u64, mut each: impl FnMut(Line)) -> Result
 /// Calls for each line of a file.
 fn each_line(path: &Path, mut take: impl FnMut(&RawLine) -> io::Result<()>) -> io::Result<()> {
     let mut lines = RawLines::new(BufReader::new(open_regular(path)?));
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.next_line()? {
         take(&line)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use super::nullable;
 /// A number that is not finite is written as null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "most lines of a record are the largest, steps")]
 pub enum Line {
     /// What an optimizer step measured.
     Step(StepLine),

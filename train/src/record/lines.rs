@@ -54,7 +54,7 @@ impl<R: BufRead> RawLines<R> {
     ///
     /// # Errors
     /// What cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<RawLine<'_>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<RawLine<'_>>> {
         self.bytes.clear();
         let reader = &mut self.reader;
         let mut length =
@@ -99,7 +99,7 @@ mod tests {
     fn lines(text: &str, buffer: usize) -> Vec<(String, u64, bool, bool)> {
         let mut lines = RawLines::up_to(6, io::BufReader::with_capacity(buffer, text.as_bytes()));
         let mut found = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.next_line().unwrap() {
             let text = String::from_utf8(line.bytes.to_vec()).unwrap();
             found.push((text, line.length, line.is_ended, line.is_too_long));
         }

@@ -122,7 +122,7 @@ impl Record {
         };
         file.seek(SeekFrom::Start(self.offset)).map_err(read)?;
         let mut lines = RawLines::up_to(self.longest, BufReader::new(file));
-        while let Some(line) = lines.next().map_err(read)? {
+        while let Some(line) = lines.next_line().map_err(read)? {
             if !line.is_ended && !line.is_too_long {
                 break;
             }

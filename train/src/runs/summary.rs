@@ -141,7 +141,7 @@ impl RunSummary {
         };
         let (mut lines, mut last_step) = (RawLines::new(BufReader::new(file)), Vec::new());
         let (mut first, mut diverged) = (true, false);
-        while let Some(line) = lines.next().with_context(|| path.display().to_string())? {
+        while let Some(line) = lines.next_line().with_context(|| path.display().to_string())? {
             if line.is_too_long {
                 self.unreadable_lines += 1;
                 continue;

@@ -154,7 +154,6 @@ pub(super) fn full(role: Role) -> View {
         cpu_cores: Some(1.93),
         device_bytes: Some(3 << 30),
         disk_free_bytes: Some(50 << 30),
-        ..SystemLine::default()
     }));
     view
 }

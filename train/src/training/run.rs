@@ -365,7 +365,8 @@ impl<'a> Run<'a> {
         }
         let losses = self.log.validation_losses();
         let (_, loss) = losses[losses.len() - 1];
-        let is_best = losses[..losses.len() - 1].iter().all(|(_, before)| !(*before <= loss));
+        let is_best =
+            losses[..losses.len() - 1].iter().all(|(_, before)| before.is_nan() || *before > loss);
         if is_best && !loss.is_nan() && self.saved != Some(step) {
             return self.save();
         }

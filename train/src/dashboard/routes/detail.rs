@@ -76,7 +76,8 @@ fn files(folder: &Path) -> Vec<FileOfRun> {
                 .modified()
                 .ok()
                 .map(|time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true));
-            (!name.starts_with('.')).then(|| FileOfRun { name, bytes: metadata.len(), modified })
+            let bytes = metadata.len();
+            (!name.starts_with('.')).then_some(FileOfRun { name, bytes, modified })
         })
         .take(MOST_FILES)
         .collect();
