@@ -1,6 +1,6 @@
 //! Everything that is known of a text, one JSON object a line.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::durable::replace_file;
 use crate::failure::Result;
-use crate::microscope::{Look, Microscope, Text, WhatIf};
+use crate::microscope::{Look, Microscope, Text, TokenView, WhatIf};
 
 /// Version of the lines.
 const VERSION: u32 = 1;
@@ -24,79 +24,44 @@ pub(super) fn write_lines(
 ) -> Result<()> {
     let folder = scope.path();
     replace_file(path, |out| {
-        let mut put = |line: Value| -> io::Result<()> {
-            serde_json::to_writer(&mut *out, &line)?;
-            out.write_all(b"\n")
-        };
-        look_lines(&mut put, scope, text, "base", &folder, base, Value::Null)?;
+        let mut lines = Lines { out, scope, text };
+        lines.look("base", &folder, base, None)?;
         if let Some((what_if, look)) = what_if {
-            look_lines(&mut put, scope, text, "what-if", &folder, look, asked(what_if))?;
+            lines.look("what-if", &folder, look, Some(what_if))?;
         }
         if let Some((folder, look)) = other {
-            look_lines(&mut put, scope, text, "other", folder, look, Value::Null)?;
+            lines.look("other", folder, look, None)?;
         }
         Ok(())
     })?;
     Ok(())
 }
 
-/// A line on the look, one a layer, one a token.
-fn look_lines(
-    put: &mut impl FnMut(Value) -> io::Result<()>,
-    scope: &Microscope,
-    text: &Text,
-    variant: &str,
-    folder: &Path,
-    look: &Look,
-    what_if: Value,
-) -> io::Result<()> {
-    let model = scope.config();
-    put(json!({
-        "kind": "inspection",
-        "version": VERSION,
-        "variant": variant,
-        "checkpoint": folder,
-        "format": look.format,
-        "tokens": text.tokens.len(),
-        "mean_loss": look.inspection.mean_loss(),
-        "layers": look.layers(),
-        "experts": model.n_routed_experts,
-        "chosen": model.num_experts_per_tok,
-        "groups": model.n_group,
-        "kept_groups": model.topk_group,
-        "mtp_depths": look.inspection.mtp_greedy.len(),
-        "what_if": what_if,
-    }))?;
-    for record in &look.inspection.layers {
-        let bias = record.detail.as_ref().map(|detail| &detail.bias);
-        put(json!({"kind": "layer", "variant": variant, "layer": record.layer, "bias": bias}))?;
-    }
-    let inspected = look.inspected(text);
-    for (token, view) in inspected.tokens.iter().enumerate() {
-        let layers: Vec<Routed> = look
-            .path(token, None)
-            .layers
-            .into_iter()
-            .map(|layer| Routed {
-                layer: layer.layer,
-                scores: layer.scores,
-                kept_groups: layer.kept_groups,
-                chosen: layer.chosen,
-                gates: layer.gates,
-            })
-            .collect();
-        put(json!({
-            "kind": "token",
-            "variant": variant,
-            "token": token,
-            "id": view.id,
-            "text": view.text,
-            "loss": view.loss,
-            "mtp_agrees": view.mtp_agrees,
-            "layers": layers,
-        }))?;
-    }
-    Ok(())
+/// Where lines go, and what they are of.
+struct Lines<'a> {
+    out: &'a mut dyn Write,
+    scope: &'a Microscope,
+    text: &'a Text,
+}
+
+/// The biases of a layer.
+#[derive(Serialize)]
+struct LayerLine<'a> {
+    kind: &'static str,
+    variant: &'static str,
+    layer: usize,
+    bias: Option<&'a [f32]>,
+}
+
+/// One token, and what every router did with it.
+#[derive(Serialize)]
+struct TokenLine<'a> {
+    kind: &'static str,
+    variant: &'static str,
+    token: usize,
+    #[serde(flatten)]
+    view: &'a TokenView,
+    layers: Vec<Routed>,
 }
 
 /// What a router did with a token; its biases are in the line of the layer.
@@ -107,6 +72,57 @@ struct Routed {
     kept_groups: Vec<u32>,
     chosen: Vec<u32>,
     gates: Vec<f32>,
+}
+
+impl Lines<'_> {
+    /// A line on the look, one a layer, one a token.
+    fn look(
+        &mut self,
+        variant: &'static str,
+        folder: &Path,
+        look: &Look,
+        what_if: Option<&WhatIf>,
+    ) -> io::Result<()> {
+        let model = self.scope.config();
+        self.put(&json!({
+            "kind": "inspection",
+            "version": VERSION,
+            "variant": variant,
+            "checkpoint": folder,
+            "format": look.format,
+            "tokens": self.text.tokens.len(),
+            "mean_loss": look.inspection.mean_loss(),
+            "layers": look.layers(),
+            "experts": model.n_routed_experts,
+            "chosen": model.num_experts_per_tok,
+            "groups": model.n_group,
+            "kept_groups": model.topk_group,
+            "mtp_depths": look.inspection.mtp_greedy.len(),
+            "what_if": what_if.map(asked),
+        }))?;
+        for record in &look.inspection.layers {
+            let bias = record.detail.as_ref().map(|detail| detail.bias.as_slice());
+            self.put(&LayerLine { kind: "layer", variant, layer: record.layer, bias })?;
+        }
+        for (token, view) in look.inspected(self.text).tokens.iter().enumerate() {
+            let path = look.path(token, None).layers.into_iter();
+            let layers = path.map(|of| Routed {
+                layer: of.layer,
+                scores: of.scores,
+                kept_groups: of.kept_groups,
+                chosen: of.chosen,
+                gates: of.gates,
+            });
+            let layers = layers.collect();
+            self.put(&TokenLine { kind: "token", variant, token, view, layers })?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut *self.out, line)?;
+        self.out.write_all(b"\n")
+    }
 }
 
 /// What was to be other.
