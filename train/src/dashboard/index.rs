@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use serde::Deserialize;
 
 use super::head::{Head, Kind};
-use super::offset::{Offset, TAIL};
+use super::offset::{Offset, tail_before};
 use crate::record::AlertLevel;
 
 /// The longest line that is read: 256 experts in each of 61 layers take some 100 KB.
@@ -57,7 +57,7 @@ pub(super) struct Index {
     file: Option<FileId>,
     /// Bytes read, whole lines.
     bytes: u64,
-    /// The last bytes read.
+    /// The last of them.
     tail: Vec<u8>,
     pub steps: Vec<StepSpot>,
     pub evaluations: Vec<EvaluationSpot>,
@@ -135,45 +135,30 @@ impl Index {
         let mut looked = Looked { rewound: had_some && !same, added: (self.bytes, self.bytes) };
         if metadata.len() > self.bytes {
             file.seek(SeekFrom::Start(self.bytes))?;
-            looked.rewound |= self.read(BufReader::with_capacity(READ_BYTES, file))?;
+            looked.rewound |= self.read(BufReader::with_capacity(READ_BYTES, &mut file))?;
+            self.tail = tail_before(&mut file, self.bytes)?;
         }
         looked.added.1 = self.bytes;
         Ok(looked)
     }
 
     /// Reads whole lines; whether one of them is of a step that had been made before.
-    fn read(&mut self, mut file: BufReader<File>) -> io::Result<bool> {
+    fn read(&mut self, mut file: BufReader<&mut File>) -> io::Result<bool> {
         let (mut line, mut went_back) = (Vec::new(), false);
         loop {
             line.clear();
-            let count = (&mut file).take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+            let mut count = (&mut file).take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
             if line.pop_if(|end| *end == b'\n').is_some() {
                 went_back |= self.take(&line);
-                self.read_to(count, &line, true);
             } else if count < LONGEST_LINE {
                 return Ok(went_back); // the end, or a line that is being written
             } else {
-                let rest = skip_line(&mut file)?;
-                let Some((rest, end)) = rest else { return Ok(went_back) };
+                let Some(rest) = skip_line(&mut file)? else { return Ok(went_back) };
                 self.unreadable += 1;
-                line.extend(end);
-                self.read_to(count + rest, &line, false);
+                count += rest;
             }
+            self.bytes += count;
         }
-    }
-
-    /// `count` bytes more were read, a line with its end; `line` has the last of them.
-    fn read_to(&mut self, count: u64, line: &[u8], whole: bool) {
-        self.bytes += count;
-        if !whole || line.len() >= TAIL {
-            self.tail.clear();
-        }
-        self.tail.extend(&line[line.len().saturating_sub(TAIL)..]);
-        if whole {
-            self.tail.push(b'\n');
-        }
-        let more = self.tail.len().saturating_sub(TAIL);
-        self.tail.drain(..more);
     }
 
     /// Takes a line into the index; whether steps had to make way for it.
@@ -226,11 +211,9 @@ impl Index {
     }
 }
 
-/// Passes the rest of a line that is too long: how long that is, and its last bytes with its end;
-/// none where the file ends first.
-fn skip_line(file: &mut BufReader<File>) -> io::Result<Option<(u64, Vec<u8>)>> {
+/// Passes the rest of a line that is too long: how long that is; none where the file ends first.
+fn skip_line(file: &mut impl BufRead) -> io::Result<Option<u64>> {
     let mut passed = 0;
-    let mut last = Vec::new();
     loop {
         let bytes = file.fill_buf()?;
         if bytes.is_empty() {
@@ -238,12 +221,10 @@ fn skip_line(file: &mut BufReader<File>) -> io::Result<Option<(u64, Vec<u8>)>> {
         }
         let end = bytes.iter().position(|&byte| byte == b'\n');
         let here = end.map_or(bytes.len(), |end| end + 1);
-        last.extend(&bytes[here.saturating_sub(TAIL)..here]);
-        last.drain(..last.len().saturating_sub(TAIL));
         passed += here as u64;
         file.consume(here);
         if end.is_some() {
-            return Ok(Some((passed, last)));
+            return Ok(Some(passed));
         }
     }
 }

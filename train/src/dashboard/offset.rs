@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::str::FromStr;
 
-/// Bytes before a place that tell it from others.
-pub(super) const TAIL: usize = 96;
+/// Bytes before a place that tell it from others: mostly the whole last line, with its time.
+const TAIL: u64 = 4096;
 
 /// A place in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct Offset {
 impl Offset {
     /// The place after some bytes that end in `tail`.
     pub fn after(bytes: u64, tail: &[u8]) -> Self {
-        let tail = &tail[tail.len().saturating_sub(TAIL)..];
+        let tail = &tail[tail.len().saturating_sub(TAIL as usize)..];
         let digest = blake3::hash(tail);
         let [a, b, c, d, ..] = *digest.as_bytes();
         Self { bytes, digest: if bytes == 0 { 0 } else { u32::from_be_bytes([a, b, c, d]) } }
@@ -36,12 +36,20 @@ impl Offset {
         if file.metadata()?.len() < self.bytes {
             return Ok(false);
         }
-        let begin = self.bytes.saturating_sub(TAIL as u64);
-        file.seek(SeekFrom::Start(begin))?;
-        let mut tail = Vec::with_capacity(TAIL);
-        file.take(self.bytes - begin).read_to_end(&mut tail)?;
-        Ok(tail.len() as u64 == self.bytes - begin && Self::after(self.bytes, &tail) == self)
+        Ok(Self::after(self.bytes, &tail_before(file, self.bytes)?) == self)
     }
+}
+
+/// The bytes before a place of a file that tell it from others.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn tail_before(file: &mut File, bytes: u64) -> io::Result<Vec<u8>> {
+    let begin = bytes.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut tail = Vec::new();
+    file.take(bytes - begin).read_to_end(&mut tail)?;
+    Ok(tail)
 }
 
 impl fmt::Display for Offset {
@@ -69,17 +77,17 @@ mod tests {
     fn a_place_is_known_again_and_another_history_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record");
-        let text: Vec<u8> = (0..200).collect();
+        let text: Vec<u8> = (0..9000_u32).map(|n| ((n * n) >> 3) as u8).collect();
         std::fs::write(&path, &text).unwrap();
-        for bytes in [0, 1, 95, 96, 97, 200] {
+        for bytes in [0, 1, 4095, 4096, 4097, 9000] {
             let offset = Offset::after(bytes as u64, &text[..bytes]);
             assert_eq!(offset.to_string().parse(), Ok(offset));
             assert!(offset.is_in(&mut File::open(&path).unwrap()).unwrap(), "{bytes}");
         }
-        let offset = Offset::after(150, &text[..150]);
-        std::fs::write(&path, [&text[..140], &[7; 100]].concat()).unwrap();
+        let offset = Offset::after(5000, &text[..5000]);
+        std::fs::write(&path, [&text[..2000], &[7], &text[2001..]].concat()).unwrap();
         assert!(!offset.is_in(&mut File::open(&path).unwrap()).unwrap());
-        std::fs::write(&path, &text[..149]).unwrap();
+        std::fs::write(&path, &text[..4999]).unwrap();
         assert!(!offset.is_in(&mut File::open(&path).unwrap()).unwrap());
         for text in ["", "1", "-", "1-zz", "x-00000000", "-1-00000000"] {
             assert!(text.parse::<Offset>().is_err(), "{text}");

@@ -1,6 +1,7 @@
 //! Twenty tabs on a run that goes on: they cost about as much as one, and nothing piles up.
 #![cfg(target_os = "linux")]
 
+use std::ops::RangeInclusive;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,35 +26,22 @@ fn ticks(process: u32) -> u64 {
 #[test]
 fn twenty_tabs_see_every_step() {
     let place = Workplace::trained();
-    let run = place.path("runs/tiny-001");
     let server = Server::of_runs(&place);
-    let id = server.id_of("tiny-001");
-    let last = 206;
-    server.json(&format!("/api/runs/{id}/series"));
+    watched(&place, &server, 7..=130);
     let before = server.held();
-    let (used, begun, going) = (ticks(server.id()), Instant::now(), AtomicBool::new(true));
+    watched(&place, &server, 131..=250);
+    super::attacks::settles(&server, before, 16 << 20);
+}
+
+/// Tabs that follow a run while it adds these steps, beside somebody who asks for everything again
+/// and again.
+fn watched(place: &Workplace, server: &Server, steps: RangeInclusive<u64>) {
+    let run = place.path("runs/tiny-001");
+    let id = server.id_of("tiny-001");
+    let (last, going) = (*steps.end(), AtomicBool::new(true));
+    let (used, begun) = (ticks(server.id()), Instant::now());
     std::thread::scope(|scope| {
-        let tabs: Vec<_> = (0..TABS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let series = server.json(&format!("/api/runs/{id}/series"));
-                    let offset = series["offset"].as_str().unwrap();
-                    let of_steps = series["steps"]["step"].as_array().unwrap();
-                    let mut seen = of_steps.last().unwrap().as_u64().unwrap();
-                    let mut events =
-                        server.events(&format!("/api/runs/{id}/events?after={offset}"), "");
-                    while seen < last {
-                        let told = events.named("lines").data;
-                        for line in told["lines"].as_array().unwrap() {
-                            if line["kind"] == "step" {
-                                seen += 1;
-                                assert_eq!(line["step"], seen, "each step once, in order");
-                            }
-                        }
-                    }
-                })
-            })
-            .collect();
+        let tabs: Vec<_> = (0..TABS).map(|_| scope.spawn(|| follow(server, &id, last))).collect();
         let polling = scope.spawn(|| {
             let mut asked = 0;
             while going.load(Ordering::Relaxed) {
@@ -65,7 +53,7 @@ fn twenty_tabs_see_every_step() {
             }
             asked
         });
-        for number in 7..=last {
+        for number in steps {
             add(&run, &[step(number, 2.0)]);
             if number % 50 == 0 {
                 add(&run, &[evaluation(number, 2.0)]);
@@ -77,12 +65,28 @@ fn twenty_tabs_see_every_step() {
         println!("{} requests beside {TABS} tabs", polling.join().unwrap());
     });
     println!(
-        "{:?}, {} ms of processor time, held {before:?} and {:?}",
+        "{:?}, {} ms of processor time, held {:?}",
         begun.elapsed(),
         10 * (ticks(server.id()) - used),
         server.held()
     );
-    super::attacks::settles(&server, before, 24 << 20);
+}
+
+/// A tab: what there is, then what is added, each step once and in order.
+fn follow(server: &Server, id: &str, last: u64) {
+    let series = server.json(&format!("/api/runs/{id}/series"));
+    let offset = series["offset"].as_str().unwrap();
+    let mut seen = series["steps"]["step"].as_array().unwrap().last().unwrap().as_u64().unwrap();
+    let mut events = server.events(&format!("/api/runs/{id}/events?after={offset}"), "");
+    while seen < last {
+        let told = events.named("lines").data;
+        for line in told["lines"].as_array().unwrap() {
+            if line["kind"] == "step" {
+                seen += 1;
+                assert_eq!(line["step"], seen);
+            }
+        }
+    }
 }
 
 /// Seconds of each half of the long form.
