@@ -151,7 +151,8 @@ impl Browser {
 
     async fn in_plot(&self, x: f64, y: f64) -> (f64, f64) {
         let place = self.until(
-            "(() => { const box = document.querySelector('.plot .nsewdrag')?.getBoundingClientRect();
+            "(() => { const area = document.querySelector('.plot .nsewdrag');
+              const box = area?.getBoundingClientRect();
               return box?.width && [box.left, box.top, box.width, box.height]; })()",
         );
         let place: Vec<f64> = serde_json::from_value(place.await).unwrap();
@@ -232,7 +233,8 @@ impl Driver {
                 line.trim_end_matches('.').rsplit(' ').next().unwrap().parse::<u16>().unwrap()
             })
         });
-        std::thread::spawn(move || lines.for_each(drop)); // what it says later must not fill the pipe
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
         Self { process, url: format!("http://127.0.0.1:{}", port.unwrap()), session: None }
     }
 

@@ -28,7 +28,9 @@ async fn curves_grow_without_a_reload_and_a_zoom_stays() {
 
     // Seen from near, more steps come in and the window stays where it is.
     browser.drag(0.3, 0.6).await;
-    browser.until("[...document.querySelectorAll('button')].some(b => b.textContent === 'Show all' && !b.hidden)").await;
+    let shows_all = "[...document.querySelectorAll('button')].some(button =>
+        button.textContent === 'Show all' && !button.hidden)";
+    browser.until(shows_all).await;
     let range: Vec<f64> = serde_json::from_value(browser.until(RANGE).await).unwrap();
     let points = browser.until(POINTS).await.as_u64().unwrap();
     browser.until(&format!("{POINTS} > {points} + 20")).await;

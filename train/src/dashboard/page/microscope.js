@@ -10,6 +10,9 @@ import { WhatIf } from "./microscope_what_if.js";
 import { keep, kept } from "./settings.js";
 
 const TEXT = "the river ran under the old bridge and the children counted the boats";
+/** Letters of the last sample that are looked at before anybody types; a shorter one is not. */
+const MOST_SAMPLED = 200;
+const LEAST_SAMPLED = 40;
 const FORMATS = [
   ["", "as it was trained"],
   ["fp32", "FP32"],
@@ -20,7 +23,8 @@ const FORMATS = [
 /** Opens the tab. */
 export async function openMicroscope(host, run) {
   const checkpoints = [...(run.detail.checkpoints ?? [])].reverse();
-  const { runs } = await get("runs");
+  const [{ runs }, { samples }] = await Promise.all([get("runs"), get(`runs/${run.id}/samples`)]);
+  const sampled = samples.at(-1)?.text.slice(0, MOST_SAMPLED) ?? "";
   let asking = null;
   let found = null; // the answer
   let view = { by: "expert", layer: 0, ...kept("microscope", {}) };
@@ -30,7 +34,7 @@ export async function openMicroscope(host, run) {
     rows: 3,
     "aria-label": "Text",
     placeholder: "A text to look at",
-    value: kept("microscope.text", TEXT),
+    value: kept("microscope.text", sampled.length < LEAST_SAMPLED ? TEXT : sampled),
     spellcheck: "false",
   });
   const checkpoint = chooser(
@@ -252,7 +256,7 @@ export async function openMicroscope(host, run) {
     );
     const choose = (at) => {
       chosen = at;
-      for (const [index, chip] of [...tokens.children].entries())
+      for (const [index, chip] of [...tokens.querySelectorAll(".chip")].entries())
         chip.toggleAttribute("data-chosen", index === at);
       drawSide();
     };
@@ -324,7 +328,7 @@ export async function openMicroscope(host, run) {
       Math.min(found.base.tokens.length - 1, (typeof chosen === "number" ? chosen : -1) + by),
     );
     draw();
-    tokens.children[chosen]?.scrollIntoView({ block: "nearest" });
+    tokens.querySelectorAll(".chip")[chosen]?.scrollIntoView({ block: "nearest" });
   };
   return {
     close() {

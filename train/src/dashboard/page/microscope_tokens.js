@@ -94,8 +94,8 @@ export function chips(found, view, chosen, choose) {
   const goes = (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;
-    const next = by > 0 ? event.target.nextElementSibling : event.target.previousElementSibling;
-    next?.focus();
+    const chips = [...event.currentTarget.querySelectorAll(".chip")];
+    chips[chips.indexOf(event.target) + by]?.focus();
     event.preventDefault();
     event.stopPropagation();
   };
@@ -107,11 +107,11 @@ export function chips(found, view, chosen, choose) {
       const { ground, ink } =
         share === null ? { ground: "var(--sunk)", ink: "var(--ink-2)" } : cividis(share);
       const text = visible(token.text);
-      return el(
+      const chip = el(
         "button",
         {
           type: "button",
-          class: `chip${token.text.includes("\n") ? " ends-line" : ""}${mark ? " mark" : ""}`,
+          class: mark ? "chip mark" : "chip",
           "data-token": at,
           "data-chosen": at === chosen,
           tabindex: at === (chosen ?? 0) ? "0" : "-1",
@@ -123,6 +123,7 @@ export function chips(found, view, chosen, choose) {
         el("span", {}, text),
         el("small", {}, label),
       );
+      return token.text.includes("\n") ? [chip, el("span", { class: "line-end" })] : chip;
     }),
   );
 }
