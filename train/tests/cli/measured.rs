@@ -81,15 +81,15 @@ fn biases_drift_from_one_evaluation_to_the_next() {
     place.train(&format!("{ALL} --run-dir run")).ok();
     let evaluations = lines(&place, "run", "evaluation");
     assert_eq!(evaluations[0]["bias_drift"], serde_json::json!([]));
-    let biases = |n: usize| -> Vec<Vec<f32>> {
-        serde_json::from_value(evaluations[n]["expert_biases"].clone()).unwrap()
+    let biases = |line: &serde_json::Value| -> Vec<Vec<f32>> {
+        serde_json::from_value(line["expert_biases"].clone()).unwrap()
     };
     let mut moved = false;
-    for n in 1..evaluations.len() {
-        let drift = numbers(&evaluations[n]["bias_drift"]);
-        let expected: Vec<f64> = biases(n - 1)
+    for pair in evaluations.windows(2) {
+        let drift = numbers(&pair[1]["bias_drift"]);
+        let expected: Vec<f64> = biases(&pair[0])
             .iter()
-            .zip(biases(n))
+            .zip(biases(&pair[1]))
             .map(|(before, now)| {
                 before.iter().zip(&now).map(|(a, b)| f64::from((b - a).abs())).sum::<f64>() / 4.0
             })
