@@ -43,6 +43,7 @@ mod wire;
 #[cfg(feature = "cube")]
 mod with_fusion;
 
+pub use cubecl_kernels::host::{Choice, GemmPath};
 pub use deferred::{DeferredWeight, WeightGradientQueue};
 pub use function::{FunctionOps, InputGradient};
 pub use fused::{FusedOps, PlainLinear};

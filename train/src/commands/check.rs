@@ -9,6 +9,7 @@ use burn_deepseek::config::{DeepSeekConfig, Keeping, ParameterCounts};
 use burn_deepseek::precision::{Operation, Rule};
 use serde_json::json;
 
+use super::products::products_on_cpu;
 use crate::cli::CheckArgs;
 use crate::config::{ConfigError, ConfigRequest, MemoryEstimate, RunConfig, resolve_model};
 use crate::digits::grouped;
@@ -185,6 +186,10 @@ impl Checked {
                 };
                 comment(format!("  {:<30} {}{again}", operation.name(), rule.describe()));
             }
+        }
+        if let Some(products) = products_on_cpu() {
+            comment(String::new());
+            comment(format!("products in BF16 and FP8 on this CPU: {products}"));
         }
         if let Some(schedule) = &self.schedule {
             comment(String::new());

@@ -18,6 +18,7 @@ pub mod worker;
 mod facts;
 mod new_folder;
 mod preparation;
+mod products;
 mod routing_files;
 mod smoothing;
 mod svg;
@@ -25,9 +26,11 @@ mod svg;
 use std::borrow::Cow;
 use std::process::ExitCode;
 
+use burn_deepseek::backend::GemmPath;
+
 use crate::cli::{Command, Refused};
 use crate::exit::{self, Outcome};
-use crate::failure::Result;
+use crate::failure::{Result, UsageError};
 use crate::signals::Signals;
 use crate::stdout::write_stderr_line;
 use crate::visible::visible;
@@ -38,6 +41,8 @@ use crate::visible::visible;
 /// Whatever stops it; [`exit::code_of`] says whose mistake it was.
 pub fn run(command: Command) -> Result<Outcome> {
     let signals = Signals::listen(command.wants_json())?;
+    // Before the threads are there that compute: only then may they use a processor's tiles.
+    GemmPath::choice().map_err(|error| UsageError(error.to_string()))?;
     match command {
         Command::Train(args) => train::run(args, &signals),
         Command::Eval(args) => eval::run(args, &signals),

@@ -73,7 +73,7 @@ fn fit(permission: Result<(), String>) -> Choice {
         let ratio = pairs_beside_fp32();
         let (path, verb) =
             if ratio > 1.0 { (GemmPath::Avx512Bf16, "is") } else { (GemmPath::Avx512, "is only") };
-        let why = format!("vdpbf16ps {verb} {ratio:.2} times FP32 here; {without_tiles}");
+        let why = format!("vdpbf16ps {verb} {ratio:.1} times FP32 here; {without_tiles}");
         return Choice { path, why };
     }
     let path = [GemmPath::Avx512, GemmPath::Avx2].into_iter().find(|&path| has(path));

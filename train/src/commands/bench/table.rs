@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::commands::products::products_on_cpu;
 use crate::fold::{Columns, fold};
 
 /// Milliseconds, one a repetition.
@@ -108,7 +109,12 @@ impl Table {
                 ratios.join(", "),
             ]);
         }
-        let setting = format!("bench {}: {}, on {}\n", self.bench, self.setting, self.device);
+        let products = match (self.device == "flex").then(products_on_cpu).flatten() {
+            Some(products) => format!(" (products in BF16 and FP8: {products})"),
+            None => String::new(),
+        };
+        let Self { bench, setting, device, .. } = self;
+        let setting = format!("bench {bench}: {setting}, on {device}{products}\n");
         fold(&setting, width) + &columns.text(width)
     }
 
