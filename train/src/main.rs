@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use deepseek_train::cli::Command;
 use deepseek_train::{cli, commands, exit};
 
 // Flex allocates a buffer for each operation; with the system's allocator operations take 1.7 to
@@ -26,12 +27,16 @@ fn quiet_graphics() {
 }
 
 fn main() -> ExitCode {
-    // A step frees and takes the same buffers again and again: pages that go back in between are
-    // cleared anew each time, which cost a tenth of a step. SAFETY: no other thread is there yet,
-    // which is all that the call asks for.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     quiet_graphics();
-    match cli::parse(std::env::args_os()) {
+    let parsed = cli::parse(std::env::args_os());
+    let serves = parsed.as_ref().is_ok_and(|cli| matches!(cli.command, Command::Dashboard(_)));
+    if !serves {
+        // A step frees and takes the same buffers again and again: pages that go back in between
+        // are cleared anew each time, which cost a tenth of a step. (A server that stays gives them
+        // back.) SAFETY: no other thread is there yet, which is all that the call asks for.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+    }
+    match parsed {
         Ok(cli) => {
             let json = cli.command.wants_json();
             exit::report(commands::run(cli.command), json)

@@ -16,7 +16,7 @@ use crate::dashboard::run::Run;
 
 /// Points that a page asks for if it says nothing, and at most.
 const POINTS: usize = 2000;
-const MOST_POINTS: usize = 20_000;
+const MOST_POINTS: usize = 5000;
 
 pub(super) fn routes() -> Router<Arc<House>> {
     Router::new().route("/api/runs/{id}/series", get(series))

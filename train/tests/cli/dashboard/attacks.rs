@@ -311,10 +311,10 @@ fn slow_readers_are_dropped() {
     super::recorded::write_long(&place.path("runs/tiny-001"), 40_000, 5);
     let server = Server::of_runs(&place);
     let id = server.id_of("tiny-001");
-    server.json(&format!("/api/runs/{id}/series?points=20000"));
+    server.json(&format!("/api/runs/{id}/series?points=5000"));
     let before = server.held();
     let ask = format!(
-        "GET /api/runs/{id}/series?points=20000 HTTP/1.1\r\nHost: {}\r\n\r\n",
+        "GET /api/runs/{id}/series?points=5000 HTTP/1.1\r\nHost: {}\r\n\r\n",
         server.address
     );
     let mut slow: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
