@@ -6,23 +6,26 @@ use crate::browser::Browser;
 use crate::served::{serve, training};
 use crate::workplace::Workplace;
 
-/// Points of the first line of the first plot.
-const POINTS: &str = "(document.querySelector('.plot')?.data?.[0]?.x?.length ?? 0)";
+/// The last step that the first plot has.
+const LAST: &str = "(document.querySelector('.plot')?.data?.[0]?.x?.at(-1) ?? 0)";
 const RANGE: &str = "document.querySelector('.plot').layout.xaxis.range.map(Number)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curves_grow_without_a_reload_and_a_zoom_stays() {
     let Some(browser) = Browser::open().await else { return };
     let place = Workplace::new();
-    let mut run = training(&place, "--steps 1M --set train.eval_every=20 --set metrics.every=5");
+    let mut run = training(
+        &place,
+        "--steps 1M --set train.eval_every=20 --set metrics.every=5 --set schedule.global_batch=16",
+    );
     let mut served = serve(&place, "127.0.0.1:0");
 
     browser.go(&served.url).await;
     browser.until("document.querySelector('.state-training')").await;
     browser.ask("window.same = true").await;
     browser.click("tr[data-id] .name").await;
-    let points = browser.until(&format!("{POINTS} > 5 && {POINTS}")).await.as_u64().unwrap();
-    browser.until(&format!("{POINTS} > {points} + 20")).await;
+    let last = browser.until(&format!("{LAST} > 5 && {LAST}")).await.as_u64().unwrap();
+    browser.until(&format!("{LAST} > {last} + 20")).await;
     let valid = "document.querySelector('.plot').data.find(line => line.name === 'validation')";
     browser.until(&format!("({valid}?.x?.length ?? 0) > 1")).await;
 
@@ -32,8 +35,8 @@ async fn curves_grow_without_a_reload_and_a_zoom_stays() {
         button.textContent === 'Show all' && !button.hidden)";
     browser.until(shows_all).await;
     let range: Vec<f64> = serde_json::from_value(browser.until(RANGE).await).unwrap();
-    let points = browser.until(POINTS).await.as_u64().unwrap();
-    browser.until(&format!("{POINTS} > {points} + 20")).await;
+    let last = browser.until(LAST).await.as_u64().unwrap();
+    browser.until(&format!("{LAST} > {last} + 20")).await;
     let after: Vec<f64> = serde_json::from_value(browser.until(RANGE).await).unwrap();
     assert!(range[1] - range[0] > 1.0 && range == after, "{range:?} {after:?}");
     browser.keys(['0']).await;
@@ -44,11 +47,11 @@ async fn curves_grow_without_a_reload_and_a_zoom_stays() {
     served.process.kill();
     browser.until("document.documentElement.dataset.connection === 'stale'").await;
     assert!(browser.text("#connection").await.starts_with("not connected, as of "));
-    let points = browser.until(POINTS).await.as_u64().unwrap();
+    let last = browser.until(LAST).await.as_u64().unwrap();
     let address = served.url.trim_start_matches("http://").to_owned();
     let _again = serve(&place, &address);
     browser.until("document.documentElement.dataset.connection === 'live'").await;
-    browser.until(&format!("{POINTS} > {points} + 20")).await;
+    browser.until(&format!("{LAST} > {last} + 20")).await;
     let unexpected = browser.errors(&["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING"]);
     assert_eq!(unexpected, Vec::<String>::new());
 

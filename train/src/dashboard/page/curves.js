@@ -15,6 +15,7 @@ const LOSSES = {
 };
 const PARTS = ["embedding", "attention", "router", "experts", "mlp", "norms", "mtp", "head"];
 const NOT_MORE_OFTEN_THAN_MS = 1000;
+const CLOSER_AGAIN_MS = 5000;
 
 /** Opens the tab. */
 export async function openCurves(host, run) {
@@ -22,6 +23,7 @@ export async function openCurves(host, run) {
   const { series } = run;
   let close = null; // closer rows of the range that is zoomed to
   let asking = null;
+  let closest = 0; // when they were fetched again
   let lossIn = kept("curves.loss", "loss");
   if (!(lossIn in LOSSES)) lossIn = "loss";
 
@@ -305,6 +307,15 @@ export async function openCurves(host, run) {
     }
   }
 
+  /** Fetches what is zoomed to again where the run goes on inside of it. */
+  function follow() {
+    const { column: key, unit } = axis(set.by, last());
+    const drawn = (close?.steps[key]?.at(-1) ?? Infinity) / unit;
+    if (!close || view.range[1] <= drawn || performance.now() - closest < CLOSER_AGAIN_MS) return;
+    closest = performance.now();
+    zoomed(view.range);
+  }
+
   let planned = null;
   function update() {
     if (planned) return;
@@ -313,6 +324,7 @@ export async function openCurves(host, run) {
       grid.hidden = !series.tables.steps.step?.length;
       nothing.hidden = !grid.hidden;
       tell();
+      follow();
       controls.say();
       for (const chart of charts) chart.update();
     }, NOT_MORE_OFTEN_THAN_MS);
