@@ -1,7 +1,7 @@
 //! A run in the terminal: curves, experts, machine and alerts, drawn from the run's own record, so
 //! that a training shows what was before it was resumed, and any run can be watched by anybody.
 //!
-//! **Invariant.** A [`View`](view::View) is a value: lines of a record and keys change it, and a
+//! **Invariant.** A `View` is a value: lines of a record and keys change it, and a
 //! frame is drawn of it alone. What has the terminal, the clock and the files is around it.
 //!
 //! **Invariant.** Whoever has the terminal gives it back: at the end, before a panic is told,
