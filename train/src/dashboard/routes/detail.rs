@@ -32,7 +32,7 @@ fn detail_of(run: &Run) -> Result<Json<Value>, Refusal> {
     let model = &configured.config.model;
     let of_experts = |count: usize| (!configured.layers.is_empty()).then_some(count);
     Ok(Json(json!({
-        "row": run.row(),
+        "row": run.row().as_ref(),
         "config": configured.nested()?,
         "config_toml": configured.toml,
         "changed": configured.changed,
