@@ -119,7 +119,7 @@ fn twenty_tabs_for_five_minutes() {
     };
     let now = || server.json(&format!("/api/runs/{id}"))["row"]["step"].as_u64().unwrap();
     std::thread::sleep(Duration::from_secs(10));
-    let first = held(training.id());
+    let mut first = None;
     let rounds = LONG.as_secs() / 30;
     for round in 0..rounds {
         let before = now();
@@ -150,8 +150,10 @@ fn twenty_tabs_for_five_minutes() {
             watched.last().unwrap(),
             held(training.id())
         );
+        // From here on: an evaluation has been made, and tabs have come and gone.
+        first.get_or_insert_with(|| held(training.id()));
     }
-    let last = held(training.id());
+    let (first, last) = (first.unwrap(), held(training.id()));
     let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
     println!(
         "{:.3} steps/s alone, {:.3} watched: {:.2}%; held {first:?}, then {last:?}",
