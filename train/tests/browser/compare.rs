@@ -78,3 +78,41 @@ async fn runs_are_chosen_compared_and_labelled() {
     browser.until("location.pathname === '/'").await;
     browser.close().await;
 }
+
+/// Compared runs are followed to their ends; the last evaluation comes after the last step.
+#[tokio::test(flavor = "multi_thread")]
+async fn compared_runs_are_followed_to_their_ends() {
+    let Some(browser) = Browser::open().await else { return };
+    let place = Workplace::new();
+    place.train("").ok();
+    place.train("--set train.seed=1").ok();
+    let served = serve(&place, "127.0.0.1:0");
+
+    browser.go(&served.url).await;
+    browser.until("document.querySelectorAll('tr[data-id]').length === 2").await;
+    browser.keys("jxjxc".chars()).await;
+    browser.until("location.pathname === '/compare'").await;
+    let last = |plot: usize, run: &str| {
+        format!(
+            "(document.querySelectorAll('.plot')[{plot}]?.data ?? [])
+                .find(line => line.name === '{run}')?.x.at(-1)"
+        )
+    };
+    // The training loss and the validation loss.
+    for plot in [0, 1] {
+        for run in ["tiny-001", "tiny-002"] {
+            browser.until(&format!("{} === 6", last(plot, run))).await;
+        }
+    }
+    place.run("train --resume runs/tiny-001 --steps 12").ok();
+    for plot in [0, 1] {
+        browser.until(&format!("{} === 12", last(plot, "tiny-001"))).await;
+        browser.until(&format!("{} === 6", last(plot, "tiny-002"))).await;
+    }
+    let all = browser.ask("return document.querySelector('.plot').data.map(line => line.y.length)");
+    let mut all: Vec<usize> = serde_json::from_value(all.await).unwrap();
+    all.sort_unstable();
+    assert_eq!(all, [6, 12], "no step is there twice");
+    browser.until("document.querySelectorAll('.compared .state-finished').length === 2").await;
+    browser.close().await;
+}

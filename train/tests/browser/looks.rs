@@ -69,9 +69,7 @@ async fn look(browser: &Browser, name: &str) {
         browser.until(fits).await;
         for (dark, colours) in [(false, "light"), (true, "dark")] {
             browser.dark(dark);
-            browser
-                .until("document.getAnimations().every(each => each.playState !== 'pending')")
-                .await;
+            browser.until("document.getAnimations().every(each => !each.pending)").await;
             let ground = browser.ask(
                 "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)",
             );

@@ -1,8 +1,6 @@
 //! `deepseek inspect`: tables and lines of a text, what-ifs, another checkpoint beside it, saved
 //! routings, and what it refuses.
 
-use std::fs;
-
 use serde_json::Value;
 
 use crate::workplace::{Workplace, number};
@@ -13,11 +11,6 @@ const TEXT: &str = "--prompt the_small_cat_sees_the_dog";
 /// `deepseek inspect` of the run and the text, and more.
 fn inspect(more: &str) -> String {
     format!("inspect --checkpoint {RUN} {TEXT} {more}")
-}
-
-fn lines(place: &Workplace, name: &str) -> Vec<Value> {
-    let text = fs::read_to_string(place.path(name)).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn of<'a>(lines: &'a [Value], kind: &'a str, variant: &'a str) -> Vec<&'a Value> {
@@ -48,7 +41,7 @@ fn a_text_is_shown_token_by_token_and_written_whole() {
         assert!(finished.stdout.contains(part), "{part}: {}", finished.dump());
     }
 
-    let all = lines(&place, "all.jsonl");
+    let all = place.lines("all.jsonl");
     let [heading] = of(&all, "inspection", "base")[..] else { panic!("one inspection") };
     assert_eq!((&heading["version"], &heading["what_if"]), (&1.into(), &Value::Null));
     assert_eq!(of(&all, "layer", "base").len(), 2);
@@ -87,19 +80,23 @@ fn a_text_is_shown_token_by_token_and_written_whole() {
 #[test]
 fn the_loss_is_that_of_eval() {
     let place = Workplace::trained();
-    // 16 bytes: one window of eval begins with the first of them.
+    // Of 16 bytes each: the second window of eval is the end of the first text and all of the
+    // other, which is what inspect looks at.
+    place.write("before.txt", "the_old_dog_runs");
     place.write("text.txt", "0123456789abcdef");
-    let eval = place
-        .run(&format!("eval --checkpoint {RUN} --data text.txt --seq-len 17 --json"))
-        .ok()
-        .json();
-    let inspected = place
-        .run(&format!("inspect --checkpoint {RUN} --text text.txt --out a.jsonl --json"))
-        .ok()
-        .json();
-    // eval predicts the 15 bytes after the first and the document's end, without the end before it.
-    assert_eq!((&eval["tokens"], &inspected["tokens"]), (&16.into(), &17.into()));
-    assert!((number(&eval, "loss") - number(&inspected, "mean_loss")).abs() < 0.5);
+    let eval = |windows: u32| {
+        let files = "--data before.txt text.txt --seq-len 16 --micro-batch 1";
+        let told =
+            place.run(&format!("eval --checkpoint {RUN} {files} --batches {windows} --json"));
+        let told = told.ok().json();
+        assert_eq!(told["tokens"], 16 * windows);
+        number(&told, "loss") * f64::from(windows)
+    };
+    let inspected =
+        place.run(&format!("inspect --checkpoint {RUN} --text text.txt --json")).ok().json();
+    assert_eq!(inspected["tokens"], 17);
+    let (second, loss) = (eval(2) - eval(1), number(&inspected, "mean_loss"));
+    assert!((second - loss).abs() < 1e-5, "{second} and {loss}");
 }
 
 #[test]
@@ -126,7 +123,7 @@ fn what_if_shows_what_moved() {
     );
     let moved = number(&results["what_if"], "moved_tokens");
     assert!(moved > 0.0, "{}", finished.dump());
-    let all = lines(&place, "off.jsonl");
+    let all = place.lines("off.jsonl");
     let (before, after) = (of(&all, "token", "base"), of(&all, "token", "what-if"));
     let mut counted = 0;
     for (before, after) in before.iter().zip(&after) {
@@ -143,7 +140,7 @@ fn what_if_shows_what_moved() {
 
     // A bias that is large enough takes every token.
     place.run(&inspect("--bias 1:2:5 --out taken.jsonl")).ok();
-    let taken = lines(&place, "taken.jsonl");
+    let taken = place.lines("taken.jsonl");
     for token in of(&taken, "token", "what-if") {
         assert!(chosen(token, 1).unwrap().contains(&2), "{token}");
     }

@@ -1,11 +1,9 @@
 //! What a run records of itself beside losses: norms by part, the seconds of its passes, entropies
 //! and biases of routers, casts to FP8, what ranks do.
 
-use std::fs;
-
 use serde_json::Value;
 
-use crate::workplace::{Workplace, number};
+use crate::workplace::{Workplace, number, numbers};
 
 const PARTS: [&str; 8] =
     ["embedding", "attention", "router", "experts", "mlp", "norms", "mtp", "head"];
@@ -16,13 +14,8 @@ const ALL: &str = "--set metrics.every=1 --set train.eval_every=1 --set train.ch
 
 /// The lines of a kind, the clock's numbers among them.
 fn lines(place: &Workplace, run: &str, kind: &str) -> Vec<Value> {
-    let text = fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["kind"] == kind).collect()
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"))
+    let lines = place.lines(&format!("{run}/metrics.jsonl"));
+    lines.into_iter().filter(|line| line["kind"] == kind).collect()
 }
 
 fn near(a: f64, b: f64, tolerance: f64) -> bool {

@@ -130,11 +130,16 @@ impl Workplace {
         names
     }
 
+    /// The lines of a file, each of them JSON.
+    pub fn lines(&self, file: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path(file)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The lines of a run's record without what the clock or the machine decides.
     pub fn record(&self, run: &str) -> Vec<Value> {
-        let text = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        lines.filter_map(repeatable).collect()
+        let lines = self.lines(&format!("{run}/metrics.jsonl"));
+        lines.into_iter().filter_map(repeatable).collect()
     }
 
     /// Those of steps and evaluations.
@@ -239,4 +244,9 @@ pub fn peak_bytes(mut child: std::process::Child) -> (u64, Finished) {
 /// A number of an object, which must have it.
 pub fn number(value: &Value, key: &str) -> f64 {
     value[key].as_f64().unwrap_or_else(|| panic!("{key} is not a number in {value}"))
+}
+
+/// A list of numbers, and of nothing else.
+pub fn numbers(value: &Value) -> Vec<f64> {
+    serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"))
 }

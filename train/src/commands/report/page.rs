@@ -11,6 +11,7 @@ use crate::failure::Result;
 use crate::metrics::duration;
 use crate::record::{SampleLine, VERSION};
 use crate::runs::RunSummary;
+use crate::shell_word::quoted;
 
 /// Samples that a report has at most.
 const SAMPLES: usize = 12;
@@ -206,17 +207,11 @@ fn facts(run: &Gathered) -> Vec<[String; 3]> {
 /// What makes the run once more.
 fn command(run: &RunSummary) -> String {
     let file = run.folder.join(crate::checkpoint::RUN_FILE).display().to_string();
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,".contains(letter);
-    let quoted = if !file.is_empty() && file.chars().all(plain) {
-        file
-    } else {
-        format!("'{}'", file.replace('\'', "'\\''"))
-    };
     let elsewhere = match run.config.output.run_dir {
         Some(_) => " --run-dir again",
         None => "",
     };
-    format!("deepseek train --config {quoted}{elsewhere}")
+    format!("deepseek train --config {}{elsewhere}", quoted(&file))
 }
 
 #[cfg(test)]

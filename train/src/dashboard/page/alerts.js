@@ -1,9 +1,20 @@
 // What the rules of a run called out.
 
 import { get } from "./api.js";
-import { el, empty } from "./dom.js";
+import { el, empty, gridTable } from "./dom.js";
 import { moment, number, whole } from "./format.js";
 import { level } from "./run_parts.js";
+import { unknown } from "./series.js";
+
+const HEADS = [
+  ["Level"],
+  ["Rule"],
+  ["What was seen"],
+  ["Value", true],
+  ["Threshold", true],
+  ["Step", true],
+  ["When", true],
+];
 
 /** Opens the tab. */
 export async function openAlerts(host, run) {
@@ -22,40 +33,23 @@ export async function openAlerts(host, run) {
       el(
         "div",
         { class: "sheet scroll-x" },
-        el(
-          "table",
-          { class: "grid-table" },
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["Level", "Rule", "What was seen"].map((title) => el("th", { scope: "col" }, title)),
-              ["Value", "Threshold", "Step", "When"].map((title) =>
-                el("th", { scope: "col", class: "number" }, title),
+        gridTable(
+          HEADS,
+          [...alerts]
+            .reverse()
+            .map((alert) =>
+              el(
+                "tr",
+                {},
+                el("td", {}, level(alert.level)),
+                el("td", { class: "mono" }, alert.rule),
+                el("td", {}, alert.message),
+                el("td", { class: "number" }, number(alert.value)),
+                el("td", { class: "number" }, number(alert.threshold)),
+                el("td", { class: "number" }, whole(alert.step)),
+                el("td", { class: "number" }, moment(alert.time)),
               ),
             ),
-          ),
-          el(
-            "tbody",
-            {},
-            [...alerts]
-              .reverse()
-              .map((alert) =>
-                el(
-                  "tr",
-                  {},
-                  el("td", {}, level(alert.level)),
-                  el("td", { class: "mono" }, alert.rule),
-                  el("td", {}, alert.message),
-                  el("td", { class: "number" }, number(alert.value)),
-                  el("td", { class: "number" }, number(alert.threshold)),
-                  el("td", { class: "number" }, whole(alert.step)),
-                  el("td", { class: "number" }, moment(alert.time)),
-                ),
-              ),
-          ),
         ),
       ),
     );
@@ -63,7 +57,7 @@ export async function openAlerts(host, run) {
   draw();
   return {
     lines(lines) {
-      const fresh = lines.filter((line) => line.kind === "alert");
+      const fresh = unknown(lines, "alert", alerts);
       if (fresh.length) {
         alerts = [...alerts, ...fresh];
         draw();

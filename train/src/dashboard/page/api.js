@@ -1,7 +1,7 @@
 // Asks the server. Every failure is an error with a sentence that can be shown.
 
 /** What the server refused, or why it was not reached. */
-export class Refused extends Error {
+class Refused extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;

@@ -254,6 +254,7 @@ export class Chart {
       responsive: true,
       doubleClick: false,
     });
+    if (this.closed) return Plotly.purge(this.plot);
     if (!this.listening) {
       this.listening = true;
       this.plot.on("plotly_relayout", (change) => this.relaid(change));

@@ -28,8 +28,8 @@ const METRICS = [
 ];
 const UNSMOOTHED = ["valid_loss", "lr", "param_norm"];
 /** Opens the page. */
-export async function openCompare(main) {
-  document.title = "Compare · deepseek";
+export async function openCompare(main, _, entitle) {
+  entitle("Compare · deepseek");
   const asked = () =>
     (new URLSearchParams(location.search).get("ids") ?? "")
       .split(",")
@@ -130,6 +130,7 @@ export async function openCompare(main) {
   const update = () => {
     planned ??= setTimeout(() => {
       planned = null;
+      controls.say();
       for (const chart of charts) chart.update();
     }, 300);
   };
@@ -231,34 +232,46 @@ export async function openCompare(main) {
     drawBelow();
   };
   document.addEventListener("themechange", repaint);
-  const live = async (rows) => {
-    const mine = rows.filter(
-      (each) => ids.includes(each.id) && each.step > (row(each.id)?.step ?? 0),
-    );
+  const followed = new Map(); // of each run the row, as text, that its numbers are as new as
+  async function follow(rows) {
+    const mine = rows
+      .map((each) => [each.id, JSON.stringify(each)])
+      .filter(([id, text]) => ids.includes(id) && followed.get(id) !== text);
     if (!mine.length) return;
     await Promise.all(
-      mine.map(async ({ id }) => {
+      mine.map(async ([id, text]) => {
         const columns = series.get(id);
         const last = columns?.tables.steps.step?.at(-1);
-        if (!last || columns.decimated) return read(id);
-        await columns.more(last + 1);
+        // From the last step on, not after it: its evaluation is written after it.
+        if (last) await columns.more(last);
+        else await read(id);
+        followed.set(id, text);
       }),
     );
     await renew();
     update();
-  };
+  }
+  let news = new Map(); // the latest row of each run that was told of since
   let busy = false;
+  async function live() {
+    if (busy) return;
+    busy = true;
+    try {
+      while (news.size) {
+        const rows = [...news.values()];
+        news = new Map();
+        await follow(rows);
+      }
+    } finally {
+      busy = false;
+    }
+  }
   const stream = listen(
     () => "/api/events",
     {
       runs: ({ runs }) => {
-        if (busy) return;
-        busy = true;
-        live(runs)
-          .catch(() => {})
-          .finally(() => {
-            busy = false;
-          }); // the sign in the header says that the server is gone
+        for (const each of runs) news.set(each.id, each);
+        live().catch(() => {}); // the sign in the header says that the server is gone
       },
     },
     () => renew().catch(() => {}),

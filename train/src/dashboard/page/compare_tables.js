@@ -1,7 +1,7 @@
 // What came of the compared runs, and where their configurations differ.
 
 import { swatch } from "./chart.js";
-import { el } from "./dom.js";
+import { el, gridTable } from "./dom.js";
 import * as format from "./format.js";
 
 /** Of these results the lowest is the best; of speed it is the highest. */
@@ -19,9 +19,7 @@ const shownResult = (key, value) => {
 
 /** A row for every key, a column for every run; `marks` says which values of a key stand out. */
 function table(columns, rows, title, shown, marks) {
-  const head = columns.map(({ id, row, look }) =>
-    el("th", { scope: "col", class: "number" }, swatch(look), " ", row?.name ?? id),
-  );
+  const heads = columns.map(({ id, row, look }) => [[swatch(look), " ", row?.name ?? id], true]);
   const lines = rows.map(({ key, values }) => {
     const marked = marks(key, values);
     const cells = columns.map(({ index }) =>
@@ -33,17 +31,11 @@ function table(columns, rows, title, shown, marks) {
     );
     return el("tr", {}, el("th", { scope: "row", class: "mono" }, key), cells);
   });
-  const inside = el(
-    "table",
-    { class: "grid-table" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), head)),
-    el("tbody", {}, lines),
-  );
   return el(
     "section",
     {},
     el("h2", { class: "above" }, title),
-    el("div", { class: "sheet scroll-x" }, inside),
+    el("div", { class: "sheet scroll-x" }, gridTable([[""], ...heads], lines)),
   );
 }
 

@@ -1,29 +1,28 @@
 // The configuration of a run: every key, what is no default marked, and the command to have it
 // again.
 
-import { el } from "./dom.js";
+import { el, notice } from "./dom.js";
 import { setting } from "./format.js";
-import { notice } from "./dom.js";
 import { keep, kept } from "./settings.js";
+
+/** Copies a text and says so; `instead` is what else can be done where that is refused. */
+async function copy(text, instead = "") {
+  try {
+    await navigator.clipboard.writeText(text);
+    notice("Copied.");
+  } catch {
+    notice(`The browser does not let this page copy${instead}.`, true);
+  }
+}
 
 /** A command, and a button that copies it. */
 export function command(text) {
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      notice("Copied.");
-    } catch {
-      notice(
-        "The browser does not let this page copy: select the command and copy it by hand.",
-        true,
-      );
-    }
-  };
+  const instead = ": select the command and copy it by hand";
   return el(
     "div",
     { class: "command sheet" },
     el("code", {}, text),
-    el("button", { type: "button", onclick: copy }, "Copy"),
+    el("button", { type: "button", onclick: () => copy(text, instead) }, "Copy"),
   );
 }
 
@@ -58,18 +57,7 @@ export async function openConfiguration(host, run) {
     },
   });
   const sections = el("div", { class: "toml" });
-  const copy = el(
-    "button",
-    {
-      type: "button",
-      onclick: () =>
-        navigator.clipboard.writeText(toml).then(
-          () => notice("Copied."),
-          () => notice("The browser does not let this page copy.", true),
-        ),
-    },
-    "Copy as TOML",
-  );
+  const asToml = el("button", { type: "button", onclick: () => copy(toml) }, "Copy as TOML");
 
   const isChanged = (key) =>
     Object.keys(changed).some(
@@ -139,7 +127,7 @@ export async function openConfiguration(host, run) {
         `${Object.keys(changed).length} of ${all.length} keys are no defaults; they are marked`,
       ),
       el("span", { class: "grow" }),
-      toml ? copy : null,
+      toml ? asToml : null,
     ),
     sections,
   );

@@ -3,7 +3,7 @@
 import { Chart, lineTrace, View } from "./chart.js";
 import { axis, curveControls } from "./curve_controls.js";
 import { chooser, el, empty } from "./dom.js";
-import { duration, whole } from "./format.js";
+import { whole } from "./format.js";
 import { faint, line } from "./palette.js";
 import { keep, kept } from "./settings.js";
 import { smooth } from "./smoothing.js";
@@ -365,6 +365,5 @@ export async function openCurves(host, run) {
       { keys: "l", what: "log scale on and off", act: controls.toggleLog },
       { keys: "0", what: "show everything again", act: () => view.zoom(null) },
     ],
-    describe: () => `${whole(run.row.step)} steps in ${duration(last())}`,
   };
 }

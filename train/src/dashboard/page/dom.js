@@ -79,7 +79,6 @@ export function segments(label, options, chosen, choose) {
     );
   }
   press(chosen);
-  group.press = press;
   return group;
 }
 
@@ -92,6 +91,22 @@ export function chooser(label, options, chosen, choose) {
   for (const [value, text] of options) select.append(el("option", { value }, text));
   select.value = chosen;
   return select;
+}
+
+/**
+ * A table with titles over its columns. `heads` are [title, whether it is over numbers, what it
+ * means], `rows` are elements; `kind` is a class of its own.
+ */
+export function gridTable(heads, rows, kind = null) {
+  const titles = heads.map(([text, number = false, title = null]) =>
+    el("th", { scope: "col", class: number ? "number" : null, title }, text),
+  );
+  return el(
+    "table",
+    { class: kind ? `grid-table ${kind}` : "grid-table" },
+    el("thead", {}, el("tr", {}, titles)),
+    el("tbody", {}, rows),
+  );
 }
 
 /** A page or panel that has nothing to show, and what to do about it. */

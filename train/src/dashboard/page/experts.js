@@ -62,6 +62,20 @@ export async function openExperts(host, run) {
       hover: "layer %{y}, expert %{x}",
     };
   };
+  /** Layers over steps; a step of which nothing was recorded is left out. */
+  const overSteps = (steps, rows, high = (z) => largest(z) || 1) => {
+    const z = turned(rows.filter((row) => row?.length));
+    return z.length
+      ? {
+          x: steps.filter((_, index) => rows[index]?.length),
+          y: ofLayers(),
+          z,
+          low: 0,
+          high: high(z),
+          hover: "step %{x}, layer %{y}",
+        }
+      : null;
+  };
   const charts = [
     heatMap({
       title: "Load of the experts",
@@ -97,19 +111,12 @@ export async function openExperts(host, run) {
       about: "busiest expert over the mean, less 1",
       file: file("violation"),
       view,
-      data: () => {
-        const z = turned(data.violation);
-        return z.length
-          ? {
-              x: data.steps,
-              y: ofLayers(),
-              z,
-              low: 0,
-              high: largest(z.map((row) => row.slice(Math.floor(row.length * 0.05)))) || 1,
-              hover: "step %{x}, layer %{y}",
-            }
-          : null;
-      },
+      data: () =>
+        overSteps(
+          data.steps,
+          data.violation ?? [],
+          (z) => largest(z.map((row) => row.slice(Math.floor(row.length * 0.05)))) || 1,
+        ),
     }),
     heatMap({
       title: "Spread of the biases",
@@ -119,19 +126,10 @@ export async function openExperts(host, run) {
       data: () => {
         const { steps, bias_min: low, bias_max: high } = evaluations();
         if (!low?.length) return null;
-        const z = turned(
+        return overSteps(
+          steps,
           high.map((row, index) => row.map((value, each) => value - low[index][each])),
         );
-        return z.length
-          ? {
-              x: steps,
-              y: ofLayers(),
-              z,
-              low: 0,
-              high: largest(z) || 1,
-              hover: "step %{x}, layer %{y}",
-            }
-          : null;
       },
     }),
     heatMap({
@@ -164,21 +162,7 @@ export async function openExperts(host, run) {
       about: "mean change since the evaluation before",
       file: file("bias-drift"),
       view,
-      data: () => {
-        const rows = evaluations().bias_drift ?? [];
-        const steps = evaluations().steps.filter((_, index) => rows[index]?.length);
-        const z = turned(rows.filter((row) => row?.length));
-        return z.length
-          ? {
-              x: steps,
-              y: ofLayers(),
-              z,
-              low: 0,
-              high: largest(z) || 1,
-              hover: "step %{x}, layer %{y}",
-            }
-          : null;
-      },
+      data: () => overSteps(evaluations().steps, evaluations().bias_drift ?? []),
     }),
     heatMap({
       title: "Entropy of the gate",
@@ -187,17 +171,7 @@ export async function openExperts(host, run) {
       view,
       data: () => {
         const { steps = [], values = [] } = data.gate_entropy ?? {};
-        const z = turned(values.filter((row) => row?.length));
-        return z.length
-          ? {
-              x: steps.filter((_, index) => values[index]?.length),
-              y: ofLayers(),
-              z,
-              low: 0,
-              high: Math.log(data.experts),
-              hover: "step %{x}, layer %{y}",
-            }
-          : null;
+        return overSteps(steps, values, () => Math.log(data.experts));
       },
     }),
   ];

@@ -1,21 +1,8 @@
 // The files and checkpoints in a run's folder.
 
-import { el } from "./dom.js";
-import { bytes, moment, whole } from "./format.js";
 import { command } from "./configuration.js";
-
-const heads = (...titles) =>
-  el(
-    "thead",
-    {},
-    el(
-      "tr",
-      {},
-      titles.map(([title, number]) =>
-        el("th", { scope: "col", class: number ? "number" : null }, title),
-      ),
-    ),
-  );
+import { el, gridTable } from "./dom.js";
+import { bytes, moment, whole } from "./format.js";
 
 /** Opens the tab. */
 export async function openFiles(host, run) {
@@ -33,25 +20,19 @@ export async function openFiles(host, run) {
             ? el(
                 "div",
                 { class: "sheet" },
-                el(
-                  "table",
-                  { class: "grid-table" },
-                  heads(["Step", true], ["Size", true], [""]),
-                  el(
-                    "tbody",
-                    {},
-                    [...checkpoints]
-                      .reverse()
-                      .map(({ step, bytes: size }) =>
-                        el(
-                          "tr",
-                          {},
-                          el("td", { class: "number" }, whole(step)),
-                          el("td", { class: "number" }, bytes(size)),
-                          el("td", {}, step === run.row.best_step ? "best validation loss" : ""),
-                        ),
+                gridTable(
+                  [["Step", true], ["Size", true], [""]],
+                  [...checkpoints]
+                    .reverse()
+                    .map(({ step, bytes: size }) =>
+                      el(
+                        "tr",
+                        {},
+                        el("td", { class: "number" }, whole(step)),
+                        el("td", { class: "number" }, bytes(size)),
+                        el("td", {}, step === run.row.best_step ? "best validation loss" : ""),
                       ),
-                  ),
+                    ),
                 ),
               )
             : el(
@@ -68,21 +49,15 @@ export async function openFiles(host, run) {
             ? el(
                 "div",
                 { class: "sheet" },
-                el(
-                  "table",
-                  { class: "grid-table" },
-                  heads(["Name"], ["Size", true], ["Changed", true]),
-                  el(
-                    "tbody",
-                    {},
-                    files.map((file) =>
-                      el(
-                        "tr",
-                        {},
-                        el("td", { class: "mono" }, file.name),
-                        el("td", { class: "number" }, bytes(file.bytes)),
-                        el("td", { class: "number" }, moment(file.modified)),
-                      ),
+                gridTable(
+                  [["Name"], ["Size", true], ["Changed", true]],
+                  files.map((file) =>
+                    el(
+                      "tr",
+                      {},
+                      el("td", { class: "mono" }, file.name),
+                      el("td", { class: "number" }, bytes(file.bytes)),
+                      el("td", { class: "number" }, moment(file.modified)),
                     ),
                   ),
                 ),

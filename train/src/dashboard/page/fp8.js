@@ -1,9 +1,16 @@
 // What FP8 loses: codes at the ends of its range, and the range of the scales.
 
+import { lineTrace } from "./chart.js";
 import { empty } from "./dom.js";
+import { line } from "./palette.js";
 import { linesOf, openPanels } from "./panels.js";
 
 const KINDS = ["activations", "weights", "gradients"];
+/** The ends of a scale's range: key, name, dash. */
+const ENDS = [
+  ["min", "smallest", "dot"],
+  ["max", "largest", "solid"],
+];
 const of = (what) => KINDS.map((kind) => [`fp8_${kind}_${what}`, kind]);
 
 /** Opens the tab. */
@@ -17,21 +24,16 @@ export function openFp8(host, run) {
       : null;
   };
   const scales = () => {
+    const x = series.tables.steps.step ?? [];
     const traces = KINDS.flatMap((kind, at) =>
-      linesOf(series, "steps", [
-        [`fp8_${kind}_scale_min`, `${kind}, smallest`],
-        [`fp8_${kind}_scale_max`, `${kind}, largest`],
-      ]).map((trace, end) => {
-        const look = { colour: trace.line.color, dash: end ? "solid" : "dot" };
-        return { ...trace, at, look };
+      ENDS.flatMap(([end, name, dash]) => {
+        const y = series.column("steps", `fp8_${kind}_scale_${end}`);
+        if (!y) return [];
+        const look = { ...line(at), dash };
+        const hovertemplate = "%{y:.3e}";
+        return [lineTrace({ name: `${kind}, ${name}`, x, y, look, width: 1.4, hovertemplate })];
       }),
     );
-    const colours = linesOf(series, "steps", of("scale_max")).map((trace) => trace.line.color);
-    for (const trace of traces) {
-      trace.line = { ...trace.line, color: colours[trace.at], dash: trace.look.dash };
-      trace.sign = { colour: colours[trace.at], dash: trace.look.dash };
-      trace.hovertemplate = "%{y:.3e}";
-    }
     return traces.length
       ? { traces, x: { tickformat: "," }, log: true, y: { tickformat: ".0e", dtick: 1 } }
       : null;
@@ -39,7 +41,7 @@ export function openFp8(host, run) {
   return openPanels(
     host,
     run,
-    () => [
+    [
       {
         title: "Saturated",
         about: "share of codes at the largest value",

@@ -17,7 +17,6 @@ export function heatMap({
   view,
   data,
   even = null,
-  unit = "",
   tall = false,
   wide = false,
   extra = null,
@@ -58,7 +57,7 @@ export function heatMap({
             // styles.
             ygap: 0.001,
             hoverongaps: false,
-            hovertemplate: `${hover}: %{z:.4~g}${unit}<extra></extra>`,
+            hovertemplate: `${hover}: %{z:.4~g}<extra></extra>`,
           },
         ],
         range: [-0.5, y.length - 0.5],

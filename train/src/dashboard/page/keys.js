@@ -41,7 +41,7 @@ function list(pairs, between) {
 }
 
 /** Shows the keys of this page and of every page. */
-export function showKeys() {
+function showKeys() {
   const own = current()?.keys?.() ?? [];
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const dialog = el(

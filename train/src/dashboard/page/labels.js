@@ -2,6 +2,7 @@
 
 import { post } from "./api.js";
 import { el, notice } from "./dom.js";
+import { tags } from "./run_parts.js";
 
 /** Sends labels; the run's new row, or null when it was refused, which is said. */
 export async function label(id, labels) {
@@ -14,14 +15,14 @@ export async function label(id, labels) {
 }
 
 /** Tags from a line of them. */
-export const tagsOf = (text) => [...new Set(text.split(/[\s,]+/).filter(Boolean))];
+const tagsOf = (text) => [...new Set(text.split(/[\s,]+/).filter(Boolean))];
 
 /**
  * Text that becomes a field when it is pressed. Enter and leaving save, Esc does not.
  * `name` says what it is, `text` what is in the field, `shown` what stands there else, `save`
  * takes the new text.
  */
-export function inPlace({ name, text, shown, placeholder, save }) {
+function inPlace({ name, text, shown, placeholder, save }) {
   const box = el("span", { class: "in-place" });
   const button = el(
     "button",
@@ -61,3 +62,21 @@ export function inPlace({ name, text, shown, placeholder, save }) {
   box.append(button);
   return box;
 }
+
+/** Tags and note of a run; `of` follows their names, `save` takes the labels that change. */
+export const tagsAndNote = (row, save, of = "") => [
+  inPlace({
+    name: `tags${of}`,
+    text: (row.tags ?? []).join(" "),
+    shown: tags(row.tags),
+    placeholder: "add tags",
+    save: (text) => save({ tags: tagsOf(text) }),
+  }),
+  inPlace({
+    name: `note${of}`,
+    text: row.note ?? "",
+    shown: row.note ? [el("span", { class: "note" }, row.note)] : [],
+    placeholder: "add a note",
+    save: (text) => save({ note: text }),
+  }),
+];

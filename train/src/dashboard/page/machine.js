@@ -101,7 +101,7 @@ export function openMachine(host, run) {
   return openPanels(
     host,
     run,
-    () => [
+    [
       {
         title: "Seconds of a step",
         about: "by part",

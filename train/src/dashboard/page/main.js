@@ -17,9 +17,9 @@ function here(name) {
 }
 
 function page(pattern, name, load) {
-  route(pattern, async (main, parts) => {
+  route(pattern, async (main, parts, entitle) => {
     here(name);
-    return (await load())(main, parts);
+    return (await load())(main, parts, entitle);
   });
 }
 

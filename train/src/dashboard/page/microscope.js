@@ -91,7 +91,8 @@ export async function openMicroscope(host, run) {
   async function look() {
     keep("microscope.text", text.value);
     asking?.abort();
-    asking = new AbortController();
+    const mine = new AbortController();
+    asking = mine;
     go.disabled = true;
     status.textContent = "Computing";
     trouble.replaceChildren();
@@ -113,7 +114,7 @@ export async function openMicroscope(host, run) {
               }
             : null,
         },
-        asking.signal,
+        mine.signal,
       );
       whatIf.know(found);
       if (typeof chosen === "number" && chosen >= found.base.tokens.length) chosen = null;
@@ -129,7 +130,7 @@ export async function openMicroscope(host, run) {
       status.textContent = "";
       trouble.replaceChildren(problem(error.message));
     } finally {
-      go.disabled = false;
+      if (asking === mine) go.disabled = false;
     }
   }
 
@@ -185,6 +186,19 @@ export async function openMicroscope(host, run) {
     );
   }
 
+  let last = {}; // what was last asked for beside the tokens, and its answer
+  async function ask(what, values) {
+    const key = query(`runs/${run.id}/microscope/${what}`, values);
+    const mine = last.key === key ? last : { key, answer: get(key) };
+    last = mine;
+    try {
+      return await mine.answer;
+    } catch (error) {
+      if (last === mine) last = {};
+      throw error;
+    }
+  }
+
   const side = el("aside", { class: "side sheet", "aria-label": "What was chosen" });
   async function drawSide() {
     const mine = chosen;
@@ -199,12 +213,7 @@ export async function openMicroscope(host, run) {
           ),
         );
       } else if (typeof chosen === "number") {
-        const path = await get(
-          query(`runs/${run.id}/microscope/token`, {
-            inspection: found.inspection,
-            token: chosen,
-          }),
-        );
+        const path = await ask("token", { inspection: found.inspection, token: chosen });
         if (mine !== chosen) return;
         side.replaceChildren(
           ...tokenPath(found, chosen, path.layers, view.layer, {
@@ -217,13 +226,11 @@ export async function openMicroscope(host, run) {
         );
       } else {
         side.replaceChildren(el("p", { class: "muted" }, "Reading held-out text"));
-        const taken = await get(
-          query(`runs/${run.id}/microscope/expert`, {
-            layer: chosen.layer,
-            expert: chosen.expert,
-            checkpoint: found.checkpoint,
-          }),
-        );
+        const taken = await ask("expert", {
+          layer: chosen.layer,
+          expert: chosen.expert,
+          checkpoint: found.checkpoint,
+        });
         if (mine !== chosen) return;
         side.replaceChildren(
           ...expertTokens(chosen, taken, {

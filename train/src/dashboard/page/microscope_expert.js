@@ -1,8 +1,15 @@
 // The tokens of held-out text that an expert takes.
 
-import { el } from "./dom.js";
+import { el, gridTable } from "./dom.js";
 import { percent, whole } from "./format.js";
 import { visible } from "./microscope_tokens.js";
+
+const HEADS = [
+  ["Token"],
+  ["Times", true],
+  [""],
+  ["Of this token", true, "Of all occurrences of this token, how many this expert takes"],
+];
 
 /** The panel of an expert. */
 export function expertTokens(
@@ -31,50 +38,26 @@ export function expertTokens(
       el("button", { type: "button", onclick: acts.off }, "What if it were off"),
     ),
     tokens.length
-      ? el(
-          "table",
-          { class: "grid-table takes" },
-          el(
-            "thead",
-            {},
+      ? gridTable(
+          HEADS,
+          tokens.map(({ text, id, count, share }) =>
             el(
               "tr",
-              {},
-              el("th", { scope: "col" }, "Token"),
-              el("th", { scope: "col", class: "number" }, "Times"),
-              el("th"),
+              { title: `id ${id}` },
+              el("td", { class: "mono" }, visible(text)),
+              el("td", { class: "number" }, whole(count)),
               el(
-                "th",
-                {
-                  scope: "col",
-                  class: "number",
-                  title: "Of all occurrences of this token, how many this expert takes",
-                },
-                "Of this token",
+                "td",
+                { class: "bar-cell" },
+                el("i", {
+                  style: { width: `${((100 * count) / most).toFixed(1)}%` },
+                  "aria-hidden": "true",
+                }),
               ),
+              el("td", { class: "number" }, percent(share, 0)),
             ),
           ),
-          el(
-            "tbody",
-            {},
-            tokens.map(({ text, id, count, share }) =>
-              el(
-                "tr",
-                { title: `id ${id}` },
-                el("td", { class: "mono" }, visible(text)),
-                el("td", { class: "number" }, whole(count)),
-                el(
-                  "td",
-                  { class: "bar-cell" },
-                  el("i", {
-                    style: { width: `${((100 * count) / most).toFixed(1)}%` },
-                    "aria-hidden": "true",
-                  }),
-                ),
-                el("td", { class: "number" }, percent(share, 0)),
-              ),
-            ),
-          ),
+          "takes",
         )
       : el("p", { class: "muted" }, "None of them: this expert is dead for this text."),
   ];

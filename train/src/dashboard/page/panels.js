@@ -6,34 +6,20 @@ import { line } from "./palette.js";
 
 const NOT_MORE_OFTEN_THAN_MS = 1000;
 
-/**
- * Lines of columns of one table that have numbers in them. `columns` are [key, name, dash or null,
- * factor].
- */
+/** Lines of columns of one table that have numbers in them. `columns` are [key, name]. */
 export function linesOf(series, table, columns, rest = {}) {
   const at = series.tables[table].step ?? [];
-  return columns.flatMap(([key, name, dash = null, factor = 1], index) => {
-    const values = series.column(table, key);
-    if (!values) return [];
-    const look = { ...line(index), ...(dash ? { dash } : {}) };
-    return [
-      lineTrace({
-        name,
-        x: at,
-        y: factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)),
-        look,
-        width: 1.4,
-        ...rest,
-      }),
-    ];
+  return columns.flatMap(([key, name], index) => {
+    const y = series.column(table, key);
+    return y ? [lineTrace({ name, x: at, y, look: line(index), width: 1.4, ...rest })] : [];
   });
 }
 
-/** Charts side by side that share their zoom and follow the run. `make` is told the view. */
-export async function openPanels(host, run, make, nothing) {
+/** Charts side by side that share their zoom and follow the run; `panels` are what each takes. */
+export async function openPanels(host, run, panels, nothing) {
   await run.numbers();
   const view = new View();
-  const charts = make(view).map(
+  const charts = panels.map(
     (options) => new Chart({ view, ...options, file: `${run.row.name}-${options.file}` }),
   );
   const grid = el(

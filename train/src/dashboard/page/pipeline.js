@@ -2,7 +2,7 @@
 // of time.
 
 import { get } from "./api.js";
-import { el, empty } from "./dom.js";
+import { el, empty, gridTable } from "./dom.js";
 import { bytes, micro, percent, whole } from "./format.js";
 import { partsLegend, timeline } from "./timeline.js";
 
@@ -17,40 +17,24 @@ function links(title, found) {
     el(
       "div",
       { class: "sheet" },
-      el(
-        "table",
-        { class: "grid-table" },
-        el(
-          "thead",
-          {},
+      gridTable(
+        [["Link"], ["Sent", true], [""]],
+        found.map((link) =>
           el(
             "tr",
             {},
-            el("th", { scope: "col" }, "Link"),
-            el("th", { scope: "col", class: "number" }, "Sent"),
-            el("th"),
-          ),
-        ),
-        el(
-          "tbody",
-          {},
-          found.map((link) =>
+            el("td", {}, link.name),
+            el("td", { class: "number" }, bytes(link.bytes)),
             el(
-              "tr",
-              {},
-              el("td", {}, link.name),
-              el("td", { class: "number" }, bytes(link.bytes)),
-              el(
-                "td",
-                { class: "bar-cell" },
-                el("i", {
-                  style: {
-                    width: `${((100 * link.bytes) / most).toFixed(1)}%`,
-                    "margin-top": "7px",
-                  },
-                  "aria-hidden": "true",
-                }),
-              ),
+              "td",
+              { class: "bar-cell" },
+              el("i", {
+                style: {
+                  width: `${((100 * link.bytes) / most).toFixed(1)}%`,
+                  "margin-top": "7px",
+                },
+                "aria-hidden": "true",
+              }),
             ),
           ),
         ),
@@ -69,39 +53,25 @@ function idle(measured, simulated) {
     el(
       "div",
       { class: "sheet" },
-      el(
-        "table",
-        { class: "grid-table" },
-        el(
-          "thead",
-          {},
+      gridTable(
+        [["Rank"], ["Busy", true], ["Idle, measured", true], ["Idle, simulated", true]],
+        ranks.map((rank, at) =>
           el(
             "tr",
             {},
-            el("th", { scope: "col" }, "Rank"),
-            ["Busy", "Idle, measured", "Idle, simulated"].map((title) =>
-              el("th", { scope: "col", class: "number" }, title),
-            ),
-          ),
-        ),
-        el(
-          "tbody",
-          {},
-          ranks.map((rank, at) =>
-            el(
-              "tr",
-              {},
-              el("td", {}, rank.name),
-              el("td", { class: "number" }, micro(rank.busy_us)),
-              el("td", { class: "number" }, percent(share(measured, at))),
-              el("td", { class: "number" }, percent(share(simulated, at))),
-            ),
+            el("td", {}, rank.name),
+            el("td", { class: "number" }, micro(rank.busy_us)),
+            el("td", { class: "number" }, percent(share(measured, at))),
+            el("td", { class: "number" }, percent(share(simulated, at))),
           ),
         ),
       ),
     ),
   );
 }
+
+/** Takes away what the pointer was told: whoever it was about is gone. */
+const dropTip = () => document.querySelector(".tip")?.remove();
 
 /** Opens the tab. */
 export async function openPipeline(host, run) {
@@ -112,6 +82,7 @@ export async function openPipeline(host, run) {
 
   function draw() {
     const { measured, simulated, note } = data;
+    dropTip();
     if (!measured && !simulated) {
       body.replaceChildren(
         empty(
@@ -208,16 +179,15 @@ export async function openPipeline(host, run) {
   };
   await load();
   let waiting = null;
-  let size = body.clientWidth;
+  let size = 0; // until the tab is shown, which is no reason to draw again
   const follow = new ResizeObserver(() => {
-    if (Math.abs(body.clientWidth - size) > 8) {
-      size = body.clientWidth;
-      draw();
-    }
+    const before = size;
+    if (Math.abs(body.clientWidth - before) <= 8) return;
+    size = body.clientWidth;
+    if (before) draw();
   });
   follow.observe(body);
   return {
-    shown: draw,
     lines(lines) {
       if (!range && lines.some((line) => line.kind === "step"))
         waiting ??= setTimeout(() => {
@@ -229,7 +199,7 @@ export async function openPipeline(host, run) {
     close() {
       clearTimeout(waiting);
       follow.disconnect();
-      document.querySelector(".tip")?.remove();
+      dropTip();
     },
     keys: () => [
       { keys: "+ =", what: "closer", act: () => zoomKeys?.closer() },

@@ -9,8 +9,8 @@ let open = null;
 let turn = 0;
 
 /**
- * Adds a page: a pattern of its path, and a function that fills the main element and says how to
- * close it.
+ * Adds a page: a pattern of its path, and a function that fills an element, is told how to name the
+ * document, and says how to close the page.
  */
 export const route = (pattern, show) => routes.push({ pattern, show });
 
@@ -32,23 +32,28 @@ async function show() {
   const mine = ++turn;
   open?.close?.();
   open = null;
-  main.replaceChildren();
+  // A page that another has replaced while it was loading fills what is shown no more.
+  const place = el("div");
+  main.replaceChildren(place);
   window.scrollTo(0, 0);
+  const entitle = (title) => {
+    if (mine === turn) document.title = title;
+  };
   for (const { pattern, show: fill } of routes) {
     const found = path.match(pattern);
     if (!found) continue;
     try {
-      const page = await fill(main, found.groups ?? {});
+      const page = await fill(place, found.groups ?? {}, entitle);
       if (mine !== turn) page?.close?.();
       else open = page;
     } catch (error) {
       if (mine !== turn) return;
-      main.replaceChildren(problem(error.message), home());
+      place.replaceChildren(problem(error.message), home());
       if (!("status" in error)) throw error;
     }
     return;
   }
-  main.replaceChildren(problem(`There is no page at ${path}.`), home());
+  place.replaceChildren(problem(`There is no page at ${path}.`), home());
 }
 
 /** Follows links with `data-link`, and the browser's own buttons. */

@@ -2,8 +2,8 @@
 
 import { el } from "./dom.js";
 import * as format from "./format.js";
-import { inPlace, label, tagsOf } from "./labels.js";
-import { alertCounts, progress, state, tags } from "./run_parts.js";
+import { label, tagsAndNote } from "./labels.js";
+import { alertCounts, progress, state } from "./run_parts.js";
 
 const figure = (title, value, small, live = true) =>
   el(
@@ -32,20 +32,7 @@ function title(head, run) {
     el("span", { class: "muted", "aria-hidden": "true" }, "/"),
     el("h1", {}, row.name),
     state(row.state),
-    inPlace({
-      name: "tags",
-      text: (row.tags ?? []).join(" "),
-      shown: tags(row.tags),
-      placeholder: "add tags",
-      save: (text) => save({ tags: tagsOf(text) }),
-    }),
-    inPlace({
-      name: "note",
-      text: row.note ?? "",
-      shown: row.note ? [el("span", { class: "note" }, row.note)] : [],
-      placeholder: "add a note",
-      save: (text) => save({ note: text }),
-    }),
+    tagsAndNote(row, save),
     el("span", { class: "grow" }),
     el(
       "button",

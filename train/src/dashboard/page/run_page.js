@@ -77,13 +77,13 @@ class Run {
 }
 
 /** Opens the page, with the tab that the address names. */
-export async function openRun(main, { id }) {
+export async function openRun(main, { id }, entitle) {
   const run = new Run(id, await get(`runs/${id}`));
   const head = el("header", { class: "run-head" });
   const tabs = el("nav", { class: "tabs", "aria-label": "Parts of the run" });
   const host = el("section", { class: "tab" });
   main.append(head, tabs, host);
-  document.title = `${run.row.name} · deepseek`;
+  entitle(`${run.row.name} · deepseek`);
 
   let shown = null;
   let open = null;
@@ -145,7 +145,6 @@ export async function openRun(main, { id }) {
       if (mine !== turn) return opened?.close?.();
       host.replaceChildren(inside);
       open = opened;
-      open?.shown?.();
     } catch (error) {
       if (mine !== turn) return;
       host.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
@@ -167,8 +166,14 @@ export async function openRun(main, { id }) {
     () => `/api/runs/${id}/events?after=${encodeURIComponent(run.series.offset)}`,
     {
       lines: ({ offset, lines }) => {
-        if (run.series.append(lines, offset)) run.series.load().then(() => open?.lines?.(lines));
-        else open?.lines?.(lines);
+        const grown = run.series.append(lines, offset);
+        open?.lines?.(lines);
+        // The sign in the header says that the server is gone; the next lines try again.
+        if (grown)
+          run.series.thin().then(
+            () => open?.lines?.([]),
+            () => {},
+          );
       },
       state: (row) => {
         const changed =
@@ -177,7 +182,6 @@ export async function openRun(main, { id }) {
         run.detail.row = row;
         drawHead(head, run);
         if (changed) drawTabs();
-        open?.state?.(row);
       },
       rewound: () => reload().then(() => stream.restart()),
     },

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import * as format from "./format.js";
-import { inPlace, label, tagsOf } from "./labels.js";
+import { label, tagsAndNote } from "./labels.js";
 import * as parts from "./run_parts.js";
 import { sparkline } from "./sparkline.js";
 
@@ -22,24 +22,8 @@ function changed(row) {
 }
 
 function labels(row, renew) {
-  return el(
-    "div",
-    { class: "labels" },
-    inPlace({
-      name: `tags of ${row.name}`,
-      text: (row.tags ?? []).join(" "),
-      shown: parts.tags(row.tags),
-      placeholder: "add tags",
-      save: async (text) => renew(await label(row.id, { tags: tagsOf(text) })),
-    }),
-    inPlace({
-      name: `note of ${row.name}`,
-      text: row.note ?? "",
-      shown: row.note ? [el("span", { class: "note" }, row.note)] : [],
-      placeholder: "add a note",
-      save: async (text) => renew(await label(row.id, { note: text })),
-    }),
-  );
+  const save = async (changed) => renew(await label(row.id, changed));
+  return el("div", { class: "labels" }, tagsAndNote(row, save, ` of ${row.name}`));
 }
 
 /**

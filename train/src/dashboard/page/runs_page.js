@@ -13,8 +13,8 @@ import { listen } from "./stream.js";
 const DEFAULT = { search: "", column: "updated", falls: true, group: "", archived: false };
 
 /** Opens the page. */
-export async function openRuns(main) {
-  document.title = "Runs · deepseek";
+export async function openRuns(main, _, entitle) {
+  entitle("Runs · deepseek");
   const rows = new Map();
   const drawn = new Map(); // of each row what was drawn, and its element
   const chosen = new Set();

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { el, empty } from "./dom.js";
 import { loss, percent, whole } from "./format.js";
+import { unknown } from "./series.js";
 
 const SHOWN = 12;
 
@@ -79,7 +80,7 @@ export async function openSamples(host, run) {
   draw();
   return {
     lines(lines) {
-      const fresh = lines.filter((line) => line.kind === "sample");
+      const fresh = unknown(lines, "sample", samples);
       if (!fresh.length) return;
       samples = [...samples, ...fresh];
       draw();

@@ -22,11 +22,28 @@ function flat(line) {
   return numbers;
 }
 
-/** Adds a row to columns; what one of them lacks is null. */
+/**
+ * Adds a row to columns, unless its step is there; what one of them lacks is null. Whether it was
+ * added.
+ */
 function push(columns, numbers) {
+  if (!(numbers.step > (columns.step?.at(-1) ?? 0))) return false;
   const length = columns.step?.length ?? 0;
   for (const key of Object.keys(numbers)) columns[key] ??= Array(length).fill(null);
   for (const [key, column] of Object.entries(columns)) column.push(numbers[key] ?? null);
+  return true;
+}
+
+/**
+ * Those of some lines of a kind that are not known yet: what was fetched comes by the stream, too,
+ * if it was written just then.
+ */
+export function unknown(lines, kind, known) {
+  const fresh = lines.filter((line) => line.kind === kind);
+  if (!fresh.length) return fresh;
+  const text = (line) => JSON.stringify(Object.entries(line).sort());
+  const before = new Set(known.map(text));
+  return fresh.filter((line) => !before.has(text(line)));
 }
 
 /** The columns of one run. */
@@ -37,20 +54,38 @@ export class Series {
     this.tables = { steps: {}, evaluations: {}, systems: {} };
     this.decimated = false;
     this.grown = 0;
+    this.since = null; // lines that were added while all of the run is being fetched
   }
 
   /** Fetches all of the run, decimated where it is long. */
   async load() {
-    const answer = await get(query(`runs/${this.id}/series`, { points: POINTS }));
-    this.tables = {
-      steps: answer.steps,
-      evaluations: answer.evaluations,
-      systems: answer.systems,
-    };
-    this.offset = answer.offset;
-    this.decimated = answer.rows_are === "decimated";
-    this.total = answer.total_steps;
-    this.grown = 0;
+    const answer = await this.thin();
+    if (answer) this.offset = answer.offset;
+  }
+
+  /**
+   * Fetches all of it anew, decimated, while the stream goes on where it is: lines that come in the
+   * meantime are kept. Gives the answer, or null where a later call has overtaken this one.
+   */
+  async thin() {
+    const since = [];
+    this.since = since;
+    try {
+      const answer = await get(query(`runs/${this.id}/series`, { points: POINTS }));
+      if (this.since !== since) return null;
+      this.tables = {
+        steps: answer.steps,
+        evaluations: answer.evaluations,
+        systems: answer.systems,
+      };
+      this.decimated = answer.rows_are === "decimated";
+      this.total = answer.total_steps;
+      this.grown = 0;
+      for (const line of since) this.take(line);
+      return answer;
+    } finally {
+      if (this.since === since) this.since = null;
+    }
   }
 
   /**
@@ -66,35 +101,33 @@ export class Series {
     ).steps;
   }
 
-  /** Fetches what was added from a step on. */
+  /** Fetches what was added from a step on, that step's own lines among it. */
   async more(from) {
     const answer = await get(query(`runs/${this.id}/series`, { points: POINTS, from_step: from }));
     for (const [name, table] of Object.entries(this.tables)) {
       const rows = answer[name];
       for (let at = 0; at < (rows.step?.length ?? 0); at += 1) {
-        if (rows.step[at] <= (table.step?.at(-1) ?? 0)) continue;
-        push(
-          table,
-          Object.fromEntries(Object.entries(rows).map(([key, values]) => [key, values[at]])),
-        );
+        const row = Object.entries(rows).map(([key, values]) => [key, values[at]]);
+        if (push(table, Object.fromEntries(row))) this.grown += 1;
       }
     }
-    this.grown += answer.steps.step?.length ?? 0;
     if (this.grown > GROWN) await this.load();
   }
 
-  /** Adds lines as they were written; whether it is time to load again. */
+  /** Adds lines as they were written; whether it is time to thin them out. */
   append(lines, offset) {
-    for (const line of lines) {
-      const table = this.tables[TABLES[line.kind]];
-      if (!table) continue;
-      const last = table.step?.at(-1) ?? 0;
-      if (line.step > last) push(table, flat(line));
-      if (line.kind === "step") this.total = (this.total ?? 0) + 1;
-    }
+    for (const line of lines) this.take(line);
+    this.since?.push(...lines);
     this.offset = offset;
-    this.grown += lines.length;
-    return this.grown > GROWN;
+    return !this.since && this.grown > GROWN;
+  }
+
+  /** Adds a line, unless it is there or no row of a table. */
+  take(line) {
+    const table = this.tables[TABLES[line.kind]];
+    if (!table || !push(table, flat(line))) return;
+    this.grown += 1;
+    if (line.kind === "step") this.total = (this.total ?? 0) + 1;
   }
 
   /** A column of steps, evaluations or systems; undefined where no row has a number in it. */

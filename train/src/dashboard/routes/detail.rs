@@ -15,6 +15,7 @@ use crate::dashboard::configured::Configured;
 use crate::dashboard::house::{House, blocking};
 use crate::dashboard::refusal::Refusal;
 use crate::dashboard::run::Run;
+use crate::shell_word::quoted;
 
 /// Files that are listed at most.
 const MOST_FILES: usize = 1000;
@@ -109,25 +110,4 @@ fn bytes_of(folder: &Path, deeper: usize) -> u64 {
         _ => 0,
     });
     bytes.sum()
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:,+@%".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
-        assert_eq!(quoted("runs/a-001/run.toml"), "runs/a-001/run.toml");
-        assert_eq!(quoted("my runs/$a"), "'my runs/$a'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-    }
 }

@@ -1,17 +1,16 @@
 //! What a page is told of runs.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::client::Server;
 use super::recorded::{add_text, alert, evaluation, sample, step, text, write_long};
-use crate::workplace::{Workplace, number};
+use crate::workplace::{Workplace, number, numbers};
 
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|n| n.as_f64().unwrap_or(f64::NAN)).collect()
-}
+/// Much longer than anything may take that somebody waits for, on a machine that has other work.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_run_is_told_as_its_record_has_it() {
@@ -170,6 +169,7 @@ fn a_hundred_thousand_steps_open_in_a_second() {
     let first = begun.elapsed();
     let series = answer.json();
     println!("{} KB in {first:?}", answer.body.len() >> 10);
+    assert!(first < PATIENCE, "{first:?}");
     let steps = numbers(&series["steps"]["step"]);
     assert!((1000..=2002).contains(&steps.len()), "{}", steps.len());
     assert_eq!((steps[0], steps[steps.len() - 1]), (1.0, 100_000.0));
@@ -237,6 +237,8 @@ fn hundreds_of_runs_are_listed() {
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let begun = Instant::now();
     let rows = server.json("/api/runs");
-    println!("300 runs: first {first:?}, then {:?}", begun.elapsed());
+    let again = begun.elapsed();
+    println!("300 runs: first {first:?}, then {again:?}");
+    assert!(first < PATIENCE && again < PATIENCE, "{first:?}, {again:?}");
     assert_eq!(rows["runs"][299]["best_valid_loss"], 1.5);
 }

@@ -13,12 +13,7 @@ use crate::workplace::{Workplace, number};
 use events::{Contents, contents, events, only_file};
 
 const FOLDER: &str = "runs/tiny-001/tensorboard";
-
-/// The lines of a run's record, as they stand.
-fn lines(place: &Workplace, run: &str) -> Vec<Value> {
-    let text = fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+const RECORD: &str = "runs/tiny-001/metrics.jsonl";
 
 /// How many numbers a line has that are to be curves.
 fn numbers(line: &Value) -> usize {
@@ -46,7 +41,7 @@ fn events_say_what_the_record_says() {
     assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
     assert_eq!(events[1].session_log.as_ref().map(|log| log.status), Some(1), "START");
     let found = contents(&events);
-    let lines = lines(&place, "runs/tiny-001");
+    let lines = place.lines(RECORD);
     for line in &lines {
         same(&found, line);
     }
@@ -207,7 +202,7 @@ fn tensorboard_reads_the_numbers_of_the_record() {
         assert_eq!(read[0].as_f64().unwrap() as f32, *value, "{tag} of step {step}");
         compared += 1;
     }
-    for line in lines(&place, "runs/tiny-001").iter().filter(|line| line["kind"] == "step") {
+    for line in place.lines(RECORD).iter().filter(|line| line["kind"] == "step") {
         let read = at("scalars", "train/loss", line["step"].as_i64().unwrap());
         assert_eq!(read[0].as_f64().unwrap() as f32, number(line, "loss") as f32);
     }
