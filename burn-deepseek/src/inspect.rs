@@ -1,9 +1,9 @@
 //! What a model makes of a text, token by token: losses, greedy tokens of the main model and of
 //! each MTP module, and what every router did.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
-use crate::generate::argmax;
+use crate::generate::{argmax, token_tensor};
 use crate::routing::{LayerRecord, RoutingControl, RoutingLog};
 use crate::{Compute, DeepSeek};
 
@@ -51,7 +51,7 @@ impl DeepSeek {
         let log = RoutingLog::of_everything();
         let compute = telling(compute, &log);
         let mut pass = self.pass(0, seq, &compute);
-        let input = row(tokens, &self.device());
+        let input = token_tensor(tokens, self);
         let hidden = self.hidden(input.clone(), &mut pass, None);
         let mut losses = Vec::with_capacity(seq.saturating_sub(1));
         let mut greedy = Vec::with_capacity(seq);
@@ -75,7 +75,7 @@ impl DeepSeek {
     pub fn routed(&self, tokens: &[u32], compute: &Compute) -> Vec<LayerRecord> {
         let log = RoutingLog::of_choices();
         let mut pass = self.pass(0, tokens.len(), &telling(compute, &log));
-        let input = row(tokens, &self.device());
+        let input = token_tensor(tokens, self);
         let hidden = self.hidden(input.clone(), &mut pass, None);
         self.mtp_hidden(input, hidden, &mut pass);
         log.take()
@@ -108,12 +108,6 @@ impl DeepSeek {
 fn telling(compute: &Compute, log: &RoutingLog) -> Compute {
     let control = compute.routing().cloned().unwrap_or_default();
     compute.with_routing(RoutingControl { log: Some(log.clone()), ..control })
-}
-
-/// Tokens as a batch of one sequence, `[1, tokens]`.
-fn row(tokens: &[u32], device: &Device) -> Tensor<2, Int> {
-    let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-    Tensor::from_data(TensorData::new(ids, [1, tokens.len()]), device)
 }
 
 /// `-ln softmax(logits)[target]`, in nats.

@@ -60,10 +60,19 @@ pub fn replace_file(
         .and_then(|()| out.get_ref().sync_all())
         .map_err(FileError::of(&temporary, "write"))?;
     kill_point::here();
-    fs::rename(&temporary, path).map_err(FileError::of(path, "replace"))?;
-    sync(path.parent().unwrap_or(Path::new("")))?;
+    put_in_place(&temporary, path)?;
     kill_point::here();
     Ok(())
+}
+
+/// Gives a file, which is on the disk, another's name, for good.
+///
+/// # Errors
+///
+/// It cannot be renamed.
+pub fn put_in_place(temporary: &Path, path: &Path) -> Result<(), FileError> {
+    fs::rename(temporary, path).map_err(FileError::of(path, "replace"))?;
+    sync(path.parent().unwrap_or(Path::new("")))
 }
 
 /// Writes a new file, for good.

@@ -42,6 +42,7 @@ pub mod routing;
 pub mod run_lock;
 pub mod runs;
 pub mod schedule;
+pub mod shell_word;
 pub mod signals;
 pub mod stdout;
 pub mod tensorboard;

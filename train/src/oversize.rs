@@ -90,14 +90,8 @@ fn gibibytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
     use crate::config::ConfigRequest;
-
-    fn flex() -> SelectedDevice {
-        SelectedDevice { device: Device::flex(), name: "flex".into(), on_cpu: true }
-    }
 
     fn run(set: &[&str]) -> RunConfig {
         let set = set.iter().map(ToString::to_string).collect();
@@ -109,24 +103,24 @@ mod tests {
         let check = |set: &[&str], device: &SelectedDevice, elsewhere| {
             check_training(&run(set), device, elsewhere, "do otherwise")
         };
-        assert!(check(&[], &flex(), false).is_ok());
+        assert!(check(&[], &SelectedDevice::flex(), false).is_ok());
         let batch = ["train.micro_batch=1048576", "schedule.global_batch=1048576"];
-        let error = check(&batch, &flex(), false).unwrap_err().to_string();
+        let error = check(&batch, &SelectedDevice::flex(), false).unwrap_err().to_string();
         assert!(error.contains("train.micro_batch = 1048576 needs about"), "{error}");
         assert!(error.contains(" GiB are available; do otherwise"), "{error}");
         // A batch is where the ranks are; weights are here as well.
-        assert!(check(&batch, &flex(), true).is_ok());
+        assert!(check(&batch, &SelectedDevice::flex(), true).is_ok());
         let model = ["model.preset=deepseek-v3-671b"];
-        assert!(check(&model, &flex(), true).is_err());
-        let gpu = SelectedDevice { on_cpu: false, ..flex() };
+        assert!(check(&model, &SelectedDevice::flex(), true).is_err());
+        let gpu = SelectedDevice { on_cpu: false, ..SelectedDevice::flex() };
         assert!(check(&model, &gpu, false).is_ok(), "its memory is not known");
     }
 
     #[test]
     fn a_pass_is_weighed_by_its_tokens() {
         let model = run(&[]).model;
-        assert!(check_forward(&model, 4096, &flex(), "").is_ok());
-        assert!(check_forward(&model, usize::MAX, &flex(), "").is_err());
+        assert!(check_forward(&model, 4096, &SelectedDevice::flex(), "").is_ok());
+        assert!(check_forward(&model, usize::MAX, &SelectedDevice::flex(), "").is_err());
     }
 
     #[test]
@@ -134,6 +128,6 @@ mod tests {
         assert!(refuse_above(Some(100), 100, "", "").is_ok());
         assert!(refuse_above(Some(99), 100, "", "").is_err());
         assert!(refuse_above(None, u64::MAX, "", "").is_ok());
-        assert!(available_bytes(&flex()).is_some());
+        assert!(available_bytes(&SelectedDevice::flex()).is_some());
     }
 }

@@ -71,7 +71,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-pub(super) fn token_tensor(tokens: &[u32], model: &DeepSeek) -> Tensor<2, Int> {
+/// Tokens as a batch of one sequence, `[1, tokens]`.
+pub(crate) fn token_tensor(tokens: &[u32], model: &DeepSeek) -> Tensor<2, Int> {
     let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
     Tensor::from_data(TensorData::new(ids, [1, tokens.len()]), &model.device())
 }

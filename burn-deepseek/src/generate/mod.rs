@@ -7,6 +7,7 @@ mod sampling;
 mod speculative;
 
 pub use decoder::Decoder;
+pub(crate) use decoder::token_tensor;
 pub use not_finite::NotFinite;
 pub use run::{GenerateError, GenerateOptions, Generation};
 pub(crate) use sampling::argmax;

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::find::complete;
-use super::{CheckpointError, FOLDER};
+use super::{CheckpointError, complete_in};
 use crate::failure::Result;
 use crate::record::{Line, Record};
 
@@ -22,8 +21,7 @@ pub(super) fn best_step(losses: &[(u64, f64)], saved: &BTreeSet<u64>) -> Option<
 /// # Errors
 /// No run, none whose evaluation is recorded, or a record that cannot be read.
 pub fn find_best(run_dir: &Path) -> Result<PathBuf> {
-    let folder = run_dir.join(FOLDER);
-    let saved = if folder.is_dir() { complete(&folder)? } else { Vec::new() };
+    let saved = complete_in(run_dir)?;
     let mut losses = Vec::new();
     // Lines that cannot be read are passed over, as they are when a run is resumed.
     Record::readable(run_dir, |line| {

@@ -16,14 +16,13 @@ pub fn find(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.join(STATE_FILE).is_file() {
         return Ok(path.to_owned());
     }
-    let folder = path.join(FOLDER);
-    let newest = if folder.is_dir() { complete(&folder)?.into_iter().max() } else { None };
-    newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
+    let newest = complete_in(path)?.pop().map(|(_, path)| path);
+    newest.ok_or_else(|| CheckpointError::NotFound { path: path.to_owned() })
 }
 
 /// The step of a run's newest checkpoint; none where there is none, or none can be seen.
 pub fn newest_step(run_dir: &Path) -> Option<u64> {
-    complete(&run_dir.join(FOLDER)).ok()?.into_iter().map(|(step, _)| step).max()
+    complete_in(run_dir).ok()?.pop().map(|(step, _)| step)
 }
 
 /// The configuration of the checkpoint at `path`, or of the newest of the run in `path`, whatever
@@ -66,20 +65,20 @@ pub fn holds_a_run(run_dir: &Path) -> Result<bool, CheckpointError> {
 ///
 /// The folder cannot be read.
 pub fn complete_in(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-    let folder = run_dir.join(FOLDER);
-    let mut found = if folder.is_dir() { complete(&folder)? } else { Vec::new() };
-    found.sort_unstable();
-    Ok(found)
+    complete(&run_dir.join(FOLDER))
 }
 
-/// The complete checkpoints in a folder, with their steps.
+/// The same of the folder that they are in; none where it is not there.
 pub(super) fn complete(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-    let entries = fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))?;
     let mut found = Vec::new();
-    for entry in entries {
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(folder).map_err(CheckpointError::io(folder, "read"))? {
         let entry = entry.map_err(CheckpointError::io(folder, "read"))?;
         found
             .extend(step_of(&entry.file_name().to_string_lossy()).map(|step| (step, entry.path())));
     }
+    found.sort_unstable();
     Ok(found)
 }

@@ -103,23 +103,17 @@ impl CheckpointWriter {
     ///
     /// A folder that cannot be read or renamed.
     pub fn set_later_aside(&self, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
-        let mut later = self.complete()?;
+        let mut later = complete(&self.folder)?;
         later.retain(|(found, _)| *found > step);
         if later.is_empty() {
             return Ok(Vec::new());
         }
-        later.sort_unstable();
         let aside: Vec<PathBuf> = later
             .into_iter()
             .map(|(step, path)| set_aside(&path, step))
             .collect::<Result<_, _>>()?;
         sync(&self.folder)?;
         Ok(aside)
-    }
-
-    /// The checkpoints that are there, with their steps.
-    fn complete(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-        if self.folder.is_dir() { complete(&self.folder) } else { Ok(Vec::new()) }
     }
 
     fn fill(
@@ -175,8 +169,7 @@ impl CheckpointWriter {
     ///
     /// The folder cannot be read, or a checkpoint not deleted.
     pub fn prune(&self, losses: &[(u64, f64)]) -> Result<(), CheckpointError> {
-        let mut steps = self.complete()?;
-        steps.sort_unstable();
+        let steps = complete(&self.folder)?;
         let saved = steps.iter().map(|(step, _)| *step).collect();
         let best = if self.keep.best { best_step(losses, &saved) } else { None };
         let surplus = steps.len().saturating_sub(self.keep.newest.max(1));

@@ -4,6 +4,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config::embedded::{CLUSTERS, MODELS, RUNS, is_path};
+use crate::shell_word::quoted;
 
 /// Adds the right form to an error about an argument that stands on its own.
 pub(super) fn add(mut error: clap::Error, arguments: &[String]) -> clap::Error {
@@ -75,16 +76,6 @@ fn form(commands: &[&str], stray: &str, next: Option<&str>) -> Option<String> {
         "plan" if second == Some("schedule") => format!("plan schedule --kind {stray}"),
         _ => return None,
     })
-}
-
-/// As a shell takes it.
-fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,@+".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        argument.to_string()
-    } else {
-        format!("'{}'", argument.replace('\'', "'\\''"))
-    }
 }
 
 #[cfg(test)]

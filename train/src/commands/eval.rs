@@ -12,7 +12,8 @@ use burn_train::InferenceStep;
 use serde_json::json;
 
 use super::preparation::Preparation;
-use super::routing_files::no_routers;
+use super::routing_files::check_routing_files;
+use super::train::compute;
 use crate::checkpoint::Weights;
 use crate::cli::EvalArgs;
 use crate::data::{EvalData, ScoredBytes, TokenBatcher, Watch, bits_per_byte};
@@ -54,9 +55,7 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     )?;
     let data = open_data(&args, &source, seq_len)?;
     let precision = source.precision(args.format);
-    let compute = Compute::new(precision, &selected.device).map_err(|error| {
-        UsageError(format!("precision.format = {:?}: {error}", precision.name()))
-    })?;
+    let compute = compute(precision, &selected.device)?;
     let mut routing = routing(&args, &source)?;
     let model = source.load(&selected.device, MtpWeights::Load, &precision)?;
     // The MTP losses are computed where their weight is not 0; the weighted sum is not what is
@@ -136,7 +135,11 @@ fn windows(args: &EvalArgs, source: &Source) -> Result<(usize, usize)> {
 /// The saved routing that is replayed, and where the routing is saved.
 fn routing(args: &EvalArgs, source: &Source) -> Result<RoutingTap> {
     let model = &source.at.model;
-    no_routers(model, args.routing.as_deref(), args.save_routing.as_deref())?;
+    check_routing_files(
+        model,
+        args.routing.as_deref(),
+        args.save_routing.as_deref().map(|path| ("--save-routing", path)),
+    )?;
     let shape = RoutingShape::of(model);
     let replayed = args.routing.as_ref();
     let replayed = replayed.map(|path| SavedRouting::open(path, &shape, MadeBy::Eval));

@@ -11,7 +11,6 @@ use crate::visible::visible;
 pub(super) fn facts(folder: &Path, config: &RunConfig, steps: u64) -> Facts {
     let (model, every) = (&config.model, config.train.eval_every);
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
-    let mtp = model.num_nextn_predict_layers;
     Facts {
         name: visible(&name).into_owned(),
         folder: folder.into(),
@@ -22,7 +21,7 @@ pub(super) fn facts(folder: &Path, config: &RunConfig, steps: u64) -> Facts {
         ),
         steps,
         eval_every: if every == 0 { steps } else { every },
-        has_experts: (0..model.num_hidden_layers + mtp).any(|layer| model.is_moe_layer(layer)),
+        has_experts: !model.moe_layer_indices().is_empty(),
         ..Facts::default()
     }
 }

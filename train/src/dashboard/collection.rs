@@ -65,9 +65,9 @@ impl Collection {
 
     /// Looks through the folders and at every run.
     pub fn look(&self) {
-        let mut runs = self.runs();
-        self.find(&mut runs);
-        for run in runs.by_id.values() {
+        self.find(&mut self.runs());
+        // Each run has a lock of its own: who asks for one need not wait for all.
+        for run in self.all() {
             run.look();
         }
     }

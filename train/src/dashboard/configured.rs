@@ -8,9 +8,6 @@ use super::refusal::Refusal;
 use crate::config::RunConfig;
 use crate::failure::Result;
 
-/// Layers that are listed at most.
-const MOST_LAYERS: usize = 10_000;
-
 /// A run's configuration without what is secret of it, and what is told of it.
 #[derive(Debug)]
 pub(super) struct Configured {
@@ -39,21 +36,12 @@ impl Configured {
                 .extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
         }
         let preset = changed.get("model.preset").map(|name| name.trim_matches('"').to_owned());
-        let layers = match config.model.n_routed_experts {
-            0 => Vec::new(),
-            _ => {
-                let model = &config.model;
-                let count = model.num_hidden_layers.saturating_add(model.num_nextn_predict_layers);
-                let all = 0..count.min(MOST_LAYERS);
-                all.filter(|&layer| model.is_moe_layer(layer)).collect()
-            }
-        };
         Ok(Self {
             planned_steps: config.schedule()?.end().step,
             model: preset.unwrap_or_else(|| "of its own".into()),
             parameters: config.model.parameter_counts().total,
             changed,
-            layers,
+            layers: config.model.moe_layer_indices(),
             toml: config.to_toml()?,
             config,
         })

@@ -4,13 +4,13 @@
 //! some megabytes, and what a page asks for is read from the lines that it is in.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use serde::Deserialize;
 
 use super::head::{Head, Kind};
 use super::offset::{Offset, tail_before};
-use crate::record::AlertLevel;
+use crate::record::{AlertLevel, RawLines};
 
 /// The longest line that is read: 256 experts in each of 61 layers take some 100 KB.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -143,22 +143,20 @@ impl Index {
     }
 
     /// Reads whole lines; whether one of them is of a step that had been made before.
-    fn read(&mut self, mut file: BufReader<&mut File>) -> io::Result<bool> {
-        let (mut line, mut went_back) = (Vec::new(), false);
-        loop {
-            line.clear();
-            let mut count = (&mut file).take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
-            if line.pop_if(|end| *end == b'\n').is_some() {
-                went_back |= self.take(&line);
-            } else if count < LONGEST_LINE {
-                return Ok(went_back); // the end, or a line that is being written
-            } else {
-                let Some(rest) = skip_line(&mut file)? else { return Ok(went_back) };
-                self.unreadable += 1;
-                count += rest;
+    fn read(&mut self, file: BufReader<&mut File>) -> io::Result<bool> {
+        let (mut lines, mut went_back) = (RawLines::up_to(LONGEST_LINE, file), false);
+        while let Some(line) = lines.next_line()? {
+            if !line.is_ended {
+                break; // it is being written
             }
-            self.bytes += count;
+            if line.is_too_long {
+                self.unreadable += 1;
+            } else {
+                went_back |= self.take(line.bytes);
+            }
+            self.bytes += line.length;
         }
+        Ok(went_back)
     }
 
     /// Takes a line into the index; whether steps had to make way for it.
@@ -208,24 +206,6 @@ impl Index {
         self.samples.retain(|spot| spot.step < step);
         self.alerts.retain(|line| line.spot.step < step);
         self.systems.retain(|spot| spot.step < step);
-    }
-}
-
-/// Passes the rest of a line that is too long: how long that is; none where the file ends first.
-fn skip_line(file: &mut impl BufRead) -> io::Result<Option<u64>> {
-    let mut passed = 0;
-    loop {
-        let bytes = file.fill_buf()?;
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        let end = bytes.iter().position(|&byte| byte == b'\n');
-        let here = end.map_or(bytes.len(), |end| end + 1);
-        passed += here as u64;
-        file.consume(here);
-        if end.is_some() {
-            return Ok(Some(passed));
-        }
     }
 }
 

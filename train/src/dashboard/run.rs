@@ -21,9 +21,10 @@ use super::row::{Alerts, Known, Read, Row, SPARKS};
 use crate::checkpoint::RUN_FILE;
 use crate::durable::temporary_of;
 use crate::failure::{Context, Result};
+use crate::record::RunState;
 use crate::record::{AlertLevel, METRICS_FILE};
 use crate::run_lock::RunLock;
-use crate::runs::{LABELS_FILE, Labels, RunState};
+use crate::runs::{LABELS_FILE, Labels};
 
 /// What followers of a run may fall behind by, in pieces of news, before they read for themselves.
 const BEHIND: usize = 16;
@@ -341,12 +342,9 @@ impl Run {
 
     fn state(&self, index: &Index, last: &Last, planned_steps: u64) -> RunState {
         let evaluated = index.evaluations.last().map_or(0, |line| line.spot.step);
-        match () {
-            () if RunLock::is_taken(&self.folder) => RunState::Training,
-            () if index.alerts.iter().any(|alert| alert.diverged) => RunState::Diverged,
-            () if last.step >= planned_steps && evaluated == last.step => RunState::Finished,
-            () => RunState::Stopped,
-        }
+        let diverged = index.alerts.iter().any(|alert| alert.diverged);
+        let is_trained = RunLock::is_taken(&self.folder);
+        RunState::of(is_trained, diverged, last.step, evaluated, planned_steps)
     }
 }
 

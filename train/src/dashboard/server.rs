@@ -14,10 +14,12 @@ use super::house::House;
 use super::routes;
 use crate::device::Token;
 use crate::failure::{Context, Result, UsageError};
+use crate::microscope::MOST_WAITING;
 
 /// How long answers are waited for when the server ends.
 const GRACE: Duration = Duration::from_millis(500);
-/// Threads that read files: what one page asks does not hold up another.
+/// Threads that read files, beside those of questions to the microscope, which wait for each other:
+/// what one page asks does not hold up another.
 const READERS: usize = 4;
 
 /// Where a server listens, and to whom.
@@ -78,7 +80,7 @@ impl Listening {
         let house = Arc::new(House::new(Collection::new(folders, live)?, self.door));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(READERS)
+            .max_blocking_threads(READERS + MOST_WAITING)
             .thread_name("dashboard")
             .enable_all()
             .build()

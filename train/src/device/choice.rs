@@ -8,7 +8,7 @@ use burn_deepseek::backend::share_streams;
 
 use super::backend::{BACKENDS, GpuBackend};
 use super::error::{DeviceError, number};
-use super::selected::{SelectedDevice, first_real_gpu, flex, open_backend};
+use super::selected::{SelectedDevice, first_real_gpu, open_backend};
 use super::worker::{Token, WorkerDevice};
 
 /// What `--device` says.
@@ -85,8 +85,8 @@ impl DeviceChoice {
             share_streams()?; // ranks and the average of the weights are threads
         }
         match self {
-            Self::Flex => Ok(flex()),
-            Self::Auto => Ok(first_real_gpu().unwrap_or_else(flex)),
+            Self::Flex => Ok(SelectedDevice::flex()),
+            Self::Auto => Ok(first_real_gpu().unwrap_or_else(SelectedDevice::flex)),
             Self::Backend(backend, index) => open_backend(*backend, *index),
             Self::Worker(worker) => Err(DeviceError::OnlyForRanks { device: worker.to_string() }),
         }

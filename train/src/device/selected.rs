@@ -18,8 +18,11 @@ pub struct SelectedDevice {
     pub on_cpu: bool,
 }
 
-pub(super) fn flex() -> SelectedDevice {
-    SelectedDevice { device: Device::flex(), name: "flex".into(), on_cpu: true }
+impl SelectedDevice {
+    /// The CPU of this machine.
+    pub fn flex() -> Self {
+        Self { device: Device::flex(), name: "flex".into(), on_cpu: true }
+    }
 }
 
 pub(super) fn first_real_gpu() -> Option<SelectedDevice> {

@@ -11,8 +11,8 @@ use burn_deepseek::moe::update_biases;
 use burn_deepseek::{in_training, training_device};
 
 use super::{
-    AdamW, LanguageModel, LayerLoad, Norms, PartNorms, Parts, StepReport, Updated,
-    gradient_squares, norm_of, parameter_squares,
+    AdamW, LanguageModel, LayerLoad, Norms, StepReport, Updated, gradient_squares, norm_of,
+    parameter_squares,
 };
 use crate::data::TokenBatch;
 use crate::failure::{Context, Result};
@@ -58,8 +58,7 @@ pub trait StepEngine: std::fmt::Debug + Send {
 
     /// What the ranks did in the step that was accumulated last, beside what was to be expected;
     /// none of one device.
-    fn timelines(&self, step: u64) -> Option<Timelines> {
-        let _ = step;
+    fn timelines(&self, _step: u64) -> Option<Timelines> {
         None
     }
 
@@ -175,13 +174,8 @@ impl StepEngine for SingleDevice {
             let squares = gradient_squares(&model, &gradients);
             let grad_norm = norm_of(&squares) / scale;
             let model = optimizer.update_by_norm(model, gradients, grad_norm, scale, settings.lr);
-            let norms = detailed.then(|| {
-                let parts = Parts::of(&model.model);
-                Norms {
-                    gradients: PartNorms::of(&squares, &parts, scale),
-                    parameters: PartNorms::of(&parameter_squares(&model), &parts, 1.0),
-                }
-            });
+            let norms = detailed
+                .then(|| Norms::of(&model.model, &squares, scale, &parameter_squares(&model)));
             (model, Updated { grad_norm, norms, sent_bytes: Vec::new() })
         });
         model.weights_changed();

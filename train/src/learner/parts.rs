@@ -43,14 +43,13 @@ impl Part {
 
 /// What the name of a parameter of the main model has, and whose it then is: **the table**. The
 /// first row that fits counts.
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 7] = [
     ("embed_tokens.", Part::Embedding),
     ("lm_head.", Part::Head),
     ("norm.weight", Part::Norms),
     (".self_attn.", Part::Attention),
     (".mlp.gate.weight", Part::Router),
     (".mlp.experts.", Part::Experts),
-    (".mlp.shared_experts.", Part::Mlp),
     (".mlp.", Part::Mlp),
 ];
 

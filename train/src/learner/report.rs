@@ -1,13 +1,15 @@
 //! What one step, or one batch of an evaluation, measured.
 
+use burn::module::ParamId;
 use burn::tensor::ExecutionError;
+use burn_deepseek::DeepSeek;
 use burn_deepseek::backend::fp8::Casts;
 use burn_deepseek::moe::max_violation;
 use burn_train::ItemLazy;
 use burn_train::metric::Adaptor;
 use serde::{Deserialize, Serialize};
 
-use super::PartNorms;
+use super::{PartNorms, Parts};
 use crate::parallel::ExchangeBytes;
 
 /// Tokens that chose each expert of a layer.
@@ -49,6 +51,23 @@ pub struct Norms {
     pub gradients: PartNorms,
     /// Of the parameters after the update.
     pub parameters: PartNorms,
+}
+
+impl Norms {
+    /// Those of a model, from the sums of squares of its gradients, which are `scale` times too
+    /// large, and of its parameters.
+    pub fn of(
+        model: &DeepSeek,
+        gradients: &[(ParamId, f64)],
+        scale: f64,
+        parameters: &[(ParamId, f64)],
+    ) -> Self {
+        let parts = Parts::of(model);
+        Self {
+            gradients: PartNorms::of(gradients, &parts, scale),
+            parameters: PartNorms::of(parameters, &parts, 1.0),
+        }
+    }
 }
 
 /// How the passes of a step went, beside what they computed.

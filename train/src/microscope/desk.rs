@@ -7,16 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use burn::tensor::Device;
 use burn_deepseek::weights::CONFIG_FILE;
 use serde::Serialize;
 
-use super::{
-    Inspected, Look, Microscope, MicroscopeError, Taken, TakenTokens, Text, TokenPath, WhatIf,
-};
+use super::{Inspected, Look, Microscope, MicroscopeError, Taken, TakenTokens, TokenPath, WhatIf};
 use crate::checkpoint::{self, Weights};
 use crate::config::Format;
-use crate::data::Opening;
 use crate::device::SelectedDevice;
 use crate::failure::Result;
 use crate::oversize::is_room_for;
@@ -29,8 +25,8 @@ const TAKEN_TOKENS: usize = 8192;
 const MOST_SCOPES: usize = 2;
 /// Numbers of the looks that are kept at most; the newest always is.
 const MOST_NUMBERS: usize = 64 << 20;
-/// Questions that wait at most.
-const MOST_WAITING: usize = 8;
+/// Questions that wait at most, the one that is answered among them.
+pub const MOST_WAITING: usize = 8;
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,22 +110,16 @@ impl Drop for Turn<'_> {
 }
 
 impl Desk {
-    /// An empty desk; models will be on `device`.
-    pub fn new(device: SelectedDevice) -> Self {
+    /// An empty desk; models will be in this machine's memory, weights as pages of their files
+    /// where they can be.
+    pub fn on_cpu() -> Self {
         Self {
-            device,
+            device: SelectedDevice::flex(),
             scopes: Mutex::default(),
             looks: Mutex::default(),
             asked: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
         }
-    }
-
-    /// An empty desk; models will be in this machine's memory, weights as pages of their files
-    /// where they can be.
-    pub fn on_cpu() -> Self {
-        let device = Device::flex();
-        Self::new(SelectedDevice { device, name: "flex".into(), on_cpu: true })
     }
 
     /// Looks at a text. Computes, so not for a thread that serves others.
@@ -149,13 +139,14 @@ impl Desk {
             scope.look(&text, &WhatIf { format, ..what_if.clone() }, None)
         });
         let changed = changed.transpose()?;
+        let other = question.other.as_ref().map(|path| {
+            let path = checkpoint::find(path)?;
+            let mut other = Microscope::open(&path, Weights::Trained, &self.device)?;
+            scope.check_beside(&other)?;
+            other.look(&text, &own, None)
+        });
+        let other = other.transpose()?;
         let (config, step) = (scope.config().clone(), scope.step());
-        let other = match &question.other {
-            None => None,
-            Some(path) => {
-                Some(self.beside(&mut scopes, &question.checkpoint, path, &text, &own)?)
-            }
-        };
         drop(scopes);
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         let answer = Answer {
@@ -206,30 +197,13 @@ impl Desk {
         let taken = match &loaded.taken {
             Some(taken) => taken.clone(),
             None => {
-                let cache = loaded.scope.token_cache();
-                let opening = Opening { cache: cache.as_deref(), ..Opening::default() };
-                let taken = Arc::new(loaded.scope.taken(TAKEN_TOKENS, &opening)?);
+                let taken = Arc::new(loaded.scope.taken(TAKEN_TOKENS)?);
                 loaded.taken = Some(taken.clone());
                 taken
             }
         };
         drop(scopes);
         taken.tokens_of(layer, expert)
-    }
-
-    /// Another checkpoint's look at the tokens of the first one's.
-    fn beside(
-        &self,
-        scopes: &mut VecDeque<Loaded>,
-        first: &Path,
-        path: &Path,
-        text: &Text,
-        own: &WhatIf,
-    ) -> Result<Look> {
-        // Both are needed: the first may have been let go for the other.
-        let mut other = Microscope::open(&checkpoint::find(path)?, Weights::Trained, &self.device)?;
-        self.scope(scopes, first)?.scope.check_beside(&other)?;
-        other.look(text, own, None)
     }
 
     /// The checkpoint of a folder, loaded before or opened now.

@@ -15,7 +15,7 @@ mod taken;
 mod text;
 
 pub use asked::{BiasMove, ExpertOf, WhatIf};
-pub use desk::{Answer, Desk, Question};
+pub use desk::{Answer, Desk, MOST_WAITING, Question};
 pub use error::MicroscopeError;
 pub use look::{Inspected, LayerPath, Look, TokenPath, TokenView};
 pub use moved::{LayerMoved, Moved};

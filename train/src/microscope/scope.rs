@@ -56,11 +56,6 @@ impl Microscope {
         self.source.at.run.as_ref().map(|(checkpoint, _)| checkpoint.position.step)
     }
 
-    /// Where the run keeps its tokens from one start to the next.
-    pub fn token_cache(&self) -> Option<PathBuf> {
-        self.source.data().cache_folder()
-    }
-
     /// Reads a text as the model's, as a prompt is read: what begins every text comes first.
     ///
     /// # Errors

@@ -55,12 +55,15 @@ impl Microscope {
     /// # Errors
     ///
     /// A folder without a run, data that cannot be read, weights that cannot.
-    pub fn taken(&mut self, tokens: usize, opening: &Opening<'_>) -> Result<Taken> {
+    pub fn taken(&mut self, tokens: usize) -> Result<Taken> {
         let Some((_, config)) = &self.source.at.run else {
             return Err(MicroscopeError::NoHeldOut.into());
         };
         let (seq_len, vocab_size) = (config.train.seq_len, self.config().vocab_size);
-        let data = EvalData::held_out(&self.source.data(), seq_len, vocab_size, opening)?;
+        let data = self.source.data();
+        let cache = data.cache_folder();
+        let opening = Opening { cache: cache.as_deref(), ..Opening::default() };
+        let data = EvalData::held_out(&data, seq_len, vocab_size, &opening)?;
         let precision = self.source.precision(None);
         let compute = self.compute(&precision, seq_len)?;
         let mut taken = Taken {

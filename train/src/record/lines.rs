@@ -46,7 +46,8 @@ impl<R: BufRead> RawLines<R> {
         Self::up_to(LONGEST_LINE, reader)
     }
 
-    pub(super) fn up_to(longest: u64, reader: R) -> Self {
+    /// The lines of `reader`, of which one has so many bytes at most, its end among them.
+    pub(crate) fn up_to(longest: u64, reader: R) -> Self {
         Self { reader, bytes: Vec::new(), longest }
     }
 

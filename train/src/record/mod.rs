@@ -6,6 +6,7 @@ mod lines;
 mod nullable;
 mod read;
 mod schema;
+mod state;
 mod timeline;
 
 pub use line::{
@@ -15,6 +16,7 @@ pub use line::{
 pub use lines::{RawLine, RawLines};
 pub use read::{Record, RecordError, parse_line};
 pub use schema::schema;
+pub use state::RunState;
 pub use timeline::{Lane, Slice, TIMELINE_FILE, TIMELINE_VERSION, Timeline, Timelines};
 
 /// Name of the record in a run's folder.

@@ -152,6 +152,27 @@ fn crc32_of(input: &mut impl Read, bytes: u32) -> std::io::Result<Option<u32>> {
     Ok(Some(hasher.finalize()))
 }
 
+impl Header {
+    /// Checks that the file is one that `made_by` saved of a model of this shape.
+    pub fn check(
+        &self,
+        path: &Path,
+        shape: &RoutingShape,
+        made_by: MadeBy,
+    ) -> Result<(), RoutingFileError> {
+        let path = path.to_path_buf();
+        if self.made_by != made_by {
+            let (made_by, wanted) = (self.made_by, made_by);
+            return Err(RoutingFileError::OtherCommand { path, made_by, wanted });
+        }
+        if self.shape != *shape {
+            let (theirs, ours) = (self.shape.clone(), shape.clone());
+            return Err(RoutingFileError::OtherModel { path, theirs, ours });
+        }
+        Ok(())
+    }
+}
+
 impl SavedRouting {
     /// Opens a file that `made_by` saved of a model of this shape, and verifies all of it.
     ///
@@ -166,24 +187,12 @@ impl SavedRouting {
         let file = open_regular(path).map_err(RoutingFileError::reading(path))?;
         let Scan { header, chunks, end, torn } = Scan::of(path, &file)?;
         let path = path.to_path_buf();
-        if header.made_by != made_by {
-            let (made_by, wanted) = (header.made_by, made_by);
-            return Err(RoutingFileError::OtherCommand { path, made_by, wanted });
-        }
-        if header.shape != *shape {
-            let (theirs, ours) = (header.shape, shape.clone());
-            return Err(RoutingFileError::OtherModel { path, theirs, ours });
-        }
+        header.check(&path, shape, made_by)?;
         if let Some(problem) = torn {
             return Err(RoutingFileError::Damaged { path, at: end, problem });
         }
         let chunks = chunks.into_iter().map(|(at, head)| (key(head.place, head.first), (at, head)));
         Ok(Self { path, file, shape: shape.clone(), chunks: chunks.collect(), last: None })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Checks that the samples from `first` on, `count` of them, are there.

@@ -1,7 +1,6 @@
 //! What stands between a loop over micro-batches and the files: each micro-batch is given the
 //! choices that were saved of it, and what its routers chose is saved.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn_deepseek::routing::{RoutingControl, RoutingLog};
@@ -29,11 +28,6 @@ impl RoutingTap {
     /// Takes choices from the one, and writes those that are made to the other.
     pub fn new(replayed: Option<SavedRouting>, saved: Option<RoutingWriter>) -> Self {
         Self { replayed, saved }
-    }
-
-    /// The file that is replayed.
-    pub fn replays(&self) -> Option<&Path> {
-        self.replayed.as_ref().map(SavedRouting::path)
     }
 
     /// Asks the routers that will see a micro-batch, in this place, with the MTP modules or

@@ -13,7 +13,7 @@ use super::read::Scan;
 use super::shape::{Header, MadeBy, RoutingShape};
 use super::{MAGIC, VERSION};
 use crate::data::Window;
-use crate::durable::temporary_of;
+use crate::durable::{put_in_place, temporary_of};
 
 /// Where a run begins to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +71,8 @@ impl RoutingWriter {
             return Self::begin(path, shape, MadeBy::Train);
         }
         let scan = Scan::of(path, &open_regular(path).map_err(RoutingFileError::reading(path))?)?;
-        let (made_by, path) = (scan.header.made_by, path.to_path_buf());
-        if made_by != MadeBy::Train {
-            let wanted = MadeBy::Train;
-            return Err(RoutingFileError::OtherCommand { path, made_by, wanted });
-        }
-        if scan.header.shape != *shape {
-            let (theirs, ours) = (scan.header.shape, shape.clone());
-            return Err(RoutingFileError::OtherModel { path, theirs, ours });
-        }
+        scan.header.check(path, shape, MadeBy::Train)?;
+        let path = path.to_path_buf();
         let later = |head: &Head| match head.place.phase {
             Phase::Training => head.first >= at.samples,
             Phase::Evaluation => head.place.step > at.step,
@@ -165,7 +158,7 @@ impl RoutingWriter {
         let path = self.path.clone();
         let writing = RoutingFileError::writing(&path);
         if let Some(temporary) = self.temporary.take() {
-            std::fs::rename(temporary, &self.path).map_err(&writing)?;
+            put_in_place(&temporary, &path).map_err(|error| writing(error.source))?;
         }
         Ok(self.out.get_ref().metadata().map_err(&writing)?.len())
     }

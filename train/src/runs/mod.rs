@@ -9,4 +9,4 @@ mod summary;
 pub use differing::differing;
 pub use find::{RunsError, find_runs, is_run};
 pub use labels::{LABELS_FILE, Labels};
-pub use summary::{RunState, RunSummary};
+pub use summary::{RunSummary, config_of};

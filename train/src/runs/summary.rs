@@ -4,7 +4,6 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use burn_deepseek::weights::{SETTINGS_BYTES, open_regular, read_regular_text};
-use serde::Serialize;
 
 use super::find::{RunsError, is_run};
 use super::labels::Labels;
@@ -12,38 +11,12 @@ use crate::checkpoint::RUN_FILE;
 use crate::config::RunConfig;
 use crate::failure::{Context, Result};
 use crate::record::{
-    AlertLevel, EvaluationLine, Line, METRICS_FILE, RawLines, StepLine, parse_line,
+    AlertLevel, EvaluationLine, Line, METRICS_FILE, RawLines, RunState, StepLine, parse_line,
 };
 use crate::run_lock::RunLock;
 
 /// What the line of a step begins with.
 const STEP: &[u8] = b"{\"kind\":\"step\"";
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// A process trains in its folder.
-    Training,
-    /// It has made all of its steps and its last evaluation.
-    Finished,
-    /// Its loss or gradients were no finite numbers.
-    Diverged,
-    /// Anything else: interrupted, killed, or failed.
-    Stopped,
-}
-
-impl RunState {
-    /// As it is shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Training => "training",
-            Self::Finished => "finished",
-            Self::Diverged => "diverged",
-            Self::Stopped => "stopped",
-        }
-    }
-}
 
 /// What is known of a run.
 #[derive(Clone, Debug)]
@@ -72,6 +45,22 @@ pub struct RunSummary {
     pub labels: Labels,
 }
 
+/// The configuration of the run in a folder, and the steps that it is to make in all.
+///
+/// # Errors
+/// A folder without a run; a configuration that cannot be read.
+pub fn config_of(folder: &Path) -> Result<(RunConfig, u64)> {
+    if !is_run(folder) {
+        return Err(RunsError::NoRun { path: folder.into() }.into());
+    }
+    let file = folder.join(RUN_FILE);
+    let text =
+        read_regular_text(&file, SETTINGS_BYTES).with_context(|| file.display().to_string())?;
+    let config = RunConfig::from_toml(&text, &file.display().to_string())?;
+    let planned_steps = config.schedule()?.end().step;
+    Ok((config, planned_steps))
+}
+
 impl RunSummary {
     /// What is known of the run in a folder. Lines of steps are only looked at, but for the first
     /// and the last, so that a long run is read in a moment.
@@ -79,14 +68,7 @@ impl RunSummary {
     /// # Errors
     /// A folder without a run; a configuration, labels or a record that cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
-        if !is_run(folder) {
-            return Err(RunsError::NoRun { path: folder.into() }.into());
-        }
-        let file = folder.join(RUN_FILE);
-        let text =
-            read_regular_text(&file, SETTINGS_BYTES).with_context(|| file.display().to_string())?;
-        let config = RunConfig::from_toml(&text, &file.display().to_string())?;
-        let planned_steps = config.schedule()?.end().step;
+        let (config, planned_steps) = config_of(folder)?;
         let mut summary = Self {
             folder: folder.into(),
             state: RunState::Stopped,
@@ -101,12 +83,9 @@ impl RunSummary {
             labels: Labels::read(folder)?,
         };
         let diverged = summary.read_record(&folder.join(METRICS_FILE))?;
-        summary.state = match () {
-            () if RunLock::is_taken(folder) => RunState::Training,
-            () if diverged => RunState::Diverged,
-            () if summary.is_done() => RunState::Finished,
-            () => RunState::Stopped,
-        };
+        let evaluated = summary.evaluation.as_ref().map_or(0, |line| line.stamp.step);
+        let (is_trained, steps) = (RunLock::is_taken(folder), summary.steps());
+        summary.state = RunState::of(is_trained, diverged, steps, evaluated, planned_steps);
         Ok(summary)
     }
 
@@ -126,11 +105,6 @@ impl RunSummary {
         let step = self.step.as_ref()?;
         let left = self.planned_steps.saturating_sub(step.stamp.step) as f64;
         Some(step.stamp.elapsed_seconds / step.stamp.step.max(1) as f64 * left)
-    }
-
-    fn is_done(&self) -> bool {
-        let evaluated = self.evaluation.as_ref().map_or(0, |line| line.stamp.step);
-        self.steps() >= self.planned_steps && evaluated == self.steps()
     }
 
     /// Goes through a record; whether its last step diverged.
@@ -183,7 +157,7 @@ impl RunSummary {
             Line::Step(step) => self.step = Some(step),
             Line::Evaluation(evaluation) => {
                 let (step, loss) = (evaluation.stamp.step, evaluation.valid_loss);
-                if self.best.is_none_or(|(_, best)| loss < best) {
+                if loss.is_finite() && self.best.is_none_or(|(_, best)| loss < best) {
                     self.best = Some((step, loss));
                 }
                 self.evaluation = Some(evaluation);

@@ -11,6 +11,7 @@ use super::palette::sparkline;
 use super::view::{Role, View};
 use crate::digits::grouped;
 use crate::metrics::duration;
+use crate::record::RunState;
 
 /// Its rows.
 pub(super) const ROWS: u16 = 4;
@@ -52,13 +53,13 @@ fn state(view: &View) -> (String, Style) {
     });
     if let Some(state) = live.state {
         let style = match state {
-            "training" => palette.good(),
-            "finished" => palette.train(),
-            "diverged" => palette.error(),
-            _ => palette.warning(),
+            RunState::Training => palette.good(),
+            RunState::Finished => palette.train(),
+            RunState::Diverged => palette.error(),
+            RunState::Stopped => palette.warning(),
         };
-        let since = if state == "training" { since } else { String::new() };
-        return (format!("{state}{since}"), style);
+        let since = if state == RunState::Training { since } else { String::new() };
+        return (format!("{}{since}", state.name()), style);
     }
     if view.role == Role::Watching {
         return ("reading".into(), palette.label());

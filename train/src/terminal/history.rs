@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::series::Series;
 use crate::record::{
-    AlertLevel, AlertLine, EvaluationLine, Experts, Fp8Casts, GradNorms, Line, SampleLine,
-    StepLine, SystemLine,
+    AlertLevel, AlertLine, EvaluationLine, Experts, Fp8Casts, GradNorms, Line, RunState,
+    SampleLine, StepLine, SystemLine,
 };
 
 /// Alerts that are kept.
@@ -202,9 +202,9 @@ impl History {
     }
 
     /// Whether a run of so many steps has made them all and its last evaluation.
-    pub fn is_finished(&self, steps: u64) -> bool {
+    pub fn state(&self, is_trained: bool, planned: u64) -> RunState {
         let evaluated = self.evaluation.as_ref().map_or(0, |line| line.stamp.step);
-        self.steps() >= steps && evaluated == self.steps()
+        RunState::of(is_trained, self.diverged, self.steps(), evaluated, planned)
     }
 
     /// Seconds until a run of so many steps has made them all, with the evaluations that it makes
@@ -268,7 +268,8 @@ mod tests {
         assert_eq!(history.seconds_left(20, 10), Some(5.0));
         history.take(evaluation(10, 2.5)); // two seconds each
         assert_eq!(history.seconds_left(20, 10), Some(7.0));
-        assert!(!history.is_finished(20) && history.is_finished(10));
+        let states = [20, 10].map(|planned| history.state(false, planned));
+        assert_eq!(states, [RunState::Stopped, RunState::Finished]);
         assert_eq!(history.best, Some((10, 2.5)));
     }
 }

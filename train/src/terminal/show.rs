@@ -203,12 +203,8 @@ impl Shown {
             view.live.saved_step = checkpoint::newest_step(&self.folder);
         }
         if view.role == Role::Watching && view.live.read {
-            view.live.state = Some(match () {
-                () if RunLock::is_taken(&self.folder) => "training",
-                () if view.history.diverged => "diverged",
-                () if view.history.is_finished(view.facts.steps) => "finished",
-                () => "stopped",
-            });
+            let is_trained = RunLock::is_taken(&self.folder);
+            view.live.state = Some(view.history.state(is_trained, view.facts.steps));
         }
         let age = view.history.written.map(|written| (Utc::now() - written).num_seconds());
         view.live.age_seconds = age.and_then(|seconds| u64::try_from(seconds).ok());

@@ -7,7 +7,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::history::History;
 use super::palette::Palette;
-use crate::record::Line;
+use crate::record::{Line, RunState};
 
 /// Notes that are kept.
 const NOTES: usize = 20;
@@ -57,8 +57,8 @@ pub(super) struct Live {
     pub stops_after: Option<u64>,
     /// The step of the last checkpoint.
     pub saved_step: Option<u64>,
-    /// What is said of a run that is watched: training, finished, stopped, diverged.
-    pub state: Option<&'static str>,
+    /// How far a run is that is watched.
+    pub state: Option<RunState>,
     /// Seconds since the last line of the record was written.
     pub age_seconds: Option<u64>,
     /// Whether the record has been read to its end once.

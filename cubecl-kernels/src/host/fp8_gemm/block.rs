@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::kernel::{Kernel, TileCall};
 use super::output::{Output, Place};
+use super::pack;
 use super::plan::{Task, even};
 use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
@@ -73,7 +74,9 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
             K::pack_left(left, strip.clone(), chunk.clone(), left_words);
             let packed = first_tile..first_tile + depth_tiles;
-            pack_left_scales(left, strip.clone(), packed, height, left_scales);
+            if let Source::Codes(x) = left {
+                pack::scales(x, strip.clone(), packed, height, left_scales);
+            }
             let stored_tile =
                 if shared.is_some() { first_tile } else { first_tile - reach.start / TILE };
             for panel in 0..panels {
@@ -170,28 +173,6 @@ unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
                 kernel.finish();
                 copy(edge, width, place, call.out_stride, part.len(), columns);
             }
-        }
-    }
-}
-
-/// Packs the scales of some rows, `[tile][height]`, zero past the rows.
-///
-/// # Safety
-/// `scales` has room for them.
-#[inline(always)]
-unsafe fn pack_left_scales(
-    left: &Source<'_>,
-    rows: Range<usize>,
-    tiles: Range<usize>,
-    height: usize,
-    scales: *mut f32,
-) {
-    let Source::Codes(x) = left else { return };
-    for r in 0..height {
-        for (t, tile) in tiles.clone().enumerate() {
-            let scale = if r < rows.len() { x.scale(rows.start + r, tile) } else { 0.0 };
-            // SAFETY: the caller vouches for room of `[tile][height]`.
-            unsafe { *scales.add(t * height + r) = scale };
         }
     }
 }

@@ -1,15 +1,13 @@
 //! The accumulator of few bits, emulated sixteen columns at a time; the same bits as the reference
 //! on every machine.
 
-use std::ops::Range;
-
 use super::output::{Output, Place};
 use super::pack;
 use super::plan::Task;
 use super::scratch;
 use super::source::{Group, Source};
 use super::truncate::Truncate;
-use crate::definition::{OperandView, TILE, tiles};
+use crate::definition::{TILE, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{Isa, LANES, Plain, isa};
@@ -43,13 +41,15 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 if first == task.columns.start && depth_tiles > 0 {
                     rows.add(last * task.rows.len()).write_bytes(0, task.rows.len() * TILE);
                     pack::left::<Plain>(&group.left, task.rows.clone(), 0..left.depth, rows);
-                    pack_scales(left, task.rows.clone(), task.rows.len(), row_scales.cast());
+                    let (rows, tiles) = (task.rows.clone(), 0..depth_tiles);
+                    pack::scales(left, rows.clone(), tiles, rows.len(), row_scales.cast());
                 }
                 if depth_tiles > 0 {
                     panel.add(last * LANES).write_bytes(0, TILE * LANES);
                 }
                 pack::right::<Plain>(&group.right, columns.clone(), 1, 0..left.depth, panel);
-                pack_scales(right, columns.clone(), LANES, column_scales.cast());
+                let tiles = 0..depth_tiles;
+                pack::scales(right, columns.clone(), tiles, LANES, column_scales.cast());
                 Block {
                     rows: std::slice::from_raw_parts(rows.cast(), depth_tiles * task.rows.len()),
                     panel: std::slice::from_raw_parts(panel.cast(), depth_tiles),
@@ -74,20 +74,6 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
         }
     }
     scratch::keep_task(memory);
-}
-
-/// Packs the scales of some rows, `[tile][width]`, zero past the rows.
-///
-/// # Safety
-/// `scales` has room for them.
-unsafe fn pack_scales(x: &OperandView<'_>, rows: Range<usize>, width: usize, scales: *mut f32) {
-    for t in 0..tiles(x.depth) {
-        for r in 0..width {
-            let scale = if r < rows.len() { x.scale(rows.start + r, t) } else { 0.0 };
-            // SAFETY: the caller vouches for room of `[tile][width]`.
-            unsafe { *scales.add(t * width + r) = scale };
-        }
-    }
 }
 
 /// Writes sums into the result, or adds them to it, from element `start` on.

@@ -3,8 +3,29 @@
 use std::ops::Range;
 
 use super::source::{Floats, Source, values};
-use crate::definition::TILE;
+use crate::definition::{OperandView, TILE};
 use crate::host::simd::{LANES, Plain, Simd, round_to_bf16};
+
+/// Packs the scales of some rows in some tiles of the depth, `[tile][width]`, zero past the rows.
+///
+/// # Safety
+/// `scales` has room for them.
+#[inline(always)]
+pub(super) unsafe fn scales(
+    x: &OperandView<'_>,
+    rows: Range<usize>,
+    tiles: Range<usize>,
+    width: usize,
+    scales: *mut f32,
+) {
+    for r in 0..width {
+        for (t, tile) in tiles.clone().enumerate() {
+            let scale = if r < rows.len() { x.scale(rows.start + r, tile) } else { 0.0 };
+            // SAFETY: the caller vouches for room of `[tile][width]`.
+            unsafe { *scales.add(t * width + r) = scale };
+        }
+    }
+}
 
 /// Packs rows as a left operand, `[tile][row][TILE]` words; those past the end of the depth are
 /// zero up to a multiple of [`LANES`], and not written beyond.

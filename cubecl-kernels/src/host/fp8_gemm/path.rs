@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::tile_unit::permission;
 use crate::definition::KernelError;
+#[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Isa, isa};
 
 /// A form of the microkernel.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, UNSCALED};
+use super::pack;
 use super::scratch::Scratch;
 use super::source::Source;
 use crate::definition::{TILE, tiles};
@@ -126,13 +127,7 @@ pub(super) unsafe fn pack_panel<K: Kernel>(
         let (words, scales) = place.panel(layout, first_tile, depth_tiles, panel);
         K::pack_right(right, columns.clone(), depth.clone(), words);
         let Source::Codes(x) = right else { return };
-        for t in 0..depth_tiles {
-            for c in 0..layout.tile_scales {
-                let row = columns.start + c;
-                let scale =
-                    if row < columns.end { x.scale(row, depth.start / TILE + t) } else { 0.0 };
-                *scales.add(t * layout.tile_scales + c) = scale;
-            }
-        }
+        let first = depth.start / TILE;
+        pack::scales(x, columns, first..first + depth_tiles, layout.tile_scales, scales);
     }
 }

@@ -112,8 +112,11 @@ enum Call<'a> {
     Multiply { group: &'a Group<'a>, task: &'a Task, out: &'a Output<'a>, shared: Option<Right> },
 }
 
+#[cfg(target_arch = "x86_64")]
 type PairVectors = Vectors<Bf16<7>, 2>;
+#[cfg(target_arch = "x86_64")]
 type Avx512Vectors = Vectors<F32<Avx512, 7>, 2>;
+#[cfg(target_arch = "x86_64")]
 type Avx2Vectors = Vectors<F32<Avx2, 6>, 1>;
 type PlainVectors = Vectors<F32<Plain, 2>, 1>;
 

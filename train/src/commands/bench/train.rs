@@ -111,7 +111,7 @@ impl<'a> Timed<'a> {
     ) -> Result<Self> {
         let train = &config.train;
         let model = DeepSeek::init(&config.model, train.seed, &selected.device)?;
-        let compute = compute(config, &selected.device)?;
+        let compute = compute(config.precision.precision(), &selected.device)?;
         let model = LanguageModel::new(model, settings.loss_weights(), 1, compute);
         let optimizer = AdamW::new(adamw_settings(config, selected)?);
         let run = engine_settings(config);

@@ -16,6 +16,7 @@ use self::report::{Comparison, FILES};
 use self::result::{Ended, RunResult};
 use self::runs::{NamedRun, Planned, planned};
 use self::trained::train;
+use super::routing_files::needs_routers;
 use super::train::{Start, compute};
 use crate::cli::{ComparePrecisionArgs, ConfigArgs, TokenArgs, TrainArgs};
 use crate::config::ConfigError;
@@ -24,6 +25,7 @@ use crate::failure::{Context, Result, UsageError};
 use crate::fold::{fold, fold_on_terminal, width};
 use crate::metrics::duration;
 use crate::schedule::Position;
+use crate::shell_word::quoted;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 
@@ -62,10 +64,9 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
     let selected = args.device.open()?;
     for &run in &runs {
         let config = training(&args, baseline, run, 0)?.config_request().resolve()?;
-        compute(&config, &selected.device)?;
-        if args.fixed_routing.is_some() && config.model.moe_layer_indices().is_empty() {
-            let problem = "--fixed-routing: this model has no routed experts";
-            return Err(UsageError(problem.into()).into());
+        compute(config.precision.precision(), &selected.device)?;
+        if args.fixed_routing.is_some() {
+            needs_routers("--fixed-routing", &config.model)?;
         }
     }
 
@@ -225,10 +226,7 @@ fn opened(start: &Start, args: &ComparePrecisionArgs, planned: usize) -> Result<
         start.device_name,
         start.data.summary
     );
-    let quoted = |argument: String| {
-        if argument.contains(char::is_whitespace) { format!("'{argument}'") } else { argument }
-    };
-    let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
     Ok(Comparison {
         name: start.config.output.name.clone(),
         setting,

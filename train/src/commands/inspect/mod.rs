@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::lines::write_lines;
 use self::tables::Shown;
-use super::routing_files::no_routers;
+use super::routing_files::check_routing_files;
 use crate::cli::InspectArgs;
 use crate::data::Window;
 use crate::exit::Outcome;
@@ -38,7 +38,11 @@ pub fn run(args: &InspectArgs) -> Result<Outcome> {
     let mut scope =
         Microscope::open(&named(&args.checkpoint, args.best)?, args.weights(), &selected)?;
     let model = scope.config().clone();
-    no_routers(&model, args.routing.as_deref(), args.routing_out.as_deref())?;
+    check_routing_files(
+        &model,
+        args.routing.as_deref(),
+        args.routing_out.as_deref().map(|path| ("--routing-out", path)),
+    )?;
     check_layer(args.layer, &model.moe_layer_indices())?;
     let text = scope.text(&read_text(args)?, model.max_position_embeddings)?;
     let what_if = args.what_if();

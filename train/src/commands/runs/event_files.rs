@@ -4,19 +4,20 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::RunSummary;
 use crate::cli::RunsExportArgs;
 use crate::commands::new_folder::check_new;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
+use crate::runs::config_of;
 use crate::stdout::write_stdout;
 use crate::tensorboard::{EventFile, RunFacts};
 
 /// Writes the events of a run into a folder of their own.
 pub(super) fn run(args: &RunsExportArgs, folder: &Path) -> Result<Outcome> {
-    let run = RunSummary::read(&args.run.run)?;
+    let run = &args.run.run;
+    let (config, _) = config_of(run)?;
     check_new("--tensorboard", folder)?;
-    let (file, unreadable) = EventFile::of_run(&run.folder, folder, RunFacts::of(&run.config)?)?;
+    let (file, unreadable) = EventFile::of_run(run, folder, RunFacts::of(&config)?)?;
     let path = file.path();
     let bytes = path.metadata().with_context(|| path.display().to_string())?.len();
     if !args.run.json {

@@ -16,11 +16,11 @@ use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use super::RunSummary;
 use crate::cli::{RecordKind, RunsExportArgs};
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result, UsageError};
 use crate::record::{AlertLine, EvaluationLine, Line, Record, SampleLine, StepLine, SystemLine};
+use crate::runs::config_of;
 use crate::stdout::write_stdout;
 
 /// Lines that are written at once.
@@ -43,7 +43,7 @@ struct Asked<'a> {
 
 /// Writes the lines of one kind to a file.
 pub(super) fn run(args: &RunsExportArgs, out: &Path) -> Result<Outcome> {
-    RunSummary::read(&args.run.run)?; // says what is wrong with the folder
+    config_of(&args.run.run)?; // says what is wrong with the folder
     let asked = Asked { run: &args.run.run, kind: args.kind, out };
     let ending = out.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let columns = columns(args.kind);

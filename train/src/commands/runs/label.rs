@@ -6,8 +6,9 @@ use super::results_of;
 use crate::cli::{RunArgs, RunsArchiveArgs, RunsDeleteArgs, RunsNoteArgs, RunsTagArgs};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
+use crate::record::RunState;
 use crate::run_lock::RunLock;
-use crate::runs::{Labels, RunState, RunSummary};
+use crate::runs::{Labels, RunSummary};
 use crate::stdout::write_stdout;
 
 /// Adds tags, or takes them away.

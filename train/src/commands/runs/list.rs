@@ -10,7 +10,8 @@ use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::fold::{Columns, width};
 use crate::metrics::duration;
-use crate::runs::{RunState, RunSummary, find_runs};
+use crate::record::RunState;
+use crate::runs::{RunSummary, find_runs};
 use crate::stdout::write_stdout;
 
 /// Lists the runs in folders. One that cannot be read is told below the list, and is no failure.

@@ -10,8 +10,9 @@ use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::fold::{fold_on_terminal, hang, width};
 use crate::metrics::duration;
+use crate::record::RunState;
 use crate::record::{AlertLine, Line, Record, SampleLine};
-use crate::runs::{RunState, RunSummary};
+use crate::runs::RunSummary;
 use crate::stdout::write_stdout;
 
 /// Alerts that are shown.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device};
-use burn_deepseek::Compute;
+use burn_deepseek::{Compute, Precision};
 use burn_train::renderer::MetricsRenderer;
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 
@@ -101,7 +101,7 @@ pub(in crate::commands) fn learn(
         model,
         next.loss_weights(),
         next.global_batch / train.micro_batch,
-        compute(config, device)?,
+        compute(config.precision.precision(), device)?,
     );
     let keep = Kept { newest: train.keep_checkpoints, best: train.keep_best };
     let toml = config.to_toml()?;
@@ -218,9 +218,8 @@ fn engine(
     })
 }
 
-/// The run's precision on a device.
-pub(in crate::commands) fn compute(config: &RunConfig, device: &Device) -> Result<Compute> {
-    let precision = config.precision.precision();
+/// A precision on a device.
+pub(in crate::commands) fn compute(precision: Precision, device: &Device) -> Result<Compute> {
     Compute::new(precision, device).map_err(|error| {
         UsageError(format!("precision.format = {:?}: {error}", precision.name())).into()
     })

@@ -14,7 +14,7 @@ use super::resumed::{check_data, resumed, tokenizer_of};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::preparation::Preparation;
-use crate::commands::routing_files::no_routers;
+use crate::commands::routing_files::check_routing_files;
 use crate::config::{ConfigError, RunConfig};
 use crate::data::{Opening, TokenData, Tokenizer, TokenizerFiles};
 use crate::device::{DeviceChoice, SelectedDevice};
@@ -209,7 +209,11 @@ fn replayed(
     schedule: &TrainingSchedule,
     position: &TrainState,
 ) -> Result<Option<SavedRouting>> {
-    no_routers(&config.model, args.routing.as_deref(), args.save_routing.as_deref())?;
+    check_routing_files(
+        &config.model,
+        args.routing.as_deref(),
+        args.save_routing.as_deref().map(|path| ("--save-routing", path)),
+    )?;
     let Some(path) = &args.routing else { return Ok(None) };
     let shape = RoutingShape::of(&config.model);
     let saved = SavedRouting::open(path, &shape, MadeBy::Train).context("--routing")?;

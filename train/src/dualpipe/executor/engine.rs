@@ -20,8 +20,8 @@ use super::timeline::StepTimeline;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Failure, Result};
 use crate::learner::{
-    self, AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PartNorms, PassDetail,
-    StepEngine, StepReport, Updated, norm_of,
+    AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PassDetail, StepEngine,
+    StepReport, Updated, norm_of,
 };
 use crate::parallel::{Post, TrafficCounter};
 use crate::record::Timelines;
@@ -149,12 +149,13 @@ impl StepEngine for Pipelines {
             detailed,
         };
         let done = self.ranks.each(move |rank| rank.run(&job))?;
-        let spans = done.iter().map(|report| report.spans.clone());
-        let timeline = StepTimeline::new(&self.cluster.ranks, &schedule, spans);
+        self.timeline = (detailed || self.cluster.timeline.is_some()).then(|| {
+            let spans = done.iter().map(|report| report.spans.clone());
+            StepTimeline::new(&self.cluster.ranks, &schedule, spans)
+        });
         if let Some(cell) = &self.cluster.timeline {
-            *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeline.clone());
+            *cell.lock().unwrap_or_else(PoisonError::into_inner) = self.timeline.clone();
         }
-        self.timeline = Some(timeline);
         let passes = passes_of(&done, self.cluster.axes.expert > 1);
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
@@ -201,12 +202,8 @@ impl StepEngine for Pipelines {
         self.steps += 1;
         self.stale = true;
         let norms = detailed.then(|| {
-            let parts = learner::Parts::of(&self.whole.model);
             let parameters = self.by_parameter(done.into_iter().map(|rank| rank.squares).collect());
-            Norms {
-                gradients: PartNorms::of(&gradients, &parts, scale),
-                parameters: PartNorms::of(&parameters, &parts, 1.0),
-            }
+            Norms::of(&self.whole.model, &gradients, scale, &parameters)
         });
         Ok(Updated { grad_norm: norm, norms, sent_bytes })
     }
