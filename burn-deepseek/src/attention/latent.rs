@@ -91,7 +91,8 @@ impl MultiHeadLatentAttention {
                 };
                 let (latents, k_rope) = cache.append(latents.reshape([batch, seq, rank]), k_rope);
                 if absorbed {
-                    self.absorbed(q, latents, k_rope)
+                    let kv_b = self.kv_b_proj.weight.val();
+                    ops::mla_absorbed_attention(q, latents, k_rope, kv_b, self.softmax_scale)
                 } else {
                     let keys = latents.dims()[1];
                     self.expanded(q, latents.reshape([batch * keys, rank]), k_rope, compute)
@@ -123,25 +124,5 @@ impl MultiHeadLatentAttention {
             self.softmax_scale,
             compute.plain_format(Operation::Attention),
         )
-    }
-
-    /// `q_nope kv_b_k` meets the latents directly, and `kv_b_v` is applied to the attended latents.
-    fn absorbed(&self, q: Tensor<4>, latents: Tensor<3>, k_rope: Tensor<3>) -> Tensor<4> {
-        let [batch, t, heads, qk_dim] = q.dims();
-        let rank = latents.dims()[2];
-        let kv_b = self.kv_b_proj.weight.val().reshape([heads, self.nope_dim + self.v_dim, rank]);
-        let kv_b_k = kv_b.clone().narrow(1, 0, self.nope_dim);
-        let kv_b_v = kv_b.narrow(1, self.nope_dim, self.v_dim);
-
-        let by_head =
-            |x: Tensor<4>, width: usize| x.permute([2, 0, 1, 3]).reshape([heads, batch * t, width]);
-        let by_token =
-            |x: Tensor<3>, width: usize| x.reshape([heads, batch, t, width]).permute([1, 2, 0, 3]);
-        let q_nope = by_head(q.clone().narrow(3, 0, self.nope_dim), self.nope_dim);
-        let q_rope = q.narrow(3, self.nope_dim, qk_dim - self.nope_dim);
-        let q_latent = by_token(q_nope.matmul(kv_b_k), rank);
-        let attended =
-            ops::mla_absorbed_attention(q_latent, q_rope, latents, k_rope, self.softmax_scale);
-        by_token(by_head(attended, rank).matmul(kv_b_v.swap_dims(1, 2)), self.v_dim)
     }
 }

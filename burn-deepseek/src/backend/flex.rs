@@ -157,6 +157,30 @@ impl FusedKernels for Flex {
         }
     }
 
+    fn mla_absorbed_attention(
+        q: FlexTensor,
+        latents: FlexTensor,
+        k_rope: FlexTensor,
+        kv_b: FlexTensor,
+        scale: f64,
+    ) -> FlexTensor {
+        let [batch, queries, heads, qk_dim] = dims(&q);
+        let ([_, keys, rank], [_, _, rope_dim]) = (dims(&latents), dims(&k_rope));
+        let nope_dim = qk_dim - rope_dim;
+        let v_dim = dims::<2>(&kv_b)[0] / heads - nope_dim;
+        let shape = AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim };
+        let out = host::absorbed_attention(
+            Contiguous::new(q).floats(),
+            Contiguous::new(latents).floats(),
+            Contiguous::new(k_rope).floats(),
+            Contiguous::new(kv_b).floats(),
+            &shape,
+            rank,
+            scale as f32,
+        );
+        tensor(done(out), [batch, queries, heads, v_dim])
+    }
+
     fn permute(x: FlexTensor, groups: ExpertGroups) -> FlexTensor {
         let [tokens, width] = dims(&x);
         tensor(

@@ -235,6 +235,25 @@ macro_rules! fused_kernels {
                     => floats(q.shape()).floats(kv.shape()).floats(k_rope.shape());
             }
 
+            /// Absorbed MLA attention, for decoding.
+            MlaAbsorbed {
+                /// MLA attention over latents; q `[batch, t, heads, nope + rope]`, latents
+                /// `[batch, s, rank]`, k_rope `[batch, s, rope]`, kv_b
+                /// `[heads * (nope + v), rank]`.
+                fn mla_absorbed_attention(
+                    q: FloatTensor<Self>,
+                    latents: FloatTensor<Self>,
+                    k_rope: FloatTensor<Self>,
+                    kv_b: FloatTensor<Self>,
+                    scale: f64,
+                ) -> FloatTensor<Self> => {
+                    let ([batch, queries, heads, qk_dim], [_, _, rope_dim], [kv_rows, _]) =
+                        (q.shape().dims(), k_rope.shape().dims(), kv_b.shape().dims());
+                    let v_dim = kv_rows / heads - (qk_dim - rope_dim);
+                    floats([batch, queries, heads, v_dim])
+                };
+            }
+
             /// Rows of tokens to rows of experts.
             Permute {
                 /// Rows of tokens to rows of experts; x `[tokens, d]`.

@@ -98,30 +98,42 @@ pub fn mla_attention(q: Tensor<4>, kv: Tensor<4>, k_rope: Tensor<3>, scale: f64)
 }
 
 /// Causal attention of MLA in its absorbed form: the latents themselves are keys and values, shared
-/// by all heads.
+/// by all heads. `kv_b`'s key half is multiplied into the queries, its value half out of what they
+/// attend to.
 ///
 /// # Shapes
 ///
-/// - q_latent: `[batch, t, heads, kv_rank]` (the query's nope part times `kv_b`'s key half),
-///   q_rope: `[batch, t, heads, rope]`
-/// - latents: `[batch, s, kv_rank]`, k_rope: `[batch, s, rope]`
-/// - output: `[batch, t, heads, kv_rank]`, still to be multiplied by `kv_b`'s value half
+/// - q: `[batch, t, heads, nope + rope]`, latents: `[batch, s, rank]`, k_rope: `[batch, s, rope]`,
+///   kv_b: `[heads * (nope + v), rank]`
+/// - output: `[batch, t, heads, v]`
 pub fn mla_absorbed_attention(
-    q_latent: Tensor<4>,
-    q_rope: Tensor<4>,
+    q: Tensor<4>,
     latents: Tensor<3>,
     k_rope: Tensor<3>,
+    kv_b: Tensor<2>,
     scale: f64,
 ) -> Tensor<4> {
-    let [batch, t, heads, rank] = q_latent.dims();
-    let s = latents.dims()[1];
-    let q =
-        Tensor::cat(vec![q_latent, q_rope], 3).reshape([batch, t * heads, rank + k_rope.dims()[2]]);
+    let ([batch, t, heads, qk_dim], [_, s, rank]) = (q.dims(), latents.dims());
+    let rope = k_rope.dims()[2];
+    let (nope, kv_dim) = (qk_dim - rope, kv_b.dims()[0] / heads);
+    let kv_b = kv_b.reshape([heads, kv_dim, rank]);
+    let kv_b_k = kv_b.clone().narrow(1, 0, nope);
+    let kv_b_v = kv_b.narrow(1, nope, kv_dim - nope);
+    let by_head =
+        |x: Tensor<4>, width: usize| x.permute([2, 0, 1, 3]).reshape([heads, batch * t, width]);
+    let by_token =
+        |x: Tensor<3>, width: usize| x.reshape([heads, batch, t, width]).permute([1, 2, 0, 3]);
+
+    let q_nope = by_head(q.clone().narrow(3, 0, nope), nope);
+    let q_latent = by_token(q_nope.matmul(kv_b_k), rank);
+    let q = Tensor::cat(vec![q_latent, q.narrow(3, nope, rope)], 3);
+    let q = q.reshape([batch, t * heads, rank + rope]);
     let k = Tensor::cat(vec![latents.clone(), k_rope], 2);
     let scores = q.matmul(k.swap_dims(1, 2)) * scale;
     let scores = scores.reshape([batch, t, heads, s]).swap_dims(1, 2);
     let weights = causal_softmax(scores, t, s).swap_dims(1, 2).reshape([batch, t * heads, s]);
-    weights.matmul(latents).reshape([batch, t, heads, rank])
+    let attended = weights.matmul(latents).reshape([batch, t, heads, rank]);
+    by_token(by_head(attended, rank).matmul(kv_b_v.swap_dims(1, 2)), kv_dim - nope)
 }
 
 fn causal_softmax(scores: Tensor<4>, t: usize, s: usize) -> Tensor<4> {

@@ -20,7 +20,6 @@ use crate::backend::{self, FusedKernels, FusedOp, FusedOps, PlainLinear, support
 use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 use crate::precision::{AttentionOptions, ProductFormat};
 
-pub use composed::mla_absorbed_attention;
 pub use function::with_gradient;
 pub use local_experts::LocalExperts;
 
@@ -111,6 +110,27 @@ pub fn mla_attention(
         kv.into_dispatch(),
         k_rope.into_dispatch(),
         options,
+    ))
+}
+
+/// Causal attention over cached latents, as [`composed::mla_absorbed_attention`]; the fused form
+/// where there is no autodiff.
+pub fn mla_absorbed_attention(
+    q: Tensor<4>,
+    latents: Tensor<3>,
+    k_rope: Tensor<3>,
+    kv_b: Tensor<2>,
+    scale: f64,
+) -> Tensor<4> {
+    if !supports(FusedOp::MlaAbsorbed, &q) || q.device().is_autodiff() {
+        return composed::mla_absorbed_attention(q, latents, k_rope, kv_b, scale);
+    }
+    Tensor::from_dispatch(Dispatch::mla_absorbed_attention(
+        q.into_dispatch(),
+        latents.into_dispatch(),
+        k_rope.into_dispatch(),
+        kv_b.into_dispatch(),
+        scale,
     ))
 }
 

@@ -26,7 +26,9 @@ mod stored;
 mod swiglu;
 
 pub use adamw::{Moment, adamw, sum_of_squares};
-pub use attention::{AttentionGradients, AttentionOutput, attention, attention_backward};
+pub use attention::{
+    AttentionGradients, AttentionOutput, absorbed_attention, attention, attention_backward,
+};
 pub use average::average_into;
 pub use cross_entropy::{
     CrossEntropy, LinearCrossEntropyGradients, cross_entropy, cross_entropy_with_gradient,

@@ -1,7 +1,9 @@
 //! Causal multi-head latent attention, fused: no `t x s` matrix is kept.
 
+mod absorbed;
 mod backward;
 mod decode;
+mod few_rows;
 mod forward;
 mod head;
 mod products;
@@ -86,6 +88,40 @@ pub fn attention(
     Ok(AttentionOutput { out, lse })
 }
 
+/// Computes [`attention`] over `kv = latents kv_b^T` without making `kv`: each head's part of `kv_b`
+/// is multiplied into its queries and out of its mix of latents, which all heads share (the absorbed
+/// form of 2.1.1). In FP32. What decoding uses: a token costs `rank` multiply-adds a key and head in
+/// place of `rank (dn + dv)`.
+///
+/// # Shapes
+/// - `q [b, t, h, dn + dr]`, `latents [b, s, rank]`, `k_rope [b, s, dr]`, `kv_b [h, dn + dv, rank]`
+/// - output: `[b, t, h, dv]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming the argument, [`KernelError::Invalid`] where there are fewer keys
+/// than queries.
+///
+/// Source: technical report 2.1.1; DeepSeek-V2 (arXiv 2405.04434) 2.1.2.
+pub fn absorbed_attention(
+    q: &[f32],
+    latents: &[f32],
+    k_rope: &[f32],
+    kv_b: &[f32],
+    shape: &AttentionShape,
+    rank: usize,
+    scale: f32,
+) -> Result<Vec<f32>, KernelError> {
+    const OP: &str = "absorbed_attention";
+    let AttentionShape { batch, queries, keys, heads, rope_dim, v_dim, .. } = *shape;
+    check_sizes(OP, shape)?;
+    element_count(OP, "out", &[batch, queries, heads, v_dim])?;
+    check_length(OP, "q", q.len(), &[batch, queries, heads, shape.qk_dim()])?;
+    check_length(OP, "latents", latents.len(), &[batch, keys, rank])?;
+    check_length(OP, "k_rope", k_rope.len(), &[batch, keys, rope_dim])?;
+    check_length(OP, "kv_b", kv_b.len(), &[heads, shape.kv_dim(), rank])?;
+    Ok(absorbed::forward(&absorbed::Inputs { q, latents, k_rope, kv_b, shape, rank, scale }))
+}
+
 /// Computes the gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities
 /// are computed again.
 ///
@@ -130,6 +166,17 @@ fn check_inputs(
     k_rope: &[f32],
     shape: &AttentionShape,
 ) -> Result<(), KernelError> {
+    let AttentionShape { batch, queries, keys, heads, rope_dim, v_dim, .. } = *shape;
+    check_sizes(op, shape)?;
+    element_count(op, "out", &[batch, queries, heads, v_dim])?;
+    check_length(op, "q", q.len(), &[batch, queries, heads, shape.qk_dim()])?;
+    check_length(op, "kv", kv.len(), &[batch, keys, heads, shape.kv_dim()])?;
+    check_length(op, "k_rope", k_rope.len(), &[batch, keys, rope_dim])
+}
+
+/// Checks that there are as many keys as queries, and bounds every sum of two dimensions and every
+/// product, so that none can overflow.
+fn check_sizes(op: &'static str, shape: &AttentionShape) -> Result<(), KernelError> {
     let AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim } = *shape;
     if keys < queries {
         return Err(KernelError::Invalid {
@@ -138,11 +185,6 @@ fn check_inputs(
             requirement: "must have keys >= queries",
         });
     }
-    // Bounds every sum of two dimensions and every product below, so that they cannot overflow.
     element_count(op, "q", &[batch, queries, heads, nope_dim.saturating_add(rope_dim)])?;
-    element_count(op, "kv", &[batch, keys, heads, nope_dim.saturating_add(v_dim)])?;
-    element_count(op, "out", &[batch, queries, heads, v_dim])?;
-    check_length(op, "q", q.len(), &[batch, queries, heads, shape.qk_dim()])?;
-    check_length(op, "kv", kv.len(), &[batch, keys, heads, shape.kv_dim()])?;
-    check_length(op, "k_rope", k_rope.len(), &[batch, keys, rope_dim])
+    element_count(op, "kv", &[batch, keys, heads, nope_dim.saturating_add(v_dim)]).map(|_| ())
 }

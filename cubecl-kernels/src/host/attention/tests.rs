@@ -166,6 +166,76 @@ fn decoding_agrees_with_the_last_row_of_training() {
     assert_close("out", &one.out, &expected, 1e-5);
 }
 
+/// Attention over latents against attention over what they expand to, in f64.
+fn check_absorbed(dims: [usize; 7], rank: usize, size: f32) {
+    let Case { q, k_rope, shape, options, .. } = case(dims, size);
+    let latents = random(5, shape.batch * shape.keys * rank);
+    let kv_b = random(6, shape.heads * shape.kv_dim() * rank);
+    let (wide, weights) = (widen(&latents), widen(&kv_b));
+    let kv = wide.chunks(rank).flat_map(|latent| {
+        weights.chunks(rank).map(move |w| latent.iter().zip(w).map(|(a, b)| a * b).sum::<f64>())
+    });
+    let kv: Vec<f64> = kv.collect();
+    let scale = f64::from(options.scale);
+    let (expected, _) = reference::attention(&widen(&q), &kv, &widen(&k_rope), &shape, scale);
+    let out =
+        absorbed_attention(&q, &latents, &k_rope, &kv_b, &shape, rank, options.scale).unwrap();
+    assert_close("out", &out, &expected, 3e-5 * f64::from(size));
+}
+
+#[test]
+fn hard_edges_of_the_absorbed_form() {
+    for (dims, rank) in [
+        ([0, 1, 5, 2, 3, 2, 3], 4),
+        ([2, 0, 7, 2, 3, 2, 3], 4),
+        ([2, 1, 5, 0, 3, 2, 3], 4),
+        ([1, 1, 1, 1, 1, 0, 1], 1),
+        ([1, 1, 7, 2, 0, 3, 2], 5),
+        ([1, 1, 7, 2, 3, 2, 0], 5),
+        ([1, 1, 255, 1, 5, 3, 2], 15),
+        ([1, 1, 256, 2, 8, 4, 8], 16),
+        ([1, 1, 257, 3, 8, 4, 8], 17),
+        ([2, 1, 600, 4, 32, 16, 32], 64),
+        ([1, 2, 300, 5, 16, 8, 24], 130),
+        ([2, 4, 65, 1, 5, 4, 7], 33),
+        ([1, 8, 8, 17, 7, 5, 6], 20),
+        ([2, 13, 270, 9, 7, 5, 6], 79),
+        ([1, 40, 513, 3, 16, 8, 16], 48),
+    ] {
+        check_absorbed(dims, rank, 1.0);
+    }
+    check_absorbed([1, 3, 300, 2, 8, 4, 8], 12, 30.0);
+    assert_eq!(
+        absorbed_attention(
+            &[1.0; 3],
+            &[],
+            &[2.0; 4],
+            &[],
+            &case([1, 1, 2, 1, 1, 2, 5], 1.0).shape,
+            0,
+            1.0
+        )
+        .unwrap(),
+        [0.0; 5],
+        "latents of no entries"
+    );
+}
+
+#[test]
+fn the_absorbed_form_reads_no_masked_latent() {
+    let Case { q, k_rope, shape, options, .. } = case([1, 9, 300, 2, 8, 4, 8], 1.0);
+    let (rank, row) = (12, 2 * 8);
+    let (mut latents, kv_b) = (random(5, 300 * rank), random(6, 2 * shape.kv_dim() * rank));
+    let attend = |latents: &[f32]| {
+        absorbed_attention(&q, latents, &k_rope, &kv_b, &shape, rank, options.scale).unwrap()
+    };
+    let before = attend(&latents);
+    latents[295 * rank..].fill(1e30);
+    let after = attend(&latents);
+    assert_eq!(before[..4 * row], after[..4 * row], "rows 0 to 3 see keys up to 294");
+    assert_ne!(before[4 * row..5 * row], after[4 * row..5 * row]);
+}
+
 #[test]
 fn the_reference_gradients_are_slopes() {
     let c = case([2, 3, 5, 2, 3, 2, 3], 1.0);
@@ -216,6 +286,43 @@ fn threads_do_not_change_a_bit() {
             });
         }
     }
+}
+
+#[test]
+fn threads_do_not_change_a_bit_of_the_absorbed_form() {
+    for (dims, rank) in [([3, 2, 900, 20, 16, 8, 16], 40), ([1, 30, 700, 6, 16, 8, 16], 64)] {
+        let c = case(dims, 1.0);
+        let latents = random(5, c.shape.batch * c.shape.keys * rank);
+        let kv_b = random(6, c.shape.heads * c.shape.kv_dim() * rank);
+        assert_thread_independent("absorbed attention", || {
+            let scale = c.options.scale;
+            let out = absorbed_attention(&c.q, &latents, &c.k_rope, &kv_b, &c.shape, rank, scale);
+            vec![out.unwrap()]
+        });
+    }
+}
+
+#[test]
+fn wrong_arguments_of_the_absorbed_form_are_named() {
+    let Case { q, k_rope, shape, .. } = case([1, 2, 6, 2, 4, 2, 3], 1.0);
+    let (latents, kv_b) = ([0.0; 6 * 5], [0.0; 2 * 7 * 5]);
+    let refused =
+        |q: &[f32], latents: &[f32], k_rope: &[f32], kv_b: &[f32], shape| match absorbed_attention(
+            q, latents, k_rope, kv_b, &shape, 5, 1.0,
+        )
+        .unwrap_err()
+        {
+            KernelError::Length { argument, .. } | KernelError::Invalid { argument, .. } => {
+                argument
+            }
+            other => panic!("{other}"),
+        };
+    assert_eq!(refused(&q[1..], &latents, &k_rope, &kv_b, shape), "q");
+    assert_eq!(refused(&q, &latents[1..], &k_rope, &kv_b, shape), "latents");
+    assert_eq!(refused(&q, &latents, &k_rope[1..], &kv_b, shape), "k_rope");
+    assert_eq!(refused(&q, &latents, &k_rope, &kv_b[1..], shape), "kv_b");
+    let short = AttentionShape { keys: 1, ..shape };
+    assert_eq!(refused(&q, &latents, &k_rope, &kv_b, short), "shape");
 }
 
 #[test]
