@@ -24,6 +24,7 @@ mod simd;
 mod small_gemm;
 mod stored;
 mod swiglu;
+mod team;
 
 pub use adamw::{Moment, adamw, sum_of_squares};
 pub use attention::{

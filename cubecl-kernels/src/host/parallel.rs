@@ -1,18 +1,48 @@
 //! When to use the thread pool, and how to cut work so that results do not depend on it.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
+
+use super::team;
 
 /// Scalar operations under which waking another thread costs more than it saves (about 20 us of one
 /// core).
 pub(crate) const PARALLEL_WORK: usize = 1 << 19;
+/// The same where the other threads are awake.
+const SHARED_WORK: usize = PARALLEL_WORK / 8;
 
 /// Runs `work` on a thread of the pool that host operations are cut up among, and waits for it.
 ///
 /// From any other thread each operation is handed over to the pool and waited for, two changes of
-/// threads each; from within, its thread goes on with a part of the operation itself. `work` must
-/// not wait for another thread that uses the pool.
+/// threads each; from within, its thread goes on with a part of the operation itself, and the
+/// pool's other threads stay awake from one operation to the next. `work` must not wait for another
+/// thread that uses the pool.
 pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
+    rayon::scope(|_| team::hosting(work))
+}
+
+/// Who does the tasks of an operation.
+enum Hands {
+    /// This thread alone.
+    One,
+    /// This thread, and others that are awake.
+    Team,
+    /// The pool.
+    Pool,
+}
+
+/// Those that are worth it for `count` tasks of `work` scalar operations in all.
+fn hands(count: usize, work: usize) -> Hands {
+    if count <= 1 || work < SHARED_WORK {
+        Hands::One
+    } else if team::is_engaged() {
+        Hands::Team
+    } else if work < PARALLEL_WORK {
+        Hands::One
+    } else {
+        Hands::Pool
+    }
 }
 
 /// Runs `task(0)` .. `task(count - 1)`, on the pool where `work` scalar operations in all are worth
@@ -20,10 +50,10 @@ pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 ///
 /// The cut into tasks is the caller's and must depend on shapes alone.
 pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + Sync) {
-    if count <= 1 || work < PARALLEL_WORK {
-        (0..count).for_each(task);
-    } else {
-        (0..count).into_par_iter().for_each(task);
+    match hands(count, work) {
+        Hands::One => (0..count).for_each(task),
+        Hands::Team => team::run(count, &task),
+        Hands::Pool => (0..count).into_par_iter().for_each(task),
     }
 }
 
@@ -33,20 +63,38 @@ pub(crate) fn map<T: Send>(
     work: usize,
     task: impl Fn(usize) -> T + Send + Sync,
 ) -> Vec<T> {
-    if count <= 1 || work < PARALLEL_WORK {
-        (0..count).map(task).collect()
-    } else {
-        (0..count).into_par_iter().map(task).collect()
+    match hands(count, work) {
+        Hands::One => (0..count).map(task).collect(),
+        Hands::Team => {
+            let results: Vec<_> = (0..count).map(|_| Mutex::new(None)).collect();
+            team::run(count, &|index: usize| *slot(&results[index]) = Some(task(index)));
+            let results = results.into_iter().map(|result| {
+                let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+                result.expect("invariant: every task was done")
+            });
+            results.collect()
+        }
+        Hands::Pool => (0..count).into_par_iter().map(task).collect(),
     }
 }
 
 /// Runs `task` on each item: parts that were cut by shape alone and that no two items share.
 pub(crate) fn for_each_of<T: Send>(items: Vec<T>, work: usize, task: impl Fn(T) + Send + Sync) {
-    if items.len() <= 1 || work < PARALLEL_WORK {
-        items.into_iter().for_each(task)
-    } else {
-        items.into_par_iter().for_each(task)
+    match hands(items.len(), work) {
+        Hands::One => items.into_iter().for_each(task),
+        Hands::Team => {
+            let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+            team::run(items.len(), &|index: usize| {
+                task(slot(&items[index]).take().expect("invariant: an index comes once"));
+            });
+        }
+        Hands::Pool => items.into_par_iter().for_each(task),
     }
+}
+
+/// What is in a place that one task alone uses.
+fn slot<T>(place: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The `index`-th run of at most `size` of `len` items.
