@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::speculative::Drafter;
 use super::{Decoder, NotFinite, Sampler, Sampling};
 use crate::attention::AttentionForm;
+use crate::backend::run_on;
 use crate::{Compute, DeepSeek, EndTokens};
 
 /// How to continue a prompt.
@@ -117,7 +118,7 @@ pub enum GenerateError {
 
 impl DeepSeek {
     /// Continues `prompt`, in FP32. `on_token` sees each new token as it is decided and may break
-    /// off.
+    /// off; on the CPU it is called on a thread of the pool ([`run_on`]).
     ///
     /// # Errors
     ///
@@ -127,12 +128,12 @@ impl DeepSeek {
         &self,
         prompt: &[u32],
         options: &GenerateOptions,
-        on_token: impl FnMut(u32) -> ControlFlow<()>,
+        on_token: impl FnMut(u32) -> ControlFlow<()> + Send,
     ) -> Result<Generation, GenerateError> {
-        self.generate_with(prompt, options, &Compute::f32(), on_token)
+        run_on(&self.device(), || self.generate_with(prompt, options, &Compute::f32(), on_token))
     }
 
-    /// [`DeepSeek::generate`], computed as `compute` says: in its precision, and with its way to
+    /// [`DeepSeek::generate`] on the calling thread, computed as `compute` says: in its precision, and with its way to
     /// experts that are elsewhere.
     ///
     /// # Errors

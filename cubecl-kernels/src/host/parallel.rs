@@ -10,7 +10,7 @@ use super::team;
 /// core).
 pub(crate) const PARALLEL_WORK: usize = 1 << 19;
 /// The same where the other threads are awake.
-const SHARED_WORK: usize = PARALLEL_WORK / 8;
+const SHARED_WORK: usize = PARALLEL_WORK / 16;
 
 /// Runs `work` on a thread of the pool that host operations are cut up among, and waits for it.
 ///

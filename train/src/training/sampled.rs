@@ -40,7 +40,7 @@ impl SamplePlan {
         &self,
         model: &DeepSeek,
         stamp: Stamp,
-        stopped: &dyn Fn() -> bool,
+        stopped: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<SampleLine>> {
         let mut prompt = vec![self.tokenizer.eod()];
         prompt.extend(self.tokenizer.encode_prompt(&self.prompt)?);

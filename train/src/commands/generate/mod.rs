@@ -8,9 +8,9 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use burn_deepseek::Precision;
 use burn_deepseek::generate::{GenerateOptions, Generation, Sampling};
 use burn_deepseek::weights::MtpWeights;
-use burn_deepseek::{Compute, Precision};
 use serde_json::json;
 
 use crate::cli::GenerateArgs;
@@ -49,12 +49,10 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<Outcome> {
         Some(placement) => Some(placement.place(&mut model, &selected, &opened)?),
         None => None,
     };
-    let compute = placed.as_ref().map_or_else(Compute::f32, PlacedExperts::compute);
-
     let mut printer = Printer::new(&source.tokenizer, &args.prompt);
     let mut failure = None;
     let started = Instant::now();
-    let generation = model.generate_with(&prompt, &options, &compute, |token| {
+    let on_token = |token| {
         // There is text now that would be lost.
         if printer.first.is_none() {
             signals.guard("stopping after this token; once more to stop at once");
@@ -67,7 +65,13 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<Outcome> {
                 ControlFlow::Break(())
             }
         }
-    })?;
+    };
+    let generation = match &placed {
+        None => model.generate(&prompt, &options, on_token)?,
+        // Their experts compute on threads of their own, which a thread of the pool must not wait
+        // for.
+        Some(placed) => model.generate_with(&prompt, &options, &placed.compute(), on_token)?,
+    };
     let ended = Instant::now();
     if let Some(error) = failure {
         return Err(error);
