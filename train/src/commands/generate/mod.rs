@@ -18,7 +18,6 @@ use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::model_folder::{Source, named};
 use crate::oversize::check_forward;
-use crate::parallel::PlacedExperts;
 use crate::signals::Signals;
 use placement::Placement;
 use printer::Printer;
