@@ -128,10 +128,7 @@ fn of_length(base: &RunConfig, seq_len: usize, sequences: usize) -> Vec<String> 
 }
 
 fn batch(micro_batch: usize, sequences: usize) -> Vec<String> {
-    vec![
-        format!("train.micro_batch={micro_batch}"),
-        format!("schedule.global_batch={sequences}"),
-    ]
+    vec![format!("train.micro_batch={micro_batch}"), format!("schedule.global_batch={sequences}")]
 }
 
 /// The model in another width: heads, latents and inner layers in proportion.
@@ -192,10 +189,7 @@ mod tests {
         assert_eq!((model.hidden_size, points[3].value), (1024, 1024.0));
         // Of 384: 1024, 192, 6, 96 and 128.
         assert_eq!(model.intermediate_size, 2731);
-        assert_eq!(
-            (model.moe_intermediate_size, model.num_attention_heads),
-            (512, 16)
-        );
+        assert_eq!((model.moe_intermediate_size, model.num_attention_heads), (512, 16));
         assert_eq!((model.kv_lora_rank, model.q_lora_rank), (256, Some(341)));
     }
 

@@ -138,6 +138,7 @@ mod tests {
         let ratio = other.optimizer_ms / one.optimizer_ms;
         assert!((13.0..15.0).contains(&ratio), "{ratio}");
         // 5,604,248 parameters with moments in FP32.
+        let one = bound(&[few, "optimizer.moments=f32"], ONLY_BYTES);
         let bytes = 5_604_248.0 * 32.0;
         assert!((one.optimizer_ms - bytes / 1e7).abs() < 1e-9, "{one:?}");
     }

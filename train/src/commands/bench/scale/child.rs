@@ -1,7 +1,7 @@
 //! A point in a process of its own, `deepseek bench train`, so that its peak of memory is its own.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -69,7 +69,7 @@ impl Children {
     }
 
     /// Runs a process to its end: how it ended, and what it wrote.
-    fn run(&self, program: &PathBuf, point: &Point) -> Result<(ExitStatus, String, String)> {
+    fn run(&self, program: &Path, point: &Point) -> Result<(ExitStatus, String, String)> {
         let failed = "a process of bench train";
         let mut command = Command::new(program);
         command

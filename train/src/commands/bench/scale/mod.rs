@@ -19,9 +19,9 @@ use self::row::{Row, Seen};
 use self::table::{faster, results, text};
 use super::train::MEBI;
 use super::{RUN, Repetitions};
-use crate::cli::{BenchScalingArgs, ScaleAxis};
+use crate::cli::BenchScalingArgs;
 use crate::commands::products::products_on_cpu;
-use crate::config::ConfigRequest;
+use crate::config::{ConfigRequest, RunConfig};
 use crate::device::SelectedDevice;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
@@ -52,7 +52,7 @@ pub(super) fn run(args: &BenchScalingArgs, signals: &Signals) -> Result<Outcome>
     }
     let rates = Rates::measure(&base, &selected)?;
     let reps = Repetitions::new(&args.timing, REPS);
-    write_stdout(&fold(&heading(&base_format(&base), &selected, rates, reps), width()))?;
+    write_stdout(&fold(&heading(&base, &selected, rates, reps), width()))?;
 
     let children = Children::watched(args, reps, signals);
     let all: Vec<&Point> = axes.iter().flat_map(|(_, points)| points).collect();
@@ -75,7 +75,7 @@ pub(super) fn run(args: &BenchScalingArgs, signals: &Signals) -> Result<Outcome>
     }
     Ok(Outcome::done(json!({
         "command": "bench", "bench": "scale", "device": selected.name,
-        "precision": base_format(&base),
+        "precision": base.precision.precision().name(),
         "peak_gflop_per_s": rates.map(|rates| rates.flops / 1e9),
         "copy_gb_per_s": rates.map(|rates| rates.bytes / 1e9),
         "axes": measured, "faster_than_must": found,
@@ -98,21 +98,17 @@ fn row_of(
     Ok(Row { point: point.clone(), bound, seen })
 }
 
-fn base_format(base: &crate::config::RunConfig) -> String {
-    base.precision.precision().name().to_string()
-}
-
 /// What is measured, and beside what.
 fn heading(
-    format: &str,
+    base: &RunConfig,
     selected: &SelectedDevice,
     rates: Option<Rates>,
     reps: Repetitions,
 ) -> String {
+    let format = base.precision.precision().name().to_string();
     let products = products_on_cpu().filter(|_| selected.name == "flex");
-    let products = products.map_or_else(String::new, |path| {
-        format!(" (products in BF16 and FP8: {path})")
-    });
+    let products =
+        products.map_or_else(String::new, |path| format!(" (products in BF16 and FP8: {path})"));
     let beside = rates.map_or_else(String::new, |rates| {
         format!(
             "what must be is the least time at {:.0} GFLOP/s and {:.1} GB/s, the peak of products \

@@ -110,8 +110,7 @@ impl Row {
         let grown = |of: &dyn Fn(&Self) -> Option<f64>| {
             exponent((from.point.value, of(from)?), (self.point.value, of(self)?))
         };
-        let must =
-            grown(&|row| row.bound.as_ref().map(|bound| quantity.at_least(bound)));
+        let must = grown(&|row| row.bound.as_ref().map(|bound| quantity.at_least(bound)));
         let exponent = grown(&|row| quantity.of(row.figures()?))?;
         Some(Growth { exponent, must })
     }

@@ -12,8 +12,17 @@ pub(super) fn text(axis: ScaleAxis, rows: &[Row], width: usize) -> String {
     let grows = if axis == ScaleAxis::Ranks { "x one" } else { "grows" };
     let name = axis.name();
     let mut columns = Columns::new([
-        name, "step ms", grows, "tokens/s", "fwd+bwd ms", grows, "optimizer ms", grows, "MiB",
-        grows, "of peak",
+        name,
+        "step ms",
+        grows,
+        "tokens/s",
+        "fwd+bwd ms",
+        grows,
+        "optimizer ms",
+        grows,
+        "MiB",
+        grows,
+        "of peak",
     ]);
     let (mut below, first) = (String::new(), rows.first());
     for (row, before) in with_before(rows) {
@@ -77,7 +86,9 @@ fn what(axis: ScaleAxis, rows: &[Row]) -> String {
         }
         ScaleAxis::Depth => format!("{name}: layers, {tokens} tokens a step"),
         ScaleAxis::Width => {
-            format!("{name}: hidden size, all else of a layer in proportion, {tokens} tokens a step")
+            format!(
+                "{name}: hidden size, all else of a layer in proportion, {tokens} tokens a step"
+            )
         }
         ScaleAxis::MicroBatch => {
             format!("{name}: sequences at once, {} of them a step ({tokens} tokens)", step.0)
@@ -196,8 +207,7 @@ mod tests {
             gflop_per_s: 50.0,
             of_peak: Some(0.5),
         };
-        let bound =
-            Bound { gradients_ms: least_ms, optimizer_ms: 1.0, memory_bytes: 100.0 * MEBI };
+        let bound = Bound { gradients_ms: least_ms, optimizer_ms: 1.0, memory_bytes: 100.0 * MEBI };
         Row { point: point.clone(), bound: Some(bound), seen: Seen::Measured(figures) }
     }
 
@@ -225,23 +235,16 @@ mod tests {
         assert_eq!(*exponents(0), json!({}));
         assert_eq!(exponents(2)["forward and backward"]["is"], 1.0);
         assert_eq!(exponents(2)["forward and backward"]["faster"], true);
-        assert_eq!(
-            exponents(1)["optimizer"],
-            json!({"is": 0.0, "must": 0.0, "faster": false})
-        );
+        assert_eq!(exponents(1)["optimizer"], json!({"is": 0.0, "must": 0.0, "faster": false}));
     }
 
     #[test]
     fn a_row_that_is_left_out_is_stepped_over() {
         let points = all_points(ScaleAxis::Depth);
-        let out = Row {
-            seen: Seen::LeftOut("it needs more".into()),
-            ..row(&points[1], 1.0, 1.0)
-        };
+        let out = Row { seen: Seen::LeftOut("it needs more".into()), ..row(&points[1], 1.0, 1.0) };
         let rows = [row(&points[0], 100.0, 10.0), out, row(&points[2], 400.0, 40.0)];
         let text = text(ScaleAxis::Depth, &rows, 200);
-        assert!(text.ends_with("depth = 4: left out: it needs more
-"), "{text}");
+        assert!(text.ends_with("depth = 4: left out: it needs more\n"), "{text}");
         assert!(text.contains("1.00 (1.00)"), "{text}");
         let results = results(ScaleAxis::Depth, &rows);
         assert_eq!(results["points"][1]["left_out"], "it needs more");

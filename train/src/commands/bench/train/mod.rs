@@ -3,6 +3,7 @@
 mod arithmetic;
 mod timed;
 
+use self::arithmetic::GIGA;
 pub(super) use self::arithmetic::{operations, products_path};
 use self::timed::Timed;
 use super::Repetitions;
@@ -10,10 +11,9 @@ use super::table::{Table, Times};
 use crate::config::RunConfig;
 use crate::device::SelectedDevice;
 use crate::dualpipe::Cluster;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::learner::{Ema, EmaSettings};
 use crate::metrics::peak_resident_bytes;
-use arithmetic::GIGA;
 
 /// Names of rows, by which `bench scale` finds them.
 pub(super) const STEP: &str = "step";
@@ -90,8 +90,9 @@ pub(super) fn time(
     table.per_second(RATE, "GFLOP/s", operations / GIGA, &steps);
     if let Some(path) = products_path(config, selected) {
         // The ceiling of products on this path, measured when the steps are over.
+        let flops = path.peak_flops().map_err(|error| Failure::new(error.to_string()))?;
         let name = format!("{PEAK_RATE} ({path})");
-        table.figure(&name, "GFLOP/s", path.peak_flops()? / GIGA);
+        table.figure(&name, "GFLOP/s", flops / GIGA);
         table.compare(RATE, &name);
     }
     Ok(table)
