@@ -145,7 +145,7 @@ fn bench_scale_has_a_row_a_point_and_what_it_must_be() {
     let step = &last["exponents"]["step"];
     let exponent = (number(last, "step_ms") / number(&axes[1]["points"][2], "step_ms")).log2();
     assert!((number(step, "is") - exponent).abs() < 1e-9, "{step}");
-    assert!((0.5..1.0).contains(&number(step, "must")), "{step}");
+    assert!((0.5..1.1).contains(&number(step, "must")), "{step}");
     assert!(axes[2]["points"][1]["times_one"]["step"].as_f64().unwrap() > 0.0);
     assert!(number(&results, "peak_gflop_per_s") > 0.0 && number(&results, "copy_gb_per_s") > 0.0);
     for text in ["experts: routed experts, 2 of them a token", "grows", "pipeline=2"] {

@@ -9,7 +9,9 @@ use std::thread;
 use serde_json::Value;
 
 use super::super::Repetitions;
-use super::super::train::{GRADIENTS, MEBI, OPTIMIZER, PEAK_MEMORY, RATE, STEP, TRAINING};
+use super::super::train::{
+    GRADIENTS, MEBI, OPTIMIZER, PEAK_MEMORY, RATE, STEP, TRAINING, is_peak_rate,
+};
 use super::axis::Point;
 use super::row::{Figures, Seen};
 use crate::cli::BenchScalingArgs;
@@ -101,24 +103,26 @@ fn read(mut from: impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What `bench train` printed for programs.
+/// What `bench train` printed for programs: of its repetitions the fastest, which other work on the
+/// machine has slowed down least.
 fn figures(object: &Value) -> Result<Figures> {
     let rows = object["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
     let row = |name: &str| rows.iter().find(|row| row["name"] == name);
-    let value = |name: &str| {
+    let value = |name: &str, of: &str| {
         row(name)
-            .and_then(|row| row["value"].as_f64())
+            .and_then(|row| row[of].as_f64())
             .with_context(|| format!("bench train has no row \"{name}\""))
     };
-    let ratios = row(RATE).and_then(|row| row["ratios"].as_object());
+    let gflop_per_s = value(RATE, "max")?;
+    let peak = rows.iter().find(|row| row["name"].as_str().is_some_and(is_peak_rate));
     Ok(Figures {
-        step_ms: value(STEP)?,
-        tokens_per_s: value(TRAINING)?,
-        gradients_ms: value(GRADIENTS)?,
-        optimizer_ms: value(OPTIMIZER)?,
-        memory_bytes: value(PEAK_MEMORY).ok().map(|mebibytes| mebibytes * MEBI),
-        gflop_per_s: value(RATE)?,
-        of_peak: ratios.and_then(|ratios| ratios.values().next()).and_then(Value::as_f64),
+        step_ms: value(STEP, "min")?,
+        tokens_per_s: value(TRAINING, "max")?,
+        gradients_ms: value(GRADIENTS, "min")?,
+        optimizer_ms: value(OPTIMIZER, "min")?,
+        memory_bytes: value(PEAK_MEMORY, "value").ok().map(|mebibytes| mebibytes * MEBI),
+        gflop_per_s,
+        of_peak: peak.and_then(|row| row["value"].as_f64()).map(|peak| gflop_per_s / peak),
     })
 }
 
@@ -129,22 +133,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_found_by_their_rows() {
-        let row = |name, value, ratios| json!({"name": name, "value": value, "ratios": ratios});
+    fn figures_are_those_of_the_fastest_repetition() {
+        let row = |name, min, max| json!({"name": name, "value": 7.0, "min": min, "max": max});
         let mut rows = vec![
-            row(STEP, 12.0, json!({})),
-            row(TRAINING, 500.0, json!({})),
-            row(GRADIENTS, 10.0, json!({"step": 0.8})),
-            row(OPTIMIZER, 2.0, json!({"step": 0.2})),
-            row(PEAK_MEMORY, 3.0, json!({})),
-            row(RATE, 100.0, json!({"peak rate (avx2)": 0.25})),
+            row(STEP, 12.0, 15.0),
+            row(TRAINING, 400.0, 500.0),
+            row(GRADIENTS, 10.0, 11.0),
+            row(OPTIMIZER, 2.0, 3.0),
+            row(PEAK_MEMORY, 7.0, 7.0),
+            row(RATE, 90.0, 100.0),
+            row("peak rate (avx2)", 7.0, 7.0),
         ];
         let all = figures(&json!({ "rows": rows })).unwrap();
         assert_eq!((all.step_ms, all.tokens_per_s, all.gradients_ms), (12.0, 500.0, 10.0));
-        assert_eq!((all.optimizer_ms, all.memory_bytes), (2.0, Some(3.0 * 1048576.0)));
-        assert_eq!((all.gflop_per_s, all.of_peak), (100.0, Some(0.25)));
+        assert_eq!((all.optimizer_ms, all.memory_bytes), (2.0, Some(7.0 * 1048576.0)));
+        assert_eq!((all.gflop_per_s, all.of_peak), (100.0, Some(100.0 / 7.0)));
+        rows.truncate(6);
         rows.remove(4);
-        assert_eq!(figures(&json!({ "rows": rows })).unwrap().memory_bytes, None);
+        let some = figures(&json!({ "rows": rows })).unwrap();
+        assert_eq!((some.memory_bytes, some.of_peak), (None, None));
         rows.remove(0);
         let error = figures(&json!({ "rows": rows })).unwrap_err().to_string();
         assert_eq!(error, "bench train has no row \"step\"");

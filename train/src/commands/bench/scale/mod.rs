@@ -120,7 +120,8 @@ fn heading(
         )
     });
     format!(
-        "bench scale: training steps in {format}, on {}{products}, median of {} after {}\n{beside}\
+        "bench scale: training steps in {format}, on {}{products}, the fastest of {} after {}\n\
+         {beside}\
          grows: the exponent from the row above, and in parentheses what it must be; ! where it is \
          more than {} above that\n",
         selected.name,

@@ -27,6 +27,11 @@ const ARITHMETIC: &str = "arithmetic";
 const PEAK_RATE: &str = "peak rate";
 const AVERAGED: &str = "step, weights averaged";
 
+/// Whether a row of this name has the peak of products.
+pub(super) fn is_peak_rate(name: &str) -> bool {
+    name.starts_with(PEAK_RATE)
+}
+
 /// Bytes of a mebibyte.
 pub(super) const MEBI: f64 = (1 << 20) as f64;
 
