@@ -181,24 +181,25 @@ mod tests {
         assert_eq!(selection(2, 2, 1, 1).choose(&[f32::NAN; 2], &[0.0; 2]), [0, 1]);
     }
 
-    proptest::proptest! {
-        /// Few different values, so that most are tied.
-        #[test]
-        fn the_best_are_those_of_a_stable_sort(
-            values in proptest::collection::vec(0u8..6, 0..40),
-            k in 0usize..12,
-        ) {
-            let value = |&v: &u8| if v == 5 { f32::NAN } else { f32::from(v) - 2.0 };
-            let values: Vec<f32> = values.iter().map(value).collect();
-            let mut sorted: Vec<u32> = (0..values.len() as u32).collect();
-            sorted.sort_by(|&a, &b| {
-                let [a, b] = [a, b].map(|index| values[index as usize]);
-                b.partial_cmp(&a).unwrap_or(a.is_nan().cmp(&b.is_nan()))
-            });
-            sorted.truncate(k);
-            let mut best = vec![7];
-            top_indices(&values, k, &mut best);
-            assert_eq!(best, sorted);
+    /// All lists of up to five of five values, NaN among them, so that most have ties.
+    #[test]
+    fn the_best_are_those_of_a_stable_sort() {
+        const VALUES: [f32; 5] = [-2.0, 0.0, 1.0, f32::INFINITY, f32::NAN];
+        let mut best = vec![7];
+        for len in 0..=5u32 {
+            for list in 0..5usize.pow(len) {
+                let values: Vec<f32> =
+                    (0..len).map(|place| VALUES[list / 5usize.pow(place) % 5]).collect();
+                let mut sorted: Vec<u32> = (0..len).collect();
+                sorted.sort_by(|&a, &b| {
+                    let [a, b] = [a, b].map(|index| values[index as usize]);
+                    b.partial_cmp(&a).unwrap_or(a.is_nan().cmp(&b.is_nan()))
+                });
+                for k in 0..4 {
+                    top_indices(&values, k, &mut best);
+                    assert_eq!(best, sorted[..k.min(values.len())], "{values:?} {k}");
+                }
+            }
         }
     }
 

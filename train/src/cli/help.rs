@@ -165,7 +165,7 @@ pub(super) const BENCH_SCALE: &str = "Time training steps of growing length, exp
     which it grew from the row above (0: not at all, 1: twice as much for twice the value, 2: \
     four times), and what it must be: that of the least time which the arithmetic and the bytes \
     of the weights take at this machine's best, and of the memory on paper. All axes take some \
-    ten minutes.\n\n\
+    minutes.\n\n\
     Examples:\n  \
     deepseek bench scale\n  \
     deepseek bench scale --axis seq,experts --set precision.format=fp8 --json\n  \

@@ -4,9 +4,11 @@ use super::axis::Point;
 use super::bound::Bound;
 use super::exponent::exponent;
 
-/// How far an exponent may be above what it must be before it is told: twice as much of the
-/// quantity is then 15% more than it must be.
+/// How far the exponent of one step may be above what it must be before it is marked: the figure is
+/// then 15% more than it must be.
 pub(super) const TOLERANCE: f64 = 0.2;
+/// The same of a whole axis, over which noise cancels.
+const WHOLE_TOLERANCE: f64 = 0.1;
 
 /// What a step took.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,9 +60,18 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    /// Whether it is faster than it must be.
+    /// Whether it is faster over one step than it must be.
     pub fn is_faster(&self) -> bool {
-        self.must.is_some_and(|must| self.exponent > must + TOLERANCE)
+        self.is_faster_by(TOLERANCE)
+    }
+
+    /// Whether it is faster over a whole axis than it must be.
+    pub fn is_faster_on_the_whole(&self) -> bool {
+        self.is_faster_by(WHOLE_TOLERANCE)
+    }
+
+    fn is_faster_by(&self, tolerance: f64) -> bool {
+        self.must.is_some_and(|must| self.exponent > must + tolerance)
     }
 }
 
@@ -118,6 +129,15 @@ impl Row {
     /// How many times another row's quantity this one's is.
     pub fn ratio(&self, to: &Self, quantity: Quantity) -> Option<f64> {
         Some(quantity.of(self.figures()?)? / quantity.of(to.figures()?)?)
+    }
+}
+
+/// The first and the last row that were measured, where others are between them.
+pub(super) fn whole(rows: &[Row]) -> Option<(&Row, &Row)> {
+    let measured: Vec<&Row> = rows.iter().filter(|row| row.figures().is_some()).collect();
+    match measured[..] {
+        [first, _, .., last] => Some((first, last)),
+        _ => None,
     }
 }
 

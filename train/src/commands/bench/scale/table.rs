@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::train::MEBI;
-use super::row::{Figures, Growth, Quantity, Row, Seen, with_before};
+use super::row::{Figures, Growth, Quantity, Row, Seen, whole, with_before};
 use crate::cli::ScaleAxis;
 use crate::fold::{Columns, fold};
 
@@ -31,7 +31,9 @@ pub(super) fn text(axis: ScaleAxis, rows: &[Row], width: usize) -> String {
                 row.ratio(first, quantity).map(|ratio| format!("{ratio:.2}"))
             }
             (ScaleAxis::Ranks, ..) => None,
-            (.., Some(before)) => row.growth(before, quantity).map(|growth| grown(&growth)),
+            (.., Some(before)) => row.growth(before, quantity).map(|growth| {
+                format!("{}{}", grown(&growth), if growth.is_faster() { " !" } else { "" })
+            }),
             _ => None,
         };
         match &row.seen {
@@ -44,6 +46,16 @@ pub(super) fn text(axis: ScaleAxis, rows: &[Row], width: usize) -> String {
                 below += &format!("{name} = {}: left out: {why}\n", row.point.label);
             }
         }
+    }
+    if axis != ScaleAxis::Ranks
+        && let Some((first, last)) = whole(rows)
+    {
+        let cell = |quantity| last.growth(first, quantity).map(|growth| grown(&growth));
+        let [step, gradients, optimizer, memory] =
+            Quantity::ALL.map(|quantity| cell(quantity).unwrap_or_default());
+        let empty = String::new;
+        let cells = ["all".into(), empty(), step, empty(), empty(), gradients, empty(), optimizer];
+        columns.row(cells.into_iter().chain([empty(), memory]));
     }
     format!("\n{}{}{}", fold(&format!("{}\n", what(axis, rows)), width), columns.text(width), below)
 }
@@ -69,7 +81,7 @@ fn cells(label: &str, figures: &Figures, grown: [String; 4]) -> [String; 11] {
 /// `0.93 (1.00)`
 fn grown(growth: &Growth) -> String {
     let must = growth.must.map_or_else(String::new, |must| format!(" ({must:.2})"));
-    format!("{:.2}{must}{}", growth.exponent, if growth.is_faster() { " !" } else { "" })
+    format!("{:.2}{must}", growth.exponent)
 }
 
 /// What an axis varies and what it holds.
@@ -99,29 +111,24 @@ fn what(axis: ScaleAxis, rows: &[Row]) -> String {
     }
 }
 
-/// A line for each place where something grows faster than it must.
+/// A line for each quantity that grows faster along the axis than it must.
 pub(super) fn faster(axis: ScaleAxis, rows: &[Row]) -> Vec<String> {
-    let mut lines = Vec::new();
     // Ranks are beside each other, not along an axis.
-    let rows = if axis == ScaleAxis::Ranks { &[] } else { rows };
-    for (row, before) in with_before(rows) {
-        let Some(before) = before else { continue };
-        for quantity in Quantity::ALL {
-            let growth = row.growth(before, quantity);
-            let Some(Growth { exponent, must: Some(must) }) = growth.filter(Growth::is_faster)
-            else {
-                continue;
-            };
-            lines.push(format!(
-                "grows faster than it must: {} {} -> {}: {}, {exponent:.2} for {must:.2}",
-                axis.name(),
-                before.point.label,
-                row.point.label,
-                quantity.name(),
-            ));
-        }
-    }
-    lines
+    let Some((first, last)) = whole(rows).filter(|_| axis != ScaleAxis::Ranks) else {
+        return Vec::new();
+    };
+    let line = |quantity: Quantity| {
+        let growth = last.growth(first, quantity).filter(Growth::is_faster_on_the_whole)?;
+        Some(format!(
+            "grows faster than it must: {} {} -> {}: {}, {}",
+            axis.name(),
+            first.point.label,
+            last.point.label,
+            quantity.name(),
+            grown(&growth)
+        ))
+    };
+    Quantity::ALL.into_iter().filter_map(line).collect()
 }
 
 /// An axis for programs.
@@ -131,20 +138,26 @@ pub(super) fn results(axis: ScaleAxis, rows: &[Row]) -> Value {
         if axis == ScaleAxis::Ranks {
             object["times_one"] = times_one(row, rows.first());
         } else {
-            object["exponents"] = exponents(row, before);
+            object["exponents"] = exponents(row, before, Growth::is_faster);
         }
         object
     };
     let points: Vec<Value> = with_before(rows).map(point).collect();
-    json!({ "axis": axis.name(), "points": points })
+    let mut results = json!({ "axis": axis.name(), "points": points });
+    if axis != ScaleAxis::Ranks
+        && let Some((first, last)) = whole(rows)
+    {
+        results["exponents"] = exponents(last, Some(first), Growth::is_faster_on_the_whole);
+    }
+    results
 }
 
 /// How each quantity has grown from the row before.
-fn exponents(row: &Row, before: Option<&Row>) -> Value {
+fn exponents(row: &Row, before: Option<&Row>, is_faster: fn(&Growth) -> bool) -> Value {
     let of = |quantity: Quantity| {
         let growth = row.growth(before?, quantity)?;
         let (exponent, must) = (growth.exponent, growth.must);
-        let value = json!({ "is": exponent, "must": must, "faster": growth.is_faster() });
+        let value = json!({ "is": exponent, "must": must, "faster": is_faster(&growth) });
         Some((quantity.name().to_string(), value))
     };
     Value::Object(Quantity::ALL.into_iter().filter_map(of).collect())
@@ -196,7 +209,7 @@ mod tests {
         points(axis, &request.resolve().unwrap(), &request, None).unwrap()
     }
 
-    /// A row whose forward and backward takes so long and must take as long as the `least`.
+    /// A row whose forward and backward takes so long, and at least so long.
     fn row(point: &Point, gradients_ms: f64, least_ms: f64) -> Row {
         let figures = Figures {
             step_ms: gradients_ms + 10.0,
@@ -219,20 +232,25 @@ mod tests {
             row(&points[1], 105.0, 10.0),
             row(&points[2], 210.0, 11.0),
         ];
+        // From 100 and 10 ms to 210 and 11 over two doublings.
         let lines = faster(ScaleAxis::Experts, &rows);
         assert_eq!(
             lines,
             [
-                "grows faster than it must: experts 16 -> 32: step, 0.94 for 0.13",
-                "grows faster than it must: experts 16 -> 32: forward and backward, 1.00 for 0.14",
+                "grows faster than it must: experts 8 -> 32: step, 0.50 (0.06)",
+                "grows faster than it must: experts 8 -> 32: forward and backward, 0.54 (0.07)",
             ]
         );
+        assert!(faster(ScaleAxis::Experts, &rows[..2]).is_empty(), "one step is no axis");
         let text = text(ScaleAxis::Experts, &rows, 200);
         assert!(text.contains("experts: routed experts, 2 of them a token, 2048 tokens a step"));
         assert!(text.contains("0.07 (0.00)  ") && text.contains("1.00 (0.14) !"), "{text}");
         let results = results(ScaleAxis::Experts, &rows);
         let exponents = |index: usize| &results["points"][index]["exponents"];
         assert_eq!(*exponents(0), json!({}));
+        let whole = &results["exponents"]["forward and backward"];
+        let is = whole["is"].as_f64().unwrap();
+        assert!((is - 2.1f64.log2() / 2.0).abs() < 1e-9 && whole["faster"] == true, "{whole}");
         assert_eq!(exponents(2)["forward and backward"]["is"], 1.0);
         assert_eq!(exponents(2)["forward and backward"]["faster"], true);
         assert_eq!(exponents(1)["optimizer"], json!({"is": 0.0, "must": 0.0, "faster": false}));
