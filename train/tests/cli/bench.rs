@@ -113,6 +113,24 @@ fn bench_times_an_exchange_beside_a_copy() {
     dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
 }
 
+/// What a forward pass keeps for a backward pass that never comes is not kept until the next step.
+#[cfg(target_os = "linux")]
+#[test]
+fn bench_train_has_the_memory_of_one_micro_batch() {
+    let place = Workplace::new();
+    let peak_of = |sequences: usize| {
+        let setting = format!(
+            "bench train --device flex --reps 1 --warmup 1 --json --set train.micro_batch=2 --set \
+             schedule.global_batch={sequences}"
+        );
+        let results = place.run(&setting).ok().json();
+        let rows = results["rows"].as_array().unwrap();
+        number(rows.iter().find(|row| row["name"] == "peak memory").unwrap(), "value")
+    };
+    let (one, eight) = (peak_of(2), peak_of(16));
+    assert!(eight < 1.4 * one, "{one} MiB of one micro-batch, {eight} of eight");
+}
+
 /// Two points of two axes, and ranks.
 #[test]
 fn bench_scale_has_a_row_a_point_and_what_it_must_be() {
