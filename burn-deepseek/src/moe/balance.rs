@@ -82,7 +82,11 @@ const TINY_SUM: f32 = 1e-15;
 /// Whether the scores of any token, `[tokens * experts]`, sum up to less than that. (Sigmoids of
 /// logits under -35 do; those of softmax never.)
 pub(super) fn underflows(scores: &[f32], experts: usize) -> bool {
-    scores.chunks_exact(experts.max(1)).any(|scores| scores.iter().sum::<f32>() < TINY_SUM)
+    scores.chunks_exact(experts.max(1)).any(|scores| {
+        // Scores are not negative: one of them is mostly enough.
+        let enough = scores.iter().any(|&score| score >= TINY_SUM);
+        !enough && scores.iter().sum::<f32>() < TINY_SUM
+    })
 }
 
 /// Sequence-wise balance loss of one layer at alpha = 1, averaged over the sequences of the batch
@@ -218,6 +222,14 @@ mod tests {
                 .sum();
             assert!((f64::from(loss) - expected).abs() < 1e-5, "{shift}: {loss} not {expected}");
         }
+    }
+
+    #[test]
+    fn a_token_underflows_by_the_sum_of_its_scores() {
+        assert!(!underflows(&[], 3) && !underflows(&[0.0, 1.0, 0.0], 3));
+        assert!(underflows(&[0.0, 1.0, 0.0, 0.0, 1e-16, 0.0], 3), "the second token");
+        assert!(!underflows(&[4e-16, 4e-16, 4e-16], 3), "all of them together");
+        assert!(!underflows(&[f32::NAN, 0.0, 0.0], 3));
     }
 
     #[test]

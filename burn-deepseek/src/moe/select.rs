@@ -124,8 +124,12 @@ pub(super) fn unbiased_counts(
 /// Indices of the `k` largest values in descending order; of equal values the lower index first.
 fn top_indices(values: &[f32], k: usize, best: &mut Vec<u32>) {
     best.clear();
-    // Insertion into a short sorted list: k is at most a few dozen.
+    // Insertion into a short sorted list: k is at most a few dozen. Of hundreds of values most do
+    // not beat the last of the list, and so none of those before it.
     for (index, &value) in values.iter().enumerate() {
+        if best.len() == k && best.last().is_none_or(|&last| !beats(value, values[last as usize])) {
+            continue;
+        }
         let at = best.iter().position(|&b| beats(value, values[b as usize])).unwrap_or(best.len());
         if at < k {
             if best.len() == k {
@@ -175,6 +179,28 @@ mod tests {
         assert_eq!(selection(4, 2, 1, 1).choose(&[0.5; 4], &[0.0; 4]), [0, 1]);
         assert_eq!(selection(3, 2, 1, 1).choose(&[f32::NAN, 0.1, 0.2], &[0.0; 3]), [1, 2]);
         assert_eq!(selection(2, 2, 1, 1).choose(&[f32::NAN; 2], &[0.0; 2]), [0, 1]);
+    }
+
+    /// All lists of up to five of five values, NaN among them, so that most have ties.
+    #[test]
+    fn the_best_are_those_of_a_stable_sort() {
+        const VALUES: [f32; 5] = [-2.0, 0.0, 1.0, f32::INFINITY, f32::NAN];
+        let mut best = vec![7];
+        for len in 0..=5u32 {
+            for list in 0..5usize.pow(len) {
+                let values: Vec<f32> =
+                    (0..len).map(|place| VALUES[list / 5usize.pow(place) % 5]).collect();
+                let mut sorted: Vec<u32> = (0..len).collect();
+                sorted.sort_by(|&a, &b| {
+                    let [a, b] = [a, b].map(|index| values[index as usize]);
+                    b.partial_cmp(&a).unwrap_or(a.is_nan().cmp(&b.is_nan()))
+                });
+                for k in 0..4 {
+                    top_indices(&values, k, &mut best);
+                    assert_eq!(best, sorted[..k.min(values.len())], "{values:?} {k}");
+                }
+            }
+        }
     }
 
     #[test]

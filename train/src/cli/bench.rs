@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::help;
-use super::values::{parse_device, parse_positive, parse_size};
+use super::values::{parse_device, parse_positive, parse_positive_size, parse_size};
 use crate::device::DeviceChoice;
 
 /// Arguments of `bench`.
@@ -20,6 +20,9 @@ pub enum BenchTarget {
     /// Time whole training steps: forward, backward, optimizer.
     #[command(long_about = help::BENCH_TRAIN)]
     Train(BenchModelArgs),
+    /// Time training steps of growing length, experts, depth, width, micro-batch and ranks.
+    #[command(long_about = help::BENCH_SCALE)]
+    Scale(BenchScalingArgs),
     /// Time prefill of 512 tokens and decoding of 64.
     #[command(long_about = help::BENCH_GENERATE)]
     Generate(BenchModelArgs),
@@ -36,6 +39,7 @@ impl BenchTarget {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Train(args) | Self::Generate(args) => args.timing.json,
+            Self::Scale(args) => args.timing.json,
             Self::Kernels(args) | Self::Dispatch(args) => args.timing.json,
         }
     }
@@ -44,7 +48,7 @@ impl BenchTarget {
 /// How often something is timed, where, and how that is told.
 #[derive(Clone, Debug, Args)]
 pub struct TimingArgs {
-    /// Repetitions that count; without it 5, of kernels and dispatch 15.
+    /// Repetitions that count; without it 5, of kernels and dispatch 15, of scale 3.
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub reps: Option<u64>,
     /// Repetitions before those.
@@ -69,6 +73,65 @@ pub struct BenchModelArgs {
     /// How often and where.
     #[command(flatten)]
     pub timing: TimingArgs,
+}
+
+/// What grows along a table of `bench scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScaleAxis {
+    /// Sequences of 256 to 8192 tokens, as many tokens a step.
+    Seq,
+    /// One sequence of 256 to 8192 tokens.
+    SeqOne,
+    /// 8 to 256 routed experts, as many of them a token.
+    Experts,
+    /// 2 to 32 layers.
+    Depth,
+    /// A hidden size of 128 to 1024, all else of a layer in proportion.
+    Width,
+    /// 1 to 16 sequences at once, as many a step.
+    MicroBatch,
+    /// Two ranks, as a pipeline and with shared experts, beside one device.
+    Ranks,
+}
+
+impl ScaleAxis {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seq => "seq",
+            Self::SeqOne => "seq-one",
+            Self::Experts => "experts",
+            Self::Depth => "depth",
+            Self::Width => "width",
+            Self::MicroBatch => "micro-batch",
+            Self::Ranks => "ranks",
+        }
+    }
+}
+
+/// Arguments of `bench scale`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchScalingArgs {
+    /// What grows, separated by commas; without it everything.
+    #[arg(long = "axis", value_name = "AXIS,..", value_delimiter = ',', num_args = 1)]
+    pub axis: Vec<ScaleAxis>,
+    /// The largest value of every axis; those above are left out.
+    #[arg(long, value_name = "N", value_parser = parse_positive_size)]
+    pub max: Option<usize>,
+    /// Set one value over the setting, as TOML; repeatable. What an axis sets goes above it.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How often and where.
+    #[command(flatten)]
+    pub timing: TimingArgs,
+}
+
+impl BenchScalingArgs {
+    /// The axes, each once.
+    pub fn axes(&self) -> Vec<ScaleAxis> {
+        let asked = |axis: &ScaleAxis| self.axis.is_empty() || self.axis.contains(axis);
+        ScaleAxis::value_variants().iter().copied().filter(asked).collect()
+    }
 }
 
 /// How large the shapes of `bench kernels` and `bench dispatch` are.

@@ -140,6 +140,7 @@ pub(super) const BENCH: &str = "Time training, generation, kernels or an exchang
                                 median of --reps repetitions after --warmup.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
+    deepseek bench scale --axis seq,experts\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
     deepseek bench kernels --json\n  \
     deepseek bench dispatch --device cuda --json";
@@ -147,10 +148,28 @@ pub(super) const BENCH: &str = "Time training, generation, kernels or an exchang
 /// What is said of `bench train`.
 pub(super) const BENCH_TRAIN: &str = "Time whole training steps: forward, backward, optimizer.\n\n\
     The model is that of the PyTorch script which the figures are compared with: 5.6M parameters, \
-    8 x 256 tokens a step.\n\n\
+    8 x 256 tokens a step. A step has schedule.global_batch sequences, in micro-batches of \
+    train.micro_batch; with [parallel] set, all ranks are on the device. `rate` is the arithmetic \
+    of the products, attention over its causal half included and nothing counted twice, beside \
+    the peak of this processor's instruction on all cores.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
+    deepseek bench train --set model.preset=small --set precision.format=fp8\n  \
     deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4";
+
+/// What is said of `bench scale`.
+pub(super) const BENCH_SCALE: &str = "Time training steps of growing length, experts, depth, \
+                                      width, micro-batch and ranks.\n\n\
+    The model is that of `bench train`. Every point runs in a process of its own, and the fastest \
+    of its repetitions counts; one that does not fit into memory is left out. Beside each time and the peak of memory is the exponent with \
+    which it grew from the row above (0: not at all, 1: twice as much for twice the value, 2: \
+    four times), and what it must be: that of the least time which the arithmetic and the bytes \
+    of the weights take at this machine's best, and of the memory on paper. All axes take some \
+    minutes.\n\n\
+    Examples:\n  \
+    deepseek bench scale\n  \
+    deepseek bench scale --axis seq,experts --set precision.format=fp8 --json\n  \
+    deepseek bench scale --axis width --max 512 --reps 5";
 
 /// What is said of `bench generate`.
 pub(super) const BENCH_GENERATE: &str = "Time prefill of 512 tokens and decoding of 64.\n\n\

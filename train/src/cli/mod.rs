@@ -28,7 +28,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::device::{Token, TokenError};
 
 pub use bench::{
-    BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchTarget, TimingArgs,
+    BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchScalingArgs, BenchTarget,
+    ScaleAxis, TimingArgs,
 };
 pub use check::CheckArgs;
 pub use compare_precision::{ComparePrecisionArgs, FixedRouting};

@@ -50,7 +50,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Export(args) => export::run(args, &signals),
         Command::Check(args) => check::run(args, &signals),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(args, &signals),
         Command::ComparePrecision(args) => compare_precision::run(args, &signals),
         Command::Plan(args) => plan::run(args),
         Command::Worker(args) => worker::run(args, &signals),

@@ -66,6 +66,26 @@ pub fn available_bytes(system: &System) -> Option<u64> {
     Some(system.available_memory().min(limit)).filter(|&bytes| bytes > 0)
 }
 
+/// The most bytes of memory that this process has had so far. Where the system does not say (Linux
+/// does), what it has now: freed pages stay with it. None where not even that is known.
+pub fn peak_resident_bytes() -> Option<u64> {
+    kept_peak_bytes().or_else(|| {
+        let pid = Pid::from_u32(std::process::id());
+        let mut system = System::new_with_specifics(RefreshKind::nothing());
+        let memory = ProcessRefreshKind::nothing().with_memory();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, memory);
+        system.process(pid).map(sysinfo::Process::memory)
+    })
+}
+
+/// The peak that Linux keeps: the line `VmHWM:   123456 kB`.
+fn kept_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Bytes that tensors have on the devices which tell it (those of CubeCL); none where none does.
 fn device_bytes(devices: &[Device]) -> Option<u64> {
     let told = devices.iter().filter_map(Device::memory_pool_usage);
@@ -88,6 +108,17 @@ fn disk_free_bytes(_folder: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_was_there_stays_in_the_peak() {
+        let before = kept_peak_bytes().unwrap();
+        let size = 64 << 20;
+        drop(std::hint::black_box(vec![1u8; size]));
+        let peak = peak_resident_bytes().unwrap();
+        // Other tests of this process may have given memory back meanwhile, but a peak stays.
+        assert!(peak >= before && peak >= size as u64, "{before} {peak}");
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -5,11 +5,20 @@ use crate::workplace::{Workplace, number};
 #[test]
 fn bench_prints_a_row_a_figure() {
     let place = Workplace::new();
-    let small = "--reps 1 --warmup 0 --json --set model.hidden_size=32 --set model.vocab_size=300 \
+    let small = "--device flex --reps 1 --warmup 0 --json --set model.hidden_size=32 --set model.vocab_size=300 \
                  --set train.seq_len=16";
     for (target, more, rows, compared) in [
-        ("train", "", 5, "forward"),
-        ("train", "--set ema.decay=0.9", 6, "step, weights averaged"),
+        ("train", "", 9, "forward"),
+        ("train", "--set ema.decay=0.9", 10, "step, weights averaged"),
+        ("train", "--set precision.format=fp8", 9, "rate"),
+        // Two ranks have no forward pass of the whole model.
+        ("train", "--set parallel.expert=2 --set train.micro_batch=2", 8, "rate"),
+        (
+            "train",
+            "--set parallel.pipeline=2 --set model.num_hidden_layers=4 --set train.micro_batch=1",
+            8,
+            "forward and backward",
+        ),
         ("generate", "", 8, "decode"),
     ] {
         let finished = place.run(&format!("bench {target} {small} {more}")).ok();
@@ -19,7 +28,8 @@ fn bench_prints_a_row_a_figure() {
         for row in found {
             assert!(
                 number(row, "value") > 0.0
-                    && ["ms", "tokens/s"].contains(&row["unit"].as_str().unwrap()),
+                    && ["ms", "tokens/s", "MiB", "GFLOP", "GFLOP/s"]
+                        .contains(&row["unit"].as_str().unwrap()),
                 "{row}"
             );
             assert!(finished.stdout.contains(row["name"].as_str().unwrap()));
@@ -101,4 +111,87 @@ fn bench_times_an_exchange_beside_a_copy() {
     // 512 tokens to 8 experts: 1792 codes and 14 scales, which fill 4 words.
     assert_eq!(number(&rows[1], "bytes"), 2.0 * 4096.0 * (1792.0 + 16.0));
     dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
+}
+
+/// What a forward pass keeps for a backward pass that never comes is not kept until the next step.
+#[cfg(target_os = "linux")]
+#[test]
+fn bench_train_has_the_memory_of_one_micro_batch() {
+    let place = Workplace::new();
+    let peak_of = |sequences: usize| {
+        let setting = format!(
+            "bench train --device flex --reps 1 --warmup 1 --json --set train.micro_batch=2 --set \
+             schedule.global_batch={sequences}"
+        );
+        let results = place.run(&setting).ok().json();
+        let rows = results["rows"].as_array().unwrap();
+        number(rows.iter().find(|row| row["name"] == "peak memory").unwrap(), "value")
+    };
+    let (one, eight) = (peak_of(2), peak_of(16));
+    assert!(eight < 1.4 * one, "{one} MiB of one micro-batch, {eight} of eight");
+}
+
+/// Two points of two axes, and ranks.
+#[test]
+fn bench_scale_has_a_row_a_point_and_what_it_must_be() {
+    let place = Workplace::new();
+    let small = "--device flex --reps 1 --warmup 0 --json --set model.hidden_size=32 \
+                 --set model.vocab_size=300 --set train.seq_len=16 --set train.micro_batch=1";
+    let finished =
+        place.run(&format!("bench scale --axis experts,depth,ranks --max 16 {small}")).ok();
+    let results = finished.json();
+    let axes = results["axes"].as_array().unwrap();
+    let labels: Vec<Vec<&str>> = axes
+        .iter()
+        .map(|axis| {
+            let points = axis["points"].as_array().unwrap();
+            points.iter().map(|point| point["label"].as_str().unwrap()).collect()
+        })
+        .collect();
+    assert_eq!(
+        labels,
+        [vec!["8", "16"], vec!["2", "4", "8", "16"], vec!["1", "pipeline=2", "expert=2"]]
+    );
+    for point in axes.iter().flat_map(|axis| axis["points"].as_array().unwrap()) {
+        for key in ["step_ms", "tokens_per_s", "memory_bytes", "gflop_per_s", "least_ms"] {
+            assert!(number(point, key) > 0.0, "{key}: {point}");
+        }
+        let parts = number(point, "gradients_ms") + number(point, "optimizer_ms");
+        assert!((parts / number(point, "step_ms") - 1.0).abs() < 1e-9, "{point}");
+    }
+    let last = &axes[1]["points"][3];
+    let step = &last["exponents"]["step"];
+    let exponent = (number(last, "step_ms") / number(&axes[1]["points"][2], "step_ms")).log2();
+    assert!((number(step, "is") - exponent).abs() < 1e-9, "{step}");
+    assert!((0.5..1.1).contains(&number(step, "must")), "{step}");
+    assert!(axes[2]["points"][1]["times_one"]["step"].as_f64().unwrap() > 0.0);
+    assert!(number(&results, "peak_gflop_per_s") > 0.0 && number(&results, "copy_gb_per_s") > 0.0);
+    for text in ["experts: routed experts, 2 of them a token", "grows", "pipeline=2"] {
+        assert!(finished.stdout.contains(text), "{}", finished.dump());
+    }
+    assert!(finished.stderr.starts_with("point 1 of 9: experts = 8, about "));
+    assert_eq!(finished.stderr.lines().count(), 9, "{}", finished.dump());
+}
+
+#[test]
+fn what_does_not_fit_into_memory_is_a_row_that_says_so() {
+    let place = Workplace::new();
+    let large = "--set model.hidden_size=16384 --set model.intermediate_size=1048576";
+    let finished =
+        place.run(&format!("bench scale --axis seq --max 256 --device flex --json {large}")).ok();
+    let point = finished.json()["axes"][0]["points"][0].clone();
+    let why = point["left_out"].as_str().unwrap();
+    assert!(why.contains("of memory, of which") && point["step_ms"].is_null(), "{point}");
+    assert!(finished.stdout.contains("seq = 256: left out: "), "{}", finished.dump());
+}
+
+#[test]
+fn a_scale_that_cannot_be_is_refused_before_anything_is_timed() {
+    let place = Workplace::new();
+    let scale = |more: &str| place.run(&format!("bench scale --device flex {more}"));
+    scale("--axis seq --max 100").failed(2, &["--max 100", "seq begins at 256", "--axis"]);
+    let groups = "--set model.n_routed_experts=24 --set model.n_group=3 --set model.topk_group=2";
+    let parts = ["--axis experts: 8", "n_group", "does not divide n_routed_experts = 8"];
+    scale(&format!("--axis experts {groups}")).failed(2, &parts);
+    scale("--set model.n_experts=9").failed(2, &["model.n_experts"]);
 }

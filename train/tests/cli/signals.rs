@@ -1,6 +1,8 @@
 //! Ctrl-C and SIGTERM in every phase: at once where nothing can be lost, saved where something can.
 
 use std::io::{BufRead, BufReader, Read};
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,45 @@ fn a_signal_ends_at_once_what_loses_nothing() {
         assert_eq!(finished.stderr, "interrupted\n", "{}", finished.dump());
         assert!(!place.path("none").exists(), "{arguments}");
     }
+}
+
+/// The process of a point ends with the one that started it, which alone hears the signal here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_a_scale_and_its_process() {
+    let place = Workplace::new();
+    let arguments = "bench scale --axis experts --reps 100000 --device flex --json";
+    let mut child = spawn(&place, arguments);
+    let started = Instant::now();
+    let point = loop {
+        if let Some(point) = child_of(child.id()) {
+            break point;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "no process of a point came");
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the signal");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    signal(&child, "INT");
+    let begun = Instant::now();
+    let finished = Finished::of(arguments, child.wait_with_output().unwrap());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(finished.code, Some(130), "{}", finished.dump());
+    assert_eq!(finished.json()["error"], "interrupted");
+    assert!(finished.stderr.ends_with("interrupted\n"), "{}", finished.dump());
+    assert!(!Path::new(&format!("/proc/{point}")).exists(), "process {point} is still there");
+}
+
+/// A process that another one has started.
+#[cfg(target_os = "linux")]
+fn child_of(parent: u32) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.find(|id: &u32| {
+        // `id (name) state parent ...`; one that has just ended has no such file.
+        let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let after_name = status.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().nth(1));
+        after_name.flatten() == Some(parent.to_string().as_str())
+    })
 }
 
 /// An evaluation in the course of a training is left, and what was trained is saved; what was

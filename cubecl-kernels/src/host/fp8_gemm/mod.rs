@@ -11,8 +11,9 @@
 //! `tiled`, that of a tile unit, which is `tile_unit`. `source` is what a product reads; `pack`,
 //! and `pack_pairs` with `pack_avx512` and `registers_avx512`, bring it into the order in which the
 //! tile reads it, `left` and `right` say where that lies, `scratch` is the memory of it. `path` has
-//! the microkernels' names, `choice` (by `rates`) takes one, `route` another one for few rows.
-//! `emulated` is the accumulator of few bits, `truncate` its arithmetic.
+//! the microkernels' names, `choice` (by `rates`) takes one, `route` another one for few rows, and
+//! `peak` says what each is worth at best. `emulated` is the accumulator of few bits, `truncate` its
+//! arithmetic.
 
 mod bf16;
 mod block;
@@ -29,6 +30,7 @@ mod pack;
 mod pack_avx512;
 mod pack_pairs;
 mod path;
+mod peak;
 mod plan;
 #[cfg(target_arch = "x86_64")]
 mod rates;

@@ -1,10 +1,11 @@
-//! `deepseek bench`: whole training steps, prefill and decoding, single kernels, or an exchange of
-//! rows, timed at fixed settings.
+//! `deepseek bench`: whole training steps, how they scale, prefill and decoding, single kernels, or
+//! an exchange of rows, timed at fixed settings.
 
 mod baseline;
 mod dispatch;
 mod generate;
 mod kernels;
+mod scale;
 mod table;
 mod train;
 mod turns;
@@ -22,6 +23,7 @@ use crate::exit::Outcome;
 use crate::failure::{Result, UsageError};
 use crate::fold::width;
 use crate::oversize::check_training;
+use crate::signals::Signals;
 use crate::stdout::write_stdout;
 
 use table::Table;
@@ -36,14 +38,15 @@ const REPS: usize = 5;
 /// Repetitions of kernels, which take microseconds: many turns cost little and noise is larger.
 const KERNEL_REPS: usize = 15;
 
-/// Times training, generation, kernels or an exchange.
+/// Times training, generation, kernels or an exchange; a signal ends it at once.
 ///
 /// # Errors
 /// A setting or a device that is not there ([`crate::exit::USAGE`]), or one that fails
 /// ([`crate::exit::FAILURE`]).
-pub fn run(args: BenchArgs) -> Result<Outcome> {
+pub fn run(args: BenchArgs, signals: &Signals) -> Result<Outcome> {
     match &args.target {
         BenchTarget::Train(args) => model(args, train::time),
+        BenchTarget::Scale(args) => scale::run(args, signals),
         BenchTarget::Generate(args) => model(args, generate::time),
         BenchTarget::Kernels(args) => kernels::run(args),
         BenchTarget::Dispatch(args) => dispatch::run(args),
@@ -72,7 +75,7 @@ fn model(
 ///
 /// # Errors
 /// A device without FP8 operations.
-fn scale(args: &BenchOperationArgs, selected: &SelectedDevice) -> Result<BenchScale, UsageError> {
+fn shapes(args: &BenchOperationArgs, selected: &SelectedDevice) -> Result<BenchScale, UsageError> {
     if !supports_fp8(&selected.device) {
         return Err(UsageError(format!(
             "{} has no FP8 operations; take another --device",

@@ -53,13 +53,23 @@ impl Table {
 
     /// Adds the row `name` of tokens a second, where each repetition took so many.
     pub fn speed(&mut self, name: &str, tokens: usize, times: &[f64]) {
-        let speeds: Vec<f64> = times.iter().map(|ms| tokens as f64 / ms * 1e3).collect();
-        self.add(name, "tokens/s", &speeds);
+        self.per_second(name, "tokens/s", tokens as f64, times);
+    }
+
+    /// Adds the row `name` of so much a second, where each repetition did `amount`.
+    pub fn per_second(&mut self, name: &str, unit: &'static str, amount: f64, times: &[f64]) {
+        let speeds: Vec<f64> = times.iter().map(|ms| amount / ms * 1e3).collect();
+        self.add(name, unit, &speeds);
         // The median's speed, not the median of speeds: the two differ for an even number of
         // repetitions.
         if let Some(row) = self.rows.last_mut() {
-            row.value = tokens as f64 / median(times) * 1e3;
+            row.value = amount / median(times) * 1e3;
         }
+    }
+
+    /// Adds a row of one value.
+    pub fn figure(&mut self, name: &str, unit: &'static str, value: f64) {
+        self.add(name, unit, &[value]);
     }
 
     /// Gives the row `name` its ratio to the row `baseline` of the same unit.
@@ -168,5 +178,22 @@ mod tests {
         assert_eq!(rows[2]["ratios"], json!({"step": 0.3}));
         let text = table.text(80);
         assert!(text.contains("0.30x step"), "{text}");
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_median() {
+        let mut table = Table::new("train", "tiny".into(), "flex");
+        table.per_second("rate", "GFLOP/s", 3.0, &[100.0, 50.0]);
+        table.figure("peak", "GFLOP/s", 80.0);
+        table.compare("rate", "peak");
+        assert_eq!(
+            table.results()["rows"],
+            json!([
+                {"name": "rate", "unit": "GFLOP/s", "value": 40.0, "min": 30.0, "max": 60.0,
+                 "ratios": {"peak": 0.5}},
+                {"name": "peak", "unit": "GFLOP/s", "value": 80.0, "min": 80.0, "max": 80.0,
+                 "ratios": {}},
+            ])
+        );
     }
 }

@@ -43,6 +43,7 @@ use crate::tensorboard::RunFacts;
 use crate::terminal::{self, Facts, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
 use crate::visible::visible;
+pub(in crate::commands) use ranks::ranks_on;
 pub(in crate::commands) use start::Start;
 use start::{Parts, left};
 
@@ -206,7 +207,7 @@ pub(in crate::commands) fn engine_settings(config: &RunConfig) -> EngineSettings
 }
 
 /// What computes the steps: the ranks of a cluster, or one device.
-fn engine(
+pub(in crate::commands) fn engine(
     cluster: Option<&Cluster>,
     model: LanguageModel,
     optimizer: AdamW,

@@ -22,7 +22,7 @@ pub(super) fn cluster(
     args: &TrainArgs,
 ) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
-    let timeout = Duration::from_secs(parallel.timeout_s);
+    let timeout = timeout(parallel);
     let timeline = args.trace.is_some();
     let devices = rank_devices(args)?;
     let count = parallel.axes().ranks();
@@ -57,15 +57,43 @@ pub(super) fn cluster(
         None => Ok((shared.name.clone(), shared.device.clone())),
     };
     let ranks: Vec<_> = (0..count).map(open).collect::<Result<_, _>>()?;
-    Ok(Some(Cluster {
+    Ok(Some(of(config, ranks, timeline.then(TimelineCell::default))?))
+}
+
+/// The ranks of a run that share one device; none where it is the only rank.
+///
+/// # Errors
+/// [`UsageError`]: rows are to travel in FP8, which the device does not have.
+pub(in crate::commands) fn ranks_on(
+    config: &RunConfig,
+    shared: &SelectedDevice,
+) -> Result<Option<Cluster>, UsageError> {
+    let count = config.parallel.axes().ranks();
+    let ranks = vec![(shared.name.clone(), shared.device.clone()); count];
+    (count > 1).then(|| of(config, ranks, None)).transpose()
+}
+
+/// Ranks with these names and devices.
+fn of(
+    config: &RunConfig,
+    ranks: Vec<(String, Device)>,
+    timeline: Option<TimelineCell>,
+) -> Result<Cluster, UsageError> {
+    let parallel = &config.parallel;
+    Ok(Cluster {
         axes: parallel.axes(),
         schedule: parallel.schedule(),
         formats: wire_formats(parallel, &config.precision.precision(), &ranks)?,
         members_a_node: parallel.members_a_node(),
         ranks,
-        timeout,
-        timeline: timeline.then(TimelineCell::default),
-    }))
+        timeout: timeout(parallel),
+        timeline,
+    })
+}
+
+/// How long a rank waits for another.
+fn timeout(parallel: &ParallelConfig) -> Duration {
+    Duration::from_secs(parallel.timeout_s)
 }
 
 /// The devices that the command line gives to ranks, with the tokens that open them; none where

@@ -90,7 +90,7 @@ pub(super) fn run(args: &BenchOperationArgs) -> Result<Outcome> {
     let selected = &args.timing.device.open()?;
     let reps = Repetitions::new(&args.timing, KERNEL_REPS);
     let device = &selected.device;
-    let scale = super::scale(args, selected)?;
+    let scale = super::shapes(args, selected)?;
     let sizes = Sizes::of(scale);
     let routing = Routing::random(sizes.tokens, SEED);
     let baseline = Baseline::of(selected);

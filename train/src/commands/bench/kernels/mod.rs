@@ -65,7 +65,7 @@ pub(super) fn run(args: &BenchOperationArgs) -> Result<Outcome> {
     let selected = &args.timing.device.open()?;
     let reps = Repetitions::new(&args.timing, KERNEL_REPS);
     let device = &selected.device;
-    let scale = super::scale(args, selected)?;
+    let scale = super::shapes(args, selected)?;
     let baseline = Baseline::of(selected);
     let setting = format!(
         "shapes of a {}, median of {} turns after {}, on {}; products beside {}, casts beside {}",
