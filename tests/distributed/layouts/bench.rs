@@ -162,6 +162,7 @@ impl Bench {
             members_a_node: layout.axes.expert,
             timeout: Duration::from_secs(60),
             timeline: None,
+            processes: None,
         };
         let engine =
             Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);

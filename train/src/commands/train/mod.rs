@@ -5,6 +5,8 @@ mod begun;
 mod browser;
 mod finish;
 mod folders;
+mod follow;
+mod processes;
 mod ranks;
 mod resumed;
 mod start;
@@ -35,6 +37,7 @@ use crate::learner::{
 use crate::metrics::{
     ExpertCounts, LogSettings, Machine, Notes, PlainRenderer, StepLog, Unlogged, Webhook, register,
 };
+use crate::parallel::Processes;
 use crate::routing::{RoutingShape, RoutingTap, RoutingWriter, WriteAt};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
@@ -53,6 +56,9 @@ use start::{Parts, left};
 /// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that
 /// cannot be read or written, or a training that diverged ([`crate::exit::FAILURE`]).
 pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
+    if let Some(processes) = Processes::join()?.filter(|processes| processes.rank != 0) {
+        return follow::follow(&processes, &args, signals);
+    }
     let listening = browser::listening(&args)?;
     let mut start = Start::prepare(&args)?;
     start.announce()?;
