@@ -210,8 +210,8 @@ const DTYPES: [DType; 9] = [
 fn pack_data(data: &TensorData, into: &mut Vec<u8>) {
     let dtype = DTYPES
         .iter()
-        .position(|dtype| *dtype == data.dtype)
-        .unwrap_or_else(|| unreachable!("invariant: ranks send numbers, not {:?}", data.dtype));
+        .position(|dtype| *dtype == data.dtype())
+        .unwrap_or_else(|| unreachable!("invariant: ranks send numbers, not {:?}", data.dtype()));
     (dtype as u8).pack(into);
     for dim in data.shape().iter() {
         dim.pack(into);
@@ -290,7 +290,7 @@ mod tests {
         for dtype in [DType::F32, DType::BF16] {
             let x = x.clone().cast(dtype);
             let (got, want) = (again(&x).into_data(), x.into_data());
-            assert_eq!((got.dtype, got.as_bytes()), (want.dtype, want.as_bytes()));
+            assert_eq!((got.dtype(), got.as_bytes()), (want.dtype(), want.as_bytes()));
         }
         // A view whose rows are not where they would be in memory.
         let turned = x.transpose().narrow(0, 1, 2);
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(again(&empty).dims(), [0, 3]);
         let words = Tensor::<2, Int>::from_data([[i64::MIN, 5]], (&device, DType::I64));
         let (got, want) = (again(&words).into_data(), words.into_data());
-        assert_eq!((got.dtype, got.as_bytes()), (want.dtype, want.as_bytes()));
+        assert_eq!((got.dtype(), got.as_bytes()), (want.dtype(), want.as_bytes()));
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct Processes {
     pub ranks: usize,
     /// What they write to each other by.
     pub post: Arc<Post>,
-    link: Link,
+    /// None where another carrier than a library's holds them together.
+    link: Option<Link>,
 }
 
 /// What holds the processes together: a library, in builds that have it.
@@ -52,8 +53,21 @@ impl Processes {
         }
         let post = Arc::new(Post::new(UNTIL_CONFIGURED));
         let link = open(&post, launched.ranks)?;
-        let processes = Self { rank: launched.rank, ranks: launched.ranks, post, link };
+        let processes = Self { rank: launched.rank, ranks: launched.ranks, post, link: Some(link) };
         Ok(Some(JOINED.get_or_init(|| Arc::new(processes)).clone()))
+    }
+
+    /// Processes whose letters `post` has carried by something else: a test, in which threads play
+    /// them.
+    pub fn played(rank: usize, ranks: usize, post: Arc<Post>) -> Arc<Self> {
+        Arc::new(Self { rank, ranks, post, link: None })
+    }
+
+    /// Lets the others go, which end then.
+    pub fn dismiss(&self) {
+        for rank in (0..self.ranks).filter(|&rank| rank != self.rank) {
+            self.post.tell(self.rank, rank, Subject::Task, Vec::new());
+        }
     }
 
     /// Has a rank do something, and waits for its answer.
@@ -120,11 +134,11 @@ pub fn end_processes(code: u8) {
     let Some(joined) = JOINED.get() else { return };
     let well = joined.post.failed().is_none();
     if well && joined.rank == 0 {
-        for rank in 1..joined.ranks {
-            joined.post.tell(0, rank, Subject::Task, Vec::new());
-        }
+        joined.dismiss();
     }
-    close(&joined.link, (!well).then_some(code));
+    if let Some(link) = &joined.link {
+        close(link, (!well).then_some(code));
+    }
 }
 
 #[cfg(feature = "mpi")]

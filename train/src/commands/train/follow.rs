@@ -11,7 +11,7 @@ use super::processes::{Answered, Told};
 use super::ranks::{formats_of, rank_devices};
 use super::{adamw_settings, compute, engine_settings};
 use crate::cli::TrainArgs;
-use crate::config::ConfigRequest;
+use crate::config::RunConfig;
 use crate::dualpipe::{Cluster, Follower};
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result};
@@ -54,7 +54,7 @@ fn begin(
     let Told { config, .. } = Told::unpacked(task, &Device::flex())
         .filter(|told| told.version == env!("CARGO_PKG_VERSION"))
         .context("rank 0 is another release of deepseek; start the same one everywhere")?;
-    let config = ConfigRequest::default().resolve_text(&config, "the run of rank 0")?;
+    let config = RunConfig::from_toml(&config, "the run of rank 0")?;
     let timeout = Duration::from_secs(config.parallel.timeout_s);
     processes.post.set_timeout(timeout);
     let devices = rank_devices(args)?;

@@ -1,6 +1,7 @@
 //! What a run starts from: a configuration and fresh weights, or a checkpoint.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use burn_deepseek::weights::{LoadedWeights, MtpWeights, load_weights};
@@ -67,13 +68,12 @@ pub(in crate::commands) struct Start {
 }
 
 impl Start {
-    /// Resolves, opens, builds or loads. The run's folder is made last, when nothing else can fail
-    /// any more.
-    pub fn prepare(args: &TrainArgs) -> Result<Self> {
-        let processes = Processes::join()?;
+    /// Resolves, opens, builds or loads; its ranks are the processes, where there are any. The run's
+    /// folder is made last, when nothing else can fail any more.
+    pub fn prepare(args: &TrainArgs, processes: Option<&Arc<Processes>>) -> Result<Self> {
         let (checkpoint, folder) = resumed(args)?.unzip();
         let mut config = resolved(args, checkpoint.as_ref())?;
-        if let Some(processes) = &processes {
+        if let Some(processes) = processes {
             processes::check(&config, args, processes)?;
         }
         let folder = folder.map_or_else(|| RunFolder::named(&config), |folder| Ok(Some(folder)))?;
@@ -110,7 +110,7 @@ impl Start {
             }
         };
         let replayed = replayed(args, &config, &schedule, &position)?;
-        let cluster = cluster(&config, &selected, args, processes.as_ref())?;
+        let cluster = cluster(&config, &selected, args, processes)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
         let folder = folder.map_or_else(|| RunFolder::new(&config), Ok)?;
         let bytes_per_token =
