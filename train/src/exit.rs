@@ -91,7 +91,7 @@ pub fn report(result: Result<Outcome>, json: bool) -> u8 {
             (code, object)
         }
     };
-    if json { tell(&object, code) } else { ExitCode::from(code) }
+    if json { tell(&object, code) } else { code }
 }
 
 /// The exit code of a command line that is wrong, which is told already; with `json` to programs

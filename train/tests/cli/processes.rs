@@ -141,7 +141,7 @@ mod over_mpi {
         place.train(&format!("--device flex {settings} --run-dir threads")).ok();
         train(&place, 2, &format!("{settings} --run-dir processes")).ok();
         assert_eq!(steps(&place, "threads").len(), 200);
-        assert_eq!(place.metrics("threads"), place.metrics("processes"));
+        assert!(place.metrics("threads") == place.metrics("processes"), "other losses");
         same_checkpoints(&place, "threads", "processes", 200);
     }
 
@@ -155,7 +155,6 @@ mod over_mpi {
         place.train(&format!("--device flex {layout} --run-dir straight")).ok();
         place.copy("straight", "moved");
         place.remove("moved/checkpoints/step-00000006");
-        place.remove("moved/checkpoints/step-00000004");
         let resumed = run(&place, 2, "train --resume moved --device flex").ok();
         assert!(resumed.stdout.contains("resumed     from"), "{}", resumed.dump());
         assert_eq!(place.metrics("moved"), place.metrics("straight"));
@@ -267,16 +266,22 @@ mod over_mpi {
         }
     }
 
+    /// How often a rank is stopped; forty times take two minutes.
+    fn stops() -> usize {
+        std::env::var("DEEPSEEK_TEST_STOPS").map_or(8, |count| count.parse().unwrap())
+    }
+
     /// However a process stops, the others do not wait for it beyond the limit; its rank is named,
     /// and the run goes on from what was saved as if nothing had been.
     #[test]
     fn a_rank_that_is_killed_or_stalls_ends_the_run_in_time() {
         let place = Workplace::new();
         let settings = "--set parallel.pipeline=2 --set parallel.schedule=1f1b \
-                        --set parallel.timeout_s=2 --set train.checkpoint_every=3";
+                        --set parallel.timeout_s=2 --set train.checkpoint_every=3 \
+                        --set schedule.lr=1e-2";
         let mut random = 20_241_227u64;
         let mut longest = Duration::ZERO;
-        for attempt in 0..8 {
+        for attempt in 0..stops() {
             let arguments = match attempt {
                 0 => format!(
                     "train --config ./tiny.toml {settings} --steps 100000 --run-dir run --plain \
@@ -301,11 +306,11 @@ mod over_mpi {
                 .any(|line| line.starts_with("error: ") && line.contains(&format!("rank {rank}")));
             assert!(named, "{signal} {rank}: {}", finished.dump());
         }
-        println!("8 processes stopped; the longest end took {longest:?}");
+        println!("{} ranks stopped; the longest end took {longest:?}", stops());
         assert!(longest < Duration::from_secs(12), "{longest:?}");
         let last = steps(&place, "run").last().unwrap()["step"].as_u64().unwrap() + 3;
         run(&place, 2, &format!("train --resume run --steps {last} --device flex")).ok();
         place.train(&format!("{settings} --steps {last} --device flex --run-dir straight")).ok();
-        assert_eq!(steps(&place, "run"), steps(&place, "straight"));
+        assert!(steps(&place, "run") == steps(&place, "straight"), "other losses");
     }
 }
