@@ -266,22 +266,64 @@ mod over_mpi {
         }
     }
 
-    /// How often a rank is stopped; forty times take two minutes.
-    fn stops() -> usize {
-        std::env::var("DEEPSEEK_TEST_STOPS").map_or(8, |count| count.parse().unwrap())
+    /// As Slurm does before the time is over: every process is told to stop, and rank 0 decides what
+    /// comes of it.
+    #[test]
+    fn a_signal_to_all_ranks_stops_the_run_after_its_step() {
+        let place = Workplace::new();
+        let arguments = "train --config ./tiny.toml --set parallel.expert=2 --steps 100000 \
+                         --run-dir run --plain --device flex";
+        let mut running = Running::begin(&place, 2, arguments);
+        running.wait_for("step      2/");
+        for rank in [1, 0] {
+            running.signal(rank, "TERM");
+        }
+        let (finished, _) = running.end(Duration::from_secs(30));
+        assert_eq!(finished.code, Some(130), "{}", finished.dump());
+        assert!(finished.stdout.contains("interrupted after step"), "{}", finished.dump());
+        let last = steps(&place, "run").last().unwrap()["step"].as_u64().unwrap();
+        assert!(!checkpoint(&place, "run", last, "state.json").is_empty());
+    }
+
+    /// Each rank measures itself; rank 0 has all of it.
+    #[test]
+    fn a_trace_has_the_ranks_of_all_processes() {
+        let place = Workplace::new();
+        let traced = train(
+            &place,
+            2,
+            "--set parallel.pipeline=2 --set schedule.global_batch=8 --steps 2 --trace trace.json \
+             --json",
+        )
+        .ok();
+        let timeline = &traced.json()["timeline"];
+        let busy: Vec<f64> = serde_json::from_value(timeline["busy"].clone()).unwrap();
+        assert!(busy.len() == 2 && busy.iter().all(|&time| time > 0.0), "{timeline}");
+        assert!(place.path("trace.json").is_file());
     }
 
     /// However a process stops, the others do not wait for it beyond the limit; its rank is named,
     /// and the run goes on from what was saved as if nothing had been.
     #[test]
     fn a_rank_that_is_killed_or_stalls_ends_the_run_in_time() {
+        stop(8);
+    }
+
+    #[test]
+    #[ignore = "40 stops take about three minutes"]
+    fn ranks_that_are_killed_or_stall_end_the_run_in_time_40_times() {
+        stop(40);
+    }
+
+    /// Kills and stalls ranks in turn, in whatever they are doing.
+    fn stop(stops: usize) {
         let place = Workplace::new();
         let settings = "--set parallel.pipeline=2 --set parallel.schedule=1f1b \
                         --set parallel.timeout_s=2 --set train.checkpoint_every=3 \
                         --set schedule.lr=1e-2";
         let mut random = 20_241_227u64;
         let mut longest = Duration::ZERO;
-        for attempt in 0..stops() {
+        for attempt in 0..stops {
             let arguments = match attempt {
                 0 => format!(
                     "train --config ./tiny.toml {settings} --steps 100000 --run-dir run --plain \
@@ -306,7 +348,7 @@ mod over_mpi {
                 .any(|line| line.starts_with("error: ") && line.contains(&format!("rank {rank}")));
             assert!(named, "{signal} {rank}: {}", finished.dump());
         }
-        println!("{} ranks stopped; the longest end took {longest:?}", stops());
+        println!("{stops} ranks stopped; the longest end took {longest:?}");
         assert!(longest < Duration::from_secs(12), "{longest:?}");
         let last = steps(&place, "run").last().unwrap()["step"].as_u64().unwrap() + 3;
         run(&place, 2, &format!("train --resume run --steps {last} --device flex")).ok();
