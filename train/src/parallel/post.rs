@@ -108,6 +108,8 @@ struct Boxes {
     failed: Option<usize>,
     last_sign: Instant,
     timeout: Duration,
+    /// Ranks that wait for a message of a step.
+    awaiting: usize,
     /// What came of the ranks' messages, by rank.
     mail: BTreeMap<usize, Mail>,
 }
@@ -136,6 +138,7 @@ impl Post {
             failed: None,
             last_sign: Instant::now(),
             timeout,
+            awaiting: 0,
             mail: BTreeMap::new(),
         };
         Self { boxes: Mutex::new(boxes), arrived: Condvar::new(), carrier: OnceLock::new() }
@@ -164,6 +167,11 @@ impl Post {
     /// Notes that some rank is alive; sending does so by itself.
     pub fn sign_of_life(&self) {
         self.boxes().last_sign = Instant::now();
+    }
+
+    /// Whether a rank of this process waits for a message of a step.
+    pub fn is_awaiting(&self) -> bool {
+        self.boxes().awaiting > 0
     }
 
     /// When a rank last gave a sign of life.
@@ -301,7 +309,13 @@ impl Post {
                             seconds: boxes.timeout.as_secs(),
                         });
                     }
-                    self.arrived.wait_timeout(boxes, left).unwrap_or_else(PoisonError::into_inner).0
+                    boxes.awaiting += 1;
+                    let (mut boxes, _) = self
+                        .arrived
+                        .wait_timeout(boxes, left)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    boxes.awaiting -= 1;
+                    boxes
                 }
             };
         }

@@ -319,7 +319,7 @@ mod over_mpi {
     fn stop(stops: usize) {
         let place = Workplace::new();
         let settings = "--set parallel.pipeline=2 --set parallel.schedule=1f1b \
-                        --set parallel.timeout_s=2 --set train.checkpoint_every=3 \
+                        --set parallel.timeout_s=4 --set train.checkpoint_every=3 \
                         --set schedule.lr=1e-2";
         let mut random = 20_241_227u64;
         let mut longest = Duration::ZERO;
@@ -349,7 +349,7 @@ mod over_mpi {
             assert!(named, "{signal} {rank}: {}", finished.dump());
         }
         println!("{stops} ranks stopped; the longest end took {longest:?}");
-        assert!(longest < Duration::from_secs(12), "{longest:?}");
+        assert!(longest < Duration::from_secs(20), "{longest:?}");
         let last = steps(&place, "run").last().unwrap()["step"].as_u64().unwrap() + 3;
         run(&place, 2, &format!("train --resume run --steps {last} --device flex")).ok();
         place.train(&format!("{settings} --steps {last} --device flex --run-dir straight")).ok();

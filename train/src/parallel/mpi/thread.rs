@@ -137,16 +137,18 @@ impl Line<'_> {
     }
 
     /// How long to wait for an order before MPI is asked again; not at all while something is under
-    /// way, or was a moment ago.
+    /// way, or was a moment ago. Each asking takes some microseconds from whoever computes.
     fn rest(&self, active: Instant) -> Option<Duration> {
         let idle = active.elapsed();
         let busy = !self.sending.is_empty() || !self.receiving.is_empty();
         if busy || idle < Duration::from_micros(100) {
             None
-        } else if idle < Duration::from_millis(100) {
+        } else if idle > Duration::from_millis(100) {
+            Some(Duration::from_millis(1))
+        } else if self.post.is_awaiting() {
             Some(Duration::from_micros(50))
         } else {
-            Some(Duration::from_millis(1))
+            Some(Duration::from_micros(250))
         }
     }
 
