@@ -76,7 +76,21 @@ impl Processes {
     ///
     /// What the rank answers instead; no sign of life from it; another rank that has failed.
     pub fn ask(&self, rank: usize, task: Vec<u8>) -> Result<Vec<u8>> {
+        self.tell(rank, task);
+        self.answer_of(rank)
+    }
+
+    /// Has a rank do something, and waits for nothing.
+    pub fn tell(&self, rank: usize, task: Vec<u8>) {
         self.post.tell(self.rank, rank, Subject::Task, task);
+    }
+
+    /// Waits for the answer of a rank that has been told to do something.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn answer_of(&self, rank: usize) -> Result<Vec<u8>> {
         let answer = match self.post.hear(rank, self.rank, Subject::Answer) {
             Err(PostError::Failed { rank: failed }) if failed == rank => {
                 let seconds = self.post.timeout().as_secs();

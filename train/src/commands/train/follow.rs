@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::{DeepSeek, WeightInit};
 
-use super::processes::{Answered, Told};
+use super::processes::{Answered, Told, host};
 use super::ranks::{formats_of, rank_devices};
 use super::{adamw_settings, compute, engine_settings};
 use crate::cli::TrainArgs;
@@ -85,6 +85,7 @@ fn begin(
     let optimizer = adamw_settings(&config, &selected)?;
     let follower =
         Follower::new(processes, structure, optimizer, &cluster, engine_settings(&config))?;
-    let answer = Answered { fp8: supports_fp8(&selected.device), device: selected.name };
+    let answer =
+        Answered { fp8: supports_fp8(&selected.device), device: selected.name, host: host() };
     Ok((follower, answer))
 }

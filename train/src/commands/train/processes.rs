@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 use burn_deepseek::backend::supports_fp8;
+use sysinfo::System;
 
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
@@ -24,11 +25,18 @@ packed!(Told { version, config });
 /// What another rank answers.
 pub(super) struct Answered {
     pub device: String,
+    /// The machine that it is in.
+    pub host: String,
     /// Whether the device has FP8 operations.
     pub fp8: bool,
 }
 
-packed!(Answered { device, fp8 });
+packed!(Answered { device, host, fp8 });
+
+/// The name of this machine.
+pub(super) fn host() -> String {
+    System::host_name().unwrap_or_default()
+}
 
 /// Refuses a run that these processes cannot be.
 pub(super) fn check(config: &RunConfig, args: &TrainArgs, processes: &Processes) -> Result<()> {
@@ -60,7 +68,7 @@ pub(super) fn check(config: &RunConfig, args: &TrainArgs, processes: &Processes)
 }
 
 /// The names of all ranks' devices, each of which has opened its own by the configuration that
-/// rank 0 has resolved; `own` is rank 0's.
+/// rank 0 has resolved, with their machines where those are several; `own` is rank 0's.
 pub(super) fn gather_devices(
     processes: &Processes,
     config: &RunConfig,
@@ -70,11 +78,14 @@ pub(super) fn gather_devices(
     let fp8 = supports_fp8(&own.device);
     let told = Told { version: env!("CARGO_PKG_VERSION").into(), config: config.to_toml()? };
     let task = told.packed();
-    let mut names = vec![own.name.clone()];
+    let mut names = vec![(own.name.clone(), host())];
+    // All at once: each opens its device and makes room for its part.
+    (1..processes.ranks).for_each(|rank| processes.tell(rank, task.clone()));
     for rank in 1..processes.ranks {
-        let answer = processes.ask(rank, task.clone()).with_context(|| format!("rank {rank}"))?;
-        let Answered { device, fp8: theirs } = Answered::unpacked(&answer, &Device::flex())
-            .with_context(|| format!("rank {rank} answered something else"))?;
+        let answer = processes.answer_of(rank).with_context(|| format!("rank {rank}"))?;
+        let Answered { device, host, fp8: theirs } =
+            Answered::unpacked(&answer, &Device::flex())
+                .with_context(|| format!("rank {rank} answered something else"))?;
         if theirs != fp8 {
             let (with, without) = if fp8 { (&own.name, &device) } else { (&device, &own.name) };
             let problem = format!(
@@ -84,7 +95,12 @@ pub(super) fn gather_devices(
             );
             return Err(UsageError(problem).into());
         }
-        names.push(device);
+        names.push((device, host));
     }
-    Ok(names)
+    let one_host = names.iter().all(|(_, host)| *host == names[0].1);
+    let name = |(device, host): (String, String)| match one_host {
+        true => device,
+        false => format!("{device} of {host}"),
+    };
+    Ok(names.into_iter().map(name).collect())
 }
