@@ -197,7 +197,7 @@ impl Bench {
                 Processes::played(rank, ranks, offices[rank].clone())
             })
             .collect();
-        let course = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             for processes in &processes[1..] {
                 let cluster = self.cluster(layout, wire, Some(processes.clone()));
                 let (config, precision, device) = (&self.config, self.precision, &self.device);
@@ -216,8 +216,7 @@ impl Bench {
             let course = self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps);
             processes[0].dismiss();
             course
-        });
-        course
+        })
     }
 
     fn cluster(
