@@ -8,8 +8,8 @@ use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::wire::{ArrivalPlan, WireFormat};
 
 use super::group::ExpertParallelGroup;
+use super::message::Message;
 use super::packed::{Packed, packed};
-use super::post::Message;
 use super::subject::{Leg, Subject};
 use super::token::ComputeToken;
 use super::wire::{Rows, Wire};

@@ -7,8 +7,9 @@ use std::time::Duration;
 use burn::tensor::Device;
 
 use super::launch::{LaunchError, launched};
+use super::message::PostError;
 use super::packed::{Packed, Unpacking};
-use super::post::{Post, PostError};
+use super::post::Post;
 use super::subject::Subject;
 use crate::failure::{Blame, Failure, Result, UsageError};
 
