@@ -29,7 +29,7 @@ pub fn be(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match cli::parse([OsString::from("deepseek")].into_iter().chain(arguments)) {
         Ok(cli) => {
             let json = cli.command.wants_json();
-            exit::report(commands::run(cli.command), json)
+            ExitCode::from(exit::report(commands::run(cli.command), json))
         }
         Err(refused) => commands::refuse(&refused),
     }

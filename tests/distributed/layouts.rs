@@ -113,6 +113,30 @@ fn losses_of_experts_in_fp8_do_not_depend_on_how_many_ranks_share_them() {
     }
 }
 
+/// A rank in another process has other memory, other numbers for its parameters, and gets
+/// everything as bytes: losses, gradients and weights are those of ranks on threads, to the bit.
+#[test]
+fn ranks_that_only_send_each_other_bytes_compute_what_threads_do() {
+    for (precision, wire) in [(Precision::F32, F32), (Precision::Fp8(Fp8Recipe::default()), FP8)] {
+        let bench = Bench::new(&Device::flex(), precision);
+        for layout in [
+            layout(DualPipe, 2, 1, 1, 4),
+            layout(DualPipeV, 4, 1, 1, 8),
+            layout(OneFOneB, 2, 1, 2, 3),
+            layout(Zb1p, 4, 1, 1, 5),
+            layout(OneFOneB, 1, 4, 1, 2),
+            layout(DualPipe, 2, 2, 2, 4),
+        ] {
+            let want = bench.over_ranks(layout, wire, 3);
+            let got = bench.over_processes(layout, wire, 3);
+            let name = precision.name();
+            assert_eq!(got.losses, want.losses, "{name}, {layout:?}");
+            assert!(got.gradients == want.gradients, "{name}, {layout:?}: gradients");
+            assert!(got.weights == want.weights, "{name}, {layout:?}: weights");
+        }
+    }
+}
+
 #[test]
 fn two_hundred_steps_end_at_the_same_loss() {
     // A sum in another order moves a value by a bit, and a token at a tie to another expert or, in

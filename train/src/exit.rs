@@ -1,8 +1,6 @@
 //! How a command ends: its results as JSON, or one clear line, and an exit code that says whose
 //! mistake it was.
 
-use std::process::ExitCode;
-
 use crate::failure::{Blame, Failure, Result, blamed};
 use crate::stdout::{write_json, write_stderr_line};
 
@@ -80,7 +78,7 @@ pub fn line_of(failure: &Failure) -> String {
 }
 
 /// Prints what `result` has to say, on standard output where `json`, and gives its exit code.
-pub fn report(result: Result<Outcome>, json: bool) -> ExitCode {
+pub fn report(result: Result<Outcome>, json: bool) -> u8 {
     let (code, object) = match result {
         Ok(outcome) => (if outcome.interrupted { INTERRUPTED } else { OK }, outcome.results),
         Err(failure) => {
@@ -93,23 +91,23 @@ pub fn report(result: Result<Outcome>, json: bool) -> ExitCode {
             (code, object)
         }
     };
-    if json { tell(&object, code) } else { ExitCode::from(code) }
+    if json { tell(&object, code) } else { code }
 }
 
 /// The exit code of a command line that is wrong, which is told already; with `json` to programs
 /// too.
-pub fn refuse(problem: &str, json: bool) -> ExitCode {
+pub fn refuse(problem: &str, json: bool) -> u8 {
     let object = serde_json::json!({ "error": problem, "exit_code": USAGE });
-    if json { tell(&object, USAGE) } else { ExitCode::from(USAGE) }
+    if json { tell(&object, USAGE) } else { USAGE }
 }
 
-/// Prints an object on standard output.
-fn tell(object: &serde_json::Value, code: u8) -> ExitCode {
+/// Prints an object on standard output; the exit code is then `code`.
+fn tell(object: &serde_json::Value, code: u8) -> u8 {
     if let Err(failure) = write_json(object) {
         write_stderr_line(&format!("error: {}", line_of(&failure)));
-        return ExitCode::from(FAILURE);
+        return FAILURE;
     }
-    ExitCode::from(code)
+    code
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use deepseek_train::cli::Command;
+use deepseek_train::parallel::{end_processes, launched};
 use deepseek_train::{cli, commands, exit};
 
 // Flex allocates a buffer for each operation; with the system's allocator operations take 1.7 to
@@ -36,11 +37,16 @@ fn main() -> ExitCode {
         // back.) SAFETY: no other thread is there yet, which is all that the call asks for.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     }
+    // Of processes that were started together one speaks.
+    let speaks = launched().is_none_or(|launched| launched.speaks());
     match parsed {
         Ok(cli) => {
-            let json = cli.command.wants_json();
-            exit::report(commands::run(cli.command), json)
+            let json = cli.command.wants_json() && speaks;
+            let code = exit::report(commands::run(cli.command), json);
+            end_processes(code);
+            ExitCode::from(code)
         }
+        Err(_) if !speaks => ExitCode::from(exit::USAGE),
         Err(refused) => commands::refuse(&refused),
     }
 }

@@ -1,18 +1,22 @@
 //! A small model trained for some steps, on one device or over ranks, and what is compared of them.
 
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision, WeightInit};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
-use deepseek_train::dualpipe::{Cluster, Pipelines};
+use deepseek_train::dualpipe::{Cluster, Follower, Pipelines};
 use deepseek_train::learner::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
-use deepseek_train::parallel::{Axes, PipelineScheduleKind, WireFormats};
+use deepseek_train::parallel::{
+    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, WireFormats,
+};
 
 const SEQ_LEN: usize = 16;
 
@@ -126,6 +130,34 @@ impl Layout {
     }
 }
 
+/// Gives letters, which are bytes, to the post office of whoever they are for.
+struct Bytes {
+    rank: usize,
+    offices: Vec<Weak<Post>>,
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bytes(rank {})", self.rank)
+    }
+}
+
+impl Carrier for Bytes {
+    fn carries_to(&self, rank: usize) -> bool {
+        rank != self.rank
+    }
+
+    fn carry(&self, letter: Letter) {
+        if let Some(office) = self.offices[letter.to].upgrade() {
+            office.deliver(letter);
+        }
+    }
+
+    fn unheard(&self, _: Duration) -> Vec<usize> {
+        Vec::new()
+    }
+}
+
 impl Bench {
     /// The model on a device, to be trained in a precision.
     pub fn new(device: &Device, precision: Precision) -> Self {
@@ -135,13 +167,7 @@ impl Bench {
     }
 
     fn language_model(&self) -> LanguageModel {
-        let weights = self.config.schedule().unwrap().at(Default::default()).loss_weights();
-        LanguageModel::new(
-            self.model.clone(),
-            weights,
-            1,
-            Compute::new(self.precision, &self.device).unwrap(),
-        )
+        to_be_trained(&self.config, self.precision, self.model.clone(), &self.device)
     }
 
     /// Steps on one device.
@@ -152,7 +178,54 @@ impl Bench {
 
     /// Steps over ranks.
     pub fn over_ranks(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
-        let cluster = Cluster {
+        let cluster = self.cluster(layout, wire, None);
+        let engine =
+            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
+        self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
+    }
+
+    /// Steps over ranks that are what processes are: each with a post office of its own, a model of
+    /// its own whose weights it is sent, and nothing but bytes between them.
+    pub fn over_processes(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
+        let ranks = layout.axes.ranks();
+        let offices: Vec<Arc<Post>> =
+            (0..ranks).map(|_| Arc::new(Post::new(Duration::from_secs(60)))).collect();
+        let processes: Vec<Arc<Processes>> = (0..ranks)
+            .map(|rank| {
+                let offices_of_all = offices.iter().map(Arc::downgrade).collect();
+                offices[rank].carry_by(Arc::new(Bytes { rank, offices: offices_of_all }));
+                Processes::played(rank, ranks, offices[rank].clone())
+            })
+            .collect();
+        std::thread::scope(|scope| {
+            for processes in &processes[1..] {
+                let cluster = self.cluster(layout, wire, Some(processes.clone()));
+                let (config, precision, device) = (&self.config, self.precision, &self.device);
+                scope.spawn(move || {
+                    let shapes = DeepSeek::new(&config.model, WeightInit::zeros(device)).unwrap();
+                    let shapes = to_be_trained(config, precision, shapes, device);
+                    Follower::new(processes, shapes, settings(), &cluster, ENGINE)
+                        .unwrap()
+                        .run()
+                        .unwrap();
+                });
+            }
+            let cluster = self.cluster(layout, wire, Some(processes[0].clone()));
+            let engine =
+                Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
+            let course = self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps);
+            processes[0].dismiss();
+            course
+        })
+    }
+
+    fn cluster(
+        &self,
+        layout: Layout,
+        wire: WireFormats,
+        processes: Option<Arc<Processes>>,
+    ) -> Cluster {
+        Cluster {
             axes: layout.axes,
             schedule: layout.kind,
             ranks: (0..layout.axes.ranks())
@@ -162,10 +235,8 @@ impl Bench {
             members_a_node: layout.axes.expert,
             timeout: Duration::from_secs(60),
             timeline: None,
-        };
-        let engine =
-            Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
-        self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
+            processes,
+        }
     }
 
     fn course(
@@ -208,6 +279,16 @@ impl Bench {
         course.weights = values(&engine.model().unwrap().model);
         course
     }
+}
+
+fn to_be_trained(
+    config: &RunConfig,
+    precision: Precision,
+    model: DeepSeek,
+    device: &Device,
+) -> LanguageModel {
+    let weights = config.schedule().unwrap().at(Default::default()).loss_weights();
+    LanguageModel::new(model, weights, 1, Compute::new(precision, device).unwrap())
 }
 
 fn ids(model: &DeepSeek) -> Vec<ParamId> {

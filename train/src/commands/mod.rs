@@ -73,5 +73,5 @@ pub fn refuse(refused: &Refused) -> ExitCode {
     if refused.is_asked_for() {
         return ExitCode::from(exit::OK);
     }
-    exit::refuse(&refused.problem, refused.json)
+    ExitCode::from(exit::refuse(&refused.problem, refused.json))
 }

@@ -1,6 +1,11 @@
 //! Rows that take two hops: what ranks tell each other of them, which fan out inside a node, and in
 //! which order they are computed. Numbers alone, no tensors.
 
+use super::packed::packed;
+
+packed!(Crossing { counts, positions });
+packed!(Fanned { rows, counts, positions });
+
 /// What a sender says of the rows that cross to a node.
 #[derive(Debug)]
 pub(super) struct Crossing {

@@ -14,7 +14,7 @@ use burn_deepseek::ops::{self, wire};
 
 use super::group::ExpertParallelGroup;
 use super::layer_exchange::{LayerExchange, without_autodiff};
-use super::post::Leg;
+use super::subject::Leg;
 use super::token::ComputeToken;
 use super::two_hops;
 use super::wire::{Wire, identity, words_between};

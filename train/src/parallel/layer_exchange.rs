@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::wire::{ArrivalPlan, WireFormat};
 
 use super::group::ExpertParallelGroup;
-use super::post::{Leg, Message, Subject};
+use super::message::Message;
+use super::packed::{Packed, packed};
+use super::subject::{Leg, Subject};
 use super::token::ComputeToken;
 use super::wire::{Rows, Wire};
 
@@ -30,9 +32,15 @@ struct Parcel<N> {
     note: N,
 }
 
-impl<N: Send + 'static> Message for Parcel<N> {
+packed!(Parcel<N> { rows, note });
+
+impl<N: Packed + Send + 'static> Message for Parcel<N> {
     fn bytes(&self) -> u64 {
         self.rows.as_ref().map_or(0, Rows::bytes) as u64
+    }
+
+    fn moved(self, device: &Device) -> Self {
+        Self { rows: self.rows.map(|rows| rows.to_device(device)), ..self }
     }
 }
 
@@ -122,7 +130,7 @@ impl LayerExchange {
     }
 
     /// Sends members their parcels.
-    pub fn send<N: Send + 'static>(
+    pub fn send<N: Packed + Send + 'static>(
         &self,
         parcels: impl Iterator<Item = (usize, Option<Rows>, N)>,
         leg: Leg,
@@ -131,28 +139,28 @@ impl LayerExchange {
         let (me, _) = self.group.members[self.group.index];
         for (member, rows, note) in parcels {
             let (rank, device) = &self.group.members[member];
-            let rows = rows.map(|rows| rows.to_device(device));
             let bytes = rows.as_ref().map_or(0, Rows::bytes);
             self.group.traffic.sent(self.group.crosses(self.group.index, member), bytes);
-            self.group.post.send(me, *rank, self.subject(leg, hop), Parcel { rows, note });
+            let parcel = Parcel { rows, note };
+            self.group.post.send(me, *rank, self.subject(leg, hop), parcel, device);
         }
     }
 
     /// One parcel of each of some members, in their order. A failure unwinds: it may come in the
     /// middle of a backward pass, which has no way to return it; the rank's thread catches it.
-    pub fn receive<N: Send + 'static>(
+    pub fn receive<N: Packed + Send + 'static>(
         &self,
         members: impl Iterator<Item = usize> + Clone,
         leg: Leg,
         hop: u8,
     ) -> Vec<(Option<Rows>, N)> {
-        let (me, _) = self.group.members[self.group.index];
+        let (me, device) = &self.group.members[self.group.index];
         let receive = || {
             let parcels = members.clone().map(|member| {
                 let (rank, _) = self.group.members[member];
                 self.group
                     .post
-                    .receive::<Parcel<N>>(rank, me, self.subject(leg, hop))
+                    .receive::<Parcel<N>>(rank, *me, self.subject(leg, hop), device)
                     .map(|parcel| (parcel.rows, parcel.note))
             });
             parcels.collect::<Result<Vec<_>, _>>()

@@ -1,14 +1,22 @@
 //! What ranks are, where experts are, and how tensors go from one to another (3.2).
 
+mod carrier;
 mod crossing;
 pub mod eplb;
 mod exchange;
 mod group;
+mod launch;
 mod layer_exchange;
 mod layout;
+mod message;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod packed;
 mod pipeline;
 mod placed;
 mod post;
+mod processes;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -16,12 +24,19 @@ mod traffic;
 mod two_hops;
 mod wire;
 
+pub use carrier::{Carrier, Letter};
 pub use exchange::ChunkExchange;
 pub use group::ExpertParallelGroup;
+pub use launch::{LaunchError, Launched, launched};
 pub use layout::{Axes, Place, TooManyStages, cut};
+pub use message::{Message, PostError};
+pub(crate) use packed::packed;
+pub use packed::{Packed, Unpacking};
 pub use pipeline::{PipelineScheduleError, PipelineScheduleKind, UnknownPipelineSchedule};
 pub use placed::{PlacedExperts, PlacementError};
-pub use post::{Leg, Mail, Message, Post, PostError, Subject};
+pub use post::{Mail, Post};
+pub use processes::{Processes, end_processes};
+pub use subject::{Leg, Subject};
 pub use token::ComputeToken;
 pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};
 pub use wire::WireFormats;

@@ -25,6 +25,14 @@ pub struct ExchangeBytes {
 }
 
 impl ExchangeBytes {
+    /// Adds what other ranks sent.
+    pub fn absorb(&mut self, other: &Self) {
+        for (to, from) in [(&mut self.sent, &other.sent), (&mut self.direct, &other.direct)] {
+            to.fast_bytes += from.fast_bytes;
+            to.slow_bytes += from.slow_bytes;
+        }
+    }
+
     /// In words, of one step.
     pub fn describe(&self) -> String {
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);

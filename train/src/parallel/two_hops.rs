@@ -17,7 +17,7 @@ use burn_deepseek::ops::wire::{RowSums, WireFormat};
 
 use super::crossing::{Crossing, Fanned, arranged, fanned};
 use super::layer_exchange::{LayerExchange, in_parcels, without_autodiff};
-use super::post::Leg;
+use super::subject::Leg;
 use super::wire::{Rows, Wire};
 
 /// A gather, and the sums that are its gradient.

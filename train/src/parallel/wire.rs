@@ -7,6 +7,8 @@ use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::ops;
 use burn_deepseek::ops::wire::{self, RowSums, WireFormat};
 
+use super::packed::{Packed, Unpacking};
+
 /// What rows travel in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireFormats {
@@ -23,6 +25,28 @@ pub(super) enum Rows {
     Words(Tensor<2, Int>),
     /// Rows as floating-point values, for devices without operations on words.
     Values(Tensor<2>),
+}
+
+impl Packed for Rows {
+    fn pack(&self, into: &mut Vec<u8>) {
+        match self {
+            Self::Words(words) => {
+                true.pack(into);
+                words.pack(into);
+            }
+            Self::Values(values) => {
+                false.pack(into);
+                values.pack(into);
+            }
+        }
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        Some(match bool::unpack(from)? {
+            true => Self::Words(Packed::unpack(from)?),
+            false => Self::Values(Packed::unpack(from)?),
+        })
+    }
 }
 
 impl Rows {

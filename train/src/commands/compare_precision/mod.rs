@@ -86,7 +86,7 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
             comparison.planned -= 1;
             continue;
         }
-        let mut start = Start::prepare(&training(&args, baseline, run, 0)?)?;
+        let mut start = Start::prepare(&training(&args, baseline, run, 0)?, None)?;
         if index == 0 {
             start.announce()?;
         }
@@ -117,7 +117,7 @@ pub fn run(args: ComparePrecisionArgs, signals: &Signals) -> Result<Outcome> {
                 break;
             }
             write_stdout(&format!("{}, seed {} of {}\n", run.name(), seed + 1, args.seeds))?;
-            let mut start = Start::prepare(&training(&args, baseline, run, seed)?)?;
+            let mut start = Start::prepare(&training(&args, baseline, run, seed)?, None)?;
             result.absorb(train(&mut start, run, signals)?);
         }
         result.compare(comparison);

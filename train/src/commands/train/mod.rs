@@ -5,6 +5,9 @@ mod begun;
 mod browser;
 mod finish;
 mod folders;
+mod follow;
+mod guard;
+mod processes;
 mod ranks;
 mod resumed;
 mod start;
@@ -35,6 +38,7 @@ use crate::learner::{
 use crate::metrics::{
     ExpertCounts, LogSettings, Machine, Notes, PlainRenderer, StepLog, Unlogged, Webhook, register,
 };
+use crate::parallel::{Processes, launched};
 use crate::routing::{RoutingShape, RoutingTap, RoutingWriter, WriteAt};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::signals::Signals;
@@ -54,8 +58,15 @@ use start::{Parts, left};
 /// A configuration, data or device that does not fit ([`crate::exit::USAGE`]); a checkpoint that
 /// cannot be read or written, or a training that diverged ([`crate::exit::FAILURE`]).
 pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
+    if let Some(launched) = launched().filter(|_| cfg!(feature = "mpi")) {
+        guard::guard(launched, signals)?;
+    }
+    let processes = Processes::join()?;
+    if let Some(processes) = processes.as_ref().filter(|processes| processes.rank != 0) {
+        return follow::follow(processes, &args, signals);
+    }
     let listening = browser::listening(&args)?;
-    let mut start = Start::prepare(&args)?;
+    let mut start = Start::prepare(&args, processes.as_ref())?;
     start.announce()?;
     let browser = listening.map(|listening| browser::show(listening, &mut start)).transpose()?;
     let view = !args.plain && !args.json && terminal::is_there();

@@ -1,6 +1,7 @@
 //! The ranks of a run: on which devices they are, and what travels between them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Device;
@@ -8,18 +9,21 @@ use burn_deepseek::Precision;
 use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::ops::wire::WireFormat;
 
+use super::processes::gather_devices;
 use crate::cli::TrainArgs;
 use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
 use crate::device::{DeviceChoice, SelectedDevice, Token, WorkerDevice, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
 use crate::failure::{Result, UsageError};
-use crate::parallel::WireFormats;
+use crate::parallel::{Processes, WireFormats};
 
-/// The ranks of a run over several, or of one that is on a worker's device.
+/// The ranks of a run over several, or of one that is on a worker's device; each of them another
+/// process where there are `processes`.
 pub(super) fn cluster(
     config: &RunConfig,
     shared: &SelectedDevice,
     args: &TrainArgs,
+    processes: Option<&Arc<Processes>>,
 ) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
     let timeout = timeout(parallel);
@@ -56,8 +60,19 @@ pub(super) fn cluster(
             .map(|opened| (opened.name, opened.device)),
         None => Ok((shared.name.clone(), shared.device.clone())),
     };
-    let ranks: Vec<_> = (0..count).map(open).collect::<Result<_, _>>()?;
-    Ok(Some(of(config, ranks, timeline.then(TimelineCell::default))?))
+    let ranks: Vec<_> = match processes {
+        Some(processes) => {
+            let own = match devices.first() {
+                Some((device, _)) => device.open()?,
+                None => shared.clone(),
+            };
+            let names = gather_devices(processes, config, &own)?;
+            names.into_iter().map(|name| (name, own.device.clone())).collect()
+        }
+        None => (0..count).map(open).collect::<Result<_, _>>()?,
+    };
+    let timeline = timeline.then(TimelineCell::default);
+    Ok(Some(of(config, ranks, timeline, processes.cloned())?))
 }
 
 /// The ranks of a run that share one device; none where it is the only rank.
@@ -70,7 +85,7 @@ pub(in crate::commands) fn ranks_on(
 ) -> Result<Option<Cluster>, UsageError> {
     let count = config.parallel.axes().ranks();
     let ranks = vec![(shared.name.clone(), shared.device.clone()); count];
-    (count > 1).then(|| of(config, ranks, None)).transpose()
+    (count > 1).then(|| of(config, ranks, None, None)).transpose()
 }
 
 /// Ranks with these names and devices.
@@ -78,6 +93,7 @@ fn of(
     config: &RunConfig,
     ranks: Vec<(String, Device)>,
     timeline: Option<TimelineCell>,
+    processes: Option<Arc<Processes>>,
 ) -> Result<Cluster, UsageError> {
     let parallel = &config.parallel;
     Ok(Cluster {
@@ -88,6 +104,7 @@ fn of(
         ranks,
         timeout: timeout(parallel),
         timeline,
+        processes,
     })
 }
 
@@ -98,7 +115,7 @@ fn timeout(parallel: &ParallelConfig) -> Duration {
 
 /// The devices that the command line gives to ranks, with the tokens that open them; none where
 /// ranks share the run's own.
-fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> {
+pub(super) fn rank_devices(args: &TrainArgs) -> Result<Vec<(DeviceChoice, Option<Token>)>> {
     let token = args.token.token()?;
     if let Some(path) = &args.cluster {
         let devices = cluster_devices(path)?.into_iter();
@@ -117,13 +134,8 @@ fn wire_formats(
     precision: &Precision,
     ranks: &[(String, Device)],
 ) -> Result<WireFormats, UsageError> {
-    let format = match (parallel.dispatch, precision) {
-        (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
-        (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
-        (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
-        (format, _) => format,
-    };
-    if format == DispatchFormat::Fp8
+    let formats = formats_of(parallel, precision);
+    if formats.dispatch == WireFormat::Fp8
         && parallel.expert > 1
         && let Some((name, _)) = ranks.iter().find(|(_, device)| !supports_fp8(device))
     {
@@ -133,7 +145,18 @@ fn wire_formats(
         );
         return Err(UsageError(problem));
     }
-    Ok(match format {
+    Ok(formats)
+}
+
+/// What rows travel in, as the run has it.
+pub(super) fn formats_of(parallel: &ParallelConfig, precision: &Precision) -> WireFormats {
+    let format = match (parallel.dispatch, precision) {
+        (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
+        (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
+        (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
+        (format, _) => format,
+    };
+    match format {
         DispatchFormat::F32 => WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
         DispatchFormat::Bf16 => {
             WireFormats { dispatch: WireFormat::Bf16, combine: WireFormat::Bf16 }
@@ -141,5 +164,5 @@ fn wire_formats(
         DispatchFormat::Fp8 | DispatchFormat::Auto => {
             WireFormats { dispatch: WireFormat::Fp8, combine: WireFormat::Bf16 }
         }
-    })
+    }
 }

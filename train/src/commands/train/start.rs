@@ -1,16 +1,17 @@
 //! What a run starts from: a configuration and fresh weights, or a checkpoint.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use burn_deepseek::weights::{LoadedWeights, MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
-use super::adamw_settings;
 use super::begun::{begun_from, unchanged};
 use super::folders::RunFolder;
 use super::ranks::cluster;
 use super::resumed::{check_data, resumed, tokenizer_of};
+use super::{adamw_settings, processes};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::preparation::Preparation;
@@ -24,6 +25,7 @@ use crate::failure::{Context, Result, UsageError};
 use crate::fold::{fold_on_terminal, hang, width};
 use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
 use crate::oversize::check_training;
+use crate::parallel::Processes;
 use crate::routing::{MadeBy, RoutingShape, SavedRouting};
 use crate::schedule::{Position, TrainingSchedule};
 use crate::stdout::write_stdout;
@@ -66,11 +68,14 @@ pub(in crate::commands) struct Start {
 }
 
 impl Start {
-    /// Resolves, opens, builds or loads. The run's folder is made last, when nothing else can fail
-    /// any more.
-    pub fn prepare(args: &TrainArgs) -> Result<Self> {
+    /// Resolves, opens, builds or loads; its ranks are the processes, where there are any. The
+    /// run's folder is made last, when nothing else can fail any more.
+    pub fn prepare(args: &TrainArgs, processes: Option<&Arc<Processes>>) -> Result<Self> {
         let (checkpoint, folder) = resumed(args)?.unzip();
         let mut config = resolved(args, checkpoint.as_ref())?;
+        if let Some(processes) = processes {
+            processes::check(&config, args, processes)?;
+        }
         let folder = folder.map_or_else(|| RunFolder::named(&config), |folder| Ok(Some(folder)))?;
         // Evaluations, averages and checkpoints are made on this machine, which is there when a
         // worker is not.
@@ -79,7 +84,7 @@ impl Start {
         } else {
             args.device.open()?
         };
-        check_size(args, &config, &selected)?;
+        check_size(args, &config, &selected, processes.is_some())?;
         let adamw = adamw_settings(&config, &selected)?;
         config.optimizer.moments = adamw.moments.into();
         let preparation = Preparation::new(&config.data, args.no_cache);
@@ -105,7 +110,7 @@ impl Start {
             }
         };
         let replayed = replayed(args, &config, &schedule, &position)?;
-        let cluster = cluster(&config, &selected, args)?;
+        let cluster = cluster(&config, &selected, args, processes)?;
         let resumed_from = checkpoint.map(|checkpoint| checkpoint.path);
         let folder = folder.map_or_else(|| RunFolder::new(&config), Ok)?;
         let bytes_per_token =
@@ -335,12 +340,15 @@ fn check_size(
     args: &TrainArgs,
     config: &RunConfig,
     device: &SelectedDevice,
+    in_processes: bool,
 ) -> Result<(), UsageError> {
     if args.allow_oversize {
         return Ok(());
     }
-    let elsewhere =
-        args.device.worker().is_some() || args.cluster.is_some() || !args.devices.is_empty();
+    let elsewhere = in_processes
+        || args.device.worker().is_some()
+        || args.cluster.is_some()
+        || !args.devices.is_empty();
     let remedy = "take a smaller model or train.micro_batch; --allow-oversize trains anyway";
     check_training(config, device, elsewhere, remedy)
 }

@@ -83,7 +83,8 @@ impl Rank {
         let stages = measured.into_iter().map(report).collect();
         let (casts, mail) =
             (counter.map(|counter| counter.take()), self.post.take_mail(self.place.rank));
-        Ok(RankReport { stages, spans, times, casts, mail })
+        let exchange = self.own_traffic.as_ref().map(|traffic| traffic.take()).unwrap_or_default();
+        Ok(RankReport { stages, spans, times, casts, mail, exchange })
     }
 
     /// Does a pass that overlaps with no other; how long it took. What it waited for was for nothing

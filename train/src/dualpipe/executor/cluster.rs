@@ -1,11 +1,12 @@
 //! The ranks that a run is spread over, as the engine is told of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Device;
 
 use super::timeline::TimelineCell;
-use crate::parallel::{Axes, PipelineScheduleKind, WireFormats};
+use crate::parallel::{Axes, PipelineScheduleKind, Processes, WireFormats};
 
 /// The ranks that a run is spread over.
 #[derive(Clone, Debug)]
@@ -14,7 +15,7 @@ pub struct Cluster {
     pub axes: Axes,
     /// The schedule of each pipeline.
     pub schedule: PipelineScheduleKind,
-    /// Name and device of each rank.
+    /// Name and device of each rank; of one in another process the name alone is its own.
     pub ranks: Vec<(String, Device)>,
     /// What rows travel in between ranks that share experts.
     pub formats: WireFormats,
@@ -24,6 +25,8 @@ pub struct Cluster {
     pub timeout: Duration,
     /// Where the timeline of each step is left.
     pub timeline: Option<TimelineCell>,
+    /// The processes that are a rank each; none where all ranks are threads of this one.
+    pub processes: Option<Arc<Processes>>,
 }
 
 impl Cluster {
@@ -40,10 +43,11 @@ impl Cluster {
         let devices: Vec<String> =
             devices.into_iter().map(|(name, count)| format!("{count} on {name}")).collect();
         format!(
-            "{} = pipeline {pipeline} ({}) x expert {expert} x data {data}: {}",
+            "{} = pipeline {pipeline} ({}) x expert {expert} x data {data}: {}{}",
             self.axes.ranks(),
             self.schedule,
-            devices.join(", ")
+            devices.join(", "),
+            if self.processes.is_some() { ", each a process" } else { "" }
         )
     }
 }

@@ -14,8 +14,9 @@ use super::rank_threads::RankThreads;
 use super::reduce::UpdateJob;
 use super::report::{StageReport, micro_batch_report, passes_of};
 use super::shards::Shards;
-use super::start::{Parts, parts};
+use super::start::Cut;
 use super::step::StepJob;
+use super::task::Reduce;
 use super::timeline::StepTimeline;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Failure, Result};
@@ -50,8 +51,8 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, and starts the
-    /// ranks' threads.
+    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, wherever those are,
+    /// and starts a thread for each.
     ///
     /// # Errors
     ///
@@ -62,10 +63,14 @@ impl Pipelines {
         cluster: &Cluster,
         settings: EngineSettings,
     ) -> Result<Self> {
-        let post = Arc::new(Post::new(cluster.timeout));
+        let post = match &cluster.processes {
+            Some(processes) => processes.post.clone(),
+            None => Arc::new(Post::new(cluster.timeout)),
+        };
         let traffic = Arc::new(TrafficCounter::default());
-        let Parts { ranks, shards } =
-            parts(&model, &optimizer, cluster, settings, &post, &traffic)?;
+        let cut = Cut::new(&model, cluster)?;
+        let ranks = cut.holders(&optimizer, cluster, settings, &post, &traffic)?;
+        let shards = cut.shards.clone();
         Ok(Self {
             cluster: cluster.clone(),
             ranks: RankThreads::start(ranks, post)?,
@@ -148,7 +153,7 @@ impl StepEngine for Pipelines {
             started: Instant::now(),
             detailed,
         };
-        let done = self.ranks.each(move |rank| rank.run(&job))?;
+        let done = self.ranks.each(job)?;
         self.timeline = (detailed || self.cluster.timeline.is_some()).then(|| {
             let spans = done.iter().map(|report| report.spans.clone());
             StepTimeline::new(&self.cluster.ranks, &schedule, spans)
@@ -157,6 +162,8 @@ impl StepEngine for Pipelines {
             *cell.lock().unwrap_or_else(PoisonError::into_inner) = self.timeline.clone();
         }
         let passes = passes_of(&done, self.cluster.axes.expert > 1);
+        let mut exchange = self.traffic.take();
+        done.iter().for_each(|report| exchange.absorb(&report.exchange));
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
             let first = self.cluster.axes.pipeline_of(rank) * schedule.chunks;
@@ -170,7 +177,7 @@ impl StepEngine for Pipelines {
             sum.absorb(&micro_batch_report(stages, &weights, &device));
         }
         sum.passes = PassDetail { gate_entropy: sum.passes.gate_entropy, ..passes };
-        sum.exchange = (self.cluster.axes.expert > 1).then(|| self.traffic.take());
+        sum.exchange = (self.cluster.axes.expert > 1).then_some(exchange);
         Ok(sum)
     }
 
@@ -184,12 +191,10 @@ impl StepEngine for Pipelines {
         loads: &[LayerLoad],
         detailed: bool,
     ) -> Result<Updated> {
-        let shards = self.shards.clone();
-        let gradients = self.by_parameter(self.ranks.each(move |rank| rank.reduce(&shards))?);
+        let gradients = self.by_parameter(self.ranks.each(Reduce)?);
         let scale = self.whole.gradient_scale();
         let norm = norm_of(&gradients) / scale;
         let job = UpdateJob {
-            shards: self.shards.clone(),
             norm,
             scale,
             lr: settings.lr,
@@ -197,7 +202,7 @@ impl StepEngine for Pipelines {
             bias_update_speed: settings.bias_update_speed,
             detailed,
         };
-        let done = self.ranks.each(move |rank| rank.update(&job))?;
+        let done = self.ranks.each(job)?;
         let sent_bytes = done.iter().map(|rank| rank.sent_bytes).collect();
         self.steps += 1;
         self.stale = true;

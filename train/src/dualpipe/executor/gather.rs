@@ -1,7 +1,6 @@
 //! The whole model and the optimizer's state, put together from what each rank owns.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
@@ -10,6 +9,7 @@ use super::flat::flat_values;
 use super::rank::Rank;
 use super::rank_threads::RankThreads;
 use super::shards::Shards;
+use super::task::Gather;
 use crate::failure::Result;
 use crate::learner::Moments;
 
@@ -22,11 +22,11 @@ pub(super) struct Gathered {
 
 /// A shard as its owner has it.
 #[derive(Debug)]
-struct Owned {
-    index: usize,
+pub(super) struct Owned {
+    pub index: usize,
     /// The values, flat.
-    value: Tensor<1>,
-    moments: Option<Moments>,
+    pub value: Tensor<1>,
+    pub moments: Option<Moments>,
 }
 
 /// Gathers every shard from its owner, on `device`.
@@ -34,14 +34,9 @@ struct Owned {
 /// # Errors
 ///
 /// A rank that failed.
-pub(super) fn gather(
-    ranks: &RankThreads,
-    shards: &Arc<Shards>,
-    device: &Device,
-) -> Result<Gathered> {
+pub(super) fn gather(ranks: &RankThreads, shards: &Shards, device: &Device) -> Result<Gathered> {
     let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
-    let (of_ranks, device) = (shards.clone(), device.clone());
-    let all = ranks.each(move |rank| Ok(rank.owned(&of_ranks, &device)))?;
+    let all = ranks.each(Gather(device.clone()))?;
     for shard in all.into_iter().flatten() {
         let index = shard.index;
         owned[index] = Some(shard);
@@ -71,9 +66,10 @@ pub(super) fn gather(
 impl Rank {
     /// The shards that this rank owns, with their moments, on a device: copied by the rank's own
     /// thread, since its device may fail.
-    fn owned(&self, shards: &Shards, device: &Device) -> Vec<Owned> {
+    pub fn owned(&self, device: &Device) -> Vec<Owned> {
         let mut values = flat_values(&self.part);
-        let owned = shards.held_by(self.place.rank).filter(|shard| shard.owner == self.place.rank);
+        let held = self.shards.held_by(self.place.rank);
+        let owned = held.filter(|shard| shard.owner == self.place.rank);
         let owned = owned.map(|shard| Owned {
             index: shard.index,
             value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),

@@ -1,8 +1,9 @@
 //! A step over ranks: pipelines that carry out a schedule, experts shared between pipelines,
 //! gradients summed and weights updated where they are owned (3.2).
 //!
-//! Each rank is a thread bound to a Burn device, and owns a part of the model. The engine sends
-//! work to all of them and puts together what comes back; between steps it can put the whole model
+//! Each rank is bound to a Burn device, and owns a part of the model. It is a thread of this
+//! process, or a process of its own, for which a thread here stands. The engine gives all of them
+//! the same task and puts together what comes back; between steps it can put the whole model
 //! together, for evaluation, averages and checkpoints, which therefore do not depend on the layout.
 
 mod actions;
@@ -11,16 +12,22 @@ mod cluster;
 mod engine;
 mod flat;
 mod gather;
+mod holder;
+mod packing;
 mod passes;
+mod portion;
 mod rank;
 mod rank_threads;
 mod reduce;
 mod report;
+mod serve;
 mod shards;
 mod start;
 mod step;
+mod task;
 mod timeline;
 
 pub use cluster::Cluster;
 pub use engine::Pipelines;
+pub use serve::Follower;
 pub use timeline::{RankTime, Span, StepTimeline, TimelineCell};

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use burn_deepseek::ops;
 
 use super::chunk::{ChunkSettings, Differentiated, InFlight, Measured};
 use super::rank::Rank;
@@ -106,12 +105,12 @@ impl Rank {
     }
 
     fn send(&self, to: usize, subject: Subject, rows: Tensor<2>) {
-        self.post.send(self.place.rank, to, subject, ops::moved(rows, &self.devices[to]));
+        self.post.send(self.place.rank, to, subject, rows, &self.devices[to]);
     }
 
     fn receive(&self, progress: &mut Progress, from: usize, subject: Subject) -> Result<Tensor<2>> {
         let start = Instant::now();
-        let rows = self.post.receive(from, self.place.rank, subject)?;
+        let rows = self.post.receive(from, self.place.rank, subject, &self.device)?;
         progress.waited += start.elapsed();
         Ok(rows)
     }

@@ -7,8 +7,9 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, ModelPart, Stage};
 
+use super::shards::Shards;
 use crate::learner::{AdamW, EngineSettings};
-use crate::parallel::{ExpertParallelGroup, Place, Post};
+use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
 
 /// What the names of ranks' threads begin with.
 pub(super) const THREAD: &str = "rank ";
@@ -29,10 +30,14 @@ pub(super) struct Rank {
     /// Gradients of the step, flat.
     pub gradients: HashMap<ParamId, Tensor<1>>,
     pub post: Arc<Post>,
+    /// Who holds and owns which parameter.
+    pub shards: Arc<Shards>,
     /// Device of every rank.
     pub devices: Arc<Vec<Device>>,
     /// Number of the first rank of this rank's pipeline.
     pub first_rank: usize,
     /// Whom experts are shared with; none where all are here.
     pub experts: Option<Arc<ExpertParallelGroup>>,
+    /// Where the bytes of its exchanges are counted, where no other rank's are.
+    pub own_traffic: Option<Arc<TrafficCounter>>,
 }

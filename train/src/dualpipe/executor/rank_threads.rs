@@ -1,5 +1,5 @@
-//! A thread for each rank, which owns it: work is sent there as a closure and comes back as a
-//! result.
+//! A thread for each rank, which owns it or stands for it: a task is sent there and comes back as
+//! its result.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,18 +8,20 @@ use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::rank::{Rank, THREAD};
+use super::holder::Holder;
+use super::rank::THREAD;
+use super::task::Task;
 use crate::device::WorkerDevice;
 use crate::failure::{Context, Failure, Result};
 use crate::parallel::{Post, PostError};
 
 /// What a rank is asked to do.
-type Work = Box<dyn FnOnce(&mut Rank) + Send>;
+type Work = Box<dyn FnOnce(&mut Holder) + Send>;
 
 /// How long the others are waited for once a rank has failed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long a worker may take to say that it is there, once a rank has failed.
+/// How long a worker, or another process, may take to say that it is there, once a rank has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The threads of a run's ranks.
@@ -42,9 +44,10 @@ struct RankThread {
 
 impl RankThreads {
     /// Starts a thread for each rank, given with the name of its device.
-    pub fn start(ranks: Vec<(String, Rank)>, post: Arc<Post>) -> Result<Self> {
-        let start = |(device, mut rank): (String, Rank)| {
-            let name = format!("{THREAD}{} on {device}", rank.place.rank);
+    pub fn start(ranks: Vec<(String, Holder)>, post: Arc<Post>) -> Result<Self> {
+        let told_once = ranks.iter().any(|(_, holder)| matches!(holder, Holder::Away(_)));
+        let start = |(number, (device, mut rank)): (usize, (String, Holder))| {
+            let name = format!("{THREAD}{number} on {device}");
             let lender = device.parse().ok();
             let (work, queue) = channel::<Work>();
             let run = move || {
@@ -58,8 +61,8 @@ impl RankThreads {
                 .context("a rank's thread cannot be started")?;
             Ok(RankThread { name, lender, work: Some(work), handle: Some(handle) })
         };
-        let threads = ranks.into_iter().map(start).collect::<Result<Vec<_>>>()?;
-        if threads.iter().any(|thread| thread.lender.is_some()) {
+        let threads = ranks.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
+        if told_once || threads.iter().any(|thread| thread.lender.is_some()) {
             panics_of_ranks_are_told_once();
         }
         Ok(Self { threads, post })
@@ -72,16 +75,13 @@ impl RankThreads {
     /// The failure that came first, which names its rank: an error, a panic, or no sign of life in
     /// `parallel.timeout_s`. Whoever waits for that rank is let go; a rank that hangs in its device
     /// is left behind.
-    pub fn each<T: Send + 'static>(
-        &self,
-        work: impl Fn(&mut Rank) -> Result<T> + Send + Sync + 'static,
-    ) -> Result<Vec<T>> {
-        let work = Arc::new(work);
+    pub fn each<T: Task>(&self, task: T) -> Result<Vec<T::Done>> {
+        let task = Arc::new(task);
         let (send, results) = channel();
         for (rank, thread) in self.threads.iter().enumerate() {
-            let (send, post, work) = (send.clone(), self.post.clone(), work.clone());
-            let task: Work = Box::new(move |state| {
-                let outcome = catch_unwind(AssertUnwindSafe(|| work(state)))
+            let (send, post, task) = (send.clone(), self.post.clone(), task.clone());
+            let task: Work = Box::new(move |holder| {
+                let outcome = catch_unwind(AssertUnwindSafe(|| holder.carry_out(&*task)))
                     .unwrap_or_else(|panic| Err(error_of(panic)));
                 if outcome.is_err() {
                     post.fail(rank);
@@ -95,7 +95,7 @@ impl RankThreads {
         drop(send);
         let (done, failures) = self.awaited(&results);
         match self.worst(failures) {
-            Some(error) => Err(self.with_lost_workers(error)),
+            Some(error) => Err(self.with_silent_processes(self.with_lost_workers(error))),
             None => Ok(done
                 .into_iter()
                 .map(|result| result.expect("invariant: all have answered"))
@@ -166,12 +166,29 @@ impl RankThreads {
         }
     }
 
+    /// A failure, with the ranks whose process gives no sign of life: as with workers, another rank
+    /// that waits for one of them may have failed first.
+    fn with_silent_processes(&self, error: Failure) -> Failure {
+        let silent: Vec<&str> = self
+            .post
+            .unheard(PATIENCE)
+            .into_iter()
+            .filter_map(|rank| Some(self.threads.get(rank)?.name.as_str()))
+            .collect();
+        if silent.is_empty() {
+            error
+        } else {
+            error.context(format!("{}: its process gives no sign of life", silent.join(", ")))
+        }
+    }
+
     /// The failure to tell: what befell a rank itself, rather than that it missed another one's
     /// message, rather than that it was told of another's failure.
     fn worst(&self, failures: Vec<(usize, Failure)>) -> Option<Failure> {
         let rank_of_news = |error: &Failure| match error.downcast_ref::<PostError>() {
             None => 0,
             Some(PostError::Late { .. }) => 1,
+            Some(PostError::Garbled { .. }) => 0,
             Some(PostError::Failed { .. }) => 2,
         };
         let (rank, error) = failures.into_iter().min_by_key(|(_, error)| rank_of_news(error))?;
@@ -203,8 +220,8 @@ impl Drop for RankThreads {
 
 /// On a worker's device every failure is a panic, in whatever rank first asks for a value. It is
 /// caught and becomes the run's error; the message that it prints besides would only say where in
-/// Burn it was noticed.
-fn panics_of_ranks_are_told_once() {
+/// Burn it was noticed. So it is with the panics of other processes, which rank 0 tells of.
+pub(super) fn panics_of_ranks_are_told_once() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -217,7 +234,7 @@ fn panics_of_ranks_are_told_once() {
 }
 
 /// What a thread died of, as an error.
-fn error_of(panic: Box<dyn Any + Send>) -> Failure {
+pub(super) fn error_of(panic: Box<dyn Any + Send>) -> Failure {
     match panic.downcast::<PostError>() {
         Ok(error) => (*error).into(),
         Err(panic) => {

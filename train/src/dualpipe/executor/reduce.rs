@@ -11,7 +11,7 @@ use burn_deepseek::ops;
 
 use super::flat::{flat_values, replaced, shaped_gradients};
 use super::rank::Rank;
-use super::shards::{Shard, Shards};
+use super::shards::Shard;
 use crate::failure::Result;
 use crate::learner::LayerLoad;
 use crate::parallel::Subject;
@@ -19,7 +19,6 @@ use crate::parallel::Subject;
 /// What an update needs beside the gradients.
 #[derive(Clone, Debug)]
 pub(super) struct UpdateJob {
-    pub shards: Arc<Shards>,
     /// Global norm of the gradients, those of the loss itself.
     pub norm: f64,
     /// How many times too large the gradients are.
@@ -44,14 +43,14 @@ pub(super) struct RankUpdate {
 
 impl Rank {
     /// Sums the gradients of the shards that this rank owns, and gives the sum of squares of each.
-    pub fn reduce(&mut self, shards: &Shards) -> Result<Vec<(usize, f64)>> {
+    pub fn reduce(&mut self) -> Result<Vec<(usize, f64)>> {
         let rank = self.place.rank;
+        let shards = self.shards.clone();
         let mut flat = std::mem::take(&mut self.gradients);
         for shard in shards.held_by(rank).filter(|shard| shard.owner != rank) {
-            let gradient = flat
-                .remove(&shard.id)
-                .map(|gradient| ops::moved(gradient, &self.devices[shard.owner]));
-            self.post.send(rank, shard.owner, Subject::ParameterGradient(shard.index), gradient);
+            let subject = Subject::ParameterGradient(shard.index);
+            let device = &self.devices[shard.owner];
+            self.post.send(rank, shard.owner, subject, flat.remove(&shard.id), device);
         }
         let (mut indices, mut sums) = (Vec::new(), Vec::new());
         for shard in shards.held_by(rank).filter(|shard| shard.owner == rank) {
@@ -75,6 +74,7 @@ impl Rank {
                     holder,
                     rank,
                     Subject::ParameterGradient(shard.index),
+                    &self.device,
                 )?,
             };
             sum = match (sum, gradient) {
@@ -93,16 +93,17 @@ impl Rank {
         self.part =
             self.optimizer.update_by_norm(self.part.clone(), grads, job.norm, job.scale, job.lr);
 
+        let shards = self.shards.clone();
         let mut values = flat_values(&self.part);
-        for shard in job.shards.held_by(rank).filter(|shard| shard.owner == rank) {
+        for shard in shards.held_by(rank).filter(|shard| shard.owner == rank) {
             let value = values.get(&shard.id).filter(|_| updated.contains(&shard.id));
             for &holder in shard.holders.iter().filter(|&&holder| holder != rank) {
-                let value = value.map(|value| ops::moved(value.clone(), &self.devices[holder]));
-                self.post.send(rank, holder, Subject::Parameter(shard.index), value);
+                let subject = Subject::Parameter(shard.index);
+                self.post.send(rank, holder, subject, value.cloned(), &self.devices[holder]);
             }
         }
         let owned = || {
-            let shards = job.shards.held_by(rank).filter(|shard| shard.owner == rank);
+            let shards = shards.held_by(rank).filter(|shard| shard.owner == rank);
             let owned = shards.filter_map(|shard| Some((shard.index, values.get(&shard.id)?)));
             owned.map(|(index, value)| (index, value.clone())).unzip()
         };
@@ -110,11 +111,12 @@ impl Rank {
             if job.detailed { owned() } else { Default::default() };
         let squares = indices.into_iter().zip(ops::sums_of_squares(owned)).collect();
         values.clear();
-        for shard in job.shards.held_by(rank).filter(|shard| shard.owner != rank) {
+        for shard in shards.held_by(rank).filter(|shard| shard.owner != rank) {
             if let Some(value) = self.post.receive::<Option<Tensor<1>>>(
                 shard.owner,
                 rank,
                 Subject::Parameter(shard.index),
+                &self.device,
             )? {
                 values.insert(shard.id, value);
             }

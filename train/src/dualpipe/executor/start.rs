@@ -9,58 +9,97 @@ use burn_deepseek::{Compute, ModelPart, Stage};
 
 use super::cluster::Cluster;
 use super::flat::parameters_in_order;
+use super::holder::{Away, Holder};
+use super::portion::Portion;
 use super::rank::Rank;
 use super::shards::Shards;
+use super::task::Begin;
 use crate::failure::{Context, Result};
 use crate::learner::{AdamW, EngineSettings, LanguageModel, Moments};
 use crate::parallel::{ExpertParallelGroup, Post, TrafficCounter, cut};
 
-/// Ranks with the names of their devices, and who owns what of the model.
-pub(super) struct Parts {
-    pub ranks: Vec<(String, Rank)>,
+/// A model (without autodiff) as it is cut for a cluster.
+pub(super) struct Cut<'a> {
+    model: &'a LanguageModel,
+    stages: Arc<Vec<Stage>>,
+    devices: Arc<Vec<Device>>,
+    /// Who owns what of it.
     pub shards: Arc<Shards>,
 }
 
-/// Cuts a model (without autodiff) and the optimizer's state into the parts of the ranks, which
-/// will write to each other by `post`.
-///
-/// # Errors
-///
-/// A model with fewer layers than stages, a precision that a rank's device does not have.
-pub(super) fn parts(
-    model: &LanguageModel,
-    optimizer: &AdamW,
-    cluster: &Cluster,
-    settings: EngineSettings,
-    post: &Arc<Post>,
-    traffic: &Arc<TrafficCounter>,
-) -> Result<Parts> {
-    let axes = cluster.axes;
-    let stages = cluster.schedule.stages(axes.pipeline);
-    let stages = Arc::new(cut(model.model.config(), stages, stages / axes.pipeline)?);
-    let devices: Arc<Vec<Device>> =
-        Arc::new(cluster.ranks.iter().map(|(_, device)| device.clone().inner()).collect());
-    let parts: Vec<ModelPart> =
-        (0..axes.ranks()).map(|rank| part_of(model, cluster, &stages, rank)).collect();
-    let held: Vec<_> = parts
-        .iter()
-        .enumerate()
-        .map(|(rank, part)| {
-            (
-                axes.place(rank).expert,
-                parameters_in_order(part).into_iter().map(|(id, _)| id).collect(),
-            )
-        })
-        .collect();
-    let shards = Arc::new(Shards::new(&model.model, &held, axes.expert));
-    let mut ranks = Vec::with_capacity(axes.ranks());
-    for (rank, part) in parts.into_iter().enumerate() {
-        let place = axes.place(rank);
-        let (name, device) = &cluster.ranks[rank];
+impl<'a> Cut<'a> {
+    /// Cuts a model for a cluster.
+    ///
+    /// # Errors
+    ///
+    /// A model with fewer layers than stages.
+    pub fn new(model: &'a LanguageModel, cluster: &Cluster) -> Result<Self> {
+        let axes = cluster.axes;
+        let stages = cluster.schedule.stages(axes.pipeline);
+        let stages = Arc::new(cut(model.model.config(), stages, stages / axes.pipeline)?);
+        let devices: Vec<Device> =
+            cluster.ranks.iter().map(|(_, device)| device.clone().inner()).collect();
+        let held = |rank: usize| {
+            let part = part_of(model, cluster, &stages, rank);
+            let ids = parameters_in_order(&part).into_iter().map(|(id, _)| id).collect();
+            (axes.place(rank).expert, ids)
+        };
+        let held: Vec<_> = (0..axes.ranks()).map(held).collect();
+        let shards = Arc::new(Shards::new(&model.model, &held, axes.expert));
+        Ok(Self { model, stages, devices: Arc::new(devices), shards })
+    }
+
+    /// Every rank, with the name of its device: here, or in its own process, which is given what it
+    /// begins with. They write to each other by `post`.
+    ///
+    /// # Errors
+    ///
+    /// A precision that a rank's device does not have; a process that does not answer.
+    pub fn holders(
+        &self,
+        optimizer: &AdamW,
+        cluster: &Cluster,
+        settings: EngineSettings,
+        post: &Arc<Post>,
+        traffic: &Arc<TrafficCounter>,
+    ) -> Result<Vec<(String, Holder)>> {
+        let holder = |rank: usize| {
+            let name = cluster.ranks[rank].0.clone();
+            if let Some(processes) = cluster.processes.as_ref().filter(|all| all.rank != rank) {
+                let device = self.model.model.device().inner();
+                let away = Away { rank, processes: processes.clone(), device };
+                let part = part_of(self.model, cluster, &self.stages, rank);
+                let owned = owned_state(optimizer, &self.shards, rank, &away.device);
+                let portion = Portion::of(&part, &owned, &self.shards, rank);
+                away.ask(&Begin(portion)).with_context(|| format!("rank {rank} on {name}"))?;
+                return Ok((name, Holder::Away(away)));
+            }
+            let rank = self.rank(rank, optimizer, cluster, settings, post, traffic)?;
+            Ok((name, Holder::Here(Box::new(rank))))
+        };
+        (0..cluster.axes.ranks()).map(holder).collect()
+    }
+
+    /// A rank, on its device.
+    ///
+    /// # Errors
+    ///
+    /// A precision that the device does not have.
+    pub fn rank(
+        &self,
+        rank: usize,
+        optimizer: &AdamW,
+        cluster: &Cluster,
+        settings: EngineSettings,
+        post: &Arc<Post>,
+        traffic: &Arc<TrafficCounter>,
+    ) -> Result<Rank> {
+        let (axes, place) = (cluster.axes, cluster.axes.place(rank));
+        let device = self.devices[rank].clone();
         let group = (axes.expert > 1).then(|| {
             let members =
                 (0..axes.expert).map(|expert| axes.rank_at(place.pipeline, expert, place.data));
-            let members = members.map(|member| (member, devices[member].clone())).collect();
+            let members = members.map(|member| (member, self.devices[member].clone())).collect();
             Arc::new(ExpertParallelGroup {
                 post: post.clone(),
                 members,
@@ -70,25 +109,24 @@ pub(super) fn parts(
                 traffic: traffic.clone(),
             })
         });
-        let device = device.clone().inner();
-        let rank = Rank {
+        Ok(Rank {
             place,
-            stages: stages.clone(),
-            part: part.to_device(&device),
-            compute: Compute::new(*model.precision(), &device)
+            stages: self.stages.clone(),
+            part: part_of(self.model, cluster, &self.stages, rank).to_device(&device),
+            compute: Compute::new(*self.model.precision(), &device)
                 .with_context(|| format!("rank {rank}"))?,
             settings,
-            optimizer: owned_state(optimizer, &shards, rank, &device),
+            optimizer: owned_state(optimizer, &self.shards, rank, &device),
             gradients: HashMap::new(),
             post: post.clone(),
-            devices: devices.clone(),
+            shards: self.shards.clone(),
+            devices: self.devices.clone(),
             first_rank: rank - place.pipeline,
             experts: group,
+            own_traffic: None,
             device,
-        };
-        ranks.push((name.clone(), rank));
+        })
     }
-    Ok(Parts { ranks, shards })
 }
 
 /// The part of the model that a rank holds.

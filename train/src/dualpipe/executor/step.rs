@@ -16,7 +16,7 @@ use crate::data::TokenBatch;
 use crate::dualpipe::action::Chunk;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Context, Result};
-use crate::parallel::Mail;
+use crate::parallel::{ExchangeBytes, Mail};
 
 /// What a rank does in a step.
 #[derive(Clone, Debug)]
@@ -43,6 +43,21 @@ pub(super) struct RankReport {
     pub casts: Option<Casts>,
     /// What the rank sent and waited for.
     pub mail: Mail,
+    /// Bytes of its exchanges, where it counts its own.
+    pub exchange: ExchangeBytes,
+}
+
+impl StepJob {
+    /// The same step for the ranks of one pipeline, which need no other's micro-batches.
+    pub fn of_pipeline(&self, pipeline: usize) -> Self {
+        let own = |(number, batches): (usize, &Vec<TokenBatch>)| {
+            if number == pipeline { batches.clone() } else { Vec::new() }
+        };
+        Self {
+            batches: Arc::new(self.batches.iter().enumerate().map(own).collect()),
+            ..self.clone()
+        }
+    }
 }
 
 /// What the time of a rank's passes went into.

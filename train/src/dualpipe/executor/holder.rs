@@ -1,0 +1,72 @@
+//! Where a rank is: on a thread of this process, or in another process.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use super::rank::Rank;
+use super::reduce::UpdateJob;
+use super::step::StepJob;
+use super::task::{Begin, Gather, Reduce, Task};
+use crate::failure::{Context, Failure, Result};
+use crate::parallel::{Packed, Processes};
+
+/// A rank, wherever it is, as its thread has it.
+#[derive(Debug)]
+pub(super) enum Holder {
+    /// On this thread.
+    Here(Box<Rank>),
+    /// In another process.
+    Away(Away),
+}
+
+/// A rank in another process.
+#[derive(Debug)]
+pub(super) struct Away {
+    pub rank: usize,
+    pub processes: Arc<Processes>,
+    /// Where tensors that come from it go.
+    pub device: Device,
+}
+
+impl Holder {
+    /// Has the rank do something.
+    pub fn carry_out<T: Task>(&mut self, task: &T) -> Result<T::Done> {
+        match self {
+            Self::Here(rank) => task.carry_out(rank),
+            Self::Away(away) => away.ask(task),
+        }
+    }
+}
+
+impl Away {
+    /// Has the rank do something, and waits for what comes of it.
+    pub fn ask<T: Task>(&self, task: &T) -> Result<T::Done> {
+        let mut bytes = vec![T::NUMBER];
+        task.for_rank(self.rank).pack(&mut bytes);
+        let answer = self.processes.ask(self.rank, bytes)?;
+        T::Done::unpacked(&answer, &self.device)
+            .with_context(|| format!("rank {} answered something else", self.rank))
+    }
+}
+
+/// Has a rank do what rank 0 asked for, packed, and packs what came of it.
+pub(super) fn carry_out_packed(rank: &mut Rank, task: &[u8]) -> Result<Vec<u8>> {
+    let Some((&number, bytes)) = task.split_first() else {
+        return Err(Failure::new("rank 0 asked for nothing"));
+    };
+    match number {
+        StepJob::NUMBER => packed::<StepJob>(rank, bytes),
+        Reduce::NUMBER => packed::<Reduce>(rank, bytes),
+        UpdateJob::NUMBER => packed::<UpdateJob>(rank, bytes),
+        Gather::NUMBER => packed::<Gather>(rank, bytes),
+        Begin::NUMBER => packed::<Begin>(rank, bytes),
+        _ => Err(Failure::new(format!("rank 0 asked for task {number}, which there is not"))),
+    }
+}
+
+fn packed<T: Task>(rank: &mut Rank, bytes: &[u8]) -> Result<Vec<u8>> {
+    let task = T::unpacked(bytes, &rank.device)
+        .with_context(|| format!("rank 0 asked for task {} in other words", T::NUMBER))?;
+    Ok(task.carry_out(rank)?.packed())
+}

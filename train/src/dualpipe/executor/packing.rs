@@ -1,0 +1,237 @@
+//! What ranks in other processes are told and tell, as bytes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn_deepseek::LossWeights;
+use burn_deepseek::backend::fp8::Casts;
+use burn_deepseek::precision::CastCounts;
+
+use super::gather::Owned;
+use super::reduce::{RankUpdate, UpdateJob};
+use super::report::StageReport;
+use super::step::{PassTimes, RankReport, StepJob};
+use super::timeline::Span;
+use crate::data::TokenBatch;
+use crate::dualpipe::action::{Action, Chunk};
+use crate::dualpipe::schedule::PipelineSchedule;
+use crate::learner::LayerLoad;
+use crate::parallel::{
+    ExchangeBytes, LinkBytes, Mail, Packed, PipelineScheduleKind, Unpacking, packed,
+};
+
+packed!(RankReport { stages, spans, times, casts, mail, exchange });
+packed!(StageReport { micro_batch, main, mtp, balances, loads, entropies, tokens });
+packed!(PassTimes { forward, backward, idle });
+packed!(Mail { sent_bytes, waited_for_experts });
+packed!(ExchangeBytes { sent, direct });
+packed!(LinkBytes { fast_bytes, slow_bytes });
+packed!(LayerLoad { layer, loads });
+packed!(Casts { activations, weights, gradients });
+packed!(CastCounts { values, saturated, underflowed, scale_min, scale_max });
+packed!(LossWeights { mtp, sequence_balance });
+packed!(RankUpdate { squares, sent_bytes });
+packed!(Owned { index, value, moments });
+packed!(Span { action, start, end, waited });
+packed!(Chunk { direction, index, stage });
+
+/// A schedule is known by its numbers: what they make of it is the same in every process.
+impl Packed for PipelineSchedule {
+    fn pack(&self, into: &mut Vec<u8>) {
+        self.kind.name().to_owned().pack(into);
+        (self.ranks, self.chunks).pack(into);
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        let kind: PipelineScheduleKind = String::unpack(from)?.parse().ok()?;
+        let (ranks, chunks) = Packed::unpack(from)?;
+        Self::new(kind, ranks, chunks).ok()
+    }
+}
+
+/// The tokens of a micro-batch; which windows they are of, and what is asked of its routers, stays
+/// with rank 0.
+impl Packed for TokenBatch {
+    fn pack(&self, into: &mut Vec<u8>) {
+        self.inputs.pack(into);
+        self.targets.pack(into);
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        let (inputs, targets) = (Packed::unpack(from)?, Packed::unpack(from)?);
+        let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::dims(&inputs).iter().product();
+        Some(Self { inputs, targets, tokens, windows: Arc::default(), routing: None })
+    }
+}
+
+/// The step begins in another process when that is told of it.
+impl Packed for StepJob {
+    fn pack(&self, into: &mut Vec<u8>) {
+        self.schedule.pack(into);
+        self.batches.pack(into);
+        self.weights.pack(into);
+        (self.share, self.detailed).pack(into);
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        let schedule = Arc::new(PipelineSchedule::unpack(from)?);
+        let batches = Arc::new(Packed::unpack(from)?);
+        let weights = Packed::unpack(from)?;
+        let (share, detailed) = Packed::unpack(from)?;
+        Some(Self { schedule, batches, weights, share, started: Instant::now(), detailed })
+    }
+}
+
+impl Packed for UpdateJob {
+    fn pack(&self, into: &mut Vec<u8>) {
+        (self.norm, self.scale).pack(into);
+        (self.lr, self.bias_update_speed).pack(into);
+        self.loads.pack(into);
+        self.detailed.pack(into);
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        let (norm, scale) = Packed::unpack(from)?;
+        let (lr, bias_update_speed) = Packed::unpack(from)?;
+        let loads = Arc::new(Packed::unpack(from)?);
+        let detailed = Packed::unpack(from)?;
+        Some(Self { norm, scale, lr, loads, bias_update_speed, detailed })
+    }
+}
+
+impl Packed for Action {
+    fn pack(&self, into: &mut Vec<u8>) {
+        match self {
+            Self::Forward(chunk) => (0u8, *chunk).pack(into),
+            Self::Backward { chunk, defer_weights } => {
+                (1u8, *chunk).pack(into);
+                defer_weights.pack(into);
+            }
+            Self::Weights(chunk) => (2u8, *chunk).pack(into),
+            Self::Overlapped { forward, backward } => {
+                (3u8, *forward).pack(into);
+                backward.pack(into);
+            }
+            Self::Exchange(_) => unreachable!("invariant: an exchange has no time of its own"),
+        }
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        let (kind, chunk): (u8, Chunk) = Packed::unpack(from)?;
+        Some(match kind {
+            0 => Self::Forward(chunk),
+            1 => Self::Backward { chunk, defer_weights: Packed::unpack(from)? },
+            2 => Self::Weights(chunk),
+            3 => Self::Overlapped { forward: chunk, backward: Packed::unpack(from)? },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use burn::tensor::{Device, Int, Tensor};
+
+    fn again<T: Packed>(value: &T) -> T {
+        T::unpacked(&value.packed(), &Device::flex()).expect("what was packed")
+    }
+
+    /// Every schedule is the same in another process, and so is every action of it.
+    #[test]
+    fn schedules_travel_as_their_numbers() {
+        for kind in PipelineScheduleKind::ALL {
+            let schedule = PipelineSchedule::new(kind, 4, 10).unwrap();
+            assert_eq!(again(&schedule), schedule);
+            let actions = schedule.actions.iter().flatten().map(|planned| &planned.action);
+            for action in actions.filter(|action| !matches!(action, Action::Exchange(_))) {
+                assert_eq!(again(action), *action);
+            }
+        }
+        let mut bytes =
+            PipelineSchedule::new(PipelineScheduleKind::DualPipe, 4, 8).unwrap().packed();
+        let last = bytes.len() - 8;
+        bytes[last] = 7; // an odd number of micro-batches
+        assert!(PipelineSchedule::unpacked(&bytes, &Device::flex()).is_none());
+    }
+
+    /// A rank is told of the micro-batches of its own pipeline alone.
+    #[test]
+    fn a_step_goes_to_a_rank_with_its_tokens() {
+        let device = Device::flex();
+        let batch = |first: i64| {
+            let tokens = Tensor::<2, Int>::from_data([[first, first + 1, first + 2]], &device);
+            TokenBatch {
+                inputs: tokens.clone(),
+                targets: tokens + 1,
+                tokens: 3,
+                windows: Arc::default(),
+                routing: None,
+            }
+        };
+        let job = StepJob {
+            schedule: Arc::new(PipelineSchedule::new(PipelineScheduleKind::Zb1p, 2, 2).unwrap()),
+            batches: Arc::new(vec![vec![batch(0), batch(10)], vec![batch(20), batch(30)]]),
+            weights: LossWeights { mtp: 0.3, sequence_balance: 1e-4 },
+            share: 0.25,
+            started: Instant::now(),
+            detailed: true,
+        };
+        let got = again(&job.of_pipeline(1));
+        let ids = |batch: &TokenBatch| -> Vec<i64> {
+            batch
+                .inputs
+                .clone()
+                .into_data()
+                .iter()
+                .chain(batch.targets.clone().into_data().iter())
+                .collect()
+        };
+        assert_eq!((got.batches[0].len(), got.batches[1].len()), (0, 2));
+        assert_eq!(ids(&got.batches[1][1]), [30, 31, 32, 31, 32, 33]);
+        assert_eq!(got.batches[1][0].tokens, 3);
+        assert_eq!((&got.schedule, got.weights, got.share), (&job.schedule, job.weights, 0.25));
+        assert!(got.detailed);
+    }
+
+    #[test]
+    fn what_comes_of_a_step_travels() {
+        let chunk = Chunk { direction: 1, index: 2, stage: 3 };
+        let report = RankReport {
+            stages: vec![StageReport {
+                micro_batch: 4,
+                main: Some(f32::NAN),
+                mtp: vec![1.5],
+                balances: vec![(2, 0.5)],
+                loads: vec![LayerLoad { layer: 2, loads: vec![7, 0] }],
+                entropies: vec![(2, 1.25)],
+                tokens: 16,
+            }],
+            spans: vec![Span {
+                action: Action::Weights(chunk),
+                start: Duration::from_micros(5),
+                end: Duration::from_micros(9),
+                waited: Duration::ZERO,
+            }],
+            times: PassTimes::default(),
+            casts: Some(Casts::default()),
+            mail: Mail { sent_bytes: 12, waited_for_experts: Duration::from_nanos(1) },
+            exchange: ExchangeBytes::default(),
+        };
+        // NaN is no obstacle to comparing text.
+        assert_eq!(format!("{:?}", again(&report)), format!("{report:?}"));
+        let update = RankUpdate { squares: vec![(3, 0.1)], sent_bytes: 9 };
+        assert_eq!(format!("{:?}", again(&update)), format!("{update:?}"));
+        let job = UpdateJob {
+            norm: 0.1,
+            scale: 8.0,
+            lr: 1e-3,
+            loads: Arc::new(report.stages[0].loads.clone()),
+            bias_update_speed: 0.001,
+            detailed: false,
+        };
+        assert_eq!(format!("{:?}", again(&job)), format!("{job:?}"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Whether this process was started alone, or as one of several by mpirun or srun.
+
+use crate::failure::blamed;
+
+/// A process among those that a launcher started together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launched {
+    /// Its number, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub ranks: usize,
+}
+
+/// Why a process cannot be one rank of several.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// The build has no MPI.
+    #[error(
+        "this is one of {ranks} processes that mpirun or srun started, but this build has no MPI: \
+         build it with --features mpi, or start one process"
+    )]
+    NotBuilt {
+        /// Processes that were started.
+        ranks: usize,
+    },
+    /// The library does not see the others.
+    #[error(
+        "the launcher started {launched} processes, but this program's MPI library sees {seen}: \
+         start it with the mpirun of that library, or with srun --mpi=pmix"
+    )]
+    Apart {
+        /// Processes that were started.
+        launched: usize,
+        /// Processes that MPI knows.
+        seen: usize,
+    },
+    /// MPI does not start.
+    #[error("MPI cannot be started: {problem}")]
+    Start {
+        /// Why.
+        problem: String,
+    },
+}
+
+blamed!(User: LaunchError);
+
+/// Where launchers say a process's number and how many there are: Open MPI; MPICH, Intel MPI and
+/// Slurm's pmi2; Slurm's pmix.
+const VARIABLES: [(&str, &str); 3] = [
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+];
+
+/// What this process was started as; none where it was started alone.
+pub fn launched() -> Option<Launched> {
+    launched_by(|name| std::env::var(name).ok())
+}
+
+fn launched_by(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
+    let number = |name: &str| variable(name)?.parse().ok();
+    let found = VARIABLES
+        .iter()
+        .find_map(|(rank, ranks)| Some(Launched { rank: number(rank)?, ranks: number(ranks)? }));
+    found.filter(|launched| launched.ranks > 1 && launched.rank < launched.ranks)
+}
+
+impl Launched {
+    /// Whether this process speaks for all of them: it prints, and writes the run.
+    pub fn speaks(&self) -> bool {
+        self.rank == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Option<Launched> {
+        let value = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        launched_by(value)
+    }
+
+    #[test]
+    fn launchers_are_known_by_their_variables() {
+        for (rank, ranks) in VARIABLES {
+            let found = with(&[(rank, "2"), (ranks, "4")]);
+            assert_eq!(found, Some(Launched { rank: 2, ranks: 4 }), "{rank}");
+            assert!(!found.is_some_and(|found| found.speaks()));
+        }
+        assert!(with(&[("PMI_RANK", "0"), ("PMI_SIZE", "2")]).is_some_and(|l| l.speaks()));
+        // A batch script has Slurm's variables too, and is one process.
+        assert_eq!(with(&[("SLURM_NTASKS", "8"), ("SLURM_PROCID", "0")]), None);
+        assert_eq!(with(&[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1")]), None);
+        assert_eq!(with(&[("PMI_RANK", "4"), ("PMI_SIZE", "4")]), None);
+        assert_eq!(with(&[("PMI_RANK", "x"), ("PMI_SIZE", "4")]), None);
+        assert_eq!(with(&[]), None);
+    }
+}

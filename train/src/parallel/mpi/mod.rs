@@ -1,0 +1,109 @@
+//! MPI as what carries messages between processes, each of which is one rank.
+//!
+//! One thread makes all of MPI's calls: it sends what it is given, and gives the post office what
+//! arrives, both without blocking. Messages are matched as MPI matches them, by sender and tag, in
+//! the order in which they were sent; the tag is the kind of a message's subject, and the subject,
+//! which the proved schedule makes unique within a step, stands at its beginning.
+
+mod thread;
+mod transfers;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::carrier::{Carrier, Letter};
+use super::launch::LaunchError;
+use super::packed::Packed;
+use super::post::Post;
+
+/// How long messages that are under way may take at the end.
+const AT_THE_END: Duration = Duration::from_secs(10);
+
+/// What MPI's thread is to do.
+enum Order {
+    /// Send bytes to a rank, under a tag.
+    Send { to: usize, tag: u8, bytes: Vec<u8> },
+    /// Let what is under way arrive, and end.
+    End,
+    /// End every process, with an exit code.
+    Abort(u8),
+}
+
+/// When the ranks that tell this one that they are alive were last heard of: the others where this
+/// is rank 0, else rank 0.
+type Heard = Arc<Mutex<Vec<(usize, Instant)>>>;
+
+/// This process among those of its world.
+#[derive(Debug)]
+pub(super) struct Mpi {
+    orders: Sender<Order>,
+    /// Told when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Mpi {
+    /// Starts MPI, which is to find `launched` processes; `post` is given what they send.
+    pub fn start(post: &Arc<Post>, launched: usize) -> Result<Self, LaunchError> {
+        let (orders, queue) = channel();
+        let (end, ended) = channel();
+        let (begin, begun) = channel();
+        let heard = Heard::default();
+        let (office, of_thread) = (post.clone(), heard.clone());
+        let run = move || {
+            let _end = end; // dropped with the thread
+            thread::run(&office, &of_thread, &queue, &begin);
+        };
+        let start = |problem: String| LaunchError::Start { problem };
+        std::thread::Builder::new()
+            .name("mpi".into())
+            .spawn(run)
+            .map_err(|error| start(error.to_string()))?;
+        let (rank, seen) =
+            begun.recv().map_err(|_| start("its thread has stopped".into()))?.map_err(start)?;
+        if seen != launched {
+            return Err(LaunchError::Apart { launched, seen });
+        }
+        post.carry_by(Arc::new(Line { rank, orders: orders.clone(), heard }));
+        Ok(Self { orders, ended: Mutex::new(ended) })
+    }
+
+    /// Ends MPI: every process with an exit code where there is one, else this process alone, when
+    /// what it has sent has arrived.
+    pub fn close(&self, abort: Option<u8>) {
+        let order = abort.map_or(Order::End, Order::Abort);
+        let _ = self.orders.send(order);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ended or not: the process is about to.
+        let _ = ended.recv_timeout(AT_THE_END + Duration::from_secs(5));
+    }
+}
+
+/// How the post office reaches MPI's thread.
+#[derive(Debug)]
+struct Line {
+    rank: usize,
+    orders: Sender<Order>,
+    heard: Heard,
+}
+
+impl Carrier for Line {
+    fn carries_to(&self, rank: usize) -> bool {
+        rank != self.rank
+    }
+
+    fn carry(&self, letter: Letter) {
+        let Letter { to, subject, bytes: body, .. } = letter;
+        let mut bytes = Vec::with_capacity(body.len() + 32);
+        subject.pack(&mut bytes);
+        bytes.extend_from_slice(&body);
+        let order = Order::Send { to, tag: subject.kind(), bytes };
+        // Where the thread has ended, so has the run.
+        let _ = self.orders.send(order);
+    }
+
+    fn unheard(&self, patience: Duration) -> Vec<usize> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().filter(|(_, at)| at.elapsed() > patience).map(|(rank, _)| *rank).collect()
+    }
+}

@@ -1,0 +1,255 @@
+//! The thread that makes MPI's calls.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::mpi::Threading;
+use ::mpi::datatype::Equivalence;
+use ::mpi::environment::Universe;
+use ::mpi::point_to_point::Source;
+use ::mpi::topology::{Communicator, SimpleCommunicator};
+use burn::tensor::Device;
+
+use super::super::carrier::Letter;
+use super::super::packed::{Packed, Unpacking};
+use super::super::post::Post;
+use super::super::subject::Subject;
+use super::transfers::{Receiving, Sending};
+use super::{AT_THE_END, Heard, Order};
+
+/// Bytes that are sent at once; longer messages go in pieces.
+const PIECE: usize = 1 << 28;
+
+/// How often ranks tell rank 0, and it them, that they are alive.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// The kind of tag that a sign of life has.
+const ALIVE: u8 = Subject::KINDS;
+
+/// The tag of a piece of a message: its kind, and whether more of it follows.
+fn tag_of(kind: u8, more: bool) -> i32 {
+    i32::from(kind) * 2 + i32::from(more)
+}
+
+/// Starts MPI, tells `begin` the rank of this process and how many there are, and does what is
+/// ordered.
+pub(super) fn run(
+    post: &Arc<Post>,
+    heard: &Heard,
+    orders: &Receiver<Order>,
+    begin: &Sender<Result<(usize, usize), String>>,
+) {
+    let Some((universe, threading)) = ::mpi::initialize_with_threading(Threading::Funneled) else {
+        let _ = begin.send(Err("it has been started before".into()));
+        return;
+    };
+    if threading < Threading::Funneled {
+        let _ = begin.send(Err("the library cannot be used beside threads".into()));
+        return;
+    }
+    let world = universe.world();
+    let (rank, ranks) = (world.rank() as usize, world.size() as usize);
+    let peers: Vec<usize> = if rank == 0 { (1..ranks).collect() } else { vec![0] };
+    {
+        let now = Instant::now();
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = peers.iter().map(|&peer| (peer, now)).collect();
+    }
+    let _ = begin.send(Ok((rank, ranks)));
+    let line = Line {
+        world,
+        rank,
+        peers,
+        post,
+        heard,
+        sending: Vec::new(),
+        receiving: VecDeque::new(),
+        pieces: HashMap::new(),
+        beaten: Instant::now(),
+        told: Instant::now(),
+    };
+    line.carry_out(orders, universe);
+}
+
+/// What is under way.
+struct Line<'a> {
+    world: SimpleCommunicator,
+    rank: usize,
+    /// Who is told that this rank is alive, and tells it the same.
+    peers: Vec<usize>,
+    post: &'a Arc<Post>,
+    heard: &'a Heard,
+    sending: Vec<Sending>,
+    /// In the order in which they were found.
+    receiving: VecDeque<Receiving>,
+    /// What has come of messages that go in pieces, by sender.
+    pieces: HashMap<i32, Vec<u8>>,
+    /// When the others were last told that this rank is alive.
+    beaten: Instant,
+    /// The last sign of life of a rank that was told on.
+    told: Instant,
+}
+
+impl Line<'_> {
+    fn carry_out(mut self, orders: &Receiver<Order>, universe: Universe) {
+        let mut active = Instant::now();
+        let mut ending: Option<Instant> = None;
+        loop {
+            let order = match self.rest(active) {
+                Some(rest) => match orders.recv_timeout(rest) {
+                    Ok(order) => Some(order),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => Some(Order::End),
+                },
+                None => {
+                    std::thread::yield_now();
+                    orders.try_recv().ok()
+                }
+            };
+            match order {
+                Some(Order::Send { to, tag, bytes }) => {
+                    self.send(to, tag, bytes);
+                    active = Instant::now();
+                }
+                Some(Order::End) => {
+                    ending.get_or_insert_with(Instant::now);
+                }
+                Some(Order::Abort(code)) => self.world.abort(i32::from(code)),
+                None => {}
+            }
+            if self.progress() {
+                active = Instant::now();
+            }
+            match ending {
+                None => self.beat(),
+                Some(_) if self.sending.is_empty() && self.receiving.is_empty() => break,
+                // What does not arrive any more is left behind, and MPI with it.
+                Some(since) if since.elapsed() > AT_THE_END => {
+                    std::mem::forget(universe);
+                    return;
+                }
+                Some(_) => {}
+            }
+        }
+        drop(universe);
+    }
+
+    /// How long to wait for an order before MPI is asked again; not at all while something is under
+    /// way, or was a moment ago. Each asking takes some microseconds from whoever computes.
+    fn rest(&self, active: Instant) -> Option<Duration> {
+        let idle = active.elapsed();
+        let busy = !self.sending.is_empty() || !self.receiving.is_empty();
+        if busy || idle < Duration::from_micros(100) {
+            None
+        } else if idle > Duration::from_millis(100) {
+            Some(Duration::from_millis(1))
+        } else if self.post.is_awaiting() {
+            Some(Duration::from_micros(50))
+        } else {
+            Some(Duration::from_micros(250))
+        }
+    }
+
+    fn send(&mut self, to: usize, kind: u8, bytes: Vec<u8>) {
+        let bytes = Arc::new(bytes);
+        let mut start = 0;
+        loop {
+            let end = bytes.len().min(start + PIECE);
+            let tag = tag_of(kind, end < bytes.len());
+            let sending = Sending::start(&self.world, to as i32, tag, bytes.clone(), start..end);
+            self.sending.push(sending);
+            if end == bytes.len() {
+                return;
+            }
+            start = end;
+        }
+    }
+
+    /// Lets MPI work, and takes in what has come; whether there was anything.
+    fn progress(&mut self) -> bool {
+        self.sending.retain_mut(|sending| !sending.is_done());
+        let mut found = false;
+        while let Some((message, status)) = self.world.any_process().immediate_matched_probe() {
+            found = true;
+            let count = status.count(u8::equivalent_datatype());
+            let (from, tag) = (status.source_rank(), status.tag());
+            self.receiving.push_back(Receiving::start(message, from, tag, count));
+        }
+        if self.receiving.is_empty() {
+            return found;
+        }
+        // Of each sender in the order in which it sent.
+        let mut unfinished = HashSet::new();
+        for mut receiving in std::mem::take(&mut self.receiving) {
+            if unfinished.contains(&receiving.from) || !receiving.is_done() {
+                unfinished.insert(receiving.from);
+                self.receiving.push_back(receiving);
+            } else {
+                self.take(receiving);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Takes in a message, or a piece of one.
+    fn take(&mut self, receiving: Receiving) {
+        let (from, tag) = (receiving.from, receiving.tag);
+        let bytes = receiving.take();
+        let sender = from as usize;
+        {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, at)) = heard.iter_mut().find(|(peer, _)| *peer == sender) {
+                *at = Instant::now();
+            }
+        }
+        if tag == tag_of(ALIVE, false) {
+            // What it says is whether the rank has done something since it said so last.
+            if bytes == [1] {
+                self.post.sign_of_life();
+            }
+            return;
+        }
+        if tag % 2 == 1 {
+            self.pieces.entry(from).or_default().extend_from_slice(&bytes);
+            return;
+        }
+        let bytes = match self.pieces.remove(&from) {
+            Some(mut pieces) => {
+                pieces.extend_from_slice(&bytes);
+                pieces
+            }
+            None => bytes,
+        };
+        let device = Device::flex(); // a subject has no tensor
+        let mut rest = Unpacking::new(&bytes, &device);
+        let Some(subject) = Subject::unpack(&mut rest) else {
+            // Whoever waits for it will say that it did not come.
+            return;
+        };
+        let bytes = rest.rest().to_vec();
+        self.post.deliver(Letter { from: sender, to: self.rank, subject, bytes });
+    }
+
+    /// Tells the others that this rank is alive, and notices who does not.
+    fn beat(&mut self) {
+        if self.beaten.elapsed() < BEAT {
+            return;
+        }
+        self.beaten = Instant::now();
+        let last_sign = self.post.last_sign();
+        // Rank 0 is the one who wants to know.
+        let worked = self.rank != 0 && last_sign > self.told;
+        self.told = last_sign;
+        for peer in self.peers.clone() {
+            self.send(peer, ALIVE, vec![u8::from(worked)]);
+        }
+        let limit = self.post.timeout();
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((silent, _)) = heard.iter().find(|(_, at)| at.elapsed() > limit) {
+            self.post.fail(*silent);
+        }
+    }
+}

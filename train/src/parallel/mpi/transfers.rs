@@ -1,0 +1,132 @@
+//! Sends and receives that are under way: the calls of MPI that the binding has no safe form of
+//! for buffers which live as long as they must.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ::mpi::Count;
+use ::mpi::ffi::{
+    MPI_Imrecv, MPI_Isend, MPI_Request, MPI_Test, RSMPI_REQUEST_NULL, RSMPI_STATUS_IGNORE,
+    RSMPI_UINT8_T,
+};
+use ::mpi::point_to_point::Message;
+use ::mpi::raw::{AsRaw, AsRawMut};
+use ::mpi::topology::SimpleCommunicator;
+
+/// A request that MPI works on.
+struct Request(MPI_Request);
+
+impl Request {
+    /// Whether it is done. MPI works on what is under way meanwhile.
+    fn is_done(&mut self) -> bool {
+        let mut done = 0;
+        // SAFETY: the request is one of this process's, or null, which is done; no status is asked
+        // for.
+        unsafe { MPI_Test(&raw mut self.0, &raw mut done, RSMPI_STATUS_IGNORE) };
+        done != 0
+    }
+
+    /// Whether MPI has let go of it.
+    fn is_over(&self) -> bool {
+        // SAFETY: a constant of the library.
+        self.0 == unsafe { RSMPI_REQUEST_NULL }
+    }
+}
+
+/// Bytes on their way to a rank.
+pub(super) struct Sending {
+    request: Request,
+    bytes: Option<Arc<Vec<u8>>>,
+}
+
+impl Sending {
+    /// Sends a range of `bytes`, at most `i32::MAX` long.
+    pub fn start(
+        world: &SimpleCommunicator,
+        to: i32,
+        tag: i32,
+        bytes: Arc<Vec<u8>>,
+        range: Range<usize>,
+    ) -> Self {
+        let piece = &bytes[range];
+        let count = Count::try_from(piece.len()).expect("invariant: a piece is short");
+        // SAFETY: a constant of the library.
+        let mut request = Request(unsafe { RSMPI_REQUEST_NULL });
+        // SAFETY: the piece stays where it is, and as it is, until the request is over: `bytes` is
+        // kept beside it, and leaked where that never happens.
+        unsafe {
+            MPI_Isend(
+                piece.as_ptr().cast(),
+                count,
+                RSMPI_UINT8_T,
+                to,
+                tag,
+                world.as_raw(),
+                &raw mut request.0,
+            );
+        }
+        Self { request, bytes: Some(bytes) }
+    }
+
+    /// Whether the bytes are no longer needed.
+    pub fn is_done(&mut self) -> bool {
+        self.request.is_done()
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.request.is_over() {
+            std::mem::forget(self.bytes.take()); // MPI may still read them
+        }
+    }
+}
+
+/// Bytes on their way from a rank.
+pub(super) struct Receiving {
+    /// The sender.
+    pub from: i32,
+    /// The tag that they came under.
+    pub tag: i32,
+    request: Request,
+    bytes: Vec<u8>,
+}
+
+impl Receiving {
+    /// Receives a message of so many bytes that was found.
+    pub fn start(mut message: Message, from: i32, tag: i32, count: Count) -> Self {
+        let mut bytes = vec![0; usize::try_from(count).unwrap_or(0)];
+        // SAFETY: a constant of the library.
+        let mut request = Request(unsafe { RSMPI_REQUEST_NULL });
+        // SAFETY: the buffer has room for the message, and stays where it is until the request is
+        // over: it is kept beside it, and leaked where that never happens.
+        unsafe {
+            MPI_Imrecv(
+                bytes.as_mut_ptr().cast(),
+                count,
+                RSMPI_UINT8_T,
+                message.as_raw_mut(),
+                &raw mut request.0,
+            );
+        }
+        Self { from, tag, request, bytes }
+    }
+
+    /// Whether all bytes are there.
+    pub fn is_done(&mut self) -> bool {
+        self.request.is_done()
+    }
+
+    /// The bytes, of what is done.
+    pub fn take(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        if !self.request.is_over() {
+            std::mem::forget(std::mem::take(&mut self.bytes)); // MPI may still write there
+        }
+    }
+}

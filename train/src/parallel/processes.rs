@@ -1,0 +1,279 @@
+//! The processes of a run whose ranks are one each: rank 0 leads, the others do what they are told
+//! and answer.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use burn::tensor::Device;
+
+use super::launch::{LaunchError, launched};
+use super::message::PostError;
+use super::packed::{Packed, Unpacking};
+use super::post::Post;
+use super::subject::Subject;
+use crate::failure::{Blame, Failure, Result, UsageError};
+
+/// How long the others are waited for until the run's own limit is known.
+const UNTIL_CONFIGURED: Duration = Duration::from_secs(600);
+
+/// The processes of this run, as one of them sees them.
+#[derive(Debug)]
+pub struct Processes {
+    /// The rank of this process.
+    pub rank: usize,
+    /// How many there are.
+    pub ranks: usize,
+    /// What they write to each other by.
+    pub post: Arc<Post>,
+    /// None where another carrier than a library's holds them together.
+    link: Option<Link>,
+}
+
+/// What holds the processes together: a library, in builds that have it.
+#[cfg(feature = "mpi")]
+type Link = super::mpi::Mpi;
+
+/// Builds without MPI have no such processes.
+#[cfg(not(feature = "mpi"))]
+type Link = std::convert::Infallible;
+
+/// Those of this process, once it has joined: a library of which there is one a process.
+static JOINED: OnceLock<Arc<Processes>> = OnceLock::new();
+
+impl Processes {
+    /// Joins those that mpirun or srun started together with this one; none where it was started
+    /// alone.
+    ///
+    /// # Errors
+    ///
+    /// A build without MPI; a launcher that is not the library's.
+    pub fn join() -> Result<Option<Arc<Self>>, LaunchError> {
+        let Some(launched) = launched() else { return Ok(None) };
+        if let Some(joined) = JOINED.get() {
+            return Ok(Some(joined.clone()));
+        }
+        let post = Arc::new(Post::new(UNTIL_CONFIGURED));
+        let link = open(&post, launched.ranks)?;
+        let processes = Self { rank: launched.rank, ranks: launched.ranks, post, link: Some(link) };
+        Ok(Some(JOINED.get_or_init(|| Arc::new(processes)).clone()))
+    }
+
+    /// Processes whose letters `post` has carried by something else: a test, in which threads play
+    /// them.
+    pub fn played(rank: usize, ranks: usize, post: Arc<Post>) -> Arc<Self> {
+        Arc::new(Self { rank, ranks, post, link: None })
+    }
+
+    /// Lets the others go, which end then.
+    pub fn dismiss(&self) {
+        for rank in (0..self.ranks).filter(|&rank| rank != self.rank) {
+            self.post.tell(self.rank, rank, Subject::Task, Vec::new());
+        }
+    }
+
+    /// Has a rank do something, and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// What the rank answers instead; no sign of life from it; another rank that has failed.
+    pub fn ask(&self, rank: usize, task: Vec<u8>) -> Result<Vec<u8>> {
+        self.tell(rank, task);
+        self.answer_of(rank)
+    }
+
+    /// Has a rank do something, and waits for nothing.
+    pub fn tell(&self, rank: usize, task: Vec<u8>) {
+        self.post.tell(self.rank, rank, Subject::Task, task);
+    }
+
+    /// Waits for the answer of a rank that has been told to do something.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn answer_of(&self, rank: usize) -> Result<Vec<u8>> {
+        let answer = match self.post.hear(rank, self.rank, Subject::Answer) {
+            Err(PostError::Failed { rank: failed }) if failed == rank => {
+                let seconds = self.post.timeout().as_secs();
+                let problem = format!("no sign of life for {seconds} s (parallel.timeout_s)");
+                return Err(Failure::new(problem));
+            }
+            answer => answer?,
+        };
+        let garbled = || PostError::Garbled {
+            from: rank,
+            to: self.rank,
+            subject: Subject::Answer.to_string(),
+        };
+        let device = Device::flex();
+        let mut from = Unpacking::new(&answer, &device);
+        match bool::unpack(&mut from).ok_or_else(garbled)? {
+            true => Ok(from.rest().to_vec()),
+            false => Err(Told::unpack(&mut from).ok_or_else(garbled)?.into()),
+        }
+    }
+
+    /// What rank 0 has this one do next; nothing where the run is over.
+    ///
+    /// # Errors
+    ///
+    /// No sign of life from rank 0.
+    pub fn next_task(&self) -> Result<Option<Vec<u8>>> {
+        match self.post.hear(0, self.rank, Subject::Task) {
+            Ok(task) => Ok(Some(task).filter(|task| !task.is_empty())),
+            Err(PostError::Failed { rank }) => {
+                let seconds = self.post.timeout().as_secs();
+                Err(Failure::new(format!(
+                    "rank {} ends: rank {rank} has given no sign of life for {seconds} s \
+                     (parallel.timeout_s)",
+                    self.rank
+                )))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells rank 0 what came of its task.
+    pub fn answer(&self, outcome: Result<Vec<u8>>) {
+        let bytes = match outcome {
+            Ok(done) => [true.packed(), done].concat(),
+            Err(failure) => [false.packed(), Told::of(&failure).packed()].concat(),
+        };
+        self.post.tell(self.rank, 0, Subject::Answer, bytes);
+    }
+}
+
+/// To be called last, with the exit code: lets the other processes go, or, where one of them has
+/// failed, ends them all. Nothing of a process that was started alone.
+pub fn end_processes(code: u8) {
+    let Some(joined) = JOINED.get() else { return };
+    let well = joined.post.failed().is_none();
+    if well && joined.rank == 0 {
+        joined.dismiss();
+    }
+    if let Some(link) = &joined.link {
+        close(link, (!well).then_some(code));
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn open(post: &Arc<Post>, launched: usize) -> Result<Link, LaunchError> {
+    super::mpi::Mpi::start(post, launched)
+}
+
+#[cfg(not(feature = "mpi"))]
+fn open(_: &Arc<Post>, ranks: usize) -> Result<Link, LaunchError> {
+    Err(LaunchError::NotBuilt { ranks })
+}
+
+#[cfg(feature = "mpi")]
+fn close(link: &Link, abort: Option<u8>) {
+    link.close(abort);
+}
+
+#[cfg(not(feature = "mpi"))]
+fn close(link: &Link, _: Option<u8>) {
+    match *link {}
+}
+
+/// A failure, as it is told to another process.
+#[derive(Debug)]
+struct Told {
+    /// What of it concerns messages between ranks.
+    post: Option<PostError>,
+    /// Whether it was the user's mistake.
+    of_user: bool,
+    /// All of it, on one line.
+    text: String,
+}
+
+super::packed!(Told { post, of_user, text });
+
+impl Told {
+    fn of(failure: &Failure) -> Self {
+        let causes: Vec<String> = failure.chain().map(ToString::to_string).collect();
+        Self {
+            post: failure.downcast_ref::<PostError>().cloned(),
+            of_user: failure.blame() == Blame::User,
+            text: causes.join(": "),
+        }
+    }
+}
+
+impl From<Told> for Failure {
+    fn from(told: Told) -> Self {
+        match told {
+            Told { post: Some(error), .. } => error.into(),
+            Told { of_user: true, text, .. } => UsageError(text).into(),
+            Told { text, .. } => Self::new(text),
+        }
+    }
+}
+
+impl Packed for PostError {
+    fn pack(&self, into: &mut Vec<u8>) {
+        match self {
+            Self::Late { from, to, subject, seconds } => {
+                0u8.pack(into);
+                (*from, *to).pack(into);
+                (subject.clone(), *seconds).pack(into);
+            }
+            Self::Failed { rank } => {
+                1u8.pack(into);
+                rank.pack(into);
+            }
+            Self::Garbled { from, to, subject } => {
+                2u8.pack(into);
+                (*from, *to).pack(into);
+                subject.pack(into);
+            }
+        }
+    }
+
+    fn unpack(bytes: &mut Unpacking) -> Option<Self> {
+        Some(match u8::unpack(bytes)? {
+            0 => {
+                let (from, to) = Packed::unpack(bytes)?;
+                let (subject, seconds) = Packed::unpack(bytes)?;
+                Self::Late { from, to, subject, seconds }
+            }
+            1 => Self::Failed { rank: usize::unpack(bytes)? },
+            2 => {
+                let (from, to) = Packed::unpack(bytes)?;
+                Self::Garbled { from, to, subject: String::unpack(bytes)? }
+            }
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Context;
+
+    /// What a failure tells, and whose mistake it was, are the same in another process.
+    #[test]
+    fn failures_travel() {
+        let again = |failure: &Failure| {
+            let bytes = Told::of(failure).packed();
+            Failure::from(Told::unpacked(&bytes, &Device::flex()).expect("what was packed"))
+        };
+        let usage = Err::<(), _>(UsageError("no".into())).context("precision").unwrap_err();
+        let got = again(&usage);
+        assert_eq!((got.blame(), got.to_string()), (Blame::User, "precision: no".into()));
+        let subject = Subject::Parameter(3).to_string();
+        for error in [
+            PostError::Late { from: 3, to: 1, subject: subject.clone(), seconds: 7 },
+            PostError::Failed { rank: 2 },
+            PostError::Garbled { from: 0, to: 1, subject },
+        ] {
+            let got = again(&Failure::from(error.clone()).context("rank 1"));
+            assert_eq!(got.downcast_ref::<PostError>(), Some(&error));
+            assert_eq!(got.blame(), Blame::Run);
+        }
+        let disk = Failure::new("disk full").context("runs/a");
+        assert_eq!(again(&disk).to_string(), "runs/a: disk full");
+        assert!(Told::unpacked(&[1], &Device::flex()).is_none());
+    }
+}

@@ -1,0 +1,358 @@
+//! Ranks as processes that mpirun starts: the results of ranks on threads, to the bit, and runs
+//! that end in time when a process does.
+
+#[cfg(not(all(target_os = "linux", feature = "mpi")))]
+#[test]
+fn ranks_as_processes() {
+    println!("skipped: this build has no MPI (Debian: libopenmpi-dev, openmpi-bin, libclang-dev)");
+}
+
+#[cfg(all(target_os = "linux", feature = "mpi"))]
+mod over_mpi {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::process::{Child, Command, Output, Stdio};
+    use std::time::{Duration, Instant};
+
+    use serde_json::Value;
+
+    use crate::workplace::{DEEPSEEK, Finished, Workplace};
+
+    /// `mpirun -n COUNT deepseek ...`, on this machine alone.
+    fn mpirun(place: &Workplace, count: usize, arguments: &str) -> Command {
+        let own = place.command("");
+        let mut command = Command::new("mpirun");
+        command
+            .args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"])
+            .args(["--mca", "btl", "self,vader", "-n", &count.to_string(), DEEPSEEK])
+            .args(arguments.split_whitespace())
+            .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .current_dir(own.get_current_dir().unwrap())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(place: &Workplace, count: usize, arguments: &str) -> Finished {
+        let output = mpirun(place, count, arguments).output().unwrap();
+        Finished::of(&format!("mpirun -n {count} {arguments}"), output)
+    }
+
+    fn train(place: &Workplace, count: usize, more: &str) -> Finished {
+        run(place, count, &format!("train --config ./tiny.toml --device flex {more}"))
+    }
+
+    /// Ended with the code, and one line of standard error is an error that has all the parts;
+    /// mpirun says more.
+    fn failed(finished: &Finished, code: i32, parts: &[&str]) {
+        assert_eq!(finished.code, Some(code), "{}", finished.dump());
+        let errors: Vec<&str> =
+            finished.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let [error] = errors[..] else { panic!("one error: {}", finished.dump()) };
+        for part in parts {
+            assert!(error.contains(part), "{part:?} is not in {error:?}: {}", finished.dump());
+        }
+        assert!(!finished.stderr.contains("panicked"), "{}", finished.dump());
+    }
+
+    fn checkpoint(place: &Workplace, run: &str, step: u64, file: &str) -> Vec<u8> {
+        let folder = place.path(run).join(format!("checkpoints/step-{step:08}"));
+        fs::read(folder.join(file)).unwrap()
+    }
+
+    fn same_checkpoints(place: &Workplace, one: &str, other: &str, step: u64) {
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let same = checkpoint(place, one, step, file) == checkpoint(place, other, step, file);
+            assert!(same, "{one} and {other}: {file} differs");
+        }
+    }
+
+    /// The lines of a run's steps.
+    fn steps(place: &Workplace, run: &str) -> Vec<Value> {
+        place.metrics(run).into_iter().filter(|line| line["kind"] == "step").collect()
+    }
+
+    /// Every schedule, every axis, each format, with MTP, recomputation, two hops and averages: the
+    /// record and the checkpoint are those of ranks on threads.
+    #[test]
+    fn processes_give_the_losses_and_weights_of_threads() {
+        let place = Workplace::new();
+        for (run, count, settings) in [
+            (
+                "dualpipe",
+                2,
+                "--set parallel.pipeline=2 --set schedule.global_batch=8 \
+                 --set precision.format=fp8",
+            ),
+            (
+                "dualpipev",
+                2,
+                "--set parallel.pipeline=2 --set parallel.schedule=dualpipev \
+                 --set schedule.global_batch=8 --set precision.recompute=true",
+            ),
+            (
+                "experts",
+                2,
+                "--set parallel.expert=2 --set precision.format=bf16 --set ema.decay=0.9",
+            ),
+            ("copies", 2, "--set parallel.data=2 --set precision.format=fp8"),
+            (
+                "1f1b",
+                4,
+                "--set parallel.pipeline=4 --set parallel.schedule=1f1b \
+                 --set model.num_hidden_layers=4 --set schedule.global_batch=8",
+            ),
+            (
+                "zb1p",
+                4,
+                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.schedule=zb1p \
+                 --set precision.format=fp8 --set schedule.global_batch=8",
+            ),
+            (
+                "two-hops",
+                4,
+                "--set parallel.expert=4 --set parallel.ranks_per_node=2 \
+                 --set precision.format=fp8 --set schedule.global_batch=8",
+            ),
+            (
+                "eight",
+                8,
+                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.data=2 \
+                 --set precision.format=fp8 --set schedule.global_batch=32",
+            ),
+        ] {
+            let (threads, processes) = (format!("{run}-threads"), format!("{run}-processes"));
+            place.train(&format!("--device flex {settings} --run-dir {threads}")).ok();
+            let trained =
+                train(&place, count, &format!("{settings} --run-dir {processes} --json")).ok();
+            assert!(trained.stdout.contains(", each a process"), "{}", trained.dump());
+            assert_eq!(trained.json()["steps"], 6, "{}", trained.dump());
+            assert_eq!(place.metrics(&threads), place.metrics(&processes), "{run}");
+            same_checkpoints(&place, &threads, &processes, 6);
+        }
+    }
+
+    /// Steps one after the other, not six: nothing is left over from one to the next.
+    #[test]
+    fn two_hundred_steps_are_those_of_threads() {
+        let place = Workplace::new();
+        let settings = "--steps 200 --set train.eval_every=100 --set train.checkpoint_every=0 \
+                        --set parallel.pipeline=2 --set schedule.global_batch=8 \
+                        --set precision.format=fp8";
+        place.train(&format!("--device flex {settings} --run-dir threads")).ok();
+        train(&place, 2, &format!("{settings} --run-dir processes")).ok();
+        assert_eq!(steps(&place, "threads").len(), 200);
+        assert!(place.metrics("threads") == place.metrics("processes"), "other losses");
+        same_checkpoints(&place, "threads", "processes", 200);
+    }
+
+    /// A checkpoint knows neither layout nor transport: begun on threads, gone on with as
+    /// processes, and on threads again.
+    #[test]
+    fn a_run_goes_from_threads_to_processes_and_back() {
+        let place = Workplace::new();
+        let layout = "--set parallel.pipeline=2 --set parallel.schedule=dualpipev \
+                      --set schedule.global_batch=8";
+        place.train(&format!("--device flex {layout} --run-dir straight")).ok();
+        place.copy("straight", "moved");
+        place.remove("moved/checkpoints/step-00000006");
+        let resumed = run(&place, 2, "train --resume moved --device flex").ok();
+        assert!(resumed.stdout.contains("resumed     from"), "{}", resumed.dump());
+        assert_eq!(place.metrics("moved"), place.metrics("straight"));
+        same_checkpoints(&place, "moved", "straight", 6);
+
+        train(&place, 2, &format!("{layout} --run-dir begun")).ok();
+        place.remove("begun/checkpoints/step-00000006");
+        place.run("train --resume begun --device flex").ok();
+        assert_eq!(place.metrics("begun"), place.metrics("straight"));
+        // One rank, which is another layout of the same sums.
+        place.remove("begun/checkpoints/step-00000006");
+        place.run("train --resume begun --device flex --set parallel.pipeline=1").ok();
+        same_checkpoints(&place, "begun", "straight", 6);
+    }
+
+    #[test]
+    fn what_these_processes_cannot_be_is_refused_once() {
+        let place = Workplace::new();
+        let refused = train(&place, 3, "--set parallel.expert=2 --run-dir refused");
+        failed(
+            &refused,
+            2,
+            &["3 processes were started", "parallel.expert = 2", "are 2 ranks", "mpirun -n 2"],
+        );
+        assert!(!place.path("refused").exists());
+        failed(&train(&place, 2, ""), 2, &["2 processes were started", "are 1 ranks"]);
+        let routing = train(&place, 2, "--set parallel.expert=2 --save-routing routing.bin");
+        failed(&routing, 2, &["--save-routing"]);
+        // A rank's own mistake is told by rank 0, with the rank's number.
+        let devices = "--devices flex,cpu:7 --set parallel.expert=2";
+        let finished = train(&place, 2, &format!("{devices} --run-dir refused"));
+        assert_eq!(finished.code, Some(2), "{}", finished.dump());
+        let wrong = train(&place, 2, "--set parallel.expertise=2");
+        failed(&wrong, 2, &["parallel.expertise"]);
+    }
+
+    /// A run under mpirun, which is killed with all of its processes when it is dropped.
+    struct Running {
+        mpirun: Child,
+        output: PathBuf,
+        what: String,
+    }
+
+    impl Running {
+        fn begin(place: &Workplace, count: usize, arguments: &str) -> Self {
+            let output = place.path("output");
+            let file = fs::File::create(&output).unwrap();
+            let mpirun = mpirun(place, count, arguments)
+                .env("DEEPSEEK_TEST", &output)
+                .stdout(file)
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            Self { mpirun, output, what: arguments.into() }
+        }
+
+        fn wait_for(&mut self, beginning: &str) {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                let text = fs::read_to_string(&self.output).unwrap();
+                if text.lines().any(|line| line.starts_with(beginning)) {
+                    return;
+                }
+                let ended = self.mpirun.try_wait().unwrap();
+                assert!(
+                    Instant::now() < deadline && ended.is_none(),
+                    "{beginning:?} never came: {}: {text}",
+                    self.what
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+
+        /// The process that is a rank.
+        fn rank(&self, rank: usize) -> u32 {
+            let is_rank = |id: u32| {
+                let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+                let has = |variable: &str| {
+                    environment.split(|&byte| byte == 0).any(|one| one == variable.as_bytes())
+                };
+                has(&format!("DEEPSEEK_IS_RANK={rank}"))
+                    && has(&format!("DEEPSEEK_TEST={}", self.output.display()))
+            };
+            let ids = fs::read_dir("/proc")
+                .unwrap()
+                .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+            ids.into_iter().find(|&id| is_rank(id)).expect("the rank runs")
+        }
+
+        fn signal(&self, rank: usize, signal: &str) {
+            let kill = format!("kill -s {signal} {}", self.rank(rank));
+            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        }
+
+        /// What came of it, if it ended in time, and how long that took.
+        fn end(mut self, most: Duration) -> (Finished, Duration) {
+            let began = Instant::now();
+            while self.mpirun.try_wait().unwrap().is_none() {
+                if began.elapsed() > most {
+                    let _ = self.mpirun.kill();
+                    panic!("{} hangs: {}", self.what, fs::read_to_string(&self.output).unwrap());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let took = began.elapsed();
+            let output = self.mpirun.wait_with_output().unwrap();
+            let stdout = fs::read(&self.output).unwrap();
+            (Finished::of(&self.what, Output { stdout, ..output }), took)
+        }
+    }
+
+    /// As Slurm does before the time is over: every process is told to stop, and rank 0 decides
+    /// what comes of it.
+    #[test]
+    fn a_signal_to_all_ranks_stops_the_run_after_its_step() {
+        let place = Workplace::new();
+        let arguments = "train --config ./tiny.toml --set parallel.expert=2 --steps 100000 \
+                         --run-dir run --plain --device flex";
+        let mut running = Running::begin(&place, 2, arguments);
+        running.wait_for("step      2/");
+        for rank in [1, 0] {
+            running.signal(rank, "TERM");
+        }
+        let (finished, _) = running.end(Duration::from_secs(30));
+        assert_eq!(finished.code, Some(130), "{}", finished.dump());
+        assert!(finished.stdout.contains("interrupted after step"), "{}", finished.dump());
+        let last = steps(&place, "run").last().unwrap()["step"].as_u64().unwrap();
+        assert!(!checkpoint(&place, "run", last, "state.json").is_empty());
+    }
+
+    /// Each rank measures itself; rank 0 has all of it.
+    #[test]
+    fn a_trace_has_the_ranks_of_all_processes() {
+        let place = Workplace::new();
+        let traced = train(
+            &place,
+            2,
+            "--set parallel.pipeline=2 --set schedule.global_batch=8 --steps 2 --trace trace.json \
+             --json",
+        )
+        .ok();
+        let timeline = &traced.json()["timeline"];
+        let busy: Vec<f64> = serde_json::from_value(timeline["busy"].clone()).unwrap();
+        assert!(busy.len() == 2 && busy.iter().all(|&time| time > 0.0), "{timeline}");
+        assert!(place.path("trace.json").is_file());
+    }
+
+    /// However a process stops, the others do not wait for it beyond the limit; its rank is named,
+    /// and the run goes on from what was saved as if nothing had been.
+    #[test]
+    fn a_rank_that_is_killed_or_stalls_ends_the_run_in_time() {
+        stop(8);
+    }
+
+    #[test]
+    #[ignore = "40 stops take about three minutes"]
+    fn ranks_that_are_killed_or_stall_end_the_run_in_time_40_times() {
+        stop(40);
+    }
+
+    /// Kills and stalls ranks in turn, in whatever they are doing.
+    fn stop(stops: usize) {
+        let place = Workplace::new();
+        let settings = "--set parallel.pipeline=2 --set parallel.schedule=1f1b \
+                        --set parallel.timeout_s=4 --set train.checkpoint_every=3 \
+                        --set schedule.lr=1e-2";
+        let mut random = 20_241_227u64;
+        let mut longest = Duration::ZERO;
+        for attempt in 0..stops {
+            let arguments = match attempt {
+                0 => format!(
+                    "train --config ./tiny.toml {settings} --steps 100000 --run-dir run --plain \
+                     --device flex"
+                ),
+                _ => "train --resume run --plain --device flex".into(),
+            };
+            let mut running = Running::begin(&place, 2, &arguments);
+            running.wait_for(if attempt == 0 { "step      4/" } else { "step " });
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_millis((random >> 33) % 300));
+            let (rank, signal) = ((random >> 60) as usize % 2, ["KILL", "STOP"][attempt % 2]);
+            running.signal(rank, signal);
+            let (finished, took) = running.end(Duration::from_secs(30));
+            longest = longest.max(took);
+            assert_eq!(finished.code, Some(3), "{signal} {rank}: {}", finished.dump());
+            let named = finished
+                .stderr
+                .lines()
+                .any(|line| line.starts_with("error: ") && line.contains(&format!("rank {rank}")));
+            assert!(named, "{signal} {rank}: {}", finished.dump());
+        }
+        println!("{stops} ranks stopped; the longest end took {longest:?}");
+        assert!(longest < Duration::from_secs(20), "{longest:?}");
+        let last = steps(&place, "run").last().unwrap()["step"].as_u64().unwrap() + 3;
+        run(&place, 2, &format!("train --resume run --steps {last} --device flex")).ok();
+        place.train(&format!("{settings} --steps {last} --device flex --run-dir straight")).ok();
+        assert!(steps(&place, "run") == steps(&place, "straight"), "other losses");
+    }
+}
