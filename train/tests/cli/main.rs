@@ -33,6 +33,7 @@ mod lock;
 mod measured;
 mod microscope;
 mod printed;
+mod products;
 mod prompts;
 mod record;
 mod report;

@@ -90,7 +90,7 @@ fn wire_formats(
     ranks: &[(String, Device)],
 ) -> Result<WireFormats, UsageError> {
     let format = match (parallel.dispatch, precision) {
-        (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
+        (DispatchFormat::Auto, Precision::F32 | Precision::Bf16x3) => DispatchFormat::F32,
         (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
         (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
         (format, _) => format,
