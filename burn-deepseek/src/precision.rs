@@ -73,6 +73,9 @@ pub enum Precision {
     /// FP32 throughout.
     #[default]
     F32,
+    /// FP32 throughout, the products of linears and head by three BF16 parts of each number
+    /// ([`ProductFormat::Bf16x3`]): for processors with a tile unit.
+    Bf16x3,
     /// Linears, attention and the head in BF16, the rest in FP32.
     Bf16,
     /// Linears of the blocks in FP8, attention and the head in BF16, the rest in FP32.
@@ -197,9 +200,10 @@ impl Precision {
     pub fn rule(&self, operation: Operation) -> Rule {
         use Operation::*;
         let recipe = match (self, operation) {
-            (_, Embedding | Norm | Router) | (Self::F32, _) => {
+            (_, Embedding | Norm | Router) | (Self::F32, _) | (Self::Bf16x3, Attention) => {
                 return Rule::Plain(ProductFormat::F32);
             }
+            (Self::Bf16x3, _) => return Rule::Plain(ProductFormat::Bf16x3),
             (_, Head | Attention) | (Self::Bf16, _) => return Rule::Plain(ProductFormat::Bf16),
             (Self::Fp8(recipe), _) => recipe,
         };
@@ -225,10 +229,16 @@ impl Precision {
         })
     }
 
-    /// `f32`, `bf16` or `fp8`.
+    /// Whether all that is kept and carried is FP32.
+    pub const fn is_f32(&self) -> bool {
+        matches!(self, Self::F32 | Self::Bf16x3)
+    }
+
+    /// `f32`, `bf16x3`, `bf16` or `fp8`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Bf16x3 => "bf16x3",
             Self::Bf16 => "bf16",
             Self::Fp8(_) => "fp8",
         }
@@ -236,11 +246,12 @@ impl Precision {
 }
 
 impl Rule {
-    /// What the product takes, in words: `FP32`, `BF16`, `E4M3 1x128 | 128x128`.
+    /// What the product takes, in words: `FP32`, `FP32 as 3 BF16`, `BF16`, `E4M3 1x128 | 128x128`.
     pub fn describe(&self) -> String {
         match self {
             Self::Plain(ProductFormat::F32) => "FP32".into(),
             Self::Plain(ProductFormat::Bf16) => "BF16".into(),
+            Self::Plain(ProductFormat::Bf16x3) => "FP32 as 3 BF16".into(),
             Self::Fp8(rule) => {
                 format!(
                     "{} | {}",

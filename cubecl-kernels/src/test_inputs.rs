@@ -35,12 +35,13 @@ pub(crate) fn offsets_of(counts: &[usize]) -> Vec<usize> {
 }
 
 /// Every format of a product's operands.
-pub(crate) const FORMATS: [ProductFormat; 2] = [ProductFormat::F32, ProductFormat::Bf16];
+pub(crate) const FORMATS: [ProductFormat; 3] =
+    [ProductFormat::F32, ProductFormat::Bf16, ProductFormat::Bf16x3];
 
 /// What a product in `format` reads of `x`, in f64.
 pub(crate) fn rounded(x: &[f32], format: ProductFormat) -> Vec<f64> {
     match format {
-        ProductFormat::F32 => widen(x),
+        ProductFormat::F32 | ProductFormat::Bf16x3 => widen(x),
         ProductFormat::Bf16 => x.iter().map(|&x| half::bf16::from_f32(x).to_f64()).collect(),
     }
 }

@@ -53,7 +53,7 @@ pub use kernels::{
 };
 pub use operations::FusedOp;
 pub use streams::{SeveralStreams, share_streams};
-pub use supports::{supports, supports_fp8};
+pub use supports::{supports, supports_bf16x3, supports_fp8};
 pub use table::WithoutAutodiff;
 pub use wire::WireKernels;
 

@@ -5,6 +5,8 @@
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
 
+use cubecl_kernels::host::{Choice, GemmPath};
+
 use super::operations::{FusedOp, Supported};
 
 /// Whether the fused form of an operation exists for the device and type of `x`; without it the
@@ -17,6 +19,13 @@ pub fn supports<const D: usize>(operation: FusedOp, x: &Tensor<D>) -> bool {
 /// a server that serves them.
 pub fn supports_fp8(device: &Device) -> bool {
     supported(device.as_dispatch()).has(FusedOp::Fp8, DType::F32)
+}
+
+/// Whether products of three BF16 parts are ahead of FP32 ones on a device, as far as is known: on
+/// Flex, where the processor's tile unit computes.
+pub fn supports_bf16x3(device: &Device) -> bool {
+    let tiles = |choice: Choice| matches!(choice.path, GemmPath::Amx | GemmPath::AmxEmulated);
+    is_host(device.as_dispatch()) && GemmPath::choice().is_ok_and(tiles)
 }
 
 fn supported(device: &DispatchDevice) -> Supported {

@@ -11,7 +11,7 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 
 use crate::backend::fp8::{CastCounter, Fp8Weight};
-use crate::backend::{WeightGradientQueue, supports_fp8};
+use crate::backend::{WeightGradientQueue, supports_bf16x3, supports_fp8};
 use crate::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
 use crate::ops::LocalExperts;
 use crate::precision::Precision;
@@ -19,9 +19,10 @@ use crate::routing::RoutingControl;
 
 /// A precision that a device cannot compute in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{device} has no FP8 operations: take f32 or bf16, or a device of Flex or CubeCL")]
+#[error("{device} has no {lacks}")]
 pub struct UnsupportedPrecision {
     device: String,
+    lacks: &'static str,
 }
 
 /// How a pass computes.
@@ -45,10 +46,17 @@ impl Compute {
     ///
     /// The device has no operations for it.
     pub fn new(precision: Precision, device: &Device) -> Result<Self, UnsupportedPrecision> {
-        if matches!(precision, Precision::Fp8(_)) && !supports_fp8(device) {
-            return Err(UnsupportedPrecision { device: format!("{device:?}") });
-        }
-        Ok(Self::unchecked(precision))
+        let lacks = match precision {
+            Precision::Fp8(_) if !supports_fp8(device) => {
+                "FP8 operations: take f32 or bf16, or a device of Flex or CubeCL"
+            }
+            Precision::Bf16x3 if !supports_bf16x3(device) => {
+                "tile unit that three BF16 products would be faster on than FP32 ones: take f32, or \
+                 Flex on a processor with AMX"
+            }
+            _ => return Ok(Self::unchecked(precision)),
+        };
+        Err(UnsupportedPrecision { device: format!("{device:?}"), lacks })
     }
 
     /// A pass in a precision that the device is known to have operations for.

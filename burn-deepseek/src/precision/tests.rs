@@ -25,6 +25,20 @@ fn the_report_s_table() {
 }
 
 #[test]
+fn three_parts_are_for_what_has_weights() {
+    for operation in Operation::ALL {
+        let expected = match operation {
+            Operation::Embedding | Operation::Norm | Operation::Router | Operation::Attention => {
+                "FP32"
+            }
+            _ => "FP32 as 3 BF16",
+        };
+        assert_eq!(Precision::Bf16x3.rule(operation).describe(), expected, "{operation:?}");
+    }
+    assert!(Precision::Bf16x3.is_f32() && !Precision::Bf16.is_f32());
+}
+
+#[test]
 fn f32_is_f32_everywhere() {
     assert!(
         Operation::ALL

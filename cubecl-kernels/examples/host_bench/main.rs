@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p cubecl-kernels --example host_bench [name [solo]]` prints, for each
 //! operation, the median microseconds, its rate, and the ratio to a composed form timed in turn
-//! with it: one pass an operation, each with an output of its own, matrix products by the same
+//! with it: one pass an operation, each with an output of its own, matrix products by the
 //! `gemm` crate. With `solo` the composed form is left out (for a profiler).
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself

@@ -10,6 +10,13 @@ pub enum ProductFormat {
     F32,
     /// Rounded to BF16 on the way into the product.
     Bf16,
+    /// FP32, each number as the sum of three BF16 numbers, of whose nine products the six largest
+    /// are added up: about as exact as FP32, for tile units, whose BF16 is many times as fast.
+    /// Where there is none, for few rows, and in attention it is FP32 itself.
+    ///
+    /// A number that is infinite, or that BF16 rounds to infinity, makes its results infinite or
+    /// NaN, and what is under 2^-126 counts as zero, parts of numbers included.
+    Bf16x3,
 }
 
 /// The sizes of a linear map, `y [rows, outputs] = x [rows, inputs] w^T`, with a weight

@@ -8,11 +8,6 @@ use crate::definition::{
     GroupedLinearShape, KernelError, ProductFormat, check_length, check_offsets, element_count,
 };
 
-/// Rows of one expert that one task computes in FP32: enough to pay for packing the weight.
-pub(super) const ROWS_A_TASK: usize = 256;
-/// Rows of one expert's weight gradient that one task computes in FP32.
-const OUTPUTS_A_TASK: usize = 128;
-
 /// Computes each expert's linear map of its rows, `y[r] = x[r] w[e]^T` for
 /// `offsets[e] <= r < offsets[e + 1]`, of operands in `format`.
 ///
@@ -56,7 +51,7 @@ pub fn grouped_linear(
     let pairs =
         by_expert(offsets, |e, rows| (rows_of(x, rows, inputs), weight_of(w, e, shape).t()));
     // SAFETY: the experts' rows are all rows, and each product writes all of its own.
-    Ok(unsafe { build(len, |y| grouped_product(y, outputs, &pairs, format, ROWS_A_TASK)) })
+    Ok(unsafe { build(len, |y| grouped_product(y, outputs, &pairs, format)) })
 }
 
 /// Computes the gradient of [`grouped_linear`] for its input, `dx[r] = dy[r] w[e]` (Dgrad), of
@@ -83,7 +78,7 @@ pub fn grouped_linear_input_gradient(
     let len = element_count(OP, "dx", &[rows, inputs])?;
     let pairs = by_expert(offsets, |e, rows| (rows_of(dy, rows, outputs), weight_of(w, e, shape)));
     // SAFETY: the experts' rows are all rows, and each product writes all of its own.
-    Ok(unsafe { build(len, |dx| grouped_product(dx, inputs, &pairs, format, ROWS_A_TASK)) })
+    Ok(unsafe { build(len, |dx| grouped_product(dx, inputs, &pairs, format)) })
 }
 
 /// Computes the gradient of [`grouped_linear`] for its weights, `dw[e] = dy_e^T x_e`, zero for an
@@ -113,7 +108,7 @@ pub fn grouped_linear_weight_gradient(
     });
     // SAFETY: there is a product for every expert, and each writes all of its gradient, zero where
     // there are no rows.
-    Ok(unsafe { build(len, |dw| grouped_product(dw, inputs, &pairs, format, OUTPUTS_A_TASK)) })
+    Ok(unsafe { build(len, |dw| grouped_product(dw, inputs, &pairs, format)) })
 }
 
 /// What `operands` gives for each expert and its rows.

@@ -133,7 +133,7 @@ unsafe fn product_nt(
     add: bool,
 ) {
     let LinearShape { rows, inputs, outputs } = *shape;
-    if format == ProductFormat::F32 && (1..=MAX_ROWS).contains(&rows) {
+    if format != ProductFormat::Bf16 && (1..=MAX_ROWS).contains(&rows) {
         let task = |columns: Range<usize>, out: &mut [f32]| {
             rows_nt(x, &w[columns.start * inputs..], rows, inputs, columns.len(), out);
         };

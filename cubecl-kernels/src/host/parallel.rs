@@ -12,6 +12,15 @@ pub(crate) const PARALLEL_WORK: usize = 1 << 19;
 /// The same where the other threads are awake.
 const SHARED_WORK: usize = PARALLEL_WORK / 16;
 
+/// Whether a product may use the pool itself; inside a task it must not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// This thread only.
+    One,
+    /// The pool.
+    Pool,
+}
+
 /// Runs `work` on a thread of the pool that host operations are cut up among, and waits for it.
 ///
 /// From any other thread each operation is handed over to the pool and waited for, two changes of

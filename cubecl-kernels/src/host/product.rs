@@ -1,16 +1,15 @@
-//! Products of strided views whose operands are FP32 or rounded to BF16: one, or one an expert.
+//! Products of strided views in every format of their operands: one, or one an expert.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-use super::fp8_gemm::{Floats, bf16_gemm, bf16_gemm_add, bf16_grouped_gemm};
-use super::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use super::fp8_gemm::{Floats, Taken, gemm_nt, gemm_nt_add, grouped_gemm_nt};
+use super::gemm_view::{Mat, Threads};
 use super::output::{Parts, zeroed};
-use super::parallel::{chunk, for_each};
+use super::parallel::for_each;
 use super::small_gemm::{MAX_ROWS, rows_nt};
 use crate::definition::ProductFormat;
 
-/// Rows that lie one every `stride`, or the transpose of such a matrix, for products of either
+/// Rows that lie one every `stride`, or the transpose of such a matrix, for products of any
 /// format.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -45,19 +44,13 @@ impl<'a> View<'a> {
 
     /// For a product in BF16, which sums over the columns of both operands.
     pub(crate) fn floats(self) -> Floats<'a> {
-        let floats = Floats::new(self.data, self.rows, self.cols, self.stride);
-        if self.transposed { floats.t() } else { floats }
+        self.taken(Taken::High)
     }
 
-    /// Some of its rows.
-    fn part(self, rows: Range<usize>) -> Self {
-        if self.transposed {
-            let data = self.data.get(rows.start..).unwrap_or(&[]);
-            Self { data, cols: rows.len(), ..self }
-        } else {
-            let data = self.data.get(rows.start * self.stride..).unwrap_or(&[]);
-            Self { data, rows: rows.len(), ..self }
-        }
+    /// For a product that takes this of each number, and sums over the columns of both operands.
+    fn taken(self, taken: Taken) -> Floats<'a> {
+        let floats = Floats::new(self.data, self.rows, self.cols, self.stride, taken);
+        if self.transposed { floats.t() } else { floats }
     }
 
     /// Its elements, where they lie row after row.
@@ -79,13 +72,8 @@ pub(crate) fn product(
     format: ProductFormat,
     threads: Threads,
 ) {
-    let ([rows, _], [_, cols]) = (a.dims(), b.dims());
-    match format {
-        ProductFormat::F32 => {
-            gemm(MatMut::contiguous(out, rows, cols), 1.0, a.mat(), b.mat(), threads)
-        }
-        ProductFormat::Bf16 => bf16_gemm(out, cols, a.floats(), b.t().floats(), threads),
-    }
+    let ([_, cols], taken) = (b.dims(), taken(format));
+    gemm_nt(out, cols, 1.0, a.taken(taken), b.t().taken(taken), threads);
 }
 
 /// `out += a b`.
@@ -96,68 +84,65 @@ pub(crate) fn product_add(
     format: ProductFormat,
     threads: Threads,
 ) {
-    let [_, cols] = b.dims();
+    let ([_, cols], taken) = (b.dims(), taken(format));
+    gemm_nt_add(out, cols, 1.0, a.taken(taken), b.t().taken(taken), threads);
+}
+
+/// What a product in `format` takes of each number.
+fn taken(format: ProductFormat) -> Taken {
     match format {
-        ProductFormat::F32 => gemm_add(out, cols, 1.0, a.mat(), b.mat(), threads),
-        ProductFormat::Bf16 => bf16_gemm_add(out, cols, a.floats(), b.t().floats(), threads),
+        ProductFormat::F32 => Taken::Whole,
+        ProductFormat::Bf16 => Taken::High,
+        ProductFormat::Bf16x3 => Taken::Thirds,
     }
 }
 
 /// Writes the products `left right` of every pair one after another, which fills `out`; all have
-/// `cols` columns, and a task computes at most `rows_a_task` rows of one.
+/// `cols` columns.
 pub(crate) fn grouped_product(
     out: &mut [MaybeUninit<f32>],
     cols: usize,
     pairs: &[(View<'_>, View<'_>)],
     format: ProductFormat,
-    rows_a_task: usize,
 ) {
-    let rows: usize = pairs.iter().map(|(left, _)| left.dims()[0]).sum();
-    assert_eq!(rows * cols, out.len(), "invariant: the products fill their output");
-    match format {
-        ProductFormat::F32 => grouped_gemm(out, cols, pairs, rows_a_task),
-        ProductFormat::Bf16 => {
-            let pairs = pairs.iter().map(|&(left, right)| (left.floats(), right.t().floats()));
-            bf16_grouped_gemm(out, cols, pairs);
-        }
-    }
+    let mut start = 0;
+    let placed = pairs.iter().map(|&(left, right)| {
+        let place = start;
+        start += left.dims()[0] * cols;
+        (left, right, place)
+    });
+    let placed: Vec<_> = placed.collect();
+    assert_eq!(start, out.len(), "invariant: the products fill their output");
+    let (few, many): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(left, right, _)| {
+        format != ProductFormat::Bf16
+            && (1..=MAX_ROWS).contains(&left.dims()[0])
+            && left.contiguous().is_some()
+            && right.t().contiguous().is_some()
+    });
+    few_rows(out, cols, &few);
+    let taken = taken(format);
+    let many = many
+        .into_iter()
+        .map(|(left, right, start)| (left.taken(taken), right.t().taken(taken), start));
+    grouped_gemm_nt(out, cols, many);
 }
 
-/// [`grouped_product`] in FP32; the rows of a product are cut into tasks of `rows_a_task`.
-fn grouped_gemm(
-    out: &mut [MaybeUninit<f32>],
-    cols: usize,
-    pairs: &[(View<'_>, View<'_>)],
-    rows_a_task: usize,
-) {
-    let (mut tasks, mut start, mut work) = (Vec::new(), 0, out.len());
-    for &(left, right) in pairs {
+/// The FP32 products of few rows, for which no weight is packed.
+fn few_rows(out: &mut [MaybeUninit<f32>], cols: usize, products: &[(View<'_>, View<'_>, usize)]) {
+    let work = |(left, _, _): &(View<'_>, View<'_>, usize)| {
         let [rows, depth] = left.dims();
-        for part in 0..rows.div_ceil(rows_a_task) {
-            let part = chunk(part, rows_a_task, rows);
-            let size = part.len() * cols;
-            tasks.push((left.part(part), right, start..start + size));
-            start += size;
-            work = work.saturating_add(size.saturating_mul(depth));
-        }
-    }
+        rows.saturating_mul(depth).saturating_mul(cols)
+    };
+    let work = products.iter().map(work).fold(0, usize::saturating_add);
     let out = Parts::new(out);
-    for_each(tasks.len(), work, |index| {
-        let (left, right, ref place) = tasks[index];
-        // SAFETY: each task's place begins where that of the one before it ends.
-        let out = unsafe { out.part(place.start, place.len()) };
+    for_each(products.len(), work, |index| {
+        let (left, right, start) = products[index];
         let [rows, depth] = left.dims();
-        match (left.contiguous(), right.t().contiguous()) {
-            (Some(x), Some(w)) if rows <= MAX_ROWS => {
-                rows_nt(x, w, rows, depth, cols, zeroed(out));
-            }
-            _ => gemm(
-                MatMut::contiguous(out, rows, cols),
-                1.0,
-                left.mat(),
-                right.mat(),
-                Threads::One,
-            ),
-        }
+        let (Some(x), Some(w)) = (left.contiguous(), right.t().contiguous()) else {
+            unreachable!("invariant: few rows lie row after row");
+        };
+        // SAFETY: each product's place begins where that of the one before it ends.
+        let out = unsafe { out.part(start, rows * cols) };
+        rows_nt(x, w, rows, depth, cols, zeroed(out));
     });
 }

@@ -250,7 +250,11 @@ fn dots<S: Simd, const R: usize, const C: usize, W: Row>(
         }
         let x_tile: [&[[f32; LANES]]; R] = std::array::from_fn(|r| chunks_of(x[r].0, tile));
         for i in 0..x_tile[0].len() {
-            let x: [S::V; R] = std::array::from_fn(|r| S::load(&x_tile[r][i]));
+            // No closure: it would be compiled without the instruction set.
+            let mut x = [S::zero(); R];
+            for (x, x_tile) in x.iter_mut().zip(&x_tile) {
+                *x = S::load(&x_tile[i]);
+            }
             for c in 0..C {
                 let w = S::load(&w_tile[c][i]);
                 for r in 0..R {

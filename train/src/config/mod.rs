@@ -38,7 +38,7 @@ pub(crate) use keys::nearest;
 pub use memory::MemoryEstimate;
 pub use model::resolve_model;
 pub use parallel::{DispatchFormat, ParallelConfig};
-pub use precision::{Format, PrecisionConfig};
+pub use precision::{Format, PrecisionConfig, Products};
 pub use resolve::ConfigRequest;
 pub use sections::{EmaConfig, MomentsConfig, OptimizerConfig, OutputConfig, TrainConfig};
 pub use watch::{AlertsConfig, MetricsConfig, told_address};

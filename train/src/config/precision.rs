@@ -20,6 +20,17 @@ pub enum Format {
     Fp8,
 }
 
+/// How products of FP32 numbers are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Products {
+    /// As they are.
+    #[default]
+    F32,
+    /// By three BF16 parts of each number, on a tile unit.
+    Bf16x3,
+}
+
 /// The FP8 format of codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,6 +85,8 @@ pub enum Kept {
 pub struct PrecisionConfig {
     /// What the linears compute in.
     pub format: Format,
+    /// How the products of linears and head are computed where `format` is FP32.
+    pub products: Products,
     /// Format of activations, gradients and weights.
     pub codes: Codes,
     /// How scales are rounded; those of dispatched activations are powers of two whatever this
@@ -102,6 +115,7 @@ impl Default for PrecisionConfig {
     fn default() -> Self {
         Self {
             format: Format::F32,
+            products: Products::F32,
             codes: Codes::E4m3,
             scales: Scales::F32,
             activation_tiles: Tiles::Tile,
@@ -120,7 +134,10 @@ impl PrecisionConfig {
     /// The model's precision.
     pub fn precision(&self) -> Precision {
         match self.format {
-            Format::F32 => Precision::F32,
+            Format::F32 => match self.products {
+                Products::F32 => Precision::F32,
+                Products::Bf16x3 => Precision::Bf16x3,
+            },
             Format::Bf16 => Precision::Bf16,
             Format::Fp8 => Precision::Fp8(self.recipe()),
         }
@@ -159,6 +176,13 @@ impl PrecisionConfig {
                 self.accumulator_bits
             ));
         }
+        if self.products != Products::F32 && self.format != Format::F32 {
+            problems.push(
+                "precision.products = \"bf16x3\" needs precision.format = \"f32\", whose products \
+                 it computes"
+                    .into(),
+            );
+        }
         if !self.promotion && self.accumulator_bits == 0 {
             problems.push(
                 "precision.promotion = false needs precision.accumulator_bits, the size of the one \
@@ -195,6 +219,17 @@ mod tests {
         assert_eq!(config.precision(), Precision::Fp8(Fp8Recipe::default()));
         assert_eq!(PrecisionConfig::default().precision(), Precision::F32);
         assert!(config.problems().is_empty());
+    }
+
+    #[test]
+    fn three_parts_are_asked_for_and_belong_to_f32() {
+        let config = |text: &str| toml::from_str::<PrecisionConfig>(text).unwrap();
+        assert_eq!(config("").precision(), Precision::F32);
+        assert_eq!(config("products = \"bf16x3\"").precision(), Precision::Bf16x3);
+        assert!(config("products = \"bf16x3\"").problems().is_empty());
+        let problems = config("products = \"bf16x3\"\nformat = \"fp8\"").problems();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with("precision.products = \"bf16x3\" needs"), "{problems:?}");
     }
 
     #[test]

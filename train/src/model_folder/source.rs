@@ -182,7 +182,7 @@ impl Source {
     ) -> Result<DeepSeek, WeightsError> {
         let weights = match precision {
             Precision::F32 => WeightForm::AsStored,
-            Precision::Bf16 | Precision::Fp8(_) => WeightForm::F32,
+            Precision::Bf16x3 | Precision::Bf16 | Precision::Fp8(_) => WeightForm::F32,
         };
         let options = LoadOptions { mtp, weights };
         Ok(load_model(&self.at.folder, device, &options)?.no_grad())

@@ -25,7 +25,9 @@ struct Widths {
 impl Widths {
     fn of(precision: &Precision) -> Self {
         match precision {
-            Precision::F32 => Self { plain: 4.0, input: 4.0, after_attention: 4.0 },
+            Precision::F32 | Precision::Bf16x3 => {
+                Self { plain: 4.0, input: 4.0, after_attention: 4.0 }
+            }
             Precision::Bf16 => Self { plain: 2.0, input: 2.0, after_attention: 2.0 },
             Precision::Fp8(_) => Self { plain: 2.0, input: FP8, after_attention: E5M6 },
         }

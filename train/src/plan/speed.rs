@@ -40,7 +40,7 @@ impl Speed {
             ..
         } = *rates;
         let (linear, head, attention) = match precision {
-            Precision::F32 => (f32 * linear_f32, f32 * linear_f32, f32),
+            Precision::F32 | Precision::Bf16x3 => (f32 * linear_f32, f32 * linear_f32, f32),
             Precision::Bf16 => (bf16 * linear_bf16, bf16 * linear_bf16, bf16),
             Precision::Fp8(_) => (fp8 * linear_fp8, bf16 * linear_bf16, bf16),
         };

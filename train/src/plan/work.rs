@@ -56,7 +56,7 @@ impl Work {
     /// Counts the work of sequences of `seq_len` tokens.
     pub fn new(model: &DeepSeekConfig, precision: &Precision, seq_len: usize) -> Self {
         let widths = match precision {
-            Precision::F32 => Widths { plain: 4.0, cast: 0.0 },
+            Precision::F32 | Precision::Bf16x3 => Widths { plain: 4.0, cast: 0.0 },
             Precision::Bf16 => Widths { plain: 2.0, cast: 0.0 },
             Precision::Fp8(_) => Widths { plain: 2.0, cast: 1.0 },
         };

@@ -77,7 +77,7 @@ impl Workload {
             precision,
             dispatch: DispatchFormat::Auto,
             recompute: plan.recompute,
-            moment_bytes: if precision == Precision::F32 { 4 } else { 2 },
+            moment_bytes: if precision.is_f32() { 4 } else { 2 },
             tokens: plan.tokens,
         }
     }
@@ -99,14 +99,15 @@ impl Workload {
 
     /// Bytes of a plain value: activations, gradients between stages.
     pub fn plain_bytes(&self) -> usize {
-        if self.precision == Precision::F32 { 4 } else { 2 }
+        if self.precision.is_f32() { 4 } else { 2 }
     }
 
     /// Bytes of a row of `d` values to an expert and back: FP8 goes with a scale of four bytes for
     /// each 128 values.
     pub fn row_bytes(&self, d: usize) -> (usize, usize) {
         match (self.dispatch, &self.precision) {
-            (DispatchFormat::F32, _) | (DispatchFormat::Auto, Precision::F32) => (4 * d, 4 * d),
+            (DispatchFormat::F32, _)
+            | (DispatchFormat::Auto, Precision::F32 | Precision::Bf16x3) => (4 * d, 4 * d),
             (DispatchFormat::Bf16, _) | (DispatchFormat::Auto, Precision::Bf16) => (2 * d, 2 * d),
             (DispatchFormat::Fp8, _) | (DispatchFormat::Auto, Precision::Fp8(_)) => {
                 (d + 4 * d.div_ceil(128), 2 * d)
@@ -199,7 +200,7 @@ impl Workload {
                 "fp8_tflops",
                 matches!(self.precision, Precision::Fp8(_)) && cluster.gpu.fp8_tflops.is_none(),
             ),
-            ("bf16_tflops", self.precision != Precision::F32 && cluster.gpu.bf16_tflops.is_none()),
+            ("bf16_tflops", !self.precision.is_f32() && cluster.gpu.bf16_tflops.is_none()),
         ] {
             if missing {
                 wrong(format!(

@@ -34,6 +34,7 @@ mod measured;
 mod microscope;
 mod printed;
 mod processes;
+mod products;
 mod prompts;
 mod record;
 mod report;

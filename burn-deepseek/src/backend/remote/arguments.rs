@@ -106,7 +106,7 @@ macro_rules! listed {
 listed!(Fp8Format: Fp8Format::E4M3, Fp8Format::E5M2);
 listed!(ScaleFormat: ScaleFormat::F32, ScaleFormat::PowerOfTwo);
 listed!(Granularity: Granularity::Tile, Granularity::Block, Granularity::Tensor);
-listed!(ProductFormat: ProductFormat::F32, ProductFormat::Bf16);
+listed!(ProductFormat: ProductFormat::F32, ProductFormat::Bf16, ProductFormat::Bf16x3);
 listed!(KeptActivation: KeptActivation::Columns, KeptActivation::Rows, KeptActivation::E5m6);
 listed!(WireFormat: WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8);
 listed!(Side: Side::Fprop, Side::Dgrad);

@@ -25,7 +25,7 @@ impl<'a> Inputs<'a> {
     /// Query rows a block. BF16 products pack the keys once a block, so that theirs are larger.
     pub(super) fn query_block(&self) -> usize {
         match self.options.format {
-            ProductFormat::F32 => 48,
+            ProductFormat::F32 | ProductFormat::Bf16x3 => 48,
             ProductFormat::Bf16 => MAX_QUERY_BLOCK,
         }
     }

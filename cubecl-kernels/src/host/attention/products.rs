@@ -5,7 +5,7 @@
 
 use super::head::{Inputs, KEY_BLOCK};
 use crate::definition::ProductFormat;
-use crate::host::fp8_gemm::bf16_gemm;
+use crate::host::fp8_gemm::gemm_nt;
 use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
 use crate::host::output::as_uninit;
 use crate::host::product::{View, product, product_add};
@@ -41,7 +41,7 @@ impl<'a> Products<'a> {
         backward: bool,
     ) -> Self {
         let form = match inputs.options.format {
-            ProductFormat::F32 => {
+            ProductFormat::F32 | ProductFormat::Bf16x3 => {
                 let (keys_t, stride) = inputs.keys_transposed(b, h, count);
                 let backward = backward.then(|| {
                     (inputs.keys_joined(b, h, count, 1.0), inputs.values_transposed(b, h, count))
@@ -89,9 +89,10 @@ impl<'a> Products<'a> {
                     Threads::One,
                 );
             }
-            Form::Bf16 { keys } => bf16_gemm(
+            Form::Bf16 { keys } => gemm_nt(
                 scores,
                 KEY_BLOCK,
+                1.0,
                 queries.floats(),
                 self.key_rows(keys, first_key, width).floats(),
                 Threads::One,
@@ -101,7 +102,7 @@ impl<'a> Products<'a> {
 
     /// `mix (+)= weights values`, added to from the second block of keys on.
     pub(super) fn mix(&self, weights: View<'_>, first_key: usize, width: usize, mix: &mut [f32]) {
-        let (values, format) = (self.values(first_key, width), self.inputs.options.format);
+        let (values, format) = (self.values(first_key, width), self.inputs.format());
         if first_key == 0 {
             product(as_uninit(mix), weights, values, format, Threads::One);
         } else {
@@ -133,9 +134,10 @@ impl<'a> Products<'a> {
                     Threads::One,
                 );
             }
-            Form::Bf16 { .. } => bf16_gemm(
+            Form::Bf16 { .. } => gemm_nt(
                 dp,
                 KEY_BLOCK,
+                1.0,
                 dout.floats(),
                 self.values(first_key, width).floats(),
                 Threads::One,
@@ -145,7 +147,7 @@ impl<'a> Products<'a> {
 
     /// `dv += p^T dout`.
     pub(super) fn add_value_gradients(&self, p: View<'_>, dout: View<'_>, dv: &mut [f32]) {
-        product_add(dv, p.t(), dout, self.inputs.options.format, Threads::One);
+        product_add(dv, p.t(), dout, self.inputs.format(), Threads::One);
     }
 
     /// `dk += ds^T queries`, which in BF16 is still to be multiplied by [`Inputs::key_factor`].
@@ -209,10 +211,18 @@ impl<'a> Products<'a> {
 }
 
 impl Inputs<'_> {
+    /// What the products take that are the same in every form.
+    fn format(&self) -> ProductFormat {
+        match self.options.format {
+            ProductFormat::F32 | ProductFormat::Bf16x3 => ProductFormat::F32,
+            ProductFormat::Bf16 => ProductFormat::Bf16,
+        }
+    }
+
     /// What sums of [`Products::add_key_gradients`] are to be multiplied by.
     pub(super) fn key_factor(&self) -> f32 {
         match self.options.format {
-            ProductFormat::F32 => 1.0,
+            ProductFormat::F32 | ProductFormat::Bf16x3 => 1.0,
             ProductFormat::Bf16 => self.options.scale,
         }
     }

@@ -4,13 +4,18 @@
 use std::ops::Range;
 
 use super::kernel::{Kernel, TileCall};
+use super::left::LeftLayout;
 use super::output::{Output, Place};
-use super::pack;
+use super::pack::{self, Pack};
 use super::plan::{Task, even};
 use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
 use super::source::{Group, Source};
 use crate::definition::{TILE, tiles};
+use crate::host::simd::LANES;
+
+/// Tiles of rows up to which a right operand that can be read where it lies is not packed.
+const FEW_TILES: usize = 4;
 
 /// Computes one block of a group's result.
 ///
@@ -26,7 +31,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
 ) {
     let Task { rows, columns, .. } = task;
     let (left, right) = (&group.left, &group.right);
-    let (width, words) = (K::PANEL.width, TILE / K::PANEL.depth_a_word);
+    let width = K::PANEL.width;
     let layout = RightLayout::new(K::PANEL, right);
     let (panels, depth) = (columns.len().div_ceil(width), left.depth());
     // Rows of the packed left operand, and of results that are summed beside their place.
@@ -37,10 +42,12 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
         Place::F32 { add, .. } => (0, add),
         Place::Bf16 { .. } => (padded_rows * panels * width, false),
     };
+    // For few rows packing would cost more than it saves.
+    let few = shared.is_none() && rows.len() <= FEW_TILES * K::ROWS;
     let own = if shared.is_some() { 0 } else { panels * K::REACH.min(tiles(depth)) };
     let [left_words, left_scales, right_words, right_scales, block, edge, own_memory] = memory
         .reserve([
-            K::PANEL.chunk * height * words,
+            height * K::LEFT_ROW,
             K::PANEL.chunk * height,
             own * layout.tile_words,
             own * layout.tile_scales,
@@ -72,7 +79,10 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
         let mut kernel = K::begin(own_memory);
         for (reach, strip, chunk) in walk::<K>(rows, depth) {
             let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
-            K::pack_left(left, strip.clone(), chunk.clone(), left_words);
+            K::Pack::left(left, strip.clone(), chunk.clone(), K::LEFT, left_words);
+            if K::WHOLE && strip.len() < height {
+                clear_rows(left_words, strip.len()..height, chunk.len(), K::LEFT);
+            }
             let packed = first_tile..first_tile + depth_tiles;
             if let Source::Codes(x) = left {
                 pack::scales(x, strip.clone(), packed, height, left_scales);
@@ -82,20 +92,29 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             for panel in 0..panels {
                 let at = columns.start + panel * width;
                 let columns = at..columns.end.min(at + width);
-                if shared.is_none() && strip.start == rows.start {
+                let in_place = if few && columns.len() == width {
+                    K::Pack::in_place(right, columns.start, chunk.start)
+                } else {
+                    None
+                };
+                if in_place.is_none() && shared.is_none() && strip.start == rows.start {
                     let (columns, chunk) = (columns.clone(), chunk.clone());
                     pack_panel::<K>(right, place, panel, columns, chunk, stored_tile);
                 }
-                let (right, right_scales) =
+                let (packed, right_scales) =
                     place.panel(layout, stored_tile, depth_tiles, first_panel + panel);
+                let (right, right_step) = in_place.unwrap_or((packed, width));
                 let call = TileCall {
                     left: left_words,
-                    left_stride: height * words,
+                    left_stride: K::LEFT.tile,
                     left_scales,
                     left_scale_stride: height,
                     right,
+                    right_step,
+                    right_width: width,
                     right_scales,
                     depth: chunk.len(),
+                    factor: out.factor,
                     out: target.add((strip.start - rows.start) * stride + panel * width),
                     out_stride: stride,
                     add: add || chunk.start > 0,
@@ -112,6 +131,22 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                     *target.add(c) = half::bf16::from_f32(*block.cast::<f32>().add(r * stride + c));
                 }
             }
+        }
+    }
+}
+
+/// Zeroes rows of a tile that are not there.
+///
+/// # Safety
+/// `words` has room for these rows of `depth` entries in this layout, of pairs.
+#[inline(always)]
+unsafe fn clear_rows(words: *mut u32, rows: Range<usize>, depth: usize, layout: LeftLayout) {
+    // Depth tiles follow each other as the steps of one do.
+    for step in 0..depth.div_ceil(2 * LANES) {
+        // SAFETY: the caller vouches for the rows' room.
+        unsafe {
+            let first = words.add(step * layout.step + rows.start * layout.row);
+            first.write_bytes(0, rows.len() * layout.row);
         }
     }
 }
@@ -148,9 +183,9 @@ unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
     columns: usize,
     edge: Option<*mut f32>,
 ) {
-    let (width, words) = (K::PANEL.width, TILE / K::PANEL.depth_a_word);
+    let width = K::PANEL.width;
     for part in even(rows, rows.div_ceil(K::ROWS)) {
-        let full = columns == width && (!K::WHOLE || part.len() == K::ROWS);
+        let full = columns.is_multiple_of(K::COLUMNS) && (!K::WHOLE || part.len() == K::ROWS);
         // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
         // for the instruction set; `edge` has room for a tile.
         unsafe {
@@ -162,13 +197,13 @@ unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
                 copy(place, call.out_stride, edge, width, part.len(), columns);
             }
             let part_call = TileCall {
-                left: call.left.add(part.start * words),
+                left: call.left.add(part.start * K::LEFT.row),
                 left_scales: call.left_scales.add(part.start),
                 out: beside.unwrap_or(place),
                 out_stride: if beside.is_some() { width } else { call.out_stride },
                 ..*call
             };
-            kernel.tile::<SCALES>(part.len(), &part_call);
+            kernel.tile::<SCALES>(part.len(), columns, &part_call);
             if let Some(edge) = beside {
                 kernel.finish();
                 copy(edge, width, place, call.out_stride, part.len(), columns);

@@ -9,7 +9,7 @@ use super::task::product;
 use crate::definition::{
     Accumulation, BlockTiled, KernelError, OperandView, RowTiled, check_length, element_count,
 };
-use crate::host::gemm_view::Threads;
+use crate::host::parallel::Threads;
 
 const A: [&str; 2] = ["a.codes", "a.scales"];
 const B: [&str; 2] = ["b.codes", "b.scales"];

@@ -1,8 +1,10 @@
 //! The accumulator of few bits, emulated sixteen columns at a time; the same bits as the reference
 //! on every machine.
 
+use super::left::LeftLayout;
 use super::output::{Output, Place};
-use super::pack;
+use super::pack::{self, Pack};
+use super::pack_words::Words;
 use super::plan::Task;
 use super::scratch;
 use super::source::{Group, Source};
@@ -40,14 +42,20 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 let last = depth_tiles.saturating_sub(1) * TILE;
                 if first == task.columns.start && depth_tiles > 0 {
                     rows.add(last * task.rows.len()).write_bytes(0, task.rows.len() * TILE);
-                    pack::left::<Plain>(&group.left, task.rows.clone(), 0..left.depth, rows);
+                    Words::<Plain>::left(
+                        &group.left,
+                        task.rows.clone(),
+                        0..left.depth,
+                        LeftLayout::tiles(task.rows.len()),
+                        rows,
+                    );
                     let (rows, tiles) = (task.rows.clone(), 0..depth_tiles);
                     pack::scales(left, rows.clone(), tiles, rows.len(), row_scales.cast());
                 }
                 if depth_tiles > 0 {
                     panel.add(last * LANES).write_bytes(0, TILE * LANES);
                 }
-                pack::right::<Plain>(&group.right, columns.clone(), 1, 0..left.depth, panel);
+                Words::<Plain>::right(&group.right, columns.clone(), 1, 0..left.depth, panel);
                 let tiles = 0..depth_tiles;
                 pack::scales(right, columns.clone(), tiles, LANES, column_scales.cast());
                 Block {

@@ -10,7 +10,7 @@ use crate::definition::{
     Accumulation, BlockTiled, Fp8Format, GroupedColumns, KernelError, OperandView, RowTiled,
     check_length, element_count,
 };
-use crate::host::gemm_view::Threads;
+use crate::host::parallel::Threads;
 
 const A: [&str; 2] = ["a.codes", "a.scales"];
 const W: [&str; 2] = ["weights.codes", "weights.scales"];

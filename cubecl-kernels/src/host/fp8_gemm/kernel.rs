@@ -1,12 +1,11 @@
 //! What a block of a result asks of a microkernel: how its operands are packed, and one call for a
 //! tile. `vectors` is the tile in registers, `tiled` that of a tile unit.
 
-use std::ops::Range;
-
+use super::left::LeftLayout;
+use super::pack::Pack;
 use super::right::PanelForm;
-use super::source::Source;
 
-/// Not scaled: BF16 operands.
+/// Not scaled: operands that are numbers.
 pub(super) const UNSCALED: usize = 0;
 /// A scale for each row's tile on the left, for each block on the right.
 pub(super) const BLOCK_SCALED: usize = 1;
@@ -15,18 +14,27 @@ pub(super) const ROW_SCALED: usize = 2;
 
 /// A microkernel. Its functions may only run where its instruction set has been found.
 pub(super) trait Kernel {
-    /// How the right operand is packed.
+    /// How its operands are packed.
+    type Pack: Pack;
+    /// How the right operand lies.
     const PANEL: PanelForm;
     /// Rows of a tile at most.
     const ROWS: usize;
     /// Whether all of a tile is computed, and written, where rows or columns are fewer.
     const WHOLE: bool;
+    /// Columns of which a tile that is not whole has some number of times as many.
+    const COLUMNS: usize;
     /// Rows of the left operand that are packed at a time, at most.
     const STRIP: usize;
     /// Depth tiles that all rows of a task go over before those behind: whole chunks.
     const REACH: usize;
     /// Words of memory that it needs beside the operands.
     const MEMORY: usize;
+
+    /// How the left operand lies.
+    const LEFT: LeftLayout;
+    /// Words of a chunk of one of its rows.
+    const LEFT_ROW: usize;
 
     /// Begins a task. Until it is dropped nothing may be called that waits for the pool.
     ///
@@ -35,44 +43,15 @@ pub(super) trait Kernel {
     /// lives, and the instruction set is there.
     unsafe fn begin(memory: *mut u32) -> Self;
 
-    /// Packs rows as a left operand, [`TILE`] entries of the depth after another, of which those
-    /// are written that a tile reads: zero past the end of the depth, and past that of the rows
-    /// where a tile is always [whole](Kernel::WHOLE).
-    ///
-    /// [`TILE`]: crate::definition::TILE
-    ///
-    /// # Safety
-    /// `words` has room for it, rows and depth lie inside `source`, depth starts at a tile, and the
-    /// instruction set is there.
-    unsafe fn pack_left(
-        source: &Source<'_>,
-        rows: Range<usize>,
-        depth: Range<usize>,
-        words: *mut u32,
-    );
-
-    /// Packs rows as a panel of a right operand: `[tile][TILE / entries a word][row]` words, zero
-    /// past the end of the rows, and past that of the depth as far as a tile reads.
-    ///
-    /// # Safety
-    /// `words` has room for it, rows and depth lie inside `source`, depth starts at a tile, and the
-    /// instruction set is there.
-    unsafe fn pack_right(
-        source: &Source<'_>,
-        rows: Range<usize>,
-        depth: Range<usize>,
-        words: *mut u32,
-    );
-
     /// Computes a tile: `out (+)= sum over depth tiles of scales * (left right^T)`.
     ///
     /// Sums of one depth tile stay apart from the total until they are scaled (3.3.2); unscaled,
-    /// there is one sum.
+    /// those of all of `call` do.
     ///
     /// # Safety
     /// Every pointer of `call` is good for what the tile needs, until [`Kernel::finish`] returns;
     /// the instruction set is there.
-    unsafe fn tile<const SCALES: usize>(&mut self, rows: usize, call: &TileCall);
+    unsafe fn tile<const SCALES: usize>(&mut self, rows: usize, columns: usize, call: &TileCall);
 
     /// Does what earlier tiles still owe: after it their results are written, and their operands
     /// may change.
@@ -95,10 +74,16 @@ pub(super) struct TileCall {
     pub(super) left_scale_stride: usize,
     /// The panel.
     pub(super) right: *const u32,
+    /// Words from one step of the depth to the next; of a tile unit those of the panel.
+    pub(super) right_step: usize,
+    /// Columns of the panel.
+    pub(super) right_width: usize,
     /// The panel's scales of each depth tile ([`PanelForm`]).
     pub(super) right_scales: *const f32,
     /// Entries to sum over.
     pub(super) depth: usize,
+    /// What unscaled sums are multiplied by; one for a tile unit.
+    pub(super) factor: f32,
     /// The tile's first element.
     pub(super) out: *mut f32,
     /// Elements from one row to the next.

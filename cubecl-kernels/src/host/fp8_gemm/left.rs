@@ -1,10 +1,15 @@
-//! The left operand as BF16 pairs, packed: where its words lie.
+//! The left operand, packed: where its words lie.
 
 use super::tile_unit::{BLOCK, STEP_WORDS};
 use crate::definition::TILE;
+use crate::host::simd::LANES;
 
-/// Words of a row's depth tile.
+/// Words of a row's depth tile of BF16 pairs.
 pub(super) const ROW_WORDS: usize = TILE / 2;
+
+/// Words from one row to the next for vectors: a chunk of depth at most, and a line, so that rows
+/// do not fall on the same sets of a cache.
+pub(super) const VECTOR_ROW: usize = 4 * TILE + LANES;
 
 /// Where the words of each depth tile, of each row and of every 16 words of a row begin.
 #[derive(Clone, Copy)]
@@ -18,13 +23,18 @@ pub(super) struct LeftLayout {
 }
 
 impl LeftLayout {
-    /// `[tile][step][32 rows][16]`, in the order in which a tile unit reads them.
+    /// `[tile][step][32 rows][16]` pairs, in the order in which a tile unit reads them.
     pub(super) const BLOCKS: Self =
         Self { tile: BLOCK * ROW_WORDS, row: STEP_WORDS, step: BLOCK * STEP_WORDS };
 
-    /// `[tile][row][64]`, for vectors.
+    /// `[row][chunk of depth]`, for vectors.
+    pub(super) const fn rows(depth_a_word: usize) -> Self {
+        Self { tile: TILE / depth_a_word, row: VECTOR_ROW, step: LANES }
+    }
+
+    /// `[tile][row][TILE]` FP32 words.
     #[inline(always)]
-    pub(super) fn rows(count: usize) -> Self {
-        Self { tile: count * ROW_WORDS, row: ROW_WORDS, step: STEP_WORDS }
+    pub(super) fn tiles(rows: usize) -> Self {
+        Self { tile: rows * TILE, row: TILE, step: LANES }
     }
 }

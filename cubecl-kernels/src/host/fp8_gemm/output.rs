@@ -10,6 +10,8 @@ pub(super) struct Output<'a> {
     pub(super) place: Place,
     pub(super) len: usize,
     pub(super) row_stride: usize,
+    /// What products are multiplied by: of numbers in vectors alone, else one.
+    pub(super) factor: f32,
     owner: PhantomData<&'a mut [f32]>,
 }
 
@@ -33,6 +35,7 @@ impl<'a> Output<'a> {
             place: Place::F32 { start: out.as_mut_ptr().cast(), add: false },
             len: out.len(),
             row_stride,
+            factor: 1.0,
             owner: PhantomData,
         }
     }
@@ -43,6 +46,27 @@ impl<'a> Output<'a> {
             place: Place::F32 { start: out.as_mut_ptr(), add: true },
             len: out.len(),
             row_stride,
+            factor: 1.0,
+            owner: PhantomData,
+        }
+    }
+
+    /// Products times `factor`.
+    pub(super) fn times(self, factor: f32) -> Self {
+        Self { factor, ..self }
+    }
+
+    /// The same memory, added to: for a further term of what has been written.
+    pub(super) fn adding(&self) -> Output<'_> {
+        let place = match self.place {
+            Place::F32 { start, .. } => Place::F32 { start, add: true },
+            Place::Bf16 { .. } => unreachable!("invariant: sums of several products are FP32"),
+        };
+        Output {
+            place,
+            len: self.len,
+            row_stride: self.row_stride,
+            factor: self.factor,
             owner: PhantomData,
         }
     }
@@ -53,6 +77,7 @@ impl<'a> Output<'a> {
             place: Place::Bf16 { start: out.as_mut_ptr().cast() },
             len: out.len(),
             row_stride,
+            factor: 1.0,
             owner: PhantomData,
         }
     }

@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::left::{LeftLayout, ROW_WORDS as WORDS};
-use super::registers_avx512::{Decoder, first_bytes, first_lanes, round};
-use super::source::{Floats, Source};
+use super::registers_avx512::{Decoder, first_bytes, first_lanes, rest, round};
+use super::source::{Floats, Source, Taken};
 use crate::definition::{CODES_A_WORD, OperandView, TILE};
 use crate::host::simd::{LANES, transpose_avx512 as transpose};
 
@@ -99,7 +99,7 @@ unsafe fn left_floats(
             unsafe {
                 _mm512_storeu_si512(
                     words.add(r * layout.row + i * layout.step).cast(),
-                    pairs(row, i * 2 * LANES, len),
+                    pairs(row, i * 2 * LANES, len, x.taken),
                 )
             };
         }
@@ -261,7 +261,8 @@ unsafe fn right_floats(
             let mut words_by_row = [_mm512_setzero_si512(); LANES];
             for r in 0..LANES {
                 let start = x.data.as_ptr().wrapping_add((row + r) * x.row_stride + first);
-                words_by_row[r] = pairs(start, block * 2 * LANES, if r < count { len } else { 0 });
+                let len = if r < count { len } else { 0 };
+                words_by_row[r] = pairs(start, block * 2 * LANES, len, x.taken);
             }
             let by_step = transpose(words_by_row);
             for i in 0..LANES {
@@ -276,7 +277,7 @@ unsafe fn right_floats(
 /// # Safety
 /// AVX-512 F and BF16 are there, and `len` numbers can be read from `row` on.
 #[inline(always)]
-unsafe fn pairs(row: *const f32, at: usize, len: usize) -> __m512i {
+unsafe fn pairs(row: *const f32, at: usize, len: usize, taken: Taken) -> __m512i {
     // SAFETY: masked loads touch only the first `len` numbers, which the caller vouches for as for
     // the instruction set.
     unsafe {
@@ -286,7 +287,7 @@ unsafe fn pairs(row: *const f32, at: usize, len: usize) -> __m512i {
             first_lanes(len.saturating_sub(at + LANES)),
             row.wrapping_add(at + LANES),
         );
-        round(first, second)
+        round(part(first, taken), part(second, taken))
     }
 }
 
@@ -319,6 +320,22 @@ unsafe fn pair_of_rows(
             31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
             4, 19, 3, 18, 2, 17, 1, 16, 0,
         );
-        _mm512_permutexvar_epi16(order, round(lower, upper))
+        _mm512_permutexvar_epi16(order, round(part(lower, x.taken), part(upper, x.taken)))
+    }
+}
+
+/// What of sixteen numbers is rounded to BF16.
+///
+/// # Safety
+/// AVX-512 F is there.
+#[inline(always)]
+unsafe fn part(x: __m512, taken: Taken) -> __m512 {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        match taken {
+            Taken::Middle => rest(x),
+            Taken::Low => rest(rest(x)),
+            _ => x,
+        }
     }
 }

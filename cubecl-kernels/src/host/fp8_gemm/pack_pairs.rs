@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::left::{LeftLayout, ROW_WORDS};
+use super::pack::Pack;
 #[cfg(target_arch = "x86_64")]
 use super::pack_avx512;
 use super::source::{Source, values};
@@ -12,41 +13,12 @@ use crate::host::simd::LANES;
 /// Entries that are packed together: 16 pairs.
 const STEP: usize = 2 * LANES;
 
-/// How operands become pairs. Its functions may only run where the instruction set has been found.
-pub(super) trait PackPairs {
-    /// Packs rows as a left operand, zero past the end of the depth up to a multiple of 32 entries,
-    /// and not written beyond.
-    ///
-    /// # Safety
-    /// `words` has room for the rows in this layout, rows and depth lie inside `source`, depth
-    /// starts at a tile, and the instruction set is there.
-    unsafe fn left(
-        source: &Source<'_>,
-        rows: Range<usize>,
-        depth: Range<usize>,
-        layout: LeftLayout,
-        words: *mut u32,
-    );
-
-    /// Packs up to `LANES * vectors` rows as a panel of a right operand: `[tile][64][row]` words,
-    /// zero past the end of the rows, and past that of the depth as [`PackPairs::left`].
-    ///
-    /// # Safety
-    /// `words` has room for the panel, rows and depth lie inside `source`, depth starts at a tile,
-    /// and the instruction set is there.
-    unsafe fn right(
-        source: &Source<'_>,
-        rows: Range<usize>,
-        vectors: usize,
-        depth: Range<usize>,
-        words: *mut u32,
-    );
-}
-
 /// On every machine, an entry at a time.
 pub(super) struct PlainPairs;
 
-impl PackPairs for PlainPairs {
+impl Pack for PlainPairs {
+    const DEPTH: usize = 2;
+
     #[inline(always)]
     unsafe fn left(
         source: &Source<'_>,
@@ -112,7 +84,9 @@ fn pairs(source: &Source<'_>, row: usize, first: usize, end: usize) -> [u32; LAN
 pub(super) struct Avx512Pairs;
 
 #[cfg(target_arch = "x86_64")]
-impl PackPairs for Avx512Pairs {
+impl Pack for Avx512Pairs {
+    const DEPTH: usize = 2;
+
     #[inline(always)]
     unsafe fn left(
         source: &Source<'_>,

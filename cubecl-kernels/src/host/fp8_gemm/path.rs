@@ -106,6 +106,11 @@ impl GemmPath {
         forced.checked_sub(1).map(|place| Self::ALL[place])
     }
 
+    /// Whether it computes on FP32 words.
+    pub(super) fn has_words(self) -> bool {
+        matches!(self, Self::Avx512 | Self::Avx2 | Self::Baseline)
+    }
+
     /// Whether it computes on tiles.
     pub(super) fn has_tiles(self) -> bool {
         matches!(self, Self::Amx | Self::AmxEmulated)

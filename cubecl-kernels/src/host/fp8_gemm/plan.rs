@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::host::parallel::Threads;
+
 /// Columns that blocks are cut at: a multiple of every microkernel's width, and a divisor of a
 /// scale's block. A tile unit has as many rows.
 const UNIT: usize = 32;
@@ -30,10 +32,14 @@ pub(super) struct Size {
     pub(super) columns_a_task: Option<usize>,
 }
 
+/// The cut of a product that one thread computes.
+const CUT_OF_ONE: [(usize, usize); 1] = [CUTS[2]];
+
 /// Cuts groups into tasks that cover each exactly once.
-pub(super) fn plan(groups: &[Size]) -> Vec<Task> {
+pub(super) fn plan(groups: &[Size], threads: Threads) -> Vec<Task> {
     let mut tasks = Vec::new();
-    for (rows_a_task, columns_a_task) in CUTS {
+    let cuts = if threads == Threads::One { &CUT_OF_ONE[..] } else { &CUTS };
+    for &(rows_a_task, columns_a_task) in cuts {
         tasks.clear();
         for (group, size) in groups.iter().enumerate() {
             let limit = size.columns_a_task.unwrap_or(columns_a_task);
@@ -77,7 +83,9 @@ mod tests {
             groups in proptest::collection::vec(
                 (0usize..700, 0usize..1400, proptest::option::of(1usize..40)), 0..5,
             ),
+            one: bool,
         ) {
+            let threads = if one { Threads::One } else { Threads::Pool };
             let groups: Vec<_> = groups
                 .into_iter()
                 .map(|(rows, columns, units)| {
@@ -87,7 +95,7 @@ mod tests {
                 .collect();
             let mut covered: Vec<_> =
                 groups.iter().map(|size| vec![0u8; size.rows * size.columns]).collect();
-            for Task { group, rows, columns } in plan(&groups) {
+            for Task { group, rows, columns } in plan(&groups, threads) {
                 assert_eq!(columns.start % UNIT, 0);
                 let Size { columns: width, columns_a_task, .. } = groups[group];
                 assert!(columns.len() <= columns_a_task.unwrap_or(width));
@@ -102,6 +110,7 @@ mod tests {
     #[test]
     fn a_training_shape_makes_enough_tasks() {
         let size = |rows, columns| Size { rows, columns, columns_a_task: None };
+        let plan = |sizes: &[Size]| plan(sizes, Threads::Pool);
         assert!(plan(&[size(2048, 512)]).len() >= ENOUGH_TASKS);
         assert_eq!(plan(&[size(0, 512), size(7, 0)]), []);
         assert_eq!(plan(&[size(1, 33)]), [Task { group: 0, rows: 0..1, columns: 0..33 }]);

@@ -43,15 +43,8 @@ impl Decoder {
     #[inline(always)]
     pub(super) unsafe fn new(format: Fp8Format) -> Self {
         let table = &TABLES[usize::from(format == Fp8Format::E5M2)];
-        // SAFETY: unaligned loads of the two halves of 128 bytes; the caller vouches for the
-        // instruction set.
-        let load = |bytes: &[u8; 128]| unsafe {
-            [
-                _mm512_loadu_si512(bytes.as_ptr().cast()),
-                _mm512_loadu_si512(bytes[64..].as_ptr().cast()),
-            ]
-        };
-        Self { high: load(&table.high), low: load(&table.low) }
+        // SAFETY: 128 bytes each, and the caller vouches for the instruction set.
+        unsafe { Self { high: halves(&table.high), low: halves(&table.low) } }
     }
 
     /// Decodes 64 codes to BF16: of each 128-bit lane, the lower eight, and the upper eight.
@@ -68,6 +61,18 @@ impl Decoder {
             let low = _mm512_permutex2var_epi8(self.low[0], codes, self.low[1]);
             [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
         }
+    }
+}
+
+/// Both halves of 128 bytes.
+///
+/// # Safety
+/// AVX-512 F is there.
+#[inline(always)]
+unsafe fn halves(bytes: &[u8; 128]) -> [__m512i; 2] {
+    // SAFETY: unaligned loads of each half; the caller vouches for the instruction set.
+    unsafe {
+        [_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_loadu_si512(bytes[64..].as_ptr().cast())]
     }
 }
 
@@ -91,4 +96,24 @@ pub(super) fn first_bytes(len: usize) -> __mmask64 {
 pub(super) unsafe fn round(first: __m512, second: __m512) -> __m512i {
     // SAFETY: both types are 512 bits, and the caller vouches for the instruction set.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) }
+}
+
+/// What rounding to BF16 (to nearest, ties to even) leaves of 16 numbers: exact, and zero where
+/// BF16 is infinite.
+///
+/// # Safety
+/// AVX-512 F is there.
+#[inline(always)]
+pub(super) unsafe fn rest(x: __m512) -> __m512 {
+    // SAFETY: registers alone, and the caller vouches for the instruction set.
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
+        let upper = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
+        let high = _mm512_and_si512(_mm512_add_epi32(bits, half), upper);
+        let magnitude = _mm512_and_si512(high, _mm512_set1_epi32(0x7FFF_FFFF));
+        let finite = _mm512_cmplt_epu32_mask(magnitude, _mm512_set1_epi32(0x7F80_0000));
+        _mm512_maskz_sub_ps(finite, x, _mm512_castsi512_ps(high))
+    }
 }

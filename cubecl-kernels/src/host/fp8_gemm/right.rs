@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, UNSCALED};
-use super::pack;
+use super::pack::{self, Pack};
 use super::scratch::Scratch;
 use super::source::Source;
 use crate::definition::{TILE, tiles};
+use crate::host::simd::LANES;
 
 /// How a microkernel wants its right operand.
 #[derive(Clone, Copy)]
@@ -45,11 +46,23 @@ impl RightLayout {
         Self { width, tile_words: TILE / form.depth_a_word * width, tile_scales }
     }
 
-    /// Room for `panels` of `depth_tiles` in a memory of its own.
-    pub(super) fn place(self, memory: &mut Scratch, panels: usize, depth_tiles: usize) -> Right {
+    /// Room for so many times `panels` of `depth_tiles` in a memory of its own.
+    pub(super) fn places(
+        self,
+        memory: &mut Scratch,
+        panels: usize,
+        depth_tiles: usize,
+        times: usize,
+    ) -> impl Iterator<Item = Right> {
         let count = panels * depth_tiles;
-        let [words, scales] = memory.reserve([count * self.tile_words, count * self.tile_scales]);
-        Right { words, scales: scales.cast(), panels }
+        let (word_count, scale_count) = (count * self.tile_words, count * self.tile_scales);
+        let [words, scales] = memory.reserve([times * word_count, times * scale_count]);
+        let scales = scales.cast::<f32>();
+        (0..times).map(move |i| Right {
+            words: words.wrapping_add(i * word_count),
+            scales: scales.wrapping_add(i * scale_count),
+            panels,
+        })
     }
 }
 
@@ -125,7 +138,8 @@ pub(super) unsafe fn pack_panel<K: Kernel>(
     // many words and scales a tile as `layout` says.
     unsafe {
         let (words, scales) = place.panel(layout, first_tile, depth_tiles, panel);
-        K::pack_right(right, columns.clone(), depth.clone(), words);
+        let vectors = K::PANEL.width / LANES;
+        K::Pack::right(right, columns.clone(), vectors, depth.clone(), words);
         let Source::Codes(x) = right else { return };
         let first = depth.start / TILE;
         pack::scales(x, columns, first..first + depth_tiles, layout.tile_scales, scales);

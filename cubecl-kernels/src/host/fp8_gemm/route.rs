@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::choice::fitting;
 use super::path::GemmPath;
-use crate::host::simd::forced_isa;
+use crate::host::simd::{Isa, forced_isa, isa};
 
 /// Rows up to which vectors are ahead of a tile unit, to which a row costs as much as sixteen.
 /// On a Xeon they were at 4 rows (1.6 times), and behind at 16 (0.6); between was not measured.
@@ -34,6 +34,27 @@ impl Route {
             _ => Route::fitting(fitting().path),
         });
         GemmPath::forced().map_or_else(|| *CHOSEN, Self::only)
+    }
+
+    /// What FP32 products take: the widest FP32 words of this machine, or those that were asked
+    /// for.
+    pub(super) fn words() -> Self {
+        let widest = match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => GemmPath::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => GemmPath::Avx2,
+            Isa::Baseline => GemmPath::Baseline,
+        };
+        Self::only(GemmPath::forced().filter(|path| path.has_words()).unwrap_or(widest))
+    }
+
+    /// What products of three BF16 parts take: a tile unit, and FP32 words where there is none, or
+    /// few rows.
+    pub(super) fn thirds() -> Self {
+        let (few_rows, few) = (FEW_ROWS_BESIDE_TILES, Self::words().many);
+        let many = Self::current().many;
+        Self { few_rows, few, many: if many.has_tiles() { many } else { few } }
     }
 
     /// What fits this processor, whose products of many rows take `many`.

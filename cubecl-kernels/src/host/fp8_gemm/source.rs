@@ -1,10 +1,69 @@
-//! What a product reads: two operands, each a matrix of FP8 codes, or a strided matrix of numbers
-//! that are rounded to BF16 on the way.
+//! What a product reads: two operands, each a matrix of FP8 codes, or a strided matrix of numbers,
+//! which are taken as they are or rounded on the way.
 
 use crate::definition::{CODES_A_WORD, Fp8Format, OperandView};
 use crate::host::simd::{LANES, round_to_bf16};
 
-/// A strided matrix that is rounded to BF16 (to nearest, ties to even) while it is packed.
+/// What a product takes of each number of an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// The number as it is, which only FP32 words hold.
+    Whole,
+    /// The nearest BF16 number, ties to even.
+    High,
+    /// The BF16 number nearest to what [`Taken::High`] leaves; zero of what is not finite.
+    Middle,
+    /// The BF16 number nearest to what both leave, zero likewise.
+    Low,
+    /// All three, whose sum is the number (within 2^-24 of it): a product goes over pairs of them.
+    /// FP32 words hold the number as it is.
+    Thirds,
+}
+
+impl Taken {
+    /// What is taken of both operands in the products that are added up, in this order: the
+    /// smallest first.
+    ///
+    /// Of nine pairs of thirds three are under 2^-24 of the whole, and left out.
+    pub(super) fn terms(self, words: bool) -> &'static [[Self; 2]] {
+        use Taken::*;
+        match self {
+            Thirds if !words => &[
+                [Low, High],
+                [High, Low],
+                [Middle, Middle],
+                [Middle, High],
+                [High, Middle],
+                [High, High],
+            ],
+            Whole | Thirds => &[[Whole, Whole]],
+            High => &[[High, High]],
+            Middle => &[[Middle, Middle]],
+            Low => &[[Low, Low]],
+        }
+    }
+
+    /// Takes of each number of `from` into `to`, which is as long.
+    #[inline(always)]
+    pub(super) fn of_all(self, from: &[f32], to: &mut [f32]) {
+        let numbers = to.iter_mut().zip(from);
+        match self {
+            Self::Whole | Self::Thirds => to.copy_from_slice(from),
+            Self::High => numbers.for_each(|(to, &x)| *to = round_to_bf16(x)),
+            Self::Middle => numbers.for_each(|(to, &x)| *to = round_to_bf16(rest(x))),
+            Self::Low => numbers.for_each(|(to, &x)| *to = round_to_bf16(rest(rest(x)))),
+        }
+    }
+}
+
+/// What rounding to BF16 leaves of a number: exact, and zero where BF16 is not finite.
+#[inline(always)]
+fn rest(x: f32) -> f32 {
+    let high = round_to_bf16(x);
+    if high.is_finite() { x - high } else { 0.0 }
+}
+
+/// A strided matrix of numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Floats<'a> {
     pub(super) data: &'a [f32],
@@ -12,14 +71,21 @@ pub(crate) struct Floats<'a> {
     pub(super) depth: usize,
     pub(super) row_stride: usize,
     pub(super) depth_stride: usize,
+    pub(super) taken: Taken,
 }
 
 impl<'a> Floats<'a> {
     /// `rows` rows of `depth` entries each, one row every `row_stride`; products sum over `depth`.
-    pub(crate) fn new(data: &'a [f32], rows: usize, depth: usize, row_stride: usize) -> Self {
+    pub(crate) fn new(
+        data: &'a [f32],
+        rows: usize,
+        depth: usize,
+        row_stride: usize,
+        taken: Taken,
+    ) -> Self {
         let reach = if rows == 0 || depth == 0 { 0 } else { (rows - 1) * row_stride + depth };
         assert!(reach <= data.len(), "invariant: a view lies inside its slice");
-        Self { data, rows, depth, row_stride, depth_stride: 1 }
+        Self { data, rows, depth, row_stride, depth_stride: 1, taken }
     }
 
     /// The transpose, without a copy: products sum over what were rows.
@@ -32,6 +98,22 @@ impl<'a> Floats<'a> {
             ..self
         }
     }
+
+    /// The same, of which a product takes something else.
+    pub(super) fn taking(self, taken: Taken) -> Self {
+        Self { taken, ..self }
+    }
+
+    /// Rows and entries of a row.
+    pub(crate) fn dims(self) -> [usize; 2] {
+        [self.rows, self.depth]
+    }
+
+    /// Where entry `entry` of row `row` is.
+    #[inline(always)]
+    pub(super) fn at(&self, row: usize, entry: usize) -> *const f32 {
+        self.data.as_ptr().wrapping_add(row * self.row_stride + entry * self.depth_stride)
+    }
 }
 
 /// Either kind of operand.
@@ -39,7 +121,7 @@ impl<'a> Floats<'a> {
 pub(super) enum Source<'a> {
     /// FP8 codes with scales.
     Codes(OperandView<'a>),
-    /// Numbers, rounded to BF16.
+    /// Numbers.
     Floats(Floats<'a>),
 }
 
@@ -59,6 +141,16 @@ impl Source<'_> {
     }
 }
 
+impl<'a> Source<'a> {
+    /// The same, of whose numbers a product takes something else.
+    pub(super) fn taking(self, taken: Taken) -> Self {
+        match self {
+            Self::Codes(_) => self,
+            Self::Floats(x) => Self::Floats(x.taking(taken)),
+        }
+    }
+}
+
 /// One product among those of a call: `left right^T`.
 pub(super) struct Group<'a> {
     pub(super) left: Source<'a>,
@@ -67,60 +159,87 @@ pub(super) struct Group<'a> {
     pub(super) start: usize,
 }
 
+impl Group<'_> {
+    /// What is taken of both operands, product by product ([`Taken::terms`]); of codes it means
+    /// nothing.
+    pub(super) fn terms(&self, words: bool) -> &'static [[Taken; 2]] {
+        match self.left {
+            Source::Codes(_) => &[[Taken::Whole; 2]],
+            Source::Floats(x) => x.taken.terms(words),
+        }
+    }
+}
+
 /// Sixteen values of a row from entry `first` on, without their scale; zero from the `len`-th on.
 ///
 /// `first` must be a multiple of 4.
 #[inline(always)]
 pub(super) fn values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f32; LANES] {
     let mut values = [0.0; LANES];
+    write_values(x, row, first, len, &mut values);
+    values
+}
+
+/// Writes what [`values`] gives.
+#[inline(always)]
+pub(super) fn write_values(
+    x: &Source<'_>,
+    row: usize,
+    first: usize,
+    len: usize,
+    to: &mut [f32; LANES],
+) {
+    // The common case apart in each form, for its loops have a fixed length: what follows is as
+    // slow as all the rest together.
     match x {
         Source::Codes(x) => {
-            let codes = codes(x, row, first, len.min(LANES));
-            match x.format {
-                Fp8Format::E4M3 => (0..LANES).for_each(|i| values[i] = decode_e4m3(codes[i])),
-                Fp8Format::E5M2 => (0..LANES).for_each(|i| values[i] = decode_e5m2(codes[i])),
+            let words = &x.codes[row * x.row_words + first / CODES_A_WORD..];
+            match words.first_chunk::<{ LANES / CODES_A_WORD }>() {
+                Some(words) if len >= LANES => decode(words, x.format, to),
+                _ => {
+                    let len = len.min(LANES);
+                    let mut whole = [0; LANES / CODES_A_WORD];
+                    let words = &words[..len.div_ceil(CODES_A_WORD)];
+                    whole[..words.len()].copy_from_slice(words);
+                    decode(&whole, x.format, to);
+                    to[len..].fill(0.0);
+                }
             }
         }
         Source::Floats(x) if x.depth_stride == 1 => {
             let row = &x.data[row * x.row_stride + first..];
-            if let (Some(row), true) = (row.first_chunk::<LANES>(), len >= LANES) {
-                (0..LANES).for_each(|i| values[i] = round_to_bf16(row[i]));
-            } else {
-                values
-                    .iter_mut()
-                    .zip(&row[..len])
-                    .for_each(|(value, &x)| *value = round_to_bf16(x));
+            match row.first_chunk::<LANES>() {
+                Some(row) if len >= LANES => x.taken.of_all(row, to),
+                _ => {
+                    let len = len.min(LANES);
+                    x.taken.of_all(&row[..len], &mut to[..len]);
+                    to[len..].fill(0.0);
+                }
             }
         }
         Source::Floats(x) => {
-            for (i, value) in values[..len.min(LANES)].iter_mut().enumerate() {
-                *value = round_to_bf16(x.data[row * x.row_stride + (first + i) * x.depth_stride]);
+            let mut numbers = [0.0; LANES];
+            for (i, number) in numbers[..len.min(LANES)].iter_mut().enumerate() {
+                *number = x.data[row * x.row_stride + (first + i) * x.depth_stride];
             }
+            x.taken.of_all(&numbers, to);
         }
     }
-    values
 }
 
-/// Sixteen codes of a row from code `first` on, zero from the `len`-th on.
+/// The values of sixteen codes.
 #[inline(always)]
-fn codes(x: &OperandView<'_>, row: usize, first: usize, len: usize) -> [u8; LANES] {
-    const WORDS: usize = LANES / CODES_A_WORD;
-    let words = &x.codes[row * x.row_words + first / CODES_A_WORD..];
-    let mut codes = [0; LANES];
-    match words.first_chunk::<WORDS>() {
-        // The common case apart: what follows is as slow as all the rest together.
-        Some(words) if len == LANES => {
-            for (codes, word) in codes.as_chunks_mut::<CODES_A_WORD>().0.iter_mut().zip(words) {
-                *codes = word.to_le_bytes();
-            }
-        }
-        _ => {
-            for (i, code) in codes[..len].iter_mut().enumerate() {
-                *code = words[i / CODES_A_WORD].to_le_bytes()[i % CODES_A_WORD];
-            }
-        }
+fn decode(words: &[u32; LANES / CODES_A_WORD], format: Fp8Format, values: &mut [f32; LANES]) {
+    let mut codes = [[0; CODES_A_WORD]; LANES / CODES_A_WORD];
+    for (codes, word) in codes.iter_mut().zip(words) {
+        *codes = word.to_le_bytes();
     }
-    codes
+    let codes = codes.as_flattened();
+    // Loops of a fixed length and without a choice in them are vectorized.
+    match format {
+        Fp8Format::E4M3 => (0..LANES).for_each(|i| values[i] = decode_e4m3(codes[i])),
+        Fp8Format::E5M2 => (0..LANES).for_each(|i| values[i] = decode_e5m2(codes[i])),
+    }
 }
 
 /// The value of a code, by arithmetic that vectorises. Subnormal codes go through a difference of

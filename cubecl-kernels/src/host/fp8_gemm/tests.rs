@@ -3,7 +3,9 @@
 mod bf16;
 mod edges;
 mod emulated;
+mod f32;
 mod quantized;
+mod thirds;
 mod tiles;
 
 use super::output::{Output, build_bf16, build_f32};
@@ -12,7 +14,7 @@ use super::route::Route;
 use super::source::{Group, Source};
 use super::task::product;
 use crate::definition::{Accumulation, Fp8Format, OperandView};
-use crate::host::gemm_view::Threads;
+use crate::host::parallel::Threads;
 use crate::reference;
 use crate::test_inputs::{assert_close, random};
 use quantized::{Blocks, Rows};

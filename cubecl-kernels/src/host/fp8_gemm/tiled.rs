@@ -5,13 +5,11 @@
 //! completely. So a block's promotion is owed until the next block runs.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use super::kernel::{Kernel, TileCall, UNSCALED};
 use super::left::LeftLayout;
-use super::pack_pairs::PackPairs;
+use super::pack::Pack;
 use super::right::PanelForm;
-use super::source::Source;
 use super::tile_unit::{BLOCK, Block, Promotion, STEP, STEP_WORDS, Sums, Tiles};
 use crate::definition::TILE;
 use crate::host::simd::LANES;
@@ -48,11 +46,15 @@ pub(super) struct Tiled<T, P> {
     pairs: PhantomData<P>,
 }
 
-impl<T: Tiles, P: PackPairs> Kernel for Tiled<T, P> {
+impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
+    type Pack = P;
     const PANEL: PanelForm =
         PanelForm { width: BLOCK, depth_a_word: 2, chunk: CHUNK, spread: true };
+    const LEFT: LeftLayout = LeftLayout::BLOCKS;
+    const LEFT_ROW: usize = CHUNK * TILE / 2;
     const ROWS: usize = BLOCK;
     const WHOLE: bool = true;
+    const COLUMNS: usize = BLOCK;
     const STRIP: usize = BLOCK;
     const REACH: usize = REACH;
     const MEMORY: usize = 3 * size_of::<Sums>() / size_of::<u32>();
@@ -66,40 +68,7 @@ impl<T: Tiles, P: PackPairs> Kernel for Tiled<T, P> {
     }
 
     #[inline(always)]
-    unsafe fn pack_left(
-        source: &Source<'_>,
-        rows: Range<usize>,
-        depth: Range<usize>,
-        words: *mut u32,
-    ) {
-        let (count, layout, steps) = (rows.len(), LeftLayout::BLOCKS, depth.len().div_ceil(STEP));
-        // SAFETY: the caller vouches for the operand, the room, of which the rows that there are
-        // not have their part, and the instruction set.
-        unsafe {
-            P::left(source, rows, depth, layout, words);
-            if count < BLOCK {
-                // Depth tiles follow each other as the steps of one do.
-                for step in 0..steps {
-                    let missing = words.add(step * layout.step + count * layout.row);
-                    missing.write_bytes(0, (BLOCK - count) * layout.row);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_right(
-        source: &Source<'_>,
-        rows: Range<usize>,
-        depth: Range<usize>,
-        words: *mut u32,
-    ) {
-        // SAFETY: the caller vouches for the operand, the room and the instruction set.
-        unsafe { P::right(source, rows, BLOCK / LANES, depth, words) }
-    }
-
-    #[inline(always)]
-    unsafe fn tile<const SCALES: usize>(&mut self, _: usize, call: &TileCall) {
+    unsafe fn tile<const SCALES: usize>(&mut self, _: usize, _: usize, call: &TileCall) {
         // What is summed before it is scaled and added. Unscaled sums stay in the tiles for a whole
         // chunk, whose depth tiles lie one after another in both operands.
         let part = if SCALES == UNSCALED { call.depth } else { TILE };

@@ -14,7 +14,7 @@ mod widened;
 use self::product::product;
 use super::cross_entropy::{CrossEntropy, cross_entropy_of};
 use super::embedding::check_ids;
-use super::grouped_linear::{ROWS_A_TASK, check_groups};
+use super::grouped_linear::check_groups;
 use super::output::{build, for_rows};
 use super::parallel::rows_a_task;
 use crate::definition::{
@@ -40,7 +40,7 @@ pub fn stored_linear(
     check_length(OP, "x", x.len(), &[rows, w.inputs()])?;
     let len = element_count(OP, "y", &[rows, w.rows()])?;
     // SAFETY: the product of all rows writes all of `y`.
-    Ok(unsafe { build(len, |y| product(y, x, w, &[0, rows], w.rows(), usize::MAX)) })
+    Ok(unsafe { build(len, |y| product(y, x, w, &[0, rows], w.rows())) })
 }
 
 /// Computes each expert's linear map of its rows, `y[r] = x[r] w[e]^T` for
@@ -68,7 +68,7 @@ pub fn stored_grouped_linear(
     check_groups(OP, offsets, shape)?;
     let len = element_count(OP, "y", &[rows, outputs])?;
     // SAFETY: the experts' rows are all rows, and each product writes all of its own.
-    Ok(unsafe { build(len, |y| product(y, x, w, offsets, outputs, ROWS_A_TASK)) })
+    Ok(unsafe { build(len, |y| product(y, x, w, offsets, outputs)) })
 }
 
 /// Looks up a stored table's rows of some tokens, `out[i] = table[ids[i]]`.
@@ -129,6 +129,6 @@ pub fn stored_linear_cross_entropy(
     const OP: &str = "stored_linear_cross_entropy";
     check_length(OP, "x", x.len(), &[rows, w.inputs()])?;
     cross_entropy_of(OP, x, targets, [rows, w.inputs(), w.rows()], |x, rows, logits| {
-        product(logits, x, w, &[0, rows], w.rows(), usize::MAX);
+        product(logits, x, w, &[0, rows], w.rows());
     })
 }

@@ -7,17 +7,16 @@ use std::ops::Range;
 use super::widened;
 use crate::definition::StoredMatrix;
 use crate::host::gemm_view::{Mat, MatMut, Threads, gemm};
-use crate::host::output::{Parts, zeroed};
-use crate::host::parallel::{chunk, for_each};
-use crate::host::small_gemm::{MAX_ROWS, rows_nt, stored_rows_nt};
+use crate::host::output::{Parts, build};
+use crate::host::parallel::for_each;
+use crate::host::small_gemm::{MAX_ROWS, stored_rows_nt};
 
 /// Outputs that one task computes of few rows.
 const FEW_ROWS_OUTPUTS: usize = 128;
 /// Elements of a weight that a task widens at a time, about: 1 MiB.
 const PANEL: usize = 1 << 18;
-/// Outputs of a panel, at least. The `gemm` crate cuts the sums of products with up to 64 outputs
-/// in other places: those of a panel must be those of the whole.
-const PANEL_OUTPUTS: usize = 65;
+/// Outputs that panels are cut at: as many as fill the widest tile.
+const UNIT: usize = 32;
 
 /// Some outputs of the rows of an expert.
 struct Task {
@@ -27,16 +26,13 @@ struct Task {
 }
 
 /// `out[r] = x[r] w[e]^T` for `offsets[e] <= r < offsets[e + 1]`, all of it written; an expert has
-/// `outputs` rows of `w`, and at most `rows_a_product` of its own are multiplied at once.
-///
-/// The cut of an expert's rows decides which of them are few, and so the order of their sums.
+/// `outputs` rows of `w`.
 pub(super) fn product(
     out: &mut [MaybeUninit<f32>],
     x: &[f32],
     w: &StoredMatrix<'_>,
     offsets: &[usize],
     outputs: usize,
-    rows_a_product: usize,
 ) {
     let inputs = w.inputs();
     let (mut tasks, mut work) = (Vec::new(), 0usize);
@@ -73,7 +69,7 @@ pub(super) fn product(
         } else {
             PANEL_MEMORY.with(|memory| {
                 let mut panel = memory.take();
-                many_rows(x, w, task, place, rows_a_product, &mut panel, write);
+                many_rows(x, w, task, place, &mut panel, write);
                 memory.set(panel);
             });
         }
@@ -85,15 +81,12 @@ thread_local! {
     static PANEL_MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Runs of outputs: equal up to one, so that none is too short.
+/// Runs of outputs, as equal as whole units are.
 fn cut(outputs: usize, inputs: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = if rows <= MAX_ROWS {
-        FEW_ROWS_OUTPUTS
-    } else {
-        (PANEL / inputs.max(1)).max(2 * PANEL_OUTPUTS)
-    };
-    let count = outputs.div_ceil(most);
-    (0..count).map(move |i| outputs * i / count..outputs * (i + 1) / count)
+    let most = if rows <= MAX_ROWS { FEW_ROWS_OUTPUTS } else { (PANEL / inputs.max(1)).max(UNIT) };
+    let (units, count) = (outputs.div_ceil(UNIT), outputs.div_ceil(most));
+    (0..count)
+        .map(move |i| (units * i / count) * UNIT..outputs.min((units * (i + 1) / count) * UNIT))
 }
 
 /// The rows `place` of the weight are read once.
@@ -119,7 +112,6 @@ fn many_rows(
     w: &StoredMatrix<'_>,
     task: &Task,
     place: Range<usize>,
-    rows_a_product: usize,
     panel: &mut Vec<f32>,
     write: impl Fn(Range<usize>, &[f32]),
 ) {
@@ -130,28 +122,20 @@ fn many_rows(
     widened::write(w, place, &mut panel.spare_capacity_mut()[..size]);
     // SAFETY: all of it has just been written.
     unsafe { panel.set_len(size) };
-    let mut results = Vec::new();
-    for part in 0..task.rows.len().div_ceil(rows_a_product) {
-        let rows = chunk(part, rows_a_product.min(task.rows.len()), task.rows.len());
-        let rows = task.rows.start + rows.start..task.rows.start + rows.end;
-        let x = &x[rows.start * inputs..rows.end * inputs];
-        let size = rows.len() * count;
-        results.clear();
-        results.reserve(size);
-        let out = &mut results.spare_capacity_mut()[..size];
-        if rows.len() <= MAX_ROWS {
-            rows_nt(x, panel, rows.len(), inputs, count, zeroed(out));
-        } else {
+    let rows = task.rows.clone();
+    let x = &x[rows.start * inputs..rows.end * inputs];
+    let size = rows.len() * count;
+    // SAFETY: the product writes all of it.
+    let results = unsafe {
+        build(size, |out| {
             gemm(
                 MatMut::contiguous(out, rows.len(), count),
                 1.0,
                 Mat::new(x, rows.len(), inputs, inputs),
                 Mat::new(panel, count, inputs, inputs).t(),
                 Threads::One,
-            );
-        }
-        // SAFETY: the product has just written all of it.
-        unsafe { results.set_len(size) };
-        write(rows, &results);
-    }
+            )
+        })
+    };
+    write(rows, &results);
 }

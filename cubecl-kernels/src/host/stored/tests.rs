@@ -105,7 +105,7 @@ fn check_grouped(form: Form, counts: &[usize], inputs: usize, pieces: &[usize]) 
     assert_bits(&format!("{form:?} {counts:?} {inputs} {pieces:?}"), &y, &expected);
 }
 
-/// Beside them, the lengths at which the `gemm` crate and the few-row products part ways.
+/// Beside them, the lengths at which few-row products and others part ways.
 #[test]
 fn hard_edges() {
     for form in FORMS {

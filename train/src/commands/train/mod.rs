@@ -233,7 +233,8 @@ pub(in crate::commands) fn engine(
 /// A precision on a device.
 pub(in crate::commands) fn compute(precision: Precision, device: &Device) -> Result<Compute> {
     Compute::new(precision, device).map_err(|error| {
-        UsageError(format!("precision.format = {:?}: {error}", precision.name())).into()
+        let key = if precision == Precision::Bf16x3 { "products" } else { "format" };
+        UsageError(format!("precision.{key} = {:?}: {error}", precision.name())).into()
     })
 }
 

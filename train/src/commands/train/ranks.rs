@@ -151,7 +151,7 @@ fn wire_formats(
 /// What rows travel in, as the run has it.
 pub(super) fn formats_of(parallel: &ParallelConfig, precision: &Precision) -> WireFormats {
     let format = match (parallel.dispatch, precision) {
-        (DispatchFormat::Auto, Precision::F32) => DispatchFormat::F32,
+        (DispatchFormat::Auto, Precision::F32 | Precision::Bf16x3) => DispatchFormat::F32,
         (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,
         (DispatchFormat::Auto, Precision::Fp8(_)) => DispatchFormat::Fp8,
         (format, _) => format,

@@ -2,14 +2,14 @@
 
 use super::PROMOTED;
 use crate::definition::{LinearShape, ProductFormat};
-use crate::host::fp8_gemm::bf16::{bf16_gemm, bf16_gemm_add};
+use crate::host::fp8_gemm::numbers::{gemm_nt, gemm_nt_add};
 use crate::host::fp8_gemm::output::build_f32;
 use crate::host::fp8_gemm::path::GemmPath;
 use crate::host::fp8_gemm::route::Route;
-use crate::host::fp8_gemm::source::{Floats, Group, Source};
+use crate::host::fp8_gemm::source::{Floats, Group, Source, Taken};
 use crate::host::fp8_gemm::task::product;
-use crate::host::gemm_view::Threads;
 use crate::host::output::as_uninit;
+use crate::host::parallel::Threads;
 use crate::reference;
 use crate::test_inputs::{assert_close, random, rounded};
 
@@ -23,9 +23,9 @@ fn check(rows: usize, inputs: usize, outputs: usize) {
     let dx = reference::linear_input_gradient(&dy64, &w64, &shape);
     let dw = reference::linear_weight_gradient(&dy64, &x64, &shape);
     let (xf, wf, dyf) = (
-        Floats::new(&x, rows, inputs, inputs),
-        Floats::new(&w, outputs, inputs, inputs),
-        Floats::new(&dy, rows, outputs, outputs),
+        Floats::new(&x, rows, inputs, inputs, Taken::High),
+        Floats::new(&w, outputs, inputs, inputs, Taken::High),
+        Floats::new(&dy, rows, outputs, outputs, Taken::High),
     );
     for path in GemmPath::available() {
         for (what, left, right, expected) in
@@ -73,13 +73,16 @@ fn views_into_larger_matrices() {
     let [x64, w64] = [inner(&x, 20), inner(&w, 30)].map(|x| rounded(&x, ProductFormat::Bf16));
     let shape = LinearShape { rows: 20, inputs: 33, outputs: 30 };
     let expected = reference::linear(&x64, &w64, &shape);
-    let (a, b) = (Floats::new(&x[5..], 20, 33, 50), Floats::new(&w[5..], 30, 33, 50));
+    let (a, b) = (
+        Floats::new(&x[5..], 20, 33, 50, Taken::High),
+        Floats::new(&w[5..], 30, 33, 50, Taken::High),
+    );
     let mut out = vec![7.0f32; 20 * 40];
     for turn in 1..=2 {
         if turn == 1 {
-            bf16_gemm(as_uninit(&mut out[3..]), 40, a, b, Threads::One);
+            gemm_nt(as_uninit(&mut out[3..]), 40, 1.0, a, b, Threads::One);
         } else {
-            bf16_gemm_add(&mut out[3..], 40, a, b, Threads::One);
+            gemm_nt_add(&mut out[3..], 40, 1.0, a, b, Threads::One);
         }
         let got: Vec<f32> = (0..20).flat_map(|r| out[r * 40 + 3..][..30].to_vec()).collect();
         assert_close(

@@ -8,10 +8,10 @@ use crate::host::fp8_gemm::left::LeftLayout;
 use crate::host::fp8_gemm::output::Output;
 use crate::host::fp8_gemm::path::GemmPath;
 use crate::host::fp8_gemm::route::Route;
-use crate::host::fp8_gemm::source::{Floats, Group, Source};
+use crate::host::fp8_gemm::source::{Floats, Group, Source, Taken};
 use crate::host::fp8_gemm::task::product;
-use crate::host::gemm_view::Threads;
 use crate::host::output::as_uninit;
+use crate::host::parallel::Threads;
 use crate::test_inputs::{assert_thread_independent, random};
 
 /// Sizes that fill tiles, that miss by one, and that need several strips, chunks and reaches.
@@ -62,10 +62,18 @@ fn each_kind(m: usize, n: usize, k: usize, mut f: impl FnMut(&str, Source<'_>, S
         f("row", left, Source::Codes(OperandView::rows_of(&rows.view(), 0, n)));
     }
     let (x, w) = (random(4, m * k), random(5, n * k));
-    f("bf16", Source::Floats(Floats::new(&x, m, k, k)), Source::Floats(Floats::new(&w, n, k, k)));
-    let [x, w] =
-        [(&x, m), (&w, n)].map(|(x, rows)| Source::Floats(Floats::new(x, k, rows, rows).t()));
-    f("bf16 transposed", x, w);
+    for (taken, kind, transposed) in [
+        (Taken::High, "bf16", "bf16 transposed"),
+        (Taken::Middle, "middle", "middle transposed"),
+        (Taken::Low, "low", "low transposed"),
+    ] {
+        let [left, right] =
+            [(&x, m), (&w, n)].map(|(x, rows)| Source::Floats(Floats::new(x, rows, k, k, taken)));
+        f(kind, left, right);
+        let [left, right] = [(&x, m), (&w, n)]
+            .map(|(x, rows)| Source::Floats(Floats::new(x, k, rows, rows, taken).t()));
+        f(transposed, left, right);
+    }
 }
 
 #[test]
@@ -152,7 +160,7 @@ fn groups_on_tiles_are_products_alone() {
 fn subnormal_numbers_are_zero_on_tiles() {
     let product_of = |x: f32, y: f32| {
         let (x, y) = ([x], [y]);
-        let [x, y] = [&x, &y].map(|x| Source::Floats(Floats::new(x, 1, 1, 1)));
+        let [x, y] = [&x, &y].map(|x| Source::Floats(Floats::new(x, 1, 1, 1, Taken::High)));
         strided(GemmPath::AmxEmulated, x, y, &[1.0], 1, false)[0]
     };
     assert_eq!(product_of(2f32.powi(-127), 2f32.powi(100)), 0.0);
@@ -168,7 +176,7 @@ fn numbers_that_are_not_finite_stay_in_their_row() {
     x[7 * k + 150] = f32::INFINITY;
     x[9 * k] = f32::NAN;
     let [left, right] =
-        [(&x, m), (&w, n)].map(|(x, rows)| Source::Floats(Floats::new(x, rows, k, k)));
+        [(&x, m), (&w, n)].map(|(x, rows)| Source::Floats(Floats::new(x, rows, k, k, Taken::High)));
     for path in GemmPath::available() {
         let c = strided(path, left, right, &vec![0.0; m * n], n, false);
         for (i, c) in c.iter().enumerate() {
@@ -186,7 +194,8 @@ fn numbers_that_are_not_finite_stay_in_their_row() {
 fn both_ways_of_packing_give_the_same_words() {
     use crate::definition::{TILE, tiles};
     use crate::host::fp8_gemm::left::ROW_WORDS;
-    use crate::host::fp8_gemm::pack_pairs::{Avx512Pairs, PackPairs, PlainPairs};
+    use crate::host::fp8_gemm::pack::Pack;
+    use crate::host::fp8_gemm::pack_pairs::{Avx512Pairs, PlainPairs};
 
     if !GemmPath::Avx512Bf16.is_available() {
         println!("skipped: no AVX512-BF16 that packs");

@@ -1,10 +1,11 @@
-//! Times FP8 and BF16 products at the training shapes, in turn with the `gemm` crate's FP32 product
-//! (what Flex runs).
+//! Times products at the training shapes: FP32 in turn with the `gemm` crate's, FP8 and BF16 in
+//! turn with FP32.
 //!
 //! `cargo run --release -p cubecl-kernels --example gemm_bench [name] [path]` prints, for each
-//! product, the median microseconds and rate, the difference ([`calc_diff`]) to the product before
-//! quantization, and the ratio to FP32. All products take `path` where one is given (`amx`,
-//! `avx512-bf16`, `avx512`, `avx2`, `baseline`), else what is chosen for this processor.
+//! product, the median microseconds and rate, the difference ([`calc_diff`]) to the other product,
+//! and the ratio to it. All products take `path` where one is given (`amx`, `avx512-bf16`,
+//! `avx512`, `avx2`, `baseline`), else what is chosen for this processor; FP32 has no `amx` and no
+//! `avx512-bf16`, and the `gemm` crate takes what it likes.
 //!
 //! With `MIMALLOC_PURGE_DELAY=-1` the memory of results is kept from one product to the next, as
 //! the program does. With `GEMM_BENCH_SOLO` set there is one thread, timed by the processor time
@@ -12,12 +13,15 @@
 
 #![allow(clippy::unwrap_used)] // shapes that this file makes itself
 
+#[path = "../case/mod.rs"]
 mod case;
+mod crate_gemm;
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use case::{random, wanted};
+use crate_gemm::Mat;
 use cubecl_kernels::definition::ProductFormat::{Bf16, F32};
 use cubecl_kernels::definition::{
     Accumulation, BlockScales, BlockTiled, Fp8Format, Granularity, GroupedLinearShape, LinearShape,
@@ -67,12 +71,12 @@ fn bench(
     name: &str,
     flop: usize,
     mut ours: impl FnMut() -> Vec<f32>,
-    mut fp32: impl FnMut() -> Vec<f32>,
+    mut other: impl FnMut() -> Vec<f32>,
 ) {
     if !wanted(name) {
         return;
     }
-    let diff = calc_diff(&ours(), &fp32());
+    let diff = calc_diff(&ours(), &other());
     let (mut times, mut theirs) = (Vec::new(), Vec::new());
     let begin = Instant::now();
     while times.len() < 5 || (begin.elapsed().as_millis() < 500 && times.len() < 1000) {
@@ -82,21 +86,21 @@ fn bench(
             times.push(now(begin) - start);
         };
         time(&mut ours, &mut times);
-        time(&mut fp32, &mut theirs);
+        time(&mut other, &mut theirs);
     }
-    let [(ours, best), (theirs, best_fp32)] = [times, theirs].map(|mut times| {
+    let [(ours, best), (theirs, best_other)] = [times, theirs].map(|mut times| {
         times.sort_by(f64::total_cmp);
         (times[times.len() / 2], times[0])
     });
     let rate = |us: f64| flop as f64 / us / 1e3;
     println!(
         "{name:38} {ours:9.1} us (best {best:9.1}) {:7.1} GFLOP/s (best {:6.1})  calc_diff \
-         {diff:8.1e}  fp32 {:6.1} GFLOP/s  {:5.2}x (best {:5.2}x)",
+         {diff:8.1e}  other {:6.1} GFLOP/s  {:5.2}x (best {:5.2}x)",
         rate(ours),
         rate(best),
         rate(theirs),
         theirs / ours,
-        best_fp32 / best,
+        best_other / best,
     );
 }
 
@@ -134,6 +138,19 @@ fn column_tiled(x: &Quantized, columns: usize) -> ColumnTiled<'_> {
     ColumnTiled { codes: &x.codes, scales: &x.scales, columns, format: OPTIONS.format }
 }
 
+/// Experts, mean of their rows, outputs and inputs.
+const GROUPS: [(usize, usize, usize, usize); 4] =
+    [(16, 256, 256, 256), (64, 190, 256, 256), (32, 128, 512, 128), (64, 15, 256, 256)];
+
+/// The bounds of experts with 1/2 to 3/2 of `mean` rows.
+fn ragged(experts: usize, mean: usize) -> Vec<usize> {
+    let mut offsets = vec![0];
+    for e in 0..experts {
+        offsets.push(offsets[e] + mean / 2 + e * 7919 % (mean + 1));
+    }
+    offsets
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if solo() {
         rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
@@ -154,6 +171,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (2048, 768, 256),
         (2048, 1536, 256),
         (2048, 256, 512),
+        (2048, 1024, 1024),
+        (2048, 4096, 256),
+        (256, 256, 48),
+        (48, 256, 48),
+        (48, 32, 256),
+        (8, 1024, 1024),
+        (16, 1024, 1024),
+        (48, 1024, 1024),
+        (2000, 1031, 300),
+    ] {
+        f32(m, n, k);
+    }
+    for (experts, mean, n, k) in GROUPS {
+        f32_grouped(experts, mean, n, k);
+    }
+    for (m, n, k) in [
+        (1024, 1024, 1024),
+        (2048, 512, 256),
+        (2048, 768, 256),
+        (2048, 1536, 256),
+        (2048, 256, 512),
         (2048, 256, 768),
         (2048, 1024, 1024),
         (2048, 4096, 256),
@@ -167,9 +205,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (m, n, k) in [(512, 256, 2048), (1536, 256, 2048), (256, 768, 2048)] {
         wgrad(m, n, k);
     }
-    for (experts, mean, n, k) in
-        [(16, 256, 256, 256), (64, 190, 256, 256), (32, 128, 512, 128), (64, 15, 256, 256)]
-    {
+    for (experts, mean, n, k) in GROUPS {
         grouped(experts, mean, n, k);
     }
     for (m, n, k) in [(1024, 1024, 1024), (2048, 512, 256), (2048, 4096, 256), (2048, 256, 256)] {
@@ -177,6 +213,71 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     emulated(2048, 512, 256);
     Ok(())
+}
+
+/// FP32 in turn with the `gemm` crate.
+fn f32(m: usize, n: usize, k: usize) {
+    let (x, w, dy) = (random(1, m * k), random(2, n * k), random(3, m * n));
+    let shape = LinearShape { rows: m, inputs: k, outputs: n };
+    let (name, flop) = (format!("{m}x{n}x{k}"), 2 * m * n * k);
+    let [xm, wm, dym] =
+        [(&x, m, k), (&w, n, k), (&dy, m, n)].map(|(x, rows, cols)| Mat::new(x, rows, cols));
+    bench(
+        &format!("f32 {name}"),
+        flop,
+        || host::linear(&x, &w, &shape, F32).unwrap(),
+        || crate_gemm::product(xm, wm.t()),
+    );
+    bench(
+        &format!("f32 dgrad {name}"),
+        flop,
+        || host::linear_input_gradient(&dy, &w, &shape, F32).unwrap(),
+        || crate_gemm::product(dym, wm),
+    );
+    bench(
+        &format!("f32 wgrad {name}"),
+        flop,
+        || host::linear_weight_gradient(&dy, &x, &shape, F32).unwrap(),
+        || crate_gemm::product(dym.t(), xm),
+    );
+}
+
+/// As [`f32`], of experts.
+fn f32_grouped(experts: usize, mean: usize, n: usize, k: usize) {
+    let offsets = ragged(experts, mean);
+    let rows = offsets[experts];
+    let (x, w, dy) = (random(1, rows * k), random(2, experts * n * k), random(3, rows * n));
+    let shape = GroupedLinearShape { rows, experts, inputs: k, outputs: n };
+    let of = |e: usize| {
+        let (start, count) = (offsets[e], offsets[e + 1] - offsets[e]);
+        [
+            Mat::new(&x[start * k..][..count * k], count, k),
+            Mat::new(&w[e * n * k..][..n * k], n, k),
+            Mat::new(&dy[start * n..][..count * n], count, n),
+        ]
+    };
+    let (name, flop) = (format!("{experts}x~{mean} {n}x{k}"), 2 * rows * n * k);
+    let y: Vec<_> = (0..experts).map(of).map(|[x, w, _]| (x, w.t())).collect();
+    bench(
+        &format!("f32 grouped {name}"),
+        flop,
+        || host::grouped_linear(&x, &w, &offsets, &shape, F32).unwrap(),
+        || crate_gemm::grouped(&y, n),
+    );
+    let dx: Vec<_> = (0..experts).map(of).map(|[_, w, dy]| (dy, w)).collect();
+    bench(
+        &format!("f32 grouped dgrad {name}"),
+        flop,
+        || host::grouped_linear_input_gradient(&dy, &w, &offsets, &shape, F32).unwrap(),
+        || crate_gemm::grouped(&dx, k),
+    );
+    let dw: Vec<_> = (0..experts).map(of).map(|[x, _, dy]| (dy.t(), x)).collect();
+    bench(
+        &format!("f32 grouped wgrad {name}"),
+        flop,
+        || host::grouped_linear_weight_gradient(&dy, &x, &offsets, &shape, F32).unwrap(),
+        || crate_gemm::grouped(&dw, k),
+    );
 }
 
 fn dense(m: usize, n: usize, k: usize) {
@@ -221,10 +322,7 @@ fn grouped(experts: usize, mean: usize, n: usize, k: usize) {
     {
         return;
     }
-    let mut offsets = vec![0];
-    for e in 0..experts {
-        offsets.push(offsets[e] + mean / 2 + e * 7919 % (mean + 1));
-    }
+    let offsets = ragged(experts, mean);
     let rows = offsets[experts];
     let (x, w, dy) = (random(1, rows * k), random(2, experts * n * k), random(3, rows * n));
     let shape = GroupedLinearShape { rows, experts, inputs: k, outputs: n };
