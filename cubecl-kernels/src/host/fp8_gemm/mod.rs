@@ -6,15 +6,15 @@
 //! ([`GemmPath`]). FP32 products are the same with words that nothing rounds.
 //!
 //! `dense` and `grouped` are the operations in FP8, `numbers` the products of numbers. `task` runs
-//! a product: `plan` cuts it into blocks, `dispatch` has the path's instruction set
-//! compute one by `block`, `kernel` is what that asks of a
-//! microkernel: `vectors`, whose tile is `register_tile`, of the words that `lanes` has for each
-//! instruction set, or `tiled`, that of a tile unit, which is `tile_unit`. `source` is what a product reads;
-//! `pack` is what brings it into the order in which a tile reads it: `pack_words` into FP32 words
-//! (by `transpose`), `pack_pairs` into BF16 pairs (with `pack_avx512` and `registers_avx512`).
-//! `left` and `right` say where that lies, `scratch` is the memory of it. `path` has the
-//! microkernels' names, `choice` (by `rates`) takes one, `route` another one for few rows.
-//! `emulated` is the accumulator of few bits, `truncate` its arithmetic.
+//! a product: `plan` cuts it into blocks, `dispatch` has one computed with the instruction set of
+//! its path, by `block`. `kernel` is what that asks of a microkernel: `vectors`, whose tile is
+//! `register_tile`, of the words that `lanes` has for each instruction set, or `tiled`, that of a
+//! tile unit, which is `tile_unit`. `source` is what a product reads; `pack` is what brings it into
+//! the order in which a tile reads it: `pack_words` into FP32 words (by `transpose`), `pack_pairs`
+//! into BF16 pairs (with `pack_avx512` and `registers_avx512`). `left` and `right` say where that
+//! lies, `scratch` is the memory of it. `path` has the microkernels' names, `choice` (by `rates`)
+//! takes one, `route` another one for few rows. `emulated` is the accumulator of few bits,
+//! `truncate` its arithmetic.
 
 mod block;
 mod choice;
