@@ -33,6 +33,8 @@ pub(in super::super) fn products_path(
     }
     match config.precision.precision() {
         Precision::F32 => Some(GemmPath::of_fp32()),
+        // Six BF16 products in the place of one: no rate of an instruction is their peak.
+        Precision::Bf16x3 => None,
         Precision::Bf16 | Precision::Fp8(_) => GemmPath::choice().ok().map(|choice| choice.path),
     }
 }
