@@ -19,9 +19,29 @@ pub fn supports_fp8(device: &Device) -> bool {
     supported(device.as_dispatch()).has(FusedOp::Fp8, DType::F32)
 }
 
+/// Which path E4M3 products take on a device of CubeCL and why no faster one: a part of a sentence;
+/// none of any other device. The first call for a device tries its paths.
+pub fn fp8_products(device: &Device) -> Option<String> {
+    products(device.as_dispatch())
+}
+
+fn products(device: &DispatchDevice) -> Option<String> {
+    match device {
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(device) => {
+            Some(cubecl_kernels::gemm::product_path(&device.client()).to_string())
+        }
+        DispatchDevice::Autodiff(device) => products(device),
+        #[allow(unreachable_patterns)] // the other backends are features
+        _ => None,
+    }
+}
+
 fn supported(device: &DispatchDevice) -> Supported {
     match device {
         DispatchDevice::Flex(_) => Supported::FLEX,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) => Supported::CUDA,
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => Supported::CUBE,
         #[cfg(feature = "remote")]

@@ -14,8 +14,9 @@ use super::resumed::{check_data, resumed, tokenizer_of};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::preparation::Preparation;
+use crate::commands::products::products_on;
 use crate::commands::routing_files::check_routing_files;
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, Format, RunConfig};
 use crate::data::{Opening, TokenData, Tokenizer, TokenizerFiles};
 use crate::device::{DeviceChoice, SelectedDevice};
 use crate::dualpipe::Cluster;
@@ -162,6 +163,11 @@ impl Start {
             self.device_name,
             self.folder.path.display()
         );
+        if config.precision.format == Format::Fp8
+            && let Some(products) = products_on(&self.device_name, &self.device)
+        {
+            text += &format!("products    {products}\n");
+        }
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
         }
