@@ -1,5 +1,7 @@
 //! How often a training step waits for a device that works asynchronously.
 
+#![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
+
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
 use burn_deepseek::backend::share_streams;
 use burn_deepseek::ops::host_reads;
