@@ -14,14 +14,20 @@ pub mod definition;
 #[cfg(feature = "cube")]
 pub mod device;
 #[cfg(feature = "cube")]
+pub mod embedding;
+#[cfg(feature = "cube")]
 pub mod gemm;
 #[cfg(feature = "cube")]
 pub mod grouped_gemm;
 pub mod host;
+#[cfg(feature = "cube")]
+pub mod linear;
 pub mod metric;
 #[cfg(feature = "cube")]
 pub mod quantize;
 pub mod reference;
+#[cfg(feature = "cube")]
+pub mod route;
 #[cfg(feature = "cube")]
 pub mod swiglu;
 

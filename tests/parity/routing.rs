@@ -94,6 +94,67 @@ fn an_inspected_text_has_the_fixtures_routing() {
     assert!(layers > 20 && depths > 0, "fixtures with routers: {layers} layers, {depths} of MTP");
 }
 
+/// What the kernel on a device of CubeCL makes of a layer's scores and biases.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn chosen_on(device: &Device, record: &LayerRecord, config: &DeepSeekConfig) -> Option<Vec<u32>> {
+    use burn::backend::DispatchDevice;
+    use cubecl_kernels::definition::{GroupScore, RouteShape};
+    use cubecl_kernels::route::choose_experts;
+
+    let DispatchDevice::Cube(device) = device.as_dispatch() else { return None };
+    let client = device.client();
+    let grouped = config.topk_method != TopkMethod::Greedy;
+    let detail = detail(record);
+    let shape = RouteShape {
+        tokens: record.batch * record.seq,
+        experts: config.n_routed_experts,
+        top_k: config.num_experts_per_tok,
+        groups: if grouped { config.n_group.max(1) } else { 1 },
+        kept_groups: if grouped { config.topk_group.max(1) } else { 1 },
+        group_score: match config.topk_method {
+            TopkMethod::NoauxTc => GroupScore::BestTwo,
+            _ => GroupScore::Best,
+        },
+    };
+    let upload = |x: &[f32]| {
+        client.create_from_slice(&x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    };
+    let bias = upload(&detail.bias);
+    let choices = choose_experts(&client, &upload(&detail.scores), Some(&bias), &shape);
+    let bytes = client.read_one(choices.expect("a choice")).expect("a device that works");
+    let words =
+        bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    Some(words.take(shape.slots()).collect())
+}
+
+/// On a device the choice is the host's, bit for bit, of the same scores of every layer.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn a_device_chooses_what_the_host_chose() {
+    let mut layers = 0;
+    for case in fixture::cases("hf").expect("fixtures") {
+        let expected = fixture::read(&case.join("expected.safetensors")).expect("a case");
+        let model = load(&case, &Device::flex());
+        let ids = &expected["input_ids"];
+        for (device_name, device) in devices::all() {
+            for tokens in ids.ints().chunks(ids.shape[1]) {
+                for record in &model.inspect(tokens, &Compute::f32()).layers {
+                    let Some(chosen) = chosen_on(&device, record, model.config()) else { continue };
+                    assert_eq!(
+                        chosen,
+                        record.chosen,
+                        "{} on {device_name}, layer {}",
+                        case.display(),
+                        record.layer
+                    );
+                    layers += 1;
+                }
+            }
+        }
+    }
+    assert!(layers > 20, "fixtures with routers: {layers} layers");
+}
+
 /// The mean of the tokens' losses is the loss.
 fn check_losses(
     model: &DeepSeek,

@@ -19,7 +19,7 @@ use cubecl_kernels::metric::calc_diff;
 use super::fp8::{
     Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side, SwigluColumns,
 };
-use super::{WireKernels, test_gpu};
+use super::{WireKernels, fp8_products, test_gpu};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
 use crate::{Compute, Linear, WeightInit};
@@ -33,6 +33,16 @@ fn cube_device() -> CubeDevice {
         DispatchDevice::Cube(device) => device.clone(),
         other => panic!("{other:?} is not a device of CubeCL"),
     }
+}
+
+/// A device without E4M3 tensor cores says of each path why it does not take it.
+#[test]
+fn a_device_says_how_it_multiplies_in_fp8() {
+    let gpu = test_gpu();
+    let said = fp8_products(&gpu).unwrap();
+    assert_eq!(fp8_products(&gpu.autodiff()), Some(said.clone()));
+    assert!(said.starts_with("portable (wgmma") || said.starts_with("tensor cores by "), "{said}");
+    assert_eq!(fp8_products(&Device::flex()), None);
 }
 
 /// What the decorator has been given, and in how large pieces it went on.

@@ -20,6 +20,8 @@ mod autodiff;
 mod cube;
 #[cfg(feature = "cube")]
 mod cube_tensor;
+#[cfg(all(test, feature = "wgpu"))]
+mod cube_tests;
 mod deferred;
 mod flex;
 mod flex_tensor;
@@ -53,7 +55,7 @@ pub use kernels::{
 };
 pub use operations::FusedOp;
 pub use streams::{SeveralStreams, share_streams};
-pub use supports::{supports, supports_bf16x3, supports_fp8};
+pub use supports::{fp8_products, supports, supports_bf16x3, supports_fp8};
 pub use table::WithoutAutodiff;
 pub use wire::WireKernels;
 

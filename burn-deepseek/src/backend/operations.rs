@@ -42,7 +42,15 @@ impl Supported {
     pub const FLEX: Self = Self { f32: bits(FusedOp::ALL), bf16: 0 };
     /// The operations that CubeCL's devices have kernels for. One that they gain is named here.
     #[cfg(feature = "cube")]
-    pub const CUBE: Self = Self { f32: bits(&[FusedOp::Fp8]), bf16: 0 };
+    pub const CUBE: Self = Self {
+        f32: bits(&[FusedOp::Permute, FusedOp::Combine, FusedOp::Embedding, FusedOp::Fp8]),
+        bf16: 0,
+    };
+
+    /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores round
+    /// the operands of FP32 products to TF32.
+    #[cfg(feature = "cube")]
+    pub const CUDA: Self = Self { f32: Self::CUBE.f32 | bit(FusedOp::Linear), bf16: 0 };
 
     /// Whether an operation on tensors of a type is one of them.
     pub fn has(self, operation: FusedOp, dtype: DType) -> bool {

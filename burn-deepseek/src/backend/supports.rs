@@ -28,9 +28,29 @@ pub fn supports_bf16x3(device: &Device) -> bool {
     is_host(device.as_dispatch()) && GemmPath::choice().is_ok_and(tiles)
 }
 
+/// Which path E4M3 products take on a device of CubeCL and why no faster one: a part of a sentence;
+/// none of any other device. The first call for a device tries its paths.
+pub fn fp8_products(device: &Device) -> Option<String> {
+    products(device.as_dispatch())
+}
+
+fn products(device: &DispatchDevice) -> Option<String> {
+    match device {
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(device) => {
+            Some(cubecl_kernels::gemm::product_path(&device.client()).to_string())
+        }
+        DispatchDevice::Autodiff(device) => products(device),
+        #[allow(unreachable_patterns)] // the other backends are features
+        _ => None,
+    }
+}
+
 fn supported(device: &DispatchDevice) -> Supported {
     match device {
         DispatchDevice::Flex(_) => Supported::FLEX,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) => Supported::CUDA,
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => Supported::CUBE,
         #[cfg(feature = "remote")]

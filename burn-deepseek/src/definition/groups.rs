@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use cubecl_kernels::definition::DispatchPlan;
 
+use super::Kept;
+
 /// Rows of a batch sorted by expert: a [`DispatchPlan`] that is shared.
 ///
 /// A token chosen by `k` experts owns `k` slots; slot `token * k + j` is the `j`-th choice of
@@ -24,6 +26,7 @@ use cubecl_kernels::definition::DispatchPlan;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpertGroups {
     inner: Arc<DispatchPlan>,
+    kept: Kept,
 }
 
 impl ExpertGroups {
@@ -39,12 +42,17 @@ impl ExpertGroups {
     pub fn new(choices: &[u32], top_k: usize, experts: usize) -> Self {
         let plan = DispatchPlan::new(choices, top_k, experts)
             .unwrap_or_else(|error| panic!("invariant: top_k experts a token: {error}"));
-        Self { inner: Arc::new(plan) }
+        Self { inner: Arc::new(plan), kept: Kept::default() }
     }
 
     /// The plan.
     pub fn plan(&self) -> &DispatchPlan {
         &self.inner
+    }
+
+    /// What backends have made of the plan: its tables on their devices.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// Tokens routed.

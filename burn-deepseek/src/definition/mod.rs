@@ -5,11 +5,13 @@
 mod adamw;
 mod expert_dispatch;
 mod groups;
+mod kept;
 mod rope;
 mod stored;
 
 pub use adamw::AdamWScalars;
 pub use expert_dispatch::{DispatchedRows, ExpertCombine, ExpertDispatch};
 pub use groups::ExpertGroups;
+pub use kept::Kept;
 pub use rope::RopeTable;
 pub use stored::{StoredPiece, StoredWeight};

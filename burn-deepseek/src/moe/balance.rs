@@ -18,10 +18,24 @@ pub fn update_biases<'a, 'l>(
     if speed == 0.0 {
         return;
     }
-    for (layer, router) in routers.filter(|(_, router)| router.has_balance_bias()) {
-        if let Some(loads) = loads_of(layer) {
-            router.set_bias(&updated_bias(&router.bias(), loads, speed));
-        }
+    let (moved, biases): (Vec<_>, Vec<_>) = routers
+        .filter(|(_, router)| router.has_balance_bias())
+        .filter_map(|(layer, router)| loads_of(layer).map(|loads| (router, loads)))
+        .map(|(router, loads)| {
+            let bias = router.e_score_correction_bias.val().detach();
+            ((router, loads), bias)
+        })
+        .unzip();
+    if biases.is_empty() {
+        return;
+    }
+    // All of them by one read.
+    let biases: Vec<f32> = ops::to_host(Tensor::cat(biases, 0)).iter::<f32>().collect();
+    let mut rest = &biases[..];
+    for (router, loads) in moved {
+        let (bias, others) = rest.split_at(loads.len());
+        router.set_bias(&updated_bias(bias, loads, speed));
+        rest = others;
     }
 }
 

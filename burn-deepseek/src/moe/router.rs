@@ -91,8 +91,7 @@ impl Router {
             ScoringFunc::Sigmoid => activation::sigmoid(logits.clone()),
             ScoringFunc::Softmax => activation::softmax(logits.clone(), 1),
         };
-        let host_scores = host_floats(scores.clone());
-        let bias = host_floats(self.e_score_correction_bias.val());
+        let (host_scores, bias) = self.on_host(scores.clone());
         let Chosen { chosen, told } = match control {
             None => Chosen { chosen: self.selection.choose(&host_scores, &bias), told: None },
             Some(control) => self.choose_as_asked(&host_scores, bias, control),
@@ -135,6 +134,16 @@ impl Router {
             entropy: entropy.then(|| mean_entropy(&host_scores, experts)),
             groups,
         }
+    }
+
+    /// The scores `[tokens, experts]` and the balance bias, by one read.
+    fn on_host(&self, scores: Tensor<2>) -> (Vec<f32>, Vec<f32>) {
+        let count = scores.shape().num_elements();
+        let bias = self.e_score_correction_bias.val();
+        let all = vec![scores.detach().reshape([count]), bias.detach().cast(DType::F32)];
+        let mut scores = host_floats(Tensor::cat(all, 0));
+        let bias = scores.split_off(count);
+        (scores, bias)
     }
 
     /// The experts of all tokens as `control` asks for them, and by what they were chosen where its
@@ -199,7 +208,7 @@ impl Router {
 }
 
 fn host_floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.into_data();
+    let data = ops::to_host(tensor);
     // Its iterator asks for the type of each number, which for the scores of hundreds of experts
     // takes longer than the choice.
     data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)

@@ -3,6 +3,7 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
 
+use super::to_host;
 use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 
 /// `y = x w^T + b`, with weights stored as Hugging Face stores them.
@@ -263,17 +264,13 @@ pub fn average_into(average: Tensor<1>, value: Tensor<1>, rate: f64) -> Tensor<1
 
 /// Sum of the squares of all entries, read back to the host.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    x.square().sum().into_data().iter::<f64>().sum()
+    to_host(x.square().sum()).iter::<f64>().sum()
 }
 
 /// [`sum_of_squares`] of each of several tensors of one device, read back together.
 pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     let sums: Vec<Tensor<1>> = xs.into_iter().map(|x| x.square().sum()).collect();
-    if sums.is_empty() {
-        Vec::new()
-    } else {
-        Tensor::cat(sums, 0).into_data().iter::<f64>().collect()
-    }
+    if sums.is_empty() { Vec::new() } else { to_host(Tensor::cat(sums, 0)).iter::<f64>().collect() }
 }
 
 /// A one-dimensional int tensor from host indices.

@@ -10,6 +10,7 @@ pub mod fp8;
 mod function;
 mod local_experts;
 pub mod stored;
+mod to_host;
 pub mod wire;
 
 use burn::backend::Dispatch;
@@ -22,6 +23,7 @@ use crate::precision::{AttentionOptions, ProductFormat};
 
 pub use function::with_gradient;
 pub use local_experts::LocalExperts;
+pub use to_host::{host_reads, to_host};
 
 /// A tensor without autodiff on another device: what ranks send each other.
 ///
@@ -262,7 +264,7 @@ pub fn sums_of_squares(xs: Vec<Tensor<1>>) -> Vec<f64> {
     let sum =
         |x: Tensor<1>| Tensor::<1, Int>::from_dispatch(Dispatch::sum_of_squares(x.into_dispatch()));
     let halves: Vec<u32> =
-        Tensor::cat(xs.into_iter().map(sum).collect(), 0).into_data().iter::<u32>().collect();
+        to_host(Tensor::cat(xs.into_iter().map(sum).collect(), 0)).iter::<u32>().collect();
     halves
         .chunks_exact(2)
         .map(|bits| f64::from_bits(u64::from(bits[0]) | u64::from(bits[1]) << 32))

@@ -4,6 +4,7 @@ use crate::definition::{KernelError, RowSums, check_index};
 use crate::device::{addressable, argument};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use std::sync::{Arc, OnceLock};
 
 fn upload(client: &Client, words: &[u32]) -> Handle {
     client.create_from_slice(u32::as_bytes(if words.is_empty() { &[0] } else { words }))
@@ -15,6 +16,8 @@ pub struct DeviceIndex {
     index: Vec<u32>,
     rows: usize,
     table: Handle,
+    /// What its gradient sums, uploaded when it is first asked for.
+    sums: Arc<OnceLock<DeviceSums>>,
 }
 
 impl DeviceIndex {
@@ -29,7 +32,8 @@ impl DeviceIndex {
         if let Some(position) = index.iter().position(|&i| i as usize >= rows) {
             check_index(OP, "index", position, index[position], rows)?;
         }
-        Ok(Self { table: upload(client, index), index: index.to_vec(), rows })
+        let table = upload(client, index);
+        Ok(Self { table, index: index.to_vec(), rows, sums: Arc::default() })
     }
 
     /// How many rows are named.
@@ -52,8 +56,12 @@ impl DeviceIndex {
     }
 
     /// The sums of its gradient.
-    pub(crate) fn sums(&self, client: &Client) -> Result<DeviceSums, KernelError> {
-        DeviceSums::new(client, &RowSums::of_gather(&self.index, self.rows)?)
+    pub(crate) fn sums(&self, client: &Client) -> Result<&DeviceSums, KernelError> {
+        if let Some(sums) = self.sums.get() {
+            return Ok(sums);
+        }
+        let sums = DeviceSums::new(client, &RowSums::of_gather(&self.index, self.rows)?)?;
+        Ok(self.sums.get_or_init(|| sums))
     }
 }
 
@@ -63,6 +71,8 @@ pub struct DeviceSums {
     sums: RowSums,
     starts: Handle,
     rows: Handle,
+    /// What their gradient goes by, uploaded when it is first asked for.
+    transposed: Arc<OnceLock<Transposed>>,
 }
 
 impl DeviceSums {
@@ -76,6 +86,7 @@ impl DeviceSums {
             starts: upload(client, sums.starts()),
             rows: upload(client, sums.rows()),
             sums: sums.clone(),
+            transposed: Arc::default(),
         })
     }
 
@@ -94,21 +105,24 @@ impl DeviceSums {
 
     /// For each row the results that it is a term of, the number of the term beside it, and the
     /// result of every term in its own order.
-    pub(crate) fn transposed(&self, client: &Client) -> Transposed {
-        let transposed = self.sums.transposed();
-        let terms = transposed.terms.rows();
-        let results: Vec<u32> =
-            terms.iter().map(|&term| transposed.result_of_term[term as usize]).collect();
-        Transposed {
-            starts: upload(client, transposed.terms.starts()),
-            results: upload(client, &results),
-            terms: upload(client, terms),
-            result_of_term: upload(client, &transposed.result_of_term),
-        }
+    pub(crate) fn transposed(&self, client: &Client) -> &Transposed {
+        self.transposed.get_or_init(|| {
+            let transposed = self.sums.transposed();
+            let terms = transposed.terms.rows();
+            let results: Vec<u32> =
+                terms.iter().map(|&term| transposed.result_of_term[term as usize]).collect();
+            Transposed {
+                starts: upload(client, transposed.terms.starts()),
+                results: upload(client, &results),
+                terms: upload(client, terms),
+                result_of_term: upload(client, &transposed.result_of_term),
+            }
+        })
     }
 }
 
 /// What the gradient of a sum goes by.
+#[derive(Debug)]
 pub(crate) struct Transposed {
     pub(crate) starts: Handle,
     pub(crate) results: Handle,

@@ -7,6 +7,7 @@ mod fp8;
 mod minifloat;
 mod operand;
 mod quantized;
+mod route;
 mod shape;
 mod stored;
 mod wire;
@@ -25,6 +26,7 @@ pub use minifloat::{
 pub(crate) use operand::OperandView;
 pub use operand::{BlockScales, BlockTiled, RowTiled};
 pub use quantized::{E5M6_BITS, E5M6_MAX, E5m6, Quantized, QuantizedBlocks, e5m6_words};
+pub use route::{GroupScore, RouteShape};
 pub(crate) use shape::check_offsets;
 pub use shape::{
     AdamWConfig, AttentionOptions, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape,

@@ -6,12 +6,12 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 /// Groups of consecutive rows, one an expert: uploaded once for a routing decision, used by every
-/// launch of it.
+/// launch of it. One group alone needs no table, and nothing of it is uploaded.
 #[derive(Debug, Clone)]
 pub struct DeviceGroups {
     offsets: Vec<usize>,
     layout: GroupedColumns,
-    table: Handle,
+    table: Option<Handle>,
 }
 
 impl DeviceGroups {
@@ -24,12 +24,14 @@ impl DeviceGroups {
         const OP: &str = "device_groups";
         addressable(OP, "offsets", &[rows, 1])?;
         let layout = GroupedColumns::new(OP, offsets, rows)?;
-        let table: Vec<u32> = [offsets, &layout.words, &layout.tiles]
-            .into_iter()
-            .flatten()
-            .map(|&x| x as u32)
-            .collect();
-        let table = client.create_from_slice(u32::as_bytes(&table));
+        let table = (offsets.len() != 2).then(|| {
+            let table: Vec<u32> = [offsets, &layout.words, &layout.tiles]
+                .into_iter()
+                .flatten()
+                .map(|&x| x as u32)
+                .collect();
+            client.create_from_slice(u32::as_bytes(&table))
+        });
         Ok(Self { offsets: offsets.to_vec(), layout, table })
     }
 
@@ -76,12 +78,22 @@ impl DeviceGroups {
         self.layout.tiles.last().copied().unwrap_or(0)
     }
 
-    pub(crate) fn table_handle(&self) -> &Handle {
-        &self.table
+    /// Whether all rows are one group, which has no table.
+    pub(crate) fn is_single(&self) -> bool {
+        self.table.is_none()
     }
 
-    /// Offsets, first words and first tiles on the device: three times `len() + 1` numbers.
-    pub(crate) fn table(&self) -> BufferArg {
-        argument(&self.table, 3 * self.offsets.len())
+    /// Offsets, first words and first tiles on the device, three times `len() + 1` numbers; none of
+    /// one group.
+    pub(crate) fn table_handle(&self) -> Option<&Handle> {
+        self.table.as_ref()
+    }
+
+    /// The table for a kernel, or `other`, which it does not read, where there is none.
+    pub(crate) fn table_or(&self, other: &Handle) -> BufferArg {
+        match &self.table {
+            Some(table) => argument(table, 3 * self.offsets.len()),
+            None => argument(other, 1),
+        }
     }
 }

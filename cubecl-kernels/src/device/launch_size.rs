@@ -1,4 +1,4 @@
-//! How many cubes and units a launch has, and what decides it.
+//! How many cubes and units a launch has, and what of a device decides it.
 
 use cubecl::prelude::*;
 
@@ -24,4 +24,9 @@ pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
 /// minute), has no registers to fill, and no shared memory that is nearer than any other.
 pub(crate) fn is_software(client: &Client) -> bool {
     client.properties().hardware.plane_size_max <= 8
+}
+
+/// The compute capability of an NVIDIA device behind the CUDA runtime, 90 for 9.0.
+pub(crate) fn compute_capability(client: &Client) -> Option<u32> {
+    client.properties().identity.fingerprint.strip_prefix("ptx_sm")?.parse().ok()
 }

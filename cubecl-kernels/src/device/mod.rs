@@ -1,8 +1,8 @@
 //! What every operation on a device needs: element types, buffers and their checks, groups of rows,
 //! how launches are counted, and the codec of small floating point formats.
 //!
-//! `quantize`, `gemm`, `grouped_gemm`, `swiglu` and `all_to_all` stand on this room, and it knows
-//! none of them.
+//! `quantize`, `gemm`, `grouped_gemm`, `swiglu`, `linear`, `embedding`, `route` and `all_to_all` stand
+//! on this room, and it knows none of them.
 //!
 //! A handle holds elements row by row and nothing else; one that is larger than its shape is fine,
 //! a smaller one is refused.
@@ -12,10 +12,14 @@ pub(crate) mod codec;
 #[cfg(all(test, feature = "wgpu"))]
 mod codec_tests;
 mod element;
+mod group_search;
 mod groups;
 mod launch_size;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};
 pub use element::Element;
+pub(crate) use group_search::group_of_tile;
 pub use groups::DeviceGroups;
-pub(crate) use launch_size::{UNITS, elementwise_cubes, is_software, load_width};
+pub(crate) use launch_size::{
+    UNITS, compute_capability, elementwise_cubes, is_software, load_width,
+};

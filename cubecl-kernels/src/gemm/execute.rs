@@ -5,6 +5,7 @@ use super::kernel::problem::{GemmForm, Grouping, OperandLaunch, SizesLaunch};
 use super::kernel::tensor_core::{self, gemm_mma};
 use super::kernel::tiles::{TilePlan, gemm_tiles};
 use super::kernel::warpgroup::{self, MappedOperandLaunch, gemm_warpgroups};
+use super::pad::{self, Rows, padded_words};
 use super::plan;
 use super::product::{Buffer, Kind, Product};
 use crate::definition::KernelError;
@@ -19,8 +20,9 @@ pub(super) enum Kernel {
     Tiles(TilePlan),
     /// Tensor cores by `mma`.
     TensorCore,
-    /// Tensor cores by `wgmma`, and how the copy engine sees both operands.
-    Warpgroups(Box<[TensorMapArg<Tiled>; 2]>),
+    /// Tensor cores by `wgmma`, how the copy engine sees both operands, and whether these are
+    /// copies whose groups along the depth are padded.
+    Warpgroups(Box<[TensorMapArg<Tiled>; 2]>, bool),
     /// An emulated accumulator.
     Emulated(Accumulator),
 }
@@ -35,19 +37,32 @@ impl Kernel {
         Self::Tiles(plan::tile(product.client, rows_a_group, product.n))
     }
 
-    /// The kernel of warpgroups, where the copy engine can bring the operands' tiles whole: not
-    /// where groups meet within one.
-    pub(super) fn warpgroups(product: &Product<'_>) -> Option<Self> {
-        if matches!(product.kind, Kind::Depth(..)) {
-            return None;
-        }
+    /// The kernel of warpgroups, on copies of the operands where the copy engine cannot bring them
+    /// as they lie: where groups meet within a tile, or rows do not begin at multiples of 16 bytes.
+    ///
+    /// # Errors
+    /// [`KernelError::Overflow`] where a copy cannot be addressed.
+    pub(super) fn warpgroups(product: &Product<'_>) -> Result<Self, KernelError> {
+        let strides = [product.a_strides[0], product.b_words];
+        let codes = [&product.a[0], &product.b[0]];
+        let as_they_lie = !matches!(product.kind, Kind::Depth(..))
+            && codes.iter().zip(strides).all(|(x, words)| pad::fits(x.handle, words));
         let map = |codes: &Buffer<'_>, words: usize, box_rows: u32| {
             let rows = codes.count.checked_div(words).unwrap_or(0);
-            warpgroup::map(codes.handle, rows, words, box_rows)
+            if as_they_lie {
+                return Ok(warpgroup::map(codes.handle, rows, words, box_rows));
+            }
+            let tiles = product.a_strides[1];
+            let copy = pad::padded(product, codes, Rows { rows, words, tiles })?;
+            Ok::<_, KernelError>(warpgroup::map(&copy, rows, padded_words(tiles), box_rows))
         };
-        let a = map(&product.a[0], product.a_strides[0], warpgroup::ROWS)?;
-        let b = map(&product.b[0], product.b_words, warpgroup::COLUMNS)?;
-        Some(Self::Warpgroups(Box::new([a, b])))
+        let a = map(codes[0], strides[0], warpgroup::ROWS)?;
+        let b = map(codes[1], strides[1], warpgroup::COLUMNS)?;
+        Ok(match (a, b) {
+            (Some(a), Some(b)) => Self::Warpgroups(Box::new([a, b]), !as_they_lie),
+            // Nothing to bring: a product of depth zero.
+            _ => Self::portable(product),
+        })
     }
 
     /// Rows and columns of `C` that a cube computes, and its units.
@@ -57,7 +72,7 @@ impl Kernel {
             Self::TensorCore => {
                 (tensor_core::BLOCK as usize, tensor_core::BLOCK as usize, tensor_core::UNITS)
             }
-            Self::Warpgroups(_) => {
+            Self::Warpgroups(..) => {
                 (warpgroup::ROWS as usize, warpgroup::COLUMNS as usize, warpgroup::UNITS)
             }
             Self::Emulated(_) => (1, emulated::UNITS as usize, emulated::UNITS),
@@ -69,14 +84,14 @@ impl Kernel {
 /// none.
 pub(super) fn run(
     product: &Product<'_>,
-    choose: impl FnOnce(&Product<'_>) -> Kernel,
+    choose: impl FnOnce(&Product<'_>) -> Result<Kernel, KernelError>,
     element: Element,
 ) -> Result<Handle, KernelError> {
     element.check(product.client, product.op, "element")?;
     let count = addressable(product.op, "c", &[product.experts_of_c, product.m, product.n])?;
     let c = allocate(product.client, count, element.size());
     if count > 0 {
-        launch(product, choose(product), &c, count, element, false)?;
+        launch(product, choose(product)?, &c, count, element, false)?;
     }
     Ok(c)
 }
@@ -84,13 +99,13 @@ pub(super) fn run(
 /// The product added to `c`, by the kernel that `choose` gives it.
 pub(super) fn accumulate(
     product: &Product<'_>,
-    choose: impl FnOnce(&Product<'_>) -> Kernel,
+    choose: impl FnOnce(&Product<'_>) -> Result<Kernel, KernelError>,
     c: &Handle,
 ) -> Result<(), KernelError> {
     let shape = [product.experts_of_c, product.m, product.n];
     let count = check_handle(product.op, "c", c, Element::F32.size(), &shape)?;
     if count > 0 {
-        launch(product, choose(product), c, count, Element::F32, true)?;
+        launch(product, choose(product)?, c, count, Element::F32, true)?;
     }
     Ok(())
 }
@@ -136,6 +151,7 @@ fn launch(
         grouping,
         b_scale: product.b_scale,
         accumulate,
+        padded: product.padded || matches!(kernel, Kernel::Warpgroups(_, true)),
     };
     let groups = match &product.kind {
         Kind::Rows(offsets, _) => z.max(offsets.len() - 1),
@@ -187,7 +203,7 @@ fn launch(
                 launch(client, cubes, dim, a, b, table, c, sizes, form);
             }
         }
-        Kernel::Warpgroups(maps) => {
+        Kernel::Warpgroups(maps, _) => {
             let launch = match element {
                 Element::F32 => gemm_warpgroups::launch_unchecked::<f32>,
                 Element::Bf16 => gemm_warpgroups::launch_unchecked::<bf16>,
@@ -195,8 +211,8 @@ fn launch(
             let [a, b] = *maps;
             let a = MappedOperandLaunch::new(a, product.a[1].argument());
             let b = MappedOperandLaunch::new(b, product.b[1].argument());
-            // SAFETY: the maps were made of buffers that `Product` checked, with as many rows as
-            // they hold, and the copy engine fills what lies outside a map with zeros; the kernel
+            // SAFETY: the maps were made of buffers that `Product` checked, or of padded copies of
+            // them, with as many rows as they hold, and the copy engine fills what lies outside a map with zeros; the kernel
             // clamps the rows and columns of scales, and writes no element of `C` outside `m` and
             // `n`. Its loops count up to a number of rounds, and each wait is for copies that the
             // last plane has asked for.

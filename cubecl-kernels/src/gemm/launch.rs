@@ -45,7 +45,7 @@ pub fn fp8_gemm_nt_planned(
 ) -> Result<Handle, KernelError> {
     let product = Product::with_weight(client, "fp8_gemm_nt_planned", a, b, Kind::Dense)?;
     plan::check(client, product.op, &tile)?;
-    execute::run(&product, |_| Kernel::Tiles(tile), Element::F32)
+    execute::run(&product, |_| Ok(Kernel::Tiles(tile)), Element::F32)
 }
 
 /// `C += A B^T` into FP32; see [`fp8_gemm_nt`].

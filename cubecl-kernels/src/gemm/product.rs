@@ -49,6 +49,8 @@ pub(crate) struct Product<'a> {
     pub(super) b_scale: ScaleOf,
     pub(super) b_strides: [u32; 3],
     pub(super) accumulation: Accumulation,
+    /// Whether groups along the depth begin at whole tiles of the rows.
+    pub(super) padded: bool,
 }
 
 impl<'a> Product<'a> {
@@ -101,6 +103,7 @@ impl<'a> Product<'a> {
             b_scale: ScaleOf::Block,
             b_strides: b.scale_strides(),
             accumulation: Accumulation::Promoted,
+            padded: false,
         })
     }
 
@@ -161,6 +164,7 @@ impl<'a> Product<'a> {
             b_scale: ScaleOf::Row,
             b_strides: [depth.tiles as u32, 1, 0],
             accumulation: Accumulation::Promoted,
+            padded: false,
         }
     }
 

@@ -32,7 +32,11 @@ pub fn fp8_grouped_gemm_nt(
             requirement: "must cover the rows of `a`",
         });
     }
-    let kind = Kind::Rows(groups.offsets(), groups.table_handle());
+    let kind = match groups.table_handle() {
+        // One group is a dense product.
+        None => Kind::Dense,
+        Some(table) => Kind::Rows(groups.offsets(), table),
+    };
     Product::with_weight(client, OP, a, weights, kind)?.with(accumulation)?.run(element)
 }
 
@@ -113,8 +117,11 @@ fn wgrad<'a>(
 ) -> Result<Product<'a>, KernelError> {
     dy.check(op, "dy", groups)?;
     x.check(op, "x", groups)?;
-    let depth = Depth { k: 0, words: groups.words(), tiles: groups.tiles(), groups: groups.len() };
-    let kind = Kind::Depth(groups.len(), groups.table_handle());
+    let (k, kind) = match groups.table_handle() {
+        None => (groups.rows(), Kind::Dense),
+        Some(table) => (0, Kind::Depth(groups.len(), table)),
+    };
+    let depth = Depth { k, words: groups.words(), tiles: groups.tiles(), groups: groups.len() };
     let formats = [dy.format, x.format];
     Ok(Product::along(
         client,

@@ -67,13 +67,15 @@ pub fn dequantize_columns(
                 CubeDim::new_1d(UNITS),
                 argument(&x.codes, codes),
                 argument(&x.scales, scales),
-                groups.table(),
+                groups.table_or(&x.codes),
                 argument(&y, count),
                 columns as u32,
                 groups.len() as u32,
                 groups.words() as u32,
                 groups.tiles() as u32,
+                groups.rows() as u32,
                 format,
+                !groups.is_single(),
             );
         }
     }

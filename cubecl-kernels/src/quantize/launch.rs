@@ -154,6 +154,7 @@ fn form(client: &Client, options: &QuantizeOptions, rows: bool, columns: bool) -
         amax,
         scales: ScalesAs::Tiles,
         orientations: Orientations { rows, columns },
+        grouped: true,
         unroll: !is_software(client),
     }
 }
@@ -256,12 +257,12 @@ impl<'a> Source<'a> {
                 CubeDim::new_1d(UNITS),
                 width,
                 argument(self.x, self.count),
-                groups.table(),
+                groups.table_or(&amax),
                 argument(&amax, 1),
                 outputs.arguments(),
                 sizes,
                 width as u32,
-                form,
+                CastForm { grouped: !groups.is_single(), ..form },
             );
         }
         Ok(())

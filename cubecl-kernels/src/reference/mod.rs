@@ -15,6 +15,7 @@ mod permute;
 mod quantize;
 mod rms_norm;
 mod rope;
+mod route;
 mod stored;
 mod swiglu;
 
@@ -36,5 +37,6 @@ pub use quantize::{
 };
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rope::rope;
+pub use route::route;
 pub use stored::widen;
 pub use swiglu::{swiglu, swiglu_backward};

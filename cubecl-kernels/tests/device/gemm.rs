@@ -11,7 +11,7 @@ use cubecl_kernels::definition::{
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{
     DeviceBlockTiled, DeviceRowTiled, ScaleTable, TilePlan, fp8_gemm_nt, fp8_gemm_nt_accumulate,
-    fp8_gemm_nt_planned, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
+    fp8_gemm_nt_planned, fp8_wgrad_nt, fp8_wgrad_nt_accumulate, product_path,
 };
 use cubecl_kernels::grouped_gemm::{
     DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
@@ -122,17 +122,24 @@ impl Uploaded {
     }
 }
 
+/// As near as the device's path can be.
 #[track_caller]
 fn assert_product(name: &str, actual: &[f32], expected: &[f64]) {
+    let path = product_path(&client());
     let diff = calc_diff(actual, expected);
-    assert!(diff < 1e-11, "{name}: calc_diff {diff:e}");
-    let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    assert!(diff <= path.calc_diff_bound(), "{name}: calc_diff {diff:e} by {path}");
+    let bound = path.entry_bound() * expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
-        assert!((f64::from(a) - e).abs() <= 2e-6 * largest, "{name}[{i}]: {a} against {e}");
+        assert!((f64::from(a) - e).abs() <= bound, "{name}[{i}]: {a} against {e} by {path}");
     }
 }
 
-const SHAPES: [(usize, usize, usize); 14] = [
+/// The deep ones go round a ring of six stages of 128 more than twice, and end within a tile; only
+/// every other one's rows begin at multiples of 16 bytes.
+const SHAPES: [(usize, usize, usize); 17] = [
+    (130, 140, 1700),
+    (5, 129, 1792),
+    (129, 3, 1937),
     (0, 3, 5),
     (3, 0, 5),
     (3, 5, 0),
@@ -343,13 +350,15 @@ fn the_emulated_accumulator_has_the_definitions_bits() {
     }
 }
 
-const OFFSETS: [&[usize]; 6] = [
+const OFFSETS: [&[usize]; 8] = [
     &[0, 0],
     &[0, 5],
     &[0, 0, 1, 1, 34, 34],
     &[0, 130, 133, 133, 200],
     &[0, 9, 18, 27, 36, 45],
     &[0, 0, 0],
+    &[0, 1700],
+    &[0, 3, 3, 1796, 3497],
 ];
 
 /// Experts' weights one after another.
@@ -373,7 +382,7 @@ fn part(x: &Matrix, start: usize, end: usize) -> Matrix {
 fn experts_rows_one_after_another() {
     let client = client();
     for (i, offsets) in OFFSETS.iter().enumerate() {
-        for (n, k) in [(33, 130), (130, 64), (0, 5), (5, 0)] {
+        for (n, k) in [(33, 130), (130, 64), (0, 5), (5, 0), (129, 1712)] {
             let (rows, count) = (*offsets.last().unwrap(), offsets.len() - 1);
             let a = operands(i as u64, rows, 1, k, ScaleTable::AsStored).0;
             let (each, stacked) = experts(50, count, n, k);
@@ -395,6 +404,9 @@ fn experts_rows_one_after_another() {
                 .collect();
             assert_product(&format!("{offsets:?} {n} {k}"), &c, &expected);
 
+            if k > 512 || rows > 512 {
+                continue; // the emulated accumulator is one sum at a time, here as there
+            }
             let emulated_form = Accumulation::Emulated { bits: 14, promote: true };
             let c = fp8_grouped_gemm_nt(
                 &client,
@@ -415,8 +427,14 @@ fn experts_rows_one_after_another() {
 
 #[test]
 fn room_for_rows_of_each_expert() {
+    for (n, k) in [(70, 131), (130, 1808)] {
+        check_room(n, k);
+    }
+}
+
+fn check_room(n: usize, k: usize) {
     let client = client();
-    let (n, k, room) = (70, 131, 12);
+    let room = 12;
     let counts = [0u32, 12, 1, 7, 400];
     let a = operands(8, room * counts.len(), 1, k, ScaleTable::AsStored).0;
     let (each, stacked) = experts(60, counts.len(), n, k);

@@ -5,7 +5,10 @@
 mod all_to_all;
 mod client;
 mod e5m6;
+mod embedding;
 mod gemm;
+mod linear;
 mod oracle;
 mod quantize;
+mod route;
 mod swiglu;

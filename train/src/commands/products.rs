@@ -1,9 +1,20 @@
-//! Which path products in BF16 and FP8 take on this CPU, as it is told.
+//! Which path products in BF16 and FP8 take, as it is told.
 
-use burn_deepseek::backend::GemmPath;
+use burn::tensor::Device;
+use burn_deepseek::backend::{GemmPath, fp8_products};
 
-/// The path, and why it is taken; none where what the environment asks for is not there, which no
-/// command gets past.
+use crate::device::SelectedDevice;
+
+/// The path on this CPU, and why it is taken; none where what the environment asks for is not
+/// there, which no command gets past.
 pub(super) fn products_on_cpu() -> Option<String> {
     GemmPath::choice().ok().map(|choice| format!("{}: {}", choice.path, choice.why))
+}
+
+/// What is told of the products on a device: which of them, by which path, and why.
+pub(super) fn products_on(name: &str, device: &Device) -> Option<String> {
+    if name == SelectedDevice::flex().name {
+        return products_on_cpu().map(|products| format!("in BF16 and FP8: {products}"));
+    }
+    fp8_products(device).map(|products| format!("in FP8: {products}"))
 }

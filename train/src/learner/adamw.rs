@@ -155,22 +155,25 @@ pub fn norm_of(squares: &[(ParamId, f64)]) -> f64 {
 }
 
 /// The sum of the squares of each gradient, as the device sums it (in FP64 on the host), in the
-/// order of the model's parameters.
+/// order of the model's parameters; the device is waited for once.
 pub fn gradient_squares<M: Module>(model: &M, grads: &GradientsParams) -> Vec<(ParamId, f64)> {
-    struct Squares<'a> {
+    struct Found<'a> {
         grads: &'a GradientsParams,
-        found: Vec<(ParamId, f64)>,
+        ids: Vec<ParamId>,
+        values: Vec<Tensor<1>>,
     }
-    impl ModuleVisitor for Squares<'_> {
+    impl ModuleVisitor for Found<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                self.found.push((param.id, ops::sum_of_squares(grad)));
+                let count = grad.shape().num_elements();
+                self.ids.push(param.id);
+                self.values.push(grad.reshape([count]));
             }
         }
     }
-    let mut squares = Squares { grads, found: Vec::new() };
-    model.visit(&mut squares);
-    squares.found
+    let mut found = Found { grads, ids: Vec::new(), values: Vec::new() };
+    model.visit(&mut found);
+    found.ids.into_iter().zip(ops::sums_of_squares(found.values)).collect()
 }
 
 /// The sum of the squares of each parameter's values, in the model's order; the device is waited for

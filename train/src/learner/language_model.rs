@@ -6,6 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn_deepseek::backend::fp8::CastCounter;
 use burn_deepseek::backend::run_on;
+use burn_deepseek::ops::to_host;
 use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses, Precision};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
@@ -134,7 +135,7 @@ fn report(losses: &Losses, tokens: usize) -> StepReport {
     let mut scalars = vec![losses.total.clone(), losses.main.clone()];
     scalars.extend(losses.balance.clone());
     scalars.extend(losses.mtp.iter().cloned());
-    let values: Vec<f64> = Tensor::cat(scalars, 0).into_data().iter::<f64>().collect();
+    let values: Vec<f64> = to_host(Tensor::cat(scalars, 0)).iter::<f64>().collect();
     let (balance_loss, mtp) = match losses.balance {
         Some(_) => (values[2], &values[3..]),
         None => (0.0, &values[2..]),

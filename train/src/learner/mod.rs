@@ -6,6 +6,8 @@ mod ema;
 mod engine;
 mod language_model;
 mod parts;
+#[cfg(all(test, feature = "wgpu"))]
+mod reads_tests;
 mod report;
 
 pub use adamw::{

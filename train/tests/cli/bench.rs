@@ -23,6 +23,8 @@ fn bench_prints_a_row_a_figure() {
     ] {
         let finished = place.run(&format!("bench {target} {small} {more}")).ok();
         let results = finished.json();
+        let products = results["products"].as_str().unwrap();
+        assert!(products.starts_with("in BF16 and FP8: "), "{products}");
         let found = results["rows"].as_array().unwrap();
         assert_eq!(found.len(), rows, "{results}");
         for row in found {

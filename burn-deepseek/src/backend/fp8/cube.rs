@@ -1,5 +1,7 @@
 //! FP8 on CubeCL's runtimes: the kernels of `cubecl_kernels`, on their buffers.
 
+use std::sync::Arc;
+
 use burn::backend::TensorMetadata;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
@@ -25,8 +27,11 @@ fn matrix(place: &Place, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<Cu
     }
 }
 
-fn groups_on(place: &Place, groups: &RowGroups) -> DeviceGroups {
-    done(DeviceGroups::new(&place.client, groups.offsets(), groups.rows()))
+/// The groups on a device; their table is uploaded once for a routing decision.
+pub(in crate::backend) fn groups_on(place: &Place, groups: &RowGroups) -> Arc<DeviceGroups> {
+    place.keep(groups.kept(), |client| {
+        done(DeviceGroups::new(client, groups.offsets(), groups.rows()))
+    })
 }
 
 fn codes_of(x: Fp8Matrix<CubeBackend>) -> DeviceCodes {

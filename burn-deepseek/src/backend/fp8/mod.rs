@@ -19,6 +19,8 @@ mod tests;
 
 pub use counter::{CastCounter, CastKind, Casts};
 pub(crate) use counts::{ROWS_A_COUNTED_ONE, every};
+#[cfg(all(test, feature = "wgpu"))]
+pub(super) use cube::groups_on;
 pub use cubecl_kernels::definition::GroupedLinearShape;
 #[cfg(feature = "remote")]
 pub(super) use kernels::fp8_kernels;

@@ -7,32 +7,42 @@ use burn::tensor::Shape;
 use cubecl_kernels::definition::{GroupedColumns, GroupedLinearShape, e5m6_words, tiles, words};
 
 use crate::backend::kernels::done;
-use crate::definition::ExpertGroups;
+use crate::definition::{ExpertGroups, Kept};
 
 /// Rows of a matrix by expert: `offsets[e]..offsets[e + 1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowGroups(Arc<[usize]>);
+pub struct RowGroups {
+    offsets: Arc<[usize]>,
+    /// What backends have made of the offsets; shared with the routing decision that they are of.
+    kept: Kept,
+}
 
 impl RowGroups {
     /// All rows in one group.
     pub fn one(rows: usize) -> Self {
-        Self(Arc::new([0, rows]))
+        Self { offsets: Arc::new([0, rows]), kept: Kept::default() }
     }
 
     /// Groups by their offsets, which rise from 0; kernels check that they do.
     #[cfg(feature = "remote")]
     pub(in crate::backend) fn from_offsets(offsets: Vec<usize>) -> Self {
-        Self(offsets.into())
+        Self { offsets: offsets.into(), kept: Kept::default() }
     }
 
     /// `groups + 1` rising offsets from 0 to the number of rows.
     pub fn offsets(&self) -> &[usize] {
-        &self.0
+        &self.offsets
+    }
+
+    /// What backends have made of the offsets.
+    #[cfg(feature = "cube")]
+    pub(in crate::backend) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// The number of groups.
     pub fn len(&self) -> usize {
-        self.0.len() - 1
+        self.offsets.len() - 1
     }
 
     /// Whether there is no group.
@@ -42,13 +52,13 @@ impl RowGroups {
 
     /// Rows of all groups.
     pub fn rows(&self) -> usize {
-        self.0.last().copied().unwrap_or(0)
+        self.offsets.last().copied().unwrap_or(0)
     }
 }
 
 impl From<&ExpertGroups> for RowGroups {
     fn from(groups: &ExpertGroups) -> Self {
-        Self(groups.offsets().into())
+        Self { offsets: groups.offsets().into(), kept: groups.kept().clone() }
     }
 }
 

@@ -136,13 +136,14 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
 
 #[cfg(feature = "wgpu")]
 #[test]
-fn a_served_gpu_has_fp8_and_composes_the_rest() {
+fn a_served_gpu_has_what_it_has_here_and_composes_the_rest() {
     let gpu = crate::backend::test_gpu();
     let there = remote(gpu.clone());
-    let x = Tensor::<1>::ones([1], &there);
+    let [there_x, here_x] = [&there, &gpu].map(|device| Tensor::<1>::ones([1], device));
     for &operation in FusedOp::ALL {
-        assert_eq!(supports(operation, &x), operation == FusedOp::Fp8);
+        assert_eq!(supports(operation, &there_x), supports(operation, &here_x), "{operation:?}");
     }
+    assert!(supports(FusedOp::Permute, &there_x) && !supports(FusedOp::Swiglu, &there_x));
     assert!(supports_fp8(&there));
     assert!(run(&model(&there), Precision::F32) == run(&model(&gpu), Precision::F32));
     // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend;

@@ -2,6 +2,7 @@
 //! [`plan`](super::plan) choose.
 
 pub(super) mod emulated;
+pub(super) mod pad;
 pub(super) mod problem;
 pub(super) mod tensor_core;
 pub(super) mod tiles;

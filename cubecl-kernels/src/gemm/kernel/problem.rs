@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 /// Entries that share a scale, and that a partial sum has before it is promoted.
 pub(super) const DEPTH: u32 = TILE as u32;
 /// Words of a tile of one row.
-pub(super) const TILE_WORDS: u32 = DEPTH / 4;
+pub(in crate::gemm) const TILE_WORDS: u32 = DEPTH / 4;
 
 /// Which part of the operands a cube multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +41,9 @@ pub(in crate::gemm) struct GemmForm {
     pub(in crate::gemm) b_scale: ScaleOf,
     /// Adds to what `C` holds.
     pub(in crate::gemm) accumulate: bool,
+    /// Whether each group of [`Grouping::Depth`] begins at a whole tile of its rows, whatever the
+    /// table says of its first word.
+    pub(in crate::gemm) padded: bool,
 }
 
 /// One operand in memory.
@@ -152,6 +155,12 @@ pub(super) fn locate(
         }
     } else if comptime!(matches!(form.grouping, Grouping::Depth)) {
         let stride = sizes.groups + 1u32;
+        let tile = groups[(2u32 * stride + group) as usize];
+        let word = if comptime!(form.padded) {
+            tile * TILE_WORDS
+        } else {
+            groups[(stride + group) as usize]
+        };
         Problem {
             sizes,
             form,
@@ -163,8 +172,8 @@ pub(super) fn locate(
             b_row: 0u32,
             expert: 0u32,
             depth: groups[(group + 1u32) as usize] - groups[group as usize],
-            word: groups[(stride + group) as usize],
-            tile: groups[(2u32 * stride + group) as usize],
+            word,
+            tile,
         }
     } else {
         Problem {

@@ -3,23 +3,28 @@
 //!
 //! A register of such a matrix is four neighbouring codes of a row: a word as it lies in memory. So
 //! words go from global memory to shared memory to registers without being taken apart.
+//!
+//! The instruction is written as inline PTX: CubeCL's own says `.kind::f8f6f4`, which compilers take
+//! for compute capability 12.0 alone, and without it 8.9 has the instruction as well.
 
 use super::problem::{
     GemmForm, Operand, Problem, RowSpan, ScaleOf, Sizes, a_rows, a_scale, at_most, b_rows, b_scale,
     locate, write_result,
 };
 use crate::definition::TILE;
-use cubecl::cmma::{MatrixIdent, MmaDefinition};
-use cubecl::e4m3;
+use crate::device::compute_capability;
+use crate::gemm::shortfall::Shortfall;
+use cubecl::features::MmaConfig;
+use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
 /// The instruction's shape.
-pub(in crate::gemm) const MMA: (u32, u32, u32) = (16, 8, 32);
+const MMA: (u32, u32, u32) = (16, 8, 32);
 /// Rows and columns of `C` a cube computes.
 pub(in crate::gemm) const BLOCK: u32 = 128;
 /// Units of a cube, and of a plane.
 pub(in crate::gemm) const UNITS: u32 = 256;
-pub(in crate::gemm) const PLANE: u32 = 32;
+const PLANE: u32 = 32;
 /// A plane computes 32 rows and 64 columns: 2x8 matrices; planes are 4x2.
 const PLANE_ROWS: u32 = 32;
 const PLANE_COLUMNS: u32 = 64;
@@ -36,9 +41,44 @@ const STRIDE: u32 = STEP + 4;
 const MOVED: u32 = BLOCK * STEP / UNITS;
 /// FP32 numbers of a 16x8 accumulator in each unit.
 const HELD: u32 = MMA.0 * MMA.1 / PLANE;
+/// Words of a 16x32 and of a 32x8 operand in each unit.
+const A_WORDS: u32 = MMA.0 * MMA.2 / PLANE / 4;
+const B_WORDS: u32 = MMA.1 * MMA.2 / PLANE / 4;
 const BUFFER: u32 = BLOCK * STRIDE;
 /// Bytes of shared memory of a cube.
-pub(in crate::gemm) const SHARED_BYTES: usize = (4 * BUFFER * 4) as usize;
+const SHARED_BYTES: usize = (4 * BUFFER * 4) as usize;
+
+/// Why a device does not run the kernel, where it does not: the runtime must report the instruction,
+/// and on compute capability 9.0, which has `wgmma`, the compiler makes F16 products of it. (On 10.0
+/// it does so too, and they are the best that there is a kernel for.)
+pub(in crate::gemm) fn shortfall(client: &Client) -> Option<Shortfall> {
+    let e4m3 = ElemType::Float(FloatKind::E4M3);
+    let instruction = MmaConfig {
+        a_type: e4m3,
+        b_type: e4m3,
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: MMA.0,
+        n: MMA.1,
+        k: MMA.2,
+    };
+    let hardware = &client.properties().hardware;
+    let planes = (hardware.plane_size_min, hardware.plane_size_max);
+    match compute_capability(client) {
+        Some(_) if !client.features().matmul.mma.contains(&instruction) => {
+            Some(Shortfall::NoInstruction)
+        }
+        None => Some(Shortfall::NoInstruction),
+        Some(90) => Some(Shortfall::Unpacks),
+        Some(_)
+            if planes != (PLANE, PLANE)
+                || hardware.max_units_per_cube < UNITS
+                || hardware.max_shared_memory_size < SHARED_BYTES =>
+        {
+            Some(Shortfall::NoRoom)
+        }
+        Some(_) => None,
+    }
+}
 
 /// Where a unit is: its place in a plane, and the first row and column of the plane in the cube's
 /// tile of `C`.
@@ -68,7 +108,6 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
     sizes: Sizes,
     #[comptime] form: GemmForm,
 ) {
-    let mma = MmaDefinition::<e4m3, e4m3, f32>::new(MMA.0 as usize, MMA.1 as usize, MMA.2 as usize);
     let problem = locate(groups, sizes, CUBE_POS_Y, BLOCK, form);
     let plane = UNIT_POS / PLANE;
     let place = Place {
@@ -111,11 +150,11 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
             fetch(&b.codes, &b_rows, problem.word, next, words, &mut b_next);
         }
 
-        multiply_step(&mma, &a_shared, &b_shared, buffer, &place, &mut sums);
+        multiply_step(&a_shared, &b_shared, buffer, &place, &mut sums);
 
         if step % STEPS_A_TILE == STEPS_A_TILE - 1u32 || !more {
             let tile = step / STEPS_A_TILE;
-            promote(&mma, a, b, &problem, tile, &place, &mut sums);
+            promote(a, b, &problem, tile, &place, &mut sums);
         }
 
         if more {
@@ -132,9 +171,8 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
         for along in 0..ALONG {
             #[unroll]
             for h in 0..HELD {
-                let (row, column) = mma.position_of_nth(place.lane, h, MatrixIdent::Accumulator);
-                let row = row0 + place.row + down * MMA.0 + row;
-                let column = column0 + place.column + along * MMA.1 + column;
+                let row = row0 + place.row + down * MMA.0 + c_row(place.lane, h);
+                let column = column0 + place.column + along * MMA.1 + c_column(place.lane, h);
                 let sum = sums.total[comptime!(((down * ALONG + along) * HELD + h) as usize)];
                 write_result(c, &problem, row, column, sum);
             }
@@ -180,93 +218,112 @@ fn put(shared: &mut Shared<[u32]>, next: &Array<u32>, buffer: u32) {
 /// instruction's depth after another.
 #[cube]
 fn multiply_step(
-    mma: &MmaDefinition<e4m3, e4m3, f32>,
     a_shared: &Shared<[u32]>,
     b_shared: &Shared<[u32]>,
     buffer: u32,
     place: &Place,
     sums: &mut Accumulators,
 ) {
-    let a_vector = mma.vector_size(MatrixIdent::A);
-    let b_vector = mma.vector_size(MatrixIdent::B);
-    comptime!(assert!(
-        a_vector == 4 && b_vector == 4,
-        "invariant: a register holds a word of codes"
-    ));
-    let a_registers = comptime!((MMA.0 * MMA.2 / PLANE) as usize / a_vector);
-    let b_registers = comptime!((MMA.1 * MMA.2 / PLANE) as usize / b_vector);
-    let size!(NA) = a_vector;
-    let size!(NB) = b_vector;
+    let size!(NA) = comptime!(A_WORDS as usize);
+    let size!(NB) = comptime!(B_WORDS as usize);
+    let size!(NC) = comptime!(HELD as usize);
     #[unroll]
     for slice in 0..STEP * 4u32 / MMA.2 {
         let word0 = comptime!(slice * MMA.2 / 4);
         #[unroll]
         for down in 0..DOWN {
-            let mut a = Array::<Vector<e4m3, NA>>::new(a_registers);
+            let mut a = Vector::<u32, NA>::empty();
             #[unroll]
-            for r in 0..a_registers {
-                let (row, k) =
-                    mma.position_of_nth(place.lane, comptime!((r * 4) as u32), MatrixIdent::A);
-                let line = place.row + down * MMA.0 + row;
-                let word = a_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
-                a[r] = Vector::<e4m3, NA>::reinterpret(word);
+            for r in 0..A_WORDS {
+                let line = place.row + down * MMA.0 + a_row(place.lane, r);
+                let word = word0 + a_word(place.lane, r);
+                a.insert(comptime!(r as usize), a_shared[(buffer + line * STRIDE + word) as usize]);
             }
             #[unroll]
             for along in 0..ALONG {
-                let mut b = Array::<Vector<e4m3, NB>>::new(b_registers);
+                let mut b = Vector::<u32, NB>::empty();
                 #[unroll]
-                for r in 0..b_registers {
-                    let (k, column) =
-                        mma.position_of_nth(place.lane, comptime!((r * 4) as u32), MatrixIdent::B);
-                    let line = place.column + along * MMA.1 + column;
-                    let word = b_shared[(buffer + line * STRIDE + word0 + k / 4u32) as usize];
-                    b[r] = Vector::<e4m3, NB>::reinterpret(word);
+                for r in 0..B_WORDS {
+                    let line = place.column + along * MMA.1 + b_column(place.lane);
+                    let word = word0 + b_word(place.lane, r);
+                    let word = b_shared[(buffer + line * STRIDE + word) as usize];
+                    b.insert(comptime!(r as usize), word);
                 }
-                multiply::<NA, NB>(mma, &a, &b, comptime!((down * ALONG + along) * HELD), sums);
+                let first = comptime!((down * ALONG + along) * HELD);
+                let mut c = Vector::<f32, NC>::empty();
+                #[unroll]
+                for h in 0..HELD {
+                    c.insert(comptime!(h as usize), sums.partial[comptime!((first + h) as usize)]);
+                }
+                let c = mma::<NA, NB, NC>(a, b, c);
+                #[unroll]
+                for h in 0..HELD {
+                    sums.partial[comptime!((first + h) as usize)] =
+                        c.extract(comptime!(h as usize));
+                }
             }
         }
     }
 }
 
-/// One instruction: the products of two matrices added to the [`HELD`] partial sums from `first`
-/// on.
+/// The instruction: `a b + c` of 16x32 and 32x8 codes.
 #[cube]
-fn multiply<NA: Size, NB: Size>(
-    mma: &MmaDefinition<e4m3, e4m3, f32>,
-    a: &Array<Vector<e4m3, NA>>,
-    b: &Array<Vector<e4m3, NB>>,
-    #[comptime] first: u32,
-    sums: &mut Accumulators,
-) {
-    let vector = mma.vector_size(MatrixIdent::Accumulator);
-    let registers = comptime!(HELD as usize / vector);
-    let size!(NC) = vector;
-    let mut before = Array::<Vector<f32, NC>>::new(registers);
-    #[unroll]
-    for r in 0..registers {
-        let mut held = Vector::<f32, NC>::empty();
-        #[unroll]
-        for i in 0..vector {
-            held.insert(i, sums.partial[comptime!(first as usize + r * vector + i)]);
-        }
-        before[r] = held;
-    }
-    let after = mma.execute(a, b, &before);
-    #[unroll]
-    for r in 0..registers {
-        let held = after[r];
-        #[unroll]
-        for i in 0..vector {
-            sums.partial[comptime!(first as usize + r * vector + i)] = held.extract(i);
-        }
-    }
+fn mma<NA: Size, NB: Size, NC: Size>(
+    a: Vector<u32, NA>,
+    b: Vector<u32, NB>,
+    c: Vector<f32, NC>,
+) -> Vector<f32, NC> {
+    let sums: Vector<f32, NC>;
+    gpu_asm!(
+        "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {sums}, {a}, {b}, {c};",
+        a = in(_) a, b = in(_) b, c = in(_) c, sums = out(_) sums, options(nomem),
+    );
+    sums
+}
+
+// Where the instruction's registers are in its matrices (PTX ISA, "matrix fragments for
+// mma.m16n8k32"), for unit `lane` of a plane; words are those of a row of 32 codes.
+
+/// Row of word `r` of the left operand.
+#[cube]
+fn a_row(lane: u32, #[comptime] r: u32) -> u32 {
+    lane / 4u32 + comptime!(8 * (r % 2))
+}
+
+/// Word of word `r` of the left operand.
+#[cube]
+fn a_word(lane: u32, #[comptime] r: u32) -> u32 {
+    lane % 4u32 + comptime!(4 * (r / 2))
+}
+
+/// Column of the right operand's words.
+#[cube]
+fn b_column(lane: u32) -> u32 {
+    lane / 4u32
+}
+
+/// Word of word `r` of the right operand.
+#[cube]
+fn b_word(lane: u32, #[comptime] r: u32) -> u32 {
+    lane % 4u32 + comptime!(4 * r)
+}
+
+/// Row of number `h` of the accumulator.
+#[cube]
+fn c_row(lane: u32, #[comptime] h: u32) -> u32 {
+    lane / 4u32 + comptime!(8 * (h / 2))
+}
+
+/// Column of number `h` of the accumulator.
+#[cube]
+fn c_column(lane: u32, #[comptime] h: u32) -> u32 {
+    lane % 4u32 * 2u32 + comptime!(h % 2)
 }
 
 /// The promotion: partial sums of 128 leave the tensor core's accumulator for one of FP32, scaled
 /// (3.3.2).
 #[cube]
 fn promote(
-    mma: &MmaDefinition<e4m3, e4m3, f32>,
     a: &Operand,
     b: &Operand,
     problem: &Problem,
@@ -283,9 +340,10 @@ fn promote(
         for along in 0..ALONG {
             #[unroll]
             for h in 0..HELD {
-                let (row, column) = mma.position_of_nth(place.lane, h, MatrixIdent::Accumulator);
-                let row = at_most(a_rows.first + place.row + down * MMA.0 + row, a_rows.last);
-                let column = at_most(column0 + place.column + along * MMA.1 + column, b_rows.last);
+                let row = a_rows.first + place.row + down * MMA.0 + c_row(place.lane, h);
+                let row = at_most(row, a_rows.last);
+                let column = column0 + place.column + along * MMA.1 + c_column(place.lane, h);
+                let column = at_most(column, b_rows.last);
                 // A cube's columns are one block, and its scale one load.
                 let column = if comptime!(matches!(problem.form.b_scale, ScaleOf::Block)) {
                     column0
@@ -303,3 +361,31 @@ fn promote(
 }
 
 const _: () = assert!(TILE as u32 == STEPS_A_TILE * STEP * 4 && BLOCK as usize == TILE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cubecl::cmma::MatrixIdent::{A, Accumulator, B};
+    use cubecl::prelude::polyfills::mma::{col_index, row_index};
+
+    /// CubeCL knows the same places entry by entry, and by other formulas.
+    #[test]
+    fn registers_are_where_the_instruction_has_them() {
+        for lane in 0..PLANE {
+            for i in 0..4 * A_WORDS {
+                assert_eq!(row_index(lane, i, 4, A), a_row(lane, i / 4), "row of A {lane} {i}");
+                let column = 4 * a_word(lane, i / 4) + i % 4;
+                assert_eq!(col_index(lane, i, 4, A), column, "column of A {lane} {i}");
+            }
+            for i in 0..4 * B_WORDS {
+                let row = 4 * b_word(lane, i / 4) + i % 4;
+                assert_eq!(row_index(lane, i, 4, B), row, "row of B {lane} {i}");
+                assert_eq!(col_index(lane, i, 4, B), b_column(lane), "column of B {lane} {i}");
+            }
+            for h in 0..HELD {
+                assert_eq!(row_index(lane, h, 1, Accumulator), c_row(lane, h));
+                assert_eq!(col_index(lane, h, 1, Accumulator), c_column(lane, h));
+            }
+        }
+    }
+}

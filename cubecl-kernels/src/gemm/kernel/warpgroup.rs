@@ -11,6 +11,8 @@ use super::problem::{
     write_result,
 };
 use crate::definition::TILE;
+use crate::device::compute_capability;
+use crate::gemm::shortfall::Shortfall;
 use cubecl::features::Tma;
 use cubecl::ir::{ElemType, UIntKind};
 use cubecl::prelude::barrier::Barrier;
@@ -67,33 +69,34 @@ const fn column_of(e: u32) -> u32 {
     8 * (e / 4) + e % 2
 }
 
-/// Whether a device has the instruction: compute capability 9.0 alone, whose copy engine the
-/// runtime reports.
-pub(in crate::gemm) fn supported(client: &Client) -> bool {
-    let properties = client.properties();
-    let hardware = &properties.hardware;
-    properties.identity.fingerprint == "ptx_sm90"
-        && client.features().tma.contains(Tma::Base)
-        && hardware.max_units_per_cube >= UNITS
-        && hardware.max_shared_memory_size >= SHARED_BYTES as usize
+/// Why a device cannot run the kernel, where it cannot: the instruction is compute capability 9.0's
+/// alone, whose copy engine the runtime reports.
+pub(in crate::gemm) fn shortfall(client: &Client) -> Option<Shortfall> {
+    let hardware = &client.properties().hardware;
+    if compute_capability(client) != Some(90) || !client.features().tma.contains(Tma::Base) {
+        Some(Shortfall::NoInstruction)
+    } else if hardware.max_units_per_cube < UNITS
+        || hardware.max_shared_memory_size < SHARED_BYTES as usize
+    {
+        Some(Shortfall::NoRoom)
+    } else {
+        None
+    }
 }
 
-/// `rows` rows of `words` words of codes as the copy engine takes them, in boxes of `box_rows`.
+/// `rows` rows of `words` words of codes as the copy engine takes them, in boxes of `box_rows`;
+/// `None` where there are none.
 ///
-/// The copy engine needs a buffer and rows that begin at multiples of 16 bytes; `None` where they
-/// do not. `codes` must hold as many words, which [`Product`](crate::gemm::product::Product) checks
-/// of its operands.
+/// The copy engine needs a buffer and rows that begin at multiples of 16 bytes (`pad::fits`).
+/// `codes` must hold as many words, which [`Product`](crate::gemm::product::Product) checks of its
+/// operands.
 pub(in crate::gemm) fn map(
     codes: &Handle,
     rows: usize,
     words: usize,
     box_rows: u32,
 ) -> Option<TensorMapArg<Tiled>> {
-    if rows == 0
-        || words == 0
-        || !words.is_multiple_of(4)
-        || !codes.offset_start.unwrap_or(0).is_multiple_of(16)
-    {
+    if rows == 0 || words == 0 {
         return None;
     }
     // SAFETY: the caller says that the buffer holds `rows * words` words, and the strides are those

@@ -8,6 +8,7 @@ use super::form::{AmaxOf, CastForm, ScalesAs};
 use super::{BLOCK, SIDE, WORDS};
 use crate::definition::Fp8Format;
 use crate::device::codec::{encode, scale_bits};
+use crate::device::group_of_tile;
 use cubecl::prelude::*;
 
 /// Entries of a unit along each side, which it holds in registers, and words of one line of them.
@@ -64,29 +65,10 @@ enum Along {
     Column,
 }
 
-/// The group that tile `tile` of the grouped layout belongs to. `groups` holds offsets, first words
-/// and first tiles, `count + 1` of each.
-#[cube]
-fn group_of_tile(groups: &[u32], count: u32, tile: u32) -> u32 {
-    let mut low = 0u32;
-    let mut high = count;
-    // The last group whose first tile is at or below `tile`: empty groups share a first tile with
-    // the one after them.
-    while high - low > 1u32 {
-        let middle = (low + high) / 2u32;
-        if groups[(2u32 * (count + 1u32) + middle) as usize] <= tile {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    low
-}
-
 /// Quantizes one 128x128 block a cube.
 ///
 /// # Shapes
-/// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`; `groups` as in [`group_of_tile`];
+/// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`; `groups` as in [`group_of_tile`](crate::device::group_of_tile);
 /// `amax` the bits of one number, where `form` takes it. Every expert is a cube's `z`.
 #[cube(launch_unchecked)]
 pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
@@ -98,7 +80,7 @@ pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
     #[comptime] vector: u32,
     #[comptime] form: CastForm,
 ) {
-    let place = locate(groups, &sizes);
+    let place = locate(groups, &sizes, form.grouped);
     let bits = load_entries::<F, N>(x, &sizes, &place, vector, form.unroll);
 
     // The scale of each of the unit's rows and columns.
@@ -153,25 +135,36 @@ pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
 }
 
 #[cube]
-fn locate(groups: &[u32], sizes: &CastSizes) -> Place {
+fn locate(groups: &[u32], sizes: &CastSizes, #[comptime] grouped: bool) -> Place {
     let tile = CUBE_POS_X;
     let column_tile = CUBE_POS_Y;
-    let group = group_of_tile(groups, sizes.group_count, tile);
-    let stride = sizes.group_count + 1u32;
-    let tile_in_group = tile - groups[(2u32 * stride + group) as usize];
     let unit_x = UNIT_POS % SIDE;
     let unit_y = UNIT_POS / SIDE;
+    let mut first_row = 0u32;
+    let mut row_end = sizes.rows;
+    let mut tile_in_group = tile;
+    let mut first_word = 0u32;
+    let mut end_word = sizes.column_words;
+    if comptime!(grouped) {
+        let group = group_of_tile(groups, sizes.group_count, tile);
+        let stride = sizes.group_count + 1u32;
+        first_row = groups[group as usize];
+        row_end = groups[(group + 1u32) as usize];
+        tile_in_group = tile - groups[(2u32 * stride + group) as usize];
+        first_word = groups[(stride + group) as usize];
+        end_word = groups[(stride + group + 1u32) as usize];
+    }
     Place {
         expert: CUBE_POS_Z,
         tile,
         column_tile,
         unit_x,
         unit_y,
-        row0: groups[group as usize] + tile_in_group * BLOCK + unit_y * EACH,
+        row0: first_row + tile_in_group * BLOCK + unit_y * EACH,
         column0: column_tile * BLOCK + unit_x * EACH,
-        row_end: groups[(group + 1u32) as usize],
-        first_word: groups[(stride + group) as usize] + tile_in_group * WORDS,
-        end_word: groups[(stride + group + 1u32) as usize],
+        row_end,
+        first_word: first_word + tile_in_group * WORDS,
+        end_word,
     }
 }
 

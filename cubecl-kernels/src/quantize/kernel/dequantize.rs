@@ -50,26 +50,37 @@ pub(in crate::quantize) fn dequantize_transposed(
     group_count: u32,
     column_words: u32,
     column_tiles: u32,
+    rows: u32,
     #[comptime] format: Fp8Format,
+    #[comptime] grouped: bool,
 ) {
     let index = ABSOLUTE_POS as u32;
     if index < columns * column_words {
         // Columns run fastest, so that neighbours write neighbours.
         let column = index % columns;
         let word_index = index / columns;
-        let stride = group_count + 1u32;
-        let mut group = 0u32;
-        while groups[(stride + group + 1u32) as usize] <= word_index {
-            group += 1u32;
+        let mut word_in_group = word_index;
+        let mut first_row = 0u32;
+        let mut end_row = rows;
+        let mut first_tile = 0u32;
+        if comptime!(grouped) {
+            let stride = group_count + 1u32;
+            let mut group = 0u32;
+            while groups[(stride + group + 1u32) as usize] <= word_index {
+                group += 1u32;
+            }
+            word_in_group = word_index - groups[(stride + group) as usize];
+            first_row = groups[group as usize];
+            end_row = groups[(group + 1u32) as usize];
+            first_tile = groups[(2u32 * stride + group) as usize];
         }
-        let word_in_group = word_index - groups[(stride + group) as usize];
-        let row = groups[group as usize] + word_in_group * 4u32;
-        let tile = groups[(2u32 * stride + group) as usize] + word_in_group / WORDS;
+        let row = first_row + word_in_group * 4u32;
+        let tile = first_tile + word_in_group / WORDS;
         let scale = scales[(column * column_tiles + tile) as usize];
         let word = codes[(column * column_words + word_index) as usize];
         #[unroll]
         for i in 0..4u32 {
-            if row + i < groups[(group + 1u32) as usize] {
+            if row + i < end_row {
                 y[((row + i) * columns + column) as usize] =
                     scale * decode(word >> (8u32 * i), format);
             }

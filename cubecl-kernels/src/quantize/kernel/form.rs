@@ -37,6 +37,8 @@ pub(in crate::quantize) struct CastForm {
     pub(in crate::quantize) amax: AmaxOf,
     pub(in crate::quantize) scales: ScalesAs,
     pub(in crate::quantize) orientations: Orientations,
+    /// Whether there is a table of groups; if not, all rows are one.
+    pub(in crate::quantize) grouped: bool,
     /// Whether a unit's entries have constant indices and so live in registers; otherwise the
     /// kernel is a tenth of the size.
     pub(in crate::quantize) unroll: bool,

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::cli::{
     BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchTarget, TimingArgs,
 };
+use crate::commands::products::products_on;
 use crate::config::{ConfigRequest, RunConfig};
 use crate::device::SelectedDevice;
 use crate::exit::Outcome;
@@ -66,7 +67,8 @@ fn model(
     .resolve()?;
     let selected = args.timing.device.open()?;
     check_training(&config, &selected, false, "take a smaller model or train.micro_batch")?;
-    let table = time(&config, &selected, Repetitions::new(&args.timing, REPS))?;
+    let table = time(&config, &selected, Repetitions::new(&args.timing, REPS))?
+        .with_products(products_on(&selected.name, &selected.device));
     write_stdout(&table.text(width()))?;
     Ok(Outcome::done(table.results()))
 }

@@ -3,7 +3,6 @@
 
 use serde_json::json;
 
-use crate::commands::products::products_on_cpu;
 use crate::fold::{Columns, fold};
 
 /// Milliseconds, one a repetition.
@@ -38,12 +37,19 @@ pub(super) struct Table {
     bench: &'static str,
     setting: String,
     device: String,
+    /// Which path products take, where it is known.
+    products: Option<String>,
     rows: Vec<Row>,
 }
 
 impl Table {
     pub fn new(bench: &'static str, setting: String, device: &str) -> Self {
-        Self { bench, setting, device: device.into(), rows: Vec::new() }
+        Self { bench, setting, device: device.into(), products: None, rows: Vec::new() }
+    }
+
+    /// The table with what is told of the device's products.
+    pub fn with_products(self, products: Option<String>) -> Self {
+        Self { products, ..self }
     }
 
     /// Adds a row of milliseconds.
@@ -119,8 +125,8 @@ impl Table {
                 ratios.join(", "),
             ]);
         }
-        let products = match (self.device == "flex").then(products_on_cpu).flatten() {
-            Some(products) => format!(" (products in BF16 and FP8: {products})"),
+        let products = match &self.products {
+            Some(products) => format!(" (products {products})"),
             None => String::new(),
         };
         let Self { bench, setting, device, .. } = self;
@@ -141,7 +147,7 @@ impl Table {
         });
         json!({
             "command": "bench", "bench": self.bench,
-            "setting": self.setting, "device": self.device,
+            "setting": self.setting, "device": self.device, "products": self.products,
             "rows": rows.collect::<Vec<_>>(),
         })
     }

@@ -15,8 +15,9 @@ use super::{adamw_settings, processes};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
 use crate::commands::preparation::Preparation;
+use crate::commands::products::products_on;
 use crate::commands::routing_files::check_routing_files;
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, Format, RunConfig};
 use crate::data::{Opening, TokenData, Tokenizer, TokenizerFiles};
 use crate::device::{DeviceChoice, SelectedDevice};
 use crate::dualpipe::Cluster;
@@ -167,6 +168,11 @@ impl Start {
             self.device_name,
             self.folder.path.display()
         );
+        if config.precision.format == Format::Fp8
+            && let Some(products) = products_on(&self.device_name, &self.device)
+        {
+            text += &format!("products    {products}\n");
+        }
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
         }

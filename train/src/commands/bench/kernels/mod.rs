@@ -14,6 +14,7 @@ use self::table::{HEADER, KernelRow};
 use super::baseline::Baseline;
 use super::{KERNEL_REPS, Repetitions, Turns};
 use crate::cli::{BenchOperationArgs, BenchScale};
+use crate::commands::products::products_on;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
 use crate::fold::{fold, width};
@@ -67,7 +68,7 @@ pub(super) fn run(args: &BenchOperationArgs) -> Result<Outcome> {
     let device = &selected.device;
     let scale = super::shapes(args, selected)?;
     let baseline = Baseline::of(selected);
-    let setting = format!(
+    let mut setting = format!(
         "shapes of a {}, median of {} turns after {}, on {}; products beside {}, casts beside {}",
         scale.name(),
         reps.timed,
@@ -76,6 +77,9 @@ pub(super) fn run(args: &BenchOperationArgs) -> Result<Outcome> {
         baseline.product_name(),
         baseline.copy_name()
     );
+    if let Some(products) = products_on(&selected.name, device) {
+        setting += &format!("; products {products}");
+    }
     write_stdout(&fold(&format!("bench kernels: {setting}\n{HEADER}\n"), width()))?;
     let mut rows = Vec::new();
     for sizes in shapes(scale) {

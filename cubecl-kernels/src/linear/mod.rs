@@ -1,0 +1,11 @@
+//! Products of FP32 matrices that are FP32 in truth on a device: for the router, whose choices the
+//! last bits decide, and for whatever the precision table has in FP32.
+//!
+//! Frameworks let tensor cores round the operands of an FP32 product to TF32, ten bits of mantissa,
+//! where a device has them. Here every product and every sum is one fused multiply-add in FP32, in
+//! the order of the depth.
+
+mod kernel;
+mod launch;
+
+pub use launch::{linear, linear_input_gradient, linear_weight_gradient};
