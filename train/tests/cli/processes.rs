@@ -266,8 +266,8 @@ mod over_mpi {
         }
     }
 
-    /// As Slurm does before the time is over: every process is told to stop, and rank 0 decides what
-    /// comes of it.
+    /// As Slurm does before the time is over: every process is told to stop, and rank 0 decides
+    /// what comes of it.
     #[test]
     fn a_signal_to_all_ranks_stops_the_run_after_its_step() {
         let place = Workplace::new();

@@ -68,8 +68,8 @@ pub(in crate::commands) struct Start {
 }
 
 impl Start {
-    /// Resolves, opens, builds or loads; its ranks are the processes, where there are any. The run's
-    /// folder is made last, when nothing else can fail any more.
+    /// Resolves, opens, builds or loads; its ranks are the processes, where there are any. The
+    /// run's folder is made last, when nothing else can fail any more.
     pub fn prepare(args: &TrainArgs, processes: Option<&Arc<Processes>>) -> Result<Self> {
         let (checkpoint, folder) = resumed(args)?.unzip();
         let mut config = resolved(args, checkpoint.as_ref())?;
