@@ -91,12 +91,12 @@ mod tests {
     /// Where this list changes, so does the meaning of what workers answer, and with it the version
     /// in `remote/connect.rs`.
     #[test]
-    fn the_numbers_of_the_operations_are_those_of_version_2() {
+    fn the_numbers_of_the_operations_are_those_of_version_3() {
         let names: Vec<String> = FusedOp::ALL.iter().map(|op| format!("{op:?}")).collect();
         assert_eq!(
             names.join(" "),
-            "Linear RmsNorm Residual Swiglu Rope MlaAttention Permute Combine GroupedLinear \
-             Embedding LinearCrossEntropy AdamW SumOfSquares Fp8"
+            "Linear RmsNorm Residual Swiglu Rope MlaAttention MlaAbsorbed Permute Combine \
+             GroupedLinear Embedding LinearCrossEntropy AdamW SumOfSquares Fp8"
         );
     }
 
