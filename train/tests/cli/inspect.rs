@@ -241,5 +241,5 @@ fn a_dense_model_has_losses_and_no_layers() {
     assert!(finished.stdout.contains("the model is dense"), "{}", finished.dump());
     place
         .run(&inspect("--routing-out a.routing"))
-        .failed(2, &["--save-routing", "no routed experts"]);
+        .failed(2, &["--routing-out", "no routed experts"]);
 }

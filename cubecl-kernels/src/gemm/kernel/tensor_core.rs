@@ -273,10 +273,20 @@ fn mma<NA: Size, NB: Size, NC: Size>(
     b: Vector<u32, NB>,
     c: Vector<f32, NC>,
 ) -> Vector<f32, NC> {
+    // Each register by itself: a vector that was filled word by word is handed over as its address.
+    let (a0, a1) = (a.extract(0usize), a.extract(1usize));
+    let (a2, a3) = (a.extract(2usize), a.extract(3usize));
+    let (b0, b1) = (b.extract(0usize), b.extract(1usize));
+    let (c0, c1) = (c.extract(0usize), c.extract(1usize));
+    let (c2, c3) = (c.extract(2usize), c.extract(3usize));
     let sums: Vector<f32, NC>;
     gpu_asm!(
-        "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {sums}, {a}, {b}, {c};",
-        a = in(_) a, b = in(_) b, c = in(_) c, sums = out(_) sums, options(nomem),
+        "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {sums}, \
+         {{{a0}, {a1}, {a2}, {a3}}}, {{{b0}, {b1}}}, {{{c0}, {c1}, {c2}, {c3}}};",
+        a0 = in(_) a0, a1 = in(_) a1, a2 = in(_) a2, a3 = in(_) a3,
+        b0 = in(_) b0, b1 = in(_) b1,
+        c0 = in(_) c0, c1 = in(_) c1, c2 = in(_) c2, c3 = in(_) c3,
+        sums = out(_) sums, options(nomem),
     );
     sums
 }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use burn::data::dataloader::batcher::Batcher;
-use burn::tensor::Tensor;
 use burn_deepseek::DeepSeek;
 use burn_deepseek::backend::run_on;
 
@@ -106,33 +105,24 @@ impl<'a> Timed<'a> {
         Ok(StepTimes { gradients_ms, update_ms: milliseconds_since(begin) })
     }
 
-    /// Milliseconds of the forward passes of a step as it has them: what is quantized of the
-    /// weights is made anew. None over several ranks, which have no pass of the whole model.
+    /// Milliseconds of the forward passes of a step: those of one, for which what is quantized of
+    /// the weights is made anew, times the micro-batches. None over several ranks, which have no
+    /// pass of the whole model.
+    ///
+    /// One alone is run, since Burn keeps what a pass without a backward pass has left for it until
+    /// another backward pass ends.
     pub fn forward(&mut self) -> Result<Option<f64>> {
         if self.cluster.is_some() {
             return Ok(None);
         }
         let mut model = self.engine.model()?.clone();
         model.weights_changed();
-        let mut passes_ms = 0.0;
-        for _ in 0..self.micro_batches {
-            let batch = self.batch.clone();
-            self.sync()?;
-            let begin = Instant::now();
-            let loss_and_report = run_on(&self.selected.device, || model.forward(batch));
-            self.sync()?;
-            passes_ms += milliseconds_since(begin);
-            drop(loss_and_report);
-            self.forget_graphs();
-        }
-        Ok(Some(passes_ms))
-    }
-
-    /// Gives the memory back that is kept for the backward passes of graphs which are gone: Burn
-    /// does so at the end of a backward pass, whatever it is of.
-    fn forget_graphs(&self) {
-        let one = Tensor::<1>::ones([1], &self.selected.device.clone().autodiff());
-        drop(one.require_grad().sum().backward());
+        let batch = self.batch.clone();
+        self.sync()?;
+        let begin = Instant::now();
+        let _loss_and_report = run_on(&self.selected.device, || model.forward(batch));
+        self.sync()?;
+        Ok(Some(milliseconds_since(begin) * self.micro_batches as f64))
     }
 
     fn sync(&self) -> Result<()> {
