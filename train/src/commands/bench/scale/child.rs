@@ -39,11 +39,14 @@ impl Children {
         let running = Running::default();
         let ended = running.clone();
         signals.before_end(move || {
-            if let Some(child) = &mut *ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            let mut running = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(child) = &mut *running {
                 // It may have ended by itself: a terminal sends its signals to both.
                 let _ = child.kill();
                 let _ = child.wait();
             }
+            // No other is started any more: whoever would waits for the end of this process.
+            std::mem::forget(running);
         });
         Self { arguments, running }
     }
