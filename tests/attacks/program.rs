@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use deepseek_train::cli;
 use deepseek_train::commands;
 use deepseek_train::exit;
+use deepseek_train::failure::line_of;
 use deepseek_train::signals::Signals;
 
 /// The first argument that makes this binary the program.
@@ -56,7 +57,7 @@ pub fn call(arguments: &[OsString]) -> Option<String> {
             other => panic!("not a command to call here: {other:?}"),
         },
     };
-    result.err().map(|failure| exit::line_of(&failure))
+    result.err().map(|failure| line_of(&failure))
 }
 
 /// What a watched process left behind.

@@ -1,7 +1,7 @@
 //! How a command ends: its results as JSON, or one clear line, and an exit code that says whose
 //! mistake it was.
 
-use crate::failure::{Blame, Failure, Result, blamed};
+use crate::failure::{Blame, Failure, Result, blamed, line_of};
 use crate::stdout::{write_json, write_stderr_line};
 
 /// Everything went well.
@@ -49,32 +49,6 @@ pub fn code_of(failure: &Failure) -> u8 {
         Blame::User => USAGE,
         Blame::Run => FAILURE,
     }
-}
-
-/// The failure and its causes on one line, joined by `: `; a list in one of them (lines that begin
-/// with `- `) has its lines.
-pub fn line_of(failure: &Failure) -> String {
-    let mut line = String::new();
-    for cause in failure.chain() {
-        let mut text = String::new();
-        for part in cause.to_string().lines().map(str::trim).filter(|part| !part.is_empty()) {
-            let gap = match part {
-                _ if text.is_empty() => "",
-                _ if part.starts_with("- ") => "\n  ",
-                _ => " ",
-            };
-            text = text + gap + part;
-        }
-        // Some errors already quote their cause.
-        if line.ends_with(&text) {
-            continue;
-        }
-        if !line.is_empty() {
-            line.push_str(": ");
-        }
-        line.push_str(&text);
-    }
-    line
 }
 
 /// Prints what `result` has to say, on standard output where `json`, and gives its exit code.

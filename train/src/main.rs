@@ -46,7 +46,9 @@ fn main() -> ExitCode {
             end_processes(code);
             ExitCode::from(code)
         }
-        Err(_) if !speaks => ExitCode::from(exit::USAGE),
+        Err(refused) if !speaks => {
+            ExitCode::from(if refused.is_asked_for() { exit::OK } else { exit::USAGE })
+        }
         Err(refused) => commands::refuse(&refused),
     }
 }

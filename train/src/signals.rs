@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::exit::INTERRUPTED;
 use crate::failure::{Context, Result};
-use crate::stdout::write_json;
+use crate::stdout::{ERASE, write_json};
 
 /// How long the last words of an ended program may take: whoever reads them may have stopped to.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -155,7 +155,7 @@ fn end(json: bool, screen: Option<LastDeed>) -> ! {
             give_back();
         }
         // On a terminal the line may hold a drawing of progress.
-        let erase = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+        let erase = if std::io::stderr().is_terminal() { ERASE } else { "" };
         // Where nobody listens there is nobody to tell.
         let _ = writeln!(std::io::stderr(), "{erase}interrupted");
         if json {

@@ -50,6 +50,14 @@ pub fn write_drawing(text: &str) -> Result<()> {
     }
 }
 
+/// Back to the start of a terminal's line, and nothing behind it.
+pub const ERASE: &str = "\r\x1b[K";
+
+/// Draws progress on standard error; that nobody can read it is no reason to stop.
+pub fn write_progress(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Writes a line to standard error. Where that is closed there is nobody to tell.
 pub fn write_stderr_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible(text));

@@ -18,19 +18,18 @@ impl Kept {
         is_it: impl Fn(&T) -> bool,
         make: impl FnOnce() -> T,
     ) -> Arc<T> {
-        let find = || {
-            let things = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = |things: &[Arc<dyn Any + Send + Sync>]| {
             things.iter().cloned().find_map(|x| x.downcast::<T>().ok().filter(|x| is_it(x)))
         };
-        if let Some(found) = find() {
+        let found = find(&lock());
+        if let Some(found) = found {
             return found;
         }
         // Not under the lock: making may wait for a device.
         let made = Arc::new(make());
-        let mut things = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier =
-            things.iter().cloned().find_map(|x| x.downcast::<T>().ok().filter(|x| is_it(x)));
-        earlier.unwrap_or_else(|| {
+        let mut things = lock();
+        find(&things).unwrap_or_else(|| {
             things.push(made.clone());
             made
         })

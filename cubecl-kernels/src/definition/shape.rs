@@ -122,6 +122,11 @@ impl AttentionShape {
     pub const fn kv_dim(&self) -> usize {
         self.nope_dim + self.v_dim
     }
+
+    /// Keys that query row `i` sees.
+    pub(crate) const fn visible(&self, i: usize) -> usize {
+        self.keys - self.queries + i + 1
+    }
 }
 
 /// How an attention computes.

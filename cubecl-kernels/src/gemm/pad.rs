@@ -83,20 +83,10 @@ mod tests {
     use crate::device::DeviceGroups;
     use crate::gemm::execute::{self, Kernel};
     use crate::gemm::product::Depth;
+    use crate::gemm::trial;
 
     /// Groups of the depth with ragged ends, one of them empty.
     const OFFSETS: [usize; 6] = [0, 5, 5, 134, 1834, 1962];
-
-    fn codes(rows: usize, words: usize) -> Vec<u32> {
-        let mut state = 7u32;
-        (0..rows * words)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                // Exponents below the largest, so that no code is NaN.
-                (state >> 3) & 0x7777_7777
-            })
-            .collect()
-    }
 
     fn read(client: &Client, x: Handle) -> Vec<u32> {
         u32::from_bytes(&client.read_one(x).unwrap()).to_vec()
@@ -107,17 +97,7 @@ mod tests {
         let client = cubecl::Device::default().client();
         let rows = *OFFSETS.last().unwrap();
         let groups = DeviceGroups::new(&client, &OFFSETS, rows).unwrap();
-        // Codes of rows past a group's end are zero, as casts leave them.
-        let mut codes = codes(3, groups.words());
-        for row in 0..3 {
-            for (g, bounds) in OFFSETS.windows(2).enumerate() {
-                let rest = (bounds[1] - bounds[0]) % 4;
-                if rest > 0 {
-                    let last = row * groups.words() + groups.layout().words[g + 1] - 1;
-                    codes[last] &= (1 << (8 * rest)) - 1;
-                }
-            }
-        }
+        let codes = trial::grouped_codes(&groups, 3, 7);
         let handle = client.create_from_slice(u32::as_bytes(&codes));
         let scales: Vec<f32> = (0..3 * groups.tiles()).map(|i| 0.5 + i as f32).collect();
         let scales = client.create_from_slice(f32::as_bytes(&scales));
@@ -163,7 +143,7 @@ mod tests {
         let client = cubecl::Device::default().client();
         for k in [1, 127, 128, 131, 1700] {
             let (rows, words) = (5, words(k));
-            let codes = codes(rows, words);
+            let codes = trial::codes(rows, k, 7);
             let handle = client.create_from_slice(u32::as_bytes(&codes));
             let depth = Depth { k, words, tiles: tiles(k), groups: 1 };
             let (a, b) = ([&handle, &handle], [&handle, &handle]);

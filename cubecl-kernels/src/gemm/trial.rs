@@ -197,14 +197,14 @@ impl Trial {
 }
 
 /// Rows of `k` random codes, none of them NaN, and zeros up to the end of the last word.
-fn codes(rows: usize, k: usize, seed: u32) -> Vec<u32> {
+pub(super) fn codes(rows: usize, k: usize, seed: u32) -> Vec<u32> {
     let mut code = random_codes(seed);
     let words = words(k);
     (0..rows * words).map(|i| word(|s| if i % words * 4 + s < k { code() } else { 0 })).collect()
 }
 
 /// Rows of random codes in a layout of groups, each with zeros up to the end of its last word.
-fn grouped_codes(groups: &DeviceGroups, rows: usize, seed: u32) -> Vec<u32> {
+pub(super) fn grouped_codes(groups: &DeviceGroups, rows: usize, seed: u32) -> Vec<u32> {
     let mut code = random_codes(seed);
     let mut all = Vec::with_capacity(rows * groups.words());
     for _ in 0..rows {

@@ -8,7 +8,7 @@ use super::team;
 
 /// Scalar operations under which waking another thread costs more than it saves (about 20 us of one
 /// core).
-pub(crate) const PARALLEL_WORK: usize = 1 << 19;
+const PARALLEL_WORK: usize = 1 << 19;
 /// The same where the other threads are awake.
 const SHARED_WORK: usize = PARALLEL_WORK / 16;
 

@@ -4,7 +4,7 @@
 //! rayon, the threads that have no part in what lies between two of them go to sleep, and waking
 //! one takes as long as a small operation. So a thread that works for [`in_pool`] calls the others
 //! of its pool: they look for tasks of its loops, and of rayon's own, without sleeping, until
-//! nothing has come for [`PATIENCE`].
+//! nothing has come for [`PATIENCE`]. Loops are shared by all pools of the process.
 //!
 //! [`in_pool`]: super::parallel::in_pool
 
@@ -30,9 +30,9 @@ thread_local! {
     static HELPS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Loops with tasks that nobody has taken yet, and the time of the last change.
+/// Loops with tasks that nobody has taken yet.
 static OPEN: Mutex<Vec<Arc<Loop>>> = Mutex::new(Vec::new());
-/// How many those are, to look at without the lock.
+/// How many those are, to look at without the lock; set under it.
 static OPEN_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// When a loop was last opened, in nanoseconds since [`START`].
 static LAST_OPENED: AtomicU64 = AtomicU64::new(0);
@@ -79,8 +79,7 @@ pub(super) fn run(count: usize, task: &(impl Fn(usize) + Sync)) {
     }
     let shared = Arc::new(Loop::new(count, threads, task));
     LAST_OPENED.store(now(), Relaxed);
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(shared.clone());
-    OPEN_COUNT.fetch_add(1, Release);
+    change_open(|open| open.push(shared.clone()));
     if HELPERS.load(Relaxed) == 0 && !CALLED.swap(true, Relaxed) {
         rayon::spawn_broadcast(|_| help());
     }
@@ -122,6 +121,13 @@ fn help() {
     }
     HELPERS.fetch_sub(1, Relaxed);
     HELPS.set(false);
+}
+
+/// Opens or closes a loop.
+fn change_open(change: impl FnOnce(&mut Vec<Arc<Loop>>)) {
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut open);
+    OPEN_COUNT.store(open.len(), Release);
 }
 
 fn first_open() -> Option<Arc<Loop>> {
@@ -205,9 +211,7 @@ impl Loop {
 
     /// Nobody needs to look at it any more.
     fn close(&self) {
-        OPEN_COUNT.fetch_sub(1, Relaxed);
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|other| !std::ptr::eq(&**other, self));
+        change_open(|open| open.retain(|other| !std::ptr::eq(&**other, self)));
     }
 
     /// Waits for the tasks that others have taken.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use deepseek_train::data::{BadLines, DataConfig, SourceConfig};
-use deepseek_train::exit::line_of;
+use deepseek_train::failure::line_of;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};

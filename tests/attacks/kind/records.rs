@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use deepseek_train::checkpoint::{Checkpoint, Purpose};
-use deepseek_train::exit::line_of;
+use deepseek_train::failure::line_of;
 
 use super::prepared::{NEWEST, run};
 use super::{Kind, words};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use deepseek_train::data::{Tokenizer, TokenizerFiles};
-use deepseek_train::exit::line_of;
+use deepseek_train::failure::line_of;
 use serde_json::{Map, Value, json};
 
 use super::{Kind, words};

@@ -1,13 +1,14 @@
 //! How the preparation of the data goes, on standard error: a line that is redrawn on a terminal,
 //! and a line every few seconds elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::data::{DataConfig, Opening, Stage, Watch};
 use crate::metrics::duration;
+use crate::stdout::{ERASE, write_progress};
 use crate::visible::visible;
 
 /// From one line to the next where they stay.
@@ -16,8 +17,6 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// What takes less is not worth a line.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// Back to the line's start, and nothing behind it.
-const ERASE: &str = "\r\x1b[K";
 
 /// Tells the user how the data is prepared.
 #[derive(Debug)]
@@ -51,11 +50,6 @@ impl Preparation {
     pub(super) fn opening(&self) -> Opening<'_> {
         Opening { cache: self.cache.as_deref(), watch: self, ..Opening::default() }
     }
-
-    fn write(&self, text: &str) {
-        // Progress that nobody can read is no reason to stop.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
 }
 
 impl Watch for Preparation {
@@ -74,23 +68,23 @@ impl Watch for Preparation {
         let line = line(stage, done, total, now - shown.began);
         if self.terminal {
             shown.drawn = true;
-            self.write(&format!("{ERASE}{line}"));
+            write_progress(&format!("{ERASE}{line}"));
         } else {
-            self.write(&format!("{line}\n"));
+            write_progress(&format!("{line}\n"));
         }
     }
 
     fn note(&self, text: &str) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let erase = if std::mem::take(&mut shown.drawn) { ERASE } else { "" };
-        self.write(&format!("{erase}{}\n", visible(text)));
+        write_progress(&format!("{erase}{}\n", visible(text)));
     }
 }
 
 impl Drop for Preparation {
     fn drop(&mut self) {
         if self.shown.get_mut().unwrap_or_else(PoisonError::into_inner).drawn {
-            self.write(ERASE);
+            write_progress(ERASE);
         }
     }
 }

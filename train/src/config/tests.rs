@@ -251,6 +251,6 @@ fn a_hugging_face_file_or_its_folder_is_a_model() {
     assert_eq!(resolve_model(None, Some(folder.path()), &[]).unwrap(), model);
     std::fs::write(&file, "{\"model_type\": \"llama\"}").unwrap();
     let error = Failure::from(resolve_model(None, Some(&file), &[]).unwrap_err());
-    let line = crate::exit::line_of(&error);
+    let line = crate::failure::line_of(&error);
     assert!(line.contains("config.json: model_type \"llama\" is another architecture"), "{line}");
 }

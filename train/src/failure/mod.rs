@@ -86,6 +86,32 @@ impl Failure {
     }
 }
 
+/// The failure and its causes on one line, joined by `: `; a list in one of them (lines that begin
+/// with `- `) has its lines.
+pub fn line_of(failure: &Failure) -> String {
+    let mut line = String::new();
+    for cause in failure.chain() {
+        let mut text = String::new();
+        for part in cause.to_string().lines().map(str::trim).filter(|part| !part.is_empty()) {
+            let gap = match part {
+                _ if text.is_empty() => "",
+                _ if part.starts_with("- ") => "\n  ",
+                _ => " ",
+            };
+            text = text + gap + part;
+        }
+        // Some errors already quote their cause.
+        if line.ends_with(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    line
+}
+
 impl<E: Blamed> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { blame: error.blame(), error: error.into() }

@@ -17,6 +17,7 @@ use burn::tensor::Device;
 use super::carrier::{Carrier, Letter};
 use super::message::{Message, PostError};
 use super::subject::Subject;
+use crate::failure::Failure;
 
 /// What a rank's messages came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +119,12 @@ impl Post {
         boxes.last_sign.elapsed() > boxes.timeout + Duration::from_secs(2)
     }
 
+    /// What is wrong with a rank that has given no sign of life for so long.
+    pub fn silence(&self) -> Failure {
+        let seconds = self.timeout().as_secs();
+        Failure::new(format!("no sign of life for {seconds} s (parallel.timeout_s)"))
+    }
+
     /// Leaves a message for a rank, whose device is `device`.
     pub fn send<T: Message>(
         &self,
@@ -170,6 +177,7 @@ impl Post {
         let of_experts = matches!(subject, Subject::Experts { .. });
         let address = (from, to, subject);
         let payload = self.take(&address, Some(asked + self.timeout()))?;
+        let waited = asked.elapsed();
         let message = match payload {
             Payload::Here(message) => {
                 *message.downcast::<T>().expect("invariant: a subject says what its message is")
@@ -179,7 +187,7 @@ impl Post {
             }
         };
         if of_experts {
-            self.boxes().mail.entry(to).or_default().waited_for_experts += asked.elapsed();
+            self.boxes().mail.entry(to).or_default().waited_for_experts += waited;
         }
         Ok(message)
     }

@@ -11,7 +11,7 @@ use super::message::PostError;
 use super::packed::{Packed, Unpacking};
 use super::post::Post;
 use super::subject::Subject;
-use crate::failure::{Blame, Failure, Result, UsageError};
+use crate::failure::{Blame, Failure, Result, UsageError, line_of};
 
 /// How long the others are waited for until the run's own limit is known.
 const UNTIL_CONFIGURED: Duration = Duration::from_secs(600);
@@ -94,9 +94,7 @@ impl Processes {
     pub fn answer_of(&self, rank: usize) -> Result<Vec<u8>> {
         let answer = match self.post.hear(rank, self.rank, Subject::Answer) {
             Err(PostError::Failed { rank: failed }) if failed == rank => {
-                let seconds = self.post.timeout().as_secs();
-                let problem = format!("no sign of life for {seconds} s (parallel.timeout_s)");
-                return Err(Failure::new(problem));
+                return Err(self.post.silence());
             }
             answer => answer?,
         };
@@ -191,11 +189,10 @@ super::packed!(Told { post, of_user, text });
 
 impl Told {
     fn of(failure: &Failure) -> Self {
-        let causes: Vec<String> = failure.chain().map(ToString::to_string).collect();
         Self {
             post: failure.downcast_ref::<PostError>().cloned(),
             of_user: failure.blame() == Blame::User,
-            text: causes.join(": "),
+            text: line_of(failure),
         }
     }
 }

@@ -310,7 +310,7 @@ mod over_mpi {
     }
 
     #[test]
-    #[ignore = "40 stops take about three minutes"]
+    #[ignore = "40 stops take about three minutes; ./attack runs it"]
     fn ranks_that_are_killed_or_stall_end_the_run_in_time_40_times() {
         stop(40);
     }

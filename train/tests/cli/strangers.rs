@@ -393,7 +393,7 @@ fn a_besieged_training_is_unhurt() {
 }
 
 #[test]
-#[ignore = "ten minutes of strangers"]
+#[ignore = "ten minutes of strangers; ./attack runs it"]
 fn a_besieged_training_is_unhurt_for_ten_minutes() {
     besiege(Duration::from_secs(600));
 }

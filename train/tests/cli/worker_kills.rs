@@ -97,7 +97,7 @@ fn killed_trainings_leave_their_workers_free() {
 }
 
 #[test]
-#[ignore = "200 kills take about ten minutes"]
+#[ignore = "200 kills take about ten minutes; ./attack runs it"]
 fn killed_trainings_leave_their_workers_free_200_times() {
     kill(200);
 }

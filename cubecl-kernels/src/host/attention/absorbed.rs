@@ -66,8 +66,8 @@ fn attend(
     let (rope_dim, rows) = (shape.rope_dim, heads.len() * count);
     let (q_latent, q_rope) = inputs.absorbed_queries(b, queries.clone(), heads.clone());
     let seen: Vec<usize> =
-        heads.clone().flat_map(|_| queries.clone()).map(|i| inputs.visible(i)).collect();
-    let keys = inputs.visible(queries.end - 1);
+        heads.clone().flat_map(|_| queries.clone()).map(|i| shape.visible(i)).collect();
+    let keys = shape.visible(queries.end - 1);
     let mut state = vec![Running { largest: f32::NEG_INFINITY, sum: 0.0 }; rows];
     let mut mix = vec![0.0; rows * rank];
     let width = KEY_BLOCK.min(keys);
@@ -97,11 +97,6 @@ fn attend(
 }
 
 impl<'a> Inputs<'a> {
-    /// Keys that query row `i` sees.
-    fn visible(&self, i: usize) -> usize {
-        self.shape.keys - self.shape.queries + i + 1
-    }
-
     /// The rows of `kv_b` that make a head's keys, `[dn, rank]`.
     fn key_weights(&self, h: usize) -> &'a [f32] {
         &self.kv_b[h * self.shape.kv_dim() * self.rank..][..self.shape.nope_dim * self.rank]
@@ -151,7 +146,7 @@ impl<'a> Inputs<'a> {
 
 /// `y = x w^T`: x `[rows, k]`, w `[n, k]`.
 fn product_nt(x: &[f32], w: &[f32], rows: usize, k: usize, n: usize, y: &mut [f32]) {
-    if rows <= MAX_ROWS {
+    if (1..=MAX_ROWS).contains(&rows) {
         rows_nt(x, w, rows, k, n, y);
     } else {
         let (x, w) = (View::new(x, rows, k), View::new(w, n, k).t());

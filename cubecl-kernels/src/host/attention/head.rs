@@ -32,7 +32,7 @@ impl<'a> Inputs<'a> {
 
     /// Keys that query row `i` sees.
     pub(super) fn visible(&self, i: usize) -> usize {
-        self.shape.keys - self.shape.queries + i + 1
+        self.shape.visible(i)
     }
 
     /// Where row `i` of head `h` of sequence `b` begins in `q`.

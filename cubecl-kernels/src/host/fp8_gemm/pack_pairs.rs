@@ -6,7 +6,7 @@ use super::left::{LeftLayout, ROW_WORDS};
 use super::pack::Pack;
 #[cfg(target_arch = "x86_64")]
 use super::pack_avx512;
-use super::source::{Source, values};
+use super::source::{Source, write_values};
 use crate::definition::TILE;
 use crate::host::simd::LANES;
 
@@ -72,7 +72,7 @@ fn pairs(source: &Source<'_>, row: usize, first: usize, end: usize) -> [u32; LAN
     for (i, entries) in entries.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         let at = first + i * LANES;
         if at < end {
-            *entries = values(source, row, at, end - at);
+            write_values(source, row, at, end - at, entries);
         }
     }
     // Every value is a BF16 number: its lower half is zero.

@@ -170,17 +170,10 @@ impl Group<'_> {
     }
 }
 
-/// Sixteen values of a row from entry `first` on, without their scale; zero from the `len`-th on.
+/// Writes sixteen values of a row from entry `first` on, without their scale; zero from the `len`-th
+/// on.
 ///
 /// `first` must be a multiple of 4.
-#[inline(always)]
-pub(super) fn values(x: &Source<'_>, row: usize, first: usize, len: usize) -> [f32; LANES] {
-    let mut values = [0.0; LANES];
-    write_values(x, row, first, len, &mut values);
-    values
-}
-
-/// Writes what [`values`] gives.
 #[inline(always)]
 pub(super) fn write_values(
     x: &Source<'_>,

@@ -12,7 +12,7 @@ use super::scratch::{self, Scratch};
 use super::source::{Group, Taken};
 use super::tiled::columns_a_task;
 use crate::definition::{Accumulation, tiles};
-use crate::host::parallel::{Threads, for_each};
+use crate::host::parallel::{Threads, chunk, for_each};
 
 /// Panels of a right operand that are packed by one task, where all tasks share it.
 const PANELS_A_TASK: usize = 4;
@@ -115,7 +115,7 @@ impl Shared {
         for &(taken, place) in &packed {
             let right = &group.right.taking(taken);
             for_each(panels.div_ceil(PANELS_A_TASK), work, |index| {
-                let panels = index * PANELS_A_TASK..panels.min((index + 1) * PANELS_A_TASK);
+                let panels = chunk(index, PANELS_A_TASK, panels);
                 dispatch(path, &Call::Pack { right, place, panels });
             });
         }

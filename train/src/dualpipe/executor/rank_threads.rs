@@ -131,12 +131,8 @@ impl RankThreads {
                     .iter()
                     .position(Option::is_none)
                     .expect("invariant: somebody has not answered");
-                let error = Failure::new(format!(
-                    "no sign of life for {} s (parallel.timeout_s)",
-                    self.post.timeout().as_secs()
-                ));
                 self.post.fail(silent);
-                failures.push((silent, error));
+                failures.push((silent, self.post.silence()));
             }
             if !failures.is_empty() {
                 failed_at.get_or_insert_with(Instant::now);

@@ -226,7 +226,8 @@ impl Line<'_> {
         let device = Device::flex(); // a subject has no tensor
         let mut rest = Unpacking::new(&bytes, &device);
         let Some(subject) = Subject::unpack(&mut rest) else {
-            // Whoever waits for it will say that it did not come.
+            // Of another release, or damaged on the way: whoever waits for it is told.
+            self.post.fail(sender);
             return;
         };
         let bytes = rest.rest().to_vec();

@@ -1,7 +1,7 @@
 //! Which point is measured, and about how long it all still takes: on standard error, a line that
 //! is redrawn on a terminal, and a line a point elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Instant;
 
 use super::super::Repetitions;
@@ -10,9 +10,8 @@ use super::axis::Point;
 use super::bound::Rates;
 use crate::cli::ScaleAxis;
 use crate::metrics::duration;
+use crate::stdout::{ERASE, write_progress};
 
-/// Back to the line's start, and nothing behind it.
-const ERASE: &str = "\r\x1b[K";
 /// Seconds until a process has its model.
 const START: f64 = 0.5;
 /// What a repetition does beside its step, as a multiple of the step: a forward pass.
@@ -55,7 +54,7 @@ impl Progress {
     /// A point begins.
     pub fn begin(&mut self, axis: ScaleAxis, point: &Point) {
         let line = self.line(axis.name(), &point.label);
-        self.write(&if self.terminal { format!("{ERASE}{line}") } else { format!("{line}\n") });
+        write_progress(&if self.terminal { format!("{ERASE}{line}") } else { format!("{line}\n") });
         self.began = Instant::now();
     }
 
@@ -63,7 +62,7 @@ impl Progress {
     pub fn end(&mut self) {
         self.took(self.began.elapsed().as_secs_f64());
         if self.terminal {
-            self.write(ERASE);
+            write_progress(ERASE);
         }
     }
 
@@ -90,11 +89,6 @@ impl Progress {
             _ => return None,
         };
         Some(factor * left.iter().sum::<f64>())
-    }
-
-    fn write(&self, text: &str) {
-        // Progress that nobody can read is no reason to stop.
-        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }
 

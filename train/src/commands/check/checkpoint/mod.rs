@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::check::binary;
-use crate::exit::{FaultFound, Outcome, line_of};
-use crate::failure::{Failure, Result, UsageError};
+use crate::exit::{FaultFound, Outcome};
+use crate::failure::{Failure, Result, UsageError, line_of};
 use crate::model_folder::{KINDS, ModelFolder};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
