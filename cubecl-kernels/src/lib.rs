@@ -10,6 +10,8 @@
 
 #[cfg(feature = "cube")]
 pub mod all_to_all;
+#[cfg(feature = "cube")]
+pub mod attention;
 pub mod definition;
 #[cfg(feature = "cube")]
 pub mod device;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a failed test is what it is for
 
 mod all_to_all;
+mod attention;
 mod client;
 mod e5m6;
 mod embedding;
