@@ -12,6 +12,8 @@
 pub mod all_to_all;
 #[cfg(feature = "cube")]
 pub mod attention;
+#[cfg(feature = "cube")]
+pub mod cross_entropy;
 pub mod definition;
 #[cfg(feature = "cube")]
 pub mod device;

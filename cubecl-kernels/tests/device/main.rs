@@ -5,6 +5,7 @@
 mod all_to_all;
 mod attention;
 mod client;
+mod cross_entropy;
 mod e5m6;
 mod embedding;
 mod gemm;
