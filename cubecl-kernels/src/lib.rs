@@ -31,6 +31,10 @@ pub mod metric;
 pub mod quantize;
 pub mod reference;
 #[cfg(feature = "cube")]
+pub mod rms_norm;
+#[cfg(feature = "cube")]
+pub mod rope;
+#[cfg(feature = "cube")]
 pub mod route;
 #[cfg(feature = "cube")]
 pub mod swiglu;

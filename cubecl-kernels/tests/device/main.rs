@@ -12,5 +12,7 @@ mod gemm;
 mod linear;
 mod oracle;
 mod quantize;
+mod rms_norm;
+mod rope;
 mod route;
 mod swiglu;
