@@ -9,6 +9,8 @@
 //! by shape alone, and every reduction has a fixed order.
 
 #[cfg(feature = "cube")]
+pub mod adamw;
+#[cfg(feature = "cube")]
 pub mod all_to_all;
 #[cfg(feature = "cube")]
 pub mod attention;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed test is what it is for
 
+mod adamw;
 mod all_to_all;
 mod attention;
 mod client;
