@@ -1,8 +1,8 @@
-//! The fused operations on CubeCL's runtimes: those that `Supported::CUBE` names have kernels, and
-//! the others are composed there.
+//! The fused operations on CubeCL's runtimes: those that a device's set names (`Supported::CUBE`
+//! and those beside it) have kernels, and the others are composed there.
 //!
 //! A kernel goes in here as a method; once an operation has all of its kernels, its name goes into
-//! that set.
+//! the sets of the devices that are the faster for it.
 
 use std::sync::Arc;
 

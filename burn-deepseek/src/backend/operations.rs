@@ -40,7 +40,8 @@ pub(super) struct Supported {
 impl Supported {
     /// The operations that Flex has kernels for: all, in FP32.
     pub const FLEX: Self = Self { f32: bits(FusedOp::ALL), bf16: 0 };
-    /// The operations that every device of CubeCL has kernels for. One that they gain is named here.
+    /// The operations that every device of CubeCL has kernels for. One that they gain is named
+    /// here.
     #[cfg(feature = "cube")]
     pub const CUBE: Self = Self {
         f32: bits(&[
@@ -58,9 +59,9 @@ impl Supported {
         bf16: 0,
     };
 
-    /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores round
-    /// the operands of FP32 products to TF32. Attention and the head wait for a tile of matrix
-    /// instructions there.
+    /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores
+    /// round the operands of FP32 products to TF32. Attention and the head wait for a tile of
+    /// matrix instructions there.
     #[cfg(feature = "cube")]
     pub const CUDA: Self = Self::CUBE.and(&[FusedOp::Linear]);
 
@@ -68,8 +69,8 @@ impl Supported {
     #[cfg(feature = "cube")]
     pub const PLAIN: Self = Self::CUBE.and(&[FusedOp::MlaAttention, FusedOp::LinearCrossEntropy]);
 
-    /// The operations that a software renderer has besides: Burn's products go through shared memory,
-    /// which it has not.
+    /// The operations that a software renderer has besides: Burn's products go through shared
+    /// memory, which it has not.
     #[cfg(feature = "cube")]
     pub const SOFTWARE: Self = Self::PLAIN.and(&[FusedOp::Linear]);
 

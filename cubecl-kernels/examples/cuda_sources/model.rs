@@ -11,7 +11,7 @@ use cubecl_kernels::rope::rope;
 
 /// Entries of the head's vocabulary.
 const VOCAB: usize = 129_280;
-/// Heads of attention, and the widths of each.
+/// Heads of attention.
 const HEADS: usize = 8;
 
 /// Launches all of them.

@@ -1,5 +1,5 @@
-//! AdamW over a flat parameter on a device in one launch, and the sum of squares that clipping needs
-//! (Loshchilov and Hutter, 2019, arXiv 1711.05101; 4.2).
+//! AdamW over a flat parameter on a device in one launch, and the sum of squares that clipping
+//! needs (Loshchilov and Hutter, 2019, arXiv 1711.05101; 4.2).
 
 mod kernel;
 mod launch;

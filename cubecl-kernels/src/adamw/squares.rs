@@ -12,7 +12,7 @@ const MOST_PARTS: usize = 1024;
 const LEAST: usize = 32;
 const UNITS: u32 = 32;
 
-/// `sum(x^2)` as an FP64 number, summed in FP32 in one order by [`MOST_PARTS`] units and then by one:
+/// `sum(x^2)` as an FP64 number, summed in FP32 in one order by 1024 units at most and then by one:
 /// devices without FP64 have it, and nobody reads it before all sums of a model are there.
 ///
 /// # Shapes

@@ -1,6 +1,6 @@
 //! Device code of attention backward: probabilities again from the log of their sums, a block of
-//! query rows a unit for `dq`, a block of keys a unit for `dk` and `dv`, so that nothing is added to
-//! by two units.
+//! query rows a unit for `dq`, a block of keys a unit for `dk` and `dv`, so that nothing is added
+//! to by two units.
 
 use super::kernel::{
     Sizes, block_of, key_lines, out_lines, query_lines, rope_lines, row_base, scores, smaller,

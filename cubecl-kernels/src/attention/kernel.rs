@@ -4,8 +4,8 @@
 //! The units of a plane take the same rows of different heads, so that they see as many keys.
 //!
 //! # Rejected
-//! - Scores in shared memory, the rows of a cube's units side by side: two barriers a block of keys,
-//!   each of which costs a software renderer what is in its registers.
+//! - Scores in shared memory, the rows of a cube's units side by side: two barriers a block of
+//!   keys, each of which costs a software renderer what is in its registers.
 //! - A matrix of scores for some query rows at a time: half as many loads there, and traffic that a
 //!   device with caches of its own has no room for.
 
@@ -77,7 +77,7 @@ pub(super) fn out_lines(block: Block, first: u32, sizes: Sizes) -> Lines {
     lines(base, first, sizes.queries, sizes.heads * sizes.v)
 }
 
-/// Where the first query row of a head lies in what has one number a row, `[batch, heads, queries]`.
+/// Where the first query row of a head lies among `[batch, heads, queries]`.
 #[cube]
 pub(super) fn row_base(block: Block, sizes: Sizes) -> u32 {
     (block.sequence * sizes.heads + block.head) * sizes.queries

@@ -1,8 +1,8 @@
 //! How an attention is cut into units.
 //!
 //! The tile of a block of queries and a block of keys is that of one unit, in FP32 and on every
-//! runtime. A tile of a device's matrix instructions would take the same blocks, larger, for a plane:
-//! it replaces `add_dots` and `mix_into`, and nothing else.
+//! runtime. A tile of a device's matrix instructions would take the same blocks, larger, for a
+//! plane: it replaces `add_dots` and `mix_into`, and nothing else.
 
 use super::kernel::SizesLaunch;
 use crate::definition::{AttentionShape, KernelError};

@@ -4,8 +4,8 @@
 //! # Rejected
 //! - A row a unit: rows of a vocabulary lie far apart, and neighbours would read as far from each
 //!   other.
-//! - A cube a row with sums through shared memory: barriers, each of which costs a software renderer
-//!   what is in its registers.
+//! - A cube a row with sums through shared memory: barriers, each of which costs a software
+//!   renderer what is in its registers.
 
 use super::plan::LANES;
 use crate::device::codec::NAN_BITS;
@@ -148,8 +148,8 @@ pub(super) fn row_losses(
     }
 }
 
-/// Logits become their gradients, `(softmax - one at the target) / counted rows`; zero in rows whose
-/// target is negative. A vector of logits a unit.
+/// Logits become their gradients, `(softmax - one at the target) / counted rows`; zero in rows
+/// whose target is negative. A vector of logits a unit.
 ///
 /// # Shapes
 /// Those of [`row_losses`], `logits` `[rows, vectors]` of `width`; `total` vectors.

@@ -2,8 +2,8 @@
 //! shared memory and without a barrier.
 //!
 //! A software renderer runs a load as a loop over the lanes of a vector, however many entries each
-//! lane takes, and a barrier as a switch between coroutines, after which nothing is in a register any
-//! more; arithmetic is what it does well. A unit therefore loads vectors of four entries of
+//! lane takes, and a barrier as a switch between coroutines, after which nothing is in a register
+//! any more; arithmetic is what it does well. A unit therefore loads vectors of four entries of
 //! [`EACH`] lines of both operands, for as many products as these make.
 //!
 //! # Rejected

@@ -15,12 +15,12 @@ pub(super) struct Sizes {
     pub(super) total: u32,
 }
 
-/// Each pair of the last entries of a head turns, `(a, b) -> (a cos - b sin, a sin + b cos)`, or back
-/// where `sign` is -1; the rest is copied. A vector lies in one part of a head.
+/// Each pair of the last entries of a head turns, `(a, b) -> (a cos - b sin, a sin + b cos)`, or
+/// back where `sign` is -1; the rest is copied. A vector lies in one part of a head.
 ///
 /// # Shapes
-/// In vectors of `width`, `x` and `y` `[batch, tokens, heads, head_dim]`, `total` of them; `cos` and
-/// `sin` `[tokens, rope_dim / 2]`.
+/// In vectors of `width`, `x` and `y` `[batch, tokens, heads, head_dim]`, `total` of them; `cos`
+/// and `sin` `[tokens, rope_dim / 2]`.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn rotate<N: Size>(
