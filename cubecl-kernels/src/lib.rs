@@ -9,7 +9,13 @@
 //! by shape alone, and every reduction has a fixed order.
 
 #[cfg(feature = "cube")]
+pub mod adamw;
+#[cfg(feature = "cube")]
 pub mod all_to_all;
+#[cfg(feature = "cube")]
+pub mod attention;
+#[cfg(feature = "cube")]
+pub mod cross_entropy;
 pub mod definition;
 #[cfg(feature = "cube")]
 pub mod device;
@@ -26,6 +32,10 @@ pub mod metric;
 #[cfg(feature = "cube")]
 pub mod quantize;
 pub mod reference;
+#[cfg(feature = "cube")]
+pub mod rms_norm;
+#[cfg(feature = "cube")]
+pub mod rope;
 #[cfg(feature = "cube")]
 pub mod route;
 #[cfg(feature = "cube")]

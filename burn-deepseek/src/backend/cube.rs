@@ -6,20 +6,33 @@
 
 use std::sync::Arc;
 
+use burn::backend::TensorMetadata;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
 use cubecl::server::Handle;
+use cubecl_kernels::KernelError;
+use cubecl_kernels::adamw;
 use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums};
-use cubecl_kernels::definition::{LinearShape, RowSums, WireFormat};
+use cubecl_kernels::attention::{self, DeviceAttention};
+use cubecl_kernels::cross_entropy;
+use cubecl_kernels::definition::{AttentionShape, LinearShape, RopeShape, RowSums, WireFormat};
+use cubecl_kernels::device::Element;
 use cubecl_kernels::embedding::embedding_backward;
 use cubecl_kernels::linear;
+use cubecl_kernels::rms_norm;
+use cubecl_kernels::rope;
+use cubecl_kernels::swiglu;
 
-use super::cube_tensor::{Place, dims, handle};
-use super::kernels::{CombineGradients, FusedKernels, done};
-use crate::definition::ExpertGroups;
-use crate::precision::ProductFormat;
+use super::cube_tensor::{Place, dims, handle, own};
+use super::kernels::{
+    AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
+    NormGradients, NormOutput, attention_shape, done, rope_shape,
+};
+use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::precision::{AttentionOptions, ProductFormat};
 
 /// The rows of a routing decision on a device, uploaded once.
 struct Rows {
@@ -84,6 +97,102 @@ impl FusedKernels for CubeBackend {
         place.floats(done(dw), [outputs, inputs])
     }
 
+    fn rms_norm(x: CubeTensor, gamma: CubeTensor, eps: f64) -> NormOutput<Self> {
+        let (place, [rows, width]) = (Place::of(&x), dims(&x));
+        let (x, gamma) = (handle(x), handle(gamma));
+        let norm = done(rms_norm::rms_norm(&place.client, &x, &gamma, eps as f32, rows, width));
+        NormOutput { y: place.floats(norm.y, [rows, width]), rstd: place.floats(norm.rstd, [rows]) }
+    }
+
+    fn rms_norm_backward(
+        x: CubeTensor,
+        gamma: CubeTensor,
+        rstd: CubeTensor,
+        dy: CubeTensor,
+    ) -> NormGradients<Self> {
+        let (place, [rows, width]) = (Place::of(&x), dims(&x));
+        let [x, gamma, rstd, dy] = [x, gamma, rstd, dy].map(handle);
+        let gradients =
+            rms_norm::rms_norm_backward(&place.client, &x, &gamma, &rstd, &dy, rows, width);
+        let (dx, dgamma) = done(gradients);
+        NormGradients { dx: place.floats(dx, [rows, width]), dgamma: place.floats(dgamma, [width]) }
+    }
+
+    fn swiglu(gate_up: CubeTensor) -> CubeTensor {
+        let (place, [rows, width]) = (Place::of(&gate_up), dims(&gate_up));
+        let inter = width / 2;
+        let y = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, inter));
+        place.floats(y, [rows, inter])
+    }
+
+    fn swiglu_backward(gate_up: CubeTensor, dy: CubeTensor) -> CubeTensor {
+        let (place, [rows, width]) = (Place::of(&gate_up), dims(&gate_up));
+        let (gate_up, dy) = (handle(gate_up), handle(dy));
+        let dx = swiglu::swiglu_backward(&place.client, &gate_up, &dy, rows, width / 2);
+        place.floats(done(dx), [rows, width])
+    }
+
+    fn rope(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, interleaved: bool) -> CubeTensor {
+        rotate(rope::rope, x, cos, sin, interleaved)
+    }
+
+    fn rope_backward(
+        dy: CubeTensor,
+        cos: CubeTensor,
+        sin: CubeTensor,
+        interleaved: bool,
+    ) -> CubeTensor {
+        rotate(rope::rope_backward, dy, cos, sin, interleaved)
+    }
+
+    fn mla_attention(
+        q: CubeTensor,
+        kv: CubeTensor,
+        k_rope: CubeTensor,
+        options: AttentionOptions,
+    ) -> AttentionOutput<Self> {
+        let shape = attention_shape(dims(&q), dims(&kv), dims(&k_rope));
+        let place = Place::of(&q);
+        let [q, kv, k_rope] = [q, kv, k_rope].map(handle);
+        let output = attention::attention(&place.client, &q, &kv, &k_rope, &shape, options.scale);
+        let DeviceAttention { out, lse } = done(output);
+        let AttentionShape { batch, queries, heads, v_dim, .. } = shape;
+        AttentionOutput {
+            out: place.floats(out, [batch, queries, heads, v_dim]),
+            lse: place.floats(lse, [batch, heads, queries]),
+        }
+    }
+
+    fn mla_attention_backward(
+        q: CubeTensor,
+        kv: CubeTensor,
+        k_rope: CubeTensor,
+        output: AttentionOutput<Self>,
+        dout: CubeTensor,
+        options: AttentionOptions,
+    ) -> AttentionGradients<Self> {
+        let shape = attention_shape(dims(&q), dims(&kv), dims(&k_rope));
+        let place = Place::of(&q);
+        let [q, kv, k_rope, dout] = [q, kv, k_rope, dout].map(handle);
+        let output = DeviceAttention { out: handle(output.out), lse: handle(output.lse) };
+        let gradients = done(attention::attention_backward(
+            &place.client,
+            &q,
+            &kv,
+            &k_rope,
+            &output,
+            &dout,
+            &shape,
+            options.scale,
+        ));
+        let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = shape;
+        AttentionGradients {
+            dq: place.floats(gradients.dq, [batch, queries, heads, shape.qk_dim()]),
+            dkv: place.floats(gradients.dkv, [batch, keys, heads, shape.kv_dim()]),
+            dk_rope: place.floats(gradients.dk_rope, [batch, keys, rope_dim]),
+        }
+    }
+
     fn permute(x: CubeTensor, groups: ExpertGroups) -> CubeTensor {
         let (place, [_, width]) = (Place::of(&x), dims(&x));
         let rows = rows_on(&place, &groups);
@@ -141,4 +250,90 @@ impl FusedKernels for CubeBackend {
         let table = embedding_backward(&place.client, &dy, &tokens, rows, vocab, width);
         place.floats(done(table), [vocab, width])
     }
+
+    fn linear_cross_entropy(
+        x: CubeTensor,
+        w: CubeTensor,
+        targets: CubeTensor,
+        _format: ProductFormat,
+    ) -> CubeTensor {
+        let (place, shape) = (Place::of(&x), linear_shape(&x, dims(&w)));
+        let (x, w, targets) = (handle(x), handle(w), ids(targets));
+        let loss = cross_entropy::linear_cross_entropy(&place.client, &x, &w, &targets, &shape);
+        place.floats(done(loss), [1])
+    }
+
+    fn linear_cross_entropy_gradients(
+        x: CubeTensor,
+        w: CubeTensor,
+        targets: CubeTensor,
+        _format: ProductFormat,
+    ) -> HeadLoss<Self> {
+        let (place, shape) = (Place::of(&x), linear_shape(&x, dims(&w)));
+        let (x, w, targets) = (handle(x), handle(w), ids(targets));
+        let head = done(cross_entropy::linear_cross_entropy_with_gradients(
+            &place.client,
+            &x,
+            &w,
+            &targets,
+            &shape,
+        ));
+        HeadLoss {
+            loss: place.floats(head.loss, [1]),
+            dx: place.floats(head.dx, [shape.rows, shape.inputs]),
+            dw: place.floats(head.dw, [shape.outputs, shape.inputs]),
+        }
+    }
+
+    fn scaled(x: CubeTensor, by: CubeTensor) -> CubeTensor {
+        let rank = x.rank();
+        let by = Self::float_reshape(by, vec![1; rank].into());
+        Self::float_mul(x, by)
+    }
+
+    fn adamw(
+        value: CubeTensor,
+        grad: CubeTensor,
+        first: CubeTensor,
+        second: CubeTensor,
+        scalars: AdamWScalars,
+    ) -> AdamWOutput<Self> {
+        let (place, [count]) = (Place::of(&value), dims(&value));
+        let moments = if first.dtype == DType::BF16 { Element::Bf16 } else { Element::F32 };
+        let [value, first, second] = [value, first, second].map(own);
+        done(adamw::adamw(
+            &place.client,
+            &value.handle,
+            &handle(grad),
+            &first.handle,
+            &second.handle,
+            moments,
+            count,
+            &scalars.into(),
+        ));
+        AdamWOutput { value, first, second }
+    }
+
+    fn sum_of_squares(x: CubeTensor) -> CubeTensor {
+        let (place, [count]) = (Place::of(&x), dims(&x));
+        let sum = done(adamw::sum_of_squares(&place.client, &handle(x), count));
+        place.words(sum, [2])
+    }
+}
+
+/// A rotation of heads by cosines and sines: forward or backward.
+type Rotation = fn(&Client, &Handle, &Handle, &Handle, &RopeShape) -> Result<Handle, KernelError>;
+
+/// Turns the last entries of each head.
+fn rotate(
+    rotation: Rotation,
+    x: CubeTensor,
+    cos: CubeTensor,
+    sin: CubeTensor,
+    interleaved: bool,
+) -> CubeTensor {
+    let (place, head_dims) = (Place::of(&x), dims(&x));
+    let shape = rope_shape(head_dims, dims(&cos), interleaved);
+    let [x, cos, sin] = [x, cos, sin].map(handle);
+    place.floats(done(rotation(&place.client, &x, &cos, &sin, &shape)), head_dims)
 }

@@ -70,6 +70,12 @@ pub(super) fn handle(tensor: CubeTensor) -> Handle {
     into_contiguous(tensor).handle
 }
 
+/// The tensor as one that nobody else holds and whose entries lie in order, to be changed in place.
+pub(super) fn own(tensor: CubeTensor) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
 /// The dims of a tensor of known rank.
 pub(super) fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
     tensor.shape().dims()

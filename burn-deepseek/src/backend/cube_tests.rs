@@ -15,7 +15,7 @@ use super::fp8::RowGroups;
 use super::kernels::FusedKernels;
 use super::operations::Supported;
 use super::{FusedOp, supports, test_gpu};
-use crate::definition::ExpertGroups;
+use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 use crate::precision::ProductFormat;
 use crate::{WeightInit, ops};
 
@@ -72,8 +72,10 @@ fn rows(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
 #[test]
 fn rows_and_their_gradients_are_flex_s() {
     let gpu = test_gpu();
-    for operation in [FusedOp::Permute, FusedOp::Combine, FusedOp::Embedding] {
-        assert!(supports(operation, &random(1, [1, 1], &gpu)), "{operation:?}");
+    for &operation in FusedOp::ALL {
+        // A software renderer, as the tests have, lacks these alone.
+        let expected = !matches!(operation, FusedOp::MlaAbsorbed | FusedOp::GroupedLinear);
+        assert_eq!(supports(operation, &random(1, [1, 1], &gpu)), expected, "{operation:?}");
     }
     let (ours, flex) = (rows(&gpu), rows(&Device::flex()));
     for ((name, ours), (_, flex)) in ours.iter().zip(&flex) {
@@ -82,6 +84,117 @@ fn rows_and_their_gradients_are_flex_s() {
     }
     let again = rows(&gpu);
     assert_eq!(again, ours, "the same bits twice");
+}
+
+/// Values and gradients of the operations of a block and the head on a device, composed of Burn's
+/// own or as the device has them.
+fn block(device: &Device, interleaved: bool, composed: bool) -> Vec<(&'static str, Vec<f32>)> {
+    const HEADS: usize = 3;
+    const SEQ: usize = 19;
+    let (nope, rope, v) = (7, 6, 9);
+    let device = &device.clone().autodiff();
+    let groups = &groups();
+    let x = random(1, [TOKENS, D], device).require_grad();
+    let gamma = random(2, [D], device).require_grad();
+    let w = random(3, [2 * 20, D], device).require_grad();
+    let down = random(4, [EXPERTS, D, 20], device).require_grad();
+    let head = random(5, [43, D], device).require_grad();
+    let q = random(6, [2, SEQ, HEADS, nope + rope], device).require_grad();
+    let kv = random(7, [2, SEQ, HEADS, nope + v], device).require_grad();
+    let k_rope = random(8, [2, SEQ, rope], device).require_grad();
+    let angles = random(9, [SEQ, rope / 2], &device.clone().inner());
+    let table = RopeTable::new(angles.clone().cos(), angles.sin(), interleaved);
+    let targets: Vec<i32> = (0..TOKENS as i32).map(|i| i * i % 44 - 1).collect();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [TOKENS]), device);
+    let weights = Tensor::ones([TOKENS, TOP_K], device) * 0.1;
+    let f32 = ProductFormat::F32;
+    let (y, loss, turned, out);
+    if composed {
+        use ops::composed;
+        let normed = composed::rms_norm(x.clone(), gamma.clone(), 1e-6);
+        let hidden = composed::swiglu(composed::linear(normed.clone(), w.clone(), None));
+        let rows = composed::permute(hidden, groups);
+        let fed = composed::grouped_linear(rows, down.clone(), groups);
+        y = composed::combine(fed, weights, groups) + normed;
+        loss = composed::linear_cross_entropy(y.clone(), head.clone(), targets);
+        turned = composed::rope(q.clone(), &table);
+        out = composed::mla_attention(turned.clone(), kv.clone(), k_rope.clone(), 0.3);
+    } else {
+        let normed = ops::rms_norm(x.clone(), gamma.clone(), 1e-6);
+        let hidden = ops::swiglu(ops::linear(normed.clone(), w.clone(), None, f32));
+        let rows = ops::permute(hidden, groups);
+        let fed = ops::grouped_linear(rows, down.clone(), groups, f32);
+        y = ops::residual(ops::combine(fed, weights, groups), normed);
+        loss = ops::linear_cross_entropy(y.clone(), head.clone(), targets, f32);
+        turned = ops::rope(q.clone(), &table);
+        out = ops::mla_attention(turned.clone(), kv.clone(), k_rope.clone(), 0.3, f32);
+    }
+    let again = out.clone().slice([0..2, 0..SEQ, 0..HEADS, 0..1]);
+    let total = loss.clone() * 3.0 + (out.clone() * again).sum();
+    let grads = total.backward();
+    vec![
+        ("y", floats(y)),
+        ("loss", floats(loss)),
+        ("turned", floats(turned)),
+        ("out", floats(out)),
+        ("dx", floats(x.grad(&grads).unwrap())),
+        ("dgamma", floats(gamma.grad(&grads).unwrap())),
+        ("dw", floats(w.grad(&grads).unwrap())),
+        ("ddown", floats(down.grad(&grads).unwrap())),
+        ("dhead", floats(head.grad(&grads).unwrap())),
+        ("dq", floats(q.grad(&grads).unwrap())),
+        ("dkv", floats(kv.grad(&grads).unwrap())),
+        ("dk_rope", floats(k_rope.grad(&grads).unwrap())),
+    ]
+}
+
+#[test]
+fn a_block_s_operations_and_their_gradients_are_flex_s_and_the_composed_ones() {
+    let (gpu, flex) = (test_gpu(), Device::flex());
+    for interleaved in [false, true] {
+        let ours = block(&gpu, interleaved, false);
+        for (device, composed) in [(&flex, false), (&flex, true), (&gpu, true)] {
+            let others = block(device, interleaved, composed);
+            for ((name, ours), (_, other)) in ours.iter().zip(&others) {
+                let diff = calc_diff(ours, other);
+                assert!(diff < 1e-11, "{name}, composed {composed}: calc_diff {diff:e}");
+            }
+        }
+        assert_eq!(block(&gpu, interleaved, false), ours, "the same bits twice");
+    }
+}
+
+/// Three steps, the last with a value that somebody else holds and must not see changed.
+#[test]
+fn adamw_and_sums_of_squares_are_flex_s() {
+    let run = |device: &Device| {
+        let (mut value, mut first, mut second) =
+            (random(1, [300], device), Tensor::zeros([300], device), Tensor::zeros([300], device));
+        let mut kept = value.clone();
+        for step in 1..=3 {
+            let scalars = AdamWScalars {
+                lr: 1e-2,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: 0.1,
+                step,
+                grad_scale: 0.5,
+            };
+            kept = value.clone();
+            let before = floats(kept.clone());
+            let grad = random(10 + step, [300], device);
+            (value, first, second) = ops::adamw(value, grad, first, second, &scalars);
+            assert_eq!(floats(kept.clone()), before, "a value that is held elsewhere");
+        }
+        let sums = ops::sums_of_squares(vec![value.clone(), first.clone(), kept]);
+        let sums = sums.into_iter().map(|x| x as f32).collect();
+        vec![floats(value), floats(first), floats(second), sums]
+    };
+    for (ours, flex) in run(&test_gpu()).iter().zip(run(&Device::flex())) {
+        let diff = calc_diff(ours, &flex);
+        assert!(diff < 1e-12, "calc_diff {diff:e}");
+    }
 }
 
 /// Where CUDA takes them: products that are FP32 in truth, and no others' weights.

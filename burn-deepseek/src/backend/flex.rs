@@ -6,8 +6,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{
-    AdamWConfig, AttentionShape, GroupedLinearShape, LinearShape, PermuteShape, RopeLayout,
-    RopeShape,
+    AttentionShape, GroupedLinearShape, LinearShape, PermuteShape, RopeShape,
 };
 use cubecl_kernels::host;
 use half::bf16;
@@ -15,7 +14,7 @@ use half::bf16;
 use super::flex_tensor::{Contiguous, dims, ints, tensor, whole, word_tensor};
 use super::kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
-    NormGradients, NormOutput, done,
+    NormGradients, NormOutput, attention_shape, done, rope_shape,
 };
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::precision::{AttentionOptions, ProductFormat};
@@ -117,7 +116,7 @@ impl FusedKernels for Flex {
         k_rope: FlexTensor,
         options: AttentionOptions,
     ) -> AttentionOutput<Self> {
-        let shape = attention_shape(&q, &kv, &k_rope);
+        let shape = attention_shape(dims(&q), dims(&kv), dims(&k_rope));
         let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
         let output =
             done(host::attention(q.floats(), kv.floats(), k_rope.floats(), &shape, &options));
@@ -135,7 +134,7 @@ impl FusedKernels for Flex {
         dout: FlexTensor,
         options: AttentionOptions,
     ) -> AttentionGradients<Self> {
-        let shape = attention_shape(&q, &kv, &k_rope);
+        let shape = attention_shape(dims(&q), dims(&kv), dims(&k_rope));
         let (q, kv, k_rope) = (Contiguous::new(q), Contiguous::new(kv), Contiguous::new(k_rope));
         let (out, lse, dout) =
             (Contiguous::new(output.out), Contiguous::new(output.lse), Contiguous::new(dout));
@@ -336,15 +335,7 @@ impl FusedKernels for Flex {
         scalars: AdamWScalars,
     ) -> AdamWOutput<Self> {
         let grad = Contiguous::new(grad);
-        let config = AdamWConfig {
-            lr: scalars.lr as f32,
-            beta1: scalars.beta1 as f32,
-            beta2: scalars.beta2 as f32,
-            eps: scalars.eps as f32,
-            weight_decay: scalars.weight_decay as f32,
-            step: scalars.step,
-            gradient_scale: scalars.grad_scale as f32,
-        };
+        let config = scalars.into();
         (value, first, second) = (whole(value), whole(first), whole(second));
         let (param, grad) = (value.storage_mut(), grad.floats());
         done(match first.dtype() {
@@ -380,26 +371,15 @@ fn rotate(
     sin: FlexTensor,
     interleaved: bool,
 ) -> FlexTensor {
-    let ([batch, tokens, heads, head_dim], [_, half]) = (dims(&x), dims(&cos));
-    let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
-    let shape = RopeShape { batch, tokens, heads, head_dim, rope_dim: 2 * half, layout };
+    let head_dims = dims(&x);
+    let shape = rope_shape(head_dims, dims(&cos), interleaved);
     let (x, cos, sin) = (Contiguous::new(x), Contiguous::new(cos), Contiguous::new(sin));
-    tensor(
-        done(rotation(x.floats(), cos.floats(), sin.floats(), &shape)),
-        [batch, tokens, heads, head_dim],
-    )
+    tensor(done(rotation(x.floats(), cos.floats(), sin.floats(), &shape)), head_dims)
 }
 
 /// The number of targets that count, at least one.
 fn counted(targets: &[i64]) -> usize {
     targets.iter().filter(|&&target| target >= 0).count().max(1)
-}
-
-fn attention_shape(q: &FlexTensor, kv: &FlexTensor, k_rope: &FlexTensor) -> AttentionShape {
-    let ([batch, queries, heads, qk_dim], [_, keys, _, kv_dim], [_, _, rope_dim]) =
-        (dims(q), dims(kv), dims(k_rope));
-    let nope_dim = qk_dim - rope_dim;
-    AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim: kv_dim - nope_dim }
 }
 
 /// `rows` is a tensor of the experts' rows.

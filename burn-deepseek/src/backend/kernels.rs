@@ -4,6 +4,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::KernelError;
+use cubecl_kernels::definition::{AttentionShape, RopeLayout, RopeShape};
 
 #[cfg(feature = "cube")]
 use super::results::{Shaped, floats, words};
@@ -405,4 +406,24 @@ fused_kernels!(define_kernels);
 /// message names the argument and the place.
 pub(super) fn done<T>(result: Result<T, KernelError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The sizes of an attention, from the dims of q, kv and k_rope.
+pub(super) fn attention_shape(
+    [batch, queries, heads, qk_dim]: [usize; 4],
+    [_, keys, _, kv_dim]: [usize; 4],
+    [_, _, rope_dim]: [usize; 3],
+) -> AttentionShape {
+    let nope_dim = qk_dim - rope_dim;
+    AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim: kv_dim - nope_dim }
+}
+
+/// The sizes of a rotation, from the dims of its heads and of its cosines.
+pub(super) fn rope_shape(
+    [batch, tokens, heads, head_dim]: [usize; 4],
+    [_, half]: [usize; 2],
+    interleaved: bool,
+) -> RopeShape {
+    let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
+    RopeShape { batch, tokens, heads, head_dim, rope_dim: 2 * half, layout }
 }

@@ -40,17 +40,44 @@ pub(super) struct Supported {
 impl Supported {
     /// The operations that Flex has kernels for: all, in FP32.
     pub const FLEX: Self = Self { f32: bits(FusedOp::ALL), bf16: 0 };
-    /// The operations that CubeCL's devices have kernels for. One that they gain is named here.
+    /// The operations that every device of CubeCL has kernels for. One that they gain is named here.
     #[cfg(feature = "cube")]
     pub const CUBE: Self = Self {
-        f32: bits(&[FusedOp::Permute, FusedOp::Combine, FusedOp::Embedding, FusedOp::Fp8]),
+        f32: bits(&[
+            FusedOp::RmsNorm,
+            FusedOp::Residual,
+            FusedOp::Swiglu,
+            FusedOp::Rope,
+            FusedOp::Permute,
+            FusedOp::Combine,
+            FusedOp::Embedding,
+            FusedOp::AdamW,
+            FusedOp::SumOfSquares,
+            FusedOp::Fp8,
+        ]),
         bf16: 0,
     };
 
     /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores round
-    /// the operands of FP32 products to TF32.
+    /// the operands of FP32 products to TF32. Attention and the head wait for a tile of matrix
+    /// instructions there.
     #[cfg(feature = "cube")]
-    pub const CUDA: Self = Self { f32: Self::CUBE.f32 | bit(FusedOp::Linear), bf16: 0 };
+    pub const CUDA: Self = Self::CUBE.and(&[FusedOp::Linear]);
+
+    /// The operations that a device of CubeCL without matrix instructions of its own has besides.
+    #[cfg(feature = "cube")]
+    pub const PLAIN: Self = Self::CUBE.and(&[FusedOp::MlaAttention, FusedOp::LinearCrossEntropy]);
+
+    /// The operations that a software renderer has besides: Burn's products go through shared memory,
+    /// which it has not.
+    #[cfg(feature = "cube")]
+    pub const SOFTWARE: Self = Self::PLAIN.and(&[FusedOp::Linear]);
+
+    /// These and some more, for FP32 tensors.
+    #[cfg(feature = "cube")]
+    const fn and(self, more: &[FusedOp]) -> Self {
+        Self { f32: self.f32 | bits(more), bf16: self.bf16 }
+    }
 
     /// Whether an operation on tensors of a type is one of them.
     pub fn has(self, operation: FusedOp, dtype: DType) -> bool {
@@ -60,6 +87,12 @@ impl Supported {
             _ => 0,
         };
         bits & bit(operation) != 0
+    }
+
+    /// Those that both have.
+    #[cfg(feature = "remote")]
+    pub fn common(self, other: Self) -> Self {
+        Self { f32: self.f32 & other.f32, bf16: self.bf16 & other.bf16 }
     }
 
     /// Whether an operation is one of them for tensors of some type.

@@ -46,11 +46,14 @@ fn products(device: &DispatchDevice) -> Option<String> {
     }
 }
 
-fn supported(device: &DispatchDevice) -> Supported {
+/// The operations that a device has kernels for.
+pub(super) fn supported(device: &DispatchDevice) -> Supported {
     match device {
         DispatchDevice::Flex(_) => Supported::FLEX,
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) => Supported::CUDA,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(device @ burn_cubecl::CubeDevice::Wgpu(_)) => without_tiles(device),
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => Supported::CUBE,
         #[cfg(feature = "remote")]
@@ -58,6 +61,16 @@ fn supported(device: &DispatchDevice) -> Supported {
         DispatchDevice::Autodiff(device) => supported(device),
         #[allow(unreachable_patterns)] // the other backends are features
         _ => Supported::default(),
+    }
+}
+
+/// What a device has whose matrix instructions, if any, are out of reach.
+#[cfg(feature = "cube")]
+fn without_tiles(device: &burn_cubecl::CubeDevice) -> Supported {
+    if cubecl_kernels::device::is_software(&device.client()) {
+        Supported::SOFTWARE
+    } else {
+        Supported::PLAIN
     }
 }
 

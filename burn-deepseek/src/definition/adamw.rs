@@ -1,5 +1,7 @@
 //! Numbers of one optimizer step.
 
+use cubecl_kernels::definition::AdamWConfig;
+
 /// What AdamW multiplies by in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWScalars {
@@ -28,5 +30,19 @@ impl AdamWScalars {
     /// `1 - beta2^step`.
     pub fn second_correction(&self) -> f64 {
         1.0 - self.beta2.powi(self.step as i32)
+    }
+}
+
+impl From<AdamWScalars> for AdamWConfig {
+    fn from(scalars: AdamWScalars) -> Self {
+        Self {
+            lr: scalars.lr as f32,
+            beta1: scalars.beta1 as f32,
+            beta2: scalars.beta2 as f32,
+            eps: scalars.eps as f32,
+            weight_decay: scalars.weight_decay as f32,
+            step: scalars.step,
+            gradient_scale: scalars.grad_scale as f32,
+        }
     }
 }

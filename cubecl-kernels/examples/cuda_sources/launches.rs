@@ -2,6 +2,7 @@
 //! of DeepSeek-V3 and some odd ones. Forms of casts that are not the recipe's, whose sources are
 //! long, are for one compute capability.
 
+use crate::model;
 use crate::paper::launched;
 use cubecl::prelude::Client;
 use cubecl::server::Handle;
@@ -31,15 +32,15 @@ const PROMOTED: Accumulation = Accumulation::Promoted;
 const ELEMENTS: [Element; 2] = [Element::F32, Element::Bf16];
 const WIRES: [WireFormat; 3] = [WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8];
 /// Tokens, width, inner width and experts.
-const TOKENS: usize = 4096;
-const WIDTH: usize = 7168;
-const INNER: usize = 2048;
+pub(crate) const TOKENS: usize = 4096;
+pub(crate) const WIDTH: usize = 7168;
+pub(crate) const INNER: usize = 2048;
 const EXPERTS: usize = 8;
 
-type Outcome = Result<(), KernelError>;
+pub(crate) type Outcome = Result<(), KernelError>;
 
-struct Launches<'a> {
-    client: &'a Client,
+pub(crate) struct Launches<'a> {
+    pub(crate) client: &'a Client,
     /// Whether casts have forms that are not the recipe's.
     every_cast: bool,
 }
@@ -59,7 +60,8 @@ pub fn all(client: &Client, every_cast: bool) -> Outcome {
     launches.activations()?;
     launches.linears()?;
     launches.tables()?;
-    launches.rows()
+    launches.rows()?;
+    model::all(&launches)
 }
 
 /// What starts at rows `0`, `TOKENS`, twice that and so on.
@@ -69,7 +71,7 @@ fn offsets() -> Vec<usize> {
 
 impl Launches<'_> {
     /// Does an operation under a name, and waits until the device has seen its launches.
-    fn name(&self, name: &str, operation: impl FnOnce() -> Outcome) -> Outcome {
+    pub(crate) fn name(&self, name: &str, operation: impl FnOnce() -> Outcome) -> Outcome {
         self.wait();
         name.clone_into(&mut launched().operation);
         operation()?;
@@ -81,7 +83,7 @@ impl Launches<'_> {
         cubecl::future::block_on(self.client.sync()).expect("a device of paper does not fail");
     }
 
-    fn words(&self, count: usize) -> Handle {
+    pub(crate) fn words(&self, count: usize) -> Handle {
         self.client.empty(4 * count.max(1))
     }
 

@@ -8,6 +8,7 @@
 
 mod architecture;
 mod launches;
+mod model;
 mod paper;
 
 use cubecl_kernels::gemm::product_path;

@@ -139,7 +139,7 @@ pub struct AttentionOptions {
 }
 
 /// Which two entries make a pair that is rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RopeLayout {
     /// `(2j, 2j + 1)`: what `rope_interleave = true` means, and what DeepSeek's weights expect.
     Interleaved,

@@ -5,14 +5,19 @@ use cubecl::prelude::*;
 /// Units of a cube, in every kernel that has no reason for another number.
 pub(crate) const UNITS: u32 = 256;
 
-/// Entries a unit loads at once.
+/// Entries a unit loads at once; one where there is none, for a buffer of none holds no vector.
 pub(crate) const fn load_width(columns: usize) -> usize {
-    if columns.is_multiple_of(4) { 4 } else { 1 }
+    if columns > 0 && columns.is_multiple_of(4) { 4 } else { 1 }
 }
 
 /// Cubes of [`UNITS`] for one unit an item; more cubes than a dimension holds continue in the next.
 pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
-    let cubes = items.div_ceil(UNITS as usize);
+    cubes_of(client, items, UNITS)
+}
+
+/// Cubes of so many units for one unit an item, as [`elementwise_cubes`] counts them.
+pub(crate) fn cubes_of(client: &Client, items: usize, units: u32) -> CubeCount {
+    let cubes = items.div_ceil(units as usize);
     let most = (client.properties().hardware.max_cube_count.0 as usize).min(1 << 15);
     let x = cubes.min(most).max(1);
     CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1)
@@ -22,7 +27,7 @@ pub(crate) fn elementwise_cubes(client: &Client, items: usize) -> CubeCount {
 ///
 /// Such a device compiles a kernel by what it unrolls (a cast of 64 unrolled entries takes a
 /// minute), has no registers to fill, and no shared memory that is nearer than any other.
-pub(crate) fn is_software(client: &Client) -> bool {
+pub fn is_software(client: &Client) -> bool {
     client.properties().hardware.plane_size_max <= 8
 }
 

@@ -15,11 +15,11 @@ mod element;
 mod group_search;
 mod groups;
 mod launch_size;
+pub(crate) mod tile;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};
 pub use element::Element;
 pub(crate) use group_search::group_of_tile;
 pub use groups::DeviceGroups;
-pub(crate) use launch_size::{
-    UNITS, compute_capability, elementwise_cubes, is_software, load_width,
-};
+pub use launch_size::is_software;
+pub(crate) use launch_size::{UNITS, compute_capability, cubes_of, elementwise_cubes, load_width};

@@ -3,9 +3,13 @@
 //!
 //! Frameworks let tensor cores round the operands of an FP32 product to TF32, ten bits of mantissa,
 //! where a device has them. Here every product and every sum is one fused multiply-add in FP32, in
-//! the order of the depth.
+//! the order of the depth. On a device with shared memory of its own tiles go through that; in
+//! software each unit loads for itself.
 
+pub(crate) mod direct;
 mod kernel;
 mod launch;
+pub(crate) mod operand;
+mod plan;
 
 pub use launch::{linear, linear_input_gradient, linear_weight_gradient};

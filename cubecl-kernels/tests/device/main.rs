@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used)] // a failed test is what it is for
 
+mod adamw;
 mod all_to_all;
+mod attention;
 mod client;
+mod cross_entropy;
 mod e5m6;
 mod embedding;
 mod gemm;
 mod linear;
 mod oracle;
 mod quantize;
+mod rms_norm;
+mod rope;
 mod route;
 mod swiglu;

@@ -3,6 +3,7 @@
 use cubecl_kernels::definition::{
     Granularity, GroupedColumns, QuantizeOptions, TILE, encode_fp8, scale_of, tiles, words,
 };
+use cubecl_kernels::metric::calc_diff;
 
 /// `len` values in -1..1 from a seed (splitmix64).
 pub fn random(seed: u64, len: usize) -> Vec<f32> {
@@ -20,6 +21,18 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+/// FP32 values in FP64.
+pub fn widen(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Fails unless `actual` is `expected` up to the rounding of sums in FP32.
+#[track_caller]
+pub fn assert_near(name: &str, actual: &[f32], expected: &[f64]) {
+    let diff = calc_diff(actual, expected);
+    assert!(diff < 1e-12, "{name}: calc_diff {diff:e}");
 }
 
 /// Values whose magnitudes spread over many binades, as activations' do.

@@ -12,17 +12,19 @@ use super::request::serve;
 use crate::backend::fp8::{Fp8Kernels, fp8_kernels};
 use crate::backend::kernels::{FusedKernels, fused_kernels};
 use crate::backend::operations::{FusedOp, Supported};
+use crate::backend::supports::supported;
 use crate::backend::tensors::{Sink, Source, Tensors, give, take};
 use crate::backend::wire::{WireKernels, wire_kernels};
 
 /// Serves the operations of this crate beside Burn's own, with the kernels of the backend that
 /// `device`, one of the server's, belongs to.
 pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
+    let supported = supported(device.as_dispatch());
     match device.as_dispatch() {
-        DispatchDevice::Flex(_) => server.with_custom_ops(operations::<Flex>(Supported::FLEX)),
+        DispatchDevice::Flex(_) => server.with_custom_ops(operations::<Flex>(supported)),
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => {
-            server.with_custom_ops(operations::<burn::backend::Cube>(Supported::CUBE))
+            server.with_custom_ops(operations::<burn::backend::Cube>(supported))
         }
         _ => server,
     }
@@ -41,7 +43,7 @@ pub trait DeviceServer {
     ) -> Self::Served;
 }
 
-/// Gives `server` the devices and the operations of this crate on them.
+/// Gives `server` the devices and the operations of this crate that all of them have.
 ///
 /// # Errors
 ///
@@ -63,14 +65,16 @@ pub fn serve_devices<S: DeviceServer>(
                 .collect::<Result<Vec<_>, _>>()?
         };
     }
+    let sets = devices.iter().map(|device| supported(device.as_dispatch()));
+    let supported = sets.reduce(Supported::common).unwrap_or_default();
     match devices.first().map(Device::as_dispatch) {
         None => Err(ServeError::NoDevices),
         Some(DispatchDevice::Flex(_)) => {
-            Ok(server.serve::<Flex>(all!(Flex), operations(Supported::FLEX)))
+            Ok(server.serve::<Flex>(all!(Flex), operations(supported)))
         }
         #[cfg(feature = "cube")]
         Some(DispatchDevice::Cube(_)) => {
-            Ok(server.serve::<burn::backend::Cube>(all!(Cube), operations(Supported::CUBE)))
+            Ok(server.serve::<burn::backend::Cube>(all!(Cube), operations(supported)))
         }
         Some(_) => {
             let reason = "its backend has none of this crate's operations".into();

@@ -143,7 +143,7 @@ fn a_served_gpu_has_what_it_has_here_and_composes_the_rest() {
     for &operation in FusedOp::ALL {
         assert_eq!(supports(operation, &there_x), supports(operation, &here_x), "{operation:?}");
     }
-    assert!(supports(FusedOp::Permute, &there_x) && !supports(FusedOp::Swiglu, &there_x));
+    assert!(supports(FusedOp::Permute, &there_x) && !supports(FusedOp::MlaAbsorbed, &there_x));
     assert!(supports_fp8(&there));
     assert!(run(&model(&there), Precision::F32) == run(&model(&gpu), Precision::F32));
     // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend;

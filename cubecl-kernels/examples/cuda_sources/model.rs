@@ -1,0 +1,87 @@
+//! The kernels of the model's fused operations, with the sizes of DeepSeek-V3.
+
+use crate::launches::{INNER, Launches, Outcome, TOKENS, WIDTH};
+use cubecl_kernels::adamw::{adamw, sum_of_squares};
+use cubecl_kernels::attention::{DeviceAttention, attention, attention_backward};
+use cubecl_kernels::cross_entropy::linear_cross_entropy_with_gradients;
+use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearShape, RopeLayout, RopeShape};
+use cubecl_kernels::device::Element;
+use cubecl_kernels::rms_norm::{rms_norm, rms_norm_backward};
+use cubecl_kernels::rope::rope;
+
+/// Entries of the head's vocabulary.
+const VOCAB: usize = 129_280;
+/// Heads of attention, and the widths of each.
+const HEADS: usize = 8;
+
+/// Launches all of them.
+///
+/// # Errors
+/// Fails where an operation refuses its arguments.
+pub fn all(on: &Launches<'_>) -> Outcome {
+    attentions(on)?;
+    head(on)?;
+    rows(on)?;
+    optimizer(on)
+}
+
+fn attentions(on: &Launches<'_>) -> Outcome {
+    let (batch, queries, keys, heads) = (1, TOKENS, TOKENS, HEADS);
+    let (nope_dim, rope_dim, v_dim) = (128, 64, 128);
+    let shape = AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim };
+    let [q, kv, out] =
+        [shape.qk_dim(), shape.kv_dim(), v_dim].map(|w| on.words(TOKENS * HEADS * w));
+    let k_rope = on.words(TOKENS * rope_dim);
+    let output = DeviceAttention { out, lse: on.words(TOKENS * HEADS) };
+    on.name("attention", || attention(on.client, &q, &kv, &k_rope, &shape, 0.1).map(drop))?;
+    on.name("attention backward", || {
+        attention_backward(on.client, &q, &kv, &k_rope, &output, &output.out, &shape, 0.1).map(drop)
+    })
+}
+
+fn head(on: &Launches<'_>) -> Outcome {
+    // Two chunks of rows, so that the second adds to the first.
+    let shape = LinearShape { rows: 512, inputs: WIDTH, outputs: VOCAB };
+    let (x, w, targets) = (on.words(512 * WIDTH), on.words(VOCAB * WIDTH), on.words(512));
+    on.name("head and cross entropy", || {
+        linear_cross_entropy_with_gradients(on.client, &x, &w, &targets, &shape).map(drop)
+    })
+}
+
+fn rows(on: &Launches<'_>) -> Outcome {
+    let (x, gamma, rstd) = (on.words(TOKENS * WIDTH), on.words(WIDTH), on.words(TOKENS));
+    on.name("rms norm", || rms_norm(on.client, &x, &gamma, 1e-6, TOKENS, WIDTH).map(drop))?;
+    on.name("rms norm backward", || {
+        rms_norm_backward(on.client, &x, &gamma, &rstd, &x, TOKENS, WIDTH).map(drop)
+    })?;
+    let angles = on.words(TOKENS * 32);
+    for layout in [RopeLayout::Interleaved, RopeLayout::Halves] {
+        let shape =
+            RopeShape { batch: 1, tokens: TOKENS, heads: 8, head_dim: 192, rope_dim: 64, layout };
+        on.name(&format!("rope {layout:?}"), || {
+            rope(on.client, &x, &angles, &angles, &shape).map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+fn optimizer(on: &Launches<'_>) -> Outcome {
+    let count = INNER * WIDTH;
+    let [param, gradient] = [(); 2].map(|()| on.words(count));
+    let config = AdamWConfig {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 1,
+        gradient_scale: 1.0,
+    };
+    for moments in [Element::F32, Element::Bf16] {
+        let [first, second] = [(); 2].map(|()| on.client.empty(count * moments.size()));
+        on.name(&format!("adamw {moments:?}"), || {
+            adamw(on.client, &param, &gradient, &first, &second, moments, count, &config)
+        })?;
+    }
+    on.name("sum of squares", || sum_of_squares(on.client, &gradient, count).map(drop))
+}

@@ -1,0 +1,215 @@
+//! Checks and launches.
+
+use super::gradient::{key_gradient, query_gradient, row_statistics, sum_heads};
+use super::kernel::attend;
+use super::plan::{UNITS, check, sizes, units, vector};
+use crate::definition::{AttentionShape, KernelError};
+use crate::device::{addressable, allocate, argument, check_handle, cubes_of};
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+
+/// What [`attention`] gives.
+#[derive(Debug, Clone)]
+pub struct DeviceAttention {
+    /// The mix of values, `[b, t, h, dv]`.
+    pub out: Handle,
+    /// The log of the sum of exponentials of each row's scaled scores, `[b, h, t]`.
+    pub lse: Handle,
+}
+
+/// What [`attention_backward`] gives.
+#[derive(Debug, Clone)]
+pub struct DeviceAttentionGradients {
+    /// The gradient for `q`.
+    pub dq: Handle,
+    /// The gradient for `kv`.
+    pub dkv: Handle,
+    /// The gradient for `k_rope`, summed over the heads in their order.
+    pub dk_rope: Handle,
+}
+
+/// MLA's causal attention, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, in FP32; query
+/// row `i` sees keys `0 ..= s - t + i`. What is allocated is the result, however long the sequence.
+///
+/// # Shapes
+/// FP32: `q` `[b, t, h, dn + dr]`, `kv` `[b, s, h, dn + dv]`, `k_rope` `[b, s, dr]` ->
+/// [`DeviceAttention`].
+///
+/// # Errors
+/// [`KernelError`] where a buffer is too small, a size cannot be addressed or there are fewer keys
+/// than queries.
+///
+/// Source: technical report 2.1.1.
+pub fn attention(
+    client: &Client,
+    q: &Handle,
+    kv: &Handle,
+    k_rope: &Handle,
+    shape: &AttentionShape,
+    scale: f32,
+) -> Result<DeviceAttention, KernelError> {
+    const OP: &str = "attention";
+    let [q_count, kv_count, rope_count] = check_inputs(OP, q, kv, k_rope, shape)?;
+    let AttentionShape { batch, queries, heads, v_dim, .. } = *shape;
+    let count = addressable(OP, "out", &[batch, queries, heads, v_dim])?;
+    let rows = addressable(OP, "lse", &[batch, heads, queries])?;
+    let (out, lse) = (allocate(client, count, 4), allocate(client, rows, 4));
+    let units = units(OP, shape, queries)?;
+    let width = vector(shape);
+    if units > 0 {
+        // SAFETY: the inputs were found to hold what their shapes say and the results were
+        // allocated for theirs; a unit past the last block does nothing, a line past the last of a
+        // head is read as the last one and not written.
+        unsafe {
+            attend::launch_unchecked(
+                client,
+                cubes_of(client, units, UNITS),
+                CubeDim::new_1d(UNITS),
+                width,
+                argument(q, q_count),
+                argument(kv, kv_count),
+                argument(k_rope, rope_count),
+                argument(&out, count),
+                argument(&lse, rows),
+                sizes(shape, width),
+                scale,
+                units as u32,
+                width as u32,
+            );
+        }
+    }
+    Ok(DeviceAttention { out, lse })
+}
+
+/// The gradients of [`attention`] for `dout`, from its inputs and outputs; probabilities are
+/// computed again, and no two units add to the same entry.
+///
+/// With `P = exp(S - lse)` and `D = rowsum(dout * out)`: `dv = P^T dout`,
+/// `dS = P * (dout v^T - D)`, `dq = scale dS k`, `dk = scale dS^T q`.
+///
+/// # Shapes
+/// FP32: the inputs and results of [`attention`], `dout` as `out` -> [`DeviceAttentionGradients`].
+///
+/// # Errors
+/// Fails as [`attention`] does.
+///
+/// Source: technical report 2.1.1.
+#[allow(clippy::too_many_arguments)]
+pub fn attention_backward(
+    client: &Client,
+    q: &Handle,
+    kv: &Handle,
+    k_rope: &Handle,
+    output: &DeviceAttention,
+    dout: &Handle,
+    shape: &AttentionShape,
+    scale: f32,
+) -> Result<DeviceAttentionGradients, KernelError> {
+    const OP: &str = "attention_backward";
+    let [q_count, kv_count, rope_count] = check_inputs(OP, q, kv, k_rope, shape)?;
+    let AttentionShape { batch, queries, keys, heads, rope_dim, v_dim, .. } = *shape;
+    let out_dims = [batch, queries, heads, v_dim];
+    let count = check_handle(OP, "out", &output.out, 4, &out_dims)?;
+    check_handle(OP, "dout", dout, 4, &out_dims)?;
+    let rows = check_handle(OP, "lse", &output.lse, 4, &[batch, heads, queries])?;
+    let parts_count = addressable(OP, "dk_rope", &[batch, keys, heads, rope_dim])?;
+    if rows == 0 {
+        // No query: no key has a gradient.
+        let zeros = |count: usize| client.create_from_slice(&vec![0; 4 * count.max(1)]);
+        return Ok(DeviceAttentionGradients {
+            dq: allocate(client, q_count, 4),
+            dkv: zeros(kv_count),
+            dk_rope: zeros(rope_count),
+        });
+    }
+    let statistics = allocate(client, 2 * rows, 4);
+    let gradients = DeviceAttentionGradients {
+        dq: allocate(client, q_count, 4),
+        dkv: allocate(client, kv_count, 4),
+        dk_rope: allocate(client, rope_count, 4),
+    };
+    let parts = allocate(client, parts_count, 4);
+    let units_of = CubeDim::new_1d(UNITS);
+    let width = vector(shape);
+    let (query_units, key_units) = (units(OP, shape, queries)?, units(OP, shape, keys)?);
+    // SAFETY: as in `attention`; `statistics` and `parts` were allocated for what they are passed
+    // with, and a unit past the last row or entry does nothing.
+    unsafe {
+        row_statistics::launch_unchecked(
+            client,
+            cubes_of(client, rows, UNITS),
+            units_of,
+            width,
+            argument(&output.out, count),
+            argument(dout, count),
+            argument(&output.lse, rows),
+            argument(&statistics, 2 * rows),
+            sizes(shape, width),
+            rows as u32,
+            width as u32,
+        );
+        query_gradient::launch_unchecked(
+            client,
+            cubes_of(client, query_units, UNITS),
+            units_of,
+            width,
+            argument(q, q_count),
+            argument(kv, kv_count),
+            argument(k_rope, rope_count),
+            argument(dout, count),
+            argument(&statistics, 2 * rows),
+            argument(&gradients.dq, q_count),
+            sizes(shape, width),
+            scale,
+            query_units as u32,
+            width as u32,
+        );
+        key_gradient::launch_unchecked(
+            client,
+            cubes_of(client, key_units, UNITS),
+            units_of,
+            width,
+            argument(q, q_count),
+            argument(kv, kv_count),
+            argument(k_rope, rope_count),
+            argument(dout, count),
+            argument(&statistics, 2 * rows),
+            argument(&gradients.dkv, kv_count),
+            argument(&parts, parts_count),
+            sizes(shape, width),
+            scale,
+            key_units as u32,
+            width as u32,
+        );
+        if rope_count > 0 {
+            sum_heads::launch_unchecked(
+                client,
+                cubes_of(client, rope_count, UNITS),
+                units_of,
+                argument(&parts, parts_count),
+                argument(&gradients.dk_rope, rope_count),
+                heads as u32,
+                rope_dim as u32,
+                rope_count as u32,
+            );
+        }
+    }
+    Ok(gradients)
+}
+
+/// The numbers of `q`, `kv` and `k_rope`.
+fn check_inputs(
+    op: &'static str,
+    q: &Handle,
+    kv: &Handle,
+    k_rope: &Handle,
+    shape: &AttentionShape,
+) -> Result<[usize; 3], KernelError> {
+    check(op, shape)?;
+    let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = *shape;
+    Ok([
+        check_handle(op, "q", q, 4, &[batch, queries, heads, shape.qk_dim()])?,
+        check_handle(op, "kv", kv, 4, &[batch, keys, heads, shape.kv_dim()])?,
+        check_handle(op, "k_rope", k_rope, 4, &[batch, keys, rope_dim])?,
+    ])
+}
