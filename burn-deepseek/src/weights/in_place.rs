@@ -2,6 +2,7 @@
 //! are is decided by the model alone, so the files are the same whoever writes what.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -151,10 +152,10 @@ impl WriterInPlace<'_> {
         };
         let path = self.dir.join(&self.files.files[number].name);
         let mut write = || {
-            if !self.open.contains_key(&number) {
-                self.open.insert(number, OpenOptions::new().write(true).open(&path)?);
-            }
-            let Some(file) = self.open.get_mut(&number) else { return Ok(()) };
+            let file = match self.open.entry(number) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(place) => place.insert(OpenOptions::new().write(true).open(&path)?),
+            };
             file.seek(SeekFrom::Start(start))?;
             file.write_all(bytes)
         };

@@ -14,7 +14,7 @@ use super::start::{Parts, Start, averaged, resumed_average, without_mtp};
 use super::{compute, engine_settings};
 use crate::checkpoint::{Checkpoint, Purpose, TrainState};
 use crate::config::RunConfig;
-use crate::data::{Opening, TrainWindows};
+use crate::data::{Opening, Stage, TrainWindows, Unwatched, Watch};
 use crate::dualpipe::{Cluster, Fill, OwnPart, Pipelines};
 use crate::failure::{Context, Failure, Result};
 use crate::learner::{AdamW, AdamWSettings, Ema, LanguageModel, StepEngine};
@@ -145,7 +145,7 @@ pub(super) fn own_part(
     let text = match text {
         _ if !cluster.reads_text(model, rank)? => None,
         Text::Opened(text) => Some(text),
-        Text::Prepared { no_cache } => Some(opened(config, origin, no_cache)?),
+        Text::Prepared { no_cache } => Some(opened(config, cluster, origin, no_cache)?),
     };
     let model = model.clone();
     let fill: Option<Fill> = match origin.clone() {
@@ -169,8 +169,24 @@ pub(super) fn own_part(
     Ok(OwnPart { structure, optimizer, text, fill })
 }
 
+/// Gives signs of life while the text is opened.
+struct Working<'a>(&'a Processes);
+
+impl Watch for Working<'_> {
+    fn progress(&self, _: Stage, _: u64, _: u64) {
+        self.0.post.sign_of_life();
+    }
+
+    fn note(&self, _: &str) {}
+}
+
 /// The text that rank 0 has prepared.
-fn opened(config: &RunConfig, origin: &Origin, no_cache: bool) -> Result<TrainWindows> {
+fn opened(
+    config: &RunConfig,
+    cluster: &Cluster,
+    origin: &Origin,
+    no_cache: bool,
+) -> Result<TrainWindows> {
     let tokenizer = match origin {
         Origin::Checkpoint(path) => {
             let checkpoint = Checkpoint::open(&PathBuf::from(path), Purpose::Looking)?;
@@ -179,8 +195,17 @@ fn opened(config: &RunConfig, origin: &Origin, no_cache: bool) -> Result<TrainWi
         _ => None,
     };
     let cache = config.data.cache_folder().filter(|_| !no_cache);
-    let opening =
-        Opening { cache: cache.as_deref(), tokenizer: tokenizer.as_ref(), ..Opening::default() };
+    let working = cluster.processes.as_deref().map(Working);
+    let watch: &dyn Watch = match &working {
+        Some(working) => working,
+        None => &Unwatched,
+    };
+    let opening = Opening {
+        cache: cache.as_deref(),
+        tokenizer: tokenizer.as_ref(),
+        watch,
+        ..Opening::default()
+    };
     let data = config.data.open_with(config.train.seq_len, config.model.vocab_size, &opening)?;
     Ok(data.train)
 }

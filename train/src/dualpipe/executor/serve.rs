@@ -11,6 +11,7 @@ use super::rank_threads::{error_of, panics_of_ranks_are_told_once};
 use crate::failure::{Context, Failure, Result, line_of};
 use crate::learner::EngineSettings;
 use crate::parallel::{Processes, TrafficCounter};
+use crate::peak_memory;
 
 /// One rank, in a process of its own, that does what rank 0 asks for.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ impl Follower {
         panics_of_ranks_are_told_once();
         let Self { mut rank, processes } = self;
         let number = processes.rank;
+        let say = move |text: &str| say(&(text.to_owned() + &peak_memory::describe()));
         let work = move || -> Result<()> {
             while let Some(task) = processes.next_task()? {
                 let done =

@@ -84,6 +84,10 @@ impl Task for UpdateJob {
     fn carry_out(&self, rank: &mut Rank) -> Result<RankUpdate> {
         rank.update(self)
     }
+
+    fn said(&self, done: &RankUpdate) -> Option<String> {
+        Some(format!("an update: {} bytes sent", done.sent_bytes))
+    }
 }
 
 /// Gives some of the shards that the rank owns, on a device, with their moments where they are
