@@ -37,7 +37,7 @@ pub use block::{Block, FeedForward};
 pub use compute::{Compute, UnsupportedPrecision};
 pub use config::{DeepSeekConfig, EndTokens};
 pub use embedding::Embedding;
-pub use init::WeightInit;
+pub use init::{WeightInit, with_value};
 pub use inspect::Inspection;
 pub use linear::Linear;
 pub use loss::{LossWeights, Losses, PartialLoss};

@@ -1,6 +1,7 @@
 //! What computes a step: gradients of its micro-batches, then the update. The engine for one device
 //! is here, the one over ranks in [`crate::dualpipe`].
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::optim::GradientsAccumulator;
@@ -12,7 +13,7 @@ use burn_deepseek::{in_training, training_device};
 
 use super::{
     AdamW, LanguageModel, LayerLoad, Norms, StepReport, Updated, gradient_squares, norm_of,
-    parameter_squares,
+    parameter_squares, save_whole,
 };
 use crate::data::TokenBatch;
 use crate::failure::{Context, Result};
@@ -88,6 +89,26 @@ pub trait StepEngine: std::fmt::Debug + Send {
     ///
     /// A rank that failed.
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)>;
+
+    /// Writes model and optimizer, as they are now, to a folder that is there.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed, a file that cannot be written.
+    fn save(&mut self, folder: &Path) -> Result<()> {
+        let (model, optimizer) = self.state()?;
+        save_whole(&model.model, optimizer, folder)
+    }
+
+    /// The most memory that each rank's process has had, in bytes; empty where the ranks are no
+    /// processes, none where the system does not say.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn peak_memory(&mut self) -> Result<Vec<Option<u64>>> {
+        Ok(Vec::new())
+    }
 
     /// Model and optimizer as the last [`model`](Self::model) or [`state`](Self::state) gave them,
     /// where they are still known after a failure.

@@ -9,6 +9,7 @@ mod parts;
 #[cfg(all(test, feature = "wgpu"))]
 mod reads_tests;
 mod report;
+mod saved;
 
 pub use adamw::{
     AdamW, AdamWSettings, MomentFormat, Moments, gradient_squares, norm_of, parameter_squares,
@@ -18,3 +19,4 @@ pub use engine::{EngineSettings, NextBatch, SingleDevice, StepEngine};
 pub use language_model::LanguageModel;
 pub use parts::{Part, PartNorms, Parts};
 pub use report::{Evaluation, LayerLoad, Norms, PassDetail, RankUse, StepReport, Updated};
+pub use saved::{FIRST_MOMENT, OPTIMIZER_FILE, SECOND_MOMENT, save_whole};

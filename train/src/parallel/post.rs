@@ -205,6 +205,38 @@ impl Post {
         }
     }
 
+    /// [`hear`](Self::hear), as long as there are signs of life: of this rank's or another one's.
+    ///
+    /// # Errors
+    ///
+    /// As `hear`; and [`PostError::Late`], where no rank has given a sign of life for as long as a
+    /// message is waited for.
+    pub fn hear_alive(
+        &self,
+        from: usize,
+        to: usize,
+        subject: Subject,
+    ) -> Result<Vec<u8>, PostError> {
+        let address = (from, to, subject);
+        loop {
+            {
+                let boxes = self.boxes();
+                if boxes.waiting.contains_key(&address) || boxes.failed.is_some() {
+                    drop(boxes);
+                    let (from, to, subject) = address;
+                    return self.hear(from, to, subject);
+                }
+                let wait = Duration::from_millis(200);
+                drop(
+                    self.arrived.wait_timeout(boxes, wait).unwrap_or_else(PoisonError::into_inner),
+                );
+            }
+            if self.is_silent() {
+                return Err(late(&address, self.timeout()));
+            }
+        }
+    }
+
     /// Whether a carrier takes a message, which is packed then.
     fn carried(
         &self,
@@ -241,13 +273,7 @@ impl Post {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        let (from, to, subject) = address;
-                        return Err(PostError::Late {
-                            from: *from,
-                            to: *to,
-                            subject: subject.to_string(),
-                            seconds: boxes.timeout.as_secs(),
-                        });
+                        return Err(late(address, boxes.timeout));
                     }
                     boxes.awaiting += 1;
                     let (mut boxes, _) = self
@@ -290,6 +316,11 @@ impl Post {
     fn boxes(&self) -> MutexGuard<'_, Boxes> {
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn late((from, to, subject): &Address, waited: Duration) -> PostError {
+    let (subject, seconds) = (subject.to_string(), waited.as_secs());
+    PostError::Late { from: *from, to: *to, subject, seconds }
 }
 
 fn garbled((from, to, subject): &Address) -> PostError {

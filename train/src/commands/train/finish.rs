@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::memory;
 use super::start::Start;
 use super::timeline;
 use crate::exit::Outcome;
@@ -103,6 +104,10 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
                 &format!("drafts      {:.0}% of the MTP modules' are taken\n", 100.0 * acceptance);
             results["mtp_acceptance"] = json!(acceptance);
         }
+    }
+    if let Some(memory) = memory::Report::of(&start.config, &outcome.peak_memory) {
+        text += &memory.text();
+        results["memory"] = memory.results();
     }
     text += &alerts(&outcome.alerts);
     results["alerts"] = json!(outcome.alerts);

@@ -73,8 +73,8 @@ impl Rank {
                 waited: progress.waited,
             });
         }
-        let Progress { measured, mut gradients, times, .. } = progress;
-        self.gradients = flat_gradients(&self.part, gradients.grads());
+        let Progress { measured, gradients, times, .. } = progress;
+        self.gradients = flat_gradients(&self.part, gradients.finish());
         let batches = self.batches(job);
         let report = |(chunk, measured)| {
             let micro_batch = job.schedule.micro_batch(chunk);
@@ -143,7 +143,7 @@ impl Rank {
     /// Adds a micro-batch's gradients to those of the step.
     fn accumulate(&self, progress: &mut Progress, chunk: Chunk, done: Differentiated) {
         let start = Instant::now();
-        let (module, mut grads) = done.weight_gradients();
+        let (module, mut grads) = done.weight_gradients(&mut progress.gradients);
         let (first, last) = (chunk.stage == 0, self.stages[chunk.stage].ends);
         let embedding = module.embed_tokens.as_ref().and_then(|table| table.weight.parameter());
         if let Some(id) = embedding.map(|parameter| parameter.id)
@@ -158,7 +158,7 @@ impl Rank {
                 progress.embedding.insert(micro_batch, gradient);
             }
         }
-        progress.gradients.accumulate(&module, grads);
+        progress.gradients.add(&module, grads);
         progress.times.backward += start.elapsed();
     }
 

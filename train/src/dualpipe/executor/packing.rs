@@ -15,7 +15,7 @@ use super::timeline::Span;
 use crate::data::TokenBatch;
 use crate::dualpipe::action::{Action, Chunk};
 use crate::dualpipe::schedule::PipelineSchedule;
-use crate::learner::LayerLoad;
+use crate::learner::{LayerLoad, Moments};
 use crate::parallel::{
     ExchangeBytes, LinkBytes, Mail, Packed, PipelineScheduleKind, Unpacking, packed,
 };
@@ -32,6 +32,7 @@ packed!(CastCounts { values, saturated, underflowed, scale_min, scale_max });
 packed!(LossWeights { mtp, sequence_balance });
 packed!(RankUpdate { squares, sent_bytes });
 packed!(Owned { index, value, moments });
+packed!(Moments { first, second });
 packed!(Span { action, start, end, waited });
 packed!(Chunk { direction, index, stage });
 
@@ -49,15 +50,25 @@ impl Packed for PipelineSchedule {
     }
 }
 
-/// The tokens of a micro-batch; which windows they are of, and what is asked of its routers, stays
-/// with rank 0.
+/// The numbers of a micro-batch's windows, which a rank reads by itself, or else its tokens. What is
+/// asked of its routers stays with rank 0.
 impl Packed for TokenBatch {
     fn pack(&self, into: &mut Vec<u8>) {
+        self.is_unread().pack(into);
+        if self.is_unread() {
+            let samples: Vec<u64> = self.windows.iter().map(|window| window.sample).collect();
+            samples.pack(into);
+            return self.tokens.pack(into);
+        }
         self.inputs.pack(into);
         self.targets.pack(into);
     }
 
     fn unpack(from: &mut Unpacking) -> Option<Self> {
+        if bool::unpack(from)? {
+            let samples: Vec<u64> = Packed::unpack(from)?;
+            return Some(Self::unread(samples, Packed::unpack(from)?, from.device()));
+        }
         let (inputs, targets) = (Packed::unpack(from)?, Packed::unpack(from)?);
         let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::dims(&inputs).iter().product();
         Some(Self { inputs, targets, tokens, windows: Arc::default(), routing: None })
