@@ -47,7 +47,7 @@ use crate::tensorboard::RunFacts;
 use crate::terminal::{self, Facts, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
 use crate::visible::visible;
-pub(in crate::commands) use ranks::ranks_on;
+pub(in crate::commands) use ranks::{formats_of, ranks_on};
 pub(in crate::commands) use start::Start;
 use start::{Parts, left};
 
