@@ -26,6 +26,8 @@ pub struct Mail {
     pub sent_bytes: u64,
     /// How long it waited for rows of experts.
     pub waited_for_experts: Duration,
+    /// The part of that in which another micro-batch of it computed.
+    pub hidden: Duration,
 }
 
 /// A message that waits for whoever it is for.
@@ -173,6 +175,21 @@ impl Post {
         subject: Subject,
         device: &Device,
     ) -> Result<T, PostError> {
+        self.receive_timed(from, to, subject, device).map(|(message, _)| message)
+    }
+
+    /// Takes a message, and how long it was waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn receive_timed<T: Message>(
+        &self,
+        from: usize,
+        to: usize,
+        subject: Subject,
+        device: &Device,
+    ) -> Result<(T, Duration), PostError> {
         let asked = Instant::now();
         let of_experts = matches!(subject, Subject::Experts { .. });
         let address = (from, to, subject);
@@ -189,7 +206,12 @@ impl Post {
         if of_experts {
             self.boxes().mail.entry(to).or_default().waited_for_experts += waited;
         }
-        Ok(message)
+        Ok((message, waited))
+    }
+
+    /// Notes how much of a rank's wait for rows of experts passed while it computed something else.
+    pub fn note_hidden(&self, rank: usize, hidden: Duration) {
+        self.boxes().mail.entry(rank).or_default().hidden += hidden;
     }
 
     /// Takes what a rank was [told](Self::tell), and waits for it as long as no rank has failed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 
+use super::joint::Joint;
 use super::launch::{LaunchError, launched};
 use super::message::PostError;
 use super::packed::{Packed, Unpacking};
@@ -143,6 +144,13 @@ impl Processes {
         }
     }
 
+    /// Makes one of the library's own calls on a lane together with all ranks, and waits for it.
+    /// Calls of one lane must come in the same order on every rank, those of different lanes need
+    /// not. None where no library holds the processes together, or it has ended.
+    pub fn together(&self, lane: usize, joint: Joint) -> Option<Joint> {
+        together(self.link.as_ref()?, lane, joint)
+    }
+
     /// What rank 0 has this one do next; nothing where the run is over.
     ///
     /// # Errors
@@ -194,6 +202,16 @@ fn open(post: &Arc<Post>, launched: usize) -> Result<Link, LaunchError> {
 #[cfg(not(feature = "mpi"))]
 fn open(_: &Arc<Post>, ranks: usize) -> Result<Link, LaunchError> {
     Err(LaunchError::NotBuilt { ranks })
+}
+
+#[cfg(feature = "mpi")]
+fn together(link: &Link, lane: usize, joint: Joint) -> Option<Joint> {
+    link.together(lane, joint)
+}
+
+#[cfg(not(feature = "mpi"))]
+fn together(link: &Link, _: usize, _: Joint) -> Option<Joint> {
+    match *link {}
 }
 
 #[cfg(feature = "mpi")]

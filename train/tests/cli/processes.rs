@@ -14,9 +14,10 @@ mod over_mpi {
     use std::process::{Child, Command, Output, Stdio};
     use std::time::{Duration, Instant};
 
+    use deepseek_train::checkpoint::{Checkpoint, Purpose};
     use serde_json::Value;
 
-    use crate::workplace::{DEEPSEEK, Finished, Workplace};
+    use crate::workplace::{DEEPSEEK, Finished, Workplace, number};
 
     /// `mpirun -n COUNT deepseek ...`, on this machine alone.
     fn mpirun(place: &Workplace, count: usize, arguments: &str) -> Command {
@@ -441,6 +442,43 @@ mod over_mpi {
         assert!(place.path("trace.json").is_file());
     }
 
+    /// The same measurements between processes, with the library's own calls beside the messages.
+    #[test]
+    fn bench_links_measures_processes() {
+        let place = Workplace::new();
+        let links = "bench links --config ./tiny.toml --device flex --reps 2 --warmup 0 --json \
+                     --out machine.toml";
+        let finished = run(&place, 2, links).ok();
+        crate::bench::measures_links(&place, &finished, 2, 1);
+        let finished = run(&place, 4, &format!("{links} --ranks-per-node 2")).ok();
+        crate::bench::measures_links(&place, &finished, 4, 2);
+        let results = finished.json();
+        let all_to_alls = results["all_to_alls"].as_array().unwrap();
+        assert_eq!(all_to_alls.len(), 4, "{results}");
+        for key in
+            ["messages_us", "collective_us", "two_lanes_messages_us", "two_lanes_collective_us"]
+        {
+            assert!(all_to_alls.iter().all(|row| number(row, key) > 0.0), "{key}: {results}");
+        }
+        for reduction in results["reductions"].as_array().unwrap() {
+            assert!(number(reduction, "collective_us") > 0.0, "{reduction}");
+        }
+        failed(&run(&place, 3, links), 2, &["3 ranks", "4 experts"]);
+        let wrong = run(&place, 2, &format!("{links} --set parallel.expertise=2"));
+        failed(&wrong, 2, &["parallel.expertise"]);
+    }
+
+    /// One thread makes all calls of MPI, beside the one that computes: rows travel meanwhile.
+    #[test]
+    fn the_exchange_is_hidden_between_processes_too() {
+        let place = Workplace::new();
+        let more = "--steps 3 --run-dir run --trace run.json --set parallel.pipeline=2 \
+                    --set parallel.expert=2 --set model.num_hidden_layers=4 \
+                    --set schedule.global_batch=16 --json";
+        let finished = train(&place, 4, more).ok();
+        crate::exchange::hides(&place, "run", &finished, true);
+    }
+
     /// However a process stops, the others do not wait for it beyond the limit; its rank is named,
     /// and the run goes on from what was saved as if nothing had been.
     #[test]
@@ -486,6 +524,14 @@ mod over_mpi {
                 .lines()
                 .any(|line| line.starts_with("error: ") && line.contains(&format!("rank {rank}")));
             assert!(named, "{signal} {rank}: {}", finished.dump());
+            // Every checkpoint under its name is whole, to its last checksum.
+            let folder = place.path("run/checkpoints");
+            for name in place.names("run/checkpoints") {
+                if !name.starts_with('.') {
+                    let opened = Checkpoint::open(&folder.join(&name), Purpose::Training);
+                    assert!(opened.is_ok(), "{signal} {rank}: {name}: {opened:?}");
+                }
+            }
         }
         println!("{stops} ranks stopped; the longest end took {longest:?}");
         assert!(longest < Duration::from_secs(20), "{longest:?}");

@@ -53,6 +53,14 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         if let Some(exchange) = &step.exchange {
             text += &format!("exchange    {}\n", exchange.describe());
             results["exchange"] = json!(exchange);
+            if let Some(share) = step.passes.hidden_share() {
+                text += &format!(
+                    "hidden      {:.0}% of the time in which rows were in flight in the last step: \
+                     another micro-batch was computed\n",
+                    100.0 * share
+                );
+                results["exchange_hidden_share"] = json!(share);
+            }
         }
     }
     let closing = outcome.closing_evaluation();

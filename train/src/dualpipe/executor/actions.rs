@@ -29,6 +29,7 @@ impl Rank {
         let mut spans = Vec::new();
         for planned in &job.schedule.actions[self.place.pipeline] {
             let start = job.started.elapsed();
+            let before = self.post.mail(self.place.rank);
             progress.waited = Duration::ZERO;
             match &planned.action {
                 Action::Forward(chunk) => {
@@ -66,11 +67,14 @@ impl Rank {
                 Action::Exchange(_) => continue,
             }
             self.post.sign_of_life();
+            let mail = self.post.mail(self.place.rank);
             spans.push(Span {
                 action: planned.action.clone(),
                 start,
                 end: job.started.elapsed(),
                 waited: progress.waited,
+                in_flight: mail.waited_for_experts - before.waited_for_experts,
+                hidden: mail.hidden - before.hidden,
             });
         }
         let Progress { measured, gradients, times, .. } = progress;

@@ -23,7 +23,7 @@ use crate::parallel::{
 packed!(RankReport { stages, spans, times, casts, mail, exchange });
 packed!(StageReport { micro_batch, main, mtp, balances, loads, entropies, tokens });
 packed!(PassTimes { forward, backward, idle });
-packed!(Mail { sent_bytes, waited_for_experts });
+packed!(Mail { sent_bytes, waited_for_experts, hidden });
 packed!(ExchangeBytes { sent, direct });
 packed!(LinkBytes { fast_bytes, slow_bytes });
 packed!(LayerLoad { layer, loads });
@@ -33,7 +33,7 @@ packed!(LossWeights { mtp, sequence_balance });
 packed!(RankUpdate { squares, sent_bytes });
 packed!(Owned { index, value, moments });
 packed!(Moments { first, second });
-packed!(Span { action, start, end, waited });
+packed!(Span { action, start, end, waited, in_flight, hidden });
 packed!(Chunk { direction, index, stage });
 
 /// A schedule is known by its numbers: what they make of it is the same in every process.
@@ -225,10 +225,16 @@ mod tests {
                 start: Duration::from_micros(5),
                 end: Duration::from_micros(9),
                 waited: Duration::ZERO,
+                in_flight: Duration::from_nanos(3),
+                hidden: Duration::from_nanos(2),
             }],
             times: PassTimes::default(),
             casts: Some(Casts::default()),
-            mail: Mail { sent_bytes: 12, waited_for_experts: Duration::from_nanos(1) },
+            mail: Mail {
+                sent_bytes: 12,
+                waited_for_experts: Duration::from_nanos(2),
+                hidden: Duration::from_nanos(1),
+            },
             exchange: ExchangeBytes::default(),
         };
         // NaN is no obstacle to comparing text.
