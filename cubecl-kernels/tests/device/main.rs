@@ -4,9 +4,11 @@
 
 mod all_to_all;
 mod client;
+mod counted;
 mod e5m6;
 mod embedding;
 mod gemm;
+mod grouped_linear;
 mod linear;
 mod oracle;
 mod quantize;
