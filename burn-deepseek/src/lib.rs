@@ -30,6 +30,7 @@ mod pass;
 pub mod precision;
 mod recompute;
 pub mod routing;
+mod to_host;
 mod weight;
 pub mod weights;
 
@@ -46,7 +47,7 @@ pub use model::DeepSeek;
 pub use mtp::MtpModule;
 pub use norm::RmsNorm;
 pub use part::{ModelEnd, ModelPart, Stage, StageOutput};
-pub use pass::{LayerRouting, Pass};
+pub use pass::{LayerRouting, Pass, SequenceCounts};
 pub use precision::Precision;
 pub use recompute::{in_training, recomputing, training_device};
 pub use weight::Weight;

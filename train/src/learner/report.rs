@@ -74,10 +74,12 @@ impl Norms {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PassDetail {
     /// Seconds in forward passes; over ranks the mean. On a device that computes while the host
-    /// goes on, those until the losses were there.
+    /// goes on, those in which the host asked for them; over ranks, those until the losses were
+    /// there.
     pub forward_seconds: f64,
-    /// Seconds in backward passes; over ranks the mean. On such a device, those in which the host
-    /// asked for it: what is left of it is waited for by the update.
+    /// Seconds in backward passes; over ranks the mean. On such a device, those until what all
+    /// passes measured was there, and so the wait for forward passes too; over ranks, those in which
+    /// the host asked for it: what is left of it is waited for by the update.
     pub backward_seconds: f64,
     /// Seconds in which rows of experts were waited for, mean over ranks; none where no ranks share
     /// experts.
