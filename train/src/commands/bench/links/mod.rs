@@ -70,8 +70,7 @@ pub(super) fn run(args: &BenchLinksArgs) -> Result<Outcome> {
 fn lead(args: &BenchLinksArgs, processes: &Arc<Processes>) -> Result<Outcome> {
     let prepared = Prepared::new(args, processes.ranks)?;
     let mut hosts = vec![host()];
-    for rank in 1..processes.ranks {
-        let answer = processes.answer_of(rank).context(format!("rank {rank}"))?;
+    for (rank, answer) in (1..).zip(processes.answers()?) {
         let name = String::unpacked(&answer, &Device::flex());
         hosts.push(name.context(format!("rank {rank} is another release of deepseek"))?);
     }
