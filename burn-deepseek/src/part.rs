@@ -95,6 +95,11 @@ impl ModelPart {
         }
     }
 
+    /// What the whole model is.
+    pub fn config(&self) -> &DeepSeekConfig {
+        &self.config
+    }
+
     /// The part of this part that computes one of its stages.
     pub fn stage(&self, stage: &Stage) -> Self {
         let needs_embedding = stage.begins

@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::Compute;
 use crate::definition::{ExpertGroups, RopeTable};
+use crate::to_host::to_host;
 
 /// One MoE layer's routing of one pass.
 #[derive(Clone, Debug)]
@@ -23,18 +24,37 @@ pub struct LayerRouting {
     pub experts: Tensor<2, Int>,
     /// Gate values in the order of `experts`, `[tokens, top_k]`.
     pub weights: Tensor<2>,
-    /// The choice of `experts` as the host sees it.
+    /// Rows sorted by the choice of `experts`.
     pub groups: ExpertGroups,
     /// For each sequence, how many tokens have each expert among the `top_k` best by unbiased score
-    /// without group limit, `[batch * n_routed_experts]`: `f_i` of the sequence-wise loss counts
-    /// these (2.1.2, Eq. 18).
-    pub unbiased_counts: Vec<u32>,
+    /// without group limit: `f_i` of the sequence-wise loss counts these (2.1.2, Eq. 18).
+    pub unbiased_counts: SequenceCounts,
     /// Whether the scores of some token are so small that FP32 does not hold the square of their
-    /// sum, or that all of them are 0.
-    pub underflow: bool,
+    /// sum, or that all of them are 0; none where the device chooses and nobody has looked.
+    pub underflow: Option<bool>,
     /// Mean over tokens of the entropy of the scores, normalized to a sum of 1, in nats; where the
     /// pass is [detailed](Compute::detailed).
     pub entropy: Option<f64>,
+}
+
+/// Numbers of tokens by sequence and expert, where they were counted.
+#[derive(Clone, Debug)]
+pub enum SequenceCounts {
+    /// On the host, `[batch * n_routed_experts]`.
+    Host(Vec<u32>),
+    /// On the device, without autodiff, `[batch, n_routed_experts]`.
+    Device(Tensor<2, Int>),
+}
+
+impl SequenceCounts {
+    /// `[batch * n_routed_experts]`; those of a device are read (one of the
+    /// [`host_reads`](crate::ops::host_reads)).
+    pub fn on_host(&self) -> Vec<u32> {
+        match self {
+            Self::Host(counts) => counts.clone(),
+            Self::Device(counts) => to_host(counts.clone()).iter::<u32>().collect(),
+        }
+    }
 }
 
 /// State of one pass through the layers. All rows of a pass are tokens of its positions, sequence

@@ -27,7 +27,7 @@ impl<const D: usize> Weight<D> {
     /// Its dims.
     pub fn dims(&self) -> [usize; D] {
         match self {
-            Self::Parameter(parameter) => parameter.dims(),
+            Self::Parameter(parameter) => parameter.lazy_shape().dims(),
             Self::Stored(stored) => stored.dims(),
         }
     }

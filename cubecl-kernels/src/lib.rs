@@ -25,6 +25,8 @@ pub mod embedding;
 pub mod gemm;
 #[cfg(feature = "cube")]
 pub mod grouped_gemm;
+#[cfg(feature = "cube")]
+pub mod grouped_linear;
 pub mod host;
 #[cfg(feature = "cube")]
 pub mod linear;

@@ -54,10 +54,10 @@ fn train(depths: usize) -> (DeepSeek, TokenData) {
     let mut last = f64::INFINITY;
     for step in 0..100 {
         let windows = (4 * step..4 * (step + 1)).map(|sample| data.train.window(sample)).collect();
-        let (loss, report) = model.forward(TokenBatcher::new(SEQ_LEN).batch(windows, &device));
+        let (loss, measured) = model.forward(TokenBatcher::new(SEQ_LEN).batch(windows, &device));
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         (model, _) = optimizer.update(model, grads, 1.0, 1e-2);
-        last = report.loss;
+        last = measured.read().loss;
     }
     assert!(last < 2.6, "nothing was learnt: loss {last}");
     (model.valid().model.no_grad(), data)

@@ -11,7 +11,9 @@ use burn_deepseek::attention::AttentionForm;
 use burn_deepseek::generate::{Decoder, GenerateOptions, Sampling};
 use burn_deepseek::moe::sequence_balance_loss;
 use burn_deepseek::weights::{self, LoadOptions};
-use burn_deepseek::{Compute, DeepSeek, EndTokens, LayerRouting, LossWeights, Pass, recomputing};
+use burn_deepseek::{
+    Compute, DeepSeek, EndTokens, LayerRouting, LossWeights, Pass, SequenceCounts, recomputing,
+};
 use deepseek_tests::fixture::{self, Values};
 use deepseek_tests::{devices, table::Report};
 use deepseek_train::learner::{AdamW, AdamWSettings, MomentFormat};
@@ -216,7 +218,7 @@ fn check_routing(
         let got: Vec<u32> = routing.groups.loads().iter().map(|&load| load as u32).collect();
         report.exact("router loads", &name, &got, &load.ints());
     }
-    let selected = counts_of_choices(routing);
+    let selected = SequenceCounts::Host(counts_of_choices(routing));
     for (what, counts) in
         [("seq_aux_unbiased_topk", &routing.unbiased_counts), ("seq_aux_selected", &selected)]
     {

@@ -14,7 +14,7 @@
 //! | a run as a value, and how a command ends | [`config`], [`exit`] |
 //! | what they are made of | [`data`], [`parallel`], [`record`], [`routing`], [`run_lock`], [`stdout`], [`durable`] |
 //! | errors, text that fits and is visible, what changes in a run's course | [`failure`], [`fold`], [`visible`], [`schedule`] |
-//! | where tests kill it | [`kill_point`] |
+//! | where tests kill it; how much memory it has had | [`kill_point`], [`peak_memory`] |
 
 pub mod checkpoint;
 pub mod cli;
@@ -36,6 +36,7 @@ pub mod microscope;
 pub mod model_folder;
 pub mod oversize;
 pub mod parallel;
+pub mod peak_memory;
 pub mod plan;
 pub mod record;
 pub mod routing;

@@ -15,6 +15,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// the binding has no name for it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
+/// The variable that sets the same, by which a process may have less memory and take longer.
+const PURGE_DELAY_VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
+
 /// A variable that the library of Wayland, through which graphics drivers look for a screen,
 /// complains about on standard error where it is not set, as on most servers.
 const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
     quiet_graphics();
     let parsed = cli::parse(std::env::args_os());
     let serves = parsed.as_ref().is_ok_and(|cli| matches!(cli.command, Command::Dashboard(_)));
-    if !serves {
+    if !serves && std::env::var_os(PURGE_DELAY_VARIABLE).is_none() {
         // A step frees and takes the same buffers again and again: pages that go back in between
         // are cleared anew each time, which cost a tenth of a step. (A server that stays gives them
         // back.) SAFETY: no other thread is there yet, which is all that the call asks for.

@@ -4,8 +4,6 @@
 //! A kernel goes in here as a method; once an operation has all of its kernels, its name goes into
 //! the sets of the devices that are the faster for it.
 
-use std::sync::Arc;
-
 use burn::backend::TensorMetadata;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::tensor::DType;
@@ -14,43 +12,44 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::server::Handle;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::adamw;
-use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums};
+use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums, SlotTables};
 use cubecl_kernels::attention::{self, DeviceAttention};
-use cubecl_kernels::cross_entropy;
-use cubecl_kernels::definition::{AttentionShape, LinearShape, RopeShape, RowSums, WireFormat};
-use cubecl_kernels::device::Element;
+use cubecl_kernels::definition::{
+    AttentionShape, GroupedLinearShape, LinearShape, RopeShape, RouteShape, WireFormat,
+};
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::embedding::embedding_backward;
-use cubecl_kernels::linear;
-use cubecl_kernels::rms_norm;
-use cubecl_kernels::rope;
-use cubecl_kernels::swiglu;
+use cubecl_kernels::{adamw, cross_entropy, grouped_linear, linear, rms_norm, rope, route, swiglu};
 
 use super::cube_tensor::{Place, dims, handle, own};
 use super::kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
-    NormGradients, NormOutput, attention_shape, done, rope_shape,
+    NormGradients, NormOutput, RoutedTokens, RowTables, attention_shape, done, rope_shape,
 };
-use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::definition::AdamWScalars;
 use crate::precision::{AttentionOptions, ProductFormat};
 
-/// The rows of a routing decision on a device, uploaded once.
-struct Rows {
-    /// The token of each row.
-    tokens: DeviceIndex,
-    /// The rows of each token, slot by slot.
-    slots: DeviceSums,
+/// The rows of a routing decision.
+fn slots(rows: RowTables<CubeBackend>) -> SlotTables {
+    let [tokens, top_k] = dims(&rows.row_of_slot);
+    SlotTables {
+        tokens,
+        top_k,
+        row_of_slot: handle(rows.row_of_slot),
+        token_of_row: handle(rows.token_of_row),
+        slot_of_row: handle(rows.slot_of_row),
+    }
 }
 
-fn rows_on(place: &Place, groups: &ExpertGroups) -> Arc<Rows> {
-    place.keep(groups.kept(), |client| {
-        let (tokens, top_k) = (groups.tokens(), groups.top_k());
-        let sums = RowSums::of_slots(groups.row_of_slot(), tokens, top_k, groups.rows());
-        Rows {
-            tokens: done(DeviceIndex::new(client, groups.token_of_row(), tokens)),
-            slots: done(DeviceSums::new(client, &done(sums))),
-        }
-    })
+/// The groups of `rows` rows that a table has.
+fn groups(bounds: CubeTensor, rows: usize) -> DeviceGroups {
+    let [_, ends] = dims(&bounds);
+    done(DeviceGroups::of_table(handle(bounds), ends - 1, rows))
+}
+
+/// Choice by score alone, without groups.
+fn ungrouped(shape: RouteShape) -> RouteShape {
+    RouteShape { groups: 1, kept_groups: 1, ..shape }
 }
 
 /// The numbers of tokens as 32-bit words.
@@ -193,51 +192,115 @@ impl FusedKernels for CubeBackend {
         }
     }
 
-    fn permute(x: CubeTensor, groups: ExpertGroups) -> CubeTensor {
+    fn permute(x: CubeTensor, rows: RowTables<Self>) -> CubeTensor {
         let (place, [_, width]) = (Place::of(&x), dims(&x));
-        let rows = rows_on(&place, &groups);
-        let y = all_to_all::pack(&place.client, &handle(x), &rows.tokens, width, WireFormat::F32);
-        place.floats(done(y), [groups.rows(), width])
+        let index = done(DeviceIndex::of_slots(&slots(rows)));
+        let y = all_to_all::pack(&place.client, &handle(x), &index, width, WireFormat::F32);
+        place.floats(done(y), [index.len(), width])
     }
 
-    fn permute_backward(dy: CubeTensor, groups: ExpertGroups) -> CubeTensor {
+    fn permute_backward(dy: CubeTensor, rows: RowTables<Self>) -> CubeTensor {
         let (place, [_, width]) = (Place::of(&dy), dims(&dy));
-        let rows = rows_on(&place, &groups);
+        let sums = done(DeviceSums::of_slots(&slots(rows)));
         let (dy, format) = (handle(dy), WireFormat::F32);
-        let dx = all_to_all::combine(&place.client, &dy, None, &rows.slots, width, format);
-        place.floats(done(dx), [groups.tokens(), width])
+        let dx = all_to_all::combine(&place.client, &dy, None, &sums, width, format);
+        place.floats(done(dx), [sums.results(), width])
     }
 
-    fn combine(y: CubeTensor, weights: CubeTensor, groups: ExpertGroups) -> CubeTensor {
+    fn combine(y: CubeTensor, weights: CubeTensor, rows: RowTables<Self>) -> CubeTensor {
         let (place, [_, width]) = (Place::of(&y), dims(&y));
-        let rows = rows_on(&place, &groups);
+        let sums = done(DeviceSums::of_slots(&slots(rows)));
         let (y, weights, format) = (handle(y), handle(weights), WireFormat::F32);
-        let out =
-            all_to_all::combine(&place.client, &y, Some(&weights), &rows.slots, width, format);
-        place.floats(done(out), [groups.tokens(), width])
+        let out = all_to_all::combine(&place.client, &y, Some(&weights), &sums, width, format);
+        place.floats(done(out), [sums.results(), width])
     }
 
     fn combine_backward(
         y: CubeTensor,
         weights: CubeTensor,
-        groups: ExpertGroups,
+        rows: RowTables<Self>,
         dout: CubeTensor,
     ) -> CombineGradients<Self> {
         let (place, [_, width]) = (Place::of(&y), dims(&y));
-        let rows = rows_on(&place, &groups);
+        let [tokens, top_k] = dims(&rows.row_of_slot);
+        let sums = done(DeviceSums::of_slots(&slots(rows)));
         let (dy, dweights) = done(all_to_all::combine_backward(
             &place.client,
             &handle(y),
             Some(&handle(weights)),
-            &rows.slots,
+            &sums,
             &handle(dout),
             width,
             WireFormat::F32,
         ));
         CombineGradients {
-            dy: place.floats(dy, [groups.rows(), width]),
-            dweights: place.floats(dweights, [groups.tokens(), groups.top_k()]),
+            dy: place.floats(dy, [tokens * top_k, width]),
+            dweights: place.floats(dweights, [tokens, top_k]),
         }
+    }
+
+    // In FP32 whatever the format: these devices have no product of BF16 by expert.
+    fn grouped_linear(
+        x: CubeTensor,
+        w: CubeTensor,
+        bounds: CubeTensor,
+        _: ProductFormat,
+    ) -> CubeTensor {
+        let (place, [rows, inputs], [experts, outputs, _]) = (Place::of(&x), dims(&x), dims(&w));
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
+        let (x, w, groups) = (handle(x), handle(w), groups(bounds, rows));
+        let y = grouped_linear::grouped_linear(&place.client, &x, &w, &groups, &shape);
+        place.floats(done(y), [rows, outputs])
+    }
+
+    fn grouped_linear_input_gradient(
+        dy: CubeTensor,
+        w: CubeTensor,
+        bounds: CubeTensor,
+        _: ProductFormat,
+    ) -> CubeTensor {
+        let (place, [rows, outputs], [experts, _, inputs]) = (Place::of(&dy), dims(&dy), dims(&w));
+        let shape = GroupedLinearShape { rows, experts, inputs, outputs };
+        let (dy, w, groups) = (handle(dy), handle(w), groups(bounds, rows));
+        let dx =
+            grouped_linear::grouped_linear_input_gradient(&place.client, &dy, &w, &groups, &shape);
+        place.floats(done(dx), [rows, inputs])
+    }
+
+    fn grouped_linear_weight_gradient(
+        dy: CubeTensor,
+        x: CubeTensor,
+        bounds: CubeTensor,
+        _: ProductFormat,
+    ) -> CubeTensor {
+        let (place, [rows, outputs], [_, inputs]) = (Place::of(&dy), dims(&dy), dims(&x));
+        let (dy, x, groups) = (handle(dy), handle(x), groups(bounds, rows));
+        let shape = GroupedLinearShape { rows, experts: groups.len(), inputs, outputs };
+        let dw =
+            grouped_linear::grouped_linear_weight_gradient(&place.client, &dy, &x, &groups, &shape);
+        place.floats(done(dw), shape.weight_dims())
+    }
+
+    fn route(scores: CubeTensor, bias: CubeTensor, shape: RouteShape) -> RoutedTokens<Self> {
+        let place = Place::of(&scores);
+        let tables =
+            done(route::route(&place.client, &handle(scores), Some(&handle(bias)), &shape));
+        let (slots, rows) = ([shape.tokens, shape.top_k], [shape.slots()]);
+        RoutedTokens {
+            choices: place.words(tables.choices, slots),
+            loads: place.words(tables.loads, [shape.experts]),
+            bounds: place.words(tables.table, [3, shape.experts + 1]),
+            row_of_slot: place.words(tables.row_of_slot, slots),
+            token_of_row: place.words(tables.token_of_row, rows),
+            slot_of_row: place.words(tables.slot_of_row, rows),
+        }
+    }
+
+    fn sequence_counts(scores: CubeTensor, shape: RouteShape, seq: usize) -> CubeTensor {
+        let (place, shape) = (Place::of(&scores), ungrouped(shape));
+        let choices = done(route::choose_experts(&place.client, &handle(scores), None, &shape));
+        let counts = route::sequence_counts(&place.client, &choices, &shape, seq);
+        place.words(done(counts), [shape.tokens / seq, shape.experts])
     }
 
     fn embedding_forward(table: CubeTensor, tokens: CubeTensor) -> CubeTensor {

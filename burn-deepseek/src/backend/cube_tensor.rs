@@ -1,7 +1,5 @@
 //! CubeCL's tensors as buffers that lie in order, and back.
 
-use std::sync::Arc;
-
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
@@ -9,14 +7,6 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::server::Handle;
-
-use crate::definition::Kept;
-
-/// A thing of one device.
-struct OnDevice<T> {
-    device: CubeDevice,
-    thing: Arc<T>,
-}
 
 /// Where a tensor is, to make others beside it.
 pub(super) struct Place {
@@ -28,25 +18,6 @@ impl Place {
     /// The place of a tensor.
     pub(super) fn of(tensor: &CubeTensor) -> Self {
         Self { client: tensor.client.clone(), device: tensor.device.clone() }
-    }
-
-    /// The place of tensors of a device.
-    #[cfg(all(test, feature = "wgpu"))]
-    pub(super) fn of_device(device: &CubeDevice) -> Self {
-        Self { client: device.client(), device: device.clone() }
-    }
-
-    /// What this device has made of a value, made where it has not yet.
-    pub(super) fn keep<T: Send + Sync + 'static>(
-        &self,
-        kept: &Kept,
-        make: impl FnOnce(&Client) -> T,
-    ) -> Arc<T> {
-        let made = kept.get_or_make(
-            |x: &OnDevice<T>| x.device == self.device,
-            || OnDevice { device: self.device.clone(), thing: Arc::new(make(&self.client)) },
-        );
-        made.thing.clone()
     }
 
     /// A tensor of FP32 entries for a buffer that a kernel has made.

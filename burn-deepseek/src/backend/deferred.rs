@@ -44,13 +44,31 @@ impl WeightGradientQueue {
     /// Computes every product that waits, in the order in which they came, and adds it to the
     /// gradient of its parameter.
     pub fn compute(&self, grads: &mut GradientsParams) {
-        let entries = std::mem::take(&mut *self.entries());
-        for Entry { param, rank, work } in entries {
-            let gradient = work();
-            match rank {
-                3 => add::<3>(grads, param, Tensor::from_dispatch(gradient)),
-                _ => add::<2>(grads, param, Tensor::from_dispatch(gradient)),
+        self.compute_each(grads, |_, _, _| {});
+    }
+
+    /// [`compute`](Self::compute), one parameter after the other: when the gradient of one is
+    /// complete in `grads`, `take` is told whose it is and how many dims it has. So a gradient need
+    /// not wait for those of all others.
+    pub fn compute_each(
+        &self,
+        grads: &mut GradientsParams,
+        mut take: impl FnMut(ParamId, usize, &mut GradientsParams),
+    ) {
+        let mut left = std::mem::take(&mut *self.entries());
+        while let Some(first) = left.first() {
+            let (param, dims) = (first.param, first.rank);
+            let (own, others): (Vec<Entry>, _) =
+                left.into_iter().partition(|entry| entry.param == param);
+            left = others;
+            for Entry { work, .. } in own {
+                let gradient = work();
+                match dims {
+                    3 => add::<3>(grads, param, Tensor::from_dispatch(gradient)),
+                    _ => add::<2>(grads, param, Tensor::from_dispatch(gradient)),
+                }
             }
+            take(param, dims, grads);
         }
     }
 

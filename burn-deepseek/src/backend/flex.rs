@@ -11,12 +11,12 @@ use cubecl_kernels::definition::{
 use cubecl_kernels::host;
 use half::bf16;
 
-use super::flex_tensor::{Contiguous, dims, ints, tensor, whole, word_tensor};
+use super::flex_tensor::{Contiguous, dims, first_rows, ints, tensor, whole, word_tensor};
 use super::kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
-    NormGradients, NormOutput, attention_shape, done, rope_shape,
+    NormGradients, NormOutput, RowTables, attention_shape, done, rope_shape,
 };
-use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::definition::AdamWScalars;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 impl FusedKernels for Flex {
@@ -180,46 +180,44 @@ impl FusedKernels for Flex {
         tensor(done(out), [batch, queries, heads, v_dim])
     }
 
-    fn permute(x: FlexTensor, groups: ExpertGroups) -> FlexTensor {
-        let [tokens, width] = dims(&x);
+    fn permute(x: FlexTensor, rows: RowTables<Self>) -> FlexTensor {
+        let ([tokens, width], [count]) = (dims(&x), dims(&rows.token_of_row));
+        let (x, token_of_row) = (Contiguous::new(x), Contiguous::new(rows.token_of_row));
         tensor(
-            done(host::gather_rows(
-                Contiguous::new(x).floats(),
-                groups.token_of_row(),
-                tokens,
-                width,
-            )),
-            [groups.rows(), width],
+            done(host::gather_rows(x.floats(), token_of_row.words(), tokens, width)),
+            [count, width],
         )
     }
 
-    fn permute_backward(dy: FlexTensor, groups: ExpertGroups) -> FlexTensor {
-        let shape = permute_shape(&dy, &groups);
-        let dx =
-            host::gather_rows_backward(Contiguous::new(dy).floats(), groups.row_of_slot(), &shape);
+    fn permute_backward(dy: FlexTensor, rows: RowTables<Self>) -> FlexTensor {
+        let shape = permute_shape(&dy, &rows);
+        let (dy, row_of_slot) = (Contiguous::new(dy), Contiguous::new(rows.row_of_slot));
+        let dx = host::gather_rows_backward(dy.floats(), row_of_slot.words(), &shape);
         tensor(done(dx), [shape.tokens, shape.width])
     }
 
-    fn combine(y: FlexTensor, weights: FlexTensor, groups: ExpertGroups) -> FlexTensor {
-        let shape = permute_shape(&y, &groups);
+    fn combine(y: FlexTensor, weights: FlexTensor, rows: RowTables<Self>) -> FlexTensor {
+        let shape = permute_shape(&y, &rows);
         let (y, weights) = (Contiguous::new(y), Contiguous::new(weights));
-        let out = host::combine(y.floats(), weights.floats(), groups.row_of_slot(), &shape);
+        let row_of_slot = Contiguous::new(rows.row_of_slot);
+        let out = host::combine(y.floats(), weights.floats(), row_of_slot.words(), &shape);
         tensor(done(out), [shape.tokens, shape.width])
     }
 
     fn combine_backward(
         y: FlexTensor,
         weights: FlexTensor,
-        groups: ExpertGroups,
+        rows: RowTables<Self>,
         dout: FlexTensor,
     ) -> CombineGradients<Self> {
-        let shape = permute_shape(&y, &groups);
+        let shape = permute_shape(&y, &rows);
         let (y, weights, dout) =
             (Contiguous::new(y), Contiguous::new(weights), Contiguous::new(dout));
+        let row_of_slot = Contiguous::new(rows.row_of_slot);
         let (dy, dweights) = done(host::combine_backward(
             y.floats(),
             weights.floats(),
-            groups.row_of_slot(),
+            row_of_slot.words(),
             dout.floats(),
             &shape,
         ));
@@ -232,41 +230,42 @@ impl FusedKernels for Flex {
     fn grouped_linear(
         x: FlexTensor,
         w: FlexTensor,
-        groups: ExpertGroups,
+        bounds: FlexTensor,
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, inputs], [experts, outputs, _]) = (dims(&x), dims(&w));
         let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (x, w) = (Contiguous::new(x), Contiguous::new(w));
-        let y = host::grouped_linear(x.floats(), w.floats(), groups.offsets(), &shape, format);
+        let y = host::grouped_linear(x.floats(), w.floats(), &first_rows(bounds), &shape, format);
         tensor(done(y), [rows, outputs])
     }
 
     fn grouped_linear_input_gradient(
         dy: FlexTensor,
         w: FlexTensor,
-        groups: ExpertGroups,
+        bounds: FlexTensor,
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [experts, _, inputs]) = (dims(&dy), dims(&w));
         let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (dy, w) = (Contiguous::new(dy), Contiguous::new(w));
         let (dy, w) = (dy.floats(), w.floats());
-        let dx = host::grouped_linear_input_gradient(dy, w, groups.offsets(), &shape, format);
+        let dx = host::grouped_linear_input_gradient(dy, w, &first_rows(bounds), &shape, format);
         tensor(done(dx), [rows, inputs])
     }
 
     fn grouped_linear_weight_gradient(
         dy: FlexTensor,
         x: FlexTensor,
-        groups: ExpertGroups,
+        bounds: FlexTensor,
         format: ProductFormat,
     ) -> FlexTensor {
         let ([rows, outputs], [_, inputs]) = (dims(&dy), dims(&x));
-        let shape = GroupedLinearShape { rows, experts: groups.experts(), inputs, outputs };
+        let [_, ends] = dims(&bounds);
+        let shape = GroupedLinearShape { rows, experts: ends - 1, inputs, outputs };
         let (dy, x) = (Contiguous::new(dy), Contiguous::new(x));
         let (dy, x) = (dy.floats(), x.floats());
-        let dw = host::grouped_linear_weight_gradient(dy, x, groups.offsets(), &shape, format);
+        let dw = host::grouped_linear_weight_gradient(dy, x, &first_rows(bounds), &shape, format);
         tensor(done(dw), [shape.experts, outputs, inputs])
     }
 
@@ -382,8 +381,8 @@ fn counted(targets: &[i64]) -> usize {
     targets.iter().filter(|&&target| target >= 0).count().max(1)
 }
 
-/// `rows` is a tensor of the experts' rows.
-fn permute_shape(rows: &FlexTensor, groups: &ExpertGroups) -> PermuteShape {
-    let [sorted, width] = dims(rows);
-    PermuteShape { tokens: groups.tokens(), slots: groups.top_k(), sorted, width }
+/// `x` is a tensor of the experts' rows.
+fn permute_shape(x: &FlexTensor, rows: &RowTables<Flex>) -> PermuteShape {
+    let ([sorted, width], [tokens, slots]) = (dims(x), dims(&rows.row_of_slot));
+    PermuteShape { tokens, slots, sorted, width }
 }

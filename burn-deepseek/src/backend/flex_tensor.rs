@@ -17,9 +17,9 @@ impl Contiguous {
         self.0.as_slice().expect("invariant: fused operations are called with FP32 tensors")
     }
 
-    /// The entries of a tensor of words of codes.
+    /// The entries of a tensor of words.
     pub(super) fn words(&self) -> &[u32] {
-        self.0.as_slice().expect("invariant: codes are U32 tensors")
+        self.0.as_slice().expect("invariant: words are U32 tensors")
     }
 }
 
@@ -49,6 +49,13 @@ pub(super) fn ints(tensor: &FlexTensor) -> Vec<i64> {
         other => panic!("token tensors are I32, I64 or U32 on Flex, not {other:?}"),
     }
     .expect("invariant: the tensor is contiguous and of the matched type")
+}
+
+/// The first row of each expert, and the number of rows: the first line of a table of bounds.
+pub(super) fn first_rows(bounds: FlexTensor) -> Vec<usize> {
+    let [_, ends] = dims(&bounds);
+    let bounds = Contiguous::new(bounds);
+    bounds.words()[..ends].iter().map(|&row| row as usize).collect()
 }
 
 /// A tensor that owns `values`.

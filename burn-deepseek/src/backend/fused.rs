@@ -5,9 +5,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
 use super::DeferredWeight;
-use super::kernels::FusedKernels;
+use super::kernels::{FusedKernels, RowTables};
 use super::table::differentiable;
-use crate::definition::ExpertGroups;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// How a linear outside FP8 is computed.
@@ -78,25 +77,29 @@ differentiable! {
         Self::mla_attention(q, kv, k_rope, options).out
     }
     /// Rows of tokens to rows of experts; x `[tokens, d]`.
-    fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
-        Self::permute(x, groups)
+    fn fused_permute(
+        x: FloatTensor<Self>,
+        #[extension_type] rows: RowTables<Self>,
+    ) -> FloatTensor<Self> {
+        Self::permute(x, rows)
     }
     /// Rows of experts to weighted sums by token; y `[rows, d]`, weights `[tokens, top_k]`.
     fn fused_combine(
         y: FloatTensor<Self>,
         weights: FloatTensor<Self>,
-        groups: ExpertGroups,
+        #[extension_type] rows: RowTables<Self>,
     ) -> FloatTensor<Self> {
-        Self::combine(y, weights, groups)
+        Self::combine(y, weights, rows)
     }
-    /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
+    /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`, bounds as [`RowTables`]
+    /// has them.
     fn fused_grouped_linear(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        groups: ExpertGroups,
+        bounds: IntTensor<Self>,
         call: PlainLinear,
     ) -> FloatTensor<Self> {
-        Self::grouped_linear(x, w, groups, call.format)
+        Self::grouped_linear(x, w, bounds, call.format)
     }
     /// Rows of a table; table `[vocab, d]`, tokens `[n]`.
     fn fused_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {

@@ -4,7 +4,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 use cubecl_kernels::KernelError;
-use cubecl_kernels::definition::{AttentionShape, RopeLayout, RopeShape};
+use cubecl_kernels::definition::{AttentionShape, RopeLayout, RopeShape, RouteShape};
 
 #[cfg(feature = "cube")]
 use super::results::{Shaped, floats, words};
@@ -12,7 +12,7 @@ use super::table::define_kernels;
 use super::tensors::tensors;
 #[cfg(feature = "cube")]
 use super::with_fusion as burn;
-use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::definition::AdamWScalars;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Attention's result, and what its backward needs of it.
@@ -111,6 +111,53 @@ tensors!(AdamWOutput, AdamWOutputMetadata {
     value: FloatTensor<B>,
     first: FloatTensor<B>,
     second: FloatTensor<B>,
+});
+
+/// Rows by expert, on a device: [`GroupTables`](crate::definition::GroupTables) as kernels take
+/// them, in words (U32).
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct RowTables<B: Backend> {
+    /// First row, first word and first tile of each expert, and the totals, `[3, experts + 1]`.
+    pub bounds: IntTensor<B>,
+    /// `[tokens, top_k]`.
+    pub row_of_slot: IntTensor<B>,
+    /// `[rows]`.
+    pub token_of_row: IntTensor<B>,
+    /// `[rows]`.
+    pub slot_of_row: IntTensor<B>,
+}
+tensors!(RowTables, RowTablesMetadata {
+    bounds: IntTensor<B>,
+    row_of_slot: IntTensor<B>,
+    token_of_row: IntTensor<B>,
+    slot_of_row: IntTensor<B>,
+});
+
+/// A choice of experts and its tables, in words (U32).
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct RoutedTokens<B: Backend> {
+    /// Experts of each token in ascending order, `[tokens, top_k]`.
+    pub choices: IntTensor<B>,
+    /// Tokens that chose each expert, `[experts]`.
+    pub loads: IntTensor<B>,
+    /// First row, first word and first tile of each expert, and the totals, `[3, experts + 1]`.
+    pub bounds: IntTensor<B>,
+    /// `[tokens, top_k]`.
+    pub row_of_slot: IntTensor<B>,
+    /// `[rows]`.
+    pub token_of_row: IntTensor<B>,
+    /// `[rows]`.
+    pub slot_of_row: IntTensor<B>,
+}
+tensors!(RoutedTokens, RoutedTokensMetadata {
+    choices: IntTensor<B>,
+    loads: IntTensor<B>,
+    bounds: IntTensor<B>,
+    row_of_slot: IntTensor<B>,
+    token_of_row: IntTensor<B>,
+    slot_of_row: IntTensor<B>,
 });
 
 /// The table, for a macro that makes something of its rows: operations, and for each its kernels.
@@ -258,17 +305,22 @@ macro_rules! fused_kernels {
             /// Rows of tokens to rows of experts.
             Permute {
                 /// Rows of tokens to rows of experts; x `[tokens, d]`.
-                fn permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> => {
-                    let [_, width] = x.shape().dims();
-                    floats([groups.rows(), width])
+                fn permute(
+                    x: FloatTensor<Self>,
+                    #[extension_type] rows: RowTables<Self>,
+                ) -> FloatTensor<Self> => {
+                    let ([_, width], [count]) =
+                        (x.shape().dims(), rows.token_of_row.shape().dims());
+                    floats([count, width])
                 };
                 /// `dx`, each token's slots summed in their order.
                 fn permute_backward(
                     dy: FloatTensor<Self>,
-                    groups: ExpertGroups,
+                    #[extension_type] rows: RowTables<Self>,
                 ) -> FloatTensor<Self> => {
-                    let [_, width] = dy.shape().dims();
-                    floats([groups.tokens(), width])
+                    let ([_, width], [tokens, _]) =
+                        (dy.shape().dims(), rows.row_of_slot.shape().dims());
+                    floats([tokens, width])
                 };
             }
 
@@ -278,28 +330,29 @@ macro_rules! fused_kernels {
                 fn combine(
                     y: FloatTensor<Self>,
                     weights: FloatTensor<Self>,
-                    groups: ExpertGroups,
+                    #[extension_type] rows: RowTables<Self>,
                 ) -> FloatTensor<Self> => {
-                    let [_, width] = y.shape().dims();
-                    floats([groups.tokens(), width])
+                    let ([_, width], [tokens, _]) =
+                        (y.shape().dims(), rows.row_of_slot.shape().dims());
+                    floats([tokens, width])
                 };
                 /// Gradients of y and the weights.
                 fn combine_backward(
                     y: FloatTensor<Self>,
                     weights: FloatTensor<Self>,
-                    groups: ExpertGroups,
+                    #[extension_type] rows: RowTables<Self>,
                     dout: FloatTensor<Self>,
-                ) -> CombineGradients<Self>
-                    => floats(y.shape()).floats([groups.tokens(), groups.top_k()]);
+                ) -> CombineGradients<Self> => floats(y.shape()).floats(rows.row_of_slot.shape());
             }
 
             /// One linear an expert.
             GroupedLinear {
-                /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`.
+                /// One linear an expert; x `[rows, d_in]`, w `[experts, d_out, d_in]`, bounds of
+                /// rows as [`RowTables`] has them.
                 fn grouped_linear(
                     x: FloatTensor<Self>,
                     w: FloatTensor<Self>,
-                    groups: ExpertGroups,
+                    bounds: IntTensor<Self>,
                     format: ProductFormat,
                 ) -> FloatTensor<Self> => {
                     let ([rows, _], [_, outputs, _]) = (x.shape().dims(), w.shape().dims());
@@ -309,7 +362,7 @@ macro_rules! fused_kernels {
                 fn grouped_linear_input_gradient(
                     dy: FloatTensor<Self>,
                     w: FloatTensor<Self>,
-                    groups: ExpertGroups,
+                    bounds: IntTensor<Self>,
                     format: ProductFormat,
                 ) -> FloatTensor<Self> => {
                     let ([rows, _], [_, _, inputs]) = (dy.shape().dims(), w.shape().dims());
@@ -319,11 +372,12 @@ macro_rules! fused_kernels {
                 fn grouped_linear_weight_gradient(
                     dy: FloatTensor<Self>,
                     x: FloatTensor<Self>,
-                    groups: ExpertGroups,
+                    bounds: IntTensor<Self>,
                     format: ProductFormat,
                 ) -> FloatTensor<Self> => {
-                    let ([_, outputs], [_, inputs]) = (dy.shape().dims(), x.shape().dims());
-                    floats([groups.experts(), outputs, inputs])
+                    let ([_, outputs], [_, inputs], [_, ends]) =
+                        (dy.shape().dims(), x.shape().dims(), bounds.shape().dims());
+                    floats([ends - 1, outputs, inputs])
                 };
             }
 
@@ -393,6 +447,31 @@ macro_rules! fused_kernels {
                 /// Sum of the squares of all entries of x `[n]`, in FP64: its bits as two words,
                 /// the lower half first.
                 fn sum_of_squares(x: FloatTensor<Self>) -> IntTensor<Self> => words([2]);
+            }
+
+            /// The choice of experts and its tables, where the host does not make them.
+            Route {
+                /// Experts of each token and what follows; scores `[tokens, experts]`, bias
+                /// `[experts]`.
+                fn route(
+                    scores: FloatTensor<Self>,
+                    bias: FloatTensor<Self>,
+                    shape: RouteShape,
+                ) -> RoutedTokens<Self> => {
+                    words([shape.tokens, shape.top_k])
+                        .and(words([shape.experts]))
+                        .and(words([3, shape.experts + 1]))
+                        .and(words([shape.tokens, shape.top_k]))
+                        .and(words([shape.slots()]))
+                        .and(words([shape.slots()]))
+                };
+                /// For each sequence of `seq` tokens how many of them have each expert among the
+                /// best, `[tokens / seq, experts]`.
+                fn sequence_counts(
+                    scores: FloatTensor<Self>,
+                    shape: RouteShape,
+                    seq: usize,
+                ) -> IntTensor<Self> => words([shape.tokens / (*seq).max(1), shape.experts]);
             }
         }
     };

@@ -51,11 +51,11 @@ pub use function::{FunctionOps, InputGradient};
 pub use fused::{FusedOps, PlainLinear};
 pub use kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
-    NormGradients, NormOutput,
+    NormGradients, NormOutput, RoutedTokens, RowTables,
 };
 pub use operations::FusedOp;
 pub use streams::{SeveralStreams, share_streams};
-pub use supports::{fp8_products, supports, supports_bf16x3, supports_fp8};
+pub use supports::{fp8_products, supports, supports_bf16x3, supports_fp8, supports_route};
 pub use table::WithoutAutodiff;
 pub use wire::WireKernels;
 

@@ -38,8 +38,9 @@ pub(super) struct Supported {
 }
 
 impl Supported {
-    /// The operations that Flex has kernels for: all, in FP32.
-    pub const FLEX: Self = Self { f32: bits(FusedOp::ALL), bf16: 0 };
+    /// The operations that Flex has kernels for: all, in FP32, but the choice of experts, which is
+    /// made on the host.
+    pub const FLEX: Self = Self { f32: bits(FusedOp::ALL) & !bit(FusedOp::Route), bf16: 0 };
     /// The operations that every device of CubeCL has kernels for. One that they gain is named
     /// here.
     #[cfg(feature = "cube")]
@@ -51,7 +52,9 @@ impl Supported {
             FusedOp::Rope,
             FusedOp::Permute,
             FusedOp::Combine,
+            FusedOp::GroupedLinear,
             FusedOp::Embedding,
+            FusedOp::Route,
             FusedOp::AdamW,
             FusedOp::SumOfSquares,
             FusedOp::Fp8,
@@ -125,12 +128,12 @@ mod tests {
     /// Where this list changes, so does the meaning of what workers answer, and with it the version
     /// in `remote/connect.rs`.
     #[test]
-    fn the_numbers_of_the_operations_are_those_of_version_3() {
+    fn the_numbers_of_the_operations_are_those_of_version_4() {
         let names: Vec<String> = FusedOp::ALL.iter().map(|op| format!("{op:?}")).collect();
         assert_eq!(
             names.join(" "),
             "Linear RmsNorm Residual Swiglu Rope MlaAttention MlaAbsorbed Permute Combine \
-             GroupedLinear Embedding LinearCrossEntropy AdamW SumOfSquares Fp8"
+             GroupedLinear Embedding LinearCrossEntropy AdamW SumOfSquares Route Fp8"
         );
     }
 
@@ -141,7 +144,7 @@ mod tests {
             let expected = matches!(operation, FusedOp::Swiglu | FusedOp::Rope);
             assert_eq!(two.has(operation, DType::F32), expected);
             assert!(!two.has(operation, DType::BF16) && !two.has(operation, DType::F64));
-            assert!(Supported::FLEX.has(operation, DType::F32));
+            assert_eq!(Supported::FLEX.has(operation, DType::F32), operation != FusedOp::Route);
         }
     }
 }

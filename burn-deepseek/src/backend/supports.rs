@@ -21,6 +21,12 @@ pub fn supports_fp8(device: &Device) -> bool {
     supported(device.as_dispatch()).has(FusedOp::Fp8, DType::F32)
 }
 
+/// Whether a device chooses experts itself and has counted their rows: every runtime of CubeCL, and
+/// the devices of a server that serves them.
+pub fn supports_route(device: &Device) -> bool {
+    supported(device.as_dispatch()).has(FusedOp::Route, DType::F32)
+}
+
 /// Whether products of three BF16 parts are ahead of FP32 ones on a device, as far as is known: on
 /// Flex, where the processor's tile unit computes.
 pub fn supports_bf16x3(device: &Device) -> bool {

@@ -42,9 +42,6 @@ macro_rules! take {
     ($from:expr, $Tensors:ident<$B:ident>) => {
         crate::backend::tensors::Tensors::take(&mut $from)
     };
-    ($from:expr, ExpertGroups) => {
-        $from.take_groups()
-    };
     ($from:expr, $Argument:ident) => {
         $from.take_argument()
     };
@@ -63,9 +60,6 @@ macro_rules! give {
     };
     ($to:expr, $value:expr, $Tensors:ident<$B:ident>) => {
         $value.give(&mut $to)
-    };
-    ($to:expr, $value:expr, ExpertGroups) => {
-        $to.give_groups(&$value)
     };
     ($to:expr, $value:expr, $Argument:ident) => {
         $to.give_argument(&$value)

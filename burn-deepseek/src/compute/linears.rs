@@ -11,6 +11,7 @@ use super::Compute;
 use crate::backend::fp8::{Fp8Weight, GroupedLinearShape, LinearCall, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear};
 use crate::definition::ExpertGroups;
+use crate::ops::fp8::Rows;
 use crate::precision::{Fp8Rule, Operation, ProductFormat, Rule};
 use crate::{Linear, Weight, ops};
 
@@ -36,7 +37,7 @@ impl Compute {
         x: Tensor<2>,
         layers: [&Linear; N],
     ) -> [Tensor<2>; N] {
-        let mut quantized = None;
+        let (mut quantized, mut rows) = (None, None);
         let mut pairs = operations.into_iter().zip(layers);
         std::array::from_fn(|_| {
             let (operation, layer) = pairs.next().expect("invariant: as many operations as layers");
@@ -57,8 +58,8 @@ impl Compute {
                 }
                 Rule::Fp8(rule) => rule,
             };
-            let groups = RowGroups::one(x.dims()[0]);
-            biased(self.fp8(operation, x.clone(), weight, groups, rule, &mut quantized), bias)
+            let rows = rows.get_or_insert_with(|| Rows::one(x.dims()[0], &x.device()));
+            biased(self.fp8(operation, x.clone(), weight, rows, rule, &mut quantized), bias)
         })
     }
 
@@ -68,14 +69,15 @@ impl Compute {
     ///
     /// - x, output: `[rows, d]`; gate_up `[2 * inter, d]`, down `[d, inter]`
     pub fn mlp(&self, x: Tensor<2>, gate_up: &Weight<2>, down: &Weight<2>) -> Tensor<2> {
-        let groups = RowGroups::one(x.dims()[0]);
+        let (count, device) = (x.dims()[0], x.device());
+        let rows = || Rows::one(count, &device);
         let hidden = match (gate_up, self.precision.rule(Operation::GateUp)) {
             (Weight::Stored(w), _) => ops::stored::linear(x, w),
             (Weight::Parameter(w), Rule::Plain(format)) => {
                 ops::linear(x, w.val(), None, self.plain(format, w.id))
             }
             (Weight::Parameter(w), Rule::Fp8(rule)) => {
-                self.fp8(Operation::GateUp, x, w, groups.clone(), rule, &mut None)
+                self.fp8(Operation::GateUp, x, w, &rows(), rule, &mut None)
             }
         };
         match (down, self.precision.rule(Operation::Down)) {
@@ -83,7 +85,7 @@ impl Compute {
             (Weight::Parameter(w), Rule::Plain(format)) => {
                 ops::linear(ops::swiglu(hidden), w.val(), None, self.plain(format, w.id))
             }
-            (Weight::Parameter(w), Rule::Fp8(rule)) => self.fp8_swiglu(hidden, w, groups, rule),
+            (Weight::Parameter(w), Rule::Fp8(rule)) => self.fp8_swiglu(hidden, w, &rows(), rule),
         }
     }
 
@@ -111,7 +113,8 @@ impl Compute {
                 ops::grouped_linear(ops::swiglu(hidden), w.val(), groups, call)
             }
             (Weight::Parameter(w), Rule::Fp8(rule)) => {
-                self.fp8_swiglu(hidden, w, groups.into(), rule)
+                let rows = Rows::of(groups, &hidden);
+                self.fp8_swiglu(hidden, w, &rows, rule)
             }
         }
     }
@@ -133,7 +136,10 @@ impl Compute {
             Rule::Plain(format) => {
                 ops::grouped_linear(x, w.val(), groups, self.plain(format, w.id))
             }
-            Rule::Fp8(rule) => self.fp8(operation, x, w, groups.into(), rule, &mut None),
+            Rule::Fp8(rule) => {
+                let rows = Rows::of(groups, &x);
+                self.fp8(operation, x, w, &rows, rule, &mut None)
+            }
         }
     }
 
@@ -180,7 +186,7 @@ impl Compute {
         operation: Operation,
         x: Tensor<2>,
         weight: &Param<Tensor<D>>,
-        groups: RowGroups,
+        rows: &Rows,
         rule: Fp8Rule,
         quantized: &mut Option<ops::fp8::Input>,
     ) -> Tensor<2> {
@@ -188,20 +194,23 @@ impl Compute {
         // again.
         let checkpointing =
             x.gradient_checkpointing_strategy() == Some(GradientCheckpointingStrategy::Balanced);
-        let call = self.call(weight, groups, rule, operation.recomputed() && checkpointing);
-        let input = quantized.get_or_insert_with(|| ops::fp8::Input::new(&x, &call));
-        ops::fp8::linear(x, input, weight.val(), &self.quantized(weight, &rule), call)
+        let recompute = operation.recomputed() && checkpointing;
+        let call = self.call(weight, rows.groups, rule, recompute);
+        let table = &rows.table;
+        let input = quantized.get_or_insert_with(|| ops::fp8::Input::new(&x, table, &call));
+        ops::fp8::linear(x, input, weight.val(), &self.quantized(weight, &rule), table, call)
     }
 
     fn fp8_swiglu<const D: usize>(
         &self,
         gate_up: Tensor<2>,
         weight: &Param<Tensor<D>>,
-        groups: RowGroups,
+        rows: &Rows,
         rule: Fp8Rule,
     ) -> Tensor<2> {
-        let call = self.call(weight, groups, rule, false);
-        ops::fp8::swiglu_linear(gate_up, weight.val(), &self.quantized(weight, &rule), call)
+        let call = self.call(weight, rows.groups, rule, false);
+        let quantized = self.quantized(weight, &rule);
+        ops::fp8::swiglu_linear(gate_up, weight.val(), &quantized, &rows.table, call)
     }
 
     fn call<const D: usize>(

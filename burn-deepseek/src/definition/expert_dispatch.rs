@@ -13,6 +13,9 @@ use super::ExpertGroups;
 pub trait ExpertDispatch: Debug + Send + Sync {
     /// Sends each token of `x` to the experts that `groups` has for it.
     ///
+    /// Whoever sends rows to others must know how many: where a device has chosen, this takes the
+    /// host's view of `groups`, a read a layer.
+    ///
     /// # Shapes
     ///
     /// - x: `[tokens, d]`

@@ -5,7 +5,8 @@ use burn::tensor::{Device, Int, Tensor};
 use cubecl_kernels::definition::{Accumulation, QuantizeOptions};
 
 use super::error::{Fp8Error, check_castable, check_device, check_size};
-use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side};
+use crate::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, Side};
+use crate::ops::fp8::Rows;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// A matrix in FP8 with a scale for each 128 values of a row (1x128).
@@ -155,10 +156,12 @@ pub fn matmul_nt(
         accumulation,
     };
     let shape = GroupedLinearShape { rows, inputs, outputs, experts: 1 };
+    let Rows { groups, table } = Rows::one(rows, &device(x.scales()));
     let product = Dispatch::fp8_gemm(
         x.inner.clone(),
         w.inner.clone(),
-        RowGroups::one(rows),
+        table.into_dispatch(),
+        groups,
         shape,
         Side::Fprop,
         rule,

@@ -1,41 +1,58 @@
 //! Load balancing: the auxiliary-loss-free bias update, the sequence-wise loss, and the measure of
 //! imbalance (2.1.2).
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Tensor, TensorData, activation};
 
 use super::Router;
-use crate::{LayerRouting, ops};
+use crate::{LayerRouting, SequenceCounts, ops};
 
 /// Moves the balance bias of every router that has one by the loads of its layer in a step.
 ///
 /// `routers` come with the index of their layer, and `loads_of` gives the loads of a layer over the
-/// *whole* global batch; a layer without any keeps its bias. A speed of 0 moves nothing.
+/// *whole* global batch; a layer without any keeps its bias. A speed of 0 moves nothing. The biases
+/// of all of them are one read.
 pub fn update_biases<'a, 'l>(
     routers: impl Iterator<Item = (usize, &'a mut Router)>,
     loads_of: impl Fn(usize) -> Option<&'l [u64]>,
     speed: f64,
 ) {
+    update_known_biases(routers, loads_of, &BTreeMap::new(), speed);
+}
+
+/// [`update_biases`], of which some are `known` by layer; only the others are read.
+pub fn update_known_biases<'a, 'l>(
+    routers: impl Iterator<Item = (usize, &'a mut Router)>,
+    loads_of: impl Fn(usize) -> Option<&'l [u64]>,
+    known: &BTreeMap<usize, Vec<f32>>,
+    speed: f64,
+) {
     if speed == 0.0 {
         return;
     }
-    let (moved, biases): (Vec<_>, Vec<_>) = routers
+    let moved: Vec<_> = routers
         .filter(|(_, router)| router.has_balance_bias())
-        .filter_map(|(layer, router)| loads_of(layer).map(|loads| (router, loads)))
-        .map(|(router, loads)| {
-            let bias = router.e_score_correction_bias.val().detach();
-            ((router, loads), bias)
-        })
-        .unzip();
-    if biases.is_empty() {
-        return;
-    }
-    // All of them by one read.
-    let biases: Vec<f32> = ops::to_host(Tensor::cat(biases, 0)).iter::<f32>().collect();
-    let mut rest = &biases[..];
-    for (router, loads) in moved {
-        let (bias, others) = rest.split_at(loads.len());
+        .filter_map(|(layer, router)| loads_of(layer).map(|loads| (layer, router, loads)))
+        .collect();
+    let unknown = moved.iter().filter(|(layer, ..)| !known.contains_key(layer));
+    let unknown: Vec<_> =
+        unknown.map(|(_, router, _)| router.e_score_correction_bias.val().detach()).collect();
+    let read: Vec<f32> = match unknown.is_empty() {
+        true => Vec::new(),
+        false => ops::to_host(Tensor::cat(unknown, 0)).iter::<f32>().collect(),
+    };
+    let mut rest = &read[..];
+    for (layer, router, loads) in moved {
+        let bias = known.get(&layer).map_or_else(
+            || {
+                let (bias, others) = rest.split_at(loads.len());
+                rest = others;
+                bias
+            },
+            Vec::as_slice,
+        );
         router.set_bias(&updated_bias(bias, loads, speed));
-        rest = others;
     }
 }
 
@@ -119,14 +136,29 @@ pub(super) fn underflows(scores: &[f32], experts: usize) -> bool {
 /// - counts: `[batch * experts]`, for each sequence how many tokens count for each expert (a
 ///   constant: no gradient)
 /// - output: `[1]`
-pub fn sequence_balance_loss(routing: &LayerRouting, counts: &[u32]) -> Tensor<1> {
+pub fn sequence_balance_loss(routing: &LayerRouting, counts: &SequenceCounts) -> Tensor<1> {
     let [_, experts] = routing.scores.dims();
     let (batch, seq) = (routing.batch, routing.seq);
+    let device = routing.scores.device();
     let scale = experts as f64 / (routing.groups.top_k() * seq) as f64;
-    let f: Vec<f32> = counts.iter().map(|&c| (f64::from(c) * scale) as f32).collect();
-    let f = Tensor::<2>::from_data(TensorData::new(f, [batch, experts]), &routing.scores.device());
+    let of_count = |count: u32| (f64::from(count) * scale) as f32;
+    let floats = |values: Vec<f32>| {
+        let count = values.len();
+        Tensor::<1>::from_data(TensorData::new(values, [count]), &device)
+    };
+    let f = match counts {
+        SequenceCounts::Host(counts) => floats(counts.iter().map(|&c| of_count(c)).collect()),
+        // A sequence has at most `seq` tokens for an expert: the values of all counts, rounded as
+        // the host rounds them, and on the device a look at them.
+        SequenceCounts::Device(counts) => {
+            let counts = counts.clone().reshape([batch * experts]);
+            floats((0..=seq as u32).map(of_count).collect()).select(0, counts)
+        }
+    };
+    let f = f.reshape([batch, experts]);
     let scores = ops::fork(routing.scores.clone());
-    let share = if routing.underflow {
+    // Where nobody has looked, as if some did: a token's that do not are divided all the same.
+    let share = if routing.underflow.unwrap_or(true) {
         let sum = scores.clone().sum_dim(1);
         let tiny = sum.clone().lower_elem(TINY_SUM);
         let ratio = scores / sum.mask_fill(tiny.clone(), 1.0);
@@ -219,13 +251,13 @@ mod tests {
         for shift in [30.0, 45.0, 80.0, 100.0, 300.0, 1e4] {
             let low = high.map(|token| token.map(|logit: f32| logit - shift));
             let (routing, loss, gradient) = loss_and_gradient(low);
-            assert!(routing.underflow, "{shift}");
+            assert_eq!(routing.underflow, Some(true), "{shift}");
             assert!(gradient.iter().all(|value| value.is_finite()), "{shift}: {gradient:?}");
             let weights: Vec<f32> = routing.weights.into_data().iter::<f32>().collect();
             assert!(weights.iter().all(|value| value.is_finite()), "{shift}: {weights:?}");
             // f counts the two best of each token; where all scores are 0 those are experts 0 and 1.
             let f: Vec<f64> =
-                routing.unbiased_counts.iter().map(|&count| f64::from(count)).collect();
+                routing.unbiased_counts.on_host().into_iter().map(f64::from).collect();
             let expected: f64 = high
                 .iter()
                 .map(|token| {
@@ -250,10 +282,10 @@ mod tests {
     fn scores_that_do_not_underflow_are_divided_as_they_are() {
         let (routing, loss, gradient) =
             loss_and_gradient([[0.5, -1.0, 2.0, 0.0], [1.0, 0.0, -2.0, 0.5]]);
-        assert!(!routing.underflow && loss > 0.9 && loss < 1.5, "{loss}");
+        assert!(routing.underflow == Some(false) && loss > 0.9 && loss < 1.5, "{loss}");
         assert!(gradient.iter().any(|&value| value != 0.0));
         let mixed = loss_and_gradient([[0.5, -1.0, 2.0, 0.0], [-400.0; 4]]);
-        assert!(mixed.0.underflow);
+        assert_eq!(mixed.0.underflow, Some(true));
         assert!(mixed.1.is_finite() && mixed.2.iter().all(|value| value.is_finite()));
         // The token that is as before has the gradients that it had.
         for (before, with) in gradient.iter().zip(&mixed.2).take(4) {

@@ -46,8 +46,8 @@ impl MixtureOfExperts {
         Self {
             gate: Router::new(config, layer, init),
             experts: Experts {
-                gate_up: init.weight([experts, 2 * inter, d]).into(),
-                down: init.weight([experts, d, inter]).into(),
+                gate_up: init.experts([experts, 2 * inter, d]).into(),
+                down: init.experts([experts, d, inter]).into(),
             },
             shared_experts: (config.n_shared_experts > 0)
                 .then(|| Mlp::new(d, inter * config.n_shared_experts, init)),

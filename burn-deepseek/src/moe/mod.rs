@@ -6,7 +6,8 @@ mod router;
 mod select;
 
 pub use balance::{
-    max_violation, mean_entropy, sequence_balance_loss, update_biases, updated_bias,
+    max_violation, mean_entropy, sequence_balance_loss, update_biases, update_known_biases,
+    updated_bias,
 };
 pub use layer::{Experts, MixtureOfExperts};
 pub use router::Router;

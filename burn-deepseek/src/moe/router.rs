@@ -1,15 +1,17 @@
 //! The gate: FP32 scores, the choice of experts, and the gate values of the chosen (2.1.2).
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor, TensorData, activation};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation};
+use cubecl_kernels::definition::RouteShape;
 
 use super::balance::{mean_entropy, underflows};
 use super::select::{ExpertSelection, unbiased_counts};
+use crate::backend::supports_route;
 use crate::config::{DeepSeekConfig, ScoringFunc, TopkMethod};
 use crate::definition::ExpertGroups;
 use crate::precision::ProductFormat;
 use crate::routing::{LayerRecord, RoutingControl, RoutingDetail, RoutingLog};
-use crate::{LayerRouting, WeightInit, ops};
+use crate::{LayerRouting, SequenceCounts, WeightInit, ops};
 
 /// Added to the sum that normalizes the chosen gate values.
 const NORM_EPS: f64 = 1e-20;
@@ -65,9 +67,10 @@ impl Router {
     /// Scores the tokens of `batch` sequences of `seq` and chooses their experts.
     ///
     /// The gate value is the *unbiased* score of each chosen expert, divided by their sum where
-    /// `norm_topk_prob`, times `routed_scaling_factor`. The choice itself is made on the host, so a
-    /// device that works asynchronously is waited for here. With `entropy`, that of the scores is
-    /// given too; `control` says what else is asked.
+    /// `norm_topk_prob`, times `routed_scaling_factor`. The choice is made on the device where that
+    /// has kernels for it ([`supports_route`]), and nothing is waited for; elsewhere, and where
+    /// somebody wants to see what is chosen by, it is made on the host: with `entropy`, that of the
+    /// scores is given too, and `control` says what else is asked. Both choices are the same.
     ///
     /// # Shapes
     ///
@@ -91,6 +94,10 @@ impl Router {
             ScoringFunc::Sigmoid => activation::sigmoid(logits.clone()),
             ScoringFunc::Softmax => activation::softmax(logits.clone(), 1),
         };
+        let shape = self.selection.shape(batch * seq);
+        if !entropy && control.is_none() && supports_route(&device) && shape.fits_a_device() {
+            return self.route_on_device(logits, scores, [batch, seq], shape);
+        }
         let (host_scores, bias) = self.on_host(scores.clone());
         let Chosen { chosen, told } = match control {
             None => Chosen { chosen: self.selection.choose(&host_scores, &bias), told: None },
@@ -101,17 +108,7 @@ impl Router {
         let experts_of_token =
             ops::composed::int_tensor(&chosen, &device).reshape([batch * seq, top_k]);
         let underflow = underflows(&host_scores, experts);
-        let gates = scores.clone().gather(1, experts_of_token.clone());
-        let gates = match (self.norm_topk_prob, underflow) {
-            (true, false) => gates.clone() / (gates.sum_dim(1) + NORM_EPS),
-            (true, true) => {
-                // The same quotient, of sums whose squares, which backward divides by, are numbers.
-                let gates = gates * LIFT;
-                gates.clone() / (gates.sum_dim(1) + NORM_EPS * LIFT)
-            }
-            (false, _) => gates,
-        };
-        let weights = gates * self.routed_scaling_factor;
+        let weights = self.gates(&scores, &experts_of_token, underflow);
         if let Some(log) = control.and_then(|control| control.log.as_ref()) {
             let detail = told.map(|told| RoutingDetail {
                 scores: host_scores.clone(),
@@ -121,6 +118,7 @@ impl Router {
             });
             log.tell(LayerRecord { layer: self.layer, batch, seq, chosen, detail });
         }
+        let counts = unbiased_counts(&host_scores, experts, top_k, seq);
         LayerRouting {
             layer: self.layer,
             batch,
@@ -129,11 +127,67 @@ impl Router {
             scores,
             experts: experts_of_token,
             weights,
-            unbiased_counts: unbiased_counts(&host_scores, experts, top_k, seq),
-            underflow,
+            unbiased_counts: SequenceCounts::Host(counts),
+            underflow: Some(underflow),
             entropy: entropy.then(|| mean_entropy(&host_scores, experts)),
             groups,
         }
+    }
+
+    /// The choice, and what follows from it, without a word to the host.
+    fn route_on_device(
+        &self,
+        logits: Tensor<2>,
+        scores: Tensor<2>,
+        [batch, seq]: [usize; 2],
+        shape: RouteShape,
+    ) -> LayerRouting {
+        let plain = if scores.is_autodiff() { scores.clone().inner() } else { scores.clone() };
+        let bias = self.e_score_correction_bias.val();
+        let bias = if bias.is_autodiff() { bias.inner() } else { bias };
+        let groups = ops::routing::route(plain.clone(), bias.cast(DType::F32), shape);
+        let chosen = groups.chosen().expect("invariant: the device has chosen");
+        let experts = chosen.choices.clone().cast(DType::I32);
+        LayerRouting {
+            layer: self.layer,
+            batch,
+            seq,
+            logits,
+            weights: self.gates(&scores, &experts, true),
+            scores,
+            experts,
+            unbiased_counts: SequenceCounts::Device(ops::routing::sequence_counts(
+                plain,
+                shape,
+                seq.max(1),
+            )),
+            underflow: None,
+            entropy: None,
+            groups,
+        }
+    }
+
+    /// Gate values of chosen experts `[tokens, top_k]`.
+    ///
+    /// Where scores may `underflow` it is the same quotient, of sums whose squares, which backward
+    /// divides by, are numbers. What they are multiplied by is a power of two: of scores that do not
+    /// underflow the quotient has the same bits.
+    fn gates(
+        &self,
+        scores: &Tensor<2>,
+        experts_of_token: &Tensor<2, Int>,
+        underflow: bool,
+    ) -> Tensor<2> {
+        let gates = scores.clone().gather(1, experts_of_token.clone());
+        let gates = match (self.norm_topk_prob, underflow) {
+            (true, false) => gates.clone() / (gates.sum_dim(1) + NORM_EPS),
+            (true, true) => {
+                let gates = gates * LIFT;
+                gates.clone() / (gates.sum_dim(1) + NORM_EPS * LIFT)
+            }
+            (false, _) => gates,
+        };
+        gates * self.routed_scaling_factor
     }
 
     /// The scores `[tokens, experts]` and the balance bias, by one read.

@@ -1,5 +1,7 @@
 //! The choice of experts from scores: biased, node-limited, exact, on the host (2.1.2).
 
+use cubecl_kernels::definition::{GroupScore, RouteShape};
+
 use crate::config::{DeepSeekConfig, TopkMethod};
 
 /// Settings of the choice.
@@ -28,6 +30,16 @@ impl ExpertSelection {
             kept_groups: if grouped { config.topk_group.max(1) } else { 1 },
             method: config.topk_method,
         }
+    }
+
+    /// The choice of so many tokens as a device makes it.
+    pub(super) fn shape(&self, tokens: usize) -> RouteShape {
+        let Self { experts, top_k, groups, kept_groups, method } = *self;
+        let group_score = match method {
+            TopkMethod::NoauxTc => GroupScore::BestTwo,
+            _ => GroupScore::Best,
+        };
+        RouteShape { tokens, experts, top_k, groups, kept_groups, group_score }
     }
 
     /// Experts of every token, in ascending order, `[tokens * top_k]`.

@@ -2,14 +2,44 @@
 //! [`crate::backend::supports_fp8`].
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Int, Tensor};
 use cubecl_kernels::definition::QuantizeOptions;
 
 use crate::backend::fp8::{
     CastCounter, CastKind, Fp8Kernels, Fp8Matrix, Fp8Ops, Fp8Pair, Fp8Weight, LinearCall,
-    ROWS_A_COUNTED_ONE, Side, every,
+    ROWS_A_COUNTED_ONE, RowGroups, Side, every,
 };
+use crate::backend::supports_route;
+use crate::definition::ExpertGroups;
 use crate::precision::{CastLayout, KeptActivation};
+
+/// Rows by expert as FP8 operations take them.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Their numbers.
+    pub groups: RowGroups,
+    /// Which are whose, [`GroupTables::bounds`](crate::definition::GroupTables::bounds); of one
+    /// group it is not read.
+    pub table: Tensor<2, Int>,
+}
+
+impl Rows {
+    /// So many rows of a device in one group.
+    pub fn one(rows: usize, device: &Device) -> Self {
+        let device = device.clone().without_autodiff();
+        Self { groups: RowGroups::one(rows), table: Tensor::empty([1, 1], (&device, DType::U32)) }
+    }
+
+    /// The rows of experts, on the device of x.
+    pub fn of(groups: &ExpertGroups, x: &Tensor<2>) -> Self {
+        let sizes = if supports_route(&x.device()) {
+            RowGroups::most(groups.rows(), groups.experts())
+        } else {
+            RowGroups::exact(groups)
+        };
+        Self { groups: sizes, table: groups.tables(&x.device()).bounds }
+    }
+}
 
 /// The input of one or more linears, quantized once.
 #[derive(Clone, Debug)]
@@ -23,8 +53,8 @@ pub enum Input {
 
 impl Input {
     /// Quantizes x `[rows, inputs]` as the call's rule says; for Wgrad too where x is on an
-    /// autodiff device.
-    pub fn new(x: &Tensor<2>, call: &LinearCall) -> Self {
+    /// autodiff device. `table` is that of the call's groups.
+    pub fn new(x: &Tensor<2>, table: &Tensor<2, Int>, call: &LinearCall) -> Self {
         let options = call.rule.activations;
         let rows = |x: Tensor<2>| Dispatch::fp8_quantize_rows(x.into_dispatch(), options);
         if !x.device().is_autodiff() {
@@ -40,7 +70,8 @@ impl Input {
                 Fp8Pair { columns: rows.clone(), rows }
             }
             KeptActivation::Columns => {
-                Dispatch::fp8_quantize_both(x.clone().into_dispatch(), call.groups.clone(), options)
+                let table = table.clone().into_dispatch();
+                Dispatch::fp8_quantize_both(x.clone().into_dispatch(), table, call.groups, options)
             }
             KeptActivation::E5m6 => Fp8Pair {
                 rows: rows(x.clone()),
@@ -95,7 +126,7 @@ pub fn quantize_weight<const D: usize>(
 ///
 /// # Shapes
 ///
-/// - x: `[rows, inputs]`, of which `input` was made; w: `[outputs, inputs]` or
+/// - x: `[rows, inputs]`, of which `input` was made, by expert as `table` says; w: `[outputs, inputs]` or
 ///   `[experts, outputs, inputs]`, of which `weight` was made
 /// - output: `[rows, outputs]`
 pub fn linear<const D: usize>(
@@ -103,20 +134,28 @@ pub fn linear<const D: usize>(
     input: &Input,
     w: Tensor<D>,
     weight: &Fp8Weight<Dispatch>,
+    table: &Tensor<2, Int>,
     call: LinearCall,
 ) -> Tensor<2> {
+    let table = table.clone().into_dispatch();
     Tensor::from_dispatch(match input.clone() {
         Input::Forward(rows) => Dispatch::fp8_gemm(
             rows,
             weight.clone(),
+            table,
             call.groups,
             call.shape,
             Side::Fprop,
             call.rule,
         ),
-        Input::Differentiable(both) => {
-            Dispatch::fp8_linear(x.into_dispatch(), both, w.into_dispatch(), weight.clone(), call)
-        }
+        Input::Differentiable(both) => Dispatch::fp8_linear(
+            x.into_dispatch(),
+            both,
+            w.into_dispatch(),
+            weight.clone(),
+            table,
+            call,
+        ),
     })
 }
 
@@ -132,6 +171,7 @@ pub fn swiglu_linear<const D: usize>(
     gate_up: Tensor<2>,
     w: Tensor<D>,
     weight: &Fp8Weight<Dispatch>,
+    table: &Tensor<2, Int>,
     call: LinearCall,
 ) -> Tensor<2> {
     if call.counter.is_some() {
@@ -144,15 +184,18 @@ pub fn swiglu_linear<const D: usize>(
         let codes = Dispatch::fp8_quantize_rows(hidden.clone().into_dispatch(), options);
         call.tell_of_activations(hidden, &codes, 1);
     }
+    let table = table.clone().into_dispatch();
     Tensor::from_dispatch(if gate_up.device().is_autodiff() {
         Dispatch::fp8_swiglu_linear(
             gate_up.into_dispatch(),
             w.into_dispatch(),
             weight.clone(),
+            table,
             call,
         )
     } else {
         let hidden = Dispatch::fp8_swiglu_rows(gate_up.into_dispatch(), call.rule.activations);
-        Dispatch::fp8_gemm(hidden, weight.clone(), call.groups, call.shape, Side::Fprop, call.rule)
+        let LinearCall { groups, shape, rule, .. } = call;
+        Dispatch::fp8_gemm(hidden, weight.clone(), table, groups, shape, Side::Fprop, rule)
     })
 }

@@ -9,8 +9,8 @@ mod deferred;
 pub mod fp8;
 mod function;
 mod local_experts;
+pub(crate) mod routing;
 pub mod stored;
-mod to_host;
 pub mod wire;
 
 use burn::backend::Dispatch;
@@ -21,9 +21,9 @@ use crate::backend::{self, FusedKernels, FusedOp, FusedOps, PlainLinear, support
 use crate::definition::{AdamWScalars, ExpertGroups, RopeTable};
 use crate::precision::{AttentionOptions, ProductFormat};
 
+pub use crate::to_host::{host_reads, to_host};
 pub use function::with_gradient;
 pub use local_experts::LocalExperts;
-pub use to_host::{host_reads, to_host};
 
 /// A tensor without autodiff on another device: what ranks send each other.
 ///
@@ -141,7 +141,8 @@ pub fn permute(x: Tensor<2>, groups: &ExpertGroups) -> Tensor<2> {
     if !supports(FusedOp::Permute, &x) {
         return composed::permute(x, groups);
     }
-    Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), groups.clone()))
+    let rows = routing::tables(groups, &x.device());
+    Tensor::from_dispatch(Dispatch::fused_permute(x.into_dispatch(), rows))
 }
 
 /// The values of `x` as a node of their own: gradients of what takes the fork are summed before
@@ -163,11 +164,8 @@ pub fn combine(y: Tensor<2>, weights: Tensor<2>, groups: &ExpertGroups) -> Tenso
     if !supports(FusedOp::Combine, &y) {
         return composed::combine(y, weights, groups);
     }
-    Tensor::from_dispatch(Dispatch::fused_combine(
-        y.into_dispatch(),
-        weights.into_dispatch(),
-        groups.clone(),
-    ))
+    let rows = routing::tables(groups, &y.device());
+    Tensor::from_dispatch(Dispatch::fused_combine(y.into_dispatch(), weights.into_dispatch(), rows))
 }
 
 /// One linear an expert over its own rows, in the format of `call`; the composed form
@@ -185,10 +183,11 @@ pub fn grouped_linear(
             None => composed::grouped_linear(x, w, groups),
         };
     }
+    let bounds = groups.tables(&x.device()).bounds;
     Tensor::from_dispatch(Dispatch::fused_grouped_linear(
         x.into_dispatch(),
         w.into_dispatch(),
-        groups.clone(),
+        bounds.into_dispatch(),
         call,
     ))
 }

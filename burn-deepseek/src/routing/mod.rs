@@ -15,8 +15,9 @@ pub use log::{LayerRecord, RoutingDetail, RoutingLog};
 ///
 /// It travels in a [`Compute`](crate::Compute), so it reaches every router: those of the main model
 /// and of the MTP modules, of a whole model and of a pipeline's stage, in training and in decoding.
-/// Backward computes no router again, whatever else it recomputes. The choice is made on the host
-/// (2.1.2), so all of this is the same on every device.
+/// Backward computes no router again, whatever else it recomputes. Where anything is asked the choice
+/// is made on the host (2.1.2), which every router waits for; all of this is the same on every
+/// device.
 ///
 /// ```
 /// use burn_deepseek::Compute;

@@ -1,9 +1,12 @@
 //! A model from a checkpoint.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, Device, Shape, TensorData};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 use burn_store::{ModuleSnapshot, bridge};
 
@@ -12,7 +15,7 @@ use super::checkpoint::{Checkpoint, read_config};
 use super::keep::{WeightForm, keep};
 use super::named::parameters_by_path;
 use super::plan::{ParameterPlan, plan};
-use crate::{DeepSeek, WeightInit};
+use crate::{DeepSeek, DeepSeekConfig, WeightInit, with_value};
 
 /// What to take from a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +105,85 @@ pub fn load_weights(
     parameters_by_path(&model)?;
     let model = fill(model, checkpoint, planned.parameters)?;
     Ok(LoadedWeights { model, absent_mtp: planned.absent_mtp })
+}
+
+/// What of a parameter a module has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldParameter {
+    /// The parameter.
+    pub id: ParamId,
+    /// Its path in the whole model, as [`NamedSlice::parameter`](super::NamedSlice) has it.
+    pub path: String,
+    /// Its elements, of all that the whole model's has.
+    pub elements: Range<usize>,
+}
+
+/// Compares a checkpoint with the model of `config`, by its headers alone: the MTP modules that it
+/// has nothing of, all of the model's or none.
+///
+/// # Errors
+///
+/// As [`load_model`], but for what is found when weights are read.
+pub fn check_weights(
+    config: &DeepSeekConfig,
+    path: impl AsRef<Path>,
+) -> Result<usize, WeightsError> {
+    Ok(plan(config, &Checkpoint::open(path.as_ref())?)?.absent_mtp)
+}
+
+/// Replaces the weights of a part of the model of `config` by those of a checkpoint, of which
+/// nothing else is read; at most one parameter is in memory besides the part. Parameters that are
+/// not `held` stay as they are, as do those of MTP modules where the checkpoint has none. `read` is
+/// told of each that was read.
+///
+/// # Errors
+///
+/// As [`load_weights`].
+pub fn load_part<M: Module>(
+    part: M,
+    held: &[HeldParameter],
+    config: &DeepSeekConfig,
+    path: impl AsRef<Path>,
+    read: &mut dyn FnMut(),
+) -> Result<M, WeightsError> {
+    let checkpoint = Checkpoint::open(path.as_ref())?;
+    let plans = plan(config, &checkpoint)?.parameters;
+    let mut plans: HashMap<String, ParameterPlan> =
+        plans.into_iter().map(|plan| (plan.parameter.clone(), plan)).collect();
+    let wanted = held
+        .iter()
+        .filter_map(|held| Some((held.id, (plans.remove(&held.path)?, held.elements.clone()))));
+    let mut filling = Filling { wanted: wanted.collect(), checkpoint, failure: None, read };
+    let part = part.map(&mut filling);
+    filling.failure.map_or(Ok(part), Err)
+}
+
+/// Reads the parameters of a part as it is walked.
+struct Filling<'a> {
+    wanted: HashMap<ParamId, (ParameterPlan, Range<usize>)>,
+    checkpoint: Checkpoint,
+    failure: Option<WeightsError>,
+    read: &'a mut dyn FnMut(),
+}
+
+impl ModuleMapper for Filling<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((plan, range)) = self.wanted.remove(&param.id) else { return param };
+        if self.failure.is_some() {
+            return param;
+        }
+        match plan.read_range(&self.checkpoint, range) {
+            Ok(values) => {
+                (self.read)();
+                let (count, device) = (values.len(), param.lazy_device());
+                with_value(param, Tensor::from_data(TensorData::new(values, [count]), &device))
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                param
+            }
+        }
+    }
 }
 
 /// Reads every parameter as the model is walked, so that at most one is in memory besides the

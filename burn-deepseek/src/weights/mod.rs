@@ -15,6 +15,7 @@ mod finite;
 mod folder;
 mod header;
 mod ignored;
+mod in_place;
 mod index;
 mod inspect;
 mod keep;
@@ -41,12 +42,16 @@ pub use checkpoint::read_config;
 pub use error::WeightsError;
 pub use export::{ExportOptions, ExportProgress, Exported, export, scale_format_of};
 pub use ignored::IgnoredTensor;
+pub use in_place::{FilesInPlace, WriterInPlace, describe_model};
 pub use inspect::{
     DTypeFacts, DeepInspection, FileFacts, Finding, Inspection, Inspector, ReadProgress,
     WeightFormat,
 };
 pub use keep::WeightForm;
-pub use load::{LoadOptions, LoadedWeights, MtpWeights, load_model, load_weights};
+pub use load::{
+    HeldParameter, LoadOptions, LoadedWeights, MtpWeights, check_weights, load_model, load_part,
+    load_weights,
+};
 pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
 pub use names::{NamedSlice, named_slices};
 pub use problem::TensorProblem;

@@ -55,7 +55,7 @@ pub fn parameter_ids(model: &DeepSeek) -> BTreeMap<String, (ParamId, Vec<usize>)
         }
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.insert(self.path.joined(), (param.id, param.val().dims().to_vec()));
+            self.found.insert(self.path.joined(), (param.id, param.lazy_shape().to_vec()));
         }
     }
     let mut ids = Ids::default();

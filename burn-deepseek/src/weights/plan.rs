@@ -2,7 +2,7 @@
 //! is found before any is read.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use safetensors::Dtype;
 
@@ -39,9 +39,27 @@ impl ParameterPlan {
     ///
     /// A read that fails, a value that is not finite.
     pub fn read(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, WeightsError> {
-        let mut values = vec![0.0; self.shape.iter().product()];
+        self.read_range(checkpoint, 0..self.shape.iter().product())
+    }
+
+    /// Reads some of the parameter's elements; tensors that have none of them are left alone.
+    ///
+    /// # Errors
+    ///
+    /// A read that fails, a value that is not finite.
+    pub fn read_range(
+        &self,
+        checkpoint: &Checkpoint,
+        range: Range<usize>,
+    ) -> Result<Vec<f32>, WeightsError> {
+        let mut values = vec![0.0; range.len()];
         for part in &self.parts {
-            part.read_f32(checkpoint, &mut values[part.offset..][..part.elements()])?;
+            let (start, end) = (part.offset, part.offset + part.elements());
+            let (first, last) = (start.max(range.start), end.min(range.end));
+            if first < last {
+                let out = &mut values[first - range.start..last - range.start];
+                part.read_range_f32(checkpoint, first - start, out)?;
+            }
         }
         Ok(values)
     }

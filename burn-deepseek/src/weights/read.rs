@@ -17,17 +17,24 @@ const PIECE_BYTES: usize = 1 << 20;
 const E4M3_MAX: f32 = 448.0;
 
 impl StoredPart {
-    /// Fills `out` with the values, whatever they are stored as.
-    ///
-    /// # Shapes
-    /// - `out [matrices, rows, columns]`
+    /// Fills `out` with the values from element `first` on, whatever they are stored as. (All of
+    /// the tensor is read and looked at: what has parts of it is the tensor of all experts.)
     ///
     /// # Errors
     ///
     /// A read that fails, a value or a scale that is not finite.
-    pub fn read_f32(&self, checkpoint: &Checkpoint, out: &mut [f32]) -> Result<(), WeightsError> {
-        self.each_finite(checkpoint, |first, values| {
-            out[first..][..values.len()].copy_from_slice(values);
+    pub fn read_range_f32(
+        &self,
+        checkpoint: &Checkpoint,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<(), WeightsError> {
+        let end = first + out.len();
+        self.each_finite(checkpoint, |start, values| {
+            let (from, to) = (first.max(start), end.min(start + values.len()));
+            if from < to {
+                out[from - first..to - first].copy_from_slice(&values[from - start..to - start]);
+            }
         })
     }
 

@@ -16,10 +16,10 @@ pub use super::encode::SaveDType;
 use super::described::describe_storage;
 use super::index::ShardIndex;
 use super::named::parameters_by_path;
-use super::shards::{index, shards};
+use super::shards::{Shard, index, shards};
 use super::write::{Held, Pending, Tensors, write_shard};
 use super::{CONFIG_FILE, INDEX_FILE, NamedSlice, WEIGHTS_FILE, WeightsError, named_slices};
-use crate::DeepSeek;
+use crate::{DeepSeek, DeepSeekConfig};
 
 /// How a model is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +66,27 @@ pub fn save_model(
             write_shard(shard, &mut parameters, out, |_, _| ControlFlow::Continue(()))
         })?);
     }
-    let config = model.config().to_hugging_face_json(options.dtype.torch_name());
-    let mut config: Value =
-        serde_json::from_str(&config).map_err(io::Error::from).map_err(unwritten)?;
-    describe_storage(&mut config, options.dtype);
-    let config = Pending::text(dir.join(CONFIG_FILE), &format!("{config:#}\n"))?;
-    if shards.len() == 1 {
-        publish_single(dir, config, files)
-    } else {
-        let index = serde_json::to_string_pretty(&index(&shards)).map_err(io::Error::from);
-        let index = Pending::text(dir.join(INDEX_FILE), &index.map_err(unwritten)?)?;
-        publish_shards(dir, config, files, index)
+    let config = config_text(model.config(), options.dtype).map_err(unwritten)?;
+    let config = Pending::text(dir.join(CONFIG_FILE), &config)?;
+    match index_text(&shards).map_err(unwritten)? {
+        None => publish_single(dir, config, files),
+        Some(index) => {
+            publish_shards(dir, config, files, Pending::text(dir.join(INDEX_FILE), &index)?)
+        }
     }
+}
+
+/// The `config.json` of a model whose weights are saved in a type.
+pub(super) fn config_text(config: &DeepSeekConfig, dtype: SaveDType) -> io::Result<String> {
+    let mut config: Value = serde_json::from_str(&config.to_hugging_face_json(dtype.torch_name()))?;
+    describe_storage(&mut config, dtype);
+    Ok(format!("{config:#}\n"))
+}
+
+/// The index of several shards; one needs none.
+pub(super) fn index_text(shards: &[Shard]) -> io::Result<Option<String>> {
+    let text = |shards: &[Shard]| Ok(serde_json::to_string_pretty(&index(shards))?);
+    (shards.len() > 1).then(|| text(shards)).transpose()
 }
 
 /// The single file takes precedence over an older index, whose shards go last.

@@ -135,8 +135,17 @@ fn lay_out(weights: &mut [SavedWeight]) -> io::Result<Vec<u8>> {
         let SavedTensor { name, dtype, shape } = tensor;
         infos.push((name, TensorInfo { dtype, shape, data_offsets: (start, end) }));
     }
+    header_of(infos)
+}
+
+/// The header of a file with these tensors in this order, padded to whole words.
+///
+/// # Errors
+///
+/// Places that contradict each other.
+pub(super) fn header_of(tensors: Vec<(String, TensorInfo)>) -> io::Result<Vec<u8>> {
     let format = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let metadata = Metadata::new(Some(format), infos).map_err(io::Error::other)?;
+    let metadata = Metadata::new(Some(format), tensors).map_err(io::Error::other)?;
     let mut header = serde_json::to_vec(&metadata)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)

@@ -9,8 +9,8 @@ use cubecl::server::Handle;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums};
 use cubecl_kernels::definition::{
-    Accumulation, Fp8Format, Granularity, GroupScore, LinearShape, QuantizeOptions, RouteShape,
-    RowSums, ScaleFormat, WireFormat, e5m6_words, tiles, words,
+    Accumulation, Fp8Format, Granularity, GroupScore, GroupedLinearShape, LinearShape,
+    QuantizeOptions, RouteShape, RowSums, ScaleFormat, WireFormat, e5m6_words, tiles, words,
 };
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::embedding::embedding_backward;
@@ -22,10 +22,10 @@ use cubecl_kernels::grouped_gemm::{
     DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate,
 };
-use cubecl_kernels::linear;
 use cubecl_kernels::quantize::{self, DeviceBlocks, DeviceCodes};
-use cubecl_kernels::route::{choose_experts, route};
+use cubecl_kernels::route::{choose_experts, route, sequence_counts};
 use cubecl_kernels::swiglu;
+use cubecl_kernels::{grouped_linear, linear};
 
 const E4M3: Fp8Format = Fp8Format::E4M3;
 const PROMOTED: Accumulation = Accumulation::Promoted;
@@ -289,6 +289,23 @@ impl Launches<'_> {
         })?;
         self.name("linear weight gradient", || {
             linear::linear_weight_gradient(self.client, &dy, &x, &shape).map(drop)
+        })?;
+        // Experts whose rows a device has counted.
+        let shape =
+            GroupedLinearShape { rows: TOKENS, experts: EXPERTS, inputs: 512, outputs: 256 };
+        let table = self.words(3 * (EXPERTS + 1));
+        let groups = DeviceGroups::of_table(table, EXPERTS, TOKENS)?;
+        let w = self.words(EXPERTS * 256 * 512);
+        self.name("grouped linear", || {
+            grouped_linear::grouped_linear(self.client, &x, &w, &groups, &shape).map(drop)
+        })?;
+        self.name("grouped linear input gradient", || {
+            grouped_linear::grouped_linear_input_gradient(self.client, &dy, &w, &groups, &shape)
+                .map(drop)
+        })?;
+        self.name("grouped linear weight gradient", || {
+            grouped_linear::grouped_linear_weight_gradient(self.client, &dy, &x, &groups, &shape)
+                .map(drop)
         })
     }
 
@@ -316,6 +333,10 @@ impl Launches<'_> {
         }
         self.name("choose by scores alone", || {
             choose_experts(self.client, &scores, None, &free).map(drop)
+        })?;
+        let choices = self.words(TOKENS * 8);
+        self.name("counts of sequences", || {
+            sequence_counts(self.client, &choices, &free, TOKENS).map(drop)
         })
     }
 

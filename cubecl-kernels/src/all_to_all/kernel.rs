@@ -242,7 +242,8 @@ pub(crate) enum Weights {
     Indexed,
 }
 
-/// Sums of rows, a quad of a result a unit, term by term.
+/// Sums of rows, a quad of a result a unit, term by term; with `each` above 0 a result has so many
+/// terms, and `starts` is not read.
 ///
 /// # Shapes
 /// `wire` `[.., row_words]`, `starts` `[results + 1]`, `rows` `[terms]`, `weights` and `terms` as
@@ -258,6 +259,7 @@ pub(crate) fn sum_rows(
     out: &mut [f32],
     total: u32,
     width: u32,
+    each: u32,
     #[comptime] of: Weights,
     #[comptime] format: WireFormat,
 ) {
@@ -272,8 +274,13 @@ pub(crate) fn sum_rows(
         for i in 0..QUAD as usize {
             sum[i] = 0.0f32;
         }
-        let end = starts[(result + 1u32) as usize];
-        for term in starts[result as usize]..end {
+        let mut start = result * each;
+        let mut end = start + each;
+        if each == 0u32 {
+            start = starts[result as usize];
+            end = starts[(result + 1u32) as usize];
+        }
+        for term in start..end {
             load_quad(wire, rows[term as usize], quad, width, &mut values, format);
             let weight = match comptime!(of) {
                 Weights::One => 1.0f32.runtime(),
@@ -294,7 +301,8 @@ pub(crate) fn sum_rows(
     }
 }
 
-/// `dout[result] . y[row]` of every term, a cube a term.
+/// `dout[result] . y[row]` of every term, a cube a term; with `each` above 0 a result has so many
+/// terms, and `result_of_term` is not read.
 ///
 /// # Shapes
 /// `wire` `[.., row_words]`, `rows` and `result_of_term` `[terms]`, `dout` `[results, width]`;
@@ -309,13 +317,18 @@ pub(crate) fn row_dots(
     dweights: &mut [f32],
     terms: u32,
     width: u32,
+    each: u32,
     #[comptime] format: WireFormat,
 ) {
     let cube = CUBE_POS as u32;
     let here = cube < terms;
     let term = select(here, cube, 0u32);
     let row = rows[term as usize];
-    let first = result_of_term[term as usize] * width;
+    let mut result = term / select(each == 0u32, 1u32, each);
+    if each == 0u32 {
+        result = result_of_term[term as usize];
+    }
+    let first = result * width;
     let quads = width.div_ceil(QUAD);
     let mut values = Array::<u32>::new(QUAD as usize);
     let mut sum = 0.0f32;

@@ -1,6 +1,6 @@
 //! Checks and launches.
 
-use super::index::{DeviceIndex, DeviceSums};
+use super::index::{DeviceIndex, DeviceSums, Starts};
 use super::kernel::{Weights, pack_fp8, pack_words, row_dots, sum_rows, unpack_quads};
 use super::plan::{CASTS_SAVED, QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD};
 use crate::definition::{KernelError, WireFormat, tiles, words};
@@ -132,8 +132,7 @@ pub fn combine(
     format: WireFormat,
 ) -> Result<Handle, KernelError> {
     const OP: &str = "combine";
-    let of = sums.sums();
-    check_handle(OP, "wire", wire, 4, &[of.bound(), format.row_words(width)])?;
+    check_handle(OP, "wire", wire, 4, &[sums.bound(), format.row_words(width)])?;
     check_weights(OP, weights, sums)?;
     let by = if weights.is_some() { Weights::ByTerm } else { Weights::One };
     Sum {
@@ -143,11 +142,11 @@ pub fn combine(
         rows: sums.rows(),
         weights,
         terms: None,
-        results: of.results(),
-        count: of.terms(),
+        results: sums.results(),
+        count: sums.terms(),
         by,
     }
-    .launch(OP, of.bound(), width, format)
+    .launch(OP, sums.bound(), width, format)
 }
 
 /// The gradients of [`combine`]: `dy[r]`, the sum of `weights[i] dout[t]` over the terms `i` that
@@ -170,16 +169,15 @@ pub fn combine_backward(
     format: WireFormat,
 ) -> Result<(Handle, Handle), KernelError> {
     const OP: &str = "combine_backward";
-    let of = sums.sums();
-    let wire_words = check_handle(OP, "wire", wire, 4, &[of.bound(), format.row_words(width)])?;
+    let wire_words = check_handle(OP, "wire", wire, 4, &[sums.bound(), format.row_words(width)])?;
     check_weights(OP, weights, sums)?;
-    let douts = check_handle(OP, "dout", dout, 4, &[of.results(), width])?;
+    let douts = check_handle(OP, "dout", dout, 4, &[sums.results(), width])?;
     let transposed = sums.transposed(client);
-    let (results, terms) = (of.bound(), of.terms());
+    let (results, terms) = (sums.bound(), sums.terms());
     let dy = Sum {
         client,
         wire: dout,
-        starts: argument(&transposed.starts, results + 1),
+        starts: &transposed.starts,
         rows: argument(&transposed.results, terms),
         weights,
         terms: Some(&transposed.terms),
@@ -187,7 +185,7 @@ pub fn combine_backward(
         count: terms,
         by: if weights.is_some() { Weights::Indexed } else { Weights::One },
     }
-    .launch(OP, of.results(), width, WireFormat::F32)?;
+    .launch(OP, sums.results(), width, WireFormat::F32)?;
     let dweights = allocate(client, terms, 4);
     if terms > 0 {
         // SAFETY: `wire` and `dout` were found to hold as many rows as the sums name and give, and
@@ -200,11 +198,12 @@ pub fn combine_backward(
                 CubeDim::new_1d(UNITS_A_DOT),
                 argument(wire, wire_words),
                 sums.rows(),
-                argument(&transposed.result_of_term, terms),
+                transposed.result_of_term(terms),
                 argument(dout, douts),
                 argument(&dweights, terms),
                 terms as u32,
                 width as u32,
+                sums.starts().each(),
                 format,
             );
         }
@@ -276,7 +275,7 @@ fn check_weights(
     sums: &DeviceSums,
 ) -> Result<(), KernelError> {
     weights.map_or(Ok(()), |weights| {
-        check_handle(op, "weights", weights, 4, &[sums.sums().terms()]).map(|_| ())
+        check_handle(op, "weights", weights, 4, &[sums.terms()]).map(|_| ())
     })
 }
 
@@ -284,7 +283,7 @@ fn check_weights(
 struct Sum<'a> {
     client: &'a Client,
     wire: &'a Handle,
-    starts: BufferArg,
+    starts: &'a Starts,
     rows: BufferArg,
     weights: Option<&'a Handle>,
     terms: Option<&'a Handle>,
@@ -322,13 +321,14 @@ impl Sum<'_> {
                 elementwise_cubes(client, quads),
                 CubeDim::new_1d(UNITS),
                 argument(wire, wire_rows * format.row_words(width)),
-                starts,
+                starts.argument(results, &none),
                 rows,
                 optional(weights),
                 optional(terms),
                 argument(&out, values),
                 quads as u32,
                 width as u32,
+                starts.each(),
                 by,
                 format,
             );

@@ -3,14 +3,15 @@
 //! rows; and the gradient of each.
 //!
 //! Words and values are bit-equal to those of [`host::all_to_all`](crate::host::all_to_all) on
-//! every runtime, sums up to rounding: they have the same order. Which row goes where is decided on
-//! the host ([`DispatchPlan`](crate::definition::DispatchPlan)), where the routing decision is
-//! made, checked there, and uploaded once ([`DeviceIndex`], [`DeviceSums`]).
+//! every runtime, sums up to rounding: they have the same order. Which row goes where is decided
+//! either on the host ([`DispatchPlan`](crate::definition::DispatchPlan)), checked there, and
+//! uploaded once ([`DeviceIndex`], [`DeviceSums`]), or on the device
+//! ([`route`](crate::route::route)), whose tables ([`SlotTables`]) the host does not see.
 
 mod index;
 mod kernel;
 mod launch;
 mod plan;
 
-pub use index::{DeviceIndex, DeviceSums};
+pub use index::{DeviceIndex, DeviceSums, SlotTables};
 pub use launch::{combine, combine_backward, pack, pack_backward, unpack, unpack_backward};

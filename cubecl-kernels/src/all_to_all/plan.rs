@@ -8,8 +8,6 @@
 //! - A cube a row: a row of 33 values would leave 247 of 256 units idle, and one of 7168 needs a
 //!   loop.
 //! - Sums by atomic addition from the terms: their order, and so the result, would be chance.
-//! - Counts and offsets on the device: experts are chosen on the host (see the crate's invariants),
-//!   and sorting a few thousand numbers there costs less than reading the counts back.
 
 use crate::device::UNITS;
 

@@ -159,11 +159,53 @@ impl GroupedColumns {
         };
         Ok(Self { words: sums(words), tiles: sums(tiles) })
     }
+
+    /// The most words that a row of transposed codes has, however `rows` rows fall into `groups`
+    /// groups: its length where nobody on the host knows the groups.
+    pub const fn most_words(rows: usize, groups: usize) -> usize {
+        most_pieces(rows, groups, CODES_A_WORD)
+    }
+
+    /// The most tiles that a row of transposed scales has; see [`GroupedColumns::most_words`].
+    pub const fn most_tiles(rows: usize, groups: usize) -> usize {
+        most_pieces(rows, groups, TILE)
+    }
+}
+
+/// The most pieces of `piece` rows that groups are cut into, each from its first row on: all groups
+/// with rows, of which there are as many as rows at most, leave a piece with one row.
+pub(crate) const fn most_pieces(rows: usize, groups: usize, piece: usize) -> usize {
+    let groups = if groups < rows { groups } else { rows };
+    (rows + groups * (piece - 1)) / piece
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_groups_have_more_words_or_tiles_than_the_most() {
+        for (rows, groups) in [(0, 3), (1, 1), (5, 2), (7, 9), (300, 4), (257, 2)] {
+            // Every group but the last has one row more than whole words and tiles, or none.
+            let mut largest = (0, 0);
+            for size in [0, 1, 5, 129] {
+                let offsets: Vec<usize> = (0..groups)
+                    .map(|g| (g * size).min(rows))
+                    .chain(std::iter::once(rows))
+                    .collect();
+                let layout = GroupedColumns::new("op", &offsets, rows).unwrap();
+                largest.0 = largest.0.max(layout.words[groups]);
+                largest.1 = largest.1.max(layout.tiles[groups]);
+            }
+            let most = [GroupedColumns::most_words, GroupedColumns::most_tiles]
+                .map(|most| most(rows, groups));
+            assert!(largest.0 <= most[0] && largest.1 <= most[1], "{rows} {groups}");
+        }
+        assert_eq!(GroupedColumns::most_words(6, 3), 3); // 4, 1 and 1
+        assert_eq!(GroupedColumns::most_words(2, 9), 2);
+        assert_eq!(GroupedColumns::most_tiles(130, 3), 3); // 128, 1 and 1
+        assert_eq!((GroupedColumns::most_words(0, 4), GroupedColumns::most_tiles(0, 0)), (0, 0));
+    }
 
     #[test]
     fn groups_share_neither_words_nor_tiles() {

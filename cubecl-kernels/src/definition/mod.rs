@@ -16,6 +16,8 @@ pub use cast::{CastCounts, CastLayout};
 pub use dispatch::{ArrivalPlan, DispatchPlan};
 pub use error::KernelError;
 pub(crate) use error::{check_length, element_count};
+#[cfg(feature = "cube")]
+pub(crate) use fp8::most_pieces;
 pub use fp8::{
     AMAX_FLOOR, Accumulation, CODES_A_WORD, Fp8Format, Granularity, GroupedColumns,
     QuantizeOptions, ScaleFormat, TILE, tiles, words,

@@ -39,6 +39,14 @@ impl RouteShape {
         self.tokens * self.top_k
     }
 
+    /// Experts chosen a token, and groups kept, that a device's kernel holds in registers at most.
+    pub const MOST_ON_A_DEVICE: usize = 64;
+
+    /// Whether a device's kernel can hold what a token chooses.
+    pub const fn fits_a_device(&self) -> bool {
+        self.top_k <= Self::MOST_ON_A_DEVICE && self.kept_groups <= Self::MOST_ON_A_DEVICE
+    }
+
     /// Whether a token may choose from some groups only.
     pub const fn is_limited(&self) -> bool {
         self.kept_groups < self.groups

@@ -1,8 +1,7 @@
 //! What every operation on a device needs: element types, buffers and their checks, groups of rows,
 //! how launches are counted, and the codec of small floating point formats.
 //!
-//! `quantize`, `gemm`, `grouped_gemm`, `swiglu`, `linear`, `embedding`, `route` and `all_to_all`
-//! stand on this room, and it knows none of them.
+//! Every operation stands on this room, and it knows none of them.
 //!
 //! A handle holds elements row by row and nothing else; one that is larger than its shape is fine,
 //! a smaller one is refused.

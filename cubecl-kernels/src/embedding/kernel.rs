@@ -24,9 +24,12 @@ pub(crate) fn link_rows(tokens: &[u32], next: &mut [u32], first: &mut [u32], row
     if row < rows {
         let token = tokens[row as usize];
         let mut is_first = 1u32;
-        for other in 0..row {
-            if tokens[other as usize] == token {
+        let mut before = row;
+        while before > 0u32 {
+            before -= 1u32;
+            if tokens[before as usize] == token {
                 is_first = 0u32;
+                before = 0u32;
             }
         }
         let mut following = NONE.runtime();

@@ -31,7 +31,7 @@ impl Kernel {
     /// The portable kernel with the tile that the plan gives a product.
     pub(super) fn portable(product: &Product<'_>) -> Self {
         let rows_a_group = match &product.kind {
-            Kind::Rows(offsets, _) => product.m / (offsets.len() - 1).max(1),
+            Kind::Rows(groups, _) => product.m / groups.len().max(1),
             _ => product.m,
         };
         Self::Tiles(plan::tile(product.client, rows_a_group, product.n))
@@ -127,10 +127,12 @@ fn launch(
             product.m.div_ceil(cube_rows),
             1,
         ),
-        Kind::Rows(offsets, table) => {
-            let cubes = offsets.windows(2).map(|o| (o[1] - o[0]).div_ceil(cube_rows)).sum();
-            (Grouping::Rows, Buffer { handle: table, count: 3 * offsets.len() }, cubes, 1)
-        }
+        Kind::Rows(groups, table) => (
+            Grouping::Rows,
+            Buffer { handle: table, count: 3 * (groups.len() + 1) },
+            groups.pieces(cube_rows),
+            1,
+        ),
         Kind::Masked(groups, rows, counts) => (
             Grouping::Masked,
             Buffer { handle: counts, count: *groups },
@@ -154,7 +156,7 @@ fn launch(
         padded: product.padded || matches!(kernel, Kernel::Warpgroups(_, true)),
     };
     let groups = match &product.kind {
-        Kind::Rows(offsets, _) => z.max(offsets.len() - 1),
+        Kind::Rows(groups, _) => groups.len(),
         _ => z,
     };
     let sizes = SizesLaunch::new(

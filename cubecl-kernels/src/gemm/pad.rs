@@ -115,8 +115,9 @@ mod tests {
         for row in 0..3 {
             for (g, bounds) in OFFSETS.windows(2).enumerate() {
                 let count = words(bounds[1] - bounds[0]);
-                let from = row * groups.words() + groups.layout().words[g];
-                let to = row * padded_words(groups.tiles()) + 32 * groups.layout().tiles[g];
+                let layout = groups.layout().unwrap();
+                let from = row * groups.words() + layout.words[g];
+                let to = row * padded_words(groups.tiles()) + 32 * layout.tiles[g];
                 expected[to..to + count].copy_from_slice(&codes[from..from + count]);
             }
         }

@@ -3,15 +3,15 @@
 use super::kernel::problem::ScaleOf;
 use super::operand::{DeviceBlockTiled, DeviceRowTiled};
 use crate::definition::{Accumulation, Fp8Format, KernelError, tiles, words};
-use crate::device::argument;
+use crate::device::{DeviceGroups, argument};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 /// Which rows meet which, with the table on the device that says so.
 pub(crate) enum Kind<'a> {
     Dense,
-    /// Offsets of the groups' rows, and their table.
-    Rows(&'a [usize], &'a Handle),
+    /// The groups of rows, and their table.
+    Rows(&'a DeviceGroups, &'a Handle),
     /// Rows of room for each expert, and the counts.
     Masked(usize, usize, &'a Handle),
     /// The number of groups, and their table.
@@ -67,7 +67,7 @@ impl<'a> Product<'a> {
         same_depth(op, a.depth, b.depth)?;
         let groups = match &kind {
             Kind::Dense => 1,
-            Kind::Rows(offsets, _) => offsets.len() - 1,
+            Kind::Rows(groups, _) => groups.len(),
             Kind::Masked(groups, ..) | Kind::Depth(groups, _) => *groups,
         };
         if groups != b.experts {

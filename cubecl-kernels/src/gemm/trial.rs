@@ -170,10 +170,8 @@ impl Trial {
             Shape::Dense => Product::with_weight(client, OP, &a, &of_blocks(1), Kind::Dense),
             Shape::Rows => Product::of_rows(client, OP, &a, &of_rows(&self.b, COLUMNS)),
             Shape::Grouped(groups) => {
-                let kind = Kind::Rows(
-                    groups.offsets(),
-                    groups.table_handle().expect("invariant: several groups"),
-                );
+                let kind =
+                    Kind::Rows(groups, groups.table_handle().expect("invariant: several groups"));
                 Product::with_weight(client, OP, &a, &of_blocks(groups.len()), kind)
             }
             Shape::Masked { experts, counts } => {
@@ -208,7 +206,8 @@ pub(super) fn grouped_codes(groups: &DeviceGroups, rows: usize, seed: u32) -> Ve
     let mut code = random_codes(seed);
     let mut all = Vec::with_capacity(rows * groups.words());
     for _ in 0..rows {
-        for bounds in groups.offsets().windows(2) {
+        let offsets = groups.offsets().expect("invariant: the host made these groups");
+        for bounds in offsets.windows(2) {
             let length = bounds[1] - bounds[0];
             let own =
                 (0..words(length)).map(|w| word(|s| if w * 4 + s < length { code() } else { 0 }));

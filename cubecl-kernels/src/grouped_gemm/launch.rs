@@ -10,6 +10,9 @@ use cubecl::server::Handle;
 /// Each expert's `C = A W^T` of its rows, `c[r] = a[r] w[e]^T` for
 /// `offsets[e] <= r < offsets[e + 1]` (1x128 | 128x128).
 ///
+/// Of groups that only the device knows, as many cubes are launched as any groups of so many rows
+/// could need; those that find no rows end at once.
+///
 /// # Shapes
 /// `a` `[rows, k]` sorted by expert, `weights` `[experts, n, k]` -> `[rows, n]` of `element`.
 ///
@@ -35,7 +38,7 @@ pub fn fp8_grouped_gemm_nt(
     let kind = match groups.table_handle() {
         // One group is a dense product.
         None => Kind::Dense,
-        Some(table) => Kind::Rows(groups.offsets(), table),
+        Some(table) => Kind::Rows(groups, table),
     };
     Product::with_weight(client, OP, a, weights, kind)?.with(accumulation)?.run(element)
 }

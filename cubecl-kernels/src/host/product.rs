@@ -4,8 +4,9 @@ use std::mem::MaybeUninit;
 
 use super::fp8_gemm::{Floats, Taken, gemm_nt, gemm_nt_add, grouped_gemm_nt};
 use super::gemm_view::{Mat, Threads};
-use super::output::{Parts, zeroed};
+use super::output::{Parts, build, for_rows, zeroed};
 use super::parallel::for_each;
+use super::simd::{multiversion, round_to_bf16};
 use super::small_gemm::{MAX_ROWS, rows_nt};
 use crate::definition::ProductFormat;
 
@@ -53,6 +54,12 @@ impl<'a> View<'a> {
         if self.transposed { floats.t() } else { floats }
     }
 
+    /// A row of a matrix that is not transposed.
+    pub(crate) fn row(self, row: usize) -> &'a [f32] {
+        debug_assert!(!self.transposed);
+        &self.data[row * self.stride..][..self.cols]
+    }
+
     /// Its elements, where they lie row after row.
     fn contiguous(self) -> Option<&'a [f32]> {
         (!self.transposed && self.stride == self.cols).then_some(self.data)
@@ -86,6 +93,27 @@ pub(crate) fn product_add(
 ) {
     let ([_, cols], taken) = (b.dims(), taken(format));
     gemm_nt_add(out, cols, 1.0, a.taken(taken), b.t().taken(taken), threads);
+}
+
+/// Numbers a task rounds.
+const ROUNDED_A_TASK: usize = 1 << 16;
+
+/// Every number rounded to BF16.
+pub(crate) fn rounded_to_bf16(x: &[f32]) -> Vec<f32> {
+    // SAFETY: every number is written.
+    unsafe {
+        build(x.len(), |out| {
+            for_rows(out, 1, ROUNDED_A_TASK, x.len(), |part, out| round_all(&x[part], out));
+        })
+    }
+}
+
+multiversion! {
+    fn round_all(x: &[f32], out: &mut [MaybeUninit<f32>]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            out.write(round_to_bf16(x));
+        }
+    }
 }
 
 /// What a product in `format` takes of each number.

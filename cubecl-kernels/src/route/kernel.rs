@@ -11,7 +11,7 @@
 // A condition that is decided when the kernel is compiled stays outside one that a unit decides.
 #![allow(clippy::collapsible_if)]
 
-use crate::definition::GroupScore;
+use crate::definition::{CODES_A_WORD, GroupScore, TILE};
 use crate::device::codec::INFINITY_BITS;
 use cubecl::prelude::*;
 
@@ -21,6 +21,9 @@ const NAN_KEY: u32 = 1;
 const LEAST_KEY: u32 = !0xFF80_0000;
 /// Slots of a run, which a unit goes through.
 pub(super) const RUN: u32 = 256;
+/// Rows that share a word of transposed codes, and a scale.
+const WORD: u32 = CODES_A_WORD as u32;
+const BLOCK: u32 = TILE as u32;
 
 /// What a choice is made by, fixed when the kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,7 +185,7 @@ fn key_of(scores: &[u32], bias: &[u32], start: u32, e: u32, #[comptime] biased: 
     if comptime!(biased) { biased_key(score, bias[e as usize]) } else { key(score) }
 }
 
-/// How many slots of each run each expert has, a run and expert a unit.
+/// How many slots of each run of `length` slots each expert has, a run and expert a unit.
 ///
 /// # Shapes
 /// `choices` `[slots]`; `counts` `[runs, experts]`, `total` numbers.
@@ -193,7 +196,7 @@ pub(super) fn count_runs(
     total: u32,
     slots: u32,
     experts: u32,
-    #[comptime] length: u32,
+    length: u32,
 ) {
     let place = ABSOLUTE_POS as u32;
     if place < total {
@@ -243,8 +246,8 @@ pub(super) fn bounds(loads: &[u32], table: &mut [u32], experts: u32) {
         for before in 0..expert {
             let own = loads[before as usize];
             rows += own;
-            words += own.div_ceil(4u32);
-            tiles += own.div_ceil(128u32);
+            words += own.div_ceil(WORD);
+            tiles += own.div_ceil(BLOCK);
         }
         table[expert as usize] = rows;
         table[(stride + expert) as usize] = words;

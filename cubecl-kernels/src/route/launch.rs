@@ -7,9 +7,6 @@ use crate::device::{UNITS, addressable, allocate, argument, check_handle, elemen
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// Experts chosen a token, and groups kept, that a unit holds in registers at most.
-const MOST_HELD: usize = 64;
-
 /// Chooses experts and sorts the slots by them, without the host.
 ///
 /// # Shapes
@@ -45,7 +42,7 @@ pub fn choose_experts(
     shape.check(OP)?;
     let RouteShape { tokens, experts, top_k, groups, kept_groups, group_score } = *shape;
     for (argument, count) in [("top_k", top_k), ("kept_groups", kept_groups)] {
-        if count > MOST_HELD {
+        if count > RouteShape::MOST_ON_A_DEVICE {
             let requirement = "must be at most 64 on a device";
             return Err(KernelError::Invalid { op: OP, argument, requirement });
         }
@@ -82,6 +79,49 @@ pub fn choose_experts(
         }
     }
     Ok(choices)
+}
+
+/// How many tokens of each sequence chose each expert; a run of `seq` tokens is a sequence.
+///
+/// # Shapes
+/// `choices` 32-bit `[tokens, top_k]` -> 32-bit `[tokens / seq, experts]`.
+///
+/// # Errors
+/// Fails as [`route`] does, naming `choices`, and where sequences do not divide the tokens.
+pub fn sequence_counts(
+    client: &Client,
+    choices: &Handle,
+    shape: &RouteShape,
+    seq: usize,
+) -> Result<Handle, KernelError> {
+    const OP: &str = "sequence_counts";
+    shape.check(OP)?;
+    let RouteShape { tokens, experts, top_k, .. } = *shape;
+    if seq == 0 || !tokens.is_multiple_of(seq) {
+        let requirement = "must be at least 1 and divide the tokens";
+        return Err(KernelError::Invalid { op: OP, argument: "seq", requirement });
+    }
+    let slots = check_handle(OP, "choices", choices, 4, &[tokens, top_k])?;
+    let total = addressable(OP, "counts", &[tokens / seq, experts])?;
+    let counts = allocate(client, total, 4);
+    if total > 0 {
+        // SAFETY: `choices` was found to hold `slots` numbers and `counts` was allocated for
+        // `total`; a unit past the last sequence does nothing.
+        unsafe {
+            count_runs::launch_unchecked(
+                client,
+                elementwise_cubes(client, total),
+                CubeDim::new_1d(UNITS),
+                argument(choices, slots),
+                argument(&counts, total),
+                total as u32,
+                slots as u32,
+                experts as u32,
+                (seq * top_k) as u32,
+            );
+        }
+    }
+    Ok(counts)
 }
 
 /// The tables of choices that are made already, all of them below `shape.experts`.

@@ -12,5 +12,5 @@ mod kernel;
 mod launch;
 mod tables;
 
-pub use launch::{choose_experts, route, route_choices};
+pub use launch::{choose_experts, route, route_choices, sequence_counts};
 pub use tables::RouteTables;

@@ -1,6 +1,8 @@
 //! What a choice of experts is on a device.
 
-use crate::definition::RouteShape;
+use crate::all_to_all::SlotTables;
+use crate::definition::{KernelError, RouteShape};
+use crate::device::DeviceGroups;
 use cubecl::server::Handle;
 
 /// The tables of one routing decision, all of 32-bit numbers on the device; none of them has been
@@ -24,4 +26,25 @@ pub struct RouteTables {
     pub token_of_row: Handle,
     /// `[slots]`.
     pub slot_of_row: Handle,
+}
+
+impl RouteTables {
+    /// The rows of each expert.
+    ///
+    /// # Errors
+    /// Fails as [`DeviceGroups::of_table`] does.
+    pub fn groups(&self) -> Result<DeviceGroups, KernelError> {
+        DeviceGroups::of_table(self.table.clone(), self.shape.experts, self.shape.slots())
+    }
+
+    /// Which row each slot is, for dispatch and combine.
+    pub fn slots(&self) -> SlotTables {
+        SlotTables {
+            tokens: self.shape.tokens,
+            top_k: self.shape.top_k,
+            row_of_slot: self.row_of_slot.clone(),
+            token_of_row: self.token_of_row.clone(),
+            slot_of_row: self.slot_of_row.clone(),
+        }
+    }
 }

@@ -90,6 +90,7 @@ fn check(
         &dequantize_columns(client, &alone_columns, &groups, columns, o.format).unwrap(),
         rows * columns,
     );
+    let layout = groups.layout().unwrap();
     for g in 0..groups.len() {
         let (start, end) = (offsets[g], offsets[g + 1]);
         for r in start..end {
@@ -98,10 +99,10 @@ fn check(
                     &expected_columns.codes,
                     groups.words(),
                     c,
-                    groups.layout().words[g] * 4 + r - start,
+                    layout.words[g] * 4 + r - start,
                 );
                 let scale = expected_columns.scales
-                    [c * groups.tiles() + groups.layout().tiles[g] + (r - start) / 128];
+                    [c * groups.tiles() + layout.tiles[g] + (r - start) / 128];
                 let (actual, expected) =
                     (values[r * columns + c], scale * decode_fp8(code, o.format));
                 assert!(

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, Precision, WeightInit};
 use deepseek_train::config::RunConfig;
 use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
-use deepseek_train::dualpipe::{Cluster, Follower, Pipelines};
+use deepseek_train::dualpipe::{Cluster, Follower, OwnPart, Pipelines};
 use deepseek_train::learner::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
 };
@@ -130,6 +130,9 @@ impl Layout {
     }
 }
 
+/// Of the model's weights.
+const SEED: u64 = 5;
+
 /// Gives letters, which are bytes, to the post office of whoever they are for.
 struct Bytes {
     rank: usize,
@@ -162,7 +165,7 @@ impl Bench {
     /// The model on a device, to be trained in a precision.
     pub fn new(device: &Device, precision: Precision) -> Self {
         let config = config();
-        let model = DeepSeek::init(&config.model, 5, device).unwrap();
+        let model = DeepSeek::init(&config.model, SEED, device).unwrap();
         Self { data: data(&config.model), model, config, device: device.clone(), precision }
     }
 
@@ -184,8 +187,8 @@ impl Bench {
         self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps)
     }
 
-    /// Steps over ranks that are what processes are: each with a post office of its own, a model of
-    /// its own whose weights it is sent, and nothing but bytes between them.
+    /// Steps over ranks that are what processes are: each with a post office of its own, a part of
+    /// the model that it has drawn by itself, and nothing but bytes between them.
     pub fn over_processes(&self, layout: Layout, wire: WireFormats, steps: usize) -> Course {
         let ranks = layout.axes.ranks();
         let offices: Vec<Arc<Post>> =
@@ -200,23 +203,38 @@ impl Bench {
         std::thread::scope(|scope| {
             for processes in &processes[1..] {
                 let cluster = self.cluster(layout, wire, Some(processes.clone()));
-                let (config, precision, device) = (&self.config, self.precision, &self.device);
+                let own = self.own_part(layout.axes, processes.rank);
                 scope.spawn(move || {
-                    let shapes = DeepSeek::new(&config.model, WeightInit::zeros(device)).unwrap();
-                    let shapes = to_be_trained(config, precision, shapes, device);
-                    Follower::new(processes, shapes, settings(), &cluster, ENGINE)
-                        .unwrap()
-                        .run()
-                        .unwrap();
+                    let rank = Follower::new(processes, own, &cluster, ENGINE).unwrap();
+                    rank.run(|_| {}).unwrap();
                 });
             }
             let cluster = self.cluster(layout, wire, Some(processes[0].clone()));
-            let engine =
-                Pipelines::start(self.language_model(), AdamW::new(settings()), &cluster, ENGINE);
+            let shapes =
+                DeepSeek::new(&self.config.model, WeightInit::zeros(&self.device)).unwrap();
+            let shapes = to_be_trained(&self.config, self.precision, shapes, &self.device);
+            let own = self.own_part(layout.axes, 0);
+            let engine = Pipelines::lead(shapes, own, &cluster, ENGINE);
             let course = self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps);
             processes[0].dismiss();
             course
         })
+    }
+
+    /// What a rank draws by itself.
+    fn own_part(&self, axes: Axes, rank: usize) -> OwnPart {
+        let (model, experts) = (&self.config.model, self.config.model.n_routed_experts);
+        let own = experts / axes.expert;
+        let first = axes.place(rank).expert * own;
+        let init =
+            WeightInit::part(SEED, model.initializer_range, &self.device, first..first + own);
+        let structure = DeepSeek::new(model, init).unwrap();
+        OwnPart {
+            structure: to_be_trained(&self.config, self.precision, structure, &self.device),
+            optimizer: settings(),
+            text: None,
+            fill: None,
+        }
     }
 
     fn cluster(

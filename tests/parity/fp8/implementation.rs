@@ -4,9 +4,8 @@
 use anyhow::{Result, anyhow};
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, bf16};
-use burn_deepseek::backend::fp8::{
-    Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side,
-};
+use burn_deepseek::backend::fp8::{Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, Side};
+use burn_deepseek::ops::fp8::Rows;
 use burn_deepseek::precision::{Fp8Recipe, Fp8Rule, Operation, Precision, Rule};
 use cubecl_kernels::definition::{Fp8Format, QuantizeOptions, Quantized, QuantizedBlocks, tiles};
 use cubecl_kernels::reference;
@@ -259,11 +258,9 @@ impl Implementation for OnDevice {
         dims: [usize; 2],
         options: &QuantizeOptions,
     ) -> Result<Quantized> {
-        read(Dispatch::fp8_quantize_columns(
-            self.floats(x, dims),
-            RowGroups::one(dims[0]),
-            *options,
-        ))
+        let Rows { groups, table } = Rows::one(dims[0], &self.device);
+        let (x, table) = (self.floats(x, dims), table.into_dispatch());
+        read(Dispatch::fp8_quantize_columns(x, table, groups, *options))
     }
     fn quantize_both(
         &self,
@@ -271,8 +268,9 @@ impl Implementation for OnDevice {
         dims: [usize; 2],
         options: &QuantizeOptions,
     ) -> Result<(Quantized, Quantized)> {
-        let both =
-            Dispatch::fp8_quantize_both(self.floats(x, dims), RowGroups::one(dims[0]), *options);
+        let Rows { groups, table } = Rows::one(dims[0], &self.device);
+        let (x, table) = (self.floats(x, dims), table.into_dispatch());
+        let both = Dispatch::fp8_quantize_both(x, table, groups, *options);
         Ok((read(both.rows)?, read(both.columns)?))
     }
     fn quantize_blocks(
@@ -296,9 +294,11 @@ impl Implementation for OnDevice {
         ))
     }
     fn dequantize_columns(&self, x: &Quantized, [rows, cols]: [usize; 2]) -> Result<Vec<f32>> {
+        let Rows { groups, table } = Rows::one(rows, &self.device);
         read_floats::<2>(Dispatch::fp8_dequantize_columns(
             self.matrix(x, cols),
-            RowGroups::one(rows),
+            table.into_dispatch(),
+            groups,
             QuantizeOptions::default(),
         ))
     }
@@ -321,7 +321,9 @@ impl Products for OnDevice {
     ) -> Result<Vec<f64>> {
         let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (x, w) = (self.matrix(x, m), self.weight(w, [n, k]));
-        read_floats::<2>(Dispatch::fp8_gemm(x, w, RowGroups::one(m), shape, Side::Fprop, rule()))
+        let Rows { groups, table } = Rows::one(m, &self.device);
+        let table = table.into_dispatch();
+        read_floats::<2>(Dispatch::fp8_gemm(x, w, table, groups, shape, Side::Fprop, rule()))
             .map(widen)
     }
     fn input_gradient(
@@ -332,7 +334,9 @@ impl Products for OnDevice {
     ) -> Result<Vec<f64>> {
         let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (dy, w) = (self.matrix(dy, m), self.weight(w, [n, k]));
-        read_floats::<2>(Dispatch::fp8_gemm(dy, w, RowGroups::one(m), shape, Side::Dgrad, rule()))
+        let Rows { groups, table } = Rows::one(m, &self.device);
+        let table = table.into_dispatch();
+        read_floats::<2>(Dispatch::fp8_gemm(dy, w, table, groups, shape, Side::Dgrad, rule()))
             .map(widen)
     }
     fn weight_gradient(
@@ -343,7 +347,9 @@ impl Products for OnDevice {
     ) -> Result<Vec<f64>> {
         let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts: 1 };
         let (dy, x) = (self.matrix(dy, n), self.matrix(x, k));
-        read_floats::<3>(Dispatch::fp8_weight_gradient(dy, x, RowGroups::one(m), shape, rule()))
+        let Rows { groups, table } = Rows::one(m, &self.device);
+        let table = table.into_dispatch();
+        read_floats::<3>(Dispatch::fp8_weight_gradient(dy, x, table, groups, shape, rule()))
             .map(widen)
     }
 }

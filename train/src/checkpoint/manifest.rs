@@ -7,10 +7,9 @@ use std::path::Path;
 use burn_deepseek::weights::{CONFIG_FILE, SETTINGS_BYTES, open_regular, read_regular};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    CheckpointError, DATA_FILE, EMA_PREFIX, OPTIMIZER_FILE, RUN_FILE, STATE_FILE, TrainState,
-};
+use super::{CheckpointError, DATA_FILE, EMA_PREFIX, RUN_FILE, STATE_FILE, TrainState};
 use crate::data::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::learner::OPTIMIZER_FILE;
 
 /// The format of checkpoints that this program writes and reads. 1, which did not say so: moments
 /// in F32, schedules in steps, no average. 2: no tokenizer. 3: `state.json` without a checksum.

@@ -46,7 +46,6 @@ const STATE_FILE: &str = "state.json";
 /// File of the run's configuration, in a checkpoint and in the run's folder.
 pub const RUN_FILE: &str = "run.toml";
 const DATA_FILE: &str = "data.json";
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const EMA_FOLDER: &str = "ema";
 const EMA_PREFIX: &str = "ema/";
 const PREFIX: &str = "step-";
@@ -54,8 +53,6 @@ const PREFIX: &str = "step-";
 const PARTIAL: &str = ".partial";
 /// What the name of a checkpoint ends in that another history of the run has taken the place of.
 const SET_ASIDE: &str = ".set-aside";
-const FIRST_MOMENT: &str = ".exp_avg";
-const SECOND_MOMENT: &str = ".exp_avg_sq";
 
 /// Where a run's checkpoint of a step is, if there is one.
 pub fn folder_of(run_dir: &Path, step: u64) -> PathBuf {

@@ -11,11 +11,11 @@ use burn_deepseek::weights::{
 
 use super::manifest::Manifest;
 use super::{
-    CheckpointError, DATA_FILE, EMA_FOLDER, EMA_PREFIX, OPTIMIZER_FILE, RUN_FILE, STATE_FILE,
-    TrainState, find,
+    CheckpointError, DATA_FILE, EMA_FOLDER, EMA_PREFIX, RUN_FILE, STATE_FILE, TrainState, find,
 };
 use crate::config::{ConfigError, RunConfig};
 use crate::data::DataFingerprint;
+use crate::learner::OPTIMIZER_FILE;
 
 /// A checkpoint whose files are all there and unchanged.
 #[derive(Clone, Debug)]

@@ -1,26 +1,24 @@
 //! Writing a checkpoint: filled under a temporary name, synced, renamed; old ones deleted only
 //! after.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Tensor, TensorData};
 use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{SaveOptions, named_tensors, parameter_ids, save_model};
-use safetensors::tensor::{Dtype, TensorView};
+use burn_deepseek::weights::{SaveOptions, save_model};
 
 use super::best::best_step;
 use super::find::complete;
 use super::manifest::{FORMAT, FileSum, Manifest};
 use super::{
-    CheckpointError, DATA_FILE, EMA_FOLDER, FIRST_MOMENT, OPTIMIZER_FILE, PARTIAL, RUN_FILE,
-    SECOND_MOMENT, SET_ASIDE, STATE_FILE, TrainState, folder_name,
+    CheckpointError, DATA_FILE, EMA_FOLDER, PARTIAL, RUN_FILE, SET_ASIDE, STATE_FILE, TrainState,
+    folder_name,
 };
 use crate::data::{DataFingerprint, TokenizerFiles};
 use crate::durable::{discard, remove_if_there, sync, write_file};
+use crate::failure::Result;
 use crate::kill_point;
-use crate::learner::{AdamW, Moments};
 
 /// Which checkpoints of a run are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +53,9 @@ impl CheckpointWriter {
         Self { folder, keep, config_toml, tokenizer, data }
     }
 
-    /// Saves a checkpoint and returns its folder; one of the same step is set aside. `losses` are
-    /// those of the run's evaluations so far, by step.
+    /// Saves a checkpoint, to whose folder `weights` writes model and optimizer, and returns that;
+    /// one of the same step is set aside. `losses` are those of the run's evaluations so far, by
+    /// step.
     ///
     /// # Errors
     ///
@@ -64,18 +63,17 @@ impl CheckpointWriter {
     /// all still there.
     pub fn save(
         &self,
-        model: &DeepSeek,
+        weights: impl FnOnce(&Path) -> Result<()>,
         average: Option<&DeepSeek>,
-        optimizer: &AdamW,
         position: &TrainState,
         losses: &[(u64, f64)],
-    ) -> Result<PathBuf, CheckpointError> {
+    ) -> Result<PathBuf> {
         let done = self.folder.join(folder_name(position.step));
         let partial = self.folder.join(format!(".{}{PARTIAL}", folder_name(position.step)));
         remove_if_there(&partial)?;
         fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
         kill_point::here();
-        if let Err(error) = self.fill(&partial, model, average, optimizer, position) {
+        if let Err(error) = self.fill(&partial, weights, average, position) {
             // The first error is the one to report; a leftover is cleared by the next save.
             let _ = fs::remove_dir_all(&partial);
             return Err(error);
@@ -119,19 +117,19 @@ impl CheckpointWriter {
     fn fill(
         &self,
         folder: &Path,
-        model: &DeepSeek,
+        weights: impl FnOnce(&Path) -> Result<()>,
         average: Option<&DeepSeek>,
-        optimizer: &AdamW,
         position: &TrainState,
-    ) -> Result<(), CheckpointError> {
-        self.fill_model(folder, model)?;
+    ) -> Result<()> {
+        weights(folder)?;
+        self.write_tokenizer(folder)?;
         kill_point::here();
         if let Some(average) = average {
             let folder = folder.join(EMA_FOLDER);
-            self.fill_model(&folder, average)?;
+            save_model(average, &folder, &SaveOptions::default())?;
+            self.write_tokenizer(&folder)?;
             sync(&folder)?;
         }
-        save_moments(&folder.join(OPTIMIZER_FILE), model, optimizer)?;
         write_file(&folder.join(RUN_FILE), self.config_toml.as_bytes())?;
         let data = serde_json::to_string_pretty(&self.data)
             .map_err(std::io::Error::other)
@@ -148,9 +146,8 @@ impl CheckpointWriter {
         Ok(sync(folder)?)
     }
 
-    /// A model as a Hugging Face folder.
-    fn fill_model(&self, folder: &Path, model: &DeepSeek) -> Result<(), CheckpointError> {
-        save_model(model, folder, &SaveOptions::default())?;
+    /// The tokenizer, beside a model.
+    fn write_tokenizer(&self, folder: &Path) -> Result<()> {
         for (name, bytes) in self.tokenizer.iter() {
             write_file(&folder.join(name), bytes)?;
         }
@@ -207,47 +204,6 @@ fn set_aside(path: &Path, step: u64) -> Result<PathBuf, CheckpointError> {
         .map_err(CheckpointError::io(&target, "rename a later checkpoint to"))?;
     kill_point::here();
     Ok(target)
-}
-
-fn save_moments(path: &Path, model: &DeepSeek, optimizer: &AdamW) -> Result<(), CheckpointError> {
-    let shapes: HashMap<_, _> = parameter_ids(model).into_values().collect();
-    let mut tensors: BTreeMap<String, TensorData> = BTreeMap::new();
-    for (suffix, pick) in
-        [(FIRST_MOMENT, first as fn(&Moments) -> &Tensor<1>), (SECOND_MOMENT, second)]
-    {
-        let named = named_tensors(model, |id| {
-            let moments = optimizer.moments().get(&id)?;
-            let data = pick(moments).to_data();
-            let dtype = data.dtype();
-            Some(TensorData::from_bytes_vec(
-                data.as_bytes().to_vec(),
-                shapes.get(&id)?.clone(),
-                dtype,
-            ))
-        })?;
-        tensors.extend(named.into_iter().map(|(name, data)| (name + suffix, data)));
-    }
-    let views = tensors.iter().map(|(name, data)| {
-        let dtype = if data.dtype() == DType::BF16 { Dtype::BF16 } else { Dtype::F32 };
-        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
-        view.map(|view| (name.clone(), view))
-            .map_err(|e| CheckpointError::damaged(path, format!("{name}: {e}")))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>()?;
-    // One entry: of several the library writes a different order each time, and equal states should
-    // be equal files.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| CheckpointError::damaged(path, e))?;
-    Ok(write_file(path, &bytes)?)
-}
-
-fn first(moments: &Moments) -> &Tensor<1> {
-    &moments.first
-}
-
-fn second(moments: &Moments) -> &Tensor<1> {
-    &moments.second
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Arguments of `bench`: what is timed, how often and where.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::help;
 use super::values::{parse_device, parse_positive, parse_positive_size, parse_size};
+use super::{ConfigArgs, help};
 use crate::device::DeviceChoice;
 
 /// Arguments of `bench`.
@@ -32,6 +34,10 @@ pub enum BenchTarget {
     /// Time rows to experts on other ranks and back, each step beside a copy of as many bytes.
     #[command(long_about = help::BENCH_DISPATCH)]
     Dispatch(BenchOperationArgs),
+    /// Time the way between ranks, as threads or processes, and what `plan cluster` needs of a
+    /// machine.
+    #[command(long_about = help::BENCH_LINKS)]
+    Links(BenchLinksArgs),
 }
 
 impl BenchTarget {
@@ -41,6 +47,7 @@ impl BenchTarget {
             Self::Train(args) | Self::Generate(args) => args.timing.json,
             Self::Scale(args) => args.timing.json,
             Self::Kernels(args) | Self::Dispatch(args) => args.timing.json,
+            Self::Links(args) => args.timing.json,
         }
     }
 }
@@ -48,7 +55,7 @@ impl BenchTarget {
 /// How often something is timed, where, and how that is told.
 #[derive(Clone, Debug, Args)]
 pub struct TimingArgs {
-    /// Repetitions that count; without it 5, of kernels and dispatch 15, of scale 3.
+    /// Repetitions that count; without it 5, of kernels, dispatch and links 15, of scale 3.
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub reps: Option<u64>,
     /// Repetitions before those.
@@ -70,6 +77,26 @@ pub struct BenchModelArgs {
     /// nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// How often and where.
+    #[command(flatten)]
+    pub timing: TimingArgs,
+}
+
+/// Arguments of `bench links`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchLinksArgs {
+    /// The run whose rows, layers and precision are measured; its `[parallel]` is left alone.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Ranks on threads; where mpirun or srun has started several processes, each of those is one.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = parse_positive_size)]
+    pub ranks: usize,
+    /// Consecutive ranks that count as a node; without it those of one machine.
+    #[arg(long, value_name = "N", value_parser = parse_positive_size)]
+    pub ranks_per_node: Option<usize>,
+    /// Write what was measured as a cluster's file, for `plan cluster`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// How often and where.
     #[command(flatten)]
     pub timing: TimingArgs,

@@ -21,7 +21,8 @@ pub struct CheckArgs {
     /// A folder with a model: whether it holds what it says, without loading it.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["config", "preset", "hugging_face", "set"])]
     pub checkpoint: Option<PathBuf>,
-    /// With --checkpoint: read every value too, for NaN and blocks of zeros.
+    /// With --checkpoint: read every value too, for NaN and blocks of zeros; of a run's checkpoint
+    /// every file, for its checksum.
     #[arg(long, requires = "checkpoint")]
     pub deep: bool,
     /// Print one JSON object of results as the last line of standard output.

@@ -136,14 +136,16 @@ pub(super) const WORKER: &str = "Lend this machine's devices to trainings of oth
     deepseek train --devices ws://a:3000,ws://b:3000 --set parallel.pipeline=2 --token-file token";
 
 /// What is said of `bench`.
-pub(super) const BENCH: &str = "Time training, generation, kernels or an exchange of rows: the \
-                                median of --reps repetitions after --warmup.\n\n\
+pub(super) const BENCH: &str = "Time training, generation, kernels, an exchange of rows or the way \
+                                between ranks: the median of --reps repetitions after \
+                                --warmup.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
     deepseek bench scale --axis seq,experts\n  \
     deepseek bench generate --reps 9 --warmup 3 --device cuda:0 --json\n  \
     deepseek bench kernels --json\n  \
-    deepseek bench dispatch --device cuda --json";
+    deepseek bench dispatch --device cuda --json\n  \
+    deepseek bench links --out machine.toml";
 
 /// What is said of `bench train`.
 pub(super) const BENCH_TRAIN: &str = "Time whole training steps: forward, backward, optimizer.\n\n\
@@ -194,6 +196,22 @@ pub(super) const BENCH_DISPATCH: &str = "Time rows to experts on other ranks and
     Examples:\n  \
     deepseek bench dispatch --device cuda --json\n  \
     deepseek bench dispatch --only \"pack fp8\"";
+
+/// What is said of `bench links`.
+pub(super) const BENCH_LINKS: &str = "Time the way between ranks: messages by size, the exchange \
+                                      of a layer, the sums of gradients.\n\n\
+    Ranks are threads of this process, or the processes that mpirun or srun has started. Beside \
+    that every rank takes steps of the run alone, all of them at the same time, so that what a \
+    layer costs on a rank's share of the machine is known too. --out writes all of it as a \
+    cluster's file: `plan cluster` with it predicts a step of the run in any layout of these \
+    ranks. Between processes the library's own collective calls are timed beside the messages \
+    that a run sends.\n\n\
+    Examples:\n  \
+    deepseek bench links\n  \
+    deepseek bench links --ranks 4 --ranks-per-node 2 --json\n  \
+    deepseek bench links --set train.micro_batch=1 --out machine.toml\n  \
+    mpirun -n 2 deepseek bench links --config my-run.toml --out machine.toml\n  \
+    deepseek plan cluster --config my-run.toml --cluster ./machine.toml --set parallel.expert=2";
 
 /// What is said of `plan`.
 pub(super) const PLAN: &str = "Work out on paper what a run would be like; nothing is allocated or \

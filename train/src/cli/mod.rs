@@ -28,8 +28,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::device::{Token, TokenError};
 
 pub use bench::{
-    BenchArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchScalingArgs, BenchTarget,
-    ScaleAxis, TimingArgs,
+    BenchArgs, BenchLinksArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchScalingArgs,
+    BenchTarget, ScaleAxis, TimingArgs,
 };
 pub use check::CheckArgs;
 pub use compare_precision::{ComparePrecisionArgs, FixedRouting};

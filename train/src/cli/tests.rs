@@ -50,6 +50,8 @@ fn mistakes_are_refused() {
         "bench scale --axis seq --max 0",
         "bench scale --only seq",
         "bench generate --only fprop",
+        "bench links --ranks 0",
+        "bench links --only pack",
         "plan",
         "plan schedule --ranks 2",
         "plan schedule --kind gpipe --ranks 2 --chunks 4",

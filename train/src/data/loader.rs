@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_dataset::Dataset;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn_dataset::{Dataset, DatasetError};
 use burn_deepseek::Compute;
 use burn_deepseek::routing::RoutingControl;
 
-use super::windows::{TrainWindows, ValidWindows, Window};
+use super::windows::{TrainWindows, ValidWindows, Window, check_index};
 
 /// A micro-batch: what the model reads and what it must predict.
 #[derive(Debug, Clone)]
@@ -34,6 +34,25 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
+    /// A micro-batch by the numbers of its windows, without their tokens: for whoever has it read
+    /// by others.
+    pub fn unread(samples: Vec<u64>, tokens: usize, device: &Device) -> Self {
+        let nothing = Tensor::zeros([samples.len(), 0], (device, DType::I64));
+        let windows = samples.into_iter().map(|sample| Window { tokens: Vec::new(), sample });
+        Self {
+            inputs: nothing.clone(),
+            targets: nothing,
+            tokens,
+            windows: windows.collect(),
+            routing: None,
+        }
+    }
+
+    /// Whether it has the numbers of its windows alone.
+    pub fn is_unread(&self) -> bool {
+        self.windows.first().is_some_and(|window| window.tokens.is_empty())
+    }
+
     /// How the micro-batch is computed: as any other, with what is asked of its routers.
     pub fn asking(&self, compute: &Compute) -> Compute {
         match &self.routing {
@@ -96,6 +115,52 @@ pub fn train_loader(
     device: &Device,
 ) -> Arc<dyn DataLoader<TokenBatch>> {
     loader(windows.segment(start_sample, count), windows.seq_len(), micro_batch, device)
+}
+
+/// The micro-batches of [`train_loader`] by the numbers of their samples: nothing of the text is
+/// read.
+pub fn numbered_loader(
+    seq_len: usize,
+    start_sample: u64,
+    count: usize,
+    micro_batch: NonZeroUsize,
+    device: &Device,
+) -> Arc<dyn DataLoader<TokenBatch>> {
+    DataLoaderBuilder::new(Numbering { seq_len })
+        .batch_size(micro_batch.get())
+        .num_workers(0)
+        .set_device(device.clone())
+        .build(Numbers { start_sample, count })
+}
+
+/// Samples by their numbers.
+struct Numbers {
+    start_sample: u64,
+    count: usize,
+}
+
+impl Dataset<Window> for Numbers {
+    fn get(&self, index: usize) -> Result<Window, DatasetError> {
+        check_index(index, self.count)?;
+        Ok(Window { tokens: Vec::new(), sample: self.start_sample.wrapping_add(index as u64) })
+    }
+
+    fn len(&self) -> usize {
+        self.count
+    }
+}
+
+/// Makes micro-batches that are not read.
+struct Numbering {
+    seq_len: usize,
+}
+
+impl Batcher<Window, TokenBatch> for Numbering {
+    fn batch(&self, windows: Vec<Window>, device: &Device) -> TokenBatch {
+        let samples: Vec<u64> = windows.into_iter().map(|window| window.sample).collect();
+        let tokens = samples.len() * self.seq_len;
+        TokenBatch::unread(samples, tokens, device)
+    }
 }
 
 /// Loads the validation windows in micro-batches; the last may be smaller, so weigh losses by
@@ -173,6 +238,25 @@ mod tests {
         };
         let whole = read(0, 120, 4);
         assert_eq!([read(0, 60, 4), read(60, 60, 5)].concat(), whole);
+    }
+
+    /// Numbered micro-batches stand for those that are read.
+    #[test]
+    fn numbers_stand_for_the_same_samples() {
+        let windows = TrainWindows::new((0..1_000).collect(), 8, 3).unwrap();
+        let device = Device::flex();
+        let read = train_loader(&windows, 100, 50, micro_batch(4), &device);
+        let numbered = numbered_loader(8, 100, 50, micro_batch(4), &device);
+        let samples = |batch: &TokenBatch| -> Vec<u64> {
+            batch.windows.iter().map(|window| window.sample).collect()
+        };
+        let pairs: Vec<_> = read.iter().zip(numbered.iter()).collect();
+        assert_eq!(pairs.len(), 13);
+        for (read, numbered) in pairs {
+            let (read, numbered) = (read.unwrap(), numbered.unwrap());
+            assert!(numbered.is_unread() && !read.is_unread());
+            assert_eq!((samples(&read), read.tokens), (samples(&numbered), numbered.tokens));
+        }
     }
 
     #[test]

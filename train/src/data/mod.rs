@@ -44,7 +44,7 @@ pub use error::DataError;
 pub use evaluated::EvalData;
 pub use fim::restore as restore_fim;
 pub use fingerprint::{DataFingerprint, FilePrint};
-pub use loader::{TokenBatch, TokenBatcher, train_loader, valid_loader};
+pub use loader::{TokenBatch, TokenBatcher, numbered_loader, train_loader, valid_loader};
 pub use open::TokenData;
 pub use prepare::Opening;
 pub use scored::{ScoredBytes, bits_per_byte};

@@ -182,7 +182,7 @@ fn check_length(tokens: &Tokens, seq_len: usize, split: &'static str) -> Result<
     Ok(())
 }
 
-fn check_index(index: usize, len: usize) -> Result<(), DatasetError> {
+pub(super) fn check_index(index: usize, len: usize) -> Result<(), DatasetError> {
     if index >= len {
         return Err(DatasetError::new(DataError::OutOfRange { index, len }));
     }

@@ -15,6 +15,9 @@ struct Done<'a> {
     end: f64,
     /// The part of it that passed before it could begin.
     waited: f64,
+    /// How long rows of experts were in flight in it, and how much of that was hidden.
+    in_flight: f64,
+    hidden: f64,
 }
 
 /// A schedule with the times that it was simulated with; a unit of them is so many microseconds.
@@ -26,7 +29,7 @@ pub(super) fn simulated_lanes(
     let lanes = simulation.ranks.iter().enumerate().map(|(rank, timed)| {
         let done = timed.iter().map(|timed| {
             let (start, end) = (timed.start * unit_us, timed.end * unit_us);
-            Done { planned: &timed.planned, start, end, waited: 0.0 }
+            Done { planned: &timed.planned, start, end, waited: 0.0, in_flight: 0.0, hidden: 0.0 }
         });
         lane(format!("rank {rank}"), schedule, done)
     });
@@ -41,9 +44,10 @@ pub(super) fn measured_lanes(timeline: &StepTimeline) -> Vec<Lane> {
             .iter()
             .filter(|planned| !matches!(planned.action, Action::Exchange(_)));
         let done = planned.zip(&time.spans).map(|(planned, span)| {
-            let [start, end, waited] =
-                [span.start, span.end, span.waited].map(|time| time.as_secs_f64() * 1e6);
-            Done { planned, start, end, waited }
+            let [start, end, waited, in_flight, hidden] =
+                [span.start, span.end, span.waited, span.in_flight, span.hidden]
+                    .map(|time| time.as_secs_f64() * 1e6);
+            Done { planned, start, end, waited, in_flight, hidden }
         });
         lane(time.name.clone(), schedule, done)
     });
@@ -70,7 +74,7 @@ fn lane<'a>(
     done: impl Iterator<Item = Done<'a>>,
 ) -> Lane {
     let mut lane = Lane { name, busy_us: 0.0, idle_us: 0.0, slices: Vec::new() };
-    for Done { planned, start, end, waited } in done {
+    for Done { planned, start, end, waited, in_flight, hidden } in done {
         // An action waits for its messages first, then computes.
         let begun = (start + waited).min(end);
         if waited > 0.0 {
@@ -80,6 +84,10 @@ fn lane<'a>(
             continue;
         };
         details["step"] = json!(planned.step);
+        if in_flight > 0.0 {
+            details["rows_in_flight_us"] = json!(in_flight);
+            details["rows_hidden_us"] = json!(hidden);
+        }
         lane.busy_us += end - begun;
         lane.slices.push(slice(name, kind, (begun, end), details));
     }

@@ -18,7 +18,9 @@ mod walk;
 mod writer;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
-pub use executor::{Cluster, Follower, Pipelines, RankTime, Span, StepTimeline, TimelineCell};
+pub use executor::{
+    Cluster, Fill, Follower, OwnPart, Pipelines, RankTime, Span, StepTimeline, TimelineCell,
+};
 pub use fault::{Fault, Pass, Rule};
 pub use schedule::PipelineSchedule;
 pub use simulate::{Costs, Simulation, Timed, Waiting, simulate};

@@ -139,6 +139,8 @@ mod tests {
                     start: ms(f64::from(at)),
                     end: ms(f64::from(at) + 1.0),
                     waited: ms(0.5),
+                    in_flight: ms(0.25),
+                    hidden: ms(0.125),
                 })
                 .collect()
         };
@@ -160,6 +162,12 @@ mod tests {
                 [(0, "wait".to_owned(), 0.0, 500.0), (0, "F 0".to_owned(), 500.0, 500.0)]
             );
         }
+        let overlapped = |event: &&Value| event["pid"] == 1 && event["cat"] == "overlapped";
+        let event = json["traceEvents"].as_array().unwrap().iter().find(overlapped).unwrap();
+        assert_eq!(
+            (&event["args"]["rows_in_flight_us"], &event["args"]["rows_hidden_us"]),
+            (&json!(250.0), &json!(125.0))
+        );
         let names: Vec<&str> = json["traceEvents"]
             .as_array()
             .unwrap()

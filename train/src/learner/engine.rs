@@ -1,18 +1,21 @@
 //! What computes a step: gradients of its micro-batches, then the update. The engine for one device
 //! is here, the one over ranks in [`crate::dualpipe`].
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use burn_deepseek::backend::fp8::CastCounter;
 use burn_deepseek::backend::run_on;
-use burn_deepseek::moe::update_biases;
+use burn_deepseek::moe::update_known_biases;
 use burn_deepseek::{in_training, training_device};
 
+use super::measured::{read, without_autodiff};
 use super::{
     AdamW, LanguageModel, LayerLoad, Norms, StepReport, Updated, gradient_squares, norm_of,
-    parameter_squares,
+    parameter_squares, save_whole,
 };
 use crate::data::TokenBatch;
 use crate::failure::{Context, Result};
@@ -89,6 +92,26 @@ pub trait StepEngine: std::fmt::Debug + Send {
     /// A rank that failed.
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)>;
 
+    /// Writes model and optimizer, as they are now, to a folder that is there.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed, a file that cannot be written.
+    fn save(&mut self, folder: &Path) -> Result<()> {
+        let (model, optimizer) = self.state()?;
+        save_whole(&model.model, optimizer, folder)
+    }
+
+    /// The most memory that each rank's process has had, in bytes; empty where the ranks are no
+    /// processes, none where the system does not say.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn peak_memory(&mut self) -> Result<Vec<Option<u64>>> {
+        Ok(Vec::new())
+    }
+
     /// Model and optimizer as the last [`model`](Self::model) or [`state`](Self::state) gave them,
     /// where they are still known after a failure.
     fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
@@ -105,6 +128,9 @@ pub struct SingleDevice {
     model: Option<LanguageModel>,
     optimizer: AdamW,
     gradients: GradientsAccumulator<LanguageModel>,
+    /// The balance biases by layer, as they were read with the losses of the step that was
+    /// accumulated.
+    biases: BTreeMap<usize, Vec<f32>>,
     settings: EngineSettings,
 }
 
@@ -120,7 +146,8 @@ impl SingleDevice {
     /// Trains `model`, which is given without autodiff.
     pub fn new(model: LanguageModel, optimizer: AdamW, settings: EngineSettings) -> Self {
         let model = Some(in_training(model, settings.recompute));
-        Self { model, optimizer, gradients: GradientsAccumulator::new(), settings }
+        let gradients = GradientsAccumulator::new();
+        Self { model, optimizer, gradients, biases: BTreeMap::new(), settings }
     }
 }
 
@@ -139,7 +166,7 @@ impl StepEngine for SingleDevice {
         if let Some(counter) = &counter {
             model.detail(counter.clone());
         }
-        let mut report = StepReport::default();
+        let mut measured = Vec::with_capacity(micro_batches);
         let (mut forward, mut backward) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..micro_batches {
             let batch = next()?;
@@ -153,8 +180,25 @@ impl StepEngine for SingleDevice {
                 backward += started.elapsed();
                 item
             });
-            report.absorb(&item);
+            measured.push(item);
         }
+        // One read for all of them: each read waits for the device.
+        let started = Instant::now();
+        let biased = settings.bias_update_speed != 0.0;
+        let (layers, biases): (Vec<_>, Vec<_>) = model
+            .model
+            .routers_mut()
+            .filter(|(_, router)| biased && router.has_balance_bias())
+            .map(|(layer, router)| (layer, router.e_score_correction_bias.val()))
+            .map(|(layer, bias)| (layer, without_autodiff(bias)))
+            .unzip();
+        let (reports, biases) = read(measured, biases);
+        self.biases = layers.into_iter().zip(biases).collect();
+        let mut report = StepReport::default();
+        for item in &reports {
+            report.absorb(item);
+        }
+        backward += started.elapsed();
         report.passes.forward_seconds = forward.as_secs_f64();
         report.passes.backward_seconds = backward.as_secs_f64();
         report.passes.casts = counter.map(|counter| counter.take());
@@ -179,9 +223,10 @@ impl StepEngine for SingleDevice {
             (model, Updated { grad_norm, norms, sent_bytes: Vec::new() })
         });
         model.weights_changed();
-        update_biases(
+        update_known_biases(
             model.model.routers_mut(),
             |layer| LayerLoad::of_layer(loads, layer),
+            &std::mem::take(&mut self.biases),
             settings.bias_update_speed,
         );
         self.model = Some(model);

@@ -6,11 +6,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn_deepseek::backend::fp8::CastCounter;
 use burn_deepseek::backend::run_on;
-use burn_deepseek::ops::to_host;
-use burn_deepseek::{Compute, DeepSeek, LossWeights, Losses, Precision};
+use burn_deepseek::{Compute, DeepSeek, LossWeights, Precision};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::{LayerLoad, PassDetail, StepReport};
+use super::{Measured, StepReport};
 use crate::data::TokenBatch;
 
 /// A DeepSeek model with the weights of its loss.
@@ -91,13 +90,13 @@ impl LanguageModel {
     }
 
     /// The forward half of a train step: what is differentiated, scaled to the micro-batch's share
-    /// of the step, and what was measured.
-    pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, StepReport) {
+    /// of the step, and what was measured, which has still to be read.
+    pub fn forward(&self, batch: TokenBatch) -> (Tensor<1>, Measured) {
         let compute = batch.asking(&self.compute);
         let losses = self.model.loss(batch.inputs, batch.targets, &self.weights, &compute);
-        let report = report(&losses, batch.tokens);
+        let measured = Measured::new(&losses, batch.tokens);
         let share = if self.share() == 1.0 { losses.total } else { losses.total * self.share() };
-        (share, report)
+        (share, measured)
     }
 
     /// The backward half of a train step: the gradients of what was differentiated.
@@ -112,8 +111,9 @@ impl TrainStep for LanguageModel {
 
     /// Forward and backward of one micro-batch; its gradients are scaled to its share of the step.
     fn step(&self, batch: TokenBatch) -> TrainOutput<StepReport> {
-        let (share, report) = self.forward(batch);
-        TrainOutput::new(self, share.backward(), report)
+        let (share, measured) = self.forward(batch);
+        let gradients = share.backward();
+        TrainOutput::new(self, gradients, measured.read())
     }
 }
 
@@ -126,35 +126,6 @@ impl InferenceStep for LanguageModel {
         let losses = run_on(&self.model.device(), || {
             self.model.loss(batch.inputs, batch.targets, &self.weights, &compute)
         });
-        report(&losses, batch.tokens)
-    }
-}
-
-fn report(losses: &Losses, tokens: usize) -> StepReport {
-    // One read for all of them: each read waits for the device.
-    let mut scalars = vec![losses.total.clone(), losses.main.clone()];
-    scalars.extend(losses.balance.clone());
-    scalars.extend(losses.mtp.iter().cloned());
-    let values: Vec<f64> = to_host(Tensor::cat(scalars, 0)).iter::<f64>().collect();
-    let (balance_loss, mtp) = match losses.balance {
-        Some(_) => (values[2], &values[3..]),
-        None => (0.0, &values[2..]),
-    };
-    StepReport {
-        total_loss: values[0],
-        loss: values[1],
-        mtp_losses: mtp.to_vec(),
-        balance_loss,
-        tokens,
-        layer_loads: losses
-            .routings
-            .iter()
-            .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() })
-            .collect(),
-        passes: PassDetail {
-            gate_entropy: losses.routings.iter().filter_map(|routing| routing.entropy).collect(),
-            ..PassDetail::default()
-        },
-        ..StepReport::default()
+        Measured::new(&losses, batch.tokens).read()
     }
 }

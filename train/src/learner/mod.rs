@@ -5,10 +5,12 @@ mod adamw;
 mod ema;
 mod engine;
 mod language_model;
+mod measured;
 mod parts;
 #[cfg(all(test, feature = "wgpu"))]
 mod reads_tests;
 mod report;
+mod saved;
 
 pub use adamw::{
     AdamW, AdamWSettings, MomentFormat, Moments, gradient_squares, norm_of, parameter_squares,
@@ -16,5 +18,7 @@ pub use adamw::{
 pub use ema::{Ema, EmaSettings};
 pub use engine::{EngineSettings, NextBatch, SingleDevice, StepEngine};
 pub use language_model::LanguageModel;
+pub use measured::Measured;
 pub use parts::{Part, PartNorms, Parts};
 pub use report::{Evaluation, LayerLoad, Norms, PassDetail, RankUse, StepReport, Updated};
+pub use saved::{FIRST_MOMENT, OPTIMIZER_FILE, SECOND_MOMENT, save_whole};

@@ -74,14 +74,18 @@ impl Norms {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PassDetail {
     /// Seconds in forward passes; over ranks the mean. On a device that computes while the host
-    /// goes on, those until the losses were there.
+    /// goes on, those in which the host asked for them; over ranks, those until the losses were
+    /// there.
     pub forward_seconds: f64,
-    /// Seconds in backward passes; over ranks the mean. On such a device, those in which the host
-    /// asked for it: what is left of it is waited for by the update.
+    /// Seconds in backward passes; over ranks the mean. On such a device, those until what all
+    /// passes measured was there, and so the wait for forward passes too; over ranks, those in which
+    /// the host asked for it: what is left of it is waited for by the update.
     pub backward_seconds: f64,
     /// Seconds in which rows of experts were waited for, mean over ranks; none where no ranks share
     /// experts.
     pub exchange_seconds: Option<f64>,
+    /// Seconds of those in which the same rank computed another micro-batch, mean over ranks.
+    pub exchange_hidden_seconds: Option<f64>,
     /// Of each layer of `layer_loads` the mean entropy of the router's scores; empty but in a
     /// detailed step.
     pub gate_entropy: Vec<f64>,
@@ -89,6 +93,15 @@ pub struct PassDetail {
     pub casts: Option<Casts>,
     /// What each rank did; empty without ranks.
     pub ranks: Vec<RankUse>,
+}
+
+impl PassDetail {
+    /// The share of the time in which rows of experts were in flight that was hidden behind
+    /// computing; none where there was no such time.
+    pub fn hidden_share(&self) -> Option<f64> {
+        let in_flight = self.exchange_seconds.filter(|seconds| *seconds > 0.0)?;
+        Some(self.exchange_hidden_seconds? / in_flight)
+    }
 }
 
 /// What a rank did in a step.

@@ -175,6 +175,7 @@ impl StepLog {
             forward_seconds: passes.forward_seconds,
             backward_seconds: passes.backward_seconds,
             exchange_seconds: passes.exchange_seconds,
+            exchange_hidden_seconds: passes.exchange_hidden_seconds,
             gate_entropy: passes.gate_entropy.clone(),
             fp8: passes.casts.as_ref().map(fp8_casts).unwrap_or_default(),
             rank_busy_seconds: ranks.iter().map(|rank| rank.busy_seconds).collect(),

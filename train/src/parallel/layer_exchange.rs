@@ -2,13 +2,14 @@
 //! and rows that come from them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::wire::{ArrivalPlan, WireFormat};
 
 use super::group::ExpertParallelGroup;
-use super::message::Message;
+use super::message::{Message, PostError};
 use super::packed::{Packed, packed};
 use super::subject::{Leg, Subject};
 use super::token::ComputeToken;
@@ -155,20 +156,24 @@ impl LayerExchange {
         hop: u8,
     ) -> Vec<(Option<Rows>, N)> {
         let (me, device) = &self.group.members[self.group.index];
-        let receive = || {
+        let post = &self.group.post;
+        let mut waited = Duration::ZERO;
+        let mut receive = || {
             let parcels = members.clone().map(|member| {
                 let (rank, _) = self.group.members[member];
-                self.group
-                    .post
-                    .receive::<Parcel<N>>(rank, *me, self.subject(leg, hop), device)
-                    .map(|parcel| (parcel.rows, parcel.note))
+                let subject = self.subject(leg, hop);
+                let (parcel, time) = post.receive_timed::<Parcel<N>>(rank, *me, subject, device)?;
+                waited += time;
+                Ok((parcel.rows, parcel.note))
             });
-            parcels.collect::<Result<Vec<_>, _>>()
+            parcels.collect::<Result<Vec<_>, PostError>>()
         };
-        let parcels = match &self.token {
+        let (parcels, meanwhile) = match &self.token {
             Some(token) => token.given_up(receive),
-            None => receive(),
+            None => (receive(), Duration::ZERO),
         };
+        // What has come is unpacked before the token is taken again: not a part of the wait.
+        post.note_hidden(*me, meanwhile.min(waited));
         parcels.unwrap_or_else(|error| std::panic::panic_any(error))
     }
 

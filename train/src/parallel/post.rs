@@ -26,6 +26,8 @@ pub struct Mail {
     pub sent_bytes: u64,
     /// How long it waited for rows of experts.
     pub waited_for_experts: Duration,
+    /// The part of that in which another micro-batch of it computed.
+    pub hidden: Duration,
 }
 
 /// A message that waits for whoever it is for.
@@ -173,6 +175,21 @@ impl Post {
         subject: Subject,
         device: &Device,
     ) -> Result<T, PostError> {
+        self.receive_timed(from, to, subject, device).map(|(message, _)| message)
+    }
+
+    /// Takes a message, and how long it was waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn receive_timed<T: Message>(
+        &self,
+        from: usize,
+        to: usize,
+        subject: Subject,
+        device: &Device,
+    ) -> Result<(T, Duration), PostError> {
         let asked = Instant::now();
         let of_experts = matches!(subject, Subject::Experts { .. });
         let address = (from, to, subject);
@@ -189,7 +206,12 @@ impl Post {
         if of_experts {
             self.boxes().mail.entry(to).or_default().waited_for_experts += waited;
         }
-        Ok(message)
+        Ok((message, waited))
+    }
+
+    /// Notes how much of a rank's wait for rows of experts passed while it computed something else.
+    pub fn note_hidden(&self, rank: usize, hidden: Duration) {
+        self.boxes().mail.entry(rank).or_default().hidden += hidden;
     }
 
     /// Takes what a rank was [told](Self::tell), and waits for it as long as no rank has failed.
@@ -202,6 +224,38 @@ impl Post {
         match self.take(&address, None)? {
             Payload::Bytes(bytes) => Ok(bytes),
             Payload::Here(_) => Err(garbled(&address)),
+        }
+    }
+
+    /// [`hear`](Self::hear), as long as there are signs of life: of this rank's or another one's.
+    ///
+    /// # Errors
+    ///
+    /// As `hear`; and [`PostError::Late`], where no rank has given a sign of life for as long as a
+    /// message is waited for.
+    pub fn hear_alive(
+        &self,
+        from: usize,
+        to: usize,
+        subject: Subject,
+    ) -> Result<Vec<u8>, PostError> {
+        let address = (from, to, subject);
+        loop {
+            {
+                let boxes = self.boxes();
+                if boxes.waiting.contains_key(&address) || boxes.failed.is_some() {
+                    drop(boxes);
+                    let (from, to, subject) = address;
+                    return self.hear(from, to, subject);
+                }
+                let wait = Duration::from_millis(200);
+                drop(
+                    self.arrived.wait_timeout(boxes, wait).unwrap_or_else(PoisonError::into_inner),
+                );
+            }
+            if self.is_silent() {
+                return Err(late(&address, self.timeout()));
+            }
         }
     }
 
@@ -241,13 +295,7 @@ impl Post {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        let (from, to, subject) = address;
-                        return Err(PostError::Late {
-                            from: *from,
-                            to: *to,
-                            subject: subject.to_string(),
-                            seconds: boxes.timeout.as_secs(),
-                        });
+                        return Err(late(address, boxes.timeout));
                     }
                     boxes.awaiting += 1;
                     let (mut boxes, _) = self
@@ -290,6 +338,11 @@ impl Post {
     fn boxes(&self) -> MutexGuard<'_, Boxes> {
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn late((from, to, subject): &Address, waited: Duration) -> PostError {
+    let (subject, seconds) = (subject.to_string(), waited.as_secs());
+    PostError::Late { from: *from, to: *to, subject, seconds }
 }
 
 fn garbled((from, to, subject): &Address) -> PostError {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 
+use super::joint::Joint;
 use super::launch::{LaunchError, launched};
 use super::message::PostError;
 use super::packed::{Packed, Unpacking};
 use super::post::Post;
 use super::subject::Subject;
-use crate::failure::{Blame, Failure, Result, UsageError, line_of};
+use crate::failure::{Blame, Context, Failure, Result, UsageError, line_of};
 
 /// How long the others are waited for until the run's own limit is known.
 const UNTIL_CONFIGURED: Duration = Duration::from_secs(600);
@@ -86,13 +87,41 @@ impl Processes {
         self.post.tell(self.rank, rank, Subject::Task, task);
     }
 
-    /// Waits for the answer of a rank that has been told to do something.
+    /// Waits for the answer of a rank that has been told to do something; whoever waits so has a
+    /// limit of his own.
     ///
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
-    pub fn answer_of(&self, rank: usize) -> Result<Vec<u8>> {
-        let answer = match self.post.hear(rank, self.rank, Subject::Answer) {
+    fn answer_of(&self, rank: usize) -> Result<Vec<u8>> {
+        self.answered(rank, self.post.hear(rank, self.rank, Subject::Answer))
+    }
+
+    /// Waits for the answers of all other ranks, which have been told to do the same: as long as
+    /// there are signs of life.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask), with the rank; no sign of life in `parallel.timeout_s`.
+    pub fn answers(&self) -> Result<Vec<Vec<u8>>> {
+        self.post.sign_of_life();
+        let answer = |rank| {
+            let heard = self.post.hear_alive(rank, self.rank, Subject::Answer);
+            if let Err(PostError::Late { .. }) = heard {
+                self.post.fail(rank);
+                return Err(self.post.silence());
+            }
+            self.answered(rank, heard)
+        };
+        (0..self.ranks)
+            .filter(|&rank| rank != self.rank)
+            .map(|rank| answer(rank).with_context(|| format!("rank {rank}")))
+            .collect()
+    }
+
+    /// What a rank answered.
+    fn answered(&self, rank: usize, heard: Result<Vec<u8>, PostError>) -> Result<Vec<u8>> {
+        let mut answer = match heard {
             Err(PostError::Failed { rank: failed }) if failed == rank => {
                 return Err(self.post.silence());
             }
@@ -106,9 +135,20 @@ impl Processes {
         let device = Device::flex();
         let mut from = Unpacking::new(&answer, &device);
         match bool::unpack(&mut from).ok_or_else(garbled)? {
-            true => Ok(from.rest().to_vec()),
+            true => {
+                let rest = answer.len() - from.rest().len();
+                answer.drain(..rest); // in place: it may be long
+                Ok(answer)
+            }
             false => Err(Told::unpack(&mut from).ok_or_else(garbled)?.into()),
         }
+    }
+
+    /// Makes one of the library's own calls on a lane together with all ranks, and waits for it.
+    /// Calls of one lane must come in the same order on every rank, those of different lanes need
+    /// not. None where no library holds the processes together, or it has ended.
+    pub fn together(&self, lane: usize, joint: Joint) -> Option<Joint> {
+        together(self.link.as_ref()?, lane, joint)
     }
 
     /// What rank 0 has this one do next; nothing where the run is over.
@@ -162,6 +202,16 @@ fn open(post: &Arc<Post>, launched: usize) -> Result<Link, LaunchError> {
 #[cfg(not(feature = "mpi"))]
 fn open(_: &Arc<Post>, ranks: usize) -> Result<Link, LaunchError> {
     Err(LaunchError::NotBuilt { ranks })
+}
+
+#[cfg(feature = "mpi")]
+fn together(link: &Link, lane: usize, joint: Joint) -> Option<Joint> {
+    link.together(lane, joint)
+}
+
+#[cfg(not(feature = "mpi"))]
+fn together(link: &Link, _: usize, _: Joint) -> Option<Joint> {
+    match *link {}
 }
 
 #[cfg(feature = "mpi")]
@@ -247,7 +297,40 @@ impl Packed for PostError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Context;
+    use std::time::Instant;
+
+    /// A rank that neither answers nor works ends the start in time, and is named; one that works
+    /// is waited for, however long it takes.
+    #[test]
+    fn a_start_waits_as_long_as_somebody_works() {
+        let post = Arc::new(Post::new(Duration::from_millis(100)));
+        let processes = Processes::played(0, 3, post.clone());
+        let answer = |rank: usize| {
+            let bytes = [true.packed(), vec![rank as u8]].concat();
+            post.tell(rank, 0, Subject::Answer, bytes);
+        };
+        answer(1);
+        let work = {
+            let post = post.clone();
+            move || {
+                // Longer than the limit and its two seconds of grace.
+                for _ in 0..26 {
+                    std::thread::sleep(Duration::from_millis(100));
+                    post.sign_of_life();
+                }
+                post.tell(2, 0, Subject::Answer, [true.packed(), vec![2]].concat());
+            }
+        };
+        let worker = std::thread::spawn(work);
+        assert_eq!(processes.answers().unwrap(), [[1], [2]]);
+        worker.join().unwrap();
+
+        answer(2);
+        let (began, failure) = (Instant::now(), processes.answers().unwrap_err());
+        assert_eq!(failure.to_string(), "rank 1: no sign of life for 0 s (parallel.timeout_s)");
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!((failure.blame(), post.failed()), (Blame::Run, Some(1)));
+    }
 
     /// What a failure tells, and whose mistake it was, are the same in another process.
     #[test]

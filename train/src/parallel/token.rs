@@ -26,12 +26,15 @@ impl ComputeToken {
         compute()
     }
 
-    /// Gives the token up, waits, and takes it again.
-    pub fn given_up<T>(&self, wait: impl FnOnce() -> T) -> T {
+    /// Gives the token up, waits, and takes it again; how long it was held meanwhile, too: the part
+    /// of the wait in which the other micro-batch computed.
+    pub fn given_up<T>(&self, wait: impl FnOnce() -> T) -> (T, Duration) {
         self.release();
+        let before = self.held();
         let result = wait();
+        let meanwhile = self.held().saturating_sub(before);
         std::mem::forget(self.take()); // held again by whoever held it before, who releases it
-        result
+        (result, meanwhile)
     }
 
     /// How long it has been held in all, by whom ever: the time in which something was computed.
@@ -100,7 +103,7 @@ mod tests {
             });
             computing.fetch_sub(1, Ordering::SeqCst);
             // The answer would never come if the token were still held.
-            token.given_up(|| answered.recv().unwrap());
+            token.given_up(|| answered.recv().unwrap()).0;
             computing.fetch_add(1, Ordering::SeqCst);
             thread.join().unwrap();
         });
@@ -115,9 +118,25 @@ mod tests {
             std::thread::sleep(pause);
             assert!(token.held() >= pause);
             let before = token.held();
-            token.given_up(|| std::thread::sleep(10 * pause));
+            let (_, meanwhile) = token.given_up(|| std::thread::sleep(10 * pause));
+            assert_eq!(meanwhile, Duration::ZERO, "nobody else held it");
             assert!(token.held() < before + 9 * pause, "waiting is not holding");
         });
         assert_eq!(token.held(), token.held());
+    }
+
+    /// Of a wait that part is hidden in which somebody else holds the token.
+    #[test]
+    fn what_a_wait_hides_is_known() {
+        let token = Arc::new(ComputeToken::default());
+        let pause = Duration::from_millis(40);
+        let meanwhile = token.holding(|| {
+            let other = token.clone();
+            let thread = std::thread::spawn(move || other.holding(|| std::thread::sleep(pause)));
+            let (_, meanwhile) = token.given_up(|| std::thread::sleep(4 * pause));
+            thread.join().unwrap();
+            meanwhile
+        });
+        assert!(meanwhile >= pause && meanwhile < 3 * pause, "{meanwhile:?}");
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct Speed {
     pub layer_s: f64,
     pub fast: f64,
     pub slow: f64,
+    /// Seconds that a message takes beside its bytes, over either link.
+    pub fast_latency_s: f64,
+    pub slow_latency_s: f64,
 }
 
 impl Speed {
@@ -58,17 +61,27 @@ impl Speed {
                 .slow
                 .as_ref()
                 .map_or(f64::INFINITY, |slow| slow.gb_per_s * GIGA * rates.link_slow),
+            fast_latency_s: link.fast.latency_us * 1e-6,
+            slow_latency_s: link.slow.as_ref().map_or(0.0, |slow| slow.latency_us * 1e-6),
         }
     }
 
     /// Seconds for rows over both links; they are passed on from the slow link to the fast one as
-    /// they come (3.2.2), so the slower decides.
+    /// they come (3.2.2), so the slower decides; the first of them waits for both.
     pub fn rows(&self, links: &Links) -> f64 {
+        let latency = |bytes: f64, seconds: f64| if bytes > 0.0 { seconds } else { 0.0 };
         (links.fast / self.fast).max(links.slow / self.slow)
+            + latency(links.fast, self.fast_latency_s)
+            + latency(links.slow, self.slow_latency_s)
     }
 
     /// The bytes a second of a link.
     pub fn link(&self, slow: bool) -> f64 {
         if slow { self.slow } else { self.fast }
+    }
+
+    /// Seconds for one message over a link.
+    pub fn message(&self, bytes: f64, slow: bool) -> f64 {
+        bytes / self.link(slow) + if slow { self.slow_latency_s } else { self.fast_latency_s }
     }
 }

@@ -70,7 +70,7 @@ impl StepTime {
             ChunkTime::mean(&held.iter().map(|&stage| of_stage(stage)).collect::<Vec<_>>())
         };
         let ranks: Vec<ChunkTime> = stages.of_rank.iter().map(of_rank).collect();
-        let message = traffic.message_bytes / speed.link(traffic.message_is_slow);
+        let message = speed.message(traffic.message_bytes, traffic.message_is_slow);
         let costs: Vec<Costs> = ranks.iter().map(|chunks| chunks.costs(message)).collect();
 
         let (kind, pipeline, chunks) =

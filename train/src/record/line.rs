@@ -214,6 +214,8 @@ pub struct StepLine {
     /// Seconds of these in which rows of experts were waited for, mean over ranks; null where no
     /// ranks share experts.
     pub exchange_seconds: Option<f64>,
+    /// Seconds of those in which the same rank computed another micro-batch, mean over ranks.
+    pub exchange_hidden_seconds: Option<f64>,
     /// Seconds of it in the update of the weights.
     pub update_seconds: f64,
     /// Seconds of it for the running average of the weights; 0 without one.

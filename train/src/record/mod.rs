@@ -26,7 +26,7 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const VERSION: u32 = 2;
 
 /// Keys whose values depend on the clock.
-const TIMED: [&str; 15] = [
+const TIMED: [&str; 16] = [
     "time",
     "elapsed_seconds",
     "tokens_per_second",
@@ -36,6 +36,7 @@ const TIMED: [&str; 15] = [
     "forward_seconds",
     "backward_seconds",
     "exchange_seconds",
+    "exchange_hidden_seconds",
     "update_seconds",
     "average_seconds",
     "saving_seconds",

@@ -76,6 +76,9 @@ pub struct RunOutcome {
     pub session: Session,
     /// Bytes of the file of routings that the run saved, where it saved one.
     pub routing_bytes: Option<u64>,
+    /// The most memory that each rank's process has had, in bytes; empty where the ranks are no
+    /// processes.
+    pub peak_memory: Vec<Option<u64>>,
 }
 
 impl RunOutcome {

@@ -1,7 +1,7 @@
 //! The loop itself: steps, checkpoints and what is owed after them, and what is saved when one of
 //! them fails.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoaderIterator, Progress};
@@ -15,7 +15,7 @@ use super::{Diverged, Owed, RunOutcome, RunPlan, RunState, Session};
 use crate::checkpoint::{CheckpointWriter, TrainState};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Failure, Result};
-use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport, Updated};
+use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport, Updated, save_whole};
 use crate::metrics::{Machine, Notes, StepLog, StepSeconds, Webhook, stamp};
 use crate::record::{AlertLine, SampleLine, Stamp};
 use crate::routing::{Place, RoutingTap};
@@ -170,6 +170,7 @@ impl<'a> Run<'a> {
             checkpoint: self.checkpoint.take(),
             session: self.session,
             routing_bytes,
+            peak_memory: self.engine.peak_memory()?,
         })
     }
 
@@ -378,11 +379,10 @@ impl<'a> Run<'a> {
         self.log.sync()?;
         self.routing.sync()?;
         let average = self.ema.as_mut().map(Ema::model).transpose()?;
-        let (model, optimizer) = self.engine.state()?;
+        let engine = &mut self.engine;
         self.checkpoint = Some(self.checkpoints.save(
-            &model.model,
+            |folder| engine.save(folder),
             average,
-            optimizer,
             &self.position,
             self.log.validation_losses(),
         )?);
@@ -409,7 +409,8 @@ impl<'a> Run<'a> {
         let synced = self.log.sync().and_then(|()| Ok(self.routing.sync()?));
         let saved = synced.and_then(|()| {
             let losses = self.log.validation_losses();
-            Ok(self.checkpoints.save(&model.model, average, optimizer, &position, losses)?)
+            let weights = |folder: &Path| save_whole(&model.model, optimizer, folder);
+            self.checkpoints.save(weights, average, &position, losses)
         });
         match saved {
             Ok(path) => failure.context(format!(

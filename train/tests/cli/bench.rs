@@ -1,6 +1,8 @@
 //! What `bench` prints: a row a figure, and what each is compared with.
 
-use crate::workplace::{Workplace, number};
+use serde_json::json;
+
+use crate::workplace::{Finished, Workplace, number};
 
 #[test]
 fn bench_prints_a_row_a_figure() {
@@ -113,6 +115,70 @@ fn bench_times_an_exchange_beside_a_copy() {
     // 512 tokens to 8 experts: 1792 codes and 14 scales, which fill 4 words.
     assert_eq!(number(&rows[1], "bytes"), 2.0 * 4096.0 * (1792.0 + 16.0));
     dispatch("--only nothing").failed(2, &["--only nothing", "no row is called so"]);
+}
+
+/// What `bench links` prints and writes of ranks, and that `plan cluster` takes it.
+pub fn measures_links(place: &Workplace, finished: &Finished, ranks: u64, nodes: u64) {
+    let results = finished.json();
+    assert_eq!(results["ranks"], ranks, "{results}");
+    assert_eq!(results["ranks_per_node"], ranks / nodes, "{results}");
+    let messages = results["messages"].as_array().unwrap();
+    assert_eq!((number(&messages[0], "bytes"), messages.len()), (256.0, 7));
+    for message in messages {
+        assert!(number(message, "us") > 0.0, "{message}");
+        assert_eq!(message["between_nodes_us"].is_number(), nodes > 1, "{message}");
+    }
+    // Rows of a quarter and of all of a micro-batch's 32 tokens, by one route or by both.
+    let exchanges = results["exchanges"].as_array().unwrap();
+    assert_eq!(exchanges.len(), 3 * if nodes > 1 { 2 } else { 1 }, "{results}");
+    for exchange in exchanges {
+        assert!(number(exchange, "us") > 0.0 && number(exchange, "fast_bytes") > 0.0);
+        assert_eq!(number(exchange, "slow_bytes") > 0.0, nodes > 1, "{exchange}");
+    }
+    if nodes > 1 {
+        let [direct, two_hops] = &exchanges[4..] else { panic!("{results}") };
+        assert_eq!((&direct["route"], &two_hops["route"]), (&json!("direct"), &json!("two hops")));
+        assert!(number(two_hops, "slow_bytes") < number(direct, "slow_bytes"), "{results}");
+    }
+    for reduction in results["reductions"].as_array().unwrap() {
+        assert!(number(reduction, "us") > 0.0, "{reduction}");
+    }
+    for key in ["products_tflops", "memory_gb_per_s", "all_ms", "one_ms", "update_ms"] {
+        assert!(number(&results["rank"], key) > 0.0, "{key}: {results}");
+    }
+    for title in ["message", "exchange of a layer", "sums of gradients", "a rank alone"] {
+        assert!(finished.stdout.contains(title), "{}", finished.dump());
+    }
+    // In whatever layout of these ranks.
+    for layout in ["pipeline", "expert", "data"] {
+        let planned = place
+            .run(&format!(
+                "plan cluster --config ./tiny.toml --cluster ./machine.toml --json \
+                 --set schedule.global_batch=16 --set model.num_hidden_layers=8 \
+                 --set parallel.{layout}={ranks}"
+            ))
+            .ok()
+            .json();
+        assert!(number(&planned["step"], "total_s") > 0.0, "{planned}");
+    }
+}
+
+#[test]
+fn bench_links_measures_a_machine_for_plan_cluster() {
+    let place = Workplace::new();
+    let links = "bench links --config ./tiny.toml --device flex --reps 2 --warmup 0 --json \
+                 --out machine.toml";
+    let finished = place.run(links).ok();
+    assert_eq!(finished.json()["all_to_alls"], json!([]), "threads have no library between them");
+    measures_links(&place, &finished, 2, 1);
+    let finished = place.run(&format!("{links} --ranks 4 --ranks-per-node 2")).ok();
+    measures_links(&place, &finished, 4, 2);
+
+    place.run(&format!("{links} --ranks 3")).failed(2, &["3 ranks", "4 experts"]);
+    place
+        .run(&format!("{links} --ranks 4 --ranks-per-node 3"))
+        .failed(2, &["4 ranks are not nodes of 3", "--ranks-per-node"]);
+    place.run(&format!("{links} --set parallel.expertise=2")).failed(2, &["parallel.expertise"]);
 }
 
 /// What a forward pass keeps for a backward pass that never comes is not kept until the next step.

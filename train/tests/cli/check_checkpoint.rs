@@ -124,6 +124,24 @@ fn a_file_that_is_not_whole_is_at_fault() {
     assert!(alone.code == Some(2) && alone.stderr.contains("--checkpoint"), "{}", alone.dump());
 }
 
+/// The lowest bit of a number is changed: it is a number still, and headers say nothing of it.
+#[test]
+fn a_changed_bit_of_a_runs_checkpoint_is_at_fault() {
+    let place = with_folder();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let path = place.path(&format!("{NEWEST}/{file}"));
+        let (mut bytes, last) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().len() - 4);
+        bytes[last as usize] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let headers = place.run(&format!("check --checkpoint {NEWEST} --json")).ok();
+        assert_eq!(headers.json()["conforms"], true, "{file}");
+        let deep = place.run(&format!("check --checkpoint {NEWEST} --deep --json"));
+        at_fault(&deep, &[file, "its checksum differs"]);
+        bytes[last as usize] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+    }
+}
+
 /// As a converter writes them that divides 0 by 0.
 #[test]
 fn nan_codes_are_found_before_any_text() {

@@ -69,6 +69,7 @@ fn tables_fit_eighty_columns() {
         "bench train --reps 1 --warmup 0 --set ema.decay=0.9 --set model.hidden_size=32",
         "bench generate --reps 1 --warmup 0 --set model.hidden_size=32",
         "bench kernels --reps 1 --warmup 0 --device flex --only 512x256",
+        "bench links --reps 1 --warmup 0 --device flex --config ./tiny.toml --ranks-per-node 1",
     ] {
         let finished = place.run(arguments).ok();
         let long: Vec<&str> = finished

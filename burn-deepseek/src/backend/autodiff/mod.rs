@@ -11,13 +11,24 @@ mod graph;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::{Backward, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, TensorMetadata};
+use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor, TensorMetadata};
 
 pub(super) use self::graph::{Backprop, Graph, Step};
 use super::fused::{FusedOps, PlainLinear};
-use super::kernels::{AttentionGradients, CombineGradients, FusedKernels, HeadLoss, NormGradients};
-use crate::definition::ExpertGroups;
+use super::kernels::{
+    AttentionGradients, CombineGradients, FusedKernels, HeadLoss, NormGradients, RowTables,
+};
 use crate::precision::{AttentionOptions, ProductFormat};
+
+/// Out of the decorator: numbers of rows have no gradient.
+fn inner_rows<B: Backend, C: CheckpointStrategy>(rows: RowTables<Autodiff<B, C>>) -> RowTables<B> {
+    RowTables {
+        bounds: rows.bounds,
+        row_of_slot: rows.row_of_slot,
+        token_of_row: rows.token_of_row,
+        slot_of_row: rows.slot_of_row,
+    }
+}
 
 impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C>
 where
@@ -148,29 +159,29 @@ where
         )
     }
 
-    fn fused_permute(x: FloatTensor<Self>, groups: ExpertGroups) -> FloatTensor<Self> {
-        let (x, node) = x.into_parts();
+    fn fused_permute(x: FloatTensor<Self>, rows: RowTables<Self>) -> FloatTensor<Self> {
+        let ((x, node), rows) = (x.into_parts(), inner_rows(rows));
         Graph::<B, C>::record(
             [node],
-            B::permute(x, groups.clone()),
-            |_| groups,
-            |graph, dy, groups| graph.register_all([B::permute_backward(dy, groups)]),
+            B::permute(x, rows.clone()),
+            |_| rows,
+            |graph, dy, rows| graph.register_all([B::permute_backward(dy, rows)]),
         )
     }
 
     fn fused_combine(
         y: FloatTensor<Self>,
         weights: FloatTensor<Self>,
-        groups: ExpertGroups,
+        rows: RowTables<Self>,
     ) -> FloatTensor<Self> {
         let ((y, y_node), (weights, weights_node)) = (y.into_parts(), weights.into_parts());
+        let rows = inner_rows(rows);
         Graph::<B, C>::record(
             [y_node, weights_node],
-            B::combine(y.clone(), weights.clone(), groups.clone()),
-            |_| (y, weights, groups),
-            |graph, dout, (y, weights, groups)| {
-                let CombineGradients { dy, dweights } =
-                    B::combine_backward(y, weights, groups, dout);
+            B::combine(y.clone(), weights.clone(), rows.clone()),
+            |_| (y, weights, rows),
+            |graph, dout, (y, weights, rows)| {
+                let CombineGradients { dy, dweights } = B::combine_backward(y, weights, rows, dout);
                 graph.register_all([dy, dweights]);
             },
         )
@@ -179,26 +190,26 @@ where
     fn fused_grouped_linear(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        groups: ExpertGroups,
+        bounds: IntTensor<Self>,
         call: PlainLinear,
     ) -> FloatTensor<Self> {
         let PlainLinear { format, deferred, .. } = call;
         let weights = w.primitive().clone();
         Graph::<B, C>::record(
             [x.node(), w.node()],
-            B::grouped_linear(x.primitive().clone(), weights.clone(), groups.clone(), format),
-            |step| (step.checkpoint(&x), weights, groups),
-            move |mut graph, dy, (x, w, groups)| {
+            B::grouped_linear(x.primitive().clone(), weights.clone(), bounds.clone(), format),
+            |step| (step.checkpoint(&x), weights, bounds),
+            move |mut graph, dy, (x, w, bounds)| {
                 let [x_wanted, w_wanted] = graph.inputs;
                 if let Some(input) = x_wanted {
-                    let groups = groups.clone();
-                    let dx = B::grouped_linear_input_gradient(dy.clone(), w, groups, format);
+                    let bounds = bounds.clone();
+                    let dx = B::grouped_linear_input_gradient(dy.clone(), w, bounds, format);
                     graph.register(input, dx);
                 }
                 if let Some(weight) = w_wanted {
                     let x = graph.value(x);
                     graph.register_weight(weight, deferred, 3, move || {
-                        B::grouped_linear_weight_gradient(dy, x, groups, format)
+                        B::grouped_linear_weight_gradient(dy, x, bounds, format)
                     });
                 }
             },

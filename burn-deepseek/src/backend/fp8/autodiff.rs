@@ -3,7 +3,7 @@
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor};
 use burn::tensor::Tensor;
 use cubecl_kernels::definition::{CastLayout, QuantizeOptions, ScaleFormat};
@@ -35,36 +35,40 @@ where
         input: Fp8Pair<Self>,
         w: FloatTensor<Self>,
         weight: Fp8Weight<Self>,
+        table: IntTensor<Self>,
         call: LinearCall,
     ) -> FloatTensor<Self> {
         let weight = inner_weight(weight);
         let (rows, columns) = (inner(input.rows), inner(input.columns));
-        let y = product(rows.clone(), weight.clone(), Side::Fprop, &call);
-        let backward = move |mut graph: Backprop<B, 2>, dy, (kept, weight, call)| {
-            let dy = dgrad(&mut graph, dy, weight, &call, |dx| dx);
+        let y = product(rows.clone(), weight.clone(), table.clone(), Side::Fprop, &call);
+        let backward = move |mut graph: Backprop<B, 2>, dy, (kept, weight, table, call)| {
+            let dy = dgrad(&mut graph, dy, weight, &table, &call, |dx| dx);
             let Some(w) = graph.inputs[1] else { return };
             // What the graph holds is taken out now: a deferred product may come after the graph is
             // gone.
             let kept = match kept {
                 KeptInput::Recomputed(x) => {
-                    let (x, groups) = (graph.value(x), call.groups.clone());
-                    KeptInput::Columns(B::fp8_quantize_columns(x, groups, call.rule.activations))
+                    let (x, table) = (graph.value(x), IntTensor::<B>::clone(&table));
+                    let options = call.rule.activations;
+                    KeptInput::Columns(B::fp8_quantize_columns(x, table, call.groups, options))
                 }
                 kept => kept,
             };
-            wgrad(&mut graph, w, call, dy, move |call| columns_of(kept, call));
+            wgrad(&mut graph, w, call, dy, table, move |call, table| columns_of(kept, call, table));
         };
         if call.recompute {
-            let (weight_again, call_again) = (weight.clone(), call.clone());
+            let (weight_again, table_again, call_again) =
+                (weight.clone(), table.clone(), call.clone());
             let again = move |[x]: [FloatTensor<B>; 1]| {
                 let rows = B::fp8_quantize_rows(x, call_again.rule.activations);
-                product(rows, weight_again.clone(), Side::Fprop, &call_again)
+                let (weight, table) = (weight_again.clone(), table_again.clone());
+                product(rows, weight, table, Side::Fprop, &call_again)
             };
             Graph::<B, C>::record_again(
                 [&x, &w],
                 ([x.id()], again),
                 y,
-                |step| (KeptInput::Recomputed(step.checkpoint(&x)), weight, call),
+                |step| (KeptInput::Recomputed(step.checkpoint(&x)), weight, table, call),
                 backward,
             )
         } else {
@@ -73,7 +77,8 @@ where
                 KeptActivation::Rows => KeptInput::Rows(rows),
                 KeptActivation::E5m6 => KeptInput::E5m6(columns),
             };
-            Graph::<B, C>::record([x.node(), w.node()], y, |_| (kept, weight, call), backward)
+            let kept = (kept, weight, table, call);
+            Graph::<B, C>::record([x.node(), w.node()], y, |_| kept, backward)
         }
     }
 
@@ -81,6 +86,7 @@ where
         gate_up: FloatTensor<Self>,
         w: FloatTensor<Self>,
         weight: Fp8Weight<Self>,
+        table: IntTensor<Self>,
         call: LinearCall,
     ) -> FloatTensor<Self> {
         let weight = inner_weight(weight);
@@ -89,17 +95,17 @@ where
         let hidden = B::fp8_swiglu_rows(gate_up.clone(), options);
         Graph::<B, C>::record(
             [node, w.node()],
-            product(hidden, weight.clone(), Side::Fprop, &call),
-            |_| (B::fp8_quantize_rows(gate_up, options), weight, call),
-            move |mut graph, dy, (gate_up, weight, call)| {
-                let dy = dgrad(&mut graph, dy, weight, &call, |dh| {
+            product(hidden, weight.clone(), table.clone(), Side::Fprop, &call),
+            |_| (B::fp8_quantize_rows(gate_up, options), weight, table, call),
+            move |mut graph, dy, (gate_up, weight, table, call)| {
+                let dy = dgrad(&mut graph, dy, weight, &table, &call, |dh| {
                     B::fp8_swiglu_backward(gate_up.clone(), dh, options)
                 });
                 let Some(w) = graph.inputs[1] else { return };
-                wgrad(&mut graph, w, call, dy, move |call| {
-                    let (columns, groups) = (call.shape.inputs, call.groups.clone());
+                wgrad(&mut graph, w, call, dy, table, move |call, table| {
+                    let (columns, groups) = (call.shape.inputs, call.groups);
                     let call = SwigluColumns { columns, groups, kept: options, options };
-                    B::fp8_swiglu_columns(gate_up, call)
+                    B::fp8_swiglu_columns(gate_up, table, call)
                 });
             },
         )
@@ -123,10 +129,11 @@ enum KeptInput<B: Backend> {
 fn product<B: Fp8Kernels>(
     codes: Fp8Matrix<B>,
     weight: Fp8Weight<B>,
+    table: IntTensor<B>,
     side: Side,
     call: &LinearCall,
 ) -> FloatTensor<B> {
-    B::fp8_gemm(codes, weight, call.groups.clone(), call.shape, side, call.rule)
+    B::fp8_gemm(codes, weight, table, call.groups, call.shape, side, call.rule)
 }
 
 /// Dgrad, where it is wanted, and `finish` of it as the gradient of the first input. Gives the
@@ -135,6 +142,7 @@ fn dgrad<B: Fp8Kernels>(
     graph: &mut Backprop<B, 2>,
     dy: FloatTensor<B>,
     weight: Fp8Weight<B>,
+    table: &IntTensor<B>,
     call: &LinearCall,
     finish: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
 ) -> Fp8Matrix<B>
@@ -142,7 +150,7 @@ where
     DispatchTensor: DispatchKindConversion<B>,
 {
     let values = call.counter.as_ref().map(|counter| (counter, dy.clone()));
-    let dy = B::fp8_quantize_both(dy, call.groups.clone(), call.rule.gradients);
+    let dy = B::fp8_quantize_both(dy, table.clone(), call.groups, call.rule.gradients);
     if let Some((counter, values)) = values {
         let [values, scales] = [values, dy.rows.scales.clone()].map(|values| {
             Tensor::from_dispatch(DispatchTensor::from_backend(BackendTensor::Float(values)))
@@ -152,7 +160,7 @@ where
         counter.add(CastKind::Gradients, values, scales, layout, format, ROWS_A_COUNTED_ONE);
     }
     if let Some(input) = graph.inputs[0] {
-        graph.register(input, finish(product(dy.rows, weight, Side::Dgrad, call)));
+        graph.register(input, finish(product(dy.rows, weight, table.clone(), Side::Dgrad, call)));
     }
     dy.columns
 }
@@ -163,32 +171,37 @@ fn wgrad<B: Fp8Kernels>(
     weight: NodeId,
     call: LinearCall,
     dy: Fp8Matrix<B>,
-    x: impl FnOnce(&LinearCall) -> Fp8Matrix<B> + Send + 'static,
+    table: IntTensor<B>,
+    x: impl FnOnce(&LinearCall, IntTensor<B>) -> Fp8Matrix<B> + Send + 'static,
 ) where
     DispatchTensor: DispatchKindConversion<B>,
 {
     let LinearCall { weight_dims, deferred, .. } = call.clone();
     graph.register_weight(weight, deferred, weight_dims.len(), move || {
-        let x = x(&call);
+        let x = x(&call, table.clone());
         B::float_reshape(
-            B::fp8_weight_gradient(dy, x, call.groups, call.shape, call.rule),
+            B::fp8_weight_gradient(dy, x, table, call.groups, call.shape, call.rule),
             weight_dims.into(),
         )
     });
 }
 
 /// The input in 128x1 tiles.
-fn columns_of<B: Fp8Kernels>(kept: KeptInput<B>, call: &LinearCall) -> Fp8Matrix<B> {
-    let (groups, options, inputs) = (call.groups.clone(), call.rule.activations, call.shape.inputs);
+fn columns_of<B: Fp8Kernels>(
+    kept: KeptInput<B>,
+    call: &LinearCall,
+    table: IntTensor<B>,
+) -> Fp8Matrix<B> {
+    let (groups, options, inputs) = (call.groups, call.rule.activations, call.shape.inputs);
     match kept {
         KeptInput::Columns(codes) => codes,
         KeptInput::Rows(codes) => {
-            B::fp8_requantize(codes, inputs, groups, KeptActivation::Rows, options)
+            B::fp8_requantize(codes, table, inputs, groups, KeptActivation::Rows, options)
         }
         // Scales that are powers of two lose nothing from one tile shape to the other (3.3.3).
         KeptInput::E5m6(codes) => {
             let options = QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..options };
-            B::fp8_requantize(codes, inputs, groups, KeptActivation::E5m6, options)
+            B::fp8_requantize(codes, table, inputs, groups, KeptActivation::E5m6, options)
         }
         KeptInput::Recomputed(_) => {
             unreachable!("invariant: what is recomputed was taken from the graph")

@@ -1,7 +1,5 @@
 //! FP8 on CubeCL's runtimes: the kernels of `cubecl_kernels`, on their buffers.
 
-use std::sync::Arc;
-
 use burn::backend::TensorMetadata;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
@@ -27,11 +25,16 @@ fn matrix(place: &Place, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<Cu
     }
 }
 
-/// The groups on a device; their table is uploaded once for a routing decision.
-pub(in crate::backend) fn groups_on(place: &Place, groups: &RowGroups) -> Arc<DeviceGroups> {
-    place.keep(groups.kept(), |client| {
-        done(DeviceGroups::new(client, groups.offsets(), groups.rows()))
-    })
+/// The groups by their table on the device; one group has none.
+fn groups_of(place: &Place, table: CubeTensor, groups: &RowGroups) -> DeviceGroups {
+    let of = done(match groups.len() {
+        1 => DeviceGroups::single(&place.client, groups.rows()),
+        count => DeviceGroups::of_table(handle(table), count, groups.rows()),
+    });
+    // What is there before a kernel has run was told from `groups` alone.
+    let told = (groups.words, groups.tiles);
+    assert_eq!((of.words(), of.tiles()), told, "groups are `most` of a device's");
+    of
 }
 
 fn codes_of(x: Fp8Matrix<CubeBackend>) -> DeviceCodes {
@@ -54,6 +57,7 @@ impl Fp8Kernels for CubeBackend {
 
     fn fp8_quantize_columns(
         x: CubeTensor,
+        table: CubeTensor,
         groups: RowGroups,
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self> {
@@ -62,7 +66,7 @@ impl Fp8Kernels for CubeBackend {
             &place.client,
             &handle(x),
             Element::F32,
-            &groups_on(&place, &groups),
+            &groups_of(&place, table, &groups),
             columns,
             &options,
         );
@@ -71,6 +75,7 @@ impl Fp8Kernels for CubeBackend {
 
     fn fp8_quantize_both(
         x: CubeTensor,
+        table: CubeTensor,
         groups: RowGroups,
         options: QuantizeOptions,
     ) -> Fp8Pair<Self> {
@@ -79,7 +84,7 @@ impl Fp8Kernels for CubeBackend {
             &place.client,
             &handle(x),
             Element::F32,
-            &groups_on(&place, &groups),
+            &groups_of(&place, table, &groups),
             columns,
             &options,
         );
@@ -123,6 +128,7 @@ impl Fp8Kernels for CubeBackend {
 
     fn fp8_dequantize_columns(
         x: Fp8Matrix<Self>,
+        table: CubeTensor,
         groups: RowGroups,
         options: QuantizeOptions,
     ) -> CubeTensor {
@@ -130,7 +136,7 @@ impl Fp8Kernels for CubeBackend {
         let values = quantize::dequantize_columns(
             &place.client,
             &codes_of(x),
-            &groups_on(&place, &groups),
+            &groups_of(&place, table, &groups),
             columns,
             options.format,
         );
@@ -183,6 +189,7 @@ impl Fp8Kernels for CubeBackend {
 
     fn fp8_requantize(
         x: Fp8Matrix<Self>,
+        table: CubeTensor,
         columns: usize,
         groups: RowGroups,
         kept: KeptActivation,
@@ -190,13 +197,13 @@ impl Fp8Kernels for CubeBackend {
     ) -> Fp8Matrix<Self> {
         match kept {
             KeptActivation::Columns => x,
-            KeptActivation::Rows => Self::fp8_quantize_columns(
-                Self::fp8_dequantize_rows(x, columns, options),
-                groups,
-                options,
-            ),
+            KeptActivation::Rows => {
+                let x = Self::fp8_dequantize_rows(x, columns, options);
+                Self::fp8_quantize_columns(x, table, groups, options)
+            }
             KeptActivation::E5m6 => {
-                Self::fp8_quantize_columns(Self::e5m6_dequantize(x, columns), groups, options)
+                let x = Self::e5m6_dequantize(x, columns);
+                Self::fp8_quantize_columns(x, table, groups, options)
             }
         }
     }
@@ -204,6 +211,7 @@ impl Fp8Kernels for CubeBackend {
     fn fp8_gemm(
         a: Fp8Matrix<Self>,
         w: Fp8Weight<Self>,
+        table: CubeTensor,
         groups: RowGroups,
         shape: GroupedLinearShape,
         side: Side,
@@ -211,7 +219,7 @@ impl Fp8Kernels for CubeBackend {
     ) -> CubeTensor {
         let (GroupedLinearShape { inputs, outputs, experts, .. }, [rows, width]) =
             (shape, side.result_dims(&shape));
-        let (depth, codes, table, format) = match side {
+        let (depth, codes, scale_table, format) = match side {
             Side::Fprop => (inputs, w.codes, ScaleTable::AsStored, rule.activations.format),
             Side::Dgrad => (outputs, w.transposed, ScaleTable::Transposed, rule.gradients.format),
         };
@@ -221,7 +229,7 @@ impl Fp8Kernels for CubeBackend {
         let w = DeviceBlockTiled {
             codes: &w_codes,
             scales: &w_scales,
-            table,
+            table: scale_table,
             experts,
             rows: width,
             depth,
@@ -230,7 +238,7 @@ impl Fp8Kernels for CubeBackend {
         let product = fp8_grouped_gemm_nt(
             &place.client,
             &a,
-            &groups_on(&place, &groups),
+            &groups_of(&place, table, &groups),
             &w,
             rule.accumulation,
             Element::F32,
@@ -241,6 +249,7 @@ impl Fp8Kernels for CubeBackend {
     fn fp8_weight_gradient(
         dy: Fp8Matrix<Self>,
         x: Fp8Matrix<Self>,
+        table: CubeTensor,
         groups: RowGroups,
         shape: GroupedLinearShape,
         rule: Fp8Rule,
@@ -264,7 +273,7 @@ impl Fp8Kernels for CubeBackend {
             &place.client,
             &dy,
             &x,
-            &groups_on(&place, &groups),
+            &groups_of(&place, table, &groups),
             rule.accumulation,
         );
         place.floats(done(gradient), shape.weight_dims())
@@ -276,12 +285,16 @@ impl Fp8Kernels for CubeBackend {
         Self::fp8_quantize_rows(place.floats(hidden, [rows, width / 2]), options)
     }
 
-    fn fp8_swiglu_columns(gate_up: Fp8Matrix<Self>, call: SwigluColumns) -> Fp8Matrix<Self> {
+    fn fp8_swiglu_columns(
+        gate_up: Fp8Matrix<Self>,
+        table: CubeTensor,
+        call: SwigluColumns,
+    ) -> Fp8Matrix<Self> {
         let SwigluColumns { columns, groups, kept, options } = call;
         let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * columns, kept);
         let (place, [rows, _]) = (Place::of(&gate_up), dims(&gate_up));
         let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, columns));
-        Self::fp8_quantize_columns(place.floats(hidden, [rows, columns]), groups, options)
+        Self::fp8_quantize_columns(place.floats(hidden, [rows, columns]), table, groups, options)
     }
 
     fn fp8_swiglu_backward(

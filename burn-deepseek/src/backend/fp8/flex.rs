@@ -3,7 +3,7 @@
 use burn::backend::{Flex, TensorMetadata};
 use burn_flex::FlexTensor;
 use cubecl_kernels::definition::{
-    BlockScales, BlockTiled, QuantizeOptions, Quantized, RowTiled, ScaleFormat,
+    BlockScales, BlockTiled, GroupedColumns, QuantizeOptions, Quantized, RowTiled, ScaleFormat,
 };
 use cubecl_kernels::host::{self, ColumnTiled};
 
@@ -11,7 +11,7 @@ use super::GroupedLinearShape;
 use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
 use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
-use crate::backend::flex_tensor::{Contiguous, dims, tensor, word_tensor};
+use crate::backend::flex_tensor::{Contiguous, dims, first_rows, tensor, word_tensor};
 use crate::backend::kernels::done;
 use crate::precision::{Fp8Rule, KeptActivation};
 
@@ -24,13 +24,14 @@ impl Fp8Kernels for Flex {
 
     fn fp8_quantize_columns(
         x: FlexTensor,
+        table: FlexTensor,
         groups: RowGroups,
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self> {
         let [_, columns] = dims(&x);
         let codes = done(host::quantize_columns(
             Contiguous::new(x).floats(),
-            groups.offsets(),
+            &offsets(table, &groups),
             columns,
             &options,
         ));
@@ -39,13 +40,14 @@ impl Fp8Kernels for Flex {
 
     fn fp8_quantize_both(
         x: FlexTensor,
+        table: FlexTensor,
         groups: RowGroups,
         options: QuantizeOptions,
     ) -> Fp8Pair<Self> {
         let [rows, columns] = dims(&x);
         let (by_rows, by_columns) = done(host::quantize_both(
             Contiguous::new(x).floats(),
-            groups.offsets(),
+            &offsets(table, &groups),
             columns,
             &options,
         ));
@@ -93,6 +95,7 @@ impl Fp8Kernels for Flex {
 
     fn fp8_dequantize_columns(
         x: Fp8Matrix<Self>,
+        table: FlexTensor,
         groups: RowGroups,
         options: QuantizeOptions,
     ) -> FlexTensor {
@@ -101,7 +104,7 @@ impl Fp8Kernels for Flex {
         let values = host::dequantize_columns(
             codes.words(),
             scales.floats(),
-            groups.offsets(),
+            &offsets(table, &groups),
             columns,
             options.format,
         );
@@ -152,20 +155,21 @@ impl Fp8Kernels for Flex {
 
     fn fp8_requantize(
         x: Fp8Matrix<Self>,
+        table: FlexTensor,
         columns: usize,
         groups: RowGroups,
         kept: KeptActivation,
         options: QuantizeOptions,
     ) -> Fp8Matrix<Self> {
         let (codes, scales) = (Contiguous::new(x.codes.clone()), Contiguous::new(x.scales.clone()));
-        let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
+        let (codes, scales, offsets) = (codes.words(), scales.floats(), offsets(table, &groups));
         let quantized = match kept {
             KeptActivation::Columns => return x,
             KeptActivation::Rows => {
-                host::requantize_columns(codes, scales, options.format, offsets, columns, &options)
+                host::requantize_columns(codes, scales, options.format, &offsets, columns, &options)
             }
             KeptActivation::E5m6 => {
-                host::quantize_columns_from_e5m6(codes, scales, offsets, columns, &options)
+                host::quantize_columns_from_e5m6(codes, scales, &offsets, columns, &options)
             }
         };
         matrix(done(quantized), MatrixShape::column_tiled(&groups, columns))
@@ -174,6 +178,7 @@ impl Fp8Kernels for Flex {
     fn fp8_gemm(
         a: Fp8Matrix<Self>,
         w: Fp8Weight<Self>,
+        table: FlexTensor,
         groups: RowGroups,
         shape: GroupedLinearShape,
         side: Side,
@@ -197,7 +202,7 @@ impl Fp8Kernels for Flex {
             format: rule.weights.format,
         };
         tensor(
-            done(host::fp8_grouped_gemm_nt(&a, groups.offsets(), &w, rule.accumulation)),
+            done(host::fp8_grouped_gemm_nt(&a, &offsets(table, &groups), &w, rule.accumulation)),
             [rows, width],
         )
     }
@@ -205,6 +210,7 @@ impl Fp8Kernels for Flex {
     fn fp8_weight_gradient(
         dy: Fp8Matrix<Self>,
         x: Fp8Matrix<Self>,
+        table: FlexTensor,
         groups: RowGroups,
         shape: GroupedLinearShape,
         rule: Fp8Rule,
@@ -225,7 +231,7 @@ impl Fp8Kernels for Flex {
             format: rule.activations.format,
         };
         tensor(
-            done(host::fp8_grouped_wgrad_nt(&dy, &x, groups.offsets(), rule.accumulation)),
+            done(host::fp8_grouped_wgrad_nt(&dy, &x, &offsets(table, &groups), rule.accumulation)),
             shape.weight_dims(),
         )
     }
@@ -241,15 +247,19 @@ impl Fp8Kernels for Flex {
         matrix(done(hidden), MatrixShape::row_tiled([rows, width / 2]))
     }
 
-    fn fp8_swiglu_columns(gate_up: Fp8Matrix<Self>, call: SwigluColumns) -> Fp8Matrix<Self> {
+    fn fp8_swiglu_columns(
+        gate_up: Fp8Matrix<Self>,
+        table: FlexTensor,
+        call: SwigluColumns,
+    ) -> Fp8Matrix<Self> {
         let SwigluColumns { columns, groups, kept, options } = call;
         let (codes, scales) = (Contiguous::new(gate_up.codes), Contiguous::new(gate_up.scales));
-        let (codes, scales, offsets) = (codes.words(), scales.floats(), groups.offsets());
+        let (codes, scales, offsets) = (codes.words(), scales.floats(), offsets(table, &groups));
         let hidden = host::swiglu_quantize_columns_from_codes(
             codes,
             scales,
             kept.format,
-            offsets,
+            &offsets,
             columns,
             &options,
         );
@@ -274,6 +284,20 @@ impl Fp8Kernels for Flex {
         );
         tensor(done(d), [rows, 2 * inter])
     }
+}
+
+/// The first row of each group and the number of rows.
+fn offsets(table: FlexTensor, groups: &RowGroups) -> Vec<usize> {
+    let offsets = match groups.len() {
+        1 => vec![0, groups.rows()],
+        _ => first_rows(table),
+    };
+    // What is there before a kernel has run was told from `groups` alone.
+    let layout = done(GroupedColumns::new("fp8", &offsets, groups.rows()));
+    let told = (groups.words, groups.tiles);
+    let ends = (layout.words.last().copied(), layout.tiles.last().copied());
+    assert_eq!(ends, (Some(told.0), Some(told.1)), "groups are `exact` on Flex");
+    offsets
 }
 
 fn matrix(quantized: Quantized, shape: MatrixShape) -> Fp8Matrix<Flex> {

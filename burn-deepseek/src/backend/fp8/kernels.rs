@@ -1,7 +1,7 @@
 //! The table of the FP8 kernels: casts, products and SwiGLU from codes and to codes, on tensors
 //! without autodiff.
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
@@ -18,7 +18,7 @@ use crate::backend::with_fusion as burn;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// What makes SwiGLU's result in 128x1 tiles from gate and up as they were kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SwigluColumns {
     /// Width of the result.
     pub columns: usize,
@@ -35,7 +35,8 @@ macro_rules! fp8_kernels {
     ($generate:ident) => {
         $generate! {
             /// FP8 kernels of a backend, which has all of them or none. Float tensors are FP32;
-            /// matrices are contiguous or are made so.
+            /// matrices are contiguous or are made so. `table` has the rows of `groups`; of one group
+            /// it is not read, and may be any.
             trait Fp8Kernels;
 
             /// FP8 casts and products.
@@ -48,6 +49,7 @@ macro_rules! fp8_kernels {
                 /// 128x1 tiles of x `[rows, columns]`, transposed; no tile has rows of two groups.
                 fn fp8_quantize_columns(
                     x: FloatTensor<Self>,
+                    table: IntTensor<Self>,
                     groups: RowGroups,
                     options: QuantizeOptions,
                 ) -> Fp8Matrix<Self> => {
@@ -57,6 +59,7 @@ macro_rules! fp8_kernels {
                 /// Both, from one read of x.
                 fn fp8_quantize_both(
                     x: FloatTensor<Self>,
+                    table: IntTensor<Self>,
                     groups: RowGroups,
                     options: QuantizeOptions,
                 ) -> Fp8Pair<Self> => {
@@ -81,6 +84,7 @@ macro_rules! fp8_kernels {
                 /// The values of 128x1 tiles, back in `[rows, columns]`.
                 fn fp8_dequantize_columns(
                     #[extension_type] x: Fp8Matrix<Self>,
+                    table: IntTensor<Self>,
                     groups: RowGroups,
                     options: QuantizeOptions,
                 ) -> FloatTensor<Self> => {
@@ -107,6 +111,7 @@ macro_rules! fp8_kernels {
                 /// 128x1 tiles of what was kept of an input `[rows, columns]`, for Wgrad.
                 fn fp8_requantize(
                     #[extension_type] x: Fp8Matrix<Self>,
+                    table: IntTensor<Self>,
                     columns: usize,
                     groups: RowGroups,
                     kept: KeptActivation,
@@ -126,6 +131,7 @@ macro_rules! fp8_kernels {
                 fn fp8_gemm(
                     #[extension_type] a: Fp8Matrix<Self>,
                     #[extension_type] w: Fp8Weight<Self>,
+                    table: IntTensor<Self>,
                     groups: RowGroups,
                     shape: GroupedLinearShape,
                     side: Side,
@@ -136,6 +142,7 @@ macro_rules! fp8_kernels {
                 fn fp8_weight_gradient(
                     #[extension_type] dy: Fp8Matrix<Self>,
                     #[extension_type] x: Fp8Matrix<Self>,
+                    table: IntTensor<Self>,
                     groups: RowGroups,
                     shape: GroupedLinearShape,
                     rule: Fp8Rule,
@@ -153,6 +160,7 @@ macro_rules! fp8_kernels {
                 /// tiles.
                 fn fp8_swiglu_columns(
                     #[extension_type] gate_up: Fp8Matrix<Self>,
+                    table: IntTensor<Self>,
                     call: SwigluColumns,
                 ) -> Fp8Matrix<Self> => MatrixShape::column_tiled(&call.groups, call.columns);
                 /// `d gate_up`, `[rows, 2 * columns]`, from gate and up as they were kept, in 1x128

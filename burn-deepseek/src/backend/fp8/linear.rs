@@ -1,6 +1,6 @@
 //! Differentiable linears in FP8: what the model calls through Burn's dispatch.
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
 use super::GroupedLinearShape;
@@ -38,16 +38,18 @@ differentiable! {
 
     /// The linear `y = x w^T` of an input that is quantized already, differentiable in x and w. Of
     /// `input.columns` what `call.rule.kept` says is kept; of x nothing but its place in the graph
-    /// is used.
+    /// is used. `table` has the rows of `call.groups`, as in [`Fp8Kernels`].
     fn fp8_linear(
         x: FloatTensor<Self>,
         #[extension_type] input: Fp8Pair<Self>,
         w: FloatTensor<Self>,
         #[extension_type] weight: Fp8Weight<Self>,
+        table: IntTensor<Self>,
         call: LinearCall,
     ) -> FloatTensor<Self> {
         let _ = (x, w); // places in a graph, which only autodiff has
-        Self::fp8_gemm(input.rows, weight, call.groups, call.shape, Side::Fprop, call.rule)
+        let LinearCall { groups, shape, rule, .. } = call;
+        Self::fp8_gemm(input.rows, weight, table, groups, shape, Side::Fprop, rule)
     }
     /// `y = (silu(gate) * up) w^T`, differentiable in gate_up and w: gate and up are kept in FP8,
     /// SwiGLU's result is not kept.
@@ -55,10 +57,12 @@ differentiable! {
         gate_up: FloatTensor<Self>,
         w: FloatTensor<Self>,
         #[extension_type] weight: Fp8Weight<Self>,
+        table: IntTensor<Self>,
         call: LinearCall,
     ) -> FloatTensor<Self> {
         let _ = w;
         let hidden = Self::fp8_swiglu_rows(gate_up, call.rule.activations);
-        Self::fp8_gemm(hidden, weight, call.groups, call.shape, Side::Fprop, call.rule)
+        let LinearCall { groups, shape, rule, .. } = call;
+        Self::fp8_gemm(hidden, weight, table, groups, shape, Side::Fprop, rule)
     }
 }

@@ -19,8 +19,6 @@ mod tests;
 
 pub use counter::{CastCounter, CastKind, Casts};
 pub(crate) use counts::{ROWS_A_COUNTED_ONE, every};
-#[cfg(all(test, feature = "wgpu"))]
-pub(super) use cube::groups_on;
 pub use cubecl_kernels::definition::GroupedLinearShape;
 #[cfg(feature = "remote")]
 pub(super) use kernels::fp8_kernels;

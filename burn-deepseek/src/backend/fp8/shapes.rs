@@ -1,64 +1,64 @@
 //! Rows by expert, and shapes of what the FP8 operations give, for backends that name a result
 //! before it is there as for those that compute it.
 
-use std::sync::Arc;
-
 use burn::tensor::Shape;
 use cubecl_kernels::definition::{GroupedColumns, GroupedLinearShape, e5m6_words, tiles, words};
 
 use crate::backend::kernels::done;
-use crate::definition::{ExpertGroups, Kept};
+use crate::definition::ExpertGroups;
 
-/// Rows of a matrix by expert: `offsets[e]..offsets[e + 1]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Sizes of a matrix whose rows are sorted by expert. Which rows are whose is in a table on the
+/// device, [`GroupTables::bounds`](crate::definition::GroupTables::bounds), which kernels take
+/// beside it; of one group they do not read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowGroups {
-    offsets: Arc<[usize]>,
-    /// What backends have made of the offsets; shared with the routing decision that they are of.
-    kept: Kept,
+    pub(in crate::backend) count: usize,
+    pub(in crate::backend) rows: usize,
+    /// Words and tiles of a row once the rows are transposed: as many as the groups have, or the
+    /// most that they could have.
+    pub(in crate::backend) words: usize,
+    pub(in crate::backend) tiles: usize,
 }
 
 impl RowGroups {
     /// All rows in one group.
     pub fn one(rows: usize) -> Self {
-        Self { offsets: Arc::new([0, rows]), kept: Kept::default() }
+        Self { count: 1, rows, words: words(rows), tiles: tiles(rows) }
     }
 
-    /// Groups by their offsets, which rise from 0; kernels check that they do.
-    #[cfg(feature = "remote")]
-    pub(in crate::backend) fn from_offsets(offsets: Vec<usize>) -> Self {
-        Self { offsets: offsets.into(), kept: Kept::default() }
+    /// Rows of so many groups, as a device that makes its tables itself has them
+    /// ([`FusedOp::Route`](crate::backend::FusedOp::Route)): nobody on the host knows their numbers.
+    pub fn most(rows: usize, groups: usize) -> Self {
+        let (words, tiles) =
+            (GroupedColumns::most_words(rows, groups), GroupedColumns::most_tiles(rows, groups));
+        Self { count: groups, rows, words, tiles }
     }
 
-    /// `groups + 1` rising offsets from 0 to the number of rows.
-    pub fn offsets(&self) -> &[usize] {
-        &self.offsets
-    }
-
-    /// What backends have made of the offsets.
-    #[cfg(feature = "cube")]
-    pub(in crate::backend) fn kept(&self) -> &Kept {
-        &self.kept
+    /// Rows of a routing decision, by the host's view of it, as Flex has them.
+    pub fn exact(groups: &ExpertGroups) -> Self {
+        let layout = done(GroupedColumns::new("fp8", groups.offsets(), groups.rows()));
+        let last = |sums: &[usize]| sums.last().copied().unwrap_or(0);
+        Self {
+            count: groups.experts(),
+            rows: groups.rows(),
+            words: last(&layout.words),
+            tiles: last(&layout.tiles),
+        }
     }
 
     /// The number of groups.
     pub fn len(&self) -> usize {
-        self.offsets.len() - 1
+        self.count
     }
 
     /// Whether there is no group.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0
     }
 
     /// Rows of all groups.
     pub fn rows(&self) -> usize {
-        self.offsets.last().copied().unwrap_or(0)
-    }
-}
-
-impl From<&ExpertGroups> for RowGroups {
-    fn from(groups: &ExpertGroups) -> Self {
-        Self { offsets: groups.offsets().into(), kept: groups.kept().clone() }
+        self.rows
     }
 }
 
@@ -100,9 +100,7 @@ impl MatrixShape {
 
     /// A matrix in 128x1 tiles: transposed, group after group.
     pub fn column_tiled(groups: &RowGroups, columns: usize) -> Self {
-        let layout = done(GroupedColumns::new("fp8", groups.offsets(), groups.rows()));
-        let last = |sums: &[usize]| sums.last().copied().unwrap_or(0);
-        Self::new(columns, last(&layout.words), last(&layout.tiles))
+        Self::new(columns, groups.words, groups.tiles)
     }
 
     /// A matrix in E5M6, in 1x128 tiles.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use cubecl_kernels::definition::{
-    Accumulation, AttentionOptions, Fp8Format, Granularity, ProductFormat, QuantizeOptions,
-    RowSums, ScaleFormat, WireFormat,
+    Accumulation, AttentionOptions, Fp8Format, Granularity, GroupScore, ProductFormat,
+    QuantizeOptions, RouteShape, RowSums, ScaleFormat, WireFormat,
 };
 
 use crate::backend::fp8::{GroupedLinearShape, RowGroups, Side, SwigluColumns};
-use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::definition::AdamWScalars;
 use crate::precision::{Fp8Rule, KeptActivation};
 
 /// Words on their way to an operation's handler.
@@ -110,6 +110,7 @@ listed!(ProductFormat: ProductFormat::F32, ProductFormat::Bf16, ProductFormat::B
 listed!(KeptActivation: KeptActivation::Columns, KeptActivation::Rows, KeptActivation::E5m6);
 listed!(WireFormat: WireFormat::F32, WireFormat::Bf16, WireFormat::Fp8);
 listed!(Side: Side::Fprop, Side::Dgrad);
+listed!(GroupScore: GroupScore::BestTwo, GroupScore::Best);
 
 impl Argument for Accumulation {
     fn put(&self, words: &mut Vec<u64>) {
@@ -146,24 +147,10 @@ fields!(AttentionOptions: scale, format);
 fields!(QuantizeOptions: format, scale, granularity);
 fields!(Fp8Rule: activations, gradients, weights, kept, accumulation);
 fields!(GroupedLinearShape: rows, inputs, outputs, experts);
+fields!(RowGroups: count, rows, words, tiles);
 fields!(SwigluColumns: columns, groups, kept, options);
+fields!(RouteShape: tokens, experts, top_k, groups, kept_groups, group_score);
 fields!(AdamWScalars: lr, beta1, beta2, eps, weight_decay, step, grad_scale);
-
-impl Argument for RowGroups {
-    fn put(&self, words: &mut Vec<u64>) {
-        self.len().put(words);
-        words.extend(self.offsets().iter().map(|&offset| offset as u64));
-    }
-
-    fn take(words: &mut Words) -> Self {
-        let groups = usize::take(words);
-        let mut offsets = Vec::new(); // not of the length that is claimed: that may be anything
-        for _ in 0..=groups {
-            offsets.push(usize::take(words));
-        }
-        Self::from_offsets(offsets)
-    }
-}
 
 /// The number of entries, then two a word.
 impl Argument for Arc<[u32]> {
@@ -203,15 +190,6 @@ impl Argument for Arc<RowSums> {
     }
 }
 
-/// The choices of every token, from which the same groups are made again by [`ExpertGroups::new`].
-pub(super) fn choices(groups: &ExpertGroups) -> Vec<u32> {
-    let mut expert_of_row = vec![0; groups.rows()];
-    for (expert, rows) in groups.offsets().windows(2).enumerate() {
-        expert_of_row[rows[0]..rows[1]].fill(expert as u32);
-    }
-    groups.row_of_slot().iter().map(|&row| expert_of_row[row as usize]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,12 +205,19 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_what_arrives() {
-        for choices in [&[2u32, 0, 0, 2, 3, 0][..], &[1, 1, 0], &[]] {
-            for top_k in [1, 3] {
-                let groups = ExpertGroups::new(choices, top_k, 4);
-                assert_eq!(ExpertGroups::new(&super::choices(&groups), top_k, 4), groups);
-                assert_eq!(through(&RowGroups::from(&groups)), RowGroups::from(&groups));
-            }
+        for groups in [RowGroups::one(7), RowGroups::most(300, 4), RowGroups::most(0, 2)] {
+            assert_eq!(through(&groups), groups);
+        }
+        for group_score in [GroupScore::BestTwo, GroupScore::Best] {
+            let shape = RouteShape {
+                tokens: 9,
+                experts: 8,
+                top_k: 3,
+                groups: 4,
+                kept_groups: 2,
+                group_score,
+            };
+            assert_eq!(through(&shape), shape);
         }
         let options = QuantizeOptions {
             format: Fp8Format::E5M2,
@@ -283,6 +268,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "fewer arguments")]
     fn a_list_that_is_cut_off_is_refused() {
-        RowGroups::take(&mut Words::new(&[1 << 60, 0, 4]));
+        Arc::<[u32]>::take(&mut Words::new(&[1 << 60, 0, 4]));
     }
 }

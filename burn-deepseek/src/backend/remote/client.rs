@@ -1,16 +1,13 @@
 //! The client: each kernel of the tables as a call of a server's operation.
 
-use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Remote, RemoteDevice, TensorMetadata};
 use burn::remote::CustomOpClient;
-use burn::tensor::TensorData;
 use burn_ir::{CustomOpIr, ScalarIr, TensorIr};
 
-use super::arguments::{Argument, choices};
+use super::arguments::Argument;
 use crate::backend::results::Results;
 use crate::backend::tensors::{Sink, Source};
-use crate::definition::ExpertGroups;
 
 /// A tensor of a server, of whatever kind.
 type RemoteTensor = FloatTensor<Remote>;
@@ -32,15 +29,6 @@ impl Call {
     /// Adds an argument.
     pub(super) fn give_argument(&mut self, argument: &impl Argument) {
         argument.put(&mut self.words);
-    }
-
-    /// Adds a routing decision: as a tensor, since it has a number for every choice of every token.
-    pub(super) fn give_groups(&mut self, groups: &ExpertGroups) {
-        let choices = TensorData::new(choices(groups), [groups.rows()]);
-        let choices = <Remote as IntTensorOps<Remote>>::int_from_data(choices, self.device());
-        self.give_int(choices);
-        self.give_argument(&groups.top_k());
-        self.give_argument(&groups.experts());
     }
 
     /// Sends the call; its outputs can be used at once.
@@ -125,7 +113,7 @@ macro_rules! call_kernels {
 mod kernels {
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Remote, TensorMetadata};
-    use cubecl_kernels::definition::{QuantizeOptions, WireFormat};
+    use cubecl_kernels::definition::{QuantizeOptions, RouteShape, WireFormat};
 
     use super::Call;
     use crate::backend::fp8::{
@@ -134,12 +122,12 @@ mod kernels {
     };
     use crate::backend::kernels::{
         AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
-        NormGradients, NormOutput, fused_kernels,
+        NormGradients, NormOutput, RoutedTokens, RowTables, fused_kernels,
     };
     use crate::backend::results::{Results, floats, words};
     use crate::backend::tensors::{Sink, Source, Tensors, give, take};
     use crate::backend::wire::{RowIndex, Sums, WireKernels, wire_kernels};
-    use crate::definition::{AdamWScalars, ExpertGroups};
+    use crate::definition::AdamWScalars;
     use crate::precision::{AttentionOptions, Fp8Rule, KeptActivation, ProductFormat};
 
     fused_kernels!(call_kernels);

@@ -3,12 +3,10 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::server::{CustomOpIr, CustomOpRegistry, HandleContainer};
-use burn::tensor::read_sync;
 use burn_ir::{BackendIr, ScalarIr};
 
 use super::arguments::{Argument, Words};
 use crate::backend::tensors::{Sink, Source};
-use crate::definition::ExpertGroups;
 
 /// A request that has arrived, and its response.
 pub(super) struct Request<'a, B: BackendIr> {
@@ -25,14 +23,6 @@ impl<B: BackendIr> Request<'_, B> {
     /// The next argument.
     pub(super) fn take_argument<A: Argument>(&mut self) -> A {
         A::take(&mut self.words)
-    }
-
-    /// The next routing decision.
-    pub(super) fn take_groups(&mut self) -> ExpertGroups {
-        let choices =
-            read_sync(B::int_into_data(self.take_int())).expect("invariant: choices can be read");
-        let choices: Vec<u32> = choices.try_to_vec().expect("invariant: choices are U32");
-        ExpertGroups::new(&choices, self.take_argument(), self.take_argument())
     }
 }
 

@@ -14,10 +14,11 @@ use cubecl_kernels::metric::calc_diff;
 use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
-use crate::backend::fp8::{Fp8Kernels, GroupedLinearShape, RowGroups};
+use crate::backend::fp8::{Fp8Kernels, GroupedLinearShape};
 use crate::backend::{FusedOp, supports, supports_fp8};
 use crate::definition::{AdamWScalars, ExpertGroups};
 use crate::ops;
+use crate::ops::fp8::Rows;
 use crate::precision::{Fp8Recipe, KeptActivation, QuantizeOptions};
 use crate::weights::named_gradients;
 use crate::{Compute, DeepSeek, LossWeights, Precision, WeightInit, recomputing};
@@ -88,7 +89,7 @@ fn a_model_on_a_served_device_computes_the_same_bits() {
 #[test]
 fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
     let (here, there) = (Device::flex(), remote(Device::flex()));
-    let groups = RowGroups::from(&ExpertGroups::new(&[0, 2, 2, 0, 0], 1, 3));
+    let groups = ExpertGroups::new(&[0, 2, 2, 0, 0], 1, 3);
     let shape = GroupedLinearShape { rows: 5, inputs: 150, outputs: 5, experts: 1 };
     let options = QuantizeOptions::default();
     let results = |device: &Device| {
@@ -113,8 +114,10 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
             150,
             options,
         )));
-        let columns = Dispatch::fp8_quantize_columns(dispatched(), groups.clone(), options);
-        all.push(read(Dispatch::fp8_dequantize_columns(columns, groups.clone(), options)));
+        let Rows { groups, table } = Rows::of(&groups, &x);
+        let table = || table.clone().into_dispatch();
+        let columns = Dispatch::fp8_quantize_columns(dispatched(), table(), groups, options);
+        all.push(read(Dispatch::fp8_dequantize_columns(columns, table(), groups, options)));
         all.push(read(Dispatch::fp8_dequantize_weight(
             Dispatch::fp8_quantize_weight(dispatched(), options),
             shape,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{RawTensor, assert_same, config, edit, in_one_file};
 use crate::weights::{LoadOptions, TensorProblem, WeightsError, load_model};
 
-const LAYERS: [&str; 4] = ["1", "2", "3", "4"];
+pub(super) const LAYERS: [&str; 4] = ["1", "2", "3", "4"];
 
 /// The tensors of a layer's experts as one; `parts` of each expert.
 fn fuse(
@@ -32,7 +32,7 @@ fn fuse(
     RawTensor { dtype, shape, bytes }
 }
 
-fn fuse_all(tensors: &mut BTreeMap<String, RawTensor>, layer: &str, suffix: &str) {
+pub(super) fn fuse_all(tensors: &mut BTreeMap<String, RawTensor>, layer: &str, suffix: &str) {
     for (name, parts) in
         [("gate_up_proj", &["gate_proj", "up_proj"][..]), ("down_proj", &["down_proj"])]
     {

@@ -8,6 +8,7 @@ mod inspect;
 mod kept;
 mod mtp;
 mod names;
+mod parts;
 mod round_trip;
 mod saving;
 mod spread;

@@ -117,13 +117,15 @@ pub(super) fn locate(
         let mut found = 0u32;
         let mut before = 0u32;
         let mut own = (groups[1] - groups[0]).div_ceil(tile_rows);
-        while y >= before + own {
+        while y >= before + own && found + 1u32 < sizes.groups {
             before += own;
             found += 1u32;
             own = (groups[(found + 1u32) as usize] - groups[found as usize]).div_ceil(tile_rows);
         }
         let start = groups[found as usize];
-        let rows = groups[(found + 1u32) as usize] - start;
+        // A cube behind the last tile, where there are more than the groups need, has no rows.
+        let behind = y >= before + own;
+        let rows = select(behind, 0u32, groups[(found + 1u32) as usize] - start);
         Problem {
             sizes,
             form,

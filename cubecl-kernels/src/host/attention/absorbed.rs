@@ -4,11 +4,12 @@
 use std::ops::Range;
 
 use super::few_rows;
+use super::head::{columns_row, transpose};
 use crate::definition::{AttentionShape, ProductFormat};
-use crate::host::gemm_view::Threads;
+use crate::host::gemm_view::{Mat, MatMut, Threads, gemm};
 use crate::host::output::{Parts, as_uninit, build};
 use crate::host::parallel::{chunk, for_each};
-use crate::host::product::{View, product};
+use crate::host::product::{View, product, product_add};
 use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
 use crate::host::small_gemm::{MAX_ROWS, rows_nt};
 
@@ -40,6 +41,7 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> Vec<f32> {
     let heads_a_task = heads.div_ceil(MIN_TASKS).clamp(HEADS_A_TASK.0, HEADS_A_TASK.1);
     let (query_parts, head_parts) =
         (queries.div_ceil(QUERIES_A_TASK), heads.div_ceil(heads_a_task));
+    let columns = (queries > MAX_ROWS).then(|| Columns::new(inputs));
     // SAFETY: the tasks cover every sequence, query row and head, and each writes all of its rows.
     unsafe {
         build(batch * queries * heads * v_dim, |out| {
@@ -48,15 +50,44 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> Vec<f32> {
                 let (task, heads) =
                     (task / head_parts, chunk(task % head_parts, heads_a_task, heads));
                 let queries = chunk(task % query_parts, QUERIES_A_TASK, queries);
-                attend(inputs, task / query_parts, queries, heads, &out);
+                attend(inputs, columns.as_ref(), task / query_parts, queries, heads, &out);
             });
         })
+    }
+}
+
+/// Latents and rotated keys as columns, for many query rows: `[batch, rank + dr, stride]`.
+struct Columns {
+    data: Vec<f32>,
+    stride: usize,
+    depth: usize,
+}
+
+impl Columns {
+    fn new(inputs: &Inputs<'_>) -> Self {
+        let AttentionShape { batch, keys, rope_dim, .. } = *inputs.shape;
+        let (rank, stride) = (inputs.rank, columns_row(keys));
+        let depth = rank + rope_dim;
+        let mut data = vec![0.0; batch * depth * stride];
+        for (b, data) in data.chunks_exact_mut((depth * stride).max(1)).enumerate() {
+            let (latents, rope) = data.split_at_mut(rank * stride);
+            transpose(&inputs.latents[b * keys * rank..], rank, keys, rank, latents, stride);
+            let k_rope = &inputs.k_rope[b * keys * rope_dim..];
+            transpose(k_rope, rope_dim, keys, rope_dim, rope, stride);
+        }
+        Self { data, stride, depth }
+    }
+
+    /// Those of one sequence from a key on, `[rank + dr, count]`.
+    fn from(&self, b: usize, key: usize, count: usize) -> Mat<'_> {
+        Mat::new(&self.data[b * self.depth * self.stride + key..], self.depth, count, self.stride)
     }
 }
 
 /// Some query rows of some heads of one sequence. Their rows lie head after head.
 fn attend(
     inputs: &Inputs<'_>,
+    columns: Option<&Columns>,
     b: usize,
     queries: Range<usize>,
     heads: Range<usize>,
@@ -70,18 +101,37 @@ fn attend(
     let keys = shape.visible(queries.end - 1);
     let mut state = vec![Running { largest: f32::NEG_INFINITY, sum: 0.0 }; rows];
     let mut mix = vec![0.0; rows * rank];
-    let width = KEY_BLOCK.min(keys);
-    let (mut scores, mut of_rope) = (vec![0.0; rows * width], vec![0.0; rows * width]);
-    for first in (0..keys).step_by(KEY_BLOCK) {
-        let width = KEY_BLOCK.min(keys - first);
-        let (scores, of_rope) = (&mut scores[..rows * width], &mut of_rope[..rows * width]);
-        let at = b * shape.keys + first;
-        let latents = &inputs.latents[at * rank..][..width * rank];
-        let k_rope = &inputs.k_rope[at * rope_dim..][..width * rope_dim];
-        product_nt(&q_latent, latents, rows, rank, width, scores);
-        product_nt(&q_rope, k_rope, rows, rope_dim, width, of_rope);
-        softmax(scores, of_rope, &mut state, &seen, first, &mut mix);
-        few_rows::add_nn(scores, latents, rows, width, rank, &mut mix);
+    if let Some(columns) = columns {
+        let q = joined(&q_latent, &q_rope, rows);
+        let mut scores = vec![0.0; rows * KEY_BLOCK.min(keys.next_multiple_of(LANES))];
+        for first in (0..keys).step_by(KEY_BLOCK) {
+            let width = KEY_BLOCK.min(keys - first);
+            // What lies past the width is masked.
+            let padded = width.next_multiple_of(LANES);
+            let scores = &mut scores[..rows * padded];
+            let target = MatMut::contiguous(as_uninit(scores), rows, padded);
+            let q = Mat::new(&q, rows, columns.depth, columns.depth);
+            gemm(target, 1.0, q, columns.from(b, first, padded), Threads::One);
+            softmax(scores, &[], &mut state, &seen, first, &mut mix);
+            let latents = &inputs.latents[(b * shape.keys + first) * rank..][..width * rank];
+            let (scores, latents) =
+                (View::strided(scores, rows, width, padded), View::new(latents, width, rank));
+            product_add(&mut mix, scores, latents, ProductFormat::F32, Threads::One);
+        }
+    } else {
+        let width = KEY_BLOCK.min(keys);
+        let (mut scores, mut of_rope) = (vec![0.0; rows * width], vec![0.0; rows * width]);
+        for first in (0..keys).step_by(KEY_BLOCK) {
+            let width = KEY_BLOCK.min(keys - first);
+            let (scores, of_rope) = (&mut scores[..rows * width], &mut of_rope[..rows * width]);
+            let at = b * shape.keys + first;
+            let latents = &inputs.latents[at * rank..][..width * rank];
+            let k_rope = &inputs.k_rope[at * rope_dim..][..width * rope_dim];
+            product_nt(&q_latent, latents, rows, rank, width, scores);
+            product_nt(&q_rope, k_rope, rows, rope_dim, width, of_rope);
+            softmax(scores, of_rope, &mut state, &seen, first, &mut mix);
+            few_rows::add_nn(scores, latents, rows, width, rank, &mut mix);
+        }
     }
     normalize(&mut mix, &state);
     let mut values = vec![0.0; count * shape.v_dim];
@@ -144,6 +194,17 @@ impl<'a> Inputs<'a> {
     }
 }
 
+/// The rows of both side by side.
+fn joined(latent: &[f32], rope: &[f32], rows: usize) -> Vec<f32> {
+    let (rank, rope_dim) = (latent.len() / rows, rope.len() / rows);
+    let mut q = Vec::with_capacity(latent.len() + rope.len());
+    for row in 0..rows {
+        q.extend_from_slice(&latent[row * rank..][..rank]);
+        q.extend_from_slice(&rope[row * rope_dim..][..rope_dim]);
+    }
+    q
+}
+
 /// `y = x w^T`: x `[rows, k]`, w `[n, k]`.
 fn product_nt(x: &[f32], w: &[f32], rows: usize, k: usize, n: usize, y: &mut [f32]) {
     if (1..=MAX_ROWS).contains(&rows) {
@@ -162,8 +223,9 @@ struct Running {
 }
 
 multiversion! {
-    /// Scores plus those of the rotated parts become `exp(score - largest so far)`, zero where
-    /// masked; `mix` and the sums are brought to the same largest. The block begins at key `first`.
+    /// Scores, plus those of the rotated parts where these are apart, become
+    /// `exp(score - largest so far)`, zero where masked; `mix` and the sums are brought to the same
+    /// largest. The block begins at key `first`.
     fn softmax(
         scores: &mut [f32],
         of_rope: &[f32],
@@ -180,8 +242,10 @@ multiversion! {
             if row.is_empty() {
                 continue;
             }
-            for (score, &rope) in row.iter_mut().zip(&of_rope[r * width..]) {
-                *score += rope;
+            if !of_rope.is_empty() {
+                for (score, &rope) in row.iter_mut().zip(&of_rope[r * width..]) {
+                    *score += rope;
+                }
             }
             let largest = max(row).max(state.largest);
             if first > 0 {

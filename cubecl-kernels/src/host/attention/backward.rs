@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use super::AttentionGradients;
-use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Operands, SCORES_ROW};
 use super::products::Products;
 use crate::host::output::{Parts, build, build_two};
 use crate::host::parallel::{for_each, map};
 use crate::host::product::View;
-use crate::host::simd::{LANES, dot, exp, multiversion};
+use crate::host::simd::{LANES, dot, exp, multiversion, round_to_bf16};
 
 /// What forward gave, and the gradient of its output.
 #[derive(Clone, Copy)]
@@ -68,14 +68,17 @@ fn backward_rows(
     let query_block = inputs.query_block();
     let mut gradients =
         KeyGradients { dk: vec![0.0; shape.keys * qk_dim], dv: vec![0.0; shape.keys * v_dim] };
-    let mut p = vec![0.0; query_block * KEY_BLOCK];
-    let mut ds = vec![0.0; query_block * KEY_BLOCK];
+    let mut p = vec![0.0; query_block * SCORES_ROW];
+    let mut ds = vec![0.0; query_block * SCORES_ROW];
     let mut dq_block = vec![0.0; query_block * qk_dim];
+    let (mut rounded_queries, mut rounded_dout) = (Vec::new(), Vec::new());
     for first in rows.clone().step_by(query_block) {
         let block = query_block.min(rows.end - first);
         let visible = inputs.visible(first + block - 1);
         let queries = inputs.queries(b, h, first, block);
+        let queries = products.rows(queries, &mut rounded_queries);
         let dout = inputs.out_rows(outputs.dout, b, h, first, block);
+        let dout = products.rows(dout, &mut rounded_dout);
         let lse = &outputs.lse[(b * shape.heads + h) * shape.queries + first..][..block];
         let at = inputs.at_out(b, h, first);
         let mut delta = [0.0; MAX_QUERY_BLOCK];
@@ -92,10 +95,14 @@ fn backward_rows(
             products.scores(queries, first_key, width, &mut p);
             products.weight_gradients(dout, first_key, width, &mut ds);
             let seen = inputs.visible(first) as isize - first_key as isize;
+            let score_gradients = match inputs.operands {
+                Operands::Rounded => score_gradients::<1>,
+                Operands::Words | Operands::Pairs => score_gradients::<0>,
+            };
             score_gradients(&mut p, &mut ds, lse, &delta, padded, seen);
             let (p, ds) = (
-                View::strided(&p, block, width, KEY_BLOCK),
-                View::strided(&ds, block, width, KEY_BLOCK),
+                View::strided(&p, block, width, SCORES_ROW),
+                View::strided(&ds, block, width, SCORES_ROW),
             );
             products.add_value_gradients(p, dout, &mut gradients.dv[first_key * v_dim..]);
             products.add_key_gradients(ds, queries, &mut gradients.dk[first_key * qk_dim..]);
@@ -177,10 +184,10 @@ multiversion! {
 
 multiversion! {
     /// Scores become probabilities `P = exp(S - lse)`, and `dP` becomes `P * (dP - delta)`; zero
-    /// where masked.
+    /// where masked. Both are then rounded to BF16 where `ROUNDED` is one.
     ///
     /// Row `r` sees its first `seen + r` scores (none where that is not positive).
-    fn score_gradients(
+    fn score_gradients<const ROUNDED: usize>(
         p: &mut [f32],
         ds: &mut [f32],
         lse: &[f32],
@@ -192,8 +199,8 @@ multiversion! {
             let seen = (seen + r as isize).clamp(0, width as isize) as usize;
             let delta = delta[r];
             let live = seen.next_multiple_of(LANES);
-            let p = &mut p[r * KEY_BLOCK..][..width];
-            let ds = &mut ds[r * KEY_BLOCK..][..width];
+            let p = &mut p[r * SCORES_ROW..][..width];
+            let ds = &mut ds[r * SCORES_ROW..][..width];
             p[seen..live].fill(f32::NEG_INFINITY);
             p[live..].fill(0.0);
             ds[live..].fill(0.0);
@@ -203,6 +210,9 @@ multiversion! {
                 for l in 0..LANES {
                     p[l] = exp::<S>(p[l] - lse);
                     ds[l] = p[l] * (ds[l] - delta);
+                    if ROUNDED == 1 {
+                        (p[l], ds[l]) = (round_to_bf16(p[l]), round_to_bf16(ds[l]));
+                    }
                 }
             }
         }

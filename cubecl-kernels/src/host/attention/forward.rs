@@ -1,11 +1,11 @@
 //! Attention forward by blocks, the softmax kept running.
 
-use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Operands, SCORES_ROW};
 use super::products::Products;
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::{chunk, for_each};
 use crate::host::product::View;
-use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
+use crate::host::simd::{LANES, exp, lane_sum, max, multiversion, round_to_bf16};
 
 /// `(out, lse)`.
 pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
@@ -39,11 +39,12 @@ fn forward_rows(
     let shape = inputs.shape;
     let products = Products::new(inputs, b, h, inputs.visible(rows.end - 1), false);
     let query_block = inputs.query_block();
-    let mut scores = vec![0.0; query_block * KEY_BLOCK];
+    let mut scores = vec![0.0; query_block * SCORES_ROW];
     let mut mix = vec![0.0; query_block * shape.v_dim];
+    let mut rounded = Vec::new();
     for first in rows.clone().step_by(query_block) {
         let block = query_block.min(rows.end - first);
-        let queries = inputs.queries(b, h, first, block);
+        let queries = products.rows(inputs.queries(b, h, first, block), &mut rounded);
         let visible = inputs.visible(first + block - 1);
         let mut state =
             Running { largest: [f32::NEG_INFINITY; MAX_QUERY_BLOCK], sum: [0.0; MAX_QUERY_BLOCK] };
@@ -51,18 +52,14 @@ fn forward_rows(
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
             products.scores(queries, first_key, width, &mut scores);
-            let seen = inputs.visible(first);
-            softmax(
-                &mut scores,
-                &mut mix,
-                &mut state,
-                block,
-                padded,
-                seen as isize - first_key as isize,
-                shape.v_dim,
-            );
+            let seen = inputs.visible(first) as isize - first_key as isize;
+            let softmax = match inputs.operands {
+                Operands::Rounded => softmax::<1>,
+                Operands::Words | Operands::Pairs => softmax::<0>,
+            };
+            softmax(&mut scores, &mut mix, &mut state, block, padded, seen, shape.v_dim);
             products.mix(
-                View::strided(&scores, block, width, KEY_BLOCK),
+                View::strided(&scores, block, width, SCORES_ROW),
                 first_key,
                 width,
                 &mut mix,
@@ -92,10 +89,11 @@ struct Running {
 
 multiversion! {
     /// Turns a block of scores into `exp(score - largest so far)`, zero where masked, and rescales
-    /// `mix` and the sums.
+    /// `mix` and the sums. The exponentials, not their sums, are rounded to BF16 where `ROUNDED` is
+    /// one.
     ///
     /// Row `r` sees its first `seen + r` scores (none where that is not positive).
-    fn softmax(
+    fn softmax<const ROUNDED: usize>(
         scores: &mut [f32],
         mix: &mut [f32],
         state: &mut Running,
@@ -106,7 +104,7 @@ multiversion! {
     ) {
         for r in 0..rows {
             let seen = (seen + r as isize).clamp(0, width as isize) as usize;
-            let row = &mut scores[r * KEY_BLOCK..][..width];
+            let row = &mut scores[r * SCORES_ROW..][..width];
             let live = seen.next_multiple_of(LANES);
             row[seen..live].fill(f32::NEG_INFINITY);
             row[live..].fill(0.0);
@@ -119,6 +117,9 @@ multiversion! {
                 for l in 0..LANES {
                     chunk[l] = exp::<S>(chunk[l] - largest);
                     sums[l] += chunk[l];
+                    if ROUNDED == 1 {
+                        chunk[l] = round_to_bf16(chunk[l]);
+                    }
                 }
             }
             state.largest[r] = largest;

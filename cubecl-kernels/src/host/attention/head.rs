@@ -1,13 +1,17 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
 use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
+use crate::host::fp8_gemm::bf16_takes_words;
 use crate::host::product::View;
-use crate::host::simd::{LANES, multiversion};
+use crate::host::simd::{LANES, multiversion, round_to_bf16};
 
 /// Query rows a block at most.
 pub(super) const MAX_QUERY_BLOCK: usize = 128;
 /// Keys a block; a multiple of [`LANES`].
 pub(super) const KEY_BLOCK: usize = 256;
+/// Floats from a row of a block's scores to the next: an odd number of lines, so that rows do not
+/// fall on few sets of a cache.
+pub(super) const SCORES_ROW: usize = KEY_BLOCK + LANES;
 /// Tasks below which a head's query blocks are cut into groups as well.
 const MIN_TASKS: usize = 8;
 
@@ -19,14 +23,43 @@ pub(super) struct Inputs<'a> {
     pub k_rope: &'a [f32],
     pub shape: &'a AttentionShape,
     pub options: &'a AttentionOptions,
+    /// What the products are made of.
+    pub operands: Operands,
+}
+
+/// What products are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operands {
+    /// FP32 numbers as they are.
+    Words,
+    /// FP32 numbers, each rounded to BF16 once: for BF16 products on a path that computes on words.
+    Rounded,
+    /// BF16 pairs.
+    Pairs,
 }
 
 impl<'a> Inputs<'a> {
-    /// Query rows a block. BF16 products pack the keys once a block, so that theirs are larger.
+    /// The inputs, and what products of `options.format` are made of on this machine.
+    pub(super) fn new(
+        q: &'a [f32],
+        kv: &'a [f32],
+        k_rope: &'a [f32],
+        shape: &'a AttentionShape,
+        options: &'a AttentionOptions,
+    ) -> Self {
+        let operands = match options.format {
+            ProductFormat::F32 | ProductFormat::Bf16x3 => Operands::Words,
+            ProductFormat::Bf16 if bf16_takes_words() => Operands::Rounded,
+            ProductFormat::Bf16 => Operands::Pairs,
+        };
+        Self { q, kv, k_rope, shape, options, operands }
+    }
+
+    /// Query rows a block. Products of pairs pack the keys once a block, so that theirs are larger.
     pub(super) fn query_block(&self) -> usize {
-        match self.options.format {
-            ProductFormat::F32 | ProductFormat::Bf16x3 => 48,
-            ProductFormat::Bf16 => MAX_QUERY_BLOCK,
+        match self.operands {
+            Operands::Words | Operands::Rounded => 48,
+            Operands::Pairs => MAX_QUERY_BLOCK,
         }
     }
 
@@ -89,37 +122,36 @@ impl<'a> Inputs<'a> {
         )
     }
 
-    /// The first `count` keys as columns: `[dn + dr, stride]`, zero from `count` on; and the
-    /// stride.
-    pub(super) fn keys_transposed(&self, b: usize, h: usize, count: usize) -> (Vec<f32>, usize) {
+    /// The first `count` keys as columns: `[dn + dr, columns_row(count)]`, zero from `count` on.
+    pub(super) fn keys_transposed(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
         let AttentionShape { nope_dim, rope_dim, .. } = *self.shape;
-        let stride = count.next_multiple_of(LANES);
+        let stride = columns_row(count);
         let mut packed = vec![0.0; self.shape.qk_dim() * stride];
         let (nope, rope) = packed.split_at_mut(nope_dim * stride);
-        transpose(
-            &self.kv[self.at_kv(b, h, 0)..],
-            self.shape.heads * self.shape.kv_dim(),
-            count,
-            nope_dim,
-            nope,
-        );
-        transpose(&self.k_rope[b * self.shape.keys * rope_dim..], rope_dim, count, rope_dim, rope);
-        (packed, stride)
+        let row = self.shape.heads * self.shape.kv_dim();
+        transpose(&self.kv[self.at_kv(b, h, 0)..], row, count, nope_dim, nope, stride);
+        let k_rope = &self.k_rope[b * self.shape.keys * rope_dim..];
+        transpose(k_rope, rope_dim, count, rope_dim, rope, stride);
+        packed
     }
 
-    /// The first `count` values as columns: `[dv, stride]`, zero from `count` on, with the stride
-    /// of the keys.
+    /// The first `count` values as columns: `[dv, columns_row(count)]`, zero from `count` on.
     pub(super) fn values_transposed(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
-        let stride = count.next_multiple_of(LANES);
-        let mut packed = vec![0.0; self.shape.v_dim * stride];
+        let (v_dim, stride) = (self.shape.v_dim, columns_row(count));
+        let mut packed = vec![0.0; v_dim * stride];
         let from = self.at_kv(b, h, 0) + self.shape.nope_dim;
-        transpose(
-            &self.kv[from..],
-            self.shape.heads * self.shape.kv_dim(),
-            count,
-            self.shape.v_dim,
-            &mut packed,
-        );
+        let row = self.shape.heads * self.shape.kv_dim();
+        transpose(&self.kv[from..], row, count, v_dim, &mut packed, stride);
+        packed
+    }
+
+    /// The first `count` values as rows, `[count, dv]`.
+    pub(super) fn values_joined(&self, b: usize, h: usize, count: usize) -> Vec<f32> {
+        let mut packed = Vec::with_capacity(count * self.shape.v_dim);
+        for j in 0..count {
+            let from = self.at_kv(b, h, j) + self.shape.nope_dim;
+            packed.extend_from_slice(&self.kv[from..][..self.shape.v_dim]);
+        }
         packed
     }
 
@@ -128,7 +160,11 @@ impl<'a> Inputs<'a> {
         let mut packed = Vec::with_capacity(count * self.shape.qk_dim());
         for j in 0..count {
             let (nope, rope) = self.key(b, h, j);
-            packed.extend(nope.iter().chain(rope).map(|x| x * factor));
+            packed.extend_from_slice(nope);
+            packed.extend_from_slice(rope);
+        }
+        if factor != 1.0 {
+            packed.iter_mut().for_each(|x| *x *= factor);
         }
         packed
     }
@@ -153,25 +189,54 @@ impl<'a> Inputs<'a> {
     }
 }
 
+/// Floats from one row to the next where `count` rows are kept as columns: an odd number of lines,
+/// so that rows do not fall on few sets of a cache.
+pub(super) fn columns_row(count: usize) -> usize {
+    count.div_ceil(LANES) / 2 * 2 * LANES + LANES
+}
+
 multiversion! {
-    /// `rows` rows of `width` elements, one every `row_stride`, become the columns of `packed`,
-    /// whose rows hold `rows` rounded up to [`LANES`]. A line is written at a time: a column at a
-    /// time would fall on few cache sets.
-    fn transpose(data: &[f32], row_stride: usize, rows: usize, width: usize, packed: &mut [f32]) {
-        let stride = rows.next_multiple_of(LANES);
+    /// Rounds `factor` times each number to BF16.
+    pub(super) fn round_all(x: &mut [f32], factor: f32) {
+        for x in x.iter_mut() {
+            *x = round_to_bf16(*x * factor);
+        }
+    }
+}
+
+multiversion! {
+    /// `rows` rows of `width` elements, one every `row_stride`, become the columns of `packed`, a
+    /// row of which begins every `stride`. A line is written at a time: a column at a time would
+    /// fall on few cache sets.
+    pub(super) fn transpose(
+        data: &[f32],
+        row_stride: usize,
+        rows: usize,
+        width: usize,
+        packed: &mut [f32],
+        stride: usize,
+    ) {
+        let whole = width / LANES * LANES;
         for first in (0..rows).step_by(LANES) {
             let live = LANES.min(rows - first);
             // Past the end the last row stands in; its lanes are not stored.
             let rows: [&[f32]; LANES] =
                 std::array::from_fn(|l| &data[(first + l.min(live - 1)) * row_stride..][..width]);
-            for d in 0..width {
+            let mut done = 0;
+            if live == LANES {
+                while done < whole {
+                    let to = &mut packed[done * stride + first..][..(LANES - 1) * stride + LANES];
+                    let from = &data[first * row_stride + done..];
+                    // SAFETY: sixteen numbers of each of the rows, which have as many and lie one
+                    // every `row_stride`; `to` has room for sixteen of sixteen.
+                    unsafe { S::transpose(from.as_ptr(), row_stride, to.as_mut_ptr(), stride) };
+                    done += LANES;
+                }
+            }
+            for d in done..width {
                 let line: [f32; LANES] = std::array::from_fn(|l| rows[l][d]);
                 let packed = &mut packed[d * stride + first..][..LANES];
-                if live == LANES {
-                    packed.copy_from_slice(&line);
-                } else {
-                    packed[..live].copy_from_slice(&line[..live]);
-                }
+                packed[..live].copy_from_slice(&line[..live]);
             }
         }
     }

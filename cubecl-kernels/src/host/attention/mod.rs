@@ -79,7 +79,7 @@ pub fn attention(
     options: &AttentionOptions,
 ) -> Result<AttentionOutput, KernelError> {
     check_inputs("attention", q, kv, k_rope, shape)?;
-    let inputs = head::Inputs { q, kv, k_rope, shape, options };
+    let inputs = head::Inputs::new(q, kv, k_rope, shape, options);
     let (out, lse) = if shape.queries <= DECODE_QUERIES {
         decode::forward(&inputs)
     } else {
@@ -154,7 +154,7 @@ pub fn attention_backward(
     check_length(OP, "out", out.len(), &[batch, queries, heads, v_dim])?;
     check_length(OP, "lse", lse.len(), &[batch, heads, queries])?;
     check_length(OP, "dout", dout.len(), &[batch, queries, heads, v_dim])?;
-    let inputs = head::Inputs { q, kv, k_rope, shape, options };
+    let inputs = head::Inputs::new(q, kv, k_rope, shape, options);
     Ok(backward::backward(&inputs, &backward::Outputs { out, lse, dout }))
 }
 

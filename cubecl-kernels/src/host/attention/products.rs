@@ -1,9 +1,10 @@
-//! The products of one head, in FP32 or BF16.
+//! The products of one head, on FP32 words or BF16 pairs.
 //!
-//! FP32 products take keys as columns, BF16 products as rows, and both take values as they lie. In
-//! BF16 the scale is in the keys.
+//! Words take keys as columns, pairs as rows, and both take values as rows. In BF16 the scale is in
+//! the keys, and on words all operands are rounded before: keys and values once, rows of queries
+//! once a block.
 
-use super::head::{Inputs, KEY_BLOCK};
+use super::head::{Inputs, Operands, SCORES_ROW, columns_row, round_all};
 use crate::definition::ProductFormat;
 use crate::host::fp8_gemm::gemm_nt;
 use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
@@ -20,15 +21,19 @@ pub(super) struct Products<'a> {
 }
 
 enum Form {
-    F32 {
+    Words {
         /// `[dn + dr, stride]`.
         keys_t: Vec<f32>,
         stride: usize,
+        /// `[count, dv]`.
+        values: Vec<f32>,
         /// For backward: keys `[count, dn + dr]`, values `[dv, stride]`.
         backward: Option<(Vec<f32>, Vec<f32>)>,
+        /// What products with keys are multiplied by.
+        scale: f32,
     },
     /// Keys `[count, dn + dr]`, times the scale.
-    Bf16 { keys: Vec<f32> },
+    Pairs { keys: Vec<f32> },
 }
 
 impl<'a> Products<'a> {
@@ -40,19 +45,43 @@ impl<'a> Products<'a> {
         count: usize,
         backward: bool,
     ) -> Self {
-        let form = match inputs.options.format {
-            ProductFormat::F32 | ProductFormat::Bf16x3 => {
-                let (keys_t, stride) = inputs.keys_transposed(b, h, count);
-                let backward = backward.then(|| {
+        let form = match inputs.operands {
+            Operands::Words | Operands::Rounded => {
+                let mut keys_t = inputs.keys_transposed(b, h, count);
+                let mut values = inputs.values_joined(b, h, count);
+                let mut backward = backward.then(|| {
                     (inputs.keys_joined(b, h, count, 1.0), inputs.values_transposed(b, h, count))
                 });
-                Form::F32 { keys_t, stride, backward }
+                let mut scale = inputs.options.scale;
+                if inputs.operands == Operands::Rounded {
+                    round_all(&mut keys_t, scale);
+                    round_all(&mut values, 1.0);
+                    if let Some((keys, values_t)) = &mut backward {
+                        round_all(keys, scale);
+                        round_all(values_t, 1.0);
+                    }
+                    scale = 1.0;
+                }
+                Form::Words { keys_t, stride: columns_row(count), values, backward, scale }
             }
-            ProductFormat::Bf16 => {
-                Form::Bf16 { keys: inputs.keys_joined(b, h, count, inputs.options.scale) }
+            Operands::Pairs => {
+                Form::Pairs { keys: inputs.keys_joined(b, h, count, inputs.options.scale) }
             }
         };
         Self { inputs, b, h, form }
+    }
+
+    /// Rows of queries, or of their outputs' gradients, as products take them: rounded into
+    /// `buffer` where that is to be done before.
+    pub(super) fn rows<'v>(&self, rows: View<'v>, buffer: &'v mut Vec<f32>) -> View<'v> {
+        if self.inputs.operands != Operands::Rounded {
+            return rows;
+        }
+        let [count, width] = rows.dims();
+        buffer.clear();
+        (0..count).for_each(|row| buffer.extend_from_slice(rows.row(row)));
+        round_all(buffer, 1.0);
+        View::new(buffer, count, width)
     }
 
     fn qk_dim(&self) -> usize {
@@ -63,11 +92,17 @@ impl<'a> Products<'a> {
         self.inputs.shape.v_dim
     }
 
-    fn values(&self, first_key: usize, width: usize) -> View<'a> {
-        self.inputs.values(self.b, self.h, first_key, width)
+    /// Rows of values.
+    fn values(&self, first_key: usize, width: usize) -> View<'_> {
+        match &self.form {
+            Form::Words { values, .. } => {
+                View::new(&values[first_key * self.v_dim()..], width, self.v_dim())
+            }
+            Form::Pairs { .. } => self.inputs.values(self.b, self.h, first_key, width),
+        }
     }
 
-    /// The scaled scores of a block: `scores = scale queries keys^T`, rows [`KEY_BLOCK`] apart.
+    /// The scaled scores of a block: `scores = scale queries keys^T`, rows [`SCORES_ROW`] apart.
     /// What follows in the last [`LANES`] is anything.
     pub(super) fn scores(
         &self,
@@ -78,20 +113,20 @@ impl<'a> Products<'a> {
     ) {
         let scores = as_uninit(scores);
         match &self.form {
-            Form::F32 { keys_t, stride, .. } => {
+            Form::Words { keys_t, stride, scale, .. } => {
                 let padded = width.next_multiple_of(LANES);
                 let keys = Mat::new(&keys_t[first_key..], self.qk_dim(), padded, *stride);
                 gemm(
-                    MatMut::new(scores, queries.dims()[0], padded, KEY_BLOCK),
-                    self.inputs.options.scale,
+                    MatMut::new(scores, queries.dims()[0], padded, SCORES_ROW),
+                    *scale,
                     queries.mat(),
                     keys,
                     Threads::One,
                 );
             }
-            Form::Bf16 { keys } => gemm_nt(
+            Form::Pairs { keys } => gemm_nt(
                 scores,
-                KEY_BLOCK,
+                SCORES_ROW,
                 1.0,
                 queries.floats(),
                 self.key_rows(keys, first_key, width).floats(),
@@ -110,7 +145,7 @@ impl<'a> Products<'a> {
         }
     }
 
-    /// `dp = dout values^T`, rows [`KEY_BLOCK`] apart. What follows in the last [`LANES`] is
+    /// `dp = dout values^T`, rows [`SCORES_ROW`] apart. What follows in the last [`LANES`] is
     /// anything.
     pub(super) fn weight_gradients(
         &self,
@@ -121,22 +156,22 @@ impl<'a> Products<'a> {
     ) {
         let dp = as_uninit(dp);
         match &self.form {
-            Form::F32 { stride, backward, .. } => {
+            Form::Words { stride, backward, .. } => {
                 let (_, values_t) =
                     backward.as_ref().expect("invariant: backward's products were asked for");
                 let padded = width.next_multiple_of(LANES);
                 let values = Mat::new(&values_t[first_key..], self.v_dim(), padded, *stride);
                 gemm(
-                    MatMut::new(dp, dout.dims()[0], padded, KEY_BLOCK),
+                    MatMut::new(dp, dout.dims()[0], padded, SCORES_ROW),
                     1.0,
                     dout.mat(),
                     values,
                     Threads::One,
                 );
             }
-            Form::Bf16 { .. } => gemm_nt(
+            Form::Pairs { .. } => gemm_nt(
                 dp,
-                KEY_BLOCK,
+                SCORES_ROW,
                 1.0,
                 dout.floats(),
                 self.values(first_key, width).floats(),
@@ -153,15 +188,10 @@ impl<'a> Products<'a> {
     /// `dk += ds^T queries`, which in BF16 is still to be multiplied by [`Inputs::key_factor`].
     pub(super) fn add_key_gradients(&self, ds: View<'_>, queries: View<'_>, dk: &mut [f32]) {
         match self.form {
-            Form::F32 { .. } => gemm_add(
-                dk,
-                self.qk_dim(),
-                self.inputs.options.scale,
-                ds.mat().t(),
-                queries.mat(),
-                Threads::One,
-            ),
-            Form::Bf16 { .. } => {
+            Form::Words { scale, .. } => {
+                gemm_add(dk, self.qk_dim(), scale, ds.mat().t(), queries.mat(), Threads::One)
+            }
+            Form::Pairs { .. } => {
                 product_add(dk, ds.t(), queries, ProductFormat::Bf16, Threads::One)
             }
         }
@@ -177,11 +207,10 @@ impl<'a> Products<'a> {
     ) {
         let qk_dim = self.qk_dim();
         match &self.form {
-            Form::F32 { backward, .. } => {
+            Form::Words { backward, scale, .. } => {
                 let (keys, _) =
                     backward.as_ref().expect("invariant: backward's products were asked for");
-                let (scale, keys) =
-                    (self.inputs.options.scale, self.key_rows(keys, first_key, width).mat());
+                let (scale, keys) = (*scale, self.key_rows(keys, first_key, width).mat());
                 if first_key == 0 {
                     gemm(
                         MatMut::contiguous(as_uninit(dq), ds.dims()[0], qk_dim),
@@ -194,7 +223,7 @@ impl<'a> Products<'a> {
                     gemm_add(dq, qk_dim, scale, ds.mat(), keys, Threads::One);
                 }
             }
-            Form::Bf16 { keys } => {
+            Form::Pairs { keys } => {
                 let keys = self.key_rows(keys, first_key, width);
                 if first_key == 0 {
                     product(as_uninit(dq), ds, keys, ProductFormat::Bf16, Threads::One);
@@ -211,19 +240,19 @@ impl<'a> Products<'a> {
 }
 
 impl Inputs<'_> {
-    /// What the products take that are the same in every form.
+    /// The format of the products that are the same in every form.
     fn format(&self) -> ProductFormat {
-        match self.options.format {
-            ProductFormat::F32 | ProductFormat::Bf16x3 => ProductFormat::F32,
-            ProductFormat::Bf16 => ProductFormat::Bf16,
+        match self.operands {
+            Operands::Words | Operands::Rounded => ProductFormat::F32,
+            Operands::Pairs => ProductFormat::Bf16,
         }
     }
 
     /// What sums of [`Products::add_key_gradients`] are to be multiplied by.
     pub(super) fn key_factor(&self) -> f32 {
-        match self.options.format {
-            ProductFormat::F32 | ProductFormat::Bf16x3 => 1.0,
-            ProductFormat::Bf16 => self.options.scale,
+        match self.operands {
+            Operands::Words => 1.0,
+            Operands::Rounded | Operands::Pairs => self.options.scale,
         }
     }
 }

@@ -1,16 +1,21 @@
 //! Output head and cross entropy in one: logits exist for a chunk of rows at a time.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use super::{CrossEntropy, check_targets, rows, weighted};
 use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
+use crate::host::fp8_gemm::bf16_takes_words;
 use crate::host::gemm_view::Threads;
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{chunk, for_each};
-use crate::host::product::{View, product, product_add};
+use crate::host::product::{View, product, product_add, rounded_to_bf16};
 
 /// Logits of a chunk, about: 4 MiB stay in a last-level cache.
 const CHUNK_LOGITS: usize = 1 << 20;
+
+/// Rows up to which the weight is rounded where it is read: it is read once or twice.
+const FEW_ROWS: usize = 64;
 
 /// What [`linear_cross_entropy_with_gradients`] returns.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +48,8 @@ pub fn linear_cross_entropy(
 ) -> Result<CrossEntropy, KernelError> {
     check("linear_cross_entropy", x, w, targets, weights, shape)?;
     let LinearShape { rows, inputs, outputs: vocab } = *shape;
-    let live = Live::new(x, targets, weights, inputs);
-    let head = Head { w, inputs, vocab, format };
+    let mut live = Live::new(x, targets, weights, inputs);
+    let head = Head::new(w, format, &mut live, [inputs, vocab]);
     let losses = live.run([inputs, vocab], |x, rows, out| head.logits(x, rows, out), None);
     Ok(weighted(live.spread(losses, 1, rows), weights))
 }
@@ -85,10 +90,10 @@ pub fn linear_cross_entropy_with_gradients(
 ) -> Result<LinearCrossEntropyGradients, KernelError> {
     check("linear_cross_entropy_with_gradients", x, w, targets, weights, shape)?;
     let LinearShape { rows, inputs, outputs: vocab } = *shape;
-    let live = Live::new(x, targets, weights, inputs);
+    let mut live = Live::new(x, targets, weights, inputs);
+    let head = Head::new(w, format, &mut live, [inputs, vocab]);
     let mut dx = Vec::with_capacity(live.targets.len() * inputs);
     let mut dw = Vec::new();
-    let head = Head { w, inputs, vocab, format };
     let losses = live.run(
         [inputs, vocab],
         |x, rows, out| head.logits(x, rows, out),
@@ -115,17 +120,36 @@ fn check(
 
 /// The output head.
 struct Head<'a> {
-    w: &'a [f32],
+    w: Cow<'a, [f32]>,
     inputs: usize,
     vocab: usize,
     /// The format of the three products' operands.
     format: ProductFormat,
+    /// Whether operands are rounded to BF16 before, to be multiplied as FP32.
+    rounded: bool,
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    /// Rounds the weight, which is read for every chunk of rows, and the rows, where BF16 products
+    /// are computed on FP32 words.
+    fn new(
+        w: &'a [f32],
+        format: ProductFormat,
+        live: &mut Live<'_>,
+        [inputs, vocab]: [usize; 2],
+    ) -> Self {
+        let rounded =
+            format == ProductFormat::Bf16 && live.targets.len() > FEW_ROWS && bf16_takes_words();
+        if !rounded {
+            return Self { w: w.into(), inputs, vocab, format, rounded };
+        }
+        live.x = rounded_to_bf16(&live.x).into();
+        Self { w: rounded_to_bf16(w).into(), inputs, vocab, format: ProductFormat::F32, rounded }
+    }
+
     fn logits(&self, x: &[f32], rows: usize, out: &mut [MaybeUninit<f32>]) {
         let x = View::new(x, rows, self.inputs);
-        let w = View::new(self.w, self.vocab, self.inputs);
+        let w = View::new(&self.w, self.vocab, self.inputs);
         product(out, x, w.t(), self.format, Threads::Pool);
     }
 }
@@ -135,7 +159,7 @@ type Gradients<'a> = (&'a Head<'a>, &'a mut Vec<f32>, &'a mut Vec<f32>);
 
 /// The rows that have a target.
 struct Live<'a> {
-    x: std::borrow::Cow<'a, [f32]>,
+    x: Cow<'a, [f32]>,
     targets: Vec<usize>,
     weights: Vec<f32>,
     /// Their places among all rows; empty where all rows are live.
@@ -205,11 +229,11 @@ impl<'a> Live<'a> {
                 &mut losses[part.clone()],
                 part.start,
                 vocab,
-                gradients.is_some(),
+                gradients.as_ref().map(|(head, ..)| head.rounded),
             );
             let Some((head, dx, dw)) = &mut gradients else { continue };
             let format = head.format;
-            let (x, w) = (View::new(x, part.len(), inputs), View::new(head.w, vocab, inputs));
+            let (x, w) = (View::new(x, part.len(), inputs), View::new(&head.w, vocab, inputs));
             let d_logits = View::new(&logits, part.len(), vocab);
             product(
                 &mut dx.spare_capacity_mut()[..part.len() * inputs],
@@ -238,25 +262,25 @@ impl<'a> Live<'a> {
     }
 
     /// The losses of a chunk of rows from `first` on; with `gradient`, logits become their
-    /// gradients.
+    /// gradients, and are rounded to BF16 where it says so.
     fn losses(
         &self,
         logits: &mut [f32],
         losses: &mut [f32],
         first: usize,
         vocab: usize,
-        gradient: bool,
+        gradient: Option<bool>,
     ) {
         let count = losses.len();
         let (logits, losses) = (Parts::new(as_uninit(logits)), Parts::new(as_uninit(losses)));
         for_each(count, count * vocab * rows::WORK, |r| {
             // SAFETY: a row is one task's, and was initialised.
             let row = unsafe { logits.written(r * vocab, vocab) };
-            let target = self.targets[first + r];
-            let loss = if gradient {
-                rows::loss_into_gradient(row, target, self.weights[first + r])
-            } else {
-                rows::loss(row, target)
+            let (target, weight) = (self.targets[first + r], self.weights[first + r]);
+            let loss = match gradient {
+                None => rows::loss(row, target),
+                Some(false) => rows::loss_into_gradient::<0>(row, target, weight),
+                Some(true) => rows::loss_into_gradient::<1>(row, target, weight),
             };
             // SAFETY: a row's loss is one task's.
             unsafe { losses.part(r, 1)[0].write(loss) };

@@ -94,7 +94,7 @@ pub fn cross_entropy_with_gradient(
                 match usize::try_from(targets[r]) {
                     Ok(target) => {
                         let gradient = gradient.write_copy_of_slice(row);
-                        let loss = rows::loss_into_gradient(
+                        let loss = rows::loss_into_gradient::<0>(
                             gradient,
                             target,
                             weights.map_or(1.0, |w| w[r]),

@@ -1,6 +1,6 @@
 //! The stable log-softmax of one row of logits.
 
-use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
+use crate::host::simd::{LANES, exp, lane_sum, max, multiversion, round_to_bf16};
 
 /// What a logit counts for, in scalar operations.
 pub(super) const WORK: usize = 8;
@@ -24,8 +24,13 @@ multiversion! {
 }
 
 multiversion! {
-    /// The loss of one row, whose logits become `weight (softmax - onehot)`.
-    pub(super) fn loss_into_gradient(row: &mut [f32], target: usize, weight: f32) -> f32 {
+    /// The loss of one row, whose logits become `weight (softmax - onehot)`, rounded to BF16 where
+    /// `ROUNDED` is one.
+    pub(super) fn loss_into_gradient<const ROUNDED: usize>(
+        row: &mut [f32],
+        target: usize,
+        weight: f32,
+    ) -> f32 {
         let largest = max(row);
         let above = largest - row[target];
         let (chunks, tail) = row.as_chunks_mut::<LANES>();
@@ -42,10 +47,14 @@ multiversion! {
         }
         let sum = lane_sum(sums);
         let factor = weight / sum;
+        let of_target = row[target] * factor - weight;
         for x in row.iter_mut() {
             *x *= factor;
+            if ROUNDED == 1 {
+                *x = round_to_bf16(*x);
+            }
         }
-        row[target] -= weight;
+        row[target] = if ROUNDED == 1 { round_to_bf16(of_target) } else { of_target };
         sum.ln() + above
     }
 }

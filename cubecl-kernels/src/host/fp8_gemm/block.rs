@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernel, TileCall};
+use super::kernel::{Kernel, TURNED, TileCall};
 use super::left::LeftLayout;
 use super::output::{Output, Place};
 use super::pack::{self, Pack};
@@ -16,6 +16,10 @@ use crate::host::simd::LANES;
 
 /// Tiles of rows up to which a right operand that can be read where it lies is not packed.
 const FEW_TILES: usize = 4;
+
+/// Columns up to which a left operand whose rows lie side by side is read where it lies: it is read
+/// once a panel, and its lines may fall on few sets of a cache.
+const FEW_COLUMNS: usize = 64;
 
 /// Computes one block of a group's result.
 ///
@@ -47,7 +51,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
     let own = if shared.is_some() { 0 } else { panels * K::REACH.min(tiles(depth)) };
     let [left_words, left_scales, right_words, right_scales, block, edge, own_memory] = memory
         .reserve([
-            height * K::LEFT_ROW,
+            height.next_multiple_of(K::ROWS) * K::LEFT_ROW,
             K::PANEL.chunk * height,
             own * layout.tile_words,
             own * layout.tile_scales,
@@ -79,9 +83,14 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
         let mut kernel = K::begin(own_memory);
         for (reach, strip, chunk) in walk::<K>(rows, depth) {
             let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
-            K::Pack::left(left, strip.clone(), chunk.clone(), K::LEFT, left_words);
+            let (left_words, left_step, parts) = if SCALES == TURNED {
+                turned::<K>(left, strip.clone(), chunk.clone(), columns.len(), left_words)
+            } else {
+                K::Pack::left(left, strip.clone(), chunk.clone(), K::LEFT, left_words);
+                (left_words.cast_const(), 0, LeftParts { by_row: K::LEFT.row, by_part: 0 })
+            };
             if K::WHOLE && strip.len() < height {
-                clear_rows(left_words, strip.len()..height, chunk.len(), K::LEFT);
+                clear_rows(left_words.cast_mut(), strip.len()..height, chunk.len(), K::LEFT);
             }
             let packed = first_tile..first_tile + depth_tiles;
             if let Source::Codes(x) = left {
@@ -107,6 +116,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                 let call = TileCall {
                     left: left_words,
                     left_stride: K::LEFT.tile,
+                    left_step,
                     left_scales,
                     left_scale_stride: height,
                     right,
@@ -119,7 +129,8 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                     out_stride: stride,
                     add: add || chunk.start > 0,
                 };
-                panel_tiles::<K, SCALES>(&mut kernel, &call, strip.len(), columns.len(), edge);
+                let size = (strip.len(), columns.len());
+                panel_tiles::<K, SCALES>(&mut kernel, &call, parts, size, edge);
             }
             kernel.finish();
         }
@@ -133,6 +144,39 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             }
         }
     }
+}
+
+/// Where the parts of a strip begin in its left operand: so many words a row before it, and a part.
+#[derive(Clone, Copy)]
+struct LeftParts {
+    by_row: usize,
+    by_part: usize,
+}
+
+/// Packs the rows of a strip that lie side by side, or leaves them where they lie: the words, how
+/// far apart the steps of the depth are, and the parts.
+///
+/// # Safety
+/// The instruction set of `K` is there, and `words` has room for the rows.
+#[inline(always)]
+unsafe fn turned<K: Kernel>(
+    left: &Source<'_>,
+    strip: Range<usize>,
+    chunk: Range<usize>,
+    columns: usize,
+    words: *mut u32,
+) -> (*const u32, usize, LeftParts) {
+    if columns <= FEW_COLUMNS
+        && let Some((at, step)) = K::Pack::in_place(left, strip.start, chunk.start)
+    {
+        return (at.cast_const(), step, LeftParts { by_row: 1, by_part: 0 });
+    }
+    let parts = even(strip.len(), strip.len().div_ceil(K::ROWS));
+    let parts = parts.map(|part| strip.start + part.start..strip.start + part.end);
+    let by_part = chunk.len() * K::ROWS;
+    // SAFETY: the caller vouches for the room and the instruction set.
+    unsafe { K::Pack::left_turned(left, parts, K::ROWS, chunk, words) };
+    (words.cast_const(), K::ROWS, LeftParts { by_row: 0, by_part })
 }
 
 /// Zeroes rows of a tile that are not there.
@@ -179,12 +223,12 @@ fn walk<K: Kernel>(
 unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
     kernel: &mut K,
     call: &TileCall,
-    rows: usize,
-    columns: usize,
+    parts: LeftParts,
+    (rows, columns): (usize, usize),
     edge: Option<*mut f32>,
 ) {
     let width = K::PANEL.width;
-    for part in even(rows, rows.div_ceil(K::ROWS)) {
+    for (index, part) in even(rows, rows.div_ceil(K::ROWS)).enumerate() {
         let full = columns.is_multiple_of(K::COLUMNS) && (!K::WHOLE || part.len() == K::ROWS);
         // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
         // for the instruction set; `edge` has room for a tile.
@@ -197,7 +241,7 @@ unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
                 copy(place, call.out_stride, edge, width, part.len(), columns);
             }
             let part_call = TileCall {
-                left: call.left.add(part.start * K::LEFT.row),
+                left: call.left.add(part.start * parts.by_row + index * parts.by_part),
                 left_scales: call.left_scales.add(part.start),
                 out: beside.unwrap_or(place),
                 out_stride: if beside.is_some() { width } else { call.out_stride },

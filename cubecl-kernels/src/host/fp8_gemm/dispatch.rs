@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use super::block::multiply;
-use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, UNSCALED};
+use super::kernel::{BLOCK_SCALED, Kernel, ROW_SCALED, TURNED, UNSCALED};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::Bf16;
 use super::lanes::F32;
 use super::output::Output;
+use super::pack::Pack;
 #[cfg(target_arch = "x86_64")]
 use super::pack_pairs::Avx512Pairs;
 use super::pack_pairs::PlainPairs;
@@ -57,7 +58,7 @@ pub(super) fn dispatch(path: GemmPath, call: &Call<'_>) {
         // SAFETY: the path says that AVX-512 F, BW, DQ, VL and FMA have been found.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx512 => unsafe { avx512(call) },
-        // SAFETY: the path says that AVX2 and FMA have been found.
+        // SAFETY: the path says that AVX2, FMA and F16C have been found.
         #[cfg(target_arch = "x86_64")]
         GemmPath::Avx2 => unsafe { avx2::<Avx2Vectors>(call) },
         // SAFETY: nothing beyond the baseline is used.
@@ -74,7 +75,7 @@ fn emulated_tiles(call: &Call<'_>) {
         #[cfg(target_arch = "x86_64")]
         if GemmPath::Avx512Bf16.is_available() {
             return avx512_bf16::<Tiled<Emulated, Avx512Pairs>>(call);
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        } else if GemmPath::Avx2.is_available() {
             return avx2::<Tiled<Emulated, PlainPairs>>(call);
         }
         run::<Tiled<Emulated, PlainPairs>>(call)
@@ -103,7 +104,7 @@ fn avx512(call: &Call<'_>) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn avx2<K: Kernel>(call: &Call<'_>) {
     // SAFETY: the features are those of this function.
     unsafe { run::<K>(call) };
@@ -146,6 +147,9 @@ unsafe fn run<K: Kernel>(call: &Call<'_>) {
             Call::Multiply { group, task, out, shared } => {
                 let mut memory = scratch::take_task();
                 match scaling(&group.right) {
+                    UNSCALED if const { K::Pack::TURNS } && K::Pack::is_turned(&group.left) => {
+                        multiply::<K, TURNED>(group, task, out, shared, &mut memory)
+                    }
                     UNSCALED => multiply::<K, UNSCALED>(group, task, out, shared, &mut memory),
                     BLOCK_SCALED => {
                         multiply::<K, BLOCK_SCALED>(group, task, out, shared, &mut memory)

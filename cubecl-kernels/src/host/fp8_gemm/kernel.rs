@@ -12,6 +12,9 @@ pub(super) const BLOCK_SCALED: usize = 1;
 /// A scale for each row's tile on both sides.
 pub(super) const ROW_SCALED: usize = 2;
 
+/// Not scaled, and the rows of the left operand lie side by side: [`TileCall::left_step`].
+pub(super) const TURNED: usize = 3;
+
 /// A microkernel. Its functions may only run where its instruction set has been found.
 pub(super) trait Kernel {
     /// How its operands are packed.
@@ -68,6 +71,8 @@ pub(super) struct TileCall {
     pub(super) left: *const u32,
     /// Words from one depth tile to the next.
     pub(super) left_stride: usize,
+    /// Words from one step of the depth to the next, where rows lie side by side.
+    pub(super) left_step: usize,
     /// First row's scale in the first depth tile.
     pub(super) left_scales: *const f32,
     /// Scales from one depth tile to the next.

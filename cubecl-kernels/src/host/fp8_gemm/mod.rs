@@ -10,7 +10,7 @@
 //! `block`, `kernel` is what that asks of a microkernel: `vectors`, whose tile is `register_tile`,
 //! of the words that `lanes` has for each instruction set, or `tiled`, that of a tile unit, which is
 //! `tile_unit`. `source` is what a product reads; `pack` is what brings it into the order in which a
-//! tile reads it: `pack_words` into FP32 words (by `transpose`), `pack_pairs` into BF16 pairs (with
+//! tile reads it: `pack_words` into FP32 words (by `decode_words`), `pack_pairs` into BF16 pairs (with
 //! `pack_avx512` and `registers_avx512`). `left` and `right` say where that lies, `scratch` is the
 //! memory of it. `path` has the microkernels' names, `choice` (by `rates`) takes one, `route`
 //! another one for few rows, and `peak` says what each is worth at best. `emulated` is the
@@ -18,6 +18,7 @@
 
 mod block;
 mod choice;
+mod decode_words;
 mod dense;
 mod dispatch;
 mod emulated;
@@ -49,7 +50,6 @@ mod task;
 mod tests;
 mod tile_unit;
 mod tiled;
-mod transpose;
 mod truncate;
 mod vectors;
 
@@ -61,6 +61,6 @@ pub use grouped::{
     ColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate,
 };
-pub(crate) use numbers::{gemm_nt, gemm_nt_add, grouped_gemm_nt};
+pub(crate) use numbers::{bf16_takes_words, gemm_nt, gemm_nt_add, grouped_gemm_nt};
 pub use path::GemmPath;
 pub(crate) use source::{Floats, Taken};

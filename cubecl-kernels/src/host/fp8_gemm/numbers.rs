@@ -48,6 +48,12 @@ pub(crate) fn grouped_gemm_nt<'a>(
     run(&groups, &Output::new(out, columns), Threads::Pool);
 }
 
+/// Whether products of many rows in BF16 are computed on FP32 words: there it pays to round an
+/// operand once, where several products read it, and to multiply it as FP32.
+pub(crate) fn bf16_takes_words() -> bool {
+    Route::current().path(usize::MAX).has_words()
+}
+
 fn group<'a>(a: Floats<'a>, b: Floats<'a>, start: usize) -> Group<'a> {
     Group { left: Source::Floats(a), right: Source::Floats(b), start }
 }

@@ -13,6 +13,33 @@ pub(super) trait Pack {
     /// Entries along the depth in a word.
     const DEPTH: usize;
 
+    /// Whether any left operand is packed by [`Pack::left_turned`].
+    const TURNS: bool = false;
+
+    /// Whether this left operand is packed by [`Pack::left_turned`], for a tile whose rows lie side
+    /// by side.
+    #[inline(always)]
+    fn is_turned(_: &Source<'_>) -> bool {
+        false
+    }
+
+    /// Packs rows as a left operand, in parts one after another, each as `[depth][height]` words of
+    /// which the first are those of its rows.
+    ///
+    /// # Safety
+    /// No part has more than `height` rows, parts and depth lie inside `source`, of which
+    /// [`Pack::is_turned`] says that it is, `words` has room, and the instruction set is there.
+    #[inline(always)]
+    unsafe fn left_turned(
+        _source: &Source<'_>,
+        _parts: impl Iterator<Item = Range<usize>> + Clone,
+        _height: usize,
+        _depth: Range<usize>,
+        _words: *mut u32,
+    ) {
+        unreachable!("invariant: such packing has no turned operand")
+    }
+
     /// Packs rows as a left operand: of each depth tile the words that hold a part of the depth,
     /// and zero past its end as far as a tile reads.
     ///
@@ -42,8 +69,9 @@ pub(super) trait Pack {
         words: *mut u32,
     );
 
-    /// Where a panel of a right operand from row `row` and entry `entry` on can be read without
-    /// being packed, and the words from one step of the depth to the next; none where it cannot.
+    /// Where an operand whose rows lie side by side can be read without being packed, from row `row`
+    /// and entry `entry` on, and the words from one step of the depth to the next; none where it
+    /// cannot.
     #[inline(always)]
     fn in_place(_: &Source<'_>, _row: usize, _entry: usize) -> Option<(*mut u32, usize)> {
         None

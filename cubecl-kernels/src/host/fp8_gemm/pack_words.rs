@@ -3,11 +3,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::decode_words::{CODES, DecodeWords};
 use super::left::LeftLayout;
 use super::pack::Pack;
 use super::source::{Floats, Source, Taken, write_values};
-use super::transpose::Transpose;
-use crate::definition::TILE;
+use crate::definition::{CODES_A_WORD, OperandView, TILE};
 use crate::host::simd::LANES;
 
 /// Sixteen rows of sixteen numbers.
@@ -19,8 +19,43 @@ const AHEAD: usize = 16;
 /// FP32 words, in the registers of `S`.
 pub(super) struct Words<S>(PhantomData<S>);
 
-impl<S: Transpose> Pack for Words<S> {
+impl<S: DecodeWords> Pack for Words<S> {
     const DEPTH: usize = 1;
+    const TURNS: bool = true;
+
+    #[inline(always)]
+    fn is_turned(source: &Source<'_>) -> bool {
+        matches!(source, Source::Floats(x) if x.row_stride == 1 && x.depth_stride != 1)
+    }
+
+    #[inline(always)]
+    unsafe fn left_turned(
+        source: &Source<'_>,
+        parts: impl Iterator<Item = Range<usize>> + Clone,
+        height: usize,
+        depth: Range<usize>,
+        words: *mut u32,
+    ) {
+        let Source::Floats(x) = source else {
+            unreachable!("invariant: only numbers lie side by side");
+        };
+        let len = depth.len();
+        // All rows of a few depths before the next: what lies side by side is read in turn.
+        for first in (0..len).step_by(LANES) {
+            for (index, part) in parts.clone().enumerate() {
+                for i in first..len.min(first + LANES) {
+                    // SAFETY: the caller vouches for the operand and for room of `height` words a
+                    // step of each part; no address is wrong for a prefetch.
+                    unsafe {
+                        let from = x.at(part.start, depth.start + i);
+                        prefetch(from.wrapping_add(AHEAD * x.depth_stride), height);
+                        let to = words.add((index * len + i) * height).cast::<f32>();
+                        take_side_by_side::<S>(x, from, part.len(), height, to);
+                    }
+                }
+            }
+        }
+    }
 
     #[inline(always)]
     unsafe fn left(
@@ -32,27 +67,36 @@ impl<S: Transpose> Pack for Words<S> {
     ) {
         for (t, first) in depth.clone().step_by(TILE).enumerate() {
             let len = TILE.min(depth.end - first);
-            // SAFETY: the caller vouches for the operand, the room, of which this tile takes its
-            // own part, and the instruction set.
-            unsafe {
-                let to = words.add(t * layout.tile).cast::<f32>();
-                match source {
-                    Source::Floats(x) if x.row_stride == 1 && x.depth_stride != 1 => {
-                        left_side_by_side::<S>(x, rows.clone(), first, len, layout.row, to);
-                    }
-                    Source::Floats(x) if x.depth_stride == 1 && x.taken == Taken::Whole => {
-                        for (r, row) in rows.clone().enumerate() {
-                            let to = to.add(r * layout.row);
+            for (r, row) in rows.clone().enumerate() {
+                // SAFETY: the caller vouches for the operand, the room, of which this row's tile
+                // takes its own part, and the instruction set; sixteen entries at a time are taken
+                // where there are as many.
+                unsafe {
+                    let to = words.add(t * layout.tile + r * layout.row).cast::<f32>();
+                    let whole = len / LANES * LANES;
+                    let mut done = whole;
+                    match source {
+                        Source::Floats(x) if x.depth_stride == 1 && x.taken == Taken::Whole => {
                             std::ptr::copy_nonoverlapping(x.at(row, first), to, len);
+                            done = len;
                         }
-                    }
-                    _ => {
-                        for (r, row) in rows.clone().enumerate() {
-                            for i in (0..len).step_by(LANES) {
-                                let to = &mut *to.add(r * layout.row + i).cast();
-                                write_values(source, row, first + i, len - i, to);
+                        Source::Floats(x) if x.depth_stride == 1 => {
+                            let from = x.at(row, first);
+                            for i in (0..whole).step_by(LANES) {
+                                S::take(x.taken, from.add(i), to.add(i));
                             }
                         }
+                        Source::Codes(x) => {
+                            let codes = code(x, row, first);
+                            for i in (0..whole).step_by(LANES) {
+                                S::row(codes.add(i), x.format, to.add(i));
+                            }
+                        }
+                        Source::Floats(_) => done = 0,
+                    }
+                    for i in (done..len).step_by(LANES) {
+                        let to = &mut *to.add(i).cast();
+                        write_values(source, row, first + i, len - i, to);
                     }
                 }
             }
@@ -77,13 +121,24 @@ impl<S: Transpose> Pack for Words<S> {
                 if let Source::Floats(x) = source
                     && x.row_stride == 1
                 {
-                    right_side_by_side(x, rows.clone(), first, len, width, to);
+                    right_side_by_side::<S>(x, rows.clone(), first, len, width, to);
                     continue;
                 }
                 for v in 0..vectors {
                     let start = rows.start + v * LANES;
                     let count = rows.end.saturating_sub(start).min(LANES);
-                    for i in (0..len).step_by(LANES) {
+                    let mut done = 0;
+                    if let Source::Codes(x) = source
+                        && count == LANES
+                    {
+                        done = len / CODES * CODES;
+                        for i in (0..done).step_by(CODES) {
+                            let to = to.add(i * width + v * LANES);
+                            let row_bytes = x.row_words * CODES_A_WORD;
+                            S::columns(code(x, start, first + i), row_bytes, x.format, to, width);
+                        }
+                    }
+                    for i in (done..len).step_by(LANES) {
                         let to = to.add(i * width + v * LANES);
                         square::<S>(source, start, count, first + i, len - i, to, width);
                     }
@@ -103,13 +158,56 @@ impl<S: Transpose> Pack for Words<S> {
     }
 }
 
+/// Where the code of an entry is; `entry` is a multiple of four.
+#[inline(always)]
+fn code(x: &OperandView<'_>, row: usize, entry: usize) -> *const u8 {
+    x.codes.as_ptr().wrapping_add(row * x.row_words + entry / CODES_A_WORD).cast()
+}
+
+/// Takes the numbers of `count` rows that lie side by side, from `from` in `x` on, and anything as
+/// far as `height`.
+///
+/// # Safety
+/// These numbers lie inside `x`, `to` has room for `height`, which is at most [`LANES`], and the
+/// instruction set of `S` is there.
+#[inline(always)]
+unsafe fn take_side_by_side<S: DecodeWords>(
+    x: &Floats<'_>,
+    from: *const f32,
+    count: usize,
+    height: usize,
+    to: *mut f32,
+) {
+    // SAFETY: the caller vouches for `count` numbers and the room; more are read only where they
+    // lie inside `x`.
+    unsafe {
+        let left = x.data.as_ptr_range().end.offset_from_unsigned(from);
+        if x.taken == Taken::Whole {
+            // Of one length, where there are as many: the copy is a few instructions.
+            if left >= height {
+                std::ptr::copy_nonoverlapping(from, to, height);
+            } else {
+                std::ptr::copy_nonoverlapping(from, to, count);
+            }
+            return;
+        }
+        let mut numbers = [0.0; LANES];
+        if left >= LANES {
+            S::take(x.taken, from, numbers.as_mut_ptr());
+        } else {
+            x.taken.of_all(std::slice::from_raw_parts(from, count), &mut numbers[..count]);
+        }
+        std::ptr::copy_nonoverlapping(numbers.as_ptr(), to, height);
+    }
+}
+
 /// Writes `count` rows of sixteen entries (or `len`) as columns; zero past both.
 ///
 /// # Safety
 /// Rows and entries lie inside `source`, `to` has room for sixteen rows of sixteen numbers, and the
 /// instruction set of `S` is there.
 #[inline(always)]
-unsafe fn square<S: Transpose>(
+unsafe fn square<S: DecodeWords>(
     source: &Source<'_>,
     row: usize,
     count: usize,
@@ -131,81 +229,24 @@ unsafe fn square<S: Transpose>(
         }
         let mut block: Square = [[0.0; LANES]; LANES];
         for (r, block) in block[..count].iter_mut().enumerate() {
-            write_values(source, row + r, first, len, block);
+            match source {
+                Source::Floats(x) if x.depth_stride == 1 && len >= LANES => {
+                    S::take(x.taken, x.at(row + r, first), block.as_mut_ptr());
+                }
+                _ => write_values(source, row + r, first, len, block),
+            }
         }
         S::transpose(block.as_flattened().as_ptr(), LANES, to, to_stride);
     }
 }
 
-/// Packs a depth tile of rows that lie side by side, one every `to_stride`.
-///
-/// # Safety
-/// Rows and the `len` entries from `first` on lie inside `x`, whose rows lie side by side; `to` has
-/// room for a tile of each row, and the instruction set of `S` is there.
-#[inline(always)]
-unsafe fn left_side_by_side<S: Transpose>(
-    x: &Floats<'_>,
-    rows: Range<usize>,
-    first: usize,
-    len: usize,
-    to_stride: usize,
-    to: *mut f32,
-) {
-    // All rows of a few depths before the next: what lies side by side is read in turn.
-    for i in (0..len).step_by(LANES) {
-        for at in rows.clone().step_by(LANES) {
-            let count = LANES.min(rows.end - at);
-            // SAFETY: the caller vouches for the operand, the room and the instruction set.
-            unsafe {
-                let to = to.add((at - rows.start) * to_stride + i);
-                let whole = count == LANES && len - i >= LANES;
-                if whole && x.taken == Taken::Whole {
-                    S::transpose(x.at(at, first + i), x.depth_stride, to, to_stride);
-                    continue;
-                }
-                let block = side_by_side(x, at, count, first + i, len - i);
-                if whole {
-                    S::transpose(block.as_flattened().as_ptr(), LANES, to, to_stride);
-                    continue;
-                }
-                let mut turned: Square = [[0.0; LANES]; LANES];
-                S::transpose(
-                    block.as_flattened().as_ptr(),
-                    LANES,
-                    turned.as_flattened_mut().as_mut_ptr(),
-                    LANES,
-                );
-                for (r, row) in turned[..count].iter().enumerate() {
-                    *to.add(r * to_stride).cast() = *row;
-                }
-            }
-        }
-    }
-}
-
-/// Sixteen entries from `first` on of `count` rows that lie side by side, `[entry][row]`; zero from
-/// the `len`-th entry on, and past the rows.
-#[inline(always)]
-fn side_by_side(x: &Floats<'_>, row: usize, count: usize, first: usize, len: usize) -> Square {
-    let mut block = [[0.0; LANES]; LANES];
-    for (i, block) in block[..LANES.min(len)].iter_mut().enumerate() {
-        let entry = &x.data[row + (first + i) * x.depth_stride..];
-        match entry.first_chunk::<LANES>() {
-            // The common case apart, for its loop has a fixed length.
-            Some(entry) if count == LANES => x.taken.of_all(entry, block),
-            _ => x.taken.of_all(&entry[..count], &mut block[..count]),
-        }
-    }
-    block
-}
-
 /// Packs a depth tile of a panel of `width` columns, of rows that lie side by side.
 ///
 /// # Safety
-/// Rows and the `len` entries from `first` on lie inside `x`, whose rows lie side by side, and `to`
-/// has room for `len` rows of `width`.
+/// Rows and the `len` entries from `first` on lie inside `x`, whose rows lie side by side, `to` has
+/// room for `len` rows of `width`, and the instruction set of `S` is there.
 #[inline(always)]
-unsafe fn right_side_by_side(
+unsafe fn right_side_by_side<S: DecodeWords>(
     x: &Floats<'_>,
     rows: Range<usize>,
     first: usize,
@@ -214,6 +255,8 @@ unsafe fn right_side_by_side(
     to: *mut f32,
 ) {
     let count = rows.len();
+    // What is taken is asked once where panels are whole: a line is soon packed.
+    let whole = (count == width).then_some(x.taken);
     for i in 0..len {
         // SAFETY: the caller vouches for the operand and the room; no address is wrong for a
         // prefetch.
@@ -221,11 +264,18 @@ unsafe fn right_side_by_side(
             let from = x.at(rows.start, first + i);
             prefetch(from.wrapping_add(AHEAD * x.depth_stride), count);
             let to = to.add(i * width);
+            if whole == Some(Taken::Whole) {
+                std::ptr::copy_nonoverlapping(from, to, width);
+                continue;
+            }
             for at in (0..width).step_by(LANES) {
-                let to = &mut *to.add(at).cast::<[f32; LANES]>();
-                if at + LANES <= count {
-                    x.taken.of_all(&*from.add(at).cast::<[f32; LANES]>(), to);
+                let to = to.add(at);
+                if whole == Some(Taken::High) {
+                    S::round(from.add(at), to);
+                } else if at + LANES <= count {
+                    S::take(x.taken, from.add(at), to);
                 } else {
+                    let to = &mut *to.cast::<[f32; LANES]>();
                     let live = count.saturating_sub(at);
                     let from = std::slice::from_raw_parts(from.wrapping_add(at), live);
                     x.taken.of_all(from, &mut to[..live]);

@@ -69,7 +69,7 @@ fn cut(len: usize, unit: usize, most: usize) -> impl Iterator<Item = Range<usize
 }
 
 /// `len` items in `parts` runs whose lengths differ by at most one.
-pub(super) fn even(len: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn even(len: usize, parts: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..parts).map(move |part| part * len / parts..(part + 1) * len / parts)
 }
 

@@ -6,7 +6,7 @@
 // registers, and everything in the one function that has the features.
 #![allow(clippy::needless_range_loop)]
 
-use super::kernel::{BLOCK_SCALED, TileCall, UNSCALED};
+use super::kernel::{BLOCK_SCALED, TURNED, TileCall, UNSCALED};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::Bf16;
 use super::lanes::{F32, Lanes};
@@ -15,6 +15,9 @@ use crate::definition::TILE;
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{LANES, Plain, Simd};
+
+/// Steps of the depth in a turn of the loop: so few turns that the processor foresees the last.
+const UNROLLED: usize = 1;
 
 /// What has a tile in registers.
 pub(super) trait RegisterTile: Lanes {
@@ -70,9 +73,9 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(ca
     // operands and result.
     unsafe {
         prefetch::<R, V>(call);
-        if SCALES == UNSCALED {
+        if SCALES == UNSCALED || SCALES == TURNED {
             // Depth tiles follow each other in both operands.
-            let sums = sums::<L, R, V>(call.left, call.right, call.right_step, call.depth);
+            let sums = sums::<L, R, V, SCALES>(call, call.left, call.right, call.depth);
             write::<L, R, V, SCALES>(call, 0, call.add, &sums);
             return;
         }
@@ -81,41 +84,75 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(ca
             let left = call.left.add(t * call.left_stride);
             let right = call.right.add(t * words * call.right_step);
             let depth = (call.depth - t * TILE).min(TILE);
-            let sums = sums::<L, R, V>(left, right, call.right_step, depth);
+            let sums = sums::<L, R, V, SCALES>(call, left, right, depth);
             write::<L, R, V, SCALES>(call, t, call.add || t > 0, &sums);
         }
     }
 }
 
-/// The sums over some of the depth.
+/// The sums over some of the depth, from these words of the operands on.
 ///
 /// # Safety
 /// `left` and `right` are good for the words of the tile's rows and columns, and the instruction
 /// set is there.
 #[inline(always)]
-unsafe fn sums<L: Lanes, const R: usize, const V: usize>(
+unsafe fn sums<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
+    call: &TileCall,
     left: *const u32,
     right: *const u32,
-    right_step: usize,
     depth: usize,
 ) -> [[<L::S as Simd>::V; V]; R] {
+    let (left_step, right_step) = (call.left_step, call.right_step);
+    let mut sums = [[L::S::zero(); V]; R];
+    let steps = depth.div_ceil(L::DEPTH);
     // SAFETY: the caller vouches for both operands.
     unsafe {
-        let mut sums = [[L::S::zero(); V]; R];
-        for step in 0..depth.div_ceil(L::DEPTH) {
-            let right = right.add(step * right_step);
-            let mut columns = [L::load(right); V];
-            for v in 1..V {
-                columns[v] = L::load(right.add(v * LANES));
-            }
-            for r in 0..R {
-                let row = L::broadcast(left.add(r * VECTOR_ROW + step));
-                for v in 0..V {
-                    sums[r][v] = L::dot(row, columns[v], sums[r][v]);
-                }
+        let mut step = 0;
+        while step + UNROLLED <= steps {
+            for _ in 0..UNROLLED {
+                add::<L, R, V, SCALES>(
+                    left,
+                    left_step,
+                    right.add(step * right_step),
+                    step,
+                    &mut sums,
+                );
+                step += 1;
             }
         }
-        sums
+        while step < steps {
+            add::<L, R, V, SCALES>(left, left_step, right.add(step * right_step), step, &mut sums);
+            step += 1;
+        }
+    }
+    sums
+}
+
+/// Adds the products of one step of the depth.
+///
+/// # Safety
+/// As [`sums`]; `right` is the step's.
+#[inline(always)]
+unsafe fn add<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
+    left: *const u32,
+    left_step: usize,
+    right: *const u32,
+    step: usize,
+    sums: &mut [[<L::S as Simd>::V; V]; R],
+) {
+    // SAFETY: the caller vouches for both operands.
+    unsafe {
+        let mut columns = [L::load(right); V];
+        for v in 1..V {
+            columns[v] = L::load(right.add(v * LANES));
+        }
+        for r in 0..R {
+            let at = if SCALES == TURNED { step * left_step + r } else { r * VECTOR_ROW + step };
+            let row = L::broadcast(left.add(at));
+            for v in 0..V {
+                sums[r][v] = L::dot(row, columns[v], sums[r][v]);
+            }
+        }
     }
 }
 
@@ -134,7 +171,7 @@ unsafe fn write<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
     unsafe {
         for r in 0..R {
             let row = match SCALES {
-                UNSCALED => call.factor,
+                UNSCALED | TURNED => call.factor,
                 BLOCK_SCALED => {
                     *call.left_scales.add(t * call.left_scale_stride + r)
                         * *call.right_scales.add(t)
@@ -144,7 +181,7 @@ unsafe fn write<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
             let row = L::S::splat(row);
             for v in 0..V {
                 let scale = match SCALES {
-                    UNSCALED | BLOCK_SCALED => row,
+                    UNSCALED | TURNED | BLOCK_SCALED => row,
                     _ => {
                         let columns = L::S::load(
                             &*call.right_scales.add(t * call.right_width + v * LANES).cast(),

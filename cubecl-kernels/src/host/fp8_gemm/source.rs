@@ -188,13 +188,13 @@ pub(super) fn write_values(
         Source::Codes(x) => {
             let words = &x.codes[row * x.row_words + first / CODES_A_WORD..];
             match words.first_chunk::<{ LANES / CODES_A_WORD }>() {
-                Some(words) if len >= LANES => decode(words, x.format, to),
+                Some(words) if len >= LANES => decode_words(words, x.format, to),
                 _ => {
                     let len = len.min(LANES);
                     let mut whole = [0; LANES / CODES_A_WORD];
                     let words = &words[..len.div_ceil(CODES_A_WORD)];
                     whole[..words.len()].copy_from_slice(words);
-                    decode(&whole, x.format, to);
+                    decode_words(&whole, x.format, to);
                     to[len..].fill(0.0);
                 }
             }
@@ -220,14 +220,19 @@ pub(super) fn write_values(
     }
 }
 
-/// The values of sixteen codes.
+/// The values of the sixteen codes of four words.
 #[inline(always)]
-fn decode(words: &[u32; LANES / CODES_A_WORD], format: Fp8Format, values: &mut [f32; LANES]) {
-    let mut codes = [[0; CODES_A_WORD]; LANES / CODES_A_WORD];
-    for (codes, word) in codes.iter_mut().zip(words) {
+fn decode_words(words: &[u32; LANES / CODES_A_WORD], format: Fp8Format, values: &mut [f32; LANES]) {
+    let mut codes = [0; LANES];
+    for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip(words) {
         *codes = word.to_le_bytes();
     }
-    let codes = codes.as_flattened();
+    decode(&codes, format, values);
+}
+
+/// The values of sixteen codes.
+#[inline(always)]
+pub(super) fn decode(codes: &[u8; LANES], format: Fp8Format, values: &mut [f32; LANES]) {
     // Loops of a fixed length and without a choice in them are vectorized.
     match format {
         Fp8Format::E4M3 => (0..LANES).for_each(|i| values[i] = decode_e4m3(codes[i])),

@@ -1,6 +1,7 @@
 //! The FP8 and BF16 products against the reference, on every path that this machine has.
 
 mod bf16;
+mod decode_words;
 mod edges;
 mod emulated;
 mod f32;

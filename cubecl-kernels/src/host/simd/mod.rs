@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 mod arithmetic;
 mod registers;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod transpose_avx512;
 
@@ -16,6 +17,8 @@ pub(crate) use arithmetic::{axpy, bf16_bits, dot, exp, max, round_to_bf16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
 pub(crate) use registers::{LANES, Plain, Simd, lane_sum, madd};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use transpose::transpose8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use transpose_avx512::transpose as transpose_avx512;
 
@@ -68,7 +71,10 @@ fn best_isa() -> Isa {
         {
             return Isa::Avx512;
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
             return Isa::Avx2;
         }
     }

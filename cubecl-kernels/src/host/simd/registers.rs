@@ -1,5 +1,7 @@
 //! Sixteen lanes in the registers of each instruction set.
 
+use super::transpose;
+
 /// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of
 /// its registers.
 pub(crate) const LANES: usize = 16;
@@ -27,6 +29,13 @@ pub(crate) trait Simd {
     fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Writes 16 x 16 numbers with rows and columns exchanged. Their rows lie one every
+    /// `from_stride`, those of the result one every `to_stride`.
+    ///
+    /// # Safety
+    /// All of `from` can be read and all of `to` written, they do not overlap, and the instruction
+    /// set is there.
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
     /// The sum of all, as a tree.
     #[inline(always)]
     fn sum(x: Self::V) -> f32 {
@@ -80,6 +89,11 @@ impl Simd for Plain {
     fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         std::array::from_fn(|l| madd::<Self>(a[l], b[l], c[l]))
     }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { transpose::plain(from, from_stride, to, to_stride) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -87,7 +101,7 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Simd};
+    use super::{LANES, Simd, transpose};
     use std::arch::x86_64::*;
 
     /// AVX-512: one register.
@@ -124,6 +138,11 @@ mod x86 {
         fn madd(a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: registers alone; `Simd` only runs where AVX-512 has been found.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: the caller's promise.
+            unsafe { transpose::avx512(from, from_stride, to, to_stride) };
         }
     }
 
@@ -164,6 +183,11 @@ mod x86 {
         fn madd(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: registers alone; `Simd` only runs where AVX2 has been found.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: the caller's promise.
+            unsafe { transpose::avx2(from, from_stride, to, to_stride) };
         }
     }
 }

@@ -66,7 +66,9 @@ pub(in crate::quantize) fn dequantize_transposed(
         if comptime!(grouped) {
             let stride = group_count + 1u32;
             let mut group = 0u32;
-            while groups[(stride + group + 1u32) as usize] <= word_index {
+            while group + 1u32 < group_count
+                && groups[(stride + group + 1u32) as usize] <= word_index
+            {
                 group += 1u32;
             }
             word_in_group = word_index - groups[(stride + group) as usize];
@@ -75,7 +77,9 @@ pub(in crate::quantize) fn dequantize_transposed(
             first_tile = groups[(2u32 * stride + group) as usize];
         }
         let row = first_row + word_in_group * 4u32;
+        // A word behind the last group's, where a row has more than the groups need, has no row.
         let tile = first_tile + word_in_group / WORDS;
+        let tile = select(tile < column_tiles, tile, 0u32);
         let scale = scales[(column * column_tiles + tile) as usize];
         let word = codes[(column * column_words + word_index) as usize];
         #[unroll]

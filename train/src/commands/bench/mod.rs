@@ -1,10 +1,11 @@
-//! `deepseek bench`: whole training steps, how they scale, prefill and decoding, single kernels, or
-//! an exchange of rows, timed at fixed settings.
+//! `deepseek bench`: whole training steps, how they scale, prefill and decoding, single kernels, an
+//! exchange of rows, or the way between ranks, timed at fixed settings.
 
 mod baseline;
 mod dispatch;
 mod generate;
 mod kernels;
+mod links;
 mod scale;
 mod table;
 mod train;
@@ -51,6 +52,7 @@ pub fn run(args: BenchArgs, signals: &Signals) -> Result<Outcome> {
         BenchTarget::Generate(args) => model(args, generate::time),
         BenchTarget::Kernels(args) => kernels::run(args),
         BenchTarget::Dispatch(args) => dispatch::run(args),
+        BenchTarget::Links(args) => links::run(args),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod compare;
 mod event_files;
+mod exchange;
 mod export;
 mod label;
 mod list;

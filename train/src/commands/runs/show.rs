@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
+use super::exchange::Exchanged;
 use super::{alerts, results_of};
 use crate::cli::RunArgs;
 use crate::exit::Outcome;
@@ -22,15 +23,17 @@ const SHOWN: usize = 5;
 pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
     let run = RunSummary::read(&args.run)?;
     let (mut raised, mut sample) = (Vec::new(), None);
+    let mut exchanged = Exchanged::default();
     // What cannot be read is counted in the summary.
     Record::readable(&args.run, |line| match line {
         Line::Alert(alert) => raised.push(alert),
         Line::Sample(line) => sample = Some(line),
-        Line::Step(_) | Line::Evaluation(_) | Line::System(_) => {}
+        Line::Step(step) => exchanged.absorb(&step),
+        Line::Evaluation(_) | Line::System(_) => {}
     })?;
     let differences = run.config.differences()?;
     if !args.json {
-        let mut text = page(&run);
+        let mut text = page(&run) + &fold_on_terminal(exchanged.text());
         for (index, (section, keys)) in differences.iter().enumerate() {
             let keys: Vec<String> =
                 keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
@@ -51,6 +54,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
         keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), json!(value)))
     });
     results["config"] = keys.collect::<serde_json::Map<_, _>>().into();
+    results["exchange"] = exchanged.results();
     results["alerts"] = json!(raised);
     results["sample"] = json!(sample);
     Ok(Outcome::done(results))

@@ -1,6 +1,6 @@
 //! Weights that a run begins with or goes on with: whether they are the configuration's model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn_deepseek::weights::{CONFIG_FILE, LoadedWeights, load_weights, read_config};
@@ -39,6 +39,19 @@ pub(super) fn begun_from(
     seed: u64,
     device: &Device,
 ) -> Result<LoadedWeights> {
+    let folder = begun_in(path, model)?;
+    // Drawn at once where something of it may stay: that takes no longer than finding out before.
+    let model = if model.num_nextn_predict_layers > 0 {
+        DeepSeek::init(model, seed, device)?
+    } else {
+        DeepSeek::new(model, WeightInit::zeros(device))?
+    };
+    load_weights(model, &folder).context("train.init_from")
+}
+
+/// The folder with the weights that `train.init_from` names, as far as its headers say those of the
+/// model.
+pub(super) fn begun_in(path: &Path, model: &DeepSeekConfig) -> Result<PathBuf> {
     let folder = match ModelFolder::find(path)? {
         Some(ModelFolder::Checkpoint(path)) => {
             Checkpoint::open(&path, Purpose::Running(Weights::Trained))?.path
@@ -51,13 +64,7 @@ pub(super) fn begun_from(
         }
     };
     fits(model, &folder)?;
-    // Drawn at once where something of it may stay: that takes no longer than finding out before.
-    let model = if model.num_nextn_predict_layers > 0 {
-        DeepSeek::init(model, seed, device)?
-    } else {
-        DeepSeek::new(model, WeightInit::zeros(device))?
-    };
-    load_weights(model, &folder).context("train.init_from")
+    Ok(folder)
 }
 
 /// The keys of a model that its tensors' sizes follow from. (The MTP modules are not among them:

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::memory;
 use super::start::Start;
 use super::timeline;
 use crate::exit::Outcome;
@@ -52,6 +53,14 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         if let Some(exchange) = &step.exchange {
             text += &format!("exchange    {}\n", exchange.describe());
             results["exchange"] = json!(exchange);
+            if let Some(share) = step.passes.hidden_share() {
+                text += &format!(
+                    "hidden      {:.0}% of the time in which rows were in flight in the last step: \
+                     another micro-batch was computed\n",
+                    100.0 * share
+                );
+                results["exchange_hidden_share"] = json!(share);
+            }
         }
     }
     let closing = outcome.closing_evaluation();
@@ -103,6 +112,10 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
                 &format!("drafts      {:.0}% of the MTP modules' are taken\n", 100.0 * acceptance);
             results["mtp_acceptance"] = json!(acceptance);
         }
+    }
+    if let Some(memory) = memory::Report::of(&start.config, &outcome.peak_memory) {
+        text += &memory.text();
+        results["memory"] = memory.results();
     }
     text += &alerts(&outcome.alerts);
     results["alerts"] = json!(outcome.alerts);

@@ -7,7 +7,10 @@ mod finish;
 mod folders;
 mod follow;
 mod guard;
+mod memory;
+mod own;
 mod processes;
+mod rank_log;
 mod ranks;
 mod resumed;
 mod start;
@@ -26,7 +29,7 @@ use crate::checkpoint::{CheckpointWriter, Kept};
 use crate::cli::TrainArgs;
 use crate::commands::facts::facts;
 use crate::config::{MomentsConfig, RunConfig};
-use crate::data::{Tokenizer, train_loader, valid_loader};
+use crate::data::{Tokenizer, numbered_loader, train_loader, valid_loader};
 use crate::device::SelectedDevice;
 use crate::dualpipe::{Cluster, Pipelines};
 use crate::exit::Outcome;
@@ -47,7 +50,8 @@ use crate::tensorboard::RunFacts;
 use crate::terminal::{self, Facts, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
 use crate::visible::visible;
-pub(in crate::commands) use ranks::ranks_on;
+use own::led;
+pub(in crate::commands) use ranks::{formats_of, ranks_on};
 pub(in crate::commands) use start::Start;
 use start::{Parts, left};
 
@@ -100,8 +104,12 @@ pub(in crate::commands) fn learn(
         .try_into()
         .map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
     let device = &start.device;
-    let train_batches =
-        train_loader(&start.data.train, position.samples, samples, micro_batch, device);
+    let (text, first) = (&start.data.train, position.samples);
+    // Each process reads its own windows.
+    let train_batches = match start.processes() {
+        Some(_) => numbered_loader(text.seq_len(), first, samples, micro_batch, device),
+        None => train_loader(text, first, samples, micro_batch, device),
+    };
     let valid_batches = valid_loader(
         &start.data.valid.first(train.eval_batches * train.micro_batch),
         micro_batch,
@@ -148,7 +156,10 @@ pub(in crate::commands) fn learn(
         machine: Machine::new(&start.folder.path, devices(start)),
         webhook: webhook(config, &start.folder.path, &notes)?,
         notes: notes.clone(),
-        engine: engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
+        engine: match start.processes() {
+            Some(processes) => led(start, processes, model.clone(), optimizer.settings())?,
+            None => engine(start.cluster.as_ref(), model.clone(), optimizer, settings)?,
+        },
         signals: signals.clone(),
         notice,
     };

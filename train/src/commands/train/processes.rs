@@ -1,5 +1,5 @@
-//! A run whose ranks are processes: whether the layout has as many, and what rank 0 tells the
-//! others.
+//! A run whose ranks are processes: whether the layout has as many, what rank 0 tells the others at
+//! first, and what they answer.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::cli::TrainArgs;
 use crate::config::RunConfig;
 use crate::device::SelectedDevice;
 use crate::failure::{Context, Result, UsageError};
-use crate::parallel::{Packed, Processes, packed};
+use crate::parallel::{Packed, Processes, Unpacking, packed};
 
 /// What rank 0 tells the others of the run.
 pub(super) struct Told {
@@ -32,6 +32,51 @@ pub(super) struct Answered {
 }
 
 packed!(Answered { device, host, fp8 });
+
+/// Where a rank's weights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// They are drawn.
+    Drawn,
+    /// A Hugging Face folder, or the checkpoint of a run that this one begins with.
+    Folder(String),
+    /// The checkpoint that the run goes on from, with its moments.
+    Checkpoint(String),
+}
+
+impl Packed for Origin {
+    fn pack(&self, into: &mut Vec<u8>) {
+        match self {
+            Self::Drawn => 0u8.pack(into),
+            Self::Folder(path) => (1u8, path.clone()).pack(into),
+            Self::Checkpoint(path) => (2u8, path.clone()).pack(into),
+        }
+    }
+
+    fn unpack(from: &mut Unpacking) -> Option<Self> {
+        Some(match u8::unpack(from)? {
+            0 => Self::Drawn,
+            1 => Self::Folder(Packed::unpack(from)?),
+            2 => Self::Checkpoint(Packed::unpack(from)?),
+            _ => return None,
+        })
+    }
+}
+
+/// What rank 0 tells the others when nothing is left that could keep the run from beginning.
+pub(super) struct Began {
+    pub origin: Origin,
+    /// The run's folder.
+    pub run_dir: String,
+}
+
+packed!(Began { origin, run_dir });
+
+/// Has all other ranks make their parts.
+pub(super) fn begin_all(processes: &Processes, began: &Began) {
+    let task = began.packed();
+    (1..processes.ranks).for_each(|rank| processes.tell(rank, task.clone()));
+}
 
 /// The name of this machine.
 pub(super) fn host() -> String {
@@ -81,8 +126,7 @@ pub(super) fn gather_devices(
     let mut names = vec![(own.name.clone(), host())];
     // All at once: each opens its device and makes room for its part.
     (1..processes.ranks).for_each(|rank| processes.tell(rank, task.clone()));
-    for rank in 1..processes.ranks {
-        let answer = processes.answer_of(rank).with_context(|| format!("rank {rank}"))?;
+    for (rank, answer) in (1..).zip(processes.answers()?) {
         let Answered { device, host, fp8: theirs } =
             Answered::unpacked(&answer, &Device::flex())
                 .with_context(|| format!("rank {rank} answered something else"))?;

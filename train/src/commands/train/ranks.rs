@@ -149,7 +149,10 @@ fn wire_formats(
 }
 
 /// What rows travel in, as the run has it.
-pub(super) fn formats_of(parallel: &ParallelConfig, precision: &Precision) -> WireFormats {
+pub(in crate::commands) fn formats_of(
+    parallel: &ParallelConfig,
+    precision: &Precision,
+) -> WireFormats {
     let format = match (parallel.dispatch, precision) {
         (DispatchFormat::Auto, Precision::F32 | Precision::Bf16x3) => DispatchFormat::F32,
         (DispatchFormat::Auto, Precision::Bf16) => DispatchFormat::Bf16,

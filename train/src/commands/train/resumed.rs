@@ -31,12 +31,20 @@ pub(super) fn resumed(args: &TrainArgs) -> Result<Option<(Checkpoint, RunFolder)
     Ok(Some((Checkpoint::open(&path, Purpose::Training)?, folder)))
 }
 
+/// Who says what is to be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Here,
+    ByRank0,
+}
+
 /// The tokenizer of the run that `checkpoint` is of, whatever has become of the file that it was
 /// read from: that file as long as the checkpoint's copy is made of it, else the copy. None where
 /// the run has another now, which is then compared with what it was begun with, or needs no file.
 pub(super) fn tokenizer_of(
     checkpoint: &Checkpoint,
     data: &DataConfig,
+    said: Said,
 ) -> Result<Option<Tokenizer>> {
     let begun = checkpoint.config()?.data;
     let TokenizerConfig::File(path) = &data.tokenizer else { return Ok(None) };
@@ -52,11 +60,13 @@ pub(super) fn tokenizer_of(
         return Ok(Some(tokenizer));
     }
     let copy = checkpoint.path.join(TOKENIZER_FILE);
-    write_stdout(&fold_on_terminal(format!(
-        "tokenizer   {}: not there, or not what it was; the run goes on with {}\n",
-        path.display(),
-        copy.display()
-    )))?;
+    if said == Said::Here {
+        write_stdout(&fold_on_terminal(format!(
+            "tokenizer   {}: not there, or not what it was; the run goes on with {}\n",
+            path.display(),
+            copy.display()
+        )))?;
+    }
     let copied = DataConfig { tokenizer: TokenizerConfig::File(copy), ..data.clone() };
     Ok(Some(copied.open_tokenizer()?.copy_of(&print.tokenizer)))
 }

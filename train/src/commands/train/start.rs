@@ -9,8 +9,9 @@ use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use super::begun::{begun_from, unchanged};
 use super::folders::RunFolder;
+use super::processes::Origin;
 use super::ranks::cluster;
-use super::resumed::{check_data, resumed, tokenizer_of};
+use super::resumed::{Said, check_data, resumed, tokenizer_of};
 use super::{adamw_settings, processes};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
@@ -53,6 +54,8 @@ pub(in crate::commands) struct Start {
     pub device_name: String,
     /// Where the ranks are, of a run over several.
     pub cluster: Option<Cluster>,
+    /// Where the weights of ranks that are processes come from.
+    pub(super) origin: Origin,
     /// The model and its optimizer, until training takes them.
     pub parts: Option<Parts>,
     pub position: TrainState,
@@ -91,7 +94,7 @@ impl Start {
         let preparation = Preparation::new(&config.data, args.no_cache);
         let (seq_len, vocab_size) = (config.train.seq_len, config.model.vocab_size);
         let tokenizer = match &checkpoint {
-            Some(checkpoint) => tokenizer_of(checkpoint, &config.data)?,
+            Some(checkpoint) => tokenizer_of(checkpoint, &config.data, Said::Here)?,
             None => None,
         };
         let opening = Opening { tokenizer: tokenizer.as_ref(), ..preparation.opening() };
@@ -104,10 +107,16 @@ impl Start {
         check_sample(&config, &data)?;
         let schedule = config.schedule()?;
         let model = with_tokens(&config.model, &data.tokenizer);
-        let (parts, position) = match &checkpoint {
-            None => (Parts::new(&config, &model, adamw, &selected.device)?, TrainState::default()),
-            Some(checkpoint) => {
-                Parts::resumed(checkpoint, &config, &model, adamw, &selected.device)?
+        let device = &selected.device;
+        let (mut origin, none) = (Origin::Drawn, TrainState::default());
+        let (parts, position) = match (&checkpoint, processes) {
+            (None, None) => (Parts::new(&config, &model, adamw, device)?, none),
+            (Some(checkpoint), None) => Parts::resumed(checkpoint, &config, &model, adamw, device)?,
+            (checkpoint, Some(_)) => {
+                let (parts, position);
+                (parts, position, origin) =
+                    Parts::elsewhere(checkpoint.as_ref(), &config, &model, adamw, device)?;
+                (parts, position)
             }
         };
         let replayed = replayed(args, &config, &schedule, &position)?;
@@ -124,6 +133,7 @@ impl Start {
             device: selected.device,
             device_name: selected.name,
             cluster,
+            origin,
             parts: Some(parts),
             position,
             replayed,
@@ -195,6 +205,11 @@ impl Start {
             );
         }
         write_stdout(&(fold_on_terminal(text) + "\n"))
+    }
+
+    /// The processes that are the run's ranks, where they are processes.
+    pub fn processes(&self) -> Option<&Arc<Processes>> {
+        self.cluster.as_ref()?.processes.as_ref()
     }
 
     /// Where the configuration of the run is, complete.
@@ -290,26 +305,43 @@ impl Parts {
         let model = DeepSeek::new(model, WeightInit::zeros(device))?;
         let LoadedWeights { model, absent_mtp } = load_weights(model, &checkpoint.path)?;
         if absent_mtp > 0 {
-            let path = checkpoint.path.clone();
-            let problem = "the weights of its MTP modules are missing".into();
-            return Err(CheckpointError::Damaged { path, problem }.into());
+            return Err(without_mtp(checkpoint).into());
         }
         let optimizer = checkpoint.optimizer(&model, adamw)?;
         let mut position = checkpoint.position.clone();
         let ema = match averaged(config) {
-            Some(settings) if checkpoint.has_average() => {
-                let average =
-                    checkpoint.model(&Device::flex(), MtpWeights::Load, Weights::Average)?;
-                Some(Ema::resumed(settings, position.ema_steps, average)?)
+            Some(settings) => {
+                let begun = || Ok(model.clone());
+                Some(resumed_average(checkpoint, settings, &mut position, begun)?)
             }
-            settings => {
-                // An average that is new here, or that the run does not go on with.
+            None => {
                 position.ema_steps = 0;
-                settings.map(|settings| Ema::new(settings, &model)).transpose()?
+                None
             }
         };
         Ok((Self { model, optimizer, ema, drawn_mtp: 0 }, position))
     }
+}
+
+/// A checkpoint that lacks what its model has.
+pub(super) fn without_mtp(checkpoint: &Checkpoint) -> CheckpointError {
+    let problem = "the weights of its MTP modules are missing".into();
+    CheckpointError::Damaged { path: checkpoint.path.clone(), problem }
+}
+
+/// The average of a checkpoint, or a new one that begins with its weights.
+pub(super) fn resumed_average(
+    checkpoint: &Checkpoint,
+    settings: EmaSettings,
+    position: &mut TrainState,
+    begun: impl FnOnce() -> Result<DeepSeek>,
+) -> Result<Ema> {
+    if checkpoint.has_average() {
+        let average = checkpoint.model(&Device::flex(), MtpWeights::Load, Weights::Average)?;
+        return Ema::resumed(settings, position.ema_steps, average);
+    }
+    position.ema_steps = 0;
+    Ema::new(settings, &begun()?)
 }
 
 /// The run's model with the tokens that its texts begin and end with, as its checkpoints say them
@@ -325,7 +357,7 @@ fn with_tokens(model: &DeepSeekConfig, tokenizer: &Tokenizer) -> DeepSeekConfig 
 }
 
 /// How the weights are averaged, where they are.
-fn averaged(config: &RunConfig) -> Option<EmaSettings> {
+pub(super) fn averaged(config: &RunConfig) -> Option<EmaSettings> {
     config.ema.decay.map(|decay| EmaSettings { decay, every: config.ema.every })
 }
 

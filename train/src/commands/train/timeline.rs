@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::dualpipe::{Cluster, Costs, Simulation, StepTimeline, Trace, Waiting, simulate};
+use crate::dualpipe::{Cluster, Costs, Simulation, Span, StepTimeline, Trace, Waiting, simulate};
 use crate::failure::{Context, Result};
 
 /// A measured step, and the same schedule simulated with the costs measured in it.
@@ -89,7 +89,13 @@ impl Report {
             .into_iter()
             .map(|(busy, idle)| (busy.as_secs_f64(), idle.as_secs_f64()))
             .unzip();
+        let of_ranks = |time: fn(&Span) -> Duration| -> Vec<f64> {
+            let ranks = self.timeline.ranks.iter();
+            ranks.map(|rank| rank.spans.iter().map(time).sum::<Duration>().as_secs_f64()).collect()
+        };
         json!({
+            "in_flight": of_ranks(|span| span.in_flight),
+            "hidden": of_ranks(|span| span.hidden),
             "schedule": schedule.kind,
             "makespan": self.timeline.makespan().as_secs_f64(),
             "busy": busy,

@@ -89,6 +89,9 @@ pub struct LinksConfig {
 pub struct LinkConfig {
     /// GB/s of one GPU in one direction.
     pub gb_per_s: f64,
+    /// Microseconds that a message takes beside its bytes.
+    #[serde(default)]
+    pub latency_us: f64,
 }
 
 /// `[rates]`: what is attained, as fractions of the peaks of `[gpu]` and `[link]`.

@@ -182,6 +182,7 @@ mod tests {
                 "node.count=0",
                 "link.slow.gb_per_s=nan",
                 "gpu.layer_us=-1",
+                "link.fast.latency_us=-2",
             ],
         );
         for part in [
@@ -191,6 +192,7 @@ mod tests {
             "node.count = 0 must be from 1",
             "link.slow.gb_per_s = NaN must be",
             "gpu.layer_us = -1 must be",
+            "link.fast.latency_us = -2 must be",
         ] {
             assert!(all.contains(part), "{part} not in {all}");
         }

@@ -29,9 +29,15 @@ impl ClusterConfig {
         reference.iter().enumerate().for_each(|(index, known)| {
             above_0(&format!("reference[{index}].gpu_hours"), known.gpu_hours)
         });
-        if !(gpu.layer_us.is_finite() && gpu.layer_us >= 0.0) {
-            problems
-                .push(format!("gpu.layer_us = {} must be a number of at least 0", gpu.layer_us));
+        let links = [
+            ("link.fast.latency_us", Some(&link.fast)),
+            ("link.slow.latency_us", link.slow.as_ref()),
+        ];
+        let latencies = links.into_iter().filter_map(|(key, link)| Some((key, link?.latency_us)));
+        for (key, us) in latencies.chain([("gpu.layer_us", gpu.layer_us)]) {
+            if !(us.is_finite() && us >= 0.0) {
+                problems.push(format!("{key} = {us} must be a number of at least 0"));
+            }
         }
         for (key, value) in rates.fractions() {
             if !(value > 0.0 && value <= 1.0) {

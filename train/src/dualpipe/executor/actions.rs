@@ -29,6 +29,7 @@ impl Rank {
         let mut spans = Vec::new();
         for planned in &job.schedule.actions[self.place.pipeline] {
             let start = job.started.elapsed();
+            let before = self.post.mail(self.place.rank);
             progress.waited = Duration::ZERO;
             match &planned.action {
                 Action::Forward(chunk) => {
@@ -66,15 +67,18 @@ impl Rank {
                 Action::Exchange(_) => continue,
             }
             self.post.sign_of_life();
+            let mail = self.post.mail(self.place.rank);
             spans.push(Span {
                 action: planned.action.clone(),
                 start,
                 end: job.started.elapsed(),
                 waited: progress.waited,
+                in_flight: mail.waited_for_experts - before.waited_for_experts,
+                hidden: mail.hidden - before.hidden,
             });
         }
-        let Progress { measured, mut gradients, times, .. } = progress;
-        self.gradients = flat_gradients(&self.part, gradients.grads());
+        let Progress { measured, gradients, times, .. } = progress;
+        self.gradients = flat_gradients(&self.part, gradients.finish());
         let batches = self.batches(job);
         let report = |(chunk, measured)| {
             let micro_batch = job.schedule.micro_batch(chunk);
@@ -143,7 +147,7 @@ impl Rank {
     /// Adds a micro-batch's gradients to those of the step.
     fn accumulate(&self, progress: &mut Progress, chunk: Chunk, done: Differentiated) {
         let start = Instant::now();
-        let (module, mut grads) = done.weight_gradients();
+        let (module, mut grads) = done.weight_gradients(&mut progress.gradients);
         let (first, last) = (chunk.stage == 0, self.stages[chunk.stage].ends);
         let embedding = module.embed_tokens.as_ref().and_then(|table| table.weight.parameter());
         if let Some(id) = embedding.map(|parameter| parameter.id)
@@ -158,7 +162,7 @@ impl Rank {
                 progress.embedding.insert(micro_batch, gradient);
             }
         }
-        progress.gradients.accumulate(&module, grads);
+        progress.gradients.add(&module, grads);
         progress.times.backward += start.elapsed();
     }
 

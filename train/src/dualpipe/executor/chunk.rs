@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use burn_deepseek::backend::WeightGradientQueue;
 use burn_deepseek::{Compute, LossWeights, ModelPart, in_training, ops};
 
+use super::sums::GradientSums;
 use crate::data::TokenBatch;
 use crate::learner::{EngineSettings, LayerLoad};
 
@@ -123,10 +124,17 @@ impl InFlight {
 }
 
 impl Differentiated {
-    /// Computes the weight gradients that wait, and gives all of the stage's gradients with the
-    /// module that they belong to.
-    pub fn weight_gradients(mut self) -> (ModelPart, GradientsParams) {
-        self.weights.compute(&mut self.grads);
+    /// Computes the weight gradients that wait, and adds each to `sums`, but that of the token
+    /// embedding; gives the rest of the stage's gradients with the module that they belong to.
+    pub fn weight_gradients(mut self, sums: &mut GradientSums) -> (ModelPart, GradientsParams) {
+        let embedding =
+            self.module.embed_tokens.as_ref().and_then(|table| table.weight.parameter());
+        let embedding = embedding.map(|parameter| parameter.id);
+        self.weights.compute_each(&mut self.grads, |param, dims, grads| {
+            if Some(param) != embedding {
+                sums.take(param, dims, grads);
+            }
+        });
         (self.module, self.grads)
     }
 }

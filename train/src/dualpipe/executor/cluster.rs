@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Device;
+use burn_deepseek::DeepSeekConfig;
 
 use super::timeline::TimelineCell;
-use crate::parallel::{Axes, PipelineScheduleKind, Processes, WireFormats};
+use crate::failure::Result;
+use crate::parallel::{Axes, PipelineScheduleKind, Processes, TooManyStages, WireFormats, cut};
 
 /// The ranks that a run is spread over.
 #[derive(Clone, Debug)]
@@ -30,6 +32,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Whether a rank needs the text: one that has the beginning of the model or its end.
+    ///
+    /// # Errors
+    ///
+    /// A model with fewer layers than stages.
+    pub fn reads_text(&self, model: &DeepSeekConfig, rank: usize) -> Result<bool, TooManyStages> {
+        let Axes { pipeline, .. } = self.axes;
+        let stages = self.schedule.stages(pipeline);
+        let stages = cut(model, stages, stages / pipeline)?;
+        let held = self.schedule.stages_of(self.axes.place(rank).pipeline, pipeline);
+        Ok(held.into_iter().flatten().any(|stage| stages[stage].begins || stages[stage].ends))
+    }
+
     /// In words: how many ranks, their axes, schedule and devices.
     pub fn describe(&self) -> String {
         let Axes { pipeline, expert, data } = self.axes;

@@ -2,24 +2,30 @@
 //! back.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use burn::module::ParamId;
+use burn_deepseek::DeepSeek;
+use burn_deepseek::weights::{WeightsError, describe_model};
 
 use super::cluster::Cluster;
 use super::flat::replaced;
 use super::gather::{Gathered, gather};
+use super::holder::{Away, Holder};
+use super::own::{OwnPart, own_rank};
 use super::rank_threads::RankThreads;
 use super::reduce::UpdateJob;
 use super::report::{StageReport, micro_batch_report, passes_of};
 use super::shards::Shards;
 use super::start::Cut;
 use super::step::StepJob;
-use super::task::Reduce;
+use super::task::{Gather, Peak, Reduce, WithMoments};
 use super::timeline::StepTimeline;
+use super::write::{Files, WriteJob};
 use crate::dualpipe::schedule::PipelineSchedule;
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::learner::{
     AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PassDetail, StepEngine,
     StepReport, Updated, norm_of,
@@ -27,6 +33,17 @@ use crate::learner::{
 use crate::parallel::{Post, TrafficCounter};
 use crate::record::Timelines;
 use crate::schedule::StepSettings;
+
+/// Values that come from other processes at one time, or a parameter.
+const VALUES_AT_ONCE: usize = 1 << 20;
+
+/// What is not as the ranks have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stale {
+    Nothing,
+    Moments,
+    All,
+}
 
 /// The engine: as many pipelines as the axes say.
 #[derive(Debug)]
@@ -40,8 +57,11 @@ pub struct Pipelines {
     optimizer: AdamW,
     /// Steps of the optimizer since the training began.
     steps: u64,
-    /// Whether weights have changed since.
-    stale: bool,
+    /// What has changed since.
+    stale: Stale,
+    /// The whole model with nothing in it, where the ranks are processes: it is put together for
+    /// as long as it is needed.
+    empty: Option<DeepSeek>,
     schedules: HashMap<usize, Arc<PipelineSchedule>>,
     /// Bytes of the exchanges since they were last asked for.
     traffic: Arc<TrafficCounter>,
@@ -51,8 +71,8 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, wherever those are,
-    /// and starts a thread for each.
+    /// Cuts `model` (without autodiff) into stages, hands them to their ranks, on whatever devices
+    /// those are, and starts a thread for each.
     ///
     /// # Errors
     ///
@@ -63,10 +83,7 @@ impl Pipelines {
         cluster: &Cluster,
         settings: EngineSettings,
     ) -> Result<Self> {
-        let post = match &cluster.processes {
-            Some(processes) => processes.post.clone(),
-            None => Arc::new(Post::new(cluster.timeout)),
-        };
+        let post = Arc::new(Post::new(cluster.timeout));
         let traffic = Arc::new(TrafficCounter::default());
         let cut = Cut::new(&model, cluster)?;
         let ranks = cut.holders(&optimizer, cluster, settings, &post, &traffic)?;
@@ -78,7 +95,51 @@ impl Pipelines {
             whole: model,
             steps: optimizer.step_count(),
             optimizer,
-            stale: false,
+            stale: Stale::Nothing,
+            empty: None,
+            schedules: HashMap::new(),
+            traffic,
+            settings,
+            timeline: None,
+        })
+    }
+
+    /// Leads ranks that are processes, each of which makes its own part as this one does, which is
+    /// rank 0. `whole` is a model of the run's shapes, whatever its weights are.
+    ///
+    /// # Errors
+    ///
+    /// A model with fewer layers than stages, a precision that the device does not have, weights
+    /// that cannot be read.
+    pub fn lead(
+        whole: LanguageModel,
+        own: OwnPart,
+        cluster: &Cluster,
+        settings: EngineSettings,
+    ) -> Result<Self> {
+        let processes =
+            cluster.processes.as_ref().context("invariant: who leads is one of several")?;
+        let traffic = Arc::new(TrafficCounter::default());
+        let shards = Cut::new(&whole, cluster)?.shards.clone();
+        let first = own_rank(own, processes, cluster, settings, &traffic)?;
+        let (steps, optimizer) =
+            (first.optimizer.step_count(), AdamW::new(first.optimizer.settings()));
+        let device = whole.model.device().inner();
+        let away = |rank| {
+            Holder::Away(Away { rank, processes: processes.clone(), device: device.clone() })
+        };
+        let holders = std::iter::once(Holder::Here(Box::new(first)))
+            .chain((1..cluster.axes.ranks()).map(away));
+        let named = cluster.ranks.iter().map(|(name, _)| name.clone()).zip(holders).collect();
+        Ok(Self {
+            cluster: cluster.clone(),
+            ranks: RankThreads::start(named, processes.post.clone())?,
+            shards,
+            empty: Some(whole.model.clone()),
+            whole,
+            steps,
+            optimizer,
+            stale: Stale::All,
             schedules: HashMap::new(),
             traffic,
             settings,
@@ -112,17 +173,29 @@ impl Pipelines {
         squares.into_iter().map(|(index, square)| (self.shards.0[index].id, square)).collect()
     }
 
-    /// Puts the whole model and the optimizer's state together.
-    fn gather(&mut self) -> Result<()> {
-        if !self.stale {
+    /// Puts the whole model together, and the optimizer's state where that is wanted, or where the
+    /// ranks are here, so that it is known after a failure.
+    fn gather(&mut self, with_moments: bool) -> Result<()> {
+        if self.stale == Stale::Nothing || (self.stale == Stale::Moments && !with_moments) {
             return Ok(());
         }
+        let with_moments = with_moments || self.empty.is_none();
         let device = self.whole.model.device().inner();
-        let Gathered { values, moments } = gather(&self.ranks, &self.shards, &device)?;
-        self.whole.model = replaced(self.whole.model.clone(), values);
+        let mut all_moments = HashMap::new();
+        // From other processes in pieces, whose bytes are here besides the tensors.
+        let most = self.empty.is_some().then_some(VALUES_AT_ONCE);
+        for shards in self.shards.runs(most) {
+            let some = Gather { device: device.clone(), moments: with_moments, shards };
+            let Gathered { values, moments } = gather(&self.ranks, &self.shards, some)?;
+            self.whole.model = replaced(self.whole.model.clone(), values);
+            all_moments.extend(moments);
+        }
         self.whole.weights_changed();
-        self.optimizer = AdamW::resumed(self.optimizer.settings(), self.steps, moments);
-        self.stale = false;
+        self.stale = Stale::Moments;
+        if with_moments {
+            self.optimizer = AdamW::resumed(self.optimizer.settings(), self.steps, all_moments);
+            self.stale = Stale::Nothing;
+        }
         Ok(())
     }
 }
@@ -134,6 +207,12 @@ impl StepEngine for Pipelines {
         settings: &StepSettings,
         detailed: bool,
     ) -> Result<StepReport> {
+        if let Some(empty) = &self.empty {
+            // What is needed no more; rank 0 updates its part in place where nobody else has it.
+            self.whole.model = empty.clone();
+            self.optimizer = AdamW::new(self.optimizer.settings());
+            self.stale = Stale::All;
+        }
         let micro_batches = settings.global_batch / self.settings.micro_batch;
         self.whole.prepare(
             settings.loss_weights(),
@@ -205,7 +284,7 @@ impl StepEngine for Pipelines {
         let done = self.ranks.each(job)?;
         let sent_bytes = done.iter().map(|rank| rank.sent_bytes).collect();
         self.steps += 1;
-        self.stale = true;
+        self.stale = Stale::All;
         let norms = detailed.then(|| {
             let parameters = self.by_parameter(done.into_iter().map(|rank| rank.squares).collect());
             Norms::of(&self.whole.model, &gradients, scale, &parameters)
@@ -214,17 +293,45 @@ impl StepEngine for Pipelines {
     }
 
     fn model(&mut self) -> Result<&LanguageModel> {
-        self.gather()?;
+        self.gather(false)?;
         Ok(&self.whole)
     }
 
     fn state(&mut self) -> Result<(&LanguageModel, &AdamW)> {
-        self.gather()?;
+        self.gather(true)?;
         Ok((&self.whole, &self.optimizer))
     }
 
     fn last_state(&self) -> Option<(&LanguageModel, &AdamW)> {
-        Some((&self.whole, &self.optimizer))
+        // The weights of processes are theirs alone.
+        self.empty.is_none().then_some((&self.whole, &self.optimizer))
+    }
+
+    fn save(&mut self, folder: &Path) -> Result<()> {
+        let config = self.whole.model.config();
+        let mut moments: Vec<usize> = self.ranks.each(WithMoments)?.into_iter().flatten().collect();
+        moments.sort_unstable();
+        let format = self.optimizer.settings().moments;
+        let files = Files::new(config, &self.shards, &moments, format)
+            .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
+        files.weights.create(folder)?;
+        files.moments.create(folder)?;
+        describe_model(config, folder)?;
+        // Other processes may be in another folder.
+        let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+        let folder = absolute
+            .to_str()
+            .with_context(|| format!("{}: not UTF-8", folder.display()))?
+            .to_owned();
+        self.ranks.each(WriteJob { folder, moments })?;
+        Ok(())
+    }
+
+    fn peak_memory(&mut self) -> Result<Vec<Option<u64>>> {
+        match self.empty {
+            Some(_) => self.ranks.each(Peak),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn into_model(self: Box<Self>) -> LanguageModel {

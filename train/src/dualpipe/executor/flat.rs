@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use burn_deepseek::with_value;
 
-/// Parameters of a module and their numbers of values, in its order.
-pub(super) fn parameters_in_order<M: Module>(module: &M) -> Vec<(ParamId, usize)> {
-    struct Order(Vec<(ParamId, usize)>);
+/// Parameters of a module, in its order; none of them is made for that.
+pub(super) fn parameters_in_order<M: Module>(module: &M) -> Vec<ParamId> {
+    struct Order(Vec<ParamId>);
     impl ModuleVisitor for Order {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push((param.id, param.val().shape().num_elements()));
+            self.0.push(param.id);
         }
     }
     let mut order = Order(Vec::new());
@@ -84,7 +85,7 @@ pub(super) fn replaced<M: Module>(module: M, values: HashMap<ParamId, Tensor<1>>
     impl ModuleMapper for Replaced {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             match self.0.remove(&param.id) {
-                Some(value) => param.map(|old| value.reshape(old.dims())),
+                Some(value) => with_value(param, value),
                 None => param,
             }
         }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use burn::module::ParamId;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::flat::flat_values;
 use super::rank::Rank;
 use super::rank_threads::RankThreads;
-use super::shards::Shards;
+use super::shards::{Shards, by_parameter};
 use super::task::Gather;
 use crate::failure::Result;
 use crate::learner::Moments;
@@ -29,24 +29,28 @@ pub(super) struct Owned {
     pub moments: Option<Moments>,
 }
 
-/// Gathers every shard from its owner, on `device`.
+/// Gathers some shards from their owners: all parts of the parameters that they are of.
 ///
 /// # Errors
 ///
 /// A rank that failed.
-pub(super) fn gather(ranks: &RankThreads, shards: &Shards, device: &Device) -> Result<Gathered> {
-    let mut owned: Vec<Option<Owned>> = shards.0.iter().map(|_| None).collect();
-    let all = ranks.each(Gather(device.clone()))?;
+pub(super) fn gather(ranks: &RankThreads, shards: &Shards, some: Gather) -> Result<Gathered> {
+    let begin = some.shards.start;
+    let of_parameters = by_parameter(&shards.0[some.shards.clone()]);
+    let mut owned: Vec<Option<Owned>> = some.shards.clone().map(|_| None).collect();
+    let all = ranks.each(some)?;
     for shard in all.into_iter().flatten() {
         let index = shard.index;
-        owned[index] = Some(shard);
+        if let Some(place) = index.checked_sub(begin).and_then(|place| owned.get_mut(place)) {
+            *place = Some(shard);
+        }
     }
     let (mut values, mut moments) = (HashMap::new(), HashMap::new());
-    for parts in shards.by_parameter().into_values() {
+    for parts in of_parameters.into_values() {
         let id = parts[0].id;
-        let parts = parts
-            .iter()
-            .map(|shard| owned[shard.index].take().expect("invariant: every shard has an owner"));
+        let parts = parts.iter().map(|shard| {
+            owned[shard.index - begin].take().expect("invariant: every shard has an owner")
+        });
         let (mut value, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
         for Owned { value: part, moments, .. } in parts {
             value.push(part);
@@ -64,16 +68,19 @@ pub(super) fn gather(ranks: &RankThreads, shards: &Shards, device: &Device) -> R
 }
 
 impl Rank {
-    /// The shards that this rank owns, with their moments, on a device: copied by the rank's own
-    /// thread, since its device may fail.
-    pub fn owned(&self, device: &Device) -> Vec<Owned> {
+    /// Some of the shards that this rank owns: copied by the rank's own thread, since its device may
+    /// fail.
+    pub fn owned(&self, some: &Gather) -> Vec<Owned> {
+        let Gather { device, moments: with_moments, shards } = some;
         let mut values = flat_values(&self.part);
+        let all = self.optimizer.moments();
         let held = self.shards.held_by(self.place.rank);
-        let owned = held.filter(|shard| shard.owner == self.place.rank);
+        let owned =
+            held.filter(|shard| shard.owner == self.place.rank && shards.contains(&shard.index));
         let owned = owned.map(|shard| Owned {
             index: shard.index,
             value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),
-            moments: self.optimizer.moments().get(&shard.id).map(|moments| Moments {
+            moments: all.get(&shard.id).filter(|_| *with_moments).map(|moments| Moments {
                 first: moments.first.clone().to_device(device),
                 second: moments.second.clone().to_device(device),
             }),

@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use super::rank::Rank;
 use super::reduce::UpdateJob;
 use super::step::StepJob;
-use super::task::{Begin, Gather, Reduce, Task};
+use super::task::{Gather, Peak, Reduce, Task, WithMoments};
+use super::write::WriteJob;
 use crate::failure::{Context, Failure, Result};
 use crate::parallel::{Packed, Processes};
 
@@ -50,23 +51,32 @@ impl Away {
     }
 }
 
-/// Has a rank do what rank 0 asked for, packed, and packs what came of it.
-pub(super) fn carry_out_packed(rank: &mut Rank, task: &[u8]) -> Result<Vec<u8>> {
+/// Has a rank do what rank 0 asked for, packed, and packs what came of it; `say` is given what there
+/// is to say of that.
+pub(super) fn carry_out_packed(
+    rank: &mut Rank,
+    task: &[u8],
+    say: &dyn Fn(&str),
+) -> Result<Vec<u8>> {
     let Some((&number, bytes)) = task.split_first() else {
         return Err(Failure::new("rank 0 asked for nothing"));
     };
     match number {
-        StepJob::NUMBER => packed::<StepJob>(rank, bytes),
-        Reduce::NUMBER => packed::<Reduce>(rank, bytes),
-        UpdateJob::NUMBER => packed::<UpdateJob>(rank, bytes),
-        Gather::NUMBER => packed::<Gather>(rank, bytes),
-        Begin::NUMBER => packed::<Begin>(rank, bytes),
+        StepJob::NUMBER => packed::<StepJob>(rank, bytes, say),
+        Reduce::NUMBER => packed::<Reduce>(rank, bytes, say),
+        UpdateJob::NUMBER => packed::<UpdateJob>(rank, bytes, say),
+        Gather::NUMBER => packed::<Gather>(rank, bytes, say),
+        WithMoments::NUMBER => packed::<WithMoments>(rank, bytes, say),
+        WriteJob::NUMBER => packed::<WriteJob>(rank, bytes, say),
+        Peak::NUMBER => packed::<Peak>(rank, bytes, say),
         _ => Err(Failure::new(format!("rank 0 asked for task {number}, which there is not"))),
     }
 }
 
-fn packed<T: Task>(rank: &mut Rank, bytes: &[u8]) -> Result<Vec<u8>> {
+fn packed<T: Task>(rank: &mut Rank, bytes: &[u8], say: &dyn Fn(&str)) -> Result<Vec<u8>> {
     let task = T::unpacked(bytes, &rank.device)
         .with_context(|| format!("rank 0 asked for task {} in other words", T::NUMBER))?;
-    Ok(task.carry_out(rank)?.packed())
+    let done = task.carry_out(rank)?;
+    task.said(&done).iter().for_each(|text| say(text));
+    Ok(done.packed())
 }

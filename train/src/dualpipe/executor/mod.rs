@@ -2,9 +2,11 @@
 //! gradients summed and weights updated where they are owned (3.2).
 //!
 //! Each rank is bound to a Burn device, and owns a part of the model. It is a thread of this
-//! process, or a process of its own, for which a thread here stands. The engine gives all of them
-//! the same task and puts together what comes back; between steps it can put the whole model
-//! together, for evaluation, averages and checkpoints, which therefore do not depend on the layout.
+//! process, or a process of its own, for which a thread here stands and which makes its part by
+//! itself. The engine gives all of them the same task and puts together what comes back; between
+//! steps it can put the whole model together, for evaluation and averages, which therefore do not
+//! depend on the layout. A checkpoint is written by all of them, each its own tensors in their
+//! places.
 
 mod actions;
 mod chunk;
@@ -13,9 +15,9 @@ mod engine;
 mod flat;
 mod gather;
 mod holder;
+mod own;
 mod packing;
 mod passes;
-mod portion;
 mod rank;
 mod rank_threads;
 mod reduce;
@@ -24,10 +26,14 @@ mod serve;
 mod shards;
 mod start;
 mod step;
+mod sums;
 mod task;
+mod text;
 mod timeline;
+mod write;
 
 pub use cluster::Cluster;
 pub use engine::Pipelines;
+pub use own::{Fill, OwnPart};
 pub use serve::Follower;
 pub use timeline::{RankTime, Span, StepTimeline, TimelineCell};

@@ -15,7 +15,7 @@ use super::timeline::Span;
 use crate::data::TokenBatch;
 use crate::dualpipe::action::{Action, Chunk};
 use crate::dualpipe::schedule::PipelineSchedule;
-use crate::learner::LayerLoad;
+use crate::learner::{LayerLoad, Moments};
 use crate::parallel::{
     ExchangeBytes, LinkBytes, Mail, Packed, PipelineScheduleKind, Unpacking, packed,
 };
@@ -23,7 +23,7 @@ use crate::parallel::{
 packed!(RankReport { stages, spans, times, casts, mail, exchange });
 packed!(StageReport { micro_batch, main, mtp, balances, loads, entropies, tokens });
 packed!(PassTimes { forward, backward, idle });
-packed!(Mail { sent_bytes, waited_for_experts });
+packed!(Mail { sent_bytes, waited_for_experts, hidden });
 packed!(ExchangeBytes { sent, direct });
 packed!(LinkBytes { fast_bytes, slow_bytes });
 packed!(LayerLoad { layer, loads });
@@ -32,7 +32,8 @@ packed!(CastCounts { values, saturated, underflowed, scale_min, scale_max });
 packed!(LossWeights { mtp, sequence_balance });
 packed!(RankUpdate { squares, sent_bytes });
 packed!(Owned { index, value, moments });
-packed!(Span { action, start, end, waited });
+packed!(Moments { first, second });
+packed!(Span { action, start, end, waited, in_flight, hidden });
 packed!(Chunk { direction, index, stage });
 
 /// A schedule is known by its numbers: what they make of it is the same in every process.
@@ -49,15 +50,25 @@ impl Packed for PipelineSchedule {
     }
 }
 
-/// The tokens of a micro-batch; which windows they are of, and what is asked of its routers, stays
-/// with rank 0.
+/// The numbers of a micro-batch's windows, which a rank reads by itself, or else its tokens. What is
+/// asked of its routers stays with rank 0.
 impl Packed for TokenBatch {
     fn pack(&self, into: &mut Vec<u8>) {
+        self.is_unread().pack(into);
+        if self.is_unread() {
+            let samples: Vec<u64> = self.windows.iter().map(|window| window.sample).collect();
+            samples.pack(into);
+            return self.tokens.pack(into);
+        }
         self.inputs.pack(into);
         self.targets.pack(into);
     }
 
     fn unpack(from: &mut Unpacking) -> Option<Self> {
+        if bool::unpack(from)? {
+            let samples: Vec<u64> = Packed::unpack(from)?;
+            return Some(Self::unread(samples, Packed::unpack(from)?, from.device()));
+        }
         let (inputs, targets) = (Packed::unpack(from)?, Packed::unpack(from)?);
         let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::dims(&inputs).iter().product();
         Some(Self { inputs, targets, tokens, windows: Arc::default(), routing: None })
@@ -214,10 +225,16 @@ mod tests {
                 start: Duration::from_micros(5),
                 end: Duration::from_micros(9),
                 waited: Duration::ZERO,
+                in_flight: Duration::from_nanos(3),
+                hidden: Duration::from_nanos(2),
             }],
             times: PassTimes::default(),
             casts: Some(Casts::default()),
-            mail: Mail { sent_bytes: 12, waited_for_experts: Duration::from_nanos(1) },
+            mail: Mail {
+                sent_bytes: 12,
+                waited_for_experts: Duration::from_nanos(2),
+                hidden: Duration::from_nanos(1),
+            },
             exchange: ExchangeBytes::default(),
         };
         // NaN is no obstacle to comparing text.

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, ModelPart, Stage};
 
 use super::shards::Shards;
+use crate::data::TrainWindows;
 use crate::learner::{AdamW, EngineSettings};
 use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
 
@@ -40,4 +41,15 @@ pub(super) struct Rank {
     pub experts: Option<Arc<ExpertParallelGroup>>,
     /// Where the bytes of its exchanges are counted, where no other rank's are.
     pub own_traffic: Option<Arc<TrafficCounter>>,
+    /// The text, where it reads its own windows.
+    pub text: Option<TrainWindows>,
+}
+
+impl Rank {
+    /// The rank's part, of which nothing is left behind: nobody else holds it then, and it can be
+    /// changed in place. It is to be put back.
+    pub fn take_part(&mut self) -> ModelPart {
+        let nothing = self.part.stage(&Stage { layers: 0..0, begins: false, ends: false });
+        std::mem::replace(&mut self.part, nothing)
+    }
 }

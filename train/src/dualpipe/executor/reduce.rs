@@ -90,8 +90,8 @@ impl Rank {
         let rank = self.place.rank;
         let updated: HashSet<ParamId> = self.gradients.keys().copied().collect();
         let grads = shaped_gradients(&self.part, std::mem::take(&mut self.gradients));
-        self.part =
-            self.optimizer.update_by_norm(self.part.clone(), grads, job.norm, job.scale, job.lr);
+        let part = self.take_part();
+        self.part = self.optimizer.update_by_norm(part, grads, job.norm, job.scale, job.lr);
 
         let shards = self.shards.clone();
         let mut values = flat_values(&self.part);
@@ -121,7 +121,7 @@ impl Rank {
                 values.insert(shard.id, value);
             }
         }
-        self.part = replaced(self.part.clone(), values);
+        self.part = replaced(self.take_part(), values);
         update_biases(
             self.part.routers_mut(),
             |layer| LayerLoad::of_layer(&job.loads, layer),

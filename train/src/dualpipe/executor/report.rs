@@ -104,6 +104,7 @@ pub(super) fn passes_of(ranks: &[RankReport], share_experts: bool) -> PassDetail
         forward_seconds: mean(&|rank| rank.times.forward),
         backward_seconds: mean(&|rank| rank.times.backward),
         exchange_seconds: share_experts.then(|| mean(&|rank| rank.mail.waited_for_experts)),
+        exchange_hidden_seconds: share_experts.then(|| mean(&|rank| rank.mail.hidden)),
         gate_entropy: Vec::new(),
         casts,
         ranks: ranks.iter().map(use_of).collect(),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::holder::carry_out_packed;
+use super::own::{OwnPart, own_rank};
 use super::rank::{Rank, THREAD};
 use super::rank_threads::{error_of, panics_of_ranks_are_told_once};
-use super::start::Cut;
-use crate::failure::{Context, Failure, Result};
-use crate::learner::{AdamW, AdamWSettings, EngineSettings, LanguageModel};
+use crate::failure::{Context, Failure, Result, line_of};
+use crate::learner::EngineSettings;
 use crate::parallel::{Processes, TrafficCounter};
+use crate::peak_memory;
 
 /// One rank, in a process of its own, that does what rank 0 asks for.
 #[derive(Debug)]
@@ -20,42 +21,63 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// The rank of this process. `structure` is a model of the run's shapes, whatever its weights
-    /// are; those come from rank 0. Of the cluster's ranks it is on its own one's device.
+    /// The rank of this process. Of the cluster's ranks it is on its own one's device.
     ///
     /// # Errors
     ///
-    /// A model with fewer layers than stages, a precision that the device does not have.
+    /// A model with fewer layers than stages, a precision that the device does not have, weights
+    /// that cannot be read.
     pub fn new(
         processes: &Arc<Processes>,
-        structure: LanguageModel,
-        optimizer: AdamWSettings,
+        own: OwnPart,
         cluster: &Cluster,
         settings: EngineSettings,
     ) -> Result<Self> {
         let traffic = Arc::new(TrafficCounter::default());
-        let optimizer = AdamW::new(optimizer);
-        let cut = Cut::new(&structure, cluster)?;
-        let (number, post) = (processes.rank, &processes.post);
-        let mut rank = cut.rank(number, &optimizer, cluster, settings, post, &traffic)?;
+        let mut rank = own_rank(own, processes, cluster, settings, &traffic)?;
         rank.own_traffic = Some(traffic);
         Ok(Self { rank: Box::new(rank), processes: processes.clone() })
     }
 
-    /// Does what rank 0 asks for until the run is over.
+    /// What the rank holds, in words.
+    pub fn describe(&self) -> String {
+        let rank = &self.rank;
+        let place = rank.place;
+        let numbers = |owned: bool| -> usize {
+            let held = rank.shards.held_by(place.rank);
+            let some = held.filter(|shard| !owned || shard.owner == place.rank);
+            some.map(|shard| shard.elements.len()).sum()
+        };
+        format!(
+            "place {} of the pipeline, {} of those that share experts, {} of the copies: holds {} \
+             parameters and owns {}",
+            place.pipeline,
+            place.expert,
+            place.data,
+            numbers(false),
+            numbers(true)
+        )
+    }
+
+    /// Does what rank 0 asks for until the run is over; `say` is given what there is to say of it.
     ///
     /// # Errors
     ///
     /// No sign of life from rank 0 in `parallel.timeout_s`. What goes wrong with a task is told to
     /// rank 0, and is its to tell.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, say: impl Fn(&str) + Send + 'static) -> Result<()> {
         panics_of_ranks_are_told_once();
         let Self { mut rank, processes } = self;
         let number = processes.rank;
+        let say = move |text: &str| say(&(text.to_owned() + &peak_memory::describe()));
         let work = move || -> Result<()> {
             while let Some(task) = processes.next_task()? {
-                let done = catch_unwind(AssertUnwindSafe(|| carry_out_packed(&mut rank, &task)))
-                    .unwrap_or_else(|panic| Err(error_of(panic)));
+                let done =
+                    catch_unwind(AssertUnwindSafe(|| carry_out_packed(&mut rank, &task, &say)))
+                        .unwrap_or_else(|panic| Err(error_of(panic)));
+                if let Err(failure) = &done {
+                    say(&format!("failed: {}", line_of(failure)));
+                }
                 processes.answer(done);
             }
             Ok(())

@@ -1,19 +1,18 @@
 //! Cuts a model into the parts of its ranks.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::{Compute, ModelPart, Stage};
+use burn_deepseek::{Block, Compute, DeepSeek, FeedForward, ModelPart, Stage};
 
 use super::cluster::Cluster;
 use super::flat::parameters_in_order;
-use super::holder::{Away, Holder};
-use super::portion::Portion;
+use super::holder::Holder;
 use super::rank::Rank;
 use super::shards::Shards;
-use super::task::Begin;
 use crate::failure::{Context, Result};
 use crate::learner::{AdamW, EngineSettings, LanguageModel, Moments};
 use crate::parallel::{ExpertParallelGroup, Post, TrafficCounter, cut};
@@ -39,22 +38,23 @@ impl<'a> Cut<'a> {
         let stages = Arc::new(cut(model.model.config(), stages, stages / axes.pipeline)?);
         let devices: Vec<Device> =
             cluster.ranks.iter().map(|(_, device)| device.clone().inner()).collect();
+        // Which parameters a rank holds does not depend on how many experts there are of a layer.
+        let here = experts_here(&model.model);
         let held = |rank: usize| {
-            let part = part_of(model, cluster, &stages, rank);
-            let ids = parameters_in_order(&part).into_iter().map(|(id, _)| id).collect();
-            (axes.place(rank).expert, ids)
+            let part = part_of(model, cluster, &stages, rank, 0..here);
+            (axes.place(rank).expert, parameters_in_order(&part).into_iter().collect())
         };
         let held: Vec<_> = (0..axes.ranks()).map(held).collect();
         let shards = Arc::new(Shards::new(&model.model, &held, axes.expert));
         Ok(Self { model, stages, devices: Arc::new(devices), shards })
     }
 
-    /// Every rank, with the name of its device: here, or in its own process, which is given what it
-    /// begins with. They write to each other by `post`.
+    /// Every rank, with the name of its device, all of them in this process. They write to each
+    /// other by `post`.
     ///
     /// # Errors
     ///
-    /// A precision that a rank's device does not have; a process that does not answer.
+    /// A precision that a rank's device does not have.
     pub fn holders(
         &self,
         optimizer: &AdamW,
@@ -63,32 +63,36 @@ impl<'a> Cut<'a> {
         post: &Arc<Post>,
         traffic: &Arc<TrafficCounter>,
     ) -> Result<Vec<(String, Holder)>> {
-        let holder = |rank: usize| {
-            let name = cluster.ranks[rank].0.clone();
-            if let Some(processes) = cluster.processes.as_ref().filter(|all| all.rank != rank) {
-                let device = self.model.model.device().inner();
-                let away = Away { rank, processes: processes.clone(), device };
-                let part = part_of(self.model, cluster, &self.stages, rank);
-                let owned = owned_state(optimizer, &self.shards, rank, &away.device);
-                let portion = Portion::of(&part, &owned, &self.shards, rank);
-                away.ask(&Begin(portion)).with_context(|| format!("rank {rank} on {name}"))?;
-                return Ok((name, Holder::Away(away)));
-            }
-            let rank = self.rank(rank, optimizer, cluster, settings, post, traffic)?;
-            Ok((name, Holder::Here(Box::new(rank))))
+        let holder = |number: usize| {
+            let device = &self.devices[number];
+            let part = self.part(cluster, number).to_device(device);
+            let owned = owned_state(optimizer, &self.shards, number, device);
+            let rank = self.rank(number, part, owned, cluster, settings, post, traffic)?;
+            Ok((cluster.ranks[number].0.clone(), Holder::Here(Box::new(rank))))
         };
         (0..cluster.axes.ranks()).map(holder).collect()
     }
 
-    /// A rank, on its device.
+    /// The part of the model that a rank holds.
+    pub fn part(&self, cluster: &Cluster, rank: usize) -> ModelPart {
+        let axes = cluster.axes;
+        let experts = self.model.model.config().n_routed_experts / axes.expert;
+        let first = axes.place(rank).expert * experts;
+        part_of(self.model, cluster, &self.stages, rank, first..first + experts)
+    }
+
+    /// A rank, with its part of the model and the optimizer's state of what it owns, both on its
+    /// device.
     ///
     /// # Errors
     ///
     /// A precision that the device does not have.
+    #[expect(clippy::too_many_arguments, reason = "what a rank is made of")]
     pub fn rank(
         &self,
         rank: usize,
-        optimizer: &AdamW,
+        part: ModelPart,
+        optimizer: AdamW,
         cluster: &Cluster,
         settings: EngineSettings,
         post: &Arc<Post>,
@@ -112,11 +116,11 @@ impl<'a> Cut<'a> {
         Ok(Rank {
             place,
             stages: self.stages.clone(),
-            part: part_of(self.model, cluster, &self.stages, rank).to_device(&device),
+            part,
             compute: Compute::new(*self.model.precision(), &device)
                 .with_context(|| format!("rank {rank}"))?,
             settings,
-            optimizer: owned_state(optimizer, &self.shards, rank, &device),
+            optimizer,
             gradients: HashMap::new(),
             post: post.clone(),
             shards: self.shards.clone(),
@@ -124,19 +128,34 @@ impl<'a> Cut<'a> {
             first_rank: rank - place.pipeline,
             experts: group,
             own_traffic: None,
+            text: None,
             device,
         })
     }
 }
 
-/// The part of the model that a rank holds.
-fn part_of(model: &LanguageModel, cluster: &Cluster, stages: &[Stage], rank: usize) -> ModelPart {
+/// The stages that a rank holds, with these experts of each MoE layer.
+fn part_of(
+    model: &LanguageModel,
+    cluster: &Cluster,
+    stages: &[Stage],
+    rank: usize,
+    experts: Range<usize>,
+) -> ModelPart {
     let axes = cluster.axes;
-    let place = axes.place(rank);
-    let held = cluster.schedule.stages_of(place.pipeline, axes.pipeline);
+    let held = cluster.schedule.stages_of(axes.place(rank).pipeline, axes.pipeline);
     let held: Vec<Stage> = held.into_iter().flatten().map(|stage| stages[stage].clone()).collect();
-    let experts = model.model.config().n_routed_experts / axes.expert;
-    ModelPart::new(&model.model, &held, place.expert * experts..(place.expert + 1) * experts)
+    ModelPart::new(&model.model, &held, experts)
+}
+
+/// The experts that a MoE layer of the model has: all of them, or those of one rank.
+fn experts_here(model: &DeepSeek) -> usize {
+    let blocks = model.layers.iter().chain(model.mtp.iter().map(|module| &module.block));
+    let experts = |block: &Block| match &block.mlp {
+        FeedForward::Moe(moe) => Some(moe.experts.gate_up.dims()[0]),
+        FeedForward::Dense(_) => None,
+    };
+    blocks.filter_map(experts).next().unwrap_or(0)
 }
 
 /// The optimizer with the state of the shards that a rank owns.

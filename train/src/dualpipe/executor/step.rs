@@ -4,13 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::optim::GradientsAccumulator;
 use burn::tensor::Tensor;
+use burn_deepseek::LossWeights;
 use burn_deepseek::backend::fp8::Casts;
-use burn_deepseek::{LossWeights, ModelPart};
 
 use super::chunk::{Differentiated, InFlight, Measured};
 use super::report::StageReport;
+use super::sums::GradientSums;
 use super::timeline::Span;
 use crate::data::TokenBatch;
 use crate::dualpipe::action::Chunk;
@@ -31,6 +31,22 @@ pub(super) struct StepJob {
     pub started: Instant,
     /// Whether what takes time is measured, too.
     pub detailed: bool,
+}
+
+impl RankReport {
+    /// What it came to, for the rank's log.
+    pub fn describe(&self) -> String {
+        let PassTimes { forward, backward, idle } = self.times;
+        format!(
+            "a step: {:.3} s forward, {:.3} s backward, {:.3} s idle, {:.3} s waiting for rows of \
+             experts, {} bytes sent",
+            forward.as_secs_f64(),
+            backward.as_secs_f64(),
+            idle.as_secs_f64(),
+            self.mail.waited_for_experts.as_secs_f64(),
+            self.mail.sent_bytes
+        )
+    }
 }
 
 /// What comes of a rank's step.
@@ -79,7 +95,7 @@ pub(super) struct Progress<'a> {
     /// Backward passes whose weight gradients wait, the longest first.
     pub deferred: VecDeque<(Chunk, Differentiated)>,
     pub measured: Vec<(Chunk, Measured)>,
-    pub gradients: GradientsAccumulator<ModelPart>,
+    pub gradients: GradientSums,
     /// Gradients of the embedding from the model's end, until its beginning's of the same
     /// micro-batch come: summed first, as in one graph.
     pub embedding: HashMap<usize, Tensor<2>>,
@@ -95,7 +111,7 @@ impl<'a> Progress<'a> {
             in_flight: HashMap::new(),
             deferred: VecDeque::new(),
             measured: Vec::new(),
-            gradients: GradientsAccumulator::new(),
+            gradients: GradientSums::default(),
             embedding: HashMap::new(),
             waited: Duration::ZERO,
             times: PassTimes::default(),

@@ -43,6 +43,10 @@ pub struct Span {
     pub end: Duration,
     /// The part of it in which messages were waited for.
     pub waited: Duration,
+    /// How long rows of experts were in flight in it: of two passes together each counts.
+    pub in_flight: Duration,
+    /// The part of that in which the other pass computed.
+    pub hidden: Duration,
 }
 
 impl Span {

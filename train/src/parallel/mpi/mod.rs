@@ -5,6 +5,7 @@
 //! the order in which they were sent; the tag is the kind of a message's subject, and the subject,
 //! which the proved schedule makes unique within a step, stands at its beginning.
 
+mod collecting;
 mod thread;
 mod transfers;
 
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::carrier::{Carrier, Letter};
+use super::joint::Joint;
 use super::launch::LaunchError;
 use super::packed::Packed;
 use super::post::Post;
@@ -24,6 +26,8 @@ const AT_THE_END: Duration = Duration::from_secs(10);
 enum Order {
     /// Send bytes to a rank, under a tag.
     Send { to: usize, tag: u8, bytes: Vec<u8> },
+    /// Make a call on a lane that all ranks make, and give what comes home.
+    Together { lane: usize, joint: Joint, done: Sender<Joint> },
     /// Let what is under way arrive, and end.
     End,
     /// End every process, with an exit code.
@@ -66,6 +70,13 @@ impl Mpi {
         }
         post.carry_by(Arc::new(Line { rank, orders: orders.clone(), heard }));
         Ok(Self { orders, ended: Mutex::new(ended) })
+    }
+
+    /// Makes a call on a lane together with all ranks, and waits for it; nothing where MPI has ended.
+    pub fn together(&self, lane: usize, joint: Joint) -> Option<Joint> {
+        let (done, home) = channel();
+        self.orders.send(Order::Together { lane, joint, done }).ok()?;
+        home.recv().ok()
     }
 
     /// Ends MPI: every process with an exit code where there is one, else this process alone, when

@@ -16,6 +16,7 @@ use super::super::carrier::Letter;
 use super::super::packed::{Packed, Unpacking};
 use super::super::post::Post;
 use super::super::subject::Subject;
+use super::collecting::{Collecting, Lanes};
 use super::transfers::{Receiving, Sending};
 use super::{AT_THE_END, Heard, Order};
 
@@ -66,6 +67,8 @@ pub(super) fn run(
         heard,
         sending: Vec::new(),
         receiving: VecDeque::new(),
+        lanes: None,
+        collecting: Vec::new(),
         pieces: HashMap::new(),
         beaten: Instant::now(),
         told: Instant::now(),
@@ -84,6 +87,9 @@ struct Line<'a> {
     sending: Vec<Sending>,
     /// In the order in which they were found.
     receiving: VecDeque<Receiving>,
+    /// Once a call has been made that all ranks make.
+    lanes: Option<Lanes>,
+    collecting: Vec<Collecting>,
     /// What has come of messages that go in pieces, by sender.
     pieces: HashMap<i32, Vec<u8>>,
     /// When the others were last told that this rank is alive.
@@ -113,6 +119,11 @@ impl Line<'_> {
                     self.send(to, tag, bytes);
                     active = Instant::now();
                 }
+                Some(Order::Together { lane, joint, done }) => {
+                    let lanes = *self.lanes.get_or_insert_with(|| Lanes::new(&self.world));
+                    self.collecting.push(Collecting::start(lanes, lane, &self.world, joint, done));
+                    active = Instant::now();
+                }
                 Some(Order::End) => {
                     ending.get_or_insert_with(Instant::now);
                 }
@@ -140,7 +151,8 @@ impl Line<'_> {
     /// way, or was a moment ago. Each asking takes some microseconds from whoever computes.
     fn rest(&self, active: Instant) -> Option<Duration> {
         let idle = active.elapsed();
-        let busy = !self.sending.is_empty() || !self.receiving.is_empty();
+        let busy =
+            !self.sending.is_empty() || !self.receiving.is_empty() || !self.collecting.is_empty();
         if busy || idle < Duration::from_micros(100) {
             None
         } else if idle > Duration::from_millis(100) {
@@ -170,6 +182,8 @@ impl Line<'_> {
     /// Lets MPI work, and takes in what has come; whether there was anything.
     fn progress(&mut self) -> bool {
         self.sending.retain_mut(|sending| !sending.is_done());
+        let collecting = std::mem::take(&mut self.collecting);
+        self.collecting = collecting.into_iter().filter_map(Collecting::go_on).collect();
         let mut found = false;
         while let Some((message, status)) = self.world.any_process().immediate_matched_probe() {
             found = true;

@@ -14,11 +14,22 @@ use ::mpi::raw::{AsRaw, AsRawMut};
 use ::mpi::topology::SimpleCommunicator;
 
 /// A request that MPI works on.
-struct Request(MPI_Request);
+pub(super) struct Request(MPI_Request);
 
 impl Request {
+    /// One that is over.
+    pub fn none() -> Self {
+        // SAFETY: a constant of the library.
+        Self(unsafe { RSMPI_REQUEST_NULL })
+    }
+
+    /// Where MPI writes the request of what begins.
+    pub fn raw(&mut self) -> *mut MPI_Request {
+        &raw mut self.0
+    }
+
     /// Whether it is done. MPI works on what is under way meanwhile.
-    fn is_done(&mut self) -> bool {
+    pub fn is_done(&mut self) -> bool {
         let mut done = 0;
         // SAFETY: the request is one of this process's, or null, which is done; no status is asked
         // for.
@@ -27,7 +38,7 @@ impl Request {
     }
 
     /// Whether MPI has let go of it.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         // SAFETY: a constant of the library.
         self.0 == unsafe { RSMPI_REQUEST_NULL }
     }
@@ -50,8 +61,7 @@ impl Sending {
     ) -> Self {
         let piece = &bytes[range];
         let count = Count::try_from(piece.len()).expect("invariant: a piece is short");
-        // SAFETY: a constant of the library.
-        let mut request = Request(unsafe { RSMPI_REQUEST_NULL });
+        let mut request = Request::none();
         // SAFETY: the piece stays where it is, and as it is, until the request is over: `bytes` is
         // kept beside it, and leaked where that never happens.
         unsafe {
@@ -62,7 +72,7 @@ impl Sending {
                 to,
                 tag,
                 world.as_raw(),
-                &raw mut request.0,
+                request.raw(),
             );
         }
         Self { request, bytes: Some(bytes) }
@@ -96,8 +106,7 @@ impl Receiving {
     /// Receives a message of so many bytes that was found.
     pub fn start(mut message: Message, from: i32, tag: i32, count: Count) -> Self {
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0)];
-        // SAFETY: a constant of the library.
-        let mut request = Request(unsafe { RSMPI_REQUEST_NULL });
+        let mut request = Request::none();
         // SAFETY: the buffer has room for the message, and stays where it is until the request is
         // over: it is kept beside it, and leaked where that never happens.
         unsafe {
@@ -106,7 +115,7 @@ impl Receiving {
                 count,
                 RSMPI_UINT8_T,
                 message.as_raw_mut(),
-                &raw mut request.0,
+                request.raw(),
             );
         }
         Self { from, tag, request, bytes }

@@ -4,10 +4,11 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_deepseek::backend::fp8::{
-    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, GroupedLinearShape, RowGroups, Side,
+    Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, GroupedLinearShape, Side,
 };
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::fp8::calc_diff;
+use burn_deepseek::ops::fp8::Rows;
 use burn_deepseek::precision::Fp8Rule;
 
 use super::Sizes;
@@ -32,7 +33,9 @@ pub(super) struct Competition {
 /// The operands of a linear, as they are and quantized.
 pub(super) struct Linear {
     shape: GroupedLinearShape,
-    groups: RowGroups,
+    /// Where each expert's rows begin, and their number at the end.
+    offsets: Vec<usize>,
+    rows: Rows,
     rule: Fp8Rule,
     baseline: Baseline,
     device: Device,
@@ -58,18 +61,21 @@ impl Linear {
             |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 1.0), device);
         let (x, dy) = (normal([m, k]), normal([m, n]));
         let w: Vec<_> = (0..experts).map(|_| normal([n, k])).collect();
-        let groups = match experts {
-            1 => RowGroups::one(m),
+        let (offsets, by_expert) = match experts {
+            1 => (vec![0, m], Rows::one(m, device)),
             _ => {
                 let choices: Vec<u32> = (0..)
                     .zip(LOADS)
                     .flat_map(|(expert, load)| std::iter::repeat_n(expert, m / 16 * load))
                     .collect();
-                RowGroups::from(&ExpertGroups::new(&choices, 1, experts))
+                let groups = ExpertGroups::new(&choices, 1, experts);
+                (groups.offsets().to_vec(), Rows::of(&groups, &x))
             }
         };
         let both = |x: &Tensor<2>, options| {
-            Dispatch::fp8_quantize_both(x.clone().into_dispatch(), groups.clone(), options)
+            let Rows { groups, table } = by_expert.clone();
+            let x = x.clone().into_dispatch();
+            Dispatch::fp8_quantize_both(x, table.into_dispatch(), groups, options)
         };
         let (x_codes, dy_codes) = (both(&x, rule.activations), both(&dy, rule.gradients));
         let w_codes = match &w[..] {
@@ -82,7 +88,8 @@ impl Linear {
         let shape = GroupedLinearShape { rows: m, inputs: k, outputs: n, experts };
         Self {
             shape,
-            groups,
+            offsets,
+            rows: by_expert,
             rule,
             baseline,
             device: device.clone(),
@@ -113,7 +120,7 @@ impl Linear {
             flop: 0,
             bytes,
         };
-        let (x, groups) = (self.x.clone(), self.groups.clone());
+        let (x, by_expert) = (self.x.clone(), self.rows.clone());
         match kind {
             Kind::QuantizeRows => cast(
                 Box::new(move || {
@@ -123,9 +130,11 @@ impl Linear {
             ),
             Kind::QuantizeBoth => cast(
                 Box::new(move || {
+                    let Rows { groups, table } = by_expert.clone();
                     drop(Dispatch::fp8_quantize_both(
                         x.clone().into_dispatch(),
-                        groups.clone(),
+                        table.into_dispatch(),
+                        groups,
                         rule.activations,
                     ))
                 }),
@@ -171,11 +180,8 @@ impl Linear {
         let rows =
             || Dispatch::fp8_dequantize_rows(self.x_codes.rows.clone(), shape.inputs, options);
         let columns = || {
-            Dispatch::fp8_dequantize_columns(
-                self.x_codes.columns.clone(),
-                self.groups.clone(),
-                options,
-            )
+            let (codes, Rows { groups, table }) = (self.x_codes.columns.clone(), self.rows.clone());
+            Dispatch::fp8_dequantize_columns(codes, table.into_dispatch(), groups, options)
         };
         let to_x = |values| difference(Tensor::from_dispatch(values), self.x.clone());
         match kind {
@@ -195,15 +201,16 @@ impl Linear {
 
     /// A product in FP8; of a weight gradient the experts' below each other.
     fn quantized_product(&self, kind: Kind) -> Box<dyn Fn() -> Tensor<2>> {
-        let (shape, rule, groups) = (self.shape, self.rule, self.groups.clone());
+        let (shape, rule, Rows { groups, table }) = (self.shape, self.rule, self.rows.clone());
         let (x, dy, w) = (self.x_codes.clone(), self.dy_codes.clone(), self.w_codes.clone());
         let gemm = move |a: Fp8Matrix<Dispatch>, side| {
-            let (w, groups) = (w.clone(), groups.clone());
+            let (w, table) = (w.clone(), table.clone());
             Box::new(move || {
                 Tensor::from_dispatch(Dispatch::fp8_gemm(
                     a.clone(),
                     w.clone(),
-                    groups.clone(),
+                    table.clone().into_dispatch(),
+                    groups,
                     shape,
                     side,
                     rule,
@@ -214,13 +221,14 @@ impl Linear {
             Kind::Fprop | Kind::GroupedFprop => gemm(x.rows, Side::Fprop),
             Kind::Dgrad | Kind::GroupedDgrad => gemm(dy.rows, Side::Dgrad),
             _ => {
-                let groups = self.groups.clone();
+                let table = self.rows.table.clone();
                 Box::new(move || {
                     let (dy, x) = (dy.columns.clone(), x.columns.clone());
                     let dw = Tensor::<3>::from_dispatch(Dispatch::fp8_weight_gradient(
                         dy,
                         x,
-                        groups.clone(),
+                        table.clone().into_dispatch(),
+                        groups,
                         shape,
                         rule,
                     ));
@@ -237,7 +245,7 @@ impl Linear {
         // An expert's rows are cut out before anything is timed.
         let rows = |x: &Tensor<2>| -> Vec<Tensor<2>> {
             let x = cast(x);
-            let bounds = self.groups.offsets().windows(2);
+            let bounds = self.offsets.windows(2);
             bounds
                 .map(|bounds| {
                     if self.w.len() == 1 {

@@ -5,7 +5,7 @@ mod timed;
 
 use self::arithmetic::GIGA;
 pub(super) use self::arithmetic::{operations, products_path};
-use self::timed::Timed;
+pub(super) use self::timed::Timed;
 use super::Repetitions;
 use super::table::{Table, Times};
 use crate::config::RunConfig;

@@ -20,7 +20,7 @@ use crate::schedule::{Position, StepSettings};
 const TOKENS_SEED: u64 = 1;
 
 /// What is timed.
-pub(super) struct Timed<'a> {
+pub(in super::super) struct Timed<'a> {
     selected: &'a SelectedDevice,
     settings: StepSettings,
     engine: Box<dyn StepEngine>,
@@ -30,7 +30,7 @@ pub(super) struct Timed<'a> {
 }
 
 /// Milliseconds of a step's parts, each waited for.
-pub(super) struct StepTimes {
+pub(in super::super) struct StepTimes {
     /// Forward, with the losses read, and backward.
     pub gradients_ms: f64,
     /// Clipping, AdamW and the balance biases.

@@ -15,6 +15,7 @@ use burn_deepseek::weights::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::checkpoint::{Checkpoint, CheckpointError, Purpose};
 use crate::commands::check::binary;
 use crate::exit::{FaultFound, Outcome};
 use crate::failure::{Failure, Result, UsageError, line_of};
@@ -70,9 +71,10 @@ struct Memory {
 /// # Errors
 /// A folder that is no checkpoint or does not conform ([`crate::exit::USAGE`]), a read that fails.
 pub(super) fn run(path: &Path, deep: bool, json: bool, signals: &Signals) -> Result<Outcome> {
-    let folder = match ModelFolder::find(path)? {
-        Some(ModelFolder::Checkpoint(folder) | ModelFolder::HuggingFace(folder)) => folder,
-        None if path.is_file() => path.to_owned(),
+    let (folder, of_a_run) = match ModelFolder::find(path)? {
+        Some(ModelFolder::Checkpoint(folder)) => (folder, true),
+        Some(ModelFolder::HuggingFace(folder)) => (folder, false),
+        None if path.is_file() => (path.to_owned(), false),
         None => {
             let problem = format!("{}: no model here; give {KINDS}", path.display());
             return Err(UsageError(problem).into());
@@ -80,8 +82,11 @@ pub(super) fn run(path: &Path, deep: bool, json: bool, signals: &Signals) -> Res
     };
     let inspector = Inspector::open(&folder).map_err(|error| unreadable(&folder, error))?;
     let values = if deep { Some(read_values(&inspector, signals)?) } else { None };
-    let report = Report::of(folder, &inspector, values);
-    let interrupted = report.values.as_ref().is_some_and(|values| !values.complete);
+    let interrupted = values.as_ref().is_some_and(|values| !values.complete);
+    let mut report = Report::of(folder, &inspector, values);
+    if deep && of_a_run && !interrupted {
+        report.add_problem(damage(&report.path)?);
+    }
     if !json {
         write_stdout(&page(&report))?;
     }
@@ -116,6 +121,18 @@ fn unreadable(folder: &Path, error: WeightsError) -> Failure {
         "problems": [line],
     });
     FaultFound { line, results }.into()
+}
+
+/// What differs from a training checkpoint's own list of files, if something does.
+///
+/// # Errors
+/// A file that is there and cannot be read.
+fn damage(folder: &Path) -> Result<Option<String>> {
+    match Checkpoint::open(folder, Purpose::Training) {
+        Ok(_) => Ok(None),
+        Err(error @ CheckpointError::Io { .. }) => Err(error.into()),
+        Err(error) => Ok(Some(line_of(&error.into()))),
+    }
 }
 
 /// Reads all values, with a line on standard error that says how far it is.
@@ -200,6 +217,11 @@ impl Report {
             values,
             tokens,
         }
+    }
+
+    fn add_problem(&mut self, problem: Option<String>) {
+        self.problems.extend(problem);
+        self.conforms = self.problems.is_empty();
     }
 
     fn results(&self) -> Value {

@@ -1,0 +1,146 @@
+//! What ranks write of a checkpoint: each the tensors that it owns, in their places of files that
+//! are the same whoever writes them.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use burn_deepseek::DeepSeekConfig;
+use burn_deepseek::weights::{FilesInPlace, NamedSlice, WeightsError, named_slices};
+use safetensors::Dtype;
+
+use super::flat::flat_values;
+use super::rank::Rank;
+use super::shards::{Shard, Shards};
+use crate::failure::Result;
+use crate::kill_point;
+use crate::learner::{FIRST_MOMENT, MomentFormat, OPTIMIZER_FILE, SECOND_MOMENT};
+use crate::parallel::packed;
+
+/// What every rank writes its own of.
+#[derive(Clone, Debug)]
+pub(super) struct WriteJob {
+    /// The folder, in which the files are.
+    pub folder: String,
+    /// The shards that have moments, by their places.
+    pub moments: Vec<usize>,
+}
+
+packed!(WriteJob { folder, moments });
+
+/// The files of a checkpoint's tensors.
+pub(super) struct Files {
+    pub weights: FilesInPlace,
+    pub moments: FilesInPlace,
+    /// The tensors of each parameter, by its path.
+    slices: HashMap<String, Vec<NamedSlice>>,
+}
+
+impl Files {
+    /// Those of a model, of whose shards some have moments.
+    pub fn new(
+        config: &DeepSeekConfig,
+        shards: &Shards,
+        moments: &[usize],
+        format: MomentFormat,
+    ) -> io::Result<Self> {
+        let mut slices: HashMap<String, Vec<NamedSlice>> = HashMap::new();
+        for slice in named_slices(config) {
+            slices.entry(slice.parameter.clone()).or_default().push(slice);
+        }
+        let dtype = match format {
+            MomentFormat::F32 => Dtype::F32,
+            MomentFormat::Bf16 => Dtype::BF16,
+        };
+        let mut made = Self {
+            weights: FilesInPlace::of_model(config)?,
+            moments: FilesInPlace::of_tensors(OPTIMIZER_FILE, dtype, Vec::new())?,
+            slices,
+        };
+        let mut tensors = Vec::new();
+        for shard in moments.iter().filter_map(|&index| shards.0.get(index)) {
+            for slice in made.of(shard) {
+                for suffix in [FIRST_MOMENT, SECOND_MOMENT] {
+                    tensors.push((format!("{}{suffix}", slice.name), slice.shape.clone()));
+                }
+            }
+        }
+        made.moments = FilesInPlace::of_tensors(OPTIMIZER_FILE, dtype, tensors)?;
+        Ok(made)
+    }
+
+    /// The tensors of a shard.
+    fn of(&self, shard: &Shard) -> impl Iterator<Item = &NamedSlice> {
+        let all = self.slices.get(&shard.path).map_or(&[][..], Vec::as_slice);
+        all.iter().filter(|slice| shard.elements.contains(&slice.offset))
+    }
+}
+
+impl Rank {
+    /// Which of the shards that this rank owns have moments, by their places.
+    pub fn with_moments(&self) -> Vec<usize> {
+        let moments = self.optimizer.moments();
+        self.owned_shards()
+            .filter(|shard| moments.contains_key(&shard.id))
+            .map(|s| s.index)
+            .collect()
+    }
+
+    /// Writes the weights and moments of the shards that this rank owns; how many bytes they are.
+    pub fn write(&self, job: &WriteJob) -> Result<u64> {
+        let (folder, mut bytes) = (Path::new(&job.folder), 0);
+        let format = self.optimizer.settings().moments;
+        let files = Files::new(self.part.config(), &self.shards, &job.moments, format)
+            .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
+        kill_point::here();
+        let mut values = flat_values(&self.part);
+        let mut out = files.weights.writer(folder);
+        for shard in self.owned_shards() {
+            let Some(value) = values.remove(&shard.id) else { continue };
+            bytes += written(&files, shard, value, "", |name, bytes| out.write(name, bytes))?;
+            self.post.sign_of_life();
+        }
+        out.sync()?;
+        kill_point::here();
+        let mut out = files.moments.writer(folder);
+        for shard in self.owned_shards() {
+            let Some(moments) = self.optimizer.moments().get(&shard.id) else { continue };
+            for (suffix, moment) in
+                [(FIRST_MOMENT, &moments.first), (SECOND_MOMENT, &moments.second)]
+            {
+                bytes += written(&files, shard, moment.clone(), suffix, |name, bytes| {
+                    out.write(name, bytes)
+                })?;
+            }
+            self.post.sign_of_life();
+        }
+        out.sync()?;
+        Ok(bytes)
+    }
+
+    fn owned_shards(&self) -> impl Iterator<Item = &Shard> {
+        let rank = self.place.rank;
+        self.shards.held_by(rank).filter(move |shard| shard.owner == rank)
+    }
+}
+
+/// Writes the tensors of a shard, whose values are flat; how many bytes they are.
+fn written(
+    files: &Files,
+    shard: &Shard,
+    values: Tensor<1>,
+    suffix: &str,
+    mut write: impl FnMut(&str, &[u8]) -> Result<(), WeightsError>,
+) -> Result<u64> {
+    let mut sum = 0;
+    let data = values.into_data();
+    let width = data.dtype().size();
+    for slice in files.of(shard) {
+        let first = slice.offset - shard.elements.start;
+        let bytes = &data.as_bytes()[first * width..][..slice.elements() * width];
+        write(&format!("{}{suffix}", slice.name), bytes)?;
+        sum += bytes.len() as u64;
+    }
+    Ok(sum)
+}
