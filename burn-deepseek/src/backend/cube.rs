@@ -287,7 +287,7 @@ impl FusedKernels for CubeBackend {
             done(route::route(&place.client, &handle(scores), Some(&handle(bias)), &shape));
         let (slots, rows) = ([shape.tokens, shape.top_k], [shape.slots()]);
         RoutedTokens {
-            choices: place.words(tables.choices, slots),
+            choices: place.ints(tables.choices, slots),
             loads: place.words(tables.loads, [shape.experts]),
             bounds: place.words(tables.table, [3, shape.experts + 1]),
             row_of_slot: place.words(tables.row_of_slot, slots),
@@ -300,7 +300,7 @@ impl FusedKernels for CubeBackend {
         let (place, shape) = (Place::of(&scores), ungrouped(shape));
         let choices = done(route::choose_experts(&place.client, &handle(scores), None, &shape));
         let counts = route::sequence_counts(&place.client, &choices, &shape, seq);
-        place.words(done(counts), [shape.tokens / seq, shape.experts])
+        place.ints(done(counts), [shape.tokens / seq, shape.experts])
     }
 
     fn embedding_forward(table: CubeTensor, tokens: CubeTensor) -> CubeTensor {

@@ -30,6 +30,11 @@ impl Place {
         self.tensor(buffer, shape, DType::U32)
     }
 
+    /// A tensor of numbers below 2^31 for a buffer of words.
+    pub(super) fn ints(&self, buffer: Handle, shape: impl Into<Shape>) -> CubeTensor {
+        self.tensor(buffer, shape, DType::I32)
+    }
+
     fn tensor(&self, buffer: Handle, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
         let (client, device) = (self.client.clone(), self.device.clone());
         CubeTensor::new_contiguous(client, device, shape.into(), buffer, dtype)

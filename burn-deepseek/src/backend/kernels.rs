@@ -7,7 +7,7 @@ use cubecl_kernels::KernelError;
 use cubecl_kernels::definition::{AttentionShape, RopeLayout, RopeShape, RouteShape};
 
 #[cfg(feature = "cube")]
-use super::results::{Shaped, floats, words};
+use super::results::{Shaped, floats, ints, words};
 use super::table::define_kernels;
 use super::tensors::tensors;
 #[cfg(feature = "cube")]
@@ -134,7 +134,8 @@ tensors!(RowTables, RowTablesMetadata {
     slot_of_row: IntTensor<B>,
 });
 
-/// A choice of experts and its tables, in words (U32).
+/// A choice of experts, in the numbers (I32) that Burn's operations take as indices (a server has no
+/// cast of them, as of Burn 0.22.1), and its tables, in words (U32).
 #[derive(ExtensionType, Clone, Debug)]
 #[extension_type(fusion: cfg(feature = "cube"))]
 pub struct RoutedTokens<B: Backend> {
@@ -458,7 +459,7 @@ macro_rules! fused_kernels {
                     bias: FloatTensor<Self>,
                     shape: RouteShape,
                 ) -> RoutedTokens<Self> => {
-                    words([shape.tokens, shape.top_k])
+                    ints([shape.tokens, shape.top_k])
                         .and(words([shape.experts]))
                         .and(words([3, shape.experts + 1]))
                         .and(words([shape.tokens, shape.top_k]))
@@ -471,7 +472,7 @@ macro_rules! fused_kernels {
                     scores: FloatTensor<Self>,
                     shape: RouteShape,
                     seq: usize,
-                ) -> IntTensor<Self> => words([shape.tokens / (*seq).max(1), shape.experts]);
+                ) -> IntTensor<Self> => ints([shape.tokens / (*seq).max(1), shape.experts]);
             }
         }
     };

@@ -21,6 +21,11 @@ pub(super) fn words(shape: impl Into<Shape>) -> Results {
     Results(Vec::new()).entries(shape, DType::U32)
 }
 
+/// A tensor of numbers (I32) as the result of a kernel.
+pub(super) fn ints(shape: impl Into<Shape>) -> Results {
+    Results(Vec::new()).entries(shape, DType::I32)
+}
+
 impl Results {
     /// An FP32 tensor more.
     pub(super) fn floats(self, shape: impl Into<Shape>) -> Self {

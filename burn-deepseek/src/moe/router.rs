@@ -147,7 +147,7 @@ impl Router {
         let bias = if bias.is_autodiff() { bias.inner() } else { bias };
         let groups = ops::routing::route(plain.clone(), bias.cast(DType::F32), shape);
         let chosen = groups.chosen().expect("invariant: the device has chosen");
-        let experts = chosen.choices.clone().cast(DType::I32);
+        let experts = chosen.choices.clone();
         LayerRouting {
             layer: self.layer,
             batch,

@@ -2,7 +2,7 @@
 //! them.
 
 use burn::backend::Dispatch;
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use cubecl_kernels::definition::RouteShape;
 
 use crate::backend::{FusedKernels, RowTables};
@@ -49,5 +49,5 @@ pub(crate) fn route(scores: Tensor<2>, bias: Tensor<1>, shape: RouteShape) -> Ex
 /// - scores: `[sequences * seq, experts]`, FP32 without autodiff; output: `[sequences, experts]`
 pub(crate) fn sequence_counts(scores: Tensor<2>, shape: RouteShape, seq: usize) -> Tensor<2, Int> {
     let counts = Dispatch::sequence_counts(scores.into_dispatch(), shape, seq);
-    Tensor::<2, Int>::from_dispatch(counts).cast(DType::I32)
+    Tensor::from_dispatch(counts)
 }

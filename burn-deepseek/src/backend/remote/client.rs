@@ -124,7 +124,7 @@ mod kernels {
         AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
         NormGradients, NormOutput, RoutedTokens, RowTables, fused_kernels,
     };
-    use crate::backend::results::{Results, floats, words};
+    use crate::backend::results::{Results, floats, ints, words};
     use crate::backend::tensors::{Sink, Source, Tensors, give, take};
     use crate::backend::wire::{RowIndex, Sums, WireKernels, wire_kernels};
     use crate::definition::AdamWScalars;
