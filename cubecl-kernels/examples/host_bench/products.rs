@@ -154,6 +154,11 @@ pub fn linear_cross_entropy() {
         },
         || composed::linear_cross_entropy(&x, &w, &targets, &shape, true),
     );
+    let both = |format| {
+        host::linear_cross_entropy_with_gradients(&x, &w, &targets, None, &shape, format).unwrap()
+    };
+    let (bf16, f32) = (|| both(ProductFormat::Bf16), || both(ProductFormat::F32));
+    bench("linear_cross_entropy fwd+bwd bf16", Work::Flop(3 * flop), bf16, f32);
     let logits = random(5, rows * vocab);
     bench(
         "cross_entropy fwd+bwd",

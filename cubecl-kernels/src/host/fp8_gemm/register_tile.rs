@@ -16,9 +16,6 @@ use crate::definition::TILE;
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{LANES, Plain, Simd};
 
-/// Steps of the depth in a turn of the loop: so few turns that the processor foresees the last.
-const UNROLLED: usize = 1;
-
 /// What has a tile in registers.
 pub(super) trait RegisterTile: Lanes {
     /// Computes a tile of `R` rows and `16 V` columns, as
@@ -102,57 +99,26 @@ unsafe fn sums<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
     right: *const u32,
     depth: usize,
 ) -> [[<L::S as Simd>::V; V]; R] {
-    let (left_step, right_step) = (call.left_step, call.right_step);
-    let mut sums = [[L::S::zero(); V]; R];
-    let steps = depth.div_ceil(L::DEPTH);
     // SAFETY: the caller vouches for both operands.
     unsafe {
-        let mut step = 0;
-        while step + UNROLLED <= steps {
-            for _ in 0..UNROLLED {
-                add::<L, R, V, SCALES>(
-                    left,
-                    left_step,
-                    right.add(step * right_step),
-                    step,
-                    &mut sums,
-                );
-                step += 1;
+        let mut sums = [[L::S::zero(); V]; R];
+        let (left_step, right_step) = (call.left_step, call.right_step);
+        for step in 0..depth.div_ceil(L::DEPTH) {
+            let right = right.add(step * right_step);
+            let mut columns = [L::load(right); V];
+            for v in 1..V {
+                columns[v] = L::load(right.add(v * LANES));
+            }
+            for r in 0..R {
+                let turned = SCALES == TURNED;
+                let at = if turned { step * left_step + r } else { r * VECTOR_ROW + step };
+                let row = L::broadcast(left.add(at));
+                for v in 0..V {
+                    sums[r][v] = L::dot(row, columns[v], sums[r][v]);
+                }
             }
         }
-        while step < steps {
-            add::<L, R, V, SCALES>(left, left_step, right.add(step * right_step), step, &mut sums);
-            step += 1;
-        }
-    }
-    sums
-}
-
-/// Adds the products of one step of the depth.
-///
-/// # Safety
-/// As [`sums`]; `right` is the step's.
-#[inline(always)]
-unsafe fn add<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
-    left: *const u32,
-    left_step: usize,
-    right: *const u32,
-    step: usize,
-    sums: &mut [[<L::S as Simd>::V; V]; R],
-) {
-    // SAFETY: the caller vouches for both operands.
-    unsafe {
-        let mut columns = [L::load(right); V];
-        for v in 1..V {
-            columns[v] = L::load(right.add(v * LANES));
-        }
-        for r in 0..R {
-            let at = if SCALES == TURNED { step * left_step + r } else { r * VECTOR_ROW + step };
-            let row = L::broadcast(left.add(at));
-            for v in 0..V {
-                sums[r][v] = L::dot(row, columns[v], sums[r][v]);
-            }
-        }
+        sums
     }
 }
 
