@@ -327,7 +327,7 @@ mod tests {
 
         answer(2);
         let (began, failure) = (Instant::now(), processes.answers().unwrap_err());
-        assert_eq!(failure.to_string(), "rank 1: no sign of life for 0 s (parallel.timeout_s)");
+        assert_eq!(line_of(&failure), "rank 1: no sign of life for 0 s (parallel.timeout_s)");
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!((failure.blame(), post.failed()), (Blame::Run, Some(1)));
     }
