@@ -214,8 +214,8 @@ fn launch(
             let a = MappedOperandLaunch::new(a, product.a[1].argument());
             let b = MappedOperandLaunch::new(b, product.b[1].argument());
             // SAFETY: the maps were made of buffers that `Product` checked, or of padded copies of
-            // them, with as many rows as they hold, and the copy engine fills what lies outside a map with zeros; the kernel
-            // clamps the rows and columns of scales, and writes no element of `C` outside `m` and
+            // them, with as many rows as they hold, and the copy engine fills what lies outside a
+            // map with zeros; the kernel clamps the rows and columns of scales, and writes no element of `C` outside `m` and
             // `n`. Its loops count up to a number of rounds, and each wait is for copies that the
             // last plane has asked for.
             unsafe {

@@ -163,8 +163,8 @@ pub(super) const BENCH_TRAIN: &str = "Time whole training steps: forward, backwa
 pub(super) const BENCH_SCALE: &str = "Time training steps of growing length, experts, depth, \
                                       width, micro-batch and ranks.\n\n\
     The model is that of `bench train`. Every point runs in a process of its own, and the fastest \
-    of its repetitions counts; one that does not fit into memory is left out. Beside each time and the peak of memory is the exponent with \
-    which it grew from the row above (0: not at all, 1: twice as much for twice the value, 2: \
+    of its repetitions counts; one that does not fit into memory is left out. Beside each time and \
+    the peak of memory is the exponent with which it grew from the row above (0: not at all, 1: twice as much for twice the value, 2: \
     four times), and what it must be: that of the least time which the arithmetic and the bytes \
     of the weights take at this machine's best, and of the memory on paper. All axes take some \
     minutes.\n\n\

@@ -7,8 +7,8 @@ use crate::workplace::{Finished, Workplace, number};
 #[test]
 fn bench_prints_a_row_a_figure() {
     let place = Workplace::new();
-    let small = "--device flex --reps 1 --warmup 0 --json --set model.hidden_size=32 --set model.vocab_size=300 \
-                 --set train.seq_len=16";
+    let small = "--device flex --reps 1 --warmup 0 --json --set model.hidden_size=32 \
+                 --set model.vocab_size=300 --set train.seq_len=16";
     for (target, more, rows, compared) in [
         ("train", "", 9, "forward"),
         ("train", "--set ema.decay=0.9", 10, "step, weights averaged"),

@@ -42,8 +42,9 @@ pub(super) struct Shards(pub Vec<Shard>);
 
 impl Shards {
     /// The shards of a model, with all experts in each MoE layer or those of one rank, whose ranks
-    /// each hold some parameters (given with the rank's place in its expert-parallel group). Owners are chosen so that each rank owns about as many numbers
-    /// as any other that it shares parameters with.
+    /// each hold some parameters (given with the rank's place in its expert-parallel group). Owners
+    /// are chosen so that each rank owns about as many numbers as any other that it shares
+    /// parameters with.
     pub fn new(model: &DeepSeek, held: &[(usize, HashSet<ParamId>)], expert_degree: usize) -> Self {
         let of_experts = expert_parameters(model);
         let experts = model.config().n_routed_experts / expert_degree;
