@@ -23,7 +23,7 @@ pub struct WeightInit {
 enum Source {
     Zeros,
     /// Drawn one after the other.
-    Drawn(ChaCha8Rng, f64),
+    Drawn(Box<ChaCha8Rng>, f64),
     /// The same numbers, each weight's when it is first asked for.
     DrawnWhenAsked(Place),
 }
@@ -42,7 +42,7 @@ impl WeightInit {
     /// Weights drawn from `N(0, std)`; parameters are drawn in the order in which the model is
     /// built.
     pub fn normal(seed: u64, std: f64, device: &Device) -> Self {
-        Self::of(Source::Drawn(ChaCha8Rng::seed_from_u64(seed), std), device)
+        Self::of(Source::Drawn(Box::new(ChaCha8Rng::seed_from_u64(seed)), std), device)
     }
 
     /// The weights that [`normal`](Self::normal) draws, each drawn when it is first asked for, and

@@ -39,6 +39,7 @@ pub struct LayerRouting {
 
 /// Numbers of tokens by sequence and expert, where they were counted.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one a layer, and it is never moved about
 pub enum SequenceCounts {
     /// On the host, `[batch * n_routed_experts]`.
     Host(Vec<u32>),

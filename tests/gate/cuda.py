@@ -36,10 +36,13 @@ INSTRUCTIONS = {
 }
 # Bytes of registers that a kernel may spill, by target. The portable product holds 64 results a unit;
 # it is for devices without an instruction for E4M3, and for trials. On 10.0 `mma` unpacks E4M3 to
-# F16, in registers that no other target needs.
+# F16, in registers that no other target needs. Attention in one unit's registers is for devices
+# without matrix instructions; those of CUDA compose it.
 SPILLS = {
+    "attend": {"sm_100a": 8, "sm_120a": 8},
     "gemm_tiles": {target: 64 for target in ("sm_89", "sm_90a", "sm_100a", "sm_120a")},
     "gemm_mma": {"sm_100a": 144},
+    "key_gradient": {"sm_89": 88, "sm_90a": 88},
 }
 # Which kernel E4M3 products are by.
 PRODUCTS = {

@@ -63,7 +63,7 @@ pub(crate) fn product_direct<N: Size>(
                         let place = (sizes.c_base + (row + i) * sizes.n + column + j) as usize;
                         let sum = tile.sums[comptime!((i * EACH + j) as usize)];
                         if comptime!(added) {
-                            c[place] = c[place] + sum;
+                            c[place] += sum;
                         } else {
                             c[place] = sum;
                         }

@@ -19,6 +19,7 @@ pub struct Measured {
 
 /// Tokens that chose each expert of a layer, where they were counted.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // there is one a layer and pass, and it stays where it is
 enum Loads {
     Host(Vec<u64>),
     /// As FP32, which has every number below 16,777,216.

@@ -344,7 +344,7 @@ mod over_mpi {
         assert_eq!(place.metrics("threads"), place.metrics("processes"));
         same_checkpoints(&place, "threads", "processes", 6);
         // A text in files, whose tokens rank 0 has prepared; the middle ranks need none.
-        place.write("text.txt", &"All ranks but two read nothing of this text. ".repeat(2000));
+        place.write("text.txt", "All ranks but two read nothing of this text. ".repeat(2000));
         let layout = "--set parallel.pipeline=4 --set parallel.schedule=1f1b \
                       --set model.num_hidden_layers=4 --set schedule.global_batch=8 \
                       --set data.source=text.txt";
