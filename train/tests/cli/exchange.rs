@@ -80,7 +80,7 @@ fn what_is_hidden_of_the_exchange_is_recorded() {
     for (schedule, overlaps) in [("dualpipe", true), ("1f1b", false)] {
         let finished = place
             .train(&format!(
-                "--steps 3 --run-dir {schedule} --trace {schedule}.json --set parallel.pipeline=2 \
+                "--steps 12 --run-dir {schedule} --trace {schedule}.json --set parallel.pipeline=2 \
                  --set parallel.expert=2 --set parallel.schedule={schedule} \
                  --set model.num_hidden_layers=4 --set schedule.global_batch=16 --json"
             ))

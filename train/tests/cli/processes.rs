@@ -472,7 +472,7 @@ mod over_mpi {
     #[test]
     fn the_exchange_is_hidden_between_processes_too() {
         let place = Workplace::new();
-        let more = "--steps 3 --run-dir run --trace run.json --set parallel.pipeline=2 \
+        let more = "--steps 12 --run-dir run --trace run.json --set parallel.pipeline=2 \
                     --set parallel.expert=2 --set model.num_hidden_layers=4 \
                     --set schedule.global_batch=16 --json";
         let finished = train(&place, 4, more).ok();

@@ -15,7 +15,7 @@ use crate::host::simd::{FORCED_ISA, forced_isa};
 /// Which path products take, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The path of products of many rows. Products of few may take
+    /// The path of products of many rows. Beside a tile unit products of few take
     /// [`GemmPath::Avx512Bf16`] instead, where packing decides, and not the products themselves;
     /// not where a path was asked for.
     pub path: GemmPath,

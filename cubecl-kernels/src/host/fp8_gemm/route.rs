@@ -9,9 +9,6 @@ use crate::host::simd::{Isa, forced_isa, isa};
 /// Rows up to which vectors are ahead of a tile unit, to which a row costs as much as sixteen.
 /// On a Xeon they were at 4 rows (1.6 times), and behind at 16 (0.6); between was not measured.
 const FEW_ROWS_BESIDE_TILES: usize = 8;
-/// Rows up to which pairs are ahead of FP32 even where `vdpbf16ps` is slow: packing decides, and
-/// they are half as much to write. On a Xeon they were at 16 rows (2 times), and even at 64.
-const FEW_ROWS_BESIDE_FP32: usize = 32;
 
 /// The paths of the products of a call, by the rows of their results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +54,13 @@ impl Route {
         Self { few_rows, few, many: if many.has_tiles() { many } else { few } }
     }
 
-    /// What fits this processor, whose products of many rows take `many`.
+    /// What fits this processor, whose products of many rows take `many`. (Few rows by pairs beside
+    /// many by FP32 words were up to twice as fast on a Xeon; but how many rows an expert has then
+    /// showed in what each of them got.)
     fn fitting(many: GemmPath) -> Self {
         let few = GemmPath::Avx512Bf16;
         let few_rows = match many {
             GemmPath::Amx => FEW_ROWS_BESIDE_TILES,
-            GemmPath::Avx512 if few.is_available() => FEW_ROWS_BESIDE_FP32,
             _ => return Self::only(many),
         };
         Self { few_rows, few, many }
