@@ -103,8 +103,8 @@ impl DeepSeekConfig {
             // The router computes in FP32, so its input is kept in FP32.
             tensor("its norm", unless(keeping.recompute, floats(t, d))),
             tensor("router scores", 2 * floats(t, self.n_routed_experts)),
-            // The row of each slot, and slot and token of each row.
-            tensor("tables of the routing", 3 * floats(t, self.num_experts_per_tok)),
+            // The row of each slot, and slot and token of each row, for the host and as tensors.
+            tensor("tables of the routing", 6 * floats(t, self.num_experts_per_tok)),
         ];
         if shared > 0 {
             if let Rule::Fp8(_) = keeping.precision.rule(Operation::GateUp) {
