@@ -25,7 +25,7 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// One tensor of a file.
 #[derive(Clone, Debug)]
-pub(super) struct StoredTensor {
+pub struct StoredTensor {
     /// Type of its elements.
     pub dtype: Dtype,
     /// Its shape.
@@ -38,7 +38,7 @@ pub(super) struct StoredTensor {
 
 /// An open safetensors file.
 #[derive(Debug)]
-pub(super) struct SafetensorsFile {
+pub struct SafetensorsFile {
     path: PathBuf,
     file: Mutex<File>,
     /// None in it where the system does not map the file.

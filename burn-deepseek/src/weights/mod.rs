@@ -41,6 +41,7 @@ pub(crate) use finite::first_not_finite;
 pub use checkpoint::read_config;
 pub use error::WeightsError;
 pub use export::{ExportOptions, ExportProgress, Exported, export, scale_format_of};
+pub use header::{SafetensorsFile, StoredTensor};
 pub use ignored::IgnoredTensor;
 pub use in_place::{FilesInPlace, WriterInPlace, describe_model};
 pub use inspect::{
@@ -53,7 +54,7 @@ pub use load::{
     load_weights,
 };
 pub use named::{named_gradients, named_parameters, named_tensors, parameter_ids};
-pub use names::{NamedSlice, named_slices};
+pub use names::{NamedSlice, SlicesByParameter, named_slices};
 pub use problem::TensorProblem;
 pub use regular::{SETTINGS_BYTES, open_regular, read_regular, read_regular_text};
 pub use save::{SaveDType, SaveOptions, save_model};

@@ -1,6 +1,7 @@
 //! Which part of which parameter each tensor of a Hugging Face checkpoint is.
 
-use std::ops::ControlFlow;
+use std::collections::HashMap;
+use std::ops::{ControlFlow, Range};
 
 use crate::DeepSeekConfig;
 
@@ -43,6 +44,31 @@ pub fn named_slices(config: &DeepSeekConfig) -> Vec<NamedSlice> {
         ControlFlow::Continue(())
     });
     slices
+}
+
+/// [`named_slices`] by the parameter that they are slices of.
+#[derive(Debug)]
+pub struct SlicesByParameter(HashMap<String, Vec<NamedSlice>>);
+
+impl SlicesByParameter {
+    /// Those of the model that `config` (a valid one) describes.
+    pub fn new(config: &DeepSeekConfig) -> Self {
+        let mut slices: HashMap<String, Vec<NamedSlice>> = HashMap::new();
+        for slice in named_slices(config) {
+            slices.entry(slice.parameter.clone()).or_default().push(slice);
+        }
+        Self(slices)
+    }
+
+    /// The tensors that begin in a range of a parameter's elements, by offset.
+    pub fn within<'a>(
+        &'a self,
+        parameter: &str,
+        elements: &'a Range<usize>,
+    ) -> impl Iterator<Item = &'a NamedSlice> + use<'a> {
+        let all = self.0.get(parameter).map_or(&[][..], Vec::as_slice);
+        all.iter().filter(|slice| elements.contains(&slice.offset))
+    }
 }
 
 /// The tensor of all experts, as transformers 5 has it: what others keep an expert a tensor, in the

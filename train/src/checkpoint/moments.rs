@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_deepseek::weights::{
-    HeldParameter, NamedSlice, named_slices, open_regular, parameter_ids,
+    HeldParameter, NamedSlice, SafetensorsFile, SlicesByParameter, named_slices, parameter_ids,
 };
 use burn_deepseek::{DeepSeek, DeepSeekConfig};
-use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 
 use super::{Checkpoint, CheckpointError};
@@ -75,24 +73,29 @@ impl Checkpoint {
         read: &mut dyn FnMut(),
     ) -> Result<AdamW, CheckpointError> {
         let path = self.path.join(OPTIMIZER_FILE);
-        let mut file = MomentsFile::open(&path)?;
-        let mut slices: HashMap<String, Vec<NamedSlice>> = HashMap::new();
-        for slice in named_slices(config) {
-            slices.entry(slice.parameter.clone()).or_default().push(slice);
-        }
+        let (file, tensors) = SafetensorsFile::open(&path)?;
+        let slices = SlicesByParameter::new(config);
         let dtype = settings.moments.dtype();
         let mut moments = HashMap::new();
         for HeldParameter { id, path: parameter, elements } in owned {
-            let own = slices.get(parameter).map_or(&[][..], Vec::as_slice);
-            let own = || own.iter().filter(|slice| elements.contains(&slice.offset));
-            if !own().any(|slice| file.has(&slice.name)) {
+            let own = || slices.within(parameter, elements);
+            let has =
+                |slice: &NamedSlice| tensors.contains_key(&format!("{}{FIRST_MOMENT}", slice.name));
+            if !own().any(has) {
                 continue;
             }
             let [first, second] = [FIRST_MOMENT, SECOND_MOMENT].map(|suffix| {
                 let mut values = vec![0.0; elements.len()];
                 for slice in own() {
                     let out = &mut values[slice.offset - elements.start..][..slice.elements()];
-                    file.read(&format!("{}{suffix}", slice.name), &slice.shape, out)?;
+                    let name = format!("{}{suffix}", slice.name);
+                    let tensor = tensors.get(&name).ok_or_else(|| {
+                        CheckpointError::damaged(&path, format!("{name} is missing"))
+                    })?;
+                    check(&name, tensor.dtype, &tensor.shape, &slice.shape, &path)?;
+                    let mut bytes = vec![0; tensor.len_bytes];
+                    file.read_into(tensor, 0, &mut bytes)?;
+                    widen(tensor.dtype, &bytes, out);
                 }
                 let data = TensorData::new(values, [elements.len()]).convert_dtype(dtype);
                 Ok::<_, CheckpointError>(Tensor::<1>::from_data(data, (device, dtype)))
@@ -103,59 +106,6 @@ impl Checkpoint {
         Ok(AdamW::resumed(settings, self.position.step, moments))
     }
 }
-
-/// The file of an optimizer's moments, of which some tensors are read.
-struct MomentsFile<'a> {
-    path: &'a Path,
-    file: fs::File,
-    metadata: Metadata,
-    /// First byte of the tensors.
-    start: u64,
-}
-
-impl<'a> MomentsFile<'a> {
-    fn open(path: &'a Path) -> Result<Self, CheckpointError> {
-        let io = |source| CheckpointError::io(path, "read")(source);
-        let mut file = open_regular(path).map_err(io)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(io)?;
-        let header_bytes = u64::from_le_bytes(length);
-        let mut header = Vec::new();
-        (&file).take(header_bytes.min(MAX_HEADER_BYTES)).read_to_end(&mut header).map_err(io)?;
-        let metadata = serde_json::from_slice(&header)
-            .map_err(|error| CheckpointError::damaged(path, error))?;
-        Ok(Self { path, file, metadata, start: 8 + header_bytes })
-    }
-
-    /// Whether it has the first moment of a tensor.
-    fn has(&self, tensor: &str) -> bool {
-        self.metadata.info(&format!("{tensor}{FIRST_MOMENT}")).is_some()
-    }
-
-    /// Reads a tensor as F32 (which holds BF16 exactly).
-    fn read(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        out: &mut [f32],
-    ) -> Result<(), CheckpointError> {
-        let damaged = |problem: String| CheckpointError::damaged(self.path, problem);
-        let info = self.metadata.info(name).ok_or_else(|| damaged(format!("{name} is missing")))?;
-        check(name, info.dtype, &info.shape, shape, self.path)?;
-        let (first, end) = info.data_offsets;
-        let dtype = info.dtype;
-        let mut bytes = vec![0; end - first];
-        self.file
-            .seek(SeekFrom::Start(self.start + first as u64))
-            .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(CheckpointError::io(self.path, "read"))?;
-        widen(dtype, &bytes, out);
-        Ok(())
-    }
-}
-
-/// The longest header that is read: the format's own limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Refuses a tensor that is not a moment of this shape.
 fn check(

@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
+use crate::peak_memory::peak_bytes;
 use crate::record::{Stamp, SystemLine};
 
 /// Looks at this process, the memory and the disk of a folder.
@@ -62,28 +63,28 @@ impl Machine {
 /// Memory that the system as it was looked at last can still give; none where that is not known.
 pub fn available_bytes(system: &System) -> Option<u64> {
     // Of a container its limit, for what it uses is partly files that give way.
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    Some(system.available_memory().min(limit)).filter(|&bytes| bytes > 0)
+    Some(system.available_memory().min(limit_bytes(system))).filter(|&bytes| bytes > 0)
+}
+
+/// All memory of the system as it was looked at last: of a container its limit.
+pub fn total_bytes(system: &System) -> u64 {
+    system.total_memory().min(limit_bytes(system))
+}
+
+fn limit_bytes(system: &System) -> u64 {
+    system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory)
 }
 
 /// The most bytes of memory that this process has had so far. Where the system does not say (Linux
 /// does), what it has now: freed pages stay with it. None where not even that is known.
 pub fn peak_resident_bytes() -> Option<u64> {
-    kept_peak_bytes().or_else(|| {
+    peak_bytes().or_else(|| {
         let pid = Pid::from_u32(std::process::id());
         let mut system = System::new_with_specifics(RefreshKind::nothing());
         let memory = ProcessRefreshKind::nothing().with_memory();
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, memory);
         system.process(pid).map(sysinfo::Process::memory)
     })
-}
-
-/// The peak that Linux keeps: the line `VmHWM:   123456 kB`.
-fn kept_peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
 }
 
 /// Bytes that tensors have on the devices which tell it (those of CubeCL); none where none does.
@@ -112,7 +113,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn memory_that_was_there_stays_in_the_peak() {
-        let before = kept_peak_bytes().unwrap();
+        let before = peak_bytes().unwrap();
         let size = 64 << 20;
         drop(std::hint::black_box(vec![1u8; size]));
         let peak = peak_resident_bytes().unwrap();

@@ -18,7 +18,7 @@ mod webhook;
 pub use alerts::ExpertCounts;
 pub use expert_loads::{ExpertLoads, LoadsError};
 pub use log::{LogSettings, StepLog, stamp};
-pub use machine::{Machine, available_bytes, peak_resident_bytes};
+pub use machine::{Machine, available_bytes, peak_resident_bytes, total_bytes};
 pub use notes::{Note, Notes};
 pub use plain::PlainRenderer;
 pub use progress::{Progress, duration, evaluation_line};

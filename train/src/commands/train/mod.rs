@@ -51,6 +51,7 @@ use crate::terminal::{self, Facts, TerminalRenderer};
 use crate::training::{RunOutcome, RunPlan, RunState, SamplePlan, StepStrategy};
 use crate::visible::visible;
 use own::led;
+pub(in crate::commands) use processes::host;
 pub(in crate::commands) use ranks::{formats_of, ranks_on};
 pub(in crate::commands) use start::Start;
 use start::{Parts, left};

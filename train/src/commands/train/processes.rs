@@ -79,7 +79,7 @@ pub(super) fn begin_all(processes: &Processes, began: &Began) {
 }
 
 /// The name of this machine.
-pub(super) fn host() -> String {
+pub(in crate::commands) fn host() -> String {
     System::host_name().unwrap_or_default()
 }
 

@@ -74,10 +74,8 @@ impl Rank {
         let Gather { device, moments: with_moments, shards } = some;
         let mut values = flat_values(&self.part);
         let all = self.optimizer.moments();
-        let held = self.shards.held_by(self.place.rank);
-        let owned =
-            held.filter(|shard| shard.owner == self.place.rank && shards.contains(&shard.index));
-        let owned = owned.map(|shard| Owned {
+        let owned = self.shards.owned_by(self.place.rank);
+        let owned = owned.filter(|shard| shards.contains(&shard.index)).map(|shard| Owned {
             index: shard.index,
             value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),
             moments: all.get(&shard.id).filter(|_| *with_moments).map(|moments| Moments {

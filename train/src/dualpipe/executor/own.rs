@@ -74,8 +74,7 @@ pub(super) fn own_rank(
     let mut made = || post.sign_of_life();
     if let Some(fill) = fill {
         let held: Vec<HeldParameter> = shards.held_by(number).map(Into::into).collect();
-        let owned: Vec<HeldParameter> =
-            shards.held_by(number).filter(|shard| shard.owner == number).map(Into::into).collect();
+        let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
         let (part, optimizer) = fill(rank.take_part(), &held, &owned, &mut made)?;
         (rank.part, rank.optimizer) = (part, optimizer);
     }

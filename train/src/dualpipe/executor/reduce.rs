@@ -53,7 +53,7 @@ impl Rank {
             self.post.send(rank, shard.owner, subject, flat.remove(&shard.id), device);
         }
         let (mut indices, mut sums) = (Vec::new(), Vec::new());
-        for shard in shards.held_by(rank).filter(|shard| shard.owner == rank) {
+        for shard in shards.owned_by(rank) {
             if let Some(sum) = self.summed(shard, flat.remove(&shard.id))? {
                 indices.push(shard.index);
                 sums.push(sum.clone());
@@ -95,7 +95,7 @@ impl Rank {
 
         let shards = self.shards.clone();
         let mut values = flat_values(&self.part);
-        for shard in shards.held_by(rank).filter(|shard| shard.owner == rank) {
+        for shard in shards.owned_by(rank) {
             let value = values.get(&shard.id).filter(|_| updated.contains(&shard.id));
             for &holder in shard.holders.iter().filter(|&&holder| holder != rank) {
                 let subject = Subject::Parameter(shard.index);
@@ -103,7 +103,7 @@ impl Rank {
             }
         }
         let owned = || {
-            let shards = shards.held_by(rank).filter(|shard| shard.owner == rank);
+            let shards = shards.owned_by(rank);
             let owned = shards.filter_map(|shard| Some((shard.index, values.get(&shard.id)?)));
             owned.map(|(index, value)| (index, value.clone())).unzip()
         };

@@ -43,19 +43,16 @@ impl Follower {
     pub fn describe(&self) -> String {
         let rank = &self.rank;
         let place = rank.place;
-        let numbers = |owned: bool| -> usize {
-            let held = rank.shards.held_by(place.rank);
-            let some = held.filter(|shard| !owned || shard.owner == place.rank);
-            some.map(|shard| shard.elements.len()).sum()
-        };
+        let held = rank.shards.held_by(place.rank).map(|shard| shard.elements.len());
+        let owned = rank.shards.owned_by(place.rank).map(|shard| shard.elements.len());
         format!(
             "place {} of the pipeline, {} of those that share experts, {} of the copies: holds {} \
              parameters and owns {}",
             place.pipeline,
             place.expert,
             place.data,
-            numbers(false),
-            numbers(true)
+            held.sum::<usize>(),
+            owned.sum::<usize>()
         )
     }
 

@@ -90,6 +90,11 @@ impl Shards {
         self.0.iter().filter(move |shard| shard.holders.contains(&rank))
     }
 
+    /// The shards that a rank owns.
+    pub fn owned_by(&self, rank: usize) -> impl Iterator<Item = &Shard> {
+        self.0.iter().filter(move |shard| shard.owner == rank)
+    }
+
     /// The places of all shards in runs, each of whole parameters: all of them at once, or, where
     /// their values are to come in pieces, of so many values or a parameter.
     pub fn runs(&self, most: Option<usize>) -> Vec<Range<usize>> {

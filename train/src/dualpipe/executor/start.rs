@@ -162,8 +162,7 @@ fn experts_here(model: &DeepSeek) -> usize {
 fn owned_state(optimizer: &AdamW, shards: &Shards, rank: usize, device: &Device) -> AdamW {
     let parts: HashMap<ParamId, usize> =
         shards.0.iter().map(|shard| (shard.id, shard.part + 1)).collect();
-    let owned = shards.held_by(rank).filter(|shard| shard.owner == rank);
-    let moments = owned.filter_map(|shard| {
+    let moments = shards.owned_by(rank).filter_map(|shard| {
         let Moments { first, second } = optimizer.moments().get(&shard.id)?;
         let count = first.dims()[0] / parts[&shard.id];
         let part = |tensor: &Tensor<1>| {

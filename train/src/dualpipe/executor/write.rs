@@ -1,13 +1,12 @@
 //! What ranks write of a checkpoint: each the tensors that it owns, in their places of files that
 //! are the same whoever writes them.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
 use burn::tensor::Tensor;
 use burn_deepseek::DeepSeekConfig;
-use burn_deepseek::weights::{FilesInPlace, NamedSlice, WeightsError, named_slices};
+use burn_deepseek::weights::{FilesInPlace, SlicesByParameter, WeightsError};
 use safetensors::Dtype;
 
 use super::flat::flat_values;
@@ -33,8 +32,8 @@ packed!(WriteJob { folder, moments });
 pub(super) struct Files {
     pub weights: FilesInPlace,
     pub moments: FilesInPlace,
-    /// The tensors of each parameter, by its path.
-    slices: HashMap<String, Vec<NamedSlice>>,
+    /// The tensors of each parameter.
+    slices: SlicesByParameter,
 }
 
 impl Files {
@@ -45,35 +44,23 @@ impl Files {
         moments: &[usize],
         format: MomentFormat,
     ) -> io::Result<Self> {
-        let mut slices: HashMap<String, Vec<NamedSlice>> = HashMap::new();
-        for slice in named_slices(config) {
-            slices.entry(slice.parameter.clone()).or_default().push(slice);
-        }
+        let slices = SlicesByParameter::new(config);
         let dtype = match format {
             MomentFormat::F32 => Dtype::F32,
             MomentFormat::Bf16 => Dtype::BF16,
         };
-        let mut made = Self {
+        let with_moments = moments.iter().filter_map(|&index| shards.0.get(index));
+        let tensors = with_moments
+            .flat_map(|shard| slices.within(&shard.path, &shard.elements))
+            .flat_map(|slice| {
+                [FIRST_MOMENT, SECOND_MOMENT]
+                    .map(|suffix| (format!("{}{suffix}", slice.name), slice.shape.clone()))
+            });
+        Ok(Self {
             weights: FilesInPlace::of_model(config)?,
-            moments: FilesInPlace::of_tensors(OPTIMIZER_FILE, dtype, Vec::new())?,
+            moments: FilesInPlace::of_tensors(OPTIMIZER_FILE, dtype, tensors.collect())?,
             slices,
-        };
-        let mut tensors = Vec::new();
-        for shard in moments.iter().filter_map(|&index| shards.0.get(index)) {
-            for slice in made.of(shard) {
-                for suffix in [FIRST_MOMENT, SECOND_MOMENT] {
-                    tensors.push((format!("{}{suffix}", slice.name), slice.shape.clone()));
-                }
-            }
-        }
-        made.moments = FilesInPlace::of_tensors(OPTIMIZER_FILE, dtype, tensors)?;
-        Ok(made)
-    }
-
-    /// The tensors of a shard.
-    fn of(&self, shard: &Shard) -> impl Iterator<Item = &NamedSlice> {
-        let all = self.slices.get(&shard.path).map_or(&[][..], Vec::as_slice);
-        all.iter().filter(|slice| shard.elements.contains(&slice.offset))
+        })
     }
 }
 
@@ -120,8 +107,7 @@ impl Rank {
     }
 
     fn owned_shards(&self) -> impl Iterator<Item = &Shard> {
-        let rank = self.place.rank;
-        self.shards.held_by(rank).filter(move |shard| shard.owner == rank)
+        self.shards.owned_by(self.place.rank)
     }
 }
 
@@ -136,7 +122,7 @@ fn written(
     let mut sum = 0;
     let data = values.into_data();
     let width = data.dtype().size();
-    for slice in files.of(shard) {
+    for slice in files.slices.within(&shard.path, &shard.elements) {
         let first = slice.offset - shard.elements.start;
         let bytes = &data.as_bytes()[first * width..][..slice.elements() * width];
         write(&format!("{}{suffix}", slice.name), bytes)?;

@@ -26,12 +26,13 @@ use self::rates::Rates;
 use self::reduction::Reduction;
 use super::{KERNEL_REPS, REPS, Repetitions};
 use crate::cli::BenchLinksArgs;
-use crate::commands::train::formats_of;
+use crate::commands::train::{formats_of, host};
 use crate::config::{ConfigRequest, RunConfig};
 use crate::device::SelectedDevice;
 use crate::exit::Outcome;
 use crate::failure::{Context, Failure, Result, UsageError};
 use crate::fold::{fold, width};
+use crate::metrics::total_bytes;
 use crate::oversize::check_training;
 use crate::parallel::{Packed, Post, PostError, Processes};
 use crate::schedule::Position;
@@ -164,11 +165,6 @@ fn ranks_a_node(args: &BenchLinksArgs, hosts: &[String]) -> Result<usize, UsageE
         "{ranks} ranks are not nodes of {size} each; give --ranks-per-node a number that divides \
          them"
     )))
-}
-
-/// The name of this machine.
-fn host() -> String {
-    System::host_name().unwrap_or_default()
 }
 
 impl Prepared {
@@ -322,8 +318,7 @@ impl Prepared {
 fn memory_gib() -> f64 {
     let mut system = System::new();
     system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    system.total_memory().min(limit) as f64 / f64::from(1 << 30)
+    total_bytes(&system) as f64 / f64::from(1 << 30)
 }
 
 #[cfg(test)]
