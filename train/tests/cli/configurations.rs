@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::bounded::Bounded;
 use crate::workplace::Workplace;
 
 /// A fixture of the parity tests as a folder of the workplace.
@@ -26,8 +27,7 @@ fn a_file_that_leaves_out_what_it_can_gives_the_tokens_of_the_whole_file() {
     let tokens = || {
         let mut command =
             place.command("generate --checkpoint left_out --max-new-tokens 12 --json");
-        let output =
-            command.args(["--temperature", "0", "--prompt", "the river"]).output().unwrap();
+        let output = command.args(["--temperature", "0", "--prompt", "the river"]).ended();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let stdout = String::from_utf8(output.stdout).unwrap();
         let results: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();

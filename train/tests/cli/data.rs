@@ -147,6 +147,7 @@ mod long {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::bounded::outcome;
     use crate::generate::word_tokenizer;
     use crate::workplace::{Finished, peak_bytes};
 
@@ -202,7 +203,7 @@ mod long {
         let killed = Instant::now();
         let kill = format!("kill -s INT {}", child.id());
         assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        let finished = Finished::of("interrupted", child.wait_with_output().unwrap());
+        let finished = Finished::of("interrupted", outcome(child, "interrupted"));
         assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
         assert_eq!(finished.code, Some(130), "{}", finished.dump());
         assert!(finished.stderr.ends_with("interrupted\n"), "{}", finished.dump());

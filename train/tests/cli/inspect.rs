@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::bounded::Bounded;
 use crate::workplace::{Workplace, number};
 
 const RUN: &str = "runs/tiny-001";
@@ -224,7 +225,7 @@ fn what_does_not_fit_is_refused() {
         assert!(finished.stderr.contains(part), "{part}: {}", finished.dump());
     }
     let mut empty = place.command(&format!("inspect --checkpoint {RUN} --prompt"));
-    let output = empty.arg("").output().unwrap();
+    let output = empty.arg("").ended();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no token to predict"));
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::bounded::Bounded;
 use crate::workplace::{Finished, Workplace};
 
 /// See `train/src/kill_point.rs`.
@@ -18,7 +19,7 @@ const SIDE_BY_SIDE: usize = 2;
 
 /// Runs the program, which is killed at the given place; whether it came to its end.
 fn survives(place: &Workplace, arguments: &str, kill_at: u64) -> bool {
-    let output = place.command(arguments).env(KILL_AT, kill_at.to_string()).output().unwrap();
+    let output = place.command(arguments).env(KILL_AT, kill_at.to_string()).ended();
     let finished = Finished::of(arguments, output);
     match finished.code {
         None => false,

@@ -10,6 +10,7 @@
 mod bad_input;
 mod bench;
 mod best;
+mod bounded;
 mod bounds;
 mod check_checkpoint;
 mod checkpoints;

@@ -9,6 +9,7 @@ use deepseek_train::microscope::{
     BiasMove, Desk, ExpertOf, MicroscopeError, Question, TakenToken, WhatIf,
 };
 
+use crate::bounded::Bounded;
 use crate::workplace::{Workplace, number};
 
 fn run(place: &Workplace) -> PathBuf {
@@ -30,8 +31,7 @@ fn a_desk_answers_as_inspect_does() {
     assert_eq!((answer.checkpoint, &answer.layers[..]), (Some(6), &[1, 2][..]));
     assert_eq!((answer.experts, answer.chosen, answer.mtp_depths), (4, 2, 1));
     let mut command = place.command("inspect --checkpoint runs/tiny-001 --json --prompt");
-    let told =
-        crate::workplace::Finished::of("inspect", command.arg("the small cat").output().unwrap());
+    let told = crate::workplace::Finished::of("inspect", command.arg("the small cat").ended());
     assert_eq!(answer.base.mean_loss, told.ok().json()["mean_loss"].as_f64());
     let tokens = &answer.base.tokens;
     assert_eq!(

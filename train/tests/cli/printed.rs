@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::bounded::Bounded;
 use crate::workplace::{Finished, Workplace};
 
 /// Clears the screen, sets the title, turns the direction of writing.
@@ -67,13 +68,13 @@ fn names_of_files_are_written_out() {
         (vec!["check", "--set", "model.\u{1b}[2J=1"], 2),
     ] {
         let mut command = place.command("");
-        let output = command.args(&arguments).output().unwrap();
+        let output = command.args(&arguments).ended();
         let finished = Finished::of(&format!("{arguments:?}"), output);
         assert_eq!(finished.code, Some(code), "{}", finished.dump());
         finished.is_visible();
     }
     let mut command = place.command("eval --checkpoint runs/tiny-001 --json --data");
-    let output = command.arg(format!("{name}.txt")).output().unwrap();
+    let output = command.arg(format!("{name}.txt")).ended();
     let finished = Finished::of("eval", output).ok();
     finished.is_visible();
 }

@@ -17,6 +17,7 @@ mod over_mpi {
     use deepseek_train::checkpoint::{Checkpoint, Purpose};
     use serde_json::Value;
 
+    use crate::bounded::Bounded;
     use crate::workplace::{DEEPSEEK, Finished, Workplace, number};
 
     /// `mpirun -n COUNT deepseek ...`, on this machine alone.
@@ -34,7 +35,7 @@ mod over_mpi {
     }
 
     fn run(place: &Workplace, count: usize, arguments: &str) -> Finished {
-        let output = mpirun(place, count, arguments).output().unwrap();
+        let output = mpirun(place, count, arguments).ended();
         Finished::of(&format!("mpirun -n {count} {arguments}"), output)
     }
 
@@ -293,7 +294,7 @@ mod over_mpi {
         let train = |count, more: &str| {
             let arguments = format!("train --config ./tiny.toml --device flex {more} --json");
             let mut command = mpirun(&place, count, &arguments);
-            let output = command.env("MIMALLOC_PURGE_DELAY", "0").output().unwrap();
+            let output = command.env("MIMALLOC_PURGE_DELAY", "0").ended();
             Finished::of(&format!("mpirun -n {count} {arguments}"), output).ok()
         };
         let small = train(2, "--set parallel.pipeline=2 --set parallel.schedule=1f1b");
@@ -388,7 +389,7 @@ mod over_mpi {
             let mut command = mpirun(&place, 1, &arguments);
             command.args([":", "-n", "1", "env", &format!("DEEPSEEK_TEST_KILL_AT={kill_at}")]);
             command.arg(DEEPSEEK).args(arguments.split_whitespace());
-            let output = command.output().unwrap();
+            let output = command.ended();
             let finished = Finished::of("a rank that is killed while it saves", output);
             assert_eq!(finished.code, Some(3), "{}", finished.dump());
             assert!(finished.stderr.contains("error: rank 1 was killed"), "{}", finished.dump());

@@ -1,5 +1,6 @@
 //! Products of three BF16 parts: near FP32 on a tile unit, and refused where there is none.
 
+use crate::bounded::Bounded;
 use crate::workplace::{Finished, Workplace, number};
 
 const THIRDS: &str = "--set precision.products=bf16x3";
@@ -7,7 +8,7 @@ const THIRDS: &str = "--set precision.products=bf16x3";
 /// A run on Flex whose products take the given path.
 fn train(place: &Workplace, isa: &str, more: &str) -> Finished {
     let arguments = format!("train --config ./tiny.toml --device flex --steps 4 {more}");
-    let output = place.command(&arguments).env("CUBECL_KERNELS_ISA", isa).output().unwrap();
+    let output = place.command(&arguments).env("CUBECL_KERNELS_ISA", isa).ended();
     Finished::of(&arguments, output)
 }
 

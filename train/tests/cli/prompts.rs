@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::bounded::Bounded;
 use crate::workplace::{Finished, Workplace};
 
 /// The model of a run over bytes in `hf`, whose special tokens have names of their own, none of
@@ -41,7 +42,7 @@ fn generate(place: &Workplace, folder: &str, prompt: &str) -> Finished {
     let mut command = place
         .command(&format!("generate --checkpoint {folder} --max-new-tokens 6 --json --prompt"));
     command.arg(prompt).stdin(Stdio::null());
-    Finished::of(prompt, command.output().unwrap())
+    Finished::of(prompt, command.ended())
 }
 
 fn prompt_tokens(place: &Workplace, folder: &str, prompt: &str) -> Value {

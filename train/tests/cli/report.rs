@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::bounded::Bounded;
 use crate::workplace::{Workplace, number};
 
 /// What is in none of a report's files unless something of it was not escaped.
@@ -35,7 +36,7 @@ fn pictures(place: &Workplace, folder: &str) -> Vec<String> {
 #[test]
 fn a_run_is_reported_as_markdown_and_html() {
     let place = Workplace::trained();
-    place.command("runs note runs/tiny-001").arg(MARKUP).output().unwrap();
+    place.command("runs note runs/tiny-001").arg(MARKUP).ended();
     place.run("runs tag runs/tiny-001 <b>bold</b> base").ok();
     let told = place.run("report runs/tiny-001 --out kept --html kept.html --json").ok().json();
     let drawn = pictures(&place, "kept");

@@ -202,6 +202,7 @@ mod signals {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::bounded::outcome;
     use crate::workplace::Finished;
 
     /// Runs until a line begins with `until`, sends the signal, and waits for the end.
@@ -219,7 +220,7 @@ mod signals {
             .unwrap();
         assert!(killed.success());
         out.read_to_string(&mut rest).unwrap();
-        let mut output = child.wait_with_output().unwrap();
+        let mut output = outcome(child, arguments);
         output.stdout = (seen + &rest).into_bytes();
         Finished::of(arguments, output)
     }
@@ -307,7 +308,7 @@ mod signals {
         let mut byte = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
         Command::new("sh").args(["-c", &format!("kill -s INT {}", child.id())]).status().unwrap();
-        let mut output = child.wait_with_output().unwrap();
+        let mut output = outcome(child, "generate");
         output.stdout.insert(0, byte[0]);
         let finished = Finished::of("generate", output);
         let results = finished.json();

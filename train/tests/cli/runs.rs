@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::bounded::Bounded;
 use crate::workplace::{Workplace, number};
 
 /// Two finished runs that differ in a seed and a rate.
@@ -29,14 +30,14 @@ fn runs_are_listed_sorted_and_found_by_tag() {
     place.run("runs tag runs/tiny-002 seed-7 good").ok();
     let refused = place.run("runs note runs/tiny-002");
     assert!(refused.code == Some(2) && refused.stderr.contains("<TEXT>"), "{}", refused.dump());
-    let noted = place.command("runs note runs/tiny-002").arg("went well").output().unwrap();
+    let noted = place.command("runs note runs/tiny-002").arg("went well").ended();
     assert!(noted.status.success());
     let tagged = place.run("runs list --tag seed-7 --json").ok().json();
     assert_eq!(tagged["runs"][0]["note"], "went well");
     assert_eq!(tagged["runs"].as_array().unwrap().len(), 1);
     place.run("runs tag runs/tiny-002 good --remove").ok();
     assert_eq!(place.run("runs show runs/tiny-002 --json").ok().json()["tags"], json!(["seed-7"]));
-    let refused = place.command("runs tag runs/tiny-002").arg("two words").output().unwrap();
+    let refused = place.command("runs tag runs/tiny-002").arg("two words").ended();
     assert_eq!(refused.status.code(), Some(2));
     place.run("runs tag runs/tiny-002 a\u{1b}[2J").failed(2, &["must be a word"]);
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::bounded::outcome;
 use crate::workplace::{Finished, Workplace};
 
 /// How long a program may go on after a signal that ends it at once.
@@ -27,7 +28,7 @@ fn after(place: &Workplace, arguments: &str, wait: Duration, name: &str) -> (Fin
     assert!(child.try_wait().unwrap().is_none(), "{arguments}: it ended before the signal");
     signal(&child, name);
     let begun = Instant::now();
-    let output = child.wait_with_output().unwrap();
+    let output = outcome(child, arguments);
     (Finished::of(arguments, output), begun.elapsed())
 }
 
@@ -74,7 +75,7 @@ fn a_signal_ends_a_scale_and_its_process() {
     };
     signal(&child, "INT");
     let begun = Instant::now();
-    let finished = Finished::of(arguments, child.wait_with_output().unwrap());
+    let finished = Finished::of(arguments, outcome(child, arguments));
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert_eq!(finished.code, Some(130), "{}", finished.dump());
     assert_eq!(finished.json()["error"], "interrupted");
@@ -115,7 +116,7 @@ fn a_signal_in_an_evaluation_saves_what_was_trained() {
     let begun = Instant::now();
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
-    let mut output = child.wait_with_output().unwrap();
+    let mut output = outcome(child, arguments);
     output.stdout = (seen + &rest).into_bytes();
     let finished = Finished::of(arguments, output);
     assert!(begun.elapsed() < AT_ONCE, "{:?}: {}", begun.elapsed(), finished.dump());

@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 use deepseek_train::record::repeatable;
 use serde_json::Value;
 
+use crate::bounded::Bounded;
+
 /// The binary under test.
 pub const DEEPSEEK: &str = env!("CARGO_BIN_EXE_deepseek");
 
@@ -82,7 +84,7 @@ impl Workplace {
 
     /// Runs `deepseek` with arguments that have no spaces in them.
     pub fn run(&self, arguments: &str) -> Finished {
-        Finished::of(arguments, self.command(arguments).output().unwrap())
+        Finished::of(arguments, self.command(arguments).ended())
     }
 
     /// `deepseek train --config ./tiny.toml` and more.
@@ -109,7 +111,7 @@ impl Workplace {
             .env("XDG_CACHE_HOME", self.path(".cache"))
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
-        Finished::of(script, command.output().unwrap())
+        Finished::of(script, command.ended())
     }
 
     /// Copies a folder.

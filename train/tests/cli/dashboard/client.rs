@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::bounded::outcome;
 use crate::workplace::Workplace;
 
 /// How long an answer is waited for.
@@ -133,7 +134,7 @@ impl Server {
     #[cfg(unix)]
     pub fn stop(mut self) -> Option<i32> {
         std::process::Command::new("kill").args(["-INT", &self.id().to_string()]).status().unwrap();
-        self.child.as_mut().unwrap().wait().unwrap().code()
+        outcome(self.child.take().unwrap(), "serve").status.code()
     }
 }
 
