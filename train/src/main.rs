@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use deepseek_train::cli::Command;
-use deepseek_train::parallel::{end_processes, launched};
+use deepseek_train::parallel::{end_processes, launched, share_of_processors};
 use deepseek_train::{cli, commands, exit};
 
 // Flex allocates a buffer for each operation; with the system's allocator operations take 1.7 to
@@ -17,6 +17,10 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 /// The variable that sets the same, by which a process may have less memory and take longer.
 const PURGE_DELAY_VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
+
+/// The variable that says on how many threads Flex computes: all that there are, but for processes
+/// that share a machine and were not bound to a part of it.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
 /// A variable that the library of Wayland, through which graphics drivers look for a screen,
 /// complains about on standard error where it is not set, as on most servers.
@@ -40,8 +44,15 @@ fn main() -> ExitCode {
         // back.) SAFETY: no other thread is there yet, which is all that the call asks for.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     }
+    let launched = launched();
+    if let Some(threads) = launched.and_then(share_of_processors)
+        && std::env::var_os(THREADS_VARIABLE).is_none()
+    {
+        // SAFETY: no other thread is there yet that could read the environment.
+        unsafe { std::env::set_var(THREADS_VARIABLE, threads.to_string()) };
+    }
     // Of processes that were started together one speaks.
-    let speaks = launched().is_none_or(|launched| launched.speaks());
+    let speaks = launched.is_none_or(|launched| launched.speaks());
     match parsed {
         Ok(cli) => {
             let json = cli.command.wants_json() && speaks;

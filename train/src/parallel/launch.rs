@@ -9,6 +9,8 @@ pub struct Launched {
     pub rank: usize,
     /// How many there are.
     pub ranks: usize,
+    /// How many of them are in the same machine, where the launcher says so; else 1.
+    pub on_this_machine: usize,
 }
 
 /// Why a process cannot be one rank of several.
@@ -52,6 +54,11 @@ const VARIABLES: [(&str, &str); 3] = [
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 ];
 
+/// Where they say how many of them are in this machine: Open MPI; MPICH and Intel MPI; Slurm, of all
+/// machines, this one's among the like of `2(x3),1`.
+const LOCAL_VARIABLES: [&str; 3] =
+    ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"];
+
 /// What this process was started as; none where it was started alone.
 pub fn launched() -> Option<Launched> {
     launched_by(|name| std::env::var(name).ok())
@@ -59,9 +66,14 @@ pub fn launched() -> Option<Launched> {
 
 fn launched_by(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
     let number = |name: &str| variable(name)?.parse().ok();
-    let found = VARIABLES
-        .iter()
-        .find_map(|(rank, ranks)| Some(Launched { rank: number(rank)?, ranks: number(ranks)? }));
+    let first = |name: &&str| {
+        let list = variable(name)?;
+        list.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+    };
+    let on_this_machine = LOCAL_VARIABLES.iter().find_map(first).unwrap_or(1);
+    let found = VARIABLES.iter().find_map(|(rank, ranks)| {
+        Some(Launched { rank: number(rank)?, ranks: number(ranks)?, on_this_machine })
+    });
     found.filter(|launched| launched.ranks > 1 && launched.rank < launched.ranks)
 }
 
@@ -88,10 +100,14 @@ mod tests {
     fn launchers_are_known_by_their_variables() {
         for (rank, ranks) in VARIABLES {
             let found = with(&[(rank, "2"), (ranks, "4")]);
-            assert_eq!(found, Some(Launched { rank: 2, ranks: 4 }), "{rank}");
+            assert_eq!(found, Some(Launched { rank: 2, ranks: 4, on_this_machine: 1 }), "{rank}");
             assert!(!found.is_some_and(|found| found.speaks()));
         }
         assert!(with(&[("PMI_RANK", "0"), ("PMI_SIZE", "2")]).is_some_and(|l| l.speaks()));
+        for (variable, value) in LOCAL_VARIABLES.iter().zip(["3", "3", "3(x2),1"]) {
+            let found = with(&[("PMI_RANK", "0"), ("PMI_SIZE", "4"), (variable, value)]);
+            assert_eq!(found.map(|found| found.on_this_machine), Some(3), "{variable}");
+        }
         // A batch script has Slurm's variables too, and is one process.
         assert_eq!(with(&[("SLURM_NTASKS", "8"), ("SLURM_PROCID", "0")]), None);
         assert_eq!(with(&[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1")]), None);

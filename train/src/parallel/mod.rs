@@ -17,6 +17,7 @@ mod pipeline;
 mod placed;
 mod post;
 mod processes;
+mod processors;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use pipeline::{PipelineScheduleError, PipelineScheduleKind, UnknownPipelineS
 pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Mail, Post};
 pub use processes::{Processes, end_processes};
+pub use processors::share_of_processors;
 pub use subject::{Leg, Subject};
 pub use token::ComputeToken;
 pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};
