@@ -14,6 +14,9 @@ mod live;
 mod looks;
 mod microscope;
 mod served;
+#[path = "../cli/bounded.rs"]
+#[allow(dead_code, reason = "the tests of the command line use all of it")]
+mod bounded;
 #[path = "../cli/workplace.rs"]
 #[allow(dead_code, reason = "the tests of the command line use all of it")]
 mod workplace;

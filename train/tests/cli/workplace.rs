@@ -51,6 +51,9 @@ log_every = 1
 lr = [{ from = 1e-2, to = 0, shape = "cosine" }]
 global_batch = 4
 
+[parallel]
+timeout_s = 100
+
 [output]
 sample_tokens = 8
 "#;
