@@ -15,7 +15,6 @@ use burn_deepseek::ops::{self, wire};
 use super::group::ExpertParallelGroup;
 use super::layer_exchange::{LayerExchange, without_autodiff};
 use super::subject::Leg;
-use super::token::ComputeToken;
 use super::two_hops;
 use super::wire::{Wire, identity, words_between};
 
@@ -24,18 +23,13 @@ use super::wire::{Wire, identity, words_between};
 pub struct ChunkExchange {
     group: Arc<ExpertParallelGroup>,
     micro_batch: usize,
-    token: Option<Arc<ComputeToken>>,
 }
 
 impl ChunkExchange {
-    /// The exchanges of a micro-batch; where two micro-batches overlap, `token` is given up while
-    /// rows are in flight.
-    pub fn new(
-        group: Arc<ExpertParallelGroup>,
-        micro_batch: usize,
-        token: Option<Arc<ComputeToken>>,
-    ) -> Self {
-        Self { group, micro_batch, token }
+    /// The exchanges of a micro-batch; whoever holds the group's token gives it up while rows are
+    /// in flight.
+    pub fn new(group: Arc<ExpertParallelGroup>, micro_batch: usize) -> Self {
+        Self { group, micro_batch }
     }
 }
 
@@ -44,7 +38,6 @@ impl ExpertDispatch for ChunkExchange {
         let exchange = Arc::new(LayerExchange {
             group: self.group.clone(),
             micro_batch: self.micro_batch,
-            token: self.token.clone(),
             layer,
             wire: Wire {
                 as_words: words_between(self.group.members.iter().map(|(_, device)| device)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 
 use super::post::Post;
+use super::token::ComputeToken;
 use super::traffic::{Crosses, TrafficCounter};
 use super::wire::WireFormats;
 
@@ -24,6 +25,9 @@ pub struct ExpertParallelGroup {
     pub members_a_node: usize,
     /// Where bytes are counted.
     pub traffic: Arc<TrafficCounter>,
+    /// Where two micro-batches of this rank overlap, the right to compute: given up while rows are
+    /// waited for, in a pass forward and in one backward alike.
+    pub token: ComputeToken,
 }
 
 impl ExpertParallelGroup {

@@ -12,15 +12,12 @@ use super::group::ExpertParallelGroup;
 use super::message::{Message, PostError};
 use super::packed::{Packed, packed};
 use super::subject::{Leg, Subject};
-use super::token::ComputeToken;
 use super::wire::{Rows, Wire};
 
 /// One layer's exchanges of one micro-batch.
 pub(super) struct LayerExchange {
     pub group: Arc<ExpertParallelGroup>,
     pub micro_batch: usize,
-    /// What is given up while rows are waited for.
-    pub token: Option<Arc<ComputeToken>>,
     pub layer: usize,
     pub wire: Wire,
     /// The expert that each of this rank's rows is for.
@@ -158,7 +155,7 @@ impl LayerExchange {
         let (me, device) = &self.group.members[self.group.index];
         let post = &self.group.post;
         let mut waited = Duration::ZERO;
-        let mut receive = || {
+        let receive = || {
             let parcels = members.clone().map(|member| {
                 let (rank, _) = self.group.members[member];
                 let subject = self.subject(leg, hop);
@@ -168,10 +165,7 @@ impl LayerExchange {
             });
             parcels.collect::<Result<Vec<_>, PostError>>()
         };
-        let (parcels, meanwhile) = match &self.token {
-            Some(token) => token.given_up(receive),
-            None => (receive(), Duration::ZERO),
-        };
+        let (parcels, meanwhile) = self.group.token.given_up(receive);
         // What has come is unpacked before the token is taken again: not a part of the wait.
         post.note_hidden(*me, meanwhile.min(waited));
         parcels.unwrap_or_else(|error| std::panic::panic_any(error))

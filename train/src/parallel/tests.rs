@@ -124,9 +124,10 @@ fn shared(
                     formats,
                     members_a_node,
                     traffic,
+                    token: Default::default(),
                 });
                 let first = index * EXPERTS / ranks.len();
-                scope.spawn(move || tokens.run(&ChunkExchange::new(group, 0, None), first, device))
+                scope.spawn(move || tokens.run(&ChunkExchange::new(group, 0), first, device))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

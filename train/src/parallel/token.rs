@@ -27,13 +27,16 @@ impl ComputeToken {
     }
 
     /// Gives the token up, waits, and takes it again; how long it was held meanwhile, too: the part
-    /// of the wait in which the other micro-batch computed.
+    /// of the wait in which the other micro-batch computed. A micro-batch that is alone on its rank
+    /// need not hold the token, and does not after this either.
     pub fn given_up<T>(&self, wait: impl FnOnce() -> T) -> (T, Duration) {
-        self.release();
+        let was_held = self.release();
         let before = self.held();
         let result = wait();
         let meanwhile = self.held().saturating_sub(before);
-        std::mem::forget(self.take()); // held again by whoever held it before, who releases it
+        if was_held {
+            std::mem::forget(self.take()); // held again by whoever held it before, who releases it
+        }
         (result, meanwhile)
     }
 
@@ -52,13 +55,14 @@ impl ComputeToken {
         Held(self)
     }
 
-    fn release(&self) {
+    /// Releases it; whether it was held.
+    fn release(&self) -> bool {
         let mut state = self.state();
-        if let Some(since) = state.since.take() {
-            state.held += since.elapsed();
-        }
+        let since = state.since.take();
+        state.held += since.map_or(Duration::ZERO, |since| since.elapsed());
         drop(state);
         self.released.notify_one();
+        since.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,6 +127,15 @@ mod tests {
             assert!(token.held() < before + 9 * pause, "waiting is not holding");
         });
         assert_eq!(token.held(), token.held());
+    }
+
+    #[test]
+    fn whoever_is_alone_need_not_hold_it() {
+        let token = ComputeToken::default();
+        token.given_up(|| ());
+        token.given_up(|| ());
+        token.holding(|| token.given_up(|| ())); // would wait for ever if it were held
+        assert!(token.state().since.is_none());
     }
 
     /// Of a wait that part is hidden in which somebody else holds the token.

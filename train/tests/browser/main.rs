@@ -8,15 +8,15 @@
 // These are tests; a function that they share is not a test, which is all that clippy sees.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../cli/bounded.rs"]
+#[allow(dead_code, reason = "the tests of the command line use all of it")]
+mod bounded;
 mod browser;
 mod compare;
 mod live;
 mod looks;
 mod microscope;
 mod served;
-#[path = "../cli/bounded.rs"]
-#[allow(dead_code, reason = "the tests of the command line use all of it")]
-mod bounded;
 #[path = "../cli/workplace.rs"]
 #[allow(dead_code, reason = "the tests of the command line use all of it")]
 mod workplace;

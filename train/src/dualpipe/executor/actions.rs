@@ -1,6 +1,5 @@
 //! How a rank carries out its actions of a schedule.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::module::ParamId;
@@ -16,7 +15,6 @@ use super::step::{Progress, RankReport, StepJob};
 use super::timeline::Span;
 use crate::dualpipe::action::{Action, Chunk};
 use crate::failure::{Context, Result};
-use crate::parallel::ComputeToken;
 
 impl Rank {
     /// Carries out the rank's actions of one step. Gradients are left in `gradients`.
@@ -35,7 +33,7 @@ impl Rank {
                 Action::Forward(chunk) => {
                     let input = self.input(&mut progress, *chunk)?;
                     let ((measured, in_flight), took) =
-                        self.timed(&mut progress, || self.forward(job, *chunk, input, None));
+                        self.timed(&mut progress, || self.forward(job, *chunk, input));
                     progress.times.forward += took;
                     progress.keep(*chunk, measured, in_flight);
                 }
@@ -108,35 +106,36 @@ impl Rank {
         let input = self.input(progress, forward)?;
         let gradient = self.gradient(progress, backward)?;
         let in_flight = progress.take(backward)?;
-        let (((measured, kept), forward_took), (done, backward_took)) = if self.experts.is_none() {
-            let forward = self.timed(progress, || self.forward(job, forward, input, None));
-            let backward =
-                self.timed(progress, || self.backward(job, backward, in_flight, gradient));
-            (forward, backward)
-        } else {
-            let token = Arc::new(ComputeToken::default());
-            let start = Instant::now();
-            let both = std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new()
-                    .name(format!("{THREAD}{}, forward", self.place.rank));
-                let forward = || {
-                    let done =
-                        token.holding(|| self.forward(job, forward, input, Some(token.clone())));
-                    (done, start.elapsed())
-                };
-                let forward = thread
-                    .spawn_scoped(scope, forward)
-                    .context("the thread of a forward pass cannot be started")?;
-                let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
-                let done = (done, start.elapsed());
-                Result::<_>::Ok((
-                    forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                    done,
-                ))
-            })?;
-            progress.times.idle += start.elapsed().saturating_sub(token.held());
-            both
-        };
+        let (((measured, kept), forward_took), (done, backward_took)) =
+            if let Some(group) = &self.experts {
+                let token = &group.token;
+                let (start, held_before) = (Instant::now(), token.held());
+                let both = std::thread::scope(|scope| {
+                    let thread = std::thread::Builder::new()
+                        .name(format!("{THREAD}{}, forward", self.place.rank));
+                    let forward = || {
+                        let done = token.holding(|| self.forward(job, forward, input));
+                        (done, start.elapsed())
+                    };
+                    let forward = thread
+                        .spawn_scoped(scope, forward)
+                        .context("the thread of a forward pass cannot be started")?;
+                    let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
+                    let done = (done, start.elapsed());
+                    Result::<_>::Ok((
+                        forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                        done,
+                    ))
+                })?;
+                let computed = token.held() - held_before;
+                progress.times.idle += start.elapsed().saturating_sub(computed);
+                both
+            } else {
+                let forward = self.timed(progress, || self.forward(job, forward, input));
+                let backward =
+                    self.timed(progress, || self.backward(job, backward, in_flight, gradient));
+                (forward, backward)
+            };
         progress.times.forward += forward_took;
         progress.times.backward += backward_took;
         progress.keep(forward, measured, kept);

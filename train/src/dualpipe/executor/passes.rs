@@ -11,7 +11,7 @@ use super::step::{Progress, StepJob};
 use crate::data::TokenBatch;
 use crate::dualpipe::action::Chunk;
 use crate::failure::Result;
-use crate::parallel::{ChunkExchange, ComputeToken, Subject};
+use crate::parallel::{ChunkExchange, Subject};
 
 impl Rank {
     /// Runs a stage forward and sends what comes out of it.
@@ -20,17 +20,15 @@ impl Rank {
         job: &StepJob,
         chunk: Chunk,
         input: Option<Tensor<2>>,
-        token: Option<Arc<ComputeToken>>,
     ) -> (Measured, InFlight) {
         let micro_batch = job.schedule.micro_batch(chunk);
         let stage = self.part.stage(&self.stages[chunk.stage]);
         let compute = match &self.experts {
             None => self.compute.clone(),
-            Some(group) => self.compute.with_expert_dispatch(Arc::new(ChunkExchange::new(
-                group.clone(),
-                micro_batch,
-                token,
-            ))),
+            Some(group) => {
+                let exchange = ChunkExchange::new(group.clone(), micro_batch);
+                self.compute.with_expert_dispatch(Arc::new(exchange))
+            }
         };
         let settings = ChunkSettings {
             compute,

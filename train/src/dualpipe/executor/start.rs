@@ -111,6 +111,7 @@ impl<'a> Cut<'a> {
                 formats: cluster.formats,
                 members_a_node: cluster.members_a_node,
                 traffic: traffic.clone(),
+                token: Default::default(),
             })
         });
         Ok(Rank {

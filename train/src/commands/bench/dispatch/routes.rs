@@ -51,9 +51,10 @@ impl Layer {
                     formats: FORMATS,
                     members_a_node: if two_hops { RANKS_A_NODE } else { RANKS },
                     traffic: traffic.clone(),
+                    token: Default::default(),
                 };
                 scope.spawn(move || {
-                    let exchange = ChunkExchange::new(Arc::new(group), 0, None);
+                    let exchange = ChunkExchange::new(Arc::new(group), 0);
                     let DispatchedRows { rows, combine, .. } =
                         exchange.dispatch(x.clone(), &routing.groups, 0);
                     drop(std::hint::black_box(combine(rows, gates.clone())));

@@ -153,6 +153,7 @@ impl Layer {
             members,
             formats: self.formats,
             traffic: Arc::default(),
+            token: Default::default(),
         })
     }
 
@@ -164,7 +165,7 @@ impl Layer {
         reps: Repetitions,
     ) -> Result<f64> {
         party.timed(reps, |round| {
-            let exchange = ChunkExchange::new(group.clone(), round, None);
+            let exchange = ChunkExchange::new(group.clone(), round);
             let DispatchedRows { rows, combine, .. } =
                 exchange.dispatch(self.x.clone(), &self.groups, 0);
             drop(std::hint::black_box(combine(rows, self.gates.clone())));
