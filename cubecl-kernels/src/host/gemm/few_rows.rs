@@ -3,9 +3,9 @@
 
 use half::bf16;
 
-use super::quantize::e4m3_value;
-use super::simd::{LANES, Simd, madd, multiversion};
 use crate::definition::{StoredPart, StoredRows, TILE, tiles};
+use crate::host::quantize::e4m3_value;
+use crate::host::simd::{LANES, Simd, madd, multiversion};
 
 /// Rows up to which these are used.
 pub(crate) const MAX_ROWS: usize = 4;
