@@ -133,10 +133,15 @@ pub(super) unsafe fn pack_transposed(
 ) {
     // The last word of a column may be short of rows.
     codes[rows * TILE..words(rows) * CODES_A_WORD * TILE].fill(0);
-    let mut packed = [0; WORDS_DOWN * TILE];
-    pack_down(codes, words(rows), &mut packed);
     // SAFETY: the caller vouches that nothing else that is alive overlaps the column's words.
     let column = |c: usize| unsafe { out.part(start + c * stride, words(rows)) };
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx2 {
+        // SAFETY: `isa` has just found AVX2.
+        return unsafe { avx2::pack_columns(codes, columns, column) };
+    }
+    let mut packed = [0; WORDS_DOWN * TILE];
+    pack_down(codes, words(rows), &mut packed);
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
         // SAFETY: `isa` has just found the features.
@@ -157,6 +162,91 @@ multiversion! {
             for c in 0..TILE {
                 let code = |row: usize| u32::from(rows[row * TILE + c]);
                 packed[c] = code(0) | code(1) << 8 | code(2) << 16 | code(3) << 24;
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    // Loops over the indices of fixed arrays keep them in registers.
+    #![allow(clippy::needless_range_loop)]
+
+    use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
+
+    use super::{CODES_A_WORD, CodePanel, TILE};
+    use crate::host::simd::transpose8;
+
+    /// Words that a register holds.
+    const SIDE: usize = 8;
+    /// Codes that a register holds.
+    const CODES: usize = 32;
+
+    /// Writes the first `columns` columns of a panel, packed down their rows, each to the slice that
+    /// `out` gives, as long as that is: without the packed panel, which beside the codes would fill
+    /// the first cache.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn pack_columns<'a>(
+        codes: &CodePanel,
+        columns: usize,
+        out: impl Fn(usize) -> &'a mut [MaybeUninit<u32>],
+    ) {
+        for first in (0..columns).step_by(CODES) {
+            pack_group::<0>(codes, first, columns, &out);
+            pack_group::<1>(codes, first, columns, &out);
+            pack_group::<2>(codes, first, columns, &out);
+            pack_group::<3>(codes, first, columns, &out);
+        }
+    }
+
+    /// Packs eight columns of 32: four from `4 GROUP` on in each half, for so they come out of one
+    /// register.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn pack_group<'a, const GROUP: usize>(
+        codes: &CodePanel,
+        first: usize,
+        columns: usize,
+        out: impl Fn(usize) -> &'a mut [MaybeUninit<u32>],
+    ) {
+        let column = |i: usize| first + GROUP * 4 + i % 4 + i / 4 * (CODES / 2);
+        let mut outs: [&mut [MaybeUninit<u32>]; SIDE] = std::array::from_fn(|_| Default::default());
+        let wanted = |i: &usize| column(*i) < columns;
+        (0..SIDE).filter(wanted).for_each(|i| outs[i] = out(column(i)));
+        for word in (0..outs[0].len()).step_by(SIDE) {
+            let mut words = [_mm256_setzero_ps(); SIDE];
+            for i in 0..SIDE {
+                let mut rows = [_mm256_setzero_si256(); CODES_A_WORD];
+                for r in 0..CODES_A_WORD {
+                    let at = ((word + i) * CODES_A_WORD + r) * TILE + first;
+                    let codes: &[u8] = &codes[at..][..CODES];
+                    // SAFETY: an unaligned load of 32 codes that are there.
+                    rows[r] = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+                }
+                let [a, b, c, d] = rows;
+                let (ab, cd) = if GROUP < 2 {
+                    (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d))
+                } else {
+                    (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d))
+                };
+                words[i] = _mm256_castsi256_ps(if GROUP.is_multiple_of(2) {
+                    _mm256_unpacklo_epi16(ab, cd)
+                } else {
+                    _mm256_unpackhi_epi16(ab, cd)
+                });
+            }
+            // SAFETY: registers alone, and AVX2 is there.
+            let turned = unsafe { transpose8(words) };
+            for (column, out) in turned.into_iter().zip(&mut outs) {
+                let Some(out) = out.get_mut(word..) else { continue };
+                let mut words = [MaybeUninit::uninit(); SIDE];
+                // SAFETY: an unaligned store of eight words.
+                unsafe { _mm256_storeu_ps(words.as_mut_ptr().cast(), column) };
+                match out.first_chunk_mut() {
+                    Some(out) => *out = words,
+                    None => out.copy_from_slice(&words[..out.len()]),
+                }
             }
         }
     }
