@@ -156,7 +156,7 @@ mod tests {
 
     fn check_bytes<S: Simd>() {
         // What is above the lowest bits, and below the sign, does not matter.
-        let low: [u32; BYTES] = std::array::from_fn(|i| 0xFFFF_FF00 | i as u32 * 0x4D);
+        let low: [u32; BYTES] = std::array::from_fn(|i| 0xFFFF_FF00 | (i as u32 * 0x4D));
         let signs: [f32; BYTES] =
             std::array::from_fn(|i| if i % 3 == 0 { -0.0 } else { f32::NAN } * i as f32);
         let bytes = S::bytes(&low.map(f32::from_bits), &signs);
