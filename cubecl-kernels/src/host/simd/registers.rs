@@ -20,6 +20,7 @@ pub(crate) trait Simd {
     /// Sixteen numbers.
     type V: Copy;
     /// Sixteen zeros.
+    #[inline(always)]
     fn zero() -> Self::V {
         Self::splat(0.0)
     }
