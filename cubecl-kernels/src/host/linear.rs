@@ -3,11 +3,10 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::gemm_view::Threads;
+use super::gemm::{MAX_ROWS, rows_nt};
 use super::output::{Parts, as_uninit, build};
-use super::parallel::{chunk, for_each};
+use super::parallel::{Threads, chunk, for_each};
 use super::product::{View, product, product_add};
-use super::small_gemm::{MAX_ROWS, rows_nt};
 use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
 
 /// Columns of the output that one task of the few-row path computes.

@@ -9,8 +9,7 @@ mod attention;
 mod average;
 mod cross_entropy;
 mod embedding;
-mod fp8_gemm;
-mod gemm_view;
+mod gemm;
 mod grouped_linear;
 mod linear;
 mod output;
@@ -21,7 +20,6 @@ mod quantize;
 mod rms_norm;
 mod rope;
 mod simd;
-mod small_gemm;
 mod stored;
 mod swiglu;
 mod team;
@@ -36,7 +34,7 @@ pub use cross_entropy::{
     linear_cross_entropy, linear_cross_entropy_with_gradients,
 };
 pub use embedding::{embedding, embedding_backward};
-pub use fp8_gemm::{
+pub use gemm::{
     Choice, ColumnTiled, GemmPath, fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16,
     fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,

@@ -82,6 +82,10 @@ pub(crate) fn zeroed(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     unsafe { out.assume_init_mut() }
 }
 
+/// A line of a cache.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
 /// An output whose parts are written by different tasks.
 pub(crate) struct Parts<'a, T = f32> {
     start: *mut T,
@@ -98,6 +102,20 @@ impl<'a, T> Parts<'a, T> {
     /// Takes an output apart.
     pub(crate) fn new(out: &'a mut [MaybeUninit<T>]) -> Self {
         Self { start: out.as_mut_ptr().cast(), len: out.len(), owner: PhantomData }
+    }
+
+    /// Asks for `len` elements from `start` on, which are written soon.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, start: usize, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in (0..len * size_of::<T>()).step_by(LINE_BYTES) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let first: *const u8 = self.start.wrapping_add(start).cast();
+            // SAFETY: the instruction is part of x86-64, and no address is wrong for it.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, len);
     }
 
     /// The `len` elements from `start`.

@@ -2,12 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::fp8_gemm::{Floats, Taken, gemm_nt, gemm_nt_add, grouped_gemm_nt};
-use super::gemm_view::{Mat, Threads};
+use super::gemm::{Floats, MAX_ROWS, Mat, Taken, gemm_nt, gemm_nt_add, grouped_gemm_nt, rows_nt};
 use super::output::{Parts, build, for_rows, zeroed};
-use super::parallel::for_each;
+use super::parallel::{Threads, for_each};
 use super::simd::{multiversion, round_to_bf16};
-use super::small_gemm::{MAX_ROWS, rows_nt};
 use crate::definition::ProductFormat;
 
 /// Rows that lie one every `stride`, or the transpose of such a matrix, for products of any

@@ -6,12 +6,11 @@ use std::ops::Range;
 use super::few_rows;
 use super::head::{columns_row, transpose};
 use crate::definition::{AttentionShape, ProductFormat};
-use crate::host::gemm_view::{Mat, MatMut, Threads, gemm};
+use crate::host::gemm::{MAX_ROWS, Mat, MatMut, gemm, rows_nt};
 use crate::host::output::{Parts, as_uninit, build};
-use crate::host::parallel::{chunk, for_each};
+use crate::host::parallel::{Threads, chunk, for_each};
 use crate::host::product::{View, product, product_add};
 use crate::host::simd::{LANES, exp, lane_sum, max, multiversion};
-use crate::host::small_gemm::{MAX_ROWS, rows_nt};
 
 /// Query rows of a head that a task computes at most.
 const QUERIES_A_TASK: usize = 12;

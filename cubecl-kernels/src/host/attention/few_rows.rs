@@ -1,10 +1,10 @@
 //! `y += x w` with few rows on the left, where packing `w` would cost more than the product.
 
 use crate::definition::ProductFormat;
-use crate::host::gemm_view::Threads;
+use crate::host::gemm::MAX_ROWS;
+use crate::host::parallel::Threads;
 use crate::host::product::{View, product_add};
 use crate::host::simd::{LANES, Simd, madd, multiversion};
-use crate::host::small_gemm::MAX_ROWS;
 
 /// Registers of columns that are summed at a time.
 const WIDE: usize = 4;

@@ -1,7 +1,7 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
 use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
-use crate::host::fp8_gemm::bf16_takes_words;
+use crate::host::gemm::bf16_takes_words;
 use crate::host::product::View;
 use crate::host::simd::{LANES, multiversion, round_to_bf16};
 

@@ -6,9 +6,9 @@
 
 use super::head::{Inputs, Operands, SCORES_ROW, columns_row, round_all};
 use crate::definition::ProductFormat;
-use crate::host::fp8_gemm::gemm_nt;
-use crate::host::gemm_view::{Mat, MatMut, Threads, gemm, gemm_add};
+use crate::host::gemm::{Mat, MatMut, gemm, gemm_add, gemm_nt};
 use crate::host::output::as_uninit;
+use crate::host::parallel::Threads;
 use crate::host::product::{View, product, product_add};
 use crate::host::simd::LANES;
 

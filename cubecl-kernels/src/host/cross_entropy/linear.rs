@@ -5,10 +5,9 @@ use std::mem::MaybeUninit;
 
 use super::{CrossEntropy, check_targets, rows, weighted};
 use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
-use crate::host::fp8_gemm::bf16_takes_words;
-use crate::host::gemm_view::Threads;
+use crate::host::gemm::bf16_takes_words;
 use crate::host::output::{Parts, as_uninit};
-use crate::host::parallel::{chunk, for_each};
+use crate::host::parallel::{Threads, chunk, for_each};
 use crate::host::product::{View, product, product_add, rounded_to_bf16};
 
 /// Logits of a chunk, about: 4 MiB stay in a last-level cache.

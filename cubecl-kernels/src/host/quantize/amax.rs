@@ -37,27 +37,39 @@ multiversion! {
     }
 }
 
+/// Columns whose largest magnitudes are kept in registers while the rows go by.
+const STRIPE: usize = 64;
+
+/// Raises the largest magnitudes of some columns by those of a row, and gives that of the row.
+#[inline(always)]
+fn raise<const N: usize>(largest: &mut [i32; N], row: &[f32; N]) -> i32 {
+    let mut of_row = [0; N];
+    for c in 0..N {
+        of_row[c] = magnitude(row[c]);
+        largest[c] = of_row[c].max(largest[c]);
+    }
+    of_row.into_iter().fold(0, i32::max)
+}
+
 multiversion! {
     /// Finds the largest magnitude of each column of a panel of at most [`TILE`] columns, into
     /// `amax [columns]`.
     pub(super) fn of_columns(panel: Panel<'_>, amax: &mut [f32]) {
-        let mut columns = [0; TILE];
+        let (stripes, last) = amax[..panel.columns].as_chunks_mut::<STRIPE>();
+        let first_of_last = stripes.len() * STRIPE;
+        for (index, amax) in stripes.iter_mut().enumerate() {
+            let mut largest = [0; STRIPE];
+            for r in 0..panel.rows {
+                raise(&mut largest, &panel.row(r).as_chunks().0[index]);
+            }
+            *amax = largest.map(|magnitude| f32::from_bits(magnitude as u32));
+        }
+        last.fill(0.0);
         for r in 0..panel.rows {
-            let x = panel.row(r);
-            if let Ok(x) = <&[f32; TILE]>::try_from(x) {
-                for c in 0..TILE {
-                    columns[c] = magnitude(x[c]).max(columns[c]);
-                }
-            } else {
-                columns
-                    .iter_mut()
-                    .zip(x)
-                    .for_each(|(column, &x)| *column = magnitude(x).max(*column));
+            for (amax, &x) in last.iter_mut().zip(&panel.row(r)[first_of_last..]) {
+                *amax = larger(*amax, x);
             }
         }
-        amax.iter_mut()
-            .zip(columns)
-            .for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
     }
 }
 
@@ -65,27 +77,24 @@ multiversion! {
     /// Finds the largest magnitude of each row and of each column of a panel of at most [`TILE`]
     /// columns, into `by_rows [rows]` and `by_columns [columns]`.
     pub(super) fn of_both(panel: Panel<'_>, by_rows: &mut [f32], by_columns: &mut [f32]) {
-        let mut columns = [0; TILE];
-        for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {
-            let x = panel.row(r);
-            let mut row = 0;
-            if let Ok(x) = <&[f32; TILE]>::try_from(x) {
-                for c in 0..TILE {
-                    columns[c] = magnitude(x[c]).max(columns[c]);
-                    row = magnitude(x[c]).max(row);
-                }
-            } else {
-                for (column, &x) in columns.iter_mut().zip(x) {
-                    *column = magnitude(x).max(*column);
-                    row = magnitude(x).max(row);
-                }
+        let (stripes, last) = by_columns[..panel.columns].as_chunks_mut::<STRIPE>();
+        let first_of_last = stripes.len() * STRIPE;
+        by_rows.fill(0.0);
+        for (index, amax) in stripes.iter_mut().enumerate() {
+            let mut largest = [0; STRIPE];
+            for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {
+                let row = raise(&mut largest, &panel.row(r).as_chunks().0[index]);
+                *by_row = f32::from_bits(row.max(magnitude(*by_row)) as u32);
             }
-            *by_row = f32::from_bits(row as u32);
+            *amax = largest.map(|magnitude| f32::from_bits(magnitude as u32));
         }
-        by_columns
-            .iter_mut()
-            .zip(columns)
-            .for_each(|(amax, column)| *amax = f32::from_bits(column as u32));
+        last.fill(0.0);
+        for (r, by_row) in by_rows.iter_mut().enumerate().take(panel.rows) {
+            for (amax, &x) in last.iter_mut().zip(&panel.row(r)[first_of_last..]) {
+                *amax = larger(*amax, x);
+                *by_row = larger(*by_row, x);
+            }
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use super::cut::WORK;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Panel, Source};
-use super::store::{pack, pack_transposed};
+use super::store::pack;
+use super::turn::pack_transposed;
 use crate::definition::{
     CODES_A_WORD, Granularity, KernelError, QuantizeOptions, QuantizedBlocks, TILE, check_length,
     element_count, tiles, words,

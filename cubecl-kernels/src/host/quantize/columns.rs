@@ -113,6 +113,7 @@ pub(super) fn quantize(
                 let (mut buffer, mut divisors, mut codes) =
                     (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                 for columns in panels {
+                    out.prefetch(band, columns.clone());
                     let panel = source.panel(band.rows.clone(), columns.clone(), &mut buffer);
                     let mut largest = [0.0; TILE];
                     if let Some(scales) = &coarse {
@@ -159,6 +160,7 @@ pub(super) fn both(
                             (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
                         for columns in panels {
                             let count = columns.len();
+                            columns_out.prefetch(band, columns.clone());
                             let panel =
                                 source.panel(band.rows.clone(), columns.clone(), &mut buffer);
                             let (mut of_rows, mut of_columns) = ([0.0; TILE], [0.0; TILE]);

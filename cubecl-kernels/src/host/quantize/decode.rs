@@ -2,7 +2,7 @@
 
 use super::format::{E4M3, E5M2, E5M6, for_format};
 use crate::definition::{CODES_A_WORD, Fp8Format, TILE};
-use crate::host::simd::multiversion;
+use crate::host::simd::{LANES, multiversion};
 
 /// The value of a code.
 #[inline(always)]
@@ -31,7 +31,13 @@ pub(in crate::host) fn e4m3_value(code: u32) -> f32 {
 
 multiversion! {
     fn tile<const FORMAT: usize>(codes: &[u8], scale: f32, out: &mut [f32]) {
-        for (out, &code) in out.iter_mut().zip(codes) {
+        let format = if FORMAT == E4M3 { Fp8Format::E4M3 } else { Fp8Format::E5M2 };
+        let (codes, last_codes) = codes.as_chunks::<LANES>();
+        let (out, last) = out.as_chunks_mut::<LANES>();
+        for (out, codes) in out.iter_mut().zip(codes) {
+            *out = S::lanes(S::mul(S::splat(scale), S::fp8(codes, format)));
+        }
+        for (out, &code) in last.iter_mut().zip(last_codes) {
             *out = scale * value::<FORMAT>(u32::from(code));
         }
     }

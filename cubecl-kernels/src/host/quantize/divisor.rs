@@ -74,6 +74,12 @@ impl Divisors {
         &self.scale[..self.count]
     }
 
+    /// The scale of a tile, and `high` and `low` of it.
+    #[inline(always)]
+    pub(super) fn of_tile(&self, tile: usize) -> [f32; 3] {
+        [self.scale[tile], self.high[tile], self.low[tile]]
+    }
+
     /// The tiles that must be divided one number at a time.
     pub(super) fn slow(&self) -> impl Iterator<Item = usize> + '_ {
         let candidates = if self.any_slow { &self.slow[..self.count] } else { &[] };

@@ -5,32 +5,31 @@ use super::e5m6::Multipliers;
 use super::format::{E4M3, enlarged, for_format};
 use super::panel::Panel;
 use crate::definition::{Fp8Format, TILE, encode_fp8};
-use crate::host::simd::{Simd, madd, multiversion};
+use crate::host::simd::{BYTES, Simd, madd, multiversion};
 
-/// The code nearest to `q / enlarged`, which is not negative and no larger than the format's
-/// largest value, with the sign of `x`.
+/// A number whose lowest seven bits are the code nearest to `q / enlarged`, which is not negative
+/// and no larger than the format's largest value.
 ///
 /// Adding a power of two that is `2^shift` times the power below `q`, or below the smallest normal
 /// value, rounds `q` to the format's step (to nearest, ties to even) and leaves the number of steps
 /// in the lowest bits of the sum. If those bits of what is added are the exponent already, times
 /// the steps of a power, then the sum's are the code.
 #[inline(always)]
-fn nearest<S: Simd, const FORMAT: usize>(x: f32, q: f32) -> u32 {
-    let (mantissa_bits, bias, sign_bit) = match FORMAT {
-        E4M3 => (3, 7, 7),
-        _ => (2, 15, 7),
-    };
+fn steps<S: Simd, const FORMAT: usize>(q: f32) -> f32 {
+    let (mantissa_bits, bias) = if FORMAT == E4M3 { (3, 7) } else { (2, 15) };
     let shift = 23 - mantissa_bits;
     // The smallest normal value is 2^(1 - bias), and no smaller power rounds.
     let smallest = (127 + 1 - bias) << 23;
     let smallest = smallest + (enlarged(FORMAT).to_bits() as i32 - (127 << 23));
     let power = (q.to_bits() as i32).max(smallest) & 0x7F80_0000;
     let with_exponent = f32::from_bits((power | power >> shift) as u32);
-    let sum = madd::<S>(with_exponent, f32::from_bits((127 + shift as u32) << 23), q);
-    // The code's bits from the sum, its sign from `x`: written as a selection, which is one
-    // instruction where there is one.
-    let (code, sign) = (sum.to_bits(), x.to_bits() >> (31 - sign_bit));
-    ((code ^ sign) & ((1 << sign_bit) - 1)) ^ sign
+    madd::<S>(with_exponent, f32::from_bits((127 + shift as u32) << 23), q)
+}
+
+/// The code of a number of this sign whose [`steps`] are these.
+#[inline(always)]
+fn code(steps: f32, signed: f32) -> u8 {
+    (steps.to_bits() & 0x7F | signed.to_bits() >> 24 & 0x80) as u8
 }
 
 /// `|x / scale|`, or what has the same code (see [`Divisors`]), times [`enlarged`], as `high` and
@@ -41,6 +40,22 @@ fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f3
     if S::FMA { x.mul_add(high, x * low) } else { x / scale * enlarged(FORMAT) }
 }
 
+/// Codes of numbers that share a scale.
+#[inline(always)]
+fn tile<S: Simd, const FORMAT: usize>(x: &[f32], [scale, high, low]: [f32; 3], codes: &mut [u8]) {
+    let ((x, last), (codes, last_codes)) = (x.as_chunks(), codes.as_chunks_mut());
+    for (x, codes) in x.iter().zip(codes) {
+        let mut sums = [0.0; BYTES];
+        for i in 0..BYTES {
+            sums[i] = steps::<S, FORMAT>(quotient::<S, FORMAT>(x[i], scale, high, low));
+        }
+        *codes = S::bytes(&sums, x);
+    }
+    for (&x, out) in last.iter().zip(last_codes) {
+        *out = code(steps::<S, FORMAT>(quotient::<S, FORMAT>(x, scale, high, low)), x);
+    }
+}
+
 multiversion! {
     fn rows<const FORMAT: usize>(
         panel: Panel<'_>,
@@ -48,29 +63,19 @@ multiversion! {
         codes: &mut [u8],
         stride: usize,
     ) {
-        let mut tile = 0;
+        let mut index = 0;
         for r in 0..panel.rows {
             panel.prefetch_next(r);
             let (full, tail) = panel.row(r).as_chunks::<TILE>();
             let (full_codes, tail_codes) =
                 codes[r * stride..][..panel.columns].as_chunks_mut::<TILE>();
             for (x, codes) in full.iter().zip(full_codes) {
-                let (scale, high, low) =
-                    (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
-                for (&x, code) in x.iter().zip(codes) {
-                    *code =
-                        nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
-                }
-                tile += 1;
+                tile::<S, FORMAT>(x, divisors.of_tile(index), codes);
+                index += 1;
             }
             if !tail.is_empty() {
-                let (scale, high, low) =
-                    (divisors.scale[tile], divisors.high[tile], divisors.low[tile]);
-                for (&x, code) in tail.iter().zip(tail_codes) {
-                    *code =
-                        nearest::<S, FORMAT>(x, quotient::<S, FORMAT>(x, scale, high, low)) as u8;
-                }
-                tile += 1;
+                tile::<S, FORMAT>(tail, divisors.of_tile(index), tail_codes);
+                index += 1;
             }
         }
     }
@@ -101,14 +106,25 @@ multiversion! {
             &divisors.high[..panel.columns],
             &divisors.low[..panel.columns],
         );
+        let whole = panel.columns / BYTES * BYTES;
         for r in 0..panel.rows {
             panel.prefetch_next(r);
             let (x, codes) = (panel.row(r), &mut codes[r * TILE..][..panel.columns]);
-            for c in 0..panel.columns {
-                codes[c] = nearest::<S, FORMAT>(
-                    x[c],
-                    quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c]),
-                ) as u8;
+            for (index, codes) in codes.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
+                let x = &x.as_chunks::<BYTES>().0[index];
+                let scale = &scale.as_chunks::<BYTES>().0[index];
+                let high = &high.as_chunks::<BYTES>().0[index];
+                let low = &low.as_chunks::<BYTES>().0[index];
+                let mut sums = [0.0; BYTES];
+                for i in 0..BYTES {
+                    let q = quotient::<S, FORMAT>(x[i], scale[i], high[i], low[i]);
+                    sums[i] = steps::<S, FORMAT>(q);
+                }
+                *codes = S::bytes(&sums, x);
+            }
+            for c in whole..panel.columns {
+                let q = quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c]);
+                codes[c] = code(steps::<S, FORMAT>(q), x[c]);
             }
         }
     }

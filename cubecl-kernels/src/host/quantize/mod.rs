@@ -7,8 +7,8 @@
 //! Work goes by *panels*, a few KiB of the matrix that stay in the cache, as [`cut`] divides it:
 //! [`panel`] hands them out, from memory or computed on the way (BF16, SwiGLU, codes of another
 //! tiling); [`amax`] finds the largest magnitudes; [`divisor`] turns them into scales; [`encode`]
-//! makes codes of the panel; [`store`] puts them where they belong, transposed where that is
-//! wanted.
+//! makes codes of the panel; [`store`] puts them where they belong, transposed by [`turn`] where that
+//! is wanted.
 
 mod amax;
 mod blocks;
@@ -29,6 +29,7 @@ mod store;
 mod swiglu;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use blocks::quantize_blocks;
 pub use columns::{quantize_both, quantize_columns};

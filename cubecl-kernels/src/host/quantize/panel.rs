@@ -11,10 +11,9 @@ use crate::host::simd::multiversion;
 #[cfg(target_arch = "x86_64")]
 const FLOATS_A_LINE: usize = 16;
 
-/// Numbers that a core's own caches hold, or more: of less than that, asking early is work for
-/// nothing.
+/// Numbers that a core's own caches hold: of less than that, asking early is work for nothing.
 #[cfg(target_arch = "x86_64")]
-const FLOATS_IN_CACHE: usize = 1 << 20;
+const FLOATS_IN_CACHE: usize = 1 << 18;
 
 /// A number that matrices to be quantized are made of: `f32` or `half::bf16`.
 pub trait Element: sealed::Load {}

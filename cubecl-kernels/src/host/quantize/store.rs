@@ -4,11 +4,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::cut::Band;
+use super::turn::{CodePanel, pack_transposed};
 use crate::definition::{CODES_A_WORD, GroupedColumns, TILE, tiles, words};
 use crate::host::output::Parts;
 use crate::host::simd::multiversion;
-#[cfg(target_arch = "x86_64")]
-use crate::host::simd::{Isa, isa};
 
 multiversion! {
     /// Packs codes, of which there may be up to three fewer than the words hold; the rest is zero.
@@ -56,7 +55,15 @@ impl<'a> RowTilesOut<'a> {
         // SAFETY: the caller vouches that the tiles, and so their words, are of one task.
         unsafe {
             pack(codes, self.codes.part(word, words(codes.len())));
-            self.scales.part(tile, scales.len()).write_copy_of_slice(scales);
+            match scales {
+                // Not worth the call of a copy.
+                [scale] => {
+                    self.scales.part(tile, 1)[0].write(*scale);
+                }
+                _ => {
+                    self.scales.part(tile, scales.len()).write_copy_of_slice(scales);
+                }
+            }
         }
     }
 }
@@ -85,6 +92,14 @@ impl<'a> ColumnTilesOut<'a> {
         }
     }
 
+    /// Asks for the places of a band's codes in some columns: each lies in lines of its own, far
+    /// from the next.
+    pub(super) fn prefetch(&self, band: &Band, columns: Range<usize>) {
+        for c in columns {
+            self.codes.prefetch(c * self.col_words + band.word, words(band.rows.len()));
+        }
+    }
+
     /// Writes a band's codes in some columns, which are turned on the way, and their scales.
     ///
     /// # Safety
@@ -104,102 +119,6 @@ impl<'a> ColumnTilesOut<'a> {
             pack_transposed(codes, rows, count, &self.codes, start, self.col_words);
             for (c, &scale) in columns.zip(scales) {
                 self.scales.part(c * self.col_tiles + band.tile, 1)[0].write(scale);
-            }
-        }
-    }
-}
-
-/// A panel of at most [`TILE`] by [`TILE`] codes.
-pub(super) type CodePanel = [u8; TILE * TILE];
-
-/// Words of a column of a panel.
-const WORDS_DOWN: usize = TILE / CODES_A_WORD;
-
-/// A panel of codes packed down its columns.
-type PackedPanel = [u32; WORDS_DOWN * TILE];
-
-/// Writes a panel of codes transposed and packed: column `c`'s words go to
-/// `out[start + c * stride..]`.
-///
-/// # Safety
-/// No other part of `out` that is alive may overlap those words.
-pub(super) unsafe fn pack_transposed(
-    codes: &mut CodePanel,
-    rows: usize,
-    columns: usize,
-    out: &Parts<'_, u32>,
-    start: usize,
-    stride: usize,
-) {
-    // The last word of a column may be short of rows.
-    codes[rows * TILE..words(rows) * CODES_A_WORD * TILE].fill(0);
-    let mut packed = [0; WORDS_DOWN * TILE];
-    pack_down(codes, words(rows), &mut packed);
-    // SAFETY: the caller vouches that nothing else that is alive overlaps the column's words.
-    let column = |c: usize| unsafe { out.part(start + c * stride, words(rows)) };
-    #[cfg(target_arch = "x86_64")]
-    if isa() == Isa::Avx512 {
-        // SAFETY: `isa` has just found the features.
-        return unsafe { avx512::transpose(&packed, columns, column) };
-    }
-    for c in 0..columns {
-        for (w, out) in column(c).iter_mut().enumerate() {
-            out.write(packed[w * TILE + c]);
-        }
-    }
-}
-
-multiversion! {
-    /// Packs four codes of each column into a word.
-    fn pack_down(codes: &CodePanel, count: usize, packed: &mut PackedPanel) {
-        let rows = codes.as_chunks::<{ CODES_A_WORD * TILE }>().0;
-        for (rows, packed) in rows.iter().zip(packed.as_chunks_mut::<TILE>().0).take(count) {
-            for c in 0..TILE {
-                let code = |row: usize| u32::from(rows[row * TILE + c]);
-                packed[c] = code(0) | code(1) << 8 | code(2) << 16 | code(3) << 24;
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use std::arch::x86_64::*;
-    use std::mem::MaybeUninit;
-
-    use super::{PackedPanel, TILE};
-    use crate::host::simd::transpose_avx512;
-
-    /// Words that a register holds.
-    const SIDE: usize = 16;
-
-    /// Writes the first `columns` columns of a panel, each to the slice that `out` gives, as long
-    /// as that is.
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn transpose<'a>(
-        packed: &PackedPanel,
-        columns: usize,
-        out: impl Fn(usize) -> &'a mut [MaybeUninit<u32>],
-    ) {
-        for first in (0..columns).step_by(SIDE) {
-            let mut outs: [&mut [MaybeUninit<u32>]; SIDE] =
-                std::array::from_fn(|_| Default::default());
-            let count = SIDE.min(columns - first);
-            outs.iter_mut().zip(first..first + count).for_each(|(place, c)| *place = out(c));
-            for word in (0..outs[0].len()).step_by(SIDE) {
-                let rows = std::array::from_fn(|i| {
-                    let row: &[u32] = &packed[(word + i) * TILE + first..][..SIDE];
-                    // SAFETY: an unaligned load of 16 words that are there.
-                    unsafe { _mm512_loadu_si512(row.as_ptr().cast()) }
-                });
-                // SAFETY: registers alone, and AVX-512 F is there.
-                let turned = unsafe { transpose_avx512(rows) };
-                for (column, out) in turned.into_iter().zip(&mut outs[..count]) {
-                    let out = &mut out[word..];
-                    let mask = u16::MAX >> (SIDE - out.len().min(SIDE));
-                    // SAFETY: an unaligned store of no more words than `out` has.
-                    unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().cast(), mask, column) };
-                }
             }
         }
     }

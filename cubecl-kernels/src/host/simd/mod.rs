@@ -8,15 +8,19 @@
 use std::sync::LazyLock;
 
 mod arithmetic;
+mod fp8;
 mod registers;
 mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod transpose_avx512;
 
 pub(crate) use arithmetic::{axpy, bf16_bits, dot, exp, max, round_to_bf16};
+pub(crate) use fp8::plain as plain_fp8;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use fp8::{halves, halves_of_32, widen, widen8};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
-pub(crate) use registers::{LANES, Plain, Simd, lane_sum, madd};
+pub(crate) use registers::{BYTES, LANES, Plain, Simd, lane_sum, madd};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use transpose::transpose8;
 #[cfg(target_arch = "x86_64")]
@@ -28,7 +32,7 @@ pub(crate) enum Isa {
     /// AVX-512 F, BW, DQ, VL.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// What the target always has.
@@ -104,7 +108,7 @@ macro_rules! multiversion {
                 fn avx512 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
                     body::<$crate::host::simd::Avx512 $(, $generic)?>($($arg),*)
                 }
-                #[target_feature(enable = "avx2,fma")]
+                #[target_feature(enable = "avx2,fma,f16c")]
                 fn avx2 $(<const $generic: usize>)? ($($arg: $ty),*) $(-> $ret)? {
                     body::<$crate::host::simd::Avx2 $(, $generic)?>($($arg),*)
                 }
@@ -112,7 +116,7 @@ macro_rules! multiversion {
                 match isa() {
                     // SAFETY: `isa` has just found AVX-512 F, BW, DQ, VL and FMA on this machine.
                     Isa::Avx512 => return unsafe { avx512 $(::<$generic>)? ($($arg),*) },
-                    // SAFETY: `isa` has just found AVX2 and FMA on this machine.
+                    // SAFETY: `isa` has just found AVX2, FMA and F16C on this machine.
                     Isa::Avx2 => return unsafe { avx2 $(::<$generic>)? ($($arg),*) },
                     Isa::Baseline => {}
                 }

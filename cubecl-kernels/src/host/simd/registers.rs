@@ -1,10 +1,14 @@
 //! Sixteen lanes in the registers of each instruction set.
 
-use super::transpose;
+use super::{fp8, transpose};
+use crate::definition::Fp8Format;
 
 /// Lanes that loops are cut by, whatever the machine: so a result does not depend on the width of
 /// its registers.
 pub(crate) const LANES: usize = 16;
+
+/// Bytes that [`Simd::bytes`] makes at once.
+pub(crate) const BYTES: usize = 2 * LANES;
 
 /// Sixteen lanes in the registers of one instruction set.
 ///
@@ -16,6 +20,7 @@ pub(crate) trait Simd {
     /// Sixteen numbers.
     type V: Copy;
     /// Sixteen zeros.
+    #[inline(always)]
     fn zero() -> Self::V {
         Self::splat(0.0)
     }
@@ -27,8 +32,22 @@ pub(crate) trait Simd {
     fn lanes(x: Self::V) -> [f32; LANES];
     /// `a + b`.
     fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The values of sixteen codes.
+    fn fp8(codes: &[u8; LANES], format: Fp8Format) -> Self::V;
+    /// The lowest seven bits of numbers, with the signs of others above them. (Left to itself the
+    /// compiler narrows the words of one register at a time.)
+    #[inline(always)]
+    fn bytes(low: &[f32; BYTES], signs: &[f32; BYTES]) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        for i in 0..BYTES {
+            bytes[i] = (low[i].to_bits() & 0x7F | signs[i].to_bits() >> 24 & 0x80) as u8;
+        }
+        bytes
+    }
     /// Writes 16 x 16 numbers with rows and columns exchanged. Their rows lie one every
     /// `from_stride`, those of the result one every `to_stride`.
     ///
@@ -86,8 +105,16 @@ impl Simd for Plain {
         std::array::from_fn(|l| a[l] + b[l])
     }
     #[inline(always)]
+    fn mul(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|l| a[l] * b[l])
+    }
+    #[inline(always)]
     fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         std::array::from_fn(|l| madd::<Self>(a[l], b[l], c[l]))
+    }
+    #[inline(always)]
+    fn fp8(codes: &[u8; LANES], format: Fp8Format) -> Self::V {
+        fp8::plain(codes, format)
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -101,8 +128,13 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Simd, transpose};
+    // Loops over the indices of fixed arrays keep them in registers.
+    #![allow(clippy::needless_range_loop)]
+
     use std::arch::x86_64::*;
+
+    use super::{BYTES, LANES, Simd, fp8, transpose};
+    use crate::definition::Fp8Format;
 
     /// AVX-512: one register.
     pub(crate) struct Avx512;
@@ -135,9 +167,23 @@ mod x86 {
             unsafe { _mm512_add_ps(a, b) }
         }
         #[inline(always)]
+        fn mul(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: registers alone; `Simd` only runs where AVX-512 has been found.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
         fn madd(a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: registers alone; `Simd` only runs where AVX-512 has been found.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn fp8(codes: &[u8; LANES], format: Fp8Format) -> __m512 {
+            // SAFETY: `Simd` only runs where AVX-512 has been found; an unaligned access to
+            // sixteen codes.
+            unsafe {
+                let halves = fp8::halves(_mm_loadu_si128(codes.as_ptr().cast()), format);
+                fp8::widen(halves, format)
+            }
         }
         #[inline(always)]
         unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -180,9 +226,56 @@ mod x86 {
             unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
         }
         #[inline(always)]
+        fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: registers alone; `Simd` only runs where AVX2 has been found.
+            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
         fn madd(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: registers alone; `Simd` only runs where AVX2 has been found.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+        #[inline(always)]
+        fn fp8(codes: &[u8; LANES], format: Fp8Format) -> [__m256; 2] {
+            // SAFETY: `Simd` only runs where AVX2 and F16C have been found; an unaligned access to
+            // sixteen codes.
+            unsafe {
+                let halves = fp8::halves(_mm_loadu_si128(codes.as_ptr().cast()), format);
+                let second = _mm256_extracti128_si256::<1>(halves);
+                let first = _mm256_castsi256_si128(halves);
+                [fp8::widen8(first, format), fp8::widen8(second, format)]
+            }
+        }
+        #[inline(always)]
+        fn bytes(low: &[f32; BYTES], signs: &[f32; BYTES]) -> [u8; BYTES] {
+            let mut bytes = [0; BYTES];
+            // SAFETY: `Simd` only runs where AVX2 has been found; unaligned accesses to 32 numbers
+            // and 32 bytes.
+            unsafe {
+                // No closure: it would be compiled without the instruction set.
+                let mut lows = [_mm256_setzero_si256(); 4];
+                let mut tops = lows;
+                for i in 0..4 {
+                    let low = _mm256_loadu_si256(low.as_ptr().add(8 * i).cast());
+                    lows[i] = _mm256_and_si256(low, _mm256_set1_epi32(0x7F));
+                    tops[i] = _mm256_loadu_si256(signs.as_ptr().add(8 * i).cast());
+                }
+                let low = _mm256_packus_epi16(
+                    _mm256_packus_epi32(lows[0], lows[1]),
+                    _mm256_packus_epi32(lows[2], lows[3]),
+                );
+                // Saturation keeps a sign.
+                let signs = _mm256_packs_epi16(
+                    _mm256_packs_epi32(tops[0], tops[1]),
+                    _mm256_packs_epi32(tops[2], tops[3]),
+                );
+                let signs = _mm256_and_si256(signs, _mm256_set1_epi8(i8::MIN));
+                // Packing goes by halves of registers.
+                let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                let all = _mm256_permutevar8x32_epi32(_mm256_or_si256(low, signs), order);
+                _mm256_storeu_si256(bytes.as_mut_ptr().cast(), all);
+            }
+            bytes
         }
         #[inline(always)]
         unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {

@@ -6,10 +6,9 @@ use std::ops::Range;
 
 use super::widened;
 use crate::definition::StoredMatrix;
-use crate::host::gemm_view::{Mat, MatMut, Threads, gemm};
+use crate::host::gemm::{MAX_ROWS, Mat, MatMut, gemm, stored_rows_nt};
 use crate::host::output::{Parts, build};
-use crate::host::parallel::for_each;
-use crate::host::small_gemm::{MAX_ROWS, stored_rows_nt};
+use crate::host::parallel::{Threads, for_each};
 
 /// Outputs that one task computes of few rows.
 const FEW_ROWS_OUTPUTS: usize = 128;

@@ -6,10 +6,10 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::definition::{StoredMatrix, StoredPart, StoredRows, TILE, tiles};
+use crate::host::gemm::widened;
 use crate::host::output::zeroed;
 use crate::host::quantize::e4m3_value;
 use crate::host::simd::multiversion;
-use crate::host::small_gemm::widened;
 
 /// Writes some rows of `w`, which fill `out`.
 pub(super) fn write(w: &StoredMatrix<'_>, rows: Range<usize>, out: &mut [MaybeUninit<f32>]) {

@@ -2,8 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::fp8_gemm::{Floats, Taken, gemm_nt, gemm_nt_add};
-pub(crate) use super::parallel::Threads;
+use super::numbers::{gemm_nt, gemm_nt_add};
+use super::source::{Floats, Taken};
+use crate::host::parallel::Threads;
 
 /// A strided matrix that is read.
 #[derive(Clone, Copy)]

@@ -3,12 +3,12 @@
 
 use super::PROMOTED;
 use crate::definition::LinearShape;
-use crate::host::fp8_gemm::numbers::{gemm_nt, gemm_nt_add};
-use crate::host::fp8_gemm::output::{Output, build_f32};
-use crate::host::fp8_gemm::path::GemmPath;
-use crate::host::fp8_gemm::route::Route;
-use crate::host::fp8_gemm::source::{Floats, Group, Source, Taken};
-use crate::host::fp8_gemm::task::product;
+use crate::host::gemm::numbers::{gemm_nt, gemm_nt_add};
+use crate::host::gemm::output::{Output, build_f32};
+use crate::host::gemm::path::GemmPath;
+use crate::host::gemm::route::Route;
+use crate::host::gemm::source::{Floats, Group, Source, Taken};
+use crate::host::gemm::task::product;
 use crate::host::output::as_uninit;
 use crate::host::parallel::Threads;
 use crate::reference;

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     const CHILD: &str = "CUBECL_KERNELS_TEST_OVERFLOW";
-    const NAME: &str = "host::fp8_gemm::tile_unit::signal_stack::tests::an_overflow_still_says_so";
+    const NAME: &str = "host::gemm::tile_unit::signal_stack::tests::an_overflow_still_says_so";
 
     #[inline(never)]
     fn overflow(depth: u64) -> u64 {

@@ -1,7 +1,7 @@
 //! Codes and rounded numbers as FP32 words, on every instruction set of this machine.
 
 use crate::definition::{Fp8Format, decode_fp8};
-use crate::host::fp8_gemm::decode_words::{CODES, DecodeWords};
+use crate::host::gemm::decode_words::{CODES, DecodeWords};
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{LANES, Plain, round_to_bf16};

@@ -1,10 +1,7 @@
 //! Codes as FP32 words, for every instruction set: along a row, and with rows and columns
 //! exchanged; and numbers rounded to BF16, as FP32 words.
-//!
-//! Vectors go by way of FP16, which has every value of either format, E4M3's times `2^-8`: an
-//! instruction widens sixteen of them, subnormal ones as fast as others.
 
-use super::source::{Taken, decode};
+use super::source::Taken;
 use crate::definition::Fp8Format;
 use crate::host::simd::{LANES, Plain, Simd, round_to_bf16};
 
@@ -17,7 +14,14 @@ pub(super) trait DecodeWords: Simd {
     ///
     /// # Safety
     /// The codes can be read and the values written, and the instruction set is there.
-    unsafe fn row(codes: *const u8, format: Fp8Format, to: *mut f32);
+    #[inline(always)]
+    unsafe fn row(codes: *const u8, format: Fp8Format, to: *mut f32) {
+        // SAFETY: the caller vouches for sixteen codes, as many values, and the instruction set.
+        unsafe {
+            let codes = &*codes.cast::<[u8; LANES]>();
+            *to.cast::<[f32; LANES]>() = Self::lanes(Self::fp8(codes, format));
+        }
+    }
 
     /// Rounds sixteen numbers to BF16, as [`round_to_bf16`] does. (Left to itself the compiler does
     /// it one number at a time where loops over sixteen are unrolled.)
@@ -73,12 +77,6 @@ pub(super) trait DecodeWords: Simd {
 
 impl DecodeWords for Plain {
     #[inline(always)]
-    unsafe fn row(codes: *const u8, format: Fp8Format, to: *mut f32) {
-        // SAFETY: the caller vouches for sixteen codes and as many values.
-        unsafe { decode(&*codes.cast(), format, &mut *to.cast()) };
-    }
-
-    #[inline(always)]
     unsafe fn round(from: *const f32, to: *mut f32) {
         for i in 0..LANES {
             // SAFETY: the caller vouches for sixteen numbers.
@@ -96,97 +94,11 @@ mod x86 {
 
     use super::{CODES, DecodeWords};
     use crate::definition::{CODES_A_WORD, Fp8Format};
-    use crate::host::simd::{Avx2, Avx512, LANES, transpose_avx512, transpose8};
-
-    /// What E4M3 is multiplied by after FP16.
-    const E4M3_UP: f32 = 256.0;
-
-    /// FP16 numbers of sixteen codes, E4M3's still to be multiplied by [`E4M3_UP`].
-    ///
-    /// # Safety
-    /// AVX2 is there.
-    #[inline(always)]
-    unsafe fn halves(codes: __m128i, format: Fp8Format) -> __m256i {
-        // SAFETY: registers alone, and the caller vouches for AVX2.
-        unsafe {
-            match format {
-                Fp8Format::E4M3 => {
-                    // The sign goes to two bits, of which one is taken away.
-                    let shifted = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(codes));
-                    let magnitude = _mm256_and_si256(shifted, _mm256_set1_epi16(0x3F80));
-                    let nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3F80));
-                    let sign = _mm256_set1_epi16(0xBF80_u16.cast_signed());
-                    _mm256_or_si256(_mm256_and_si256(shifted, sign), nan)
-                }
-                Fp8Format::E5M2 => _mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(codes)),
-            }
-        }
-    }
-
-    /// FP16 numbers of 32 codes, as [`halves`].
-    ///
-    /// # Safety
-    /// AVX-512 F and BW are there.
-    #[inline(always)]
-    unsafe fn halves_of_32(codes: __m256i, format: Fp8Format) -> __m512i {
-        // SAFETY: registers alone, and the caller vouches for the instruction set.
-        unsafe {
-            match format {
-                Fp8Format::E4M3 => {
-                    let shifted = _mm512_slli_epi16::<7>(_mm512_cvtepi8_epi16(codes));
-                    let magnitude = _mm512_and_si512(shifted, _mm512_set1_epi16(0x3F80));
-                    let nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x3F80));
-                    let sign = _mm512_set1_epi16(0xBF80_u16.cast_signed());
-                    let value = _mm512_and_si512(shifted, sign);
-                    _mm512_mask_mov_epi16(value, nan, _mm512_set1_epi16(0x7E00))
-                }
-                Fp8Format::E5M2 => _mm512_slli_epi16::<8>(_mm512_cvtepu8_epi16(codes)),
-            }
-        }
-    }
-
-    /// Sixteen FP16 numbers as FP32.
-    ///
-    /// # Safety
-    /// AVX-512 F is there.
-    #[inline(always)]
-    unsafe fn widen(halves: __m256i, format: Fp8Format) -> __m512 {
-        // SAFETY: registers alone, and the caller vouches for the instruction set.
-        unsafe {
-            let values = _mm512_cvtph_ps(halves);
-            match format {
-                Fp8Format::E4M3 => _mm512_mul_ps(values, _mm512_set1_ps(E4M3_UP)),
-                Fp8Format::E5M2 => values,
-            }
-        }
-    }
-
-    /// Eight FP16 numbers as FP32.
-    ///
-    /// # Safety
-    /// AVX and F16C are there.
-    #[inline(always)]
-    unsafe fn widen8(halves: __m128i, format: Fp8Format) -> __m256 {
-        // SAFETY: registers alone, and the caller vouches for the instruction set.
-        unsafe {
-            let values = _mm256_cvtph_ps(halves);
-            match format {
-                Fp8Format::E4M3 => _mm256_mul_ps(values, _mm256_set1_ps(E4M3_UP)),
-                Fp8Format::E5M2 => values,
-            }
-        }
-    }
+    use crate::host::simd::{
+        Avx2, Avx512, LANES, halves, halves_of_32, transpose_avx512, transpose8, widen, widen8,
+    };
 
     impl DecodeWords for Avx512 {
-        #[inline(always)]
-        unsafe fn row(codes: *const u8, format: Fp8Format, to: *mut f32) {
-            // SAFETY: the caller vouches for sixteen codes and values, and the instruction set.
-            unsafe {
-                let halves = halves(_mm_loadu_si128(codes.cast()), format);
-                _mm512_storeu_ps(to, widen(halves, format));
-            }
-        }
-
         #[inline(always)]
         unsafe fn round(from: *const f32, to: *mut f32) {
             // SAFETY: the caller vouches for sixteen numbers and for the instruction set.
@@ -245,17 +157,6 @@ mod x86 {
     }
 
     impl DecodeWords for Avx2 {
-        #[inline(always)]
-        unsafe fn row(codes: *const u8, format: Fp8Format, to: *mut f32) {
-            // SAFETY: the caller vouches for sixteen codes and values, and the instruction set.
-            unsafe {
-                let halves = halves(_mm_loadu_si128(codes.cast()), format);
-                _mm256_storeu_ps(to, widen8(_mm256_castsi256_si128(halves), format));
-                let second = _mm256_extracti128_si256::<1>(halves);
-                _mm256_storeu_ps(to.add(8), widen8(second, format));
-            }
-        }
-
         #[inline(always)]
         unsafe fn round(from: *const f32, to: *mut f32) {
             for i in [0, LANES / 2] {

@@ -14,7 +14,8 @@
 //! `pack_avx512` and `registers_avx512`). `left` and `right` say where that lies, `scratch` is the
 //! memory of it. `path` has the microkernels' names, `choice` (by `rates`) takes one, `route`
 //! another one for few rows, and `peak` says what each is worth at best. `emulated` is the
-//! accumulator of few bits, `truncate` its arithmetic.
+//! accumulator of few bits, `truncate` its arithmetic. `view` has FP32 products of strided views, and
+//! `few_rows` those that read the right operand where it lies.
 
 mod block;
 mod choice;
@@ -22,6 +23,7 @@ mod decode_words;
 mod dense;
 mod dispatch;
 mod emulated;
+mod few_rows;
 mod grouped;
 mod kernel;
 mod lanes;
@@ -52,11 +54,13 @@ mod tile_unit;
 mod tiled;
 mod truncate;
 mod vectors;
+mod view;
 
 pub use choice::Choice;
 pub use dense::{
     fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_bf16, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };
+pub(crate) use few_rows::{MAX_ROWS, rows_nt, stored_rows_nt, widened};
 pub use grouped::{
     ColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate,
@@ -64,3 +68,4 @@ pub use grouped::{
 pub(crate) use numbers::{bf16_takes_words, gemm_nt, gemm_nt_add, grouped_gemm_nt};
 pub use path::GemmPath;
 pub(crate) use source::{Floats, Taken};
+pub(crate) use view::{Mat, MatMut, gemm, gemm_add};

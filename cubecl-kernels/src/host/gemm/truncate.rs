@@ -5,8 +5,6 @@ use crate::host::simd::{Plain, Simd};
 /// What truncation needs beyond [`Simd`]. Its functions may only run where the instruction set has
 /// been found.
 pub(super) trait Truncate: Simd {
-    /// `a * b`.
-    fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// The magnitude of `x` where it is larger than `magnitude`; NaN is larger than any.
     fn larger(magnitude: Self::V, x: Self::V) -> Self::V;
     /// The integer part of numbers of at most 24 bits.
@@ -17,10 +15,6 @@ pub(super) trait Truncate: Simd {
 }
 
 impl Truncate for Plain {
-    #[inline(always)]
-    fn mul(a: Self::V, b: Self::V) -> Self::V {
-        std::array::from_fn(|l| a[l] * b[l])
-    }
     #[inline(always)]
     fn larger(magnitude: Self::V, x: Self::V) -> Self::V {
         std::array::from_fn(|l| {
@@ -49,11 +43,6 @@ mod x86 {
     use crate::host::simd::{Avx2, Avx512};
 
     impl Truncate for Avx512 {
-        #[inline(always)]
-        fn mul(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: registers alone; `Truncate` only runs where AVX-512 has been found.
-            unsafe { _mm512_mul_ps(a, b) }
-        }
         #[inline(always)]
         fn larger(magnitude: __m512, x: __m512) -> __m512 {
             // SAFETY: registers alone; `Truncate` only runs where AVX-512 has been found.
@@ -94,11 +83,6 @@ mod x86 {
     }
 
     impl Truncate for Avx2 {
-        #[inline(always)]
-        fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-            // SAFETY: registers alone; `Truncate` only runs where AVX2 has been found.
-            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
-        }
         #[inline(always)]
         fn larger(magnitude: [__m256; 2], x: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: registers alone; `Truncate` only runs where AVX2 has been found.

@@ -5,7 +5,7 @@ use super::{PROMOTED, check, on};
 use crate::definition::{
     Accumulation, BlockTiled, Fp8Format, KernelError, LinearShape, OperandView, RowTiled, TILE,
 };
-use crate::host::fp8_gemm::*;
+use crate::host::gemm::*;
 use crate::reference;
 use crate::test_inputs::{assert_close, assert_thread_independent, offsets_of, random};
 

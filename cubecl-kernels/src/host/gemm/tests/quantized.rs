@@ -4,7 +4,7 @@ use crate::definition::{
     BlockScales, BlockTiled, Fp8Format, GroupedColumns, RowTiled, ScaleFormat, TILE, encode_fp8,
     scale_of, tiles, words,
 };
-use crate::host::fp8_gemm::ColumnTiled;
+use crate::host::gemm::ColumnTiled;
 use crate::test_inputs::random;
 
 /// A matrix tiled along its rows.

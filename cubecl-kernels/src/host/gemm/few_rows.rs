@@ -3,9 +3,9 @@
 
 use half::bf16;
 
-use super::quantize::e4m3_value;
-use super::simd::{LANES, Simd, madd, multiversion};
-use crate::definition::{StoredPart, StoredRows, TILE, tiles};
+use crate::definition::{Fp8Format, StoredPart, StoredRows, TILE, tiles};
+use crate::host::quantize::e4m3_value;
+use crate::host::simd::{LANES, Simd, madd, multiversion};
 
 /// Rows up to which these are used.
 pub(crate) const MAX_ROWS: usize = 4;
@@ -106,7 +106,7 @@ const TILE_CHUNKS: usize = TILE / LANES;
 trait Row {
     /// The whole chunks of a tile in FP32: where they lie, or in `buffer`, by a loop that is long
     /// enough to be vectorized.
-    fn tile<'a>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]];
+    fn tile<'a, S: Simd>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]];
     /// Entry `i` of those after the last whole chunk.
     fn rest(&self, i: usize) -> f32;
 }
@@ -130,7 +130,7 @@ impl<'a> Floats<'a> {
 
 impl Row for Floats<'_> {
     #[inline(always)]
-    fn tile<'a>(&'a self, tile: usize, _: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
+    fn tile<'a, S: Simd>(&'a self, tile: usize, _: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
         chunks_of(self.0, tile)
     }
 
@@ -153,7 +153,7 @@ impl<'a> Brains<'a> {
 
 impl Row for Brains<'_> {
     #[inline(always)]
-    fn tile<'a>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
+    fn tile<'a, S: Simd>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
         let values = chunks_of(self.0, tile).as_flattened();
         let out = &mut buffer[..values.len()];
         for (out, &value) in out.iter_mut().zip(values) {
@@ -181,13 +181,13 @@ impl<'a> Codes<'a> {
 
 impl Row for Codes<'_> {
     #[inline(always)]
-    fn tile<'a>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
-        let (codes, scale) = (chunks_of(self.0, tile).as_flattened(), self.2[tile]);
-        let out = &mut buffer[..codes.len()];
-        for (out, &code) in out.iter_mut().zip(codes) {
-            *out = scale * e4m3_value(u32::from(code));
+    fn tile<'a, S: Simd>(&'a self, tile: usize, buffer: &'a mut [f32; TILE]) -> &'a [[f32; LANES]] {
+        let (codes, scale) = (chunks_of(self.0, tile), S::splat(self.2[tile]));
+        let out = &mut buffer.as_chunks_mut().0[..codes.len()];
+        for (out, codes) in out.iter_mut().zip(codes) {
+            *out = S::lanes(S::mul(scale, S::fp8(codes, Fp8Format::E4M3)));
         }
-        out.as_chunks().0
+        out
     }
 
     #[inline(always)]
@@ -246,7 +246,7 @@ fn dots<S: Simd, const R: usize, const C: usize, W: Row>(
     for tile in 0..chunks.div_ceil(TILE_CHUNKS) {
         let mut w_tile: [&[[f32; LANES]]; C] = [&[]; C];
         for ((w_tile, w), buffer) in w_tile.iter_mut().zip(&w).zip(&mut buffers) {
-            *w_tile = w.tile(tile, buffer);
+            *w_tile = w.tile::<S>(tile, buffer);
         }
         let x_tile: [&[[f32; LANES]]; R] = std::array::from_fn(|r| chunks_of(x[r].0, tile));
         for i in 0..x_tile[0].len() {

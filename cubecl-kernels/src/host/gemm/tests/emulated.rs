@@ -3,7 +3,7 @@
 use super::PROMOTED;
 use super::quantized::{Blocks, Rows};
 use crate::definition::{Accumulation, Fp8Format};
-use crate::host::fp8_gemm::*;
+use crate::host::gemm::*;
 use crate::reference;
 use crate::test_inputs::random;
 

@@ -4,12 +4,12 @@
 use super::quantized::{Blocks, Rows};
 use super::{PROMOTED, on};
 use crate::definition::{Fp8Format, OperandView};
-use crate::host::fp8_gemm::left::LeftLayout;
-use crate::host::fp8_gemm::output::Output;
-use crate::host::fp8_gemm::path::GemmPath;
-use crate::host::fp8_gemm::route::Route;
-use crate::host::fp8_gemm::source::{Floats, Group, Source, Taken};
-use crate::host::fp8_gemm::task::product;
+use crate::host::gemm::left::LeftLayout;
+use crate::host::gemm::output::Output;
+use crate::host::gemm::path::GemmPath;
+use crate::host::gemm::route::Route;
+use crate::host::gemm::source::{Floats, Group, Source, Taken};
+use crate::host::gemm::task::product;
 use crate::host::output::as_uninit;
 use crate::host::parallel::Threads;
 use crate::test_inputs::{assert_thread_independent, random};
@@ -193,9 +193,9 @@ fn numbers_that_are_not_finite_stay_in_their_row() {
 #[test]
 fn both_ways_of_packing_give_the_same_words() {
     use crate::definition::{TILE, tiles};
-    use crate::host::fp8_gemm::left::ROW_WORDS;
-    use crate::host::fp8_gemm::pack::Pack;
-    use crate::host::fp8_gemm::pack_pairs::{Avx512Pairs, PlainPairs};
+    use crate::host::gemm::left::ROW_WORDS;
+    use crate::host::gemm::pack::Pack;
+    use crate::host::gemm::pack_pairs::{Avx512Pairs, PlainPairs};
 
     if !GemmPath::Avx512Bf16.is_available() {
         println!("skipped: no AVX512-BF16 that packs");

@@ -2,7 +2,7 @@
 //! which are taken as they are or rounded on the way.
 
 use crate::definition::{CODES_A_WORD, Fp8Format, OperandView};
-use crate::host::simd::{LANES, round_to_bf16};
+use crate::host::simd::{LANES, plain_fp8, round_to_bf16};
 
 /// What a product takes of each number of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,61 +227,5 @@ fn decode_words(words: &[u32; LANES / CODES_A_WORD], format: Fp8Format, values: 
     for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip(words) {
         *codes = word.to_le_bytes();
     }
-    decode(&codes, format, values);
-}
-
-/// The values of sixteen codes.
-#[inline(always)]
-pub(super) fn decode(codes: &[u8; LANES], format: Fp8Format, values: &mut [f32; LANES]) {
-    // Loops of a fixed length and without a choice in them are vectorized.
-    match format {
-        Fp8Format::E4M3 => (0..LANES).for_each(|i| values[i] = decode_e4m3(codes[i])),
-        Fp8Format::E5M2 => (0..LANES).for_each(|i| values[i] = decode_e5m2(codes[i])),
-    }
-}
-
-/// The value of a code, by arithmetic that vectorises. Subnormal codes go through a difference of
-/// normal numbers: no FP32 subnormal arises, which some processors are slow at.
-#[inline(always)]
-fn decode_e4m3(code: u8) -> f32 {
-    let magnitude = u32::from(code & 0x7F);
-    let subnormal = magnitude < 8;
-    let bits = (magnitude << 20) + ((120 + u32::from(subnormal)) << 23);
-    let value = f32::from_bits(bits) - if subnormal { 0.015_625 } else { 0.0 };
-    let value = if magnitude == 0x7F { f32::NAN } else { value };
-    f32::from_bits(value.to_bits() | u32::from(code & 0x80) << 24)
-}
-
-/// The value of a code, by arithmetic that vectorises as [`decode_e4m3`]; infinities and NaN land
-/// on those of FP32 by themselves.
-#[inline(always)]
-fn decode_e5m2(code: u8) -> f32 {
-    let magnitude = u32::from(code & 0x7F);
-    let subnormal = magnitude < 4;
-    let exponent = if magnitude >= 0x7C { 224 } else { 112 + u32::from(subnormal) };
-    let bits = (magnitude << 21) + (exponent << 23);
-    let value = f32::from_bits(bits) - if subnormal { 6.103_515_6e-5 } else { 0.0 };
-    f32::from_bits(value.to_bits() | u32::from(code & 0x80) << 24)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::definition::decode_fp8;
-
-    #[test]
-    fn arithmetic_decodes_every_code() {
-        for code in 0..=255u8 {
-            for (actual, format) in
-                [(decode_e4m3(code), Fp8Format::E4M3), (decode_e5m2(code), Fp8Format::E5M2)]
-            {
-                let expected = decode_fp8(code, format);
-                assert!(
-                    actual.to_bits() == expected.to_bits()
-                        || (actual.is_nan() && expected.is_nan()),
-                    "{format:?} {code:#x}: {actual}"
-                );
-            }
-        }
-    }
+    *values = plain_fp8(&codes, format);
 }
