@@ -94,7 +94,7 @@ impl Events {
             values.extend(tags::scalars(&keys).into_iter().map(|(tag, number)| Value {
                 tag,
                 metadata: None,
-                held: Some(Held::Simple(number as f32)),
+                held: Some(Held::Simple(single(number))),
             }));
         }
         if !values.is_empty() {
@@ -120,6 +120,14 @@ impl Events {
         let step = i64::try_from(step).unwrap_or(i64::MAX);
         Event { wall_time: self.wall_time, step, what: Some(what) }
     }
+}
+
+/// The FP32 number nearest to the first 15 digits of a record's number. A number that is read back
+/// from the record may be off by its last place, and what lies half way between two of FP32 would
+/// then be another one in events that are made of the record than in those of the run.
+fn single(number: f64) -> f32 {
+    let digits = format!("{number:.14e}");
+    digits.parse::<f64>().unwrap_or(number) as f32
 }
 
 /// A histogram of the balance biases of each layer.
@@ -169,6 +177,19 @@ mod tests {
             Some(What::Summary(summary)) => &summary.value,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_number_is_the_same_however_it_was_read() {
+        let half_way = 2.0 + f64::from(f32::EPSILON);
+        let read =
+            [-1, 0, 1].map(|last| f64::from_bits(half_way.to_bits().wrapping_add_signed(last)));
+        assert_ne!(read[0] as f32, read[2] as f32, "it lies between two numbers");
+        assert_eq!(read.map(single), [single(half_way); 3]);
+        for number in [0.0, -0.0, 1.0, 0.1, 1e300, -3.5e-46, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(single(number).to_bits(), (number as f32).to_bits(), "{number}");
+        }
+        assert!(single(f64::NAN).is_nan());
     }
 
     #[test]
