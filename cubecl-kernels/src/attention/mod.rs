@@ -11,6 +11,7 @@ mod gradient;
 mod kernel;
 mod launch;
 mod plan;
+mod planes;
 
 pub use absorbed::absorbed_attention;
 pub use launch::{DeviceAttention, DeviceAttentionGradients, attention, attention_backward};

@@ -14,6 +14,7 @@ mod element;
 mod group_search;
 mod groups;
 mod launch_size;
+pub(crate) mod plane_mix;
 pub(crate) mod plane_tile;
 pub(crate) mod tile;
 

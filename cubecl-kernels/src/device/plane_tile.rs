@@ -57,6 +57,11 @@ impl PlaneTile {
         Self { rows: ROWS, each: EACH, a, b }
     }
 
+    /// The tile of `rows` rows whose operands lie depth after depth.
+    pub(crate) const fn of_depths(rows: u32) -> Self {
+        Self { rows, each: EACH, a: Along::Depth, b: Along::Depth }
+    }
+
     /// Whether a result of so many rows and columns does not leave most of its tiles empty, given
     /// that they are several times as fast as those of a unit.
     pub(crate) fn suits(rows: usize, columns: usize) -> bool {
@@ -91,12 +96,12 @@ pub(crate) struct Entries {
 
 /// The two numbers of a word.
 #[cube]
-fn unpack(word: u64) -> (f32, f32) {
+pub(crate) fn unpack(word: u64) -> (f32, f32) {
     (f32::reinterpret(u32::cast_from(word)), f32::reinterpret(u32::cast_from(word >> 32u64)))
 }
 
 #[cube]
-fn pack(low: f32, high: f32) -> u64 {
+pub(crate) fn pack(low: f32, high: f32) -> u64 {
     (u64::cast_from(u32::reinterpret(high)) << 32u64) | u64::cast_from(u32::reinterpret(low))
 }
 
@@ -136,7 +141,7 @@ pub(crate) fn row_lines(
 
 /// A unit's first column of its pair number `q`, of those from `first` on.
 #[cube]
-fn column_of(first: u32, q: u32) -> u32 {
+pub(crate) fn column_of(first: u32, q: u32) -> u32 {
     first + (q * LANES + UNIT_POS_PLANE) * PAIR
 }
 
@@ -167,7 +172,7 @@ pub(crate) fn column_lines(
 }
 
 #[cube]
-fn at_most(x: u32, most: u32) -> u32 {
+pub(crate) fn at_most(x: u32, most: u32) -> u32 {
     select(x < most, x, most)
 }
 

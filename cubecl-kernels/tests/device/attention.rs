@@ -57,10 +57,13 @@ fn values_and_gradients_of_every_shape() {
         [1, 1, 1, 1, 1, 2, 2],
         [2, 37, 37, 3, 48, 32, 48], // heads as those of a small model, a ragged block
         [1, 16, 16, 2, 128, 64, 128], // heads of DeepSeek-V3, whole blocks
-        [2, 5, 40, 2, 7, 6, 9],     // a cache, odd widths
-        [1, 9, 9, 1, 0, 4, 3],      // nothing but rotated parts
-        [1, 9, 9, 2, 4, 0, 3],      // no rotated part
-        [1, 9, 10, 2, 4, 2, 0],     // no value
+        [2, 37, 70, 3, 32, 16, 32], // heads of the benches', a cache, ragged blocks
+        [1, 66, 66, 2, 34, 8, 12],  // a part of a head in two groups of columns
+        [2, 1, 3, 1, 2, 2, 2],
+        [2, 5, 40, 2, 7, 6, 9], // a cache, odd widths
+        [1, 9, 9, 1, 0, 4, 3],  // nothing but rotated parts
+        [1, 9, 9, 2, 4, 0, 3],  // no rotated part
+        [1, 9, 10, 2, 4, 2, 0], // no value
         [0, 4, 4, 2, 4, 2, 3],
         [2, 0, 5, 2, 4, 2, 3], // no query: keys have no gradient
         [2, 0, 0, 2, 4, 2, 3],
