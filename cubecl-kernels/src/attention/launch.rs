@@ -62,7 +62,8 @@ pub fn attention(
     }
     if let Some(planes) = Planes::of(client, shape) {
         let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
-        planes.forward(client, &buffers(inputs, (&out, count), (&lse, rows)), shape, scale);
+        let x = Buffers { inputs, out: (&out, count), rows: (&lse, rows) };
+        planes.forward(client, &x, shape, scale);
     } else {
         // SAFETY: the inputs were found to hold what their shapes say and the results were
         // allocated for theirs; a unit past the last block does nothing, a line past the last of a
@@ -158,7 +159,7 @@ pub fn attention_backward(
     }
     if let Some(planes) = Planes::of(client, shape) {
         let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
-        let x = buffers(inputs, (dout, count), (&statistics, 2 * rows));
+        let x = Buffers { inputs, out: (dout, count), rows: (&statistics, 2 * rows) };
         planes.query_gradient(client, &x, &gradients.dq, shape, scale);
         let parts = (&parts, parts_count);
         planes.key_gradient(client, &x, &gradients.dkv, parts, shape, scale);
@@ -216,15 +217,6 @@ pub fn attention_backward(
         }
     }
     Ok(gradients)
-}
-
-/// Buffers and their numbers as planes take them.
-fn buffers<'a>(
-    [q, kv, k_rope]: [(&'a Handle, usize); 3],
-    out: (&'a Handle, usize),
-    rows: (&'a Handle, usize),
-) -> Buffers<'a> {
-    Buffers { q, kv, k_rope, out, rows }
 }
 
 /// The numbers of `q`, `kv` and `k_rope`.

@@ -10,15 +10,14 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 /// Words of a buffer of so many numbers.
-fn words(handle: &Handle, count: usize) -> BufferArg {
+fn words((handle, count): (&Handle, usize)) -> BufferArg {
     argument(handle, count / PAIR as usize)
 }
 
 /// Buffers with how many numbers they hold.
 pub(in crate::attention) struct Buffers<'a> {
-    pub(in crate::attention) q: (&'a Handle, usize),
-    pub(in crate::attention) kv: (&'a Handle, usize),
-    pub(in crate::attention) k_rope: (&'a Handle, usize),
+    /// `q`, `kv` and `k_rope`.
+    pub(in crate::attention) inputs: [(&'a Handle, usize); 3],
     /// The result, or its gradient.
     pub(in crate::attention) out: (&'a Handle, usize),
     /// `lse`, or what backward needs of each row.
@@ -44,10 +43,10 @@ impl Planes {
                 client,
                 cubes,
                 dim,
-                words(x.q.0, x.q.1),
-                words(x.kv.0, x.kv.1),
-                words(x.k_rope.0, x.k_rope.1),
-                words(x.out.0, x.out.1),
+                words(x.inputs[0]),
+                words(x.inputs[1]),
+                words(x.inputs[2]),
+                words(x.out),
                 argument(x.rows.0, x.rows.1),
                 Self::sizes(shape),
                 scale,
@@ -75,12 +74,12 @@ impl Planes {
                 client,
                 cubes,
                 dim,
-                words(x.q.0, x.q.1),
-                words(x.kv.0, x.kv.1),
-                words(x.k_rope.0, x.k_rope.1),
-                words(x.out.0, x.out.1),
+                words(x.inputs[0]),
+                words(x.inputs[1]),
+                words(x.inputs[2]),
+                words(x.out),
                 argument(x.rows.0, x.rows.1),
-                words(dq, x.q.1),
+                words((dq, x.inputs[0].1)),
                 Self::sizes(shape),
                 scale,
                 planes as u32,
@@ -109,13 +108,13 @@ impl Planes {
                 client,
                 cubes,
                 dim,
-                words(x.q.0, x.q.1),
-                words(x.kv.0, x.kv.1),
-                words(x.k_rope.0, x.k_rope.1),
-                words(x.out.0, x.out.1),
+                words(x.inputs[0]),
+                words(x.inputs[1]),
+                words(x.inputs[2]),
+                words(x.out),
                 argument(x.rows.0, x.rows.1),
-                words(dkv, x.kv.1),
-                words(parts.0, parts.1),
+                words((dkv, x.inputs[1].1)),
+                words(parts),
                 Self::sizes(shape),
                 scale,
                 planes as u32,
