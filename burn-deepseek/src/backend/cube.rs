@@ -192,6 +192,34 @@ impl FusedKernels for CubeBackend {
         }
     }
 
+    fn mla_absorbed_attention(
+        q: CubeTensor,
+        latents: CubeTensor,
+        k_rope: CubeTensor,
+        kv_b: CubeTensor,
+        scale: f64,
+    ) -> CubeTensor {
+        let [batch, queries, heads, qk_dim] = dims(&q);
+        let ([_, keys, rank], [_, _, rope_dim], [kv_rows, _]) =
+            (dims(&latents), dims(&k_rope), dims(&kv_b));
+        let nope_dim = qk_dim - rope_dim;
+        let v_dim = kv_rows / heads - nope_dim;
+        let shape = AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim };
+        let place = Place::of(&q);
+        let [q, latents, k_rope, kv_b] = [q, latents, k_rope, kv_b].map(handle);
+        let out = attention::absorbed_attention(
+            &place.client,
+            &q,
+            &latents,
+            &k_rope,
+            &kv_b,
+            &shape,
+            rank,
+            scale as f32,
+        );
+        place.floats(done(out), [batch, queries, heads, v_dim])
+    }
+
     fn permute(x: CubeTensor, rows: RowTables<Self>) -> CubeTensor {
         let (place, [_, width]) = (Place::of(&x), dims(&x));
         let index = done(DeviceIndex::of_slots(&slots(rows)));

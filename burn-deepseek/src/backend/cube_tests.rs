@@ -78,9 +78,8 @@ fn rows(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
 fn rows_and_their_gradients_are_flex_s() {
     let gpu = test_gpu();
     for &operation in FusedOp::ALL {
-        // A software renderer, as the tests have, lacks this alone.
-        let expected = operation != FusedOp::MlaAbsorbed;
-        assert_eq!(supports(operation, &random(1, [1, 1], &gpu)), expected, "{operation:?}");
+        // A software renderer, as the tests have, has all of them.
+        assert!(supports(operation, &random(1, [1, 1], &gpu)), "{operation:?}");
     }
     let (ours, flex) = (rows(&gpu), rows(&Device::flex()));
     for ((name, ours), (_, flex)) in ours.iter().zip(&flex) {
@@ -167,6 +166,35 @@ fn a_block_s_operations_and_their_gradients_are_flex_s_and_the_composed_ones() {
         }
         assert_eq!(block(&gpu, interleaved, false), ours, "the same bits twice");
     }
+}
+
+/// Decoding over latents: a prefix, and rows of a prompt that see each their own keys.
+#[test]
+fn absorbed_attention_is_flex_s_and_the_composed_one() {
+    let run = |device: &Device, composed: bool| {
+        let (heads, nope, rope, v, rank) = (3, 8, 4, 5, 12);
+        [(1, 200), (3, 9)].map(|(queries, keys)| {
+            let q = random(1, [2, queries, heads, nope + rope], device);
+            let latents = random(2, [2, keys, rank], device);
+            let k_rope = random(3, [2, keys, rope], device);
+            let kv_b = random(4, [heads * (nope + v), rank], device);
+            let attend = if composed {
+                ops::composed::mla_absorbed_attention
+            } else {
+                ops::mla_absorbed_attention
+            };
+            floats(attend(q, latents, k_rope, kv_b, 0.3))
+        })
+    };
+    let ours = run(&test_gpu(), false);
+    for (device, composed) in [(Device::flex(), false), (Device::flex(), true), (test_gpu(), true)]
+    {
+        for (ours, other) in ours.iter().zip(run(&device, composed)) {
+            let diff = calc_diff(ours, &other);
+            assert!(diff < 1e-11, "composed {composed}: calc_diff {diff:e}");
+        }
+    }
+    assert_eq!(run(&test_gpu(), false), ours, "the same bits twice");
 }
 
 /// Three steps, the last with a value that somebody else holds and must not see changed.

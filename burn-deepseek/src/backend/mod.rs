@@ -31,6 +31,7 @@ mod fused;
 #[cfg(all(test, feature = "wgpu"))]
 mod fusion_tests;
 mod kernels;
+mod launches;
 mod operations;
 #[cfg(feature = "remote")]
 pub mod remote;
@@ -53,9 +54,12 @@ pub use kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
     NormGradients, NormOutput, RoutedTokens, RowTables,
 };
+pub use launches::LaunchCount;
 pub use operations::FusedOp;
 pub use streams::{SeveralStreams, share_streams};
-pub use supports::{fp8_products, supports, supports_bf16x3, supports_fp8, supports_route};
+pub use supports::{
+    compose_all, fp8_products, supports, supports_bf16x3, supports_fp8, supports_route,
+};
 pub use table::WithoutAutodiff;
 pub use wire::WireKernels;
 

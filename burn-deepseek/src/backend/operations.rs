@@ -50,6 +50,7 @@ impl Supported {
             FusedOp::Residual,
             FusedOp::Swiglu,
             FusedOp::Rope,
+            FusedOp::MlaAbsorbed,
             FusedOp::Permute,
             FusedOp::Combine,
             FusedOp::GroupedLinear,

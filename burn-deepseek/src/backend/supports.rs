@@ -2,12 +2,23 @@
 //! composed form. (The average of weights, which lies in host memory wherever they are, asks
 //! `is_in_host_memory`.)
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
 
 use cubecl_kernels::host::{Choice, GemmPath};
 
 use super::operations::{FusedOp, Supported};
+
+/// Whether this process composes every operation.
+static COMPOSE_ALL: AtomicBool = AtomicBool::new(false);
+
+/// Composes every operation of Burn's own from now on, in the whole process and for good: what the
+/// fused forms are compared with. There is no FP8 then.
+pub fn compose_all() {
+    COMPOSE_ALL.store(true, Ordering::Relaxed);
+}
 
 /// Whether the fused form of an operation exists for the device and type of `x`; without it the
 /// operation is composed.
@@ -55,6 +66,7 @@ fn products(device: &DispatchDevice) -> Option<String> {
 /// The operations that a device has kernels for.
 pub(super) fn supported(device: &DispatchDevice) -> Supported {
     match device {
+        _ if COMPOSE_ALL.load(Ordering::Relaxed) => Supported::default(),
         DispatchDevice::Flex(_) => Supported::FLEX,
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) => Supported::CUDA,

@@ -105,7 +105,8 @@ pub(crate) fn widen_composed(piece: &StoredPiece) -> Tensor<2> {
             });
             let values =
                 Tensor::<1>::from_data(TensorData::new(values.to_vec(), [256]), &scales.device());
-            let codes = codes.clone().reshape([rows * columns]).cast(DType::I32);
+            // By way of floats: a server has no cast of whole numbers, as of Burn 0.22.1.
+            let codes = codes.clone().reshape([rows * columns]).float().int();
             let scales = scales
                 .clone()
                 .reshape([down, 1, across, 1])

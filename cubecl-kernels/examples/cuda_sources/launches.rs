@@ -274,6 +274,16 @@ impl Launches<'_> {
             self.name(&format!("swiglu backward of {inter}"), || {
                 swiglu::swiglu_backward(self.client, &x, &dy, TOKENS, inter).map(drop)
             })?;
+            let options = QuantizeOptions::default();
+            self.name(&format!("swiglu of {inter} and cast of rows"), || {
+                quantize::quantize_swiglu_rows(self.client, &x, TOKENS, inter, &options).map(drop)
+            })?;
+            let ends = [0, 100, 100, TOKENS];
+            let groups = DeviceGroups::new(self.client, &ends, TOKENS)?;
+            self.name(&format!("swiglu of {inter} and cast of columns"), || {
+                quantize::quantize_swiglu_columns(self.client, &x, &groups, inter, &options)
+                    .map(drop)
+            })?;
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use crate::launches::{INNER, Launches, Outcome, TOKENS, WIDTH};
 use cubecl_kernels::adamw::{adamw, sum_of_squares};
-use cubecl_kernels::attention::{DeviceAttention, attention, attention_backward};
+use cubecl_kernels::attention::{
+    DeviceAttention, absorbed_attention, attention, attention_backward,
+};
 use cubecl_kernels::cross_entropy::linear_cross_entropy_with_gradients;
 use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearShape, RopeLayout, RopeShape};
 use cubecl_kernels::device::Element;
@@ -13,6 +15,9 @@ use cubecl_kernels::rope::rope;
 const VOCAB: usize = 129_280;
 /// Heads of attention.
 const HEADS: usize = 8;
+
+/// Entries of a latent.
+const RANK: usize = 512;
 
 /// Launches all of them.
 ///
@@ -36,6 +41,11 @@ fn attentions(on: &Launches<'_>) -> Outcome {
     on.name("attention", || attention(on.client, &q, &kv, &k_rope, &shape, 0.1).map(drop))?;
     on.name("attention backward", || {
         attention_backward(on.client, &q, &kv, &k_rope, &output, &output.out, &shape, 0.1).map(drop)
+    })?;
+    let shape = AttentionShape { queries: 1, ..shape };
+    let (latents, kv_b) = (on.words(TOKENS * RANK), on.words(HEADS * shape.kv_dim() * RANK));
+    on.name("absorbed attention", || {
+        absorbed_attention(on.client, &q, &latents, &k_rope, &kv_b, &shape, RANK, 0.1).map(drop)
     })
 }
 

@@ -46,7 +46,7 @@ pub(super) fn row_statistics<N: Size>(
 
 /// `p` and `ds = scale p (dp - delta)` of one score, zero where it is masked.
 #[cube]
-fn score_gradient(
+pub(super) fn score_gradient(
     score: f32,
     dp: f32,
     lse: f32,

@@ -3,6 +3,7 @@
 use super::gradient::{key_gradient, query_gradient, row_statistics, sum_heads};
 use super::kernel::attend;
 use super::plan::{UNITS, check, sizes, units, vector};
+use super::planes::{Buffers, Planes};
 use crate::definition::{AttentionShape, KernelError};
 use crate::device::{addressable, allocate, argument, check_handle, cubes_of};
 use cubecl::prelude::*;
@@ -56,7 +57,14 @@ pub fn attention(
     let (out, lse) = (allocate(client, count, 4), allocate(client, rows, 4));
     let units = units(OP, shape, queries)?;
     let width = vector(shape);
-    if units > 0 {
+    if units == 0 {
+        return Ok(DeviceAttention { out, lse });
+    }
+    if let Some(planes) = Planes::of(client, shape) {
+        let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
+        let x = Buffers { inputs, out: (&out, count), rows: (&lse, rows) };
+        planes.forward(client, &x, shape, scale);
+    } else {
         // SAFETY: the inputs were found to hold what their shapes say and the results were
         // allocated for theirs; a unit past the last block does nothing, a line past the last of a
         // head is read as the last one and not written.
@@ -148,40 +156,54 @@ pub fn attention_backward(
             rows as u32,
             width as u32,
         );
-        query_gradient::launch_unchecked(
-            client,
-            cubes_of(client, query_units, UNITS),
-            units_of,
-            width,
-            argument(q, q_count),
-            argument(kv, kv_count),
-            argument(k_rope, rope_count),
-            argument(dout, count),
-            argument(&statistics, 2 * rows),
-            argument(&gradients.dq, q_count),
-            sizes(shape, width),
-            scale,
-            query_units as u32,
-            width as u32,
-        );
-        key_gradient::launch_unchecked(
-            client,
-            cubes_of(client, key_units, UNITS),
-            units_of,
-            width,
-            argument(q, q_count),
-            argument(kv, kv_count),
-            argument(k_rope, rope_count),
-            argument(dout, count),
-            argument(&statistics, 2 * rows),
-            argument(&gradients.dkv, kv_count),
-            argument(&parts, parts_count),
-            sizes(shape, width),
-            scale,
-            key_units as u32,
-            width as u32,
-        );
-        if rope_count > 0 {
+    }
+    if let Some(planes) = Planes::of(client, shape) {
+        let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
+        let x = Buffers { inputs, out: (dout, count), rows: (&statistics, 2 * rows) };
+        planes.query_gradient(client, &x, &gradients.dq, shape, scale);
+        let parts = (&parts, parts_count);
+        planes.key_gradient(client, &x, &gradients.dkv, parts, shape, scale);
+    } else {
+        // SAFETY: as above.
+        unsafe {
+            query_gradient::launch_unchecked(
+                client,
+                cubes_of(client, query_units, UNITS),
+                units_of,
+                width,
+                argument(q, q_count),
+                argument(kv, kv_count),
+                argument(k_rope, rope_count),
+                argument(dout, count),
+                argument(&statistics, 2 * rows),
+                argument(&gradients.dq, q_count),
+                sizes(shape, width),
+                scale,
+                query_units as u32,
+                width as u32,
+            );
+            key_gradient::launch_unchecked(
+                client,
+                cubes_of(client, key_units, UNITS),
+                units_of,
+                width,
+                argument(q, q_count),
+                argument(kv, kv_count),
+                argument(k_rope, rope_count),
+                argument(dout, count),
+                argument(&statistics, 2 * rows),
+                argument(&gradients.dkv, kv_count),
+                argument(&parts, parts_count),
+                sizes(shape, width),
+                scale,
+                key_units as u32,
+                width as u32,
+            );
+        }
+    }
+    if rope_count > 0 {
+        // SAFETY: as above.
+        unsafe {
             sum_heads::launch_unchecked(
                 client,
                 cubes_of(client, rope_count, UNITS),

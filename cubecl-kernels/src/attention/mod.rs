@@ -6,9 +6,12 @@
 //! position for all heads, read where it lies. Sums have one order, so that the same inputs give
 //! the same bits.
 
+mod absorbed;
 mod gradient;
 mod kernel;
 mod launch;
 mod plan;
+mod planes;
 
+pub use absorbed::absorbed_attention;
 pub use launch::{DeviceAttention, DeviceAttentionGradients, attention, attention_backward};

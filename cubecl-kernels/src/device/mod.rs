@@ -14,6 +14,8 @@ mod element;
 mod group_search;
 mod groups;
 mod launch_size;
+pub(crate) mod plane_mix;
+pub(crate) mod plane_tile;
 pub(crate) mod tile;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};

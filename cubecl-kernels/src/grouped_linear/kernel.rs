@@ -4,6 +4,7 @@
 #![allow(clippy::collapsible_if)]
 
 use super::plan::Tile;
+use super::problem::{Along, Sizes, locate};
 use cubecl::prelude::*;
 
 /// Depth that is staged at once.
@@ -11,49 +12,6 @@ const STEP: u32 = 16;
 /// From one depth of a stage to the next there are so many more numbers than a tile is long, so that
 /// neither reading nor writing one meets itself in a bank too often.
 const APART: u32 = 4;
-
-/// Which part of the operands an expert has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Along {
-    /// Its rows of `A`, all of the depth.
-    Rows,
-    /// Its rows are the depth.
-    Depth,
-}
-
-/// Sizes of a product, and the steps from one row, one depth and one expert of each operand to the
-/// next.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-pub(super) struct Sizes {
-    /// Rows of `C` an expert, where they are not its rows of `A`.
-    pub(super) m: u32,
-    pub(super) n: u32,
-    /// Depth, where it is not an expert's.
-    pub(super) k: u32,
-    pub(super) experts: u32,
-    pub(super) a_row: u32,
-    pub(super) a_depth: u32,
-    pub(super) b_row: u32,
-    pub(super) b_depth: u32,
-    pub(super) b_expert: u32,
-}
-
-/// What one cube multiplies.
-#[derive(CubeType, Clone, Copy)]
-struct Problem {
-    /// First row of the tile, and the first that is not to be taken; of `A` and of `C` alike but
-    /// for `c_row`.
-    row: u32,
-    row_end: u32,
-    /// From a row of `A` to that of `C`.
-    c_row: u32,
-    column: u32,
-    depth: u32,
-    depth_end: u32,
-    /// Where the expert's `B` begins.
-    b_start: u32,
-}
 
 /// Rows of an operand and the steps along them.
 #[derive(CubeType, Clone, Copy)]
@@ -80,7 +38,9 @@ pub(super) fn grouped_product(
     #[comptime] along: Along,
     #[comptime] tile: Tile,
 ) {
-    let problem = locate(bounds, &sizes, along, tile);
+    let column = CUBE_POS_X * comptime!(tile.columns());
+    let rows = comptime!(tile.rows());
+    let problem = locate(bounds, &sizes, column, CUBE_POS_Y, CUBE_POS_Z, along, rows);
     let a_lines = Lines {
         start: 0u32,
         first: problem.row,
@@ -136,50 +96,6 @@ fn shifted(lines: &Lines, unit: u32) -> Lines {
         end: lines.end,
         by_row: lines.by_row,
         by_depth: lines.by_depth,
-    }
-}
-
-#[cube]
-fn locate(
-    bounds: &[u32],
-    sizes: &Sizes,
-    #[comptime] along: Along,
-    #[comptime] tile: Tile,
-) -> Problem {
-    let column = CUBE_POS_X * comptime!(tile.columns());
-    if comptime!(matches!(along, Along::Rows)) {
-        // The tiles of all experts are numbered in one row.
-        let y = CUBE_POS_Y;
-        let rows = comptime!(tile.rows());
-        let mut expert = 0u32;
-        let mut before = 0u32;
-        let mut own = (bounds[1] - bounds[0]).div_ceil(rows);
-        while y >= before + own && expert + 1u32 < sizes.experts {
-            before += own;
-            expert += 1u32;
-            own = (bounds[(expert + 1u32) as usize] - bounds[expert as usize]).div_ceil(rows);
-        }
-        Problem {
-            // Behind the last tile this is behind the last row.
-            row: bounds[expert as usize] + (y - before) * rows,
-            row_end: bounds[(expert + 1u32) as usize],
-            c_row: 0u32,
-            column,
-            depth: 0u32,
-            depth_end: sizes.k,
-            b_start: expert * sizes.b_expert,
-        }
-    } else {
-        let expert = CUBE_POS_Z;
-        Problem {
-            row: CUBE_POS_Y * comptime!(tile.rows()),
-            row_end: sizes.m,
-            c_row: expert * sizes.m,
-            column,
-            depth: bounds[expert as usize],
-            depth_end: bounds[(expert + 1u32) as usize],
-            b_start: 0u32,
-        }
     }
 }
 

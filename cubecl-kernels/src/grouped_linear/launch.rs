@@ -1,9 +1,13 @@
 //! Checks and launches.
 
-use super::kernel::{Along, SizesLaunch, grouped_product};
+use super::kernel::grouped_product;
 use super::plan::Tile;
+use super::planes::{UNITS as PLANE_UNITS, grouped_planes};
+use super::problem::{Along, SizesLaunch};
 use crate::definition::{GroupedLinearShape, KernelError};
-use crate::device::{DeviceGroups, addressable, allocate, argument, check_handle};
+use crate::device::plane_tile::{LANES, PAIR, PlaneTile, has_plane_tiles};
+use crate::device::tile::Along as Together;
+use crate::device::{DeviceGroups, addressable, allocate, argument, check_handle, cubes_of};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -71,11 +75,8 @@ pub fn grouped_linear_weight_gradient(
     check_groups(OP, groups, shape)?;
     let dy = Operand::new(OP, "dy", dy, 1, rows, outputs)?.transposed();
     let x = Operand::new(OP, "x", x, 1, rows, inputs)?.transposed();
-    let tile = Tile::of(client);
-    let cubes =
-        [inputs.div_ceil(tile.columns() as usize), outputs.div_ceil(tile.rows() as usize), experts];
     let c = [experts, outputs, inputs];
-    launch(client, OP, &dy, &x, groups, c, cubes, Along::Depth, tile)
+    launch(client, OP, &dy, &x, groups, c, Along::Depth)
 }
 
 fn of_rows(
@@ -87,10 +88,7 @@ fn of_rows(
     shape: &GroupedLinearShape,
 ) -> Result<Handle, KernelError> {
     check_groups(op, groups, shape)?;
-    let tile = Tile::of(client);
-    let width = w.rows;
-    let cubes = [width.div_ceil(tile.columns() as usize), groups.pieces(tile.rows() as usize), 1];
-    launch(client, op, &a, &w, groups, [1, a.rows, width], cubes, Along::Rows, tile)
+    launch(client, op, &a, &w, groups, [1, a.rows, w.rows], Along::Rows)
 }
 
 fn check_groups(
@@ -136,7 +134,6 @@ impl<'a> Operand<'a> {
 }
 
 /// `C = A B^T` of each expert.
-#[allow(clippy::too_many_arguments)]
 fn launch(
     client: &Client,
     op: &'static str,
@@ -144,52 +141,135 @@ fn launch(
     b: &Operand<'_>,
     groups: &DeviceGroups,
     shape: [usize; 3],
-    [x, y, z]: [usize; 3],
     along: Along,
-    tile: Tile,
 ) -> Result<Handle, KernelError> {
     let count = addressable(op, "c", &shape)?;
     let c = allocate(client, count, 4);
     if count == 0 {
         return Ok(c);
     }
-    let most = client.properties().hardware.max_cube_count;
-    if x > most.0 as usize || y > most.1 as usize || z > most.2 as usize {
-        return Err(KernelError::Overflow { op, argument: "c", shape: shape.to_vec() });
-    }
     // One group has no table: its bounds are made here.
     let bounds = match groups.table_handle() {
         Some(table) => table.clone(),
         None => client.create_from_slice(u32::as_bytes(&[0, groups.rows() as u32])),
     };
-    let sizes = SizesLaunch::new(
-        shape[1] as u32,
-        shape[2] as u32,
-        a.depth as u32,
-        groups.len() as u32,
-        a.steps[0] as u32,
-        a.steps[1] as u32,
-        b.steps[0] as u32,
-        b.steps[1] as u32,
-        (b.rows * b.depth) as u32,
-    );
-    // SAFETY: both operands were found to hold their rows and depths of every expert, the bounds are
-    // those of as many groups as there are experts, and `c` was allocated for `count` numbers. The
-    // kernel loads no row or depth outside an expert's (the last row for those behind it, and
-    // nothing where an expert has no row), and writes no element outside `m` and `n`.
-    unsafe {
-        grouped_product::launch_unchecked(
-            client,
-            CubeCount::Static(x as u32, y as u32, z as u32),
-            CubeDim::new_1d(tile.cube()),
-            argument(a.handle, a.count),
-            argument(b.handle, b.count),
-            argument(&bounds, groups.len() + 1),
-            argument(&c, count),
-            sizes,
-            along,
-            tile,
-        );
+    let product = Product { client, a, b, groups, bounds: &bounds, c: &c, shape, along };
+    if product.suits_planes() {
+        product.by_planes(count);
+    } else {
+        product.by_cubes(op, count)?;
     }
     Ok(c)
+}
+
+/// What a launch multiplies.
+struct Product<'a> {
+    client: &'a Client,
+    a: &'a Operand<'a>,
+    b: &'a Operand<'a>,
+    groups: &'a DeviceGroups,
+    bounds: &'a Handle,
+    c: &'a Handle,
+    /// Experts, rows and columns of `C`; one expert where its rows are an expert's.
+    shape: [usize; 3],
+    along: Along,
+}
+
+impl Product<'_> {
+    /// Whether planes that share their loads serve it: the device has them, and all sizes but an
+    /// expert's rows are even.
+    fn suits_planes(&self) -> bool {
+        let [_, m, n] = self.shape;
+        // Rows of an expert, about.
+        let (rows, even) = match self.along {
+            Along::Rows => (self.groups.rows() / self.groups.len().max(1), n | self.a.depth),
+            Along::Depth => (m, n | m),
+        };
+        self.a.count > 0
+            && self.b.count > 0
+            && PlaneTile::suits(rows, n)
+            && even.is_multiple_of(PAIR as usize)
+            && has_plane_tiles(self.client)
+    }
+
+    /// The sizes, steps in words of `width` numbers.
+    fn sizes(&self, width: usize) -> SizesLaunch {
+        let [_, m, n] = self.shape;
+        let step = |step: usize| (step / width) as u32;
+        SizesLaunch::new(
+            m as u32,
+            n as u32,
+            self.a.depth as u32,
+            self.groups.len() as u32,
+            step(self.a.steps[0]),
+            step(self.a.steps[1]),
+            step(self.b.steps[0]),
+            step(self.b.steps[1]),
+            step(self.b.rows * self.b.depth),
+        )
+    }
+
+    fn by_planes(&self, count: usize) {
+        let together = |x: &Operand<'_>| {
+            if x.steps[1] == 1 { Together::Depth } else { Together::Lines }
+        };
+        let tile = PlaneTile::new(together(self.a), together(self.b));
+        let [experts, m, n] = self.shape;
+        let down = match self.along {
+            Along::Rows => self.groups.pieces(tile.rows as usize),
+            Along::Depth => experts * m.div_ceil(tile.rows as usize),
+        };
+        let planes = n.div_ceil(tile.columns() as usize) * down;
+        // SAFETY: as in `by_cubes`; widths are whole words, a plane past the last tile does
+        // nothing, and depths past an expert's last row are read as that.
+        unsafe {
+            grouped_planes::launch_unchecked(
+                self.client,
+                cubes_of(self.client, planes * LANES as usize, PLANE_UNITS),
+                CubeDim::new_1d(PLANE_UNITS),
+                argument(self.a.handle, self.a.count / 2),
+                argument(self.b.handle, self.b.count / 2),
+                argument(self.bounds, self.groups.len() + 1),
+                argument(self.c, count / 2),
+                self.sizes(PAIR as usize),
+                planes as u32,
+                self.along,
+                tile,
+            );
+        }
+    }
+
+    fn by_cubes(&self, op: &'static str, count: usize) -> Result<(), KernelError> {
+        let tile = Tile::of(self.client);
+        let [experts, m, n] = self.shape;
+        let (rows, x) = (tile.rows() as usize, n.div_ceil(tile.columns() as usize));
+        let (y, z) = match self.along {
+            Along::Rows => (self.groups.pieces(rows), 1),
+            Along::Depth => (m.div_ceil(rows), experts),
+        };
+        let most = self.client.properties().hardware.max_cube_count;
+        if x > most.0 as usize || y > most.1 as usize || z > most.2 as usize {
+            return Err(KernelError::Overflow { op, argument: "c", shape: self.shape.to_vec() });
+        }
+        // SAFETY: both operands were found to hold their rows and depths of every expert, the bounds
+        // are those of as many groups as there are experts, and `c` was allocated for `count`
+        // numbers. The kernel loads no row or depth outside an expert's (the last row for those
+        // behind it, and nothing where an expert has no row), and writes no element outside `m` and
+        // `n`.
+        unsafe {
+            grouped_product::launch_unchecked(
+                self.client,
+                CubeCount::Static(x as u32, y as u32, z as u32),
+                CubeDim::new_1d(tile.cube()),
+                argument(self.a.handle, self.a.count),
+                argument(self.b.handle, self.b.count),
+                argument(self.bounds, self.groups.len() + 1),
+                argument(self.c, count),
+                self.sizes(1),
+                self.along,
+                tile,
+            );
+        }
+        Ok(())
+    }
 }

@@ -7,5 +7,7 @@
 mod kernel;
 mod launch;
 mod plan;
+mod planes;
+mod problem;
 
 pub use launch::{grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient};

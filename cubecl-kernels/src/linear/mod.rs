@@ -11,5 +11,6 @@ mod kernel;
 mod launch;
 pub(crate) mod operand;
 mod plan;
+mod planes;
 
 pub use launch::{linear, linear_input_gradient, linear_weight_gradient};

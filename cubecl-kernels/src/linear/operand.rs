@@ -3,9 +3,11 @@
 use super::direct::{DirectSizesLaunch, StepsLaunch, UNITS as DIRECT_UNITS, product_direct};
 use super::kernel::{BLOCK, SizesLaunch, UNITS, product};
 use super::plan;
+use super::planes::{PlaneSizesLaunch, UNITS as PLANE_UNITS, product_planes};
 use crate::definition::KernelError;
+use crate::device::plane_tile::{LANES, PAIR, PlaneTile, has_plane_tiles};
 use crate::device::tile::{Along, EACH, Loads};
-use crate::device::{addressable, allocate, argument, check_handle, is_software};
+use crate::device::{addressable, allocate, argument, check_handle, cubes_of, is_software};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -66,15 +68,15 @@ impl<'a> Operand<'a> {
         StepsLaunch::new((self.base / width) as u32, row as u32, depth as u32)
     }
 
-    /// Whether it can be loaded by vectors of four, given that depths are counted in them where
+    /// Whether it can be loaded by vectors of `width`, given that depths are counted in them where
     /// `by_depth`.
-    fn has_vectors(&self, by_depth: bool) -> bool {
+    fn has_vectors(&self, width: usize, by_depth: bool) -> bool {
         let [rows, depth] = self.shape;
         let together = match self.along() {
             Along::Depth => self.steps[0] | depth,
             Along::Lines => self.steps[1] | rows | if by_depth { depth } else { 0 },
         };
-        self.count > 0 && (together | self.base).is_multiple_of(4)
+        self.count > 0 && (together | self.base).is_multiple_of(width)
     }
 
     fn argument(&self) -> BufferArg {
@@ -129,13 +131,18 @@ pub(crate) fn multiply_direct(
     if m * n == 0 {
         return Ok(());
     }
+    let by_depth = [a, b].iter().any(|operand| operand.along() == Along::Depth);
+    let have = |width| [a, b].iter().all(|operand| operand.has_vectors(width, by_depth));
+    let pairs = have(PAIR as usize) && (n | c.base).is_multiple_of(PAIR as usize);
+    if pairs && has_plane_tiles(client) && PlaneTile::suits(m, n) {
+        by_planes(client, a, b, c);
+        return Ok(());
+    }
     let across = plan::across(m, n);
     let x = n.div_ceil((across * EACH) as usize);
     let y = m.div_ceil((DIRECT_UNITS / across * EACH) as usize);
     check_cubes(client, op, [x, y], [m, n])?;
-    let by_depth = [a, b].iter().any(|operand| operand.along() == Along::Depth);
-    let vectors = [a, b].iter().all(|operand| operand.has_vectors(by_depth));
-    let width = if vectors { 4 } else { 1 };
+    let width = if have(4) { 4 } else { 1 };
     let sizes = DirectSizesLaunch::new(
         m as u32,
         n as u32,
@@ -162,6 +169,37 @@ pub(crate) fn multiply_direct(
         );
     }
     Ok(())
+}
+
+/// [`multiply_direct`] by tiles of planes, of operands that have pairs.
+fn by_planes(client: &Client, a: Operand<'_>, b: Operand<'_>, c: Target<'_>) {
+    let ([m, k], [n, _]) = (a.shape, b.shape);
+    let width = PAIR as usize;
+    let tile = PlaneTile::new(a.along(), b.along());
+    let tiles = m.div_ceil(tile.rows as usize) * n.div_ceil(tile.columns() as usize);
+    let sizes = PlaneSizesLaunch::new(
+        m as u32,
+        n as u32,
+        k as u32,
+        a.steps(width),
+        b.steps(width),
+        (c.base / width) as u32,
+    );
+    // SAFETY: as in `multiply_direct`; widths are whole words, a plane past the last tile does
+    // nothing, and depths past the last are read as the last.
+    unsafe {
+        product_planes::launch_unchecked(
+            client,
+            cubes_of(client, tiles * LANES as usize, PLANE_UNITS),
+            CubeDim::new_1d(PLANE_UNITS),
+            argument(a.handle, a.count / width),
+            argument(b.handle, b.count / width),
+            argument(c.handle, c.count / width),
+            sizes,
+            tile,
+            c.added,
+        );
+    }
 }
 
 fn check_cubes(

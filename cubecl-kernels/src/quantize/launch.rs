@@ -2,7 +2,7 @@
 
 use super::kernel::amax::{largest_magnitude, largest_of_partials};
 use super::kernel::cast::{CastOutputsLaunch, CastSizesLaunch, cast_blocks};
-use super::kernel::form::{AmaxOf, CastForm, Orientations, ScalesAs};
+use super::kernel::form::{AmaxOf, CastForm, Entries, Orientations, ScalesAs};
 use super::plan::{AMAX_CUBES, block_cubes};
 use super::quantized::{DeviceBlocks, DeviceCodes};
 use crate::definition::{Granularity, KernelError, QuantizeOptions, tiles, words};
@@ -142,13 +142,19 @@ pub fn quantize_blocks(
     })
 }
 
-fn form(client: &Client, options: &QuantizeOptions, rows: bool, columns: bool) -> CastForm {
+pub(super) fn form(
+    client: &Client,
+    options: &QuantizeOptions,
+    rows: bool,
+    columns: bool,
+) -> CastForm {
     let amax = match options.granularity {
         Granularity::Tile => AmaxOf::Tile,
         Granularity::Block => AmaxOf::Block,
         Granularity::Tensor => AmaxOf::Given,
     };
     CastForm {
+        entries: Entries::Given,
         format: options.format,
         scale: options.scale,
         amax,
@@ -160,7 +166,7 @@ fn form(client: &Client, options: &QuantizeOptions, rows: bool, columns: bool) -
 }
 
 /// What is cast: `[experts, rows, columns]`.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     client: &'a Client,
     x: &'a Handle,
     element: Element,
@@ -172,7 +178,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     #[allow(clippy::too_many_arguments)]
-    fn new(
+    pub(super) fn new(
         client: &'a Client,
         op: &'static str,
         x: &'a Handle,
@@ -184,6 +190,18 @@ impl<'a> Source<'a> {
         element.check(client, op, "element")?;
         let count = check_handle(op, "x", x, element.size(), &[experts, rows, columns])?;
         Ok(Self { client, x, element, experts, rows, columns, count })
+    }
+
+    /// A gate and an up projection side by side, `[rows, 2 columns]` in FP32.
+    pub(super) fn gate_up(
+        client: &'a Client,
+        op: &'static str,
+        x: &'a Handle,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Self, KernelError> {
+        let count = check_handle(op, "gate_up", x, 4, &[2, rows, columns])?;
+        Ok(Self { client, x, element: Element::F32, experts: 1, rows, columns, count })
     }
 
     /// Bits of the largest magnitude of all, in a buffer of one.
@@ -219,7 +237,7 @@ impl<'a> Source<'a> {
         whole
     }
 
-    fn cast(
+    pub(super) fn cast(
         &self,
         op: &'static str,
         groups: &DeviceGroups,
@@ -289,7 +307,7 @@ impl Output {
     }
 }
 
-struct Outputs {
+pub(super) struct Outputs {
     row_codes: Output,
     row_scales: Output,
     column_codes: Output,
@@ -297,7 +315,11 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn rows(client: &Client, op: &'static str, source: &Source<'_>) -> Result<Self, KernelError> {
+    pub(super) fn rows(
+        client: &Client,
+        op: &'static str,
+        source: &Source<'_>,
+    ) -> Result<Self, KernelError> {
         let codes =
             addressable(op, "codes", &[source.experts, source.rows, words(source.columns)])?;
         let scales =
@@ -310,7 +332,7 @@ impl Outputs {
         })
     }
 
-    fn columns(
+    pub(super) fn columns(
         client: &Client,
         op: &'static str,
         source: &Source<'_>,
@@ -335,11 +357,11 @@ impl Outputs {
         )
     }
 
-    fn row_codes(&self) -> DeviceCodes {
+    pub(super) fn row_codes(&self) -> DeviceCodes {
         DeviceCodes { codes: self.row_codes.handle.clone(), scales: self.row_scales.handle.clone() }
     }
 
-    fn column_codes(&self) -> DeviceCodes {
+    pub(super) fn column_codes(&self) -> DeviceCodes {
         DeviceCodes {
             codes: self.column_codes.handle.clone(),
             scales: self.column_scales.handle.clone(),

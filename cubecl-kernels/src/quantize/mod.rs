@@ -10,6 +10,7 @@
 
 mod dequantize;
 mod e5m6;
+mod gated;
 mod kernel;
 mod launch;
 mod plan;
@@ -17,5 +18,6 @@ mod quantized;
 
 pub use dequantize::{dequantize_blocks, dequantize_columns, dequantize_rows};
 pub use e5m6::{dequantize_e5m6, quantize_e5m6};
+pub use gated::{quantize_swiglu_columns, quantize_swiglu_rows};
 pub use launch::{quantize_blocks, quantize_both, quantize_columns, quantize_rows};
 pub use quantized::{DeviceBlocks, DeviceCodes};

@@ -18,6 +18,13 @@ fn sigmoid(gate: f32) -> (f32, f32) {
     (select(positive, large, small), select(positive, small, large))
 }
 
+/// `silu(gate) * up`.
+#[cube]
+pub(crate) fn gated(gate: f32, up: f32) -> f32 {
+    let (s, _) = sigmoid(gate);
+    gate * s * up
+}
+
 /// `y = silu(gate) * up`.
 ///
 /// # Shapes
@@ -39,9 +46,7 @@ pub(crate) fn swiglu_forward<N: Size>(
         let mut result = Vector::<f32, N>::zero();
         #[unroll]
         for i in 0..vector as usize {
-            let g = gate.extract(i);
-            let (s, _) = sigmoid(g);
-            result.insert(i, g * s * up.extract(i));
+            result.insert(i, gated(gate.extract(i), up.extract(i)));
         }
         y[index as usize] = result;
     }

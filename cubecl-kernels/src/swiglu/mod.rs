@@ -1,6 +1,6 @@
 //! SwiGLU's elementwise part on a device (2.1.2), `silu(gate) * up`, and its gradient.
 
-mod kernel;
+pub(crate) mod kernel;
 mod launch;
 
 pub use launch::{swiglu, swiglu_backward};

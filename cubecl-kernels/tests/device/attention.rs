@@ -5,7 +5,7 @@ use crate::oracle::{assert_near, random, widen};
 use cubecl::MemoryScope;
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::attention::{attention, attention_backward};
+use cubecl_kernels::attention::{absorbed_attention, attention, attention_backward};
 use cubecl_kernels::definition::AttentionShape;
 use cubecl_kernels::reference;
 
@@ -57,10 +57,13 @@ fn values_and_gradients_of_every_shape() {
         [1, 1, 1, 1, 1, 2, 2],
         [2, 37, 37, 3, 48, 32, 48], // heads as those of a small model, a ragged block
         [1, 16, 16, 2, 128, 64, 128], // heads of DeepSeek-V3, whole blocks
-        [2, 5, 40, 2, 7, 6, 9],     // a cache, odd widths
-        [1, 9, 9, 1, 0, 4, 3],      // nothing but rotated parts
-        [1, 9, 9, 2, 4, 0, 3],      // no rotated part
-        [1, 9, 10, 2, 4, 2, 0],     // no value
+        [2, 37, 70, 3, 32, 16, 32], // heads of the benches', a cache, ragged blocks
+        [1, 66, 66, 2, 34, 8, 12],  // a part of a head in two groups of columns
+        [2, 1, 3, 1, 2, 2, 2],
+        [2, 5, 40, 2, 7, 6, 9], // a cache, odd widths
+        [1, 9, 9, 1, 0, 4, 3],  // nothing but rotated parts
+        [1, 9, 9, 2, 4, 0, 3],  // no rotated part
+        [1, 9, 10, 2, 4, 2, 0], // no value
         [0, 4, 4, 2, 4, 2, 3],
         [2, 0, 5, 2, 4, 2, 3], // no query: keys have no gradient
         [2, 0, 0, 2, 4, 2, 3],
@@ -143,4 +146,71 @@ fn wrong_arguments_are_named() {
     assert!(matches!(error, KernelError::Invalid { argument: "shape", .. }), "{error}");
     let error = run(&large, &large, &large, &AttentionShape { heads: 1 << 40, ..s });
     assert!(matches!(error, KernelError::Overflow { .. }), "{error}");
+}
+
+/// Attention over latents against the plain form over what they expand to.
+#[test]
+fn the_absorbed_form_of_every_shape() {
+    let client = client();
+    for (dims, rank) in [
+        ([0, 1, 5, 2, 3, 2, 3], 4),
+        ([2, 0, 7, 2, 3, 2, 3], 4),
+        ([2, 1, 5, 0, 3, 2, 3], 4),
+        ([1, 1, 1, 1, 1, 0, 1], 1),
+        ([1, 1, 7, 2, 0, 3, 2], 5),   // nothing but rotated parts
+        ([1, 1, 7, 2, 3, 2, 0], 5),   // no value
+        ([1, 1, 7, 2, 3, 2, 4], 0),   // latents of no entries
+        ([1, 1, 64, 2, 8, 4, 8], 16), // one part of the keys
+        ([1, 1, 65, 2, 8, 4, 8], 16), // two, the second of one key
+        ([2, 1, 600, 4, 32, 16, 32], 64),
+        ([1, 2, 300, 5, 16, 8, 24], 130), // rows of two queries in one block
+        ([1, 8, 8, 17, 7, 5, 6], 20),     // no prefix
+        ([2, 66, 130, 1, 5, 4, 7], 33),   // rows that see nothing of the later parts
+    ] {
+        let (s, name) = (shape(dims), format!("{dims:?} {rank}"));
+        let Inputs { q, k_rope, scale, .. } = inputs(&s);
+        let latents = random(5, s.batch * s.keys * rank);
+        let kv_b = random(6, s.heads * s.kv_dim() * rank);
+        let run = || {
+            let [q, latents, k_rope, kv_b] =
+                [&q, &latents, &k_rope, &kv_b].map(|values| upload(&client, values));
+            let out =
+                absorbed_attention(&client, &q, &latents, &k_rope, &kv_b, &s, rank, scale).unwrap();
+            download(&client, &out, s.batch * s.queries * s.heads * s.v_dim)
+        };
+        let (wide, weights) = (widen(&latents), widen(&kv_b));
+        let entry = |line: usize, row: usize| -> f64 {
+            let (latent, w) = (&wide[line * rank..][..rank], &weights[row * rank..][..rank]);
+            latent.iter().zip(w).map(|(a, b)| a * b).sum()
+        };
+        let kv: Vec<f64> = (0..s.batch * s.keys)
+            .flat_map(|line| (0..s.heads * s.kv_dim()).map(move |row| (line, row)))
+            .map(|(line, row)| entry(line, row))
+            .collect();
+        let (expected, _) =
+            reference::attention(&widen(&q), &kv, &widen(&k_rope), &s, f64::from(scale));
+        let actual = run();
+        assert_near(&name, &actual, &expected);
+        assert_eq!(run(), actual, "{name}: the same bits twice");
+    }
+}
+
+#[test]
+fn wrong_arguments_of_the_absorbed_form_are_named() {
+    let client = client();
+    let s = shape([1, 2, 3, 1, 2, 2, 2]);
+    let [small, large] = [2, 64].map(|len| upload(&client, &vec![0.0; len]));
+    let run = |q, latents, k_rope, kv_b, s: &AttentionShape| {
+        absorbed_attention(&client, q, latents, k_rope, kv_b, s, 2, 1.0).map(drop).unwrap_err()
+    };
+    for (wrong, argument) in ["q", "latents", "k_rope", "kv_b"].into_iter().enumerate() {
+        let of = |place| if place == wrong { &small } else { &large };
+        let error = run(of(0), of(1), of(2), of(3), &s);
+        match error {
+            KernelError::Length { argument: named, .. } => assert_eq!(named, argument),
+            other => panic!("{argument}: {other}"),
+        }
+    }
+    let error = run(&large, &large, &large, &large, &AttentionShape { keys: 1, ..s });
+    assert!(matches!(error, KernelError::Invalid { argument: "shape", .. }), "{error}");
 }

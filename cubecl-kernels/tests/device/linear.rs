@@ -20,6 +20,8 @@ fn products_and_gradients_of_every_shape() {
         (130, 257, 8),
         (130, 256, 8),
         (9, 12, 20),
+        (71, 38, 34), // tiles of planes, ragged ones, and an odd depth
+        (200, 130, 66),
     ] {
         let name = format!("{rows} {inputs} {outputs}");
         let shape = LinearShape { rows, inputs, outputs };

@@ -1,10 +1,15 @@
 //! SwiGLU and its gradient against the plain form.
 
-use crate::client::{client, download, upload};
-use crate::oracle::random;
+use crate::client::{client, download, upload, words};
+use crate::oracle::{random, spread};
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
+use cubecl_kernels::definition::{Granularity, QuantizeOptions, tiles, words as words_of};
+use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::metric::calc_diff;
+use cubecl_kernels::quantize::{
+    quantize_columns, quantize_rows, quantize_swiglu_columns, quantize_swiglu_rows,
+};
 use cubecl_kernels::reference;
 use cubecl_kernels::swiglu::{swiglu, swiglu_backward};
 
@@ -168,4 +173,62 @@ fn wrong_arguments_are_named() {
         swiglu(&client, &x, usize::MAX, 4),
         Err(KernelError::Overflow { argument: "gate_up", .. })
     ));
+}
+
+/// Codes and scales are those of the result in FP32, however it is cut.
+#[test]
+fn the_cast_that_follows_gives_the_same_bits() {
+    let client = client();
+    for (offsets, columns) in [
+        (&[0, 5][..], 7),
+        (&[0, 130], 260),
+        (&[0, 0, 3, 3, 140, 200], 132),
+        (&[0, 0, 0], 8),
+        (&[0, 3, 4], 0),
+    ] {
+        let rows = offsets[offsets.len() - 1];
+        let groups = DeviceGroups::new(&client, offsets, rows).unwrap();
+        let mut x = spread(3, rows * 2 * columns);
+        if rows > 100 {
+            x[columns] = f32::NAN;
+        }
+        let x = upload(&client, &x);
+        for granularity in [Granularity::Tile, Granularity::Block, Granularity::Tensor] {
+            let options = QuantizeOptions { granularity, ..QuantizeOptions::default() };
+            let y = swiglu(&client, &x, rows, columns).unwrap();
+            let f32 = Element::F32;
+            let apart = [
+                quantize_rows(&client, &y, f32, rows, columns, &options).unwrap(),
+                quantize_columns(&client, &y, f32, &groups, columns, &options).unwrap(),
+            ];
+            let fused = [
+                quantize_swiglu_rows(&client, &x, rows, columns, &options).unwrap(),
+                quantize_swiglu_columns(&client, &x, &groups, columns, &options).unwrap(),
+            ];
+            let sizes = [
+                (rows * words_of(columns), rows * tiles(columns)),
+                (columns * groups.words(), columns * groups.tiles()),
+            ];
+            for ((apart, fused), (codes, scales)) in apart.iter().zip(&fused).zip(sizes) {
+                let name = format!("{offsets:?} {columns} {granularity:?}");
+                assert_eq!(
+                    words(&client, &fused.codes, codes),
+                    words(&client, &apart.codes, codes),
+                    "{name}: codes"
+                );
+                assert_eq!(
+                    words(&client, &fused.scales, scales),
+                    words(&client, &apart.scales, scales),
+                    "{name}: scales"
+                );
+            }
+        }
+    }
+    let small = upload(&client, &[0.0; 11]);
+    let error =
+        quantize_swiglu_rows(&client, &small, 2, 3, &QuantizeOptions::default()).unwrap_err();
+    assert!(
+        matches!(error, KernelError::Length { argument: "gate_up", expected: 12, actual: 11, .. }),
+        "{error}"
+    );
 }

@@ -281,8 +281,15 @@ impl Fp8Kernels for CubeBackend {
 
     fn fp8_swiglu_rows(gate_up: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {
         let (place, [rows, width]) = (Place::of(&gate_up), dims(&gate_up));
-        let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, width / 2));
-        Self::fp8_quantize_rows(place.floats(hidden, [rows, width / 2]), options)
+        let columns = width / 2;
+        let codes = quantize::quantize_swiglu_rows(
+            &place.client,
+            &handle(gate_up),
+            rows,
+            columns,
+            &options,
+        );
+        matrix(&place, done(codes), MatrixShape::row_tiled([rows, columns]))
     }
 
     fn fp8_swiglu_columns(
@@ -292,9 +299,15 @@ impl Fp8Kernels for CubeBackend {
     ) -> Fp8Matrix<Self> {
         let SwigluColumns { columns, groups, kept, options } = call;
         let gate_up = Self::fp8_dequantize_rows(gate_up, 2 * columns, kept);
-        let (place, [rows, _]) = (Place::of(&gate_up), dims(&gate_up));
-        let hidden = done(swiglu::swiglu(&place.client, &handle(gate_up), rows, columns));
-        Self::fp8_quantize_columns(place.floats(hidden, [rows, columns]), table, groups, options)
+        let place = Place::of(&gate_up);
+        let codes = quantize::quantize_swiglu_columns(
+            &place.client,
+            &handle(gate_up),
+            &groups_of(&place, table, &groups),
+            columns,
+            &options,
+        );
+        matrix(&place, done(codes), MatrixShape::column_tiled(&groups, columns))
     }
 
     fn fp8_swiglu_backward(

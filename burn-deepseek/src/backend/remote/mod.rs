@@ -11,6 +11,7 @@ mod arguments;
 mod client;
 mod connect;
 mod lease;
+mod received;
 mod request;
 mod server;
 

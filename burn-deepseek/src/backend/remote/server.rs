@@ -8,6 +8,7 @@ use burn_ir::BackendIr;
 
 use super::connect::{ASK, Answer, VERSION};
 use super::lease::Ledger;
+use super::received::{Received, note};
 use super::request::serve;
 use crate::backend::fp8::{Fp8Kernels, fp8_kernels};
 use crate::backend::kernels::{FusedKernels, fused_kernels};
@@ -21,10 +22,10 @@ use crate::backend::wire::{WireKernels, wire_kernels};
 pub fn with_operations(server: RemoteServer, device: &Device) -> RemoteServer {
     let supported = supported(device.as_dispatch());
     match device.as_dispatch() {
-        DispatchDevice::Flex(_) => server.with_custom_ops(operations::<Flex>(supported)),
+        DispatchDevice::Flex(_) => server.with_custom_ops(operations::<Flex>(supported, false)),
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => {
-            server.with_custom_ops(operations::<burn::backend::Cube>(supported))
+            server.with_custom_ops(operations::<burn::backend::Cube>(supported, true))
         }
         _ => server,
     }
@@ -70,11 +71,11 @@ pub fn serve_devices<S: DeviceServer>(
     match devices.first().map(Device::as_dispatch) {
         None => Err(ServeError::NoDevices),
         Some(DispatchDevice::Flex(_)) => {
-            Ok(server.serve::<Flex>(all!(Flex), operations(supported)))
+            Ok(server.serve::<Flex>(all!(Flex), operations(supported, false)))
         }
         #[cfg(feature = "cube")]
         Some(DispatchDevice::Cube(_)) => {
-            Ok(server.serve::<burn::backend::Cube>(all!(Cube), operations(supported)))
+            Ok(server.serve::<burn::backend::Cube>(all!(Cube), operations(supported, true)))
         }
         Some(_) => {
             let reason = "its backend has none of this crate's operations".into();
@@ -83,7 +84,8 @@ pub fn serve_devices<S: DeviceServer>(
     }
 }
 
-fn operations<B>(supported: Supported) -> CustomOpRegistry<B>
+/// The operations of a backend; `checked` where its kernels rely on their tables.
+fn operations<B>(supported: Supported, checked: bool) -> CustomOpRegistry<B>
 where
     B: BackendIr + FusedKernels + Fp8Kernels + WireKernels,
 {
@@ -96,9 +98,9 @@ where
         let answer = <B as IntTensorOps<B>>::int_from_data(answer, request.device);
         request.give_int(answer);
     });
-    fused::register(&mut operations, supported);
-    fp8::register(&mut operations, supported);
-    wire::register(&mut operations, supported);
+    fused::register(&mut operations, supported, checked);
+    fp8::register(&mut operations, supported, checked);
+    wire::register(&mut operations, supported, checked);
     operations
 }
 
@@ -106,8 +108,9 @@ where
 ///
 /// ```text
 /// if supported.any(FusedOp::Swiglu) {
-///     serve(operations, "deepseek/swiglu", |request| {
-///         let result = B::swiglu(request.take_float());
+///     serve(operations, "deepseek/swiglu", move |request| {
+///         let gate_up = request.take_float();
+///         let result = B::swiglu(gate_up);
 ///         request.give_float(result);
 ///     });
 /// }
@@ -129,10 +132,17 @@ macro_rules! serve_kernels {
         pub(super) fn register<B: BackendIr + $Trait>(
             operations: &mut CustomOpRegistry<B>,
             supported: Supported,
+            checked: bool,
         ) {$(
             if supported.any(FusedOp::$Operation) {$(
-                serve(operations, concat!("deepseek/", stringify!($kernel)), |request| {
-                    let result = B::$kernel($(take!(*request, $Arg$(<$Of>)?)),*);
+                serve(operations, concat!("deepseek/", stringify!($kernel)), move |request| {
+                    #[allow(unused_mut, unused_variables)] // most kernels have no table
+                    let mut received = Received::<B>::new(stringify!($kernel), checked);
+                    $(
+                        let $arg = take!(*request, $Arg$(<$Of>)?);
+                        note!(received, $arg, $arg: $Arg);
+                    )*
+                    let result = B::$kernel($($arg),*);
                     give!(*request, result, $Out<$OutOf>);
                 });
             )*}

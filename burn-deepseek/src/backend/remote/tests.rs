@@ -15,8 +15,10 @@ use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
 use crate::backend::fp8::{Fp8Kernels, GroupedLinearShape};
+#[cfg(feature = "wgpu")]
+use crate::backend::{FusedKernels, RowTables};
 use crate::backend::{FusedOp, supports, supports_fp8};
-use crate::definition::{AdamWScalars, ExpertGroups};
+use crate::definition::{AdamWScalars, ExpertGroups, StoredPiece, StoredWeight};
 use crate::ops;
 use crate::ops::fp8::Rows;
 use crate::precision::{Fp8Recipe, KeptActivation, QuantizeOptions};
@@ -137,6 +139,29 @@ fn what_an_optimizer_and_a_reader_of_codes_need_is_there_too() {
     assert_eq!(average.into_data(), TensorData::from([2.0f32; 4]));
 }
 
+/// Codes and scales as a checkpoint stores them, more than a block of both, widened by the server.
+#[test]
+fn a_weight_of_codes_is_widened_on_a_served_device() {
+    let x = |device: &Device| Tensor::<2>::ones([3, 130], device) * 0.5;
+    let weight = |device: &Device| {
+        let codes: Vec<u8> = (0..140 * 130).map(|i| (i * 37 % 127) as u8).collect();
+        let codes = TensorData::new(codes, [140, 130]);
+        let codes = Tensor::<2, Int>::from_data(codes, (device, DType::U8));
+        let scales = Tensor::from_data([[1.0, 0.5], [2.0, 3.0]], device);
+        StoredWeight::new(&[140, 130], vec![StoredPiece::E4m3 { codes, scales }])
+    };
+    let (here, there) = (Device::flex(), remote(Device::flex()));
+    let [widened, expected] =
+        [&there, &here].map(|device| ops::stored::widen::<2>(&weight(device)));
+    assert_eq!(widened.into_data(), expected.into_data());
+    let [y, expected] = [&there, &here].map(|device| {
+        let values = ops::stored::linear(x(device), &weight(device)).into_data();
+        values.iter::<f32>().collect::<Vec<_>>()
+    });
+    assert!(y.iter().zip(&expected).all(|(y, e)| (y - e).abs() <= 1e-4 * e.abs().max(1.0)));
+    assert!(expected.iter().any(|e| e.abs() > 1.0));
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn a_served_gpu_has_what_it_has_here_and_composes_the_rest() {
@@ -146,7 +171,7 @@ fn a_served_gpu_has_what_it_has_here_and_composes_the_rest() {
     for &operation in FusedOp::ALL {
         assert_eq!(supports(operation, &there_x), supports(operation, &here_x), "{operation:?}");
     }
-    assert!(supports(FusedOp::Permute, &there_x) && !supports(FusedOp::MlaAbsorbed, &there_x));
+    assert!(supports(FusedOp::Permute, &there_x) && supports(FusedOp::MlaAbsorbed, &there_x));
     assert!(supports_fp8(&there));
     assert!(run(&model(&there), Precision::F32) == run(&model(&gpu), Precision::F32));
     // Gradients were seen up to 3e-7 apart with the fusion decorator around the GPU's backend;
@@ -161,6 +186,38 @@ fn a_served_gpu_has_what_it_has_here_and_composes_the_rest() {
         let values = |data: &TensorData| data.iter::<f64>().collect::<Vec<_>>();
         let diff = calc_diff(&values(there), &values(here));
         assert!(diff < 1e-6, "{name}: {diff}");
+    }
+}
+
+/// Numbers out of range in a client's tables end its session before a kernel reads by them.
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_client_s_tables_are_checked_before_a_kernel_reads_by_them() {
+    let gpu = crate::backend::test_gpu();
+    // Two tokens, an expert each.
+    let right = [vec![0, 1, 2, 0, 1, 2, 0, 1, 2], vec![0, 1], vec![0, 1], vec![0, 1]];
+    let permuted = |tables: &[Vec<u32>; 4]| {
+        let device = remote(gpu.clone());
+        let words = |place: usize| {
+            let words = TensorData::new(tables[place].clone(), [tables[place].len()]);
+            Tensor::<1, Int>::from_data(words, (&device, DType::U32))
+        };
+        let rows = RowTables {
+            bounds: words(0).reshape([3, 3]).into_dispatch(),
+            row_of_slot: words(1).reshape([2, 1]).into_dispatch(),
+            token_of_row: words(2).into_dispatch(),
+            slot_of_row: words(3).into_dispatch(),
+        };
+        let x = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], &device).into_dispatch();
+        let y = Tensor::<2>::from_dispatch(Dispatch::permute(x, rows));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| y.into_data()))
+    };
+    let y = permuted(&right).expect("tables that are right");
+    assert_eq!(y, TensorData::from([[1.0f32, 2.0], [3.0, 4.0]]));
+    for (table, place, value) in [(0, 1, 3), (1, 0, 2), (2, 1, u32::MAX), (3, 0, 2)] {
+        let mut tables = right.clone();
+        tables[table][place] = value;
+        assert!(permuted(&tables).is_err(), "table {table}");
     }
 }
 

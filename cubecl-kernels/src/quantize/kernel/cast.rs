@@ -4,11 +4,12 @@
 #![allow(clippy::collapsible_if)]
 
 use super::amax::{cube_amax, line_amax, reduce_lines};
-use super::form::{AmaxOf, CastForm, ScalesAs};
+use super::form::{AmaxOf, CastForm, Entries, ScalesAs};
 use super::{BLOCK, SIDE, WORDS};
 use crate::definition::Fp8Format;
 use crate::device::codec::{encode, scale_bits};
 use crate::device::group_of_tile;
+use crate::swiglu::kernel::gated;
 use cubecl::prelude::*;
 
 /// Entries of a unit along each side, which it holds in registers, and words of one line of them.
@@ -68,7 +69,8 @@ enum Along {
 /// Quantizes one 128x128 block a cube.
 ///
 /// # Shapes
-/// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`; `groups` as in [`group_of_tile`](crate::device::group_of_tile);
+/// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`, or `[rows, 2 columns]` with
+/// [`Entries::Swiglu`]; `groups` as in [`group_of_tile`](crate::device::group_of_tile);
 /// `amax` the bits of one number, where `form` takes it. Every expert is a cube's `z`.
 #[cube(launch_unchecked)]
 pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
@@ -81,7 +83,7 @@ pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
     #[comptime] form: CastForm,
 ) {
     let place = locate(groups, &sizes, form.grouped);
-    let bits = load_entries::<F, N>(x, &sizes, &place, vector, form.unroll);
+    let bits = load_entries::<F, N>(x, &sizes, &place, vector, form);
 
     // The scale of each of the unit's rows and columns.
     let mut lines = Shared::<[u32]>::new_slice(comptime!((BLOCK * SIDE) as usize));
@@ -176,24 +178,34 @@ fn load_entries<F: Float, N: Size>(
     sizes: &CastSizes,
     place: &Place,
     #[comptime] vector: u32,
-    #[comptime] unroll: bool,
+    #[comptime] form: CastForm,
 ) -> Array<u32> {
     let mut bits = Array::<u32>::new(comptime!((EACH * EACH) as usize));
-    #[unroll(unroll)]
+    #[unroll(form.unroll)]
     for r in 0..EACH {
         let row = place.row0 + r;
-        #[unroll(unroll)]
+        #[unroll(form.unroll)]
         for v in 0..EACH / vector {
             let column = place.column0 + v * vector;
             let mut loaded = Vector::<F, N>::zero();
+            let mut up = Vector::<F, N>::zero();
             if row < place.row_end && column < sizes.columns {
-                let index = (place.expert * sizes.rows + row) * sizes.columns + column;
-                loaded = x[(index / vector) as usize];
+                let row = place.expert * sizes.rows + row;
+                if comptime!(matches!(form.entries, Entries::Given)) {
+                    loaded = x[((row * sizes.columns + column) / vector) as usize];
+                } else {
+                    let gate = (2u32 * row * sizes.columns + column) / vector;
+                    loaded = x[gate as usize];
+                    up = x[(gate + sizes.columns / vector) as usize];
+                }
             }
             #[unroll]
             for i in 0..vector {
-                bits[(r * EACH + v * vector + i) as usize] =
-                    u32::reinterpret(f32::cast_from(loaded.extract(i as usize)));
+                let mut entry = f32::cast_from(loaded.extract(i as usize));
+                if comptime!(matches!(form.entries, Entries::Swiglu)) {
+                    entry = gated(entry, f32::cast_from(up.extract(i as usize)));
+                }
+                bits[(r * EACH + v * vector + i) as usize] = u32::reinterpret(entry);
             }
         }
     }

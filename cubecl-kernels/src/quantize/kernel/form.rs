@@ -29,9 +29,19 @@ pub(in crate::quantize) enum ScalesAs {
     Blocks,
 }
 
+/// What is cast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::quantize) enum Entries {
+    /// `x` as it is.
+    Given,
+    /// `silu(gate) * up`, both of which `x` has side by side.
+    Swiglu,
+}
+
 /// What a cast computes and writes, fixed when the kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::quantize) struct CastForm {
+    pub(in crate::quantize) entries: Entries,
     pub(in crate::quantize) format: Fp8Format,
     pub(in crate::quantize) scale: ScaleFormat,
     pub(in crate::quantize) amax: AmaxOf,
