@@ -1,6 +1,7 @@
 //! What ranks are, where experts are, and how tensors go from one to another (3.2).
 
 mod carrier;
+mod contents;
 mod crossing;
 pub mod eplb;
 mod exchange;
@@ -26,6 +27,7 @@ mod two_hops;
 mod wire;
 
 pub use carrier::{Carrier, Letter};
+pub use contents::{Contents, Reading};
 pub use exchange::ChunkExchange;
 pub use group::ExpertParallelGroup;
 pub use joint::Joint;
