@@ -65,6 +65,14 @@ mod over_mpi {
             let same = checkpoint(place, one, step, file) == checkpoint(place, other, step, file);
             assert!(same, "{one} and {other}: {file} differs");
         }
+        let average = |run: &str| {
+            let folder = place.path(run).join(format!("checkpoints/step-{step:08}/ema"));
+            folder.is_dir().then(|| {
+                ["model.safetensors", "config.json"]
+                    .map(|file| fs::read(folder.join(file)).unwrap())
+            })
+        };
+        assert!(average(one) == average(other), "{one} and {other}: other averages");
     }
 
     /// The lines of a run's steps.
@@ -147,13 +155,14 @@ mod over_mpi {
     }
 
     /// A checkpoint knows neither layout nor transport: begun on threads, gone on with as
-    /// processes, and on threads again.
+    /// processes, and on threads again; so does the average, of which each process has its part.
     #[test]
     fn a_run_goes_from_threads_to_processes_and_back() {
         let place = Workplace::new();
         let layout = "--set parallel.pipeline=2 --set parallel.schedule=dualpipev \
-                      --set schedule.global_batch=8";
+                      --set schedule.global_batch=8 --set ema.decay=0.9";
         place.train(&format!("--device flex {layout} --run-dir straight")).ok();
+        assert!(!checkpoint(&place, "straight", 6, "ema/model.safetensors").is_empty());
         place.copy("straight", "moved");
         place.remove("moved/checkpoints/step-00000006");
         let resumed = run(&place, 2, "train --resume moved --device flex").ok();

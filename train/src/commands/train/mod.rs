@@ -89,7 +89,7 @@ pub(in crate::commands) fn learn(
     notice: &'static str,
     view: bool,
 ) -> Result<RunOutcome> {
-    let Parts { model, optimizer, ema, .. } =
+    let Parts { model, optimizer, average, .. } =
         start.parts.take().expect("invariant: a start is used once");
     let replayed = start.replayed.take();
     let Start { config, schedule, position, .. } = &*start;
@@ -148,7 +148,7 @@ pub(in crate::commands) fn learn(
         notes.say(format!("in a browser: {browser}"));
     }
     let state = RunState {
-        ema,
+        average,
         position: position.clone(),
         checkpoints,
         checkpoint: start.resumed_from.clone(),

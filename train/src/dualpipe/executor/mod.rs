@@ -12,6 +12,7 @@ mod actions;
 mod chunk;
 mod cluster;
 mod engine;
+mod evaluate;
 mod flat;
 mod gather;
 mod holder;
@@ -34,6 +35,6 @@ mod write;
 
 pub use cluster::Cluster;
 pub use engine::Pipelines;
-pub use own::{Fill, OwnPart};
+pub use own::{Fill, FillAverage, OwnAverage, OwnPart};
 pub use serve::Follower;
 pub use timeline::{RankTime, Span, StepTimeline, TimelineCell};

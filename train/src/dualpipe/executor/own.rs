@@ -28,6 +28,19 @@ pub type Fill = Box<
         + Send,
 >;
 
+/// Reads what a rank owns of an average into a part of its shapes; tells the last argument of each
+/// parameter that was read.
+pub type FillAverage =
+    Box<dyn FnOnce(ModelPart, &[HeldParameter], &mut dyn FnMut()) -> Result<ModelPart> + Send>;
+
+/// How the average of the weights that a rank owns begins.
+pub enum OwnAverage {
+    /// With the weights.
+    Weights,
+    /// As it was.
+    Read(FillAverage),
+}
+
 /// What a rank in a process of its own begins with.
 pub struct OwnPart {
     /// The whole model, on the rank's device, of which nothing is made unless it is asked for; the
@@ -40,6 +53,8 @@ pub struct OwnPart {
     pub text: Option<TrainWindows>,
     /// Where its weights are read from; none where `structure` draws them.
     pub fill: Option<Fill>,
+    /// How the average begins, where one is kept.
+    pub average: Option<OwnAverage>,
 }
 
 impl fmt::Debug for OwnPart {
@@ -61,7 +76,7 @@ pub(super) fn own_rank(
     settings: EngineSettings,
     traffic: &Arc<TrafficCounter>,
 ) -> Result<Rank> {
-    let OwnPart { structure, optimizer, text, fill } = own;
+    let OwnPart { structure, optimizer, text, fill, average } = own;
     let (number, post) = (processes.rank, &processes.post);
     let cut = Cut::new(&structure, cluster)?;
     let shards = cut.shards.clone();
@@ -72,13 +87,21 @@ pub(super) fn own_rank(
     drop(structure);
     rank.text = text;
     let mut made = || post.sign_of_life();
+    let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
     if let Some(fill) = fill {
         let held: Vec<HeldParameter> = shards.held_by(number).map(Into::into).collect();
-        let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
         let (part, optimizer) = fill(rank.take_part(), &held, &owned, &mut made)?;
         (rank.part, rank.optimizer) = (part, optimizer);
     }
     rank.part.visit(&mut Making(&mut made));
+    match average {
+        None => {}
+        Some(OwnAverage::Weights) => rank.begin_average(&rank.part.clone()),
+        Some(OwnAverage::Read(fill)) => {
+            let part = fill(rank.part.clone(), &owned, &mut made)?;
+            rank.begin_average(&part);
+        }
+    }
     Ok(rank)
 }
 
@@ -183,6 +206,7 @@ mod tests {
                 },
                 text: None,
                 fill: None,
+                average: None,
             };
             let settings = EngineSettings { micro_batch: 1, seq_len: 16, recompute: false };
             let traffic = Arc::new(TrafficCounter::default());

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::{Compute, ModelPart, Stage};
+use burn_deepseek::{Compute, ModelPart, Stage, ops};
 
-use super::shards::Shards;
+use super::flat::flat_values;
+use super::shards::{Shard, Shards};
 use crate::data::TrainWindows;
 use crate::learner::{AdamW, EngineSettings};
 use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
@@ -28,6 +29,9 @@ pub(super) struct Rank {
     pub settings: EngineSettings,
     /// State of the parameters that the rank owns.
     pub optimizer: AdamW,
+    /// The average of the parameters that the rank owns, flat, in host memory; empty where none is
+    /// kept, or somebody else keeps it.
+    pub average: HashMap<ParamId, Tensor<1>>,
     /// Gradients of the step, flat.
     pub gradients: HashMap<ParamId, Tensor<1>>,
     pub post: Arc<Post>,
@@ -46,6 +50,27 @@ pub(super) struct Rank {
 }
 
 impl Rank {
+    /// Begins an average with the parameters that the rank owns, as a part of the model has them.
+    pub fn begin_average(&mut self, from: &ModelPart) {
+        let mut values = flat_values(from);
+        let owned = self.shards.owned_by(self.place.rank);
+        let value = |shard: &Shard| Some((shard.id, values.remove(&shard.id)?));
+        let host = Device::flex();
+        self.average =
+            owned.filter_map(value).map(|(id, value)| (id, value.to_device(&host))).collect();
+    }
+
+    /// Moves the average towards the weights.
+    pub fn approach(&mut self, rate: f64) {
+        let mut values = flat_values(&self.part);
+        for (id, average) in &mut self.average {
+            let value = values.remove(id).expect("invariant: an owner holds");
+            let nothing = Tensor::zeros([0], &average.device());
+            let before = std::mem::replace(average, nothing); // nobody else holds it then
+            *average = ops::average_into(before, value, rate);
+        }
+    }
+
     /// The rank's part, of which nothing is left behind: nobody else holds it then, and it can be
     /// changed in place. It is to be put back.
     pub fn take_part(&mut self) -> ModelPart {

@@ -121,6 +121,7 @@ impl<'a> Cut<'a> {
                 .with_context(|| format!("rank {rank}"))?,
             settings,
             optimizer,
+            average: HashMap::new(),
             gradients: HashMap::new(),
             post: post.clone(),
             shards: self.shards.clone(),
