@@ -150,7 +150,7 @@ impl Rank {
 /// Appends a tensor's values.
 fn append(values: &mut Vec<f32>, tensor: Tensor<1>) -> Result<()> {
     let data = tensor.into_data();
-    let all = data.as_slice::<f32>().context("invariant: parameters are in FP32")?;
+    let all = data.as_slice::<f32>().ok().context("invariant: parameters are in FP32")?;
     values.extend_from_slice(all);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The thread that makes MPI's calls.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -96,8 +97,8 @@ struct Line<'a> {
     /// Once a call has been made that all ranks make.
     lanes: Option<Lanes>,
     collecting: Vec<Collecting>,
-    /// The communicators of some ranks, by their numbers.
-    among: HashMap<Vec<usize>, SimpleCommunicator>,
+    /// The communicators of some ranks, by their numbers. They live as long as MPI does.
+    among: HashMap<Vec<usize>, ManuallyDrop<SimpleCommunicator>>,
     /// What has come of messages that come in parts, by sender.
     incoming: HashMap<i32, Incoming>,
     /// When the others were last told that this rank is alive.
@@ -179,9 +180,9 @@ impl Line<'_> {
                 let among = self.among.entry(members.clone()).or_insert_with(|| {
                     let ranks: Vec<i32> = members.iter().map(|&rank| rank as i32).collect();
                     // All members make it, each as soon as it comes to its first call of them.
-                    self.world
-                        .split_by_subgroup(&self.world.group().include(&ranks))
-                        .expect("invariant: this rank is a member")
+                    let group = self.world.group().include(&ranks);
+                    let among = self.world.split_by_subgroup(&group);
+                    ManuallyDrop::new(among.expect("invariant: this rank is a member"))
                 });
                 Collecting::start_among(among, joint, done)
             }
