@@ -35,7 +35,10 @@ impl Call<'_> {
 
     fn own(&self, rank: usize) -> &[&Shard] {
         let place = self.members.iter().position(|&member| member == rank);
-        place.map_or(&[], |place| &self.owned[place])
+        match place {
+            Some(place) => &self.owned[place],
+            None => &[],
+        }
     }
 }
 

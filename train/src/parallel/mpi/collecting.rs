@@ -197,7 +197,7 @@ impl Collecting {
 
     fn reduce_parts(&mut self, place: usize, counts: &[usize], values: Vec<f32>) {
         assert_eq!(counts.len(), self.ranks, "invariant: a part for each member");
-        assert_eq!(values.len(), counts.iter().sum(), "invariant: all parts");
+        assert_eq!(values.len(), counts.iter().sum::<usize>(), "invariant: all parts");
         let mut home = vec![0f32; counts[place]];
         let counts: Vec<i32> = counts.iter().map(|&count| length(count)).collect();
         // SAFETY: `values` has all parts, of so many values each, and `home` room for this rank's;
