@@ -114,7 +114,8 @@ fn losses_of_experts_in_fp8_do_not_depend_on_how_many_ranks_share_them() {
 }
 
 /// A rank in another process has other memory, other numbers for its parameters, and gets
-/// everything as bytes: losses, gradients and weights are those of ranks on threads, to the bit.
+/// everything as bytes: losses, gradients and weights are those of ranks on threads, to the bit. So
+/// is an evaluation, for which nothing is put together: each rank has its part of it.
 #[test]
 fn ranks_that_only_send_each_other_bytes_compute_what_threads_do() {
     for (precision, wire) in [(Precision::F32, F32), (Precision::Fp8(Fp8Recipe::default()), FP8)] {
@@ -133,6 +134,10 @@ fn ranks_that_only_send_each_other_bytes_compute_what_threads_do() {
             assert_eq!(got.losses, want.losses, "{name}, {layout:?}");
             assert!(got.gradients == want.gradients, "{name}, {layout:?}: gradients");
             assert!(got.weights == want.weights, "{name}, {layout:?}: weights");
+            assert_eq!(got.evaluated, want.evaluated, "{name}, {layout:?}");
+            assert_eq!(got.evaluated.len(), 7);
+            assert_eq!(got.biases, want.biases, "{name}, {layout:?}");
+            assert!(got.biases.iter().flatten().any(|&bias| bias != 0.0));
         }
     }
 }

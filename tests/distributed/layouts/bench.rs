@@ -13,9 +13,10 @@ use deepseek_train::data::{DataConfig, TokenBatcher, TokenData};
 use deepseek_train::dualpipe::{Cluster, Follower, OwnPart, Pipelines};
 use deepseek_train::learner::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
+    StepReport,
 };
 use deepseek_train::parallel::{
-    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, WireFormats,
+    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, Reduction, WireFormats,
 };
 
 const SEQ_LEN: usize = 16;
@@ -86,6 +87,9 @@ fn settings() -> AdamWSettings {
     }
 }
 
+/// Held-out micro-batches that are measured after the last step.
+const HELD_OUT: u64 = 7;
+
 /// What is compared of some steps.
 pub struct Course {
     /// Main, MTP and balance loss of each step.
@@ -94,6 +98,10 @@ pub struct Course {
     pub gradients: Vec<Vec<f32>>,
     /// Weights after the last.
     pub weights: Vec<Vec<f32>>,
+    /// Main, MTP and balance loss of held-out micro-batches with those weights.
+    pub evaluated: Vec<[f64; 3]>,
+    /// Balance biases of the routers.
+    pub biases: Vec<Vec<f32>>,
 }
 
 /// A model that every layout trains from the same weights on the same data.
@@ -234,6 +242,7 @@ impl Bench {
             optimizer: settings(),
             text: None,
             fill: None,
+            average: None,
         }
     }
 
@@ -250,6 +259,7 @@ impl Bench {
                 .map(|rank| (format!("device {rank}"), self.device.clone()))
                 .collect(),
             formats: wire,
+            reduction: Reduction::Ordered,
             members_a_node: layout.axes.expert,
             timeout: Duration::from_secs(60),
             timeline: None,
@@ -271,11 +281,21 @@ impl Bench {
             sample += 1;
             Ok(TokenBatcher::new(SEQ_LEN).batch(vec![self.data.train.window(sample - 1)], &device))
         };
-        let mut course = Course { losses: Vec::new(), gradients: Vec::new(), weights: Vec::new() };
+        let mut course = Course {
+            losses: Vec::new(),
+            gradients: Vec::new(),
+            weights: Vec::new(),
+            evaluated: Vec::new(),
+            biases: Vec::new(),
+        };
+        let measured = |report: StepReport| {
+            let StepReport { loss, mtp_losses, balance_loss, .. } = report;
+            [loss, mtp_losses[0], balance_loss]
+        };
         for step in 0..steps {
             let report = engine.accumulate(&mut next, &settings, false).unwrap();
-            course.losses.push([report.loss, report.mtp_losses[0], report.balance_loss]);
             engine.update(&settings, &report.layer_loads, false).unwrap();
+            course.losses.push(measured(report));
             if step == 0 {
                 let (model, optimizer) = engine.state().unwrap();
                 // The routers' biases have none.
@@ -294,6 +314,14 @@ impl Bench {
                 course.gradients = ids(&model.model).iter().filter_map(first).collect();
             }
         }
+        // Before anything is put together, and a number of them that nothing divides.
+        let held_out = (0..HELD_OUT).map(|index| {
+            let windows = vec![self.data.train.window(1_000 + index)];
+            TokenBatcher::new(SEQ_LEN).batch(windows, &self.device)
+        });
+        let reports = engine.evaluate(held_out.collect(), &settings.loss_weights()).unwrap();
+        course.evaluated = reports.into_iter().map(measured).collect();
+        course.biases = engine.balance_biases().unwrap();
         course.weights = values(&engine.model().unwrap().model);
         course
     }

@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn_deepseek::DeepSeek;
-use burn_deepseek::weights::{SaveOptions, save_model};
-
 use super::best::best_step;
 use super::find::complete;
 use super::manifest::{FORMAT, FileSum, Manifest};
 use super::{
     CheckpointError, DATA_FILE, EMA_FOLDER, PARTIAL, RUN_FILE, SET_ASIDE, STATE_FILE, TrainState,
-    folder_name,
+    Weights, folder_name,
 };
 use crate::data::{DataFingerprint, TokenizerFiles};
 use crate::durable::{discard, remove_if_there, sync, write_file};
@@ -53,9 +50,9 @@ impl CheckpointWriter {
         Self { folder, keep, config_toml, tokenizer, data }
     }
 
-    /// Saves a checkpoint, to whose folder `weights` writes model and optimizer, and returns that;
-    /// one of the same step is set aside. `losses` are those of the run's evaluations so far, by
-    /// step.
+    /// Saves a checkpoint and returns its folder; one of the same step is set aside. `write` writes
+    /// model and optimizer to a folder, and the average of the weights, where there is one, to
+    /// another. `losses` are those of the run's evaluations so far, by step.
     ///
     /// # Errors
     ///
@@ -63,8 +60,8 @@ impl CheckpointWriter {
     /// all still there.
     pub fn save(
         &self,
-        weights: impl FnOnce(&Path) -> Result<()>,
-        average: Option<&DeepSeek>,
+        write: &mut dyn FnMut(Weights, &Path) -> Result<()>,
+        averaged: bool,
         position: &TrainState,
         losses: &[(u64, f64)],
     ) -> Result<PathBuf> {
@@ -73,7 +70,7 @@ impl CheckpointWriter {
         remove_if_there(&partial)?;
         fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
         kill_point::here();
-        if let Err(error) = self.fill(&partial, weights, average, position) {
+        if let Err(error) = self.fill(&partial, write, averaged, position) {
             // The first error is the one to report; a leftover is cleared by the next save.
             let _ = fs::remove_dir_all(&partial);
             return Err(error);
@@ -117,16 +114,17 @@ impl CheckpointWriter {
     fn fill(
         &self,
         folder: &Path,
-        weights: impl FnOnce(&Path) -> Result<()>,
-        average: Option<&DeepSeek>,
+        write: &mut dyn FnMut(Weights, &Path) -> Result<()>,
+        averaged: bool,
         position: &TrainState,
     ) -> Result<()> {
-        weights(folder)?;
+        write(Weights::Trained, folder)?;
         self.write_tokenizer(folder)?;
         kill_point::here();
-        if let Some(average) = average {
+        if averaged {
             let folder = folder.join(EMA_FOLDER);
-            save_model(average, &folder, &SaveOptions::default())?;
+            fs::create_dir_all(&folder).map_err(CheckpointError::io(&folder, "create"))?;
+            write(Weights::Average, &folder)?;
             self.write_tokenizer(&folder)?;
             sync(&folder)?;
         }

@@ -81,10 +81,6 @@ impl PipelineSchedule {
 
     /// The rank that has `stage` of the micro-batch that `chunk` is of.
     pub fn rank_of(&self, chunk: Chunk, stage: usize) -> usize {
-        match self.kind {
-            PipelineScheduleKind::DualPipe if chunk.direction == 1 => self.ranks - 1 - stage,
-            PipelineScheduleKind::DualPipeV if stage >= self.ranks => self.stages - 1 - stage,
-            _ => stage,
-        }
+        self.kind.rank_of(chunk.direction, stage, self.ranks)
     }
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use burn_deepseek::backend::fp8::CastCounter;
 use burn_deepseek::backend::run_on;
 use burn_deepseek::moe::update_known_biases;
-use burn_deepseek::{in_training, training_device};
+use burn_deepseek::{LossWeights, in_training, training_device};
+use burn_train::InferenceStep;
 
 use super::measured::{read, without_autodiff};
 use super::{
@@ -18,7 +20,7 @@ use super::{
     parameter_squares, save_whole,
 };
 use crate::data::TokenBatch;
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::record::Timelines;
 use crate::schedule::StepSettings;
 
@@ -78,6 +80,34 @@ pub trait StepEngine: std::fmt::Debug + Send {
         detailed: bool,
     ) -> Result<Updated>;
 
+    /// How many held-out micro-batches are measured at once.
+    fn evaluated_at_once(&self) -> usize {
+        1
+    }
+
+    /// Measures held-out micro-batches with the weights as they are now, and with these weights of
+    /// the loss; a report for each, in their order.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn evaluate(
+        &mut self,
+        batches: Vec<TokenBatch>,
+        weights: &LossWeights,
+    ) -> Result<Vec<StepReport>> {
+        Ok(measured_whole(self.model()?, batches, weights))
+    }
+
+    /// The balance bias of each MoE layer as it is now, those of MTP modules last.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed.
+    fn balance_biases(&mut self) -> Result<Vec<Vec<f32>>> {
+        Ok(self.model()?.model.balance_biases())
+    }
+
     /// The whole model as it is now.
     ///
     /// # Errors
@@ -102,6 +132,25 @@ pub trait StepEngine: std::fmt::Debug + Send {
         save_whole(&model.model, optimizer, folder)
     }
 
+    /// Moves the average of the weights, which the engine keeps, towards what they are now:
+    /// `average += rate (weights - average)`.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed; an engine that keeps none.
+    fn average(&mut self, _rate: f64) -> Result<()> {
+        Err(Failure::new("invariant: this engine keeps no average"))
+    }
+
+    /// Writes the average that the engine keeps to a folder that is there.
+    ///
+    /// # Errors
+    ///
+    /// A rank that failed, a file that cannot be written; an engine that keeps none.
+    fn save_average(&mut self, _folder: &Path) -> Result<()> {
+        Err(Failure::new("invariant: this engine keeps no average"))
+    }
+
     /// The most memory that each rank's process has had, in bytes; empty where the ranks are no
     /// processes, none where the system does not say.
     ///
@@ -120,6 +169,16 @@ pub trait StepEngine: std::fmt::Debug + Send {
 
     /// The model at the end; that of the last [`model`](Self::model) or [`state`](Self::state).
     fn into_model(self: Box<Self>) -> LanguageModel;
+}
+
+/// Measures micro-batches with a whole model, without autodiff.
+pub fn measured_whole(
+    model: &LanguageModel,
+    batches: Vec<TokenBatch>,
+    weights: &LossWeights,
+) -> Vec<StepReport> {
+    let model = model.valid().weighed(*weights);
+    batches.into_iter().map(|batch| InferenceStep::step(&model, batch)).collect()
 }
 
 /// All of a model on one device, one micro-batch after the other.

@@ -2,6 +2,7 @@
 //! engine that computes a step on one device, and what a step measures.
 
 mod adamw;
+mod average;
 mod ema;
 mod engine;
 mod language_model;
@@ -15,8 +16,9 @@ mod saved;
 pub use adamw::{
     AdamW, AdamWSettings, MomentFormat, Moments, gradient_squares, norm_of, parameter_squares,
 };
+pub use average::{Average, save_average};
 pub use ema::{Ema, EmaSettings};
-pub use engine::{EngineSettings, NextBatch, SingleDevice, StepEngine};
+pub use engine::{EngineSettings, NextBatch, SingleDevice, StepEngine, measured_whole};
 pub use language_model::LanguageModel;
 pub use measured::Measured;
 pub use parts::{Part, PartNorms, Parts};

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use super::contents::Contents;
 use super::subject::Subject;
 
 /// Carries messages, as bytes, to the ranks of other processes.
@@ -33,5 +34,5 @@ pub struct Letter {
     /// What it is about.
     pub subject: Subject,
     /// What it says.
-    pub bytes: Vec<u8>,
+    pub contents: Contents,
 }

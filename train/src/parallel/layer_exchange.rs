@@ -8,9 +8,10 @@ use burn::tensor::{Device, Tensor};
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::wire::{ArrivalPlan, WireFormat};
 
+use super::contents::{Contents, Reading};
 use super::group::ExpertParallelGroup;
 use super::message::{Message, PostError};
-use super::packed::{Packed, packed};
+use super::packed::Packed;
 use super::subject::{Leg, Subject};
 use super::wire::{Rows, Wire};
 
@@ -30,8 +31,6 @@ struct Parcel<N> {
     note: N,
 }
 
-packed!(Parcel<N> { rows, note });
-
 impl<N: Packed + Send + 'static> Message for Parcel<N> {
     fn bytes(&self) -> u64 {
         self.rows.as_ref().map_or(0, Rows::bytes) as u64
@@ -39,6 +38,24 @@ impl<N: Packed + Send + 'static> Message for Parcel<N> {
 
     fn moved(self, device: &Device) -> Self {
         Self { rows: self.rows.map(|rows| rows.to_device(device)), ..self }
+    }
+
+    fn write(self, into: &mut Contents) {
+        let Self { rows, note } = self;
+        note.pack(&mut into.head);
+        rows.is_some().pack(&mut into.head);
+        if let Some(rows) = rows {
+            rows.write(into);
+        }
+    }
+
+    fn read(from: &mut Reading) -> Option<Self> {
+        let note = N::unpack(&mut from.head)?;
+        let rows = match bool::unpack(&mut from.head)? {
+            true => Some(Rows::read(from)?),
+            false => None,
+        };
+        Some(Self { rows, note })
     }
 }
 

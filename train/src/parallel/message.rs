@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::ops;
 
+use super::contents::{Contents, Reading};
 use super::packed::Packed;
 use crate::failure::blamed;
 
@@ -44,12 +45,19 @@ pub enum PostError {
 blamed!(Run: PostError);
 
 /// What can be sent.
-pub trait Message: Packed + Send + 'static {
+pub trait Message: Sized + Send + 'static {
     /// Bytes of the tensors in it.
     fn bytes(&self) -> u64;
 
     /// The message with its tensors on a device.
     fn moved(self, device: &Device) -> Self;
+
+    /// Appends the message to what another process is sent. A tensor that nobody else holds is not
+    /// copied for that, where its device is the host.
+    fn write(self, into: &mut Contents);
+
+    /// Takes the message off what another process has sent; none where it is not such a message.
+    fn read(from: &mut Reading) -> Option<Self>;
 }
 
 impl<const D: usize> Message for Tensor<D> {
@@ -60,6 +68,15 @@ impl<const D: usize> Message for Tensor<D> {
     fn moved(self, device: &Device) -> Self {
         ops::moved(self, device)
     }
+
+    fn write(self, into: &mut Contents) {
+        into.add(self.into_data());
+    }
+
+    fn read(from: &mut Reading) -> Option<Self> {
+        let (data, dtype) = from.take::<D>()?;
+        Some(Self::from_data(data, (from.head.device(), dtype)))
+    }
 }
 
 impl<T: Message> Message for Option<T> {
@@ -69,5 +86,19 @@ impl<T: Message> Message for Option<T> {
 
     fn moved(self, device: &Device) -> Self {
         self.map(|message| message.moved(device))
+    }
+
+    fn write(self, into: &mut Contents) {
+        self.is_some().pack(&mut into.head);
+        if let Some(message) = self {
+            message.write(into);
+        }
+    }
+
+    fn read(from: &mut Reading) -> Option<Self> {
+        match bool::unpack(&mut from.head)? {
+            true => T::read(from).map(Some),
+            false => Some(None),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What ranks are, where experts are, and how tensors go from one to another (3.2).
 
 mod carrier;
+mod contents;
 mod crossing;
 pub mod eplb;
 mod exchange;
@@ -18,6 +19,7 @@ mod placed;
 mod post;
 mod processes;
 mod processors;
+mod reduction;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ mod two_hops;
 mod wire;
 
 pub use carrier::{Carrier, Letter};
+pub use contents::{Contents, Reading};
 pub use exchange::ChunkExchange;
 pub use group::ExpertParallelGroup;
 pub use joint::Joint;
@@ -40,6 +43,7 @@ pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Mail, Post};
 pub use processes::{Processes, end_processes};
 pub use processors::share_of_processors;
+pub use reduction::Reduction;
 pub use subject::{Leg, Subject};
 pub use token::ComputeToken;
 pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};

@@ -50,7 +50,7 @@ impl<'a> Unpacking<'a> {
         self.device
     }
 
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(count)?;
         self.bytes = rest;
         Some(taken)
@@ -59,10 +59,8 @@ impl<'a> Unpacking<'a> {
 
 /// `packed!(Name { field, .. })` packs a struct field by field.
 macro_rules! packed {
-    ($name:ident $(<$($of:ident),+>)? { $($field:ident),+ $(,)? }) => {
-        impl $(<$($of: $crate::parallel::Packed),+>)? $crate::parallel::Packed
-            for $name $(<$($of),+>)?
-        {
+    ($name:ident { $($field:ident),+ $(,)? }) => {
+        impl $crate::parallel::Packed for $name {
             fn pack(&self, into: &mut Vec<u8>) {
                 let Self { $($field),+ } = self;
                 $($crate::parallel::Packed::pack($field, into);)+
@@ -207,12 +205,21 @@ const DTYPES: [DType; 9] = [
     DType::U8,
 ];
 
-fn pack_data(data: &TensorData, into: &mut Vec<u8>) {
-    let dtype = DTYPES
+/// The place of a type.
+pub(super) fn place_of(dtype: DType) -> usize {
+    DTYPES
         .iter()
-        .position(|dtype| *dtype == data.dtype())
-        .unwrap_or_else(|| unreachable!("invariant: ranks send numbers, not {:?}", data.dtype()));
-    (dtype as u8).pack(into);
+        .position(|known| *known == dtype)
+        .unwrap_or_else(|| unreachable!("invariant: ranks send numbers, not {dtype:?}"))
+}
+
+/// The type at a place.
+pub(super) fn dtype_at(place: u8) -> Option<DType> {
+    DTYPES.get(usize::from(place)).copied()
+}
+
+fn pack_data(data: &TensorData, into: &mut Vec<u8>) {
+    (place_of(data.dtype()) as u8).pack(into);
     for dim in data.shape().iter() {
         dim.pack(into);
     }
@@ -220,7 +227,7 @@ fn pack_data(data: &TensorData, into: &mut Vec<u8>) {
 }
 
 fn unpack_data<const D: usize>(from: &mut Unpacking) -> Option<(TensorData, DType)> {
-    let dtype = *DTYPES.get(usize::from(u8::unpack(from)?))?;
+    let dtype = dtype_at(u8::unpack(from)?)?;
     let mut dims = [0; D];
     for dim in &mut dims {
         *dim = usize::unpack(from)?;

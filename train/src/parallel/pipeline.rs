@@ -49,6 +49,16 @@ impl PipelineScheduleKind {
         }
     }
 
+    /// The rank of a pipeline that has a stage of what goes through it in a direction, 0 or 1; in
+    /// one direction alone both are the same.
+    pub const fn rank_of(self, direction: usize, stage: usize, ranks: usize) -> usize {
+        match self {
+            Self::DualPipe if direction == 1 => ranks - 1 - stage,
+            Self::DualPipeV if stage >= ranks => self.stages(ranks) - 1 - stage,
+            _ => stage,
+        }
+    }
+
     /// The stages of directions 0 and 1 on one of `ranks` ranks: r and PP - 1 - r in DualPipe, r
     /// and 2 PP - 1 - r in DualPipeV, r alone in the others.
     pub const fn stages_of(self, rank: usize, ranks: usize) -> [Option<usize>; 2] {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 
 use super::carrier::{Carrier, Letter};
+use super::contents::{Contents, Reading};
 use super::message::{Message, PostError};
 use super::subject::Subject;
 use crate::failure::Failure;
@@ -34,8 +35,8 @@ pub struct Mail {
 enum Payload {
     /// Of a rank of this process.
     Here(Box<dyn Any + Send>),
-    /// Of a rank of another process: it, packed.
-    Bytes(Vec<u8>),
+    /// Of a rank of another process: what it says.
+    Written(Contents),
 }
 
 type Address = (usize, usize, Subject);
@@ -127,6 +128,11 @@ impl Post {
         Failure::new(format!("no sign of life for {seconds} s (parallel.timeout_s)"))
     }
 
+    /// Counts bytes of tensors that a rank has sent otherwise than by messages.
+    pub fn count_sent(&self, from: usize, bytes: u64) {
+        self.boxes().mail.entry(from).or_default().sent_bytes += bytes;
+    }
+
     /// Leaves a message for a rank, whose device is `device`.
     pub fn send<T: Message>(
         &self,
@@ -142,25 +148,31 @@ impl Post {
             boxes.last_sign = Instant::now();
             boxes.mail.entry(from).or_default().sent_bytes += bytes;
         }
-        if !self.carried(from, to, &subject, || message.packed()) {
-            self.put((from, to, subject), Payload::Here(Box::new(message.moved(device))));
+        match self.carrier_to(to) {
+            Some(carrier) => {
+                let mut contents = Contents::default();
+                message.write(&mut contents);
+                carrier.carry(Letter { from, to, subject, contents });
+            }
+            None => self.put((from, to, subject), Payload::Here(Box::new(message.moved(device)))),
         }
     }
 
     /// Leaves a message that has no tensors, and which is no part of a step: what is to be done, or
     /// what came of it.
     pub fn tell(&self, from: usize, to: usize, subject: Subject, bytes: Vec<u8>) {
-        let mut bytes = Some(bytes);
-        if !self.carried(from, to, &subject, || bytes.take().unwrap_or_default()) {
-            self.put((from, to, subject), Payload::Bytes(bytes.unwrap_or_default()));
+        let contents = Contents { head: bytes, enclosed: Vec::new() };
+        match self.carrier_to(to) {
+            Some(carrier) => carrier.carry(Letter { from, to, subject, contents }),
+            None => self.put((from, to, subject), Payload::Written(contents)),
         }
     }
 
     /// Takes in what another process has sent.
     pub fn deliver(&self, letter: Letter) {
-        let Letter { from, to, subject, bytes } = letter;
+        let Letter { from, to, subject, contents } = letter;
         self.sign_of_life();
-        self.put((from, to, subject), Payload::Bytes(bytes));
+        self.put((from, to, subject), Payload::Written(contents));
     }
 
     /// Takes a message, and waits for it; its tensors are on `device`, the receiver's.
@@ -199,8 +211,10 @@ impl Post {
             Payload::Here(message) => {
                 *message.downcast::<T>().expect("invariant: a subject says what its message is")
             }
-            Payload::Bytes(bytes) => {
-                T::unpacked(&bytes, device).ok_or_else(|| garbled(&address))?
+            Payload::Written(Contents { head, enclosed }) => {
+                let mut reading = Reading::new(&head, enclosed, device);
+                let message = T::read(&mut reading).filter(|_| reading.is_over());
+                message.ok_or_else(|| garbled(&address))?
             }
         };
         if of_experts {
@@ -222,8 +236,8 @@ impl Post {
     pub fn hear(&self, from: usize, to: usize, subject: Subject) -> Result<Vec<u8>, PostError> {
         let address = (from, to, subject);
         match self.take(&address, None)? {
-            Payload::Bytes(bytes) => Ok(bytes),
-            Payload::Here(_) => Err(garbled(&address)),
+            Payload::Written(Contents { head, enclosed }) if enclosed.is_empty() => Ok(head),
+            _ => Err(garbled(&address)),
         }
     }
 
@@ -259,19 +273,9 @@ impl Post {
         }
     }
 
-    /// Whether a carrier takes a message, which is packed then.
-    fn carried(
-        &self,
-        from: usize,
-        to: usize,
-        subject: &Subject,
-        packed: impl FnOnce() -> Vec<u8>,
-    ) -> bool {
-        let Some(carrier) = self.carrier.get().filter(|carrier| carrier.carries_to(to)) else {
-            return false;
-        };
-        carrier.carry(Letter { from, to, subject: subject.clone(), bytes: packed() });
-        true
+    /// What carries messages to a rank; none where it is one of this process.
+    fn carrier_to(&self, rank: usize) -> Option<&Arc<dyn Carrier>> {
+        self.carrier.get().filter(|carrier| carrier.carries_to(rank))
     }
 
     fn put(&self, address: Address, payload: Payload) {

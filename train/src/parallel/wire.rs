@@ -7,7 +7,8 @@ use burn_deepseek::backend::supports_fp8;
 use burn_deepseek::ops;
 use burn_deepseek::ops::wire::{self, RowSums, WireFormat};
 
-use super::packed::{Packed, Unpacking};
+use super::contents::{Contents, Reading};
+use super::packed::Packed;
 
 /// What rows travel in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,28 +26,6 @@ pub(super) enum Rows {
     Words(Tensor<2, Int>),
     /// Rows as floating-point values, for devices without operations on words.
     Values(Tensor<2>),
-}
-
-impl Packed for Rows {
-    fn pack(&self, into: &mut Vec<u8>) {
-        match self {
-            Self::Words(words) => {
-                true.pack(into);
-                words.pack(into);
-            }
-            Self::Values(values) => {
-                false.pack(into);
-                values.pack(into);
-            }
-        }
-    }
-
-    fn unpack(from: &mut Unpacking) -> Option<Self> {
-        Some(match bool::unpack(from)? {
-            true => Self::Words(Packed::unpack(from)?),
-            false => Self::Values(Packed::unpack(from)?),
-        })
-    }
 }
 
 impl Rows {
@@ -96,6 +75,26 @@ impl Rows {
             Self::Values(values) => {
                 Self::Values(values.clone().select(0, int_tensor(index, &values.device())))
             }
+        })
+    }
+
+    /// Appends the rows to what another process is sent.
+    pub fn write(self, into: &mut Contents) {
+        matches!(self, Self::Words(_)).pack(&mut into.head);
+        into.add(match self {
+            Self::Words(words) => words.into_data(),
+            Self::Values(values) => values.into_data(),
+        });
+    }
+
+    /// Takes rows off what another process has sent.
+    pub fn read(from: &mut Reading) -> Option<Self> {
+        let words = bool::unpack(&mut from.head)?;
+        let (data, dtype) = from.take::<2>()?;
+        let place = (from.head.device(), dtype);
+        Some(match words {
+            true => Self::Words(Tensor::from_data(data, place)),
+            false => Self::Values(Tensor::from_data(data, place)),
         })
     }
 

@@ -7,6 +7,9 @@ use crate::config::RunConfig;
 use crate::dualpipe::PipelineSchedule;
 use crate::parallel::{PipelineScheduleKind, cut};
 
+/// Bytes of a number of an average of the weights.
+const AVERAGE_BYTES: f64 = 4.0;
+
 /// Bytes that this program keeps on each rank of a pipeline, in steps of the largest batch; none of
 /// a layout that the run cannot have.
 pub fn memory_of_run(config: &RunConfig) -> Option<Vec<f64>> {
@@ -35,5 +38,10 @@ pub fn memory_of_run(config: &RunConfig) -> Option<Vec<f64>> {
     PipelineSchedule::new(schedule, axes.pipeline, workload.chunks()).ok()?;
     let stages = Stages::new(&config.model, &workload);
     let ranks = of_ranks(&config.model, &workload, &stages, Keeper::Program);
-    Some(ranks.iter().map(|rank| rank.total_bytes).collect())
+    // An average has a number for each that a rank owns, as each of the two moments has.
+    let average_bytes = |moments_bytes: f64| match config.ema.decay {
+        Some(_) => AVERAGE_BYTES * moments_bytes / (2.0 * workload.moment_bytes as f64),
+        None => 0.0,
+    };
+    Some(ranks.iter().map(|rank| rank.total_bytes + average_bytes(rank.moments_bytes)).collect())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::SamplePlan;
 use crate::checkpoint::{CheckpointWriter, TrainState};
-use crate::learner::{Ema, Evaluation, StepEngine, StepReport};
+use crate::learner::{Average, Evaluation, StepEngine, StepReport};
 use crate::metrics::{Machine, Notes, StepLog, Webhook};
 use crate::record::{AlertLine, SampleLine};
 use crate::routing::RoutingTap;
@@ -32,7 +32,7 @@ pub struct RunState {
     /// What computes the steps, with the weights and the optimizer, new or resumed.
     pub engine: Box<dyn StepEngine>,
     /// Average of the weights, new or resumed, where one is wanted.
-    pub ema: Option<Ema>,
+    pub average: Option<Average>,
     /// Position, new or resumed.
     pub position: TrainState,
     /// Where checkpoints go.

@@ -7,15 +7,17 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::module::Module;
 use burn_train::{
-    EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent,
-    SupervisedTrainingEventProcessor, TrainingItem, ValidLoader,
+    EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
+    TrainingItem, ValidLoader,
 };
 
 use super::{Diverged, Owed, RunOutcome, RunPlan, RunState, Session};
-use crate::checkpoint::{CheckpointWriter, TrainState};
+use crate::checkpoint::{CheckpointWriter, TrainState, Weights};
 use crate::data::TokenBatch;
 use crate::failure::{Context, Failure, Result};
-use crate::learner::{Ema, Evaluation, LanguageModel, StepEngine, StepReport, Updated, save_whole};
+use crate::learner::{
+    Average, Evaluation, LanguageModel, StepEngine, StepReport, Updated, save_average, save_whole,
+};
 use crate::metrics::{Machine, Notes, StepLog, StepSeconds, Webhook, stamp};
 use crate::record::{AlertLine, SampleLine, Stamp};
 use crate::routing::{Place, RoutingTap};
@@ -30,7 +32,7 @@ type Batches<'a> = Box<dyn DataLoaderIterator<TokenBatch> + 'a>;
 pub(super) struct Run<'a> {
     plan: &'a RunPlan,
     engine: Box<dyn StepEngine>,
-    ema: Option<Ema>,
+    average: Option<Average>,
     position: TrainState,
     checkpoints: CheckpointWriter,
     routing: RoutingTap,
@@ -67,7 +69,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let RunState {
             engine,
-            ema,
+            average,
             position,
             checkpoints,
             checkpoint,
@@ -83,7 +85,7 @@ impl<'a> Run<'a> {
         Self {
             plan,
             engine,
-            ema,
+            average,
             position,
             checkpoints,
             routing,
@@ -203,18 +205,20 @@ impl<'a> Run<'a> {
         let lr = settings.lr;
         // While the average still reads the weights they are shared, and could not be updated in
         // place.
-        self.ema.as_mut().map_or(Ok(()), Ema::settle)?;
+        self.average.as_mut().map_or(Ok(()), Average::settle)?;
         let settled = started.elapsed().as_secs_f64();
         let Updated { grad_norm, norms, sent_bytes } =
             self.engine.update(&settings, &report.layer_loads, detailed)?;
         let updated = started.elapsed().as_secs_f64();
         parts.update = updated - settled;
-        if let Some(ema) = &mut self.ema {
-            let model = self.engine.model()?;
+        if let Some(average) = &mut self.average {
+            if let Average::Whole(_) = average {
+                self.engine.model()?;
+            }
             // From here on the engine's last whole model is that of a step without a line.
             self.complete = None;
-            ema.step(&model.model)?;
-            self.position.ema_steps = ema.steps();
+            average.step(&mut *self.engine)?;
+            self.position.ema_steps = average.steps();
         }
 
         let seconds = started.elapsed().as_secs_f64();
@@ -236,7 +240,7 @@ impl<'a> Run<'a> {
         report.tokens_per_second = report.tokens as f64 / seconds;
         let raised = self.log.step(self.stamp(), &report, &settings, &parts)?;
         self.raise(raised);
-        if self.ema.is_some() {
+        if self.average.is_some() {
             self.complete = Some(self.position.clone());
         }
         if detailed {
@@ -275,7 +279,7 @@ impl<'a> Run<'a> {
                     let started = Instant::now();
                     if let Some((step, evaluation)) = self.measured(loader)? {
                         let seconds = started.elapsed().as_secs_f64();
-                        let biases = self.engine.model()?.model.balance_biases();
+                        let biases = self.engine.balance_biases()?;
                         let stamp = self.stamp();
                         let raised = self.log.evaluation(stamp, &evaluation, &biases, seconds)?;
                         self.raise(raised);
@@ -331,28 +335,38 @@ impl<'a> Run<'a> {
     ) -> Result<Option<(u64, Evaluation)>> {
         let TrainState { step, tokens, .. } = self.position;
         let weights = self.plan.schedule.loss_weights_at(Position { step, tokens });
-        let model = self.engine.model()?.valid().weighed(weights);
-        if self.saved != Some(step) {
-            self.complete = Some(self.position.clone());
-        }
+        let mtp = weights.mtp != 0.0;
         let (epoch, total) = (self.plan.epoch_of(step), loader.num_items());
         self.processor
             .process_valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total })?;
         let mut evaluation = Evaluation::default();
         let mut batches = loader.iter();
-        while let Some(batch) = batches.next() {
+        let at_once = self.engine.evaluated_at_once();
+        loop {
+            let (mut some, mut asked) = (Vec::new(), Vec::new());
+            for batch in batches.by_ref().take(at_once) {
+                let mut batch = batch?;
+                let told = self.routing.ask(&mut batch, Place::evaluation(step), mtp);
+                asked.extend(told.context("--routing")?);
+                some.push(batch);
+            }
+            if some.is_empty() {
+                break;
+            }
             if self.interrupter.should_stop() {
                 return Ok(None);
             }
-            let mut batch = batch?;
-            let place = Place::evaluation(step);
-            let asked = self.routing.ask(&mut batch, place, model.runs_mtp());
-            let asked = asked.context("--routing")?;
-            let report = InferenceStep::step(&model, batch);
-            asked.map_or(Ok(()), |asked| self.routing.told(asked))?;
-            evaluation.absorb(&report);
-            let item = TrainingItem::new(report, batches.progress(), Some(step as usize), None);
-            self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
+            let reports = self.engine.evaluate(some, &weights)?;
+            if self.saved != Some(step) {
+                self.complete = Some(self.position.clone());
+            }
+            asked.into_iter().try_for_each(|asked| self.routing.told(asked))?;
+            for report in reports {
+                evaluation.absorb(&report);
+                let progress = batches.progress();
+                let item = TrainingItem::new(report, progress, Some(step as usize), None);
+                self.processor.process_valid(LearnerEvent::ProcessedItem(item))?;
+            }
         }
         self.processor.process_valid(LearnerEvent::EndSplit(epoch))?;
         Ok(Some((step, evaluation)))
@@ -378,14 +392,15 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         self.log.sync()?;
         self.routing.sync()?;
-        let average = self.ema.as_mut().map(Ema::model).transpose()?;
-        let engine = &mut self.engine;
-        self.checkpoint = Some(self.checkpoints.save(
-            |folder| engine.save(folder),
-            average,
-            &self.position,
-            self.log.validation_losses(),
-        )?);
+        let (engine, average) = (&mut *self.engine, &mut self.average);
+        let averaged = average.is_some();
+        let mut write = |weights: Weights, folder: &Path| match (weights, average.as_mut()) {
+            (Weights::Average, Some(average)) => average.save(&mut *engine, folder),
+            _ => engine.save(folder),
+        };
+        let losses = self.log.validation_losses();
+        let saved = self.checkpoints.save(&mut write, averaged, &self.position, losses)?;
+        self.checkpoint = Some(saved);
         self.saved = Some(self.position.step);
         self.complete = None;
         self.saving_seconds += started.elapsed().as_secs_f64();
@@ -398,19 +413,21 @@ impl<'a> Run<'a> {
         let (Some(position), false) = (self.complete.take(), failure.is::<Diverged>()) else {
             return failure;
         };
-        let average = match self.ema.as_mut().map(Ema::model).transpose() {
-            Ok(average) => average,
-            Err(error) => {
-                return failure
-                    .context(format!("step {} could not be saved: {error:#}", position.step));
-            }
-        };
         let Some((model, optimizer)) = self.engine.last_state() else { return failure };
         let synced = self.log.sync().and_then(|()| Ok(self.routing.sync()?));
         let saved = synced.and_then(|()| {
+            // Who keeps the average elsewhere has no last state here.
+            let mut ema = match &mut self.average {
+                Some(Average::Whole(ema)) => Some(ema),
+                _ => None,
+            };
+            let averaged = ema.is_some();
+            let mut write = |weights: Weights, folder: &Path| match (weights, ema.as_mut()) {
+                (Weights::Average, Some(ema)) => save_average(ema, folder),
+                _ => save_whole(&model.model, optimizer, folder),
+            };
             let losses = self.log.validation_losses();
-            let weights = |folder: &Path| save_whole(&model.model, optimizer, folder);
-            self.checkpoints.save(weights, average, &position, losses)
+            self.checkpoints.save(&mut write, averaged, &position, losses)
         });
         match saved {
             Ok(path) => failure.context(format!(

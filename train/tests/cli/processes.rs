@@ -66,6 +66,14 @@ mod over_mpi {
             let same = checkpoint(place, one, step, file) == checkpoint(place, other, step, file);
             assert!(same, "{one} and {other}: {file} differs");
         }
+        let average = |run: &str| {
+            let folder = place.path(run).join(format!("checkpoints/step-{step:08}/ema"));
+            folder.is_dir().then(|| {
+                ["model.safetensors", "config.json"]
+                    .map(|file| fs::read(folder.join(file)).unwrap())
+            })
+        };
+        assert!(average(one) == average(other), "{one} and {other}: other averages");
     }
 
     /// The lines of a run's steps.
@@ -148,13 +156,14 @@ mod over_mpi {
     }
 
     /// A checkpoint knows neither layout nor transport: begun on threads, gone on with as
-    /// processes, and on threads again.
+    /// processes, and on threads again; so does the average, of which each process has its part.
     #[test]
     fn a_run_goes_from_threads_to_processes_and_back() {
         let place = Workplace::new();
         let layout = "--set parallel.pipeline=2 --set parallel.schedule=dualpipev \
-                      --set schedule.global_batch=8";
+                      --set schedule.global_batch=8 --set ema.decay=0.9";
         place.train(&format!("--device flex {layout} --run-dir straight")).ok();
+        assert!(!checkpoint(&place, "straight", 6, "ema/model.safetensors").is_empty());
         place.copy("straight", "moved");
         place.remove("moved/checkpoints/step-00000006");
         let resumed = run(&place, 2, "train --resume moved --device flex").ok();
@@ -183,8 +192,8 @@ mod over_mpi {
         );
         assert!(!place.path("refused").exists());
         failed(&train(&place, 2, ""), 2, &["2 processes were started", "are 1 ranks"]);
-        let routing = train(&place, 2, "--set parallel.expert=2 --save-routing routing.bin");
-        failed(&routing, 2, &["--save-routing"]);
+        let lent = train(&place, 2, "--set parallel.expert=2 --devices ws://127.0.0.1:9");
+        failed(&lent, 2, &["a device of a worker", "one process"]);
         // A rank's own mistake is told by rank 0, with the rank's number.
         let devices = "--devices flex,cpu:7 --set parallel.expert=2";
         let finished = train(&place, 2, &format!("{devices} --run-dir refused"));
@@ -352,6 +361,73 @@ mod over_mpi {
         place.train(&format!("--device flex {layout} --run-dir threads-text")).ok();
         train(&place, 4, &format!("{layout} --run-dir processes-text")).ok();
         assert_eq!(place.metrics("threads-text"), place.metrics("processes-text"));
+    }
+
+    /// Sums by the library are those in the order of the ranks but for their last bits, in every
+    /// layout that has holders of the same parameters; the same in each run, and refused where no
+    /// library joins the ranks.
+    #[test]
+    fn sums_by_the_library_are_the_sums() {
+        let place = Workplace::new();
+        let collective = "--set parallel.reduction=collective";
+        for (run, count, layout) in [
+            ("copies", 2, "--set parallel.data=2"),
+            ("mixed", 4, "--set parallel.pipeline=2 --set parallel.expert=2"),
+            ("both-ends", 2, "--set parallel.pipeline=2"),
+        ] {
+            let layout = format!("{layout} --set schedule.global_batch=8 --set ema.decay=0.9");
+            let [ordered, once, again] =
+                ["ordered", "once", "again"].map(|name| format!("{run}-{name}"));
+            train(&place, count, &format!("{layout} --run-dir {ordered}")).ok();
+            for name in [&once, &again] {
+                train(&place, count, &format!("{layout} {collective} --run-dir {name}")).ok();
+            }
+            same_checkpoints(&place, &once, &again, 6);
+            let losses = |run: &str| -> Vec<f64> {
+                steps(&place, run).iter().map(|step| number(step, "loss")).collect()
+            };
+            let (want, got) = (losses(&ordered), losses(&once));
+            assert_eq!((want.len(), got.len()), (6, 6));
+            for (want, got) in want.iter().zip(&got) {
+                assert!((got / want - 1.0).abs() < 1e-4, "{run}: {got} instead of {want}");
+            }
+            // Every weight has moved as it should, those included that come from other owners.
+            assert!((got[5] - got[0]).abs() > 1e-3, "{got:?}");
+        }
+        // A checkpoint goes on in the other order.
+        let resume = "train --resume copies-once --device flex --set parallel.data=1";
+        place.run(resume).failed(2, &["parallel.reduction", "mpirun", "reduction=ordered"]);
+        place.run(&format!("{resume} --set parallel.reduction=ordered")).ok();
+        failed(
+            &train(&place, 2, "--set parallel.data=2 --set parallel.reduction=fastest"),
+            2,
+            &["parallel.reduction"],
+        );
+    }
+
+    /// What the routers of all processes choose is saved as threads save it, to the byte, and given
+    /// to them again.
+    #[test]
+    fn routings_are_saved_and_replayed_by_processes() {
+        let place = Workplace::new();
+        let layout = "--set parallel.pipeline=2 --set parallel.expert=2 \
+                      --set parallel.schedule=1f1b --set schedule.global_batch=8";
+        let place_of = |run: &str, more: &str| format!("{layout} --run-dir {run} {more}");
+        let threads = place_of("threads", "--save-routing threads.routing");
+        place.train(&format!("--device flex {threads}")).ok();
+        train(&place, 4, &place_of("processes", "--save-routing processes.routing")).ok();
+        let file = |name: &str| fs::read(place.path(name)).unwrap();
+        assert!(file("threads.routing") == file("processes.routing"), "other choices");
+        // Other weights would choose otherwise, were they not told.
+        let other = "--set train.seed=9 --set schedule.bias_update_speed=0";
+        let given = format!("{other} --routing threads.routing");
+        place.train(&format!("--device flex {}", place_of("threads-given", &given))).ok();
+        train(&place, 4, &place_of("processes-given", &given)).ok();
+        assert_eq!(place.metrics("threads-given"), place.metrics("processes-given"));
+        let loads = |run: &str| -> Vec<Value> {
+            steps(&place, run).iter().map(|line| line["expert_loads"].clone()).collect()
+        };
+        assert_eq!(loads("processes-given"), loads("threads"));
     }
 
     /// The others speak in files of the run, a line with the time and the rank for each thing.

@@ -13,7 +13,7 @@ pub(super) struct Report {
 struct RankBytes {
     peak_bytes: u64,
     planned_bytes: u64,
-    /// The whole model's weights, which rank 0 puts together for an evaluation.
+    /// The whole model's weights, which rank 0 puts together for a sample.
     whole_bytes: u64,
 }
 
@@ -23,7 +23,10 @@ impl Report {
     pub fn of(config: &RunConfig, peaks: &[Option<u64>]) -> Option<Self> {
         let plan = memory_of_run(config)?;
         let axes = config.parallel.axes();
-        let whole_bytes = 4 * config.model.parameter_counts().total_with_mtp();
+        let whole_bytes = match config.output.sample_tokens {
+            0 => 0,
+            _ => 4 * config.model.parameter_counts().total_with_mtp(),
+        };
         let ranks: Option<Vec<RankBytes>> = peaks
             .iter()
             .enumerate()
@@ -45,7 +48,7 @@ impl Report {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let whole = match rank.whole_bytes {
             0 => String::new(),
-            bytes => format!(" and {:.0} MiB for evaluations", mebibytes(bytes)),
+            bytes => format!(" and {:.0} MiB for samples", mebibytes(bytes)),
         };
         format!(
             "memory      at most {:.0} MiB in a process, that of rank {number}; planned were {:.0} \

@@ -4,27 +4,27 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use burn_deepseek::weights::{check_weights, load_part, load_weights};
+use burn_deepseek::weights::{check_weights, load_part};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
-use super::begun::{begun_from, begun_in, unchanged};
+use super::begun::{begun_in, unchanged};
 use super::processes::{Began, Origin, begin_all};
 use super::resumed::{Said, tokenizer_of};
-use super::start::{Parts, Start, averaged, resumed_average, without_mtp};
+use super::start::{Parts, Start, averaged, without_mtp};
 use super::{compute, engine_settings};
-use crate::checkpoint::{Checkpoint, Purpose, TrainState};
+use crate::checkpoint::{Checkpoint, Purpose, TrainState, Weights};
 use crate::config::RunConfig;
 use crate::data::{Opening, Stage, TrainWindows, Unwatched, Watch};
-use crate::dualpipe::{Cluster, Fill, OwnPart, Pipelines};
+use crate::dualpipe::{Cluster, Fill, OwnAverage, OwnPart, Pipelines};
 use crate::failure::{Context, Failure, Result};
-use crate::learner::{AdamW, AdamWSettings, Ema, LanguageModel, StepEngine};
+use crate::learner::{AdamW, AdamWSettings, Average, LanguageModel, StepEngine};
 use crate::parallel::Processes;
 use crate::schedule::Position;
 
 impl Parts {
-    /// What this process has of a run whose ranks are processes, which make their own parts: a model
-    /// of its shapes, and the average of all weights, where one is kept. Where the run stands, and
-    /// where the ranks' weights come from.
+    /// What this process has of a run whose ranks are processes, which make their own parts and
+    /// averages: a model of its shapes. Where the run stands, and where the ranks' weights come
+    /// from.
     pub(super) fn elsewhere(
         checkpoint: Option<&Checkpoint>,
         config: &RunConfig,
@@ -38,49 +38,32 @@ impl Parts {
                 path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?.to_owned(),
             )
         };
-        // Nothing of an average's model is shared with another: it is made whole here.
-        let average = averaged(config);
-        let mut drawn_mtp = 0;
-        let (ema, position, origin) = match (checkpoint, &config.train.init_from) {
+        let (mut drawn_mtp, mut averaged_steps) = (0, 0);
+        let (mut position, origin) = match (checkpoint, &config.train.init_from) {
             (Some(checkpoint), _) => {
                 unchanged(checkpoint, &config.model)?;
                 if check_weights(model, &checkpoint.path)? > 0 {
                     return Err(without_mtp(checkpoint).into());
                 }
-                let mut position = checkpoint.position.clone();
-                let ema = match average {
-                    None => {
-                        position.ema_steps = 0;
-                        None
-                    }
-                    Some(settings) => {
-                        let begun = || {
-                            let whole = DeepSeek::new(model, WeightInit::zeros(device))?;
-                            Ok::<_, Failure>(load_weights(whole, &checkpoint.path)?.model)
-                        };
-                        Some(resumed_average(checkpoint, settings, &mut position, begun)?)
-                    }
-                };
-                (ema, position, Origin::Checkpoint(utf8(&checkpoint.path)?))
+                let position = checkpoint.position.clone();
+                if checkpoint.has_average() {
+                    averaged_steps = position.ema_steps;
+                }
+                (position, Origin::Checkpoint(utf8(&checkpoint.path)?))
             }
             (None, Some(path)) => {
                 let folder = begun_in(path, model)?;
                 drawn_mtp = check_weights(model, &folder).context("train.init_from")?;
-                let ema = average.map(|settings| {
-                    let whole = begun_from(path, model, config.train.seed, device)?;
-                    Ema::new(settings, &whole.model)
-                });
-                (ema.transpose()?, TrainState::default(), Origin::Folder(utf8(&folder)?))
+                (TrainState::default(), Origin::Folder(utf8(&folder)?))
             }
-            (None, None) => {
-                let ema = average.map(|settings| {
-                    Ema::new(settings, &DeepSeek::init(model, config.train.seed, device)?)
-                });
-                (ema.transpose()?, TrainState::default(), Origin::Drawn)
-            }
+            (None, None) => (TrainState::default(), Origin::Drawn),
         };
+        // Each rank averages what it owns.
+        let average =
+            averaged(config).map(|settings| Average::OfRanks { settings, steps: averaged_steps });
+        position.ema_steps = average.as_ref().map_or(0, Average::steps);
         let model = DeepSeek::new(model, WeightInit::zeros(device))?;
-        Ok((Self { model, optimizer: AdamW::new(adamw), ema, drawn_mtp }, position, origin))
+        Ok((Self { model, optimizer: AdamW::new(adamw), average, drawn_mtp }, position, origin))
     }
 }
 
@@ -147,11 +130,11 @@ pub(super) fn own_part(
         Text::Opened(text) => Some(text),
         Text::Prepared { no_cache } => Some(opened(config, cluster, origin, no_cache)?),
     };
-    let model = model.clone();
+    let shapes = model.clone();
     let fill: Option<Fill> = match origin.clone() {
         Origin::Drawn => None,
         Origin::Folder(path) => Some(Box::new(move |part, held, _, read| {
-            let part = load_part(part, held, &model, &path, read).context("train.init_from")?;
+            let part = load_part(part, held, &shapes, &path, read).context("train.init_from")?;
             Ok((part, AdamW::new(optimizer)))
         })),
         Origin::Checkpoint(path) => {
@@ -159,14 +142,29 @@ pub(super) fn own_part(
             Some(Box::new(move |part, held, owned, read| {
                 // Rank 0 has verified all of it.
                 let checkpoint = Checkpoint::open(&PathBuf::from(path), Purpose::Looking)?;
-                let part = load_part(part, held, &model, &checkpoint.path, read)?;
+                let part = load_part(part, held, &shapes, &checkpoint.path, read)?;
                 let optimizer =
-                    checkpoint.part_of_optimizer(&model, owned, optimizer, &device, read)?;
+                    checkpoint.part_of_optimizer(&shapes, owned, optimizer, &device, read)?;
                 Ok((part, optimizer))
             }))
         }
     };
-    Ok(OwnPart { structure, optimizer, text, fill })
+    let average = averaged(config).map(|_| own_average(model, origin)).transpose()?;
+    Ok(OwnPart { structure, optimizer, text, fill, average })
+}
+
+/// How the average of what a rank owns begins: as the checkpoint has it that the run goes on from,
+/// else with the weights.
+fn own_average(model: &DeepSeekConfig, origin: &Origin) -> Result<OwnAverage> {
+    let Origin::Checkpoint(path) = origin else { return Ok(OwnAverage::Weights) };
+    let checkpoint = Checkpoint::open(&PathBuf::from(path), Purpose::Looking)?;
+    if !checkpoint.has_average() {
+        return Ok(OwnAverage::Weights);
+    }
+    let (folder, shapes) = (checkpoint.model_folder(Weights::Average)?, model.clone());
+    Ok(OwnAverage::Read(Box::new(move |part, owned, read| {
+        Ok(load_part(part, owned, &shapes, &folder, read)?)
+    })))
 }
 
 /// Gives signs of life while the text is opened.

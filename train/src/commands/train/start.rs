@@ -25,7 +25,7 @@ use crate::dualpipe::Cluster;
 use crate::durable::replace_file;
 use crate::failure::{Context, Result, UsageError};
 use crate::fold::{fold_on_terminal, hang, width};
-use crate::learner::{AdamW, AdamWSettings, Ema, EmaSettings};
+use crate::learner::{AdamW, AdamWSettings, Average, Ema, EmaSettings};
 use crate::oversize::check_training;
 use crate::parallel::Processes;
 use crate::routing::{MadeBy, RoutingShape, SavedRouting};
@@ -37,7 +37,7 @@ use crate::stdout::write_stdout;
 pub(in crate::commands) struct Parts {
     pub model: DeepSeek,
     pub optimizer: AdamW,
-    pub ema: Option<Ema>,
+    pub average: Option<Average>,
     /// MTP modules that were drawn beside weights that were loaded.
     pub drawn_mtp: usize,
 }
@@ -290,7 +290,8 @@ impl Parts {
             Some(path) => begun_from(path, model, seed, device)?,
         };
         let ema = averaged(config).map(|settings| Ema::new(settings, &model)).transpose()?;
-        Ok(Self { model, optimizer: AdamW::new(adamw), ema, drawn_mtp })
+        let average = ema.map(Average::Whole);
+        Ok(Self { model, optimizer: AdamW::new(adamw), average, drawn_mtp })
     }
 
     /// What a checkpoint has of a run, and where that stood.
@@ -309,17 +310,16 @@ impl Parts {
         }
         let optimizer = checkpoint.optimizer(&model, adamw)?;
         let mut position = checkpoint.position.clone();
-        let ema = match averaged(config) {
+        let average = match averaged(config) {
             Some(settings) => {
-                let begun = || Ok(model.clone());
-                Some(resumed_average(checkpoint, settings, &mut position, begun)?)
+                Some(Average::Whole(resumed_average(checkpoint, settings, &mut position, &model)?))
             }
             None => {
                 position.ema_steps = 0;
                 None
             }
         };
-        Ok((Self { model, optimizer, ema, drawn_mtp: 0 }, position))
+        Ok((Self { model, optimizer, average, drawn_mtp: 0 }, position))
     }
 }
 
@@ -330,18 +330,18 @@ pub(super) fn without_mtp(checkpoint: &Checkpoint) -> CheckpointError {
 }
 
 /// The average of a checkpoint, or a new one that begins with its weights.
-pub(super) fn resumed_average(
+fn resumed_average(
     checkpoint: &Checkpoint,
     settings: EmaSettings,
     position: &mut TrainState,
-    begun: impl FnOnce() -> Result<DeepSeek>,
+    weights: &DeepSeek,
 ) -> Result<Ema> {
     if checkpoint.has_average() {
         let average = checkpoint.model(&Device::flex(), MtpWeights::Load, Weights::Average)?;
         return Ema::resumed(settings, position.ema_steps, average);
     }
     position.ema_steps = 0;
-    Ema::new(settings, &begun()?)
+    Ema::new(settings, weights)
 }
 
 /// The run's model with the tokens that its texts begin and end with, as its checkpoints say them

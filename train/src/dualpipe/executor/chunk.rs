@@ -4,7 +4,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_deepseek::backend::WeightGradientQueue;
-use burn_deepseek::{Compute, LossWeights, ModelPart, in_training, ops};
+use burn_deepseek::{Compute, LossWeights, ModelPart, StageOutput, in_training, ops};
 
 use super::sums::GradientSums;
 use crate::data::TokenBatch;
@@ -53,6 +53,24 @@ pub(super) struct ChunkSettings<'a> {
     pub device: &'a Device,
 }
 
+impl Measured {
+    /// What a stage's pass measured, without autodiff where it had it.
+    pub fn of(output: StageOutput) -> Self {
+        let plain = |loss: Tensor<1>| if loss.is_autodiff() { loss.inner() } else { loss };
+        let loads = output
+            .routings
+            .iter()
+            .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() });
+        Self {
+            loads: loads.collect(),
+            entropies: output.routings.iter().filter_map(|routing| routing.entropy).collect(),
+            main: output.main.map(plain),
+            mtp: output.mtp.into_iter().map(plain).collect(),
+            balances: output.balances.into_iter().map(plain).collect(),
+        }
+    }
+}
+
 impl InFlight {
     /// Runs a stage forward: the rows for the next stage (none at the last), what was measured, and
     /// what backward needs.
@@ -78,23 +96,9 @@ impl InFlight {
         let device = settings.engine.training_device(settings.device);
         let (tokens, targets) = (batch.inputs.to_device(&device), batch.targets.to_device(&device));
         let output = module.forward(input.clone(), tokens, targets, settings.weights, &compute);
-        let measured = Measured {
-            main: output.main.map(Tensor::inner),
-            mtp: output.mtp.into_iter().map(Tensor::inner).collect(),
-            balances: output.balances.into_iter().map(Tensor::inner).collect(),
-            loads: output
-                .routings
-                .iter()
-                .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() })
-                .collect(),
-            entropies: output.routings.iter().filter_map(|routing| routing.entropy).collect(),
-        };
-        let hidden = output.hidden.clone().map(Tensor::inner);
-        (
-            hidden,
-            measured,
-            Self { module, input, output: output.hidden, loss: output.loss, weights: queue },
-        )
+        let (hidden, loss) = (output.hidden.clone(), output.loss.clone());
+        let in_flight = Self { module, input, output: hidden.clone(), loss, weights: queue };
+        (hidden.map(Tensor::inner), Measured::of(output), in_flight)
     }
 
     /// Runs the stage backward from the gradient of the rows that went out: the gradient of those

@@ -1,16 +1,17 @@
 //! The engine of a run over ranks: sends each step to all of them and puts together what comes
 //! back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use burn::module::ParamId;
-use burn_deepseek::DeepSeek;
 use burn_deepseek::weights::{WeightsError, describe_model};
+use burn_deepseek::{DeepSeek, LossWeights};
 
 use super::cluster::Cluster;
+use super::evaluate::{at_once, evaluated};
 use super::flat::replaced;
 use super::gather::{Gathered, gather};
 use super::holder::{Away, Holder};
@@ -18,17 +19,19 @@ use super::own::{OwnPart, own_rank};
 use super::rank_threads::RankThreads;
 use super::reduce::UpdateJob;
 use super::report::{StageReport, micro_batch_report, passes_of};
+use super::routings::told;
 use super::shards::Shards;
 use super::start::Cut;
 use super::step::StepJob;
-use super::task::{Gather, Peak, Reduce, WithMoments};
+use super::task::{Approach, Biases, Gather, Peak, Reduce, WithMoments};
 use super::timeline::StepTimeline;
 use super::write::{Files, WriteJob};
+use crate::data::TokenBatch;
 use crate::dualpipe::schedule::PipelineSchedule;
 use crate::failure::{Context, Failure, Result};
 use crate::learner::{
     AdamW, EngineSettings, LanguageModel, LayerLoad, NextBatch, Norms, PassDetail, StepEngine,
-    StepReport, Updated, norm_of,
+    StepReport, Updated, measured_whole, norm_of,
 };
 use crate::parallel::{Post, TrafficCounter};
 use crate::record::Timelines;
@@ -198,6 +201,21 @@ impl Pipelines {
         }
         Ok(())
     }
+
+    /// Has all ranks write their own of a folder's weights, and of what else the job says.
+    fn write(&self, files: &Files, job: WriteJob) -> Result<()> {
+        let folder = Path::new(&job.folder);
+        files.weights.create(folder)?;
+        describe_model(self.whole.model.config(), folder)?;
+        self.ranks.each(job).map(drop)
+    }
+}
+
+/// A folder as other processes find it, which may be in another one.
+fn absolute(folder: &Path) -> Result<String> {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let text = absolute.to_str().with_context(|| format!("{}: not UTF-8", folder.display()))?;
+    Ok(text.to_owned())
 }
 
 impl StepEngine for Pipelines {
@@ -226,7 +244,7 @@ impl StepEngine for Pipelines {
         let weights = settings.loss_weights();
         let job = StepJob {
             schedule: schedule.clone(),
-            batches,
+            batches: batches.clone(),
             weights,
             share: self.whole.share(),
             started: Instant::now(),
@@ -245,7 +263,9 @@ impl StepEngine for Pipelines {
         done.iter().for_each(|report| exchange.absorb(&report.exchange));
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
-            let first = self.cluster.axes.pipeline_of(rank) * schedule.chunks;
+            let pipeline = self.cluster.axes.pipeline_of(rank);
+            let first = pipeline * schedule.chunks;
+            told(&batches[pipeline], report.chosen);
             for stage in report.stages {
                 reports[first + stage.micro_batch].push(stage);
             }
@@ -292,6 +312,30 @@ impl StepEngine for Pipelines {
         Ok(Updated { grad_norm: norm, norms, sent_bytes })
     }
 
+    fn evaluated_at_once(&self) -> usize {
+        if self.empty.is_some() { at_once(&self.cluster) } else { 1 }
+    }
+
+    fn evaluate(
+        &mut self,
+        batches: Vec<TokenBatch>,
+        weights: &LossWeights,
+    ) -> Result<Vec<StepReport>> {
+        match self.empty {
+            Some(_) => evaluated(&self.ranks, &self.cluster, &batches, weights),
+            None => Ok(measured_whole(self.model()?, batches, weights)),
+        }
+    }
+
+    fn balance_biases(&mut self) -> Result<Vec<Vec<f32>>> {
+        if self.empty.is_none() {
+            return Ok(self.model()?.model.balance_biases());
+        }
+        let of_ranks = self.ranks.each(Biases)?;
+        let by_layer: BTreeMap<usize, Vec<f32>> = of_ranks.into_iter().flatten().collect();
+        Ok(by_layer.into_values().collect())
+    }
+
     fn model(&mut self) -> Result<&LanguageModel> {
         self.gather(false)?;
         Ok(&self.whole)
@@ -308,23 +352,25 @@ impl StepEngine for Pipelines {
     }
 
     fn save(&mut self, folder: &Path) -> Result<()> {
-        let config = self.whole.model.config();
         let mut moments: Vec<usize> = self.ranks.each(WithMoments)?.into_iter().flatten().collect();
         moments.sort_unstable();
         let format = self.optimizer.settings().moments;
-        let files = Files::new(config, &self.shards, &moments, format)
+        let files = Files::new(self.whole.model.config(), &self.shards, &moments, format)
             .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
-        files.weights.create(folder)?;
         files.moments.create(folder)?;
-        describe_model(config, folder)?;
-        // Other processes may be in another folder.
-        let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
-        let folder = absolute
-            .to_str()
-            .with_context(|| format!("{}: not UTF-8", folder.display()))?
-            .to_owned();
-        self.ranks.each(WriteJob { folder, moments })?;
-        Ok(())
+        self.write(&files, WriteJob { folder: absolute(folder)?, moments, average: false })
+    }
+
+    fn average(&mut self, rate: f64) -> Result<()> {
+        self.ranks.each(Approach { rate }).map(drop)
+    }
+
+    fn save_average(&mut self, folder: &Path) -> Result<()> {
+        let format = self.optimizer.settings().moments;
+        let files = Files::new(self.whole.model.config(), &self.shards, &[], format)
+            .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
+        let job = WriteJob { folder: absolute(folder)?, moments: Vec::new(), average: true };
+        self.write(&files, job)
     }
 
     fn peak_memory(&mut self) -> Result<Vec<Option<u64>>> {

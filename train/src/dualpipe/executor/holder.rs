@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
+use super::evaluate::EvaluationJob;
 use super::rank::Rank;
 use super::reduce::UpdateJob;
 use super::step::StepJob;
-use super::task::{Gather, Peak, Reduce, Task, WithMoments};
+use super::task::{Approach, Biases, Gather, Peak, Reduce, Task, WithMoments};
 use super::write::WriteJob;
 use crate::failure::{Context, Failure, Result};
 use crate::parallel::{Packed, Processes};
@@ -69,6 +70,9 @@ pub(super) fn carry_out_packed(
         WithMoments::NUMBER => packed::<WithMoments>(rank, bytes, say),
         WriteJob::NUMBER => packed::<WriteJob>(rank, bytes, say),
         Peak::NUMBER => packed::<Peak>(rank, bytes, say),
+        EvaluationJob::NUMBER => packed::<EvaluationJob>(rank, bytes, say),
+        Biases::NUMBER => packed::<Biases>(rank, bytes, say),
+        Approach::NUMBER => packed::<Approach>(rank, bytes, say),
         _ => Err(Failure::new(format!("rank 0 asked for task {number}, which there is not"))),
     }
 }

@@ -11,7 +11,9 @@
 mod actions;
 mod chunk;
 mod cluster;
+mod collective;
 mod engine;
+mod evaluate;
 mod flat;
 mod gather;
 mod holder;
@@ -22,6 +24,7 @@ mod rank;
 mod rank_threads;
 mod reduce;
 mod report;
+mod routings;
 mod serve;
 mod shards;
 mod start;
@@ -34,6 +37,6 @@ mod write;
 
 pub use cluster::Cluster;
 pub use engine::Pipelines;
-pub use own::{Fill, OwnPart};
+pub use own::{Fill, FillAverage, OwnAverage, OwnPart};
 pub use serve::Follower;
 pub use timeline::{RankTime, Span, StepTimeline, TimelineCell};

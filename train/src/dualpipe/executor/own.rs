@@ -14,7 +14,7 @@ use super::start::Cut;
 use crate::data::TrainWindows;
 use crate::failure::Result;
 use crate::learner::{AdamW, AdamWSettings, EngineSettings, LanguageModel};
-use crate::parallel::{Processes, TrafficCounter};
+use crate::parallel::{Processes, Reduction, TrafficCounter};
 
 /// Reads what a rank holds into its part, and the moments of what it owns; tells the last argument
 /// of each that was read.
@@ -28,6 +28,19 @@ pub type Fill = Box<
         + Send,
 >;
 
+/// Reads what a rank owns of an average into a part of its shapes; tells the last argument of each
+/// parameter that was read.
+pub type FillAverage =
+    Box<dyn FnOnce(ModelPart, &[HeldParameter], &mut dyn FnMut()) -> Result<ModelPart> + Send>;
+
+/// How the average of the weights that a rank owns begins.
+pub enum OwnAverage {
+    /// With the weights.
+    Weights,
+    /// As it was.
+    Read(FillAverage),
+}
+
 /// What a rank in a process of its own begins with.
 pub struct OwnPart {
     /// The whole model, on the rank's device, of which nothing is made unless it is asked for; the
@@ -40,6 +53,8 @@ pub struct OwnPart {
     pub text: Option<TrainWindows>,
     /// Where its weights are read from; none where `structure` draws them.
     pub fill: Option<Fill>,
+    /// How the average begins, where one is kept.
+    pub average: Option<OwnAverage>,
 }
 
 impl fmt::Debug for OwnPart {
@@ -56,12 +71,12 @@ impl fmt::Debug for OwnPart {
 /// cannot be read.
 pub(super) fn own_rank(
     own: OwnPart,
-    processes: &Processes,
+    processes: &Arc<Processes>,
     cluster: &Cluster,
     settings: EngineSettings,
     traffic: &Arc<TrafficCounter>,
 ) -> Result<Rank> {
-    let OwnPart { structure, optimizer, text, fill } = own;
+    let OwnPart { structure, optimizer, text, fill, average } = own;
     let (number, post) = (processes.rank, &processes.post);
     let cut = Cut::new(&structure, cluster)?;
     let shards = cut.shards.clone();
@@ -71,14 +86,23 @@ pub(super) fn own_rank(
     // What is drawn or read from here on is the rank's alone.
     drop(structure);
     rank.text = text;
+    rank.collective = (cluster.reduction == Reduction::Collective).then(|| processes.clone());
     let mut made = || post.sign_of_life();
+    let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
     if let Some(fill) = fill {
         let held: Vec<HeldParameter> = shards.held_by(number).map(Into::into).collect();
-        let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
         let (part, optimizer) = fill(rank.take_part(), &held, &owned, &mut made)?;
         (rank.part, rank.optimizer) = (part, optimizer);
     }
     rank.part.visit(&mut Making(&mut made));
+    match average {
+        None => {}
+        Some(OwnAverage::Weights) => rank.begin_average(&rank.part.clone()),
+        Some(OwnAverage::Read(fill)) => {
+            let part = fill(rank.part.clone(), &owned, &mut made)?;
+            rank.begin_average(&part);
+        }
+    }
     Ok(rank)
 }
 
@@ -117,6 +141,7 @@ mod tests {
             schedule: PipelineScheduleKind::OneFOneB,
             ranks: vec![("flex".into(), device.clone()); RANKS],
             formats: WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
+            reduction: Reduction::Ordered,
             members_a_node: 2,
             timeout: Duration::from_secs(1),
             timeline: None,
@@ -183,6 +208,7 @@ mod tests {
                 },
                 text: None,
                 fill: None,
+                average: None,
             };
             let settings = EngineSettings { micro_batch: 1, seq_len: 16, recompute: false };
             let traffic = Arc::new(TrafficCounter::default());

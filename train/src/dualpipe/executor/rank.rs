@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
-use burn_deepseek::{Compute, ModelPart, Stage};
+use burn_deepseek::{Compute, ModelPart, Stage, ops};
 
-use super::shards::Shards;
+use super::flat::flat_values;
+use super::shards::{Shard, Shards};
 use crate::data::TrainWindows;
 use crate::learner::{AdamW, EngineSettings};
-use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
+use crate::parallel::{ExpertParallelGroup, Place, Post, Processes, TrafficCounter};
 
 /// What the names of ranks' threads begin with.
 pub(super) const THREAD: &str = "rank ";
@@ -28,9 +29,14 @@ pub(super) struct Rank {
     pub settings: EngineSettings,
     /// State of the parameters that the rank owns.
     pub optimizer: AdamW,
+    /// The average of the parameters that the rank owns, flat, in host memory; empty where none is
+    /// kept, or somebody else keeps it.
+    pub average: HashMap<ParamId, Tensor<1>>,
     /// Gradients of the step, flat.
     pub gradients: HashMap<ParamId, Tensor<1>>,
     pub post: Arc<Post>,
+    /// By whose calls gradients become sums; none where their owners add them.
+    pub collective: Option<Arc<Processes>>,
     /// Who holds and owns which parameter.
     pub shards: Arc<Shards>,
     /// Device of every rank.
@@ -46,6 +52,32 @@ pub(super) struct Rank {
 }
 
 impl Rank {
+    /// Whether rank 0 is in another process.
+    pub fn is_away(&self) -> bool {
+        self.own_traffic.is_some()
+    }
+
+    /// Begins an average with the parameters that the rank owns, as a part of the model has them.
+    pub fn begin_average(&mut self, from: &ModelPart) {
+        let mut values = flat_values(from);
+        let owned = self.shards.owned_by(self.place.rank);
+        let value = |shard: &Shard| Some((shard.id, values.remove(&shard.id)?));
+        let host = Device::flex();
+        self.average =
+            owned.filter_map(value).map(|(id, value)| (id, value.to_device(&host))).collect();
+    }
+
+    /// Moves the average towards the weights.
+    pub fn approach(&mut self, rate: f64) {
+        let mut values = flat_values(&self.part);
+        for (id, average) in &mut self.average {
+            let value = values.remove(id).expect("invariant: an owner holds");
+            let nothing = Tensor::zeros([0], &average.device());
+            let before = std::mem::replace(average, nothing); // nobody else holds it then
+            *average = ops::average_into(before, value, rate);
+        }
+    }
+
     /// The rank's part, of which nothing is left behind: nobody else holds it then, and it can be
     /// changed in place. It is to be put back.
     pub fn take_part(&mut self) -> ModelPart {

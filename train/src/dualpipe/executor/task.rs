@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use burn::tensor::Device;
 
+use super::evaluate::{Evaluated, EvaluationJob};
 use super::gather::Owned;
 use super::rank::Rank;
 use super::reduce::{RankUpdate, UpdateJob};
 use super::step::{RankReport, StepJob};
 use super::write::WriteJob;
 use crate::failure::Result;
-use crate::parallel::{Packed, Unpacking};
+use crate::parallel::{Packed, Unpacking, packed};
 use crate::peak_memory::peak_bytes;
 
 /// Something that every rank does.
@@ -177,5 +178,61 @@ impl Packed for Peak {
 
     fn unpack(_: &mut Unpacking) -> Option<Self> {
         Some(Self)
+    }
+}
+
+impl Task for EvaluationJob {
+    const NUMBER: u8 = 8;
+    type Done = Evaluated;
+
+    fn carry_out(&self, rank: &mut Rank) -> Result<Self::Done> {
+        rank.evaluate(self)
+    }
+
+    fn said(&self, done: &Self::Done) -> Option<String> {
+        Some(format!("an evaluation: {} passes", done.stages.len()))
+    }
+
+    fn for_rank(&self, rank: usize) -> Self {
+        Self::for_rank(self, rank)
+    }
+}
+
+/// Gives the balance bias of each router that the rank has, with the index of its layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Biases;
+
+impl Task for Biases {
+    const NUMBER: u8 = 9;
+    type Done = Vec<(usize, Vec<f32>)>;
+
+    fn carry_out(&self, rank: &mut Rank) -> Result<Self::Done> {
+        Ok(rank.part.routers_mut().map(|(layer, router)| (layer, router.bias())).collect())
+    }
+}
+
+impl Packed for Biases {
+    fn pack(&self, _: &mut Vec<u8>) {}
+
+    fn unpack(_: &mut Unpacking) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+/// Moves the average that the rank keeps towards the weights that it owns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Approach {
+    pub rate: f64,
+}
+
+packed!(Approach { rate });
+
+impl Task for Approach {
+    const NUMBER: u8 = 10;
+    type Done = ();
+
+    fn carry_out(&self, rank: &mut Rank) -> Result<()> {
+        rank.approach(self.rate);
+        Ok(())
     }
 }

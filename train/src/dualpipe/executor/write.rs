@@ -24,9 +24,11 @@ pub(super) struct WriteJob {
     pub folder: String,
     /// The shards that have moments, by their places.
     pub moments: Vec<usize>,
+    /// Whether it is the average that is written, in place of the weights.
+    pub average: bool,
 }
 
-packed!(WriteJob { folder, moments });
+packed!(WriteJob { folder, moments, average });
 
 /// The files of a checkpoint's tensors.
 pub(super) struct Files {
@@ -74,14 +76,18 @@ impl Rank {
             .collect()
     }
 
-    /// Writes the weights and moments of the shards that this rank owns; how many bytes they are.
+    /// Writes the weights and moments of the shards that this rank owns, or their average; how many
+    /// bytes they are.
     pub fn write(&self, job: &WriteJob) -> Result<u64> {
         let (folder, mut bytes) = (Path::new(&job.folder), 0);
         let format = self.optimizer.settings().moments;
         let files = Files::new(self.part.config(), &self.shards, &job.moments, format)
             .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
         kill_point::here();
-        let mut values = flat_values(&self.part);
+        let mut values = match job.average {
+            true => self.average.clone(),
+            false => flat_values(&self.part),
+        };
         let mut out = files.weights.writer(folder);
         for shard in self.owned_shards() {
             let Some(value) = values.remove(&shard.id) else { continue };
@@ -89,6 +95,9 @@ impl Rank {
             self.post.sign_of_life();
         }
         out.sync()?;
+        if job.average {
+            return Ok(bytes);
+        }
         kill_point::here();
         let mut out = files.moments.writer(folder);
         for shard in self.owned_shards() {

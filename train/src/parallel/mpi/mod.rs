@@ -1,11 +1,14 @@
 //! MPI as what carries messages between processes, each of which is one rank.
 //!
 //! One thread makes all of MPI's calls: it sends what it is given, and gives the post office what
-//! arrives, both without blocking. Messages are matched as MPI matches them, by sender and tag, in
-//! the order in which they were sent; the tag is the kind of a message's subject, and the subject,
-//! which the proved schedule makes unique within a step, stands at its beginning.
+//! arrives, both without blocking. Messages are matched as MPI matches them, by sender, in the order
+//! in which they were sent; the tag is the kind of a message's subject, and the subject, which the
+//! proved schedule makes unique within a step, stands at its end. What a message encloses comes
+//! right behind it, each in a buffer of its own: MPI reads it from the tensor that was sent, and
+//! writes it into the one that is received.
 
 mod collecting;
+mod incoming;
 mod thread;
 mod transfers;
 
@@ -14,9 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::carrier::{Carrier, Letter};
+use super::contents::Contents;
 use super::joint::Joint;
 use super::launch::LaunchError;
-use super::packed::Packed;
 use super::post::Post;
 
 /// How long messages that are under way may take at the end.
@@ -24,8 +27,8 @@ const AT_THE_END: Duration = Duration::from_secs(10);
 
 /// What MPI's thread is to do.
 enum Order {
-    /// Send bytes to a rank, under a tag.
-    Send { to: usize, tag: u8, bytes: Vec<u8> },
+    /// Send a rank what a message says, sealed; the tag is its kind.
+    Send { to: usize, tag: u8, contents: Contents },
     /// Make a call on a lane that all ranks make, and give what comes home.
     Together { lane: usize, joint: Joint, done: Sender<Joint> },
     /// Let what is under way arrive, and end.
@@ -104,11 +107,9 @@ impl Carrier for Line {
     }
 
     fn carry(&self, letter: Letter) {
-        let Letter { to, subject, bytes: body, .. } = letter;
-        let mut bytes = Vec::with_capacity(body.len() + 32);
-        subject.pack(&mut bytes);
-        bytes.extend_from_slice(&body);
-        let order = Order::Send { to, tag: subject.kind(), bytes };
+        let Letter { to, subject, mut contents, .. } = letter;
+        contents.seal(&subject);
+        let order = Order::Send { to, tag: subject.kind(), contents };
         // Where the thread has ended, so has the run.
         let _ = self.orders.send(order);
     }

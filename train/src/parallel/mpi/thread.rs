@@ -1,6 +1,7 @@
 //! The thread that makes MPI's calls.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,14 +10,16 @@ use ::mpi::Threading;
 use ::mpi::datatype::Equivalence;
 use ::mpi::environment::Universe;
 use ::mpi::point_to_point::Source;
-use ::mpi::topology::{Communicator, SimpleCommunicator};
-use burn::tensor::Device;
+use ::mpi::topology::{Communicator, Group, SimpleCommunicator};
+use burn::tensor::Bytes;
 
 use super::super::carrier::Letter;
-use super::super::packed::{Packed, Unpacking};
+use super::super::contents::Contents;
+use super::super::joint::Joint;
 use super::super::post::Post;
 use super::super::subject::Subject;
 use super::collecting::{Collecting, Lanes};
+use super::incoming::{Incoming, Unreadable};
 use super::transfers::{Receiving, Sending};
 use super::{AT_THE_END, Heard, Order};
 
@@ -28,6 +31,9 @@ const BEAT: Duration = Duration::from_millis(250);
 
 /// The kind of tag that a sign of life has.
 const ALIVE: u8 = Subject::KINDS;
+
+/// The kind of tag that what a message encloses has.
+const ENCLOSED: u8 = ALIVE + 1;
 
 /// The tag of a piece of a message: its kind, and whether more of it follows.
 fn tag_of(kind: u8, more: bool) -> i32 {
@@ -69,7 +75,8 @@ pub(super) fn run(
         receiving: VecDeque::new(),
         lanes: None,
         collecting: Vec::new(),
-        pieces: HashMap::new(),
+        among: HashMap::new(),
+        incoming: HashMap::new(),
         beaten: Instant::now(),
         told: Instant::now(),
     };
@@ -90,8 +97,10 @@ struct Line<'a> {
     /// Once a call has been made that all ranks make.
     lanes: Option<Lanes>,
     collecting: Vec<Collecting>,
-    /// What has come of messages that go in pieces, by sender.
-    pieces: HashMap<i32, Vec<u8>>,
+    /// The communicators of some ranks, by their numbers. They live as long as MPI does.
+    among: HashMap<Vec<usize>, ManuallyDrop<SimpleCommunicator>>,
+    /// What has come of messages that come in parts, by sender.
+    incoming: HashMap<i32, Incoming>,
     /// When the others were last told that this rank is alive.
     beaten: Instant,
     /// The last sign of life of a rank that was told on.
@@ -115,13 +124,13 @@ impl Line<'_> {
                 }
             };
             match order {
-                Some(Order::Send { to, tag, bytes }) => {
-                    self.send(to, tag, bytes);
+                Some(Order::Send { to, tag, contents: Contents { head, enclosed } }) => {
+                    self.send(to, tag, Bytes::from_bytes_vec(head));
+                    enclosed.into_iter().for_each(|bytes| self.send(to, ENCLOSED, bytes));
                     active = Instant::now();
                 }
                 Some(Order::Together { lane, joint, done }) => {
-                    let lanes = *self.lanes.get_or_insert_with(|| Lanes::new(&self.world));
-                    self.collecting.push(Collecting::start(lanes, lane, &self.world, joint, done));
+                    self.join(lane, joint, done);
                     active = Instant::now();
                 }
                 Some(Order::End) => {
@@ -164,7 +173,28 @@ impl Line<'_> {
         }
     }
 
-    fn send(&mut self, to: usize, kind: u8, bytes: Vec<u8>) {
+    /// Begins a call that all ranks make, or some.
+    fn join(&mut self, lane: usize, joint: Joint, done: Sender<Joint>) {
+        let collecting = match &joint {
+            Joint::Sums { members, .. } | Joint::Parts { members, .. } => {
+                let among = self.among.entry(members.clone()).or_insert_with(|| {
+                    let ranks: Vec<i32> = members.iter().map(|&rank| rank as i32).collect();
+                    // All members make it, each as soon as it comes to its first call of them.
+                    let group = self.world.group().include(&ranks);
+                    let among = self.world.split_by_subgroup(&group);
+                    ManuallyDrop::new(among.expect("invariant: this rank is a member"))
+                });
+                Collecting::start_among(among, joint, done)
+            }
+            _ => {
+                let lanes = *self.lanes.get_or_insert_with(|| Lanes::new(&self.world));
+                Collecting::start(lanes, lane, &self.world, joint, done)
+            }
+        };
+        self.collecting.push(collecting);
+    }
+
+    fn send(&mut self, to: usize, kind: u8, bytes: Bytes) {
         let bytes = Arc::new(bytes);
         let mut start = 0;
         loop {
@@ -226,26 +256,14 @@ impl Line<'_> {
             }
             return;
         }
-        if tag % 2 == 1 {
-            self.pieces.entry(from).or_default().extend_from_slice(&bytes);
-            return;
-        }
-        let bytes = match self.pieces.remove(&from) {
-            Some(mut pieces) => {
-                pieces.extend_from_slice(&bytes);
-                pieces
+        match self.incoming.entry(from).or_default().take(bytes, tag % 2 == 1) {
+            Ok(Some((subject, contents))) => {
+                self.post.deliver(Letter { from: sender, to: self.rank, subject, contents });
             }
-            None => bytes,
-        };
-        let device = Device::flex(); // a subject has no tensor
-        let mut rest = Unpacking::new(&bytes, &device);
-        let Some(subject) = Subject::unpack(&mut rest) else {
-            // Of another release, or damaged on the way: whoever waits for it is told.
-            self.post.fail(sender);
-            return;
-        };
-        let bytes = rest.rest().to_vec();
-        self.post.deliver(Letter { from: sender, to: self.rank, subject, bytes });
+            Ok(None) => {}
+            // Whoever waits for it is told.
+            Err(Unreadable) => self.post.fail(sender),
+        }
     }
 
     /// Tells the others that this rank is alive, and notices who does not.
@@ -259,7 +277,7 @@ impl Line<'_> {
         let worked = self.rank != 0 && last_sign > self.told;
         self.told = last_sign;
         for peer in self.peers.clone() {
-            self.send(peer, ALIVE, vec![u8::from(worked)]);
+            self.send(peer, ALIVE, Bytes::from_bytes_vec(vec![u8::from(worked)]));
         }
         let limit = self.post.timeout();
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,7 @@ use ::mpi::ffi::{
 use ::mpi::point_to_point::Message;
 use ::mpi::raw::{AsRaw, AsRawMut};
 use ::mpi::topology::SimpleCommunicator;
+use burn::tensor::Bytes;
 
 /// A request that MPI works on.
 pub(super) struct Request(MPI_Request);
@@ -47,7 +48,7 @@ impl Request {
 /// Bytes on their way to a rank.
 pub(super) struct Sending {
     request: Request,
-    bytes: Option<Arc<Vec<u8>>>,
+    bytes: Option<Arc<Bytes>>,
 }
 
 impl Sending {
@@ -56,7 +57,7 @@ impl Sending {
         world: &SimpleCommunicator,
         to: i32,
         tag: i32,
-        bytes: Arc<Vec<u8>>,
+        bytes: Arc<Bytes>,
         range: Range<usize>,
     ) -> Self {
         let piece = &bytes[range];
@@ -99,13 +100,16 @@ pub(super) struct Receiving {
     /// The tag that they came under.
     pub tag: i32,
     request: Request,
+    /// Empty, with room for the message, until it is there.
     bytes: Vec<u8>,
+    count: usize,
 }
 
 impl Receiving {
     /// Receives a message of so many bytes that was found.
     pub fn start(mut message: Message, from: i32, tag: i32, count: Count) -> Self {
-        let mut bytes = vec![0; usize::try_from(count).unwrap_or(0)];
+        let length = usize::try_from(count).unwrap_or(0);
+        let mut bytes = Vec::<u8>::with_capacity(length);
         let mut request = Request::none();
         // SAFETY: the buffer has room for the message, and stays where it is until the request is
         // over: it is kept beside it, and leaked where that never happens.
@@ -118,12 +122,18 @@ impl Receiving {
                 request.raw(),
             );
         }
-        Self { from, tag, request, bytes }
+        Self { from, tag, request, bytes, count: length }
     }
 
     /// Whether all bytes are there.
     pub fn is_done(&mut self) -> bool {
-        self.request.is_done()
+        if !self.request.is_done() {
+            return false;
+        }
+        // SAFETY: there is room for so many bytes, and MPI, which is done, has written all of them:
+        // the message that was found is so long.
+        unsafe { self.bytes.set_len(self.count) };
+        true
     }
 
     /// The bytes, of what is done.

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::*;
-use crate::parallel::Leg;
+use crate::parallel::{Leg, Packed};
 
 impl Message for String {
     fn bytes(&self) -> u64 {
@@ -12,6 +12,14 @@ impl Message for String {
 
     fn moved(self, _: &Device) -> Self {
         self
+    }
+
+    fn write(self, into: &mut Contents) {
+        self.pack(&mut into.head);
+    }
+
+    fn read(from: &mut Reading) -> Option<Self> {
+        Self::unpack(&mut from.head)
     }
 }
 
@@ -23,6 +31,14 @@ impl Message for Vec<f32> {
     fn moved(self, _: &Device) -> Self {
         self
     }
+
+    fn write(self, into: &mut Contents) {
+        self.pack(&mut into.head);
+    }
+
+    fn read(from: &mut Reading) -> Option<Self> {
+        Self::unpack(&mut from.head)
+    }
 }
 
 impl Message for () {
@@ -31,6 +47,12 @@ impl Message for () {
     }
 
     fn moved(self, _: &Device) -> Self {}
+
+    fn write(self, _: &mut Contents) {}
+
+    fn read(_: &mut Reading) -> Option<Self> {
+        Some(())
+    }
 }
 
 fn subject(micro_batch: usize) -> Subject {
