@@ -77,6 +77,9 @@ pub struct BenchModelArgs {
     /// nothing else.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Compose every operation of Burn's own: what the fused ones are compared with, in F32.
+    #[arg(long)]
+    pub composed: bool,
     /// How often and where.
     #[command(flatten)]
     pub timing: TimingArgs,

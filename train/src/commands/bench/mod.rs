@@ -11,7 +11,7 @@ mod table;
 mod train;
 mod turns;
 
-use burn_deepseek::backend::supports_fp8;
+use burn_deepseek::backend::{compose_all, supports_fp8};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -67,6 +67,9 @@ fn model(
         ..ConfigRequest::default()
     }
     .resolve()?;
+    if args.composed {
+        compose_all();
+    }
     let selected = args.timing.device.open()?;
     check_training(&config, &selected, false, "take a smaller model or train.micro_batch")?;
     let table = time(&config, &selected, Repetitions::new(&args.timing, REPS))?

@@ -6,6 +6,7 @@ mod timed;
 use self::arithmetic::GIGA;
 pub(super) use self::arithmetic::{operations, products_path};
 pub(super) use self::timed::Timed;
+use self::timed::Work;
 use super::Repetitions;
 use super::table::{Table, Times};
 use crate::config::RunConfig;
@@ -25,6 +26,8 @@ pub(super) const RATE: &str = "rate";
 const FORWARD: &str = "forward";
 const ARITHMETIC: &str = "arithmetic";
 const PEAK_RATE: &str = "peak rate";
+const LAUNCHES: &str = "launches";
+const WAITS: &str = "waits";
 const AVERAGED: &str = "step, weights averaged";
 
 /// Whether a row of this name has the peak of products.
@@ -82,6 +85,11 @@ pub(super) fn time(
             table.time(name, times);
             table.compare(name, STEP);
         }
+    }
+    if selected.name != "flex" {
+        let Work { launches, waits } = timed.count()?;
+        table.figure(LAUNCHES, "kernels", launches as f64);
+        table.figure(WAITS, "reads", waits as f64);
     }
     if ema.is_some() {
         table.time(AVERAGED, &averaged_steps);

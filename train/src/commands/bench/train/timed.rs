@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn_deepseek::DeepSeek;
-use burn_deepseek::backend::run_on;
+use burn_deepseek::backend::{LaunchCount, run_on};
+use burn_deepseek::ops::host_reads;
 
 use super::super::random_tokens;
 use crate::commands::train::{adamw_settings, compute, engine, engine_settings, ranks_on};
@@ -35,6 +36,14 @@ pub(in super::super) struct StepTimes {
     pub gradients_ms: f64,
     /// Clipping, AdamW and the balance biases.
     pub update_ms: f64,
+}
+
+/// What a step asks of a device.
+pub(super) struct Work {
+    /// Kernels.
+    pub launches: u64,
+    /// Values that the host waits for.
+    pub waits: u64,
 }
 
 impl<'a> Timed<'a> {
@@ -103,6 +112,13 @@ impl<'a> Timed<'a> {
         self.engine.update(&self.settings, &report.layer_loads, false)?;
         self.sync()?;
         Ok(StepTimes { gradients_ms, update_ms: milliseconds_since(begin) })
+    }
+
+    /// Takes a step and counts what it asks of the device.
+    pub(super) fn count(&mut self) -> Result<Work> {
+        let (count, before) = (LaunchCount::new(), host_reads());
+        self.step(None)?;
+        Ok(Work { launches: count.launches(), waits: host_reads() - before })
     }
 
     /// Milliseconds of the forward passes of a step: those of one, for which what is quantized of
