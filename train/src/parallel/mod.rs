@@ -18,6 +18,7 @@ mod pipeline;
 mod placed;
 mod post;
 mod processes;
+mod reduction;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use pipeline::{PipelineScheduleError, PipelineScheduleKind, UnknownPipelineS
 pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Mail, Post};
 pub use processes::{Processes, end_processes};
+pub use reduction::Reduction;
 pub use subject::{Leg, Subject};
 pub use token::ComputeToken;
 pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};

@@ -124,6 +124,7 @@ impl<'a> Cut<'a> {
             average: HashMap::new(),
             gradients: HashMap::new(),
             post: post.clone(),
+            collective: None,
             shards: self.shards.clone(),
             devices: self.devices.clone(),
             first_rank: rank - place.pipeline,
