@@ -47,6 +47,11 @@ impl GivenChoices {
         Ok(Self { layers })
     }
 
+    /// The choices of all layers.
+    pub fn layers(&self) -> &BTreeMap<usize, Vec<u32>> {
+        &self.layers
+    }
+
     /// The choices of a layer.
     pub fn of_layer(&self, layer: usize) -> Option<&[u32]> {
         self.layers.get(&layer).map(Vec::as_slice)

@@ -63,7 +63,8 @@ impl RoutingLog {
         self.detailed
     }
 
-    pub(crate) fn tell(&self, record: LayerRecord) {
+    /// Collects what one router did.
+    pub fn tell(&self, record: LayerRecord) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         layers.insert(record.layer, record);
     }

@@ -191,8 +191,8 @@ mod over_mpi {
         );
         assert!(!place.path("refused").exists());
         failed(&train(&place, 2, ""), 2, &["2 processes were started", "are 1 ranks"]);
-        let routing = train(&place, 2, "--set parallel.expert=2 --save-routing routing.bin");
-        failed(&routing, 2, &["--save-routing"]);
+        let lent = train(&place, 2, "--set parallel.expert=2 --devices ws://127.0.0.1:9");
+        failed(&lent, 2, &["a device of a worker", "one process"]);
         // A rank's own mistake is told by rank 0, with the rank's number.
         let devices = "--devices flex,cpu:7 --set parallel.expert=2";
         let finished = train(&place, 2, &format!("{devices} --run-dir refused"));
@@ -402,6 +402,31 @@ mod over_mpi {
             2,
             &["parallel.reduction"],
         );
+    }
+
+    /// What the routers of all processes choose is saved as threads save it, to the byte, and given
+    /// to them again.
+    #[test]
+    fn routings_are_saved_and_replayed_by_processes() {
+        let place = Workplace::new();
+        let layout = "--set parallel.pipeline=2 --set parallel.expert=2 \
+                      --set parallel.schedule=1f1b --set schedule.global_batch=8";
+        let place_of = |run: &str, more: &str| format!("{layout} --run-dir {run} {more}");
+        let threads = place_of("threads", "--save-routing threads.routing");
+        place.train(&format!("--device flex {threads}")).ok();
+        train(&place, 4, &place_of("processes", "--save-routing processes.routing")).ok();
+        let file = |name: &str| fs::read(place.path(name)).unwrap();
+        assert!(file("threads.routing") == file("processes.routing"), "other choices");
+        // Other weights would choose otherwise, were they not told.
+        let other = "--set train.seed=9 --set schedule.bias_update_speed=0";
+        let given = format!("{other} --routing threads.routing");
+        place.train(&format!("--device flex {}", place_of("threads-given", &given))).ok();
+        train(&place, 4, &place_of("processes-given", &given)).ok();
+        assert_eq!(place.metrics("threads-given"), place.metrics("processes-given"));
+        let loads = |run: &str| -> Vec<Value> {
+            steps(&place, run).iter().map(|line| line["expert_loads"].clone()).collect()
+        };
+        assert_eq!(loads("processes-given"), loads("threads"));
     }
 
     /// The others speak in files of the run, a line with the time and the rank for each thing.

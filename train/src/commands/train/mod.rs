@@ -106,10 +106,12 @@ pub(in crate::commands) fn learn(
         .map_err(|_| UsageError("train.micro_batch must be at least 1".into()))?;
     let device = &start.device;
     let (text, first) = (&start.data.train, position.samples);
-    // Each process reads its own windows.
+    // Each process reads its own windows, unless their tokens are wanted here: saved choices are of
+    // certain tokens.
+    let routed = replayed.is_some() || saved.is_some();
     let train_batches = match start.processes() {
-        Some(_) => numbered_loader(text.seq_len(), first, samples, micro_batch, device),
-        None => train_loader(text, first, samples, micro_batch, device),
+        Some(_) if !routed => numbered_loader(text.seq_len(), first, samples, micro_batch, device),
+        _ => train_loader(text, first, samples, micro_batch, device),
     };
     let valid_batches = valid_loader(
         &start.data.valid.first(train.eval_batches * train.micro_batch),

@@ -98,11 +98,7 @@ pub(super) fn check(config: &RunConfig, args: &TrainArgs, processes: &Processes)
     }
     let lent = args.cluster.is_some()
         || args.devices.iter().chain([&args.device]).any(|device| device.worker().is_some());
-    let alone = [
-        ("--routing", args.routing.is_some()),
-        ("--save-routing", args.save_routing.is_some()),
-        ("a device of a worker", lent),
-    ];
+    let alone = [("a device of a worker", lent)];
     match alone.into_iter().find(|(_, given)| *given) {
         Some((what, _)) => Err(UsageError(format!(
             "{what} is for a run that is one process; leave mpirun or srun out"

@@ -12,6 +12,7 @@ use super::chunk::Differentiated;
 use super::flat::flat_gradients;
 use super::rank::{Rank, THREAD};
 use super::report::StageReport;
+use super::routings::taken;
 use super::step::{Progress, RankReport, StepJob};
 use super::timeline::Span;
 use crate::dualpipe::action::{Action, Chunk};
@@ -88,7 +89,8 @@ impl Rank {
         let (casts, mail) =
             (counter.map(|counter| counter.take()), self.post.take_mail(self.place.rank));
         let exchange = self.own_traffic.as_ref().map(|traffic| traffic.take()).unwrap_or_default();
-        Ok(RankReport { stages, spans, times, casts, mail, exchange })
+        let chosen = if self.is_away() { taken(batches) } else { Vec::new() };
+        Ok(RankReport { stages, spans, times, casts, mail, chosen, exchange })
     }
 
     /// Does a pass that overlaps with no other; how long it took. What it waited for was for nothing

@@ -19,6 +19,7 @@ use super::own::{OwnPart, own_rank};
 use super::rank_threads::RankThreads;
 use super::reduce::UpdateJob;
 use super::report::{StageReport, micro_batch_report, passes_of};
+use super::routings::told;
 use super::shards::Shards;
 use super::start::Cut;
 use super::step::StepJob;
@@ -243,7 +244,7 @@ impl StepEngine for Pipelines {
         let weights = settings.loss_weights();
         let job = StepJob {
             schedule: schedule.clone(),
-            batches,
+            batches: batches.clone(),
             weights,
             share: self.whole.share(),
             started: Instant::now(),
@@ -262,7 +263,9 @@ impl StepEngine for Pipelines {
         done.iter().for_each(|report| exchange.absorb(&report.exchange));
         let mut reports: Vec<Vec<StageReport>> = vec![Vec::new(); micro_batches];
         for (rank, report) in done.into_iter().enumerate() {
-            let first = self.cluster.axes.pipeline_of(rank) * schedule.chunks;
+            let pipeline = self.cluster.axes.pipeline_of(rank);
+            let first = pipeline * schedule.chunks;
+            told(&batches[pipeline], report.chosen);
             for stage in report.stages {
                 reports[first + stage.micro_batch].push(stage);
             }

@@ -16,12 +16,13 @@ use super::cluster::Cluster;
 use super::rank::Rank;
 use super::rank_threads::RankThreads;
 use super::report::{StageReport, micro_batch_report};
+use super::routings::{Chosen, taken, told};
 use crate::data::TokenBatch;
 use crate::failure::Result;
 use crate::learner::StepReport;
 use crate::parallel::{
     ChunkExchange, ExpertParallelGroup, Packed, PipelineScheduleKind, Subject, Unpacking,
-    WireFormats,
+    WireFormats, packed,
 };
 
 /// Micro-batches that a pipeline measures at once, for each of its ranks: as many keep most of them
@@ -58,6 +59,16 @@ impl EvaluationJob {
         self.schedule.rank_of(micro_batch % 2, stage, self.ranks)
     }
 }
+
+/// What a rank measured.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub stages: Vec<StageReport>,
+    /// What its routers chose, where somebody in another process asked.
+    chosen: Vec<Chosen>,
+}
+
+packed!(Evaluated { stages, chosen });
 
 impl Packed for EvaluationJob {
     fn pack(&self, into: &mut Vec<u8>) {
@@ -107,10 +118,13 @@ pub(super) fn evaluated(
         batches: Arc::new((0..pipelines).map(of_pipeline).collect()),
         weights: *weights,
     };
+    let of_pipelines = job.batches.clone();
     let mut reports: BTreeMap<usize, Vec<StageReport>> = BTreeMap::new();
-    for (rank, stages) in ranks.each(job)?.into_iter().enumerate() {
+    for (rank, Evaluated { stages, chosen }) in ranks.each(job)?.into_iter().enumerate() {
+        let pipeline = axes.pipeline_of(rank);
+        told(&of_pipelines[pipeline], chosen);
         for stage in stages {
-            let index = stage.micro_batch * pipelines + axes.pipeline_of(rank);
+            let index = stage.micro_batch * pipelines + pipeline;
             reports.entry(index).or_default().push(stage);
         }
     }
@@ -128,7 +142,7 @@ impl Rank {
     /// # Errors
     ///
     /// Another rank that failed, or is late.
-    pub fn evaluate(&self, job: &EvaluationJob) -> Result<Vec<StageReport>> {
+    pub fn evaluate(&self, job: &EvaluationJob) -> Result<Evaluated> {
         let batches = &job.batches[self.first_rank / job.ranks];
         let experts = self.experts.as_ref().map(|group| {
             Arc::new(ExpertParallelGroup {
@@ -153,9 +167,10 @@ impl Rank {
             self.post.sign_of_life();
             Ok(StageReport::read(micro_batch, batches[micro_batch].tokens, measured))
         };
-        let reports = passes.into_iter().map(pass).collect();
+        let stages = passes.into_iter().map(pass).collect::<Result<_>>()?;
         let _not_of_a_step = self.post.take_mail(self.place.rank);
-        reports
+        let chosen = if self.is_away() { taken(batches) } else { Vec::new() };
+        Ok(Evaluated { stages, chosen })
     }
 
     /// Runs a stage of a micro-batch forward, and sends what comes out of it.

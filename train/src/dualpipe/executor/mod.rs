@@ -24,6 +24,7 @@ mod rank;
 mod rank_threads;
 mod reduce;
 mod report;
+mod routings;
 mod serve;
 mod shards;
 mod start;

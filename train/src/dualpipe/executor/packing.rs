@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn_deepseek::LossWeights;
 use burn_deepseek::backend::fp8::Casts;
 use burn_deepseek::precision::CastCounts;
+use burn_deepseek::routing::{GivenChoices, RoutingControl, RoutingLog};
 
 use super::gather::Owned;
 use super::reduce::{RankUpdate, UpdateJob};
@@ -20,7 +21,7 @@ use crate::parallel::{
     ExchangeBytes, LinkBytes, Mail, Packed, PipelineScheduleKind, Unpacking, packed,
 };
 
-packed!(RankReport { stages, spans, times, casts, mail, exchange });
+packed!(RankReport { stages, spans, times, casts, mail, chosen, exchange });
 packed!(StageReport { micro_batch, main, mtp, balances, loads, entropies, tokens });
 packed!(PassTimes { forward, backward, idle });
 packed!(Mail { sent_bytes, waited_for_experts, hidden });
@@ -50,8 +51,8 @@ impl Packed for PipelineSchedule {
     }
 }
 
-/// The numbers of a micro-batch's windows, which a rank reads by itself, or else its tokens. What is
-/// asked of its routers stays with rank 0.
+/// The numbers of a micro-batch's windows, which a rank reads by itself, or else its tokens, with
+/// what is asked of its routers.
 impl Packed for TokenBatch {
     fn pack(&self, into: &mut Vec<u8>) {
         self.is_unread().pack(into);
@@ -62,6 +63,14 @@ impl Packed for TokenBatch {
         }
         self.inputs.pack(into);
         self.targets.pack(into);
+        self.routing.is_some().pack(into);
+        if let Some(RoutingControl { change, given, log }) = &self.routing {
+            assert!(change.is_empty(), "invariant: routers of a run choose as they do");
+            let layers = given.iter().flat_map(|given| given.layers());
+            let layers: Vec<(usize, Vec<u32>)> =
+                layers.map(|(layer, chosen)| (*layer, chosen.clone())).collect();
+            (given.is_some().then_some(layers), log.is_some()).pack(into);
+        }
     }
 
     fn unpack(from: &mut Unpacking) -> Option<Self> {
@@ -71,8 +80,29 @@ impl Packed for TokenBatch {
         }
         let (inputs, targets) = (Packed::unpack(from)?, Packed::unpack(from)?);
         let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::dims(&inputs).iter().product();
-        Some(Self { inputs, targets, tokens, windows: Arc::default(), routing: None })
+        let routing = match bool::unpack(from)? {
+            true => Some(routing(Packed::unpack(from)?, tokens)?),
+            false => None,
+        };
+        Some(Self { inputs, targets, tokens, windows: Arc::default(), routing })
     }
+}
+
+/// What is asked of the routers that see so many tokens: choices by layer, where they are given, and
+/// whether they are to tell.
+type RoutingAsked = (Option<Vec<(usize, Vec<u32>)>>, bool);
+
+fn routing((given, tells): RoutingAsked, tokens: usize) -> Option<RoutingControl> {
+    let given = match given {
+        None => None,
+        Some(layers) => {
+            let top_k = layers.first().map_or(1, |(_, chosen)| chosen.len() / tokens.max(1));
+            let given = GivenChoices::new(top_k, usize::MAX, layers.into_iter().collect());
+            Some(Arc::new(given.ok()?))
+        }
+    };
+    let log = tells.then(RoutingLog::of_choices);
+    Some(RoutingControl { given, log, ..RoutingControl::default() })
 }
 
 /// The step begins in another process when that is told of it.
@@ -207,6 +237,38 @@ mod tests {
         assert!(got.detailed);
     }
 
+    /// Choices that are given come through, and what routers of another process tell comes back to
+    /// whoever asked.
+    #[test]
+    fn what_is_asked_of_routers_travels() {
+        let device = Device::flex();
+        let tokens = Tensor::<2, Int>::zeros([1, 2], &device);
+        let layers = std::collections::BTreeMap::from([(1, vec![0, 3, 1, 2])]);
+        let given = Arc::new(GivenChoices::new(2, 4, layers).unwrap());
+        let log = Some(RoutingLog::of_choices());
+        let batch = TokenBatch {
+            inputs: tokens.clone(),
+            targets: tokens,
+            tokens: 2,
+            windows: Arc::default(),
+            routing: Some(RoutingControl { given: Some(given.clone()), log, ..Default::default() }),
+        };
+        let away = again(&batch);
+        let routing = away.routing.as_ref().expect("something is asked");
+        assert_eq!(routing.given, Some(given));
+        let record = burn_deepseek::routing::LayerRecord {
+            layer: 1,
+            batch: 1,
+            seq: 2,
+            chosen: vec![0, 3, 1, 2],
+            detail: None,
+        };
+        routing.log.as_ref().expect("it is to be told").tell(record.clone());
+        let chosen = again(&super::super::routings::taken(&[away]));
+        super::super::routings::told(&[batch.clone()], chosen);
+        assert_eq!(batch.routing.unwrap().log.unwrap().take(), [record]);
+    }
+
     #[test]
     fn what_comes_of_a_step_travels() {
         let chunk = Chunk { direction: 1, index: 2, stage: 3 };
@@ -235,6 +297,7 @@ mod tests {
                 waited_for_experts: Duration::from_nanos(2),
                 hidden: Duration::from_nanos(1),
             },
+            chosen: Vec::new(),
             exchange: ExchangeBytes::default(),
         };
         // NaN is no obstacle to comparing text.

@@ -52,6 +52,11 @@ pub(super) struct Rank {
 }
 
 impl Rank {
+    /// Whether rank 0 is in another process.
+    pub fn is_away(&self) -> bool {
+        self.own_traffic.is_some()
+    }
+
     /// Begins an average with the parameters that the rank owns, as a part of the model has them.
     pub fn begin_average(&mut self, from: &ModelPart) {
         let mut values = flat_values(from);

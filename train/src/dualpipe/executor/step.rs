@@ -10,6 +10,7 @@ use burn_deepseek::backend::fp8::Casts;
 
 use super::chunk::{Differentiated, InFlight, Measured};
 use super::report::StageReport;
+use super::routings::Chosen;
 use super::sums::GradientSums;
 use super::timeline::Span;
 use crate::data::TokenBatch;
@@ -59,6 +60,8 @@ pub(super) struct RankReport {
     pub casts: Option<Casts>,
     /// What the rank sent and waited for.
     pub mail: Mail,
+    /// What its routers chose, where somebody in another process asked.
+    pub chosen: Vec<Chosen>,
     /// Bytes of its exchanges, where it counts its own.
     pub exchange: ExchangeBytes,
 }

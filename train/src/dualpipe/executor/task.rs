@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use burn::tensor::Device;
 
-use super::evaluate::EvaluationJob;
+use super::evaluate::{Evaluated, EvaluationJob};
 use super::gather::Owned;
 use super::rank::Rank;
 use super::reduce::{RankUpdate, UpdateJob};
-use super::report::StageReport;
 use super::step::{RankReport, StepJob};
 use super::write::WriteJob;
 use crate::failure::Result;
@@ -184,14 +183,14 @@ impl Packed for Peak {
 
 impl Task for EvaluationJob {
     const NUMBER: u8 = 8;
-    type Done = Vec<StageReport>;
+    type Done = Evaluated;
 
     fn carry_out(&self, rank: &mut Rank) -> Result<Self::Done> {
         rank.evaluate(self)
     }
 
     fn said(&self, done: &Self::Done) -> Option<String> {
-        Some(format!("an evaluation: {} passes", done.len()))
+        Some(format!("an evaluation: {} passes", done.stages.len()))
     }
 
     fn for_rank(&self, rank: usize) -> Self {
