@@ -47,7 +47,7 @@ pub fn fp8_grouped_gemm_nt(
     // SAFETY: offsets rise from 0 to the rows, so that the groups cover all of them.
     Ok(unsafe {
         build_f32(a.rows * n, n, |c| {
-            product(Route::current(), &groups, accumulation, c, Threads::Pool)
+            product(Route::of_experts(), &groups, accumulation, c, Threads::Pool)
         })
     })
 }
@@ -101,7 +101,7 @@ pub fn fp8_grouped_gemm_nt_masked(
     let groups: Vec<_> = counts.iter().enumerate().map(group).collect();
     let mut c = vec![0.0; a.rows * n];
     product(
-        Route::current(),
+        Route::of_experts(),
         &groups,
         accumulation,
         &Output::new(crate::host::output::as_uninit(&mut c), n),
@@ -151,7 +151,7 @@ pub fn fp8_grouped_wgrad_nt(
     // SAFETY: there is a group for every expert, and each writes all of its part.
     Ok(unsafe {
         build_f32(len, x.columns, |dw| {
-            product(Route::current(), &groups, accumulation, dw, Threads::Pool)
+            product(Route::of_experts(), &groups, accumulation, dw, Threads::Pool)
         })
     })
 }
@@ -174,7 +174,7 @@ pub fn fp8_grouped_wgrad_nt_accumulate(
     let groups = wgrad_groups(OP, dy, x, offsets, accumulation)?;
     check_length(OP, "dw", dw.len(), &[groups.len(), dy.columns, x.columns])?;
     product(
-        Route::current(),
+        Route::of_experts(),
         &groups,
         accumulation,
         &Output::accumulate(dw, x.columns),

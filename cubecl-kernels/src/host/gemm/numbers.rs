@@ -45,7 +45,13 @@ pub(crate) fn grouped_gemm_nt<'a>(
     products: impl Iterator<Item = (Floats<'a>, Floats<'a>, usize)>,
 ) {
     let groups: Vec<_> = products.map(|(a, b, start)| group(a, b, start)).collect();
-    run(&groups, &Output::new(out, columns), Threads::Pool);
+    product(
+        route_of(&groups).for_any_rows(),
+        &groups,
+        Accumulation::Promoted,
+        &Output::new(out, columns),
+        Threads::Pool,
+    );
 }
 
 /// Whether products of many rows in BF16 are computed on FP32 words: there it pays to round an
@@ -59,14 +65,18 @@ fn group<'a>(a: Floats<'a>, b: Floats<'a>, start: usize) -> Group<'a> {
 }
 
 fn run(groups: &[Group<'_>], out: &Output<'_>, threads: Threads) {
+    product(route_of(groups), groups, Accumulation::Promoted, out, threads);
+}
+
+/// The paths of numbers of which so much is taken.
+fn route_of(groups: &[Group<'_>]) -> Route {
     let taken = groups.iter().find_map(|group| match group.left {
         Source::Floats(x) => Some(x.taken),
         Source::Codes(_) => None,
     });
-    let route = match taken {
+    match taken {
         Some(Taken::Whole) => Route::words(),
         Some(Taken::Thirds) => Route::thirds(),
         _ => Route::current(),
-    };
-    product(route, groups, Accumulation::Promoted, out, threads);
+    }
 }

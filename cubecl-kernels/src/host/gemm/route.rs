@@ -33,6 +33,17 @@ impl Route {
         GemmPath::forced().map_or_else(|| *CHOSEN, Self::only)
     }
 
+    /// What the products of experts take: of any number of rows the path of many. How many rows an
+    /// expert has follows from where its replicas are, which must not show in what a row gets.
+    pub(super) fn of_experts() -> Self {
+        Self::current().for_any_rows()
+    }
+
+    /// The path of many rows for few too.
+    pub(super) fn for_any_rows(self) -> Self {
+        Self::only(self.many)
+    }
+
     /// What FP32 products take: the widest FP32 words of this machine, or those that were asked
     /// for.
     pub(super) fn words() -> Self {
@@ -70,5 +81,25 @@ impl Route {
     #[inline]
     pub(super) fn path(self, rows: usize) -> GemmPath {
         if rows <= self.few_rows { self.few } else { self.many }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_an_expert_take_one_path_however_many_there_are() {
+        let beside_tiles = Route::fitting(GemmPath::Amx);
+        assert_ne!(
+            beside_tiles.path(1),
+            beside_tiles.path(100),
+            "of dense products few take vectors"
+        );
+        let of_experts = beside_tiles.for_any_rows();
+        for rows in [0, 1, FEW_ROWS_BESIDE_TILES, 100] {
+            assert_eq!(of_experts.path(rows), GemmPath::Amx, "{rows}");
+        }
+        assert_eq!(Route::of_experts().path(1), Route::of_experts().path(1000));
     }
 }

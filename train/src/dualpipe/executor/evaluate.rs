@@ -152,6 +152,7 @@ impl Rank {
                 formats: PLAIN,
                 members_a_node: group.members.len(),
                 traffic: Arc::default(), // no step's
+                token: Default::default(),
             })
         });
         let own = self.place.rank - self.first_rank;
