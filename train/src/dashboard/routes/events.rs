@@ -176,11 +176,13 @@ async fn follow(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Resul
     }
 }
 
-/// Tells a reader to load the run again; from then on it is told what is added.
+/// Tells a reader to load the run again; from then on it is told what is added. That begins before
+/// it is told: what comes in while it loads must not be taken for known. So lines that it has loaded
+/// may come once more, which their offset says.
 async fn lost(run: &Arc<Run>, teller: &Teller) -> Result<u64, Left> {
-    teller.tell(event("rewound", &())).await?;
     let of = run.clone();
     let now = blocking(move || of.read(|index| index.offset().bytes)).await;
+    teller.tell(event("rewound", &())).await?;
     Ok(now.map_or(0, |(bytes, _)| bytes))
 }
 

@@ -266,9 +266,12 @@ impl Events {
         Some(piece).filter(|piece| !piece.is_empty())
     }
 
-    /// The next event; none where the stream has ended.
+    /// The next event; none where the stream has ended. (A stream without events is not silent: it
+    /// says that it lives.)
     pub fn next(&mut self) -> Option<Event> {
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < PATIENCE, "no event in {PATIENCE:?}");
             if let Some(end) = self.text.find("\n\n") {
                 let text: String = self.text.drain(..end + 2).collect();
                 let field = |name: &str| {
