@@ -74,6 +74,13 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
+    /// Whether ranks evaluate each its part: processes, which have no other; and ranks that share
+    /// experts, so that either has the same numbers. (An expert gets the rows of several
+    /// micro-batches then, and FP32 products of few rows add in another order than those of many.)
+    fn evaluates_in_place(&self) -> bool {
+        self.empty.is_some() || self.cluster.axes.expert > 1
+    }
+
     /// Cuts `model` (without autodiff) into stages, hands them to their ranks, on whatever devices
     /// those are, and starts a thread for each.
     ///
@@ -313,7 +320,7 @@ impl StepEngine for Pipelines {
     }
 
     fn evaluated_at_once(&self) -> usize {
-        if self.empty.is_some() { at_once(&self.cluster) } else { 1 }
+        if self.evaluates_in_place() { at_once(&self.cluster) } else { 1 }
     }
 
     fn evaluate(
@@ -321,9 +328,10 @@ impl StepEngine for Pipelines {
         batches: Vec<TokenBatch>,
         weights: &LossWeights,
     ) -> Result<Vec<StepReport>> {
-        match self.empty {
-            Some(_) => evaluated(&self.ranks, &self.cluster, &batches, weights),
-            None => Ok(measured_whole(self.model()?, batches, weights)),
+        if self.evaluates_in_place() {
+            evaluated(&self.ranks, &self.cluster, &batches, weights)
+        } else {
+            Ok(measured_whole(self.model()?, batches, weights))
         }
     }
 
