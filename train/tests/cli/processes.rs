@@ -372,7 +372,11 @@ mod over_mpi {
         let collective = "--set parallel.reduction=collective";
         for (run, count, layout) in [
             ("copies", 2, "--set parallel.data=2"),
-            ("mixed", 4, "--set parallel.pipeline=2 --set parallel.expert=2"),
+            (
+                "mixed",
+                4,
+                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.schedule=1f1b",
+            ),
             ("both-ends", 2, "--set parallel.pipeline=2"),
         ] {
             let layout = format!("{layout} --set schedule.global_batch=8 --set ema.decay=0.9");
