@@ -265,7 +265,9 @@ fn the_memory_that_it_says_is_what_decoding_takes() {
         finished.ok();
         let ratio = peak as f64 / said;
         println!("{dtype:?}: {peak} bytes, {said} said, {ratio:.3}");
-        assert!((0.9..1.1).contains(&ratio), "{dtype:?}: {peak} bytes, {said} said");
+        // What is not said: the program itself, and buffers of threads, which take turns by chance.
+        let most = 1.05 * said + 48e6;
+        assert!(ratio > 0.9 && peak as f64 <= most, "{dtype:?}: {peak} bytes, {said} said");
         place.remove("large");
     }
 }
