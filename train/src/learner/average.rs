@@ -11,7 +11,7 @@ use crate::failure::Result;
 #[derive(Debug)]
 pub enum Average {
     /// Of all of them, in this process.
-    Whole(Ema),
+    Whole(Box<Ema>),
     /// Kept by ranks that are processes, each of what it owns.
     OfRanks {
         /// How they average.

@@ -107,7 +107,7 @@ impl<B: Backend> Received<B> {
 fn check_bounds(table: &[u32], rows: usize) -> Result<(), String> {
     let table: Vec<usize> = table.iter().map(|&word| word as usize).collect();
     let bounds = table.len() / 3;
-    if bounds < 2 || table.len() % 3 != 0 {
+    if bounds < 2 || !table.len().is_multiple_of(3) {
         return Err(format!("a table of {} words has no groups", table.len()));
     }
     let layout =

@@ -312,7 +312,8 @@ impl Parts {
         let mut position = checkpoint.position.clone();
         let average = match averaged(config) {
             Some(settings) => {
-                Some(Average::Whole(resumed_average(checkpoint, settings, &mut position, &model)?))
+                let average = resumed_average(checkpoint, settings, &mut position, &model)?;
+                Some(Average::Whole(average.into()))
             }
             None => {
                 position.ema_steps = 0;
