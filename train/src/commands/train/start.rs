@@ -290,7 +290,7 @@ impl Parts {
             Some(path) => begun_from(path, model, seed, device)?,
         };
         let ema = averaged(config).map(|settings| Ema::new(settings, &model)).transpose()?;
-        let average = ema.map(Average::Whole);
+        let average = ema.map(|ema| Average::Whole(ema.into()));
         Ok(Self { model, optimizer: AdamW::new(adamw), average, drawn_mtp })
     }
 
