@@ -265,7 +265,7 @@ mod tests {
         };
         routing.log.as_ref().expect("it is to be told").tell(record.clone());
         let chosen = again(&super::super::routings::taken(&[away]));
-        super::super::routings::told(&[batch.clone()], chosen);
+        super::super::routings::told(std::slice::from_ref(&batch), chosen);
         assert_eq!(batch.routing.unwrap().log.unwrap().take(), [record]);
     }
 
