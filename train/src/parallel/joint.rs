@@ -8,23 +8,4 @@ pub enum Joint {
     /// Values, as many on every rank and a multiple of their number; home come the sums over the
     /// ranks, in whatever order the library adds.
     Values(Vec<f32>),
-    /// Values of some ranks, in a part of so many for each; home comes the sum of this rank's part
-    /// over the members, as [`Joint::Values`].
-    Sums {
-        /// The members, ascending; this rank is one.
-        members: Vec<usize>,
-        /// Values of each member's part.
-        counts: Vec<usize>,
-        /// This rank's values of all parts.
-        values: Vec<f32>,
-    },
-    /// A part of values of each of some ranks; home come all parts, as [`Joint::Values`].
-    Parts {
-        /// The members, ascending; this rank is one.
-        members: Vec<usize>,
-        /// Values of each member's part.
-        counts: Vec<usize>,
-        /// This rank's part.
-        values: Vec<f32>,
-    },
 }

@@ -19,7 +19,6 @@ mod placed;
 mod post;
 mod processes;
 mod processors;
-mod reduction;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -43,7 +42,6 @@ pub use placed::{PlacedExperts, PlacementError};
 pub use post::{Mail, Post};
 pub use processes::{Processes, end_processes};
 pub use processors::share_of_processors;
-pub use reduction::Reduction;
 pub use subject::{Leg, Subject};
 pub use token::ComputeToken;
 pub use traffic::{ExchangeBytes, LinkBytes, TrafficCounter};

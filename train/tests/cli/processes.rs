@@ -363,52 +363,6 @@ mod over_mpi {
         assert_eq!(place.metrics("threads-text"), place.metrics("processes-text"));
     }
 
-    /// Sums by the library are those in the order of the ranks but for their last bits, in every
-    /// layout that has holders of the same parameters; the same in each run, and refused where no
-    /// library joins the ranks.
-    #[test]
-    fn sums_by_the_library_are_the_sums() {
-        let place = Workplace::new();
-        let collective = "--set parallel.reduction=collective";
-        for (run, count, layout) in [
-            ("copies", 2, "--set parallel.data=2"),
-            (
-                "mixed",
-                4,
-                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.schedule=1f1b",
-            ),
-            ("both-ends", 2, "--set parallel.pipeline=2"),
-        ] {
-            let layout = format!("{layout} --set schedule.global_batch=8 --set ema.decay=0.9");
-            let [ordered, once, again] =
-                ["ordered", "once", "again"].map(|name| format!("{run}-{name}"));
-            train(&place, count, &format!("{layout} --run-dir {ordered}")).ok();
-            for name in [&once, &again] {
-                train(&place, count, &format!("{layout} {collective} --run-dir {name}")).ok();
-            }
-            same_checkpoints(&place, &once, &again, 6);
-            let losses = |run: &str| -> Vec<f64> {
-                steps(&place, run).iter().map(|step| number(step, "loss")).collect()
-            };
-            let (want, got) = (losses(&ordered), losses(&once));
-            assert_eq!((want.len(), got.len()), (6, 6));
-            for (want, got) in want.iter().zip(&got) {
-                assert!((got / want - 1.0).abs() < 1e-4, "{run}: {got} instead of {want}");
-            }
-            // Every weight has moved as it should, those included that come from other owners.
-            assert!((got[5] - got[0]).abs() > 1e-3, "{got:?}");
-        }
-        // A checkpoint goes on in the other order.
-        let resume = "train --resume copies-once --device flex --set parallel.data=1";
-        place.run(resume).failed(2, &["parallel.reduction", "mpirun", "reduction=ordered"]);
-        place.run(&format!("{resume} --set parallel.reduction=ordered")).ok();
-        failed(
-            &train(&place, 2, "--set parallel.data=2 --set parallel.reduction=fastest"),
-            2,
-            &["parallel.reduction"],
-        );
-    }
-
     /// What the routers of all processes choose is saved as threads save it, to the byte, and given
     /// to them again.
     #[test]

@@ -109,7 +109,6 @@ fn begin(processes: &Arc<Processes>, opened: &Opened, task: &[u8]) -> Result<(Fo
             schedule: parallel.schedule(),
             ranks: vec![(device.name.clone(), device.device.clone()); processes.ranks],
             formats: formats_of(parallel, &config.precision.precision()),
-            reduction: parallel.reduction,
             members_a_node: parallel.members_a_node(),
             timeout: processes.post.timeout(),
             timeline: None,

@@ -11,7 +11,6 @@
 mod actions;
 mod chunk;
 mod cluster;
-mod collective;
 mod engine;
 mod evaluate;
 mod flat;

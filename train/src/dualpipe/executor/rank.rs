@@ -11,7 +11,7 @@ use super::flat::flat_values;
 use super::shards::{Shard, Shards};
 use crate::data::TrainWindows;
 use crate::learner::{AdamW, EngineSettings};
-use crate::parallel::{ExpertParallelGroup, Place, Post, Processes, TrafficCounter};
+use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
 
 /// What the names of ranks' threads begin with.
 pub(super) const THREAD: &str = "rank ";
@@ -35,8 +35,6 @@ pub(super) struct Rank {
     /// Gradients of the step, flat.
     pub gradients: HashMap<ParamId, Tensor<1>>,
     pub post: Arc<Post>,
-    /// By whose calls gradients become sums; none where their owners add them.
-    pub collective: Option<Arc<Processes>>,
     /// Who holds and owns which parameter.
     pub shards: Arc<Shards>,
     /// Device of every rank.

@@ -125,7 +125,6 @@ impl<'a> Cut<'a> {
             average: HashMap::new(),
             gradients: HashMap::new(),
             post: post.clone(),
-            collective: None,
             shards: self.shards.clone(),
             devices: self.devices.clone(),
             first_rank: rank - place.pipeline,

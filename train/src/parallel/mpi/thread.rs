@@ -1,7 +1,6 @@
 //! The thread that makes MPI's calls.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,12 +9,11 @@ use ::mpi::Threading;
 use ::mpi::datatype::Equivalence;
 use ::mpi::environment::Universe;
 use ::mpi::point_to_point::Source;
-use ::mpi::topology::{Communicator, Group, SimpleCommunicator};
+use ::mpi::topology::{Communicator, SimpleCommunicator};
 use burn::tensor::Bytes;
 
 use super::super::carrier::Letter;
 use super::super::contents::Contents;
-use super::super::joint::Joint;
 use super::super::post::Post;
 use super::super::subject::Subject;
 use super::collecting::{Collecting, Lanes};
@@ -75,7 +73,6 @@ pub(super) fn run(
         receiving: VecDeque::new(),
         lanes: None,
         collecting: Vec::new(),
-        among: HashMap::new(),
         incoming: HashMap::new(),
         beaten: Instant::now(),
         told: Instant::now(),
@@ -97,8 +94,6 @@ struct Line<'a> {
     /// Once a call has been made that all ranks make.
     lanes: Option<Lanes>,
     collecting: Vec<Collecting>,
-    /// The communicators of some ranks, by their numbers. They live as long as MPI does.
-    among: HashMap<Vec<usize>, ManuallyDrop<SimpleCommunicator>>,
     /// What has come of messages that come in parts, by sender.
     incoming: HashMap<i32, Incoming>,
     /// When the others were last told that this rank is alive.
@@ -130,7 +125,8 @@ impl Line<'_> {
                     active = Instant::now();
                 }
                 Some(Order::Together { lane, joint, done }) => {
-                    self.join(lane, joint, done);
+                    let lanes = *self.lanes.get_or_insert_with(|| Lanes::new(&self.world));
+                    self.collecting.push(Collecting::start(lanes, lane, &self.world, joint, done));
                     active = Instant::now();
                 }
                 Some(Order::End) => {
@@ -171,27 +167,6 @@ impl Line<'_> {
         } else {
             Some(Duration::from_micros(250))
         }
-    }
-
-    /// Begins a call that all ranks make, or some.
-    fn join(&mut self, lane: usize, joint: Joint, done: Sender<Joint>) {
-        let collecting = match &joint {
-            Joint::Sums { members, .. } | Joint::Parts { members, .. } => {
-                let among = self.among.entry(members.clone()).or_insert_with(|| {
-                    let ranks: Vec<i32> = members.iter().map(|&rank| rank as i32).collect();
-                    // All members make it, each as soon as it comes to its first call of them.
-                    let group = self.world.group().include(&ranks);
-                    let among = self.world.split_by_subgroup(&group);
-                    ManuallyDrop::new(among.expect("invariant: this rank is a member"))
-                });
-                Collecting::start_among(among, joint, done)
-            }
-            _ => {
-                let lanes = *self.lanes.get_or_insert_with(|| Lanes::new(&self.world));
-                Collecting::start(lanes, lane, &self.world, joint, done)
-            }
-        };
-        self.collecting.push(collecting);
     }
 
     fn send(&mut self, to: usize, kind: u8, bytes: Bytes) {
