@@ -19,7 +19,8 @@ mod writer;
 
 pub use action::{Action, Chunk, Planned, Transfer, TransferKind};
 pub use executor::{
-    Cluster, Fill, Follower, OwnPart, Pipelines, RankTime, Span, StepTimeline, TimelineCell,
+    Cluster, Fill, FillAverage, Follower, OwnAverage, OwnPart, Pipelines, RankTime, Span,
+    StepTimeline, TimelineCell,
 };
 pub use fault::{Fault, Pass, Rule};
 pub use schedule::PipelineSchedule;
