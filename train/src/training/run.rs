@@ -395,7 +395,7 @@ impl<'a> Run<'a> {
         let (engine, average) = (&mut *self.engine, &mut self.average);
         let averaged = average.is_some();
         let mut write = |weights: Weights, folder: &Path| match (weights, average.as_mut()) {
-            (Weights::Average, Some(average)) => average.save(engine, folder),
+            (Weights::Average, Some(average)) => average.save(&mut *engine, folder),
             _ => engine.save(folder),
         };
         let losses = self.log.validation_losses();
