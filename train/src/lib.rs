@@ -38,6 +38,7 @@ pub mod oversize;
 pub mod parallel;
 pub mod peak_memory;
 pub mod plan;
+pub mod process_status;
 pub mod record;
 pub mod routing;
 pub mod run_lock;

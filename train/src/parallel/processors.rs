@@ -1,6 +1,7 @@
 //! How many threads a process computes on that shares a machine with others of its run.
 
 use super::launch::Launched;
+use crate::process_status::{self, value};
 
 /// How many threads this process, one of several that were started together, should compute on:
 /// those of its machine share the processors that they may all use. None where it has them for
@@ -20,15 +21,12 @@ fn share(own: usize, processes: usize, is_bound: bool) -> Option<usize> {
 
 /// How many processors a process may run on, as Linux tells; none elsewhere.
 fn allowed(process: &str) -> Option<usize> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    count(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?)
+    count(value(&process_status::of(process)?, "Cpus_allowed_list")?)
 }
 
 /// The process that has started this one.
 fn parent() -> Option<String> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    Some(line.trim().to_owned())
+    value(&process_status::of("self")?, "PPid").map(str::to_owned)
 }
 
 /// How many numbers are in a list like `0-3,8`.

@@ -34,28 +34,31 @@ pub fn outcome(child: Child, what: &str) -> Output {
 
 /// What a process, of a group of its own or not, leaves behind, if it ends within a time.
 fn wait(mut child: Child, limit: Duration, what: &str) -> Output {
-    let began = Instant::now();
     let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
-    let mut pause = Duration::from_micros(200);
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break Some(status);
-        }
-        if began.elapsed() > limit {
-            break None;
-        }
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(10));
-    };
-    if status.is_none() {
+    let ended = ends_within(&mut child, limit);
+    if !ended {
         kill(&mut child);
     }
     let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().unwrap());
-    let Some(status) = status else {
+    if !ended {
         let [stdout, stderr] = [&stdout, &stderr].map(|text| String::from_utf8_lossy(text));
         panic!("{what} has not ended in {limit:?}\n-- stdout\n{stdout}\n-- stderr\n{stderr}");
-    };
-    Output { status, stdout, stderr }
+    }
+    Output { status: child.wait().unwrap(), stdout, stderr }
+}
+
+/// Whether a process ends within a time, for which it is waited.
+pub fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let began = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(5));
+    }
+    true
 }
 
 fn reader(mut pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {

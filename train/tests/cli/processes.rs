@@ -17,7 +17,7 @@ mod over_mpi {
     use deepseek_train::checkpoint::{Checkpoint, Purpose};
     use serde_json::Value;
 
-    use crate::bounded::Bounded;
+    use crate::bounded::{Bounded, ends_within};
     use crate::workplace::{DEEPSEEK, Finished, Workplace, number};
 
     /// `mpirun -n COUNT deepseek ...`, on this machine alone.
@@ -263,12 +263,9 @@ mod over_mpi {
         /// What came of it, if it ended in time, and how long that took.
         fn end(mut self, most: Duration) -> (Finished, Duration) {
             let began = Instant::now();
-            while self.mpirun.try_wait().unwrap().is_none() {
-                if began.elapsed() > most {
-                    let _ = self.mpirun.kill();
-                    panic!("{} hangs: {}", self.what, fs::read_to_string(&self.output).unwrap());
-                }
-                std::thread::sleep(Duration::from_millis(5));
+            if !ends_within(&mut self.mpirun, most) {
+                let _ = self.mpirun.kill();
+                panic!("{} hangs: {}", self.what, fs::read_to_string(&self.output).unwrap());
             }
             let took = began.elapsed();
             let output = self.mpirun.wait_with_output().unwrap();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::bounded::ends_within;
 use crate::workplace::{Finished, Workplace};
 
 /// A `deepseek worker`, killed when it is dropped.
@@ -116,13 +117,9 @@ impl Training {
 
     /// What came of it, if it ended in time.
     pub fn end(mut self, most: Duration) -> Finished {
-        let deadline = Instant::now() + most;
-        while self.child.try_wait().unwrap().is_none() {
-            if Instant::now() > deadline {
-                self.child.kill().unwrap();
-                panic!("{} hangs: {}", self.arguments, fs::read_to_string(&self.output).unwrap());
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if !ends_within(&mut self.child, most) {
+            self.child.kill().unwrap();
+            panic!("{} hangs: {}", self.arguments, fs::read_to_string(&self.output).unwrap());
         }
         let output = self.child.wait_with_output().unwrap();
         Finished::of(&self.arguments, Output { stdout: fs::read(&self.output).unwrap(), ..output })

@@ -98,14 +98,12 @@ pub(super) fn check(config: &RunConfig, args: &TrainArgs, processes: &Processes)
     }
     let lent = args.cluster.is_some()
         || args.devices.iter().chain([&args.device]).any(|device| device.worker().is_some());
-    let alone = [("a device of a worker", lent)];
-    match alone.into_iter().find(|(_, given)| *given) {
-        Some((what, _)) => Err(UsageError(format!(
-            "{what} is for a run that is one process; leave mpirun or srun out"
-        ))
-        .into()),
-        None => Ok(()),
+    if lent {
+        let problem =
+            "a device of a worker is for a run that is one process; leave mpirun or srun out";
+        return Err(UsageError(problem.into()).into());
     }
+    Ok(())
 }
 
 /// The names of all ranks' devices, each of which has opened its own by the configuration that

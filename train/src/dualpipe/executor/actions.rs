@@ -11,11 +11,11 @@ use super::chunk::Differentiated;
 use super::flat::flat_gradients;
 use super::rank::{Rank, THREAD};
 use super::report::StageReport;
-use super::routings::taken;
 use super::step::{Progress, RankReport, StepJob};
 use super::timeline::Span;
 use crate::dualpipe::action::{Action, Chunk};
 use crate::failure::{Context, Result};
+use crate::parallel::ComputeToken;
 
 impl Rank {
     /// Carries out the rank's actions of one step. Gradients are left in `gradients`.
@@ -87,7 +87,7 @@ impl Rank {
         let (casts, mail) =
             (counter.map(|counter| counter.take()), self.post.take_mail(self.place.rank));
         let exchange = self.own_traffic.as_ref().map(|traffic| traffic.take()).unwrap_or_default();
-        let chosen = if self.is_away() { taken(batches) } else { Vec::new() };
+        let chosen = self.chosen(batches);
         Ok(RankReport { stages, spans, times, casts, mail, chosen, exchange })
     }
 
@@ -108,41 +108,42 @@ impl Rank {
         let input = self.input(progress, forward)?;
         let gradient = self.gradient(progress, backward)?;
         let in_flight = progress.take(backward)?;
-        let (((measured, kept), forward_took), (done, backward_took)) =
-            if let Some(group) = &self.experts {
-                let token = &group.token;
-                let (start, held_before) = (Instant::now(), token.held());
-                let both = std::thread::scope(|scope| {
-                    let thread = std::thread::Builder::new()
-                        .name(format!("{THREAD}{}, forward", self.place.rank));
-                    let forward = || {
-                        let done = token.holding(|| self.forward(job, forward, input));
-                        (done, start.elapsed())
-                    };
-                    let forward = thread
-                        .spawn_scoped(scope, forward)
-                        .context("the thread of a forward pass cannot be started")?;
-                    let done = token.holding(|| self.backward(job, backward, in_flight, gradient));
-                    let done = (done, start.elapsed());
-                    Result::<_>::Ok((
-                        forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                        done,
-                    ))
-                })?;
-                let computed = token.held() - held_before;
-                progress.times.idle += start.elapsed().saturating_sub(computed);
-                both
-            } else {
-                let forward = self.timed(progress, || self.forward(job, forward, input));
-                let backward =
-                    self.timed(progress, || self.backward(job, backward, in_flight, gradient));
-                (forward, backward)
-            };
+        let run_forward = || self.forward(job, forward, input);
+        let run_backward = || self.backward(job, backward, in_flight, gradient);
+        let (((measured, kept), forward_took), (done, backward_took)) = match &self.experts {
+            Some(group) => self.side_by_side(progress, &group.token, run_forward, run_backward)?,
+            None => (self.timed(progress, run_forward), self.timed(progress, run_backward)),
+        };
         progress.times.forward += forward_took;
         progress.times.backward += backward_took;
         progress.keep(forward, measured, kept);
         self.accumulate(progress, backward, done);
         Ok(())
+    }
+
+    /// Does two passes on a thread each, of which one computes at a time; how long each took, with
+    /// what it waited for the other.
+    fn side_by_side<F: Send, B>(
+        &self,
+        progress: &mut Progress,
+        token: &ComputeToken,
+        forward: impl FnOnce() -> F + Send,
+        backward: impl FnOnce() -> B,
+    ) -> Result<((F, Duration), (B, Duration))> {
+        let (start, held_before) = (Instant::now(), token.held());
+        let both = std::thread::scope(|scope| {
+            let thread =
+                std::thread::Builder::new().name(format!("{THREAD}{}, forward", self.place.rank));
+            let forward = thread
+                .spawn_scoped(scope, || (token.holding(forward), start.elapsed()))
+                .context("the thread of a forward pass cannot be started")?;
+            let backward = (token.holding(backward), start.elapsed());
+            let forward = forward.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Result::<_>::Ok((forward, backward))
+        })?;
+        let computed = token.held() - held_before;
+        progress.times.idle += start.elapsed().saturating_sub(computed);
+        Ok(both)
     }
 
     /// Adds a micro-batch's gradients to those of the step.

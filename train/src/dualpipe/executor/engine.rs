@@ -209,6 +209,14 @@ impl Pipelines {
         Ok(())
     }
 
+    /// The files of a folder that has the weights, and the moments of some shards.
+    fn files(&self, folder: &Path, moments: &[usize]) -> Result<Files> {
+        let format = self.optimizer.settings().moments;
+        let files = Files::new(self.whole.model.config(), &self.shards, moments, format);
+        let error = |source| WeightsError::Write { path: folder.to_path_buf(), source };
+        Ok(files.map_err(error)?)
+    }
+
     /// Has all ranks write their own of a folder's weights, and of what else the job says.
     fn write(&self, files: &Files, job: WriteJob) -> Result<()> {
         let folder = Path::new(&job.folder);
@@ -362,9 +370,7 @@ impl StepEngine for Pipelines {
     fn save(&mut self, folder: &Path) -> Result<()> {
         let mut moments: Vec<usize> = self.ranks.each(WithMoments)?.into_iter().flatten().collect();
         moments.sort_unstable();
-        let format = self.optimizer.settings().moments;
-        let files = Files::new(self.whole.model.config(), &self.shards, &moments, format)
-            .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
+        let files = self.files(folder, &moments)?;
         files.moments.create(folder)?;
         self.write(&files, WriteJob { folder: absolute(folder)?, moments, average: false })
     }
@@ -374,11 +380,8 @@ impl StepEngine for Pipelines {
     }
 
     fn save_average(&mut self, folder: &Path) -> Result<()> {
-        let format = self.optimizer.settings().moments;
-        let files = Files::new(self.whole.model.config(), &self.shards, &[], format)
-            .map_err(|source| WeightsError::Write { path: folder.to_path_buf(), source })?;
         let job = WriteJob { folder: absolute(folder)?, moments: Vec::new(), average: true };
-        self.write(&files, job)
+        self.write(&self.files(folder, &[])?, job)
     }
 
     fn peak_memory(&mut self) -> Result<Vec<Option<u64>>> {

@@ -16,13 +16,12 @@ use super::cluster::Cluster;
 use super::rank::Rank;
 use super::rank_threads::RankThreads;
 use super::report::{StageReport, micro_batch_report};
-use super::routings::{Chosen, taken, told};
+use super::routings::{Chosen, told};
 use crate::data::TokenBatch;
 use crate::failure::Result;
 use crate::learner::StepReport;
 use crate::parallel::{
-    ChunkExchange, ExpertParallelGroup, Packed, PipelineScheduleKind, Subject, Unpacking,
-    WireFormats, packed,
+    ExpertParallelGroup, Packed, PipelineScheduleKind, Subject, Unpacking, WireFormats, packed,
 };
 
 /// Micro-batches that a pipeline measures at once, for each of its ranks: as many keep most of them
@@ -170,8 +169,7 @@ impl Rank {
         };
         let stages = passes.into_iter().map(pass).collect::<Result<_>>()?;
         let _not_of_a_step = self.post.take_mail(self.place.rank);
-        let chosen = if self.is_away() { taken(batches) } else { Vec::new() };
-        Ok(Evaluated { stages, chosen })
+        Ok(Evaluated { stages, chosen: self.chosen(batches) })
     }
 
     /// Runs a stage of a micro-batch forward, and sends what comes out of it.
@@ -191,13 +189,7 @@ impl Rank {
                 Some(self.post.receive(from, own, activations(stage), device)?)
             }
         };
-        let compute = match experts {
-            None => self.compute.clone(),
-            Some(group) => {
-                let exchange = ChunkExchange::new(group.clone(), micro_batch);
-                self.compute.with_expert_dispatch(Arc::new(exchange))
-            }
-        };
+        let compute = self.compute_with(experts, micro_batch);
         let batch = &job.batches[self.first_rank / job.ranks][micro_batch];
         let (tokens, targets) =
             (batch.inputs.clone().to_device(device), batch.targets.clone().to_device(device));

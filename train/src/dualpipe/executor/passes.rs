@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
+use burn_deepseek::Compute;
 
 use super::chunk::{ChunkSettings, Differentiated, InFlight, Measured};
 use super::rank::Rank;
@@ -11,9 +12,22 @@ use super::step::{Progress, StepJob};
 use crate::data::TokenBatch;
 use crate::dualpipe::action::Chunk;
 use crate::failure::Result;
-use crate::parallel::{ChunkExchange, Subject};
+use crate::parallel::{ChunkExchange, ExpertParallelGroup, Subject};
 
 impl Rank {
+    /// How a micro-batch is computed whose experts are shared with a group, if they are.
+    pub fn compute_with(
+        &self,
+        experts: Option<&Arc<ExpertParallelGroup>>,
+        micro_batch: usize,
+    ) -> Compute {
+        let exchange = experts.map(|group| ChunkExchange::new(group.clone(), micro_batch));
+        match exchange {
+            Some(exchange) => self.compute.with_expert_dispatch(Arc::new(exchange)),
+            None => self.compute.clone(),
+        }
+    }
+
     /// Runs a stage forward and sends what comes out of it.
     pub fn forward(
         &self,
@@ -23,13 +37,7 @@ impl Rank {
     ) -> (Measured, InFlight) {
         let micro_batch = job.schedule.micro_batch(chunk);
         let stage = self.part.stage(&self.stages[chunk.stage]);
-        let compute = match &self.experts {
-            None => self.compute.clone(),
-            Some(group) => {
-                let exchange = ChunkExchange::new(group.clone(), micro_batch);
-                self.compute.with_expert_dispatch(Arc::new(exchange))
-            }
-        };
+        let compute = self.compute_with(self.experts.as_ref(), micro_batch);
         let settings = ChunkSettings {
             compute,
             engine: self.settings,

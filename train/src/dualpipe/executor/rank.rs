@@ -8,8 +8,9 @@ use burn::tensor::{Device, Tensor};
 use burn_deepseek::{Compute, ModelPart, Stage, ops};
 
 use super::flat::flat_values;
+use super::routings::{Chosen, taken};
 use super::shards::{Shard, Shards};
-use crate::data::TrainWindows;
+use crate::data::{TokenBatch, TrainWindows};
 use crate::learner::{AdamW, EngineSettings};
 use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
 
@@ -50,9 +51,10 @@ pub(super) struct Rank {
 }
 
 impl Rank {
-    /// Whether rank 0 is in another process.
-    pub fn is_away(&self) -> bool {
-        self.own_traffic.is_some()
+    /// What its routers chose for a pipeline's micro-batches, where rank 0, who asked, is in another
+    /// process.
+    pub fn chosen(&self, batches: &[TokenBatch]) -> Vec<Chosen> {
+        if self.own_traffic.is_some() { taken(batches) } else { Vec::new() }
     }
 
     /// Begins an average with the parameters that the rank owns, as a part of the model has them.
