@@ -79,6 +79,32 @@ impl Block {
         cache: Option<&mut LatentCache>,
     ) -> Tensor<2> {
         let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), pass, cache);
+        self.feed_forward(x, attended, pass)
+    }
+
+    /// [`forward`](Self::forward) for what the last `rows` tokens of each sequence become, where
+    /// nobody wants the others: of those the cache gets the latents, and nothing else is computed.
+    /// From here on the pass has these tokens alone.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch * seq, d]`, output: `[batch * rows, d]`
+    pub fn forward_last(
+        &self,
+        x: Tensor<2>,
+        rows: usize,
+        pass: &mut Pass,
+        cache: &mut LatentCache,
+    ) -> Tensor<2> {
+        let normed = self.input_layernorm.forward(x.clone());
+        let attended = self.self_attn.forward_last(normed, rows, pass, cache);
+        let x = pass.last_rows(x, rows);
+        pass.keep_last(rows);
+        self.feed_forward(x, attended, pass)
+    }
+
+    /// What follows attention.
+    fn feed_forward(&self, x: Tensor<2>, attended: Tensor<2>, pass: &mut Pass) -> Tensor<2> {
         pass.record(|| format!("layer.{}.attn_out", self.layer), &attended);
         let h = ops::residual(x, attended);
 

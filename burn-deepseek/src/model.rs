@@ -129,10 +129,7 @@ impl DeepSeek {
         caches: Option<&mut [LatentCache]>,
     ) -> Tensor<3> {
         let [batch, seq] = tokens.dims();
-        let embedded = self.embed_tokens.forward(tokens);
-        let d = embedded.dims()[2];
-        let mut x = embedded.reshape([batch * seq, d]);
-        pass.record(|| "embed".into(), &x);
+        let mut x = self.embed(tokens, pass);
         match caches {
             None => {
                 for layer in &self.layers {
@@ -146,8 +143,54 @@ impl DeepSeek {
                 }
             }
         }
+        self.last_norm(x, [batch, seq], pass)
+    }
+
+    /// [`hidden`](Self::hidden) of the last `rows` tokens of each sequence, where nobody wants the
+    /// others: the last layer computes no more of those than what its cache keeps.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, seq]`, `rows` from 1 to `seq`
+    /// - output: `[batch, rows, d]`
+    pub fn last_hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        rows: usize,
+        pass: &mut Pass,
+        caches: &mut [LatentCache],
+    ) -> Tensor<3> {
+        let [batch, seq] = tokens.dims();
+        if rows == seq {
+            return self.hidden(tokens, pass, Some(caches));
+        }
+        assert_eq!(caches.len(), self.layers.len(), "invariant: one cache a layer");
+        let mut x = self.embed(tokens, pass);
+        let last = self.layers.len() - 1;
+        for (index, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
+            x = if index < last {
+                layer.forward(x, pass, Some(cache))
+            } else {
+                layer.forward_last(x, rows, pass, cache)
+            };
+        }
+        self.last_norm(x, [batch, rows], pass)
+    }
+
+    /// Rows of the embedding, `[batch * seq, d]`.
+    fn embed(&self, tokens: Tensor<2, Int>, pass: &mut Pass) -> Tensor<2> {
+        let embedded = self.embed_tokens.forward(tokens);
+        let [batch, seq, d] = embedded.dims();
+        let x = embedded.reshape([batch * seq, d]);
+        pass.record(|| "embed".into(), &x);
+        x
+    }
+
+    /// The norm before the head.
+    fn last_norm(&self, x: Tensor<2>, [batch, seq]: [usize; 2], pass: &mut Pass) -> Tensor<3> {
         let hidden = self.norm.forward(x);
         pass.record(|| "final_norm".into(), &hidden);
+        let [_, d] = hidden.dims();
         hidden.reshape([batch, seq, d])
     }
 

@@ -110,6 +110,21 @@ impl Pass {
         [rows.dims()[0] / seq.max(1), seq]
     }
 
+    /// Of rows of this pass those of the last `rows` tokens of each sequence.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch * seq, d]`, output: `[batch * rows, d]`
+    pub(crate) fn last_rows(&self, x: Tensor<2>, rows: usize) -> Tensor<2> {
+        let ([batch, seq], [_, d]) = (self.shape(&x), x.dims());
+        x.reshape([batch, seq, d]).narrow(1, seq - rows, rows).reshape([batch * rows, d])
+    }
+
+    /// Goes on with the last `rows` positions alone.
+    pub(crate) fn keep_last(&mut self, rows: usize) {
+        self.rope = self.rope.last(rows);
+    }
+
     pub(crate) fn record(&mut self, name: impl FnOnce() -> String, value: &Tensor<2>) {
         let [batch, seq] = self.shape(value);
         if let Some(trace) = &mut self.trace {

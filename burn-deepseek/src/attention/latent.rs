@@ -5,10 +5,11 @@ use burn::tensor::{Tensor, assert_shape};
 
 use super::query::LATENT_NORM_EPS;
 use super::{AttentionForm, LatentCache, Query};
+use crate::definition::RopeTable;
 use crate::precision::Operation;
 use crate::{Compute, DeepSeekConfig, Linear, Pass, RmsNorm, WeightInit, ops};
 
-/// A run of new tokens up to this length is attended in absorbed form when a prefix is cached.
+/// Up to so many queries are attended in absorbed form where there are more keys.
 const ABSORBED_UP_TO: usize = 8;
 
 /// Multi-head Latent Attention.
@@ -69,39 +70,77 @@ impl MultiHeadLatentAttention {
     ///
     /// - x, output: `[batch * seq, d]`, the positions of `pass`
     pub fn forward(&self, x: Tensor<2>, pass: &Pass, cache: Option<&mut LatentCache>) -> Tensor<2> {
-        let [batch, seq] = pass.shape(&x);
-        let (rope, compute) = (&pass.rope, &pass.compute);
+        let (q, kv_a) = self.query.forward_with(x, &self.kv_a_proj_with_mqa, &pass.compute);
+        self.attend(q, &pass.rope, kv_a, pass, cache)
+    }
+
+    /// [`forward`](Self::forward) for the last `rows` tokens of each sequence alone; the cache gets
+    /// all of them.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch * seq, d]`, the positions of `pass`
+    /// - output: `[batch * rows, d]`
+    pub fn forward_last(
+        &self,
+        x: Tensor<2>,
+        rows: usize,
+        pass: &Pass,
+        cache: &mut LatentCache,
+    ) -> Tensor<2> {
+        let last = pass.last_rows(x.clone(), rows);
+        let kv_a = pass.compute.linear(Operation::KeyValueDown, x, &self.kv_a_proj_with_mqa);
+        let q = self.query.forward(last, &pass.compute);
+        self.attend(q, &pass.rope.last(rows), kv_a, pass, Some(cache))
+    }
+
+    /// Attention of queries at the positions of `rope`, the last of `pass`.
+    ///
+    /// # Shapes
+    ///
+    /// - q: `[batch * queries, heads * (nope + rope)]`
+    /// - kv_a: `[batch * seq, kv_lora_rank + rope]`, of all positions of `pass`
+    /// - output: `[batch * queries, d]`
+    fn attend(
+        &self,
+        q: Tensor<2>,
+        rope: &RopeTable,
+        kv_a: Tensor<2>,
+        pass: &Pass,
+        cache: Option<&mut LatentCache>,
+    ) -> Tensor<2> {
+        let [batch, seq] = pass.shape(&kv_a);
+        let (queries, compute) = (rope.len(), &pass.compute);
         let rope_dim = rope.rope_dim();
         let rank = self.kv_a_layernorm.weight.shape()[0];
 
-        let (q, kv_a) = self.query.forward_with(x, &self.kv_a_proj_with_mqa, compute);
-        let q = ops::rope(q.reshape([batch, seq, self.heads, self.nope_dim + rope_dim]), rope);
+        let q = ops::rope(q.reshape([batch, queries, self.heads, self.nope_dim + rope_dim]), rope);
         assert_shape!(kv_a, [batch * seq, rank + rope_dim]);
         let latents = self.kv_a_layernorm.forward(kv_a.clone().narrow(1, 0, rank));
         let k_rope = kv_a.narrow(1, rank, rope_dim).reshape([batch, seq, 1, rope_dim]);
-        let k_rope = ops::rope(k_rope, rope).reshape([batch, seq, rope_dim]);
+        let k_rope = ops::rope(k_rope, &pass.rope).reshape([batch, seq, rope_dim]);
 
         let out = match cache {
             None => self.expanded(q, latents, k_rope, compute),
             Some(cache) => {
+                let (latents, k_rope) = cache.append(latents.reshape([batch, seq, rank]), k_rope);
+                let keys = latents.dims()[1];
                 let absorbed = match cache.form {
                     AttentionForm::Expanded => false,
                     AttentionForm::Absorbed => true,
-                    AttentionForm::Auto => !cache.is_empty() && seq <= ABSORBED_UP_TO,
+                    AttentionForm::Auto => queries <= ABSORBED_UP_TO && queries < keys,
                 };
-                let (latents, k_rope) = cache.append(latents.reshape([batch, seq, rank]), k_rope);
                 if absorbed {
                     let kv_b = self.kv_b_proj.weight.val();
                     ops::mla_absorbed_attention(q, latents, k_rope, kv_b, self.softmax_scale)
                 } else {
-                    let keys = latents.dims()[1];
                     self.expanded(q, latents.reshape([batch * keys, rank]), k_rope, compute)
                 }
             }
         };
         compute.linear(
             Operation::AttentionOutput,
-            out.reshape([batch * seq, self.heads * self.v_dim]),
+            out.reshape([batch * queries, self.heads * self.v_dim]),
             &self.o_proj,
         )
     }

@@ -46,6 +46,21 @@ impl Query {
         }
     }
 
+    /// Queries.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, d]`, output: `[rows, heads * (nope + rope)]`
+    pub fn forward(&self, x: Tensor<2>, compute: &Compute) -> Tensor<2> {
+        match self {
+            Self::Direct(q_proj) => compute.linear(Operation::QueryDown, x, q_proj),
+            Self::Latent(latent) => {
+                let q_a = compute.linear(Operation::QueryDown, x, &latent.q_a_proj);
+                latent.up(q_a, compute)
+            }
+        }
+    }
+
     /// Queries, and what `kv_a` makes of the same input, which is quantized once for both.
     ///
     /// # Shapes
@@ -61,11 +76,17 @@ impl Query {
         let operations = [Operation::QueryDown, Operation::KeyValueDown];
         match self {
             Self::Direct(q_proj) => compute.linears(operations, x, [q_proj, kv_a]).into(),
-            Self::Latent(QueryLatent { q_a_proj, q_a_layernorm, q_b_proj }) => {
-                let [q_a, kv] = compute.linears(operations, x, [q_a_proj, kv_a]);
-                let q = compute.linear(Operation::QueryUp, q_a_layernorm.forward(q_a), q_b_proj);
-                (q, kv)
+            Self::Latent(latent) => {
+                let [q_a, kv] = compute.linears(operations, x, [&latent.q_a_proj, kv_a]);
+                (latent.up(q_a, compute), kv)
             }
         }
+    }
+}
+
+impl QueryLatent {
+    /// Queries of latents, `[rows, q_lora_rank]`.
+    fn up(&self, q_a: Tensor<2>, compute: &Compute) -> Tensor<2> {
+        compute.linear(Operation::QueryUp, self.q_a_layernorm.forward(q_a), &self.q_b_proj)
     }
 }

@@ -57,9 +57,18 @@ impl RopeTable {
 
     /// The first `len` positions.
     pub fn first(&self, len: usize) -> Self {
+        self.narrow(0, len)
+    }
+
+    /// The last `len` positions.
+    pub fn last(&self, len: usize) -> Self {
+        self.narrow(self.len() - len, len)
+    }
+
+    fn narrow(&self, start: usize, len: usize) -> Self {
         Self {
-            cos: self.cos.clone().narrow(0, 0, len),
-            sin: self.sin.clone().narrow(0, 0, len),
+            cos: self.cos.clone().narrow(0, start, len),
+            sin: self.sin.clone().narrow(0, start, len),
             interleaved: self.interleaved,
         }
     }

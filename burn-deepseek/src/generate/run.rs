@@ -161,9 +161,11 @@ impl DeepSeek {
         loop {
             let mut fed = tokens[decided..].to_vec();
             fed.extend_from_slice(&drafts);
-            let hidden = decoder.feed(&fed);
-            generation.passes += usize::from(decided > 0);
             let judged = drafts.len() + 1;
+            // Drafting wants all hidden states, of the prompt too.
+            let wanted = if drafter.is_some() { fed.len() } else { judged };
+            let hidden = decoder.feed_for(&fed, wanted);
+            generation.passes += usize::from(decided > 0);
             let logits = decoder.logits(hidden.clone(), judged);
             let new_rows = fed.len() - drafts.len();
             let mut accepted = 0;

@@ -2,7 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::gemm::{Floats, MAX_ROWS, Mat, Taken, gemm_nt, gemm_nt_add, grouped_gemm_nt, rows_nt};
+use super::gemm::{
+    Floats, MAX_ROWS, Mat, Prepared, Taken, gemm_nt, gemm_nt_add, grouped_gemm_nt, rows_nt,
+};
 use super::output::{Parts, build, for_rows, zeroed};
 use super::parallel::{Threads, for_each};
 use super::simd::{multiversion, round_to_bf16};
@@ -79,6 +81,21 @@ pub(crate) fn product(
 ) {
     let ([_, cols], taken) = (b.dims(), taken(format));
     gemm_nt(out, cols, 1.0, a.taken(taken), b.t().taken(taken), threads);
+}
+
+/// The right operand of `products` products of so many rows each, packed once.
+pub(crate) fn prepared(
+    b: View<'_>,
+    format: ProductFormat,
+    rows: usize,
+    products: usize,
+) -> Prepared<'_> {
+    Prepared::new(b.t().taken(taken(format)), rows, products)
+}
+
+/// [`product`] on the pool, of an operand that is [`prepared`].
+pub(crate) fn product_of(out: &mut [MaybeUninit<f32>], cols: usize, a: View<'_>, b: &Prepared<'_>) {
+    b.gemm_nt(out, cols, a.taken(b.taken()));
 }
 
 /// `out += a b`.

@@ -3,18 +3,13 @@
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
+use super::head::{Head, HeadWeight, chunk_rows};
 use super::{CrossEntropy, check_targets, rows, weighted};
 use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
-use crate::host::gemm::bf16_takes_words;
+use crate::host::gemm::Prepared;
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{Threads, chunk, for_each};
-use crate::host::product::{View, product, product_add, rounded_to_bf16};
-
-/// Logits of a chunk, about: 4 MiB stay in a last-level cache.
-const CHUNK_LOGITS: usize = 1 << 20;
-
-/// Rows up to which the weight is rounded where it is read: it is read once or twice.
-const FEW_ROWS: usize = 64;
+use crate::host::product::{View, product, product_add, product_of};
 
 /// What [`linear_cross_entropy_with_gradients`] returns.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +43,9 @@ pub fn linear_cross_entropy(
     check("linear_cross_entropy", x, w, targets, weights, shape)?;
     let LinearShape { rows, inputs, outputs: vocab } = *shape;
     let mut live = Live::new(x, targets, weights, inputs);
-    let head = Head::new(w, format, &mut live, [inputs, vocab]);
+    let live_rows = live.targets.len();
+    let weight = HeadWeight::new(w, format, &mut live.x, live_rows);
+    let head = Head::new(&weight, live_rows, [inputs, vocab]);
     let losses = live.run([inputs, vocab], |x, rows, out| head.logits(x, rows, out), None);
     Ok(weighted(live.spread(losses, 1, rows), weights))
 }
@@ -90,13 +87,16 @@ pub fn linear_cross_entropy_with_gradients(
     check("linear_cross_entropy_with_gradients", x, w, targets, weights, shape)?;
     let LinearShape { rows, inputs, outputs: vocab } = *shape;
     let mut live = Live::new(x, targets, weights, inputs);
-    let head = Head::new(w, format, &mut live, [inputs, vocab]);
+    let live_rows = live.targets.len();
+    let weight = HeadWeight::new(w, format, &mut live.x, live_rows);
+    let head = Head::new(&weight, live_rows, [inputs, vocab]);
+    let of_dx = head.for_dx();
     let mut dx = Vec::with_capacity(live.targets.len() * inputs);
     let mut dw = Vec::new();
     let losses = live.run(
         [inputs, vocab],
         |x, rows, out| head.logits(x, rows, out),
-        Some((&head, &mut dx, &mut dw)),
+        Some(Gradients { head: &head, of_dx: &of_dx, dx: &mut dx, dw: &mut dw }),
     );
     let loss = weighted(live.spread(losses, 1, rows), weights);
     Ok(LinearCrossEntropyGradients { loss, dx: live.spread(dx, inputs, rows), dw })
@@ -117,44 +117,13 @@ fn check(
     element_count(op, "logits", &[rows, vocab]).map(|_| ())
 }
 
-/// The output head.
-struct Head<'a> {
-    w: Cow<'a, [f32]>,
-    inputs: usize,
-    vocab: usize,
-    /// The format of the three products' operands.
-    format: ProductFormat,
-    /// Whether operands are rounded to BF16 before, to be multiplied as FP32.
-    rounded: bool,
+/// The gradients, and the head that they are of.
+struct Gradients<'a> {
+    head: &'a Head<'a>,
+    of_dx: &'a Prepared<'a>,
+    dx: &'a mut Vec<f32>,
+    dw: &'a mut Vec<f32>,
 }
-
-impl<'a> Head<'a> {
-    /// Rounds the weight, which is read for every chunk of rows, and the rows, where BF16 products
-    /// are computed on FP32 words.
-    fn new(
-        w: &'a [f32],
-        format: ProductFormat,
-        live: &mut Live<'_>,
-        [inputs, vocab]: [usize; 2],
-    ) -> Self {
-        let rounded =
-            format == ProductFormat::Bf16 && live.targets.len() > FEW_ROWS && bf16_takes_words();
-        if !rounded {
-            return Self { w: w.into(), inputs, vocab, format, rounded };
-        }
-        live.x = rounded_to_bf16(&live.x).into();
-        Self { w: rounded_to_bf16(w).into(), inputs, vocab, format: ProductFormat::F32, rounded }
-    }
-
-    fn logits(&self, x: &[f32], rows: usize, out: &mut [MaybeUninit<f32>]) {
-        let x = View::new(x, rows, self.inputs);
-        let w = View::new(&self.w, self.vocab, self.inputs);
-        product(out, x, w.t(), self.format, Threads::Pool);
-    }
-}
-
-/// Where the gradients `dx` and `dw` go, and the head that they are of.
-type Gradients<'a> = (&'a Head<'a>, &'a mut Vec<f32>, &'a mut Vec<f32>);
 
 /// The rows that have a target.
 struct Live<'a> {
@@ -207,7 +176,7 @@ impl<'a> Live<'a> {
         let chunk_rows = chunk_rows(vocab).min(rows.max(1));
         let mut losses = vec![0.0; rows];
         let mut logits = Vec::with_capacity(chunk_rows * vocab);
-        if let Some((_, dx, dw)) = &mut gradients {
+        if let Some(Gradients { dx, dw, .. }) = &mut gradients {
             dx.reserve_exact(rows * inputs);
             dw.reserve_exact(vocab * inputs);
             if rows == 0 {
@@ -228,19 +197,14 @@ impl<'a> Live<'a> {
                 &mut losses[part.clone()],
                 part.start,
                 vocab,
-                gradients.as_ref().map(|(head, ..)| head.rounded),
+                gradients.as_ref().map(|of| of.head.weight.rounded),
             );
-            let Some((head, dx, dw)) = &mut gradients else { continue };
-            let format = head.format;
-            let (x, w) = (View::new(x, part.len(), inputs), View::new(&head.w, vocab, inputs));
+            let Some(Gradients { head, of_dx, dx, dw }) = &mut gradients else { continue };
+            let format = head.weight.format;
+            let x = View::new(x, part.len(), inputs);
             let d_logits = View::new(&logits, part.len(), vocab);
-            product(
-                &mut dx.spare_capacity_mut()[..part.len() * inputs],
-                d_logits,
-                w,
-                format,
-                Threads::Pool,
-            );
+            let rows = &mut dx.spare_capacity_mut()[..part.len() * inputs];
+            product_of(rows, inputs, d_logits, of_dx);
             // SAFETY: the product has just written these rows, for which room was reserved.
             unsafe { dx.set_len(part.end * inputs) };
             if index == 0 {
@@ -285,9 +249,4 @@ impl<'a> Live<'a> {
             unsafe { losses.part(r, 1)[0].write(loss) };
         });
     }
-}
-
-/// Rows of a chunk: by the vocabulary alone.
-fn chunk_rows(vocab: usize) -> usize {
-    (CHUNK_LOGITS / vocab.max(1)).clamp(64, 1024).next_multiple_of(16)
 }

@@ -1,5 +1,6 @@
 //! Cross entropy, from logits and fused with the output head.
 
+mod head;
 mod linear;
 mod rows;
 #[cfg(test)]

@@ -11,8 +11,8 @@
 //! of the words that `lanes` has for each instruction set, or `tiled`, that of a tile unit, which is
 //! `tile_unit`. `source` is what a product reads; `pack` is what brings it into the order in which a
 //! tile reads it: `pack_words` into FP32 words (by `decode_words`), `pack_pairs` into BF16 pairs (with
-//! `pack_avx512` and `registers_avx512`). `left` and `right` say where that lies, `scratch` is the
-//! memory of it. `path` has the microkernels' names, `choice` (by `rates`) takes one, `route`
+//! `pack_avx512` and `registers_avx512`). `left` and `right` say where that lies, `packed` is a
+//! right operand that is packed once for many, `scratch` is the memory of it. `path` has the microkernels' names, `choice` (by `rates`) takes one, `route`
 //! another one for few rows, and `peak` says what each is worth at best. `emulated` is the
 //! accumulator of few bits, `truncate` its arithmetic. `view` has FP32 products of strided views, and
 //! `few_rows` those that read the right operand where it lies.
@@ -35,6 +35,7 @@ mod pack;
 mod pack_avx512;
 mod pack_pairs;
 mod pack_words;
+mod packed;
 mod path;
 mod peak;
 mod plan;
@@ -65,7 +66,7 @@ pub use grouped::{
     ColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate,
 };
-pub(crate) use numbers::{bf16_takes_words, gemm_nt, gemm_nt_add, grouped_gemm_nt};
+pub(crate) use numbers::{Prepared, bf16_takes_words, gemm_nt, gemm_nt_add, grouped_gemm_nt};
 pub use path::GemmPath;
 pub(crate) use source::{Floats, Taken};
 pub(crate) use view::{Mat, MatMut, gemm, gemm_add};

@@ -4,9 +4,10 @@
 use std::mem::MaybeUninit;
 
 use super::output::Output;
+use super::packed::PackedRight;
 use super::route::Route;
 use super::source::{Floats, Group, Source, Taken};
-use super::task::product;
+use super::task::{product, product_of_packed};
 use crate::definition::Accumulation;
 use crate::host::parallel::Threads;
 
@@ -38,6 +39,34 @@ pub(crate) fn gemm_nt_add(
     run(&[group(a, b, 0)], &Output::accumulate(out, row_stride).times(factor), threads);
 }
 
+/// A right operand of several products, packed once for all of them.
+pub(crate) struct Prepared<'a> {
+    operand: Floats<'a>,
+    packed: Option<PackedRight>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Packs `b` for `products` products with so many rows; for one, or none, it is left to it.
+    pub(crate) fn new(b: Floats<'a>, rows: usize, products: usize) -> Self {
+        let source = Source::Floats(b);
+        let path = route_of(&source).path(rows);
+        let packed = (products > 1).then(|| PackedRight::new(path, &source));
+        Self { operand: b, packed }
+    }
+
+    /// What its products take of each number.
+    pub(crate) fn taken(&self) -> Taken {
+        self.operand.taken
+    }
+
+    /// `out = a b^T` on the pool, with the bits of [`gemm_nt`].
+    pub(crate) fn gemm_nt(&self, out: &mut [MaybeUninit<f32>], row_stride: usize, a: Floats<'_>) {
+        let group = group(a, self.operand, 0);
+        let (route, out) = (route_of(&group.left), Output::new(out, row_stride));
+        product_of_packed(route, group, self.packed.as_ref(), &out, Threads::Pool);
+    }
+}
+
 /// Writes every `a b^T` into `out` from its place on, on the pool; each has `columns` columns.
 pub(crate) fn grouped_gemm_nt<'a>(
     out: &mut [MaybeUninit<f32>],
@@ -46,7 +75,7 @@ pub(crate) fn grouped_gemm_nt<'a>(
 ) {
     let groups: Vec<_> = products.map(|(a, b, start)| group(a, b, start)).collect();
     product(
-        route_of(&groups).for_any_rows(),
+        route_of_all(&groups).for_any_rows(),
         &groups,
         Accumulation::Promoted,
         &Output::new(out, columns),
@@ -65,18 +94,19 @@ fn group<'a>(a: Floats<'a>, b: Floats<'a>, start: usize) -> Group<'a> {
 }
 
 fn run(groups: &[Group<'_>], out: &Output<'_>, threads: Threads) {
-    product(route_of(groups), groups, Accumulation::Promoted, out, threads);
+    product(route_of_all(groups), groups, Accumulation::Promoted, out, threads);
 }
 
 /// The paths of numbers of which so much is taken.
-fn route_of(groups: &[Group<'_>]) -> Route {
-    let taken = groups.iter().find_map(|group| match group.left {
-        Source::Floats(x) => Some(x.taken),
-        Source::Codes(_) => None,
-    });
-    match taken {
-        Some(Taken::Whole) => Route::words(),
-        Some(Taken::Thirds) => Route::thirds(),
+fn route_of(operand: &Source<'_>) -> Route {
+    match operand {
+        Source::Floats(Floats { taken: Taken::Whole, .. }) => Route::words(),
+        Source::Floats(Floats { taken: Taken::Thirds, .. }) => Route::thirds(),
         _ => Route::current(),
     }
+}
+
+/// Those of products that take the same.
+fn route_of_all(groups: &[Group<'_>]) -> Route {
+    groups.first().map_or_else(Route::current, |group| route_of(&group.left))
 }

@@ -142,6 +142,15 @@ impl Source<'_> {
 }
 
 impl<'a> Source<'a> {
+    /// What is taken of both operands, product by product ([`Taken::terms`]); of codes it means
+    /// nothing.
+    pub(super) fn terms(&self, words: bool) -> &'static [[Taken; 2]] {
+        match self {
+            Source::Codes(_) => &[[Taken::Whole; 2]],
+            Source::Floats(x) => x.taken.terms(words),
+        }
+    }
+
     /// The same, of whose numbers a product takes something else.
     pub(super) fn taking(self, taken: Taken) -> Self {
         match self {
@@ -157,17 +166,6 @@ pub(super) struct Group<'a> {
     pub(super) right: Source<'a>,
     /// First element of its result, whose rows are as far apart as the output's.
     pub(super) start: usize,
-}
-
-impl Group<'_> {
-    /// What is taken of both operands, product by product ([`Taken::terms`]); of codes it means
-    /// nothing.
-    pub(super) fn terms(&self, words: bool) -> &'static [[Taken; 2]] {
-        match self.left {
-            Source::Codes(_) => &[[Taken::Whole; 2]],
-            Source::Floats(x) => x.taken.terms(words),
-        }
-    }
 }
 
 /// Writes sixteen values of a row from entry `first` on, without their scale; zero from the `len`-th

@@ -5,6 +5,7 @@ mod decode_words;
 mod edges;
 mod emulated;
 mod f32;
+mod packed;
 mod quantized;
 mod thirds;
 mod tiles;
