@@ -4,12 +4,16 @@
 //! `cargo run --release -p burn-deepseek --features wgpu --example fused_bench [-- NAME]`, where
 //! NAME is a part of a row's name. Shapes are those of `deepseek bench train`. Medians of turns,
 //! after one that compiles; `both` is forward and backward. A cast is timed beside a copy of what it
-//! reads: Burn has no cast to FP8.
+//! reads: Burn has no cast to FP8. The last rows have operations that are cast to FP8 on the way
+//! beside the two of ours that they are made of.
 
+use std::any::Any;
 use std::time::Instant;
 
+use burn::backend::Dispatch;
 use burn::tensor::{Device, DeviceKind, Distribution, Int, Tensor, TensorData};
-use burn_deepseek::backend::share_streams;
+use burn_deepseek::backend::fp8::Fp8Kernels;
+use burn_deepseek::backend::{FusedKernels, RowTables, share_streams};
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::{self, composed};
 use burn_deepseek::precision::{ProductFormat, QuantizeOptions};
@@ -19,6 +23,9 @@ const TOKENS: usize = 2048;
 const D: usize = 256;
 const F32: ProductFormat = ProductFormat::F32;
 
+/// What a run gives: kept until the device is through, or the fusion decorator would not write it.
+type Given = Box<dyn Any>;
+
 struct Bench {
     device: Device,
     only: String,
@@ -26,17 +33,17 @@ struct Bench {
 
 impl Bench {
     /// Seconds of something, waited for.
-    fn seconds(&self, run: &dyn Fn()) -> f64 {
+    fn seconds(&self, run: &dyn Fn() -> Given) -> f64 {
         let sync = || self.device.sync().expect("the device has failed");
         sync();
         let begin = Instant::now();
-        run();
+        let _kept = run();
         sync();
         begin.elapsed().as_secs_f64()
     }
 
     /// A row: ours and Burn's in turn.
-    fn pair(&self, name: &str, ours: &dyn Fn(), theirs: &dyn Fn()) {
+    fn pair(&self, name: &str, ours: &dyn Fn() -> Given, theirs: &dyn Fn() -> Given) {
         if !name.contains(&self.only) {
             return;
         }
@@ -71,13 +78,13 @@ impl Bench {
             })
         };
         let plain = inputs(&self.device);
-        self.pair(&format!("{name}, forward"), &|| drop(ours(&plain)), &|| drop(theirs(&plain)));
+        self.pair(&format!("{name}, forward"), &|| Box::new(ours(&plain)), &|| {
+            Box::new(theirs(&plain))
+        });
         let graph = inputs(&self.device.clone().autodiff()).map(Tensor::require_grad);
-        let both = |run: &dyn Fn(&[Tensor<1>; N]) -> Tensor<1>| {
+        let both = |run: &dyn Fn(&[Tensor<1>; N]) -> Tensor<1>| -> Given {
             let gradients = run(&graph).sum().backward();
-            for input in &graph {
-                drop(input.grad(&gradients));
-            }
+            Box::new(graph.each_ref().map(|input| input.grad(&gradients)))
         };
         self.pair(&format!("{name}, both"), &|| both(&ours), &|| both(&theirs));
     }
@@ -183,11 +190,16 @@ fn rows(bench: &Bench) {
     );
 }
 
-fn experts(bench: &Bench) {
-    let (experts, top_k, inter) = (8, 2, 128);
+/// Two of eight experts for each token.
+fn expert_groups() -> ExpertGroups {
     let choices: Vec<u32> =
         (0..TOKENS as u32).flat_map(|token| [token * token % 4, 4 + token % 3]).collect();
-    let groups = ExpertGroups::new(&choices, top_k, experts);
+    ExpertGroups::new(&choices, 2, 8)
+}
+
+fn experts(bench: &Bench) {
+    let (experts, top_k, inter) = (8, 2, 128);
+    let groups = expert_groups();
     let w = [experts, 2 * inter, D];
     bench.passes(
         "8 experts 4096x256x256",
@@ -214,13 +226,54 @@ fn experts(bench: &Bench) {
 }
 
 fn casts(bench: &Bench) {
-    use burn::backend::Dispatch;
-    use burn_deepseek::backend::fp8::Fp8Kernels;
     let x = Tensor::<2>::random([TOKENS, D], Distribution::Default, &bench.device);
     let options = QuantizeOptions::default();
     bench.pair(
         "cast to FP8 2048x256",
-        &|| drop(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), options)),
-        &|| drop(x.clone() * 1.0),
+        &|| Box::new(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), options)),
+        &|| Box::new(x.clone() * 1.0),
+    );
+
+    println!("{:<34} {:>12} {:>8}", "", "together", "apart");
+    let groups = expert_groups();
+    let tables = groups.tables(&bench.device);
+    let rows = RowTables::<Dispatch> {
+        bounds: tables.bounds.into_dispatch(),
+        row_of_slot: tables.row_of_slot.into_dispatch(),
+        token_of_row: tables.token_of_row.into_dispatch(),
+        slot_of_row: tables.slot_of_row.into_dispatch(),
+    };
+    let sizes = ops::fp8::Rows::of(&groups, &x).groups;
+    let x = || x.clone().into_dispatch();
+    bench.pair(
+        "permute and cast of rows 4096x256",
+        &|| Box::new(Dispatch::fp8_permute_rows(x(), rows.clone(), options)),
+        &|| Box::new(Dispatch::fp8_quantize_rows(Dispatch::permute(x(), rows.clone()), options)),
+    );
+    bench.pair(
+        "permute and cast of both 4096x256",
+        &|| Box::new(Dispatch::fp8_permute_both(x(), rows.clone(), sizes, options)),
+        &|| {
+            let (copies, table) = (Dispatch::permute(x(), rows.clone()), rows.bounds.clone());
+            Box::new(Dispatch::fp8_quantize_both(copies, table, sizes, options))
+        },
+    );
+    let gate_up = Tensor::<2>::random([TOKENS, 2 * 512], Distribution::Default, &bench.device);
+    let gate_up = || gate_up.clone().into_dispatch();
+    bench.pair(
+        "swiglu and cast of rows 2048x512",
+        &|| Box::new(Dispatch::fp8_swiglu_rows(gate_up(), options)),
+        &|| Box::new(Dispatch::fp8_quantize_rows(Dispatch::swiglu(gate_up()), options)),
+    );
+    println!("{:<34} {:>12} {:>8}", "", "norm", "cast");
+    let gamma = Tensor::<1>::ones([D], &bench.device);
+    let one = ops::fp8::Rows::one(TOKENS, &bench.device);
+    bench.pair(
+        "rms_norm, and cast of both of it",
+        &|| Box::new(Dispatch::rms_norm(x(), gamma.clone().into_dispatch(), 1e-6)),
+        &|| {
+            let table = one.table.clone().into_dispatch();
+            Box::new(Dispatch::fp8_quantize_both(x(), table, one.groups, options))
+        },
     );
 }

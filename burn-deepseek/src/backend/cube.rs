@@ -12,7 +12,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::server::Handle;
 use cubecl_kernels::KernelError;
-use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums, SlotTables};
+use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums};
 use cubecl_kernels::attention::{self, DeviceAttention};
 use cubecl_kernels::definition::{
     AttentionShape, GroupedLinearShape, LinearShape, RopeShape, RouteShape, WireFormat,
@@ -21,25 +21,13 @@ use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::embedding::embedding_backward;
 use cubecl_kernels::{adamw, cross_entropy, grouped_linear, linear, rms_norm, rope, route, swiglu};
 
-use super::cube_tensor::{Place, dims, handle, own};
+use super::cube_tensor::{Place, dims, handle, own, slots};
 use super::kernels::{
     AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,
     NormGradients, NormOutput, RoutedTokens, RowTables, attention_shape, done, rope_shape,
 };
 use crate::definition::AdamWScalars;
 use crate::precision::{AttentionOptions, ProductFormat};
-
-/// The rows of a routing decision.
-fn slots(rows: RowTables<CubeBackend>) -> SlotTables {
-    let [tokens, top_k] = dims(&rows.row_of_slot);
-    SlotTables {
-        tokens,
-        top_k,
-        row_of_slot: handle(rows.row_of_slot),
-        token_of_row: handle(rows.token_of_row),
-        slot_of_row: handle(rows.slot_of_row),
-    }
-}
 
 /// The groups of `rows` rows that a table has.
 fn groups(bounds: CubeTensor, rows: usize) -> DeviceGroups {

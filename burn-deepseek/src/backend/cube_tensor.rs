@@ -2,11 +2,14 @@
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
-use burn_cubecl::CubeDevice;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
 use cubecl::client::Client;
 use cubecl::server::Handle;
+use cubecl_kernels::all_to_all::SlotTables;
+
+use super::kernels::RowTables;
 
 /// Where a tensor is, to make others beside it.
 pub(super) struct Place {
@@ -55,4 +58,16 @@ pub(super) fn own(tensor: CubeTensor) -> CubeTensor {
 /// The dims of a tensor of known rank.
 pub(super) fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
     tensor.shape().dims()
+}
+
+/// The rows of a routing decision.
+pub(super) fn slots(rows: RowTables<CubeBackend>) -> SlotTables {
+    let [tokens, top_k] = dims(&rows.row_of_slot);
+    SlotTables {
+        tokens,
+        top_k,
+        row_of_slot: handle(rows.row_of_slot),
+        token_of_row: handle(rows.token_of_row),
+        slot_of_row: handle(rows.slot_of_row),
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Cube, DispatchDevice, TensorMetadata};
 use burn::module::Module;
-use burn::tensor::{DType, Device, Shape, Tensor, TensorData, read_sync};
+use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData, read_sync};
 use burn_cubecl::{CubeBackend, CubeDevice};
 use burn_fusion::custom::OperationIr;
 use burn_fusion::observer::{BlockOperations, FusionObservation, FusionObserver};
@@ -19,7 +19,7 @@ use cubecl_kernels::metric::calc_diff;
 use super::fp8::{
     Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side, SwigluColumns,
 };
-use super::{WireKernels, fp8_products, test_gpu};
+use super::{RowTables, WireKernels, fp8_products, test_gpu};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
 use crate::{Compute, Linear, WeightInit};
@@ -27,6 +27,7 @@ use crate::{Compute, Linear, WeightInit};
 const ROWS: usize = 150;
 const D: usize = 140;
 const INTER: usize = 36;
+const TOKENS: usize = 80;
 
 fn cube_device() -> CubeDevice {
     match test_gpu().as_dispatch() {
@@ -91,6 +92,12 @@ impl<B: Fp8Kernels + WireKernels> Results<'_, B> {
             TensorData::new(values.into_data().try_to_vec::<f32>().unwrap(), shape),
             self.device,
         )
+    }
+
+    fn ints<const N: usize>(&self, words: Tensor<N, Int>) -> IntTensor<B> {
+        let shape = words.shape();
+        let words: Vec<u32> = words.into_data().iter().collect();
+        B::int_from_data(TensorData::new(words, shape), self.device)
     }
 
     /// The shape and the type are known before the values are.
@@ -163,6 +170,20 @@ impl<B: Fp8Kernels + WireKernels> Results<'_, B> {
         self.floats(B::fp8_gemm(rows, weight.clone(), t(), g, shape, Side::Fprop, rule));
         self.floats(B::fp8_gemm(both.rows.clone(), weight, t(), g, shape, Side::Dgrad, rule));
         self.floats(B::fp8_weight_gradient(both.columns, columns, t(), g, shape, rule));
+        // Two rows of each token.
+        let choices: Vec<u32> = (0..TOKENS).flat_map(|i| [u32::from(i % 3 == 0), 2]).collect();
+        let chosen = ExpertGroups::new(&choices, 2, 3).tables(&Device::flex());
+        let rows = RowTables::<B> {
+            bounds: self.ints(chosen.bounds),
+            row_of_slot: self.ints(chosen.row_of_slot),
+            token_of_row: self.ints(chosen.token_of_row),
+            slot_of_row: self.ints(chosen.slot_of_row),
+        };
+        let (x, of) = (self.tensor(13, [TOKENS, D]), RowGroups::most(2 * TOKENS, 3));
+        self.matrix(&B::fp8_permute_rows(x.clone(), rows.clone(), options));
+        let both = B::fp8_permute_both(x, rows.clone(), of, options);
+        self.matrix(&both.rows);
+        self.floats(B::fp8_dequantize_columns(both.columns, rows.bounds, of, options));
         self.matrix(&B::fp8_swiglu_rows(dy, options));
         let call = SwigluColumns { columns: INTER, groups: g, kept: options, options };
         let columns = B::fp8_swiglu_columns(both.rows.clone(), t(), call);
@@ -205,7 +226,7 @@ fn every_operation_gives_the_bits_of_the_backend_inside() {
     let names = "fp8_quantize_rows fp8_quantize_columns fp8_quantize_both fp8_quantize_weight \
                  fp8_dequantize_rows fp8_dequantize_columns \
                  fp8_dequantize_weight e5m6_quantize e5m6_dequantize fp8_requantize fp8_gemm \
-                 fp8_weight_gradient fp8_swiglu_rows \
+                 fp8_weight_gradient fp8_permute_rows fp8_permute_both fp8_swiglu_rows \
                  fp8_swiglu_columns fp8_swiglu_backward wire_pack wire_unpack wire_sum \
                  wire_combine wire_sum_values";
     let log = log.custom.lock().unwrap();

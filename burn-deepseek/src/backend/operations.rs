@@ -129,7 +129,7 @@ mod tests {
     /// Where this list changes, so does the meaning of what workers answer, and with it the version
     /// in `remote/connect.rs`.
     #[test]
-    fn the_numbers_of_the_operations_are_those_of_version_4() {
+    fn the_numbers_of_the_operations_are_those_of_version_5() {
         let names: Vec<String> = FusedOp::ALL.iter().map(|op| format!("{op:?}")).collect();
         assert_eq!(
             names.join(" "),

@@ -1,5 +1,5 @@
-//! The linears and the head of a model, each in the format that the precision of a pass has for it;
-//! with weights as a checkpoint stores them in FP32, whatever the precision.
+//! The dense linears and the head of a model, each in the format that the precision of a pass has for
+//! it; with weights as a checkpoint stores them in FP32, whatever the precision.
 
 use std::sync::PoisonError;
 
@@ -10,7 +10,6 @@ use burn::tensor::{GradientCheckpointingStrategy, Int, Tensor};
 use super::Compute;
 use crate::backend::fp8::{Fp8Weight, GroupedLinearShape, LinearCall, RowGroups};
 use crate::backend::{DeferredWeight, PlainLinear};
-use crate::definition::ExpertGroups;
 use crate::ops::fp8::Rows;
 use crate::precision::{Fp8Rule, Operation, ProductFormat, Rule};
 use crate::{Linear, Weight, ops};
@@ -89,60 +88,6 @@ impl Compute {
         }
     }
 
-    /// [`Compute::mlp`] of each expert on its own rows.
-    ///
-    /// # Shapes
-    ///
-    /// - x, output: `[rows, d]`, sorted by expert as `groups` says; gate_up
-    ///   `[experts, 2 * inter, d]`, down `[experts, d, inter]`
-    pub fn experts(
-        &self,
-        x: Tensor<2>,
-        gate_up: &Weight<3>,
-        down: &Weight<3>,
-        groups: &ExpertGroups,
-    ) -> Tensor<2> {
-        let hidden = match gate_up {
-            Weight::Stored(w) => ops::stored::grouped_linear(x, w, groups),
-            Weight::Parameter(w) => self.grouped_linear(Operation::ExpertGateUp, x, w, groups),
-        };
-        match (down, self.precision.rule(Operation::ExpertDown)) {
-            (Weight::Stored(w), _) => ops::stored::grouped_linear(ops::swiglu(hidden), w, groups),
-            (Weight::Parameter(w), Rule::Plain(format)) => {
-                let call = self.plain(format, w.id);
-                ops::grouped_linear(ops::swiglu(hidden), w.val(), groups, call)
-            }
-            (Weight::Parameter(w), Rule::Fp8(rule)) => {
-                let rows = Rows::of(groups, &hidden);
-                self.fp8_swiglu(hidden, w, &rows, rule)
-            }
-        }
-    }
-
-    /// One linear an expert, each on its own rows.
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[rows, d_in]`, sorted by expert as `groups` says; w: `[experts, d_out, d_in]`; output:
-    ///   `[rows, d_out]`
-    pub fn grouped_linear(
-        &self,
-        operation: Operation,
-        x: Tensor<2>,
-        w: &Param<Tensor<3>>,
-        groups: &ExpertGroups,
-    ) -> Tensor<2> {
-        match self.precision.rule(operation) {
-            Rule::Plain(format) => {
-                ops::grouped_linear(x, w.val(), groups, self.plain(format, w.id))
-            }
-            Rule::Fp8(rule) => {
-                let rows = Rows::of(groups, &x);
-                self.fp8(operation, x, w, &rows, rule, &mut None)
-            }
-        }
-    }
-
     /// Mean cross entropy of the head's logits.
     ///
     /// # Shapes
@@ -181,7 +126,7 @@ impl Compute {
         }
     }
 
-    fn fp8<const D: usize>(
+    pub(super) fn fp8<const D: usize>(
         &self,
         operation: Operation,
         x: Tensor<2>,
@@ -201,7 +146,7 @@ impl Compute {
         ops::fp8::linear(x, input, weight.val(), &self.quantized(weight, &rule), table, call)
     }
 
-    fn fp8_swiglu<const D: usize>(
+    pub(super) fn fp8_swiglu<const D: usize>(
         &self,
         gate_up: Tensor<2>,
         weight: &Param<Tensor<D>>,
@@ -213,7 +158,7 @@ impl Compute {
         ops::fp8::swiglu_linear(gate_up, weight.val(), &quantized, &rows.table, call)
     }
 
-    fn call<const D: usize>(
+    pub(super) fn call<const D: usize>(
         &self,
         weight: &Param<Tensor<D>>,
         groups: RowGroups,
@@ -238,7 +183,7 @@ impl Compute {
         }
     }
 
-    fn plain(&self, format: ProductFormat, weight: ParamId) -> PlainLinear {
+    pub(super) fn plain(&self, format: ProductFormat, weight: ParamId) -> PlainLinear {
         PlainLinear { deferred: self.deferred_weight(weight), ..format.into() }
     }
 
@@ -246,7 +191,7 @@ impl Compute {
         self.deferred.clone().map(|queue| DeferredWeight { param, queue })
     }
 
-    fn quantized<const D: usize>(
+    pub(super) fn quantized<const D: usize>(
         &self,
         weight: &Param<Tensor<D>>,
         rule: &Fp8Rule,

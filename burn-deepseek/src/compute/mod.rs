@@ -1,6 +1,9 @@
 //! How a pass computes: the precision of each operation, the quantized weights of the step, and
 //! where weight gradients go.
 
+mod experts;
+#[cfg(test)]
+mod experts_tests;
 mod linears;
 
 use std::collections::HashMap;
@@ -8,12 +11,11 @@ use std::sync::{Arc, Mutex};
 
 use burn::backend::Dispatch;
 use burn::module::ParamId;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use crate::backend::fp8::{CastCounter, Fp8Weight};
 use crate::backend::{WeightGradientQueue, supports_bf16x3, supports_fp8};
-use crate::definition::{DispatchedRows, ExpertDispatch, ExpertGroups};
-use crate::ops::LocalExperts;
+use crate::definition::ExpertDispatch;
 use crate::precision::Precision;
 use crate::routing::RoutingControl;
 
@@ -107,23 +109,6 @@ impl Compute {
     /// What its routers are asked beside routing; mostly nothing.
     pub fn routing(&self) -> Option<&RoutingControl> {
         self.routing.as_ref()
-    }
-
-    /// Sends each token to its experts; see [`ExpertDispatch::dispatch`].
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[tokens, d]`
-    pub fn dispatch_to_experts(
-        &self,
-        x: Tensor<2>,
-        groups: &ExpertGroups,
-        layer: usize,
-    ) -> DispatchedRows {
-        match &self.expert_dispatch {
-            Some(dispatch) => dispatch.dispatch(x, groups, layer),
-            None => LocalExperts.dispatch(x, groups, layer),
-        }
     }
 
     /// The precision.

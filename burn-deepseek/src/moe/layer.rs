@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, assert_shape};
 
 use super::Router;
-use crate::definition::{DispatchedRows, ExpertGroups};
+use crate::definition::ExpertGroups;
 use crate::{Compute, DeepSeekConfig, LayerRouting, Mlp, Pass, Weight, WeightInit, ops};
 
 /// The routed experts of a layer, their weights stacked so that one grouped product serves all.
@@ -66,10 +66,14 @@ impl MixtureOfExperts {
         let routing = self.gate.forward(x.clone(), shape, detailed, control);
         let x = ops::fork(x);
         let layer = self.gate.layer();
-        let DispatchedRows { rows, groups, combine } =
-            pass.compute.dispatch_to_experts(x.clone(), &routing.groups, layer);
-        let routed =
-            combine(self.experts.forward(rows, &groups, &pass.compute), routing.weights.clone());
+        let Experts { gate_up, down } = &self.experts;
+        let routed = pass.compute.routed_experts(
+            x.clone(),
+            routing.weights.clone(),
+            [gate_up, down],
+            &routing.groups,
+            layer,
+        );
         let y = match &self.shared_experts {
             Some(shared) => ops::residual(routed, shared.forward(x, &pass.compute)),
             None => routed,

@@ -159,6 +159,40 @@ pub fn linear<const D: usize>(
     })
 }
 
+/// The linear of each expert on the rows of tokens, `y = permute(x) w^T`, in FP8, differentiable in x
+/// and w where they are on an autodiff device: the same bits as [`super::permute`] and [`linear`] of
+/// an input that is kept as [`KeptActivation::Columns`], without the rows in FP32. Nothing is told of
+/// their cast.
+///
+/// # Shapes
+///
+/// - x: `[tokens, inputs]`, by expert as `groups` says; w: `[experts, outputs, inputs]`, of which
+///   `weight` was made
+/// - output: `[rows, outputs]`
+pub fn permute_linear(
+    x: Tensor<2>,
+    groups: &ExpertGroups,
+    w: Tensor<3>,
+    weight: &Fp8Weight<Dispatch>,
+    call: LinearCall,
+) -> Tensor<2> {
+    let rows = super::routing::tables(groups, &x.device());
+    Tensor::from_dispatch(if x.device().is_autodiff() {
+        Dispatch::fp8_permute_linear(
+            x.into_dispatch(),
+            w.into_dispatch(),
+            weight.clone(),
+            rows,
+            call,
+        )
+    } else {
+        let LinearCall { groups, shape, rule, .. } = call;
+        let table = rows.bounds.clone();
+        let rows = Dispatch::fp8_permute_rows(x.into_dispatch(), rows, rule.activations);
+        Dispatch::fp8_gemm(rows, weight.clone(), table, groups, shape, Side::Fprop, rule)
+    })
+}
+
 /// `y = (silu(gate) * up) w^T` in FP8, differentiable in gate_up and w where they are on an
 /// autodiff device.
 ///

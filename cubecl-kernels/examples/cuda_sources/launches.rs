@@ -215,7 +215,27 @@ impl Launches<'_> {
         self.name("cast rows of 131", || {
             let options = QuantizeOptions::default();
             quantize::quantize_rows(self.client, &x, Element::F32, 33, 131, &options).map(drop)
-        })
+        })?;
+        self.gathered_casts(&groups)
+    }
+
+    /// Rows of tokens that are cast on their way to experts.
+    fn gathered_casts(&self, groups: &DeviceGroups) -> Outcome {
+        let index: Vec<u32> = (0..groups.rows()).map(|row| (row % TOKENS) as u32).collect();
+        let index = DeviceIndex::new(self.client, &index, TOKENS)?;
+        for width in [WIDTH, 131] {
+            let x = self.words(TOKENS * width);
+            let options =
+                QuantizeOptions { scale: ScaleFormat::PowerOfTwo, ..QuantizeOptions::default() };
+            self.name(&format!("gather and cast of rows of {width}"), || {
+                quantize::quantize_gathered_rows(self.client, &x, &index, width, &options).map(drop)
+            })?;
+            self.name(&format!("gather and cast of both of {width}"), || {
+                quantize::quantize_gathered(self.client, &x, &index, groups, width, &options)
+                    .map(drop)
+            })?;
+        }
+        Ok(())
     }
 
     fn e5m6(&self) -> Outcome {

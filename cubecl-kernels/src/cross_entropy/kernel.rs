@@ -1,11 +1,13 @@
-//! Device code: the log-softmax of rows of logits in three passes, none of which waits for another
-//! unit, and the mean over rows.
+//! Device code: the log-softmax of rows of logits in two passes over them, neither of which waits for
+//! another unit, and the mean over rows.
 //!
 //! # Rejected
 //! - A row a unit: rows of a vocabulary lie far apart, and neighbours would read as far from each
 //!   other.
 //! - A cube a row with sums through shared memory: barriers, each of which costs a software
 //!   renderer what is in its registers.
+//! - The largest logit in a pass of its own: an exponential a vector is cheaper than another load of
+//!   each logit.
 
 use super::plan::LANES;
 use crate::device::codec::NAN_BITS;
@@ -75,20 +77,18 @@ pub(super) fn row_parts<N: Size>(
         let base = unit / LANES * vectors;
         let first = unit % LANES;
         let mut largest = LOWEST.runtime();
+        let mut sum = 0.0f32;
         let mut column = first;
         while column < vectors {
             let logit = logits[(base + column) as usize];
+            let before = largest;
             #[unroll]
             for s in 0..width as usize {
                 // NaN is no larger and no smaller than anything: it shows in the sum.
                 largest = select(logit.extract(s) > largest, logit.extract(s), largest);
             }
-            column += LANES;
-        }
-        let mut sum = 0.0f32;
-        column = first;
-        while column < vectors {
-            let logit = logits[(base + column) as usize];
+            // The sum so far is over another largest one.
+            sum *= (before - largest).exp();
             #[unroll]
             for s in 0..width as usize {
                 sum += (logit.extract(s) - largest).exp();

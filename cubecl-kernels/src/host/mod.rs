@@ -48,8 +48,9 @@ pub use permute::{combine, combine_backward, gather_rows, gather_rows_backward};
 pub use quantize::{
     Element, count_cast, dequantize_blocks, dequantize_columns, dequantize_e5m6, dequantize_rows,
     quantize_blocks, quantize_both, quantize_columns, quantize_columns_from_e5m6, quantize_e5m6,
-    quantize_rows, requantize_columns, swiglu_backward_from_codes, swiglu_quantize_columns,
-    swiglu_quantize_columns_from_codes, swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
+    quantize_gathered, quantize_gathered_rows, quantize_rows, requantize_columns,
+    swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes,
+    swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
 };
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{rope, rope_backward};

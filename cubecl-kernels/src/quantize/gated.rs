@@ -1,8 +1,9 @@
 //! SwiGLU and the cast of its result in one launch, so that the result in FP32 is never written.
 
 use super::kernel::form::{CastForm, Entries};
-use super::launch::{Outputs, Source, form, quantize_columns, quantize_rows};
+use super::launch::{form, quantize_columns, quantize_rows};
 use super::quantized::DeviceCodes;
+use super::source::{Outputs, Source};
 use crate::definition::{Granularity, KernelError, QuantizeOptions};
 use crate::device::{DeviceGroups, Element};
 use crate::swiglu::swiglu;

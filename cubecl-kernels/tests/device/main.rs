@@ -10,6 +10,7 @@ mod counted;
 mod cross_entropy;
 mod e5m6;
 mod embedding;
+mod gathered;
 mod gemm;
 mod grouped_linear;
 mod linear;

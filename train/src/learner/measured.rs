@@ -1,9 +1,9 @@
 //! What passes measured, as it lies on their device, and the one read that brings it to the host.
 
-use burn::tensor::{DType, Tensor};
-use burn_deepseek::ops::to_host;
-use burn_deepseek::{LayerRouting, Losses};
+use burn::tensor::Tensor;
+use burn_deepseek::Losses;
 
+use super::values::{Loads, Values};
 use super::{LayerLoad, PassDetail, StepReport};
 
 /// What one pass measured; nothing of it has been read yet.
@@ -15,24 +15,6 @@ pub struct Measured {
     tokens: usize,
     loads: Vec<(usize, Loads)>,
     gate_entropy: Vec<f64>,
-}
-
-/// Tokens that chose each expert of a layer, where they were counted.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // there is one a layer and pass, and it stays where it is
-enum Loads {
-    Host(Vec<u64>),
-    /// As FP32, which has every number below 16,777,216.
-    Device(Tensor<1>),
-}
-
-impl Loads {
-    fn of(routing: &LayerRouting) -> Self {
-        match routing.groups.chosen() {
-            Some(chosen) => Self::Device(chosen.loads.clone().float().cast(DType::F32)),
-            None => Self::Host(routing.groups.loads()),
-        }
-    }
 }
 
 impl Measured {
@@ -58,29 +40,20 @@ impl Measured {
 
     /// Tensors that are to be read, in the order in which [`Measured::report`] takes them.
     fn tensors(&self) -> impl Iterator<Item = Tensor<1>> {
-        let loads = self.loads.iter().filter_map(|(_, loads)| match loads {
-            Loads::Host(_) => None,
-            Loads::Device(loads) => Some(loads.clone()),
-        });
+        let loads = self.loads.iter().filter_map(|(_, loads)| loads.tensor());
         self.losses.iter().cloned().chain(loads)
     }
 
     /// The report, of values of [`Measured::tensors`].
-    fn report(self, mut next: impl FnMut(usize) -> Vec<f32>) -> StepReport {
-        let losses: Vec<f64> = next(self.losses.len()).into_iter().map(f64::from).collect();
+    fn report(self, values: &mut Values) -> StepReport {
+        let losses = values.take(self.losses.len());
+        let losses: Vec<f64> = losses.into_iter().map(f64::from).collect();
         let (balance_loss, mtp) = match self.has_balance {
             true => (losses[2], &losses[3..]),
             false => (0.0, &losses[2..]),
         };
-        let loads = self.loads.into_iter().map(|(layer, loads)| {
-            let loads = match loads {
-                Loads::Host(loads) => loads,
-                Loads::Device(loads) => {
-                    next(loads.dims()[0]).into_iter().map(|load| load as u64).collect()
-                }
-            };
-            LayerLoad { layer, loads }
-        });
+        let loads = self.loads.into_iter();
+        let loads = loads.map(|(layer, loads)| LayerLoad { layer, loads: loads.read(values) });
         StepReport {
             total_loss: losses[0],
             loss: losses[1],
@@ -101,16 +74,9 @@ pub(super) fn read(
     others: Vec<Tensor<1>>,
 ) -> (Vec<StepReport>, Vec<Vec<f32>>) {
     let of_passes = passes.iter().flat_map(Measured::tensors);
-    let all: Vec<Tensor<1>> =
-        of_passes.chain(others.iter().cloned()).map(|x| x.cast(DType::F32)).collect();
-    let values: Vec<f32> = match all.is_empty() {
-        true => Vec::new(),
-        false => to_host(Tensor::cat(all, 0)).iter::<f32>().collect(),
-    };
-    let mut rest = values.into_iter();
-    let mut next = |count: usize| rest.by_ref().take(count).collect::<Vec<f32>>();
-    let reports = passes.into_iter().map(|pass| pass.report(&mut next)).collect();
-    let others = others.iter().map(|x| next(x.dims()[0])).collect();
+    let mut values = Values::read(of_passes.chain(others.iter().cloned()));
+    let reports = passes.into_iter().map(|pass| pass.report(&mut values)).collect();
+    let others = others.iter().map(|x| values.take(x.dims()[0])).collect();
     (reports, others)
 }
 

@@ -12,6 +12,7 @@ mod parts;
 mod reads_tests;
 mod report;
 mod saved;
+mod values;
 
 pub use adamw::{
     AdamW, AdamWSettings, MomentFormat, Moments, gradient_squares, norm_of, parameter_squares,
@@ -24,3 +25,4 @@ pub use measured::Measured;
 pub use parts::{Part, PartNorms, Parts};
 pub use report::{Evaluation, LayerLoad, Norms, PassDetail, RankUse, StepReport, Updated};
 pub use saved::{FIRST_MOMENT, OPTIMIZER_FILE, SECOND_MOMENT, save_whole};
+pub use values::{Loads, Values};

@@ -21,7 +21,9 @@ use super::kernels::{
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Out of the decorator: numbers of rows have no gradient.
-fn inner_rows<B: Backend, C: CheckpointStrategy>(rows: RowTables<Autodiff<B, C>>) -> RowTables<B> {
+pub(in crate::backend) fn inner_rows<B: Backend, C: CheckpointStrategy>(
+    rows: RowTables<Autodiff<B, C>>,
+) -> RowTables<B> {
     RowTables {
         bounds: rows.bounds,
         row_of_slot: rows.row_of_slot,

@@ -14,7 +14,8 @@ use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::linear::{Fp8Ops, LinearCall};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
 use super::shapes::Side;
-use crate::backend::autodiff::{Backprop, Graph};
+use crate::backend::autodiff::{Backprop, Graph, inner_rows};
+use crate::backend::kernels::{FusedKernels, RowTables};
 use crate::precision::KeptActivation;
 
 /// Out of the decorator: codes have no gradient, and scales are constants.
@@ -26,7 +27,7 @@ fn inner_weight<B: Backend, C: CheckpointStrategy>(w: Fp8Weight<Autodiff<B, C>>)
     Fp8Weight { codes: w.codes, transposed: w.transposed, scales: w.scales.into_primitive() }
 }
 
-impl<B: Fp8Kernels, C: CheckpointStrategy> Fp8Ops for Autodiff<B, C>
+impl<B: Fp8Kernels + FusedKernels, C: CheckpointStrategy> Fp8Ops for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -80,6 +81,32 @@ where
             let kept = (kept, weight, table, call);
             Graph::<B, C>::record([x.node(), w.node()], y, |_| kept, backward)
         }
+    }
+
+    fn fp8_permute_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        weight: Fp8Weight<Self>,
+        rows: RowTables<Self>,
+        call: LinearCall,
+    ) -> FloatTensor<Self> {
+        let (weight, rows) = (inner_weight(weight), inner_rows(rows));
+        let ((x, node), table) = (x.into_parts(), rows.bounds.clone());
+        let (groups, options) = (call.groups, call.rule.activations);
+        let input = B::fp8_permute_both(x, rows.clone(), groups, options);
+        Graph::<B, C>::record(
+            [node, w.node()],
+            product(input.rows, weight.clone(), table, Side::Fprop, &call),
+            |_| (input.columns, weight, rows, call),
+            |mut graph, dy, (columns, weight, rows, call)| {
+                let table = rows.bounds.clone();
+                let dy = dgrad(&mut graph, dy, weight, &table, &call, |d_rows| {
+                    B::permute_backward(d_rows, rows)
+                });
+                let Some(w) = graph.inputs[1] else { return };
+                wgrad(&mut graph, w, call, dy, table, move |_, _| columns);
+            },
+        )
     }
 
     fn fp8_swiglu_linear(

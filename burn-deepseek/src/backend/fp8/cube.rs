@@ -3,6 +3,7 @@
 use burn::backend::TensorMetadata;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl_kernels::all_to_all::DeviceIndex;
 use cubecl_kernels::definition::{QuantizeOptions, ScaleFormat};
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::gemm::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
@@ -14,8 +15,8 @@ use super::GroupedLinearShape;
 use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
 use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
-use crate::backend::cube_tensor::{Place, dims, handle};
-use crate::backend::kernels::done;
+use crate::backend::cube_tensor::{Place, dims, handle, slots};
+use crate::backend::kernels::{RowTables, done};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 fn matrix(place: &Place, codes: DeviceCodes, shape: MatrixShape) -> Fp8Matrix<CubeBackend> {
@@ -277,6 +278,36 @@ impl Fp8Kernels for CubeBackend {
             rule.accumulation,
         );
         place.floats(done(gradient), shape.weight_dims())
+    }
+
+    fn fp8_permute_rows(
+        x: CubeTensor,
+        rows: RowTables<Self>,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
+        let (place, [_, columns]) = (Place::of(&x), dims(&x));
+        let index = done(DeviceIndex::of_slots(&slots(rows)));
+        let codes =
+            quantize::quantize_gathered_rows(&place.client, &handle(x), &index, columns, &options);
+        matrix(&place, done(codes), MatrixShape::row_tiled([index.len(), columns]))
+    }
+
+    fn fp8_permute_both(
+        x: CubeTensor,
+        rows: RowTables<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self> {
+        let (place, [_, columns]) = (Place::of(&x), dims(&x));
+        let of = groups_of(&place, rows.bounds.clone(), &groups);
+        let index = done(DeviceIndex::of_slots(&slots(rows)));
+        let both =
+            quantize::quantize_gathered(&place.client, &handle(x), &index, &of, columns, &options);
+        let (by_rows, by_columns) = done(both);
+        Fp8Pair {
+            rows: matrix(&place, by_rows, MatrixShape::row_tiled([index.len(), columns])),
+            columns: matrix(&place, by_columns, MatrixShape::column_tiled(&groups, columns)),
+        }
     }
 
     fn fp8_swiglu_rows(gate_up: CubeTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {

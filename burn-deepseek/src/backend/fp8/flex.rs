@@ -12,7 +12,7 @@ use super::kernels::{Fp8Kernels, SwigluColumns};
 use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
 use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::flex_tensor::{Contiguous, dims, first_rows, tensor, word_tensor};
-use crate::backend::kernels::done;
+use crate::backend::kernels::{RowTables, done};
 use crate::precision::{Fp8Rule, KeptActivation};
 
 impl Fp8Kernels for Flex {
@@ -234,6 +234,46 @@ impl Fp8Kernels for Flex {
             done(host::fp8_grouped_wgrad_nt(&dy, &x, &offsets(table, &groups), rule.accumulation)),
             shape.weight_dims(),
         )
+    }
+
+    fn fp8_permute_rows(
+        x: FlexTensor,
+        rows: RowTables<Self>,
+        options: QuantizeOptions,
+    ) -> Fp8Matrix<Self> {
+        let ([tokens, columns], [count]) = (dims(&x), dims(&rows.token_of_row));
+        let (x, token_of_row) = (Contiguous::new(x), Contiguous::new(rows.token_of_row));
+        let codes = host::quantize_gathered_rows(
+            x.floats(),
+            token_of_row.words(),
+            tokens,
+            columns,
+            &options,
+        );
+        matrix(done(codes), MatrixShape::row_tiled([count, columns]))
+    }
+
+    fn fp8_permute_both(
+        x: FlexTensor,
+        rows: RowTables<Self>,
+        groups: RowGroups,
+        options: QuantizeOptions,
+    ) -> Fp8Pair<Self> {
+        let ([tokens, columns], [count]) = (dims(&x), dims(&rows.token_of_row));
+        let (x, token_of_row) = (Contiguous::new(x), Contiguous::new(rows.token_of_row));
+        let both = host::quantize_gathered(
+            x.floats(),
+            token_of_row.words(),
+            &offsets(rows.bounds, &groups),
+            tokens,
+            columns,
+            &options,
+        );
+        let (by_rows, by_columns) = done(both);
+        Fp8Pair {
+            rows: matrix(by_rows, MatrixShape::row_tiled([count, columns])),
+            columns: matrix(by_columns, MatrixShape::column_tiled(&groups, columns)),
+        }
     }
 
     fn fp8_swiglu_rows(gate_up: FlexTensor, options: QuantizeOptions) -> Fp8Matrix<Self> {

@@ -10,6 +10,7 @@ use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
 #[cfg(feature = "cube")]
 use super::shapes::{MatrixShape, WeightShape};
 use super::shapes::{RowGroups, Side};
+use crate::backend::kernels::RowTables;
 #[cfg(feature = "cube")]
 use crate::backend::results::{Results, Shaped, floats};
 use crate::backend::table::define_kernels;
@@ -147,6 +148,30 @@ macro_rules! fp8_kernels {
                     shape: GroupedLinearShape,
                     rule: Fp8Rule,
                 ) -> FloatTensor<Self> => floats(shape.weight_dims());
+
+                /// 1x128 tiles of rows of tokens by expert; x `[tokens, columns]`.
+                fn fp8_permute_rows(
+                    x: FloatTensor<Self>,
+                    #[extension_type] rows: RowTables<Self>,
+                    options: QuantizeOptions,
+                ) -> Fp8Matrix<Self> => {
+                    let ([_, columns], [count]) =
+                        (x.shape().dims(), rows.token_of_row.shape().dims());
+                    MatrixShape::row_tiled([count, columns])
+                };
+                /// Their 1x128 tiles, and their 128x1 tiles by expert, from one read of x; `groups`
+                /// has the sizes of `rows`.
+                fn fp8_permute_both(
+                    x: FloatTensor<Self>,
+                    #[extension_type] rows: RowTables<Self>,
+                    groups: RowGroups,
+                    options: QuantizeOptions,
+                ) -> Fp8Pair<Self> => {
+                    let ([_, columns], [count]) =
+                        (x.shape().dims(), rows.token_of_row.shape().dims());
+                    Results::from(MatrixShape::row_tiled([count, columns]))
+                        .and(MatrixShape::column_tiled(groups, columns))
+                };
 
                 /// 1x128 tiles of `silu(gate) * up`; gate_up `[rows, 2 * columns]`.
                 fn fp8_swiglu_rows(

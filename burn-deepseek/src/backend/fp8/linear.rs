@@ -9,6 +9,7 @@ use super::kernels::Fp8Kernels;
 use super::matrix::{Fp8Pair, Fp8Weight};
 use super::shapes::{RowGroups, Side};
 use crate::backend::deferred::DeferredWeight;
+use crate::backend::kernels::RowTables;
 use crate::backend::table::differentiable;
 use crate::precision::Fp8Rule;
 
@@ -50,6 +51,22 @@ differentiable! {
         let _ = (x, w); // places in a graph, which only autodiff has
         let LinearCall { groups, shape, rule, .. } = call;
         Self::fp8_gemm(input.rows, weight, table, groups, shape, Side::Fprop, rule)
+    }
+    /// The linear of each expert on rows of tokens, `y = permute(x) w^T`, differentiable in x and w:
+    /// the rows are kept in 128x1 tiles, whatever `call.rule.kept` says, and never made in FP32.
+    /// `rows` has the rows of `call.groups`.
+    fn fp8_permute_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        #[extension_type] weight: Fp8Weight<Self>,
+        #[extension_type] rows: RowTables<Self>,
+        call: LinearCall,
+    ) -> FloatTensor<Self> {
+        let _ = w;
+        let LinearCall { groups, shape, rule, .. } = call;
+        let table = rows.bounds.clone();
+        let rows = Self::fp8_permute_rows(x, rows, rule.activations);
+        Self::fp8_gemm(rows, weight, table, groups, shape, Side::Fprop, rule)
     }
     /// `y = (silu(gate) * up) w^T`, differentiable in gate_up and w: gate and up are kept in FP8,
     /// SwiGLU's result is not kept.

@@ -17,7 +17,7 @@ pub(super) const ASK: &str = "deepseek/operations";
 /// which an answer numbers them: the same on both sides, or they do not understand each other.
 ///
 /// [`FusedOp`]: crate::backend::FusedOp
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// What a server says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

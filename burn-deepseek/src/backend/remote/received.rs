@@ -21,11 +21,13 @@ pub(super) struct Received<B: Backend> {
     rows: Option<usize>,
     /// A table whose groups are a later argument.
     table: Option<IntTensor<B>>,
+    /// Groups and rows of the tables of a routing decision, which were found to be right.
+    routed: Option<(usize, usize)>,
 }
 
 impl<B: Backend> Received<B> {
     pub(super) fn new(operation: &'static str, checked: bool) -> Self {
-        Self { operation, checked, rows: None, table: None }
+        Self { operation, checked, rows: None, table: None, routed: None }
     }
 
     /// A tensor of values.
@@ -44,8 +46,22 @@ impl<B: Backend> Received<B> {
     /// The table has other groups.
     pub(super) fn groups(&mut self, groups: &RowGroups) {
         if let (true, Some(table)) = (self.checked && groups.len() != 1, self.table.take()) {
-            self.check_bounds(table, groups.rows());
+            let count = self.check_bounds(table, groups.rows());
+            self.check_count(groups, count, groups.rows());
         }
+        if let Some((count, rows)) = self.routed.take() {
+            self.check_count(groups, count, rows);
+        }
+    }
+
+    fn check_count(&self, groups: &RowGroups, count: usize, rows: usize) {
+        let said = (groups.len(), groups.rows());
+        assert_eq!(
+            said,
+            (count, rows),
+            "{}: groups and rows are said to be so many, and their table has others",
+            self.operation
+        );
     }
 
     /// The groups of a call of SwiGLU, as [`Self::groups`].
@@ -73,7 +89,8 @@ impl<B: Backend> Received<B> {
         }
         let slots = tables.row_of_slot.shape();
         let (tokens, rows) = (slots[0], slots.num_elements());
-        self.check_bounds(tables.bounds.clone(), rows);
+        let groups = self.check_bounds(tables.bounds.clone(), rows);
+        self.routed = Some((groups, rows));
         for (name, table, end) in [
             ("row_of_slot", &tables.row_of_slot, rows),
             ("token_of_row", &tables.token_of_row, tokens),
@@ -87,11 +104,10 @@ impl<B: Backend> Received<B> {
         }
     }
 
-    fn check_bounds(&self, table: IntTensor<B>, rows: usize) {
+    /// The number of a table's groups, once they are found to be of `rows` rows.
+    fn check_bounds(&self, table: IntTensor<B>, rows: usize) -> usize {
         let values = self.words("groups", table);
-        if let Err(reason) = check_bounds(&values, rows) {
-            panic!("{}: {reason}", self.operation);
-        }
+        check_bounds(&values, rows).unwrap_or_else(|reason| panic!("{}: {reason}", self.operation))
     }
 
     fn words(&self, name: &str, table: IntTensor<B>) -> Vec<u32> {
@@ -102,9 +118,9 @@ impl<B: Backend> Received<B> {
     }
 }
 
-/// Whether a table, first rows, words and tiles of each group and the totals, is that of groups of
-/// `rows` rows.
-fn check_bounds(table: &[u32], rows: usize) -> Result<(), String> {
+/// The number of groups of a table, first rows, words and tiles of each and the totals, where it is
+/// one of `rows` rows.
+fn check_bounds(table: &[u32], rows: usize) -> Result<usize, String> {
     let table: Vec<usize> = table.iter().map(|&word| word as usize).collect();
     let bounds = table.len() / 3;
     if bounds < 2 || !table.len().is_multiple_of(3) {
@@ -113,7 +129,7 @@ fn check_bounds(table: &[u32], rows: usize) -> Result<(), String> {
     let layout =
         GroupedColumns::new("groups", &table[..bounds], rows).map_err(|error| error.to_string())?;
     if table[bounds..2 * bounds] == layout.words[..] && table[2 * bounds..] == layout.tiles[..] {
-        Ok(())
+        Ok(bounds - 1)
     } else {
         Err("the words or tiles of a table are not those of its rows".into())
     }
@@ -150,7 +166,7 @@ mod tests {
     #[test]
     fn a_table_is_that_of_its_rows_or_refused() {
         let right = [0, 5, 5, 6, 0, 2, 2, 3, 0, 1, 1, 2];
-        assert_eq!(check_bounds(&right, 6), Ok(()));
+        assert_eq!(check_bounds(&right, 6), Ok(3));
         let refused = |place: usize, value: u32, rows: usize| {
             let mut table = right;
             table[place] = value;

@@ -14,6 +14,8 @@ use cubecl_kernels::metric::calc_diff;
 use serde_json::json;
 
 use super::{ConnectError, connect, with_operations};
+#[cfg(feature = "wgpu")]
+use crate::backend::fp8::RowGroups;
 use crate::backend::fp8::{Fp8Kernels, GroupedLinearShape};
 #[cfg(feature = "wgpu")]
 use crate::backend::{FusedKernels, RowTables};
@@ -196,20 +198,24 @@ fn a_client_s_tables_are_checked_before_a_kernel_reads_by_them() {
     let gpu = crate::backend::test_gpu();
     // Two tokens, an expert each.
     let right = [vec![0, 1, 2, 0, 1, 2, 0, 1, 2], vec![0, 1], vec![0, 1], vec![0, 1]];
-    let permuted = |tables: &[Vec<u32>; 4]| {
-        let device = remote(gpu.clone());
+    let rows_of = |device: &Device, tables: &[Vec<u32>; 4]| {
         let words = |place: usize| {
             let words = TensorData::new(tables[place].clone(), [tables[place].len()]);
-            Tensor::<1, Int>::from_data(words, (&device, DType::U32))
+            Tensor::<1, Int>::from_data(words, (device, DType::U32))
         };
-        let rows = RowTables {
+        RowTables {
             bounds: words(0).reshape([3, 3]).into_dispatch(),
             row_of_slot: words(1).reshape([2, 1]).into_dispatch(),
             token_of_row: words(2).into_dispatch(),
             slot_of_row: words(3).into_dispatch(),
-        };
-        let x = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], &device).into_dispatch();
-        let y = Tensor::<2>::from_dispatch(Dispatch::permute(x, rows));
+        }
+    };
+    let x =
+        |device: &Device| Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], device).into_dispatch();
+    let permuted = |tables: &[Vec<u32>; 4]| {
+        let device = remote(gpu.clone());
+        let y = Dispatch::permute(x(&device), rows_of(&device, tables));
+        let y = Tensor::<2>::from_dispatch(y);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| y.into_data()))
     };
     let y = permuted(&right).expect("tables that are right");
@@ -219,6 +225,16 @@ fn a_client_s_tables_are_checked_before_a_kernel_reads_by_them() {
         tables[table][place] = value;
         assert!(permuted(&tables).is_err(), "table {table}");
     }
+    // And as many groups as the call says.
+    let cast = |groups: usize| {
+        let device = remote(gpu.clone());
+        let (rows, options) = (rows_of(&device, &right), QuantizeOptions::default());
+        let groups = RowGroups::most(2, groups);
+        let both = Dispatch::fp8_permute_both(x(&device), rows, groups, options);
+        let scales = Tensor::<2>::from_dispatch(both.rows.scales);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scales.into_data()))
+    };
+    assert!(cast(2).is_ok() && cast(3).is_err() && cast(1).is_err());
 }
 
 #[test]

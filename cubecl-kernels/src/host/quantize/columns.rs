@@ -56,15 +56,23 @@ pub fn quantize_both<E: Element>(
     let layout = check_columns(OP, x.len(), offsets, cols)?;
     let rows = offsets.last().copied().unwrap_or(0);
     check_row_tiles(OP, rows, cols)?;
-    let source = Matrix { x, cols };
-    if options.granularity != Granularity::Tile {
-        // A study that shares scales reads more than once anyway.
-        return Ok((
-            rows::quantize(&source, rows, cols, options),
-            quantize(&source, offsets, &layout, cols, options),
-        ));
+    Ok(by_rows_and_columns(&Matrix { x, cols }, offsets, &layout, cols, options))
+}
+
+/// Row and column tiles of any source.
+pub(super) fn by_rows_and_columns(
+    source: &impl Source,
+    offsets: &[usize],
+    layout: &GroupedColumns,
+    cols: usize,
+    options: &QuantizeOptions,
+) -> (Quantized, Quantized) {
+    if options.granularity == Granularity::Tile {
+        return both(source, offsets, layout, cols, options);
     }
-    Ok(both(&source, offsets, &layout, cols, options))
+    // A study that shares scales reads more than once anyway.
+    let rows = offsets[offsets.len() - 1];
+    (rows::quantize(source, rows, cols, options), quantize(source, offsets, layout, cols, options))
 }
 
 /// Checks `x` of `len` entries and `offsets`, and lays the columns out.
@@ -135,8 +143,8 @@ pub(super) fn quantize(
     Quantized { codes, scales }
 }
 
-/// Row and column tiles of any source, tile by tile.
-pub(super) fn both(
+/// Row and column tiles of any source, tile by tile, in one read.
+fn both(
     source: &impl Source,
     offsets: &[usize],
     layout: &GroupedColumns,

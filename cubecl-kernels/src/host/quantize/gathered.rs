@@ -3,13 +3,19 @@
 use std::ops::Range;
 
 use super::amax;
+use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Panel, Source, computed_rows};
+use super::rows::{self, check_row_tiles};
 use super::store::pack;
-use crate::definition::{CODES_A_WORD, Fp8Format, ScaleFormat, TILE, WireFormat, tiles, words};
+use crate::definition::{
+    CODES_A_WORD, Fp8Format, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE,
+    WireFormat, check_length, tiles, words,
+};
 use crate::host::output::{Parts, build};
+use crate::host::permute::check_indices;
 
 /// Row `i` is row `index[i]` of a matrix in memory.
 pub(in crate::host) struct Gathered<'a, E> {
@@ -18,7 +24,20 @@ pub(in crate::host) struct Gathered<'a, E> {
     pub(in crate::host) cols: usize,
 }
 
-impl<E: Element> Gathered<'_, E> {
+impl<'g, E: Element> Gathered<'g, E> {
+    /// Rows of a matrix `[rows, cols]`, each of which is there.
+    fn new(
+        op: &'static str,
+        x: &'g [E],
+        index: &'g [u32],
+        rows: usize,
+        cols: usize,
+    ) -> Result<Self, KernelError> {
+        check_length(op, "x", x.len(), &[rows, cols])?;
+        check_indices(op, "index", index, rows)?;
+        Ok(Self { x, index, cols })
+    }
+
     fn load<'a>(
         &'a self,
         row: usize,
@@ -51,6 +70,54 @@ impl<E: Element> Source for Gathered<'_, E> {
             out.copy_from_slice(self.load(row, columns.clone(), &mut of_row).row(0));
         })
     }
+}
+
+/// Casts rows by index as [`quantize_rows`](super::quantize_rows) does of their copies, which are
+/// never in memory as a whole.
+///
+/// # Shapes
+/// - `x [rows, cols]`, `index [m]` -> codes `[m, words(cols)]`, scales `[m, tiles(cols)]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming `x`, [`KernelError::Index`] naming the place in `index`.
+///
+/// Source: technical report 3.2.2, 3.3.2.
+pub fn quantize_gathered_rows<E: Element>(
+    x: &[E],
+    index: &[u32],
+    rows: usize,
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Result<Quantized, KernelError> {
+    const OP: &str = "quantize_gathered_rows";
+    let source = Gathered::new(OP, x, index, rows, cols)?;
+    check_row_tiles(OP, index.len(), cols)?;
+    Ok(rows::quantize(&source, index.len(), cols, options))
+}
+
+/// Casts rows by index as [`quantize_both`](super::quantize_both) does of their copies: (rows,
+/// columns).
+///
+/// # Shapes
+/// - `x [rows, cols]`, `index [m]`, `offsets [groups + 1]` rising from 0 to `m` -> as there
+///
+/// # Errors
+/// The errors of [`quantize_gathered_rows`], [`KernelError::Invalid`] naming `offsets`, and
+/// [`KernelError::Length`] naming `index` where it has not the rows of `offsets`.
+pub fn quantize_gathered<E: Element>(
+    x: &[E],
+    index: &[u32],
+    offsets: &[usize],
+    rows: usize,
+    cols: usize,
+    options: &QuantizeOptions,
+) -> Result<(Quantized, Quantized), KernelError> {
+    const OP: &str = "quantize_gathered";
+    let source = Gathered::new(OP, x, index, rows, cols)?;
+    let layout = columns_layout(OP, offsets, cols)?;
+    check_length(OP, "index", index.len(), &[offsets[offsets.len() - 1]])?;
+    check_row_tiles(OP, index.len(), cols)?;
+    Ok(columns::by_rows_and_columns(&source, offsets, &layout, cols, options))
 }
 
 /// Rows in [`WireFormat::Fp8`].

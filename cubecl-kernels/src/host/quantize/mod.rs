@@ -1,5 +1,5 @@
 //! Casts to FP8 and E5M6 and back (3.3): row tiles, column tiles (transposed), blocks, and SwiGLU
-//! with its cast in one pass.
+//! or rows by index with their cast in one pass.
 //!
 //! Every function here gives the bits of its plain form in [`reference`](mod@crate::reference), on
 //! every instruction set.
@@ -38,6 +38,7 @@ pub(super) use decode::e4m3_value;
 pub use dequantize::{dequantize_blocks, dequantize_columns, dequantize_rows, requantize_columns};
 pub use e5m6::{dequantize_e5m6, quantize_columns_from_e5m6, quantize_e5m6};
 pub(super) use gathered::{Gathered, pack_fp8};
+pub use gathered::{quantize_gathered, quantize_gathered_rows};
 pub use panel::Element;
 pub(super) use panel::Source;
 pub use rows::quantize_rows;

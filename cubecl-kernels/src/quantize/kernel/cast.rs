@@ -70,20 +70,22 @@ enum Along {
 ///
 /// # Shapes
 /// `x` `[experts * rows, columns]` in vectors of `N`, `1` or `4`, or `[rows, 2 columns]` with
-/// [`Entries::Swiglu`]; `groups` as in [`group_of_tile`](crate::device::group_of_tile);
-/// `amax` the bits of one number, where `form` takes it. Every expert is a cube's `z`.
+/// [`Entries::Swiglu`], or any number of rows with [`Entries::Gathered`]; `groups` as in
+/// [`group_of_tile`](crate::device::group_of_tile); `given` the bits of one number with
+/// [`AmaxOf::Given`], or the number of each row of `x` with [`Entries::Gathered`] (a form has one of
+/// the two, and a device may have no more buffers to bind). Every expert is a cube's `z`.
 #[cube(launch_unchecked)]
 pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
     x: &[Vector<F, N>],
     groups: &[u32],
-    amax: &[u32],
+    given: &[u32],
     outputs: &mut CastOutputs,
     sizes: CastSizes,
     #[comptime] vector: u32,
     #[comptime] form: CastForm,
 ) {
     let place = locate(groups, &sizes, form.grouped);
-    let bits = load_entries::<F, N>(x, &sizes, &place, vector, form);
+    let bits = load_entries::<F, N>(x, given, &sizes, &place, vector, form);
 
     // The scale of each of the unit's rows and columns.
     let mut lines = Shared::<[u32]>::new_slice(comptime!((BLOCK * SIDE) as usize));
@@ -108,7 +110,7 @@ pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
         }
     } else {
         let block_amax = if comptime!(matches!(form.amax, AmaxOf::Given)) {
-            amax[0]
+            given[0]
         } else {
             let own = largest_entry(&bits, form.unroll);
             cube_amax(&mut partial, own)
@@ -175,6 +177,7 @@ fn locate(groups: &[u32], sizes: &CastSizes, #[comptime] grouped: bool) -> Place
 #[cube]
 fn load_entries<F: Float, N: Size>(
     x: &[Vector<F, N>],
+    given: &[u32],
     sizes: &CastSizes,
     place: &Place,
     #[comptime] vector: u32,
@@ -184,19 +187,24 @@ fn load_entries<F: Float, N: Size>(
     #[unroll(form.unroll)]
     for r in 0..EACH {
         let row = place.row0 + r;
+        let mut row_of_x = place.expert * sizes.rows + row;
+        if comptime!(matches!(form.entries, Entries::Gathered)) {
+            if row < place.row_end {
+                row_of_x = given[row as usize];
+            }
+        }
         #[unroll(form.unroll)]
         for v in 0..EACH / vector {
             let column = place.column0 + v * vector;
             let mut loaded = Vector::<F, N>::zero();
             let mut up = Vector::<F, N>::zero();
             if row < place.row_end && column < sizes.columns {
-                let row = place.expert * sizes.rows + row;
-                if comptime!(matches!(form.entries, Entries::Given)) {
-                    loaded = x[((row * sizes.columns + column) / vector) as usize];
-                } else {
-                    let gate = (2u32 * row * sizes.columns + column) / vector;
+                if comptime!(matches!(form.entries, Entries::Swiglu)) {
+                    let gate = (2u32 * row_of_x * sizes.columns + column) / vector;
                     loaded = x[gate as usize];
                     up = x[(gate + sizes.columns / vector) as usize];
+                } else {
+                    loaded = x[((row_of_x * sizes.columns + column) / vector) as usize];
                 }
             }
             #[unroll]

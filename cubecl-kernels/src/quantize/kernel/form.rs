@@ -36,6 +36,8 @@ pub(in crate::quantize) enum Entries {
     Given,
     /// `silu(gate) * up`, both of which `x` has side by side.
     Swiglu,
+    /// Rows of `x` by a table of their numbers.
+    Gathered,
 }
 
 /// What a cast computes and writes, fixed when the kernel is compiled.

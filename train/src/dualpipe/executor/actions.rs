@@ -10,7 +10,7 @@ use burn_deepseek::backend::fp8::CastCounter;
 use super::chunk::Differentiated;
 use super::flat::flat_gradients;
 use super::rank::{Rank, THREAD};
-use super::report::StageReport;
+use super::report::{StageReport, Unread};
 use super::step::{Progress, RankReport, StepJob};
 use super::timeline::Span;
 use crate::dualpipe::action::{Action, Chunk};
@@ -33,16 +33,18 @@ impl Rank {
             match &planned.action {
                 Action::Forward(chunk) => {
                     let input = self.input(&mut progress, *chunk)?;
-                    let ((measured, in_flight), took) =
-                        self.timed(&mut progress, || self.forward(job, *chunk, input));
+                    let ((measured, in_flight), took) = self.timed(&mut progress, || {
+                        self.settled(job, || self.forward(job, *chunk, input))
+                    });
                     progress.times.forward += took;
                     progress.keep(*chunk, measured, in_flight);
                 }
                 Action::Backward { chunk, defer_weights } => {
                     let gradient = self.gradient(&mut progress, *chunk)?;
                     let in_flight = progress.take(*chunk)?;
-                    let (done, took) = self
-                        .timed(&mut progress, || self.backward(job, *chunk, in_flight, gradient));
+                    let (done, took) = self.timed(&mut progress, || {
+                        self.settled(job, || self.backward(job, *chunk, in_flight, gradient))
+                    });
                     progress.times.backward += took;
                     match defer_weights {
                         true => progress.deferred.push_back((*chunk, done)),
@@ -76,19 +78,33 @@ impl Rank {
                 hidden: mail.hidden - before.hidden,
             });
         }
-        let Progress { measured, gradients, times, .. } = progress;
+        let Progress { measured, gradients, mut times, .. } = progress;
         self.gradients = flat_gradients(&self.part, gradients.finish());
         let batches = self.batches(job);
-        let report = |(chunk, measured)| {
+        let unread = |(chunk, measured)| {
             let micro_batch = job.schedule.micro_batch(chunk);
-            StageReport::read(micro_batch, batches[micro_batch].tokens, measured)
+            Unread { micro_batch, tokens: batches[micro_batch].tokens, measured }
         };
-        let stages = measured.into_iter().map(report).collect();
+        // One read for all of them: each read waits for the device.
+        let started = Instant::now();
+        let stages = StageReport::read(measured.into_iter().map(unread).collect());
+        times.backward += started.elapsed();
         let (casts, mail) =
             (counter.map(|counter| counter.take()), self.post.take_mail(self.place.rank));
         let exchange = self.own_traffic.as_ref().map(|traffic| traffic.take()).unwrap_or_default();
         let chosen = self.chosen(batches);
         Ok(RankReport { stages, spans, times, casts, mail, chosen, exchange })
+    }
+
+    /// Does a pass, and in a step that is to be seen in detail waits until the device is through with
+    /// it: what it takes is the pass's then, and not its asking's.
+    fn settled<T>(&self, job: &StepJob, pass: impl FnOnce() -> T) -> T {
+        let done = pass();
+        if job.detailed {
+            // A device that has failed says so to whoever asks it for a value.
+            let _ = self.device.sync();
+        }
+        done
     }
 
     /// Does a pass that overlaps with no other; how long it took. What it waited for was for nothing
@@ -108,8 +124,9 @@ impl Rank {
         let input = self.input(progress, forward)?;
         let gradient = self.gradient(progress, backward)?;
         let in_flight = progress.take(backward)?;
-        let run_forward = || self.forward(job, forward, input);
-        let run_backward = || self.backward(job, backward, in_flight, gradient);
+        let run_forward = || self.settled(job, || self.forward(job, forward, input));
+        let run_backward =
+            || self.settled(job, || self.backward(job, backward, in_flight, gradient));
         let (((measured, kept), forward_took), (done, backward_took)) = match &self.experts {
             Some(group) => self.side_by_side(progress, &group.token, run_forward, run_backward)?,
             None => (self.timed(progress, run_forward), self.timed(progress, run_backward)),

@@ -8,7 +8,7 @@ use burn_deepseek::{Compute, LossWeights, ModelPart, StageOutput, in_training, o
 
 use super::sums::GradientSums;
 use crate::data::TokenBatch;
-use crate::learner::{EngineSettings, LayerLoad};
+use crate::learner::{EngineSettings, Loads};
 
 /// What a forward pass leaves for the backward pass.
 #[derive(Debug)]
@@ -25,13 +25,14 @@ pub(super) struct InFlight {
     weights: WeightGradientQueue,
 }
 
-/// What a forward pass measured, without autodiff.
+/// What a forward pass measured, without autodiff; nothing of it has been read yet.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub main: Option<Tensor<1>>,
     pub mtp: Vec<Tensor<1>>,
     pub balances: Vec<Tensor<1>>,
-    pub loads: Vec<LayerLoad>,
+    /// Layer and loads of its router.
+    pub loads: Vec<(usize, Loads)>,
     /// Entropy of each layer's router, in a detailed step.
     pub entropies: Vec<f64>,
 }
@@ -57,10 +58,7 @@ impl Measured {
     /// What a stage's pass measured, without autodiff where it had it.
     pub fn of(output: StageOutput) -> Self {
         let plain = |loss: Tensor<1>| if loss.is_autodiff() { loss.inner() } else { loss };
-        let loads = output
-            .routings
-            .iter()
-            .map(|routing| LayerLoad { layer: routing.layer, loads: routing.groups.loads() });
+        let loads = output.routings.iter().map(|routing| (routing.layer, Loads::of(routing)));
         Self {
             loads: loads.collect(),
             entropies: output.routings.iter().filter_map(|routing| routing.entropy).collect(),
@@ -68,6 +66,12 @@ impl Measured {
             mtp: output.mtp.into_iter().map(plain).collect(),
             balances: output.balances.into_iter().map(plain).collect(),
         }
+    }
+
+    /// Tensors that are to be read: losses, main, MTP's and balance, and then loads.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<1>> {
+        let losses = self.main.iter().chain(&self.mtp).chain(&self.balances).cloned();
+        losses.chain(self.loads.iter().filter_map(|(_, loads)| loads.tensor()))
     }
 }
 

@@ -18,7 +18,7 @@ use super::holder::{Away, Holder};
 use super::own::{OwnPart, own_rank};
 use super::rank_threads::RankThreads;
 use super::reduce::UpdateJob;
-use super::report::{StageReport, micro_batch_report, passes_of};
+use super::report::{StageReport, micro_batch_reports, passes_of};
 use super::routings::told;
 use super::shards::Shards;
 use super::start::Cut;
@@ -285,10 +285,10 @@ impl StepEngine for Pipelines {
                 reports[first + stage.micro_batch].push(stage);
             }
         }
-        let device = self.whole.model.device().inner();
         let mut sum = StepReport::default();
-        for stages in reports {
-            sum.absorb(&micro_batch_report(stages, &weights, &device));
+        let device = self.whole.model.device().inner();
+        for report in micro_batch_reports(reports, &weights, &device) {
+            sum.absorb(&report);
         }
         sum.passes = PassDetail { gate_entropy: sum.passes.gate_entropy, ..passes };
         sum.exchange = (self.cluster.axes.expert > 1).then_some(exchange);

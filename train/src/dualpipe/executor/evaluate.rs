@@ -15,7 +15,7 @@ use super::chunk::Measured;
 use super::cluster::Cluster;
 use super::rank::Rank;
 use super::rank_threads::RankThreads;
-use super::report::{StageReport, micro_batch_report};
+use super::report::{StageReport, Unread, micro_batch_reports};
 use super::routings::{Chosen, told};
 use crate::data::TokenBatch;
 use crate::failure::Result;
@@ -127,12 +127,8 @@ pub(super) fn evaluated(
             reports.entry(index).or_default().push(stage);
         }
     }
-    let device = last.inputs.device();
-    Ok(reports
-        .into_values()
-        .take(batches.len())
-        .map(|stages| micro_batch_report(stages, weights, &device))
-        .collect())
+    let of_batches = reports.into_values().take(batches.len());
+    Ok(micro_batch_reports(of_batches, weights, &last.inputs.device()))
 }
 
 impl Rank {
@@ -165,9 +161,11 @@ impl Rank {
         let pass = |(micro_batch, stage)| {
             let measured = self.measured(job, (micro_batch, stage), experts.as_ref())?;
             self.post.sign_of_life();
-            Ok(StageReport::read(micro_batch, batches[micro_batch].tokens, measured))
+            let tokens = batches[micro_batch].tokens;
+            Ok(StageReport::read(vec![Unread { micro_batch, tokens, measured }]))
         };
-        let stages = passes.into_iter().map(pass).collect::<Result<_>>()?;
+        let stages: Vec<Vec<_>> = passes.into_iter().map(pass).collect::<Result<_>>()?;
+        let stages = stages.into_iter().flatten().collect();
         let _not_of_a_step = self.post.take_mail(self.place.rank);
         Ok(Evaluated { stages, chosen: self.chosen(batches) })
     }

@@ -21,6 +21,8 @@ mod packing;
 mod passes;
 mod rank;
 mod rank_threads;
+#[cfg(all(test, feature = "wgpu"))]
+mod reads_tests;
 mod reduce;
 mod report;
 mod routings;

@@ -9,7 +9,7 @@ use burn_deepseek::{LossWeights, PartialLoss};
 use super::chunk::Measured;
 use super::step::RankReport;
 use super::timeline::Span;
-use crate::learner::{LayerLoad, PassDetail, RankUse, StepReport};
+use crate::learner::{LayerLoad, PassDetail, RankUse, StepReport, Values};
 
 /// What a stage measured of a micro-batch.
 #[derive(Clone, Debug)]
@@ -25,24 +25,34 @@ pub(super) struct StageReport {
     pub tokens: usize,
 }
 
+/// A stage's pass over a micro-batch that was measured and not read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub micro_batch: usize,
+    pub tokens: usize,
+    pub measured: Measured,
+}
+
 impl StageReport {
-    /// Reads what a stage measured of a micro-batch of `tokens` tokens; waits for the device.
-    pub fn read(micro_batch: usize, tokens: usize, measured: Measured) -> Self {
+    /// Reads what stages of one device measured, in their order, by one read; waits for the device.
+    pub fn read(passes: Vec<Unread>) -> Vec<Self> {
+        let of_passes = passes.iter().flat_map(|pass| pass.measured.tensors());
+        let mut values = Values::read(of_passes);
+        passes.into_iter().map(|pass| Self::of(pass, &mut values)).collect()
+    }
+
+    fn of(Unread { micro_batch, tokens, measured }: Unread, values: &mut Values) -> Self {
         let Measured { main, mtp, balances, loads, entropies } = measured;
-        let counts = (usize::from(main.is_some()), mtp.len());
-        let scalars: Vec<Tensor<1>> = main.into_iter().chain(mtp).chain(balances).collect();
-        let values: Vec<f32> = if scalars.is_empty() {
-            Vec::new()
-        } else {
-            Tensor::cat(scalars, 0).into_data().iter::<f32>().collect()
-        };
-        let (main, rest) = values.split_at(counts.0);
-        let (mtp, balances) = rest.split_at(counts.1);
+        let main = main.and_then(|_| values.take(1).first().copied());
+        let (mtp, balances) = (values.take(mtp.len()), values.take(balances.len()));
+        let loads = loads.into_iter();
+        let loads: Vec<LayerLoad> =
+            loads.map(|(layer, loads)| LayerLoad { layer, loads: loads.read(values) }).collect();
         Self {
             micro_batch,
-            main: main.first().copied(),
-            mtp: mtp.to_vec(),
-            balances: loads.iter().map(|load| load.layer).zip(balances.iter().copied()).collect(),
+            main,
+            mtp,
+            balances: loads.iter().map(|load| load.layer).zip(balances).collect(),
             entropies: loads.iter().map(|load| load.layer).zip(entropies).collect(),
             loads,
             tokens,
@@ -50,14 +60,36 @@ impl StageReport {
     }
 }
 
-/// What all stages measured of a micro-batch, summed as [`burn_deepseek::DeepSeek::loss`] does.
-pub(super) fn micro_batch_report(
+/// What the stages of each micro-batch measured, summed as [`burn_deepseek::DeepSeek::loss`] does and
+/// where it does: the same bits. One read of `device` for all of them.
+pub(super) fn micro_batch_reports(
+    micro_batches: impl IntoIterator<Item = Vec<StageReport>>,
+    weights: &LossWeights,
+    device: &Device,
+) -> Vec<StepReport> {
+    let (mut reports, sums): (Vec<StepReport>, Vec<PartialLoss>) =
+        micro_batches.into_iter().map(|stages| micro_batch_report(stages, weights, device)).unzip();
+    let mut values = Values::read(sums.iter().flat_map(|PartialLoss { total, balance }| {
+        total.iter().chain(balance).cloned().collect::<Vec<_>>()
+    }));
+    let mut value = |sum: &Option<Tensor<1>>| {
+        let value = sum.as_ref().and_then(|_| values.take(1).first().copied());
+        f64::from(value.unwrap_or_default())
+    };
+    for (report, PartialLoss { total, balance }) in reports.iter_mut().zip(&sums) {
+        report.total_loss = value(total);
+        report.balance_loss = value(balance);
+    }
+    reports
+}
+
+/// What the stages of a micro-batch measured, and the sums of its losses that are yet to be read.
+fn micro_batch_report(
     mut stages: Vec<StageReport>,
     weights: &LossWeights,
     device: &Device,
-) -> StepReport {
+) -> (StepReport, PartialLoss) {
     let scalar = |value: f32| Tensor::<1>::from_data([value], device);
-    let read = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
     stages.sort_by_key(|stage| stage.loads.first().map_or(0, |load| load.layer));
     let end = stages
         .iter()
@@ -77,18 +109,16 @@ pub(super) fn micro_batch_report(
     let gate_entropy = entropies.into_iter().map(|(_, entropy)| entropy).collect();
     let mtp_losses: Vec<Tensor<1>> = mtp.iter().map(|&loss| scalar(loss)).collect();
     let balances = balances.into_iter().map(|(_, loss)| scalar(loss)).collect();
-    let PartialLoss { total, balance } =
-        PartialLoss::new(Some((scalar(main), &mtp_losses)), balances, weights);
-    StepReport {
-        total_loss: read(total.expect("invariant: there is a main loss")),
+    let sums = PartialLoss::new(Some((scalar(main), &mtp_losses)), balances, weights);
+    let report = StepReport {
         loss: f64::from(main),
         mtp_losses: mtp.into_iter().map(f64::from).collect(),
-        balance_loss: balance.map_or(0.0, read),
         tokens,
         layer_loads,
         passes: PassDetail { gate_entropy, ..PassDetail::default() },
         ..StepReport::default()
-    }
+    };
+    (report, sums)
 }
 
 /// How the passes of a step went on its ranks, whether or not they share experts.

@@ -22,6 +22,9 @@ fn wrong_lengths_name_the_argument() {
     assert_eq!(named(quantize_rows(&x, 2, 2, &options)), "x");
     assert_eq!(named(quantize_columns(&x, &[0, 2], 2, &options)), "x");
     assert_eq!(named(quantize_both(&x, &[0, 2], 2, &options)), "x");
+    assert_eq!(named(quantize_gathered_rows(&x, &[0], 2, 2, &options)), "x");
+    assert_eq!(named(quantize_gathered(&x, &[0, 1], &[0, 2], 2, 2, &options)), "x");
+    assert_eq!(named(quantize_gathered(&x, &[0, 1], &[0, 3], 3, 2, &options)), "index");
     assert_eq!(named(quantize_blocks(&x, 1, 2, 2, &options)), "w");
     assert_eq!(named(quantize_e5m6(&x, 2, 2, ScaleFormat::F32)), "x");
     assert_eq!(named(swiglu_quantize_rows(&x, 2, 3, &options)), "gate_up");
@@ -67,6 +70,7 @@ fn offsets_must_rise_from_zero_to_the_rows() {
     for offsets in [&[0, 4, 2, 6][..], &[1, 6], &[3, 6]] {
         assert_eq!(named(quantize_columns(&x, offsets, 2, &options)), "offsets");
         assert_eq!(named(quantize_both(&x, offsets, 2, &options)), "offsets");
+        assert_eq!(named(quantize_gathered(&x, &[0; 6], offsets, 6, 2, &options)), "offsets");
         assert_eq!(named(swiglu_quantize_columns(&[0.0; 24], offsets, 2, &options)), "offsets");
         assert_eq!(
             named(dequantize_columns(&[0; 4], &[0.0; 2], offsets, 2, options.format)),

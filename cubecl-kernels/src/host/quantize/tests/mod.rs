@@ -4,6 +4,7 @@ mod arguments;
 mod counts;
 mod edges;
 mod fused;
+mod gathered;
 mod ties;
 
 use half::bf16;
