@@ -16,7 +16,7 @@ use deepseek_train::learner::{
     StepReport,
 };
 use deepseek_train::parallel::{
-    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, WireFormats,
+    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, Reduction, WireFormats,
 };
 
 const SEQ_LEN: usize = 16;
@@ -259,6 +259,7 @@ impl Bench {
                 .map(|rank| (format!("device {rank}"), self.device.clone()))
                 .collect(),
             formats: wire,
+            reduction: Reduction::RankOrder,
             members_a_node: layout.axes.expert,
             timeout: Duration::from_secs(60),
             timeline: None,

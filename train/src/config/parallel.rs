@@ -3,7 +3,7 @@
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::parallel::{Axes, PipelineScheduleKind, cut};
+use crate::parallel::{Axes, PipelineScheduleKind, Reduction, cut};
 
 /// What rows of tokens travel in between ranks that share experts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct ParallelConfig {
     pub schedule: PipelineScheduleKind,
     /// What rows travel in between ranks that share experts; where `expert` is 1 nothing is sent.
     pub dispatch: DispatchFormat,
+    /// Who adds the gradients of ranks that hold the same parameters, and in which order.
+    pub reduction: Reduction,
     /// How many consecutive ones of the ranks that share experts are in one node; none: all. With
     /// several nodes a token crosses to a node once, and its rows are summed there before they come
     /// back.
@@ -53,6 +55,7 @@ impl Default for ParallelConfig {
             data: 1,
             schedule: PipelineScheduleKind::default(),
             dispatch: DispatchFormat::default(),
+            reduction: Reduction::default(),
             ranks_per_node: None,
             timeout_s: 600,
         }

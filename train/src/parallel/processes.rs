@@ -8,6 +8,8 @@ use burn::tensor::Device;
 
 use super::joint::Joint;
 use super::launch::{LaunchError, launched};
+use super::library::Library;
+use super::link::Link;
 use super::message::PostError;
 use super::packed::{Packed, Unpacking};
 use super::post::Post;
@@ -30,14 +32,6 @@ pub struct Processes {
     link: Option<Link>,
 }
 
-/// What holds the processes together: a library, in builds that have it.
-#[cfg(feature = "mpi")]
-type Link = super::mpi::Mpi;
-
-/// Builds without MPI have no such processes.
-#[cfg(not(feature = "mpi"))]
-type Link = std::convert::Infallible;
-
 /// Those of this process, once it has joined: a library of which there is one a process.
 static JOINED: OnceLock<Arc<Processes>> = OnceLock::new();
 
@@ -54,7 +48,7 @@ impl Processes {
             return Ok(Some(joined.clone()));
         }
         let post = Arc::new(Post::new(UNTIL_CONFIGURED));
-        let link = open(&post, launched.ranks)?;
+        let link = Link::start(&post, launched.ranks)?;
         let processes = Self { rank: launched.rank, ranks: launched.ranks, post, link: Some(link) };
         Ok(Some(JOINED.get_or_init(|| Arc::new(processes)).clone()))
     }
@@ -63,6 +57,11 @@ impl Processes {
     /// them.
     pub fn played(rank: usize, ranks: usize, post: Arc<Post>) -> Arc<Self> {
         Arc::new(Self { rank, ranks, post, link: None })
+    }
+
+    /// The library that holds the processes together, where one does.
+    pub fn library(&self) -> Option<&Library> {
+        self.link.as_ref().map(Link::library)
     }
 
     /// Lets the others go, which end then.
@@ -148,7 +147,31 @@ impl Processes {
     /// Calls of one lane must come in the same order on every rank, those of different lanes need
     /// not. None where no library holds the processes together, or it has ended.
     pub fn together(&self, lane: usize, joint: Joint) -> Option<Joint> {
-        together(self.link.as_ref()?, lane, joint)
+        self.link.as_ref()?.together(lane, joint)
+    }
+
+    /// Has the library get ready for calls among the members of each of these groups of ranks, once
+    /// in a run, without waiting for it. Every rank must ask for the same groups in the same order.
+    pub fn group(&self, groups: Vec<Vec<usize>>) {
+        if let Some(link) = &self.link {
+            link.group(groups);
+        }
+    }
+
+    /// Makes one of the library's own calls together with the members of a
+    /// [group](Self::group), and waits for it. Calls of one group must come in the same order on
+    /// all of its ranks.
+    ///
+    /// # Errors
+    ///
+    /// [`PostError::Failed`] where a rank has failed meanwhile; no library that holds the processes
+    /// together, or a group that was not asked for.
+    pub fn among(&self, joint: Joint) -> Result<Joint> {
+        let home = self.link.as_ref().and_then(|link| link.among(joint));
+        if let (None, Some(rank)) = (&home, self.post.failed()) {
+            return Err(PostError::Failed { rank }.into());
+        }
+        home.context("the library that joins the processes has ended")
     }
 
     /// What rank 0 has this one do next; nothing where the run is over.
@@ -190,38 +213,8 @@ pub fn end_processes(code: u8) {
         joined.dismiss();
     }
     if let Some(link) = &joined.link {
-        close(link, (!well).then_some(code));
+        link.close((!well).then_some(code));
     }
-}
-
-#[cfg(feature = "mpi")]
-fn open(post: &Arc<Post>, launched: usize) -> Result<Link, LaunchError> {
-    super::mpi::Mpi::start(post, launched)
-}
-
-#[cfg(not(feature = "mpi"))]
-fn open(_: &Arc<Post>, ranks: usize) -> Result<Link, LaunchError> {
-    Err(LaunchError::NotBuilt { ranks })
-}
-
-#[cfg(feature = "mpi")]
-fn together(link: &Link, lane: usize, joint: Joint) -> Option<Joint> {
-    link.together(lane, joint)
-}
-
-#[cfg(not(feature = "mpi"))]
-fn together(link: &Link, _: usize, _: Joint) -> Option<Joint> {
-    match *link {}
-}
-
-#[cfg(feature = "mpi")]
-fn close(link: &Link, abort: Option<u8>) {
-    link.close(abort);
-}
-
-#[cfg(not(feature = "mpi"))]
-fn close(link: &Link, _: Option<u8>) {
-    match *link {}
 }
 
 /// A failure, as it is told to another process.

@@ -102,6 +102,9 @@ fn begin(processes: &Arc<Processes>, opened: &Opened, task: &[u8]) -> Result<(Fo
         host(),
         device.name
     ));
+    if let Some(library) = processes.library() {
+        log.say(&format!("is joined by {library}"));
+    }
     let made = || {
         let parallel = &config.parallel;
         let cluster = Cluster {
@@ -109,6 +112,7 @@ fn begin(processes: &Arc<Processes>, opened: &Opened, task: &[u8]) -> Result<(Fo
             schedule: parallel.schedule(),
             ranks: vec![(device.name.clone(), device.device.clone()); processes.ranks],
             formats: formats_of(parallel, &config.precision.precision()),
+            reduction: parallel.reduction,
             members_a_node: parallel.members_a_node(),
             timeout: processes.post.timeout(),
             timeline: None,

@@ -15,7 +15,7 @@ use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
 use crate::device::{DeviceChoice, SelectedDevice, Token, WorkerDevice, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
 use crate::failure::{Result, UsageError};
-use crate::parallel::{Processes, WireFormats};
+use crate::parallel::{Processes, Reduction, WireFormats};
 
 /// The ranks of a run over several, or of one that is on a worker's device; each of them another
 /// process where there are `processes`.
@@ -26,6 +26,7 @@ pub(super) fn cluster(
     processes: Option<&Arc<Processes>>,
 ) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
+    check_reduction(parallel, processes.is_some())?;
     let timeout = timeout(parallel);
     let timeline = args.trace.is_some();
     let devices = rank_devices(args)?;
@@ -83,6 +84,7 @@ pub(in crate::commands) fn ranks_on(
     config: &RunConfig,
     shared: &SelectedDevice,
 ) -> Result<Option<Cluster>, UsageError> {
+    check_reduction(&config.parallel, false)?;
     let count = config.parallel.axes().ranks();
     let ranks = vec![(shared.name.clone(), shared.device.clone()); count];
     (count > 1).then(|| of(config, ranks, None, None)).transpose()
@@ -100,12 +102,25 @@ fn of(
         axes: parallel.axes(),
         schedule: parallel.schedule(),
         formats: wire_formats(parallel, &config.precision.precision(), &ranks)?,
+        reduction: parallel.reduction,
         members_a_node: parallel.members_a_node(),
         ranks,
         timeout: timeout(parallel),
         timeline,
         processes,
     })
+}
+
+/// Refuses sums by a library where none joins the ranks.
+fn check_reduction(parallel: &ParallelConfig, processes: bool) -> Result<(), UsageError> {
+    if parallel.reduction == Reduction::RankOrder || processes {
+        return Ok(());
+    }
+    Err(UsageError(
+        "parallel.reduction = \"collective\" is for ranks that are processes, which MPI joins: \
+         start them with mpirun or srun, or take --set parallel.reduction=rank-order"
+            .into(),
+    ))
 }
 
 /// How long a rank waits for another.

@@ -8,7 +8,9 @@ use burn_deepseek::DeepSeekConfig;
 
 use super::timeline::TimelineCell;
 use crate::failure::Result;
-use crate::parallel::{Axes, PipelineScheduleKind, Processes, TooManyStages, WireFormats, cut};
+use crate::parallel::{
+    Axes, PipelineScheduleKind, Processes, Reduction, TooManyStages, WireFormats, cut,
+};
 
 /// The ranks that a run is spread over.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Cluster {
     pub ranks: Vec<(String, Device)>,
     /// What rows travel in between ranks that share experts.
     pub formats: WireFormats,
+    /// How gradients become sums.
+    pub reduction: Reduction,
     /// How many consecutive ones of the ranks that share experts are in one node.
     pub members_a_node: usize,
     /// How long a rank waits for another.

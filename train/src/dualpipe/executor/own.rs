@@ -14,7 +14,7 @@ use super::start::Cut;
 use crate::data::TrainWindows;
 use crate::failure::Result;
 use crate::learner::{AdamW, AdamWSettings, EngineSettings, LanguageModel};
-use crate::parallel::{Processes, TrafficCounter};
+use crate::parallel::{Processes, Reduction, TrafficCounter};
 
 /// Reads what a rank holds into its part, and the moments of what it owns; tells the last argument
 /// of each that was read.
@@ -71,7 +71,7 @@ impl fmt::Debug for OwnPart {
 /// cannot be read.
 pub(super) fn own_rank(
     own: OwnPart,
-    processes: &Processes,
+    processes: &Arc<Processes>,
     cluster: &Cluster,
     settings: EngineSettings,
     traffic: &Arc<TrafficCounter>,
@@ -86,6 +86,7 @@ pub(super) fn own_rank(
     // What is drawn or read from here on is the rank's alone.
     drop(structure);
     rank.text = text;
+    rank.collective = (cluster.reduction == Reduction::Collective).then(|| processes.clone());
     let mut made = || post.sign_of_life();
     let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
     if let Some(fill) = fill {
@@ -140,6 +141,7 @@ mod tests {
             schedule: PipelineScheduleKind::OneFOneB,
             ranks: vec![("flex".into(), device.clone()); RANKS],
             formats: WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
+            reduction: Reduction::RankOrder,
             members_a_node: 2,
             timeout: Duration::from_secs(1),
             timeline: None,

@@ -16,10 +16,12 @@ use super::super::carrier::Letter;
 use super::super::contents::Contents;
 use super::super::post::Post;
 use super::super::subject::Subject;
+use super::about::library;
 use super::collecting::{Collecting, Lanes};
+use super::groups::Groups;
 use super::incoming::{Incoming, Unreadable};
 use super::transfers::{Receiving, Sending};
-use super::{AT_THE_END, Heard, Order};
+use super::{AT_THE_END, Begun, Heard, Order};
 
 /// Bytes that are sent at once; longer messages go in pieces.
 const PIECE: usize = 1 << 28;
@@ -38,13 +40,12 @@ fn tag_of(kind: u8, more: bool) -> i32 {
     i32::from(kind) * 2 + i32::from(more)
 }
 
-/// Starts MPI, tells `begin` the rank of this process and how many there are, and does what is
-/// ordered.
+/// Starts MPI, tells `begin` what it finds, and does what is ordered.
 pub(super) fn run(
     post: &Arc<Post>,
     heard: &Heard,
     orders: &Receiver<Order>,
-    begin: &Sender<Result<(usize, usize), String>>,
+    begin: &Sender<Result<Begun, String>>,
 ) {
     let Some((universe, threading)) = ::mpi::initialize_with_threading(Threading::Funneled) else {
         let _ = begin.send(Err("it has been started before".into()));
@@ -62,7 +63,7 @@ pub(super) fn run(
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
         *heard = peers.iter().map(|&peer| (peer, now)).collect();
     }
-    let _ = begin.send(Ok((rank, ranks)));
+    let _ = begin.send(Ok(Begun { rank, ranks, library: library() }));
     let line = Line {
         world,
         rank,
@@ -72,6 +73,7 @@ pub(super) fn run(
         sending: Vec::new(),
         receiving: VecDeque::new(),
         lanes: None,
+        groups: Groups::default(),
         collecting: Vec::new(),
         incoming: HashMap::new(),
         beaten: Instant::now(),
@@ -93,6 +95,8 @@ struct Line<'a> {
     receiving: VecDeque<Receiving>,
     /// Once a call has been made that all ranks make.
     lanes: Option<Lanes>,
+    /// Of the calls that some ranks make.
+    groups: Groups,
     collecting: Vec<Collecting>,
     /// What has come of messages that come in parts, by sender.
     incoming: HashMap<i32, Incoming>,
@@ -129,6 +133,14 @@ impl Line<'_> {
                     self.collecting.push(Collecting::start(lanes, lane, &self.world, joint, done));
                     active = Instant::now();
                 }
+                Some(Order::Group(groups)) => {
+                    self.groups.ask(groups, &self.world);
+                    active = Instant::now();
+                }
+                Some(Order::Among { joint, done }) => {
+                    self.collecting.extend(self.groups.start(joint, done));
+                    active = Instant::now();
+                }
                 Some(Order::End) => {
                     ending.get_or_insert_with(Instant::now);
                 }
@@ -158,6 +170,7 @@ impl Line<'_> {
         let idle = active.elapsed();
         let busy =
             !self.sending.is_empty() || !self.receiving.is_empty() || !self.collecting.is_empty();
+        let busy = busy || self.groups.is_awaiting();
         if busy || idle < Duration::from_micros(100) {
             None
         } else if idle > Duration::from_millis(100) {
@@ -189,6 +202,7 @@ impl Line<'_> {
         self.sending.retain_mut(|sending| !sending.is_done());
         let collecting = std::mem::take(&mut self.collecting);
         self.collecting = collecting.into_iter().filter_map(Collecting::go_on).collect();
+        self.collecting.extend(self.groups.go_on(&self.world));
         let mut found = false;
         while let Some((message, status)) = self.world.any_process().immediate_matched_probe() {
             found = true;
