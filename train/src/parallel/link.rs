@@ -18,6 +18,7 @@ pub fn library() -> Option<Library> {
 mod without {
     use std::sync::Arc;
 
+    use super::super::hosting::Hosting;
     use super::super::joint::Joint;
     use super::super::launch::LaunchError;
     use super::super::library::Library;
@@ -32,7 +33,7 @@ mod without {
             None
         }
 
-        pub fn start(_: &Arc<Post>, ranks: usize) -> Result<Self, LaunchError> {
+        pub fn start(_: &Arc<Post>, _: &Hosting, ranks: usize) -> Result<Self, LaunchError> {
             Err(LaunchError::NotBuilt { ranks })
         }
 

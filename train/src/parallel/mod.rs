@@ -6,6 +6,7 @@ mod crossing;
 pub mod eplb;
 mod exchange;
 mod group;
+mod hosting;
 mod joint;
 mod launch;
 mod layer_exchange;

@@ -141,6 +141,76 @@ mod over_mpi {
         }
     }
 
+    /// Ranks that share a process: what they send each other stays in it, the rest crosses. The same
+    /// bits again, and a checkpoint that either goes on with.
+    #[test]
+    fn processes_of_several_ranks_give_the_bits_of_threads() {
+        let place = Workplace::new();
+        let two =
+            "--set parallel.ranks_per_process=2 --set schedule.global_batch=8 --set ema.decay=0.9";
+        for (run, layout) in [
+            (
+                "stages",
+                "--set parallel.pipeline=4 --set model.num_hidden_layers=4 \
+                        --set parallel.schedule=1f1b",
+            ),
+            (
+                "both",
+                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.schedule=zb1p \
+                      --set precision.format=fp8",
+            ),
+            (
+                "nodes",
+                "--set parallel.expert=4 --set parallel.ranks_per_node=2 \
+                       --set precision.format=fp8",
+            ),
+            (
+                "copies",
+                "--set parallel.pipeline=2 --set parallel.data=2 --set schedule.global_batch=16",
+            ),
+        ] {
+            let (threads, processes) = (format!("{run}-threads"), format!("{run}-processes"));
+            let settings = format!("{two} {layout}");
+            place.train(&format!("--device flex {settings} --run-dir {threads}")).ok();
+            let trained =
+                train(&place, 2, &format!("{settings} --run-dir {processes} --json")).ok();
+            assert!(trained.stdout.contains(", 2 a process"), "{}", trained.dump());
+            assert_eq!(memory(&trained).len(), 2, "{}", trained.dump());
+            assert_eq!(place.metrics(&threads), place.metrics(&processes), "{run}");
+            same_checkpoints(&place, &threads, &processes, 6);
+            let mut logs = place.names(&format!("{processes}/ranks"));
+            logs.sort();
+            assert_eq!(logs, ["rank-2.log", "rank-3.log"]);
+        }
+        // On as many processes as ranks, from where two of them were.
+        place.remove("both-processes/checkpoints/step-00000006");
+        let resume =
+            "train --resume both-processes --device flex --set parallel.ranks_per_process=1";
+        run(&place, 4, resume).ok();
+        same_checkpoints(&place, "both-processes", "both-threads", 6);
+
+        let wrong =
+            "--set parallel.data=2 --set parallel.expert=2 --set parallel.ranks_per_process=3";
+        failed(&train(&place, 2, wrong), 2, &["parallel.ranks_per_process = 3", "= 4"]);
+        let few = "--set parallel.data=2 --set parallel.ranks_per_process=2";
+        failed(
+            &train(&place, 2, &format!("{few} --set schedule.global_batch=8")),
+            2,
+            &["2 processes were started", "are 2 ranks", "ranks_per_process = 2", "mpirun -n 1"],
+        );
+        // A rank's own mistake ends all processes, whichever rank it is.
+        let devices = "--devices flex,flex,flex,wgpu:99 --set parallel.expert=4";
+        let finished = train(&place, 2, &format!("{two} {devices} --run-dir refused"));
+        failed(&finished, 2, &["the process of rank 2", "rank 3", "wgpu:99"]);
+        assert!(!place.path("refused").exists());
+        let summed = "--set parallel.expert=4 --set parallel.reduction=collective";
+        failed(
+            &train(&place, 2, &format!("{two} {summed}")),
+            2,
+            &["parallel.reduction", "one rank"],
+        );
+    }
+
     /// Steps one after the other, not six: nothing is left over from one to the next.
     #[test]
     fn two_hundred_steps_are_those_of_threads() {

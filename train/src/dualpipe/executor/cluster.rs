@@ -31,7 +31,7 @@ pub struct Cluster {
     pub timeout: Duration,
     /// Where the timeline of each step is left.
     pub timeline: Option<TimelineCell>,
-    /// The processes that are a rank each; none where all ranks are threads of this one.
+    /// The processes that have the ranks; none where all ranks are threads of this one.
     pub processes: Option<Arc<Processes>>,
 }
 
@@ -66,7 +66,11 @@ impl Cluster {
             self.axes.ranks(),
             self.schedule,
             devices.join(", "),
-            if self.processes.is_some() { ", each a process" } else { "" }
+            match self.processes.as_ref().map(|processes| self.ranks.len() / processes.count) {
+                None => String::new(),
+                Some(1) => ", each a process".into(),
+                Some(count) => format!(", {count} a process"),
+            }
         )
     }
 }

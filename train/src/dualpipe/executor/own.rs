@@ -41,7 +41,7 @@ pub enum OwnAverage {
     Read(FillAverage),
 }
 
-/// What a rank in a process of its own begins with.
+/// What a rank of several processes begins with.
 pub struct OwnPart {
     /// The whole model, on the rank's device, of which nothing is made unless it is asked for; the
     /// MoE layers may have the rank's experts alone
@@ -63,13 +63,14 @@ impl fmt::Debug for OwnPart {
     }
 }
 
-/// The rank of this process.
+/// A rank of this process.
 ///
 /// # Errors
 ///
 /// A model with fewer layers than stages, a precision that the device does not have, weights that
 /// cannot be read.
 pub(super) fn own_rank(
+    number: usize,
     own: OwnPart,
     processes: &Arc<Processes>,
     cluster: &Cluster,
@@ -77,7 +78,7 @@ pub(super) fn own_rank(
     traffic: &Arc<TrafficCounter>,
 ) -> Result<Rank> {
     let OwnPart { structure, optimizer, text, fill, average } = own;
-    let (number, post) = (processes.rank, &processes.post);
+    let post = &processes.post;
     let cut = Cut::new(&structure, cluster)?;
     let shards = cut.shards.clone();
     let part = cut.part(cluster, number);
@@ -212,7 +213,7 @@ mod tests {
             };
             let settings = EngineSettings { micro_batch: 1, seq_len: 16, recompute: false };
             let traffic = Arc::new(TrafficCounter::default());
-            let rank = own_rank(own, &processes, &cluster, settings, &traffic).unwrap();
+            let rank = own_rank(number, own, &processes, &cluster, settings, &traffic).unwrap();
             let made = made(&watched);
             let mut held = HashSet::new();
             let mut values = flat_values(&rank.part);

@@ -1,9 +1,9 @@
-//! MPI as what carries messages between processes, each of which is one rank.
+//! MPI as what carries messages between processes, each of which is one rank or several.
 //!
 //! One thread makes all of MPI's calls: it sends what it is given, and gives the post office what
 //! arrives, both without blocking. Messages are matched as MPI matches them, by sender, in the order
 //! in which they were sent; the tag is the kind of a message's subject, and the subject, which the
-//! proved schedule makes unique within a step, stands at its end. What a message encloses comes
+//! proved schedule makes unique within a step, stands at its end with the ranks that it is between. What a message encloses comes
 //! right behind it, each in a buffer of its own: MPI reads it from the tensor that was sent, and
 //! writes it into the one that is received.
 
@@ -11,6 +11,7 @@ mod about;
 mod collecting;
 mod groups;
 mod incoming;
+mod seal;
 mod thread;
 mod transfers;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::carrier::{Carrier, Letter};
 use super::contents::Contents;
+use super::hosting::Hosting;
 use super::joint::Joint;
 use super::launch::LaunchError;
 use super::library::Library;
@@ -33,7 +35,7 @@ const LOOKING: Duration = Duration::from_millis(100);
 
 /// What MPI's thread is to do.
 enum Order {
-    /// Send a rank what a message says, sealed; the tag is its kind.
+    /// Send a process what a message says, sealed; the tag is its kind.
     Send { to: usize, tag: u8, contents: Contents },
     /// Make a call on a lane that all ranks make, and give what comes home.
     Together { lane: usize, joint: Joint, done: Sender<Joint> },
@@ -49,13 +51,13 @@ enum Order {
 
 /// What MPI's thread finds where it begins.
 struct Begun {
-    rank: usize,
-    ranks: usize,
+    process: usize,
+    processes: usize,
     library: Library,
 }
 
-/// When the ranks that tell this one that they are alive were last heard of: the others where this
-/// is rank 0, else rank 0.
+/// When the processes that tell this one that they are alive were last heard of: the others where
+/// this has rank 0, else that one.
 type Heard = Arc<Mutex<Vec<(usize, Instant)>>>;
 
 /// This process among those of its world.
@@ -74,28 +76,34 @@ impl Mpi {
         Some(about::library())
     }
 
-    /// Starts MPI, which is to find `launched` processes; `post` is given what they send.
-    pub fn start(post: &Arc<Post>, launched: usize) -> Result<Self, LaunchError> {
+    /// Starts MPI, which is to find `launched` processes with the ranks of `hosting`; `post` is given
+    /// what they send.
+    pub fn start(
+        post: &Arc<Post>,
+        hosting: &Hosting,
+        launched: usize,
+    ) -> Result<Self, LaunchError> {
         let (orders, queue) = channel();
         let (end, ended) = channel();
         let (begin, begun) = channel();
         let heard = Heard::default();
-        let (office, of_thread) = (post.clone(), heard.clone());
+        let (office, of_thread, hosted) = (post.clone(), heard.clone(), hosting.clone());
         let run = move || {
             let _end = end; // dropped with the thread
-            thread::run(&office, &of_thread, &queue, &begin);
+            thread::run(&office, &hosted, &of_thread, &queue, &begin);
         };
         let start = |problem: String| LaunchError::Start { problem };
         std::thread::Builder::new()
             .name("mpi".into())
             .spawn(run)
             .map_err(|error| start(error.to_string()))?;
-        let Begun { rank, ranks: seen, library } =
+        let Begun { process, processes: seen, library } =
             begun.recv().map_err(|_| start("its thread has stopped".into()))?.map_err(start)?;
         if seen != launched {
             return Err(LaunchError::Apart { launched, seen });
         }
-        post.carry_by(Arc::new(Line { rank, orders: orders.clone(), heard }));
+        let hosting = hosting.clone();
+        post.carry_by(Arc::new(Line { process, hosting, orders: orders.clone(), heard }));
         Ok(Self { library, orders, post: post.clone(), ended: Mutex::new(ended) })
     }
 
@@ -145,26 +153,28 @@ impl Mpi {
 /// How the post office reaches MPI's thread.
 #[derive(Debug)]
 struct Line {
-    rank: usize,
+    process: usize,
+    hosting: Hosting,
     orders: Sender<Order>,
     heard: Heard,
 }
 
 impl Carrier for Line {
     fn carries_to(&self, rank: usize) -> bool {
-        rank != self.rank
+        self.hosting.process_of(rank) != self.process
     }
 
     fn carry(&self, letter: Letter) {
-        let Letter { to, subject, mut contents, .. } = letter;
-        contents.seal(&subject);
-        let order = Order::Send { to, tag: subject.kind(), contents };
+        let Letter { from, to, subject, mut contents } = letter;
+        seal::seal(&mut contents, from, to, &subject);
+        let order = Order::Send { to: self.hosting.process_of(to), tag: subject.kind(), contents };
         // Where the thread has ended, so has the run.
         let _ = self.orders.send(order);
     }
 
     fn unheard(&self, patience: Duration) -> Vec<usize> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().filter(|(_, at)| at.elapsed() > patience).map(|(rank, _)| *rank).collect()
+        let silent = heard.iter().filter(|(_, at)| at.elapsed() > patience);
+        silent.flat_map(|(process, _)| self.hosting.ranks_of(*process)).collect()
     }
 }

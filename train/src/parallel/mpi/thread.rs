@@ -12,8 +12,8 @@ use ::mpi::point_to_point::Source;
 use ::mpi::topology::{Communicator, SimpleCommunicator};
 use burn::tensor::Bytes;
 
-use super::super::carrier::Letter;
 use super::super::contents::Contents;
+use super::super::hosting::Hosting;
 use super::super::post::Post;
 use super::super::subject::Subject;
 use super::about::library;
@@ -43,6 +43,7 @@ fn tag_of(kind: u8, more: bool) -> i32 {
 /// Starts MPI, tells `begin` what it finds, and does what is ordered.
 pub(super) fn run(
     post: &Arc<Post>,
+    hosting: &Hosting,
     heard: &Heard,
     orders: &Receiver<Order>,
     begin: &Sender<Result<Begun, String>>,
@@ -56,19 +57,20 @@ pub(super) fn run(
         return;
     }
     let world = universe.world();
-    let (rank, ranks) = (world.rank() as usize, world.size() as usize);
-    let peers: Vec<usize> = if rank == 0 { (1..ranks).collect() } else { vec![0] };
+    let (process, processes) = (world.rank() as usize, world.size() as usize);
+    let peers: Vec<usize> = if process == 0 { (1..processes).collect() } else { vec![0] };
     {
         let now = Instant::now();
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
         *heard = peers.iter().map(|&peer| (peer, now)).collect();
     }
-    let _ = begin.send(Ok(Begun { rank, ranks, library: library() }));
+    let _ = begin.send(Ok(Begun { process, processes, library: library() }));
     let line = Line {
         world,
-        rank,
+        process,
         peers,
         post,
+        hosting,
         heard,
         sending: Vec::new(),
         receiving: VecDeque::new(),
@@ -85,10 +87,11 @@ pub(super) fn run(
 /// What is under way.
 struct Line<'a> {
     world: SimpleCommunicator,
-    rank: usize,
-    /// Who is told that this rank is alive, and tells it the same.
+    process: usize,
+    /// The processes that are told that this one is alive, and tell it the same.
     peers: Vec<usize>,
     post: &'a Arc<Post>,
+    hosting: &'a Hosting,
     heard: &'a Heard,
     sending: Vec<Sending>,
     /// In the order in which they were found.
@@ -246,12 +249,10 @@ impl Line<'_> {
             return;
         }
         match self.incoming.entry(from).or_default().take(bytes, tag % 2 == 1) {
-            Ok(Some((subject, contents))) => {
-                self.post.deliver(Letter { from: sender, to: self.rank, subject, contents });
-            }
+            Ok(Some(letter)) => self.post.deliver(letter),
             Ok(None) => {}
             // Whoever waits for it is told.
-            Err(Unreadable) => self.post.fail(sender),
+            Err(Unreadable) => self.post.fail(self.hosting.ranks_of(sender).start),
         }
     }
 
@@ -263,7 +264,7 @@ impl Line<'_> {
         self.beaten = Instant::now();
         let last_sign = self.post.last_sign();
         // Rank 0 is the one who wants to know.
-        let worked = self.rank != 0 && last_sign > self.told;
+        let worked = self.process != 0 && last_sign > self.told;
         self.told = last_sign;
         for peer in self.peers.clone() {
             self.send(peer, ALIVE, Bytes::from_bytes_vec(vec![u8::from(worked)]));
@@ -271,7 +272,7 @@ impl Line<'_> {
         let limit = self.post.timeout();
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((silent, _)) = heard.iter().find(|(_, at)| at.elapsed() > limit) {
-            self.post.fail(*silent);
+            self.post.fail(self.hosting.ranks_of(*silent).start);
         }
     }
 }
