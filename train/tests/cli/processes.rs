@@ -346,7 +346,7 @@ mod over_mpi {
 
     /// A model of which weights, gradients and moments are most of a process's memory.
     /// None of them is much by itself: while a gradient is made it is there more than once.
-    const LARGE: &str = "--set model.hidden_size=384 --set model.moe_intermediate_size=384 \
+    const LARGE: &str = "--set model.hidden_size=384 --set model.moe_intermediate_size=512 \
                          --set model.intermediate_size=1920 --set model.n_routed_experts=4 \
                          --set model.num_hidden_layers=20 --set model.num_nextn_predict_layers=0 \
                          --set optimizer.moments=f32 --set output.sample_tokens=0 --steps 2 \
@@ -361,16 +361,18 @@ mod over_mpi {
         finished.json()["memory"].as_array().unwrap().iter().map(numbers).collect()
     }
 
-    /// A process has what the plan says of its rank, a constant, and at most three tenths more,
-    /// which the plan does not know (13 to 24% were seen): it makes nothing of the others' parts, at
-    /// no time. (What the allocator keeps of what was freed is not counted: it gives that back here.)
+    /// A process has what the plan says of its rank, a constant, and at most a tenth more, which is
+    /// of the allocator: it makes nothing of the others' parts, at no time. (What the allocator keeps
+    /// of what was freed is not counted: it gives that back here. Nor are huge pages, of which a part
+    /// is used: they were 45 MiB of a process, whatever its rank had.)
     #[test]
     fn a_process_has_the_memory_of_its_own_part() {
         let place = Workplace::new();
         let train = |count, more: &str| {
             let arguments = format!("train --config ./tiny.toml --device flex {more} --json");
             let mut command = mpirun(&place, count, &arguments);
-            let output = command.env("MIMALLOC_PURGE_DELAY", "0").ended();
+            let frugal = [("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ALLOW_THP", "0")];
+            let output = command.envs(frugal).ended();
             Finished::of(&format!("mpirun -n {count} {arguments}"), output).ok()
         };
         let small = train(2, "--set parallel.pipeline=2 --set parallel.schedule=1f1b");
@@ -401,7 +403,7 @@ mod over_mpi {
                 // Rank 0's evaluation comes after its step, whose gradients are gone.
                 let least = if rank == 0.0 { planned } else { expected };
                 assert!(planned > 80e6, "the constant is most of it");
-                assert!(had < 1.3 * expected, "rank {rank} of {count}: {}", trained.dump());
+                assert!(had < 1.1 * expected, "rank {rank} of {count}: {}", trained.dump());
                 assert!(had > 0.9 * least, "rank {rank} of {count}: {}", trained.dump());
             }
         }

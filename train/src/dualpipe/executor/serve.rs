@@ -16,7 +16,7 @@ use crate::peak_memory;
 /// The ranks of this process, which do what rank 0 asks for, each on a thread.
 #[derive(Debug)]
 pub struct Follower {
-    ranks: Vec<Box<Rank>>,
+    ranks: Vec<Rank>,
     processes: Arc<Processes>,
 }
 
@@ -37,7 +37,7 @@ impl Follower {
             let traffic = Arc::new(TrafficCounter::default());
             let mut rank = own_rank(number, own, processes, cluster, settings, &traffic)?;
             rank.own_traffic = Some(traffic);
-            Ok(Box::new(rank))
+            Ok(rank)
         };
         let ranks = processes.own().zip(own).map(rank).collect::<Result<_>>()?;
         Ok(Self { ranks, processes: processes.clone() })
@@ -45,7 +45,7 @@ impl Follower {
 
     /// What each rank holds, in words.
     pub fn describe(&self) -> Vec<String> {
-        self.ranks.iter().map(|rank| held_by(rank)).collect()
+        self.ranks.iter().map(held_by).collect()
     }
 
     /// Does what rank 0 asks for until the run is over; `say` is given what there is to say of it,
@@ -58,7 +58,7 @@ impl Follower {
     pub fn run(self, say: impl Fn(usize, &str) + Send + Sync + 'static) -> Result<()> {
         panics_of_ranks_are_told_once();
         let say = Arc::new(say);
-        let start = |(place, rank): (usize, Box<Rank>)| {
+        let start = |(place, rank): (usize, Rank)| {
             let (processes, say) = (self.processes.clone(), say.clone());
             let say = move |text: &str| say(place, &(text.to_owned() + &peak_memory::describe()));
             std::thread::Builder::new()
@@ -76,7 +76,7 @@ impl Follower {
 }
 
 /// Has a rank do what rank 0 asks for until the run is over.
-fn serve(mut rank: Box<Rank>, processes: &Processes, say: impl Fn(&str)) -> Result<()> {
+fn serve(mut rank: Rank, processes: &Processes, say: impl Fn(&str)) -> Result<()> {
     let number = rank.place.rank;
     while let Some(task) = processes.next_task(number)? {
         let done = catch_unwind(AssertUnwindSafe(|| carry_out_packed(&mut rank, &task, &say)))
