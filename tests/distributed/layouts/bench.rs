@@ -16,7 +16,7 @@ use deepseek_train::learner::{
     StepReport,
 };
 use deepseek_train::parallel::{
-    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, WireFormats,
+    Axes, Carrier, Letter, PipelineScheduleKind, Post, Processes, Reduction, WireFormats,
 };
 
 const SEQ_LEN: usize = 16;
@@ -211,17 +211,17 @@ impl Bench {
         std::thread::scope(|scope| {
             for processes in &processes[1..] {
                 let cluster = self.cluster(layout, wire, Some(processes.clone()));
-                let own = self.own_part(layout.axes, processes.rank);
+                let own = vec![self.own_part(layout.axes, processes.number)];
                 scope.spawn(move || {
                     let rank = Follower::new(processes, own, &cluster, ENGINE).unwrap();
-                    rank.run(|_| {}).unwrap();
+                    rank.run(|_, _| {}).unwrap();
                 });
             }
             let cluster = self.cluster(layout, wire, Some(processes[0].clone()));
             let shapes =
                 DeepSeek::new(&self.config.model, WeightInit::zeros(&self.device)).unwrap();
             let shapes = to_be_trained(&self.config, self.precision, shapes, &self.device);
-            let own = self.own_part(layout.axes, 0);
+            let own = vec![self.own_part(layout.axes, 0)];
             let engine = Pipelines::lead(shapes, own, &cluster, ENGINE);
             let course = self.course(Box::new(engine.unwrap()), layout.micro_batches(), steps);
             processes[0].dismiss();
@@ -259,6 +259,7 @@ impl Bench {
                 .map(|rank| (format!("device {rank}"), self.device.clone()))
                 .collect(),
             formats: wire,
+            reduction: Reduction::RankOrder,
             members_a_node: layout.axes.expert,
             timeout: Duration::from_secs(60),
             timeline: None,

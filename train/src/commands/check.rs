@@ -16,6 +16,7 @@ use crate::digits::grouped;
 use crate::exit::Outcome;
 use crate::failure::Result;
 use crate::fold::{fold, width};
+use crate::parallel::library;
 use crate::schedule::TrainingSchedule;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
@@ -101,6 +102,7 @@ impl Checked {
             "parameters": self.counts,
             "parameters_with_mtp": self.counts.total_with_mtp(),
             "memory": self.memory,
+            "mpi": library(),
         });
         if let Some(run) = &self.run {
             results["config"] = json!(run);
@@ -190,6 +192,10 @@ impl Checked {
         if let Some(products) = products_on_cpu() {
             comment(String::new());
             comment(format!("products in BF16 and FP8 on this CPU: {products}"));
+        }
+        if let Some(library) = library() {
+            comment(String::new());
+            comment(format!("ranks as processes: {library}"));
         }
         if let Some(schedule) = &self.schedule {
             comment(String::new());

@@ -3,7 +3,7 @@
 use burn_deepseek::config::DeepSeekConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::parallel::{Axes, PipelineScheduleKind, cut};
+use crate::parallel::{Axes, PipelineScheduleKind, Reduction, cut};
 
 /// What rows of tokens travel in between ranks that share experts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub struct ParallelConfig {
     pub schedule: PipelineScheduleKind,
     /// What rows travel in between ranks that share experts; where `expert` is 1 nothing is sent.
     pub dispatch: DispatchFormat,
+    /// Who adds the gradients of ranks that hold the same parameters, and in which order.
+    pub reduction: Reduction,
+    /// How many consecutive ranks each process has, where mpirun or srun starts several.
+    pub ranks_per_process: usize,
     /// How many consecutive ones of the ranks that share experts are in one node; none: all. With
     /// several nodes a token crosses to a node once, and its rows are summed there before they come
     /// back.
@@ -53,6 +57,8 @@ impl Default for ParallelConfig {
             data: 1,
             schedule: PipelineScheduleKind::default(),
             dispatch: DispatchFormat::default(),
+            reduction: Reduction::default(),
+            ranks_per_process: 1,
             ranks_per_node: None,
             timeout_s: 600,
         }
@@ -108,8 +114,21 @@ impl ParallelConfig {
             ));
         }
         let ranks = self.pipeline.saturating_mul(self.expert).saturating_mul(self.data);
+        let each = self.ranks_per_process;
+        if each == 0 || !ranks.is_multiple_of(each) {
+            problems.push(format!(
+                "parallel.ranks_per_process = {each} must divide the ranks, parallel.pipeline * \
+                 parallel.expert * parallel.data = {ranks}"
+            ));
+        }
         if !problems.is_empty() || ranks == 1 {
             return problems;
+        }
+        if each > 1 && self.reduction == Reduction::Collective {
+            problems.push(format!(
+                "parallel.reduction = \"collective\" is for processes that are one rank each; \
+                 parallel.ranks_per_process = {each}"
+            ));
         }
         if ranks > MOST_RANKS {
             return vec![format!(

@@ -4,7 +4,6 @@
 use burn::tensor::{Bytes, DType, Device, TensorData};
 
 use super::packed::{Packed, Unpacking, dtype_at, place_of};
-use super::subject::Subject;
 
 /// Tensors of so many bytes travel beside the numbers: a message more costs less than a copy then.
 const LONG_BYTES: usize = 1 << 14;
@@ -30,25 +29,6 @@ impl Contents {
             true => self.head.extend_from_slice(&bytes),
             false => self.enclosed.push(bytes),
         }
-    }
-
-    /// Writes at the end of the head what the message is about and how much is enclosed.
-    pub(super) fn seal(&mut self, subject: &Subject) {
-        let begin = self.head.len();
-        subject.pack(&mut self.head);
-        self.enclosed.len().pack(&mut self.head);
-        (self.head.len() - begin).pack(&mut self.head);
-    }
-
-    /// Takes that off the end of a head again: the subject, and how much is enclosed.
-    pub(super) fn unseal(head: &mut Vec<u8>) -> Option<(Subject, usize)> {
-        let device = Device::flex(); // no tensor is among them
-        let (rest, length) = head.split_at_checked(head.len().checked_sub(size_of::<u64>())?)?;
-        let length = usize::unpacked(length, &device)?;
-        let begin = rest.len().checked_sub(length)?;
-        let (subject, enclosed) = <(Subject, usize)>::unpacked(&rest[begin..], &device)?;
-        head.truncate(begin);
-        Some((subject, enclosed))
     }
 }
 
@@ -144,18 +124,5 @@ mod tests {
             spoil(&mut sent);
             assert!(read::<Tensor<1>>(sent).is_none());
         }
-    }
-
-    #[test]
-    fn a_seal_says_what_the_message_is_about() {
-        let mut sent = Contents { head: vec![7; 5], enclosed: Vec::new() };
-        sent.enclosed.push(Bytes::from_bytes_vec(vec![1]));
-        sent.seal(&Subject::Parameter(9));
-        for end in 0..sent.head.len() {
-            assert_eq!(Contents::unseal(&mut sent.head[..end].to_vec()), None, "{end}");
-        }
-        assert_eq!(Contents::unseal(&mut sent.head), Some((Subject::Parameter(9), 1)));
-        assert_eq!(sent.head, [7; 5]);
-        assert_eq!(Contents::unseal(&mut u64::MAX.to_le_bytes().to_vec()), None);
     }
 }

@@ -128,6 +128,11 @@ impl Post {
         Failure::new(format!("no sign of life for {seconds} s (parallel.timeout_s)"))
     }
 
+    /// Counts bytes of tensors that a rank has sent otherwise than by messages.
+    pub fn count_sent(&self, from: usize, bytes: u64) {
+        self.boxes().mail.entry(from).or_default().sent_bytes += bytes;
+    }
+
     /// Leaves a message for a rank, whose device is `device`.
     pub fn send<T: Message>(
         &self,

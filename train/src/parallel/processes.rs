@@ -1,13 +1,17 @@
-//! The processes of a run whose ranks are one each: rank 0 leads, the others do what they are told
-//! and answer.
+//! The processes of a run, each of which is a rank, or several: rank 0 leads, the others do what they
+//! are told and answer.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use burn::tensor::Device;
 
+use super::hosting::Hosting;
 use super::joint::Joint;
 use super::launch::{LaunchError, launched};
+use super::library::Library;
+use super::link::Link;
 use super::message::PostError;
 use super::packed::{Packed, Unpacking};
 use super::post::Post;
@@ -20,23 +24,16 @@ const UNTIL_CONFIGURED: Duration = Duration::from_secs(600);
 /// The processes of this run, as one of them sees them.
 #[derive(Debug)]
 pub struct Processes {
-    /// The rank of this process.
-    pub rank: usize,
+    /// The number of this process.
+    pub number: usize,
     /// How many there are.
-    pub ranks: usize,
+    pub count: usize,
     /// What they write to each other by.
     pub post: Arc<Post>,
+    hosting: Hosting,
     /// None where another carrier than a library's holds them together.
     link: Option<Link>,
 }
-
-/// What holds the processes together: a library, in builds that have it.
-#[cfg(feature = "mpi")]
-type Link = super::mpi::Mpi;
-
-/// Builds without MPI have no such processes.
-#[cfg(not(feature = "mpi"))]
-type Link = std::convert::Infallible;
 
 /// Those of this process, once it has joined: a library of which there is one a process.
 static JOINED: OnceLock<Arc<Processes>> = OnceLock::new();
@@ -54,21 +51,51 @@ impl Processes {
             return Ok(Some(joined.clone()));
         }
         let post = Arc::new(Post::new(UNTIL_CONFIGURED));
-        let link = open(&post, launched.ranks)?;
-        let processes = Self { rank: launched.rank, ranks: launched.ranks, post, link: Some(link) };
+        let hosting = Hosting::default();
+        let link = Some(Link::start(&post, &hosting, launched.ranks)?);
+        let processes = Self { number: launched.rank, count: launched.ranks, post, hosting, link };
         Ok(Some(JOINED.get_or_init(|| Arc::new(processes)).clone()))
     }
 
     /// Processes whose letters `post` has carried by something else: a test, in which threads play
-    /// them.
-    pub fn played(rank: usize, ranks: usize, post: Arc<Post>) -> Arc<Self> {
-        Arc::new(Self { rank, ranks, post, link: None })
+    /// them, a rank each.
+    pub fn played(number: usize, count: usize, post: Arc<Post>) -> Arc<Self> {
+        Arc::new(Self { number, count, post, hosting: Hosting::default(), link: None })
+    }
+
+    /// From now on each process is so many consecutive ranks instead of one, and is told things by
+    /// its first. What was told before must have arrived.
+    pub fn host(&self, ranks_a_process: usize) {
+        self.hosting.set(ranks_a_process);
+    }
+
+    /// The ranks of this process.
+    pub fn own(&self) -> Range<usize> {
+        self.hosting.ranks_of(self.number)
+    }
+
+    /// How many ranks all processes have together.
+    pub fn ranks(&self) -> usize {
+        self.count * self.hosting.ranks_a_process()
+    }
+
+    /// The first rank of each other process.
+    pub fn others(&self) -> impl Iterator<Item = usize> {
+        let others = (0..self.count).filter(|&number| number != self.number);
+        others.map(|number| self.hosting.ranks_of(number).start)
+    }
+
+    /// The library that holds the processes together, where one does.
+    pub fn library(&self) -> Option<&Library> {
+        self.link.as_ref().map(Link::library)
     }
 
     /// Lets the others go, which end then.
     pub fn dismiss(&self) {
-        for rank in (0..self.ranks).filter(|&rank| rank != self.rank) {
-            self.post.tell(self.rank, rank, Subject::Task, Vec::new());
+        for rank in 0..self.ranks() {
+            if self.hosting.process_of(rank) != self.number {
+                self.tell(rank, Vec::new());
+            }
         }
     }
 
@@ -84,7 +111,7 @@ impl Processes {
 
     /// Has a rank do something, and waits for nothing.
     pub fn tell(&self, rank: usize, task: Vec<u8>) {
-        self.post.tell(self.rank, rank, Subject::Task, task);
+        self.post.tell(0, rank, Subject::Task, task);
     }
 
     /// Waits for the answer of a rank that has been told to do something; whoever waits so has a
@@ -94,29 +121,31 @@ impl Processes {
     ///
     /// As [`ask`](Self::ask).
     fn answer_of(&self, rank: usize) -> Result<Vec<u8>> {
-        self.answered(rank, self.post.hear(rank, self.rank, Subject::Answer))
+        self.answered(rank, self.post.hear(rank, 0, Subject::Answer))
     }
 
-    /// Waits for the answers of all other ranks, which have been told to do the same: as long as
-    /// there are signs of life.
+    /// Waits for the answers of all other processes, whose first ranks have been told to do the same:
+    /// as long as there are signs of life.
     ///
     /// # Errors
     ///
-    /// As [`ask`](Self::ask), with the rank; no sign of life in `parallel.timeout_s`.
-    pub fn answers(&self) -> Result<Vec<Vec<u8>>> {
+    /// As [`ask`](Self::ask), with the rank, or the first one of a process that has, or will have,
+    /// several: `ranks_a_process`; no sign of life in `parallel.timeout_s`.
+    pub fn answers(&self, ranks_a_process: usize) -> Result<Vec<Vec<u8>>> {
         self.post.sign_of_life();
         let answer = |rank| {
-            let heard = self.post.hear_alive(rank, self.rank, Subject::Answer);
+            let heard = self.post.hear_alive(rank, 0, Subject::Answer);
             if let Err(PostError::Late { .. }) = heard {
                 self.post.fail(rank);
                 return Err(self.post.silence());
             }
             self.answered(rank, heard)
         };
-        (0..self.ranks)
-            .filter(|&rank| rank != self.rank)
-            .map(|rank| answer(rank).with_context(|| format!("rank {rank}")))
-            .collect()
+        let name = |rank| match (self.hosting.process_of(rank), ranks_a_process) {
+            (process, 1) => format!("rank {process}"),
+            (process, several) => format!("the process of rank {}", process * several),
+        };
+        self.others().map(|rank| answer(rank).with_context(|| name(rank))).collect()
     }
 
     /// What a rank answered.
@@ -127,11 +156,8 @@ impl Processes {
             }
             answer => answer?,
         };
-        let garbled = || PostError::Garbled {
-            from: rank,
-            to: self.rank,
-            subject: Subject::Answer.to_string(),
-        };
+        let garbled =
+            || PostError::Garbled { from: rank, to: 0, subject: Subject::Answer.to_string() };
         let device = Device::flex();
         let mut from = Unpacking::new(&answer, &device);
         match bool::unpack(&mut from).ok_or_else(garbled)? {
@@ -148,36 +174,59 @@ impl Processes {
     /// Calls of one lane must come in the same order on every rank, those of different lanes need
     /// not. None where no library holds the processes together, or it has ended.
     pub fn together(&self, lane: usize, joint: Joint) -> Option<Joint> {
-        together(self.link.as_ref()?, lane, joint)
+        self.link.as_ref()?.together(lane, joint)
     }
 
-    /// What rank 0 has this one do next; nothing where the run is over.
+    /// Has the library get ready for calls among the members of each of these groups of ranks, once
+    /// in a run, without waiting for it. Every rank must ask for the same groups in the same order.
+    pub fn group(&self, groups: Vec<Vec<usize>>) {
+        if let Some(link) = &self.link {
+            link.group(groups);
+        }
+    }
+
+    /// Makes one of the library's own calls together with the members of a
+    /// [group](Self::group), and waits for it. Calls of one group must come in the same order on
+    /// all of its ranks.
+    ///
+    /// # Errors
+    ///
+    /// [`PostError::Failed`] where a rank has failed meanwhile; no library that holds the processes
+    /// together, or a group that was not asked for.
+    pub fn among(&self, joint: Joint) -> Result<Joint> {
+        let home = self.link.as_ref().and_then(|link| link.among(joint));
+        if let (None, Some(rank)) = (&home, self.post.failed()) {
+            return Err(PostError::Failed { rank }.into());
+        }
+        home.context("the library that joins the processes has ended")
+    }
+
+    /// What rank 0 has one of this process's ranks do next; nothing where the run is over.
     ///
     /// # Errors
     ///
     /// No sign of life from rank 0.
-    pub fn next_task(&self) -> Result<Option<Vec<u8>>> {
-        match self.post.hear(0, self.rank, Subject::Task) {
+    pub fn next_task(&self, own: usize) -> Result<Option<Vec<u8>>> {
+        match self.post.hear(0, own, Subject::Task) {
             Ok(task) => Ok(Some(task).filter(|task| !task.is_empty())),
             Err(PostError::Failed { rank }) => {
                 let seconds = self.post.timeout().as_secs();
                 Err(Failure::new(format!(
-                    "rank {} ends: rank {rank} has given no sign of life for {seconds} s \
-                     (parallel.timeout_s)",
-                    self.rank
+                    "rank {own} ends: rank {rank} has given no sign of life for {seconds} s \
+                     (parallel.timeout_s)"
                 )))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Tells rank 0 what came of its task.
-    pub fn answer(&self, outcome: Result<Vec<u8>>) {
+    /// Tells rank 0 what came of the task of one of this process's ranks.
+    pub fn answer(&self, own: usize, outcome: Result<Vec<u8>>) {
         let bytes = match outcome {
             Ok(done) => [true.packed(), done].concat(),
             Err(failure) => [false.packed(), Told::of(&failure).packed()].concat(),
         };
-        self.post.tell(self.rank, 0, Subject::Answer, bytes);
+        self.post.tell(own, 0, Subject::Answer, bytes);
     }
 }
 
@@ -186,42 +235,12 @@ impl Processes {
 pub fn end_processes(code: u8) {
     let Some(joined) = JOINED.get() else { return };
     let well = joined.post.failed().is_none();
-    if well && joined.rank == 0 {
+    if well && joined.number == 0 {
         joined.dismiss();
     }
     if let Some(link) = &joined.link {
-        close(link, (!well).then_some(code));
+        link.close((!well).then_some(code));
     }
-}
-
-#[cfg(feature = "mpi")]
-fn open(post: &Arc<Post>, launched: usize) -> Result<Link, LaunchError> {
-    super::mpi::Mpi::start(post, launched)
-}
-
-#[cfg(not(feature = "mpi"))]
-fn open(_: &Arc<Post>, ranks: usize) -> Result<Link, LaunchError> {
-    Err(LaunchError::NotBuilt { ranks })
-}
-
-#[cfg(feature = "mpi")]
-fn together(link: &Link, lane: usize, joint: Joint) -> Option<Joint> {
-    link.together(lane, joint)
-}
-
-#[cfg(not(feature = "mpi"))]
-fn together(link: &Link, _: usize, _: Joint) -> Option<Joint> {
-    match *link {}
-}
-
-#[cfg(feature = "mpi")]
-fn close(link: &Link, abort: Option<u8>) {
-    link.close(abort);
-}
-
-#[cfg(not(feature = "mpi"))]
-fn close(link: &Link, _: Option<u8>) {
-    match *link {}
 }
 
 /// A failure, as it is told to another process.
@@ -322,11 +341,11 @@ mod tests {
             }
         };
         let worker = std::thread::spawn(work);
-        assert_eq!(processes.answers().unwrap(), [[1], [2]]);
+        assert_eq!(processes.answers(1).unwrap(), [[1], [2]]);
         worker.join().unwrap();
 
         answer(2);
-        let (began, failure) = (Instant::now(), processes.answers().unwrap_err());
+        let (began, failure) = (Instant::now(), processes.answers(1).unwrap_err());
         assert_eq!(line_of(&failure), "rank 1: no sign of life for 0 s (parallel.timeout_s)");
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!((failure.blame(), post.failed()), (Blame::Run, Some(1)));

@@ -141,6 +141,76 @@ mod over_mpi {
         }
     }
 
+    /// Ranks that share a process: what they send each other stays in it, the rest crosses. The same
+    /// bits again, and a checkpoint that either goes on with.
+    #[test]
+    fn processes_of_several_ranks_give_the_bits_of_threads() {
+        let place = Workplace::new();
+        let two =
+            "--set parallel.ranks_per_process=2 --set schedule.global_batch=8 --set ema.decay=0.9";
+        for (run, layout) in [
+            (
+                "stages",
+                "--set parallel.pipeline=4 --set model.num_hidden_layers=4 \
+                        --set parallel.schedule=1f1b",
+            ),
+            (
+                "both",
+                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.schedule=zb1p \
+                      --set precision.format=fp8",
+            ),
+            (
+                "nodes",
+                "--set parallel.expert=4 --set parallel.ranks_per_node=2 \
+                       --set precision.format=fp8",
+            ),
+            (
+                "copies",
+                "--set parallel.pipeline=2 --set parallel.data=2 --set schedule.global_batch=16",
+            ),
+        ] {
+            let (threads, processes) = (format!("{run}-threads"), format!("{run}-processes"));
+            let settings = format!("{two} {layout}");
+            place.train(&format!("--device flex {settings} --run-dir {threads}")).ok();
+            let trained =
+                train(&place, 2, &format!("{settings} --run-dir {processes} --json")).ok();
+            assert!(trained.stdout.contains(", 2 a process"), "{}", trained.dump());
+            assert_eq!(memory(&trained).len(), 2, "{}", trained.dump());
+            assert_eq!(place.metrics(&threads), place.metrics(&processes), "{run}");
+            same_checkpoints(&place, &threads, &processes, 6);
+            let mut logs = place.names(&format!("{processes}/ranks"));
+            logs.sort();
+            assert_eq!(logs, ["rank-2.log", "rank-3.log"]);
+        }
+        // On as many processes as ranks, from where two of them were.
+        place.remove("both-processes/checkpoints/step-00000006");
+        let resume =
+            "train --resume both-processes --device flex --set parallel.ranks_per_process=1";
+        run(&place, 4, resume).ok();
+        same_checkpoints(&place, "both-processes", "both-threads", 6);
+
+        let wrong =
+            "--set parallel.data=2 --set parallel.expert=2 --set parallel.ranks_per_process=3";
+        failed(&train(&place, 2, wrong), 2, &["parallel.ranks_per_process = 3", "= 4"]);
+        let few = "--set parallel.data=2 --set parallel.ranks_per_process=2";
+        failed(
+            &train(&place, 2, &format!("{few} --set schedule.global_batch=8")),
+            2,
+            &["2 processes were started", "are 2 ranks", "ranks_per_process = 2", "mpirun -n 1"],
+        );
+        // A rank's own mistake ends all processes, whichever rank it is.
+        let devices = "--devices flex,flex,flex,wgpu:99 --set parallel.expert=4";
+        let finished = train(&place, 2, &format!("{two} {devices} --run-dir refused"));
+        failed(&finished, 2, &["the process of rank 2", "rank 3", "wgpu:99"]);
+        assert!(!place.path("refused").exists());
+        let summed = "--set parallel.expert=4 --set parallel.reduction=collective";
+        failed(
+            &train(&place, 2, &format!("{two} {summed}")),
+            2,
+            &["parallel.reduction", "one rank"],
+        );
+    }
+
     /// Steps one after the other, not six: nothing is left over from one to the next.
     #[test]
     fn two_hundred_steps_are_those_of_threads() {
@@ -276,7 +346,7 @@ mod over_mpi {
 
     /// A model of which weights, gradients and moments are most of a process's memory.
     /// None of them is much by itself: while a gradient is made it is there more than once.
-    const LARGE: &str = "--set model.hidden_size=384 --set model.moe_intermediate_size=384 \
+    const LARGE: &str = "--set model.hidden_size=384 --set model.moe_intermediate_size=512 \
                          --set model.intermediate_size=1920 --set model.n_routed_experts=4 \
                          --set model.num_hidden_layers=20 --set model.num_nextn_predict_layers=0 \
                          --set optimizer.moments=f32 --set output.sample_tokens=0 --steps 2 \
@@ -291,16 +361,18 @@ mod over_mpi {
         finished.json()["memory"].as_array().unwrap().iter().map(numbers).collect()
     }
 
-    /// A process has what the plan says of its rank, a constant, and at most three tenths more,
-    /// which the plan does not know (13 to 24% were seen): it makes nothing of the others' parts, at
-    /// no time. (What the allocator keeps of what was freed is not counted: it gives that back here.)
+    /// A process has what the plan says of its rank, a constant, and at most a tenth more, which is
+    /// of the allocator: it makes nothing of the others' parts, at no time. (What the allocator keeps
+    /// of what was freed is not counted: it gives that back here. Nor are huge pages, of which a part
+    /// is used: they were 45 MiB of a process, whatever its rank had.)
     #[test]
     fn a_process_has_the_memory_of_its_own_part() {
         let place = Workplace::new();
         let train = |count, more: &str| {
             let arguments = format!("train --config ./tiny.toml --device flex {more} --json");
             let mut command = mpirun(&place, count, &arguments);
-            let output = command.env("MIMALLOC_PURGE_DELAY", "0").ended();
+            let frugal = [("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ALLOW_THP", "0")];
+            let output = command.envs(frugal).ended();
             Finished::of(&format!("mpirun -n {count} {arguments}"), output).ok()
         };
         let small = train(2, "--set parallel.pipeline=2 --set parallel.schedule=1f1b");
@@ -331,7 +403,7 @@ mod over_mpi {
                 // Rank 0's evaluation comes after its step, whose gradients are gone.
                 let least = if rank == 0.0 { planned } else { expected };
                 assert!(planned > 80e6, "the constant is most of it");
-                assert!(had < 1.3 * expected, "rank {rank} of {count}: {}", trained.dump());
+                assert!(had < 1.1 * expected, "rank {rank} of {count}: {}", trained.dump());
                 assert!(had > 0.9 * least, "rank {rank} of {count}: {}", trained.dump());
             }
         }
@@ -358,6 +430,75 @@ mod over_mpi {
         place.train(&format!("--device flex {layout} --run-dir threads-text")).ok();
         train(&place, 4, &format!("{layout} --run-dir processes-text")).ok();
         assert_eq!(place.metrics("threads-text"), place.metrics("processes-text"));
+    }
+
+    /// Sums by the library are those in the order of the ranks but for their last bits, in every
+    /// layout that has holders of the same parameters; the same in each run, and refused where no
+    /// library joins the ranks.
+    #[test]
+    fn sums_by_the_library_are_the_sums() {
+        let place = Workplace::new();
+        let collective = "--set parallel.reduction=collective";
+        for (run, count, layout) in [
+            ("copies", 2, "--set parallel.data=2"),
+            (
+                "mixed",
+                4,
+                "--set parallel.pipeline=2 --set parallel.expert=2 --set parallel.schedule=1f1b",
+            ),
+            ("both-ends", 2, "--set parallel.pipeline=2"),
+        ] {
+            let layout = format!("{layout} --set schedule.global_batch=8 --set ema.decay=0.9");
+            let [by_rank, once, again] =
+                ["rank-order", "once", "again"].map(|name| format!("{run}-{name}"));
+            train(&place, count, &format!("{layout} --run-dir {by_rank}")).ok();
+            for name in [&once, &again] {
+                train(&place, count, &format!("{layout} {collective} --run-dir {name}")).ok();
+            }
+            same_checkpoints(&place, &once, &again, 6);
+            let losses = |run: &str| -> Vec<f64> {
+                steps(&place, run).iter().map(|step| number(step, "loss")).collect()
+            };
+            let (want, got) = (losses(&by_rank), losses(&once));
+            assert_eq!((want.len(), got.len()), (6, 6));
+            for (want, got) in want.iter().zip(&got) {
+                assert!((got / want - 1.0).abs() < 1e-4, "{run}: {got} instead of {want}");
+            }
+            // Every weight has moved as it should, those included that come from other owners.
+            assert!((got[5] - got[0]).abs() > 1e-3, "{got:?}");
+        }
+        // Resumed, it ends as it would have.
+        place.remove("copies-once/checkpoints/step-00000006");
+        run(&place, 2, "train --resume copies-once --device flex").ok();
+        same_checkpoints(&place, "copies-once", "copies-again", 6);
+        // A checkpoint goes on in the other order.
+        place.remove("copies-once/checkpoints/step-00000006");
+        let resume = "train --resume copies-once --device flex --set parallel.data=1";
+        place.run(resume).failed(2, &["parallel.reduction", "mpirun", "reduction=rank-order"]);
+        place.run(&format!("{resume} --set parallel.reduction=rank-order")).ok();
+        failed(
+            &train(&place, 2, "--set parallel.data=2 --set parallel.reduction=fastest"),
+            2,
+            &["parallel.reduction"],
+        );
+    }
+
+    /// A run that has just begun makes its communicators while ranks are still being told of the
+    /// step: it stood still here one time in three when that was done by whoever came first.
+    #[test]
+    fn runs_that_sum_by_the_library_begin() {
+        let place = Workplace::new();
+        for turn in 0..6 {
+            let (count, layout) = match turn % 2 {
+                0 => (2, "--set parallel.pipeline=2 --set schedule.global_batch=8"),
+                _ => (
+                    4,
+                    "--set parallel.data=2 --set parallel.expert=2 --set schedule.global_batch=8",
+                ),
+            };
+            let once = "--set parallel.reduction=collective --steps 1 --set train.eval_every=0";
+            train(&place, count, &format!("{layout} {once} --run-dir run-{turn}")).ok();
+        }
     }
 
     /// What the routers of all processes choose is saved as threads save it, to the byte, and given
@@ -398,6 +539,7 @@ mod over_mpi {
             let (time, said) = line.split_once(' ').unwrap();
             assert!(time.ends_with('Z') && said.starts_with("rank 1 "), "{line}");
         }
+        assert!(log.contains("CUDA-aware"), "{log}");
         let said = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
         assert_eq!(said(" begins: of 2 ranks, process "), 1, "{log}");
         assert_eq!((said(" a step: "), said(" an update: ")), (6, 6), "{log}");

@@ -67,7 +67,7 @@ pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
         guard::guard(launched, signals)?;
     }
     let processes = Processes::join()?;
-    if let Some(processes) = processes.as_ref().filter(|processes| processes.rank != 0) {
+    if let Some(processes) = processes.as_ref().filter(|processes| processes.number != 0) {
         return follow::follow(processes, &args, signals);
     }
     let listening = browser::listening(&args)?;

@@ -1,4 +1,4 @@
-//! What a rank that is a process makes by itself: its part of the model, its moments, its windows;
+//! What a rank of several processes makes by itself: its part of the model, its moments, its windows;
 //! and what rank 0 has besides.
 
 use std::path::{Path, PathBuf};
@@ -78,12 +78,17 @@ pub(super) fn led(
     let run_dir = std::path::absolute(&start.folder.path)?;
     let run_dir =
         run_dir.to_str().with_context(|| format!("{}: not UTF-8", run_dir.display()))?.to_owned();
-    begin_all(processes, &Began { origin: start.origin.clone(), run_dir });
     let config = &start.config;
-    let text = Text::Opened(start.data.train.clone());
-    let own = own_part(config, cluster, 0, optimizer, &cluster.ranks[0].1, &start.origin, text)?;
+    let began = Began { origin: start.origin.clone(), run_dir };
+    begin_all(processes, &began, config.parallel.ranks_per_process);
+    let part = |rank: usize| {
+        let text = Text::Opened(start.data.train.clone());
+        let device = &cluster.ranks[rank].1;
+        own_part(config, cluster, rank, optimizer, device, &start.origin, text)
+    };
+    let own = processes.own().map(part).collect::<Result<_>>()?;
     let engine = Pipelines::lead(whole, own, cluster, engine_settings(config))?;
-    processes.answers()?;
+    processes.answers(config.parallel.ranks_per_process)?;
     Ok(Box::new(engine))
 }
 

@@ -1,5 +1,5 @@
 //! A run whose ranks are processes: whether the layout has as many, what rank 0 tells the others at
-//! first, and what they answer.
+//! first, and what they answer, each for all of its ranks.
 
 use std::time::Duration;
 
@@ -22,16 +22,23 @@ pub(super) struct Told {
 
 packed!(Told { version, config });
 
-/// What another rank answers.
+/// What another process answers.
 pub(super) struct Answered {
-    pub device: String,
+    /// The device of each of its ranks, and whether it has FP8 operations.
+    pub devices: Vec<(String, bool)>,
     /// The machine that it is in.
     pub host: String,
-    /// Whether the device has FP8 operations.
-    pub fp8: bool,
 }
 
-packed!(Answered { device, host, fp8 });
+packed!(Answered { devices, host });
+
+impl Answered {
+    /// What is to be said of devices that were opened here.
+    pub fn of(devices: &[SelectedDevice]) -> Self {
+        let device = |device: &SelectedDevice| (device.name.clone(), supports_fp8(&device.device));
+        Self { devices: devices.iter().map(device).collect(), host: host() }
+    }
+}
 
 /// Where a rank's weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +79,12 @@ pub(super) struct Began {
 
 packed!(Began { origin, run_dir });
 
-/// Has all other ranks make their parts.
-pub(super) fn begin_all(processes: &Processes, began: &Began) {
+/// Has all other processes make the parts of their ranks. From here on each is so many ranks: whoever
+/// gets this message knows it too.
+pub(super) fn begin_all(processes: &Processes, began: &Began, ranks_a_process: usize) {
     let task = began.packed();
-    (1..processes.ranks).for_each(|rank| processes.tell(rank, task.clone()));
+    processes.others().for_each(|number| processes.tell(number, task.clone()));
+    processes.host(ranks_a_process);
 }
 
 /// The name of this machine.
@@ -86,12 +95,18 @@ pub(in crate::commands) fn host() -> String {
 /// Refuses a run that these processes cannot be.
 pub(super) fn check(config: &RunConfig, args: &TrainArgs, processes: &Processes) -> Result<()> {
     let parallel = &config.parallel;
-    let (count, started) = (parallel.axes().ranks(), processes.ranks);
-    if count != started {
+    let (count, started) = (parallel.axes().ranks(), processes.count);
+    let each = parallel.ranks_per_process;
+    let wanted = count / each;
+    if wanted != started {
+        let several = match each {
+            1 => String::new(),
+            each => format!(", of which each process has parallel.ranks_per_process = {each}"),
+        };
         let problem = format!(
             "{started} processes were started, but parallel.pipeline = {} * parallel.expert = {} * \
-             parallel.data = {} are {count} ranks: start {count}, as mpirun -n {count} does, or \
-             change the layout",
+             parallel.data = {} are {count} ranks{several}: start {wanted}, as mpirun -n {wanted} \
+             does, or change the layout",
             parallel.pipeline, parallel.expert, parallel.data
         );
         return Err(UsageError(problem).into());
@@ -106,39 +121,51 @@ pub(super) fn check(config: &RunConfig, args: &TrainArgs, processes: &Processes)
     Ok(())
 }
 
-/// The names of all ranks' devices, each of which has opened its own by the configuration that
-/// rank 0 has resolved, with their machines where those are several; `own` is rank 0's.
+/// The names of all ranks' devices, which every process has opened by the configuration that rank 0
+/// has resolved, with their machines where those are several; `own` are those of this process.
 pub(super) fn gather_devices(
     processes: &Processes,
     config: &RunConfig,
-    own: &SelectedDevice,
+    own: &[SelectedDevice],
 ) -> Result<Vec<String>> {
     processes.post.set_timeout(Duration::from_secs(config.parallel.timeout_s));
-    let fp8 = supports_fp8(&own.device);
     let told = Told { version: env!("CARGO_PKG_VERSION").into(), config: config.to_toml()? };
     let task = told.packed();
-    let mut names = vec![(own.name.clone(), host())];
-    // All at once: each opens its device and makes room for its part.
-    (1..processes.ranks).for_each(|rank| processes.tell(rank, task.clone()));
-    for (rank, answer) in (1..).zip(processes.answers()?) {
-        let Answered { device, host, fp8: theirs } =
-            Answered::unpacked(&answer, &Device::flex())
-                .with_context(|| format!("rank {rank} answered something else"))?;
-        if theirs != fp8 {
-            let (with, without) = if fp8 { (&own.name, &device) } else { (&device, &own.name) };
-            let problem = format!(
-                "rank 0 is on {}, rank {rank} on {device}: {with} has FP8 operations and {without} \
-                 has none; give all processes the same kind of --device",
-                own.name
-            );
-            return Err(UsageError(problem).into());
-        }
-        names.push((device, host));
+    // All at once: each opens its devices and makes room for its parts.
+    processes.others().for_each(|rank| processes.tell(rank, task.clone()));
+    let mut answered = vec![Answered::of(own)];
+    let answers = processes.answers(config.parallel.ranks_per_process)?;
+    for (process, answer) in (1..).zip(answers) {
+        let answer = Answered::unpacked(&answer, &Device::flex());
+        answered
+            .push(answer.with_context(|| format!("process {process} answered something else"))?);
     }
-    let one_host = names.iter().all(|(_, host)| *host == names[0].1);
-    let name = |(device, host): (String, String)| match one_host {
-        true => device,
-        false => format!("{device} of {host}"),
-    };
-    Ok(names.into_iter().map(name).collect())
+    let devices = answered.iter().flat_map(|answer| &answer.devices);
+    if let Some((rank, problem)) = other_kind(devices) {
+        return Err(
+            UsageError(format!("rank 0 is on {}, rank {rank} on {problem}", own[0].name)).into()
+        );
+    }
+    let one_host = answered.iter().all(|answer| answer.host == answered[0].host);
+    let names = answered.into_iter().flat_map(|Answered { devices, host }| {
+        devices.into_iter().map(move |(device, _)| match one_host {
+            true => device,
+            false => format!("{device} of {host}"),
+        })
+    });
+    Ok(names.collect())
+}
+
+/// The first rank whose device is of another kind than rank 0's, and what is wrong with that.
+fn other_kind<'a>(
+    mut devices: impl Iterator<Item = &'a (String, bool)>,
+) -> Option<(usize, String)> {
+    let (first, fp8) = devices.next()?;
+    let (rank, (device, _)) = (1..).zip(devices).find(|(_, (_, theirs))| theirs != fp8)?;
+    let (with, without) = if *fp8 { (first, device) } else { (device, first) };
+    let problem = format!(
+        "{device}: {with} has FP8 operations and {without} has none; give all ranks the same kind \
+         of device"
+    );
+    Some((rank, problem))
 }

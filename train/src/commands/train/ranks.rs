@@ -1,6 +1,7 @@
 //! The ranks of a run: on which devices they are, and what travels between them.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::cli::TrainArgs;
 use crate::config::{DispatchFormat, ParallelConfig, RunConfig};
 use crate::device::{DeviceChoice, SelectedDevice, Token, WorkerDevice, cluster_devices};
 use crate::dualpipe::{Cluster, TimelineCell};
-use crate::failure::{Result, UsageError};
-use crate::parallel::{Processes, WireFormats};
+use crate::failure::{Context, Result, UsageError};
+use crate::parallel::{Processes, Reduction, WireFormats};
 
 /// The ranks of a run over several, or of one that is on a worker's device; each of them another
 /// process where there are `processes`.
@@ -26,6 +27,7 @@ pub(super) fn cluster(
     processes: Option<&Arc<Processes>>,
 ) -> Result<Option<Cluster>> {
     let parallel = &config.parallel;
+    check_reduction(parallel, processes.is_some())?;
     let timeout = timeout(parallel);
     let timeline = args.trace.is_some();
     let devices = rank_devices(args)?;
@@ -62,12 +64,11 @@ pub(super) fn cluster(
     };
     let ranks: Vec<_> = match processes {
         Some(processes) => {
-            let own = match devices.first() {
-                Some((device, _)) => device.open()?,
-                None => shared.clone(),
-            };
+            let own = own_devices(&devices, 0..parallel.ranks_per_process, || Ok(shared.clone()))?;
             let names = gather_devices(processes, config, &own)?;
-            names.into_iter().map(|name| (name, own.device.clone())).collect()
+            // What comes from another process is put on the first one.
+            let device = |rank: usize| own.get(rank).unwrap_or(&own[0]).device.clone();
+            (0..).zip(names).map(|(rank, name)| (name, device(rank))).collect()
         }
         None => (0..count).map(open).collect::<Result<_, _>>()?,
     };
@@ -83,6 +84,7 @@ pub(in crate::commands) fn ranks_on(
     config: &RunConfig,
     shared: &SelectedDevice,
 ) -> Result<Option<Cluster>, UsageError> {
+    check_reduction(&config.parallel, false)?;
     let count = config.parallel.axes().ranks();
     let ranks = vec![(shared.name.clone(), shared.device.clone()); count];
     (count > 1).then(|| of(config, ranks, None, None)).transpose()
@@ -100,12 +102,40 @@ fn of(
         axes: parallel.axes(),
         schedule: parallel.schedule(),
         formats: wire_formats(parallel, &config.precision.precision(), &ranks)?,
+        reduction: parallel.reduction,
         members_a_node: parallel.members_a_node(),
         ranks,
         timeout: timeout(parallel),
         timeline,
         processes,
     })
+}
+
+/// Refuses sums by a library where none joins the ranks.
+fn check_reduction(parallel: &ParallelConfig, processes: bool) -> Result<(), UsageError> {
+    if parallel.reduction == Reduction::RankOrder || processes {
+        return Ok(());
+    }
+    Err(UsageError(
+        "parallel.reduction = \"collective\" is for ranks that are processes, which MPI joins: \
+         start them with mpirun or srun, or take --set parallel.reduction=rank-order"
+            .into(),
+    ))
+}
+
+/// The devices of a process's ranks: those that the command line gives to them, or `shared`.
+pub(super) fn own_devices(
+    devices: &[(DeviceChoice, Option<Token>)],
+    ranks: Range<usize>,
+    shared: impl Fn() -> Result<SelectedDevice>,
+) -> Result<Vec<SelectedDevice>> {
+    let several = ranks.len() > 1;
+    let open = |rank| match devices.get(rank).or(devices.last()) {
+        Some((device, _)) if several => device.open().with_context(|| format!("rank {rank}")),
+        Some((device, _)) => Ok(device.open()?),
+        None => shared(),
+    };
+    ranks.map(open).collect()
 }
 
 /// How long a rank waits for another.

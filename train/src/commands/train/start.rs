@@ -185,6 +185,9 @@ impl Start {
         }
         if let Some(cluster) = &self.cluster {
             text += &format!("ranks       {}\n", cluster.describe());
+            if let Some(library) = cluster.processes.as_deref().and_then(Processes::library) {
+                text += &format!("MPI         {library}\n");
+            }
         }
         if let Some(parts) = self.parts.as_ref().filter(|parts| parts.drawn_mtp > 0) {
             text += &format!(

@@ -8,7 +8,9 @@ use burn_deepseek::DeepSeekConfig;
 
 use super::timeline::TimelineCell;
 use crate::failure::Result;
-use crate::parallel::{Axes, PipelineScheduleKind, Processes, TooManyStages, WireFormats, cut};
+use crate::parallel::{
+    Axes, PipelineScheduleKind, Processes, Reduction, TooManyStages, WireFormats, cut,
+};
 
 /// The ranks that a run is spread over.
 #[derive(Clone, Debug)]
@@ -21,13 +23,15 @@ pub struct Cluster {
     pub ranks: Vec<(String, Device)>,
     /// What rows travel in between ranks that share experts.
     pub formats: WireFormats,
+    /// How gradients become sums.
+    pub reduction: Reduction,
     /// How many consecutive ones of the ranks that share experts are in one node.
     pub members_a_node: usize,
     /// How long a rank waits for another.
     pub timeout: Duration,
     /// Where the timeline of each step is left.
     pub timeline: Option<TimelineCell>,
-    /// The processes that are a rank each; none where all ranks are threads of this one.
+    /// The processes that have the ranks; none where all ranks are threads of this one.
     pub processes: Option<Arc<Processes>>,
 }
 
@@ -62,7 +66,11 @@ impl Cluster {
             self.axes.ranks(),
             self.schedule,
             devices.join(", "),
-            if self.processes.is_some() { ", each a process" } else { "" }
+            match self.processes.as_ref().map(|processes| self.ranks.len() / processes.count) {
+                None => String::new(),
+                Some(1) => ", each a process".into(),
+                Some(count) => format!(", {count} a process"),
+            }
         )
     }
 }

@@ -114,8 +114,8 @@ impl Pipelines {
         })
     }
 
-    /// Leads ranks that are processes, each of which makes its own part as this one does, which is
-    /// rank 0. `whole` is a model of the run's shapes, whatever its weights are.
+    /// Leads ranks of several processes, each of which makes its own parts as this one does, of which
+    /// the first is rank 0. `whole` is a model of the run's shapes, whatever its weights are.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl Pipelines {
     /// that cannot be read.
     pub fn lead(
         whole: LanguageModel,
-        own: OwnPart,
+        own: Vec<OwnPart>,
         cluster: &Cluster,
         settings: EngineSettings,
     ) -> Result<Self> {
@@ -131,15 +131,19 @@ impl Pipelines {
             cluster.processes.as_ref().context("invariant: who leads is one of several")?;
         let traffic = Arc::new(TrafficCounter::default());
         let shards = Cut::new(&whole, cluster)?.shards.clone();
-        let first = own_rank(own, processes, cluster, settings, &traffic)?;
+        let own = processes.own().zip(own);
+        let own =
+            own.map(|(rank, own)| own_rank(rank, own, processes, cluster, settings, &traffic));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let first = own.first().context("invariant: a process has a rank")?;
         let (steps, optimizer) =
             (first.optimizer.step_count(), AdamW::new(first.optimizer.settings()));
         let device = whole.model.device().inner();
         let away = |rank| {
             Holder::Away(Away { rank, processes: processes.clone(), device: device.clone() })
         };
-        let holders = std::iter::once(Holder::Here(Box::new(first)))
-            .chain((1..cluster.axes.ranks()).map(away));
+        let others = (own.len()..cluster.axes.ranks()).map(away);
+        let holders = own.into_iter().map(|rank| Holder::Here(Box::new(rank))).chain(others);
         let named = cluster.ranks.iter().map(|(name, _)| name.clone()).zip(holders).collect();
         Ok(Self {
             cluster: cluster.clone(),

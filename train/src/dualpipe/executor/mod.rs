@@ -11,6 +11,7 @@
 mod actions;
 mod chunk;
 mod cluster;
+mod collective;
 mod engine;
 mod evaluate;
 mod flat;

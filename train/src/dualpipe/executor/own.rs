@@ -14,7 +14,7 @@ use super::start::Cut;
 use crate::data::TrainWindows;
 use crate::failure::Result;
 use crate::learner::{AdamW, AdamWSettings, EngineSettings, LanguageModel};
-use crate::parallel::{Processes, TrafficCounter};
+use crate::parallel::{Processes, Reduction, TrafficCounter};
 
 /// Reads what a rank holds into its part, and the moments of what it owns; tells the last argument
 /// of each that was read.
@@ -41,7 +41,7 @@ pub enum OwnAverage {
     Read(FillAverage),
 }
 
-/// What a rank in a process of its own begins with.
+/// What a rank of several processes begins with.
 pub struct OwnPart {
     /// The whole model, on the rank's device, of which nothing is made unless it is asked for; the
     /// MoE layers may have the rank's experts alone
@@ -63,21 +63,22 @@ impl fmt::Debug for OwnPart {
     }
 }
 
-/// The rank of this process.
+/// A rank of this process.
 ///
 /// # Errors
 ///
 /// A model with fewer layers than stages, a precision that the device does not have, weights that
 /// cannot be read.
 pub(super) fn own_rank(
+    number: usize,
     own: OwnPart,
-    processes: &Processes,
+    processes: &Arc<Processes>,
     cluster: &Cluster,
     settings: EngineSettings,
     traffic: &Arc<TrafficCounter>,
 ) -> Result<Rank> {
     let OwnPart { structure, optimizer, text, fill, average } = own;
-    let (number, post) = (processes.rank, &processes.post);
+    let post = &processes.post;
     let cut = Cut::new(&structure, cluster)?;
     let shards = cut.shards.clone();
     let part = cut.part(cluster, number);
@@ -86,6 +87,7 @@ pub(super) fn own_rank(
     // What is drawn or read from here on is the rank's alone.
     drop(structure);
     rank.text = text;
+    rank.collective = (cluster.reduction == Reduction::Collective).then(|| processes.clone());
     let mut made = || post.sign_of_life();
     let owned: Vec<HeldParameter> = shards.owned_by(number).map(Into::into).collect();
     if let Some(fill) = fill {
@@ -140,6 +142,7 @@ mod tests {
             schedule: PipelineScheduleKind::OneFOneB,
             ranks: vec![("flex".into(), device.clone()); RANKS],
             formats: WireFormats { dispatch: WireFormat::F32, combine: WireFormat::F32 },
+            reduction: Reduction::RankOrder,
             members_a_node: 2,
             timeout: Duration::from_secs(1),
             timeline: None,
@@ -210,7 +213,7 @@ mod tests {
             };
             let settings = EngineSettings { micro_batch: 1, seq_len: 16, recompute: false };
             let traffic = Arc::new(TrafficCounter::default());
-            let rank = own_rank(own, &processes, &cluster, settings, &traffic).unwrap();
+            let rank = own_rank(number, own, &processes, &cluster, settings, &traffic).unwrap();
             let made = made(&watched);
             let mut held = HashSet::new();
             let mut values = flat_values(&rank.part);

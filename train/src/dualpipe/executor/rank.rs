@@ -12,7 +12,7 @@ use super::routings::{Chosen, taken};
 use super::shards::{Shard, Shards};
 use crate::data::{TokenBatch, TrainWindows};
 use crate::learner::{AdamW, EngineSettings};
-use crate::parallel::{ExpertParallelGroup, Place, Post, TrafficCounter};
+use crate::parallel::{ExpertParallelGroup, Place, Post, Processes, TrafficCounter};
 
 /// What the names of ranks' threads begin with.
 pub(super) const THREAD: &str = "rank ";
@@ -36,6 +36,10 @@ pub(super) struct Rank {
     /// Gradients of the step, flat.
     pub gradients: HashMap<ParamId, Tensor<1>>,
     pub post: Arc<Post>,
+    /// By whose calls gradients become sums; none where their owners add them.
+    pub collective: Option<Arc<Processes>>,
+    /// Whether the library has been told of the groups that make those calls.
+    pub grouped: bool,
     /// Who holds and owns which parameter.
     pub shards: Arc<Shards>,
     /// Device of every rank.

@@ -47,20 +47,31 @@ impl Rank {
         let rank = self.place.rank;
         let shards = self.shards.clone();
         let mut flat = std::mem::take(&mut self.gradients);
+        if let Some(processes) = self.collective.clone() {
+            self.group_once(&processes);
+            self.gradients = self.summed_together(&processes, flat)?;
+            return Ok(self.squares());
+        }
         for shard in shards.held_by(rank).filter(|shard| shard.owner != rank) {
             let subject = Subject::ParameterGradient(shard.index);
             let device = &self.devices[shard.owner];
             self.post.send(rank, shard.owner, subject, flat.remove(&shard.id), device);
         }
-        let (mut indices, mut sums) = (Vec::new(), Vec::new());
         for shard in shards.owned_by(rank) {
             if let Some(sum) = self.summed(shard, flat.remove(&shard.id))? {
-                indices.push(shard.index);
-                sums.push(sum.clone());
                 self.gradients.insert(shard.id, sum);
             }
         }
-        Ok(indices.into_iter().zip(ops::sums_of_squares(sums)).collect())
+        Ok(self.squares())
+    }
+
+    /// The sum of squares of each gradient that this rank has the sum of, by its shard's place.
+    fn squares(&self) -> Vec<(usize, f64)> {
+        let owned = self.shards.owned_by(self.place.rank);
+        let (indices, sums): (Vec<usize>, Vec<_>) = owned
+            .filter_map(|shard| Some((shard.index, self.gradients.get(&shard.id)?.clone())))
+            .unzip();
+        indices.into_iter().zip(ops::sums_of_squares(sums)).collect()
     }
 
     /// The gradients of all holders, in the order of their ranks.
@@ -95,7 +106,7 @@ impl Rank {
 
         let shards = self.shards.clone();
         let mut values = flat_values(&self.part);
-        for shard in shards.owned_by(rank) {
+        for shard in shards.owned_by(rank).filter(|_| self.collective.is_none()) {
             let value = values.get(&shard.id).filter(|_| updated.contains(&shard.id));
             for &holder in shard.holders.iter().filter(|&&holder| holder != rank) {
                 let subject = Subject::Parameter(shard.index);
@@ -110,8 +121,13 @@ impl Rank {
         let (indices, owned): (Vec<usize>, Vec<_>) =
             if job.detailed { owned() } else { Default::default() };
         let squares = indices.into_iter().zip(ops::sums_of_squares(owned)).collect();
+        let gathered = match &self.collective {
+            Some(processes) => Some(self.gathered_together(processes, &values)?),
+            None => None,
+        };
         values.clear();
-        for shard in shards.held_by(rank).filter(|shard| shard.owner != rank) {
+        let from_owners = shards.held_by(rank).filter(|shard| shard.owner != rank);
+        for shard in from_owners.filter(|_| gathered.is_none()) {
             if let Some(value) = self.post.receive::<Option<Tensor<1>>>(
                 shard.owner,
                 rank,
@@ -121,7 +137,7 @@ impl Rank {
                 values.insert(shard.id, value);
             }
         }
-        self.part = replaced(self.take_part(), values);
+        self.part = replaced(self.take_part(), gathered.unwrap_or(values));
         update_biases(
             self.part.routers_mut(),
             |layer| LayerLoad::of_layer(&job.loads, layer),

@@ -125,6 +125,8 @@ impl<'a> Cut<'a> {
             average: HashMap::new(),
             gradients: HashMap::new(),
             post: post.clone(),
+            collective: None,
+            grouped: false,
             shards: self.shards.clone(),
             devices: self.devices.clone(),
             first_rank: rank - place.pipeline,

@@ -6,8 +6,9 @@
 use std::sync::mpsc::Sender;
 
 use ::mpi::ffi::{
-    MPI_Comm, MPI_Comm_dup, MPI_Iallgather, MPI_Ialltoall, MPI_Ialltoallv,
-    MPI_Ireduce_scatter_block, RSMPI_FLOAT, RSMPI_INT32_T, RSMPI_SUM, RSMPI_UINT8_T,
+    MPI_Comm, MPI_Comm_dup, MPI_Iallgather, MPI_Iallgatherv, MPI_Ialltoall, MPI_Ialltoallv,
+    MPI_Ireduce_scatter, MPI_Ireduce_scatter_block, RSMPI_FLOAT, RSMPI_INT32_T, RSMPI_SUM,
+    RSMPI_UINT8_T,
 };
 use ::mpi::raw::AsRaw;
 use ::mpi::topology::{Communicator, SimpleCommunicator};
@@ -55,6 +56,9 @@ enum Buffers {
     Sums { _values: Vec<f32>, own: Vec<f32> },
     /// The sums of all parts.
     Gathered { _own: Vec<f32>, values: Vec<f32> },
+    /// What a call of some ranks takes, and what comes home of it; how long the parts are, and where
+    /// they begin.
+    Parts { _sent: Vec<f32>, home: Vec<f32>, _counts: Vec<i32>, _starts: Vec<i32> },
 }
 
 impl Collecting {
@@ -77,6 +81,24 @@ impl Collecting {
         match joint {
             Joint::Parcels(parcels) => collecting.exchange_counts(parcels),
             Joint::Values(values) => collecting.reduce(values),
+            Joint::Sums { .. } | Joint::Parts { .. } => {
+                unreachable!("invariant: calls of some ranks have a communicator of their own")
+            }
+        }
+        collecting
+    }
+
+    /// Begins a call of some ranks, whose communicator this is; `done` gets what comes home.
+    pub fn start_among(members: &SimpleCommunicator, joint: Joint, done: Sender<Joint>) -> Self {
+        let (ranks, place) = (members.size() as usize, members.rank() as usize);
+        let mut collecting =
+            Self { comm: members.as_raw(), ranks, request: Request::none(), buffers: None, done };
+        match joint {
+            Joint::Sums { counts, values, .. } => collecting.reduce_parts(place, &counts, values),
+            Joint::Parts { counts, values, .. } => collecting.gather_parts(&counts, values),
+            Joint::Parcels(_) | Joint::Values(_) => {
+                unreachable!("invariant: calls of all ranks are made on a lane")
+            }
         }
         collecting
     }
@@ -105,6 +127,7 @@ impl Collecting {
                 Joint::Parcels(counts.iter().map(parcel).collect())
             }
             Buffers::Gathered { values, .. } => Joint::Values(values),
+            Buffers::Parts { home, .. } => Joint::Values(home),
         };
         let _ = self.done.send(home); // whoever asked may be gone
         None
@@ -170,6 +193,51 @@ impl Collecting {
             );
         }
         self.buffers = Some(Buffers::Sums { _values: values, own });
+    }
+
+    fn reduce_parts(&mut self, place: usize, counts: &[usize], values: Vec<f32>) {
+        assert_eq!(counts.len(), self.ranks, "invariant: a part for each member");
+        assert_eq!(values.len(), counts.iter().sum::<usize>(), "invariant: all parts");
+        let mut home = vec![0f32; counts[place]];
+        let counts: Vec<i32> = counts.iter().map(|&count| length(count)).collect();
+        // SAFETY: `values` has all parts, of so many values each, and `home` room for this rank's;
+        // all three are kept until the request is over.
+        unsafe {
+            MPI_Ireduce_scatter(
+                values.as_ptr().cast(),
+                home.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                RSMPI_FLOAT,
+                RSMPI_SUM,
+                self.comm,
+                self.request.raw(),
+            );
+        }
+        self.buffers =
+            Some(Buffers::Parts { _sent: values, home, _counts: counts, _starts: Vec::new() });
+    }
+
+    fn gather_parts(&mut self, counts: &[usize], own: Vec<f32>) {
+        assert_eq!(counts.len(), self.ranks, "invariant: a part for each member");
+        let mut home = vec![0f32; counts.iter().sum()];
+        let counts: Vec<i32> = counts.iter().map(|&count| length(count)).collect();
+        let starts = starts(&counts);
+        // SAFETY: `home` has room for the parts of all members, which begin at `starts` and are as
+        // long as `counts` says; all four are kept until the request is over.
+        unsafe {
+            MPI_Iallgatherv(
+                own.as_ptr().cast(),
+                length(own.len()),
+                RSMPI_FLOAT,
+                home.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                starts.as_ptr(),
+                RSMPI_FLOAT,
+                self.comm,
+                self.request.raw(),
+            );
+        }
+        self.buffers = Some(Buffers::Parts { _sent: own, home, _counts: counts, _starts: starts });
     }
 
     fn gather(&mut self, own: Vec<f32>) {

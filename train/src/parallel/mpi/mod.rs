@@ -1,78 +1,115 @@
-//! MPI as what carries messages between processes, each of which is one rank.
+//! MPI as what carries messages between processes, each of which is one rank or several.
 //!
 //! One thread makes all of MPI's calls: it sends what it is given, and gives the post office what
 //! arrives, both without blocking. Messages are matched as MPI matches them, by sender, in the order
 //! in which they were sent; the tag is the kind of a message's subject, and the subject, which the
-//! proved schedule makes unique within a step, stands at its end. What a message encloses comes
+//! proved schedule makes unique within a step, stands at its end with the ranks that it is between. What a message encloses comes
 //! right behind it, each in a buffer of its own: MPI reads it from the tensor that was sent, and
 //! writes it into the one that is received.
 
+mod about;
 mod collecting;
+mod groups;
 mod incoming;
+mod seal;
 mod thread;
 mod transfers;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::carrier::{Carrier, Letter};
 use super::contents::Contents;
+use super::hosting::Hosting;
 use super::joint::Joint;
 use super::launch::LaunchError;
+use super::library::Library;
 use super::post::Post;
 
 /// How long messages that are under way may take at the end.
 const AT_THE_END: Duration = Duration::from_secs(10);
 
+/// How often somebody who waits for other ranks looks whether one has failed.
+const LOOKING: Duration = Duration::from_millis(100);
+
 /// What MPI's thread is to do.
 enum Order {
-    /// Send a rank what a message says, sealed; the tag is its kind.
+    /// Send a process what a message says, sealed; the tag is its kind.
     Send { to: usize, tag: u8, contents: Contents },
     /// Make a call on a lane that all ranks make, and give what comes home.
     Together { lane: usize, joint: Joint, done: Sender<Joint> },
+    /// Make a communicator of each group of ranks, when all ranks have asked for the same ones.
+    Group(Vec<Vec<usize>>),
+    /// Make a call that the members of a group make, and give what comes home.
+    Among { joint: Joint, done: Sender<Joint> },
     /// Let what is under way arrive, and end.
     End,
     /// End every process, with an exit code.
     Abort(u8),
 }
 
-/// When the ranks that tell this one that they are alive were last heard of: the others where this
-/// is rank 0, else rank 0.
+/// What MPI's thread finds where it begins.
+struct Begun {
+    process: usize,
+    processes: usize,
+    library: Library,
+}
+
+/// When the processes that tell this one that they are alive were last heard of: the others where
+/// this has rank 0, else that one.
 type Heard = Arc<Mutex<Vec<(usize, Instant)>>>;
 
 /// This process among those of its world.
 #[derive(Debug)]
 pub(super) struct Mpi {
+    library: Library,
     orders: Sender<Order>,
+    post: Arc<Post>,
     /// Told when the thread has ended.
     ended: Mutex<Receiver<()>>,
 }
 
 impl Mpi {
-    /// Starts MPI, which is to find `launched` processes; `post` is given what they send.
-    pub fn start(post: &Arc<Post>, launched: usize) -> Result<Self, LaunchError> {
+    /// The library, whether it has been started or not; nobody else may call it meanwhile.
+    pub fn of_this_build() -> Option<Library> {
+        Some(about::library())
+    }
+
+    /// Starts MPI, which is to find `launched` processes with the ranks of `hosting`; `post` is given
+    /// what they send.
+    pub fn start(
+        post: &Arc<Post>,
+        hosting: &Hosting,
+        launched: usize,
+    ) -> Result<Self, LaunchError> {
         let (orders, queue) = channel();
         let (end, ended) = channel();
         let (begin, begun) = channel();
         let heard = Heard::default();
-        let (office, of_thread) = (post.clone(), heard.clone());
+        let (office, of_thread, hosted) = (post.clone(), heard.clone(), hosting.clone());
         let run = move || {
             let _end = end; // dropped with the thread
-            thread::run(&office, &of_thread, &queue, &begin);
+            thread::run(&office, &hosted, &of_thread, &queue, &begin);
         };
         let start = |problem: String| LaunchError::Start { problem };
         std::thread::Builder::new()
             .name("mpi".into())
             .spawn(run)
             .map_err(|error| start(error.to_string()))?;
-        let (rank, seen) =
+        let Begun { process, processes: seen, library } =
             begun.recv().map_err(|_| start("its thread has stopped".into()))?.map_err(start)?;
         if seen != launched {
             return Err(LaunchError::Apart { launched, seen });
         }
-        post.carry_by(Arc::new(Line { rank, orders: orders.clone(), heard }));
-        Ok(Self { orders, ended: Mutex::new(ended) })
+        let hosting = hosting.clone();
+        post.carry_by(Arc::new(Line { process, hosting, orders: orders.clone(), heard }));
+        Ok(Self { library, orders, post: post.clone(), ended: Mutex::new(ended) })
+    }
+
+    /// The library, by what it says of itself.
+    pub fn library(&self) -> &Library {
+        &self.library
     }
 
     /// Makes a call on a lane together with all ranks, and waits for it; nothing where MPI has ended.
@@ -80,6 +117,26 @@ impl Mpi {
         let (done, home) = channel();
         self.orders.send(Order::Together { lane, joint, done }).ok()?;
         home.recv().ok()
+    }
+
+    /// Has a communicator made of each of these groups of ranks, once, and does not wait for it:
+    /// every rank must ask for the same groups in the same order, those that it is no member of too.
+    pub fn group(&self, groups: Vec<Vec<usize>>) {
+        // Where the thread has ended, so has the run.
+        let _ = self.orders.send(Order::Group(groups));
+    }
+
+    /// Makes a call together with the members of a group, and waits for it as long as no rank has
+    /// failed; nothing where one has, where MPI has ended, or of a group that was not asked for.
+    pub fn among(&self, joint: Joint) -> Option<Joint> {
+        let (done, home) = channel();
+        self.orders.send(Order::Among { joint, done }).ok()?;
+        loop {
+            match home.recv_timeout(LOOKING) {
+                Err(RecvTimeoutError::Timeout) if self.post.failed().is_none() => {}
+                outcome => return outcome.ok(),
+            }
+        }
     }
 
     /// Ends MPI: every process with an exit code where there is one, else this process alone, when
@@ -96,26 +153,28 @@ impl Mpi {
 /// How the post office reaches MPI's thread.
 #[derive(Debug)]
 struct Line {
-    rank: usize,
+    process: usize,
+    hosting: Hosting,
     orders: Sender<Order>,
     heard: Heard,
 }
 
 impl Carrier for Line {
     fn carries_to(&self, rank: usize) -> bool {
-        rank != self.rank
+        self.hosting.process_of(rank) != self.process
     }
 
     fn carry(&self, letter: Letter) {
-        let Letter { to, subject, mut contents, .. } = letter;
-        contents.seal(&subject);
-        let order = Order::Send { to, tag: subject.kind(), contents };
+        let Letter { from, to, subject, mut contents } = letter;
+        seal::seal(&mut contents, from, to, &subject);
+        let order = Order::Send { to: self.hosting.process_of(to), tag: subject.kind(), contents };
         // Where the thread has ended, so has the run.
         let _ = self.orders.send(order);
     }
 
     fn unheard(&self, patience: Duration) -> Vec<usize> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().filter(|(_, at)| at.elapsed() > patience).map(|(rank, _)| *rank).collect()
+        let silent = heard.iter().filter(|(_, at)| at.elapsed() > patience);
+        silent.flat_map(|(process, _)| self.hosting.ranks_of(*process)).collect()
     }
 }

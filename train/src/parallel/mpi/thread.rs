@@ -12,14 +12,16 @@ use ::mpi::point_to_point::Source;
 use ::mpi::topology::{Communicator, SimpleCommunicator};
 use burn::tensor::Bytes;
 
-use super::super::carrier::Letter;
 use super::super::contents::Contents;
+use super::super::hosting::Hosting;
 use super::super::post::Post;
 use super::super::subject::Subject;
+use super::about::library;
 use super::collecting::{Collecting, Lanes};
+use super::groups::Groups;
 use super::incoming::{Incoming, Unreadable};
 use super::transfers::{Receiving, Sending};
-use super::{AT_THE_END, Heard, Order};
+use super::{AT_THE_END, Begun, Heard, Order};
 
 /// Bytes that are sent at once; longer messages go in pieces.
 const PIECE: usize = 1 << 28;
@@ -38,13 +40,13 @@ fn tag_of(kind: u8, more: bool) -> i32 {
     i32::from(kind) * 2 + i32::from(more)
 }
 
-/// Starts MPI, tells `begin` the rank of this process and how many there are, and does what is
-/// ordered.
+/// Starts MPI, tells `begin` what it finds, and does what is ordered.
 pub(super) fn run(
     post: &Arc<Post>,
+    hosting: &Hosting,
     heard: &Heard,
     orders: &Receiver<Order>,
-    begin: &Sender<Result<(usize, usize), String>>,
+    begin: &Sender<Result<Begun, String>>,
 ) {
     let Some((universe, threading)) = ::mpi::initialize_with_threading(Threading::Funneled) else {
         let _ = begin.send(Err("it has been started before".into()));
@@ -55,23 +57,25 @@ pub(super) fn run(
         return;
     }
     let world = universe.world();
-    let (rank, ranks) = (world.rank() as usize, world.size() as usize);
-    let peers: Vec<usize> = if rank == 0 { (1..ranks).collect() } else { vec![0] };
+    let (process, processes) = (world.rank() as usize, world.size() as usize);
+    let peers: Vec<usize> = if process == 0 { (1..processes).collect() } else { vec![0] };
     {
         let now = Instant::now();
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
         *heard = peers.iter().map(|&peer| (peer, now)).collect();
     }
-    let _ = begin.send(Ok((rank, ranks)));
+    let _ = begin.send(Ok(Begun { process, processes, library: library() }));
     let line = Line {
         world,
-        rank,
+        process,
         peers,
         post,
+        hosting,
         heard,
         sending: Vec::new(),
         receiving: VecDeque::new(),
         lanes: None,
+        groups: Groups::default(),
         collecting: Vec::new(),
         incoming: HashMap::new(),
         beaten: Instant::now(),
@@ -83,16 +87,19 @@ pub(super) fn run(
 /// What is under way.
 struct Line<'a> {
     world: SimpleCommunicator,
-    rank: usize,
-    /// Who is told that this rank is alive, and tells it the same.
+    process: usize,
+    /// The processes that are told that this one is alive, and tell it the same.
     peers: Vec<usize>,
     post: &'a Arc<Post>,
+    hosting: &'a Hosting,
     heard: &'a Heard,
     sending: Vec<Sending>,
     /// In the order in which they were found.
     receiving: VecDeque<Receiving>,
     /// Once a call has been made that all ranks make.
     lanes: Option<Lanes>,
+    /// Of the calls that some ranks make.
+    groups: Groups,
     collecting: Vec<Collecting>,
     /// What has come of messages that come in parts, by sender.
     incoming: HashMap<i32, Incoming>,
@@ -129,6 +136,14 @@ impl Line<'_> {
                     self.collecting.push(Collecting::start(lanes, lane, &self.world, joint, done));
                     active = Instant::now();
                 }
+                Some(Order::Group(groups)) => {
+                    self.groups.ask(groups, &self.world);
+                    active = Instant::now();
+                }
+                Some(Order::Among { joint, done }) => {
+                    self.collecting.extend(self.groups.start(joint, done));
+                    active = Instant::now();
+                }
                 Some(Order::End) => {
                     ending.get_or_insert_with(Instant::now);
                 }
@@ -158,6 +173,7 @@ impl Line<'_> {
         let idle = active.elapsed();
         let busy =
             !self.sending.is_empty() || !self.receiving.is_empty() || !self.collecting.is_empty();
+        let busy = busy || self.groups.is_awaiting();
         if busy || idle < Duration::from_micros(100) {
             None
         } else if idle > Duration::from_millis(100) {
@@ -189,6 +205,7 @@ impl Line<'_> {
         self.sending.retain_mut(|sending| !sending.is_done());
         let collecting = std::mem::take(&mut self.collecting);
         self.collecting = collecting.into_iter().filter_map(Collecting::go_on).collect();
+        self.collecting.extend(self.groups.go_on(&self.world));
         let mut found = false;
         while let Some((message, status)) = self.world.any_process().immediate_matched_probe() {
             found = true;
@@ -232,12 +249,10 @@ impl Line<'_> {
             return;
         }
         match self.incoming.entry(from).or_default().take(bytes, tag % 2 == 1) {
-            Ok(Some((subject, contents))) => {
-                self.post.deliver(Letter { from: sender, to: self.rank, subject, contents });
-            }
+            Ok(Some(letter)) => self.post.deliver(letter),
             Ok(None) => {}
             // Whoever waits for it is told.
-            Err(Unreadable) => self.post.fail(sender),
+            Err(Unreadable) => self.post.fail(self.hosting.ranks_of(sender).start),
         }
     }
 
@@ -249,7 +264,7 @@ impl Line<'_> {
         self.beaten = Instant::now();
         let last_sign = self.post.last_sign();
         // Rank 0 is the one who wants to know.
-        let worked = self.rank != 0 && last_sign > self.told;
+        let worked = self.process != 0 && last_sign > self.told;
         self.told = last_sign;
         for peer in self.peers.clone() {
             self.send(peer, ALIVE, Bytes::from_bytes_vec(vec![u8::from(worked)]));
@@ -257,7 +272,7 @@ impl Line<'_> {
         let limit = self.post.timeout();
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((silent, _)) = heard.iter().find(|(_, at)| at.elapsed() > limit) {
-            self.post.fail(*silent);
+            self.post.fail(self.hosting.ranks_of(*silent).start);
         }
     }
 }

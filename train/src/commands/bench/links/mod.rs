@@ -61,7 +61,7 @@ struct Measured {
 /// Measures, and prints what was measured.
 pub(super) fn run(args: &BenchLinksArgs) -> Result<Outcome> {
     match Processes::join()? {
-        Some(processes) if processes.rank == 0 => lead(args, &processes),
+        Some(processes) if processes.number == 0 => lead(args, &processes),
         Some(processes) => follow(args, &processes),
         None => on_threads(args),
     }
@@ -69,17 +69,17 @@ pub(super) fn run(args: &BenchLinksArgs) -> Result<Outcome> {
 
 /// Rank 0 of several processes.
 fn lead(args: &BenchLinksArgs, processes: &Arc<Processes>) -> Result<Outcome> {
-    let prepared = Prepared::new(args, processes.ranks)?;
+    let prepared = Prepared::new(args, processes.count)?;
     let mut hosts = vec![host()];
-    for (rank, answer) in (1..).zip(processes.answers()?) {
+    for (rank, answer) in (1..).zip(processes.answers(1)?) {
         let name = String::unpacked(&answer, &Device::flex());
         hosts.push(name.context(format!("rank {rank} is another release of deepseek"))?);
     }
     let ranks_a_node = ranks_a_node(args, &hosts)?;
-    (1..processes.ranks).for_each(|rank| processes.tell(rank, ranks_a_node.packed()));
+    (1..processes.count).for_each(|rank| processes.tell(rank, ranks_a_node.packed()));
     let party = prepared.party(
-        processes.rank,
-        (processes.ranks, ranks_a_node),
+        processes.number,
+        (processes.count, ranks_a_node),
         processes.post.clone(),
         Some(processes.clone()),
     );
@@ -90,23 +90,23 @@ fn lead(args: &BenchLinksArgs, processes: &Arc<Processes>) -> Result<Outcome> {
 /// Another rank: it says nothing, and measures what rank 0 measures.
 fn follow(args: &BenchLinksArgs, processes: &Arc<Processes>) -> Result<Outcome> {
     let over = Outcome::done(serde_json::Value::Null);
-    let prepared = match Prepared::new(args, processes.ranks) {
+    let prepared = match Prepared::new(args, processes.count) {
         Ok(prepared) => {
-            processes.answer(Ok(host().packed()));
+            processes.answer(processes.number, Ok(host().packed()));
             prepared
         }
         Err(failure) => {
-            processes.answer(Err(failure)); // rank 0's to tell
-            let _ = processes.next_task()?;
+            processes.answer(processes.number, Err(failure)); // rank 0's to tell
+            let _ = processes.next_task(processes.number)?;
             return Ok(over);
         }
     };
-    let Some(task) = processes.next_task()? else { return Ok(over) };
+    let Some(task) = processes.next_task(processes.number)? else { return Ok(over) };
     let ranks_a_node = usize::unpacked(&task, &Device::flex())
         .context("rank 0 is another release of deepseek; start the same one everywhere")?;
     let party = prepared.party(
-        processes.rank,
-        (processes.ranks, ranks_a_node),
+        processes.number,
+        (processes.count, ranks_a_node),
         processes.post.clone(),
         Some(processes.clone()),
     );
