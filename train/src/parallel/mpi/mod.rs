@@ -12,7 +12,7 @@ mod incoming;
 mod thread;
 mod transfers;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ enum Order {
     Send { to: usize, tag: u8, contents: Contents },
     /// Make a call on a lane that all ranks make, and give what comes home.
     Together { lane: usize, joint: Joint, done: Sender<Joint> },
+    /// Look for what has come: somebody waits for it.
+    Look,
     /// Let what is under way arrive, and end.
     End,
     /// End every process, with an exit code.
@@ -66,8 +68,17 @@ impl Mpi {
             .name("mpi".into())
             .spawn(run)
             .map_err(|error| start(error.to_string()))?;
-        let (rank, seen) =
-            begun.recv().map_err(|_| start("its thread has stopped".into()))?.map_err(start)?;
+        let limit = post.timeout();
+        let (rank, seen) = match begun.recv_timeout(limit) {
+            Ok(begun) => begun.map_err(start)?,
+            // The thread waits in MPI for a process that may have been stopped.
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(LaunchError::Late { launched, seconds: limit.as_secs() });
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(start("its thread has stopped".into()));
+            }
+        };
         if seen != launched {
             return Err(LaunchError::Apart { launched, seen });
         }
@@ -112,6 +123,11 @@ impl Carrier for Line {
         let order = Order::Send { to, tag: subject.kind(), contents };
         // Where the thread has ended, so has the run.
         let _ = self.orders.send(order);
+    }
+
+    fn awaited(&self) {
+        // Where the thread has ended, so has the run.
+        let _ = self.orders.send(Order::Look);
     }
 
     fn unheard(&self, patience: Duration) -> Vec<usize> {

@@ -129,6 +129,7 @@ impl Line<'_> {
                     self.collecting.push(Collecting::start(lanes, lane, &self.world, joint, done));
                     active = Instant::now();
                 }
+                Some(Order::Look) => active = Instant::now(),
                 Some(Order::End) => {
                     ending.get_or_insert_with(Instant::now);
                 }
@@ -153,19 +154,18 @@ impl Line<'_> {
     }
 
     /// How long to wait for an order before MPI is asked again; not at all while something is under
-    /// way, or was a moment ago. Each asking takes some microseconds from whoever computes.
+    /// way, or was a moment ago. Each asking takes some microseconds from whoever computes; whoever
+    /// begins to wait for a message ends the rest (`Order::Look`).
     fn rest(&self, active: Instant) -> Option<Duration> {
         let idle = active.elapsed();
         let busy =
             !self.sending.is_empty() || !self.receiving.is_empty() || !self.collecting.is_empty();
         if busy || idle < Duration::from_micros(100) {
             None
-        } else if idle > Duration::from_millis(100) {
-            Some(Duration::from_millis(1))
-        } else if self.post.is_awaiting() {
+        } else if self.post.is_awaiting() && idle < Duration::from_millis(100) {
             Some(Duration::from_micros(50))
         } else {
-            Some(Duration::from_micros(250))
+            Some(Duration::from_millis(1))
         }
     }
 
