@@ -19,6 +19,10 @@ pub trait Carrier: Send + Sync + Debug {
     /// Sends a message on its way, and does not wait for it to arrive.
     fn carry(&self, letter: Letter);
 
+    /// A rank of this process begins to wait for a message of a step: what has come is wanted now.
+    /// Must not wait itself.
+    fn awaited(&self) {}
+
     /// The ranks of other processes that have not been heard of for longer than `patience`, in
     /// order. Whoever is alive is heard of, whether it computes or waits.
     fn unheard(&self, patience: Duration) -> Vec<usize>;

@@ -1,6 +1,6 @@
 //! Whether this process was started alone, or as one of several by mpirun or srun.
 
-use crate::failure::blamed;
+use crate::failure::{Blame, Blamed};
 
 /// A process among those that a launcher started together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,17 @@ pub enum LaunchError {
         /// Processes that MPI knows.
         seen: usize,
     },
+    /// A process does not come to where MPI starts.
+    #[error(
+        "the launcher started {launched} processes, but not all of them have come to where MPI \
+         starts in {seconds} s"
+    )]
+    Late {
+        /// Processes that were started.
+        launched: usize,
+        /// How long they were waited for.
+        seconds: u64,
+    },
     /// MPI does not start.
     #[error("MPI cannot be started: {problem}")]
     Start {
@@ -44,7 +55,14 @@ pub enum LaunchError {
     },
 }
 
-blamed!(User: LaunchError);
+impl Blamed for LaunchError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Late { .. } => Blame::Run,
+            Self::NotBuilt { .. } | Self::Apart { .. } | Self::Start { .. } => Blame::User,
+        }
+    }
+}
 
 /// Where launchers say a process's number and how many there are: Open MPI; MPICH, Intel MPI and
 /// Slurm's pmi2; Slurm's pmix.
@@ -114,5 +132,14 @@ mod tests {
         assert_eq!(with(&[("PMI_RANK", "4"), ("PMI_SIZE", "4")]), None);
         assert_eq!(with(&[("PMI_RANK", "x"), ("PMI_SIZE", "4")]), None);
         assert_eq!(with(&[]), None);
+    }
+
+    /// A process that was stopped is nobody's mistake, a build without MPI is.
+    #[test]
+    fn whose_mistake_it_is() {
+        let late = LaunchError::Late { launched: 4, seconds: 600 };
+        assert_eq!(late.blame(), Blame::Run);
+        assert!(late.to_string().contains("4 processes") && late.to_string().contains("600 s"));
+        assert_eq!(LaunchError::NotBuilt { ranks: 2 }.blame(), Blame::User);
     }
 }

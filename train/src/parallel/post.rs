@@ -302,6 +302,11 @@ impl Post {
                         return Err(late(address, boxes.timeout));
                     }
                     boxes.awaiting += 1;
+                    if boxes.awaiting == 1
+                        && let Some(carrier) = self.carrier_to(address.0)
+                    {
+                        carrier.awaited();
+                    }
                     let (mut boxes, _) = self
                         .arrived
                         .wait_timeout(boxes, left)

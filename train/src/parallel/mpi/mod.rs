@@ -43,6 +43,8 @@ enum Order {
     Group(Vec<Vec<usize>>),
     /// Make a call that the members of a group make, and give what comes home.
     Among { joint: Joint, done: Sender<Joint> },
+    /// Look for what has come: somebody waits for it.
+    Look,
     /// Let what is under way arrive, and end.
     End,
     /// End every process, with an exit code.
@@ -97,8 +99,17 @@ impl Mpi {
             .name("mpi".into())
             .spawn(run)
             .map_err(|error| start(error.to_string()))?;
-        let Begun { process, processes: seen, library } =
-            begun.recv().map_err(|_| start("its thread has stopped".into()))?.map_err(start)?;
+        let limit = post.timeout();
+        let Begun { process, processes: seen, library } = match begun.recv_timeout(limit) {
+            Ok(begun) => begun.map_err(start)?,
+            // The thread waits in MPI for a process that may have been stopped.
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(LaunchError::Late { launched, seconds: limit.as_secs() });
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(start("its thread has stopped".into()));
+            }
+        };
         if seen != launched {
             return Err(LaunchError::Apart { launched, seen });
         }
@@ -170,6 +181,11 @@ impl Carrier for Line {
         let order = Order::Send { to: self.hosting.process_of(to), tag: subject.kind(), contents };
         // Where the thread has ended, so has the run.
         let _ = self.orders.send(order);
+    }
+
+    fn awaited(&self) {
+        // Where the thread has ended, so has the run.
+        let _ = self.orders.send(Order::Look);
     }
 
     fn unheard(&self, patience: Duration) -> Vec<usize> {

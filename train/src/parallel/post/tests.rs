@@ -1,5 +1,7 @@
 //! Messages between ranks of one process and of several.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::tensor::Tensor;
 
 use super::*;
@@ -174,4 +176,38 @@ fn what_another_process_is_sent_arrives_as_it_was() {
         "rank 1 sent rank 0 something else than parameter 3"
     );
     assert_eq!(offices[0].unheard(Duration::ZERO), [1]);
+}
+
+/// Carries nothing, and counts how often somebody began to wait.
+#[derive(Debug, Default)]
+struct Awaited(AtomicUsize);
+
+impl Carrier for Awaited {
+    fn carries_to(&self, rank: usize) -> bool {
+        rank == 1
+    }
+
+    fn carry(&self, _: Letter) {}
+
+    fn awaited(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn unheard(&self, _: Duration) -> Vec<usize> {
+        Vec::new()
+    }
+}
+
+/// Or what has come is looked for when the carrier thinks of it next, while the rank has nothing to
+/// compute.
+#[test]
+fn who_carries_is_told_that_a_message_of_another_process_is_waited_for() {
+    let (post, awaited) = (Post::new(Duration::from_millis(20)), Arc::new(Awaited::default()));
+    post.carry_by(awaited.clone());
+    send(&post, 0, 0, subject(0), ());
+    assert_eq!(receive::<()>(&post, 0, 0, subject(0)), Ok(()));
+    assert!(receive::<()>(&post, 0, 0, subject(1)).is_err());
+    assert_eq!(awaited.0.load(Ordering::SeqCst), 0, "nothing of another process was waited for");
+    assert!(receive::<()>(&post, 1, 0, subject(1)).is_err());
+    assert!(awaited.0.load(Ordering::SeqCst) > 0);
 }
