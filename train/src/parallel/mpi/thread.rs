@@ -168,9 +168,9 @@ impl Line<'_> {
         drop(universe);
     }
 
-    /// How long to wait for an order before MPI is asked again. Each asking takes some 20 us from
-    /// whoever computes, and a thread that does not rest takes half of a core that it shares: so MPI
-    /// is asked without rest only while the rank waits for something that is under way, or came a
+    /// How long to wait for an order before MPI is asked again. Asking takes time from whoever
+    /// computes on the same core (every 50 us instead of every 250: a step took a tenth longer). So
+    /// MPI is asked without rest only while the rank waits, and something is under way or came a
     /// moment ago. Whoever begins to wait ends the rest (`Order::Look`).
     fn rest(&self, active: Instant) -> Option<Duration> {
         let idle = active.elapsed();
