@@ -230,7 +230,8 @@ fn tokens_of_the_folders_files_are_compared() {
     at_fault(&place.run("check --checkpoint hf --json"), &["not a Hugging Face tokenizer.json"]);
 }
 
-/// Of a model whose experts are all chosen, so that every page of its files is used.
+/// Of a model whose experts are all chosen, so that every page of its files is used. They are not in
+/// its last layer, which sees of a prompt the last token alone.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_memory_that_it_says_is_what_decoding_takes() {
@@ -243,7 +244,7 @@ fn the_memory_that_it_says_is_what_decoding_takes() {
 
     let config = json!({
         "model_type": "deepseek_v3", "vocab_size": 260, "hidden_size": 512,
-        "intermediate_size": 1024, "moe_intermediate_size": 512, "num_hidden_layers": 2,
+        "intermediate_size": 1024, "moe_intermediate_size": 512, "num_hidden_layers": 4, "moe_layer_freq": 2,
         "num_attention_heads": 4, "n_shared_experts": 1, "n_routed_experts": 192,
         "num_experts_per_tok": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
         "routed_scaling_factor": 1.0, "q_lora_rank": 64, "kv_lora_rank": 64,

@@ -268,6 +268,7 @@ impl Events {
 
     /// The next event; none where the stream has ended. (A stream without events is not silent: it
     /// says that it lives.)
+    #[track_caller]
     pub fn next(&mut self) -> Option<Event> {
         let begun = Instant::now();
         loop {
@@ -291,6 +292,7 @@ impl Events {
     }
 
     /// The next event of a name, others passed.
+    #[track_caller]
     pub fn named(&mut self, name: &str) -> Event {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
