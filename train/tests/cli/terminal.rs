@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::workplace::{DEEPSEEK, Workplace};
 
 /// How long something may take to be seen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What the shell says when it is ready.
 const PROMPT: &str = "ready> ";
 /// Steps of a second and more, of which there are enough.
