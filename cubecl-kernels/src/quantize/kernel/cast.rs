@@ -187,10 +187,10 @@ fn load_entries<F: Float, N: Size>(
     #[unroll(form.unroll)]
     for r in 0..EACH {
         let row = place.row0 + r;
-        let mut row_of_x = place.expert * sizes.rows + row;
+        let mut gathered = 0u32;
         if comptime!(matches!(form.entries, Entries::Gathered)) {
             if row < place.row_end {
-                row_of_x = given[row as usize];
+                gathered = given[row as usize];
             }
         }
         #[unroll(form.unroll)]
@@ -199,12 +199,16 @@ fn load_entries<F: Float, N: Size>(
             let mut loaded = Vector::<F, N>::zero();
             let mut up = Vector::<F, N>::zero();
             if row < place.row_end && column < sizes.columns {
-                if comptime!(matches!(form.entries, Entries::Swiglu)) {
-                    let gate = (2u32 * row_of_x * sizes.columns + column) / vector;
+                // Not before the condition: registers would be spilled.
+                let row = place.expert * sizes.rows + row;
+                if comptime!(matches!(form.entries, Entries::Given)) {
+                    loaded = x[((row * sizes.columns + column) / vector) as usize];
+                } else if comptime!(matches!(form.entries, Entries::Gathered)) {
+                    loaded = x[((gathered * sizes.columns + column) / vector) as usize];
+                } else {
+                    let gate = (2u32 * row * sizes.columns + column) / vector;
                     loaded = x[gate as usize];
                     up = x[(gate + sizes.columns / vector) as usize];
-                } else {
-                    loaded = x[((row_of_x * sizes.columns + column) / vector) as usize];
                 }
             }
             #[unroll]
