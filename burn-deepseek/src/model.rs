@@ -129,19 +129,12 @@ impl DeepSeek {
         caches: Option<&mut [LatentCache]>,
     ) -> Tensor<3> {
         let [batch, seq] = tokens.dims();
+        if let Some(caches) = caches {
+            return self.last_hidden(tokens, seq, pass, caches);
+        }
         let mut x = self.embed(tokens, pass);
-        match caches {
-            None => {
-                for layer in &self.layers {
-                    x = layer.forward(x, pass, None);
-                }
-            }
-            Some(caches) => {
-                assert_eq!(caches.len(), self.layers.len(), "invariant: one cache a layer");
-                for (layer, cache) in self.layers.iter().zip(caches) {
-                    x = layer.forward(x, pass, Some(cache));
-                }
-            }
+        for layer in &self.layers {
+            x = layer.forward(x, pass, None);
         }
         self.last_norm(x, [batch, seq], pass)
     }
@@ -161,17 +154,13 @@ impl DeepSeek {
         caches: &mut [LatentCache],
     ) -> Tensor<3> {
         let [batch, seq] = tokens.dims();
-        if rows == seq {
-            return self.hidden(tokens, pass, Some(caches));
-        }
         assert_eq!(caches.len(), self.layers.len(), "invariant: one cache a layer");
         let mut x = self.embed(tokens, pass);
-        let last = self.layers.len() - 1;
         for (index, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
-            x = if index < last {
-                layer.forward(x, pass, Some(cache))
-            } else {
-                layer.forward_last(x, rows, pass, cache)
+            let is_last = index + 1 == self.layers.len();
+            x = match is_last && rows < seq {
+                true => layer.forward_last(x, rows, pass, cache),
+                false => layer.forward(x, pass, Some(cache)),
             };
         }
         self.last_norm(x, [batch, rows], pass)

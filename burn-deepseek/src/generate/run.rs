@@ -133,8 +133,8 @@ impl DeepSeek {
         run_on(&self.device(), || self.generate_with(prompt, options, &Compute::f32(), on_token))
     }
 
-    /// [`DeepSeek::generate`] on the calling thread, computed as `compute` says: in its precision, and with its way to
-    /// experts that are elsewhere.
+    /// [`DeepSeek::generate`] on the calling thread, computed as `compute` says: in its precision, and
+    /// with its way to experts that are elsewhere.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ mod language_model;
 mod measured;
 mod parts;
 #[cfg(all(test, feature = "wgpu"))]
-mod reads_tests;
+pub(crate) mod reads_tests;
 mod report;
 mod saved;
 mod values;

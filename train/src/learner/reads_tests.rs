@@ -6,7 +6,7 @@ use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
 use burn_deepseek::backend::share_streams;
 use burn_deepseek::ops::host_reads;
 use burn_deepseek::precision::Fp8Recipe;
-use burn_deepseek::{Compute, DeepSeek, LossWeights, Precision};
+use burn_deepseek::{Compute, DeepSeek, DeepSeekConfig, LossWeights, Precision};
 
 use super::{
     AdamW, AdamWSettings, EngineSettings, LanguageModel, MomentFormat, SingleDevice, StepEngine,
@@ -16,12 +16,11 @@ use crate::data::TokenBatch;
 use crate::failure::Result;
 use crate::schedule::StepSettings;
 
-const SEQ: usize = 16;
+/// Tokens of a sequence.
+pub const SEQ: usize = 16;
 
-/// Reads of a step of two micro-batches on a model with so many layers, the first of them dense.
-fn reads(layers: usize, precision: Precision) -> u64 {
-    share_streams().expect("no test uses a device before");
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+/// The configuration of a small model with so many layers, the first of them dense.
+pub fn small_model(layers: usize) -> DeepSeekConfig {
     let small = [
         "hidden_size=32",
         "vocab_size=40",
@@ -32,7 +31,24 @@ fn reads(layers: usize, precision: Precision) -> u64 {
         "first_k_dense_replace=1",
     ];
     let set: Vec<String> = small.iter().map(|key| format!("model.{key}")).collect();
-    let config = resolve_model(Some("tiny"), None, &set).unwrap();
+    resolve_model(Some("tiny"), None, &set).unwrap()
+}
+
+/// A micro-batch of one sequence for it.
+pub fn batch(first: i32, device: &Device) -> TokenBatch {
+    let ids = |first: i32| {
+        let ids: Vec<i32> = (0..SEQ as i32).map(|i| (first + i * i) % 40).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(ids, [1, SEQ]), device)
+    };
+    let (inputs, targets) = (ids(first), ids(2));
+    TokenBatch { inputs, targets, tokens: SEQ, windows: [].into(), routing: None }
+}
+
+/// Reads of a step of two micro-batches on a model with so many layers, the first of them dense.
+fn reads(layers: usize, precision: Precision) -> u64 {
+    share_streams().expect("no test uses a device before");
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let config = small_model(layers);
     let model = DeepSeek::init(&config, 3, &device).unwrap();
     let compute = Compute::new(precision, &device).unwrap();
     let weights = LossWeights { mtp: 0.3, sequence_balance: 1e-4 };
@@ -55,14 +71,7 @@ fn reads(layers: usize, precision: Precision) -> u64 {
         seq_aux_alpha: 1e-4,
         mtp_lambda: 0.3,
     };
-    let ids = |first: i32| {
-        let ids: Vec<i32> = (0..SEQ as i32).map(|i| (first + i * i) % 40).collect();
-        Tensor::<2, Int>::from_data(TensorData::new(ids, [1, SEQ]), &on)
-    };
-    let mut next = || -> Result<TokenBatch> {
-        let (inputs, targets) = (ids(1), ids(2));
-        Ok(TokenBatch { inputs, targets, tokens: SEQ, windows: [].into(), routing: None })
-    };
+    let mut next = || -> Result<TokenBatch> { Ok(batch(1, &on)) };
     let before = host_reads();
     let report = engine.accumulate(&mut next, &settings, false).unwrap();
     let updated = engine.update(&settings, &report.layer_loads, false).unwrap();

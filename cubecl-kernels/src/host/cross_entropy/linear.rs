@@ -6,7 +6,6 @@ use std::mem::MaybeUninit;
 use super::head::{Head, HeadWeight, chunk_rows};
 use super::{CrossEntropy, check_targets, rows, weighted};
 use crate::definition::{KernelError, LinearShape, ProductFormat, check_length, element_count};
-use crate::host::gemm::Prepared;
 use crate::host::output::{Parts, as_uninit};
 use crate::host::parallel::{Threads, chunk, for_each};
 use crate::host::product::{View, product, product_add, product_of};
@@ -90,13 +89,12 @@ pub fn linear_cross_entropy_with_gradients(
     let live_rows = live.targets.len();
     let weight = HeadWeight::new(w, format, &mut live.x, live_rows);
     let head = Head::new(&weight, live_rows, [inputs, vocab]);
-    let of_dx = head.for_dx();
     let mut dx = Vec::with_capacity(live.targets.len() * inputs);
     let mut dw = Vec::new();
     let losses = live.run(
         [inputs, vocab],
         |x, rows, out| head.logits(x, rows, out),
-        Some(Gradients { head: &head, of_dx: &of_dx, dx: &mut dx, dw: &mut dw }),
+        Some(Gradients { head: &head, dx: &mut dx, dw: &mut dw }),
     );
     let loss = weighted(live.spread(losses, 1, rows), weights);
     Ok(LinearCrossEntropyGradients { loss, dx: live.spread(dx, inputs, rows), dw })
@@ -117,10 +115,9 @@ fn check(
     element_count(op, "logits", &[rows, vocab]).map(|_| ())
 }
 
-/// The gradients, and the head that they are of.
+/// Where the gradients go, and the head that they are of.
 struct Gradients<'a> {
     head: &'a Head<'a>,
-    of_dx: &'a Prepared<'a>,
     dx: &'a mut Vec<f32>,
     dw: &'a mut Vec<f32>,
 }
@@ -176,6 +173,7 @@ impl<'a> Live<'a> {
         let chunk_rows = chunk_rows(vocab).min(rows.max(1));
         let mut losses = vec![0.0; rows];
         let mut logits = Vec::with_capacity(chunk_rows * vocab);
+        let of_dx = gradients.as_ref().map(|of| of.head.for_dx());
         if let Some(Gradients { dx, dw, .. }) = &mut gradients {
             dx.reserve_exact(rows * inputs);
             dw.reserve_exact(vocab * inputs);
@@ -199,7 +197,9 @@ impl<'a> Live<'a> {
                 vocab,
                 gradients.as_ref().map(|of| of.head.weight.rounded),
             );
-            let Some(Gradients { head, of_dx, dx, dw }) = &mut gradients else { continue };
+            let (Some(Gradients { head, dx, dw }), Some(of_dx)) = (&mut gradients, &of_dx) else {
+                continue;
+            };
             let format = head.weight.format;
             let x = View::new(x, part.len(), inputs);
             let d_logits = View::new(&logits, part.len(), vocab);

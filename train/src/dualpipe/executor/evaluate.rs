@@ -161,11 +161,9 @@ impl Rank {
         let pass = |(micro_batch, stage)| {
             let measured = self.measured(job, (micro_batch, stage), experts.as_ref())?;
             self.post.sign_of_life();
-            let tokens = batches[micro_batch].tokens;
-            Ok(StageReport::read(vec![Unread { micro_batch, tokens, measured }]))
+            Ok(Unread { micro_batch, tokens: batches[micro_batch].tokens, measured })
         };
-        let stages: Vec<Vec<_>> = passes.into_iter().map(pass).collect::<Result<_>>()?;
-        let stages = stages.into_iter().flatten().collect();
+        let stages = StageReport::read(passes.into_iter().map(pass).collect::<Result<_>>()?);
         let _not_of_a_step = self.post.take_mail(self.place.rank);
         Ok(Evaluated { stages, chosen: self.chosen(batches) })
     }

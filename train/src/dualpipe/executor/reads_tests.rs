@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // these are tests; clippy does not see that of their helpers
 
-use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
+use burn::tensor::{Device, DeviceKind, Tensor};
 use burn_deepseek::backend::share_streams;
 use burn_deepseek::ops::host_reads;
 use burn_deepseek::precision::Fp8Recipe;
@@ -10,27 +10,15 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights, ModelPart, Precision, Stage}
 
 use super::chunk::{ChunkSettings, InFlight};
 use super::report::{StageReport, Unread, micro_batch_reports};
-use crate::config::resolve_model;
-use crate::data::TokenBatch;
+use crate::learner::reads_tests::{SEQ, batch, small_model};
 use crate::learner::{EngineSettings, LayerLoad};
 
-const SEQ: usize = 16;
 const MICRO_BATCHES: usize = 2;
 
 /// Reads of the passes of a rank that has both stages of a model of 4 layers, the first of them
 /// dense, and what was measured of the micro-batches.
 fn reads(device: &Device, precision: Precision) -> (u64, Vec<StageReport>, LossWeights) {
-    let small = [
-        "hidden_size=32",
-        "vocab_size=40",
-        "moe_intermediate_size=16",
-        "intermediate_size=32",
-        "num_attention_heads=2",
-        "num_hidden_layers=4",
-        "first_k_dense_replace=1",
-    ];
-    let set: Vec<String> = small.iter().map(|key| format!("model.{key}")).collect();
-    let config = resolve_model(Some("tiny"), None, &set).unwrap();
+    let config = small_model(4);
     let model = DeepSeek::init(&config, 3, device).unwrap();
     let stages = [
         Stage { layers: 0..2, begins: true, ends: false },
@@ -39,17 +27,11 @@ fn reads(device: &Device, precision: Precision) -> (u64, Vec<StageReport>, LossW
     let part = ModelPart::new(&model, &stages, 0..config.n_routed_experts);
     let weights = LossWeights { mtp: 0.3, sequence_balance: 1e-4 };
     let compute = Compute::new(precision, device).unwrap();
-    let ids = |first: i32| {
-        let ids: Vec<i32> = (0..SEQ as i32).map(|i| (first + i * i) % 40).collect();
-        Tensor::<2, Int>::from_data(TensorData::new(ids, [1, SEQ]), device)
-    };
     let before = host_reads();
     let mut unread = Vec::new();
     for micro_batch in 0..MICRO_BATCHES {
         let pass = |stage: &Stage, input: Option<Tensor<2>>| {
-            let (inputs, targets) = (ids(1 + micro_batch as i32), ids(2));
-            let batch =
-                TokenBatch { inputs, targets, tokens: SEQ, windows: [].into(), routing: None };
+            let batch = batch(1 + micro_batch as i32, device);
             let settings = ChunkSettings {
                 compute: compute.clone(),
                 engine: EngineSettings { micro_batch: 1, seq_len: SEQ, recompute: false },

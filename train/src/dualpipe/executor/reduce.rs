@@ -1,7 +1,7 @@
 //! From the gradients of micro-batches to new weights: sums over the ranks that hold a parameter,
 //! the update at its owner, and its new value back to the others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use burn::module::ParamId;
@@ -105,13 +105,9 @@ impl Rank {
         self.part = self.optimizer.update_by_norm(part, grads, job.norm, job.scale, job.lr);
 
         let shards = self.shards.clone();
-        let mut values = flat_values(&self.part);
-        for shard in shards.owned_by(rank).filter(|_| self.collective.is_none()) {
-            let value = values.get(&shard.id).filter(|_| updated.contains(&shard.id));
-            for &holder in shard.holders.iter().filter(|&&holder| holder != rank) {
-                let subject = Subject::Parameter(shard.index);
-                self.post.send(rank, holder, subject, value.cloned(), &self.devices[holder]);
-            }
+        let values = flat_values(&self.part);
+        if self.collective.is_none() {
+            self.send_owned(&values, &updated);
         }
         let owned = || {
             let shards = shards.owned_by(rank);
@@ -121,23 +117,12 @@ impl Rank {
         let (indices, owned): (Vec<usize>, Vec<_>) =
             if job.detailed { owned() } else { Default::default() };
         let squares = indices.into_iter().zip(ops::sums_of_squares(owned)).collect();
-        let gathered = match &self.collective {
-            Some(processes) => Some(self.gathered_together(processes, &values)?),
-            None => None,
+        let others = match &self.collective {
+            Some(processes) => self.gathered_together(processes, &values)?,
+            None => self.received_from_owners()?,
         };
-        values.clear();
-        let from_owners = shards.held_by(rank).filter(|shard| shard.owner != rank);
-        for shard in from_owners.filter(|_| gathered.is_none()) {
-            if let Some(value) = self.post.receive::<Option<Tensor<1>>>(
-                shard.owner,
-                rank,
-                Subject::Parameter(shard.index),
-                &self.device,
-            )? {
-                values.insert(shard.id, value);
-            }
-        }
-        self.part = replaced(self.take_part(), gathered.unwrap_or(values));
+        drop(values); // or what is replaced would be held once more
+        self.part = replaced(self.take_part(), others);
         update_biases(
             self.part.routers_mut(),
             |layer| LayerLoad::of_layer(&job.loads, layer),
@@ -145,5 +130,34 @@ impl Rank {
         );
         self.compute = self.compute.next_step();
         Ok(RankUpdate { squares, sent_bytes: self.post.take_mail(rank).sent_bytes })
+    }
+
+    /// Sends the other holders what was updated of `values`, and of the rest that it was not.
+    fn send_owned(&self, values: &HashMap<ParamId, Tensor<1>>, updated: &HashSet<ParamId>) {
+        let rank = self.place.rank;
+        for shard in self.shards.owned_by(rank) {
+            let value = values.get(&shard.id).filter(|_| updated.contains(&shard.id));
+            for &holder in shard.holders.iter().filter(|&&holder| holder != rank) {
+                let subject = Subject::Parameter(shard.index);
+                self.post.send(rank, holder, subject, value.cloned(), &self.devices[holder]);
+            }
+        }
+    }
+
+    /// What owners have updated and send.
+    ///
+    /// # Errors
+    ///
+    /// A rank that has failed, or is late.
+    fn received_from_owners(&self) -> Result<HashMap<ParamId, Tensor<1>>> {
+        let rank = self.place.rank;
+        let mut values = HashMap::new();
+        for shard in self.shards.held_by(rank).filter(|shard| shard.owner != rank) {
+            let (from, subject) = (shard.owner, Subject::Parameter(shard.index));
+            if let Some(value) = self.post.receive(from, rank, subject, &self.device)? {
+                values.insert(shard.id, value);
+            }
+        }
+        Ok(values)
     }
 }

@@ -69,9 +69,8 @@ pub(super) fn micro_batch_reports(
 ) -> Vec<StepReport> {
     let (mut reports, sums): (Vec<StepReport>, Vec<PartialLoss>) =
         micro_batches.into_iter().map(|stages| micro_batch_report(stages, weights, device)).unzip();
-    let mut values = Values::read(sums.iter().flat_map(|PartialLoss { total, balance }| {
-        total.iter().chain(balance).cloned().collect::<Vec<_>>()
-    }));
+    let of_sums = |sums: &PartialLoss| [sums.total.clone(), sums.balance.clone()];
+    let mut values = Values::read(sums.iter().flat_map(of_sums).flatten());
     let mut value = |sum: &Option<Tensor<1>>| {
         let value = sum.as_ref().and_then(|_| values.take(1).first().copied());
         f64::from(value.unwrap_or_default())

@@ -3,9 +3,9 @@
 //! One thread makes all of MPI's calls: it sends what it is given, and gives the post office what
 //! arrives, both without blocking. Messages are matched as MPI matches them, by sender, in the order
 //! in which they were sent; the tag is the kind of a message's subject, and the subject, which the
-//! proved schedule makes unique within a step, stands at its end with the ranks that it is between. What a message encloses comes
-//! right behind it, each in a buffer of its own: MPI reads it from the tensor that was sent, and
-//! writes it into the one that is received.
+//! proved schedule makes unique within a step, stands at its end with the ranks that it is between.
+//! What a message encloses comes right behind it, each in a buffer of its own: MPI reads it from the
+//! tensor that was sent, and writes it into the one that is received.
 
 mod about;
 mod collecting;
