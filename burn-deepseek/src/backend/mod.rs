@@ -42,6 +42,7 @@ mod streams;
 mod supports;
 mod table;
 mod tensors;
+mod transfer;
 mod wire;
 #[cfg(feature = "cube")]
 mod with_fusion;
@@ -61,10 +62,10 @@ pub use supports::{
     compose_all, fp8_products, supports, supports_bf16x3, supports_fp8, supports_route,
 };
 pub use table::WithoutAutodiff;
+pub(crate) use transfer::moved;
 pub use wire::WireKernels;
 
 use burn::backend::Flex;
-use burn::tensor::kind::Basic;
 use burn::tensor::{DType, Device, Tensor};
 
 use self::flex_tensor::Contiguous;
@@ -83,17 +84,6 @@ pub(crate) fn is_in_host_memory<const D: usize>(x: &Tensor<D>) -> bool {
 /// `work` must not wait for another thread that computes.
 pub fn run_on<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     if is_host(device.as_dispatch()) { cubecl_kernels::host::in_pool(work) } else { work() }
-}
-
-/// A tensor without autodiff on another device: by Burn's own copy, except between servers that
-/// could then wait for each other in a circle.
-pub(crate) fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tensor<D, K> {
-    #[cfg(feature = "remote")]
-    if remote::must_detour(x.device().as_dispatch(), device.as_dispatch()) {
-        let dtype = x.dtype();
-        return Tensor::from_data(x.into_data(), (device, dtype));
-    }
-    x.to_device(device)
 }
 
 /// [`crate::ops::average_into`] for an average that [`is_in_host_memory`], in place where nobody

@@ -27,9 +27,11 @@ pub use local_experts::LocalExperts;
 
 /// A tensor without autodiff on another device: what ranks send each other.
 ///
-/// [`Tensor::to_device`], except between servers of Burn's remote backend with several sessions
-/// each: those would fetch from each other, each over one connection, and could wait for each other
-/// in a circle. Tensors go by way of this process then.
+/// [`Tensor::to_device`], made safe for ranks that send at once. Servers of Burn's remote backend with
+/// several sessions each would fetch from each other, each over one connection, and could wait for
+/// each other in a circle: between them tensors go by way of this process. Devices that have a
+/// transport of their own (CUDA's with NCCL) could wait for each other's transfers so: those are
+/// asked for one at a time.
 pub fn moved<const D: usize, K: Basic>(x: Tensor<D, K>, device: &Device) -> Tensor<D, K> {
     backend::moved(x, device)
 }

@@ -3,7 +3,10 @@
 use super::plan::{QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD, UNITS_A_TILE};
 use crate::definition::{Fp8Format, ScaleFormat, TILE, WireFormat};
 use crate::device::UNITS;
-use crate::device::codec::{INFINITY_BITS, Minifloat, decode, round_magnitude, scale_bits};
+use crate::device::codec::{
+    Conversion, INFINITY_BITS, Minifloat, decode, encode_quad, reciprocal, round_magnitude,
+    scale_bits,
+};
 use cubecl::prelude::*;
 
 const BLOCK: u32 = TILE as u32;
@@ -79,7 +82,15 @@ fn encode_scaled(x_bits: u32, scale_bits: u32) -> u32 {
 /// # Shapes
 /// Those of [`pack_words`]; `total` words of scales.
 #[cube(launch_unchecked)]
-pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, width: u32) {
+pub(crate) fn pack_fp8(
+    x: &[u32],
+    index: &[u32],
+    wire: &mut [u32],
+    total: u32,
+    width: u32,
+    #[comptime] conversion: Conversion,
+) {
+    let (format, power) = comptime!((Fp8Format::E4M3, ScaleFormat::PowerOfTwo));
     let tiles = width.div_ceil(BLOCK);
     let scale_words = tiles.div_ceil(4u32);
     let code_words = width.div_ceil(4u32);
@@ -124,16 +135,23 @@ pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, w
         step /= 2u32;
     }
     let tile_unit = UNIT_POS / UNITS_A_TILE * UNITS_A_TILE;
-    let scale = scale_bits(largest[tile_unit as usize], Fp8Format::E4M3, ScaleFormat::PowerOfTwo);
+    let scale = scale_bits(largest[tile_unit as usize], format, power, conversion);
 
     if here {
         let start = row * (code_words + scale_words);
         if word < code_words {
+            // A padding code is 0, as that of any zero.
             let mut codes = 0u32;
-            #[unroll]
-            for i in 0..QUAD {
-                // A padding code is 0, as that of any zero.
-                codes |= encode_scaled(bits[i as usize], scale) << (8u32 * i);
+            if comptime!(matches!(conversion, Conversion::Instruction)) {
+                let inverse = reciprocal(scale, conversion);
+                codes = encode_quad(
+                    bits[0], bits[1], bits[2], bits[3], scale, inverse, format, power, conversion,
+                );
+            } else {
+                #[unroll]
+                for i in 0..QUAD {
+                    codes |= encode_scaled(bits[i as usize], scale) << (8u32 * i);
+                }
             }
             wire[(start + word) as usize] = codes;
         }
@@ -142,8 +160,7 @@ pub(crate) fn pack_fp8(x: &[u32], index: &[u32], wire: &mut [u32], total: u32, w
             #[unroll]
             for t in 0..4u32 {
                 let tile_amax = largest[(UNIT_POS + t * UNITS_A_TILE) as usize];
-                let exponent =
-                    scale_bits(tile_amax, Fp8Format::E4M3, ScaleFormat::PowerOfTwo) >> 23u32;
+                let exponent = scale_bits(tile_amax, format, power, conversion) >> 23u32;
                 exponents |= select(scale_word * 4u32 + t < tiles, exponent, 0u32) << (8u32 * t);
             }
             wire[(start + code_words + scale_word) as usize] = exponents;

@@ -4,6 +4,7 @@ use super::index::{DeviceIndex, DeviceSums, Starts};
 use super::kernel::{Weights, pack_fp8, pack_words, row_dots, sum_rows, unpack_quads};
 use super::plan::{CASTS_SAVED, QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD};
 use crate::definition::{KernelError, WireFormat, tiles, words};
+use crate::device::conversion::conversion;
 use crate::device::{UNITS, addressable, allocate, argument, check_handle, elementwise_cubes};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -54,6 +55,7 @@ pub fn pack(
                 argument(&wire, total),
                 groups as u32,
                 width as u32,
+                conversion(client),
             );
         } else {
             pack_words::launch_unchecked(

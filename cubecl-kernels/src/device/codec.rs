@@ -1,6 +1,7 @@
 //! Encoding, decoding and scales on the device, on bit patterns: no 8-bit type, no reliance on how
 //! a device divides, flushes subnormals or compares NaN.
 
+use super::codec_ptx::{convert_quad, quotient, rounded_reciprocal};
 use crate::definition::{AMAX_FLOOR, Fp8Format, ScaleFormat};
 use cubecl::prelude::*;
 
@@ -8,6 +9,15 @@ use cubecl::prelude::*;
 pub(crate) const INFINITY_BITS: u32 = 0x7F80_0000;
 /// The NaN that scales and decoded values carry.
 pub(crate) const NAN_BITS: u32 = 0x7FC0_0000;
+
+/// How a kernel divides by a scale and rounds to FP8. The codes are the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Conversion {
+    /// In integers, which put right whatever division a device has.
+    Integers,
+    /// By the reciprocal, a remainder, and NVIDIA's `cvt` to FP8 (compute capability 8.9 on).
+    Instruction,
+}
 
 /// A sign, an exponent and a mantissa, subnormals included, as device code takes it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,14 +116,20 @@ pub(crate) fn scale_bits(
     amax_bits: u32,
     #[comptime] format: Fp8Format,
     #[comptime] scale: ScaleFormat,
+    #[comptime] conversion: Conversion,
 ) -> u32 {
     let finite = amax_bits < INFINITY_BITS;
     let floor = comptime!(AMAX_FLOOR.to_bits());
     let largest = comptime!(format.max());
     let largest_bits = comptime!(largest.to_bits());
     let safe = select(finite, clamp_min_bits(amax_bits, floor), floor);
-    let exact =
-        round_quotient(safe, largest_bits, u32::reinterpret(f32::reinterpret(safe) / largest));
+    let exact = if comptime!(matches!(conversion, Conversion::Instruction)) {
+        let negative = comptime!((-largest).to_bits());
+        let inverse = comptime!((1.0 / largest).to_bits());
+        quotient(safe, negative.runtime(), inverse.runtime())
+    } else {
+        round_quotient(safe, largest_bits, u32::reinterpret(f32::reinterpret(safe) / largest))
+    };
     if comptime!(matches!(scale, ScaleFormat::PowerOfTwo)) {
         let exponent = (exact >> 23u32) + select((exact & 0x7F_FFFFu32) != 0u32, 1u32, 0u32);
         select(finite, exponent << 23u32, 254u32 << 23u32)
@@ -125,6 +141,59 @@ pub(crate) fn scale_bits(
 #[cube]
 pub(crate) fn clamp_min_bits(bits: u32, floor: u32) -> u32 {
     select(bits < floor, floor, bits)
+}
+
+/// Bits of what [`encode_quad`] multiplies by: the reciprocal of a scale, where the conversion takes
+/// one.
+#[cube]
+pub(crate) fn reciprocal(scale_bits: u32, #[comptime] conversion: Conversion) -> u32 {
+    if comptime!(matches!(conversion, Conversion::Instruction)) {
+        rounded_reciprocal(scale_bits)
+    } else {
+        0u32.runtime()
+    }
+}
+
+/// The codes of four quotients by one scale, the first in the lowest byte; `inverse` is the scale's
+/// [`reciprocal`].
+#[cube]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn encode_quad(
+    a: u32,
+    b: u32,
+    c: u32,
+    d: u32,
+    scale_bits: u32,
+    inverse: u32,
+    #[comptime] format: Fp8Format,
+    #[comptime] scale: ScaleFormat,
+    #[comptime] conversion: Conversion,
+) -> u32 {
+    if comptime!(matches!(conversion, Conversion::Instruction)) {
+        let a = quotient_of(a, scale_bits, inverse, scale);
+        let b = quotient_of(b, scale_bits, inverse, scale);
+        let c = quotient_of(c, scale_bits, inverse, scale);
+        let d = quotient_of(d, scale_bits, inverse, scale);
+        convert_quad(a, b, c, d, format)
+    } else {
+        encode(a, scale_bits, format)
+            | (encode(b, scale_bits, format) << 8u32)
+            | (encode(c, scale_bits, format) << 16u32)
+            | (encode(d, scale_bits, format) << 24u32)
+    }
+}
+
+/// Bits of `x / scale` for [`convert_quad`]: exact by a power of two. Where the scale is infinite, finite
+/// numbers give zero and the others NaN, as a division would.
+#[cube]
+fn quotient_of(x_bits: u32, scale_bits: u32, inverse: u32, #[comptime] scale: ScaleFormat) -> u32 {
+    if comptime!(matches!(scale, ScaleFormat::PowerOfTwo)) {
+        u32::reinterpret(f32::reinterpret(x_bits) * f32::reinterpret(inverse))
+    } else {
+        // No remainder by an infinite scale: zero times infinity would be NaN.
+        let negative = select(scale_bits < INFINITY_BITS, scale_bits ^ 0x8000_0000u32, 0u32);
+        quotient(x_bits, negative, inverse)
+    }
 }
 
 /// The code of `x / scale`: the quotient rounded to FP32, then to the format; ties to even,

@@ -8,8 +8,10 @@
 
 mod buffer;
 pub(crate) mod codec;
+mod codec_ptx;
 #[cfg(all(test, feature = "wgpu"))]
 mod codec_tests;
+pub(crate) mod conversion;
 mod element;
 mod group_search;
 mod groups;

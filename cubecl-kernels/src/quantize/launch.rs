@@ -4,6 +4,7 @@ use super::kernel::form::{AmaxOf, CastForm, Entries, Orientations, ScalesAs};
 use super::quantized::{DeviceBlocks, DeviceCodes};
 use super::source::{Outputs, Source};
 use crate::definition::{Granularity, KernelError, QuantizeOptions};
+use crate::device::conversion::conversion;
 use crate::device::{DeviceGroups, Element, is_software};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -137,6 +138,7 @@ pub(super) fn form(
         amax,
         scales: ScalesAs::Tiles,
         orientations: Orientations { rows, columns },
+        conversion: conversion(client),
         grouped: true,
         unroll: !is_software(client),
     }

@@ -6,8 +6,7 @@
 use super::amax::{cube_amax, line_amax, reduce_lines};
 use super::form::{AmaxOf, CastForm, Entries, ScalesAs};
 use super::{BLOCK, SIDE, WORDS};
-use crate::definition::Fp8Format;
-use crate::device::codec::{encode, scale_bits};
+use crate::device::codec::{encode_quad, reciprocal, scale_bits};
 use crate::device::group_of_tile;
 use crate::swiglu::kernel::gated;
 use cubecl::prelude::*;
@@ -115,7 +114,7 @@ pub(in crate::quantize) fn cast_blocks<F: Float, N: Size>(
             let own = largest_entry(&bits, form.unroll);
             cube_amax(&mut partial, own)
         };
-        let scale = scale_bits(block_amax, form.format, form.scale);
+        let scale = scale_bits(block_amax, form.format, form.scale, form.conversion);
         #[unroll(form.unroll)]
         for i in 0..EACH as usize {
             row_scale[i] = scale;
@@ -267,8 +266,8 @@ fn line_scales(
 ) {
     #[unroll(form.unroll)]
     for line in 0..EACH {
-        scales[line as usize] =
-            scale_bits(line_amax(halves, own * EACH + line), form.format, form.scale);
+        let amax = line_amax(halves, own * EACH + line);
+        scales[line as usize] = scale_bits(amax, form.format, form.scale, form.conversion);
     }
 }
 
@@ -284,27 +283,37 @@ fn largest_entry(bits: &Array<u32>, #[comptime] unroll: bool) -> u32 {
     largest
 }
 
-/// Word `w` of a line's codes. A padding code, from place `end` on, is 0, also where the tile's
-/// scale is NaN and would make it one.
+/// Word `w` of a line's codes, by its scale and the inverse. A padding code, from place `end` on, is
+/// 0, also where the tile's scale is NaN and would make it one.
 #[cube]
+#[allow(clippy::too_many_arguments)]
 fn pack_codes(
     bits: &Array<u32>,
-    scales: &Array<u32>,
+    scale: u32,
+    inverse: u32,
     line: u32,
     w: u32,
     first: u32,
     end: u32,
-    #[comptime] format: Fp8Format,
+    #[comptime] form: CastForm,
     #[comptime] along: Along,
 ) -> u32 {
-    let mut word = 0u32;
-    #[unroll]
-    for i in 0..4u32 {
-        let entry = bits[entry(line, w * 4u32 + i, along)];
-        let code = encode(entry, scales[line as usize], format);
-        word |= select(first + w * 4u32 + i < end, code, 0u32) << (8u32 * i);
-    }
-    word
+    let place = w * 4u32;
+    let word = encode_quad(
+        bits[entry(line, place, along)],
+        bits[entry(line, place + 1u32, along)],
+        bits[entry(line, place + 2u32, along)],
+        bits[entry(line, place + 3u32, along)],
+        scale,
+        inverse,
+        form.format,
+        form.scale,
+        form.conversion,
+    );
+    // Codes of this word that are no padding.
+    let left = select(first + place < end, end - first - place, 0u32);
+    let mask = select(left < 4u32, (1u32 << (8u32 * left)) - 1u32, 0xFFFF_FFFFu32);
+    word & mask
 }
 
 /// Writes the codes of the unit's rows, and with [`ScalesAs::Tiles`] their scales.
@@ -324,10 +333,12 @@ fn write_rows(
     for r in 0..EACH {
         let row = place.row0 + r;
         if row < place.row_end {
+            let scale = scales[r as usize];
+            let inverse = reciprocal(scale, form.conversion);
             #[unroll(form.unroll)]
             for w in 0..EACH_WORDS {
                 let word =
-                    pack_codes(bits, scales, r, w, column0, columns, form.format, Along::Row);
+                    pack_codes(bits, scale, inverse, r, w, column0, columns, form, Along::Row);
                 if column0 + w * 4u32 < columns {
                     let start = (place.expert * sizes.rows + row) * words;
                     outputs.row_codes[(start + column0 / 4u32 + w) as usize] = word;
@@ -336,7 +347,7 @@ fn write_rows(
             if comptime!(matches!(form.scales, ScalesAs::Tiles)) {
                 if place.unit_x == 0u32 {
                     let index = row * tiles + place.column_tile;
-                    outputs.row_scales[index as usize] = scales[r as usize];
+                    outputs.row_scales[index as usize] = scale;
                 }
             }
         }
@@ -358,10 +369,12 @@ fn write_columns(
     for c in 0..EACH {
         let column = place.column0 + c;
         if column < sizes.columns {
+            let scale = scales[c as usize];
+            let inverse = reciprocal(scale, form.conversion);
             #[unroll(form.unroll)]
             for w in 0..EACH_WORDS {
                 let word =
-                    pack_codes(bits, scales, c, w, row0, row_end, form.format, Along::Column);
+                    pack_codes(bits, scale, inverse, c, w, row0, row_end, form, Along::Column);
                 let index = place.first_word + place.unit_y * EACH_WORDS + w;
                 if index < place.end_word {
                     let start = (place.expert * sizes.columns + column) * sizes.column_words;
@@ -371,7 +384,7 @@ fn write_columns(
             if comptime!(matches!(form.scales, ScalesAs::Tiles)) {
                 if place.unit_y == 0u32 {
                     let index = column * sizes.column_tiles + place.tile;
-                    outputs.column_scales[index as usize] = scales[c as usize];
+                    outputs.column_scales[index as usize] = scale;
                 }
             }
         }

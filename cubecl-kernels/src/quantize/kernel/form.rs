@@ -1,6 +1,7 @@
 //! What a cast computes and writes, as its kernel is told when it is compiled.
 
 use crate::definition::{Fp8Format, ScaleFormat};
+use crate::device::codec::Conversion;
 
 /// Which orientations a launch writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +50,7 @@ pub(in crate::quantize) struct CastForm {
     pub(in crate::quantize) amax: AmaxOf,
     pub(in crate::quantize) scales: ScalesAs,
     pub(in crate::quantize) orientations: Orientations,
+    pub(in crate::quantize) conversion: Conversion,
     /// Whether there is a table of groups; if not, all rows are one.
     pub(in crate::quantize) grouped: bool,
     /// Whether a unit's entries have constant indices and so live in registers; otherwise the

@@ -98,7 +98,8 @@ impl InFlight {
         });
         let compute = batch.asking(&settings.compute).deferring_to(queue.clone());
         let device = settings.engine.training_device(settings.device);
-        let (tokens, targets) = (batch.inputs.to_device(&device), batch.targets.to_device(&device));
+        let (tokens, targets) =
+            (ops::moved(batch.inputs, &device), ops::moved(batch.targets, &device));
         let output = module.forward(input.clone(), tokens, targets, settings.weights, &compute);
         let (hidden, loss) = (output.hidden.clone(), output.loss.clone());
         let in_flight = Self { module, input, output: hidden.clone(), loss, weights: queue };

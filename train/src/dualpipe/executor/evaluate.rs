@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use burn_deepseek::LossWeights;
+use burn::tensor::{Int, Tensor};
 use burn_deepseek::ops::wire::WireFormat;
+use burn_deepseek::{LossWeights, ops};
 
 use super::chunk::Measured;
 use super::cluster::Cluster;
@@ -187,8 +187,8 @@ impl Rank {
         };
         let compute = self.compute_with(experts, micro_batch);
         let batch = &job.batches[self.first_rank / job.ranks][micro_batch];
-        let (tokens, targets) =
-            (batch.inputs.clone().to_device(device), batch.targets.clone().to_device(device));
+        let on_device = |x: &Tensor<2, Int>| ops::moved(x.clone(), device);
+        let (tokens, targets) = (on_device(&batch.inputs), on_device(&batch.targets));
         let part = self.part.stage(&self.stages[stage]);
         let mut output =
             part.forward(input, tokens, targets, &job.weights, &batch.asking(&compute));

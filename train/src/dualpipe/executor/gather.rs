@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::ParamId;
 use burn::tensor::Tensor;
+use burn_deepseek::ops;
 
 use super::flat::flat_values;
 use super::rank::Rank;
@@ -74,13 +75,14 @@ impl Rank {
         let Gather { device, moments: with_moments, shards } = some;
         let mut values = flat_values(&self.part);
         let all = self.optimizer.moments();
+        let there = |x: Tensor<1>| ops::moved(x, device);
         let owned = self.shards.owned_by(self.place.rank);
         let owned = owned.filter(|shard| shards.contains(&shard.index)).map(|shard| Owned {
             index: shard.index,
-            value: values.remove(&shard.id).expect("invariant: a holder holds").to_device(device),
+            value: there(values.remove(&shard.id).expect("invariant: a holder holds")),
             moments: all.get(&shard.id).filter(|_| *with_moments).map(|moments| Moments {
-                first: moments.first.clone().to_device(device),
-                second: moments.second.clone().to_device(device),
+                first: there(moments.first.clone()),
+                second: there(moments.second.clone()),
             }),
         });
         owned.collect()
