@@ -96,8 +96,8 @@ pub struct PlanClusterArgs {
     /// deepseek-v3-671b.
     #[arg(long, value_name = "NAME|PATH", conflicts_with = "config")]
     pub preset: Option<String>,
-    /// The cluster's file (TOML), or the name of a built-in one: h800-2048, gpu-8, cpu-2,
-    /// two-machines.
+    /// The cluster's file (TOML), or the name of a built-in one: h800-2048, gpu-8, h100-1,
+    /// cpu-2, two-machines.
     #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_CLUSTER)]
     pub cluster: String,
     /// Print one JSON object of results as the last line of standard output.

@@ -23,7 +23,7 @@ pub const RUNS: &[(&str, &str)] = embed!(
 
 /// Clusters by name, as TOML.
 pub const CLUSTERS: &[(&str, &str)] =
-    embed!("cluster": "h800-2048", "gpu-8", "two-machines", "cpu-2");
+    embed!("cluster": "h800-2048", "gpu-8", "h100-1", "two-machines", "cpu-2");
 
 /// The cluster of `plan cluster` without `--cluster`.
 pub const DEFAULT_CLUSTER: &str = "h800-2048";

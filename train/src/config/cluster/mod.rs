@@ -98,6 +98,9 @@ pub struct LinkConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RatesConfig {
+    /// What they rest on, said with the plan where somebody has to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
     /// Products of linears in FP8.
     #[serde(default = "one")]
     pub linear_fp8: f64,

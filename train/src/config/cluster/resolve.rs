@@ -218,7 +218,7 @@ mod tests {
         let unknown = resolve_cluster("h801", &[], &planned).unwrap_err().to_string();
         assert!(
             unknown.contains(
-                "cluster \"h801\" is unknown; known: h800-2048, gpu-8, two-machines, cpu-2"
+                "cluster \"h801\" is unknown; known: h800-2048, gpu-8, h100-1, two-machines, cpu-2"
             ),
             "{unknown}"
         );

@@ -164,6 +164,7 @@ fn unit_cluster() -> ClusterConfig {
         node: NodeConfig { gpus: 1, count: 1 },
         link: LinksConfig { fast, slow: None },
         rates: RatesConfig {
+            basis: None,
             linear_fp8: 1.0,
             linear_bf16: 1.0,
             linear_f32: 1.0,

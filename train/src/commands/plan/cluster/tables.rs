@@ -59,6 +59,9 @@ fn heading(planned: &Planned) -> String {
             .as_ref()
             .map_or_else(String::new, |slow| format!(", {} GB/s between nodes", slow.gb_per_s))
     );
+    if let Some(basis) = &cluster.rates.basis {
+        line!(text, "what is attained: {basis}");
+    }
     line!(
         text,
         "pipeline {} x expert {} x data {}, {schedule}, {}, {} recomputation",
