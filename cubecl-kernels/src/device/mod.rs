@@ -14,8 +14,10 @@ mod element;
 mod group_search;
 mod groups;
 mod launch_size;
+pub(crate) mod matrix;
 pub(crate) mod plane_mix;
 pub(crate) mod plane_tile;
+mod shortfall;
 pub(crate) mod tile;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};
@@ -24,3 +26,5 @@ pub(crate) use group_search::group_of_tile;
 pub use groups::DeviceGroups;
 pub use launch_size::is_software;
 pub(crate) use launch_size::{UNITS, compute_capability, cubes_of, elementwise_cubes, load_width};
+pub use matrix::{MatrixUnit, matrix_unit};
+pub use shortfall::Shortfall;

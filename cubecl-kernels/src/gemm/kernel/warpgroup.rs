@@ -11,8 +11,9 @@ use super::problem::{
     write_result,
 };
 use crate::definition::TILE;
-use crate::device::compute_capability;
-use crate::gemm::shortfall::Shortfall;
+use crate::device::matrix::fragment::shared_address;
+use crate::device::{Shortfall, compute_capability};
+
 use cubecl::features::Tma;
 use cubecl::ir::{ElemType, UIntKind};
 use cubecl::prelude::barrier::Barrier;
@@ -361,18 +362,6 @@ fn tile_of_cube() -> (u32, u32) {
     let rows = at_most(RASTER, CUBE_COUNT_Y - first);
     let within = linear % band;
     (within / rows, first + within % rows)
-}
-
-/// Where a shared slice begins, in the addresses of shared memory.
-#[cube]
-fn shared_address(slice: &Shared<[u32]>) -> u32 {
-    let start = slice.as_slice().as_ptr();
-    let address: u32;
-    gpu_asm!(
-        "{{ .reg .u64 whole; cvta.to.shared.u64 whole, {start}; cvt.u32.u64 {address}, whole; }}",
-        start = in(_) start, address = out(_) address, options(pure, nomem),
-    );
-    address
 }
 
 /// What `wgmma` takes for a tile whose rows of 128 bytes are swizzled: its address, 1024 bytes from
