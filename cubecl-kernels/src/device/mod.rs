@@ -17,12 +17,13 @@ mod launch_size;
 pub(crate) mod matrix;
 pub(crate) mod plane_mix;
 pub(crate) mod plane_tile;
+pub(crate) mod raster;
 mod shortfall;
 pub(crate) mod tile;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};
 pub use element::Element;
-pub(crate) use group_search::group_of_tile;
+pub(crate) use group_search::{group_of_tile, piece_of_rows};
 pub use groups::DeviceGroups;
 pub use launch_size::is_software;
 pub(crate) use launch_size::{UNITS, compute_capability, cubes_of, elementwise_cubes, load_width};
