@@ -159,3 +159,63 @@ fn groups_rows(groups: Groups<'_>) -> u32 {
         Groups::Rows(groups) | Groups::Depth(groups) => groups.rows() as u32,
     }
 }
+
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::device::matrix_unit;
+    use crate::metric::calc_diff;
+    use half::bf16;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// Parts of larger buffers: some of the rows, a product added into the middle of a result, and
+    /// nothing else touched. Vectors and single numbers alike.
+    #[test]
+    fn a_part_of_a_product_is_added_into_a_part_of_a_result() {
+        let client = cubecl::Device::default().client();
+        let unit = matrix_unit(&client).unwrap_or(MatrixUnit::Emulated);
+        for (m, n, k, skipped) in [(40, 36, 44, 4), (33, 35, 37, 3)] {
+            let (a, b) = (numbers((m + skipped) * k, 1), numbers(n * k, 2));
+            let before = numbers((m + 2 * skipped) * n, 3);
+            let [on_a, on_b, on_c] =
+                [&a, &b, &before].map(|x| client.create_from_slice(f32::as_bytes(x)));
+            let matrix = |handle, count, base, lines| Matrix {
+                handle,
+                count,
+                base,
+                lines,
+                depth: k,
+                step: k,
+                along: Along::Depth,
+            };
+            let operands = [matrix(&on_a, a.len(), skipped * k, m), matrix(&on_b, b.len(), 0, n)];
+            let target =
+                Target { handle: &on_c, count: before.len(), base: skipped * n, added: true };
+            multiply(&client, "test", unit, operands, Groups::One, target).unwrap();
+            let after = client.read_one(on_c).unwrap();
+            let after = &f32::from_bytes(&after)[..before.len()];
+            let (first, last) = (skipped * n, (skipped + m) * n);
+            assert_eq!(after[..first], before[..first], "{m}: what lies before");
+            assert_eq!(after[last..], before[last..], "{m}: what lies behind");
+            let round = |x: f32| bf16::from_f32(x).to_f64();
+            let expected: Vec<f64> = (first..last)
+                .map(|place| {
+                    let (row, column) = (place / n, place % n);
+                    let dots = (0..k).map(|l| round(a[row * k + l]) * round(b[column * k + l]));
+                    f64::from(before[place]) + dots.sum::<f64>()
+                })
+                .collect();
+            let diff = calc_diff(&after[first..last], &expected);
+            assert!(diff < 1e-9, "{m}: calc_diff {diff:e}");
+        }
+    }
+}

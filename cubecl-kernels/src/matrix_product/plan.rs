@@ -7,13 +7,15 @@
 //! | three parts of BF16 | FP32 by multiply-adds | FP32 by multiply-adds |
 //!
 //! # Rejected
+//! None of it was measured, since no device was at hand; the reasons are counts.
 //! - Rounding operands in a pass of their own, so that products copy BF16 into shared memory
 //!   (`cp.async`, the copy engine) and read half as much: each operand of a linear's three products
-//!   lies once one way and once the other, so a pass over them and a buffer for each would have to
-//!   pay; it may, for large widths, and needs a device to tell.
-//! - Operands along the lines turned while they are stored into shared memory: a store of half a word
-//!   each, where `ldmatrix.trans` costs what `ldmatrix` does.
-//! - A tile of 128x256: 128 sums a unit beside what is under way of both operands spill.
+//!   lies once one way and once the other, so a pass over it and a buffer have to pay. They may for
+//!   large widths: a tile of 128x128 reads 32 KB a step for 1 MFLOP.
+//! - Operands along the lines turned while they are stored into shared memory: stores of half a word,
+//!   where `ldmatrix` turns them as it loads.
+//! - A tile of 128x256 for 256 units: 128 sums a unit beside 48 numbers under way, and one cube on a
+//!   multiprocessor; of 128x128 most forms take 128 registers, so that two fit.
 
 use crate::definition::ProductFormat;
 use crate::device::matrix::fragment::{COLUMNS, HELD, PLANE, ROWS};
