@@ -269,3 +269,49 @@ fn staged(
     }
     Ok(())
 }
+
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::metric::calc_diff;
+
+    fn numbers(count: usize, step: usize) -> Vec<f32> {
+        (0..count).map(|i| (i * step % 23) as f32 - 11.0).collect()
+    }
+
+    /// A device in software takes tiles in registers, so tiles in shared memory are launched here:
+    /// some rows of an operand, either one along its rows, added into the middle of a result.
+    #[test]
+    fn tiles_in_shared_memory_add_a_part_of_a_product_into_a_part_of_a_result() {
+        let client = cubecl::Device::default().client();
+        let (m, n, k, skipped) = (70, 35, 37, 3);
+        let (a, b) = (numbers((m + skipped) * k, 5), numbers(n * k, 7));
+        let before = numbers((m + 2 * skipped) * n, 3);
+        let transposed: Vec<f32> = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
+        let [on_a, on_b, on_transposed] =
+            [&a, &b, &transposed].map(|x| client.create_from_slice(f32::as_bytes(x)));
+        let left = Operand::new("test", "a", &on_a, [m + skipped, k]).unwrap().rows(skipped, m);
+        let rights = [
+            Operand::new("test", "b", &on_b, [n, k]).unwrap(),
+            Operand::new("test", "b", &on_transposed, [k, n]).unwrap().transposed(),
+        ];
+        let (first, last) = (skipped * n, (skipped + m) * n);
+        let expected: Vec<f64> = (first..last)
+            .map(|place| {
+                let (row, column) = (place / n, place % n);
+                let dots = (0..k).map(|l| f64::from(a[row * k + l]) * f64::from(b[column * k + l]));
+                f64::from(before[place]) + dots.sum::<f64>()
+            })
+            .collect();
+        for right in rights {
+            let c = client.create_from_slice(f32::as_bytes(&before));
+            let target = Target { handle: &c, count: before.len(), base: first, added: true };
+            staged(&client, "test", left, right, target).unwrap();
+            let after = client.read_one(c).unwrap();
+            let after = &f32::from_bytes(&after)[..before.len()];
+            assert_eq!(after[..first], before[..first], "what lies before");
+            assert_eq!(after[last..], before[last..], "what lies behind");
+            assert_eq!(calc_diff(&after[first..last], &expected), 0.0);
+        }
+    }
+}
