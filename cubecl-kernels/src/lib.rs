@@ -30,6 +30,8 @@ pub mod grouped_linear;
 pub mod host;
 #[cfg(feature = "cube")]
 pub mod linear;
+#[cfg(feature = "cube")]
+pub mod matrix_product;
 pub mod metric;
 #[cfg(feature = "cube")]
 pub mod quantize;

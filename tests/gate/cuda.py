@@ -33,6 +33,9 @@ INSTRUCTIONS = {
         "sm_100a": ["HMMA.16816.F32"],
         "sm_120a": ["QMMA."],
     },
+    "matrix_product": {
+        target: ["HMMA.16816.F32.BF16", "LDSM."] for target in ("sm_89", "sm_90a", "sm_100a", "sm_120a")
+    },
 }
 # Bytes of registers that a kernel may spill, by target. The portable product holds 64 results a unit;
 # it is for devices without an instruction for E4M3, and for trials. On 10.0 `mma` unpacks E4M3 to
@@ -53,6 +56,11 @@ OPERATIONS = [
     "grouped gemm Bf16", "masked gemm F32", "masked gemm Bf16", "grouped wgrad",
     "grouped wgrad accumulated", "gemm of depth 131",
 ]
+# What is by matrix instructions on BF16 on every target.
+BF16 = [
+    f"{kind}BF16 {of}linear{product}" for kind in ("", "odd ") for of in ("", "grouped ")
+    for product in ("", " input gradient", " weight gradient")
+] + ["BF16 head and cross entropy"]
 BEGIN, END = "<!-- begin: tests/gate/cuda.py -->", "<!-- end: tests/gate/cuda.py -->"
 
 
@@ -117,7 +125,7 @@ class Kernel:
         self.__dict__.update(entry)
         self.source = (folder / self.file).read_text()
         # Without the types it is for, and the digits of its form.
-        self.name = re.sub(r"_[fon]_.*$", "", re.sub(r"_[0-9a-f]{8}$", "", self.function))
+        self.name = re.sub(r"_([fon]|n[ab])_.*$", "", re.sub(r"_[0-9a-f]{8}$", "", self.function))
         self.problems = []
 
     def compile(self, toolkit):
@@ -162,6 +170,12 @@ def wrong_paths(kernels):
             found = by.get((target, operation), "nothing")
             if found != wanted:
                 yield f"{target}: {operation} is by {found}, should be by {wanted}"
+    bf16 = {(k.target, operation) for k in kernels for operation in k.operations
+            if k.name == "matrix_product"}
+    for target in PRODUCTS:
+        for operation in BF16:
+            if (target, operation) not in bf16:
+                yield f"{target}: {operation} is not by matrix_product"
 
 
 def table(kernels):
@@ -210,8 +224,8 @@ def main():
     problems = [f"{k.file} ({k.operations[0]}): {p}" for k in kernels for p in k.problems]
     took = sum(k.seconds for k in kernels)
     problems += wrong_paths(kernels)
-    for target, path in sorted({(k.target, k.path) for k in kernels}):
-        print(f"{target}: products by {path}")
+    for target, path, matrix in sorted({(k.target, k.path, k.matrix) for k in kernels}):
+        print(f"{target}: products in FP8 by {path}, in BF16 by {matrix}")
     if problems:
         sys.exit("cuda.py: " + "\ncuda.py: ".join(problems))
     found = table(kernels)

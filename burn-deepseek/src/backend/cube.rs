@@ -19,6 +19,7 @@ use cubecl_kernels::definition::{
 };
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::embedding::embedding_backward;
+use cubecl_kernels::matrix_product::LinearPath;
 use cubecl_kernels::{adamw, cross_entropy, grouped_linear, linear, rms_norm, rope, route, swiglu};
 
 use super::cube_tensor::{Place, dims, handle, own, slots};
@@ -55,32 +56,41 @@ fn linear_shape(rows: &CubeTensor, w: [usize; 2]) -> LinearShape {
     LinearShape { rows, inputs, outputs }
 }
 
+/// The path of a dense product; none where the format leaves it to Burn, whose own product is the
+/// faster one where this crate has none of that format.
+fn dense_path(place: &Place, format: ProductFormat) -> Option<LinearPath> {
+    let path = LinearPath::of(&place.client, format);
+    (format == ProductFormat::F32 || path != LinearPath::F32).then_some(path)
+}
+
 impl FusedKernels for CubeBackend {
     fn linear_forward(x: CubeTensor, w: CubeTensor, format: ProductFormat) -> CubeTensor {
-        if format != ProductFormat::F32 {
-            return Self::float_matmul(x, Self::float_transpose(w));
-        }
         let (place, shape) = (Place::of(&x), linear_shape(&x, dims(&w)));
-        let y = linear::linear(&place.client, &handle(x), &handle(w), &shape);
+        let Some(path) = dense_path(&place, format) else {
+            return Self::float_matmul(x, Self::float_transpose(w));
+        };
+        let y = linear::linear(&place.client, &handle(x), &handle(w), &shape, path);
         place.floats(done(y), [shape.rows, shape.outputs])
     }
 
     fn linear_input_gradient(dy: CubeTensor, w: CubeTensor, format: ProductFormat) -> CubeTensor {
-        if format != ProductFormat::F32 {
-            return Self::float_matmul(dy, w);
-        }
         let (place, shape) = (Place::of(&dy), linear_shape(&dy, dims(&w)));
-        let dx = linear::linear_input_gradient(&place.client, &handle(dy), &handle(w), &shape);
+        let Some(path) = dense_path(&place, format) else {
+            return Self::float_matmul(dy, w);
+        };
+        let (dy, w) = (handle(dy), handle(w));
+        let dx = linear::linear_input_gradient(&place.client, &dy, &w, &shape, path);
         place.floats(done(dx), [shape.rows, shape.inputs])
     }
 
     fn linear_weight_gradient(dy: CubeTensor, x: CubeTensor, format: ProductFormat) -> CubeTensor {
-        if format != ProductFormat::F32 {
-            return Self::float_matmul(Self::float_transpose(dy), x);
-        }
         let ([_, outputs], [_, inputs]) = (dims(&dy), dims(&x));
         let (place, shape) = (Place::of(&dy), linear_shape(&dy, [outputs, inputs]));
-        let dw = linear::linear_weight_gradient(&place.client, &handle(dy), &handle(x), &shape);
+        let Some(path) = dense_path(&place, format) else {
+            return Self::float_matmul(Self::float_transpose(dy), x);
+        };
+        let (dy, x) = (handle(dy), handle(x));
+        let dw = linear::linear_weight_gradient(&place.client, &dy, &x, &shape, path);
         place.floats(done(dw), [outputs, inputs])
     }
 
@@ -255,17 +265,17 @@ impl FusedKernels for CubeBackend {
         }
     }
 
-    // In FP32 whatever the format: these devices have no product of BF16 by expert.
     fn grouped_linear(
         x: CubeTensor,
         w: CubeTensor,
         bounds: CubeTensor,
-        _: ProductFormat,
+        format: ProductFormat,
     ) -> CubeTensor {
         let (place, [rows, inputs], [experts, outputs, _]) = (Place::of(&x), dims(&x), dims(&w));
         let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (x, w, groups) = (handle(x), handle(w), groups(bounds, rows));
-        let y = grouped_linear::grouped_linear(&place.client, &x, &w, &groups, &shape);
+        let path = LinearPath::of(&place.client, format);
+        let y = grouped_linear::grouped_linear(&place.client, &x, &w, &groups, &shape, path);
         place.floats(done(y), [rows, outputs])
     }
 
@@ -273,13 +283,20 @@ impl FusedKernels for CubeBackend {
         dy: CubeTensor,
         w: CubeTensor,
         bounds: CubeTensor,
-        _: ProductFormat,
+        format: ProductFormat,
     ) -> CubeTensor {
         let (place, [rows, outputs], [experts, _, inputs]) = (Place::of(&dy), dims(&dy), dims(&w));
         let shape = GroupedLinearShape { rows, experts, inputs, outputs };
         let (dy, w, groups) = (handle(dy), handle(w), groups(bounds, rows));
-        let dx =
-            grouped_linear::grouped_linear_input_gradient(&place.client, &dy, &w, &groups, &shape);
+        let path = LinearPath::of(&place.client, format);
+        let dx = grouped_linear::grouped_linear_input_gradient(
+            &place.client,
+            &dy,
+            &w,
+            &groups,
+            &shape,
+            path,
+        );
         place.floats(done(dx), [rows, inputs])
     }
 
@@ -287,13 +304,20 @@ impl FusedKernels for CubeBackend {
         dy: CubeTensor,
         x: CubeTensor,
         bounds: CubeTensor,
-        _: ProductFormat,
+        format: ProductFormat,
     ) -> CubeTensor {
         let (place, [rows, outputs], [_, inputs]) = (Place::of(&dy), dims(&dy), dims(&x));
         let (dy, x, groups) = (handle(dy), handle(x), groups(bounds, rows));
         let shape = GroupedLinearShape { rows, experts: groups.len(), inputs, outputs };
-        let dw =
-            grouped_linear::grouped_linear_weight_gradient(&place.client, &dy, &x, &groups, &shape);
+        let path = LinearPath::of(&place.client, format);
+        let dw = grouped_linear::grouped_linear_weight_gradient(
+            &place.client,
+            &dy,
+            &x,
+            &groups,
+            &shape,
+            path,
+        );
         place.floats(done(dw), shape.weight_dims())
     }
 
@@ -334,11 +358,13 @@ impl FusedKernels for CubeBackend {
         x: CubeTensor,
         w: CubeTensor,
         targets: CubeTensor,
-        _format: ProductFormat,
+        format: ProductFormat,
     ) -> CubeTensor {
         let (place, shape) = (Place::of(&x), linear_shape(&x, dims(&w)));
         let (x, w, targets) = (handle(x), handle(w), ids(targets));
-        let loss = cross_entropy::linear_cross_entropy(&place.client, &x, &w, &targets, &shape);
+        let path = LinearPath::of(&place.client, format);
+        let loss =
+            cross_entropy::linear_cross_entropy(&place.client, &x, &w, &targets, &shape, path);
         place.floats(done(loss), [1])
     }
 
@@ -346,7 +372,7 @@ impl FusedKernels for CubeBackend {
         x: CubeTensor,
         w: CubeTensor,
         targets: CubeTensor,
-        _format: ProductFormat,
+        format: ProductFormat,
     ) -> HeadLoss<Self> {
         let (place, shape) = (Place::of(&x), linear_shape(&x, dims(&w)));
         let (x, w, targets) = (handle(x), handle(w), ids(targets));
@@ -356,6 +382,7 @@ impl FusedKernels for CubeBackend {
             &w,
             &targets,
             &shape,
+            LinearPath::of(&place.client, format),
         ));
         HeadLoss {
             loss: place.floats(head.loss, [1]),

@@ -19,7 +19,7 @@ use cubecl_kernels::metric::calc_diff;
 use super::fp8::{
     Fp8Kernels, Fp8Matrix, Fp8Weight, GroupedLinearShape, RowGroups, Side, SwigluColumns,
 };
-use super::{RowTables, WireKernels, fp8_products, test_gpu};
+use super::{RowTables, WireKernels, bf16_products, fp8_products, test_gpu};
 use crate::definition::ExpertGroups;
 use crate::precision::{Fp8Recipe, Fp8Rule, KeptActivation, Operation, Precision, Rule};
 use crate::{Compute, Linear, WeightInit};
@@ -44,6 +44,19 @@ fn a_device_says_how_it_multiplies_in_fp8() {
     assert_eq!(fp8_products(&gpu.autodiff()), Some(said.clone()));
     assert!(said.starts_with("portable (wgmma") || said.starts_with("tensor cores by "), "{said}");
     assert_eq!(fp8_products(&Device::flex()), None);
+}
+
+/// And one without BF16 matrix instructions that FP32 stands in for them.
+#[test]
+fn a_device_says_how_it_multiplies_in_bf16() {
+    let gpu = test_gpu();
+    let said = bf16_products(&gpu).unwrap();
+    assert_eq!(bf16_products(&gpu.autodiff()), Some(said.clone()));
+    assert!(
+        said.starts_with("FP32 in its place (the device") || said == "tensor cores by mma",
+        "{said}"
+    );
+    assert_eq!(bf16_products(&Device::flex()), None);
 }
 
 /// What the decorator has been given, and in how large pieces it went on.

@@ -59,7 +59,8 @@ pub use launches::LaunchCount;
 pub use operations::FusedOp;
 pub use streams::{SeveralStreams, share_streams};
 pub use supports::{
-    compose_all, fp8_products, supports, supports_bf16x3, supports_fp8, supports_route,
+    bf16_products, compose_all, fp8_products, supports, supports_bf16x3, supports_fp8,
+    supports_route,
 };
 pub use table::WithoutAutodiff;
 pub(crate) use transfer::moved;

@@ -48,18 +48,40 @@ pub fn supports_bf16x3(device: &Device) -> bool {
 /// Which path E4M3 products take on a device of CubeCL and why no faster one: a part of a sentence;
 /// none of any other device. The first call for a device tries its paths.
 pub fn fp8_products(device: &Device) -> Option<String> {
-    products(device.as_dispatch())
+    products(device.as_dispatch(), Narrow::Fp8)
 }
 
-fn products(device: &DispatchDevice) -> Option<String> {
+/// What computes BF16 products on a device of CubeCL, and why it is not BF16 where it is not: a part
+/// of a sentence; none of any other device. The first call for a device tries its matrix unit.
+pub fn bf16_products(device: &Device) -> Option<String> {
+    products(device.as_dispatch(), Narrow::Bf16)
+}
+
+/// A format whose products have paths on a device.
+#[derive(Clone, Copy)]
+enum Narrow {
+    Bf16,
+    Fp8,
+}
+
+fn products(device: &DispatchDevice, format: Narrow) -> Option<String> {
     match device {
         #[cfg(feature = "cube")]
-        DispatchDevice::Cube(device) => {
-            Some(cubecl_kernels::gemm::product_path(&device.client()).to_string())
-        }
-        DispatchDevice::Autodiff(device) => products(device),
+        DispatchDevice::Cube(device) => Some(path(&device.client(), format)),
+        DispatchDevice::Autodiff(device) => products(device, format),
         #[allow(unreachable_patterns)] // the other backends are features
         _ => None,
+    }
+}
+
+#[cfg(feature = "cube")]
+fn path(client: &cubecl::client::Client, format: Narrow) -> String {
+    match format {
+        Narrow::Fp8 => cubecl_kernels::gemm::product_path(client).to_string(),
+        Narrow::Bf16 => match cubecl_kernels::device::matrix_unit(client) {
+            Ok(_) => "tensor cores by mma".to_owned(),
+            Err(shortfall) => format!("FP32 in its place ({shortfall})"),
+        },
     }
 }
 

@@ -10,7 +10,8 @@ use cubecl_kernels::KernelError;
 use cubecl_kernels::all_to_all::{self, DeviceIndex, DeviceSums};
 use cubecl_kernels::definition::{
     Accumulation, Fp8Format, Granularity, GroupScore, GroupedLinearShape, LinearShape,
-    QuantizeOptions, RouteShape, RowSums, ScaleFormat, WireFormat, e5m6_words, tiles, words,
+    ProductFormat, QuantizeOptions, RouteShape, RowSums, ScaleFormat, WireFormat, e5m6_words,
+    tiles, words,
 };
 use cubecl_kernels::device::{DeviceGroups, Element};
 use cubecl_kernels::embedding::embedding_backward;
@@ -22,6 +23,7 @@ use cubecl_kernels::grouped_gemm::{
     DeviceColumnTiled, fp8_grouped_gemm_nt, fp8_grouped_gemm_nt_masked, fp8_grouped_wgrad_nt,
     fp8_grouped_wgrad_nt_accumulate,
 };
+use cubecl_kernels::matrix_product::LinearPath;
 use cubecl_kernels::quantize::{self, DeviceBlocks, DeviceCodes};
 use cubecl_kernels::route::{choose_experts, route, sequence_counts};
 use cubecl_kernels::swiglu;
@@ -41,16 +43,19 @@ pub(crate) type Outcome = Result<(), KernelError>;
 
 pub(crate) struct Launches<'a> {
     pub(crate) client: &'a Client,
+    /// What a name must contain to be launched.
+    part: Option<&'a str>,
     /// Whether casts have forms that are not the recipe's.
     every_cast: bool,
 }
 
-/// Launches all of them on a client; of casts the recipe's alone, or every one.
+/// Launches all of them on a client, or those whose name contains a part; of casts the recipe's
+/// alone, or every one.
 ///
 /// # Errors
 /// Fails where an operation refuses its arguments.
-pub fn all(client: &Client, every_cast: bool) -> Outcome {
-    let launches = Launches { client, every_cast };
+pub fn all(client: &Client, part: Option<&str>, every_cast: bool) -> Outcome {
+    let launches = Launches { client, part, every_cast };
     launches.products()?;
     launches.grouped_products()?;
     launches.slow_products()?;
@@ -72,6 +77,9 @@ fn offsets() -> Vec<usize> {
 impl Launches<'_> {
     /// Does an operation under a name, and waits until the device has seen its launches.
     pub(crate) fn name(&self, name: &str, operation: impl FnOnce() -> Outcome) -> Outcome {
+        if self.part.is_some_and(|part| !name.contains(part)) {
+            return Ok(());
+        }
         self.wait();
         name.clone_into(&mut launched().operation);
         operation()?;
@@ -308,34 +316,71 @@ impl Launches<'_> {
         Ok(())
     }
 
-    /// The router's product and its gradients.
+    /// The router's product and its gradients in FP32, linears in the format that the device has.
     fn linears(&self) -> Outcome {
-        let shape = LinearShape { rows: TOKENS, inputs: WIDTH, outputs: 256 };
-        let (x, w) = (self.words(TOKENS * WIDTH), self.words(256 * WIDTH));
-        let dy = self.words(TOKENS * 256);
-        self.name("linear", || linear::linear(self.client, &x, &w, &shape).map(drop))?;
-        self.name("linear input gradient", || {
-            linear::linear_input_gradient(self.client, &dy, &w, &shape).map(drop)
-        })?;
-        self.name("linear weight gradient", || {
-            linear::linear_weight_gradient(self.client, &dy, &x, &shape).map(drop)
-        })?;
-        // Experts whose rows a device has counted.
-        let shape =
+        let bf16 = LinearPath::of(self.client, ProductFormat::Bf16);
+        let router = LinearShape { rows: TOKENS, inputs: WIDTH, outputs: 256 };
+        self.dense("", &router, LinearPath::F32)?;
+        self.dense("BF16 ", &LinearShape { outputs: INNER, ..router }, bf16)?;
+        // What is loaded number by number.
+        let odd = LinearShape { rows: 131, inputs: 131, outputs: 131 };
+        self.dense("odd BF16 ", &odd, bf16)?;
+        let experts =
             GroupedLinearShape { rows: TOKENS, experts: EXPERTS, inputs: 512, outputs: 256 };
-        let table = self.words(3 * (EXPERTS + 1));
-        let groups = DeviceGroups::of_table(table, EXPERTS, TOKENS)?;
-        let w = self.words(EXPERTS * 256 * 512);
-        self.name("grouped linear", || {
-            grouped_linear::grouped_linear(self.client, &x, &w, &groups, &shape).map(drop)
+        self.by_expert("", &experts, LinearPath::F32)?;
+        self.by_expert("BF16 ", &experts, bf16)?;
+        self.by_expert(
+            "odd BF16 ",
+            &GroupedLinearShape { inputs: 131, outputs: 131, ..experts },
+            bf16,
+        )
+    }
+
+    fn dense(&self, kind: &str, shape: &LinearShape, path: LinearPath) -> Outcome {
+        let LinearShape { rows, inputs, outputs } = *shape;
+        let [x, w, dy] =
+            [rows * inputs, outputs * inputs, rows * outputs].map(|count| self.words(count));
+        self.name(&format!("{kind}linear"), || {
+            linear::linear(self.client, &x, &w, shape, path).map(drop)
         })?;
-        self.name("grouped linear input gradient", || {
-            grouped_linear::grouped_linear_input_gradient(self.client, &dy, &w, &groups, &shape)
-                .map(drop)
+        self.name(&format!("{kind}linear input gradient"), || {
+            linear::linear_input_gradient(self.client, &dy, &w, shape, path).map(drop)
         })?;
-        self.name("grouped linear weight gradient", || {
-            grouped_linear::grouped_linear_weight_gradient(self.client, &dy, &x, &groups, &shape)
-                .map(drop)
+        self.name(&format!("{kind}linear weight gradient"), || {
+            linear::linear_weight_gradient(self.client, &dy, &x, shape, path).map(drop)
+        })
+    }
+
+    /// Experts whose rows a device has counted.
+    fn by_expert(&self, kind: &str, shape: &GroupedLinearShape, path: LinearPath) -> Outcome {
+        let GroupedLinearShape { rows, experts, inputs, outputs } = *shape;
+        let [x, w, dy] = [rows * inputs, experts * outputs * inputs, rows * outputs]
+            .map(|count| self.words(count));
+        let groups = DeviceGroups::of_table(self.words(3 * (experts + 1)), experts, rows)?;
+        self.name(&format!("{kind}grouped linear"), || {
+            grouped_linear::grouped_linear(self.client, &x, &w, &groups, shape, path).map(drop)
+        })?;
+        self.name(&format!("{kind}grouped linear input gradient"), || {
+            grouped_linear::grouped_linear_input_gradient(
+                self.client,
+                &dy,
+                &w,
+                &groups,
+                shape,
+                path,
+            )
+            .map(drop)
+        })?;
+        self.name(&format!("{kind}grouped linear weight gradient"), || {
+            grouped_linear::grouped_linear_weight_gradient(
+                self.client,
+                &dy,
+                &x,
+                &groups,
+                shape,
+                path,
+            )
+            .map(drop)
         })
     }
 

@@ -6,8 +6,11 @@ use cubecl_kernels::attention::{
     DeviceAttention, absorbed_attention, attention, attention_backward,
 };
 use cubecl_kernels::cross_entropy::linear_cross_entropy_with_gradients;
-use cubecl_kernels::definition::{AdamWConfig, AttentionShape, LinearShape, RopeLayout, RopeShape};
+use cubecl_kernels::definition::{
+    AdamWConfig, AttentionShape, LinearShape, ProductFormat, RopeLayout, RopeShape,
+};
 use cubecl_kernels::device::Element;
+use cubecl_kernels::matrix_product::LinearPath;
 use cubecl_kernels::rms_norm::{rms_norm, rms_norm_backward};
 use cubecl_kernels::rope::rope;
 
@@ -53,9 +56,16 @@ fn head(on: &Launches<'_>) -> Outcome {
     // Two chunks of rows, so that the second adds to the first.
     let shape = LinearShape { rows: 512, inputs: WIDTH, outputs: VOCAB };
     let (x, w, targets) = (on.words(512 * WIDTH), on.words(VOCAB * WIDTH), on.words(512));
-    on.name("head and cross entropy", || {
-        linear_cross_entropy_with_gradients(on.client, &x, &w, &targets, &shape).map(drop)
-    })
+    for (name, format) in [
+        ("head and cross entropy", ProductFormat::F32),
+        ("BF16 head and cross entropy", ProductFormat::Bf16),
+    ] {
+        let path = LinearPath::of(on.client, format);
+        on.name(name, || {
+            linear_cross_entropy_with_gradients(on.client, &x, &w, &targets, &shape, path).map(drop)
+        })?;
+    }
+    Ok(())
 }
 
 fn rows(on: &Launches<'_>) -> Outcome {

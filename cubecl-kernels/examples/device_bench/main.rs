@@ -6,6 +6,7 @@
 //! product with the same tile of `C` a unit. Medians of interleaved turns.
 
 mod baseline;
+mod bf16;
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -185,6 +186,7 @@ fn main() {
     let run = || fp8_grouped_wgrad_nt(&client, &dy, &ix, &groups, promoted).expect(must);
     let first = calc_diff(&bench.download(&run(), size * size), &first_gradient(size, offsets[1]));
     bench.product("fp8_grouped_wgrad_nt, 8 experts", flop, first, &|| drop(run()), &f32_product);
+    bf16::products(&bench, &x, &w, &groups, size);
 }
 
 /// The first expert's weight gradient of the unquantized operands.

@@ -4,8 +4,8 @@ use super::plan::{QUAD, UNITS_A_DOT, UNITS_A_SCALE_WORD, UNITS_A_TILE};
 use crate::definition::{Fp8Format, ScaleFormat, TILE, WireFormat};
 use crate::device::UNITS;
 use crate::device::codec::{
-    Conversion, INFINITY_BITS, Minifloat, decode, encode_quad, reciprocal, round_magnitude,
-    scale_bits,
+    Conversion, INFINITY_BITS, Minifloat, bf16_bits, decode, encode_quad, reciprocal,
+    round_magnitude, scale_bits,
 };
 use cubecl::prelude::*;
 
@@ -19,13 +19,6 @@ fn row_words(width: u32, #[comptime] format: WireFormat) -> u32 {
         WireFormat::Bf16 => width.div_ceil(2u32),
         WireFormat::Fp8 => width.div_ceil(4u32) + width.div_ceil(BLOCK).div_ceil(4u32),
     }
-}
-
-/// Bits of the BF16 nearest to an FP32, ties to even; NaN stays NaN.
-#[cube]
-fn bf16_bits(bits: u32) -> u32 {
-    let rounded = (bits + 0x7FFFu32 + ((bits >> 16u32) & 1u32)) >> 16u32;
-    select((bits & 0x7FFF_FFFFu32) > INFINITY_BITS, (bits >> 16u32) | 0x40u32, rounded)
 }
 
 /// Rows as FP32 or BF16, one word a unit.

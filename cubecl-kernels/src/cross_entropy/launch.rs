@@ -6,7 +6,8 @@ use crate::definition::{KernelError, LinearShape};
 use crate::device::{
     UNITS, addressable, allocate, argument, check_handle, cubes_of, elementwise_cubes, load_width,
 };
-use crate::linear::operand::{Operand, Target, multiply_direct};
+use crate::linear::operand::{Operand, multiply_into};
+use crate::matrix_product::{LinearPath, Target};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -24,8 +25,9 @@ pub struct DeviceHead {
     pub dw: Handle,
 }
 
-/// The mean cross entropy of `x w^T` over the rows whose target is not negative, in FP32; 0 where
-/// there is none, NaN where a target is not in the vocabulary. `shape.outputs` is the vocabulary.
+/// The mean cross entropy of `x w^T` over the rows whose target is not negative; 0 where
+/// there is none, NaN where a target is not in the vocabulary. `shape.outputs` is the vocabulary. The
+/// products are in the format that the path has, the softmax in FP32.
 ///
 /// # Shapes
 /// `x` `[rows, inputs]`, `w` `[vocab, inputs]`, `targets` 32-bit `[rows]` -> `[1]`.
@@ -38,8 +40,9 @@ pub fn linear_cross_entropy(
     w: &Handle,
     targets: &Handle,
     shape: &LinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
-    let head = Head::new("linear_cross_entropy", client, x, w, targets, shape)?;
+    let head = Head::new("linear_cross_entropy", client, x, w, targets, shape, path)?;
     head.run(None)?;
     head.mean()
 }
@@ -57,10 +60,11 @@ pub fn linear_cross_entropy_with_gradients(
     w: &Handle,
     targets: &Handle,
     shape: &LinearShape,
+    path: LinearPath,
 ) -> Result<DeviceHead, KernelError> {
     const OP: &str = "linear_cross_entropy_with_gradients";
     let LinearShape { rows, inputs, outputs } = *shape;
-    let head = Head::new(OP, client, x, w, targets, shape)?;
+    let head = Head::new(OP, client, x, w, targets, shape, path)?;
     let dx = allocate(client, rows * inputs, 4);
     let dw = if rows == 0 {
         client.create_from_slice(&vec![0; 4 * (outputs * inputs).max(1)])
@@ -79,6 +83,7 @@ struct Head<'a> {
     w: Operand<'a>,
     targets: &'a Handle,
     shape: LinearShape,
+    path: LinearPath,
     /// One over the number of counted rows.
     inverse: Handle,
     losses: Handle,
@@ -92,6 +97,7 @@ impl<'a> Head<'a> {
         w: &'a Handle,
         targets: &'a Handle,
         shape: &LinearShape,
+        path: LinearPath,
     ) -> Result<Self, KernelError> {
         let LinearShape { rows, inputs, outputs } = *shape;
         let (x, w) = (
@@ -112,7 +118,7 @@ impl<'a> Head<'a> {
                 rows as u32,
             );
         }
-        Ok(Self { op, client, x, w, targets, shape: *shape, inverse, losses })
+        Ok(Self { op, client, x, w, targets, shape: *shape, path, inverse, losses })
     }
 
     /// The losses of all rows, and where it is asked for the gradients `dx` and `dw`.
@@ -125,16 +131,16 @@ impl<'a> Head<'a> {
             let x = self.x.rows(first, count);
             let whole = |handle, count| Target { handle, count, base: 0, added: false };
             let target = whole(&logits, count * outputs);
-            multiply_direct(self.client, self.op, x, self.w, target)?;
+            multiply_into(self.client, self.op, x, self.w, target, self.path)?;
             let lse = self.losses(&logits, first, count);
             let Some((dx, dw)) = gradients else { continue };
             self.logit_gradients(&logits, &lse, first, count);
             let d_logits = Operand::new(self.op, "logits", &logits, [count, outputs])?;
             let target = Target { base: first * inputs, ..whole(dx, rows * inputs) };
-            multiply_direct(self.client, self.op, d_logits, self.w.transposed(), target)?;
+            multiply_into(self.client, self.op, d_logits, self.w.transposed(), target, self.path)?;
             let target = Target { added: first > 0, ..whole(dw, outputs * inputs) };
             let (d_logits, x) = (d_logits.transposed(), x.transposed());
-            multiply_direct(self.client, self.op, d_logits, x, target)?;
+            multiply_into(self.client, self.op, d_logits, x, target, self.path)?;
         }
         Ok(())
     }

@@ -19,6 +19,13 @@ pub(crate) enum Conversion {
     Instruction,
 }
 
+/// Bits of the BF16 nearest to an FP32, ties to even; NaN stays NaN.
+#[cube]
+pub(crate) fn bf16_bits(bits: u32) -> u32 {
+    let rounded = (bits + 0x7FFFu32 + ((bits >> 16u32) & 1u32)) >> 16u32;
+    select((bits & 0x7FFF_FFFFu32) > INFINITY_BITS, (bits >> 16u32) | 0x40u32, rounded)
+}
+
 /// A sign, an exponent and a mantissa, subnormals included, as device code takes it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Minifloat {

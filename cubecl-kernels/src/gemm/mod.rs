@@ -14,13 +14,12 @@ mod pad;
 mod path;
 mod plan;
 pub(crate) mod product;
-mod shortfall;
 mod trial;
 
+pub use crate::device::Shortfall;
 pub use kernel::tiles::TilePlan;
 pub use launch::{
     fp8_gemm_nt, fp8_gemm_nt_accumulate, fp8_gemm_nt_planned, fp8_wgrad_nt, fp8_wgrad_nt_accumulate,
 };
 pub use operand::{DeviceBlockTiled, DeviceRowTiled, ScaleTable};
 pub use path::{ProductPath, product_path};
-pub use shortfall::Shortfall;

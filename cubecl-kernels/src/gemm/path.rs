@@ -5,10 +5,10 @@ use super::execute::{self, Kernel};
 use super::kernel::emulated::Accumulator;
 use super::kernel::{tensor_core, warpgroup};
 use super::product::Product;
-use super::shortfall::Shortfall;
+
 use super::trial::{self, Choose};
 use crate::definition::{Accumulation, Fp8Format, KernelError};
-use crate::device::Element;
+use crate::device::{Element, Shortfall};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use std::collections::HashMap;

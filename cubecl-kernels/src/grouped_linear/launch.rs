@@ -8,10 +8,11 @@ use crate::definition::{GroupedLinearShape, KernelError};
 use crate::device::plane_tile::{LANES, PAIR, PlaneTile, has_plane_tiles};
 use crate::device::tile::Along as Together;
 use crate::device::{DeviceGroups, addressable, allocate, argument, check_handle, cubes_of};
+use crate::matrix_product::{self, Groups, LinearPath, Matrix, Target};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// `y[r] = w[e] x[r]` of the rows of each expert, in FP32.
+/// `y[r] = w[e] x[r]` of the rows of each expert, in the format that the path has.
 ///
 /// # Shapes
 /// `x` `[rows, inputs]` sorted by expert, `w` `[experts, outputs, inputs]` -> `[rows, outputs]`,
@@ -26,15 +27,16 @@ pub fn grouped_linear(
     w: &Handle,
     groups: &DeviceGroups,
     shape: &GroupedLinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     const OP: &str = "grouped_linear";
     let GroupedLinearShape { rows, experts, inputs, outputs } = *shape;
     let x = Operand::new(OP, "x", x, 1, rows, inputs)?;
     let w = Operand::new(OP, "w", w, experts, outputs, inputs)?;
-    of_rows(client, OP, x, w, groups, shape)
+    of_rows(client, OP, x, w, groups, shape, path)
 }
 
-/// `dx[r] = w[e]^T dy[r]` of the rows of each expert, in FP32.
+/// `dx[r] = w[e]^T dy[r]` of the rows of each expert, in the format that the path has.
 ///
 /// # Shapes
 /// `dy` `[rows, outputs]`, `w` `[experts, outputs, inputs]` -> `[rows, inputs]`.
@@ -47,16 +49,17 @@ pub fn grouped_linear_input_gradient(
     w: &Handle,
     groups: &DeviceGroups,
     shape: &GroupedLinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     const OP: &str = "grouped_linear_input_gradient";
     let GroupedLinearShape { rows, experts, inputs, outputs } = *shape;
     let dy = Operand::new(OP, "dy", dy, 1, rows, outputs)?;
     let w = Operand::new(OP, "w", w, experts, outputs, inputs)?;
-    of_rows(client, OP, dy, w.transposed(), groups, shape)
+    of_rows(client, OP, dy, w.transposed(), groups, shape, path)
 }
 
-/// `dw[e]`, the sum of `dy[r] x[r]^T` over the rows of each expert, in FP32; zero for an expert
-/// without rows.
+/// `dw[e]`, the sum of `dy[r] x[r]^T` over the rows of each expert, in the format that the
+/// path has; zero for an expert without rows.
 ///
 /// # Shapes
 /// `dy` `[rows, outputs]`, `x` `[rows, inputs]` -> `[experts, outputs, inputs]`.
@@ -69,6 +72,7 @@ pub fn grouped_linear_weight_gradient(
     x: &Handle,
     groups: &DeviceGroups,
     shape: &GroupedLinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     const OP: &str = "grouped_linear_weight_gradient";
     let GroupedLinearShape { rows, experts, inputs, outputs } = *shape;
@@ -76,7 +80,7 @@ pub fn grouped_linear_weight_gradient(
     let dy = Operand::new(OP, "dy", dy, 1, rows, outputs)?.transposed();
     let x = Operand::new(OP, "x", x, 1, rows, inputs)?.transposed();
     let c = [experts, outputs, inputs];
-    launch(client, OP, &dy, &x, groups, c, Along::Depth)
+    launch(client, OP, [&dy, &x], groups, c, Along::Depth, path)
 }
 
 fn of_rows(
@@ -86,9 +90,10 @@ fn of_rows(
     w: Operand<'_>,
     groups: &DeviceGroups,
     shape: &GroupedLinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     check_groups(op, groups, shape)?;
-    launch(client, op, &a, &w, groups, [1, a.rows, w.rows], Along::Rows)
+    launch(client, op, [&a, &w], groups, [1, a.rows, w.rows], Along::Rows, path)
 }
 
 fn check_groups(
@@ -126,6 +131,25 @@ impl<'a> Operand<'a> {
         Ok(Self { handle, count, rows, depth, steps: [depth, 1] })
     }
 
+    /// As a product in BF16 takes it.
+    fn matrix(&self) -> Matrix<'a> {
+        let along = self.together();
+        Matrix {
+            handle: self.handle,
+            count: self.count,
+            base: 0,
+            lines: self.rows,
+            depth: self.depth,
+            step: if along == Together::Depth { self.steps[0] } else { self.steps[1] },
+            along,
+        }
+    }
+
+    /// What lies together: the depths of a row, or the rows of a depth.
+    fn together(&self) -> Together {
+        if self.steps[1] == 1 { Together::Depth } else { Together::Lines }
+    }
+
     fn transposed(mut self) -> Self {
         std::mem::swap(&mut self.rows, &mut self.depth);
         self.steps.reverse();
@@ -137,15 +161,24 @@ impl<'a> Operand<'a> {
 fn launch(
     client: &Client,
     op: &'static str,
-    a: &Operand<'_>,
-    b: &Operand<'_>,
+    [a, b]: [&Operand<'_>; 2],
     groups: &DeviceGroups,
     shape: [usize; 3],
     along: Along,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     let count = addressable(op, "c", &shape)?;
     let c = allocate(client, count, 4);
     if count == 0 {
+        return Ok(c);
+    }
+    if let LinearPath::Bf16(unit) = path {
+        let target = Target { handle: &c, count, base: 0, added: false };
+        let by = match along {
+            Along::Rows => Groups::Rows(groups),
+            Along::Depth => Groups::Depth(groups),
+        };
+        matrix_product::multiply(client, op, unit, [a.matrix(), b.matrix()], by, target)?;
         return Ok(c);
     }
     // One group has no table: its bounds are made here.
@@ -210,10 +243,7 @@ impl Product<'_> {
     }
 
     fn by_planes(&self, count: usize) {
-        let together = |x: &Operand<'_>| {
-            if x.steps[1] == 1 { Together::Depth } else { Together::Lines }
-        };
-        let tile = PlaneTile::new(together(self.a), together(self.b));
+        let tile = PlaneTile::new(self.a.together(), self.b.together());
         let [experts, m, n] = self.shape;
         let down = match self.along {
             Along::Rows => self.groups.pieces(tile.rows as usize),

@@ -1,5 +1,6 @@
 //! Device code: which part of which expert's product a cube or a plane computes.
 
+use crate::device::piece_of_rows;
 use cubecl::prelude::*;
 
 /// Which part of the operands an expert has.
@@ -58,25 +59,15 @@ pub(super) fn locate(
     #[comptime] rows: u32,
 ) -> Problem {
     if comptime!(matches!(along, Along::Rows)) {
-        let mut expert = 0u32;
-        let mut before = 0u32;
-        let mut first = bounds[0];
-        let mut end = bounds[1];
-        while piece >= before + (end - first).div_ceil(rows) && expert + 1u32 < sizes.experts {
-            before += (end - first).div_ceil(rows);
-            expert += 1u32;
-            first = end;
-            end = bounds[(expert + 1u32) as usize];
-        }
+        let piece = piece_of_rows(bounds, sizes.experts, piece, rows);
         Problem {
-            // Behind the last tile this is behind the last row.
-            row: first + (piece - before) * rows,
-            row_end: end,
+            row: piece.first,
+            row_end: piece.end,
             c_row: 0u32,
             column,
             depth: 0u32,
             depth_end: sizes.k,
-            b_start: expert * sizes.b_expert,
+            b_start: piece.group * sizes.b_expert,
         }
     } else {
         Problem {

@@ -21,25 +21,34 @@ const STEP: u32 = 16;
 const STRIDE: u32 = BLOCK + 4;
 const MOVED: u32 = BLOCK * STEP / UNITS;
 
-/// Sizes of a product, and the steps from one row and one depth of each operand to the next.
+/// Where an operand begins, and the steps from one row and one depth of it to the next.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Lines {
+    pub(super) base: u32,
+    pub(super) row: u32,
+    pub(super) depth: u32,
+}
+
+/// Sizes of a product.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(super) struct Sizes {
     pub(super) m: u32,
     pub(super) n: u32,
     pub(super) k: u32,
-    pub(super) a_row: u32,
-    pub(super) a_depth: u32,
-    pub(super) b_row: u32,
-    pub(super) b_depth: u32,
+    pub(super) a: Lines,
+    pub(super) b: Lines,
+    pub(super) c_base: u32,
 }
 
-/// `c[i, j] = sum over l of a[i, l] b[j, l]`, in the order of `l`.
+/// `c[i, j] (+)= sum over l of a[i, l] b[j, l]`, in the order of `l`; added to what is there where
+/// `added`.
 ///
 /// # Shapes
-/// `a` and `b` by the steps of `sizes`, `c` `[m, n]`.
+/// `a` and `b` by their steps, `c` `[m, n]` from its base on.
 #[cube(launch_unchecked)]
-pub(super) fn product(a: &[f32], b: &[f32], c: &mut [f32], sizes: Sizes) {
+pub(super) fn product(a: &[f32], b: &[f32], c: &mut [f32], sizes: Sizes, #[comptime] added: bool) {
     let row0 = CUBE_POS_Y * BLOCK;
     let column0 = CUBE_POS_X * BLOCK;
     let unit_row = UNIT_POS / ACROSS;
@@ -54,8 +63,8 @@ pub(super) fn product(a: &[f32], b: &[f32], c: &mut [f32], sizes: Sizes) {
     for step in 0..sizes.k.div_ceil(STEP) {
         let depth = step * STEP;
         sync_cube();
-        load(a, &mut a_stage, row0, sizes.m, depth, sizes.k, sizes.a_row, sizes.a_depth);
-        load(b, &mut b_stage, column0, sizes.n, depth, sizes.k, sizes.b_row, sizes.b_depth);
+        load(a, &mut a_stage, row0, sizes.m, depth, sizes.k, &sizes.a);
+        load(b, &mut b_stage, column0, sizes.n, depth, sizes.k, &sizes.b);
         sync_cube();
         #[unroll]
         for l in 0..STEP {
@@ -82,7 +91,13 @@ pub(super) fn product(a: &[f32], b: &[f32], c: &mut [f32], sizes: Sizes) {
         for j in 0..EACH {
             let column = column0 + unit_column * EACH + j;
             if row < sizes.m && column < sizes.n {
-                c[(row * sizes.n + column) as usize] = total[comptime!((i * EACH + j) as usize)];
+                let place = (sizes.c_base + row * sizes.n + column) as usize;
+                let sum = total[comptime!((i * EACH + j) as usize)];
+                if comptime!(added) {
+                    c[place] += sum;
+                } else {
+                    c[place] = sum;
+                }
             }
         }
     }
@@ -99,20 +114,19 @@ fn load(
     rows: u32,
     depth0: u32,
     depths: u32,
-    by_row: u32,
-    by_depth: u32,
+    lines: &Lines,
 ) {
     #[unroll]
     for i in 0..MOVED {
         let item = i * UNITS + UNIT_POS;
-        let along = by_depth == 1u32;
+        let along = lines.depth == 1u32;
         let line = select(along, item / STEP, item % BLOCK);
         let l = select(along, item % STEP, item / BLOCK);
         let row = row0 + line;
         let depth = depth0 + l;
         let mut value = 0.0f32;
         if row < rows && depth < depths {
-            value = x[(row * by_row + depth * by_depth) as usize];
+            value = x[(lines.base + row * lines.row + depth * lines.depth) as usize];
         }
         stage[(l * STRIDE + line) as usize] = value;
     }

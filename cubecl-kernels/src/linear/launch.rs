@@ -2,10 +2,11 @@
 
 use super::operand::{Operand, multiply};
 use crate::definition::{KernelError, LinearShape};
+use crate::matrix_product::LinearPath;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-/// `y = x w^T` in FP32.
+/// `y = x w^T`, in the format that the path has; FP32 out.
 ///
 /// # Shapes
 /// `x` `[rows, inputs]`, `w` `[outputs, inputs]` -> `[rows, outputs]`, zero where `inputs` is.
@@ -17,14 +18,15 @@ pub fn linear(
     x: &Handle,
     w: &Handle,
     shape: &LinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     let LinearShape { rows, inputs, outputs } = *shape;
     let x = Operand::new("linear", "x", x, [rows, inputs])?;
     let w = Operand::new("linear", "w", w, [outputs, inputs])?;
-    multiply(client, "linear", x, w)
+    multiply(client, "linear", x, w, path)
 }
 
-/// `dx = dy w` in FP32.
+/// `dx = dy w` by a path.
 ///
 /// # Shapes
 /// `dy` `[rows, outputs]`, `w` `[outputs, inputs]` -> `[rows, inputs]`.
@@ -36,15 +38,16 @@ pub fn linear_input_gradient(
     dy: &Handle,
     w: &Handle,
     shape: &LinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     const OP: &str = "linear_input_gradient";
     let LinearShape { rows, inputs, outputs } = *shape;
     let dy = Operand::new(OP, "dy", dy, [rows, outputs])?;
     let w = Operand::new(OP, "w", w, [outputs, inputs])?;
-    multiply(client, OP, dy, w.transposed())
+    multiply(client, OP, dy, w.transposed(), path)
 }
 
-/// `dw = dy^T x` in FP32.
+/// `dw = dy^T x` by a path.
 ///
 /// # Shapes
 /// `dy` `[rows, outputs]`, `x` `[rows, inputs]` -> `[outputs, inputs]`.
@@ -56,10 +59,11 @@ pub fn linear_weight_gradient(
     dy: &Handle,
     x: &Handle,
     shape: &LinearShape,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     const OP: &str = "linear_weight_gradient";
     let LinearShape { rows, inputs, outputs } = *shape;
     let dy = Operand::new(OP, "dy", dy, [rows, outputs])?;
     let x = Operand::new(OP, "x", x, [rows, inputs])?;
-    multiply(client, OP, dy.transposed(), x.transposed())
+    multiply(client, OP, dy.transposed(), x.transposed(), path)
 }

@@ -1,13 +1,14 @@
 //! A matrix as a product takes it, and the launch of a product of two.
 
 use super::direct::{DirectSizesLaunch, StepsLaunch, UNITS as DIRECT_UNITS, product_direct};
-use super::kernel::{BLOCK, SizesLaunch, UNITS, product};
+use super::kernel::{BLOCK, LinesLaunch, SizesLaunch, UNITS, product};
 use super::plan;
 use super::planes::{PlaneSizesLaunch, UNITS as PLANE_UNITS, product_planes};
 use crate::definition::KernelError;
 use crate::device::plane_tile::{LANES, PAIR, PlaneTile, has_plane_tiles};
 use crate::device::tile::{Along, EACH, Loads};
 use crate::device::{addressable, allocate, argument, check_handle, cubes_of, is_software};
+use crate::matrix_product::{self, Groups, LinearPath, Matrix, Target};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -58,6 +59,21 @@ impl<'a> Operand<'a> {
         if self.steps[1] == 1 { Along::Depth } else { Along::Lines }
     }
 
+    /// As a product in BF16 takes it.
+    fn matrix(&self) -> Matrix<'a> {
+        let along = self.along();
+        let [row, depth] = self.steps;
+        Matrix {
+            handle: self.handle,
+            count: self.count,
+            base: self.base,
+            lines: self.shape[0],
+            depth: self.shape[1],
+            step: if along == Along::Depth { row } else { depth },
+            along,
+        }
+    }
+
     /// The steps in vectors of `width`.
     fn steps(&self, width: usize) -> StepsLaunch {
         let [row, depth] = self.steps;
@@ -84,43 +100,48 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Where a product goes.
-#[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
-    pub(crate) handle: &'a Handle,
-    /// Numbers of the buffer, and the one at which the product begins.
-    pub(crate) count: usize,
-    pub(crate) base: usize,
-    /// Whether it is added to what is there.
-    pub(crate) added: bool,
-}
-
-/// `C = A B^T` in a buffer of its own, by the kernel that suits the device.
+/// `C = A B^T` in a buffer of its own, by the kernel that suits the path and the device.
 ///
 /// # Errors
-/// [`KernelError::Overflow`] where `C` has more tiles than the device counts.
+/// Fails as [`multiply_into`] does.
 pub(super) fn multiply(
     client: &Client,
     op: &'static str,
     a: Operand<'_>,
     b: Operand<'_>,
+    path: LinearPath,
 ) -> Result<Handle, KernelError> {
     let count = addressable(op, "c", &[a.shape[0], b.shape[0]])?;
     let c = allocate(client, count, 4);
-    if is_software(client) {
-        let target = Target { handle: &c, count, base: 0, added: false };
-        multiply_direct(client, op, a, b, target)?;
-    } else if count > 0 {
-        staged(client, op, a, b, &c, count)?;
-    }
+    let target = Target { handle: &c, count, base: 0, added: false };
+    multiply_into(client, op, a, b, target, path)?;
     Ok(c)
 }
 
-/// `C (+)= A B^T` into a part of a buffer, by tiles in registers.
+/// `C (+)= A B^T` into a part of a buffer.
 ///
 /// # Errors
-/// Fails as [`multiply`] does.
-pub(crate) fn multiply_direct(
+/// [`KernelError::Overflow`] where `C` has more tiles than the device counts.
+pub(crate) fn multiply_into(
+    client: &Client,
+    op: &'static str,
+    a: Operand<'_>,
+    b: Operand<'_>,
+    c: Target<'_>,
+    path: LinearPath,
+) -> Result<(), KernelError> {
+    match path {
+        LinearPath::Bf16(unit) => {
+            let operands = [a.matrix(), b.matrix()];
+            matrix_product::multiply(client, op, unit, operands, Groups::One, c)
+        }
+        LinearPath::F32 if is_software(client) => multiply_direct(client, op, a, b, c),
+        LinearPath::F32 => staged(client, op, a, b, c),
+    }
+}
+
+/// [`multiply_into`] in FP32, by tiles in registers.
+fn multiply_direct(
     client: &Client,
     op: &'static str,
     a: Operand<'_>,
@@ -215,29 +236,25 @@ fn check_cubes(
     Ok(())
 }
 
-/// `C = A B^T` by tiles in shared memory.
+/// [`multiply_into`] in FP32, by tiles in shared memory.
 fn staged(
     client: &Client,
     op: &'static str,
     a: Operand<'_>,
     b: Operand<'_>,
-    c: &Handle,
-    count: usize,
+    c: Target<'_>,
 ) -> Result<(), KernelError> {
     let ([m, k], [n, _]) = (a.shape, b.shape);
+    if m * n == 0 {
+        return Ok(());
+    }
     let [x, y] = [n, m].map(|size| size.div_ceil(BLOCK as usize));
     check_cubes(client, op, [x, y], [m, n])?;
-    let sizes = SizesLaunch::new(
-        m as u32,
-        n as u32,
-        k as u32,
-        a.steps[0] as u32,
-        a.steps[1] as u32,
-        b.steps[0] as u32,
-        b.steps[1] as u32,
-    );
-    // SAFETY: both operands were found to hold their rows and depths and `c` was allocated for
-    // `count` numbers; the kernel loads and writes no element outside `m`, `n` and `k`.
+    let lines =
+        |x: Operand<'_>| LinesLaunch::new(x.base as u32, x.steps[0] as u32, x.steps[1] as u32);
+    let sizes = SizesLaunch::new(m as u32, n as u32, k as u32, lines(a), lines(b), c.base as u32);
+    // SAFETY: both operands were found to hold their rows and depths, and `c` holds `m` rows of `n`
+    // numbers from its base on; the kernel loads and writes no element outside `m`, `n` and `k`.
     unsafe {
         product::launch_unchecked(
             client,
@@ -245,9 +262,56 @@ fn staged(
             CubeDim::new_1d(UNITS),
             a.argument(),
             b.argument(),
-            argument(c, count),
+            argument(c.handle, c.count),
             sizes,
+            c.added,
         );
     }
     Ok(())
+}
+
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::metric::calc_diff;
+
+    fn numbers(count: usize, step: usize) -> Vec<f32> {
+        (0..count).map(|i| (i * step % 23) as f32 - 11.0).collect()
+    }
+
+    /// A device in software takes tiles in registers, so tiles in shared memory are launched here:
+    /// some rows of an operand, either one along its rows, added into the middle of a result.
+    #[test]
+    fn tiles_in_shared_memory_add_a_part_of_a_product_into_a_part_of_a_result() {
+        let client = cubecl::Device::default().client();
+        let (m, n, k, skipped) = (70, 35, 37, 3);
+        let (a, b) = (numbers((m + skipped) * k, 5), numbers(n * k, 7));
+        let before = numbers((m + 2 * skipped) * n, 3);
+        let transposed: Vec<f32> = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
+        let [on_a, on_b, on_transposed] =
+            [&a, &b, &transposed].map(|x| client.create_from_slice(f32::as_bytes(x)));
+        let left = Operand::new("test", "a", &on_a, [m + skipped, k]).unwrap().rows(skipped, m);
+        let rights = [
+            Operand::new("test", "b", &on_b, [n, k]).unwrap(),
+            Operand::new("test", "b", &on_transposed, [k, n]).unwrap().transposed(),
+        ];
+        let (first, last) = (skipped * n, (skipped + m) * n);
+        let expected: Vec<f64> = (first..last)
+            .map(|place| {
+                let (row, column) = (place / n, place % n);
+                let dots = (0..k).map(|l| f64::from(a[row * k + l]) * f64::from(b[column * k + l]));
+                f64::from(before[place]) + dots.sum::<f64>()
+            })
+            .collect();
+        for right in rights {
+            let c = client.create_from_slice(f32::as_bytes(&before));
+            let target = Target { handle: &c, count: before.len(), base: first, added: true };
+            staged(&client, "test", left, right, target).unwrap();
+            let after = client.read_one(c).unwrap();
+            let after = &f32::from_bytes(&after)[..before.len()];
+            assert_eq!(after[..first], before[..first], "what lies before");
+            assert_eq!(after[last..], before[last..], "what lies behind");
+            assert_eq!(calc_diff(&after[first..last], &expected), 0.0);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use crate::oracle::{assert_near, random, widen};
 use cubecl_kernels::KernelError;
 use cubecl_kernels::cross_entropy::{linear_cross_entropy, linear_cross_entropy_with_gradients};
 use cubecl_kernels::definition::LinearShape;
+use cubecl_kernels::matrix_product::LinearPath;
 use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::reference;
 
@@ -32,10 +33,18 @@ fn losses_and_gradients_of_every_shape() {
         let (on_x, on_w) = (upload(&client, &x), upload(&client, &w));
         let on_targets = upload_words(&client, &words);
         let run = || {
-            let alone = linear_cross_entropy(&client, &on_x, &on_w, &on_targets, &shape).unwrap();
-            let head =
-                linear_cross_entropy_with_gradients(&client, &on_x, &on_w, &on_targets, &shape)
+            let alone =
+                linear_cross_entropy(&client, &on_x, &on_w, &on_targets, &shape, LinearPath::F32)
                     .unwrap();
+            let head = linear_cross_entropy_with_gradients(
+                &client,
+                &on_x,
+                &on_w,
+                &on_targets,
+                &shape,
+                LinearPath::F32,
+            )
+            .unwrap();
             [
                 download(&client, &alone, 1),
                 download(&client, &head.loss, 1),
@@ -71,7 +80,7 @@ fn a_target_outside_the_vocabulary_shows() {
     let client = client();
     let (x, targets) = (upload(&client, &[1.0, 2.0]), upload_words(&client, &[0, 2]));
     let shape = LinearShape { rows: 2, inputs: 1, outputs: 2 };
-    let loss = linear_cross_entropy(&client, &x, &x, &targets, &shape).unwrap();
+    let loss = linear_cross_entropy(&client, &x, &x, &targets, &shape, LinearPath::F32).unwrap();
     assert!(download(&client, &loss, 1)[0].is_nan());
 }
 
@@ -81,7 +90,9 @@ fn wrong_arguments_are_named() {
     let (x, targets) = (upload(&client, &[0.0; 6]), upload_words(&client, &[0, 1]));
     let run = |rows, inputs, outputs| {
         let shape = LinearShape { rows, inputs, outputs };
-        linear_cross_entropy(&client, &x, &x, &targets, &shape).map(drop).unwrap_err()
+        linear_cross_entropy(&client, &x, &x, &targets, &shape, LinearPath::F32)
+            .map(drop)
+            .unwrap_err()
     };
     let error = run(3, 3, 2);
     assert!(matches!(error, KernelError::Length { argument: "x", expected: 9, .. }), "{error}");

@@ -8,6 +8,7 @@ use cubecl_kernels::device::DeviceGroups;
 use cubecl_kernels::grouped_linear::{
     grouped_linear, grouped_linear_input_gradient, grouped_linear_weight_gradient,
 };
+use cubecl_kernels::matrix_product::LinearPath;
 use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::reference;
 
@@ -45,9 +46,25 @@ fn products_and_gradients_of_every_routing() {
                 DeviceGroups::of_table(upload_words(&client, &table), experts, rows).unwrap(),
             ]
             .map(|groups| {
-                let y = grouped_linear(&client, &x, &w, &groups, &shape).unwrap();
-                let dx = grouped_linear_input_gradient(&client, &dy, &w, &groups, &shape).unwrap();
-                let dw = grouped_linear_weight_gradient(&client, &dy, &x, &groups, &shape).unwrap();
+                let y = grouped_linear(&client, &x, &w, &groups, &shape, LinearPath::F32).unwrap();
+                let dx = grouped_linear_input_gradient(
+                    &client,
+                    &dy,
+                    &w,
+                    &groups,
+                    &shape,
+                    LinearPath::F32,
+                )
+                .unwrap();
+                let dw = grouped_linear_weight_gradient(
+                    &client,
+                    &dy,
+                    &x,
+                    &groups,
+                    &shape,
+                    LinearPath::F32,
+                )
+                .unwrap();
                 [(y, rows * outputs), (dx, rows * inputs), (dw, experts * outputs * inputs)]
                     .map(|(x, count)| download(&client, &x, count))
             });
@@ -67,8 +84,9 @@ fn wrong_arguments_are_named() {
     let x = upload(&client, &[0.0; 12]);
     let groups = DeviceGroups::new(&client, &[0, 1, 3], 3).unwrap();
     let shape = GroupedLinearShape { rows: 3, experts: 2, inputs: 2, outputs: 3 };
-    let run =
-        |shape: &GroupedLinearShape| grouped_linear(&client, &x, &x, &groups, shape).map(drop);
+    let run = |shape: &GroupedLinearShape| {
+        grouped_linear(&client, &x, &x, &groups, shape, LinearPath::F32).map(drop)
+    };
     assert!(run(&shape).is_ok());
     for (argument, wrong) in [
         ("groups", GroupedLinearShape { rows: 2, ..shape }),

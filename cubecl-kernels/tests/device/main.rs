@@ -14,6 +14,7 @@ mod gathered;
 mod gemm;
 mod grouped_linear;
 mod linear;
+mod matrix_product;
 mod oracle;
 mod quantize;
 mod rms_norm;

@@ -1,7 +1,7 @@
 //! Which path products in BF16 and FP8 take, as it is told.
 
 use burn::tensor::Device;
-use burn_deepseek::backend::{GemmPath, fp8_products};
+use burn_deepseek::backend::{GemmPath, bf16_products, fp8_products};
 
 use crate::device::SelectedDevice;
 
@@ -16,5 +16,6 @@ pub(super) fn products_on(name: &str, device: &Device) -> Option<String> {
     if name == SelectedDevice::flex().name {
         return products_on_cpu().map(|products| format!("in BF16 and FP8: {products}"));
     }
-    fp8_products(device).map(|products| format!("in FP8: {products}"))
+    let (bf16, fp8) = (bf16_products(device)?, fp8_products(device)?);
+    Some(format!("in BF16: {bf16}; in FP8: {fp8}"))
 }

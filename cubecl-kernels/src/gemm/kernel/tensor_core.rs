@@ -12,8 +12,8 @@ use super::problem::{
     locate, write_result,
 };
 use crate::definition::TILE;
-use crate::device::compute_capability;
-use crate::gemm::shortfall::Shortfall;
+use crate::device::{Shortfall, compute_capability};
+
 use cubecl::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;

@@ -11,8 +11,10 @@ use super::problem::{
     write_result,
 };
 use crate::definition::TILE;
-use crate::device::compute_capability;
-use crate::gemm::shortfall::Shortfall;
+use crate::device::matrix::fragment::shared_address;
+use crate::device::raster::tile_of_cube;
+use crate::device::{Shortfall, compute_capability};
+
 use cubecl::features::Tma;
 use cubecl::ir::{ElemType, UIntKind};
 use cubecl::prelude::barrier::Barrier;
@@ -47,9 +49,6 @@ const HELD: u32 = 64;
 const PLANE_ROWS: u32 = 16;
 const UNITS_A_ROW: u32 = 4;
 const ROWS_APART: u32 = 8;
-/// Rows of tiles that are computed together, so that cubes at work at one time share operands in
-/// the cache.
-const RASTER: u32 = 16;
 
 /// Words of a stage of either operand: as many rows of `A` as columns of `C`.
 const STAGE: u32 = ROWS * WORDS;
@@ -350,29 +349,6 @@ fn promote<N: Size>(
         };
         total[e as usize] += scale * partial.extract(comptime!(e as usize));
     }
-}
-
-/// Column and row of this cube's tile: [`RASTER`] rows of tiles, column by column, then the next.
-#[cube]
-fn tile_of_cube() -> (u32, u32) {
-    let linear = CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X;
-    let band = RASTER * CUBE_COUNT_X;
-    let first = linear / band * RASTER;
-    let rows = at_most(RASTER, CUBE_COUNT_Y - first);
-    let within = linear % band;
-    (within / rows, first + within % rows)
-}
-
-/// Where a shared slice begins, in the addresses of shared memory.
-#[cube]
-fn shared_address(slice: &Shared<[u32]>) -> u32 {
-    let start = slice.as_slice().as_ptr();
-    let address: u32;
-    gpu_asm!(
-        "{{ .reg .u64 whole; cvta.to.shared.u64 whole, {start}; cvt.u32.u64 {address}, whole; }}",
-        start = in(_) start, address = out(_) address, options(pure, nomem),
-    );
-    address
 }
 
 /// What `wgmma` takes for a tile whose rows of 128 bytes are swizzled: its address, 1024 bytes from

@@ -178,7 +178,7 @@ impl Start {
             self.device_name,
             self.folder.path.display()
         );
-        if config.precision.format == Format::Fp8
+        if config.precision.format != Format::F32
             && let Some(products) = products_on(&self.device_name, &self.device)
         {
             text += &format!("products    {products}\n");

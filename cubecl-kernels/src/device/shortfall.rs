@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Shortfall {
     /// The runtime reports no such instruction.
-    #[error("the device reports no such E4M3 matrix instruction")]
+    #[error("the device reports no such matrix instruction")]
     NoInstruction,
     /// The compiler makes F16 products of it.
     #[error("the device has it for E4M3 in name only: it unpacks to F16")]
