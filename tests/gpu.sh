@@ -58,7 +58,8 @@ print(f"share of peak: {rate / peak:.1%} of {sys.argv[1]} TFLOP/s")' "$2"
 
 tests=(cargo test "${options[@]}")
 part "kernels against the host, rings that wrap" "${tests[@]}" --lib --test device -- \
-  --show-output device gemm quantize all_to_all route attention embedding linear swiglu e5m6
+  --show-output device gemm quantize gathered all_to_all route attention embedding linear \
+  matrix cross_entropy swiglu e5m6
 part "parity with PyTorch on every device" "${tests[@]}" --test parity -- --show-output
 part "kernels beside the backend's own" "$deepseek" bench kernels --device "$device"
 part "a step in FP8" step fp8 "${PEAK_FP8:-}"

@@ -3,20 +3,22 @@
 //!
 //! `cargo run --release -p burn-deepseek --features wgpu --example fused_bench [-- NAME]`, where
 //! NAME is a part of a row's name. Shapes are those of `deepseek bench train`. Medians of turns,
-//! after one that compiles; `both` is forward and backward. A cast is timed beside a copy of what it
-//! reads: Burn has no cast to FP8. The last rows have operations that are cast to FP8 on the way
-//! beside the two of ours that they are made of.
+//! after one that compiles; `both` is forward and backward. Burn has no cast to FP8: ours is timed
+//! beside Burn's to 8-bit integers with a scale for as many values, and beside a copy of what it
+//! reads. The last rows have operations that are cast to FP8 on the way beside the two of ours that
+//! they are made of.
 
 use std::any::Any;
 use std::time::Instant;
 
 use burn::backend::Dispatch;
+use burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use burn::tensor::{Device, DeviceKind, Distribution, Int, Tensor, TensorData};
 use burn_deepseek::backend::fp8::Fp8Kernels;
 use burn_deepseek::backend::{FusedKernels, RowTables, share_streams};
 use burn_deepseek::definition::ExpertGroups;
 use burn_deepseek::ops::{self, composed};
-use burn_deepseek::precision::{ProductFormat, QuantizeOptions};
+use burn_deepseek::precision::{ProductFormat, QuantizeOptions, TILE};
 
 const TURNS: usize = 7;
 const TOKENS: usize = 2048;
@@ -228,8 +230,15 @@ fn experts(bench: &Bench) {
 fn casts(bench: &Bench) {
     let x = Tensor::<2>::random([TOKENS, D], Distribution::Default, &bench.device);
     let options = QuantizeOptions::default();
+    let scheme =
+        QuantScheme::default().with_value(QuantValue::Q8S).per_block([TILE as u8], ScaleDtype::F32);
     bench.pair(
-        "cast to FP8 2048x256",
+        "cast to 8 bits 2048x256",
+        &|| Box::new(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), options)),
+        &|| Box::new(x.clone().quantize_dynamic(&scheme)),
+    );
+    bench.pair(
+        "cast to FP8, and a copy 2048x256",
         &|| Box::new(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), options)),
         &|| Box::new(x.clone() * 1.0),
     );

@@ -6,7 +6,7 @@ SOURCES is a folder that the example `cuda_sources` of cubecl-kernels wrote. Eac
 NVRTC with CubeCL's options, ptxas and nvdisasm; a driver or a GPU is not needed. It is wrong where
 one does not compile, spills more registers than SPILLS allows, or has not the instructions that its
 path is for, and where an operation of a target is not by the kernel that it should be by. PAGE is a
-Markdown page whose table between two marks must be what was found; --write puts it there.
+Markdown page whose tables, each between two marks, must be what was found; --write puts them there.
 
 The compilers are those of the packages in `requirements.txt` beside this file.
 """
@@ -25,6 +25,9 @@ import sysconfig
 import tempfile
 import time
 
+import expected
+
+TARGETS = ("sm_89", "sm_90a", "sm_100a", "sm_120a")
 # What a kernel is for: instructions that must be there, by function and target.
 INSTRUCTIONS = {
     "gemm_warpgroups": {"sm_90a": ["QGMMA.64x128x32", "UTMALDG"]},
@@ -33,9 +36,9 @@ INSTRUCTIONS = {
         "sm_100a": ["HMMA.16816.F32"],
         "sm_120a": ["QMMA."],
     },
-    "matrix_product": {
-        target: ["HMMA.16816.F32.BF16", "LDSM."] for target in ("sm_89", "sm_90a", "sm_100a", "sm_120a")
-    },
+    "matrix_product": dict.fromkeys(TARGETS, ["HMMA.16816.F32.BF16", "LDSM."]),
+    "cast_blocks": dict.fromkeys(TARGETS, ["F2FP.SATFINITE.E"]),
+    "pack_fp8": dict.fromkeys(TARGETS, ["F2FP.SATFINITE.E4M3"]),
 }
 # Bytes of registers that a kernel may spill, by target. The portable product holds 64 results a unit;
 # it is for devices without an instruction for E4M3, and for trials. On 10.0 `mma` unpacks E4M3 to
@@ -43,7 +46,7 @@ INSTRUCTIONS = {
 # without matrix instructions; those of CUDA compose it.
 SPILLS = {
     "attend": {"sm_100a": 8, "sm_120a": 8},
-    "gemm_tiles": {target: 64 for target in ("sm_89", "sm_90a", "sm_100a", "sm_120a")},
+    "gemm_tiles": dict.fromkeys(TARGETS, 64),
     "gemm_mma": {"sm_100a": 144},
     "key_gradient": {"sm_89": 88, "sm_90a": 88},
 }
@@ -61,7 +64,6 @@ BF16 = [
     f"{kind}BF16 {of}linear{product}" for kind in ("", "odd ") for of in ("", "grouped ")
     for product in ("", " input gradient", " weight gradient")
 ] + ["BF16 head and cross entropy"]
-BEGIN, END = "<!-- begin: tests/gate/cuda.py -->", "<!-- end: tests/gate/cuda.py -->"
 
 
 class Toolkit:
@@ -143,8 +145,9 @@ class Kernel:
         self.stack = number(r"(\d+) bytes stack frame", report)
         self.static_bytes = number(r"(\d+) bytes smem", report)
         self.instructions = collections.Counter(
-            re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.x]*)", assembly, re.M)
+            found[1] for found in map(expected.INSTRUCTION.match, assembly.splitlines()) if found
         )
+        self.loops = expected.loops(assembly)
         if self.spilled > SPILLS.get(self.name, {}).get(self.target, 0):
             self.problems.append(f"spills {self.spilled} bytes of registers")
         for wanted in INSTRUCTIONS.get(self.name, {}).get(self.target, []):
@@ -228,17 +231,20 @@ def main():
         print(f"{target}: products in FP8 by {path}, in BF16 by {matrix}")
     if problems:
         sys.exit("cuda.py: " + "\ncuda.py: ".join(problems))
-    found = table(kernels)
-    print(found)
+    tables = {"cuda.py": table(kernels), "expected.py": expected.table(kernels)}
+    print("\n\n".join(tables.values()))
     targets = len({k.target for k in kernels})
     print(f"{len(kernels)} kernels of {targets} targets; {took:.0f} s of compilers")
     if options.page:
-        before, rest = options.page.read_text().split(BEGIN)
-        page = f"{before}{BEGIN}\n\n{found}\n\n{END}{rest.split(END)[1]}"
+        page = was = options.page.read_text()
+        for name, found in tables.items():
+            begin, end = (f"<!-- {mark}: tests/gate/{name} -->" for mark in ("begin", "end"))
+            before, rest = page.split(begin)
+            page = f"{before}{begin}\n\n{found}\n\n{end}{rest.split(end)[1]}"
         if options.write:
             options.page.write_text(page)
-        elif page != options.page.read_text():
-            sys.exit(f"cuda.py: the table of {options.page} is not this one; --write puts it there")
+        elif page != was:
+            sys.exit(f"cuda.py: the tables of {options.page} are not these; --write puts them there")
 
 
 if __name__ == "__main__":

@@ -28,11 +28,14 @@ MATRIX = {
     "QGMMA.64x128x32": (2 * 64 * 128 * 32, 4, 8192, 1.0),
     "HMMA.16816.F32.BF16": (2 * 16 * 8 * 16, 1, 4096, REGISTERS),
 }
-# Operations with a step of the loop: bytes that a cube of the kernel loads for each operation that it
-# computes, by the sides of its tile and the bytes of a number.
+# Products: the sides of a cube's tile and the bytes of a number, by which the level-2 cache bounds
+# them; none where a tile's operands stay in a cube.
 PRODUCTS = {
     "gemm F32": (128, 128, 1),
     "grouped wgrad": (128, 128, 1),
+    "BF16 linear": (128, 128, 4),
+    "BF16 linear weight gradient": (128, 128, 4),
+    "BF16 grouped linear": (128, 128, 4),
 }
 # Of operations without a loop: numbers a unit, and bytes that it reads and writes for each.
 ENTRIES = {

@@ -45,8 +45,8 @@ pub fn supports_bf16x3(device: &Device) -> bool {
     is_host(device.as_dispatch()) && GemmPath::choice().is_ok_and(tiles)
 }
 
-/// Which path E4M3 products take on a device of CubeCL and why no faster one: a part of a sentence;
-/// none of any other device. The first call for a device tries its paths.
+/// Which path E4M3 products and casts take on a device of CubeCL and why no faster one: a part of a
+/// sentence; none of any other device. The first call for a device tries its paths.
 pub fn fp8_products(device: &Device) -> Option<String> {
     products(device.as_dispatch(), Narrow::Fp8)
 }
@@ -77,7 +77,10 @@ fn products(device: &DispatchDevice, format: Narrow) -> Option<String> {
 #[cfg(feature = "cube")]
 fn path(client: &cubecl::client::Client, format: Narrow) -> String {
     match format {
-        Narrow::Fp8 => cubecl_kernels::gemm::product_path(client).to_string(),
+        Narrow::Fp8 => {
+            let casts = cubecl_kernels::device::cast_path(client);
+            format!("{}; casts by {casts}", cubecl_kernels::gemm::product_path(client))
+        }
         Narrow::Bf16 => match cubecl_kernels::device::matrix_unit(client) {
             Ok(_) => "tensor cores by mma".to_owned(),
             Err(shortfall) => format!("FP32 in its place ({shortfall})"),

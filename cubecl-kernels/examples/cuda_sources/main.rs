@@ -11,7 +11,7 @@ mod launches;
 mod model;
 mod paper;
 
-use cubecl_kernels::device::matrix_unit;
+use cubecl_kernels::device::{cast_path, matrix_unit};
 use cubecl_kernels::gemm::product_path;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -48,6 +48,8 @@ fn write(folder: &Path, part: Option<&str>) -> Result<Vec<String>, Box<dyn std::
             Some(_) => "not tried".to_owned(),
         };
         let matrix = format!("{:?}", matrix_unit(&client));
+        "trial of the casts".clone_into(&mut paper::launched().operation);
+        cast_path(&client);
         launches::all(&client, part, version == architecture::EVERY_CAST)?;
         std::fs::create_dir_all(folder.join(&target))?;
         for (number, source) in paper::launched().take(version).iter().enumerate() {

@@ -6,19 +6,49 @@ use super::launch_size::{UNITS, compute_capability};
 use crate::definition::{Fp8Format, ScaleFormat, scale_of};
 use cubecl::prelude::*;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// How a device converts, found out on the first call for it: the instruction serves where it gave
-/// the codes and scales of the integers for [`trial_values`].
-pub(crate) fn conversion(client: &Client) -> Conversion {
-    static KNOWN: Mutex<Option<HashMap<String, Conversion>>> = Mutex::new(None);
+/// How a device casts to FP8, and why not by an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CastPath {
+    /// By the device's own instruction.
+    Instruction,
+    /// In integers: it has none, or none that a kernel here is for.
+    Portable,
+    /// In integers: its instruction did not give their codes in a trial.
+    Distrusted,
+}
+
+impl fmt::Display for CastPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Instruction => "the device's own conversion",
+            Self::Portable => "integers (the device has no conversion to FP8)",
+            Self::Distrusted => "integers (the device's conversion gave other codes in a trial)",
+        })
+    }
+}
+
+/// The path of a device's casts to FP8, found out on the first call for it: the instruction serves
+/// where it gave the codes and scales of the integers for some 65,000 numbers.
+pub fn cast_path(client: &Client) -> CastPath {
+    static KNOWN: Mutex<Option<HashMap<String, CastPath>>> = Mutex::new(None);
     if compute_capability(client).is_none_or(|version| version < 89) {
-        return Conversion::Integers;
+        return CastPath::Portable;
     }
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     *known.get_or_insert_default().entry(format!("{:?}", client.service_id())).or_insert_with(
-        || if agrees(client) { Conversion::Instruction } else { Conversion::Integers },
+        || if agrees(client) { CastPath::Instruction } else { CastPath::Distrusted },
     )
+}
+
+/// What the kernels of a device are compiled for.
+pub(crate) fn conversion(client: &Client) -> Conversion {
+    match cast_path(client) {
+        CastPath::Instruction => Conversion::Instruction,
+        CastPath::Portable | CastPath::Distrusted => Conversion::Integers,
+    }
 }
 
 /// Whether both conversions give the same for every format.

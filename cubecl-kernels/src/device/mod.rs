@@ -24,6 +24,7 @@ mod shortfall;
 pub(crate) mod tile;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};
+pub use conversion::{CastPath, cast_path};
 pub use element::Element;
 pub(crate) use group_search::{group_of_tile, piece_of_rows};
 pub use groups::DeviceGroups;
