@@ -118,6 +118,15 @@ impl<'a, T> Parts<'a, T> {
         let _ = (start, len);
     }
 
+    /// Where element `start` is; `len` elements from there on lie inside the output.
+    pub(crate) fn address(&self, start: usize, len: usize) -> *mut T {
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "invariant: a part lies inside its output"
+        );
+        self.start.wrapping_add(start)
+    }
+
     /// The `len` elements from `start`.
     ///
     /// # Safety

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernel, TURNED, TileCall};
+use super::kernel::{Kernel, TURNED, TileCall, UNSCALED};
 use super::left::LeftLayout;
 use super::output::{Output, Place};
 use super::pack::{self, Pack};
@@ -93,7 +93,9 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                 clear_rows(left_words.cast_mut(), strip.len()..height, chunk.len(), K::LEFT);
             }
             let packed = first_tile..first_tile + depth_tiles;
-            if let Source::Codes(x) = left {
+            if let Source::Codes(x) = left
+                && SCALES != UNSCALED
+            {
                 pack::scales(x, strip.clone(), packed, height, left_scales);
             }
             let stored_tile =

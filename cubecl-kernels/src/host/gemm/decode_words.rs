@@ -1,5 +1,5 @@
-//! Codes as FP32 words, for every instruction set: along a row, and with rows and columns
-//! exchanged; and numbers rounded to BF16, as FP32 words.
+//! Codes as FP32 words, for every instruction set: what they stand for, along a row, and with rows
+//! and columns exchanged; and numbers rounded to BF16, as FP32 words.
 
 use super::source::Taken;
 use crate::definition::Fp8Format;
@@ -10,16 +10,16 @@ pub(super) const CODES: usize = 64;
 
 /// Decodes codes.
 pub(super) trait DecodeWords: Simd {
-    /// Writes the values of sixteen codes.
+    /// Writes the values of sixteen codes, times their scale.
     ///
     /// # Safety
     /// The codes can be read and the values written, and the instruction set is there.
     #[inline(always)]
-    unsafe fn row(codes: *const u8, format: Fp8Format, to: *mut f32) {
+    unsafe fn row(codes: *const u8, format: Fp8Format, scale: f32, to: *mut f32) {
         // SAFETY: the caller vouches for sixteen codes, as many values, and the instruction set.
         unsafe {
             let codes = &*codes.cast::<[u8; LANES]>();
-            *to.cast::<[f32; LANES]>() = Self::lanes(Self::fp8(codes, format));
+            *to.cast::<[f32; LANES]>() = Self::lanes(Self::fp8_times(codes, format, scale));
         }
     }
 
@@ -48,8 +48,8 @@ pub(super) trait DecodeWords: Simd {
         }
     }
 
-    /// Writes the values of [`CODES`] codes of each of sixteen rows, one every `row_bytes`, as
-    /// columns: the first of each row, then the second, one every `to_stride`.
+    /// Writes the values of [`CODES`] codes of each of sixteen rows, one every `row_bytes`, times
+    /// the row's scale, as columns: the first of each row, then the second, one every `to_stride`.
     ///
     /// # Safety
     /// The codes can be read and the values written, and the instruction set is there.
@@ -58,6 +58,7 @@ pub(super) trait DecodeWords: Simd {
         codes: *const u8,
         row_bytes: usize,
         format: Fp8Format,
+        scales: &[f32; LANES],
         to: *mut f32,
         to_stride: usize,
     ) {
@@ -66,7 +67,8 @@ pub(super) trait DecodeWords: Simd {
             // SAFETY: the caller vouches for the codes, the room and the instruction set.
             unsafe {
                 for (r, block) in block.iter_mut().enumerate() {
-                    Self::row(codes.add(r * row_bytes + first), format, block.as_mut_ptr());
+                    let codes = codes.add(r * row_bytes + first);
+                    Self::row(codes, format, scales[r], block.as_mut_ptr());
                 }
                 let to = to.add(first * to_stride);
                 Self::transpose(block.as_flattened().as_ptr(), LANES, to, to_stride);
@@ -95,7 +97,8 @@ mod x86 {
     use super::{CODES, DecodeWords};
     use crate::definition::{CODES_A_WORD, Fp8Format};
     use crate::host::simd::{
-        Avx2, Avx512, LANES, halves, halves_of_32, transpose_avx512, transpose8, widen, widen8,
+        Avx2, Avx512, LANES, factor, halves, halves_of_32, transpose_avx512, transpose8, widen,
+        widen8,
     };
 
     impl DecodeWords for Avx512 {
@@ -121,11 +124,14 @@ mod x86 {
             codes: *const u8,
             row_bytes: usize,
             format: Fp8Format,
+            scales: &[f32; LANES],
             to: *mut f32,
             to_stride: usize,
         ) {
             // SAFETY: the caller vouches for the codes, the room and the instruction set.
             unsafe {
+                let scales = _mm512_loadu_ps(scales.as_ptr());
+                let factors = _mm512_mul_ps(scales, _mm512_set1_ps(factor(format)));
                 let mut rows = [_mm512_setzero_si512(); LANES];
                 for r in 0..LANES {
                     rows[r] = _mm512_loadu_si512(codes.add(r * row_bytes).cast());
@@ -147,9 +153,10 @@ mod x86 {
                     let both = [lower, upper];
                     for half in 0..2 {
                         let to = to.add(2 * half * to_stride);
-                        _mm512_storeu_ps(to, widen(_mm512_castsi512_si256(both[half]), format));
+                        let first = _mm512_castsi512_si256(both[half]);
+                        _mm512_storeu_ps(to, widen(first, factors));
                         let second = _mm512_extracti64x4_epi64::<1>(both[half]);
-                        _mm512_storeu_ps(to.add(to_stride), widen(second, format));
+                        _mm512_storeu_ps(to.add(to_stride), widen(second, factors));
                     }
                 }
             }
@@ -184,6 +191,7 @@ mod x86 {
             codes: *const u8,
             row_bytes: usize,
             format: Fp8Format,
+            scales: &[f32; LANES],
             to: *mut f32,
             to_stride: usize,
         ) {
@@ -196,6 +204,8 @@ mod x86 {
                 let across = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
                 for part in 0..4 {
                     let (row, first) = (part / 2 * 8, part % 2 * CODES / 2);
+                    let scales = _mm256_loadu_ps(scales.as_ptr().add(row));
+                    let factors = _mm256_mul_ps(scales, _mm256_set1_ps(factor(format)));
                     let mut rows = [_mm256_setzero_ps(); 8];
                     for r in 0..8 {
                         let from = codes.add((row + r) * row_bytes + first);
@@ -213,9 +223,9 @@ mod x86 {
                         for half in 0..2 {
                             let to = to.add(2 * half * to_stride);
                             let first = _mm256_castsi256_si128(both[half]);
-                            _mm256_storeu_ps(to, widen8(first, format));
+                            _mm256_storeu_ps(to, widen8(first, factors));
                             let second = _mm256_extracti128_si256::<1>(both[half]);
-                            _mm256_storeu_ps(to.add(to_stride), widen8(second, format));
+                            _mm256_storeu_ps(to.add(to_stride), widen8(second, factors));
                         }
                     }
                 }

@@ -146,11 +146,14 @@ unsafe fn run<K: Kernel>(call: &Call<'_>) {
             }
             Call::Multiply { group, task, out, shared } => {
                 let mut memory = scratch::take_task();
-                match scaling(&group.right) {
+                match scaling(K::PANEL, &group.right) {
                     UNSCALED if const { K::Pack::TURNS } && K::Pack::is_turned(&group.left) => {
                         multiply::<K, TURNED>(group, task, out, shared, &mut memory)
                     }
                     UNSCALED => multiply::<K, UNSCALED>(group, task, out, shared, &mut memory),
+                    _ if const { K::PANEL.scaled } => {
+                        unreachable!("invariant: scaled words have no scales beside them")
+                    }
                     BLOCK_SCALED => {
                         multiply::<K, BLOCK_SCALED>(group, task, out, shared, &mut memory)
                     }

@@ -42,7 +42,7 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 let last = depth_tiles.saturating_sub(1) * TILE;
                 if first == task.columns.start && depth_tiles > 0 {
                     rows.add(last * task.rows.len()).write_bytes(0, task.rows.len() * TILE);
-                    Words::<Plain>::left(
+                    Words::<Plain, false>::left(
                         &group.left,
                         task.rows.clone(),
                         0..left.depth,
@@ -55,7 +55,8 @@ pub(super) fn multiply(group: &Group<'_>, task: &Task, out: &Output<'_>, bits: u
                 if depth_tiles > 0 {
                     panel.add(last * LANES).write_bytes(0, TILE * LANES);
                 }
-                Words::<Plain>::right(&group.right, columns.clone(), 1, 0..left.depth, panel);
+                let depth = 0..left.depth;
+                Words::<Plain, false>::right(&group.right, columns.clone(), 1, depth, panel);
                 let tiles = 0..depth_tiles;
                 pack::scales(right, columns.clone(), tiles, LANES, column_scales.cast());
                 Block {

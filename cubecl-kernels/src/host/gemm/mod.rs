@@ -2,8 +2,9 @@
 //!
 //! Every E4M3 and E5M2 value is exact in BF16, and every product of two in FP32. So codes are
 //! decoded to BF16 while they are packed, and a tile unit (AMX) multiplies them at many times
-//! FP32's rate, or `vdpbf16ps` at twice; where neither is there, or slow, they are decoded to FP32
-//! ([`GemmPath`]). FP32 products are the same with words that nothing rounds.
+//! FP32's rate, or `vdpbf16ps` at twice; where neither is there, or slow, they are decoded to FP32,
+//! times their scales ([`GemmPath`]): the product is then an FP32 one, whose sums need no promotion
+//! (3.3.2) because no unit cuts their bits. FP32 products are the same with words that nothing rounds.
 //!
 //! `dense` and `grouped` are the operations in FP8, `numbers` the products of numbers. `task` runs
 //! a product: `plan` cuts it into blocks, `dispatch` has the path's instruction set compute one by

@@ -13,6 +13,10 @@ pub(super) trait Pack {
     /// Entries along the depth in a word.
     const DEPTH: usize;
 
+    /// Whether words of codes are what these stand for: without it they are values whose scales are
+    /// packed beside them.
+    const SCALED: bool = false;
+
     /// Whether any left operand is packed by [`Pack::left_turned`].
     const TURNS: bool = false;
 

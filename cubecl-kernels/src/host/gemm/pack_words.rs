@@ -16,11 +16,13 @@ type Square = [[f32; LANES]; LANES];
 /// Depths that are asked for before they are packed, where each begins elsewhere.
 const AHEAD: usize = 16;
 
-/// FP32 words, in the registers of `S`.
-pub(super) struct Words<S>(PhantomData<S>);
+/// FP32 words, in the registers of `S`: of codes what they stand for, or their values without the
+/// scale.
+pub(super) struct Words<S, const SCALED: bool = true>(PhantomData<S>);
 
-impl<S: DecodeWords> Pack for Words<S> {
+impl<S: DecodeWords, const SCALED: bool> Pack for Words<S, SCALED> {
     const DEPTH: usize = 1;
+    const SCALED: bool = SCALED;
     const TURNS: bool = true;
 
     #[inline(always)]
@@ -87,16 +89,17 @@ impl<S: DecodeWords> Pack for Words<S> {
                             }
                         }
                         Source::Codes(x) => {
-                            let codes = code(x, row, first);
+                            let (codes, scale) =
+                                (code(x, row, first), scale::<SCALED>(x, row, first));
                             for i in (0..whole).step_by(LANES) {
-                                S::row(codes.add(i), x.format, to.add(i));
+                                S::row(codes.add(i), x.format, scale, to.add(i));
                             }
                         }
                         Source::Floats(_) => done = 0,
                     }
                     for i in (done..len).step_by(LANES) {
                         let to = &mut *to.add(i).cast();
-                        write_values(source, row, first + i, len - i, to);
+                        write_scaled::<SCALED>(source, row, first + i, len - i, to);
                     }
                 }
             }
@@ -132,15 +135,20 @@ impl<S: DecodeWords> Pack for Words<S> {
                         && count == LANES
                     {
                         done = len / CODES * CODES;
+                        let mut scales = [0.0; LANES];
+                        for (r, to) in scales.iter_mut().enumerate() {
+                            *to = scale::<SCALED>(x, start + r, first);
+                        }
                         for i in (0..done).step_by(CODES) {
                             let to = to.add(i * width + v * LANES);
                             let row_bytes = x.row_words * CODES_A_WORD;
-                            S::columns(code(x, start, first + i), row_bytes, x.format, to, width);
+                            let codes = code(x, start, first + i);
+                            S::columns(codes, row_bytes, x.format, &scales, to, width);
                         }
                     }
                     for i in (done..len).step_by(LANES) {
                         let to = to.add(i * width + v * LANES);
-                        square::<S>(source, start, count, first + i, len - i, to, width);
+                        square::<S, SCALED>(source, start, count, first + i, len - i, to, width);
                     }
                 }
             }
@@ -162,6 +170,31 @@ impl<S: DecodeWords> Pack for Words<S> {
 #[inline(always)]
 fn code(x: &OperandView<'_>, row: usize, entry: usize) -> *const u8 {
     x.codes.as_ptr().wrapping_add(row * x.row_words + entry / CODES_A_WORD).cast()
+}
+
+/// What the codes of a row's tile are multiplied by.
+#[inline(always)]
+fn scale<const SCALED: bool>(x: &OperandView<'_>, row: usize, entry: usize) -> f32 {
+    if SCALED { x.scale(row, entry / TILE) } else { 1.0 }
+}
+
+/// [`write_values`], of codes times their scale.
+#[inline(always)]
+fn write_scaled<const SCALED: bool>(
+    source: &Source<'_>,
+    row: usize,
+    first: usize,
+    len: usize,
+    to: &mut [f32; LANES],
+) {
+    write_values(source, row, first, len, to);
+    if let Source::Codes(x) = source
+        && SCALED
+    {
+        // What is past the end nobody reads.
+        let scale = scale::<SCALED>(x, row, first);
+        to.iter_mut().for_each(|to| *to *= scale);
+    }
 }
 
 /// Takes the numbers of `count` rows that lie side by side, from `from` in `x` on, and anything as
@@ -207,7 +240,7 @@ unsafe fn take_side_by_side<S: DecodeWords>(
 /// Rows and entries lie inside `source`, `to` has room for sixteen rows of sixteen numbers, and the
 /// instruction set of `S` is there.
 #[inline(always)]
-unsafe fn square<S: DecodeWords>(
+unsafe fn square<S: DecodeWords, const SCALED: bool>(
     source: &Source<'_>,
     row: usize,
     count: usize,
@@ -233,7 +266,7 @@ unsafe fn square<S: DecodeWords>(
                 Source::Floats(x) if x.depth_stride == 1 && len >= LANES => {
                     S::take(x.taken, x.at(row + r, first), block.as_mut_ptr());
                 }
-                _ => write_values(source, row + r, first, len, block),
+                _ => write_scaled::<SCALED>(source, row + r, first, len, block),
             }
         }
         S::transpose(block.as_flattened().as_ptr(), LANES, to, to_stride);

@@ -20,6 +20,8 @@ pub(super) struct PanelForm {
     pub(super) chunk: usize,
     /// Whether the scale of a block is repeated for each column.
     pub(super) spread: bool,
+    /// Whether words of codes are scaled already.
+    pub(super) scaled: bool,
 }
 
 /// The sizes of a packed right operand.
@@ -38,7 +40,7 @@ impl RightLayout {
     #[inline(always)]
     pub(super) fn new(form: PanelForm, source: &Source<'_>) -> Self {
         let width = form.width;
-        let tile_scales = match scaling(source) {
+        let tile_scales = match scaling(form, source) {
             UNSCALED => 0,
             BLOCK_SCALED if !form.spread => 1,
             _ => width,
@@ -102,11 +104,12 @@ impl Right {
     }
 }
 
-/// Which scales a right operand has, as the microkernel's parameter.
+/// Which scales a packed right operand has, as the microkernel's parameter.
 #[inline(always)]
-pub(super) fn scaling(right: &Source<'_>) -> usize {
+pub(super) fn scaling(form: PanelForm, right: &Source<'_>) -> usize {
     match right {
         Source::Floats(_) => UNSCALED,
+        Source::Codes(_) if form.scaled => UNSCALED,
         Source::Codes(x) if x.scale_rows == TILE => BLOCK_SCALED,
         Source::Codes(_) => ROW_SCALED,
     }
@@ -140,8 +143,11 @@ pub(super) unsafe fn pack_panel<K: Kernel>(
         let (words, scales) = place.panel(layout, first_tile, depth_tiles, panel);
         let vectors = K::PANEL.width / LANES;
         K::Pack::right(right, columns.clone(), vectors, depth.clone(), words);
-        let Source::Codes(x) = right else { return };
-        let first = depth.start / TILE;
-        pack::scales(x, columns, first..first + depth_tiles, layout.tile_scales, scales);
+        if let Source::Codes(x) = right
+            && layout.tile_scales > 0
+        {
+            let first = depth.start / TILE;
+            pack::scales(x, columns, first..first + depth_tiles, layout.tile_scales, scales);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod packed;
 mod quantized;
 mod thirds;
 mod tiles;
+mod words;
 
 use super::output::{Output, build_bf16, build_f32};
 use super::path::GemmPath;

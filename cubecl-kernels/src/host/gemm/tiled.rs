@@ -49,7 +49,7 @@ pub(super) struct Tiled<T, P> {
 impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
     type Pack = P;
     const PANEL: PanelForm =
-        PanelForm { width: BLOCK, depth_a_word: 2, chunk: CHUNK, spread: true };
+        PanelForm { width: BLOCK, depth_a_word: 2, chunk: CHUNK, spread: true, scaled: P::SCALED };
     const LEFT: LeftLayout = LeftLayout::BLOCKS;
     const LEFT_ROW: usize = CHUNK * TILE / 2;
     const ROWS: usize = BLOCK;

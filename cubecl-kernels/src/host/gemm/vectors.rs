@@ -26,6 +26,7 @@ impl<L: RegisterTile, P: Pack, const R: usize, const V: usize> Kernel for Vector
         // cache hands on as fast as it is used.
         chunk: 2 * P::DEPTH * 2 / V,
         spread: false,
+        scaled: P::SCALED,
     };
     const LEFT: LeftLayout = LeftLayout::rows(P::DEPTH);
     const LEFT_ROW: usize = VECTOR_ROW;

@@ -5,7 +5,7 @@ use super::cut::WORK;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Panel, Source};
-use super::store::pack;
+use super::store::{CodeRows, pack};
 use super::turn::pack_transposed;
 use crate::definition::{
     CODES_A_WORD, Granularity, KernelError, QuantizeOptions, QuantizedBlocks, TILE, check_length,
@@ -74,7 +74,9 @@ pub fn quantize_blocks<E: Element>(
                         let panel = source.panel(rows.clone(), columns.clone(), &mut buffer);
                         let largest = tensor.unwrap_or_else(|| largest(panel));
                         divisors.set_amax(&[largest; TILE][..panel.rows], options.scale);
-                        encode_rows(panel, &divisors, &mut codes, TILE, options.format);
+                        let rows_of_codes =
+                            CodeRows::of(&mut codes, panel.rows, panel.columns, TILE);
+                        encode_rows(panel, &divisors, rows_of_codes, options.format);
                         for (i, r) in rows.clone().enumerate() {
                             let out = codes_out.part(
                                 r * row_words + columns.start / CODES_A_WORD,

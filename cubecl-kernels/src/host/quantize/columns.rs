@@ -177,10 +177,10 @@ fn both(
                             amax::of_both(panel, of_rows, of_columns);
 
                             divisors.set_amax(of_rows, options.scale);
-                            encode_rows(panel, &divisors, &mut codes, TILE, options.format);
-                            for (i, r) in band.rows.clone().enumerate() {
-                                let codes = &codes[i * TILE..][..count];
-                                rows_out.write(r, columns.start, codes, &divisors.scale[i..][..1]);
+                            let rows = rows_out.codes(band.rows.clone(), columns.clone());
+                            encode_rows(panel, &divisors, rows, options.format);
+                            for (r, scale) in band.rows.clone().zip(divisors.scales().chunks(1)) {
+                                rows_out.write_scales(r, columns.start, scale);
                             }
 
                             divisors.set_amax(of_columns, options.scale);

@@ -77,15 +77,40 @@ multiversion! {
     /// # Shapes
     /// - `codes [e5m6_words(cols)]`, `scales [tiles(cols)]`, `out [<= cols - first]`
     pub(super) fn decode_e5m6_row(codes: &[u32], scales: &[f32], first: usize, out: &mut [f32]) {
-        let (codes, scales) = (&codes[first / 8 * 3..], &scales[first / TILE..]);
-        for (i, (out, codes)) in out.chunks_mut(8).zip(codes.chunks(3)).enumerate() {
-            let word = |w: usize| codes.get(w).copied().unwrap_or(0);
-            let (a, b, c) = (word(0), word(1), word(2));
-            let eight =
-                [a >> 20, a >> 8, a << 4 | b >> 28, b >> 16, b >> 4, b << 8 | c >> 24, c >> 12, c];
-            for (out, code) in out.iter_mut().zip(eight) {
-                *out = scales[i * 8 / TILE] * value::<E5M6>(code & 0xFFF);
+        let codes = &codes[first / CODES_TOGETHER * WORDS_TOGETHER..];
+        let tiles = codes.chunks(TILE / CODES_TOGETHER * WORDS_TOGETHER);
+        for ((out, codes), &scale) in out.chunks_mut(TILE).zip(tiles).zip(&scales[first / TILE..]) {
+            let (full, tail) = out.as_chunks_mut::<CODES_TOGETHER>();
+            let (words, last) = codes.as_chunks::<WORDS_TOGETHER>();
+            for (out, &words) in full.iter_mut().zip(words) {
+                *out = eight_e5m6(words, scale);
+            }
+            if !tail.is_empty() {
+                // The words that hold the last codes, where others would follow.
+                let mut whole = [0; WORDS_TOGETHER];
+                let words = words.get(full.len()).map_or(last, |words| words.as_slice());
+                whole[..words.len()].copy_from_slice(words);
+                tail.copy_from_slice(&eight_e5m6(whole, scale)[..tail.len()]);
             }
         }
     }
+}
+
+/// E5M6 codes that fill words, and those words.
+const CODES_TOGETHER: usize = 8;
+const WORDS_TOGETHER: usize = 3;
+
+/// The values of the codes of three words, times their scale: each code is of one word, or of the
+/// end of one and the beginning of the next.
+#[inline(always)]
+fn eight_e5m6([a, b, c]: [u32; WORDS_TOGETHER], scale: f32) -> [f32; CODES_TOGETHER] {
+    const LEFT: [u32; CODES_TOGETHER] = [0, 0, 4, 0, 0, 8, 0, 0];
+    const RIGHT: [u32; CODES_TOGETHER] = [20, 8, 28, 16, 4, 24, 12, 0];
+    let (begun, ended) = ([0, 0, a, 0, 0, b, 0, 0], [a, a, b, b, b, c, c, c]);
+    let mut values = [0.0; CODES_TOGETHER];
+    for i in 0..CODES_TOGETHER {
+        let code = (begun[i] << LEFT[i] | ended[i] >> RIGHT[i]) & 0xFFF;
+        values[i] = scale * value::<E5M6>(code);
+    }
+    values
 }

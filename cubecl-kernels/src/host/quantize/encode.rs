@@ -1,9 +1,12 @@
 //! Codes of a panel, one byte (FP8) or two (E5M6) each.
 
+use std::mem::MaybeUninit;
+
 use super::divisor::Divisors;
 use super::e5m6::Multipliers;
 use super::format::{E4M3, enlarged, for_format};
 use super::panel::Panel;
+use super::store::CodeRows;
 use crate::definition::{Fp8Format, TILE, encode_fp8};
 use crate::host::simd::{BYTES, Simd, madd, multiversion};
 
@@ -42,17 +45,21 @@ fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f3
 
 /// Codes of numbers that share a scale.
 #[inline(always)]
-fn tile<S: Simd, const FORMAT: usize>(x: &[f32], [scale, high, low]: [f32; 3], codes: &mut [u8]) {
-    let ((x, last), (codes, last_codes)) = (x.as_chunks(), codes.as_chunks_mut());
+fn tile<S: Simd, const FORMAT: usize>(
+    x: &[f32],
+    [scale, high, low]: [f32; 3],
+    codes: &mut [MaybeUninit<u8>],
+) {
+    let ((x, last), (codes, last_codes)) = (x.as_chunks(), codes.as_chunks_mut::<BYTES>());
     for (x, codes) in x.iter().zip(codes) {
         let mut sums = [0.0; BYTES];
         for i in 0..BYTES {
             sums[i] = steps::<S, FORMAT>(quotient::<S, FORMAT>(x[i], scale, high, low));
         }
-        *codes = S::bytes(&sums, x);
+        codes.write_copy_of_slice(&S::bytes(&sums, x));
     }
     for (&x, out) in last.iter().zip(last_codes) {
-        *out = code(steps::<S, FORMAT>(quotient::<S, FORMAT>(x, scale, high, low)), x);
+        out.write(code(steps::<S, FORMAT>(quotient::<S, FORMAT>(x, scale, high, low)), x));
     }
 }
 
@@ -60,15 +67,15 @@ multiversion! {
     fn rows<const FORMAT: usize>(
         panel: Panel<'_>,
         divisors: &Divisors,
-        codes: &mut [u8],
-        stride: usize,
+        codes: &mut CodeRows<'_>,
     ) {
         let mut index = 0;
         for r in 0..panel.rows {
             panel.prefetch_next(r);
             let (full, tail) = panel.row(r).as_chunks::<TILE>();
-            let (full_codes, tail_codes) =
-                codes[r * stride..][..panel.columns].as_chunks_mut::<TILE>();
+            let (codes, padding) = codes.row(r).split_at_mut(panel.columns);
+            padding.fill(MaybeUninit::new(0));
+            let (full_codes, tail_codes) = codes.as_chunks_mut::<TILE>();
             for (x, codes) in full.iter().zip(full_codes) {
                 tile::<S, FORMAT>(x, divisors.of_tile(index), codes);
                 index += 1;
@@ -81,20 +88,19 @@ multiversion! {
     }
 }
 
-/// Codes of row tiles: `divisors` of `[rows, tiles(columns)]`, `codes` in rows of `stride`.
+/// Codes of row tiles: `divisors` of `[rows, tiles(columns)]`.
 pub(super) fn encode_rows(
     panel: Panel<'_>,
     divisors: &Divisors,
-    codes: &mut [u8],
-    stride: usize,
+    mut codes: CodeRows<'_>,
     format: Fp8Format,
 ) {
-    for_format!(format, rows(panel, divisors, codes, stride));
+    for_format!(format, rows(panel, divisors, &mut codes));
     let row_tiles = panel.columns.div_ceil(TILE);
     for tile in divisors.slow() {
         let (r, first) = (tile / row_tiles, tile % row_tiles * TILE);
         for (c, x) in panel.row(r).iter().enumerate().skip(first).take(TILE) {
-            codes[r * stride + c] = encode_fp8(x / divisors.scale[tile], format);
+            codes.row(r)[c].write(encode_fp8(x / divisors.scale[tile], format));
         }
     }
 }

@@ -9,7 +9,7 @@ use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Panel, Source, computed_rows};
 use super::rows::{self, check_row_tiles};
-use super::store::pack;
+use super::store::{CodeRows, pack};
 use crate::definition::{
     CODES_A_WORD, Fp8Format, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE,
     WireFormat, check_length, tiles, words,
@@ -144,7 +144,8 @@ pub(in crate::host) fn pack_fp8<E: Element>(rows: &Gathered<'_, E>) -> Vec<u32> 
                     amax::of_rows(panel, largest);
                     divisors.set_amax(largest, ScaleFormat::PowerOfTwo);
                     let stride = words(columns.len()) * CODES_A_WORD;
-                    encode_rows(panel, &divisors, &mut codes, stride, Fp8Format::E4M3);
+                    let places = CodeRows::of(&mut codes, panel.rows, panel.columns, stride);
+                    encode_rows(panel, &divisors, places, Fp8Format::E4M3);
                     for (i, r) in panel_rows.enumerate() {
                         let place = r * row_words + columns.start / CODES_A_WORD;
                         pack(

@@ -2,14 +2,14 @@
 
 use super::amax;
 use super::coarse;
-use super::cut::{ENTRIES_A_PANEL, for_panels};
+use super::cut::for_panels;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
 use super::panel::{Element, Matrix, Source};
 use super::store::RowTilesOut;
 use crate::definition::{
-    CODES_A_WORD, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length,
-    element_count, tiles, words,
+    Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
+    words,
 };
 use crate::host::output::build_two;
 
@@ -59,7 +59,6 @@ pub(super) fn quantize(
             let out = RowTilesOut::new(codes, scales, cols);
             for_panels(rows, cols, |panels| {
                 let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(options.format));
-                let mut codes = [0; ENTRIES_A_PANEL + TILE * CODES_A_WORD];
                 let mut largest = [0.0; TILE];
                 for (panel_rows, columns) in panels {
                     let panel = source.panel(panel_rows.clone(), columns.clone(), &mut buffer);
@@ -75,12 +74,10 @@ pub(super) fn quantize(
                         amax::of_rows(panel, &mut largest[..count]);
                         divisors.set_amax(&largest[..count], options.scale);
                     }
-                    let stride = words(columns.len()) * CODES_A_WORD;
-                    encode_rows(panel, &divisors, &mut codes, stride, options.format);
-                    for (i, r) in panel_rows.enumerate() {
-                        let codes = &codes[i * stride..][..columns.len()];
-                        let scales = &divisors.scales()[i * panel_tiles..][..panel_tiles];
-                        out.write(r, columns.start, codes, scales);
+                    let codes = out.codes(panel_rows.clone(), columns.clone());
+                    encode_rows(panel, &divisors, codes, options.format);
+                    for (r, scales) in panel_rows.zip(divisors.scales().chunks(panel_tiles)) {
+                        out.write_scales(r, columns.start, scales);
                     }
                 }
             });

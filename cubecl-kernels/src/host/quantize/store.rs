@@ -1,5 +1,6 @@
-//! Codes of a panel into words, as they are or transposed.
+//! Where codes of a panel go: rows of an output or of a buffer, or words, as they are or transposed.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -25,6 +26,36 @@ multiversion! {
     }
 }
 
+/// Places of the codes of a panel's rows, each padded to a whole word.
+pub(super) struct CodeRows<'a> {
+    first: *mut MaybeUninit<u8>,
+    rows: usize,
+    len: usize,
+    stride: usize,
+    owner: PhantomData<&'a mut [MaybeUninit<u8>]>,
+}
+
+impl<'a> CodeRows<'a> {
+    /// Rows of `columns` codes at the start of a buffer, one every `stride`.
+    pub(super) fn of(codes: &'a mut [u8], rows: usize, columns: usize, stride: usize) -> Self {
+        let len = words(columns) * CODES_A_WORD;
+        let reach = if rows == 0 { 0 } else { (rows - 1) * stride + len };
+        assert!(
+            len <= stride && reach <= codes.len(),
+            "invariant: a buffer has room for its panel's codes"
+        );
+        Self { first: codes.as_mut_ptr().cast(), rows, len, stride, owner: PhantomData }
+    }
+
+    /// The place of a row.
+    #[inline(always)]
+    pub(super) fn row(&mut self, row: usize) -> &mut [MaybeUninit<u8>] {
+        assert!(row < self.rows, "invariant: a panel has this row");
+        // SAFETY: the row lies inside what this was made of, which is borrowed for 'a.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.len) }
+    }
+}
+
 /// Row tiles that tasks write: codes `[rows, row_words]` and scales `[rows, row_tiles]`.
 pub(super) struct RowTilesOut<'a> {
     codes: Parts<'a, u32>,
@@ -44,25 +75,38 @@ impl<'a> RowTilesOut<'a> {
         Self { codes, scales, row_words: words(cols), row_tiles: tiles(cols) }
     }
 
-    /// Writes the codes of a row in the columns from `first` on, which is a whole tile, and their
-    /// scales.
+    /// Where the codes of some rows go in some columns, of which the first begins a tile.
+    ///
+    /// # Safety
+    /// Nobody else uses these tiles while this is alive.
+    pub(super) unsafe fn codes(&self, rows: Range<usize>, columns: Range<usize>) -> CodeRows<'_> {
+        let len = words(columns.len());
+        let start = rows.start * self.row_words + columns.start / CODES_A_WORD;
+        let reach = if rows.is_empty() { 0 } else { (rows.len() - 1) * self.row_words + len };
+        CodeRows {
+            first: self.codes.address(start, reach).cast(),
+            rows: rows.len(),
+            len: len * CODES_A_WORD,
+            stride: self.row_words * CODES_A_WORD,
+            owner: PhantomData,
+        }
+    }
+
+    /// Writes the scales of a row's tiles, from column `first` on.
     ///
     /// # Safety
     /// No other task writes these tiles.
-    pub(super) unsafe fn write(&self, row: usize, first: usize, codes: &[u8], scales: &[f32]) {
-        let word = row * self.row_words + first / CODES_A_WORD;
+    pub(super) unsafe fn write_scales(&self, row: usize, first: usize, scales: &[f32]) {
         let tile = row * self.row_tiles + first / TILE;
-        // SAFETY: the caller vouches that the tiles, and so their words, are of one task.
-        unsafe {
-            pack(codes, self.codes.part(word, words(codes.len())));
-            match scales {
-                // Not worth the call of a copy.
-                [scale] => {
-                    self.scales.part(tile, 1)[0].write(*scale);
-                }
-                _ => {
-                    self.scales.part(tile, scales.len()).write_copy_of_slice(scales);
-                }
+        // SAFETY: the caller vouches that the tiles are of one task.
+        let out = unsafe { self.scales.part(tile, scales.len()) };
+        match scales {
+            // Not worth the call of a copy.
+            [scale] => {
+                out[0].write(*scale);
+            }
+            _ => {
+                out.write_copy_of_slice(scales);
             }
         }
     }

@@ -43,7 +43,7 @@ fn e5m2(code: u8) -> f32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{halves, halves_of_32, widen, widen8};
+pub(crate) use x86::{factor, halves, halves_of_32, widen, widen8};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -51,10 +51,16 @@ mod x86 {
 
     use crate::definition::Fp8Format;
 
-    /// What E4M3 is multiplied by after FP16.
-    const E4M3_UP: f32 = 256.0;
+    /// What FP16 numbers of [`halves`] are still to be multiplied by.
+    #[inline(always)]
+    pub(crate) const fn factor(format: Fp8Format) -> f32 {
+        match format {
+            Fp8Format::E4M3 => 256.0,
+            Fp8Format::E5M2 => 1.0,
+        }
+    }
 
-    /// FP16 numbers of sixteen codes, E4M3's still to be multiplied by [`E4M3_UP`].
+    /// FP16 numbers of sixteen codes, still to be multiplied by [`factor`].
     ///
     /// # Safety
     /// AVX2 is there.
@@ -98,36 +104,24 @@ mod x86 {
         }
     }
 
-    /// Sixteen FP16 numbers of [`halves`] as FP32.
+    /// Sixteen FP16 numbers of [`halves`] as FP32, times [`factor`] or a multiple of it each.
     ///
     /// # Safety
     /// AVX-512 F is there.
     #[inline(always)]
-    pub(crate) unsafe fn widen(halves: __m256i, format: Fp8Format) -> __m512 {
+    pub(crate) unsafe fn widen(halves: __m256i, factors: __m512) -> __m512 {
         // SAFETY: registers alone, and the caller vouches for the instruction set.
-        unsafe {
-            let values = _mm512_cvtph_ps(halves);
-            match format {
-                Fp8Format::E4M3 => _mm512_mul_ps(values, _mm512_set1_ps(E4M3_UP)),
-                Fp8Format::E5M2 => values,
-            }
-        }
+        unsafe { _mm512_mul_ps(_mm512_cvtph_ps(halves), factors) }
     }
 
-    /// Eight FP16 numbers of [`halves`] as FP32.
+    /// Eight FP16 numbers of [`halves`] as FP32, times [`factor`] or a multiple of it each.
     ///
     /// # Safety
     /// AVX and F16C are there.
     #[inline(always)]
-    pub(crate) unsafe fn widen8(halves: __m128i, format: Fp8Format) -> __m256 {
+    pub(crate) unsafe fn widen8(halves: __m128i, factors: __m256) -> __m256 {
         // SAFETY: registers alone, and the caller vouches for the instruction set.
-        unsafe {
-            let values = _mm256_cvtph_ps(halves);
-            match format {
-                Fp8Format::E4M3 => _mm256_mul_ps(values, _mm256_set1_ps(E4M3_UP)),
-                Fp8Format::E5M2 => values,
-            }
-        }
+        unsafe { _mm256_mul_ps(_mm256_cvtph_ps(halves), factors) }
     }
 }
 

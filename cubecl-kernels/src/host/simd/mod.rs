@@ -17,7 +17,7 @@ mod transpose_avx512;
 pub(crate) use arithmetic::{axpy, bf16_bits, dot, exp, max, round_to_bf16};
 pub(crate) use fp8::plain as plain_fp8;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use fp8::{halves, halves_of_32, widen, widen8};
+pub(crate) use fp8::{factor, halves, halves_of_32, widen, widen8};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
 pub(crate) use registers::{BYTES, LANES, Plain, Simd, lane_sum, madd};

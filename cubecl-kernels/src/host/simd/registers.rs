@@ -37,7 +37,12 @@ pub(crate) trait Simd {
     /// `a * b + c`.
     fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The values of sixteen codes.
-    fn fp8(codes: &[u8; LANES], format: Fp8Format) -> Self::V;
+    #[inline(always)]
+    fn fp8(codes: &[u8; LANES], format: Fp8Format) -> Self::V {
+        Self::fp8_times(codes, format, 1.0)
+    }
+    /// The values of sixteen codes times a number, infinite from 2^120 on.
+    fn fp8_times(codes: &[u8; LANES], format: Fp8Format, by: f32) -> Self::V;
     /// The lowest seven bits of numbers, with the signs of others above them. (Left to itself the
     /// compiler narrows the words of one register at a time.)
     #[inline(always)]
@@ -113,8 +118,8 @@ impl Simd for Plain {
         std::array::from_fn(|l| madd::<Self>(a[l], b[l], c[l]))
     }
     #[inline(always)]
-    fn fp8(codes: &[u8; LANES], format: Fp8Format) -> Self::V {
-        fp8::plain(codes, format)
+    fn fp8_times(codes: &[u8; LANES], format: Fp8Format, by: f32) -> Self::V {
+        fp8::plain(codes, format).map(|value| value * by)
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -177,12 +182,12 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
-        fn fp8(codes: &[u8; LANES], format: Fp8Format) -> __m512 {
+        fn fp8_times(codes: &[u8; LANES], format: Fp8Format, by: f32) -> __m512 {
             // SAFETY: `Simd` only runs where AVX-512 has been found; an unaligned access to
             // sixteen codes.
             unsafe {
                 let halves = fp8::halves(_mm_loadu_si128(codes.as_ptr().cast()), format);
-                fp8::widen(halves, format)
+                fp8::widen(halves, _mm512_set1_ps(by * fp8::factor(format)))
             }
         }
         #[inline(always)]
@@ -236,14 +241,15 @@ mod x86 {
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
         }
         #[inline(always)]
-        fn fp8(codes: &[u8; LANES], format: Fp8Format) -> [__m256; 2] {
+        fn fp8_times(codes: &[u8; LANES], format: Fp8Format, by: f32) -> [__m256; 2] {
             // SAFETY: `Simd` only runs where AVX2 and F16C have been found; an unaligned access to
             // sixteen codes.
             unsafe {
                 let halves = fp8::halves(_mm_loadu_si128(codes.as_ptr().cast()), format);
                 let second = _mm256_extracti128_si256::<1>(halves);
                 let first = _mm256_castsi256_si128(halves);
-                [fp8::widen8(first, format), fp8::widen8(second, format)]
+                let factors = _mm256_set1_ps(by * fp8::factor(format));
+                [fp8::widen8(first, factors), fp8::widen8(second, factors)]
             }
         }
         #[inline(always)]

@@ -10,24 +10,27 @@ fn check<S: DecodeWords>() {
     // Every code, in an order in which neighbours differ in each bit.
     let codes: Vec<u8> = (0..16 * 80).map(|i| (i * 37 + i / 256) as u8).collect();
     for format in [Fp8Format::E4M3, Fp8Format::E5M2] {
-        let same = |actual: f32, code: u8| {
-            let expected = decode_fp8(code, format);
+        let same = |actual: f32, code: u8, scale: f32| {
+            let expected = decode_fp8(code, format) * scale;
             assert!(
                 actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()),
-                "{format:?} {code:#x}: {actual}"
+                "{format:?} {code:#x} times {scale}: {actual}"
             );
         };
         for codes in codes.as_chunks::<LANES>().0 {
-            let mut row = [0.0; LANES];
-            // SAFETY: called where the instruction set has been found.
-            unsafe { S::row(codes.as_ptr(), format, row.as_mut_ptr()) };
-            row.iter().zip(codes).for_each(|(&value, &code)| same(value, code));
+            for scale in [1.0, 0.3, f32::INFINITY] {
+                let mut row = [0.0; LANES];
+                // SAFETY: called where the instruction set has been found.
+                unsafe { S::row(codes.as_ptr(), format, scale, row.as_mut_ptr()) };
+                row.iter().zip(codes).for_each(|(&value, &code)| same(value, code, scale));
+            }
         }
         let mut columns = [[-1.0f32; 18]; CODES];
+        let scales = std::array::from_fn(|row| 0.3 + row as f32);
         // SAFETY: as above; sixteen rows of 80 codes, and as many columns as are written.
-        unsafe { S::columns(codes.as_ptr(), 80, format, columns.as_mut_ptr().cast(), 18) };
+        unsafe { S::columns(codes.as_ptr(), 80, format, &scales, columns.as_mut_ptr().cast(), 18) };
         for (step, column) in columns.iter().enumerate() {
-            (0..LANES).for_each(|row| same(column[row], codes[row * 80 + step]));
+            (0..LANES).for_each(|row| same(column[row], codes[row * 80 + step], scales[row]));
             assert_eq!(column[LANES..], [-1.0; 2], "nothing else is written");
         }
     }

@@ -4,6 +4,7 @@ use super::super::amax;
 use super::super::divisor::Divisors;
 use super::super::encode::{encode_columns, encode_rows};
 use super::super::panel::{Element, Matrix, Source};
+use super::super::store::CodeRows;
 use super::*;
 use crate::definition::{TILE, decode_fp8, encode_fp8};
 
@@ -18,8 +19,7 @@ fn with_scale(x: &[f32], scale: f32, format: Fp8Format) -> (Vec<u8>, Vec<u8>) {
     encode_rows(
         matrix(x, TILE).panel(0..1, 0..TILE, &mut buffer),
         &divisors,
-        &mut codes,
-        TILE,
+        CodeRows::of(&mut codes, 1, TILE, TILE),
         format,
     );
     let by_rows = codes[..TILE].to_vec();
