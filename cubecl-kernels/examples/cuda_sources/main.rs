@@ -13,6 +13,7 @@ mod paper;
 
 use cubecl_kernels::device::matrix_unit;
 use cubecl_kernels::gemm::product_path;
+use cubecl_kernels::matrix_product::warpgroups;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ fn write(folder: &Path, part: Option<&str>) -> Result<Vec<String>, Box<dyn std::
             None => format!("{:?}", product_path(&client)),
             Some(_) => "not tried".to_owned(),
         };
-        let matrix = format!("{:?}", matrix_unit(&client));
+        let matrix = format!("{:?}", matrix_unit(&client).map(|unit| (unit, warpgroups(&client))));
         launches::all(&client, part, version == architecture::EVERY_CAST)?;
         std::fs::create_dir_all(folder.join(&target))?;
         for (number, source) in paper::launched().take(version).iter().enumerate() {
