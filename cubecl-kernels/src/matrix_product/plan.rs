@@ -210,6 +210,18 @@ impl Lying {
 mod tests {
     use super::*;
 
+    /// The linears of DeepSeek-V3 over a few thousand tokens are worth copies, a router's product, a
+    /// shallow one and experts of a few rows each are not.
+    #[test]
+    fn large_products_are_worth_copies() {
+        assert!(warpgroups_pay([4096, 2048, 7168], 1));
+        assert!(warpgroups_pay([32_768, 4096, 7168], 8));
+        assert!(!warpgroups_pay([4096, 256, 7168], 1));
+        assert!(!warpgroups_pay([4096, 2048, 64], 1));
+        assert!(!warpgroups_pay([4096, 4096, 7168], 256));
+        assert!(!warpgroups_pay([0, 0, 0], 0));
+    }
+
     /// Every unit has whole quads to load, rows begin at multiples of 16 bytes, eight of them are in
     /// different banks, and the buffers fit where a device counts on 48 KB, or 32 in tests.
     #[test]
