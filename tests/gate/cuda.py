@@ -36,6 +36,7 @@ INSTRUCTIONS = {
         "sm_100a": ["HMMA.16816.F32"],
         "sm_120a": ["QMMA."],
     },
+    "matrix_warpgroups": {"sm_90a": ["HGMMA.64x128x16.F32.BF16", "UTMALDG"]},
     "matrix_product": dict.fromkeys(TARGETS, ["HMMA.16816.F32.BF16", "LDSM."]),
     "cast_blocks": dict.fromkeys(TARGETS, ["F2FP.SATFINITE.E"]),
     "pack_fp8": dict.fromkeys(TARGETS, ["F2FP.SATFINITE.E4M3"]),
@@ -59,11 +60,17 @@ OPERATIONS = [
     "grouped gemm Bf16", "masked gemm F32", "masked gemm Bf16", "grouped wgrad",
     "grouped wgrad accumulated", "gemm of depth 131",
 ]
-# What is by matrix instructions on BF16 on every target.
+# What is in BF16 on every target: what is large, by warpgroups where there are any, and the rest.
+LARGE_BF16 = [
+    f"{of}linear{product}"
+    for of in ("BF16 ", "large BF16 grouped ")
+    for product in ("", " input gradient")
+] + ["BF16 linear weight gradient", "BF16 head and cross entropy"]
 BF16 = [
-    f"{kind}BF16 {of}linear{product}" for kind in ("", "odd ") for of in ("", "grouped ")
+    f"{kind}linear{product}"
+    for kind in ("odd BF16 ", "BF16 grouped ", "odd BF16 grouped ")
     for product in ("", " input gradient", " weight gradient")
-] + ["BF16 head and cross entropy"]
+] + ["large BF16 grouped linear weight gradient"]
 
 
 class Toolkit:
@@ -173,12 +180,13 @@ def wrong_paths(kernels):
             found = by.get((target, operation), "nothing")
             if found != wanted:
                 yield f"{target}: {operation} is by {found}, should be by {wanted}"
-    bf16 = {(k.target, operation) for k in kernels for operation in k.operations
-            if k.name == "matrix_product"}
+    bf16 = {(k.target, operation, k.name) for k in kernels for operation in k.operations}
     for target in PRODUCTS:
-        for operation in BF16:
-            if (target, operation) not in bf16:
-                yield f"{target}: {operation} is not by matrix_product"
+        large = "matrix_warpgroups" if target == "sm_90a" else "matrix_product"
+        for operation in LARGE_BF16 + BF16:
+            wanted = large if operation in LARGE_BF16 else "matrix_product"
+            if (target, operation, wanted) not in bf16:
+                yield f"{target}: {operation} is not by {wanted}"
 
 
 def table(kernels):
@@ -206,7 +214,7 @@ def cell(own):
         text += f", {spilled} B spilled"
     largest = max(own, key=lambda k: sum(k.instructions.values()))
     text += f", {sum(largest.instructions.values())} instructions"
-    named = [(name, max(k.count(name) for k in own)) for name in ["QGMMA", "QMMA", "HMMA", "UTMALDG"]]
+    named = [(name, max(k.count(name) for k in own)) for name in ["QGMMA", "HGMMA", "QMMA", "HMMA", "UTMALDG"]]
     said = ", ".join(f"{n} {name}" for name, n in named if n)
     return text + (f" ({said})" if said else "")
 

@@ -329,11 +329,15 @@ impl Launches<'_> {
             GroupedLinearShape { rows: TOKENS, experts: EXPERTS, inputs: 512, outputs: 256 };
         self.by_expert("", &experts, LinearPath::F32)?;
         self.by_expert("BF16 ", &experts, bf16)?;
-        self.by_expert(
-            "odd BF16 ",
-            &GroupedLinearShape { inputs: 131, outputs: 131, ..experts },
-            bf16,
-        )
+        let odd = GroupedLinearShape { inputs: 131, outputs: 131, ..experts };
+        self.by_expert("odd BF16 ", &odd, bf16)?;
+        let large = GroupedLinearShape {
+            rows: EXPERTS * TOKENS,
+            experts: EXPERTS,
+            inputs: WIDTH,
+            outputs: INNER,
+        };
+        self.by_expert("large BF16 ", &large, bf16)
     }
 
     fn dense(&self, kind: &str, shape: &LinearShape, path: LinearPath) -> Outcome {

@@ -13,6 +13,7 @@ mod paper;
 
 use cubecl_kernels::device::{cast_path, matrix_unit};
 use cubecl_kernels::gemm::product_path;
+use cubecl_kernels::matrix_product::warpgroups;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ fn write(folder: &Path, part: Option<&str>) -> Result<Vec<String>, Box<dyn std::
             None => format!("{:?}", product_path(&client)),
             Some(_) => "not tried".to_owned(),
         };
-        let matrix = format!("{:?}", matrix_unit(&client));
+        let matrix = format!("{:?}", matrix_unit(&client).map(|unit| (unit, warpgroups(&client))));
         "trial of the casts".clone_into(&mut paper::launched().operation);
         cast_path(&client);
         launches::all(&client, part, version == architecture::EVERY_CAST)?;

@@ -22,6 +22,8 @@ pub(crate) mod plane_tile;
 pub(crate) mod raster;
 mod shortfall;
 pub(crate) mod tile;
+mod trial_numbers;
+pub(crate) mod warpgroup;
 
 pub(crate) use buffer::{addressable, allocate, argument, check_handle};
 pub use conversion::{CastPath, cast_path};
@@ -32,3 +34,4 @@ pub use launch_size::is_software;
 pub(crate) use launch_size::{UNITS, compute_capability, cubes_of, elementwise_cubes, load_width};
 pub use matrix::{MatrixUnit, matrix_unit};
 pub use shortfall::Shortfall;
+pub(crate) use trial_numbers::trial_numbers;

@@ -1,10 +1,13 @@
 //! Operands as a product takes them, and its launch.
 
 use super::kernel::{RowsLaunch, SizesLaunch, matrix_product};
-use super::plan::{Form, Grouping, MatrixTile, QUAD};
+use super::pairs::{line_words, pairs};
+use super::path;
+use super::plan::{Form, Grouping, MatrixKernel, MatrixTile, QUAD, warpgroups_pay};
+use super::warpgroup::{WarpgroupSizesLaunch, matrix_warpgroups};
 use crate::definition::KernelError;
 use crate::device::tile::Along;
-use crate::device::{DeviceGroups, MatrixUnit, argument};
+use crate::device::{DeviceGroups, MatrixUnit, argument, warpgroup};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -25,7 +28,7 @@ pub(crate) struct Matrix<'a> {
 
 impl Matrix<'_> {
     /// Numbers of a vector that it can be loaded by.
-    fn width(&self) -> u32 {
+    pub(super) fn width(&self) -> u32 {
         let together = match self.along {
             Along::Depth => self.depth,
             Along::Lines => self.lines,
@@ -56,6 +59,27 @@ pub(crate) enum Groups<'a> {
     Depth(&'a DeviceGroups),
 }
 
+impl Groups<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Rows(groups) | Self::Depth(groups) => groups.len(),
+        }
+    }
+
+    fn of_depth(&self) -> bool {
+        matches!(self, Self::Depth(_))
+    }
+
+    fn kind(&self) -> Grouping {
+        match self {
+            Self::One => Grouping::One,
+            Self::Rows(_) => Grouping::Rows,
+            Self::Depth(_) => Grouping::Depth,
+        }
+    }
+}
+
 /// Where a product goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
@@ -67,8 +91,8 @@ pub(crate) struct Target<'a> {
     pub(crate) added: bool,
 }
 
-/// `C (+)= A B^T` in BF16 with sums in FP32. `C` must hold a row for each line of `A`, for each
-/// group where they are along the depth.
+/// `C (+)= A B^T` in BF16 with sums in FP32, by the kernel that the plan gives it. `C` must hold a
+/// row for each line of `A`, for each group where they are along the depth.
 ///
 /// # Errors
 /// [`KernelError::Overflow`] where `C` has more tiles than the device counts.
@@ -76,106 +100,177 @@ pub(crate) fn multiply(
     client: &Client,
     op: &'static str,
     unit: MatrixUnit,
-    [a, b]: [Matrix<'_>; 2],
+    operands: [Matrix<'_>; 2],
     groups: Groups<'_>,
     c: Target<'_>,
 ) -> Result<(), KernelError> {
-    let (m, n) = (a.lines, b.lines);
-    if m * n == 0 {
-        return Ok(());
-    }
-    let tile = MatrixTile::of(unit);
-    let (x, rows) = (n.div_ceil(tile.columns() as usize), tile.rows() as usize);
-    let (grouping, table, y, z) = match groups {
-        Groups::One => (Grouping::One, None, m.div_ceil(rows), 1),
-        Groups::Rows(groups) => (Grouping::Rows, Some(groups), groups.pieces(rows), 1),
-        Groups::Depth(groups) => {
-            debug_assert_eq!([a.along, b.along], [Along::Lines; 2]);
-            (Grouping::Depth, Some(groups), m.div_ceil(rows), groups.len())
+    let [a, b] = operands;
+    let shape = [a.lines, b.lines, a.depth];
+    let kernel = match unit {
+        MatrixUnit::Instruction if warpgroups_pay(shape, groups.count()) && !groups.of_depth() => {
+            path::kernel(client)
         }
+        MatrixUnit::Instruction | MatrixUnit::Emulated => MatrixKernel::Planes,
     };
-    let most = client.properties().hardware.max_cube_count;
-    if x > most.0 as usize || y > most.1 as usize || z > most.2 as usize {
-        return Err(KernelError::Overflow { op, argument: "c", shape: vec![z, m, n] });
-    }
-    if y * z == 0 {
-        return Ok(());
-    }
-    let form = Form {
-        a_along: a.along,
-        a_width: a.width(),
-        b_along: b.along,
-        b_width: b.width(),
-        grouping,
-        added: c.added,
-        tile,
-        unit,
-    };
-    let count = table.map_or(1, DeviceGroups::len);
-    // One group has no table: its bounds are made here, where a kernel reads any.
-    let bounds = match table.map(DeviceGroups::table_handle) {
-        Some(Some(table)) => Some(table.clone()),
-        Some(None) => Some(client.create_from_slice(u32::as_bytes(&[0, groups_rows(groups)]))),
-        None => None,
-    };
-    let bounds = match &bounds {
-        Some(table) => argument(table, count + 1),
-        None => argument(a.handle, 1),
-    };
-    let sizes = SizesLaunch::new(
-        m as u32,
-        n as u32,
-        a.depth as u32,
-        count as u32,
-        a.rows(),
-        b.rows(),
-        (b.lines * b.depth / b.width() as usize) as u32,
-        c.base as u32,
-    );
-    // SAFETY: the caller's checks found both operands to hold their lines and depths of every group,
-    // and `c` as many rows of `n` numbers from its base on; the kernel loads no line or depth outside
-    // a group's, writes no element outside them, and reads bounds only of groups that there are.
-    unsafe {
-        matrix_product::launch_unchecked(
-            client,
-            CubeCount::Static(x as u32, y as u32, z as u32),
-            CubeDim::new_1d(tile.units()),
-            a.width() as usize,
-            b.width() as usize,
-            a.argument(),
-            b.argument(),
-            bounds,
-            argument(c.handle, c.count),
-            sizes,
-            form,
-        );
-    }
-    Ok(())
+    multiply_by(client, op, kernel, unit, operands, groups, c)
 }
 
-fn groups_rows(groups: Groups<'_>) -> u32 {
-    match groups {
-        Groups::One => 0,
-        Groups::Rows(groups) | Groups::Depth(groups) => groups.rows() as u32,
+/// [`multiply`] by a kernel.
+pub(super) fn multiply_by(
+    client: &Client,
+    op: &'static str,
+    kernel: MatrixKernel,
+    unit: MatrixUnit,
+    operands: [Matrix<'_>; 2],
+    groups: Groups<'_>,
+    c: Target<'_>,
+) -> Result<(), KernelError> {
+    let [a, b] = operands;
+    if a.lines * b.lines == 0 || groups.count() == 0 {
+        return Ok(());
+    }
+    // One group has no table: its bounds are made here, where a kernel reads any.
+    let bounds = match groups {
+        Groups::One => a.handle.clone(),
+        Groups::Rows(groups) | Groups::Depth(groups) => match groups.table_handle() {
+            Some(table) => table.clone(),
+            None => client.create_from_slice(u32::as_bytes(&[0, groups.rows() as u32])),
+        },
+    };
+    let product = Launch { client, op, unit, a, b, groups, bounds: &bounds, c };
+    match kernel {
+        MatrixKernel::Planes => product.by_planes(),
+        MatrixKernel::Warpgroups => product.by_warpgroups(),
+    }
+}
+
+/// What a launch multiplies.
+struct Launch<'a> {
+    client: &'a Client,
+    op: &'static str,
+    unit: MatrixUnit,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    groups: Groups<'a>,
+    bounds: &'a Handle,
+    c: Target<'a>,
+}
+
+impl Launch<'_> {
+    /// Cubes for tiles of so many rows and columns.
+    fn cubes(&self, rows: u32, columns: u32) -> Result<CubeCount, KernelError> {
+        let (m, n, rows) = (self.a.lines, self.b.lines, rows as usize);
+        let x = n.div_ceil(columns as usize);
+        let (y, z) = match self.groups {
+            Groups::One => (m.div_ceil(rows), 1),
+            Groups::Rows(groups) => (groups.pieces(rows).max(1), 1),
+            Groups::Depth(groups) => (m.div_ceil(rows), groups.len()),
+        };
+        let most = self.client.properties().hardware.max_cube_count;
+        if x > most.0 as usize || y > most.1 as usize || z > most.2 as usize {
+            let (op, argument, shape) = (self.op, "c", vec![z, m, n]);
+            return Err(KernelError::Overflow { op, argument, shape });
+        }
+        Ok(CubeCount::Static(x as u32, y as u32, z as u32))
+    }
+
+    /// The bounds as a kernel's argument, or a buffer that it does not read.
+    fn bounds(&self) -> BufferArg {
+        let count = if let Groups::One = self.groups { 1 } else { self.groups.count() + 1 };
+        argument(self.bounds, count)
+    }
+
+    fn by_planes(&self) -> Result<(), KernelError> {
+        let Self { client, a, b, c, unit, .. } = self;
+        let tile = MatrixTile::of(*unit);
+        debug_assert!(!self.groups.of_depth() || [a.along, b.along] == [Along::Lines; 2]);
+        let form = Form {
+            a_along: a.along,
+            a_width: a.width(),
+            b_along: b.along,
+            b_width: b.width(),
+            grouping: self.groups.kind(),
+            added: c.added,
+            tile,
+            unit: *unit,
+        };
+        let sizes = SizesLaunch::new(
+            a.lines as u32,
+            b.lines as u32,
+            a.depth as u32,
+            self.groups.count() as u32,
+            a.rows(),
+            b.rows(),
+            (b.lines * b.depth / b.width() as usize) as u32,
+            c.base as u32,
+        );
+        // SAFETY: the caller's checks found both operands to hold their lines and depths of every
+        // group, and `c` as many rows of `n` numbers from its base on; the kernel loads no line or
+        // depth outside a group's, writes no element outside them, and reads bounds only of groups
+        // that there are.
+        unsafe {
+            matrix_product::launch_unchecked(
+                client,
+                self.cubes(tile.rows(), tile.columns())?,
+                CubeDim::new_1d(tile.units()),
+                a.width() as usize,
+                b.width() as usize,
+                a.argument(),
+                b.argument(),
+                self.bounds(),
+                argument(c.handle, c.count),
+                sizes,
+                form,
+            );
+        }
+        Ok(())
+    }
+
+    /// By warpgroups, on copies of the operands in pairs along the depth.
+    fn by_warpgroups(&self) -> Result<(), KernelError> {
+        let Self { client, a, b, c, unit, .. } = self;
+        let count = self.groups.count();
+        let words = line_words(a.depth);
+        let map = |x: &Matrix<'_>, groups: usize, box_rows: u32| {
+            warpgroup::map(&pairs(client, x, groups, *unit), groups * x.lines, words, box_rows)
+        };
+        let maps = (map(a, 1, warpgroup::ROWS), map(b, count, warpgroup::COLUMNS));
+        let (Some(a_map), Some(b_map)) = maps else {
+            // Nothing to bring: a product of depth zero.
+            return self.by_planes();
+        };
+        let sizes = WarpgroupSizesLaunch::new(
+            a.lines as u32,
+            b.lines as u32,
+            words as u32,
+            count as u32,
+            c.base as u32,
+        );
+        // SAFETY: as in `by_planes`; the copy engine brings zeros for what lies outside the operands.
+        unsafe {
+            matrix_warpgroups::launch_unchecked(
+                client,
+                self.cubes(warpgroup::ROWS, warpgroup::COLUMNS)?,
+                CubeDim::new_1d(warpgroup::UNITS),
+                a_map,
+                b_map,
+                self.bounds(),
+                argument(c.handle, c.count),
+                sizes,
+                self.groups.kind(),
+                c.added,
+            );
+        }
+        Ok(())
     }
 }
 
 #[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
 mod tests {
     use super::*;
-    use crate::device::matrix_unit;
+    use crate::device::{matrix_unit, trial_numbers};
     use crate::metric::calc_diff;
     use half::bf16;
-
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
 
     /// Parts of larger buffers: some of the rows, a product added into the middle of a result, and
     /// nothing else touched. Vectors and single numbers alike.
@@ -184,8 +279,8 @@ mod tests {
         let client = cubecl::Device::default().client();
         let unit = matrix_unit(&client).unwrap_or(MatrixUnit::Emulated);
         for (m, n, k, skipped) in [(40, 36, 44, 4), (33, 35, 37, 3)] {
-            let (a, b) = (numbers((m + skipped) * k, 1), numbers(n * k, 2));
-            let before = numbers((m + 2 * skipped) * n, 3);
+            let (a, b) = (trial_numbers(1, (m + skipped) * k), trial_numbers(2, n * k));
+            let before = trial_numbers(3, (m + 2 * skipped) * n);
             let [on_a, on_b, on_c] =
                 [&a, &b, &before].map(|x| client.create_from_slice(f32::as_bytes(x)));
             let matrix = |handle, count, base, lines| Matrix {

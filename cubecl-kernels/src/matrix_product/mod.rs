@@ -7,7 +7,11 @@
 
 mod kernel;
 mod launch;
+mod pairs;
+mod path;
 mod plan;
+mod warpgroup;
 
 pub(crate) use launch::{Groups, Matrix, Target, multiply};
+pub use path::warpgroups;
 pub use plan::LinearPath;

@@ -6,12 +6,14 @@
 //! | BF16 | `mma`, operands rounded on the way into shared memory | FP32 by multiply-adds |
 //! | three parts of BF16 | FP32 by multiply-adds | FP32 by multiply-adds |
 //!
+//! On compute capability 9.0 large products that are not by groups along the depth are by `wgmma`,
+//! which takes both operands from shared memory in BF16: copies of them in pairs along the depth are
+//! made first, for the copy engine ([`warpgroups_pay`]).
+//!
 //! # Rejected
 //! None of it was measured, since no device was at hand; the reasons are counts.
-//! - Rounding operands in a pass of their own, so that products copy BF16 into shared memory
-//!   (`cp.async`, the copy engine) and read half as much: each operand of a linear's three products
-//!   lies once one way and once the other, so a pass over it and a buffer have to pay. They may for
-//!   large widths: a tile of 128x128 reads 32 KB a step for 1 MFLOP.
+//! - Copies in pairs for `mma` too: it would load half as much, by `cp.async`; each operand of a
+//!   linear's three products lies once one way and once the other, so that each needs one of its own.
 //! - Operands along the lines turned while they are stored into shared memory: stores of half a word,
 //!   where `ldmatrix` turns them as it loads.
 //! - A tile of 128x256 for 256 units: 128 sums a unit beside 48 numbers under way, and one cube on a
@@ -41,6 +43,28 @@ impl LinearPath {
             ProductFormat::F32 | ProductFormat::Bf16x3 => Self::F32,
         }
     }
+}
+
+/// The kernel of a product on a device with the instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum MatrixKernel {
+    /// `mma` of planes, on operands as they lie.
+    Planes,
+    /// `wgmma` of warpgroups, on copies of the operands in pairs.
+    Warpgroups,
+}
+
+/// How many numbers of `C` a line of an operand must make for a copy of it to pay. By count: a copy
+/// moves 6 bytes a number, at 3.3 TB/s 1.8 ps; what it saves a multiply-add is what loads from the L2
+/// cache would take, at 5.5 TB/s with 32 KB for 128x128x32 of them against 128x128x64, some 6 fs. So
+/// 300; not measured, and rounded up.
+const COPIES_PAY: usize = 512;
+
+/// Whether copies in pairs pay for a product of so many rows, columns and depths, of whose right
+/// operand there is one a group.
+pub(super) fn warpgroups_pay([m, n, k]: [usize; 3], groups: usize) -> bool {
+    let numbers = m.saturating_mul(n);
+    k >= 128 && numbers >= COPIES_PAY.saturating_mul(m.saturating_add(groups.saturating_mul(n)))
 }
 
 /// Depth that is staged at once.
@@ -185,6 +209,18 @@ impl Lying {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The linears of DeepSeek-V3 over a few thousand tokens are worth copies, a router's product, a
+    /// shallow one and experts of a few rows each are not.
+    #[test]
+    fn large_products_are_worth_copies() {
+        assert!(warpgroups_pay([4096, 2048, 7168], 1));
+        assert!(warpgroups_pay([32_768, 4096, 7168], 8));
+        assert!(!warpgroups_pay([4096, 256, 7168], 1));
+        assert!(!warpgroups_pay([4096, 2048, 64], 1));
+        assert!(!warpgroups_pay([4096, 4096, 7168], 256));
+        assert!(!warpgroups_pay([0, 0, 0], 0));
+    }
 
     /// Every unit has whole quads to load, rows begin at multiples of 16 bytes, eight of them are in
     /// different banks, and the buffers fit where a device counts on 48 KB, or 32 in tests.

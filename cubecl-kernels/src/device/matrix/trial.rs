@@ -8,7 +8,7 @@ use super::fragment::{
 };
 use super::unit::MatrixUnit;
 use crate::device::tile::Along;
-use crate::device::{allocate, argument};
+use crate::device::{allocate, argument, trial_numbers};
 use crate::metric::calc_diff;
 use cubecl::prelude::*;
 
@@ -62,7 +62,8 @@ fn run(
     b_along: Along,
     unit: MatrixUnit,
 ) -> Result<Vec<f32>, String> {
-    let [a, b] = [1, 2].map(|seed| client.create_from_slice(f32::as_bytes(&numbers(seed))));
+    let [a, b] =
+        [1, 2].map(|seed| client.create_from_slice(f32::as_bytes(&trial_numbers(seed, COUNT))));
     let c = allocate(client, RESULTS, 4);
     // SAFETY: both operands have `LINES * DEPTHS` numbers and `c` has `RESULTS`, which are what one
     // plane reads and writes.
@@ -82,17 +83,6 @@ fn run(
     let bytes = client.read_one(c).map_err(|error| format!("{error:?}"))?;
     let all = f32::from_bytes(&bytes);
     all.get(..RESULTS).map(<[f32]>::to_vec).ok_or_else(|| "nothing came back".to_owned())
-}
-
-/// Numbers between -1 and 1, most of them none of BF16.
-fn numbers(seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    (0..COUNT)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
 }
 
 /// Words from one row of pairs to the next.
@@ -223,7 +213,7 @@ mod tests {
     #[test]
     fn the_emulated_instruction_multiplies() {
         let client = cubecl::Device::default().client();
-        let (a, b) = (numbers(1), numbers(2));
+        let (a, b) = (trial_numbers(1, COUNT), trial_numbers(2, COUNT));
         let lines = LINES as usize;
         for (name, a_along, b_along) in TRIALS {
             let actual = run(&client, a_along, b_along, MatrixUnit::Emulated).unwrap();
