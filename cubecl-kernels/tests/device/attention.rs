@@ -6,12 +6,17 @@ use cubecl::MemoryScope;
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::attention::{absorbed_attention, attention, attention_backward};
-use cubecl_kernels::definition::AttentionShape;
+use cubecl_kernels::definition::{AttentionOptions, AttentionShape, ProductFormat};
 use cubecl_kernels::reference;
 
 /// `[batch, queries, keys, heads, nope, rope, v]`.
 fn shape([batch, queries, keys, heads, nope_dim, rope_dim, v_dim]: [usize; 7]) -> AttentionShape {
     AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim }
+}
+
+/// FP32 products, scores times `scale`.
+fn in_f32(scale: f32) -> AttentionOptions {
+    AttentionOptions { scale, format: ProductFormat::F32 }
 }
 
 struct Inputs {
@@ -37,9 +42,10 @@ fn inputs(s: &AttentionShape) -> Inputs {
 fn run(client: &Client, s: &AttentionShape, x: &Inputs) -> [Vec<f32>; 5] {
     let [q, kv, k_rope, dout] =
         [&x.q, &x.kv, &x.k_rope, &x.dout].map(|values| upload(client, values));
-    let output = attention(client, &q, &kv, &k_rope, s, x.scale).unwrap();
+    let options = in_f32(x.scale);
+    let output = attention(client, &q, &kv, &k_rope, s, &options).unwrap();
     let gradients =
-        attention_backward(client, &q, &kv, &k_rope, &output, &dout, s, x.scale).unwrap();
+        attention_backward(client, &q, &kv, &k_rope, &output, &dout, s, &options).unwrap();
     let rows = s.batch * s.heads * s.queries;
     [
         download(client, &output.out, x.dout.len()),
@@ -134,7 +140,7 @@ fn wrong_arguments_are_named() {
     let s = shape([1, 2, 2, 1, 1, 2, 2]);
     let [small, large] = [2, 64].map(|len| upload(&client, &vec![0.0; len]));
     let run = |q, kv, k_rope, s: &AttentionShape| {
-        attention(&client, q, kv, k_rope, s, 1.0).map(drop).unwrap_err()
+        attention(&client, q, kv, k_rope, s, &in_f32(1.0)).map(drop).unwrap_err()
     };
     let error = run(&small, &large, &large, &s);
     assert!(matches!(error, KernelError::Length { argument: "q", expected: 6, .. }), "{error}");
