@@ -41,16 +41,19 @@ pub(crate) type Outcome = Result<(), KernelError>;
 
 pub(crate) struct Launches<'a> {
     pub(crate) client: &'a Client,
+    /// What a name must contain to be launched.
+    part: Option<&'a str>,
     /// Whether casts have forms that are not the recipe's.
     every_cast: bool,
 }
 
-/// Launches all of them on a client; of casts the recipe's alone, or every one.
+/// Launches all of them on a client, or those whose name contains a part; of casts the recipe's
+/// alone, or every one.
 ///
 /// # Errors
 /// Fails where an operation refuses its arguments.
-pub fn all(client: &Client, every_cast: bool) -> Outcome {
-    let launches = Launches { client, every_cast };
+pub fn all(client: &Client, part: Option<&str>, every_cast: bool) -> Outcome {
+    let launches = Launches { client, part, every_cast };
     launches.products()?;
     launches.grouped_products()?;
     launches.slow_products()?;
@@ -72,6 +75,9 @@ fn offsets() -> Vec<usize> {
 impl Launches<'_> {
     /// Does an operation under a name, and waits until the device has seen its launches.
     pub(crate) fn name(&self, name: &str, operation: impl FnOnce() -> Outcome) -> Outcome {
+        if self.part.is_some_and(|part| !name.contains(part)) {
+            return Ok(());
+        }
         self.wait();
         name.clone_into(&mut launched().operation);
         operation()?;

@@ -81,6 +81,8 @@ pub(crate) fn pair_rows(#[comptime] words: usize) -> Shared<[u32]> {
 #[cube]
 pub(crate) fn pair(low: f32, high: f32, #[comptime] unit: MatrixUnit) -> u32 {
     if comptime!(unit == MatrixUnit::Instruction) {
+        // As in `loaded`.
+        let (low, high) = (low * 1.0f32, high * 1.0f32);
         let word: u32;
         gpu_asm!(
             "cvt.rn.bf16x2.f32 {word}, {high}, {low};",
@@ -180,8 +182,9 @@ pub(crate) fn multiply_add(
     #[comptime] unit: MatrixUnit,
 ) {
     if comptime!(unit == MatrixUnit::Instruction) {
-        let (a0, a1, a2, a3) = (left.word0, left.word1, left.word2, left.word3);
-        let (b0, b1) = (right.word0, right.word1);
+        let (a0, a1) = (loaded(left.word0), loaded(left.word1));
+        let (a2, a3) = (loaded(left.word2), loaded(left.word3));
+        let (b0, b1) = (loaded(right.word0), loaded(right.word1));
         let (c0, c1) = (sums[first as usize], sums[(first + 1u32) as usize]);
         let (c2, c3) = (sums[(first + 2u32) as usize], sums[(first + 3u32) as usize]);
         let size!(N) = comptime!(HELD as usize);
@@ -219,6 +222,13 @@ pub(crate) fn left_of_sums(
         word2: pair(sums[b as usize], sums[(b + 1u32) as usize], unit),
         word3: pair(sums[(b + 2u32) as usize], sums[(b + 3u32) as usize], unit),
     }
+}
+
+/// A word as an instruction can take it: a variable is handed over as its address, what is computed
+/// from it as a value. The compiler sees that nothing is computed.
+#[cube]
+fn loaded(word: u32) -> u32 {
+    word + 0u32
 }
 
 /// Four matrices of eight rows of eight BF16, whose rows begin at the units' addresses; transposed
