@@ -74,7 +74,7 @@ pub(super) fn attention_by(
     let rows = addressable(OP, "lse", &[batch, heads, queries])?;
     let (out, lse) = (allocate(client, count, 4), allocate(client, rows, 4));
     let units = units(OP, shape, queries)?;
-    let width = vector(shape);
+    let width = vector(client, shape);
     if units == 0 {
         return Ok(DeviceAttention { out, lse });
     }
@@ -170,7 +170,7 @@ pub(super) fn attention_backward_by(
     };
     let parts = allocate(client, parts_count, 4);
     let units_of = CubeDim::new_1d(UNITS);
-    let width = vector(shape);
+    let width = vector(client, shape);
     let (query_units, key_units) = (units(OP, shape, queries)?, units(OP, shape, keys)?);
     // SAFETY: as in `attention`; `statistics` and `parts` were allocated for what they are passed
     // with, and a unit past the last row or entry does nothing.

@@ -13,7 +13,7 @@ use super::matrix::MatrixTiles;
 use super::planes::Planes;
 use crate::definition::{AttentionShape, KernelError, ProductFormat};
 use crate::device::tile::EACH;
-use crate::device::{addressable, load_width};
+use crate::device::{addressable, compute_capability, load_width};
 use cubecl::prelude::Client;
 
 /// Units of a cube: those of one plane on most devices, and enough cubes for every core of a
@@ -75,10 +75,12 @@ pub(super) fn check(op: &'static str, shape: &AttentionShape) -> Result<(), Kern
     addressable(op, "kv", &[batch, keys, heads, shape.kv_dim()]).map(drop)
 }
 
-/// Entries that a unit loads at once: what divides every width.
-pub(super) fn vector(shape: &AttentionShape) -> usize {
+/// Entries that a unit loads at once: what divides every width. On devices of CUDA at most two, since
+/// those of four do not fit a unit's registers beside its tiles.
+pub(super) fn vector(client: &Client, shape: &AttentionShape) -> usize {
     let widths = [shape.nope_dim, shape.rope_dim, shape.v_dim].map(load_width);
-    widths.into_iter().min().unwrap_or(1)
+    let width = widths.into_iter().min().unwrap_or(1);
+    if compute_capability(client).is_some() { width.min(2) } else { width }
 }
 
 /// The sizes for a kernel that loads so many entries at once.

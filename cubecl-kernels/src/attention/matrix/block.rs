@@ -5,10 +5,9 @@ use crate::attention::kernel::{Block, Sizes};
 use crate::device::MatrixUnit;
 use crate::device::matrix::fragment::{
     COLUMNS, DEPTH, Exchange, HELD, PLANE, ROWS, left_of_sums, load_left, load_right_two,
-    multiply_add,
+    multiply_add, shared_address,
 };
 use crate::device::tile::Along;
-use cubecl::prelude::barrier::copy_async;
 use cubecl::prelude::*;
 
 /// Where a unit is: in its plane, and the first line of the plane in the cube's.
@@ -45,20 +44,19 @@ pub(super) fn block_of(
     }
 }
 
-/// Packed lines of one head, in words: where line 0 is, how far apart they are, how many there are.
+/// Packed lines of one head, in words: where line 0 is, and how many lines there are.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(super) struct Strip {
     pub(super) base: u32,
-    pub(super) step: u32,
     pub(super) end: u32,
 }
 
 /// Lines of `slices` slices of a head of all heads'.
 #[cube]
 fn strip(block: Block, lines: u32, sizes: Sizes, #[comptime] slices: u32) -> Strip {
-    let step = comptime!(slices * SLICE).runtime();
-    Strip { base: (block.sequence * sizes.heads + block.head) * lines * step, step, end: lines }
+    let first = (block.sequence * sizes.heads + block.head) * lines;
+    Strip { base: first * comptime!(slices * SLICE), end: lines }
 }
 
 #[cube]
@@ -80,40 +78,74 @@ pub(super) fn keys(block: Block, sizes: Sizes, #[comptime] form: Form) -> Strip 
 /// The values of [`keys`].
 #[cube]
 pub(super) fn values(keys: Strip, #[comptime] form: Form) -> Strip {
-    Strip { base: keys.base + comptime!(form.nope * SLICE), step: keys.step, end: keys.end }
+    Strip { base: keys.base + comptime!(form.nope * SLICE), end: keys.end }
 }
 
 /// Keys' rotated parts, which all heads share.
 #[cube]
 pub(super) fn ropes(block: Block, sizes: Sizes, #[comptime] form: Form) -> Strip {
-    let step = comptime!(form.rope * SLICE).runtime();
-    Strip { base: block.sequence * sizes.keys * step, step, end: sizes.keys }
+    Strip { base: block.sequence * sizes.keys * comptime!(form.rope * SLICE), end: sizes.keys }
 }
 
-/// Lines in shared memory that a fetch fills: so many, `stride` apart, `words` of each from word
-/// `word` on.
+/// What a fetch brings: so many lines of `words` words, which lie `step` apart in memory and `stride`
+/// in shared memory, there from word `word` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Window {
-    pub(super) lines: u32,
-    pub(super) stride: u32,
-    pub(super) word: u32,
-    pub(super) words: u32,
+    lines: u32,
+    words: u32,
+    step: u32,
+    stride: u32,
+    word: u32,
+}
+
+impl Window {
+    /// Words that a unit brings at a time.
+    const QUAD: u32 = 4;
+
+    /// Lines that so many units bring at a time.
+    const fn lines_a_round(self, units: u32) -> u32 {
+        units / (self.words / Self::QUAD)
+    }
+
+    const fn rounds(self, units: u32) -> u32 {
+        self.lines.div_ceil(self.lines_a_round(units))
+    }
 }
 
 impl Form {
-    /// So many keys or queries, the slices from `from` on.
-    pub(super) const fn key_window(self, lines: u32, from: u32, slices: u32) -> Window {
-        Window { lines, stride: self.key_stride(), word: from * SLICE, words: slices * SLICE }
+    /// So many lines of packed queries.
+    pub(super) const fn query_window(self, lines: u32) -> Window {
+        let words = self.depth() * SLICE;
+        Window { lines, words, step: words, stride: self.key_stride(), word: 0 }
+    }
+
+    /// The parts without rotation of so many keys.
+    const fn key_window(self, lines: u32) -> Window {
+        let (words, step) = (self.nope * SLICE, (self.nope + self.v) * SLICE);
+        Window { lines, words, step, stride: self.key_stride(), word: 0 }
+    }
+
+    /// The rotated parts of so many keys.
+    const fn rope_window(self, lines: u32) -> Window {
+        let words = self.rope * SLICE;
+        Window { lines, words, step: words, stride: self.key_stride(), word: self.nope * SLICE }
     }
 
     /// So many values.
     pub(super) const fn value_window(self, lines: u32) -> Window {
-        Window { lines, stride: self.value_stride(), word: 0, words: self.v * SLICE }
+        let (words, step) = (self.v * SLICE, (self.nope + self.v) * SLICE);
+        Window { lines, words, step, stride: self.value_stride(), word: 0 }
+    }
+
+    /// So many lines of the output's packed gradient.
+    pub(super) const fn gradient_window(self, lines: u32) -> Window {
+        let words = self.v * SLICE;
+        Window { lines, words, step: words, stride: self.value_stride(), word: 0 }
     }
 }
 
-/// Asks for lines from `first` on, four words at a time; past the end they are zeros. They are there
-/// after [`arrived`].
+/// Asks for lines from `first` on, four words a unit at a time; past the end they are zeros. They are
+/// there after [`arrived`].
 #[cube]
 pub(super) fn fetch(
     x: &[u32],
@@ -123,14 +155,61 @@ pub(super) fn fetch(
     #[comptime] window: Window,
     #[comptime] form: Form,
 ) {
-    let quads = comptime!(window.words / 4);
-    let total = comptime!(window.lines * quads);
-    #[unroll]
-    for i in 0..comptime!(total.div_ceil(form.units())) {
-        let item = i * comptime!(form.units()) + UNIT_POS;
-        // Of whole rounds no item is past the last.
-        if comptime!((i + 1) * form.units() <= total) || item < total {
-            fetch_quad(x, strip, first + item / quads, item, shared, window, form);
+    let quads = comptime!(window.words / Window::QUAD);
+    let at_once = comptime!(window.lines_a_round(form.units()));
+    let (line, word) = (UNIT_POS / quads, UNIT_POS % quads * Window::QUAD);
+    let from = strip.base + (first + line) * comptime!(window.step) + word;
+    let to = line * comptime!(window.stride) + comptime!(window.word) + word;
+    // Lines from the unit's first to the end.
+    let left = select(first + line < strip.end, strip.end - first - line, 0u32);
+    // Units of no line in a round are idle.
+    if comptime!(at_once * quads == form.units()) || line < at_once {
+        #[unroll]
+        for i in 0..comptime!(window.rounds(form.units())) {
+            let before = i * at_once;
+            if comptime!((i + 1) * at_once <= window.lines) || before + line < window.lines {
+                let real = before < left;
+                let (from_step, to_step) =
+                    comptime!((before * window.step, before * window.stride));
+                fetch_quad(x, from, shared, to, real, from_step, to_step, form);
+            }
+        }
+    }
+}
+
+/// Four words of `x` from `from` and `from_step` on, or zeros, to those of `shared` from `to` and
+/// `to_step` on.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn fetch_quad(
+    x: &[u32],
+    from: u32,
+    shared: &mut Shared<[u32]>,
+    to: u32,
+    real: bool,
+    #[comptime] from_step: u32,
+    #[comptime] to_step: u32,
+    #[comptime] form: Form,
+) {
+    if comptime!(form.unit == MatrixUnit::Instruction) {
+        // As inline PTX, since the steps between rounds are then part of the instruction. Of zero
+        // bytes nothing is read, wherever they are.
+        let source = x[from as usize..].as_ptr();
+        let target = shared_address(&*shared) + 4u32 * to;
+        let bytes = select(real, 16u32, 0u32);
+        gpu_asm!(
+            "cp.async.cg.shared.global [{target} + {to_step}], [{source} + {from_step}], 16, {bytes};",
+            target = in(_) target, source = in(_) source, bytes = in(_) bytes,
+            to_step = const comptime!(4 * to_step), from_step = const comptime!(4 * from_step),
+        );
+    } else {
+        #[unroll]
+        for w in 0..Window::QUAD {
+            let mut value = 0u32;
+            if real {
+                value = x[(from + from_step + w) as usize];
+            }
+            shared[(to + to_step + w) as usize] = value;
         }
     }
 }
@@ -149,44 +228,10 @@ pub(super) fn fetch_keys(
     #[comptime] form: Form,
 ) {
     if comptime!(form.nope > 0) {
-        fetch(kv, keys, first, shared, comptime!(form.key_window(lines, 0, form.nope)), form);
+        fetch(kv, keys, first, shared, comptime!(form.key_window(lines)), form);
     }
     if comptime!(form.rope > 0) {
-        let window = comptime!(form.key_window(lines, form.nope, form.rope));
-        fetch(k_rope, ropes, first, shared, window, form);
-    }
-}
-
-/// Four words of line `line`.
-#[cube]
-fn fetch_quad(
-    x: &[u32],
-    strip: Strip,
-    line: u32,
-    item: u32,
-    shared: &mut Shared<[u32]>,
-    #[comptime] window: Window,
-    #[comptime] form: Form,
-) {
-    let quads = comptime!(window.words / 4);
-    let word = item % quads * 4u32;
-    let to = item / quads * comptime!(window.stride) + comptime!(window.word) + word;
-    if line < strip.end {
-        let from = strip.base + line * strip.step + word;
-        if comptime!(form.unit == MatrixUnit::Instruction) {
-            let (from, to) = (from as usize, to as usize);
-            copy_async(&x[from..from + 4], &mut shared[to..to + 4], 4u32);
-        } else {
-            #[unroll]
-            for w in 0..4u32 {
-                shared[(to + w) as usize] = x[(from + w) as usize];
-            }
-        }
-    } else {
-        #[unroll]
-        for w in 0..4u32 {
-            shared[(to + w) as usize] = 0u32;
-        }
+        fetch(k_rope, ropes, first, shared, comptime!(form.rope_window(lines)), form);
     }
 }
 
@@ -298,6 +343,11 @@ pub(super) fn own_line(place: Place, #[comptime] i: u32) -> u32 {
     place.line + place.lane / 4u32 + comptime!(8 * i)
 }
 
+/// How far number `e` of a unit's is to the right of the diagonal through its first one.
+pub(super) const fn right_of(e: u32) -> i32 {
+    column_of(e) as i32 - 8 * line_of(e) as i32
+}
+
 /// First column of a unit in each eight.
 #[cube]
 pub(super) fn own_column(place: Place) -> u32 {
@@ -334,6 +384,22 @@ pub(super) fn write_sums(
             let sum = sums[comptime!((Form::sums(from) + e) as usize)];
             out[(target.at[line] + offset + column) as usize] = sum * target.factor[line];
         }
+    }
+}
+
+/// `exp(x)`: the instruction's device has one for powers of two, which is as near as BF16 needs.
+#[cube]
+pub(super) fn exponential(x: f32, #[comptime] form: Form) -> f32 {
+    if comptime!(form.unit == MatrixUnit::Instruction) {
+        let x = x * core::f32::consts::LOG2_E;
+        let power: f32;
+        gpu_asm!(
+            "ex2.approx.ftz.f32 {power}, {x};",
+            x = in(_) x, power = out(_) power, options(pure, nomem),
+        );
+        power
+    } else {
+        x.exp()
     }
 }
 

@@ -115,14 +115,19 @@ impl MatrixTiles {
         let [nope, rope, v] = [shape.nope_dim, shape.rope_dim, shape.v_dim].map(slices);
         let (nope, rope, v) = (nope?, rope?, v?);
         let fits = [nope, rope, v].iter().all(|&slices| slices <= MOST_SLICES)
-            && nope + rope + v <= MOST_SLICES;
+            && nope + rope + v <= MOST_SLICES
+            // Positions are compared with their sign.
+            && i32::try_from(shape.keys).is_ok();
         if !fits || nope + rope == 0 || v == 0 {
             return None;
         }
         let form = |block: u32| match unit {
             MatrixUnit::Instruction => Form { unit, planes: 4, block, nope, rope, v },
-            // A barrier an instruction: as few as will do, and more than one plane and block.
-            MatrixUnit::Emulated => Form { unit, planes: 2, block: 16, nope, rope, v },
+            // In little shared memory, and wherever there is room more than one plane.
+            MatrixUnit::Emulated => {
+                let planes = if nope + rope + v > MOST_SLICES / 2 { 1 } else { 2 };
+                Form { unit, planes, block: DEPTH, nope, rope, v }
+            }
         };
         let (forward, backward) = (form(64), form(32));
         let room = client.properties().hardware.max_shared_memory_size;

@@ -2,9 +2,9 @@
 //! keys and values block by block through shared memory, the softmax kept running.
 
 use super::block::{
-    Place, Target, add_mix, arrived, block_of, close_group, column_of, fetch, fetch_keys, keys,
-    line_of, own_column, own_line, place, queries, ropes, row_largest, row_room, row_total, values,
-    write_sums, zeros,
+    Place, Target, add_mix, arrived, block_of, close_group, exponential, fetch, fetch_keys, keys,
+    line_of, own_column, own_line, place, queries, right_of, ropes, row_largest, row_room,
+    row_total, values, write_sums, zeros,
 };
 use super::form::{Form, SLICE};
 use crate::attention::kernel::{Block, LOWEST, Sizes, row_base, smaller};
@@ -47,7 +47,7 @@ pub(super) fn attend_matrix(
         // The queries go through the keys' room into registers.
         let mut key_rows = pair_rows(comptime!(form.key_room()));
         let mut value_rows = pair_rows(comptime!((form.block * form.value_stride()) as usize));
-        let window = comptime!(form.key_window(form.rows(), 0, form.depth()));
+        let window = comptime!(form.query_window(form.rows()));
         fetch(q, queries(block, sizes, form), block.first, &mut key_rows, window, form);
         close_group(form);
         arrived(0u32, form);
@@ -174,14 +174,16 @@ fn add_own_scores(
     }
 }
 
-/// Scores of keys after a row's own position become [`MASKED`].
+/// Scores of keys after a row's own position become [`MASKED`]; `position` is that of the cube's first
+/// row, `key` the block's first key.
 #[cube]
 fn mask(scores: &mut Array<f32>, position: u32, key: u32, place: Place, #[comptime] form: Form) {
+    let row = position + own_line(place, 0u32);
+    let lead = row as i32 - (key + own_column(place)) as i32;
     #[unroll]
     for e in 0..comptime!(form.scores()) {
-        let last = position + own_line(place, comptime!(line_of(e)));
-        let own = key + own_column(place) + comptime!(column_of(e));
-        scores[e as usize] = select(own <= last, scores[e as usize], MASKED.runtime());
+        let visible = comptime!(right_of(e)) <= lead;
+        scores[e as usize] = select(visible, scores[e as usize], MASKED.runtime());
     }
 }
 
@@ -206,12 +208,12 @@ fn softmax(
             }
         }
         let now = row_largest(now, room, form);
-        let shrink = (before - now).exp();
+        let shrink = exponential(before - now, form);
         let mut total = rows.total[line as usize] * shrink;
         #[unroll]
         for e in 0..comptime!(form.scores()) {
             if comptime!(line_of(e) == line) {
-                let weight = (scores[e as usize] - now).exp();
+                let weight = exponential(scores[e as usize] - now, form);
                 scores[e as usize] = weight;
                 total += weight;
             }

@@ -2,12 +2,12 @@
 //! plane, queries and their outputs' gradients block by block.
 
 use super::block::{
-    Place, Target, add_mix, add_scores, arrived, block_of, close_group, column_of, fetch,
-    fetch_keys, gradients, keys, line_of, own_column, own_line, place, queries, ropes, values,
-    write_sums, zeros,
+    Place, Target, add_mix, add_scores, arrived, block_of, close_group, column_of, exponential,
+    fetch, fetch_keys, gradients, keys, own_column, own_line, place, queries, right_of, ropes,
+    values, write_sums, zeros,
 };
 use super::form::Form;
-use crate::attention::kernel::{Block, Sizes, row_base, smaller};
+use crate::attention::kernel::{Block, Sizes, row_base};
 use crate::device::matrix::fragment::{exchange, pair_rows};
 use cubecl::prelude::*;
 
@@ -59,7 +59,7 @@ pub(super) fn key_gradient_matrix(
         let start = select(block.first > prefix, (block.first - prefix) / lines, 0u32);
         let end = sizes.queries.div_ceil(lines);
         let (q_window, dout_window) =
-            comptime!((form.key_window(lines, 0, depth), form.value_window(lines)));
+            comptime!((form.query_window(lines), form.gradient_window(lines)));
         fetch(q, query_lines, start * lines, &mut query_rows, q_window, form);
         fetch(dout, dout_lines, start * lines, &mut dout_rows, dout_window, form);
         close_group(form);
@@ -79,15 +79,16 @@ pub(super) fn key_gradient_matrix(
                 depth,
                 form,
             );
-            let columns = columns(statistics, sizes, row_base(block, sizes), query, place, form);
+            let rows = row_base(block, sizes);
+            let lse = columns(statistics, sizes, rows, query, place, 0u32, form);
+            // Key `i` is seen by query `j` where `i` is at most `prefix + j`.
+            let key = block.first + own_line(place, 0u32);
+            let lead = (prefix + query + own_column(place)) as i32 - key as i32;
             #[unroll]
             for e in 0..comptime!(form.scores()) {
-                let column = comptime!(column_of(e));
-                let own = query + own_column(place) + column;
-                let key = block.first + own_line(place, comptime!(line_of(e)));
-                let visible = own < sizes.queries && key <= prefix + own;
-                let lse = columns.lse[comptime!(place_of(column))];
-                p[e as usize] = select(visible, (p[e as usize] - lse).exp(), 0.0f32);
+                let visible = comptime!(-right_of(e)) <= lead;
+                let score = p[e as usize] - lse[comptime!(place_of(column_of(e)))];
+                p[e as usize] = select(visible, exponential(score, form), 0.0f32);
             }
             let mut ds = zeros(comptime!(form.scores()));
             add_scores(
@@ -106,9 +107,10 @@ pub(super) fn key_gradient_matrix(
             if more {
                 fetch(dout, dout_lines, next, &mut dout_rows, dout_window, form);
             }
+            let deltas = columns(statistics, sizes, rows, query, place, 1u32, form);
             #[unroll]
             for e in 0..comptime!(form.scores()) {
-                let delta = columns.delta[comptime!(place_of(column_of(e)))];
+                let delta = deltas[comptime!(place_of(column_of(e)))];
                 ds[e as usize] = p[e as usize] * (ds[e as usize] - delta);
             }
             add_mix(&ds, &query_rows, place, &mut dk, &mut exchange, key_stride, depth, form);
@@ -129,18 +131,15 @@ pub(super) fn key_gradient_matrix(
     }
 }
 
-/// Of a unit's columns, which are queries, what backward needs.
-#[derive(CubeType)]
-struct Columns {
-    lse: Array<f32>,
-    delta: Array<f32>,
-}
-
 /// Where column `column` from [`own_column`] on is among a unit's.
 const fn place_of(column: u32) -> usize {
     (column / 8 * 2 + column % 2) as usize
 }
 
+/// Above every log of a sum: the weights of a query past the last are zero by it.
+const NO_QUERY: f32 = 3.0e38;
+
+/// Statistic `which` of a unit's columns, which are queries; [`NO_QUERY`] past the last.
 #[cube]
 fn columns(
     statistics: &[f32],
@@ -148,16 +147,19 @@ fn columns(
     base: u32,
     first: u32,
     place: Place,
+    #[comptime] which: u32,
     #[comptime] form: Form,
-) -> Columns {
-    let count = comptime!((form.block / 4) as usize);
-    let mut columns = Columns { lse: Array::<f32>::new(count), delta: Array::<f32>::new(count) };
+) -> Array<f32> {
+    let mut columns = Array::<f32>::new(comptime!((form.block / 4) as usize));
     #[unroll]
     for i in 0..comptime!(form.block / 4) {
         let column = own_column(place) + comptime!(i / 2 * 8 + i % 2);
-        let at = 2u32 * (base + smaller(first + column, sizes.queries - 1u32));
-        columns.lse[i as usize] = statistics[at as usize];
-        columns.delta[i as usize] = statistics[(at + 1u32) as usize];
+        let query = first + column;
+        let mut statistic = NO_QUERY.runtime();
+        if query < sizes.queries {
+            statistic = statistics[(2u32 * (base + query) + which) as usize];
+        }
+        columns[i as usize] = statistic;
     }
     columns
 }

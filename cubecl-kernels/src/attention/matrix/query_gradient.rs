@@ -2,9 +2,9 @@
 //! a head a plane, keys and values block by block.
 
 use super::block::{
-    Place, Target, add_mix, add_scores, arrived, block_of, close_group, column_of, fetch,
-    fetch_keys, gradients, keys, line_of, own_column, own_line, place, queries, ropes, values,
-    write_sums, zeros,
+    Place, Target, add_mix, add_scores, arrived, block_of, close_group, exponential, fetch,
+    fetch_keys, gradients, keys, line_of, own_column, own_line, place, queries, right_of, ropes,
+    values, write_sums, zeros,
 };
 use super::form::Form;
 use crate::attention::kernel::{Sizes, row_base, smaller};
@@ -43,9 +43,9 @@ pub(super) fn query_gradient_matrix(
         let mut dout_rows = pair_rows(comptime!((form.rows() * value_stride) as usize));
         let mut key_rows = pair_rows(comptime!((form.block * key_stride) as usize));
         let mut value_rows = pair_rows(comptime!((form.block * value_stride) as usize));
-        let window = comptime!(form.key_window(form.rows(), 0, form.depth()));
+        let window = comptime!(form.query_window(form.rows()));
         fetch(q, queries(block, sizes, form), block.first, &mut query_rows, window, form);
-        let window = comptime!(form.value_window(form.rows()));
+        let window = comptime!(form.gradient_window(form.rows()));
         fetch(dout, gradients(block, sizes, form), block.first, &mut dout_rows, window, form);
         let rows = row_values(statistics, sizes, row_base(block, sizes), block.first, place);
 
@@ -81,13 +81,14 @@ pub(super) fn query_gradient_matrix(
             }
             let mut ds = zeros(comptime!(form.scores()));
             add_scores(&query_rows, &key_rows, place, &mut ds, &mut exchange, key_stride, d, form);
+            let row = position + own_line(place, 0u32);
+            let lead = row as i32 - (key + own_column(place)) as i32;
             #[unroll]
             for e in 0..comptime!(form.scores()) {
                 let line = comptime!(line_of(e));
-                let own = key + own_column(place) + comptime!(column_of(e));
-                let visible = own <= position + own_line(place, line);
+                let visible = comptime!(right_of(e)) <= lead;
                 let lse = rows.lse[line as usize];
-                let p = select(visible, (ds[e as usize] - lse).exp(), 0.0f32);
+                let p = select(visible, exponential(ds[e as usize] - lse, form), 0.0f32);
                 ds[e as usize] = p * (dp[e as usize] - rows.delta[line as usize]);
             }
             add_mix(&ds, &key_rows, place, &mut sums, &mut exchange, key_stride, d, form);
