@@ -33,16 +33,20 @@ INSTRUCTIONS = {
         "sm_100a": ["HMMA.16816.F32"],
         "sm_120a": ["QMMA."],
     },
+} | {
+    # BF16 products of registers that `ldmatrix` fills from what asynchronous copies brought.
+    name: {
+        target: ["HMMA.16816.F32.BF16", "LDSM.", "LDGSTS."]
+        for target in ("sm_89", "sm_90a", "sm_100a", "sm_120a")
+    }
+    for name in ("attend_matrix", "query_gradient_matrix", "key_gradient_matrix")
 }
 # Bytes of registers that a kernel may spill, by target. The portable product holds 64 results a unit;
 # it is for devices without an instruction for E4M3, and for trials. On 10.0 `mma` unpacks E4M3 to
-# F16, in registers that no other target needs. Attention in one unit's registers is for devices
-# without matrix instructions; those of CUDA compose it.
+# F16, in registers that no other target needs.
 SPILLS = {
-    "attend": {"sm_100a": 8, "sm_120a": 8},
     "gemm_tiles": {target: 64 for target in ("sm_89", "sm_90a", "sm_100a", "sm_120a")},
     "gemm_mma": {"sm_100a": 144},
-    "key_gradient": {"sm_89": 88, "sm_90a": 88},
 }
 # Which kernel E4M3 products are by.
 PRODUCTS = {
@@ -164,6 +168,15 @@ def wrong_paths(kernels):
                 yield f"{target}: {operation} is by {found}, should be by {wanted}"
 
 
+def unused(kernels):
+    """Kernels that a target should have and that no operation launches there."""
+    found = {(k.name, k.target) for k in kernels}
+    for name, targets in INSTRUCTIONS.items():
+        for target in targets:
+            if (name, target) not in found:
+                yield f"{target}: nothing launches {name}"
+
+
 def table(kernels):
     """A row for each kernel: the most of all its forms, by target."""
     targets = sorted({k.target for k in kernels}, key=lambda t: int(re.sub(r"\D", "", t)))
@@ -210,6 +223,7 @@ def main():
     problems = [f"{k.file} ({k.operations[0]}): {p}" for k in kernels for p in k.problems]
     took = sum(k.seconds for k in kernels)
     problems += wrong_paths(kernels)
+    problems += unused(kernels)
     for target, path in sorted({(k.target, k.path) for k in kernels}):
         print(f"{target}: products by {path}")
     if problems:

@@ -64,10 +64,10 @@ impl Supported {
     };
 
     /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores
-    /// round the operands of FP32 products to TF32. Attention and the head wait for a tile of
-    /// matrix instructions there.
+    /// round the operands of FP32 products to TF32, and keeps attention's scores. The head waits for
+    /// a tile of matrix instructions there.
     #[cfg(feature = "cube")]
-    pub const CUDA: Self = Self::CUBE.and(&[FusedOp::Linear]);
+    pub const CUDA: Self = Self::CUBE.and(&[FusedOp::Linear, FusedOp::MlaAttention]);
 
     /// The operations that a device of CubeCL without matrix instructions of its own has besides.
     #[cfg(feature = "cube")]

@@ -7,6 +7,7 @@ use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::attention::{absorbed_attention, attention, attention_backward};
 use cubecl_kernels::definition::{AttentionOptions, AttentionShape, ProductFormat};
+use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::reference;
 
 /// `[batch, queries, keys, heads, nope, rope, v]`.
@@ -40,12 +41,20 @@ fn inputs(s: &AttentionShape) -> Inputs {
 
 /// `out`, `lse`, `dq`, `dkv` and `dk_rope` of a device.
 fn run(client: &Client, s: &AttentionShape, x: &Inputs) -> [Vec<f32>; 5] {
+    run_in(client, s, x, &in_f32(x.scale))
+}
+
+fn run_in(
+    client: &Client,
+    s: &AttentionShape,
+    x: &Inputs,
+    options: &AttentionOptions,
+) -> [Vec<f32>; 5] {
     let [q, kv, k_rope, dout] =
         [&x.q, &x.kv, &x.k_rope, &x.dout].map(|values| upload(client, values));
-    let options = in_f32(x.scale);
-    let output = attention(client, &q, &kv, &k_rope, s, &options).unwrap();
+    let output = attention(client, &q, &kv, &k_rope, s, options).unwrap();
     let gradients =
-        attention_backward(client, &q, &kv, &k_rope, &output, &dout, s, &options).unwrap();
+        attention_backward(client, &q, &kv, &k_rope, &output, &dout, s, options).unwrap();
     let rows = s.batch * s.heads * s.queries;
     [
         download(client, &output.out, x.dout.len()),
@@ -89,6 +98,30 @@ fn values_and_gradients_of_every_shape() {
             assert_near(&format!("{name} {what}"), actual, &expected);
         }
         assert_eq!(run(&client, &s, &x), actual, "{name}: the same bits twice");
+    }
+}
+
+/// BF16 is near FP32 where the device has the instruction, and FP32 to the bit where it has not or a
+/// head is too wide for it.
+#[test]
+fn bf16_is_near_fp32_or_is_fp32() {
+    let client = client();
+    let instruction = cubecl_kernels::device::matrix_unit(&client).is_ok();
+    for (dims, narrow) in [([1, 40, 50, 2, 16, 8, 12], true), ([1, 20, 20, 1, 96, 32, 208], false)]
+    {
+        let s = shape(dims);
+        let x = inputs(&s);
+        let [exact, bf16] = [ProductFormat::F32, ProductFormat::Bf16]
+            .map(|format| run_in(&client, &s, &x, &AttentionOptions { scale: x.scale, format }));
+        if instruction && narrow {
+            assert_ne!(exact, bf16, "{dims:?}");
+            for (exact, bf16) in exact.iter().zip(&bf16) {
+                let diff = calc_diff(bf16, exact);
+                assert!(diff < 3e-5, "{dims:?}: calc_diff {diff:e}");
+            }
+        } else {
+            assert_eq!(exact, bf16, "{dims:?}");
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 //! keys and values block by block through shared memory, the softmax kept running.
 
 use super::block::{
-    Place, Target, add_mix, arrived, block_of, close_group, exponential, fetch, fetch_keys, keys,
-    line_of, own_column, own_line, place, queries, right_of, ropes, row_largest, row_room,
-    row_total, values, write_sums, zeros,
+    Place, Target, add_mix, block_of, exponential, line_of, own_column, own_line, place, right_of,
+    row_largest, row_room, row_total, write_sums, zeros,
 };
+use super::copy::{arrived, close_group, fetch, fetch_keys, keys, queries, ropes, values};
 use super::form::{Form, SLICE};
 use crate::attention::kernel::{Block, LOWEST, Sizes, row_base, smaller};
 use crate::device::matrix::fragment::{

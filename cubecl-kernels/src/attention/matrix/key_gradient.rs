@@ -2,9 +2,11 @@
 //! plane, queries and their outputs' gradients block by block.
 
 use super::block::{
-    Place, Target, add_mix, add_scores, arrived, block_of, close_group, column_of, exponential,
-    fetch, fetch_keys, gradients, keys, own_column, own_line, place, queries, right_of, ropes,
-    values, write_sums, zeros,
+    Place, Target, add_mix, add_scores, block_of, column_of, exponential, own_column, own_line,
+    place, right_of, write_sums, zeros,
+};
+use super::copy::{
+    arrived, close_group, fetch, fetch_keys, gradients, keys, queries, ropes, values,
 };
 use super::form::Form;
 use crate::attention::kernel::{Block, Sizes, row_base};

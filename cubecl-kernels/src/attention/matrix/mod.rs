@@ -7,6 +7,7 @@
 //! values, the output's gradient, and of the scores' blocks the weights and their gradients.
 
 mod block;
+mod copy;
 mod form;
 mod forward;
 mod key_gradient;

@@ -2,9 +2,11 @@
 //! a head a plane, keys and values block by block.
 
 use super::block::{
-    Place, Target, add_mix, add_scores, arrived, block_of, close_group, exponential, fetch,
-    fetch_keys, gradients, keys, line_of, own_column, own_line, place, queries, right_of, ropes,
-    values, write_sums, zeros,
+    Place, Target, add_mix, add_scores, block_of, exponential, line_of, own_column, own_line,
+    place, right_of, write_sums, zeros,
+};
+use super::copy::{
+    arrived, close_group, fetch, fetch_keys, gradients, keys, queries, ropes, values,
 };
 use super::form::Form;
 use crate::attention::kernel::{Sizes, row_base, smaller};

@@ -4,10 +4,11 @@
 use super::MatrixTiles;
 use crate::attention::launch::{DeviceAttention, attention_backward_by, attention_by};
 use crate::attention::plan::Tile;
-use crate::definition::AttentionShape;
+use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
 use crate::device::MatrixUnit;
 use crate::metric::calc_diff;
-use crate::reference;
+use crate::{host, reference};
+use cubecl::MemoryScope;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::bf16;
@@ -17,6 +18,9 @@ use half::bf16;
 const ROUNDED: f64 = 4e-6;
 /// Largest of gradients, whose differences from the rows' means are small: that of the host's.
 const GRADIENT: f64 = 3e-5;
+/// Largest of a host's logs of sums from ours: were something else rounded, it would be a thousand
+/// times as much.
+const SAME_OPERANDS: f64 = 1e-11;
 /// Largest of what is FP32 throughout.
 const EXACT: f64 = 1e-12;
 
@@ -107,6 +111,39 @@ fn expected(s: &AttentionShape, x: &Inputs) -> [Vec<f64>; 5] {
     [out, lse, dq, dkv, dk_rope]
 }
 
+/// The host's results in BF16.
+#[allow(clippy::unwrap_used)] // clippy does not see it of a test's helpers
+fn on_host(s: &AttentionShape, x: &Inputs) -> [Vec<f32>; 5] {
+    let o = AttentionOptions { scale: x.scale, format: ProductFormat::Bf16 };
+    let Inputs { q, kv, k_rope, dout, .. } = x;
+    let f = host::attention(q, kv, k_rope, s, &o).unwrap();
+    let g = host::attention_backward(q, kv, k_rope, &f.out, &f.lse, dout, s, &o).unwrap();
+    [f.out, f.lse, g.dq, g.dkv, g.dk_rope]
+}
+
+/// The largest buffer that either pass asks the device for grows as the sequence does.
+#[test]
+fn bytes_grow_with_the_sequence() {
+    let largest = |tokens: usize| {
+        // A thread has a stream of its own, and with it pools of its own.
+        let passes = move || {
+            let client = cubecl::Device::default().client();
+            let s = shape([1, tokens, tokens, 1, 4, 4, 4]);
+            drop(run(&client, &s, &Inputs::of(&s)));
+            let report = client.memory_report(MemoryScope::CurrentStream);
+            let pools = report
+                .streams
+                .iter()
+                .flat_map(|stream| stream.pools.dynamic.iter().chain([&stream.pools.dedicated]));
+            pools.map(|pool| pool.largest_alloc).max().unwrap()
+        };
+        std::thread::spawn(passes).join().unwrap()
+    };
+    let [short, long] = [256, 1024].map(largest);
+    assert!(short >= 256 * 16 * 4, "{short} bytes: the packed operands themselves are larger");
+    assert_eq!(long, 4 * short);
+}
+
 #[test]
 fn values_and_gradients_of_every_shape() {
     let client = cubecl::Device::default().client();
@@ -136,6 +173,16 @@ fn values_and_gradients_of_every_shape() {
             assert!(diff < bound, "{name} {what}: calc_diff {diff:e}");
         }
         assert_eq!(run(&client, &s, &x), actual, "{name}: the same bits twice");
+        // The host computes few rows in FP32.
+        if s.queries > 4 {
+            for ((what, actual), host) in
+                ["out", "lse", "dq", "dkv", "dk_rope"].iter().zip(&actual).zip(on_host(&s, &x))
+            {
+                let diff = calc_diff(actual, &host);
+                let bound = if *what == "lse" { SAME_OPERANDS } else { GRADIENT };
+                assert!(diff < bound, "{name} {what} and the host's: calc_diff {diff:e}");
+            }
+        }
     }
 }
 
