@@ -40,16 +40,17 @@ INSTRUCTIONS = {
     "matrix_product": dict.fromkeys(TARGETS, ["HMMA.16816.F32.BF16", "LDSM."]),
     "cast_blocks": dict.fromkeys(TARGETS, ["F2FP.SATFINITE.E"]),
     "pack_fp8": dict.fromkeys(TARGETS, ["F2FP.SATFINITE.E4M3"]),
+} | {
+    # BF16 products of registers that `ldmatrix` fills from what asynchronous copies brought.
+    name: dict.fromkeys(TARGETS, ["HMMA.16816.F32.BF16", "LDSM.", "LDGSTS."])
+    for name in ("attend_matrix", "query_gradient_matrix", "key_gradient_matrix")
 }
 # Bytes of registers that a kernel may spill, by target. The portable product holds 64 results a unit;
 # it is for devices without an instruction for E4M3, and for trials. On 10.0 `mma` unpacks E4M3 to
-# F16, in registers that no other target needs. Attention in one unit's registers is for devices
-# without matrix instructions; those of CUDA compose it.
+# F16, in registers that no other target needs.
 SPILLS = {
-    "attend": {"sm_100a": 8, "sm_120a": 8},
     "gemm_tiles": dict.fromkeys(TARGETS, 64),
     "gemm_mma": {"sm_100a": 144},
-    "key_gradient": {"sm_89": 88, "sm_90a": 88},
 }
 # Which kernel E4M3 products are by.
 PRODUCTS = {
@@ -189,6 +190,15 @@ def wrong_paths(kernels):
                 yield f"{target}: {operation} is not by {wanted}"
 
 
+def unused(kernels):
+    """Kernels that a target should have and that no operation launches there."""
+    found = {(k.name, k.target) for k in kernels}
+    for name, targets in INSTRUCTIONS.items():
+        for target in targets:
+            if (name, target) not in found:
+                yield f"{target}: nothing launches {name}"
+
+
 def table(kernels):
     """A row for each kernel: the most of all its forms, by target."""
     targets = sorted({k.target for k in kernels}, key=lambda t: int(re.sub(r"\D", "", t)))
@@ -235,6 +245,7 @@ def main():
     problems = [f"{k.file} ({k.operations[0]}): {p}" for k in kernels for p in k.problems]
     took = sum(k.seconds for k in kernels)
     problems += wrong_paths(kernels)
+    problems += unused(kernels)
     for target, path, matrix in sorted({(k.target, k.path, k.matrix) for k in kernels}):
         print(f"{target}: products in FP8 by {path}, in BF16 by {matrix}")
     if problems:

@@ -151,7 +151,7 @@ impl FusedKernels for CubeBackend {
         let shape = attention_shape(dims(&q), dims(&kv), dims(&k_rope));
         let place = Place::of(&q);
         let [q, kv, k_rope] = [q, kv, k_rope].map(handle);
-        let output = attention::attention(&place.client, &q, &kv, &k_rope, &shape, options.scale);
+        let output = attention::attention(&place.client, &q, &kv, &k_rope, &shape, &options);
         let DeviceAttention { out, lse } = done(output);
         let AttentionShape { batch, queries, heads, v_dim, .. } = shape;
         AttentionOutput {
@@ -180,7 +180,7 @@ impl FusedKernels for CubeBackend {
             &output,
             &dout,
             &shape,
-            options.scale,
+            &options,
         ));
         let AttentionShape { batch, queries, keys, heads, rope_dim, .. } = shape;
         AttentionGradients {

@@ -63,15 +63,15 @@ impl Supported {
         bf16: 0,
     };
 
-    /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores
-    /// round the operands of FP32 products to TF32, and has no head without all logits. Attention
-    /// waits for a tile of matrix instructions there.
-    #[cfg(feature = "cube")]
-    pub const CUDA: Self = Self::CUBE.and(&[FusedOp::Linear, FusedOp::LinearCrossEntropy]);
-
     /// The operations that a device of CubeCL without matrix instructions of its own has besides.
     #[cfg(feature = "cube")]
     pub const PLAIN: Self = Self::CUBE.and(&[FusedOp::MlaAttention, FusedOp::LinearCrossEntropy]);
+
+    /// The operations that a device of CUDA has kernels for besides: Burn lets its tensor cores
+    /// round the operands of FP32 products to TF32, keeps attention's scores, and has no head without
+    /// all logits.
+    #[cfg(feature = "cube")]
+    pub const CUDA: Self = Self::PLAIN.and(&[FusedOp::Linear]);
 
     /// The operations that a software renderer has besides: Burn's products go through shared
     /// memory, which it has not.

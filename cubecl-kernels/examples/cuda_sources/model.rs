@@ -7,7 +7,8 @@ use cubecl_kernels::attention::{
 };
 use cubecl_kernels::cross_entropy::linear_cross_entropy_with_gradients;
 use cubecl_kernels::definition::{
-    AdamWConfig, AttentionShape, LinearShape, ProductFormat, RopeLayout, RopeShape,
+    AdamWConfig, AttentionOptions, AttentionShape, LinearShape, ProductFormat, RopeLayout,
+    RopeShape,
 };
 use cubecl_kernels::device::Element;
 use cubecl_kernels::matrix_product::LinearPath;
@@ -17,7 +18,7 @@ use cubecl_kernels::rope::rope;
 /// Entries of the head's vocabulary.
 const VOCAB: usize = 129_280;
 /// Heads of attention.
-const HEADS: usize = 8;
+const HEADS: usize = 128;
 
 /// Entries of a latent.
 const RANK: usize = 512;
@@ -37,19 +38,38 @@ fn attentions(on: &Launches<'_>) -> Outcome {
     let (batch, queries, keys, heads) = (1, TOKENS, TOKENS, HEADS);
     let (nope_dim, rope_dim, v_dim) = (128, 64, 128);
     let shape = AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim };
-    let [q, kv, out] =
-        [shape.qk_dim(), shape.kv_dim(), v_dim].map(|w| on.words(TOKENS * HEADS * w));
+    attention_of(on, &shape)?;
+    // Odd widths, and a head without a rotated part.
+    attention_of(on, &AttentionShape { heads: 3, nope_dim: 33, rope_dim: 6, v_dim: 17, ..shape })?;
+    attention_of(on, &AttentionShape { heads: 3, nope_dim: 48, rope_dim: 0, v_dim: 48, ..shape })?;
     let k_rope = on.words(TOKENS * rope_dim);
-    let output = DeviceAttention { out, lse: on.words(TOKENS * HEADS) };
-    on.name("attention", || attention(on.client, &q, &kv, &k_rope, &shape, 0.1).map(drop))?;
-    on.name("attention backward", || {
-        attention_backward(on.client, &q, &kv, &k_rope, &output, &output.out, &shape, 0.1).map(drop)
-    })?;
+    let q = on.words(TOKENS * HEADS * shape.qk_dim());
     let shape = AttentionShape { queries: 1, ..shape };
     let (latents, kv_b) = (on.words(TOKENS * RANK), on.words(HEADS * shape.kv_dim() * RANK));
     on.name("absorbed attention", || {
         absorbed_attention(on.client, &q, &latents, &k_rope, &kv_b, &shape, RANK, 0.1).map(drop)
     })
+}
+
+/// Forward and backward in both formats.
+fn attention_of(on: &Launches<'_>, shape: &AttentionShape) -> Outcome {
+    let tokens = shape.heads * TOKENS;
+    let [q, kv, out] =
+        [shape.qk_dim(), shape.kv_dim(), shape.v_dim].map(|width| on.words(tokens * width));
+    let k_rope = on.words(TOKENS * shape.rope_dim);
+    let output = DeviceAttention { out, lse: on.words(tokens) };
+    for format in [ProductFormat::F32, ProductFormat::Bf16] {
+        let options = AttentionOptions { scale: 0.1, format };
+        on.name(&format!("attention {format:?}"), || {
+            attention(on.client, &q, &kv, &k_rope, shape, &options).map(drop)
+        })?;
+        let dout = &output.out;
+        on.name(&format!("attention backward {format:?}"), || {
+            attention_backward(on.client, &q, &kv, &k_rope, &output, dout, shape, &options)
+                .map(drop)
+        })?;
+    }
+    Ok(())
 }
 
 fn head(on: &Launches<'_>) -> Outcome {

@@ -2,9 +2,9 @@
 
 use super::gradient::{key_gradient, query_gradient, row_statistics, sum_heads};
 use super::kernel::attend;
-use super::plan::{UNITS, check, sizes, units, vector};
-use super::planes::{Buffers, Planes};
-use crate::definition::{AttentionShape, KernelError};
+use super::plan::{Tile, UNITS, check, sizes, units, vector};
+use super::planes::Buffers;
+use crate::definition::{AttentionOptions, AttentionShape, KernelError};
 use crate::device::{addressable, allocate, argument, check_handle, cubes_of};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -29,8 +29,12 @@ pub struct DeviceAttentionGradients {
     pub dk_rope: Handle,
 }
 
-/// MLA's causal attention, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`, in FP32; query
-/// row `i` sees keys `0 ..= s - t + i`. What is allocated is the result, however long the sequence.
+/// MLA's causal attention, `softmax(scale (q_nope k_nope^T + q_rope k_rope^T)) v`; query row `i` sees
+/// keys `0 ..= s - t + i`. What is allocated is the result and, for BF16, the operands in it, so that
+/// bytes grow with the sequence and not with its square.
+///
+/// Products of BF16 are made where the device has matrix instructions and no head is too wide for
+/// them; all others, and the softmax, are in FP32.
 ///
 /// # Shapes
 /// FP32: `q` `[b, t, h, dn + dr]`, `kv` `[b, s, h, dn + dv]`, `k_rope` `[b, s, dr]` ->
@@ -47,7 +51,21 @@ pub fn attention(
     kv: &Handle,
     k_rope: &Handle,
     shape: &AttentionShape,
+    options: &AttentionOptions,
+) -> Result<DeviceAttention, KernelError> {
+    let tile = Tile::of(client, shape, options.format);
+    attention_by(client, q, kv, k_rope, shape, options.scale, tile)
+}
+
+/// As [`attention`], by some tile.
+pub(super) fn attention_by(
+    client: &Client,
+    q: &Handle,
+    kv: &Handle,
+    k_rope: &Handle,
+    shape: &AttentionShape,
     scale: f32,
+    tile: Tile,
 ) -> Result<DeviceAttention, KernelError> {
     const OP: &str = "attention";
     let [q_count, kv_count, rope_count] = check_inputs(OP, q, kv, k_rope, shape)?;
@@ -56,19 +74,19 @@ pub fn attention(
     let rows = addressable(OP, "lse", &[batch, heads, queries])?;
     let (out, lse) = (allocate(client, count, 4), allocate(client, rows, 4));
     let units = units(OP, shape, queries)?;
-    let width = vector(shape);
+    let width = vector(client, shape);
     if units == 0 {
         return Ok(DeviceAttention { out, lse });
     }
-    if let Some(planes) = Planes::of(client, shape) {
-        let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
-        let x = Buffers { inputs, out: (&out, count), rows: (&lse, rows) };
-        planes.forward(client, &x, shape, scale);
-    } else {
+    let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
+    let x = Buffers { inputs, out: (&out, count), rows: (&lse, rows) };
+    match tile {
+        Tile::Matrix(tiles) => tiles.forward(client, &x, shape, scale)?,
+        Tile::Plane(planes) => planes.forward(client, &x, shape, scale),
         // SAFETY: the inputs were found to hold what their shapes say and the results were
         // allocated for theirs; a unit past the last block does nothing, a line past the last of a
         // head is read as the last one and not written.
-        unsafe {
+        Tile::Unit => unsafe {
             attend::launch_unchecked(
                 client,
                 cubes_of(client, units, UNITS),
@@ -84,7 +102,7 @@ pub fn attention(
                 units as u32,
                 width as u32,
             );
-        }
+        },
     }
     Ok(DeviceAttention { out, lse })
 }
@@ -111,7 +129,21 @@ pub fn attention_backward(
     output: &DeviceAttention,
     dout: &Handle,
     shape: &AttentionShape,
+    options: &AttentionOptions,
+) -> Result<DeviceAttentionGradients, KernelError> {
+    let tile = Tile::of(client, shape, options.format);
+    attention_backward_by(client, [q, kv, k_rope], output, dout, shape, options.scale, tile)
+}
+
+/// As [`attention_backward`], by some tile.
+pub(super) fn attention_backward_by(
+    client: &Client,
+    [q, kv, k_rope]: [&Handle; 3],
+    output: &DeviceAttention,
+    dout: &Handle,
+    shape: &AttentionShape,
     scale: f32,
+    tile: Tile,
 ) -> Result<DeviceAttentionGradients, KernelError> {
     const OP: &str = "attention_backward";
     let [q_count, kv_count, rope_count] = check_inputs(OP, q, kv, k_rope, shape)?;
@@ -138,7 +170,7 @@ pub fn attention_backward(
     };
     let parts = allocate(client, parts_count, 4);
     let units_of = CubeDim::new_1d(UNITS);
-    let width = vector(shape);
+    let width = vector(client, shape);
     let (query_units, key_units) = (units(OP, shape, queries)?, units(OP, shape, keys)?);
     // SAFETY: as in `attention`; `statistics` and `parts` were allocated for what they are passed
     // with, and a unit past the last row or entry does nothing.
@@ -157,15 +189,20 @@ pub fn attention_backward(
             width as u32,
         );
     }
-    if let Some(planes) = Planes::of(client, shape) {
-        let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
-        let x = Buffers { inputs, out: (dout, count), rows: (&statistics, 2 * rows) };
-        planes.query_gradient(client, &x, &gradients.dq, shape, scale);
-        let parts = (&parts, parts_count);
-        planes.key_gradient(client, &x, &gradients.dkv, parts, shape, scale);
-    } else {
+    let inputs = [(q, q_count), (kv, kv_count), (k_rope, rope_count)];
+    let x = Buffers { inputs, out: (dout, count), rows: (&statistics, 2 * rows) };
+    match tile {
+        Tile::Matrix(tiles) => {
+            let parts = (&parts, parts_count);
+            tiles.backward(client, &x, &gradients.dq, &gradients.dkv, parts, shape, scale)?;
+        }
+        Tile::Plane(planes) => {
+            planes.query_gradient(client, &x, &gradients.dq, shape, scale);
+            let parts = (&parts, parts_count);
+            planes.key_gradient(client, &x, &gradients.dkv, parts, shape, scale);
+        }
         // SAFETY: as above.
-        unsafe {
+        Tile::Unit => unsafe {
             query_gradient::launch_unchecked(
                 client,
                 cubes_of(client, query_units, UNITS),
@@ -199,7 +236,7 @@ pub fn attention_backward(
                 key_units as u32,
                 width as u32,
             );
-        }
+        },
     }
     if rope_count > 0 {
         // SAFETY: as above.

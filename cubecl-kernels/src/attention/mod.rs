@@ -10,6 +10,7 @@ mod absorbed;
 mod gradient;
 mod kernel;
 mod launch;
+mod matrix;
 mod plan;
 mod planes;
 

@@ -1,17 +1,45 @@
-//! How an attention is cut into units.
+//! Which tile an attention takes, and how it is cut into units.
 //!
-//! The tile of a block of queries and a block of keys is that of one unit, in FP32 and on every
-//! runtime. A tile of a device's matrix instructions would take the same blocks, larger, for a
-//! plane: it replaces `add_dots` and `mix_into`, and nothing else.
+//! A block of queries meets a block of keys in one of three tiles: that of a device's matrix
+//! instructions, for BF16; that of a plane, where a processor stands in for a GPU; that of one unit,
+//! in FP32 and on every runtime.
+//!
+//! # Rejected
+//! - BF16 by the tile of a unit where there are no matrix instructions: it would round and be no
+//!   faster, so FP32 serves there.
 
 use super::kernel::SizesLaunch;
-use crate::definition::{AttentionShape, KernelError};
+use super::matrix::MatrixTiles;
+use super::planes::Planes;
+use crate::definition::{AttentionShape, KernelError, ProductFormat};
 use crate::device::tile::EACH;
-use crate::device::{addressable, load_width};
+use crate::device::{addressable, compute_capability, load_width};
+use cubecl::prelude::Client;
 
 /// Units of a cube: those of one plane on most devices, and enough cubes for every core of a
 /// processor where a renderer in software runs them.
 pub(super) const UNITS: u32 = 32;
+
+/// What computes the blocks of an attention.
+#[derive(Clone, Copy)]
+pub(super) enum Tile {
+    /// Matrix instructions on BF16.
+    Matrix(MatrixTiles),
+    /// A plane of a software renderer.
+    Plane(Planes),
+    /// A unit.
+    Unit,
+}
+
+impl Tile {
+    /// The tile of a device for a shape and a format of products.
+    pub(super) fn of(client: &Client, shape: &AttentionShape, format: ProductFormat) -> Self {
+        if let Some(tiles) = MatrixTiles::of(client, shape, format) {
+            return Self::Matrix(tiles);
+        }
+        Planes::of(client, shape).map_or(Self::Unit, Self::Plane)
+    }
+}
 
 /// Units for as many blocks of rows of every head.
 ///
@@ -47,10 +75,12 @@ pub(super) fn check(op: &'static str, shape: &AttentionShape) -> Result<(), Kern
     addressable(op, "kv", &[batch, keys, heads, shape.kv_dim()]).map(drop)
 }
 
-/// Entries that a unit loads at once: what divides every width.
-pub(super) fn vector(shape: &AttentionShape) -> usize {
+/// Entries that a unit loads at once: what divides every width. On devices of CUDA at most two, since
+/// those of four do not fit a unit's registers beside its tiles.
+pub(super) fn vector(client: &Client, shape: &AttentionShape) -> usize {
     let widths = [shape.nope_dim, shape.rope_dim, shape.v_dim].map(load_width);
-    widths.into_iter().min().unwrap_or(1)
+    let width = widths.into_iter().min().unwrap_or(1);
+    if compute_capability(client).is_some() { width.min(2) } else { width }
 }
 
 /// The sizes for a kernel that loads so many entries at once.

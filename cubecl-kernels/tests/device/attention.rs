@@ -6,12 +6,18 @@ use cubecl::MemoryScope;
 use cubecl::prelude::Client;
 use cubecl_kernels::KernelError;
 use cubecl_kernels::attention::{absorbed_attention, attention, attention_backward};
-use cubecl_kernels::definition::AttentionShape;
+use cubecl_kernels::definition::{AttentionOptions, AttentionShape, ProductFormat};
+use cubecl_kernels::metric::calc_diff;
 use cubecl_kernels::reference;
 
 /// `[batch, queries, keys, heads, nope, rope, v]`.
 fn shape([batch, queries, keys, heads, nope_dim, rope_dim, v_dim]: [usize; 7]) -> AttentionShape {
     AttentionShape { batch, queries, keys, heads, nope_dim, rope_dim, v_dim }
+}
+
+/// FP32 products, scores times `scale`.
+fn in_f32(scale: f32) -> AttentionOptions {
+    AttentionOptions { scale, format: ProductFormat::F32 }
 }
 
 struct Inputs {
@@ -35,11 +41,20 @@ fn inputs(s: &AttentionShape) -> Inputs {
 
 /// `out`, `lse`, `dq`, `dkv` and `dk_rope` of a device.
 fn run(client: &Client, s: &AttentionShape, x: &Inputs) -> [Vec<f32>; 5] {
+    run_in(client, s, x, &in_f32(x.scale))
+}
+
+fn run_in(
+    client: &Client,
+    s: &AttentionShape,
+    x: &Inputs,
+    options: &AttentionOptions,
+) -> [Vec<f32>; 5] {
     let [q, kv, k_rope, dout] =
         [&x.q, &x.kv, &x.k_rope, &x.dout].map(|values| upload(client, values));
-    let output = attention(client, &q, &kv, &k_rope, s, x.scale).unwrap();
+    let output = attention(client, &q, &kv, &k_rope, s, options).unwrap();
     let gradients =
-        attention_backward(client, &q, &kv, &k_rope, &output, &dout, s, x.scale).unwrap();
+        attention_backward(client, &q, &kv, &k_rope, &output, &dout, s, options).unwrap();
     let rows = s.batch * s.heads * s.queries;
     [
         download(client, &output.out, x.dout.len()),
@@ -83,6 +98,30 @@ fn values_and_gradients_of_every_shape() {
             assert_near(&format!("{name} {what}"), actual, &expected);
         }
         assert_eq!(run(&client, &s, &x), actual, "{name}: the same bits twice");
+    }
+}
+
+/// BF16 is near FP32 where the device has the instruction, and FP32 to the bit where it has not or a
+/// head is too wide for it.
+#[test]
+fn bf16_is_near_fp32_or_is_fp32() {
+    let client = client();
+    let instruction = cubecl_kernels::device::matrix_unit(&client).is_ok();
+    for (dims, narrow) in [([1, 40, 50, 2, 16, 8, 12], true), ([1, 20, 20, 1, 96, 32, 208], false)]
+    {
+        let s = shape(dims);
+        let x = inputs(&s);
+        let [exact, bf16] = [ProductFormat::F32, ProductFormat::Bf16]
+            .map(|format| run_in(&client, &s, &x, &AttentionOptions { scale: x.scale, format }));
+        if instruction && narrow {
+            assert_ne!(exact, bf16, "{dims:?}");
+            for (exact, bf16) in exact.iter().zip(&bf16) {
+                let diff = calc_diff(bf16, exact);
+                assert!(diff < 3e-5, "{dims:?}: calc_diff {diff:e}");
+            }
+        } else {
+            assert_eq!(exact, bf16, "{dims:?}");
+        }
     }
 }
 
@@ -134,7 +173,7 @@ fn wrong_arguments_are_named() {
     let s = shape([1, 2, 2, 1, 1, 2, 2]);
     let [small, large] = [2, 64].map(|len| upload(&client, &vec![0.0; len]));
     let run = |q, kv, k_rope, s: &AttentionShape| {
-        attention(&client, q, kv, k_rope, s, 1.0).map(drop).unwrap_err()
+        attention(&client, q, kv, k_rope, s, &in_f32(1.0)).map(drop).unwrap_err()
     };
     let error = run(&small, &large, &large, &s);
     assert!(matches!(error, KernelError::Length { argument: "q", expected: 6, .. }), "{error}");
