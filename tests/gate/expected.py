@@ -26,16 +26,21 @@ REGISTERS = 0.62
 # Operations of an instruction, warps that issue it together, and the share of the peak it reaches.
 MATRIX = {
     "QGMMA.64x128x32": (2 * 64 * 128 * 32, 4, 8192, 1.0),
+    "HGMMA.64x128x16.F32.BF16": (2 * 64 * 128 * 16, 4, 4096, 1.0),
     "HMMA.16816.F32.BF16": (2 * 16 * 8 * 16, 1, 4096, REGISTERS),
 }
-# Products: the sides of a cube's tile and the bytes of a number, by which the level-2 cache bounds
-# them; none where a tile's operands stay in a cube.
+# Products, by operation and kernel: the sides of a cube's tile and the bytes of a number, by which the
+# level-2 cache bounds them; none where what a cube loads is little beside what it computes.
 PRODUCTS = {
-    "gemm F32": (128, 128, 1),
-    "grouped wgrad": (128, 128, 1),
-    "BF16 linear": (128, 128, 4),
-    "BF16 linear weight gradient": (128, 128, 4),
-    "BF16 grouped linear": (128, 128, 4),
+    ("gemm F32", "gemm_warpgroups"): (128, 128, 1),
+    ("grouped wgrad", "gemm_warpgroups"): (128, 128, 1),
+    ("BF16 linear", "matrix_warpgroups"): (128, 128, 2),
+    ("BF16 linear weight gradient", "matrix_warpgroups"): (128, 128, 2),
+    ("large BF16 grouped linear", "matrix_warpgroups"): (128, 128, 2),
+    ("BF16 grouped linear", "matrix_product"): (128, 128, 4),
+    ("attention Bf16", "attend_matrix"): None,
+    ("attention backward Bf16", "query_gradient_matrix"): None,
+    ("attention backward Bf16", "key_gradient_matrix"): None,
 }
 # Of operations without a loop: numbers a unit, and bytes that it reads and writes for each.
 ENTRIES = {
@@ -92,19 +97,23 @@ def product(kernel, tile):
 
 
 def table(kernels):
-    """A row for each operation of PRODUCTS and ENTRIES that was launched."""
+    """A row for each operation of PRODUCTS and ENTRIES."""
     own = [k for k in kernels if k.target == TARGET]
-    by = {operation: k for k in own for operation in k.operations}
-    by |= {o: k for k in own for o in k.operations if any(k.count(name) for name in MATRIX)}
+
+    def of(operation, name=None):
+        """The largest form of an operation's kernel, or the largest of its kernels."""
+        forms = (k for k in own if operation in k.operations and name in (None, k.name))
+        return max(forms, key=lambda k: sum(k.instructions.values()))
+
     lines = ["| operation | kernel | instructions | bound by | at most | of the data sheet's |",
              "|---|---|--:|---|--:|--:|"]
-    for operation, tile in PRODUCTS.items():
-        rate, bound, instructions, peak = product(by[operation], tile)
+    for (operation, name), tile in PRODUCTS.items():
+        rate, bound, instructions, peak = product(of(operation, name), tile)
         lines.append(
-            f"| {operation} | `{by[operation].name}` | {instructions} | {bound} | "
+            f"| {operation} | `{name}` | {instructions} | {bound} | "
             f"{rate / 1e12:.0f} TFLOP/s | {rate / (peak * PROCESSORS * CLOCK):.2f} |")
     for operation, (entries, size) in ENTRIES.items():
-        kernel = by[operation]
+        kernel = of(operation)
         each = sum(kernel.instructions.values()) / entries
         issue = UNITS / each * size * PROCESSORS * CLOCK
         rate, bound = min((issue, "instructions"), (MEMORY, "memory"))
