@@ -177,14 +177,14 @@ fn products_and_gradients_of_every_routing() {
     }
 }
 
-/// The head against the host's in BF16: one chunk, rows that are not counted, and a second chunk
-/// whose gradient is added to the first's.
+/// The head against the host's in BF16, rows among them that are not counted. (Chunks of rows are
+/// those of FP32, and a product added to another is tested by itself.)
 #[test]
 fn losses_and_gradients_are_those_of_the_host() {
     let client = client();
     let path = path(&client);
     for (rows, inputs, vocab, skip) in
-        [(0, 3, 5, 2), (1, 1, 1, 9), (7, 5, 70, 3), (40, 36, 300, 1), (260, 3, 16_500, 7)]
+        [(0, 3, 5, 2), (1, 1, 1, 9), (7, 5, 70, 3), (40, 36, 300, 1), (70, 20, 132, 7)]
     {
         let name = format!("{rows} {inputs} {vocab} {skip}");
         let shape = LinearShape { rows, inputs, outputs: vocab };
