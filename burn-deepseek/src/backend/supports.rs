@@ -82,10 +82,16 @@ fn path(client: &cubecl::client::Client, format: Narrow) -> String {
             format!("{}; casts by {casts}", cubecl_kernels::gemm::product_path(client))
         }
         Narrow::Bf16 => match cubecl_kernels::device::matrix_unit(client) {
-            Ok(_) => match cubecl_kernels::matrix_product::warpgroups(client) {
-                Ok(()) => "tensor cores, large products by wgmma, others by mma".to_owned(),
-                Err(shortfall) => format!("tensor cores by mma (wgmma: {shortfall})"),
-            },
+            Ok(_) => {
+                let products = match cubecl_kernels::matrix_product::warpgroups(client) {
+                    Ok(()) => "tensor cores, large products by wgmma, others by mma".to_owned(),
+                    Err(shortfall) => format!("tensor cores by mma (wgmma: {shortfall})"),
+                };
+                match cubecl_kernels::attention::attention_unit(client) {
+                    Ok(_) => products,
+                    Err(shortfall) => format!("{products}; attention in FP32 ({shortfall})"),
+                }
+            }
             Err(shortfall) => format!("FP32 in its place ({shortfall})"),
         },
     }

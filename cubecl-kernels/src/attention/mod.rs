@@ -7,12 +7,17 @@
 //! the same bits.
 
 mod absorbed;
+mod execute;
 mod gradient;
 mod kernel;
 mod launch;
 mod matrix;
 mod plan;
 mod planes;
+mod tile;
+mod trial;
 
 pub use absorbed::absorbed_attention;
-pub use launch::{DeviceAttention, DeviceAttentionGradients, attention, attention_backward};
+pub use execute::{DeviceAttention, DeviceAttentionGradients};
+pub use launch::{attention, attention_backward};
+pub use trial::attention_unit;

@@ -1,17 +1,7 @@
-//! Which tile an attention takes, and how it is cut into units.
-//!
-//! A block of queries meets a block of keys in one of three tiles: that of a device's matrix
-//! instructions, for BF16; that of a plane, where a processor stands in for a GPU; that of one unit,
-//! in FP32 and on every runtime.
-//!
-//! # Rejected
-//! - BF16 by the tile of a unit where there are no matrix instructions: it would round and be no
-//!   faster, so FP32 serves there.
+//! How an attention is cut into units, and loaded.
 
 use super::kernel::SizesLaunch;
-use super::matrix::MatrixTiles;
-use super::planes::Planes;
-use crate::definition::{AttentionShape, KernelError, ProductFormat};
+use crate::definition::{AttentionShape, KernelError};
 use crate::device::tile::EACH;
 use crate::device::{addressable, compute_capability, load_width};
 use cubecl::prelude::Client;
@@ -19,27 +9,6 @@ use cubecl::prelude::Client;
 /// Units of a cube: those of one plane on most devices, and enough cubes for every core of a
 /// processor where a renderer in software runs them.
 pub(super) const UNITS: u32 = 32;
-
-/// What computes the blocks of an attention.
-#[derive(Clone, Copy)]
-pub(super) enum Tile {
-    /// Matrix instructions on BF16.
-    Matrix(MatrixTiles),
-    /// A plane of a software renderer.
-    Plane(Planes),
-    /// A unit.
-    Unit,
-}
-
-impl Tile {
-    /// The tile of a device for a shape and a format of products.
-    pub(super) fn of(client: &Client, shape: &AttentionShape, format: ProductFormat) -> Self {
-        if let Some(tiles) = MatrixTiles::of(client, shape, format) {
-            return Self::Matrix(tiles);
-        }
-        Planes::of(client, shape).map_or(Self::Unit, Self::Plane)
-    }
-}
 
 /// Units for as many blocks of rows of every head.
 ///

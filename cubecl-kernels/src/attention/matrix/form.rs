@@ -12,9 +12,9 @@
 
 use crate::attention::kernel::SizesLaunch;
 use crate::attention::plan::sizes;
-use crate::definition::{AttentionShape, KernelError, ProductFormat};
+use crate::definition::{AttentionShape, KernelError};
 use crate::device::matrix::fragment::{COLUMNS, DEPTH, HELD, PLANE, ROWS, exchange_words};
-use crate::device::{MatrixUnit, addressable, cubes_of, matrix_unit};
+use crate::device::{MatrixUnit, addressable, cubes_of};
 use cubecl::prelude::*;
 
 /// Words of a slice: sixteen numbers in pairs.
@@ -96,21 +96,12 @@ pub(in crate::attention) struct MatrixTiles {
 }
 
 impl MatrixTiles {
-    /// None where the format is not BF16, the device has no such instruction, or a head is without
-    /// keys or values or too wide.
-    pub(in crate::attention) fn of(
+    /// Those of a matrix unit; none where a head is without keys or values, or too wide.
+    pub(in crate::attention) fn by(
         client: &Client,
         shape: &AttentionShape,
-        format: ProductFormat,
+        unit: MatrixUnit,
     ) -> Option<Self> {
-        if format != ProductFormat::Bf16 {
-            return None;
-        }
-        Self::by(client, shape, matrix_unit(client).ok()?)
-    }
-
-    /// As [`of`](Self::of), on some unit.
-    pub(super) fn by(client: &Client, shape: &AttentionShape, unit: MatrixUnit) -> Option<Self> {
         let slices = |width: usize| u32::try_from(width.div_ceil(DEPTH as usize)).ok();
         let [nope, rope, v] = [shape.nope_dim, shape.rope_dim, shape.v_dim].map(slices);
         let (nope, rope, v) = (nope?, rope?, v?);

@@ -2,8 +2,8 @@
 //! are rounded as the kernels round theirs.
 
 use super::MatrixTiles;
-use crate::attention::launch::{DeviceAttention, attention_backward_by, attention_by};
-use crate::attention::plan::Tile;
+use crate::attention::execute::{DeviceAttention, attention_backward_by, attention_by};
+use crate::attention::tile::Tile;
 use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
 use crate::device::MatrixUnit;
 use crate::metric::calc_diff;
