@@ -81,7 +81,8 @@ pub struct QuantizeOptions {
 /// How a product sums along K.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Accumulation {
-    /// Partial sums of [`TILE`] in FP32, scaled and added into FP32 (3.3.2): the recipe.
+    /// Partial sums of [`TILE`] in FP32, scaled and added into FP32 (3.3.2): the recipe. (Host
+    /// products in FP32 arithmetic scale their factors instead: the same sums but for rounding.)
     Promoted,
     /// An accumulator of so many bits, as in a tensor core, emulated; slow, for studies.
     ///
