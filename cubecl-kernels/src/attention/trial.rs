@@ -4,12 +4,10 @@ use super::execute::{DeviceAttention, attention_backward_by, attention_by};
 use super::matrix::MatrixTiles;
 use super::tile::Tile;
 use crate::definition::{AttentionShape, KernelError};
-use crate::device::{MatrixUnit, Shortfall, matrix_unit, trial_numbers};
+use crate::device::{MatrixUnit, PerDevice, Shortfall, matrix_unit, trial_numbers};
 use crate::metric::calc_diff;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 /// More query rows than a cube takes and more keys than come into shared memory at a time, in both
 /// passes; the last blocks are not full, and the first query sees keys before its own.
@@ -31,18 +29,13 @@ const BOUND: f64 = 1e-3;
 /// # Errors
 /// [`Shortfall`] where the device has no BF16 matrix instruction, or attention came out wrong.
 pub fn attention_unit(client: &Client) -> Result<MatrixUnit, Shortfall> {
-    static KNOWN: Mutex<Option<HashMap<String, Result<MatrixUnit, Shortfall>>>> = Mutex::new(None);
+    static KNOWN: PerDevice<Result<MatrixUnit, Shortfall>> = PerDevice::new();
     let unit = matrix_unit(client)?;
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known
-        .get_or_insert_default()
-        .entry(format!("{:?}", client.service_id()))
-        .or_insert_with(|| match worst(client, unit) {
-            Ok((_, calc_diff)) if calc_diff <= BOUND => Ok(unit),
-            Ok((product, calc_diff)) => Err(Shortfall::Wrong { product, calc_diff }),
-            Err(reason) => Err(Shortfall::Failed(format!("attention in BF16: {reason}"))),
-        })
-        .clone()
+    KNOWN.get(client, || match worst(client, unit) {
+        Ok((_, calc_diff)) if calc_diff <= BOUND => Ok(unit),
+        Ok((product, calc_diff)) => Err(Shortfall::Wrong { product, calc_diff }),
+        Err(reason) => Err(Shortfall::Failed(format!("attention in BF16: {reason}"))),
+    })
 }
 
 /// The result that differs most from that of the tile of a unit, and by how much.

@@ -3,11 +3,10 @@
 use super::buffer::{allocate, argument};
 use super::codec::{Conversion, encode_quad, reciprocal, scale_bits};
 use super::launch_size::{UNITS, compute_capability};
+use super::per_device::PerDevice;
 use crate::definition::{Fp8Format, ScaleFormat, scale_of};
 use cubecl::prelude::*;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 /// How a device casts to FP8, and why not by an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +32,12 @@ impl fmt::Display for CastPath {
 /// The path of a device's casts to FP8, found out on the first call for it: the instruction serves
 /// where it gave the codes and scales of the integers for some 65,000 numbers.
 pub fn cast_path(client: &Client) -> CastPath {
-    static KNOWN: Mutex<Option<HashMap<String, CastPath>>> = Mutex::new(None);
+    static KNOWN: PerDevice<CastPath> = PerDevice::new();
     if compute_capability(client).is_none_or(|version| version < 89) {
         return CastPath::Portable;
     }
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    *known.get_or_insert_default().entry(format!("{:?}", client.service_id())).or_insert_with(
-        || if agrees(client) { CastPath::Instruction } else { CastPath::Distrusted },
-    )
+    let by_trial = || if agrees(client) { CastPath::Instruction } else { CastPath::Distrusted };
+    KNOWN.get(client, by_trial)
 }
 
 /// What the kernels of a device are compiled for.

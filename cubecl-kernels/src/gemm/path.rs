@@ -8,12 +8,10 @@ use super::product::Product;
 
 use super::trial::{self, Choose};
 use crate::definition::{Accumulation, Fp8Format, KernelError};
-use crate::device::{Element, Shortfall};
+use crate::device::{Element, PerDevice, Shortfall};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 /// The kernel that E4M3 products with promotion take on a device, and why no faster one.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,13 +99,8 @@ fn best(product: &Product<'_>) -> Result<Kernel, KernelError> {
 /// The path of a device's products, found out on the first call for a device: that one reads back a
 /// few small products.
 pub fn product_path(client: &Client) -> ProductPath {
-    static KNOWN: Mutex<Option<HashMap<String, ProductPath>>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known
-        .get_or_insert_default()
-        .entry(format!("{:?}", client.service_id()))
-        .or_insert_with(|| try_out(client))
-        .clone()
+    static KNOWN: PerDevice<ProductPath> = PerDevice::new();
+    KNOWN.get(client, || try_out(client))
 }
 
 fn try_out(client: &Client) -> ProductPath {

@@ -3,11 +3,11 @@
 use super::launch::{Groups, Matrix, Target, multiply_by};
 use super::plan::MatrixKernel;
 use crate::device::tile::Along;
-use crate::device::{DeviceGroups, MatrixUnit, Shortfall, allocate, trial_numbers, warpgroup};
+use crate::device::{
+    DeviceGroups, MatrixUnit, PerDevice, Shortfall, allocate, trial_numbers, warpgroup,
+};
 use crate::metric::calc_diff;
 use cubecl::prelude::*;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 /// The largest [`calc_diff`] of a trial product from that of planes.
 const BOUND: f64 = 1e-9;
@@ -19,13 +19,8 @@ const BOUND: f64 = 1e-9;
 /// # Errors
 /// [`Shortfall`] where they are not.
 pub fn warpgroups(client: &Client) -> Result<(), Shortfall> {
-    static KNOWN: Mutex<Option<HashMap<String, Result<(), Shortfall>>>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known
-        .get_or_insert_default()
-        .entry(format!("{:?}", client.service_id()))
-        .or_insert_with(|| try_out(client))
-        .clone()
+    static KNOWN: PerDevice<Result<(), Shortfall>> = PerDevice::new();
+    KNOWN.get(client, || try_out(client))
 }
 
 /// The kernel of a device's large products.

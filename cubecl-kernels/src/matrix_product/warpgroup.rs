@@ -54,7 +54,7 @@ fn locate(
 /// of operands in pairs.
 ///
 /// # Shapes
-/// `a` `[m, words]` and `b` `[groups, n, words]` of pairs along the depth; `bounds` and `c` as there
+/// `a` `[m, words]` and `b` `[groups, n, words]` of pairs along the depth; `bounds` and `c` as there.
 #[cube(launch_unchecked)]
 pub(super) fn matrix_warpgroups(
     a: &TensorMap<u32, Tiled>,

@@ -1,12 +1,10 @@
 //! Which devices multiply BF16 by matrix instructions.
 
 use super::trial;
-use crate::device::{Shortfall, compute_capability};
+use crate::device::{PerDevice, Shortfall, compute_capability};
 use cubecl::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 /// What multiplies 16x16 by 16x8 numbers of BF16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,13 +33,8 @@ const BOUND: f64 = 1e-9;
 /// # Errors
 /// [`Shortfall`] where the device has no such instruction, or it came out wrong.
 pub fn matrix_unit(client: &Client) -> Result<MatrixUnit, Shortfall> {
-    static KNOWN: Mutex<Option<HashMap<String, Result<MatrixUnit, Shortfall>>>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known
-        .get_or_insert_default()
-        .entry(format!("{:?}", client.service_id()))
-        .or_insert_with(|| try_out(client))
-        .clone()
+    static KNOWN: PerDevice<Result<MatrixUnit, Shortfall>> = PerDevice::new();
+    KNOWN.get(client, || try_out(client))
 }
 
 fn try_out(client: &Client) -> Result<MatrixUnit, Shortfall> {
