@@ -13,7 +13,7 @@ use axum::routing::get;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
 use crate::dashboard::asked::{Asked, OfRun};
@@ -56,11 +56,7 @@ impl Teller {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there are too many streams of events")
         })?;
         let (events, received) = channel::<Event>(WAITING);
-        let events_out = stream::unfold(received, |mut received| async {
-            received.recv().await.map(|event| (Ok::<_, Infallible>(event), received))
-        });
-        let answer = Sse::new(events_out).keep_alive(KeepAlive::new().interval(SILENCE));
-        Ok((Self { events, _place: place }, answer.into_response()))
+        Ok((Self { events, _place: place }, answer_of(received)))
     }
 
     async fn tell(&self, event: Event) -> Result<(), Left> {
@@ -77,6 +73,14 @@ impl Teller {
             next = news.recv() => Ok(next),
         }
     }
+}
+
+/// The answer that carries what comes out of a stream.
+fn answer_of(received: Receiver<Event>) -> Response {
+    let events = stream::unfold(received, |mut received| async {
+        received.recv().await.map(|event| (Ok::<_, Infallible>(event), received))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(SILENCE)).into_response()
 }
 
 fn event<T: Serialize>(name: &str, data: &T) -> Event {
@@ -143,8 +147,7 @@ async fn of_run(
 
 /// Where a reader stands that is told what a run adds.
 enum Stand {
-    /// After these bytes.
-    At(u64),
+    At(Offset),
     /// What it knows is no part of the record any more.
     Lost,
 }
@@ -152,38 +155,46 @@ enum Stand {
 async fn follow(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Result<(), Left> {
     let mut news = run.news.subscribe();
     teller.tell(event("state", &*run.row())).await?;
-    let mut at = match caught_up(run, after, teller).await? {
-        Stand::At(bytes) => bytes,
-        Stand::Lost => lost(run, teller).await?,
-    };
+    let mut at = now_at(run, after, teller).await?;
     loop {
         match teller.next(&mut news).await? {
             Ok(News::Row(row)) => teller.tell(event("state", &*row)).await?,
-            Ok(News::Lines(added)) if added.from == at => {
-                at = added.to.bytes;
+            Ok(News::Lines(added)) if added.from == at.bytes => {
+                at = added.to;
                 teller.tell(lines(&added.json, added.to)).await?;
             }
             // Told already, when this reader caught up.
-            Ok(News::Lines(added)) if added.to.bytes <= at => {}
-            Ok(News::Lines(_) | News::Rewound) => at = lost(run, teller).await?,
+            Ok(News::Lines(added)) if added.to.bytes <= at.bytes => {}
+            Ok(News::Rewound) => at = lost(run, teller).await?,
+            Ok(News::Lines(_)) => at = now_at(run, Some(at), teller).await?,
+            // What was missed is in the record, and may have been a row or a rewinding.
             Err(RecvError::Lagged(_)) => {
-                // What was missed may have been a rewinding.
                 news = news.resubscribe();
-                at = lost(run, teller).await?;
+                teller.tell(event("state", &*run.row())).await?;
+                at = now_at(run, Some(at), teller).await?;
             }
             Err(RecvError::Closed) => return Ok(()),
         }
     }
 }
 
+/// Where a reader stands once it has been told what was added since it read, or to load the run
+/// again where what it read is not there.
+async fn now_at(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Result<Offset, Left> {
+    match caught_up(run, after, teller).await? {
+        Stand::At(offset) => Ok(offset),
+        Stand::Lost => lost(run, teller).await,
+    }
+}
+
 /// Tells a reader to load the run again; from then on it is told what is added. That begins before
 /// it is told: what comes in while it loads must not be taken for known. So lines that it has loaded
 /// may come once more, which their offset says.
-async fn lost(run: &Arc<Run>, teller: &Teller) -> Result<u64, Left> {
+async fn lost(run: &Arc<Run>, teller: &Teller) -> Result<Offset, Left> {
     let of = run.clone();
-    let now = blocking(move || of.read(|index| index.offset().bytes)).await;
+    let now = blocking(move || of.read(Index::offset)).await;
     teller.tell(event("rewound", &())).await?;
-    Ok(now.map_or(0, |(bytes, _)| bytes))
+    Ok(now.map_or_else(|_| Offset::default(), |(offset, _)| offset))
 }
 
 /// Tells what was added since a reader read.
@@ -207,13 +218,82 @@ async fn caught_up(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Re
             if added.to.bytes > added.from {
                 teller.tell(lines(&added.json, now)).await?;
             }
-            Ok(Stand::At(now.bytes))
+            Ok(Stand::At(now))
         }
-        Ok((now, None, true)) if after.is_none() => Ok(Stand::At(now.bytes)),
+        Ok((now, None, true)) if after.is_none() => Ok(Stand::At(now)),
         Ok(_) | Err(_) => Ok(Stand::Lost),
     }
 }
 
 fn lines(json: &str, to: Offset) -> Event {
     Event::default().event("lines").id(to.to_string()).data(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use futures_util::StreamExt;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::dashboard::place::Place;
+    use crate::record::{Line, METRICS_FILE, Stamp, StepLine};
+
+    /// News that come while a reader stands still: more than is kept for it.
+    const NEWS: u64 = 60;
+
+    fn add(run: &Run, number: u64) {
+        let stamp = Stamp { step: number, ..Stamp::default() };
+        let line = Line::Step(StepLine { stamp, ..StepLine::default() });
+        let path = run.folder.join(METRICS_FILE);
+        let mut record = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(record, "{}", serde_json::to_string(&line).unwrap()).unwrap();
+        run.look();
+    }
+
+    /// What a stream tells until a step's line has come, or the teller has gone: the steps of the
+    /// lines, and the text.
+    async fn told(answer: Response, last: u64) -> (Vec<u64>, String) {
+        let mut pieces = answer.into_body().into_data_stream();
+        let (mut steps, mut text) = (Vec::new(), String::new());
+        while steps.last() != Some(&last)
+            && let Some(piece) = pieces.next().await
+        {
+            text += std::str::from_utf8(&piece.unwrap()).unwrap();
+            let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+            let told = data.filter_map(|data| serde_json::from_str::<Value>(data).ok());
+            let lines = told.filter_map(|told| Some(told.get("lines")?.as_array()?.clone()));
+            steps = lines.flatten().map(|line| line["step"].as_u64().unwrap()).collect();
+        }
+        (steps, text)
+    }
+
+    /// Else a page that was slow for a moment would load a whole run again, on a machine that is
+    /// busy as it is.
+    #[test]
+    fn a_reader_that_fell_behind_is_told_what_it_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Arc::new(Place::new(folder.path()).unwrap());
+        let run = Arc::new(Run::new(folder.path().canonicalize().unwrap(), place));
+        add(&run, 1);
+        let (events, received) = channel::<Event>(WAITING);
+        let one = Arc::new(tokio::sync::Semaphore::new(1));
+        let teller = Teller { events, _place: one.try_acquire_owned().unwrap() };
+        let answer = answer_of(received);
+        let after = run.read(Index::offset).unwrap().0;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (steps, text) = runtime.block_on(async {
+            let following = run.clone();
+            tokio::spawn(async move { follow(&following, Some(after), &teller).await });
+            while run.news.receiver_count() == 0 {
+                tokio::task::yield_now().await;
+            }
+            (2..=NEWS).for_each(|number| add(&run, number));
+            told(answer, NEWS).await
+        });
+        assert!(!text.contains("rewound"), "{text}");
+        assert_eq!(steps, (2..=NEWS).collect::<Vec<_>>(), "{text}");
+    }
 }
