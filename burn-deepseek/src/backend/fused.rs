@@ -50,7 +50,7 @@ differentiable! {
     }
     /// `x + y`; x, y `[rows, d]`.
     fn fused_residual(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_add(x, y)
+        Self::sum(x, y)
     }
     /// `silu(gate) * up`; gate_up `[rows, 2 * inter]`.
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -19,11 +19,25 @@
 //! decorator; `remote` makes its client and its server of the same rows.
 
 use burn::backend::Backend;
+use burn::backend::tensor::FloatTensor;
+use burn_flex::FlexTensor;
+
+use super::flex_tensor;
 
 /// A backend that records no graph: its operations are its kernels.
-pub trait WithoutAutodiff: Backend {}
+pub trait WithoutAutodiff: Backend {
+    /// `x + y`, of one shape: Burn's own sum, unless the backend has a faster one.
+    fn sum(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(x, y)
+    }
+}
 
-impl WithoutAutodiff for burn::backend::Flex {}
+impl WithoutAutodiff for burn::backend::Flex {
+    /// Burn's sum is one thread's, while all others wait.
+    fn sum(x: FlexTensor, y: FlexTensor) -> FlexTensor {
+        flex_tensor::sum(x, y)
+    }
+}
 #[cfg(feature = "cube")]
 impl WithoutAutodiff for burn_cubecl::CubeBackend {}
 #[cfg(feature = "cube")]

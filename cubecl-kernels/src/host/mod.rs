@@ -19,8 +19,10 @@ mod product;
 mod quantize;
 mod rms_norm;
 mod rope;
+mod rows;
 mod simd;
 mod stored;
+mod sum;
 mod swiglu;
 mod team;
 
@@ -54,7 +56,9 @@ pub use quantize::{
 };
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{rope, rope_backward};
+pub use rows::join_rows;
 pub use stored::{
     stored_embedding, stored_grouped_linear, stored_linear, stored_linear_cross_entropy, widen,
 };
+pub use sum::{sum, sum_into};
 pub use swiglu::{swiglu, swiglu_backward};

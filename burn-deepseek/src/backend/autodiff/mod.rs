@@ -18,6 +18,7 @@ use super::fused::{FusedOps, PlainLinear};
 use super::kernels::{
     AttentionGradients, CombineGradients, FusedKernels, HeadLoss, NormGradients, RowTables,
 };
+use super::table::WithoutAutodiff;
 use crate::precision::{AttentionOptions, ProductFormat};
 
 /// Out of the decorator: numbers of rows have no gradient.
@@ -32,7 +33,7 @@ pub(in crate::backend) fn inner_rows<B: Backend, C: CheckpointStrategy>(
     }
 }
 
-impl<B: FusedKernels, C: CheckpointStrategy> FusedOps for Autodiff<B, C>
+impl<B: FusedKernels + WithoutAutodiff, C: CheckpointStrategy> FusedOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -97,7 +98,7 @@ where
         let ((x, x_node), (y, y_node)) = (x.into_parts(), y.into_parts());
         Graph::<B, C>::record(
             [x_node, y_node],
-            B::float_add(x, y),
+            B::sum(x, y),
             |_| (),
             |graph, dy, ()| graph.register_all([dy.clone(), dy]),
         )

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::AttentionGradients;
-use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Operands, SCORES_ROW};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Operands, SCORES_ROW, with_buffers};
 use super::products::Products;
 use crate::host::output::{Parts, build, build_two};
 use crate::host::parallel::{for_each, map};
@@ -42,7 +42,11 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> AttentionG
                     let (b, h) = (head / shape.heads, head % shape.heads);
                     let parts = map(groups, work, |group| {
                         let rows = group * group_rows..shape.queries.min((group + 1) * group_rows);
-                        backward_rows(inputs, outputs, b, h, rows, &dq)
+                        let block = inputs.query_block();
+                        let scores = block * SCORES_ROW;
+                        with_buffers([scores, scores, block * shape.qk_dim()], |buffers| {
+                            backward_rows(inputs, outputs, b, h, rows, buffers, &dq)
+                        })
                     });
                     write_key_gradients(inputs, b, h, parts, &dkv, &rope);
                 });
@@ -53,13 +57,14 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> AttentionG
 }
 
 /// The query rows `rows` of one head: writes their `dq`, returns their part of the gradients of
-/// keys and values.
+/// keys and values. Buffers: a block's probabilities, their gradients, and `dq`.
 fn backward_rows(
     inputs: &Inputs<'_>,
     outputs: &Outputs<'_>,
     b: usize,
     h: usize,
     rows: Range<usize>,
+    [p, ds, dq_block]: [&mut [f32]; 3],
     dq: &Parts<'_>,
 ) -> KeyGradients {
     let shape = inputs.shape;
@@ -68,9 +73,6 @@ fn backward_rows(
     let query_block = inputs.query_block();
     let mut gradients =
         KeyGradients { dk: vec![0.0; shape.keys * qk_dim], dv: vec![0.0; shape.keys * v_dim] };
-    let mut p = vec![0.0; query_block * SCORES_ROW];
-    let mut ds = vec![0.0; query_block * SCORES_ROW];
-    let mut dq_block = vec![0.0; query_block * qk_dim];
     let (mut rounded_queries, mut rounded_dout) = (Vec::new(), Vec::new());
     for first in rows.clone().step_by(query_block) {
         let block = query_block.min(rows.end - first);
@@ -92,21 +94,21 @@ fn backward_rows(
         for first_key in (0..visible).step_by(KEY_BLOCK) {
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
-            products.scores(queries, first_key, width, &mut p);
-            products.weight_gradients(dout, first_key, width, &mut ds);
+            products.scores(queries, first_key, width, p);
+            products.weight_gradients(dout, first_key, width, ds);
             let seen = inputs.visible(first) as isize - first_key as isize;
             let score_gradients = match inputs.operands {
                 Operands::Rounded => score_gradients::<1>,
                 Operands::Words | Operands::Pairs => score_gradients::<0>,
             };
-            score_gradients(&mut p, &mut ds, lse, &delta, padded, seen);
-            let (p, ds) = (
-                View::strided(&p, block, width, SCORES_ROW),
-                View::strided(&ds, block, width, SCORES_ROW),
+            score_gradients(p, ds, lse, &delta, padded, seen);
+            let (p_rows, ds_rows) = (
+                View::strided(p, block, width, SCORES_ROW),
+                View::strided(ds, block, width, SCORES_ROW),
             );
-            products.add_value_gradients(p, dout, &mut gradients.dv[first_key * v_dim..]);
-            products.add_key_gradients(ds, queries, &mut gradients.dk[first_key * qk_dim..]);
-            products.query_gradients(ds, first_key, width, &mut dq_block);
+            products.add_value_gradients(p_rows, dout, &mut gradients.dv[first_key * v_dim..]);
+            products.add_key_gradients(ds_rows, queries, &mut gradients.dk[first_key * qk_dim..]);
+            products.query_gradients(ds_rows, first_key, width, dq_block);
         }
         for r in 0..block {
             // SAFETY: a query row of a head belongs to one task.

@@ -1,6 +1,6 @@
 //! Attention forward by blocks, the softmax kept running.
 
-use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Operands, SCORES_ROW};
+use super::head::{Inputs, KEY_BLOCK, MAX_QUERY_BLOCK, Operands, SCORES_ROW, with_buffers};
 use super::products::Products;
 use crate::host::output::{Parts, build_two};
 use crate::host::parallel::{chunk, for_each};
@@ -21,26 +21,29 @@ pub(super) fn forward(inputs: &Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
             for_each(heads * groups, inputs.work(), |task| {
                 let (head, group) = (task / groups, task % groups);
                 let rows = chunk(group, group_rows, shape.queries);
-                forward_rows(inputs, head / shape.heads, head % shape.heads, rows, &out, &lse);
+                let (b, h) = (head / shape.heads, head % shape.heads);
+                let block = inputs.query_block();
+                with_buffers([block * SCORES_ROW, block * shape.v_dim], |buffers| {
+                    forward_rows(inputs, b, h, rows, buffers, &out, &lse);
+                });
             });
         })
     }
 }
 
-/// The rows `rows` of one head.
+/// The rows `rows` of one head. Buffers: the scores of a block of queries, and their mix of values.
 fn forward_rows(
     inputs: &Inputs<'_>,
     b: usize,
     h: usize,
     rows: std::ops::Range<usize>,
+    [scores, mix]: [&mut [f32]; 2],
     out: &Parts<'_>,
     lse: &Parts<'_>,
 ) {
     let shape = inputs.shape;
     let products = Products::new(inputs, b, h, inputs.visible(rows.end - 1), false);
     let query_block = inputs.query_block();
-    let mut scores = vec![0.0; query_block * SCORES_ROW];
-    let mut mix = vec![0.0; query_block * shape.v_dim];
     let mut rounded = Vec::new();
     for first in rows.clone().step_by(query_block) {
         let block = query_block.min(rows.end - first);
@@ -51,19 +54,14 @@ fn forward_rows(
         for first_key in (0..visible).step_by(KEY_BLOCK) {
             let width = KEY_BLOCK.min(visible - first_key);
             let padded = width.next_multiple_of(LANES);
-            products.scores(queries, first_key, width, &mut scores);
+            products.scores(queries, first_key, width, scores);
             let seen = inputs.visible(first) as isize - first_key as isize;
             let softmax = match inputs.operands {
                 Operands::Rounded => softmax::<1>,
                 Operands::Words | Operands::Pairs => softmax::<0>,
             };
-            softmax(&mut scores, &mut mix, &mut state, block, padded, seen, shape.v_dim);
-            products.mix(
-                View::strided(&scores, block, width, SCORES_ROW),
-                first_key,
-                width,
-                &mut mix,
-            );
+            softmax(scores, mix, &mut state, block, padded, seen, shape.v_dim);
+            products.mix(View::strided(scores, block, width, SCORES_ROW), first_key, width, mix);
         }
         for r in 0..block {
             // SAFETY: a row of a head belongs to one task.

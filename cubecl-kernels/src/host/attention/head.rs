@@ -1,7 +1,11 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+
 use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
 use crate::host::gemm::bf16_takes_words;
+use crate::host::output::build;
 use crate::host::product::View;
 use crate::host::simd::{LANES, multiversion, round_to_bf16};
 
@@ -14,6 +18,32 @@ pub(super) const KEY_BLOCK: usize = 256;
 pub(super) const SCORES_ROW: usize = KEY_BLOCK + LANES;
 /// Tasks below which a head's query blocks are cut into groups as well.
 const MIN_TASKS: usize = 8;
+
+thread_local! {
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `work` with buffers of these lengths, kept by the thread from one task to the next: they
+/// hold anything.
+pub(super) fn with_buffers<const N: usize, R>(
+    lens: [usize; N],
+    work: impl FnOnce([&mut [f32]; N]) -> R,
+) -> R {
+    let mut buffer = BUFFER.take();
+    let total = lens.iter().sum();
+    if buffer.len() < total {
+        buffer.resize(total, 0.0);
+    }
+    let mut rest = &mut buffer[..];
+    let parts = lens.map(|len| {
+        let (part, behind) = std::mem::take(&mut rest).split_at_mut(len);
+        rest = behind;
+        part
+    });
+    let result = work(parts);
+    BUFFER.set(buffer);
+    result
+}
 
 /// The inputs that forward and backward share.
 #[derive(Clone, Copy)]
@@ -157,16 +187,16 @@ impl<'a> Inputs<'a> {
 
     /// The first `count` keys as rows, `[count, dn + dr]`, times `factor`.
     pub(super) fn keys_joined(&self, b: usize, h: usize, count: usize, factor: f32) -> Vec<f32> {
-        let mut packed = Vec::with_capacity(count * self.shape.qk_dim());
-        for j in 0..count {
-            let (nope, rope) = self.key(b, h, j);
-            packed.extend_from_slice(nope);
-            packed.extend_from_slice(rope);
+        let AttentionShape { nope_dim, rope_dim, .. } = *self.shape;
+        let kv = &self.kv[self.at_kv(b, h, 0)..];
+        let k_rope = &self.k_rope[b * self.shape.keys * rope_dim..];
+        let row = self.shape.heads * self.shape.kv_dim();
+        // SAFETY: all of each key is written.
+        unsafe {
+            build(count * (nope_dim + rope_dim), |packed| {
+                join_keys([kv, k_rope], [nope_dim, rope_dim], row, factor, packed);
+            })
         }
-        if factor != 1.0 {
-            packed.iter_mut().for_each(|x| *x *= factor);
-        }
-        packed
     }
 
     /// How many groups the query blocks of each head are cut into, and the rows of a group: by
@@ -193,6 +223,28 @@ impl<'a> Inputs<'a> {
 /// so that rows do not fall on few sets of a cache.
 pub(super) fn columns_row(count: usize) -> usize {
     count.div_ceil(LANES) / 2 * 2 * LANES + LANES
+}
+
+multiversion! {
+    /// Puts the two parts of each key side by side, times `factor`: of the first there is one every
+    /// `row`, of the second one after another.
+    fn join_keys(
+        parts: [&[f32]; 2],
+        widths: [usize; 2],
+        row: usize,
+        factor: f32,
+        packed: &mut [MaybeUninit<f32>],
+    ) {
+        for (j, key) in packed.chunks_exact_mut(widths[0] + widths[1]).enumerate() {
+            let (nope, rope) = key.split_at_mut(widths[0]);
+            for (to, &x) in nope.iter_mut().zip(&parts[0][j * row..][..widths[0]]) {
+                to.write(x * factor);
+            }
+            for (to, &x) in rope.iter_mut().zip(&parts[1][j * widths[1]..][..widths[1]]) {
+                to.write(x * factor);
+            }
+        }
+    }
 }
 
 multiversion! {

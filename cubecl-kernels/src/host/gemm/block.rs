@@ -7,7 +7,7 @@ use super::kernel::{Kernel, TURNED, TileCall, UNSCALED};
 use super::left::LeftLayout;
 use super::output::{Output, Place};
 use super::pack::{self, Pack};
-use super::plan::{Task, even};
+use super::plan::{Task, even, part_of};
 use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
 use super::source::{Group, Source};
@@ -230,7 +230,10 @@ unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
     edge: Option<*mut f32>,
 ) {
     let width = K::PANEL.width;
-    for (index, part) in even(rows, rows.div_ceil(K::ROWS)).enumerate() {
+    // A strip of whole tiles is one: dividing costs more than the rest of this.
+    let count = if K::WHOLE { 1 } else { rows.div_ceil(K::ROWS) };
+    for index in 0..count {
+        let part = if K::WHOLE { 0..rows } else { part_of(rows, count, index) };
         let full = columns.is_multiple_of(K::COLUMNS) && (!K::WHOLE || part.len() == K::ROWS);
         // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
         // for the instruction set; `edge` has room for a tile.

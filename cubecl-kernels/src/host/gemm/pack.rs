@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::left::LeftLayout;
 use super::source::Source;
-use crate::definition::OperandView;
+use crate::definition::{OperandView, TILE};
 
 /// How operands become words of 32 bits. Its functions may only run where its instruction set has
 /// been found.
@@ -94,11 +94,24 @@ pub(super) unsafe fn scales(
     width: usize,
     scales: *mut f32,
 ) {
-    for r in 0..width {
-        for (t, tile) in tiles.clone().enumerate() {
-            let scale = if r < rows.len() { x.scale(rows.start + r, tile) } else { 0.0 };
-            // SAFETY: the caller vouches for room of `[tile][width]`.
-            unsafe { *scales.add(t * width + r) = scale };
+    for (t, tile) in tiles.enumerate() {
+        // SAFETY: the caller vouches for room of `[tile][width]`.
+        let to = unsafe { std::slice::from_raw_parts_mut(scales.add(t * width), width) };
+        let (to, past) = to.split_at_mut(rows.len());
+        // A division a row would cost as much as packing its codes.
+        if x.scale_rows == 1 {
+            let first = rows.start * x.scale_row_stride + tile * x.scale_tile_stride;
+            for (r, to) in to.iter_mut().enumerate() {
+                *to = x.scales[first + r * x.scale_row_stride];
+            }
+        } else {
+            let mut row = rows.start;
+            while row < rows.end {
+                let end = rows.end.min((row / TILE + 1) * TILE);
+                to[row - rows.start..end - rows.start].fill(x.scale(row, tile));
+                row = end;
+            }
         }
+        past.fill(0.0);
     }
 }

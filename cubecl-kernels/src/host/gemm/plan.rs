@@ -33,7 +33,7 @@ pub(super) struct Size {
 }
 
 /// The cut of a product that one thread computes.
-const CUT_OF_ONE: [(usize, usize); 1] = [CUTS[2]];
+const CUT_OF_ONE: [(usize, usize); 1] = [CUTS[0]];
 
 /// Cuts groups into tasks that cover each exactly once.
 pub(super) fn plan(groups: &[Size], threads: Threads) -> Vec<Task> {
@@ -70,7 +70,13 @@ fn cut(len: usize, unit: usize, most: usize) -> impl Iterator<Item = Range<usize
 
 /// `len` items in `parts` runs whose lengths differ by at most one.
 pub(super) fn even(len: usize, parts: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    (0..parts).map(move |part| part * len / parts..(part + 1) * len / parts)
+    (0..parts).map(move |part| part_of(len, parts, part))
+}
+
+/// The part of that number among those of [`even`].
+#[inline(always)]
+pub(super) fn part_of(len: usize, parts: usize, part: usize) -> Range<usize> {
+    part * len / parts..(part + 1) * len / parts
 }
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ use crate::definition::TILE;
 use crate::host::simd::{Avx2, Avx512};
 use crate::host::simd::{LANES, Plain, Simd};
 
+/// Steps of the depth between two looks at whether there are more. What counts and compares takes
+/// ports that multiply, too.
+const UNROLLED: usize = 4;
+
 /// What has a tile in registers.
 pub(super) trait RegisterTile: Lanes {
     /// Computes a tile of `R` rows and `16 V` columns, as
@@ -102,23 +106,47 @@ unsafe fn sums<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
     // SAFETY: the caller vouches for both operands.
     unsafe {
         let mut sums = [[L::S::zero(); V]; R];
-        let (left_step, right_step) = (call.left_step, call.right_step);
-        for step in 0..depth.div_ceil(L::DEPTH) {
-            let right = right.add(step * right_step);
-            let mut columns = [L::load(right); V];
-            for v in 1..V {
-                columns[v] = L::load(right.add(v * LANES));
-            }
-            for r in 0..R {
-                let turned = SCALES == TURNED;
-                let at = if turned { step * left_step + r } else { r * VECTOR_ROW + step };
-                let row = L::broadcast(left.add(at));
-                for v in 0..V {
-                    sums[r][v] = L::dot(row, columns[v], sums[r][v]);
-                }
+        let steps = depth.div_ceil(L::DEPTH);
+        let whole = steps / UNROLLED * UNROLLED;
+        for first in (0..whole).step_by(UNROLLED) {
+            for i in 0..UNROLLED {
+                add_step::<L, R, V, SCALES>(call, left, right, first + i, &mut sums);
             }
         }
+        for step in whole..steps {
+            add_step::<L, R, V, SCALES>(call, left, right, step, &mut sums);
+        }
         sums
+    }
+}
+
+/// Adds the products of one step of the depth.
+///
+/// # Safety
+/// As for [`sums`], of which it is a step.
+#[inline(always)]
+unsafe fn add_step<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
+    call: &TileCall,
+    left: *const u32,
+    right: *const u32,
+    step: usize,
+    sums: &mut [[<L::S as Simd>::V; V]; R],
+) {
+    // SAFETY: the caller vouches for both operands.
+    unsafe {
+        let right = right.add(step * call.right_step);
+        let mut columns = [L::load(right); V];
+        for v in 1..V {
+            columns[v] = L::load(right.add(v * LANES));
+        }
+        for r in 0..R {
+            let turned = SCALES == TURNED;
+            let at = if turned { step * call.left_step + r } else { r * VECTOR_ROW + step };
+            let row = L::broadcast(left.add(at));
+            for v in 0..V {
+                sums[r][v] = L::dot(row, columns[v], sums[r][v]);
+            }
+        }
     }
 }
 

@@ -43,6 +43,12 @@ impl Taken {
         }
     }
 
+    /// Whether it is of what rounding leaves.
+    #[inline(always)]
+    pub(super) fn is_rest(self) -> bool {
+        matches!(self, Self::Middle | Self::Low)
+    }
+
     /// Takes of each number of `from` into `to`, which is as long.
     #[inline(always)]
     pub(super) fn of_all(self, from: &[f32], to: &mut [f32]) {

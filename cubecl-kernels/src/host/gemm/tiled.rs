@@ -42,7 +42,11 @@ pub(super) struct Tiled<T, P> {
     sums: [*mut Sums; 2],
     /// The total of a tile's earlier depth tiles.
     total: *mut Sums,
-    owed: Option<Promotion>,
+    /// The promotion that is owed, and the one before or nothing. They stay where they were written:
+    /// a copy would be read while what is promoted still waits to be stored, and wait for it.
+    promotions: [Promotion; 2],
+    /// Where the one that is owed is, if one is.
+    owed: Option<usize>,
     pairs: PhantomData<P>,
 }
 
@@ -64,7 +68,14 @@ impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
         let memory = memory.cast::<Sums>();
         // SAFETY: the caller vouches for room of three.
         let [first, second, total] = [0, 1, 2].map(|i| unsafe { memory.add(i) });
-        Self { unit: T::new(), sums: [first, second], total, owed: None, pairs: PhantomData }
+        Self {
+            unit: T::new(),
+            sums: [first, second],
+            total,
+            promotions: [Promotion::NONE; 2],
+            owed: None,
+            pairs: PhantomData,
+        }
     }
 
     #[inline(always)]
@@ -102,7 +113,8 @@ impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
                 };
                 let last = first + part >= call.depth;
                 let (to, to_pitch) = if last { (call.out, pitch) } else { total };
-                let promotion = Promotion {
+                let next = self.owed.map_or(0, |owed| 1 - owed);
+                self.promotions[next] = Promotion {
                     sums: block.sums,
                     row_scales,
                     column_scales,
@@ -111,16 +123,17 @@ impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
                     to,
                     to_pitch,
                 };
-                self.unit.run(Some(&block), self.owed.replace(promotion).as_ref());
+                let owed = self.owed.replace(next).map(|owed| &self.promotions[owed]);
+                self.unit.run(Some(&block), owed);
             }
         }
     }
 
     #[inline(always)]
     unsafe fn finish(&mut self) {
-        if let Some(promotion) = self.owed.take() {
+        if let Some(owed) = self.owed.take() {
             // SAFETY: the caller vouches for what earlier tiles read and write.
-            unsafe { self.unit.run(None, Some(&promotion)) };
+            unsafe { self.unit.run(None, Some(&self.promotions[owed])) };
         }
     }
 }

@@ -63,20 +63,11 @@ impl Tiles for Amx {
         Self(PhantomData)
     }
 
-    #[inline(always)]
+    // A function of its own: it needs all registers, and so the loops around it none of them.
+    #[inline(never)]
     unsafe fn run(&self, block: Option<&Block>, promotion: Option<&Promotion>) {
         let none = Block { left: ptr::null(), right: ptr::null(), steps: 0, sums: ptr::null_mut() };
-        let zero = [0.0; BLOCK];
-        let nothing = Promotion {
-            sums: ptr::null(),
-            row_scales: &zero,
-            column_scales: &zero,
-            from: ptr::null(),
-            from_pitch: 0,
-            to: ptr::null_mut(),
-            to_pitch: 0,
-        };
-        let (x, y) = (block.unwrap_or(&none), promotion.unwrap_or(&nothing));
+        let (x, y) = (block.unwrap_or(&none), promotion.unwrap_or(&Promotion::NONE));
         // One piece from the first tile to the last, since to the compiler tiles are but clobbers.
         // Vectors were measured to work beside tiles only where the instructions of both alternate.
         // All general registers but two are in use.

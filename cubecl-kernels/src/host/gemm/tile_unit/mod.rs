@@ -3,6 +3,8 @@
 //! `amx` is the unit, `permission` asks whether it may be used, `signal_stack` gives its threads
 //! room for its state; `emulated` is the same in plain Rust, to the bit.
 
+use std::ptr;
+
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod emulated;
@@ -60,6 +62,22 @@ pub(super) struct Promotion {
     pub(super) to: *mut f32,
     pub(super) to_pitch: usize,
 }
+
+impl Promotion {
+    /// Nothing to promote.
+    pub(super) const NONE: Self = Self {
+        sums: ptr::null(),
+        row_scales: &ZERO,
+        column_scales: &ZERO,
+        from: ptr::null(),
+        from_pitch: 0,
+        to: ptr::null_mut(),
+        to_pitch: 0,
+    };
+}
+
+/// The scales where nothing is promoted.
+static ZERO: [f32; BLOCK] = [0.0; BLOCK];
 
 /// A thread's tile unit.
 pub(super) trait Tiles {
