@@ -18,8 +18,11 @@ use std::time::{Duration, Instant};
 
 use rayon::Yield;
 
-/// How long a thread without tasks stays awake.
-const PATIENCE: Duration = Duration::from_micros(200);
+/// How long a thread without tasks stays awake: longer than what one thread does alone between two
+/// operations, since to wake it takes as long as many a loop.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How long it does without giving way to other threads.
+const IMPATIENCE: Duration = Duration::from_micros(100);
 /// Turns of a waiting thread between two looks at whether to wait on.
 const TURNS: u32 = 64;
 
@@ -114,8 +117,13 @@ fn help() {
             turns += 1;
             std::hint::spin_loop();
             continue;
-        } else if now() > last.max(LAST_OPENED.load(Relaxed)) + PATIENCE.as_nanos() as u64 {
-            break;
+        } else {
+            let waited = now().saturating_sub(last.max(LAST_OPENED.load(Relaxed)));
+            if waited > PATIENCE.as_nanos() as u64 {
+                break;
+            } else if waited > IMPATIENCE.as_nanos() as u64 {
+                std::thread::yield_now();
+            }
         }
         turns = 0;
     }
