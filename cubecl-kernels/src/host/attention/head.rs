@@ -235,7 +235,7 @@ multiversion! {
         factor: f32,
         packed: &mut [MaybeUninit<f32>],
     ) {
-        for (j, key) in packed.chunks_exact_mut(widths[0] + widths[1]).enumerate() {
+        for (j, key) in packed.chunks_exact_mut((widths[0] + widths[1]).max(1)).enumerate() {
             let (nope, rope) = key.split_at_mut(widths[0]);
             for (to, &x) in nope.iter_mut().zip(&parts[0][j * row..][..widths[0]]) {
                 to.write(x * factor);

@@ -97,6 +97,8 @@ pub(super) unsafe fn scales(
     for (t, tile) in tiles.enumerate() {
         // SAFETY: the caller vouches for room of `[tile][width]`.
         let to = unsafe { std::slice::from_raw_parts_mut(scales.add(t * width), width) };
+        // Rows of one block may share one place.
+        let rows = rows.start..rows.end.min(rows.start + width);
         let (to, past) = to.split_at_mut(rows.len());
         // A division a row would cost as much as packing its codes.
         if x.scale_rows == 1 {
