@@ -281,10 +281,10 @@ mod tests {
         let (events, received) = channel::<Event>(WAITING);
         let one = Arc::new(tokio::sync::Semaphore::new(1));
         let teller = Teller { events, _place: one.try_acquire_owned().unwrap() };
-        let answer = answer_of(received);
         let after = run.read(Index::offset).unwrap().0;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let (steps, text) = runtime.block_on(async {
+            let answer = answer_of(received);
             let following = run.clone();
             tokio::spawn(async move { follow(&following, Some(after), &teller).await });
             while run.news.receiver_count() == 0 {
