@@ -150,9 +150,9 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
 
 /// Where the parts of a strip begin in its left operand: so many words a row before it, and a part.
 #[derive(Clone, Copy)]
-struct LeftParts {
-    by_row: usize,
-    by_part: usize,
+pub(super) struct LeftParts {
+    pub(super) by_row: usize,
+    pub(super) by_part: usize,
 }
 
 /// Packs the rows of a strip that lie side by side, or leaves them where they lie: the words, how
@@ -186,7 +186,12 @@ unsafe fn turned<K: Kernel>(
 /// # Safety
 /// `words` has room for these rows of `depth` entries in this layout, of pairs.
 #[inline(always)]
-unsafe fn clear_rows(words: *mut u32, rows: Range<usize>, depth: usize, layout: LeftLayout) {
+pub(super) unsafe fn clear_rows(
+    words: *mut u32,
+    rows: Range<usize>,
+    depth: usize,
+    layout: LeftLayout,
+) {
     // Depth tiles follow each other as the steps of one do.
     for step in 0..depth.div_ceil(2 * LANES) {
         // SAFETY: the caller vouches for the rows' room.
@@ -222,7 +227,7 @@ fn walk<K: Kernel>(
 /// Every pointer of `call` is good for what the tiles need, until the kernel is finished; the
 /// instruction set of `K` is there.
 #[inline(always)]
-unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
+pub(super) unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
     kernel: &mut K,
     call: &TileCall,
     parts: LeftParts,

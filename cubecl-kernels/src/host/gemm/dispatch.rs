@@ -13,11 +13,13 @@ use super::pack::Pack;
 use super::pack_pairs::Avx512Pairs;
 use super::pack_pairs::PlainPairs;
 use super::pack_words::Words;
+use super::packed::Panels;
 use super::path::GemmPath;
 use super::plan::Task;
 use super::right::{PanelForm, Right, chunks, pack_panel, scaling};
 use super::scratch;
 use super::source::{Group, Source};
+use super::terms::multiply_terms;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::tile_unit::Amx;
 use super::tile_unit::Emulated;
@@ -33,7 +35,12 @@ pub(super) enum Call<'a> {
     /// Packs panels of a right operand, all of their depth.
     Pack { right: &'a Source<'a>, place: Right, panels: Range<usize> },
     /// Computes a block of a group's result.
-    Multiply { group: &'a Group<'a>, task: &'a Task, out: &'a Output<'a>, shared: Option<Right> },
+    Multiply {
+        group: &'a Group<'a>,
+        task: &'a Task,
+        out: &'a Output<'a>,
+        shared: Option<&'a Panels>,
+    },
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -146,6 +153,19 @@ unsafe fn run<K: Kernel>(call: &Call<'_>) {
             }
             Call::Multiply { group, task, out, shared } => {
                 let mut memory = scratch::take_task();
+                let terms = group.left.terms(K::Pack::DEPTH == 1);
+                let &[[left, right]] = terms else {
+                    if const { K::Pack::DEPTH > 1 } {
+                        multiply_terms::<K>(group, task, out, shared, terms, &mut memory);
+                    }
+                    return scratch::keep_task(memory);
+                };
+                let shared = shared.map(|shared| shared.taking(right));
+                let group = &Group {
+                    left: group.left.taking(left),
+                    right: group.right.taking(right),
+                    start: group.start,
+                };
                 match scaling(K::PANEL, &group.right) {
                     UNSCALED if const { K::Pack::TURNS } && K::Pack::is_turned(&group.left) => {
                         multiply::<K, TURNED>(group, task, out, shared, &mut memory)

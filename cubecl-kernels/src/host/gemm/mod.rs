@@ -51,6 +51,7 @@ mod route;
 mod scratch;
 mod source;
 mod task;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tile_unit;

@@ -56,21 +56,6 @@ impl<'a> Output<'a> {
         Self { factor, ..self }
     }
 
-    /// The same memory, added to: for a further term of what has been written.
-    pub(super) fn adding(&self) -> Output<'_> {
-        let place = match self.place {
-            Place::F32 { start, .. } => Place::F32 { start, add: true },
-            Place::Bf16 { .. } => unreachable!("invariant: sums of several products are FP32"),
-        };
-        Output {
-            place,
-            len: self.len,
-            row_stride: self.row_stride,
-            factor: self.factor,
-            owner: PhantomData,
-        }
-    }
-
     /// Written in BF16.
     pub(super) fn bf16(out: &'a mut [MaybeUninit<bf16>], row_stride: usize) -> Self {
         Self {

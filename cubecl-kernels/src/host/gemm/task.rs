@@ -98,15 +98,7 @@ fn run(
     for_each(tasks.len(), work, |index| {
         let task = &tasks[index];
         let group = &groups[task.group];
-        let path = path_of(group);
-        for (term, &[left, right]) in group.left.terms(path.has_words()).iter().enumerate() {
-            let shared = shared.map(|shared| shared.taking(right));
-            let (left, right) = (group.left.taking(left), group.right.taking(right));
-            let group = &Group { left, right, start: group.start };
-            let more = (term > 0).then(|| out.adding());
-            let out = more.as_ref().unwrap_or(out);
-            dispatch(path, &Call::Multiply { group, task, out, shared });
-        }
+        dispatch(path_of(group), &Call::Multiply { group, task, out, shared });
     });
     scratch::keep_shared(memory);
 }
