@@ -11,6 +11,7 @@ use super::plan::{Task, even, part_of};
 use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
 use super::source::{Group, Source};
+use super::tile_unit::Segment;
 use crate::definition::{TILE, tiles};
 use crate::host::simd::LANES;
 
@@ -126,6 +127,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                     right_width: width,
                     right_scales,
                     depth: chunk.len(),
+                    more: Segment::NONE,
                     factor: out.factor,
                     out: target.add((strip.start - rows.start) * stride + panel * width),
                     out_stride: stride,

@@ -4,6 +4,7 @@
 use super::left::LeftLayout;
 use super::pack::Pack;
 use super::right::PanelForm;
+use super::tile_unit::Segment;
 
 /// Not scaled: operands that are numbers.
 pub(super) const UNSCALED: usize = 0;
@@ -33,6 +34,8 @@ pub(super) trait Kernel {
     const REACH: usize;
     /// Words of memory that it needs beside the operands.
     const MEMORY: usize;
+    /// Whether unscaled tiles go on over [`TileCall::more`].
+    const SEGMENTS: bool;
 
     /// How the left operand lies.
     const LEFT: LeftLayout;
@@ -87,6 +90,8 @@ pub(super) struct TileCall {
     pub(super) right_scales: *const f32,
     /// Entries to sum over.
     pub(super) depth: usize,
+    /// What else a tile unit sums over.
+    pub(super) more: *const Segment,
     /// What unscaled sums are multiplied by; one for a tile unit.
     pub(super) factor: f32,
     /// The tile's first element.

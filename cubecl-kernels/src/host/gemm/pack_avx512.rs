@@ -33,7 +33,7 @@ macro_rules! packing {
     };
 }
 
-/// Packs rows as a left operand, all of each tile: zero past the end of the depth.
+/// Packs rows as a left operand: zero past the end of the depth, as far as a step of 32.
 ///
 /// # Safety
 /// AVX-512 F, BW, BF16 and VBMI are there, rows and depth lie inside `source`, depth starts at a
@@ -123,7 +123,7 @@ packing! {
     ) {
         for (r, row) in rows.enumerate() {
             let row = x.data.as_ptr().wrapping_add(row * x.row_stride + first);
-            for i in 0..WORDS / LANES {
+            for i in 0..len.div_ceil(2 * LANES) {
                 // SAFETY: the row's `len` numbers lie inside `x`, an unaligned store fills its
                 // words; the caller vouches for these and for the instruction set.
                 unsafe {
@@ -150,7 +150,7 @@ packing! {
         words: *mut u32,
     ) {
         // All rows of a few depths before the next: what lies side by side is read in turn.
-        for block in 0..WORDS / LANES {
+        for block in 0..len.div_ceil(2 * LANES) {
             for at in rows.clone().step_by(LANES) {
                 let count = LANES.min(rows.end - at);
                 let (first_pair, whole) = (block * LANES, (block + 1) * 2 * LANES <= len);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::path::GemmPath;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::tile_unit::Amx;
-use super::tile_unit::{BLOCK, Block, Emulated, STEP, STEP_WORDS, Sums, Tiles};
+use super::tile_unit::{BLOCK, Block, Emulated, STEP, STEP_WORDS, Segment, Sums, Tiles};
 use crate::definition::KernelError;
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
@@ -163,6 +163,7 @@ fn on_tiles<T: Tiles>() -> f64 {
         left: operand.as_ptr().cast(),
         right: operand.as_ptr().cast(),
         steps: TILE_STEPS,
+        next: Segment::NONE,
         sums: &raw mut sums,
     };
     let unit = T::new();
@@ -213,7 +214,8 @@ mod tests {
         let mut sums = Sums([[0.0; BLOCK]; BLOCK]);
         let pointer = operand.as_ptr().cast();
         let sums_at = &raw mut sums;
-        let block = Block { left: pointer, right: pointer, steps: TILE_STEPS, sums: sums_at };
+        let next = Segment::NONE;
+        let block = Block { left: pointer, right: pointer, steps: TILE_STEPS, next, sums: sums_at };
         // SAFETY: as in `on_tiles`.
         unsafe { Emulated::new().run(Some(&block), None) };
         assert!(sums.0.iter().flatten().all(|&sum| sum == (TILE_STEPS * STEP) as f32));

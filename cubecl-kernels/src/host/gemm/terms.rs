@@ -3,6 +3,8 @@
 //! Each part is packed once a depth tile, small enough that the parts of both operands stay in the
 //! first cache while the products that they take part in are added up.
 
+use std::ops::Range;
+
 use super::block::{LeftParts, clear_rows, panel_tiles};
 use super::kernel::{Kernel, TileCall, UNSCALED};
 use super::output::{Output, Place};
@@ -12,10 +14,19 @@ use super::plan::Task;
 use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
 use super::source::{Group, Taken};
-use crate::definition::tiles;
+use super::tile_unit::Segment;
+use crate::definition::{TILE, tiles};
+use crate::host::simd::LANES;
 
 /// What may be taken of a number, in the order in which parts lie.
 const PARTS: [Taken; 3] = [Taken::High, Taken::Middle, Taken::Low];
+
+/// Depth of a piece.
+const PIECE: usize = TILE / 2;
+/// Depth that lies together in the left operand.
+const STEP: usize = 2 * LANES;
+/// Products that are added up.
+const MAX_TERMS: usize = 6;
 
 /// Where a part lies among [`PARTS`].
 fn place_of(taken: Taken) -> usize {
@@ -46,7 +57,8 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
     let layout = RightLayout::new(K::PANEL, &group.right);
     let (panels, depth) = (columns.len().div_ceil(width), group.left.depth());
     let height = if K::WHOLE { K::ROWS } else { rows.len() };
-    let left_words = height.next_multiple_of(K::ROWS) * K::LEFT_ROW;
+    // Of one depth tile alone: parts that lie far from each other would fall on the same sets.
+    let left_words = if K::WHOLE { K::LEFT.tile } else { height * K::LEFT_ROW };
     let own_words = if shared.is_some() { 0 } else { panels * layout.tile_words };
     let [left, own, edge, own_memory] = memory.reserve([
         PARTS.len() * left_words,
@@ -68,6 +80,25 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
         edge.write_bytes(0, K::ROWS * width);
         let mut kernel = K::begin(own_memory);
         for (tile, part) in chunks(0..depth, 1).enumerate() {
+            let right = |panel: usize, taken: Taken| match shared {
+                Some(shared) => {
+                    let panel = first_panel + panel;
+                    shared_tile::<K>(shared.taking(taken), layout, depth, tile, panel)
+                }
+                None => own.add(place_of(taken) * own_words + panel * layout.tile_words),
+            };
+            let columns_of = |panel: usize| {
+                let at = columns.start + panel * width;
+                at..columns.end.min(at + width)
+            };
+            if shared.is_none() {
+                for (panel, taken) in (0..panels).flat_map(|panel| PARTS.map(|part| (panel, part)))
+                {
+                    let place = Right { words: right(panel, taken), scales: edge, panels: 1 };
+                    let source = group.right.taking(taken);
+                    pack_panel::<K>(&source, place, 0, columns_of(panel), part.clone(), 0);
+                }
+            }
             for first in (rows.start..rows.end).step_by(height.max(1)) {
                 let strip = first..rows.end.min(first + height);
                 for (i, &taken) in PARTS.iter().enumerate() {
@@ -78,46 +109,41 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
                         clear_rows(words, strip.len()..height, part.len(), K::LEFT);
                     }
                 }
-                for panel in 0..panels {
-                    let at = columns.start + panel * width;
-                    let columns = at..columns.end.min(at + width);
-                    let right = |taken: Taken| match shared {
-                        Some(shared) => shared_tile::<K>(
-                            shared.taking(taken),
-                            layout,
-                            depth,
-                            tile,
-                            first_panel + panel,
+                let above = (strip.start - rows.start) * out.row_stride;
+                for (piece, panel) in pieces(part.len())
+                    .flat_map(|piece| (0..panels).map(move |panel| (piece.clone(), panel)))
+                {
+                    let segments = terms.iter().map(|&[of_left, of_right]| Segment {
+                        left: left.add(
+                            place_of(of_left) * left_words + piece.start / STEP * K::LEFT.step,
                         ),
-                        None => own.add(place_of(taken) * own_words + panel * layout.tile_words),
-                    };
-                    if shared.is_none() && strip.start == rows.start {
-                        for &taken in &PARTS {
-                            let place = Right { words: right(taken), scales: edge, panels: 1 };
-                            let source = group.right.taking(taken);
-                            pack_panel::<K>(&source, place, 0, columns.clone(), part.clone(), 0);
-                        }
-                    }
-                    for (term, &[of_left, of_right]) in terms.iter().enumerate() {
+                        right: right(panel, of_right).add(piece.start / K::Pack::DEPTH * width),
+                        steps: piece.len().div_ceil(STEP),
+                    });
+                    let mut list = [Segment::END; MAX_TERMS + 1];
+                    list.iter_mut().zip(segments).for_each(|(to, segment)| *to = segment);
+                    // All in one where the unit can, else one after the other.
+                    let calls = if K::SEGMENTS { 1 } else { terms.len() };
+                    for (term, first) in list[..calls].iter().enumerate() {
                         let call = TileCall {
-                            left: left.add(place_of(of_left) * left_words),
+                            left: first.left,
                             left_stride: K::LEFT.tile,
                             left_step: 0,
                             left_scales: edge,
                             left_scale_stride: 0,
-                            right: right(of_right),
+                            right: first.right,
                             right_step: width,
                             right_width: width,
                             right_scales: edge,
-                            depth: part.len(),
+                            depth: piece.len(),
+                            more: if K::SEGMENTS { &list[1] } else { Segment::NONE },
                             factor: out.factor,
-                            out: target
-                                .add((strip.start - rows.start) * out.row_stride + panel * width),
+                            out: target.add(above + panel * width),
                             out_stride: out.row_stride,
-                            add: add || tile > 0 || term > 0,
+                            add: add || tile > 0 || piece.start > 0 || term > 0,
                         };
                         let parts = LeftParts { by_row: K::LEFT.row, by_part: 0 };
-                        let size = (strip.len(), columns.len());
+                        let size = (strip.len(), columns_of(panel).len());
                         panel_tiles::<K, UNSCALED>(&mut kernel, &call, parts, size, Some(edge));
                     }
                 }
@@ -125,6 +151,13 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
             }
         }
     }
+}
+
+/// The depth of a tile in pieces, of which all parts of a block of both operands stay in the first
+/// cache: 24 KiB.
+#[inline(always)]
+fn pieces(depth: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..depth).step_by(PIECE).map(move |first| first..depth.min(first + PIECE))
 }
 
 /// The words of depth tile `tile` in a panel of an operand that is packed in chunks.

@@ -10,7 +10,7 @@ use super::kernel::{Kernel, TileCall, UNSCALED};
 use super::left::LeftLayout;
 use super::pack::Pack;
 use super::right::PanelForm;
-use super::tile_unit::{BLOCK, Block, Promotion, STEP, STEP_WORDS, Sums, Tiles};
+use super::tile_unit::{BLOCK, Block, Promotion, STEP, STEP_WORDS, Segment, Sums, Tiles};
 use crate::definition::TILE;
 use crate::host::simd::LANES;
 
@@ -62,6 +62,7 @@ impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
     const STRIP: usize = BLOCK;
     const REACH: usize = REACH;
     const MEMORY: usize = 3 * size_of::<Sums>() / size_of::<u32>();
+    const SEGMENTS: bool = true;
 
     #[inline(always)]
     unsafe fn begin(memory: *mut u32) -> Self {
@@ -93,6 +94,7 @@ impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
                     left: call.left.add(t * call.left_stride),
                     right: call.right.add(t * (TILE / 2) * BLOCK),
                     steps: part.min(call.depth - first).div_ceil(STEP),
+                    next: if SCALES == UNSCALED { call.more } else { Segment::NONE },
                     sums: self.sums[0],
                 };
                 self.sums.swap(0, 1);

@@ -36,6 +36,7 @@ impl<L: RegisterTile, P: Pack, const R: usize, const V: usize> Kernel for Vector
     const STRIP: usize = usize::MAX;
     const REACH: usize = Self::PANEL.chunk;
     const MEMORY: usize = 0;
+    const SEGMENTS: bool = false;
 
     #[inline(always)]
     unsafe fn begin(_: *mut u32) -> Self {

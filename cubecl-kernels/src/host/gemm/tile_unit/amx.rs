@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::ptr;
 
-use super::{BLOCK, Block, Promotion, Tiles, permission, signal_stack};
+use super::{BLOCK, Block, Promotion, Segment, Tiles, permission, signal_stack};
 
 /// What `ldtilecfg` reads: palette 1, and for each of eight tiles the bytes of a row and the rows.
 #[repr(C, align(64))]
@@ -51,6 +51,14 @@ macro_rules! row {
     };
 }
 
+/// Goes over to the next segment; zero is set where there is none.
+macro_rules! segment {
+    () => {
+        "mov {left}, [{next}]; mov {right}, [{next} + 8]; mov {steps}, [{next} + 16]; \
+         add {next}, 24; test {steps}, {steps}"
+    };
+}
+
 impl Tiles for Amx {
     fn new() -> Self {
         assert!(permission().is_ok(), "invariant: this path is taken only where there are tiles");
@@ -66,7 +74,13 @@ impl Tiles for Amx {
     // A function of its own: it needs all registers, and so the loops around it none of them.
     #[inline(never)]
     unsafe fn run(&self, block: Option<&Block>, promotion: Option<&Promotion>) {
-        let none = Block { left: ptr::null(), right: ptr::null(), steps: 0, sums: ptr::null_mut() };
+        let none = Block {
+            left: ptr::null(),
+            right: ptr::null(),
+            steps: 0,
+            next: Segment::NONE,
+            sums: ptr::null_mut(),
+        };
         let (x, y) = (block.unwrap_or(&none), promotion.unwrap_or(&Promotion::NONE));
         // One piece from the first tile to the last, since to the compiler tiles are but clobbers.
         // Vectors were measured to work beside tiles only where the instructions of both alternate.
@@ -79,11 +93,11 @@ impl Tiles for Amx {
                 "tilezero tmm0; tilezero tmm1; tilezero tmm2; tilezero tmm3",
                 "test {parts}, {parts}; jz 4f",
                 "3:", // 32 of the depth, beside eight rows to promote
-                "tileloadd tmm4, [{left} + {c64}]; tileloadd tmm6, [{right} + {c128}]",
+                "tileloadd tmm4, [{left} + {c64}]; tileloadd tmm6, [{right} + {c64}*2]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 row!(0, 0),
                 row!(4, 128),
-                "tileloadd tmm7, [{right} + {c128} + 64]; tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm7, [{right} + {c64}*2 + 64]; tdpbf16ps tmm1, tmm4, tmm7",
                 row!(8, 256),
                 row!(12, 384),
                 "tileloadd tmm5, [{left} + {c64} + 1024]; tdpbf16ps tmm2, tmm5, tmm6",
@@ -93,19 +107,24 @@ impl Tiles for Amx {
                 row!(24, 768),
                 row!(28, 896),
                 "add {left}, 2048; add {right}, 2048; add {before}, 1024; add {scales}, 32",
-                "dec {steps}; jz 2f; dec {parts}; jnz 3b",
+                "dec {steps}; jnz 8f",
+                segment!(),
+                "jz 2f",
+                "8: dec {parts}; jnz 3b",
                 "4:", // 32 of the depth alone
-                "tileloadd tmm4, [{left} + {c64}]; tileloadd tmm6, [{right} + {c128}]",
+                "tileloadd tmm4, [{left} + {c64}]; tileloadd tmm6, [{right} + {c64}*2]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {c128} + 64]; tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm7, [{right} + {c64}*2 + 64]; tdpbf16ps tmm1, tmm4, tmm7",
                 "tileloadd tmm5, [{left} + {c64} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6; tdpbf16ps tmm3, tmm5, tmm7",
                 "add {left}, 2048; add {right}, 2048; dec {steps}; jnz 4b",
+                segment!(),
+                "jnz 4b",
                 "inc {parts}",
                 "2:",
-                "tilestored [{sums} + {c128}], tmm0; tilestored [{sums} + {c128} + 64], tmm1",
-                "tilestored [{sums} + {c128} + 2048], tmm2",
-                "tilestored [{sums} + {c128} + 2112], tmm3",
+                "tilestored [{sums} + {c64}*2], tmm0; tilestored [{sums} + {c64}*2 + 64], tmm1",
+                "tilestored [{sums} + {c64}*2 + 2048], tmm2",
+                "tilestored [{sums} + {c64}*2 + 2112], tmm3",
                 "dec {parts}",
                 "5:",
                 "test {parts}, {parts}; jz 7f",
@@ -133,7 +152,7 @@ impl Tiles for Amx {
                 to_pitch = in(reg) y.to_pitch,
                 parts = inout(reg) if promotion.is_some() { BLOCK / 8 } else { 0 } => _,
                 c64 = in(reg) 64usize,
-                c128 = in(reg) 128usize,
+                next = inout(reg) x.next => _,
                 out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
                 out("zmm30") _, out("zmm31") _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,

@@ -1,7 +1,7 @@
 //! The tile unit in plain Rust, the same to the bit: so that all around it is tested on machines
 //! without one.
 
-use super::{BLOCK, Block, Promotion, STEP_WORDS, Tiles};
+use super::{BLOCK, Block, Promotion, STEP_WORDS, Segment, Tiles};
 
 /// The tile unit, emulated.
 pub(in super::super) struct Emulated;
@@ -49,14 +49,16 @@ unsafe fn promote(x: &Promotion) {
 /// What `x` describes can be read and written, and does not overlap.
 #[inline(always)]
 unsafe fn multiply(x: &Block) {
-    // SAFETY: the caller vouches for `steps` of both operands and for the sums.
+    // SAFETY: the caller vouches for the steps of both operands, up to a segment that has none, and
+    // for the sums.
     unsafe {
         let sums = &mut (*x.sums).0;
         *sums = [[0.0; BLOCK]; BLOCK];
-        for step in 0..x.steps {
-            let left = &*x.left.add(step * BLOCK * STEP_WORDS).cast::<[[u32; STEP_WORDS]; BLOCK]>();
-            let right =
-                &*x.right.add(step * STEP_WORDS * BLOCK).cast::<[[u32; BLOCK]; STEP_WORDS]>();
+        let mut segment = Segment { left: x.left, right: x.right, steps: x.steps };
+        let mut next = x.next;
+        while segment.steps > 0 {
+            let left = &*segment.left.cast::<[[u32; STEP_WORDS]; BLOCK]>();
+            let right = &*segment.right.cast::<[[u32; BLOCK]; STEP_WORDS]>();
             let mut columns = [[[0.0f32; BLOCK]; 2]; STEP_WORDS];
             for (columns, words) in columns.iter_mut().zip(right) {
                 for c in 0..BLOCK {
@@ -78,6 +80,14 @@ unsafe fn multiply(x: &Block) {
                 for c in 0..BLOCK {
                     sums[c] = flush(sums[c] + flush(parts[0][c] + parts[1][c]));
                 }
+            }
+            segment = Segment {
+                left: segment.left.add(BLOCK * STEP_WORDS),
+                right: segment.right.add(STEP_WORDS * BLOCK),
+                steps: segment.steps - 1,
+            };
+            if segment.steps == 0 {
+                (segment, next) = (*next, next.add(1));
             }
         }
     }

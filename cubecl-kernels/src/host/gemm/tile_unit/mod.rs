@@ -39,7 +39,8 @@ pub(super) const STEP_WORDS: usize = STEP / 2;
 #[repr(C, align(64))]
 pub(super) struct Sums(pub(super) [[f32; BLOCK]; BLOCK]);
 
-/// `sums = left right^T` of 32 rows and columns and `steps` times 32 of depth.
+/// `sums = left right^T` of 32 rows and columns and `steps` times 32 of depth, and of what comes
+/// after them.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     /// `[step][row][16]` pairs, from the start of a cache line.
@@ -47,7 +48,25 @@ pub(super) struct Block {
     /// `[step][16][column]` pairs, from the start of a cache line.
     pub(super) right: *const u32,
     pub(super) steps: usize,
+    /// Further parts of the depth, which lie elsewhere: up to one without steps.
+    pub(super) next: *const Segment,
     pub(super) sums: *mut Sums,
+}
+
+/// A part of a block's depth, as in [`Block`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Segment {
+    pub(super) left: *const u32,
+    pub(super) right: *const u32,
+    pub(super) steps: usize,
+}
+
+impl Segment {
+    /// What comes after the last one.
+    pub(super) const END: Self = Self { left: ptr::null(), right: ptr::null(), steps: 0 };
+    /// No further ones.
+    pub(super) const NONE: *const Self = &Self::END;
 }
 
 /// `to = from + row_scales column_scales sums` of a block. From one row to the next there are

@@ -1,6 +1,6 @@
 //! The emulation against the rule that the hardware follows, and the hardware against it.
 
-use super::{BLOCK, Block, Emulated, Promotion, STEP, STEP_WORDS, Sums, Tiles};
+use super::{BLOCK, Block, Emulated, Promotion, STEP, STEP_WORDS, Segment, Sums, Tiles};
 use crate::test_inputs::random;
 
 /// One block of `steps`, and what it is promoted with.
@@ -62,21 +62,40 @@ impl Case {
         Self { left, right, from, scales: [rows, [1.5; BLOCK]] }
     }
 
-    fn block(&self, sums: &mut Sums) -> Block {
-        let [left, right] = [&self.left, &self.right].map(|x| x.as_ptr().cast());
-        Block { left, right, steps: self.left.len(), sums }
+    /// The steps as segments of one, two and all others.
+    fn segments(&self) -> Vec<Segment> {
+        let ends = [1, 3, self.left.len()].map(|end| end.min(self.left.len()));
+        let mut first = 0;
+        let mut segments = Vec::new();
+        for end in ends.into_iter().filter(|&end| end > 0) {
+            if end > first {
+                let [left, right] = [&self.left, &self.right].map(|x| x[first..].as_ptr().cast());
+                segments.push(Segment { left, right, steps: end - first });
+            }
+            first = end;
+        }
+        segments.push(Segment::END);
+        segments
     }
 
-    /// Sums and promoted sums of a unit, apart and then woven: a block's product beside the
-    /// promotion of the sums before.
+    fn block(segments: &[Segment], sums: &mut Sums) -> Block {
+        let Segment { left, right, steps } = segments[0];
+        Block { left, right, steps, next: &segments[1], sums }
+    }
+
+    /// Sums and promoted sums of a unit, apart and then woven: a block's product, in segments, beside
+    /// the promotion of the sums before.
     fn run(&self, unit: &impl Tiles) -> [Vec<u32>; 4] {
         let (mut sums, mut other) = (Sums([[7.0; BLOCK]; BLOCK]), Sums([[8.0; BLOCK]; BLOCK]));
         let (mut to, mut woven) = (vec![9.0f32; BLOCK * BLOCK], vec![9.0f32; BLOCK * BLOCK]);
         let pitch = BLOCK * size_of::<f32>();
+        let [left, right] = [&self.left, &self.right].map(|x| x.as_ptr().cast());
+        let whole = [Segment { left, right, steps: self.left.len() }, Segment::END];
+        let segments = self.segments();
         // SAFETY: blocks and promotions lie in the vectors of this case; the unit is this
         // machine's.
         unsafe {
-            unit.run(Some(&self.block(&mut sums)), None);
+            unit.run(Some(&Self::block(&whole, &mut sums)), None);
             let promotion = Promotion {
                 sums: &sums,
                 row_scales: &self.scales[0],
@@ -88,7 +107,7 @@ impl Case {
             };
             unit.run(None, Some(&promotion));
             let beside = Promotion { to: woven.as_mut_ptr(), ..promotion };
-            unit.run(Some(&self.block(&mut other)), Some(&beside));
+            unit.run(Some(&Self::block(&segments, &mut other)), Some(&beside));
         }
         [sums.0.as_flattened(), &to, other.0.as_flattened(), &woven].map(bits)
     }
