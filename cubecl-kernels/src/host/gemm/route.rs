@@ -6,9 +6,10 @@ use super::choice::fitting;
 use super::path::GemmPath;
 use crate::host::simd::{Isa, forced_isa, isa};
 
-/// Rows up to which vectors are ahead of a tile unit, to which a row costs as much as sixteen.
-/// On a Xeon they were at 4 rows (1.6 times), and behind at 16 (0.6); between was not measured.
-const FEW_ROWS_BESIDE_TILES: usize = 8;
+/// Rows up to which vectors are ahead of a tile unit, to which a row costs as much as sixteen. Their
+/// time beside its on a Xeon, from FP8 codes of 1024 x 1024: 0.63 at one row, 0.84 at 4, 0.97 at 6,
+/// 1.25 at 8 (`gemm_bench "fp8 8x" amx`).
+const FEW_ROWS_BESIDE_TILES: usize = 6;
 
 /// The paths of the products of a call, by the rows of their results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
