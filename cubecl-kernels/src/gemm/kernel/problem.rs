@@ -244,6 +244,51 @@ pub(super) fn b_scale(scales: &[f32], problem: &Problem, column: u32, tile: u32)
     scales[index as usize]
 }
 
+/// Where the numbers of a unit's rows are in a buffer: that of the first one, and that of the last
+/// row that there is. Both move with the depth, so that the place of a row is computed where it is
+/// wanted; one that did not would stay in a register from the first step to the last.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Places {
+    first: u32,
+    last: u32,
+    /// From one row to the next.
+    apart: u32,
+}
+
+/// The place of the row `beyond` rows after the first, or of the last that there is. (Far past the
+/// last the sum may wrap around: to a place of the buffer too, and of a row that nothing is written
+/// of.)
+#[cube]
+pub(super) fn place_of(places: &Places, beyond: u32) -> usize {
+    at_most(places.first + beyond * places.apart, places.last) as usize
+}
+
+/// Word `word` of the rows of an operand, from row `line` of the cube's on.
+#[cube]
+pub(super) fn words_of(rows: &RowSpan, line: u32, word: u32) -> Places {
+    let apart = rows.stride;
+    let at = rows.base * apart + word;
+    Places { first: at + (rows.first + line) * apart, last: at + rows.last * apart, apart }
+}
+
+/// The scales of a tile of `A`, from row `line` of the cube's on.
+#[cube]
+pub(super) fn a_scales(problem: &Problem, line: u32, tile: u32) -> Places {
+    let rows = a_rows(problem);
+    let apart = problem.sizes.a_tiles;
+    let at = rows.base * apart + tile;
+    Places { first: at + (rows.first + line) * apart, last: at + rows.last * apart, apart }
+}
+
+/// The scales of a tile of `B` of [`ScaleOf::Row`], from column `column` of `C` on.
+#[cube]
+pub(super) fn b_scales(problem: &Problem, column: u32, tile: u32) -> Places {
+    let sizes = problem.sizes;
+    let apart = sizes.b_scale_row;
+    let at = problem.expert * sizes.b_scale_expert + tile * sizes.b_scale_tile;
+    Places { first: at + column * apart, last: at + (sizes.n - 1u32) * apart, apart }
+}
+
 /// Writes an element of the group's result, or adds it to what is there. Rows past those of the
 /// group are zero, and what lies outside the result is not written.
 #[cube]

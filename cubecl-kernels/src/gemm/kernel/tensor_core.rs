@@ -8,8 +8,8 @@
 //! for compute capability 12.0 alone, and without it 8.9 has the instruction as well.
 
 use super::problem::{
-    GemmForm, Operand, Problem, RowSpan, ScaleOf, Sizes, a_rows, a_scale, at_most, b_rows, b_scale,
-    locate, write_result,
+    GemmForm, Operand, Problem, RowSpan, ScaleOf, Sizes, a_rows, a_scales, b_rows, b_scale,
+    b_scales, locate, place_of, words_of, write_result,
 };
 use crate::definition::TILE;
 use crate::device::{Shortfall, compute_capability};
@@ -142,10 +142,10 @@ pub(in crate::gemm) fn gemm_mma<O: Float>(
 
     for step in 0..steps {
         let buffer = (step % 2u32) * BUFFER;
-        let more = step + 1u32 < steps;
+        let next = (step + 1u32) * STEP;
+        let more = next < words;
         if more {
             // On its way while this step is computed.
-            let next = (step + 1u32) * STEP;
             fetch(&a.codes, &a_rows, problem.word, next, words, &mut a_next);
             fetch(&b.codes, &b_rows, problem.word, next, words, &mut b_next);
         }
@@ -191,14 +191,13 @@ fn fetch(
     words: u32,
     next: &mut Array<u32>,
 ) {
+    let word = first_word + UNIT_POS % STEP;
+    let places = words_of(rows, UNIT_POS / STEP, word_base + word);
     #[unroll]
     for i in 0..MOVED {
-        let item = i * UNITS + UNIT_POS;
-        let row = at_most(rows.first + item / STEP, rows.last);
-        let word = first_word + item % STEP;
         let mut value = 0u32;
         if word < words {
-            value = codes[((rows.base + row) * rows.stride + word_base + word) as usize];
+            value = codes[place_of(&places, comptime!(i * UNITS / STEP))];
         }
         next[i as usize] = value;
     }
@@ -207,10 +206,10 @@ fn fetch(
 /// Puts what [`fetch`] took into a buffer.
 #[cube]
 fn put(shared: &mut Shared<[u32]>, next: &Array<u32>, buffer: u32) {
+    let first = buffer + UNIT_POS / STEP * STRIDE + UNIT_POS % STEP;
     #[unroll]
     for i in 0..MOVED {
-        let item = i * UNITS + UNIT_POS;
-        shared[(buffer + (item / STEP) * STRIDE + item % STEP) as usize] = next[i as usize];
+        shared[(first + comptime!(i * UNITS / STEP * STRIDE)) as usize] = next[i as usize];
     }
 }
 
@@ -230,24 +229,35 @@ fn multiply_step(
     #[unroll]
     for slice in 0..STEP * 4u32 / MMA.2 {
         let word0 = comptime!(slice * MMA.2 / 4);
+        // The left operands of the plane's rows stay in registers while each right one passes: where
+        // the instruction is emulated by the compiler, operands take twice the registers.
+        let mut left = Array::<u32>::new(comptime!((DOWN * A_WORDS) as usize));
         #[unroll]
         for down in 0..DOWN {
-            let mut a = Vector::<u32, NA>::empty();
             #[unroll]
             for r in 0..A_WORDS {
                 let line = place.row + down * MMA.0 + a_row(place.lane, r);
                 let word = word0 + a_word(place.lane, r);
-                a.insert(comptime!(r as usize), a_shared[(buffer + line * STRIDE + word) as usize]);
+                left[comptime!((down * A_WORDS + r) as usize)] =
+                    a_shared[(buffer + line * STRIDE + word) as usize];
+            }
+        }
+        #[unroll]
+        for along in 0..ALONG {
+            let mut b = Vector::<u32, NB>::empty();
+            #[unroll]
+            for r in 0..B_WORDS {
+                let line = place.column + along * MMA.1 + b_column(place.lane);
+                let word = word0 + b_word(place.lane, r);
+                let word = b_shared[(buffer + line * STRIDE + word) as usize];
+                b.insert(comptime!(r as usize), word);
             }
             #[unroll]
-            for along in 0..ALONG {
-                let mut b = Vector::<u32, NB>::empty();
+            for down in 0..DOWN {
+                let mut a = Vector::<u32, NA>::empty();
                 #[unroll]
-                for r in 0..B_WORDS {
-                    let line = place.column + along * MMA.1 + b_column(place.lane);
-                    let word = word0 + b_word(place.lane, r);
-                    let word = b_shared[(buffer + line * STRIDE + word) as usize];
-                    b.insert(comptime!(r as usize), word);
+                for r in 0..A_WORDS {
+                    a.insert(comptime!(r as usize), left[comptime!((down * A_WORDS + r) as usize)]);
                 }
                 let first = comptime!((down * ALONG + along) * HELD);
                 let mut c = Vector::<f32, NC>::empty();
@@ -341,27 +351,23 @@ fn promote(
     place: &Place,
     sums: &mut Accumulators,
 ) {
-    let a_rows = a_rows(problem);
     let column0 = CUBE_POS_X * BLOCK;
-    let b_rows = b_rows(problem, column0);
+    let own = column0 + place.column + c_column(place.lane, 0u32);
+    let a_places = a_scales(problem, place.row + c_row(place.lane, 0u32), problem.tile + tile);
+    let b_places = b_scales(problem, own, problem.tile + tile);
     #[unroll]
-    for down in 0..DOWN {
+    for along in 0..ALONG {
         #[unroll]
-        for along in 0..ALONG {
+        for down in 0..DOWN {
             #[unroll]
             for h in 0..HELD {
-                let row = a_rows.first + place.row + down * MMA.0 + c_row(place.lane, h);
-                let row = at_most(row, a_rows.last);
-                let column = column0 + place.column + along * MMA.1 + c_column(place.lane, h);
-                let column = at_most(column, b_rows.last);
-                // A cube's columns are one block, and its scale one load.
-                let column = if comptime!(matches!(problem.form.b_scale, ScaleOf::Block)) {
-                    column0
+                let a_scale = a.scales[place_of(&a_places, comptime!(down * MMA.0 + 8 * (h / 2)))];
+                let b_scale = if comptime!(matches!(problem.form.b_scale, ScaleOf::Row)) {
+                    b.scales[place_of(&b_places, comptime!(along * MMA.1 + h % 2))]
                 } else {
-                    column
+                    // A cube's columns are one block, and its scale one load.
+                    b_scale(&b.scales, problem, column0, tile)
                 };
-                let a_scale = a_scale(&a.scales, problem, row, tile);
-                let b_scale = b_scale(&b.scales, problem, column, tile);
                 let e = comptime!(((down * ALONG + along) * HELD + h) as usize);
                 sums.total[e] += a_scale * b_scale * sums.partial[e];
                 sums.partial[e] = 0.0f32;

@@ -2,8 +2,8 @@
 //! any runtime.
 
 use super::problem::{
-    DEPTH, GemmForm, Operand, Problem, RowSpan, Sizes, TILE_WORDS, a_rows, at_most, b_rows,
-    b_scale, locate, write_result,
+    DEPTH, GemmForm, Operand, Problem, RowSpan, ScaleOf, Sizes, TILE_WORDS, a_rows, a_scales,
+    at_most, b_rows, b_scale, b_scales, locate, place_of, write_result,
 };
 use crate::definition::Fp8Format;
 use crate::device::codec::decode;
@@ -40,11 +40,6 @@ impl TilePlan {
     pub const fn cube(&self) -> u32 {
         self.units.0 * self.units.1
     }
-
-    /// Values of an operand of so many rows in shared memory; some devices refuse none at all.
-    const fn staged_values(&self, lines: u32) -> usize {
-        if self.staged { (STAGED_DEPTH * lines) as usize } else { 1 }
-    }
 }
 
 /// How an operand is decoded into shared memory.
@@ -57,6 +52,13 @@ struct Stage {
     units: u32,
 }
 
+impl Stage {
+    /// Numbers in shared memory.
+    const fn values(&self) -> usize {
+        (STAGED_DEPTH * self.lines) as usize
+    }
+}
+
 /// What a unit holds in registers.
 #[derive(CubeType)]
 struct Registers {
@@ -66,12 +68,16 @@ struct Registers {
     partial: Array<f32>,
     /// Values of `A`, and its scales.
     a: Array<f32>,
-    /// Rows of the whole of `A`, and columns of `C`, both clamped to what there is.
-    a_rows: Array<u32>,
-    columns: Array<u32>,
     /// The unit's place in the cube along both.
     m: u32,
     n: u32,
+}
+
+/// Rows of the whole of `A`, and columns of `C`, both clamped to what there is.
+#[derive(CubeType)]
+struct Lines {
+    a_rows: Array<u32>,
+    columns: Array<u32>,
 }
 
 /// `c[i, j] (+)= sum over tiles t of a_scale[i, t] b_scale[j, t] p[t]`, where
@@ -95,23 +101,21 @@ pub(in crate::gemm) fn gemm_tiles<O: Float>(
     let column0 = CUBE_POS_X * comptime!(plan.columns());
     let a_rows = a_rows(&problem);
     let b_rows = b_rows(&problem, column0);
-    let mut registers = registers(&a_rows, &b_rows, plan);
-
-    let a_stage =
-        comptime!(Stage { format: form.a_format, lines: plan.rows(), units: plan.cube() });
-    let b_stage =
-        comptime!(Stage { format: form.b_format, lines: plan.columns(), units: plan.cube() });
-    let mut a_shared = Shared::<[f32]>::new_slice(comptime!(plan.staged_values(a_stage.lines)));
-    let mut b_shared = Shared::<[f32]>::new_slice(comptime!(plan.staged_values(b_stage.lines)));
+    let mut registers = registers(plan);
+    clear_partial(&mut registers, plan);
 
     let depth = select(row0 < problem.rows, problem.depth, 0u32);
     let words = depth.div_ceil(4u32);
-    for tile in 0..depth.div_ceil(DEPTH) {
-        let first = tile * TILE_WORDS;
-        let count = at_most(words - first, TILE_WORDS);
-        clear_partial(&mut registers, plan);
-
-        if comptime!(plan.staged) {
+    if comptime!(plan.staged) {
+        let a_stage =
+            comptime!(Stage { format: form.a_format, lines: plan.rows(), units: plan.cube() });
+        let b_stage =
+            comptime!(Stage { format: form.b_format, lines: plan.columns(), units: plan.cube() });
+        let mut a_shared = Shared::<[f32]>::new_slice(comptime!(a_stage.values()));
+        let mut b_shared = Shared::<[f32]>::new_slice(comptime!(b_stage.values()));
+        for tile in 0..depth.div_ceil(DEPTH) {
+            let first = tile * TILE_WORDS;
+            let count = at_most(words - first, TILE_WORDS);
             for step in 0..count.div_ceil(STAGED_WORDS) {
                 let start = problem.word + (first + step * STAGED_WORDS);
                 let end = problem.word + words;
@@ -121,14 +125,18 @@ pub(in crate::gemm) fn gemm_tiles<O: Float>(
                 sync_cube();
                 multiply_stage(&a_shared, &b_shared, &mut registers, plan);
             }
-        } else {
-            for w in 0..count {
-                let word = problem.word + first + w;
-                multiply_word(a, b, &problem, word, &mut registers, plan);
-            }
+            promote(a, b, &problem, tile, &mut registers, plan);
         }
-
-        promote(a, b, &problem, tile, &mut registers, plan);
+    } else {
+        let lines = own_lines(&a_rows, &b_rows, &registers, plan);
+        for tile in 0..depth.div_ceil(DEPTH) {
+            let first = tile * TILE_WORDS;
+            for w in 0..at_most(words - first, TILE_WORDS) {
+                let word = problem.word + first + w;
+                multiply_word(a, b, &problem, word, &lines, &mut registers, plan);
+            }
+            promote(a, b, &problem, tile, &mut registers, plan);
+        }
     }
 
     #[unroll]
@@ -143,27 +151,42 @@ pub(in crate::gemm) fn gemm_tiles<O: Float>(
     }
 }
 
-/// The unit's place and registers, its sums at zero.
+/// The unit's place and registers.
 #[cube]
-fn registers(a_span: &RowSpan, b_span: &RowSpan, #[comptime] plan: TilePlan) -> Registers {
+fn registers(#[comptime] plan: TilePlan) -> Registers {
+    let (tm, tn) = comptime!(plan.each);
+    let units_n = comptime!(plan.units.1);
+    Registers {
+        total: Array::<f32>::new(comptime!((tm * tn) as usize)),
+        partial: Array::<f32>::new(comptime!((tm * tn) as usize)),
+        a: Array::<f32>::new(comptime!((tm * 4) as usize)),
+        m: UNIT_POS / units_n,
+        n: UNIT_POS % units_n,
+    }
+}
+
+/// Rows and columns of a unit that decodes for itself.
+#[cube]
+fn own_lines(
+    a_span: &RowSpan,
+    b_span: &RowSpan,
+    registers: &Registers,
+    #[comptime] plan: TilePlan,
+) -> Lines {
     let (tm, tn) = comptime!(plan.each);
     let (units_m, units_n) = comptime!(plan.units);
-    let m = UNIT_POS / units_n;
-    let n = UNIT_POS % units_n;
-    let total = Array::<f32>::new(comptime!((tm * tn) as usize));
-    let partial = Array::<f32>::new(comptime!((tm * tn) as usize));
-    let a = Array::<f32>::new(comptime!((tm * 4) as usize));
     let mut a_rows = Array::<u32>::new(comptime!(tm as usize));
     let mut columns = Array::<u32>::new(comptime!(tn as usize));
     #[unroll]
     for i in 0..tm {
-        a_rows[i as usize] = a_span.base + at_most(a_span.first + m + i * units_m, a_span.last);
+        let row = at_most(a_span.first + registers.m + i * units_m, a_span.last);
+        a_rows[i as usize] = a_span.base + row;
     }
     #[unroll]
     for j in 0..tn {
-        columns[j as usize] = at_most(b_span.first + n + j * units_n, b_span.last);
+        columns[j as usize] = at_most(b_span.first + registers.n + j * units_n, b_span.last);
     }
-    Registers { total, partial, a, a_rows, columns, m, n }
+    Lines { a_rows, columns }
 }
 
 #[cube]
@@ -186,23 +209,25 @@ fn load_stage(
     #[comptime] stage: Stage,
 ) {
     let lines = comptime!(stage.lines);
-    let mut item = UNIT_POS;
-    while item < STAGED_WORDS * lines {
+    #[unroll]
+    for i in 0..comptime!((STAGED_WORDS * stage.lines).div_ceil(stage.units)) {
         // Neighbours take neighbouring rows: their stores fall into different banks, their loads
         // into the same lines word by word.
-        let line = item % lines;
-        let w = item / lines;
-        let row = at_most(rows.first + line, rows.last);
-        let mut word = 0u32;
-        if first_word + w < end {
-            word = codes[((rows.base + row) * rows.stride + first_word + w) as usize];
+        let item = UNIT_POS + comptime!(i * stage.units);
+        if comptime!(STAGED_WORDS * stage.lines % stage.units == 0) || item < STAGED_WORDS * lines {
+            let line = item % lines;
+            let w = item / lines;
+            let row = at_most(rows.first + line, rows.last);
+            let mut word = 0u32;
+            if first_word + w < end {
+                word = codes[((rows.base + row) * rows.stride + first_word + w) as usize];
+            }
+            #[unroll]
+            for s in 0..4u32 {
+                shared[((w * 4u32 + s) * lines + line) as usize] =
+                    decode(word >> (8u32 * s), stage.format);
+            }
         }
-        #[unroll]
-        for s in 0..4u32 {
-            shared[((w * 4u32 + s) * lines + line) as usize] =
-                decode(word >> (8u32 * s), stage.format);
-        }
-        item += comptime!(stage.units);
     }
 }
 
@@ -242,6 +267,7 @@ fn multiply_word(
     b: &Operand,
     problem: &Problem,
     word: u32,
+    lines: &Lines,
     registers: &mut Registers,
     #[comptime] plan: TilePlan,
 ) {
@@ -249,7 +275,7 @@ fn multiply_word(
     let form = comptime!(problem.form);
     #[unroll]
     for i in 0..tm {
-        let row = registers.a_rows[i as usize];
+        let row = lines.a_rows[i as usize];
         let codes = a.codes[(row * problem.sizes.a_words + word) as usize];
         #[unroll]
         for s in 0..4u32 {
@@ -258,7 +284,7 @@ fn multiply_word(
     }
     #[unroll]
     for j in 0..tn {
-        let row = problem.b_row + registers.columns[j as usize];
+        let row = problem.b_row + lines.columns[j as usize];
         let codes = b.codes[(row * problem.sizes.b_words + word) as usize];
         #[unroll]
         for s in 0..4u32 {
@@ -283,19 +309,32 @@ fn promote(
     #[comptime] plan: TilePlan,
 ) {
     let (tm, tn) = comptime!(plan.each);
+    let (units_m, units_n) = comptime!(plan.units);
+    let of = comptime!(problem.form.b_scale);
+    let column0 = CUBE_POS_X * comptime!(plan.columns());
+    let own = column0 + registers.n;
+    let a_places = a_scales(problem, registers.m, problem.tile + tile);
+    let b_places = b_scales(problem, own, problem.tile + tile);
     #[unroll]
     for i in 0..tm {
-        let row = registers.a_rows[i as usize];
-        registers.a[i as usize] =
-            a.scales[(row * problem.sizes.a_tiles + problem.tile + tile) as usize];
+        registers.a[i as usize] = a.scales[place_of(&a_places, comptime!(i * units_m))];
     }
     #[unroll]
     for j in 0..tn {
-        let scale = b_scale(&b.scales, problem, registers.columns[j as usize], tile);
+        let scale = if comptime!(matches!(of, ScaleOf::Row)) {
+            b.scales[place_of(&b_places, comptime!(j * units_n))]
+        } else if comptime!(DEPTH % plan.columns() == 0) {
+            // A cube's columns are in one block, and its scale is one load.
+            b_scale(&b.scales, problem, column0, tile)
+        } else {
+            let column = at_most(own + j * units_n, problem.sizes.n - 1u32);
+            b_scale(&b.scales, problem, column, tile)
+        };
         #[unroll]
         for i in 0..tm {
             let e = comptime!((i * tn + j) as usize);
             registers.total[e] += registers.a[i as usize] * scale * registers.partial[e];
         }
     }
+    clear_partial(registers, plan);
 }
