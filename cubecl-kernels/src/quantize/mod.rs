@@ -16,6 +16,7 @@ mod gathered;
 mod kernel;
 mod launch;
 mod plan;
+mod planes;
 mod quantized;
 mod source;
 
