@@ -1,7 +1,8 @@
 //! Casts of rows and of columns with a scale a tile by planes of eight units, for a software
 //! renderer: a load costs by the number there, two numbers of a word as much as one; a barrier and
 //! an array with indices that vary cost more than that; arithmetic costs next to nothing (as
-//! [`plane_tile`](crate::device::plane_tile) says).
+//! [`plane_tile`](crate::device::plane_tile) says). So all of a row's tile is in the registers of one
+//! plane, and columns, which would not fit, are loaded again.
 //!
 //! Planes must be of [`LANES`] units, which all take part.
 
@@ -25,7 +26,7 @@ const QUAD: u32 = 4;
 /// Columns of a plane.
 pub(in crate::quantize) const COLUMNS: u32 = QUAD * LANES;
 
-/// What is cast, and its sizes: `x` in words of two numbers, two words at a time.
+/// The sizes of what is cast.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(in crate::quantize) struct PlaneSizes {
