@@ -97,5 +97,5 @@ impl Source<'_> {
     }
 }
 
-// A number of a gate or an up projection is loaded with as many beside it.
-const _: () = assert!(ROW_EACH as usize % (PAIR as usize * LOADED) == 0);
+// A unit's columns are whole loads.
+const _: () = assert!((ROW_EACH as usize).is_multiple_of(PAIR as usize * LOADED));
