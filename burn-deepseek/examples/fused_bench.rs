@@ -4,9 +4,9 @@
 //! `cargo run --release -p burn-deepseek --features wgpu --example fused_bench [-- NAME]`, where
 //! NAME is a part of a row's name. Shapes are those of `deepseek bench train`. Medians of turns,
 //! after one that compiles; `both` is forward and backward. Burn has no cast to FP8: ours is timed
-//! beside Burn's to 8-bit integers with a scale for as many values, and beside a copy of what it
-//! reads. The last rows have operations that are cast to FP8 on the way beside the two of ours that
-//! they are made of.
+//! beside Burn's to 8-bit integers with a scale for as many values, which is by rows alone, and
+//! beside a copy of what it reads. The last rows have operations that are cast to FP8 on the way
+//! beside the two of ours that they are made of.
 
 use std::any::Any;
 use std::time::Instant;
@@ -237,6 +237,15 @@ fn casts(bench: &Bench) {
         &|| Box::new(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), options)),
         &|| Box::new(x.clone().quantize_dynamic(&scheme)),
     );
+    let one = ops::fp8::Rows::one(TOKENS, &bench.device);
+    let both = |x: &Tensor<2>| -> Given {
+        let table = one.table.clone().into_dispatch();
+        let x = x.clone().into_dispatch();
+        Box::new(Dispatch::fp8_quantize_both(x, table, one.groups, options))
+    };
+    bench.pair("cast of both to 8 bits 2048x256", &|| both(&x), &|| {
+        Box::new(x.clone().quantize_dynamic(&scheme))
+    });
     bench.pair(
         "cast to FP8, and a copy 2048x256",
         &|| Box::new(Dispatch::fp8_quantize_rows(x.clone().into_dispatch(), options)),
@@ -253,7 +262,8 @@ fn casts(bench: &Bench) {
         slot_of_row: tables.slot_of_row.into_dispatch(),
     };
     let sizes = ops::fp8::Rows::of(&groups, &x).groups;
-    let x = || x.clone().into_dispatch();
+    let values = x;
+    let x = || values.clone().into_dispatch();
     bench.pair(
         "permute and cast of rows 4096x256",
         &|| Box::new(Dispatch::fp8_permute_rows(x(), rows.clone(), options)),
@@ -276,13 +286,9 @@ fn casts(bench: &Bench) {
     );
     println!("{:<34} {:>12} {:>8}", "", "norm", "cast");
     let gamma = Tensor::<1>::ones([D], &bench.device);
-    let one = ops::fp8::Rows::one(TOKENS, &bench.device);
     bench.pair(
         "rms_norm, and cast of both of it",
         &|| Box::new(Dispatch::rms_norm(x(), gamma.clone().into_dispatch(), 1e-6)),
-        &|| {
-            let table = one.table.clone().into_dispatch();
-            Box::new(Dispatch::fp8_quantize_both(x(), table, one.groups, options))
-        },
+        &|| both(&values),
     );
 }

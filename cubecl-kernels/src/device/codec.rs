@@ -211,17 +211,57 @@ pub(crate) fn encode(x_bits: u32, scale_bits: u32, #[comptime] format: Fp8Format
     let sign = (x_bits >> 24u32) & 0x80u32;
     let magnitude = x_bits & 0x7FFF_FFFFu32;
     let approximate = f32::reinterpret(magnitude) / f32::reinterpret(scale_bits);
-    let quotient = round_quotient(magnitude, scale_bits, u32::reinterpret(approximate));
-    let rounded = round_magnitude(quotient, format);
-    let code = select(
-        scale_bits >= INFINITY_BITS,
-        0u32,
-        select(magnitude == INFINITY_BITS, comptime!(format.largest_code), rounded),
+    let rounded = quotient_code(magnitude, scale_bits, u32::reinterpret(approximate), format);
+    let code = select(magnitude == INFINITY_BITS, comptime!(format.largest_code), rounded);
+    let code = select(scale_bits >= INFINITY_BITS, 0u32, code);
+    // The least magnitude that is NaN by this scale: a NaN, or infinity by infinity, or any.
+    let by_infinity = select(scale_bits == INFINITY_BITS, INFINITY_BITS, INFINITY_BITS + 1u32);
+    let nan_from = select(scale_bits > INFINITY_BITS, 0u32, by_infinity);
+    select(magnitude >= nan_from, comptime!(format.nan_code()), code | sign)
+}
+
+/// The code of `x / s` from an approximation of at most 3 units in the last place, for a positive
+/// normal `s` and finite `x`: that of the quotient rounded to FP32, without the quotient.
+///
+/// The approximation, moved up past its error, tells at or next to which half step of the format the
+/// quotient lies: at the `n`th or above it, if not a few units below. Where `n` is odd that is the
+/// tie of two codes, and the residual `x - n half-steps s`, exact in integers, is compared with half
+/// an FP32 unit of the tie: the quotient rounds to the tie itself within that.
+#[cube]
+pub(crate) fn quotient_code(
+    x_bits: u32,
+    s_bits: u32,
+    approximate_bits: u32,
+    #[comptime] format: Minifloat,
+) -> u32 {
+    // Half steps of a power of two: 2^kept.
+    let kept = comptime!(format.mantissa_bits + 1);
+    // Biased FP32 exponent of the smallest normal code; what is far below all codes is lifted to
+    // where its half steps are still zero.
+    let least = comptime!(128 - format.bias);
+    let lowest = comptime!((least - format.mantissa_bits - 3) << 23);
+    let near = clamp_min_bits(approximate_bits + 8u32, lowest);
+    let near_exponent = near >> 23u32;
+    let exponent = clamp_min_bits(near_exponent, least);
+    // Subnormal codes have fewer half steps.
+    let drop = exponent - near_exponent + comptime!(23 - kept);
+    let steps = ((near & 0x7F_FFFFu32) | 0x80_0000u32) >> drop;
+
+    let x_significand = (x_bits & 0x7F_FFFFu32) | 0x80_0000u32;
+    let s_significand = (s_bits & 0x7F_FFFFu32) | 0x80_0000u32;
+    // In halves, so that no quotient of a half step or more shifts to the right; any other's code is
+    // zero or the largest, whatever comes of it.
+    let shift = (x_bits >> 23u32) + comptime!(128 + kept) - (s_bits >> 23u32) - exponent;
+    let residual = i32::reinterpret(
+        (x_significand << (shift & 31u32)) - steps * (s_significand + s_significand),
     );
-    let nan = magnitude > INFINITY_BITS
-        || scale_bits > INFINITY_BITS
-        || (magnitude == INFINITY_BITS && scale_bits == INFINITY_BITS);
-    select(nan, comptime!(format.nan_code()), code | sign)
+    let half_unit = s_significand >> drop;
+    // The tie itself goes to the even code.
+    let bound = select(steps & 2u32 == 0u32, half_unit, !half_unit);
+    let up = select(residual > i32::reinterpret(bound), 1u32, 0u32);
+    let code = ((steps + up) >> 1u32) + ((exponent - least) << comptime!(format.mantissa_bits));
+    let largest = comptime!(format.largest_code);
+    select(code > largest, largest, code)
 }
 
 /// The code nearest to a non-negative FP32 that is no NaN, in integers alone.

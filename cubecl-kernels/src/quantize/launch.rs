@@ -57,7 +57,8 @@ pub fn quantize_columns(
     Ok(outputs.column_codes())
 }
 
-/// Both orientations from one read of `x`: first the rows', then the columns'.
+/// Both orientations from one read of `x`: first the rows', then the columns'. (A software renderer
+/// may read it for each of them, which costs less there than what one read takes.)
 ///
 /// With [`Granularity::Block`] the two are cut differently (rows from row 0, columns from each
 /// group's first), and `x` is read twice.

@@ -5,7 +5,8 @@
 //! bit-equal to [`encode_fp8`](crate::definition::encode_fp8) and
 //! [`scale_of`](crate::definition::scale_of) on every runtime. `plan` decides, `kernel` is device
 //! code, `source` checks what a cast reads and launches it, for `launch`, `gated` (SwiGLU's result)
-//! and `gathered` (rows by index); `dequantize` is the way back.
+//! and `gathered` (rows by index), as cubes or, on a software renderer, as `planes`; `dequantize` is
+//! the way back.
 //!
 //! Handles are as [`device`](crate::device) says.
 
@@ -16,6 +17,7 @@ mod gathered;
 mod kernel;
 mod launch;
 mod plan;
+mod planes;
 mod quantized;
 mod source;
 

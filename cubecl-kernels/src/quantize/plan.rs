@@ -2,7 +2,8 @@
 //!
 //! A cube takes one 128x128 block, a unit 8x8 entries of it in registers: each entry is read once,
 //! whichever orientations are written, and a block, a row tile and a column tile are all within one
-//! cube.
+//! cube. A software renderer casts tiles by planes in place of cubes, a launch an orientation: see
+//! [`planes`](super::kernel::planes).
 //!
 //! # Rejected
 //! - A unit a word with 32 units reducing a row tile: half the shared memory, but columns would
@@ -11,7 +12,7 @@
 //!   must have by WebGPU's default limits.
 //! - Reduction over planes: a plane is 8 to 64 units wide by device, and a row is spread over 16
 //!   units.
-//! - `x * (1 / scale)` and the device's own division alone: see `codec::round_quotient`.
+//! - `x * (1 / scale)` and the device's own division alone: see `codec::quotient_code`.
 
 use super::kernel::SIDE;
 use crate::definition::{KernelError, TILE};

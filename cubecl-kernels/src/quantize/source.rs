@@ -15,16 +15,16 @@ use cubecl::server::Handle;
 
 /// What is cast: `[experts, rows, columns]`.
 pub(super) struct Source<'a> {
-    client: &'a Client,
-    x: &'a Handle,
-    element: Element,
-    experts: usize,
-    rows: usize,
-    columns: usize,
+    pub(super) client: &'a Client,
+    pub(super) x: &'a Handle,
+    pub(super) element: Element,
+    pub(super) experts: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
     /// Entries of `x`.
-    count: usize,
+    pub(super) count: usize,
     /// The rows of `x` that are cast, where they are not all of them in their order.
-    index: Option<&'a DeviceIndex>,
+    pub(super) index: Option<&'a DeviceIndex>,
 }
 
 impl<'a> Source<'a> {
@@ -115,6 +115,10 @@ impl<'a> Source<'a> {
             return Ok(());
         }
         let other = allocate(self.client, 1, 4);
+        if self.suits_planes(&form) {
+            self.cast_by_planes(groups, form, outputs, &other);
+            return Ok(());
+        }
         let given = match (self.index, form.amax) {
             (Some(_), AmaxOf::Given) => {
                 unreachable!("invariant: one scale for a whole tensor is not of gathered rows")
@@ -245,6 +249,17 @@ impl Outputs {
         let both = Self::both(client, op, source, groups)?;
         let (row_scales, column_scales) = (Output::new(client, scales), Output::none(client));
         Ok(Self { row_scales, column_scales, ..both })
+    }
+
+    /// Codes and scales by row, the codes in vectors of `width` words.
+    pub(super) fn of_rows(&self, width: usize) -> (BufferArg, BufferArg) {
+        let codes = argument(&self.row_codes.handle, self.row_codes.count / width);
+        (codes, self.row_scales.argument())
+    }
+
+    /// Codes and scales by column.
+    pub(super) fn of_columns(&self) -> (BufferArg, BufferArg) {
+        (self.column_codes.argument(), self.column_scales.argument())
     }
 
     fn arguments(&self) -> CastOutputsLaunch {

@@ -25,10 +25,11 @@ fn assert_same(client: &Client, name: &str, pair: [&DeviceCodes; 2], sizes: (usi
 }
 
 /// Groups of rows, the rows of `x`, and columns.
-const HARD: [(&[usize], usize, usize); 7] = [
+const HARD: [(&[usize], usize, usize); 8] = [
     (&[0, 5], 2, 7),
     (&[0, 130], 300, 260),
     (&[0, 0, 3, 3, 140, 200], 90, 132),
+    (&[0, 0, 3, 3, 140, 200], 90, 144),
     (&[0, 1, 129], 1, 128),
     (&[0, 0, 0], 4, 8),
     (&[0, 0], 0, 8),

@@ -130,6 +130,9 @@ fn every_shape_has_the_definitions_bits() {
         (&[0, 0, 5, 5, 134, 134], 131),
         (&[0, 127, 128, 257], 132),
         (&[0, 0, 0], 7),
+        // By planes on a software renderer: whole and broken tiles, and groups.
+        (&[0, 33], 16),
+        (&[0, 0, 5, 5, 134, 134, 263], 144),
     ];
     for (i, (offsets, columns)) in shapes.iter().enumerate() {
         let x = spread(i as u64, offsets.last().unwrap() * columns);

@@ -4,6 +4,7 @@ pub(super) mod amax;
 pub(super) mod cast;
 pub(super) mod dequantize;
 pub(super) mod form;
+pub(super) mod planes;
 
 use crate::definition::TILE;
 
