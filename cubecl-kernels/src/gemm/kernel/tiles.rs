@@ -214,7 +214,9 @@ fn load_stage(
         // Neighbours take neighbouring rows: their stores fall into different banks, their loads
         // into the same lines word by word.
         let item = UNIT_POS + comptime!(i * stage.units);
-        if comptime!(STAGED_WORDS * stage.lines % stage.units == 0) || item < STAGED_WORDS * lines {
+        if comptime!((STAGED_WORDS * stage.lines).is_multiple_of(stage.units))
+            || item < STAGED_WORDS * lines
+        {
             let line = item % lines;
             let w = item / lines;
             let row = at_most(rows.first + line, rows.last);
@@ -323,7 +325,7 @@ fn promote(
     for j in 0..tn {
         let scale = if comptime!(matches!(of, ScaleOf::Row)) {
             b.scales[place_of(&b_places, comptime!(j * units_n))]
-        } else if comptime!(DEPTH % plan.columns() == 0) {
+        } else if comptime!(DEPTH.is_multiple_of(plan.columns())) {
             // A cube's columns are in one block, and its scale is one load.
             b_scale(&b.scales, problem, column0, tile)
         } else {
