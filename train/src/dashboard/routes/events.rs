@@ -239,13 +239,13 @@ mod tests {
 
     use super::*;
     use crate::dashboard::place::Place;
-    use crate::record::{Line, METRICS_FILE, Stamp, StepLine};
+    use crate::record::{Line, METRICS_FILE, Stamp, StepLine, VERSION};
 
     /// News that come while a reader stands still: more than is kept for it.
     const NEWS: u64 = 60;
 
     fn add(run: &Run, number: u64) {
-        let stamp = Stamp { step: number, ..Stamp::default() };
+        let stamp = Stamp { version: VERSION, step: number, ..Stamp::default() };
         let line = Line::Step(StepLine { stamp, ..StepLine::default() });
         let path = run.folder.join(METRICS_FILE);
         let mut record = OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -253,13 +253,16 @@ mod tests {
         run.look();
     }
 
-    /// What a stream tells until a step's line has come, or the teller has gone: the steps of the
-    /// lines, and the text.
+    /// How long something new is waited for.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// What a stream tells until a step's line has come, or nothing more: the steps of the lines, and
+    /// the text.
     async fn told(answer: Response, last: u64) -> (Vec<u64>, String) {
         let mut pieces = answer.into_body().into_data_stream();
         let (mut steps, mut text) = (Vec::new(), String::new());
         while steps.last() != Some(&last)
-            && let Some(piece) = pieces.next().await
+            && let Ok(Some(piece)) = tokio::time::timeout(PATIENCE, pieces.next()).await
         {
             text += std::str::from_utf8(&piece.unwrap()).unwrap();
             let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
