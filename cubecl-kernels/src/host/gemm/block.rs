@@ -7,7 +7,7 @@ use super::kernel::{Kernel, TURNED, TileCall, UNSCALED};
 use super::left::LeftLayout;
 use super::output::{Output, Place};
 use super::pack::{self, Pack};
-use super::plan::{Task, even, part_of};
+use super::plan::{Task, even};
 use super::right::{Right, RightLayout, chunks, pack_panel};
 use super::scratch::Scratch;
 use super::source::{Group, Source};
@@ -75,9 +75,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             Place::Bf16 { .. } => (block.cast::<f32>(), panels * width),
         };
         if depth == 0 && !add {
-            for r in 0..rows.len() {
-                (0..columns.len()).for_each(|c| target.add(r * stride + c).write(0.0));
-            }
+            clear_block(target, stride, rows.len(), columns.len());
         }
         edge.write_bytes(0, K::ROWS * width);
         let edge = matches!(out.place, Place::F32 { .. }).then_some(edge);
@@ -183,6 +181,17 @@ unsafe fn turned<K: Kernel>(
     (words.cast_const(), K::ROWS, LeftParts { by_row: 0, by_part })
 }
 
+/// Zeroes a block of a result: the product of operands of no depth.
+///
+/// # Safety
+/// All of it can be written.
+pub(super) unsafe fn clear_block(target: *mut f32, stride: usize, rows: usize, columns: usize) {
+    for r in 0..rows {
+        // SAFETY: the caller vouches for the row.
+        unsafe { target.add(r * stride).write_bytes(0, columns) };
+    }
+}
+
 /// Zeroes rows of a tile that are not there.
 ///
 /// # Safety
@@ -239,8 +248,7 @@ pub(super) unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
     let width = K::PANEL.width;
     // A strip of whole tiles is one: dividing costs more than the rest of this.
     let count = if K::WHOLE { 1 } else { rows.div_ceil(K::ROWS) };
-    for index in 0..count {
-        let part = if K::WHOLE { 0..rows } else { part_of(rows, count, index) };
+    for (index, part) in even(rows, count).enumerate() {
         let full = columns.is_multiple_of(K::COLUMNS) && (!K::WHOLE || part.len() == K::ROWS);
         // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
         // for the instruction set; `edge` has room for a tile.

@@ -158,22 +158,11 @@ packing! {
                 // words of these rows; the caller vouches for both and for the instruction set.
                 unsafe {
                     let words = words.add((at - rows.start) * layout.row + block * layout.step);
-                    let mut block_words = [_mm512_setzero_si512(); LANES];
-                    if whole && count == LANES && !x.taken.is_rest() {
-                        for i in 0..LANES {
-                            let step = first_pair + i;
-                            block_words[i] = pair_of_rows::<true>(x, at, count, first, step, len);
-                        }
-                        let by_row = transpose(block_words);
-                        for r in 0..LANES {
-                            _mm512_storeu_si512(words.add(r * layout.row).cast(), by_row[r]);
-                        }
-                        continue;
-                    }
-                    for i in 0..LANES {
-                        let step = first_pair + i;
-                        block_words[i] = pair_of_rows::<false>(x, at, count, first, step, len);
-                    }
+                    let block_words = if whole && count == LANES && !x.taken.is_rest() {
+                        pairs_of_rows::<true>(x, at, count, first, first_pair, len)
+                    } else {
+                        pairs_of_rows::<false>(x, at, count, first, first_pair, len)
+                    };
                     let by_row = transpose(block_words);
                     for r in 0..LANES {
                         if r < count {
@@ -374,6 +363,29 @@ unsafe fn pairs<const WHOLE: bool>(
             row.wrapping_add(at + LANES),
         );
         round(part(first, taken), part(second, taken))
+    }
+}
+
+/// Sixteen words of [`pair_of_rows`], from word `step` on.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn pairs_of_rows<const WHOLE: bool>(
+    x: &Floats<'_>,
+    row: usize,
+    count: usize,
+    first: usize,
+    step: usize,
+    len: usize,
+) -> [__m512i; LANES] {
+    // SAFETY: the caller vouches for the rows, the entries and the instruction set.
+    unsafe {
+        let mut words = [_mm512_setzero_si512(); LANES];
+        for i in 0..LANES {
+            words[i] = pair_of_rows::<WHOLE>(x, row, count, first, step + i, len);
+        }
+        words
     }
 }
 

@@ -32,13 +32,11 @@ pub(super) struct Size {
     pub(super) columns_a_task: Option<usize>,
 }
 
-/// The cut of a product that one thread computes.
-const CUT_OF_ONE: [(usize, usize); 1] = [CUTS[0]];
-
 /// Cuts groups into tasks that cover each exactly once.
 pub(super) fn plan(groups: &[Size], threads: Threads) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let cuts = if threads == Threads::One { &CUT_OF_ONE[..] } else { &CUTS };
+    // One thread has nothing to even out.
+    let cuts = if threads == Threads::One { &CUTS[..1] } else { &CUTS };
     for &(rows_a_task, columns_a_task) in cuts {
         tasks.clear();
         for (group, size) in groups.iter().enumerate() {
@@ -70,13 +68,7 @@ fn cut(len: usize, unit: usize, most: usize) -> impl Iterator<Item = Range<usize
 
 /// `len` items in `parts` runs whose lengths differ by at most one.
 pub(super) fn even(len: usize, parts: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    (0..parts).map(move |part| part_of(len, parts, part))
-}
-
-/// The part of that number among those of [`even`].
-#[inline(always)]
-pub(super) fn part_of(len: usize, parts: usize, part: usize) -> Range<usize> {
-    part * len / parts..(part + 1) * len / parts
+    (0..parts).map(move |part| part * len / parts..(part + 1) * len / parts)
 }
 
 #[cfg(test)]

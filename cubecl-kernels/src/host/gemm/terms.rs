@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::block::{LeftParts, clear_rows, panel_tiles};
+use super::block::{LeftParts, clear_block, clear_rows, panel_tiles};
 use super::kernel::{Kernel, TileCall, UNSCALED};
 use super::output::{Output, Place};
 use super::pack::Pack;
@@ -73,9 +73,7 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
     unsafe {
         let target = start.add(group.start + rows.start * out.row_stride + columns.start);
         if depth == 0 && !add {
-            for r in 0..rows.len() {
-                (0..columns.len()).for_each(|c| target.add(r * out.row_stride + c).write(0.0));
-            }
+            clear_block(target, out.row_stride, rows.len(), columns.len());
         }
         edge.write_bytes(0, K::ROWS * width);
         let mut kernel = K::begin(own_memory);

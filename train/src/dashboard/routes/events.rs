@@ -145,13 +145,6 @@ async fn of_run(
     Ok(answer)
 }
 
-/// Where a reader stands that is told what a run adds.
-enum Stand {
-    At(Offset),
-    /// What it knows is no part of the record any more.
-    Lost,
-}
-
 async fn follow(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Result<(), Left> {
     let mut news = run.news.subscribe();
     teller.tell(event("state", &*run.row())).await?;
@@ -182,8 +175,8 @@ async fn follow(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Resul
 /// again where what it read is not there.
 async fn now_at(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Result<Offset, Left> {
     match caught_up(run, after, teller).await? {
-        Stand::At(offset) => Ok(offset),
-        Stand::Lost => lost(run, teller).await,
+        Some(offset) => Ok(offset),
+        None => lost(run, teller).await,
     }
 }
 
@@ -197,8 +190,13 @@ async fn lost(run: &Arc<Run>, teller: &Teller) -> Result<Offset, Left> {
     Ok(now.map_or_else(|_| Offset::default(), |(offset, _)| offset))
 }
 
-/// Tells what was added since a reader read.
-async fn caught_up(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Result<Stand, Left> {
+/// Tells what was added since a reader read, and up to where; none where what it knows is no part of
+/// the record any more.
+async fn caught_up(
+    run: &Arc<Run>,
+    after: Option<Offset>,
+    teller: &Teller,
+) -> Result<Option<Offset>, Left> {
     let of = run.clone();
     let read = blocking(move || {
         let (now, _) = of.read(Index::offset)?;
@@ -218,10 +216,10 @@ async fn caught_up(run: &Arc<Run>, after: Option<Offset>, teller: &Teller) -> Re
             if added.to.bytes > added.from {
                 teller.tell(lines(&added.json, now)).await?;
             }
-            Ok(Stand::At(now))
+            Ok(Some(now))
         }
-        Ok((now, None, true)) if after.is_none() => Ok(Stand::At(now)),
-        Ok(_) | Err(_) => Ok(Stand::Lost),
+        Ok((now, None, true)) if after.is_none() => Ok(Some(now)),
+        Ok(_) | Err(_) => Ok(None),
     }
 }
 

@@ -34,7 +34,7 @@ fn twenty_tabs_see_every_step() {
     for round in 1..=ROUNDS {
         let first = 120 * round + 11;
         watched(&place, &server, first..=first + 119);
-        super::attacks::settles(&server, (before, descriptors), u64::MAX >> 1);
+        super::attacks::lets_go(&server, descriptors);
         let (now, _) = server.held();
         if now < before + (4 << 20) {
             return;
