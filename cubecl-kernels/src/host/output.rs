@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::parallel::{chunk, for_each};
+use super::simd::prefetch;
 
 /// Builds a vector of `len` elements that `fill` writes, without zeroing it first.
 ///
@@ -82,10 +83,6 @@ pub(crate) fn zeroed(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     unsafe { out.assume_init_mut() }
 }
 
-/// A line of a cache.
-#[cfg(target_arch = "x86_64")]
-const LINE_BYTES: usize = 64;
-
 /// An output whose parts are written by different tasks.
 pub(crate) struct Parts<'a, T = f32> {
     start: *mut T,
@@ -107,15 +104,7 @@ impl<'a, T> Parts<'a, T> {
     /// Asks for `len` elements from `start` on, which are written soon.
     #[inline(always)]
     pub(crate) fn prefetch(&self, start: usize, len: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in (0..len * size_of::<T>()).step_by(LINE_BYTES) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let first: *const u8 = self.start.wrapping_add(start).cast();
-            // SAFETY: the instruction is part of x86-64, and no address is wrong for it.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line).cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (start, len);
+        prefetch(self.start.wrapping_add(start).cast(), len * size_of::<T>());
     }
 
     /// Where element `start` is; `len` elements from there on lie inside the output.

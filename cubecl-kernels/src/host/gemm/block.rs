@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::kernel::{Kernel, TURNED, TileCall, UNSCALED};
 use super::left::LeftLayout;
 use super::output::{Output, Place};
@@ -40,7 +41,9 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
     let layout = RightLayout::new(K::PANEL, right);
     let (panels, depth) = (columns.len().div_ceil(width), left.depth());
     // Rows of the packed left operand, and of results that are summed beside their place.
-    let height = if K::WHOLE { K::ROWS } else { rows.len().min(K::STRIP) };
+    // Rows that lie side by side are read in turn, all of them.
+    let strip_rows = if SCALES == TURNED { usize::MAX } else { K::STRIP };
+    let height = if K::WHOLE { K::ROWS } else { rows.len().min(strip_rows) };
     let padded_rows = if K::WHOLE { rows.len().next_multiple_of(K::ROWS) } else { rows.len() };
     // A block whose result is not FP32 is summed beside it.
     let (beside, add) = match out.place {
@@ -80,7 +83,8 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
         edge.write_bytes(0, K::ROWS * width);
         let edge = matches!(out.place, Place::F32 { .. }).then_some(edge);
         let mut kernel = K::begin(own_memory);
-        for (reach, strip, chunk) in walk::<K>(rows, depth) {
+        let mut steps = walk::<K>(rows, depth, strip_rows).peekable();
+        while let Some((reach, strip, chunk)) = steps.next() {
             let (first_tile, depth_tiles) = (chunk.start / TILE, tiles(chunk.len()));
             let (left_words, left_step, parts) = if SCALES == TURNED {
                 turned::<K>(left, strip.clone(), chunk.clone(), columns.len(), left_words)
@@ -99,15 +103,31 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             }
             let stored_tile =
                 if shared.is_some() { first_tile } else { first_tile - reach.start / TILE };
-            for panel in 0..panels {
+            let parts_a_panel = strip.len().div_ceil(K::ROWS);
+            let next_left = match steps.peek() {
+                Some((_, strip, chunk)) => {
+                    Ahead::new(left, strip.clone(), chunk.clone(), panels * parts_a_panel)
+                }
+                None => Ahead::NONE,
+            };
+            let mut ahead = [next_left, Ahead::NONE];
+            let columns_of = |panel: usize| {
                 let at = columns.start + panel * width;
-                let columns = at..columns.end.min(at + width);
+                at..columns.end.min(at + width)
+            };
+            for panel in 0..panels {
+                let columns = columns_of(panel);
                 let in_place = if few && columns.len() == width {
                     K::Pack::in_place(right, columns.start, chunk.start)
                 } else {
                     None
                 };
+                ahead[1] = Ahead::NONE;
                 if in_place.is_none() && shared.is_none() && strip.start == rows.start {
+                    if panel + 1 < panels {
+                        let next = columns_of(panel + 1);
+                        ahead[1] = Ahead::new(right, next, chunk.clone(), parts_a_panel);
+                    }
                     let (columns, chunk) = (columns.clone(), chunk.clone());
                     pack_panel::<K>(right, place, panel, columns, chunk, stored_tile);
                 }
@@ -132,7 +152,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                     add: add || chunk.start > 0,
                 };
                 let size = (strip.len(), columns.len());
-                panel_tiles::<K, SCALES>(&mut kernel, &call, parts, size, edge);
+                panel_tiles::<K, SCALES>(&mut kernel, &call, parts, size, edge, &mut ahead);
             }
             kernel.finish();
         }
@@ -218,11 +238,12 @@ pub(super) unsafe fn clear_rows(
 fn walk<K: Kernel>(
     rows: &Range<usize>,
     depth: usize,
+    strip_rows: usize,
 ) -> impl Iterator<Item = (Range<usize>, Range<usize>, Range<usize>)> {
     let (first, end) = (rows.start, rows.end);
     chunks(0..depth, K::REACH).flat_map(move |reach| {
-        (first..end).step_by(K::STRIP).flat_map(move |start| {
-            let strip = start..end.min(start.saturating_add(K::STRIP));
+        (first..end).step_by(strip_rows).flat_map(move |start| {
+            let strip = start..end.min(start.saturating_add(strip_rows));
             let of_reach = reach.clone();
             chunks(reach.clone(), K::PANEL.chunk)
                 .map(move |chunk| (of_reach.clone(), strip.clone(), chunk))
@@ -244,11 +265,13 @@ pub(super) unsafe fn panel_tiles<K: Kernel, const SCALES: usize>(
     parts: LeftParts,
     (rows, columns): (usize, usize),
     edge: Option<*mut f32>,
+    ahead: &mut [Ahead; 2],
 ) {
     let width = K::PANEL.width;
     // A strip of whole tiles is one: dividing costs more than the rest of this.
     let count = if K::WHOLE { 1 } else { rows.div_ceil(K::ROWS) };
     for (index, part) in even(rows, count).enumerate() {
+        ahead.iter_mut().for_each(Ahead::ask);
         let full = columns.is_multiple_of(K::COLUMNS) && (!K::WHOLE || part.len() == K::ROWS);
         // SAFETY: the caller vouches for the operands and the result, of which this is a part, and
         // for the instruction set; `edge` has room for a tile.

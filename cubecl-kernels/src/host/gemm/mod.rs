@@ -19,6 +19,7 @@
 //! arithmetic. `view` has FP32 products of strided views, and `few_rows` those that read the right
 //! operand where it lies.
 
+mod ahead;
 mod block;
 mod choice;
 mod decode_words;

@@ -12,7 +12,7 @@ use super::left::{LeftLayout, ROW_WORDS as WORDS};
 use super::registers_avx512::{Decoder, first_bytes, first_lanes, rest, round};
 use super::source::{Floats, Source, Taken};
 use crate::definition::{CODES_A_WORD, OperandView, TILE};
-use crate::host::simd::{LANES, transpose_avx512 as transpose};
+use crate::host::simd::{LANES, prefetch, transpose_avx512 as transpose};
 
 /// Functions of their own, with the instruction set: within the loops of a product, constants would
 /// be loaded and addresses kept in memory for each row.
@@ -405,12 +405,12 @@ unsafe fn pair_of_rows<const WHOLE: bool>(
     len: usize,
 ) -> __m512i {
     // SAFETY: masked loads touch only `count` rows of entries before the `len`-th, which the caller
-    // vouches for as for the instruction set; no address is wrong for a prefetch.
+    // vouches for as for the instruction set.
     unsafe {
         let column = x.data.as_ptr().wrapping_add(row + (first + 2 * step) * x.depth_stride);
         // The rows of a depth are far from those of the next: the hardware does not foresee it.
-        _mm_prefetch::<_MM_HINT_T0>(column.wrapping_add(16 * x.depth_stride).cast());
-        _mm_prefetch::<_MM_HINT_T0>(column.wrapping_add(17 * x.depth_stride).cast());
+        prefetch(column.wrapping_add(16 * x.depth_stride).cast(), 1);
+        prefetch(column.wrapping_add(17 * x.depth_stride).cast(), 1);
         let next = column.wrapping_add(x.depth_stride);
         let (lower, upper) = if WHOLE {
             (_mm512_loadu_ps(column), _mm512_loadu_ps(next))

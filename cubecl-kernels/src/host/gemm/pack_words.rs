@@ -8,7 +8,7 @@ use super::left::LeftLayout;
 use super::pack::Pack;
 use super::source::{Floats, Source, Taken, write_values};
 use crate::definition::{CODES_A_WORD, OperandView, TILE};
-use crate::host::simd::LANES;
+use crate::host::simd::{LANES, prefetch};
 
 /// Sixteen rows of sixteen numbers.
 type Square = [[f32; LANES]; LANES];
@@ -47,10 +47,13 @@ impl<S: DecodeWords, const SCALED: bool> Pack for Words<S, SCALED> {
             for (index, part) in parts.clone().enumerate() {
                 for i in first..len.min(first + LANES) {
                     // SAFETY: the caller vouches for the operand and for room of `height` words a
-                    // step of each part; no address is wrong for a prefetch.
+                    // step of each part.
                     unsafe {
                         let from = x.at(part.start, depth.start + i);
-                        prefetch(from.wrapping_add(AHEAD * x.depth_stride), height);
+                        prefetch(
+                            from.wrapping_add(AHEAD * x.depth_stride).cast(),
+                            height * size_of::<f32>(),
+                        );
                         let to = words.add((index * len + i) * height).cast::<f32>();
                         take_side_by_side::<S>(x, from, part.len(), height, to);
                     }
@@ -291,11 +294,10 @@ unsafe fn right_side_by_side<S: DecodeWords>(
     // What is taken is asked once where panels are whole: a line is soon packed.
     let whole = (count == width).then_some(x.taken);
     for i in 0..len {
-        // SAFETY: the caller vouches for the operand and the room; no address is wrong for a
-        // prefetch.
+        // SAFETY: the caller vouches for the operand and the room.
         unsafe {
             let from = x.at(rows.start, first + i);
-            prefetch(from.wrapping_add(AHEAD * x.depth_stride), count);
+            prefetch(from.wrapping_add(AHEAD * x.depth_stride).cast(), count * size_of::<f32>());
             let to = to.add(i * width);
             if whole == Some(Taken::Whole) {
                 std::ptr::copy_nonoverlapping(from, to, width);
@@ -317,17 +319,4 @@ unsafe fn right_side_by_side<S: DecodeWords>(
             }
         }
     }
-}
-
-/// Asks for some numbers that are read soon.
-#[inline(always)]
-fn prefetch(from: *const f32, count: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for i in (0..count).step_by(LANES) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the instruction is part of x86-64, and no address is wrong for it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(i).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, count);
 }

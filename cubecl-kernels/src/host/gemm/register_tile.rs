@@ -14,7 +14,7 @@ use super::left::VECTOR_ROW;
 use crate::definition::TILE;
 #[cfg(target_arch = "x86_64")]
 use crate::host::simd::{Avx2, Avx512};
-use crate::host::simd::{LANES, Plain, Simd};
+use crate::host::simd::{LANES, Plain, Simd, prefetch};
 
 /// Steps of the depth between two looks at whether there are more. What counts and compares takes
 /// ports that multiply, too.
@@ -73,7 +73,7 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(ca
     // SAFETY: the caller's promise covers every address below, all of which lie in the tile's
     // operands and result.
     unsafe {
-        prefetch::<R, V>(call);
+        prefetch_result::<R, V>(call);
         if SCALES == UNSCALED || SCALES == TURNED {
             // Depth tiles follow each other in both operands.
             let sums = sums::<L, R, V, SCALES>(call, call.left, call.right, call.depth);
@@ -193,19 +193,8 @@ unsafe fn write<L: Lanes, const R: usize, const V: usize, const SCALES: usize>(
 
 /// Asks for the result's lines, which are rarely in a cache, before they are written.
 #[inline(always)]
-fn prefetch<const R: usize, const V: usize>(call: &TileCall) {
-    #[cfg(target_arch = "x86_64")]
+fn prefetch_result<const R: usize, const V: usize>(call: &TileCall) {
     for r in 0..R {
-        for v in 0..V {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: the instruction is part of x86-64, and no address is wrong for it.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(
-                    call.out.wrapping_add(r * call.out_stride + v * LANES).cast(),
-                )
-            };
-        }
+        prefetch(call.out.wrapping_add(r * call.out_stride).cast(), V * LANES * size_of::<f32>());
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = call;
 }

@@ -147,7 +147,37 @@ impl Source<'_> {
     }
 }
 
+/// Where an operand's rows lie whose entries follow each other.
+pub(super) struct InOrder {
+    /// The entry that was asked for.
+    pub(super) first: *const u8,
+    /// Bytes from one row to the next.
+    pub(super) row_bytes: usize,
+    /// Bytes of an entry.
+    pub(super) entry_bytes: usize,
+}
+
 impl<'a> Source<'a> {
+    /// Where this entry is, and the rows from it on; nothing where entries of a row do not follow
+    /// each other. `entry` is a multiple of 4.
+    #[inline(always)]
+    pub(super) fn in_order(&self, row: usize, entry: usize) -> Option<InOrder> {
+        match self {
+            Self::Codes(x) => {
+                let at = row * x.row_words + entry / CODES_A_WORD;
+                let first = x.codes.as_ptr().wrapping_add(at).cast();
+                let row_bytes = x.row_words * size_of::<u32>();
+                Some(InOrder { first, row_bytes, entry_bytes: 1 })
+            }
+            Self::Floats(x) if x.depth_stride == 1 => {
+                let row_bytes = x.row_stride * size_of::<f32>();
+                let first = x.at(row, entry).cast();
+                Some(InOrder { first, row_bytes, entry_bytes: size_of::<f32>() })
+            }
+            Self::Floats(_) => None,
+        }
+    }
+
     /// What is taken of both operands, product by product ([`Taken::terms`]); of codes it means
     /// nothing.
     pub(super) fn terms(&self, words: bool) -> &'static [[Taken; 2]] {

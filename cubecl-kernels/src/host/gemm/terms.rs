@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::block::{LeftParts, clear_block, clear_rows, panel_tiles};
 use super::kernel::{Kernel, TileCall, UNSCALED};
 use super::output::{Output, Place};
@@ -142,7 +143,15 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
                         };
                         let parts = LeftParts { by_row: K::LEFT.row, by_part: 0 };
                         let size = (strip.len(), columns_of(panel).len());
-                        panel_tiles::<K, UNSCALED>(&mut kernel, &call, parts, size, Some(edge));
+                        let ahead = &mut [Ahead::NONE, Ahead::NONE];
+                        panel_tiles::<K, UNSCALED>(
+                            &mut kernel,
+                            &call,
+                            parts,
+                            size,
+                            Some(edge),
+                            ahead,
+                        );
                     }
                 }
                 kernel.finish();

@@ -33,7 +33,8 @@ impl<L: RegisterTile, P: Pack, const R: usize, const V: usize> Kernel for Vector
     const ROWS: usize = R;
     const WHOLE: bool = false;
     const COLUMNS: usize = LANES;
-    const STRIP: usize = usize::MAX;
+    // Packed rows that the second cache keeps beside a panel: 100 to 200 KiB.
+    const STRIP: usize = 8 * R;
     const REACH: usize = Self::PANEL.chunk;
     const MEMORY: usize = 0;
     const SEGMENTS: bool = false;

@@ -5,7 +5,7 @@ use super::amax;
 use super::coarse;
 use super::cut::{bands, for_bands};
 use super::divisor::Divisors;
-use super::encode::{encode_columns, encode_rows};
+use super::encode::{encode_both, encode_columns};
 use super::panel::{Element, Matrix, Source};
 use super::rows::{self, check_row_tiles};
 use super::store::{ColumnTilesOut, RowTilesOut};
@@ -154,7 +154,7 @@ fn both(
     let (groups, rows) = (offsets.len() - 1, offsets[offsets.len() - 1]);
     let (col_words, col_tiles) = (layout.words[groups], layout.tiles[groups]);
     let (row_words, row_tiles) = (words(cols), tiles(cols));
-    let mut by_columns = Quantized::default();
+    let mut columns = Quantized::default();
     // SAFETY: the bands cover every row once, and every word and tile of a transposed row; the
     // tasks cover every column of each band.
     let (codes, scales) = unsafe {
@@ -164,8 +164,9 @@ fn both(
                 build_two([cols * col_words, cols * col_tiles], |codes, scales| {
                     let columns_out = ColumnTilesOut::new(codes, scales, layout);
                     for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
-                        let (mut buffer, mut divisors, mut codes) =
-                            (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
+                        let (mut buffer, mut codes) = (Vec::new(), [0; TILE * TILE]);
+                        let (mut by_rows, mut by_columns) =
+                            (Divisors::fp8(options.format), Divisors::fp8(options.format));
                         for columns in panels {
                             let count = columns.len();
                             columns_out.prefetch(band, columns.clone());
@@ -176,21 +177,20 @@ fn both(
                                 (&mut of_rows[..panel.rows], &mut of_columns[..count]);
                             amax::of_both(panel, of_rows, of_columns);
 
-                            divisors.set_amax(of_rows, options.scale);
+                            by_rows.set_amax(of_rows, options.scale);
+                            by_columns.set_amax(of_columns, options.scale);
                             let rows = rows_out.codes(band.rows.clone(), columns.clone());
-                            encode_rows(panel, &divisors, rows, options.format);
-                            for (r, scale) in band.rows.clone().zip(divisors.scales().chunks(1)) {
+                            let divisors = [&by_rows, &by_columns];
+                            encode_both(panel, divisors, rows, &mut codes, options.format);
+                            for (r, scale) in band.rows.clone().zip(by_rows.scales().chunks(1)) {
                                 rows_out.write_scales(r, columns.start, scale);
                             }
-
-                            divisors.set_amax(of_columns, options.scale);
-                            encode_columns(panel, &divisors, &mut codes, options.format);
-                            columns_out.write(band, columns, &mut codes, divisors.scales());
+                            columns_out.write(band, columns, &mut codes, by_columns.scales());
                         }
                     });
                 });
-            by_columns = Quantized { codes, scales };
+            columns = Quantized { codes, scales };
         })
     };
-    (Quantized { codes, scales }, by_columns)
+    (Quantized { codes, scales }, columns)
 }

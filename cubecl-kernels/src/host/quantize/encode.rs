@@ -7,8 +7,13 @@ use super::e5m6::Multipliers;
 use super::format::{E4M3, enlarged, for_format};
 use super::panel::Panel;
 use super::store::CodeRows;
+use super::turn::CodePanel;
 use crate::definition::{Fp8Format, TILE, encode_fp8};
 use crate::host::simd::{BYTES, Simd, madd, multiversion};
+
+/// Rows whose codes' place is asked for before they are cast in both orientations: their lines lie
+/// far from each other.
+const ROWS_AHEAD: usize = 4;
 
 /// A number whose lowest seven bits are the code nearest to `q / enlarged`, which is not negative
 /// and no larger than the format's largest value.
@@ -43,21 +48,44 @@ fn quotient<S: Simd, const FORMAT: usize>(x: f32, scale: f32, high: f32, low: f3
     if S::FMA { x.mul_add(high, x * low) } else { x / scale * enlarged(FORMAT) }
 }
 
+/// Codes of some numbers that share a scale.
+#[inline(always)]
+fn of_row<S: Simd, const FORMAT: usize>(
+    x: &[f32; BYTES],
+    [scale, high, low]: [f32; 3],
+) -> [u8; BYTES] {
+    let mut sums = [0.0; BYTES];
+    for i in 0..BYTES {
+        sums[i] = steps::<S, FORMAT>(quotient::<S, FORMAT>(x[i], scale, high, low));
+    }
+    S::bytes(&sums, x)
+}
+
+/// Codes of some numbers with a scale each: those from the `index`-th group of columns on.
+#[inline(always)]
+fn of_columns<S: Simd, const FORMAT: usize>(
+    x: &[f32; BYTES],
+    divisors: &Divisors,
+    index: usize,
+) -> [u8; BYTES] {
+    let scale = &divisors.scale.as_chunks::<BYTES>().0[index];
+    let high = &divisors.high.as_chunks::<BYTES>().0[index];
+    let low = &divisors.low.as_chunks::<BYTES>().0[index];
+    let mut sums = [0.0; BYTES];
+    for i in 0..BYTES {
+        sums[i] = steps::<S, FORMAT>(quotient::<S, FORMAT>(x[i], scale[i], high[i], low[i]));
+    }
+    S::bytes(&sums, x)
+}
+
 /// Codes of numbers that share a scale.
 #[inline(always)]
-fn tile<S: Simd, const FORMAT: usize>(
-    x: &[f32],
-    [scale, high, low]: [f32; 3],
-    codes: &mut [MaybeUninit<u8>],
-) {
+fn tile<S: Simd, const FORMAT: usize>(x: &[f32], divisor: [f32; 3], codes: &mut [MaybeUninit<u8>]) {
     let ((x, last), (codes, last_codes)) = (x.as_chunks(), codes.as_chunks_mut::<BYTES>());
     for (x, codes) in x.iter().zip(codes) {
-        let mut sums = [0.0; BYTES];
-        for i in 0..BYTES {
-            sums[i] = steps::<S, FORMAT>(quotient::<S, FORMAT>(x[i], scale, high, low));
-        }
-        codes.write_copy_of_slice(&S::bytes(&sums, x));
+        codes.write_copy_of_slice(&of_row::<S, FORMAT>(x, divisor));
     }
+    let [scale, high, low] = divisor;
     for (&x, out) in last.iter().zip(last_codes) {
         out.write(code(steps::<S, FORMAT>(quotient::<S, FORMAT>(x, scale, high, low)), x));
     }
@@ -96,6 +124,11 @@ pub(super) fn encode_rows(
     format: Fp8Format,
 ) {
     for_format!(format, rows(panel, divisors, &mut codes));
+    slow_rows(panel, divisors, &mut codes, format);
+}
+
+/// Divides the row tiles that must be.
+fn slow_rows(panel: Panel<'_>, divisors: &Divisors, codes: &mut CodeRows<'_>, format: Fp8Format) {
     let row_tiles = panel.columns.div_ceil(TILE);
     for tile in divisors.slow() {
         let (r, first) = (tile / row_tiles, tile % row_tiles * TILE);
@@ -107,29 +140,17 @@ pub(super) fn encode_rows(
 
 multiversion! {
     fn columns<const FORMAT: usize>(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8]) {
-        let (scale, high, low) = (
-            &divisors.scale[..panel.columns],
-            &divisors.high[..panel.columns],
-            &divisors.low[..panel.columns],
-        );
         let whole = panel.columns / BYTES * BYTES;
         for r in 0..panel.rows {
             panel.prefetch_next(r);
             let (x, codes) = (panel.row(r), &mut codes[r * TILE..][..panel.columns]);
             for (index, codes) in codes.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
                 let x = &x.as_chunks::<BYTES>().0[index];
-                let scale = &scale.as_chunks::<BYTES>().0[index];
-                let high = &high.as_chunks::<BYTES>().0[index];
-                let low = &low.as_chunks::<BYTES>().0[index];
-                let mut sums = [0.0; BYTES];
-                for i in 0..BYTES {
-                    let q = quotient::<S, FORMAT>(x[i], scale[i], high[i], low[i]);
-                    sums[i] = steps::<S, FORMAT>(q);
-                }
-                *codes = S::bytes(&sums, x);
+                *codes = of_columns::<S, FORMAT>(x, divisors, index);
             }
             for c in whole..panel.columns {
-                let q = quotient::<S, FORMAT>(x[c], scale[c], high[c], low[c]);
+                let [scale, high, low] = divisors.of_tile(c);
+                let q = quotient::<S, FORMAT>(x[c], scale, high, low);
                 codes[c] = code(steps::<S, FORMAT>(q), x[c]);
             }
         }
@@ -145,11 +166,61 @@ pub(super) fn encode_columns(
     format: Fp8Format,
 ) {
     for_format!(format, columns(panel, divisors, codes));
+    slow_columns(panel, divisors, codes, format);
+}
+
+/// Divides the columns that must be.
+fn slow_columns(panel: Panel<'_>, divisors: &Divisors, codes: &mut [u8], format: Fp8Format) {
     for c in divisors.slow() {
         for r in 0..panel.rows {
             codes[r * TILE + c] = encode_fp8(panel.row(r)[c] / divisors.scale[c], format);
         }
     }
+}
+
+multiversion! {
+    fn both<const FORMAT: usize>(
+        panel: Panel<'_>,
+        by_rows: &Divisors,
+        by_columns: &Divisors,
+        row_codes: &mut CodeRows<'_>,
+        column_codes: &mut CodePanel,
+    ) {
+        for (r, column_codes) in column_codes.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+            if r >= panel.rows {
+                return;
+            }
+            panel.prefetch_next(r);
+            row_codes.prefetch(r + ROWS_AHEAD);
+            let divisor = by_rows.of_tile(r);
+            let x = panel.row(r).as_chunks::<BYTES>().0;
+            let row_codes = row_codes.row(r).as_chunks_mut::<BYTES>().0;
+            let column_codes = column_codes.as_chunks_mut::<BYTES>().0;
+            for index in 0..TILE / BYTES {
+                let x = &x[index];
+                row_codes[index].write_copy_of_slice(&of_row::<S, FORMAT>(x, divisor));
+                column_codes[index] = of_columns::<S, FORMAT>(x, by_columns, index);
+            }
+        }
+    }
+}
+
+/// Codes of the row tiles and of the column tiles of a panel of at most a tile of columns, in one
+/// read: [`encode_rows`] and [`encode_columns`].
+pub(super) fn encode_both(
+    panel: Panel<'_>,
+    [by_rows, by_columns]: [&Divisors; 2],
+    mut row_codes: CodeRows<'_>,
+    column_codes: &mut CodePanel,
+    format: Fp8Format,
+) {
+    if panel.columns < TILE {
+        encode_rows(panel, by_rows, row_codes, format);
+        return encode_columns(panel, by_columns, column_codes, format);
+    }
+    for_format!(format, both(panel, by_rows, by_columns, &mut row_codes, column_codes));
+    slow_rows(panel, by_rows, &mut row_codes, format);
+    slow_columns(panel, by_columns, column_codes, format);
 }
 
 multiversion! {

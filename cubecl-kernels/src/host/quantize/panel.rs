@@ -5,14 +5,9 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::host::simd::multiversion;
-
-/// Numbers in a line of the cache.
-#[cfg(target_arch = "x86_64")]
-const FLOATS_A_LINE: usize = 16;
+use crate::host::simd::{multiversion, prefetch};
 
 /// Numbers that a core's own caches hold: of less than that, asking early is work for nothing.
-#[cfg(target_arch = "x86_64")]
 const FLOATS_IN_CACHE: usize = 1 << 18;
 
 /// A number that matrices to be quantized are made of: `f32` or `half::bf16`.
@@ -90,14 +85,9 @@ impl<'a> Panel<'a> {
     /// machine to foresee what comes next; a panel of one row it follows by itself.
     #[inline(always)]
     pub(super) fn prefetch_next(&self, row: usize) {
-        #[cfg(target_arch = "x86_64")]
         if self.rows > 1 && self.stride > self.columns && self.data.len() > FLOATS_IN_CACHE {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let next = self.data.as_ptr().wrapping_add(row * self.stride + self.columns);
-            for line in (0..self.columns).step_by(FLOATS_A_LINE) {
-                // SAFETY: asking for memory that is not there has no effect.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line).cast()) };
-            }
+            prefetch(next.cast(), self.columns * size_of::<f32>());
         }
     }
 }

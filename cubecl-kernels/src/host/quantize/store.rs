@@ -47,6 +47,13 @@ impl<'a> CodeRows<'a> {
         Self { first: codes.as_mut_ptr().cast(), rows, len, stride, owner: PhantomData }
     }
 
+    /// Asks for the place of a row, if there is one.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, row: usize) {
+        let first = self.first.wrapping_add(row.min(self.rows) * self.stride).cast();
+        crate::host::simd::prefetch(first, self.len);
+    }
+
     /// The place of a row.
     #[inline(always)]
     pub(super) fn row(&mut self, row: usize) -> &mut [MaybeUninit<u8>] {

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 mod arithmetic;
 mod fp8;
+mod prefetch;
 mod registers;
 mod transpose;
 #[cfg(target_arch = "x86_64")]
@@ -18,6 +19,7 @@ pub(crate) use arithmetic::{axpy, bf16_bits, dot, exp, max, round_to_bf16};
 pub(crate) use fp8::plain as plain_fp8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use fp8::{factor, halves, halves_of_32, widen, widen8};
+pub(crate) use prefetch::{LINE_BYTES, prefetch, prefetch_later};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use registers::{Avx2, Avx512};
 pub(crate) use registers::{BYTES, LANES, Plain, Simd, lane_sum, madd};
