@@ -21,7 +21,7 @@ pub struct BenchArgs {
 pub enum BenchTarget {
     /// Time whole training steps: forward, backward, optimizer.
     #[command(long_about = help::BENCH_TRAIN)]
-    Train(BenchModelArgs),
+    Train(BenchTrainArgs),
     /// Time training steps of growing length, experts, depth, width, micro-batch and ranks.
     #[command(long_about = help::BENCH_SCALE)]
     Scale(BenchScalingArgs),
@@ -44,7 +44,8 @@ impl BenchTarget {
     /// Whether the last line of standard output is to be a JSON object.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Train(args) | Self::Generate(args) => args.timing.json,
+            Self::Train(args) => args.model.timing.json,
+            Self::Generate(args) => args.timing.json,
             Self::Scale(args) => args.timing.json,
             Self::Kernels(args) | Self::Dispatch(args) => args.timing.json,
             Self::Links(args) => args.timing.json,
@@ -83,6 +84,18 @@ pub struct BenchModelArgs {
     /// How often and where.
     #[command(flatten)]
     pub timing: TimingArgs,
+}
+
+/// Arguments of `bench train`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchTrainArgs {
+    /// What is timed, how often and where.
+    #[command(flatten)]
+    pub model: BenchModelArgs,
+    /// Time the same with this value too, step by step in turn, and say the ratio; repeatable,
+    /// each for one value.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub beside: Vec<String>,
 }
 
 /// Arguments of `bench links`.

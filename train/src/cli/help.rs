@@ -156,6 +156,7 @@ pub(super) const BENCH_TRAIN: &str = "Time whole training steps: forward, backwa
     the peak of this processor's instruction on all cores.\n\n\
     Examples:\n  \
     deepseek bench train\n  \
+    deepseek bench train --beside precision.format=fp8 --beside precision.format=bf16\n  \
     deepseek bench train --set model.preset=small --set precision.format=fp8\n  \
     deepseek bench train --set model.n_routed_experts=32 --set train.micro_batch=4";
 

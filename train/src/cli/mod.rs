@@ -29,7 +29,7 @@ use crate::device::{Token, TokenError};
 
 pub use bench::{
     BenchArgs, BenchLinksArgs, BenchModelArgs, BenchOperationArgs, BenchScale, BenchScalingArgs,
-    BenchTarget, ScaleAxis, TimingArgs,
+    BenchTarget, BenchTrainArgs, ScaleAxis, TimingArgs,
 };
 pub use check::CheckArgs;
 pub use compare_precision::{ComparePrecisionArgs, FixedRouting};

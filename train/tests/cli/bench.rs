@@ -13,6 +13,9 @@ fn bench_prints_a_row_a_figure() {
         ("train", "", 9, "forward"),
         ("train", "--set ema.decay=0.9", 10, "step, weights averaged"),
         ("train", "--set precision.format=fp8", 9, "rate"),
+        // Of two models there is no peak of memory.
+        ("train", "--beside precision.format=bf16", 9, "step, precision.format=bf16"),
+        ("train", "--beside train.seed=3 --beside train.seed=4", 10, "step, train.seed=4"),
         // Two ranks have no forward pass of the whole model.
         ("train", "--set parallel.expert=2 --set train.micro_batch=2", 8, "rate"),
         (
@@ -44,6 +47,18 @@ fn bench_prints_a_row_a_figure() {
             "{row}"
         );
         assert_eq!(row["ratios"].as_object().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn what_bench_train_cannot_time_beside_is_named() {
+    let place = Workplace::new();
+    for (value, named) in [
+        ("precision.format=fp9", "precision.format"),
+        ("precision.size=3", "precision.size"),
+        ("train.micro_batch=3", "train.micro_batch"),
+    ] {
+        place.run(&format!("bench train --device flex --beside {value}")).failed(2, &[named]);
     }
 }
 

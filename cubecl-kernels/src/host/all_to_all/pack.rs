@@ -6,7 +6,7 @@ use crate::definition::{KernelError, RowSums, WireFormat, check_length, element_
 use crate::host::output::{as_words, build, for_rows};
 use crate::host::parallel::rows_a_task;
 use crate::host::permute::check_indices;
-use crate::host::quantize::{Element, Gathered, Source, pack_fp8};
+use crate::host::quantize::{Buffer, Element, Gathered, Source, pack_fp8};
 
 /// Values that one task reads.
 const VALUES_A_TASK: usize = 1 << 14;
@@ -62,7 +62,7 @@ pub fn pack<E: Element>(
     Ok(unsafe {
         build(size, |out| {
             for_rows(out, row_words, rows_a_task(VALUES_A_TASK, width), work, |part, out| {
-                let mut buffer = Vec::new();
+                let mut buffer = Buffer::take();
                 for (i, out) in part.zip(out.chunks_exact_mut(row_words)) {
                     let panel = rows.panel(i..i + 1, 0..width, &mut buffer);
                     match format {

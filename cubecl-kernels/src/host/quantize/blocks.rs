@@ -4,7 +4,7 @@ use super::amax;
 use super::cut::WORK;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Element, Matrix, Panel, Source};
+use super::panel::{Buffer, Element, Matrix, Panel, Source};
 use super::store::{CodeRows, pack};
 use super::turn::pack_transposed;
 use crate::definition::{
@@ -50,7 +50,7 @@ pub fn quantize_blocks<E: Element>(
     };
     let tensor = (options.granularity == Granularity::Tensor).then(|| {
         let of_bands = map(experts * bands, w.len() * WORK, |index| {
-            let mut buffer = Vec::new();
+            let mut buffer = Buffer::take();
             let of_block =
                 |t| largest(source.panel(rows_of(index), chunk(t, TILE, k), &mut buffer));
             (0..row_tiles).map(of_block).fold(0.0, amax::larger)
@@ -67,7 +67,7 @@ pub fn quantize_blocks<E: Element>(
                 let scales_out = Parts::new(scales);
                 for_each(experts * bands, w.len(), |index| {
                     let (mut buffer, mut divisors, mut codes) =
-                        (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
+                        (Buffer::take(), Divisors::fp8(options.format), [0; TILE * TILE]);
                     let rows = rows_of(index);
                     for t in 0..row_tiles {
                         let columns = chunk(t, TILE, k);

@@ -6,7 +6,7 @@
 
 use super::amax;
 use super::cut::{bands, for_panels};
-use super::panel::Source;
+use super::panel::{Buffer, Source};
 use crate::definition::{Granularity, GroupedColumns, QuantizeOptions, TILE, scale_of, tiles};
 use crate::host::output::{Parts, build};
 use crate::host::parallel::{chunk, map};
@@ -24,7 +24,7 @@ pub(super) fn row_scales(
         build(rows * row_tiles, |out| {
             let out = Parts::new(out);
             for_panels(rows, cols, |panels| {
-                let (mut buffer, mut largest) = (Vec::new(), [0.0; TILE]);
+                let (mut buffer, mut largest) = (Buffer::take(), [0.0; TILE]);
                 for (panel_rows, columns) in panels {
                     let panel = source.panel(panel_rows.clone(), columns.clone(), &mut buffer);
                     let panel_tiles = tiles(columns.len());
@@ -53,7 +53,7 @@ pub(super) fn column_scales(
     let bands = bands(offsets, layout);
     // One row of largest magnitudes for each tile of rows, then turned.
     let of_bands = map(bands.len(), rows * cols, |index| {
-        let (mut buffer, mut largest) = (Vec::new(), vec![0.0; cols]);
+        let (mut buffer, mut largest) = (Buffer::take(), vec![0.0; cols]);
         for (t, largest) in largest.chunks_mut(TILE).enumerate() {
             amax::of_columns(
                 source.panel(bands[index].rows.clone(), chunk(t, TILE, cols), &mut buffer),

@@ -6,7 +6,7 @@ use super::coarse;
 use super::cut::{bands, for_bands};
 use super::divisor::Divisors;
 use super::encode::{encode_both, encode_columns};
-use super::panel::{Element, Matrix, Source};
+use super::panel::{Buffer, Element, Matrix, Source};
 use super::rows::{self, check_row_tiles};
 use super::store::{ColumnTilesOut, RowTilesOut};
 use crate::definition::{
@@ -119,7 +119,7 @@ pub(super) fn quantize(
             let out = ColumnTilesOut::new(codes, scales, layout);
             for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
                 let (mut buffer, mut divisors, mut codes) =
-                    (Vec::new(), Divisors::fp8(options.format), [0; TILE * TILE]);
+                    (Buffer::take(), Divisors::fp8(options.format), [0; TILE * TILE]);
                 for columns in panels {
                     out.prefetch(band, columns.clone());
                     let panel = source.panel(band.rows.clone(), columns.clone(), &mut buffer);
@@ -164,7 +164,7 @@ fn both(
                 build_two([cols * col_words, cols * col_tiles], |codes, scales| {
                     let columns_out = ColumnTilesOut::new(codes, scales, layout);
                     for_bands(&bands(offsets, layout), rows, cols, |band, panels| {
-                        let (mut buffer, mut codes) = (Vec::new(), [0; TILE * TILE]);
+                        let (mut buffer, mut codes) = (Buffer::take(), [0; TILE * TILE]);
                         let (mut by_rows, mut by_columns) =
                             (Divisors::fp8(options.format), Divisors::fp8(options.format));
                         for columns in panels {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_TASK, WORK, bands};
 use super::decode::decode_row;
-use super::panel::{Panel, Source, computed_rows};
+use super::panel::{Buffer, Panel, Source, computed_rows};
 use crate::definition::{
     Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
     words,
@@ -170,7 +170,7 @@ impl Source for RowTiles<'_> {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         computed_rows(rows, columns.len(), buffer, |r, out| self.row(r, columns.start, out))
     }

@@ -9,7 +9,7 @@ use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::decode::decode_e5m6_row;
 use super::dequantize::by_rows;
 use super::encode::encode_e5m6_row;
-use super::panel::{Element, Matrix, Panel, Source, computed_rows};
+use super::panel::{Buffer, Element, Matrix, Panel, Source, computed_rows};
 use crate::definition::{
     E5M6_MAX, E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length,
     e5m6_multiplier, e5m6_words, element_count, scale_of, tiles,
@@ -48,7 +48,7 @@ pub fn quantize_e5m6<E: Element>(
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let (codes_out, scales_out) = (Parts::new(codes), Parts::new(scales));
             for_panels(rows, cols, |panels| {
-                let (mut buffer, mut multipliers) = (Vec::new(), Multipliers::default());
+                let (mut buffer, mut multipliers) = (Buffer::take(), Multipliers::default());
                 let (mut codes, mut largest) = ([0; ENTRIES_A_PANEL], [0.0; TILE]);
                 for (panel_rows, columns) in panels {
                     let panel = source.panel(panel_rows.clone(), columns.clone(), &mut buffer);
@@ -209,7 +209,7 @@ impl Source for E5m6Tiles<'_> {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         computed_rows(rows, columns.len(), buffer, |r, out| self.row(r, columns.start, out))
     }

@@ -7,7 +7,7 @@ use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Element, Panel, Source, computed_rows};
+use super::panel::{Buffer, Element, Panel, Source, computed_rows};
 use super::rows::{self, check_row_tiles};
 use super::store::{CodeRows, pack};
 use crate::definition::{
@@ -38,12 +38,7 @@ impl<'g, E: Element> Gathered<'g, E> {
         Ok(Self { x, index, cols })
     }
 
-    fn load<'a>(
-        &'a self,
-        row: usize,
-        columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
-    ) -> Panel<'a> {
+    fn load<'a>(&'a self, row: usize, columns: Range<usize>, buffer: &'a mut Buffer) -> Panel<'a> {
         E::load(
             &self.x[self.index[row] as usize * self.cols + columns.start..],
             self.cols,
@@ -59,13 +54,13 @@ impl<E: Element> Source for Gathered<'_, E> {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         if rows.len() == 1 {
             return self.load(rows.start, columns, buffer);
         }
         // Several short rows, which lie apart.
-        let mut of_row = Vec::new();
+        let mut of_row = Buffer::take();
         computed_rows(rows, columns.len(), buffer, |row, out| {
             out.copy_from_slice(self.load(row, columns.clone(), &mut of_row).row(0));
         })
@@ -134,7 +129,7 @@ pub(in crate::host) fn pack_fp8<E: Element>(rows: &Gathered<'_, E>) -> Vec<u32> 
         build(count * row_words, |out| {
             let out = Parts::new(out);
             for_panels(count, cols, |panels| {
-                let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(Fp8Format::E4M3));
+                let (mut buffer, mut divisors) = (Buffer::take(), Divisors::fp8(Fp8Format::E4M3));
                 let mut codes = [0; ENTRIES_A_PANEL + TILE * CODES_A_WORD];
                 let mut largest = [0.0; TILE];
                 for (panel_rows, columns) in panels {

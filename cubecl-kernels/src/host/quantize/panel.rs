@@ -1,6 +1,7 @@
 //! Panels of a matrix as FP32: borrowed where the matrix is FP32 in memory, computed into a buffer
 //! otherwise.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use half::bf16;
@@ -10,6 +11,36 @@ use crate::host::simd::{multiversion, prefetch};
 /// Numbers that a core's own caches hold: of less than that, asking early is work for nothing.
 const FLOATS_IN_CACHE: usize = 1 << 18;
 
+thread_local! {
+    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Memory of panels that are computed, kept by the thread from one task to the next: a task that
+/// makes its own would zero as much as it casts.
+pub struct Buffer(Vec<f32>);
+
+impl Buffer {
+    /// Takes the thread's; one beside it makes its own.
+    pub(in crate::host) fn take() -> Self {
+        Self(KEPT.take())
+    }
+
+    /// Room for `len` numbers, which holds anything.
+    fn room(&mut self, len: usize) -> &mut [f32] {
+        if self.0.len() < len {
+            self.0.resize(len, 0.0);
+        }
+        &mut self.0[..len]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // A thread that ends keeps nothing.
+        let _ = KEPT.try_with(|kept| kept.set(std::mem::take(&mut self.0)));
+    }
+}
+
 /// A number that matrices to be quantized are made of: `f32` or `half::bf16`.
 pub trait Element: sealed::Load {}
 
@@ -17,7 +48,7 @@ impl Element for f32 {}
 impl Element for bf16 {}
 
 mod sealed {
-    use super::Panel;
+    use super::{Buffer, Panel};
 
     pub trait Load: Copy + Send + Sync {
         /// The panel `[rows, columns]` at the start of `x`, whose rows are `stride` apart.
@@ -26,7 +57,7 @@ mod sealed {
             stride: usize,
             rows: usize,
             columns: usize,
-            buffer: &'a mut Vec<f32>,
+            buffer: &'a mut Buffer,
         ) -> Panel<'a>;
     }
 }
@@ -37,7 +68,7 @@ impl sealed::Load for f32 {
         stride: usize,
         rows: usize,
         columns: usize,
-        _: &'a mut Vec<f32>,
+        _: &'a mut Buffer,
     ) -> Panel<'a> {
         Panel { data: x, stride, rows, columns }
     }
@@ -49,7 +80,7 @@ impl sealed::Load for bf16 {
         stride: usize,
         rows: usize,
         columns: usize,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         computed(rows, columns, buffer, |out| widen(x, stride, columns, out))
     }
@@ -96,21 +127,19 @@ impl<'a> Panel<'a> {
 pub(super) fn computed<'a>(
     rows: usize,
     columns: usize,
-    buffer: &'a mut Vec<f32>,
+    buffer: &'a mut Buffer,
     fill: impl FnOnce(&mut [f32]),
 ) -> Panel<'a> {
-    if buffer.len() < rows * columns {
-        buffer.resize(rows * columns, 0.0);
-    }
-    fill(&mut buffer[..rows * columns]);
-    Panel { data: buffer, stride: columns, rows, columns }
+    let data = buffer.room(rows * columns);
+    fill(data);
+    Panel { data, stride: columns, rows, columns }
 }
 
 /// A panel whose rows, some of those of a matrix, `fill(row, out)` writes.
 pub(super) fn computed_rows(
     rows: Range<usize>,
     columns: usize,
-    buffer: &mut Vec<f32>,
+    buffer: &mut Buffer,
     mut fill: impl FnMut(usize, &mut [f32]),
 ) -> Panel<'_> {
     computed(rows.len(), columns, buffer, |out| {
@@ -126,7 +155,7 @@ pub(in crate::host) trait Source: Sync {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a>;
 }
 
@@ -141,7 +170,7 @@ impl<E: Element> Source for Matrix<'_, E> {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         E::load(
             &self.x[rows.start * self.cols + columns.start..],

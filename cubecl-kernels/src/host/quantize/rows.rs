@@ -5,7 +5,7 @@ use super::coarse;
 use super::cut::for_panels;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Element, Matrix, Source};
+use super::panel::{Buffer, Element, Matrix, Source};
 use super::store::RowTilesOut;
 use crate::definition::{
     Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
@@ -58,7 +58,7 @@ pub(super) fn quantize(
         build_two([rows * row_words, rows * row_tiles], |codes, scales| {
             let out = RowTilesOut::new(codes, scales, cols);
             for_panels(rows, cols, |panels| {
-                let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(options.format));
+                let (mut buffer, mut divisors) = (Buffer::take(), Divisors::fp8(options.format));
                 let mut largest = [0.0; TILE];
                 for (panel_rows, columns) in panels {
                     let panel = source.panel(panel_rows.clone(), columns.clone(), &mut buffer);

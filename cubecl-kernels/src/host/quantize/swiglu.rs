@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::columns::{self, columns_layout};
 use super::dequantize::{RowTiles, by_rows};
-use super::panel::{Panel, Source, computed_rows};
+use super::panel::{Buffer, Panel, Source, computed_rows};
 use super::rows::{self, check_row_tiles};
 use crate::definition::{
     Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count,
@@ -159,7 +159,7 @@ impl Source for SwiGlu<'_> {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         computed_rows(rows, columns.len(), buffer, |r, out| {
             let (gate, up) =
@@ -194,7 +194,7 @@ impl Source for SwiGluCodes<'_> {
         &'a self,
         rows: Range<usize>,
         columns: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Buffer,
     ) -> Panel<'a> {
         let (mut gate, mut up) = ([0.0; TILE], [0.0; TILE]);
         computed_rows(rows, columns.len(), buffer, |r, out| {

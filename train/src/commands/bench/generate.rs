@@ -9,9 +9,11 @@ use burn_deepseek::generate::{GenerateOptions, Sampling};
 use burn_deepseek::{DeepSeek, EndTokens};
 
 use super::table::{Table, Times};
-use super::{Repetitions, random_tokens};
+use super::{REPS, Repetitions, open, random_tokens, resolve, tell};
+use crate::cli::BenchModelArgs;
 use crate::config::RunConfig;
 use crate::device::SelectedDevice;
+use crate::exit::Outcome;
 use crate::failure::Result;
 
 /// Tokens of the prompt.
@@ -27,13 +29,19 @@ const FORMS: [(&str, AttentionForm); 3] = [
     (", naive", AttentionForm::Expanded),
 ];
 
+/// Times prefill and decoding.
+///
+/// # Errors
+/// A setting or a device that is not there, or a device that fails.
+pub(super) fn run(args: &BenchModelArgs) -> Result<Outcome> {
+    let config = resolve(args, &[])?;
+    let selected = open(args, &[&config])?;
+    tell(time(&config, &selected, Repetitions::new(&args.timing, REPS))?, &selected)
+}
+
 /// Prefill (logits of the last token only), then greedy decoding, by the library's `generate`. What
 /// is timed ends in a read of the logits, so the device has done its work.
-pub(super) fn time(
-    config: &RunConfig,
-    selected: &SelectedDevice,
-    reps: Repetitions,
-) -> Result<Table> {
+fn time(config: &RunConfig, selected: &SelectedDevice, reps: Repetitions) -> Result<Table> {
     let model = DeepSeek::init(&config.model, config.train.seed, &selected.device)?.no_grad();
     let prompt = random_tokens(config, PREFILL_TOKENS, TOKENS_SEED);
     let setting = format!(

@@ -47,33 +47,40 @@ const KERNEL_REPS: usize = 15;
 /// ([`crate::exit::FAILURE`]).
 pub fn run(args: BenchArgs, signals: &Signals) -> Result<Outcome> {
     match &args.target {
-        BenchTarget::Train(args) => model(args, train::time),
+        BenchTarget::Train(args) => train::run(args),
         BenchTarget::Scale(args) => scale::run(args, signals),
-        BenchTarget::Generate(args) => model(args, generate::time),
+        BenchTarget::Generate(args) => generate::run(args),
         BenchTarget::Kernels(args) => kernels::run(args),
         BenchTarget::Dispatch(args) => dispatch::run(args),
         BenchTarget::Links(args) => links::run(args),
     }
 }
 
-/// Times something of the model and prints its figures.
-fn model(
-    args: &BenchModelArgs,
-    time: fn(&RunConfig, &SelectedDevice, Repetitions) -> Result<Table>,
-) -> Result<Outcome> {
-    let config = ConfigRequest {
+/// The setting that is timed, with these values over it too.
+fn resolve(args: &BenchModelArgs, more: &[String]) -> Result<RunConfig> {
+    ConfigRequest {
         config: Some(RUN.into()),
-        set: args.set.clone(),
+        set: [args.set.as_slice(), more].concat(),
         ..ConfigRequest::default()
     }
-    .resolve()?;
+    .resolve()
+}
+
+/// Opens the device on which each of these settings is timed.
+fn open(args: &BenchModelArgs, settings: &[&RunConfig]) -> Result<SelectedDevice> {
     if args.composed {
         compose_all();
     }
     let selected = args.timing.device.open()?;
-    check_training(&config, &selected, false, "take a smaller model or train.micro_batch")?;
-    let table = time(&config, &selected, Repetitions::new(&args.timing, REPS))?
-        .with_products(products_on(&selected.name, &selected.device));
+    for config in settings {
+        check_training(config, &selected, false, "take a smaller model or train.micro_batch")?;
+    }
+    Ok(selected)
+}
+
+/// Prints the figures of a bench.
+fn tell(table: Table, selected: &SelectedDevice) -> Result<Outcome> {
+    let table = table.with_products(products_on(&selected.name, &selected.device));
     write_stdout(&table.text(width()))?;
     Ok(Outcome::done(table.results()))
 }

@@ -91,6 +91,15 @@ impl Table {
         }
     }
 
+    /// Gives the row `name` the median of its repetitions' ratios to those of the row `baseline`,
+    /// each to the one that it took turns with: a machine that is slow for a while is so for both.
+    pub fn compare_in_turn(&mut self, name: &str, times: &[f64], baseline: &str, base: &[f64]) {
+        let ratios: Times = times.iter().zip(base).map(|(time, base)| time / base).collect();
+        if let Some(row) = self.rows.iter_mut().find(|row| row.name == name) {
+            row.ratios.push((baseline.into(), median(&ratios)));
+        }
+    }
+
     fn add(&mut self, name: &str, unit: &'static str, values: &[f64]) {
         let (min, max) = values
             .iter()
@@ -184,6 +193,17 @@ mod tests {
         assert_eq!(rows[2]["ratios"], json!({"step": 0.3}));
         let text = table.text(80);
         assert!(text.contains("0.30x step"), "{text}");
+    }
+
+    #[test]
+    fn what_takes_turns_is_compared_turn_by_turn() {
+        let mut table = Table::new("train", "tiny".into(), "flex");
+        let (steps, others) = ([100.0, 400.0, 110.0], [50.0, 220.0, 44.0]);
+        table.time("step", &steps);
+        table.time("other", &others);
+        table.compare_in_turn("other", &others, "step", &steps);
+        // 0.5, 0.55 and 0.4: not the ratio of the medians, 50 / 110.
+        assert_eq!(table.results()["rows"][1]["ratios"], json!({"step": 0.5}));
     }
 
     #[test]

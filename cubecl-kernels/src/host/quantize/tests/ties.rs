@@ -3,7 +3,7 @@
 use super::super::amax;
 use super::super::divisor::Divisors;
 use super::super::encode::{encode_columns, encode_rows};
-use super::super::panel::{Element, Matrix, Source};
+use super::super::panel::{Buffer, Element, Matrix, Source};
 use super::super::store::CodeRows;
 use super::*;
 use crate::definition::{TILE, decode_fp8, encode_fp8};
@@ -13,7 +13,7 @@ fn with_scale(x: &[f32], scale: f32, format: Fp8Format) -> (Vec<u8>, Vec<u8>) {
     fn matrix<E: Element>(x: &[E], cols: usize) -> Matrix<'_, E> {
         Matrix { x, cols }
     }
-    let (mut buffer, mut divisors) = (Vec::new(), Divisors::fp8(format));
+    let (mut buffer, mut divisors) = (Buffer::take(), Divisors::fp8(format));
     let mut codes = vec![0; TILE * TILE];
     divisors.set_scales(&[scale]);
     encode_rows(

@@ -7,11 +7,13 @@ use self::arithmetic::GIGA;
 pub(super) use self::arithmetic::{operations, products_path};
 pub(super) use self::timed::Timed;
 use self::timed::Work;
-use super::Repetitions;
 use super::table::{Table, Times};
+use super::{REPS, Repetitions, open, resolve, tell};
+use crate::cli::BenchTrainArgs;
 use crate::config::RunConfig;
 use crate::device::SelectedDevice;
 use crate::dualpipe::Cluster;
+use crate::exit::Outcome;
 use crate::failure::{Failure, Result};
 use crate::learner::{Ema, EmaSettings};
 use crate::metrics::peak_resident_bytes;
@@ -38,11 +40,36 @@ pub(super) fn is_peak_rate(name: &str) -> bool {
 /// Bytes of a mebibyte.
 pub(super) const MEBI: f64 = (1 << 20) as f64;
 
+/// Times training steps, and beside them those of other settings.
+///
+/// # Errors
+/// A setting or a device that is not there, or a device that fails.
+pub(super) fn run(args: &BenchTrainArgs) -> Result<Outcome> {
+    let BenchTrainArgs { model, beside } = args;
+    let config = resolve(model, &[])?;
+    let others = beside.iter().map(|value| resolve(model, std::slice::from_ref(value)));
+    let others: Vec<RunConfig> = others.collect::<Result<_>>()?;
+    let settings: Vec<&RunConfig> = std::iter::once(&config).chain(&others).collect();
+    let selected = open(model, &settings)?;
+    let others: Vec<_> = beside.iter().map(String::as_str).zip(&others).collect();
+    let reps = Repetitions::new(&model.timing, REPS);
+    tell(time(&config, &others, &selected, reps)?, &selected)
+}
+
+/// Another setting, which takes its steps in turn with the first.
+struct Other<'a> {
+    /// The value in which it differs.
+    value: &'a str,
+    timed: Timed<'a>,
+    steps: Times,
+}
+
 /// Times the first step of a run again and again: by itself, with the weights averaged beside it
-/// where the configuration has that, and on one device its forward passes alone. They take turns,
-/// so that what else the machine does falls on all of them.
-pub(super) fn time(
+/// where the configuration has that, on one device its forward passes alone, and the step of every
+/// other setting. They take turns, so that what else the machine does falls on all of them.
+fn time(
     config: &RunConfig,
+    others: &[(&str, &RunConfig)],
     selected: &SelectedDevice,
     reps: Repetitions,
 ) -> Result<Table> {
@@ -54,20 +81,30 @@ pub(super) fn time(
         }
         None => None,
     };
+    let other = |&(value, config)| {
+        Ok(Other { value, timed: Timed::new(config, selected)?, steps: Times::new() })
+    };
+    let mut others: Vec<Other<'_>> = others.iter().map(other).collect::<Result<_>>()?;
     let (mut steps, mut averaged_steps) = (Times::new(), Times::new());
     let (mut forward, mut gradients, mut update) = (Times::new(), Times::new(), Times::new());
     for rep in 0..reps.warmup.saturating_add(reps.timed) {
         let counts = rep >= reps.warmup;
         let step = timed.step(None)?;
         if counts {
-            steps.push(step.gradients_ms + step.update_ms);
+            steps.push(step.total_ms());
             gradients.push(step.gradients_ms);
             update.push(step.update_ms);
+        }
+        for Other { timed, steps, .. } in &mut others {
+            let step = timed.step(None)?;
+            if counts {
+                steps.push(step.total_ms());
+            }
         }
         if let Some(ema) = &mut ema {
             let step = timed.step(Some(ema))?;
             if counts {
-                averaged_steps.push(step.gradients_ms + step.update_ms);
+                averaged_steps.push(step.total_ms());
             }
         }
         if let Some(forward_ms) = timed.forward()?
@@ -95,7 +132,15 @@ pub(super) fn time(
         table.time(AVERAGED, &averaged_steps);
         table.compare(AVERAGED, STEP);
     }
-    if let Some(bytes) = peak_resident_bytes() {
+    for Other { value, steps: others, .. } in &others {
+        let name = format!("{STEP}, {value}");
+        table.time(&name, others);
+        table.compare_in_turn(&name, others, STEP, &steps);
+    }
+    // Of several settings it would be the memory of all.
+    if others.is_empty()
+        && let Some(bytes) = peak_resident_bytes()
+    {
         table.figure(PEAK_MEMORY, "MiB", bytes as f64 / MEBI);
     }
     let operations = operations(config, timed.runs_mtp(), timed.tokens());

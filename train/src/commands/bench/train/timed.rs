@@ -38,6 +38,13 @@ pub(in super::super) struct StepTimes {
     pub update_ms: f64,
 }
 
+impl StepTimes {
+    /// Milliseconds of the step.
+    pub fn total_ms(&self) -> f64 {
+        self.gradients_ms + self.update_ms
+    }
+}
+
 /// What a step asks of a device.
 pub(super) struct Work {
     /// Kernels.
