@@ -40,9 +40,9 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
     let width = K::PANEL.width;
     let layout = RightLayout::new(K::PANEL, right);
     let (panels, depth) = (columns.len().div_ceil(width), left.depth());
-    // Rows of the packed left operand, and of results that are summed beside their place.
-    // Rows that lie side by side are read in turn, all of them.
+    // What lies side by side is read in turn, all rows of it.
     let strip_rows = if SCALES == TURNED { usize::MAX } else { K::STRIP };
+    // Rows of the packed left operand, and of results that are summed beside their place.
     let height = if K::WHOLE { K::ROWS } else { rows.len().min(strip_rows) };
     let padded_rows = if K::WHOLE { rows.len().next_multiple_of(K::ROWS) } else { rows.len() };
     // A block whose result is not FP32 is summed beside it.
@@ -103,6 +103,8 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             }
             let stored_tile =
                 if shared.is_some() { first_tile } else { first_tile - reach.start / TILE };
+            // While this strip's tiles are computed, the next strip is asked for, and while a panel's
+            // are, the next panel that has to be packed.
             let parts_a_panel = strip.len().div_ceil(K::ROWS);
             let next_left = match steps.peek() {
                 Some((_, strip, chunk)) => {
@@ -252,7 +254,7 @@ fn walk<K: Kernel>(
 }
 
 /// Computes the tiles of a strip of `rows` in one panel, of which `columns` are there; `call` is
-/// that of the first row. Tiles that are not full are computed in `edge`, if there is one, and
+/// that of the first row. Before each some of what is `ahead` is asked for. Tiles that are not full are computed in `edge`, if there is one, and
 /// copied to their place; else there is room around it.
 ///
 /// # Safety

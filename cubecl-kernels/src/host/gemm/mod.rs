@@ -14,11 +14,10 @@
 //! tile reads it: `pack_words` into FP32 words (by `decode_words`), `pack_pairs` into BF16 pairs (with
 //! `pack_avx512` and `registers_avx512`). `left` and `right` say where that lies, `packed` is a
 //! right operand that is packed once for many, `scratch` is the memory of it, and `ahead` asks for
-//! what is packed next. `path` has the
-//! microkernels' names, `choice` (by `rates`) takes one, `route` another one for few rows, and `peak`
-//! says what each is worth at best. `emulated` is the accumulator of few bits, `truncate` its
-//! arithmetic. `view` has FP32 products of strided views, and `few_rows` those that read the right
-//! operand where it lies.
+//! what is packed next. `path` has the microkernels' names, `choice` (by `rates`) takes one, `route`
+//! another one for few rows, and `peak` says what each is worth at best. `emulated` is the
+//! accumulator of few bits, `truncate` its arithmetic. `view` has FP32 products of strided views,
+//! and `few_rows` those that read the right operand where it lies.
 
 mod ahead;
 mod block;

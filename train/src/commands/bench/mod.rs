@@ -58,12 +58,12 @@ pub fn run(args: BenchArgs, signals: &Signals) -> Result<Outcome> {
 
 /// The setting that is timed, with these values over it too.
 fn resolve(args: &BenchModelArgs, more: &[String]) -> Result<RunConfig> {
-    ConfigRequest {
+    let request = ConfigRequest {
         config: Some(RUN.into()),
         set: [args.set.as_slice(), more].concat(),
         ..ConfigRequest::default()
-    }
-    .resolve()
+    };
+    Ok(request.resolve()?)
 }
 
 /// Opens the device on which each of these settings is timed.
