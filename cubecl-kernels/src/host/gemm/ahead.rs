@@ -102,6 +102,7 @@ mod tests {
         let next = |source, depth| Ahead::new(&Source::Floats(source), 0..10, depth, 4).next_line();
         assert_eq!(next(floats.t(), 0..10), None);
         assert_eq!(next(floats, 0..0), None);
-        assert_eq!(Ahead::NONE.next_line(), None);
+        let mut none = Ahead::NONE;
+        assert_eq!(none.next_line(), None);
     }
 }
