@@ -107,10 +107,10 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
             // are, the next panel that has to be packed.
             let parts_a_panel = strip.len().div_ceil(K::ROWS);
             let next_left = match steps.peek() {
-                Some((_, strip, chunk)) => {
+                Some((_, strip, chunk)) if K::ASKS => {
                     Ahead::new(left, strip.clone(), chunk.clone(), panels * parts_a_panel)
                 }
-                None => Ahead::NONE,
+                _ => Ahead::NONE,
             };
             let mut ahead = [next_left, Ahead::NONE];
             let columns_of = |panel: usize| {
@@ -126,7 +126,7 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                 };
                 ahead[1] = Ahead::NONE;
                 if in_place.is_none() && shared.is_none() && strip.start == rows.start {
-                    if panel + 1 < panels {
+                    if K::ASKS && panel + 1 < panels {
                         let next = columns_of(panel + 1);
                         ahead[1] = Ahead::new(right, next, chunk.clone(), parts_a_panel);
                     }

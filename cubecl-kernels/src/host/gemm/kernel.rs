@@ -34,6 +34,9 @@ pub(super) trait Kernel {
     const REACH: usize;
     /// Words of memory that it needs beside the operands.
     const MEMORY: usize;
+    /// Whether what is packed next is asked for while tiles are computed: a tile has to take long
+    /// beside what is asked for before it.
+    const ASKS: bool;
     /// Whether unscaled tiles go on over [`TileCall::more`].
     const SEGMENTS: bool;
 

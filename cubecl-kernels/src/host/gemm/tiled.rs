@@ -62,6 +62,7 @@ impl<T: Tiles, P: Pack> Kernel for Tiled<T, P> {
     const STRIP: usize = BLOCK;
     const REACH: usize = REACH;
     const MEMORY: usize = 3 * size_of::<Sums>() / size_of::<u32>();
+    const ASKS: bool = false;
     const SEGMENTS: bool = true;
 
     #[inline(always)]

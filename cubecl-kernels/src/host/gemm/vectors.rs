@@ -37,6 +37,7 @@ impl<L: RegisterTile, P: Pack, const R: usize, const V: usize> Kernel for Vector
     const STRIP: usize = 8 * R;
     const REACH: usize = Self::PANEL.chunk;
     const MEMORY: usize = 0;
+    const ASKS: bool = true;
     const SEGMENTS: bool = false;
 
     #[inline(always)]
