@@ -7,6 +7,7 @@ mod adamw;
 pub mod all_to_all;
 mod attention;
 mod average;
+mod buffer;
 mod cross_entropy;
 mod embedding;
 mod gemm;

@@ -86,22 +86,29 @@ async fn look(browser: &Browser, name: &str) {
     browser.dark(false);
 }
 
-/// The pictures of the book: a run's curves in light, the microscope in dark.
+/// The pictures of the book: a run's curves in light, the microscope in dark. They go into the book
+/// where `BOOK_IMAGES` names its folder, from the root of the checkout.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "draws the pictures of the book, of a training of some minutes"]
+#[ignore = "a training of some minutes; ./attack runs it"]
 async fn pictures_of_the_book() {
     let Some(browser) = Browser::open().await else { return };
     let place = Workplace::new();
     place.run("train --steps 400 --set train.eval_every=40 --set output.sample_tokens=40").ok();
     let served = serve(&place, "127.0.0.1:0");
-    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/images");
+    let images = std::env::var_os("BOOK_IMAGES")
+        .map(|images| Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(images));
+    let keep = |name: &str, picture: Vec<u8>| {
+        assert!(picture.len() > SOMETHING, "{name} has {} bytes", picture.len());
+        if let Some(images) = &images {
+            std::fs::write(images.join(name), picture).unwrap();
+        }
+    };
 
     browser.size(1280, 860);
     browser.go(&served.url).await;
     browser.click("tr[data-id] .name").await;
     browser.until("document.querySelectorAll('.plot .scatterlayer').length > 3").await;
-    std::fs::write(images.join("dashboard-light.png"), browser.picture("book-light").await)
-        .unwrap();
+    keep("dashboard-light.png", browser.picture("book-light").await);
 
     browser.dark(true);
     browser.click(".tabs a[href$='/microscope']").await;
@@ -109,6 +116,6 @@ async fn pictures_of_the_book() {
     browser.until("document.querySelectorAll('.side .layer').length").await;
     browser.click(".side .gates li button.plain").await;
     browser.until("document.querySelectorAll('.side .gates .gone').length").await;
-    std::fs::write(images.join("dashboard-dark.png"), browser.picture("book-dark").await).unwrap();
+    keep("dashboard-dark.png", browser.picture("book-dark").await);
     browser.close().await;
 }

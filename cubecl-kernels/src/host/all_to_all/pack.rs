@@ -3,10 +3,11 @@
 use super::combine::sum_rows;
 use super::values::{F32, bf16_words, for_wire, row_values};
 use crate::definition::{KernelError, RowSums, WireFormat, check_length, element_count};
+use crate::host::buffer::Buffer;
 use crate::host::output::{as_words, build, for_rows};
 use crate::host::parallel::rows_a_task;
 use crate::host::permute::check_indices;
-use crate::host::quantize::{Buffer, Element, Gathered, Source, pack_fp8};
+use crate::host::quantize::{Element, Gathered, Source, pack_fp8};
 
 /// Values that one task reads.
 const VALUES_A_TASK: usize = 1 << 14;

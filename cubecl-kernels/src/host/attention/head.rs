@@ -1,9 +1,9 @@
 //! One head of one sequence: where its rows lie, its packed keys, and how its work is cut.
 
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use crate::definition::{AttentionOptions, AttentionShape, ProductFormat};
+use crate::host::buffer::Buffer;
 use crate::host::gemm::bf16_takes_words;
 use crate::host::output::build;
 use crate::host::product::View;
@@ -19,30 +19,19 @@ pub(super) const SCORES_ROW: usize = KEY_BLOCK + LANES;
 /// Tasks below which a head's query blocks are cut into groups as well.
 const MIN_TASKS: usize = 8;
 
-thread_local! {
-    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Runs `work` with buffers of these lengths, kept by the thread from one task to the next: they
-/// hold anything.
+/// Runs `work` with parts of the thread's memory of these lengths, which hold anything.
 pub(super) fn with_buffers<const N: usize, R>(
     lens: [usize; N],
     work: impl FnOnce([&mut [f32]; N]) -> R,
 ) -> R {
-    let mut buffer = BUFFER.take();
-    let total = lens.iter().sum();
-    if buffer.len() < total {
-        buffer.resize(total, 0.0);
-    }
-    let mut rest = &mut buffer[..];
+    let mut buffer = Buffer::take();
+    let mut rest = buffer.room(lens.iter().sum());
     let parts = lens.map(|len| {
         let (part, behind) = std::mem::take(&mut rest).split_at_mut(len);
         rest = behind;
         part
     });
-    let result = work(parts);
-    BUFFER.set(buffer);
-    result
+    work(parts)
 }
 
 /// The inputs that forward and backward share.

@@ -113,12 +113,9 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                 _ => Ahead::NONE,
             };
             let mut ahead = [next_left, Ahead::NONE];
-            let columns_of = |panel: usize| {
-                let at = columns.start + panel * width;
-                at..columns.end.min(at + width)
-            };
             for panel in 0..panels {
-                let columns = columns_of(panel);
+                let next = panel_columns(columns, panel + 1, width);
+                let columns = panel_columns(columns, panel, width);
                 let in_place = if few && columns.len() == width {
                     K::Pack::in_place(right, columns.start, chunk.start)
                 } else {
@@ -127,7 +124,6 @@ pub(super) unsafe fn multiply<K: Kernel, const SCALES: usize>(
                 ahead[1] = Ahead::NONE;
                 if in_place.is_none() && shared.is_none() && strip.start == rows.start {
                     if K::ASKS && panel + 1 < panels {
-                        let next = columns_of(panel + 1);
                         ahead[1] = Ahead::new(right, next, chunk.clone(), parts_a_panel);
                     }
                     let (columns, chunk) = (columns.clone(), chunk.clone());
@@ -235,6 +231,13 @@ pub(super) unsafe fn clear_rows(
     }
 }
 
+/// The columns of a panel of a task.
+#[inline(always)]
+pub(super) fn panel_columns(columns: &Range<usize>, panel: usize, width: usize) -> Range<usize> {
+    let at = columns.start + panel * width;
+    at..columns.end.min(at + width)
+}
+
 /// In which order a task goes over its rows and its depth: `(reach, strip, chunk)`.
 #[inline(always)]
 fn walk<K: Kernel>(
@@ -254,8 +257,8 @@ fn walk<K: Kernel>(
 }
 
 /// Computes the tiles of a strip of `rows` in one panel, of which `columns` are there; `call` is
-/// that of the first row. Before each some of what is `ahead` is asked for. Tiles that are not full are computed in `edge`, if there is one, and
-/// copied to their place; else there is room around it.
+/// that of the first row. Before each some of what is `ahead` is asked for. Tiles that are not full
+/// are computed in `edge`, if there is one, and copied to their place; else there is room around it.
 ///
 /// # Safety
 /// Every pointer of `call` is good for what the tiles need, until the kernel is finished; the

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::decode_words::{CODES, DecodeWords};
 use super::left::LeftLayout;
 use super::pack::Pack;
-use super::source::{Floats, Source, Taken, write_values};
+use super::source::{Floats, Source, Taken, code_at, write_values};
 use crate::definition::{CODES_A_WORD, OperandView, TILE};
 use crate::host::simd::{LANES, prefetch};
 
@@ -93,7 +93,7 @@ impl<S: DecodeWords, const SCALED: bool> Pack for Words<S, SCALED> {
                         }
                         Source::Codes(x) => {
                             let (codes, scale) =
-                                (code(x, row, first), scale::<SCALED>(x, row, first));
+                                (code_at(x, row, first), scale::<SCALED>(x, row, first));
                             for i in (0..whole).step_by(LANES) {
                                 S::row(codes.add(i), x.format, scale, to.add(i));
                             }
@@ -145,7 +145,7 @@ impl<S: DecodeWords, const SCALED: bool> Pack for Words<S, SCALED> {
                         for i in (0..done).step_by(CODES) {
                             let to = to.add(i * width + v * LANES);
                             let row_bytes = x.row_words * CODES_A_WORD;
-                            let codes = code(x, start, first + i);
+                            let codes = code_at(x, start, first + i);
                             S::columns(codes, row_bytes, x.format, &scales, to, width);
                         }
                     }
@@ -167,12 +167,6 @@ impl<S: DecodeWords, const SCALED: bool> Pack for Words<S, SCALED> {
             _ => None,
         }
     }
-}
-
-/// Where the code of an entry is; `entry` is a multiple of four.
-#[inline(always)]
-fn code(x: &OperandView<'_>, row: usize, entry: usize) -> *const u8 {
-    x.codes.as_ptr().wrapping_add(row * x.row_words + entry / CODES_A_WORD).cast()
 }
 
 /// What the codes of a row's tile are multiplied by.

@@ -147,6 +147,12 @@ impl Source<'_> {
     }
 }
 
+/// Where the code of an entry is; `entry` is a multiple of four.
+#[inline(always)]
+pub(super) fn code_at(x: &OperandView<'_>, row: usize, entry: usize) -> *const u8 {
+    x.codes.as_ptr().wrapping_add(row * x.row_words + entry / CODES_A_WORD).cast()
+}
+
 /// Where an operand's rows lie whose entries follow each other.
 pub(super) struct InOrder {
     /// The entry that was asked for.
@@ -164,8 +170,7 @@ impl<'a> Source<'a> {
     pub(super) fn in_order(&self, row: usize, entry: usize) -> Option<InOrder> {
         match self {
             Self::Codes(x) => {
-                let at = row * x.row_words + entry / CODES_A_WORD;
-                let first = x.codes.as_ptr().wrapping_add(at).cast();
+                let first = code_at(x, row, entry);
                 let row_bytes = x.row_words * size_of::<u32>();
                 Some(InOrder { first, row_bytes, entry_bytes: 1 })
             }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::ahead::Ahead;
-use super::block::{LeftParts, clear_block, clear_rows, panel_tiles};
+use super::block::{LeftParts, clear_block, clear_rows, panel_columns, panel_tiles};
 use super::kernel::{Kernel, TileCall, UNSCALED};
 use super::output::{Output, Place};
 use super::pack::Pack;
@@ -86,10 +86,7 @@ pub(super) unsafe fn multiply_terms<K: Kernel>(
                 }
                 None => own.add(place_of(taken) * own_words + panel * layout.tile_words),
             };
-            let columns_of = |panel: usize| {
-                let at = columns.start + panel * width;
-                at..columns.end.min(at + width)
-            };
+            let columns_of = |panel: usize| panel_columns(columns, panel, width);
             if shared.is_none() {
                 for (panel, taken) in (0..panels).flat_map(|panel| PARTS.map(|part| (panel, part)))
                 {

@@ -33,7 +33,7 @@ impl<L: RegisterTile, P: Pack, const R: usize, const V: usize> Kernel for Vector
     const ROWS: usize = R;
     const WHOLE: bool = false;
     const COLUMNS: usize = LANES;
-    // Packed rows that the second cache keeps beside a panel: 100 to 200 KiB.
+    // Packed rows that the second cache keeps beside a panel: 200 KiB at most.
     const STRIP: usize = 8 * R;
     const REACH: usize = Self::PANEL.chunk;
     const MEMORY: usize = 0;

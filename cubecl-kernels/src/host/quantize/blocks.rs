@@ -4,13 +4,14 @@ use super::amax;
 use super::cut::WORK;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Buffer, Element, Matrix, Panel, Source};
+use super::panel::{Element, Matrix, Panel, Source};
 use super::store::{CodeRows, pack};
 use super::turn::pack_transposed;
 use crate::definition::{
     CODES_A_WORD, Granularity, KernelError, QuantizeOptions, QuantizedBlocks, TILE, check_length,
     element_count, tiles, words,
 };
+use crate::host::buffer::Buffer;
 use crate::host::output::{Parts, build, build_two};
 use crate::host::parallel::{chunk, for_each, map};
 

@@ -6,8 +6,9 @@
 
 use super::amax;
 use super::cut::{bands, for_panels};
-use super::panel::{Buffer, Source};
+use super::panel::Source;
 use crate::definition::{Granularity, GroupedColumns, QuantizeOptions, TILE, scale_of, tiles};
+use crate::host::buffer::Buffer;
 use crate::host::output::{Parts, build};
 use crate::host::parallel::{chunk, map};
 

@@ -6,13 +6,14 @@ use super::coarse;
 use super::cut::{bands, for_bands};
 use super::divisor::Divisors;
 use super::encode::{encode_both, encode_columns};
-use super::panel::{Buffer, Element, Matrix, Source};
+use super::panel::{Element, Matrix, Source};
 use super::rows::{self, check_row_tiles};
 use super::store::{ColumnTilesOut, RowTilesOut};
 use crate::definition::{
     Granularity, GroupedColumns, KernelError, QuantizeOptions, Quantized, TILE, check_length,
     element_count, tiles, words,
 };
+use crate::host::buffer::Buffer;
 use crate::host::output::build_two;
 
 /// Casts to FP8 in column tiles, 128 rows of a group each, and transposes: the result is what Wgrad

@@ -5,11 +5,12 @@ use std::ops::Range;
 use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_TASK, WORK, bands};
 use super::decode::decode_row;
-use super::panel::{Buffer, Panel, Source, computed_rows};
+use super::panel::{Panel, Source, computed_rows};
 use crate::definition::{
     Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
     words,
 };
+use crate::host::buffer::Buffer;
 use crate::host::output::{Parts, build, for_rows, zeroed};
 use crate::host::parallel::{for_each, rows_a_task};
 

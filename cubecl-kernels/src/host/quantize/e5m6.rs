@@ -9,11 +9,12 @@ use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::decode::decode_e5m6_row;
 use super::dequantize::by_rows;
 use super::encode::encode_e5m6_row;
-use super::panel::{Buffer, Element, Matrix, Panel, Source, computed_rows};
+use super::panel::{Element, Matrix, Panel, Source, computed_rows};
 use crate::definition::{
     E5M6_MAX, E5m6, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE, check_length,
     e5m6_multiplier, e5m6_words, element_count, scale_of, tiles,
 };
+use crate::host::buffer::Buffer;
 use crate::host::output::{Parts, build_two};
 use crate::host::simd::multiversion;
 

@@ -186,10 +186,8 @@ multiversion! {
         row_codes: &mut CodeRows<'_>,
         column_codes: &mut CodePanel,
     ) {
-        for (r, column_codes) in column_codes.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
-            if r >= panel.rows {
-                return;
-            }
+        let rows_of_codes = column_codes.as_chunks_mut::<TILE>().0;
+        for (r, column_codes) in rows_of_codes.iter_mut().take(panel.rows).enumerate() {
             panel.prefetch_next(r);
             row_codes.prefetch(r + ROWS_AHEAD);
             let divisor = by_rows.of_tile(r);

@@ -7,13 +7,14 @@ use super::columns::{self, columns_layout};
 use super::cut::{ENTRIES_A_PANEL, for_panels};
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Buffer, Element, Panel, Source, computed_rows};
+use super::panel::{Element, Panel, Source, computed_rows};
 use super::rows::{self, check_row_tiles};
 use super::store::{CodeRows, pack};
 use crate::definition::{
     CODES_A_WORD, Fp8Format, KernelError, QuantizeOptions, Quantized, ScaleFormat, TILE,
     WireFormat, check_length, tiles, words,
 };
+use crate::host::buffer::Buffer;
 use crate::host::output::{Parts, build};
 use crate::host::permute::check_indices;
 

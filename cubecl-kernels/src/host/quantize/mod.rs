@@ -40,7 +40,7 @@ pub use e5m6::{dequantize_e5m6, quantize_columns_from_e5m6, quantize_e5m6};
 pub(super) use gathered::{Gathered, pack_fp8};
 pub use gathered::{quantize_gathered, quantize_gathered_rows};
 pub use panel::Element;
-pub(super) use panel::{Buffer, Source};
+pub(super) use panel::Source;
 pub use rows::quantize_rows;
 pub use swiglu::{
     swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes,

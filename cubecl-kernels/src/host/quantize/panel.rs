@@ -1,45 +1,15 @@
 //! Panels of a matrix as FP32: borrowed where the matrix is FP32 in memory, computed into a buffer
 //! otherwise.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use half::bf16;
 
+use crate::host::buffer::Buffer;
 use crate::host::simd::{multiversion, prefetch};
 
 /// Numbers that a core's own caches hold: of less than that, asking early is work for nothing.
 const FLOATS_IN_CACHE: usize = 1 << 18;
-
-thread_local! {
-    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Memory of panels that are computed, kept by the thread from one task to the next: a task that
-/// makes its own would zero as much as it casts.
-pub struct Buffer(Vec<f32>);
-
-impl Buffer {
-    /// Takes the thread's; one beside it makes its own.
-    pub(in crate::host) fn take() -> Self {
-        Self(KEPT.take())
-    }
-
-    /// Room for `len` numbers, which holds anything.
-    fn room(&mut self, len: usize) -> &mut [f32] {
-        if self.0.len() < len {
-            self.0.resize(len, 0.0);
-        }
-        &mut self.0[..len]
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // A thread that ends keeps nothing.
-        let _ = KEPT.try_with(|kept| kept.set(std::mem::take(&mut self.0)));
-    }
-}
 
 /// A number that matrices to be quantized are made of: `f32` or `half::bf16`.
 pub trait Element: sealed::Load {}

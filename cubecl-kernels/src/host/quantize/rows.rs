@@ -5,12 +5,13 @@ use super::coarse;
 use super::cut::for_panels;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Buffer, Element, Matrix, Source};
+use super::panel::{Element, Matrix, Source};
 use super::store::RowTilesOut;
 use crate::definition::{
     Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
     words,
 };
+use crate::host::buffer::Buffer;
 use crate::host::output::build_two;
 
 /// Casts to FP8 in row tiles: `scale = max(amax, 1e-4) / max`, `code = RNE(x / scale)`, saturating.

@@ -8,7 +8,7 @@ use super::cut::Band;
 use super::turn::{CodePanel, pack_transposed};
 use crate::definition::{CODES_A_WORD, GroupedColumns, TILE, tiles, words};
 use crate::host::output::Parts;
-use crate::host::simd::multiversion;
+use crate::host::simd::{multiversion, prefetch};
 
 multiversion! {
     /// Packs codes, of which there may be up to three fewer than the words hold; the rest is zero.
@@ -51,7 +51,7 @@ impl<'a> CodeRows<'a> {
     #[inline(always)]
     pub(super) fn prefetch(&self, row: usize) {
         let first = self.first.wrapping_add(row.min(self.rows) * self.stride).cast();
-        crate::host::simd::prefetch(first, self.len);
+        prefetch(first, self.len);
     }
 
     /// The place of a row.

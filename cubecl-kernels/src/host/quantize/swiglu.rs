@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use super::columns::{self, columns_layout};
 use super::dequantize::{RowTiles, by_rows};
-use super::panel::{Buffer, Panel, Source, computed_rows};
+use super::panel::{Panel, Source, computed_rows};
 use super::rows::{self, check_row_tiles};
 use crate::definition::{
     Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count,
 };
+use crate::host::buffer::Buffer;
 use crate::host::simd::multiversion;
 use crate::host::swiglu::{gradients, value};
 

@@ -91,11 +91,12 @@ impl Table {
         }
     }
 
-    /// Gives the row `name` the median of its repetitions' ratios to those of the row `baseline`,
-    /// each to the one that it took turns with: a machine that is slow for a while is so for both.
-    pub fn compare_in_turn(&mut self, name: &str, times: &[f64], baseline: &str, base: &[f64]) {
+    /// Adds a row of milliseconds that took turns with those of the row `baseline`. Its ratio is the
+    /// median of the turns' ratios: a machine that is slow for a while is so for both.
+    pub fn time_in_turn(&mut self, name: &str, times: &[f64], baseline: &str, base: &[f64]) {
+        self.time(name, times);
         let ratios: Times = times.iter().zip(base).map(|(time, base)| time / base).collect();
-        if let Some(row) = self.rows.iter_mut().find(|row| row.name == name) {
+        if let Some(row) = self.rows.last_mut() {
             row.ratios.push((baseline.into(), median(&ratios)));
         }
     }
@@ -200,8 +201,7 @@ mod tests {
         let mut table = Table::new("train", "tiny".into(), "flex");
         let (steps, others) = ([100.0, 400.0, 110.0], [50.0, 220.0, 44.0]);
         table.time("step", &steps);
-        table.time("other", &others);
-        table.compare_in_turn("other", &others, "step", &steps);
+        table.time_in_turn("other", &others, "step", &steps);
         // 0.5, 0.55 and 0.4: not the ratio of the medians, 50 / 110.
         assert_eq!(table.results()["rows"][1]["ratios"], json!({"step": 0.5}));
     }

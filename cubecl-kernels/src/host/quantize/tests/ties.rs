@@ -3,10 +3,11 @@
 use super::super::amax;
 use super::super::divisor::Divisors;
 use super::super::encode::{encode_columns, encode_rows};
-use super::super::panel::{Buffer, Element, Matrix, Source};
+use super::super::panel::{Element, Matrix, Source};
 use super::super::store::CodeRows;
 use super::*;
 use crate::definition::{TILE, decode_fp8, encode_fp8};
+use crate::host::buffer::Buffer;
 
 fn with_scale(x: &[f32], scale: f32, format: Fp8Format) -> (Vec<u8>, Vec<u8>) {
     assert_eq!(x.len(), TILE);

@@ -133,9 +133,7 @@ fn time(
         table.compare(AVERAGED, STEP);
     }
     for Other { value, steps: others, .. } in &others {
-        let name = format!("{STEP}, {value}");
-        table.time(&name, others);
-        table.compare_in_turn(&name, others, STEP, &steps);
+        table.time_in_turn(&format!("{STEP}, {value}"), others, STEP, &steps);
     }
     // Of several settings it would be the memory of all.
     if others.is_empty()
