@@ -197,7 +197,10 @@ impl<B: Fp8Kernels + WireKernels> Results<'_, B> {
         let both = B::fp8_permute_both(x, rows.clone(), of, options);
         self.matrix(&both.rows);
         self.floats(B::fp8_dequantize_columns(both.columns, rows.bounds, of, options));
-        self.matrix(&B::fp8_swiglu_rows(dy, options));
+        self.matrix(&B::fp8_swiglu_rows(dy.clone(), options));
+        let hidden = B::fp8_swiglu_rows_and_input(dy, options);
+        self.matrix(&hidden.rows);
+        self.matrix(&hidden.gate_up);
         let call = SwigluColumns { columns: INTER, groups: g, kept: options, options };
         let columns = B::fp8_swiglu_columns(both.rows.clone(), t(), call);
         self.floats(B::fp8_dequantize_columns(columns, t(), g, options));
@@ -240,7 +243,7 @@ fn every_operation_gives_the_bits_of_the_backend_inside() {
                  fp8_dequantize_rows fp8_dequantize_columns \
                  fp8_dequantize_weight e5m6_quantize e5m6_dequantize fp8_requantize fp8_gemm \
                  fp8_weight_gradient fp8_permute_rows fp8_permute_both fp8_swiglu_rows \
-                 fp8_swiglu_columns fp8_swiglu_backward wire_pack wire_unpack wire_sum \
+                 fp8_swiglu_rows_and_input fp8_swiglu_columns fp8_swiglu_backward wire_pack wire_unpack wire_sum \
                  wire_combine wire_sum_values";
     let log = log.custom.lock().unwrap();
     for name in names.split_whitespace() {

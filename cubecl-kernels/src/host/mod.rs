@@ -53,7 +53,7 @@ pub use quantize::{
     quantize_blocks, quantize_both, quantize_columns, quantize_columns_from_e5m6, quantize_e5m6,
     quantize_gathered, quantize_gathered_rows, quantize_rows, requantize_columns,
     swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes,
-    swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
+    swiglu_quantize_rows, swiglu_quantize_rows_and_input, swiglu_quantize_rows_from_codes,
 };
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{rope, rope_backward};

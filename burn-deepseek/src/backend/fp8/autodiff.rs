@@ -119,11 +119,11 @@ where
         let weight = inner_weight(weight);
         let (gate_up, node) = gate_up.into_parts();
         let options = call.rule.activations;
-        let hidden = B::fp8_swiglu_rows(gate_up.clone(), options);
+        let hidden = B::fp8_swiglu_rows_and_input(gate_up, options);
         Graph::<B, C>::record(
             [node, w.node()],
-            product(hidden, weight.clone(), table.clone(), Side::Fprop, &call),
-            |_| (B::fp8_quantize_rows(gate_up, options), weight, table, call),
+            product(hidden.rows, weight.clone(), table.clone(), Side::Fprop, &call),
+            |_| (hidden.gate_up, weight, table, call),
             move |mut graph, dy, (gate_up, weight, table, call)| {
                 let dy = dgrad(&mut graph, dy, weight, &table, &call, |dh| {
                     B::fp8_swiglu_backward(gate_up.clone(), dh, options)

@@ -13,7 +13,7 @@ use cubecl_kernels::swiglu;
 
 use super::GroupedLinearShape;
 use super::kernels::{Fp8Kernels, SwigluColumns};
-use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::matrix::{Fp8Hidden, Fp8Matrix, Fp8Pair, Fp8Weight};
 use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::cube_tensor::{Place, dims, handle, slots};
 use crate::backend::kernels::{RowTables, done};
@@ -321,6 +321,13 @@ impl Fp8Kernels for CubeBackend {
             &options,
         );
         matrix(&place, done(codes), MatrixShape::row_tiled([rows, columns]))
+    }
+
+    fn fp8_swiglu_rows_and_input(gate_up: CubeTensor, options: QuantizeOptions) -> Fp8Hidden<Self> {
+        Fp8Hidden {
+            rows: Self::fp8_swiglu_rows(gate_up.clone(), options),
+            gate_up: Self::fp8_quantize_rows(gate_up, options),
+        }
     }
 
     fn fp8_swiglu_columns(

@@ -9,7 +9,7 @@ use cubecl_kernels::host::{self, ColumnTiled};
 
 use super::GroupedLinearShape;
 use super::kernels::{Fp8Kernels, SwigluColumns};
-use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::matrix::{Fp8Hidden, Fp8Matrix, Fp8Pair, Fp8Weight};
 use super::shapes::{MatrixShape, RowGroups, Side, WeightShape};
 use crate::backend::flex_tensor::{Contiguous, dims, first_rows, tensor, word_tensor};
 use crate::backend::kernels::{RowTables, done};
@@ -285,6 +285,20 @@ impl Fp8Kernels for Flex {
             &options,
         );
         matrix(done(hidden), MatrixShape::row_tiled([rows, width / 2]))
+    }
+
+    fn fp8_swiglu_rows_and_input(gate_up: FlexTensor, options: QuantizeOptions) -> Fp8Hidden<Self> {
+        let [rows, width] = dims(&gate_up);
+        let (hidden, gate_up) = done(host::swiglu_quantize_rows_and_input(
+            Contiguous::new(gate_up).floats(),
+            rows,
+            width / 2,
+            &options,
+        ));
+        Fp8Hidden {
+            rows: matrix(hidden, MatrixShape::row_tiled([rows, width / 2])),
+            gate_up: matrix(gate_up, MatrixShape::row_tiled([rows, width])),
+        }
     }
 
     fn fp8_swiglu_columns(

@@ -6,7 +6,7 @@ use burn::backend::{Backend, backend_extension};
 use cubecl_kernels::definition::QuantizeOptions;
 
 use super::GroupedLinearShape;
-use super::matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+use super::matrix::{Fp8Hidden, Fp8Matrix, Fp8Pair, Fp8Weight};
 #[cfg(feature = "cube")]
 use super::shapes::{MatrixShape, WeightShape};
 use super::shapes::{RowGroups, Side};
@@ -180,6 +180,15 @@ macro_rules! fp8_kernels {
                 ) -> Fp8Matrix<Self> => {
                     let [rows, width] = gate_up.shape().dims();
                     MatrixShape::row_tiled([rows, width / 2])
+                };
+                /// Those, and the 1x128 tiles of gate_up itself, from one read of it.
+                fn fp8_swiglu_rows_and_input(
+                    gate_up: FloatTensor<Self>,
+                    options: QuantizeOptions,
+                ) -> Fp8Hidden<Self> => {
+                    let [rows, width] = gate_up.shape().dims();
+                    Results::from(MatrixShape::row_tiled([rows, width / 2]))
+                        .and(MatrixShape::row_tiled([rows, width]))
                 };
                 /// 128x1 tiles of `silu(gate) * up`, from gate and up as they were kept, in 1x128
                 /// tiles.

@@ -31,6 +31,19 @@ pub struct Fp8Pair<B: Backend> {
 }
 tensors!(Fp8Pair, Fp8PairMetadata { rows: Fp8Matrix<B>, columns: Fp8Matrix<B> });
 
+/// SwiGLU's result, and gate and up as they are kept for backward.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct Fp8Hidden<B: Backend> {
+    /// 1x128 tiles of `silu(gate) * up`.
+    #[extension_type]
+    pub rows: Fp8Matrix<B>,
+    /// 1x128 tiles of gate and up.
+    #[extension_type]
+    pub gate_up: Fp8Matrix<B>,
+}
+tensors!(Fp8Hidden, Fp8HiddenMetadata { rows: Fp8Matrix<B>, gate_up: Fp8Matrix<B> });
+
 /// A weight, or the stacked weights of experts, in 128x128 blocks.
 #[derive(ExtensionType, Clone, Debug)]
 #[extension_type(fusion: cfg(feature = "cube"))]

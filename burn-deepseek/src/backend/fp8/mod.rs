@@ -24,7 +24,7 @@ pub use cubecl_kernels::definition::GroupedLinearShape;
 pub(super) use kernels::fp8_kernels;
 pub use kernels::{Fp8Kernels, SwigluColumns};
 pub use linear::{Fp8Ops, LinearCall};
-pub use matrix::{Fp8Matrix, Fp8Pair, Fp8Weight};
+pub use matrix::{Fp8Hidden, Fp8Matrix, Fp8Pair, Fp8Weight};
 #[cfg(any(feature = "cube", feature = "remote"))]
 pub(super) use shapes::{MatrixShape, WeightShape};
 pub use shapes::{RowGroups, Side};

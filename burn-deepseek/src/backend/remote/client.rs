@@ -117,8 +117,8 @@ mod kernels {
 
     use super::Call;
     use crate::backend::fp8::{
-        Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, GroupedLinearShape, MatrixShape, RowGroups,
-        Side, SwigluColumns, WeightShape, fp8_kernels,
+        Fp8Hidden, Fp8Kernels, Fp8Matrix, Fp8Pair, Fp8Weight, GroupedLinearShape, MatrixShape,
+        RowGroups, Side, SwigluColumns, WeightShape, fp8_kernels,
     };
     use crate::backend::kernels::{
         AdamWOutput, AttentionGradients, AttentionOutput, CombineGradients, FusedKernels, HeadLoss,

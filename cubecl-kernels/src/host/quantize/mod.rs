@@ -44,5 +44,5 @@ pub(super) use panel::Source;
 pub use rows::quantize_rows;
 pub use swiglu::{
     swiglu_backward_from_codes, swiglu_quantize_columns, swiglu_quantize_columns_from_codes,
-    swiglu_quantize_rows, swiglu_quantize_rows_from_codes,
+    swiglu_quantize_rows, swiglu_quantize_rows_and_input, swiglu_quantize_rows_from_codes,
 };

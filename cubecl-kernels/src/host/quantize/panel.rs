@@ -76,6 +76,11 @@ pub struct Panel<'a> {
 }
 
 impl<'a> Panel<'a> {
+    /// `[rows, columns]` at the start of `data`, whose rows are `stride` apart.
+    pub(super) fn new(data: &'a [f32], stride: usize, rows: usize, columns: usize) -> Self {
+        Self { data, stride, rows, columns }
+    }
+
     /// A row.
     #[inline(always)]
     pub(in crate::host) fn row(&self, row: usize) -> &'a [f32] {

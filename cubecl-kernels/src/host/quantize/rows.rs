@@ -1,15 +1,17 @@
 //! Row tiles (1x128).
 
+use std::ops::Range;
+
 use super::amax;
 use super::coarse;
 use super::cut::for_panels;
 use super::divisor::Divisors;
 use super::encode::encode_rows;
-use super::panel::{Element, Matrix, Source};
+use super::panel::{Element, Matrix, Panel, Source};
 use super::store::RowTilesOut;
 use crate::definition::{
-    Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count, tiles,
-    words,
+    Fp8Format, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length,
+    element_count, tiles, words,
 };
 use crate::host::buffer::Buffer;
 use crate::host::output::build_two;
@@ -75,14 +77,53 @@ pub(super) fn quantize(
                         amax::of_rows(panel, &mut largest[..count]);
                         divisors.set_amax(&largest[..count], options.scale);
                     }
-                    let codes = out.codes(panel_rows.clone(), columns.clone());
-                    encode_rows(panel, &divisors, codes, options.format);
-                    for (r, scales) in panel_rows.zip(divisors.scales().chunks(panel_tiles)) {
-                        out.write_scales(r, columns.start, scales);
-                    }
+                    write(panel, &divisors, &out, panel_rows, columns.start, options.format);
                 }
             });
         })
     };
     Quantized { codes, scales }
+}
+
+/// Casts a panel whose tiles have scales of their own: these rows of a result, from this column on,
+/// at which a tile begins.
+///
+/// # Safety
+/// Nobody else uses these tiles of `out` meanwhile.
+pub(super) unsafe fn cast(
+    panel: Panel<'_>,
+    divisors: &mut Divisors,
+    out: &RowTilesOut<'_>,
+    rows: Range<usize>,
+    column: usize,
+    options: &QuantizeOptions,
+) {
+    let mut largest = [0.0; TILE];
+    let largest = &mut largest[..panel.rows * tiles(panel.columns)];
+    amax::of_rows(panel, largest);
+    divisors.set_amax(largest, options.scale);
+    // SAFETY: the caller's promise.
+    unsafe { write(panel, divisors, out, rows, column, options.format) };
+}
+
+/// Writes codes and scales of a panel.
+///
+/// # Safety
+/// Nobody else uses these tiles of `out` meanwhile.
+unsafe fn write(
+    panel: Panel<'_>,
+    divisors: &Divisors,
+    out: &RowTilesOut<'_>,
+    rows: Range<usize>,
+    column: usize,
+    format: Fp8Format,
+) {
+    // SAFETY: the caller vouches for the tiles.
+    unsafe {
+        let codes = out.codes(rows.clone(), column..column + panel.columns);
+        encode_rows(panel, divisors, codes, format);
+        for (r, scales) in rows.zip(divisors.scales().chunks(tiles(panel.columns))) {
+            out.write_scales(r, column, scales);
+        }
+    }
 }

@@ -4,13 +4,18 @@
 use std::ops::Range;
 
 use super::columns::{self, columns_layout};
+use super::cut::for_panels;
 use super::dequantize::{RowTiles, by_rows};
+use super::divisor::Divisors;
 use super::panel::{Panel, Source, computed_rows};
-use super::rows::{self, check_row_tiles};
+use super::rows::{self, check_row_tiles, quantize_rows};
+use super::store::RowTilesOut;
 use crate::definition::{
-    Fp8Format, KernelError, QuantizeOptions, Quantized, TILE, check_length, element_count,
+    Fp8Format, Granularity, KernelError, QuantizeOptions, Quantized, TILE, check_length,
+    element_count, tiles, words,
 };
 use crate::host::buffer::Buffer;
+use crate::host::output::build_two;
 use crate::host::simd::multiversion;
 use crate::host::swiglu::{gradients, value};
 
@@ -37,6 +42,68 @@ pub fn swiglu_quantize_rows(
     check_length(OP, "gate_up", gate_up.len(), &[rows, 2, inter])?;
     check_row_tiles(OP, rows, inter)?;
     Ok(rows::quantize(&SwiGlu { gate_up, inter }, rows, inter, options))
+}
+
+/// Casts gate and up beside [`swiglu_quantize_rows`], in one read of them: (what the down-projection
+/// reads, what is kept for backward).
+///
+/// The codes of gate and up are those of [`quantize_rows`](super::quantize_rows).
+///
+/// # Shapes
+/// - `gate_up [rows, 2 inter]` -> codes `[rows, words(inter)]`, scales `[rows, tiles(inter)]`; codes
+///   `[rows, words(2 inter)]`, scales `[rows, tiles(2 inter)]`
+///
+/// # Errors
+/// [`KernelError::Length`] naming `gate_up`.
+///
+/// Source: technical report 3.3.3.
+pub fn swiglu_quantize_rows_and_input(
+    gate_up: &[f32],
+    rows: usize,
+    inter: usize,
+    options: &QuantizeOptions,
+) -> Result<(Quantized, Quantized), KernelError> {
+    const OP: &str = "swiglu_quantize_rows_and_input";
+    let width = element_count(OP, "gate_up", &[2, inter])?;
+    check_length(OP, "gate_up", gate_up.len(), &[rows, 2, inter])?;
+    check_row_tiles(OP, rows, width)?;
+    if options.granularity != Granularity::Tile || !inter.is_multiple_of(TILE) {
+        // Tiles of gate and up together do not begin where those of their product do, or scales are
+        // shared by more than a tile.
+        let hidden = swiglu_quantize_rows(gate_up, rows, inter, options)?;
+        return Ok((hidden, quantize_rows(gate_up, rows, width, options)?));
+    }
+    let source = SwiGlu { gate_up, inter };
+    let mut kept = Quantized::default();
+    // SAFETY: the panels cover all rows and columns of SwiGLU's result, and so both halves of its
+    // input; each writes its words and scales.
+    let (codes, scales) = unsafe {
+        build_two([rows * words(inter), rows * tiles(inter)], |codes, scales| {
+            let hidden = RowTilesOut::new(codes, scales, inter);
+            let (codes, scales) =
+                build_two([rows * words(width), rows * tiles(width)], |codes, scales| {
+                    let input = RowTilesOut::new(codes, scales, width);
+                    for_panels(rows, inter, |panels| {
+                        let (mut buffer, mut divisors) =
+                            (Buffer::take(), Divisors::fp8(options.format));
+                        let mut cast = |panel: Panel<'_>, out: &RowTilesOut<'_>, rows, column| {
+                            rows::cast(panel, &mut divisors, out, rows, column, options);
+                        };
+                        for (rows, columns) in panels {
+                            let panel = source.panel(rows.clone(), columns.clone(), &mut buffer);
+                            cast(panel, &hidden, rows.clone(), columns.start);
+                            for column in [columns.start, inter + columns.start] {
+                                let first = &gate_up[rows.start * width + column..];
+                                let half = Panel::new(first, width, rows.len(), columns.len());
+                                cast(half, &input, rows.clone(), column);
+                            }
+                        }
+                    });
+                });
+            kept = Quantized { codes, scales };
+        })
+    };
+    Ok((Quantized { codes, scales }, kept))
 }
 
 /// Computes `h = silu(gate) * up` in FP8 column tiles, transposed, by groups of rows: the result is

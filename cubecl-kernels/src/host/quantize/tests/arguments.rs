@@ -29,6 +29,7 @@ fn wrong_lengths_name_the_argument() {
     assert_eq!(named(quantize_e5m6(&x, 2, 2, ScaleFormat::F32)), "x");
     assert_eq!(named(swiglu_quantize_rows(&x, 2, 3, &options)), "gate_up");
     assert_eq!(named(swiglu_quantize_columns(&x, &[0, 2], 3, &options)), "gate_up");
+    assert_eq!(named(swiglu_quantize_rows_and_input(&x, 2, 3, &options)), "gate_up");
     for (codes, scales, name) in [(3, 2, "codes"), (2, 3, "scales")] {
         let (codes, scales) = (vec![0; codes], vec![1.0; scales]);
         assert_eq!(named(dequantize_rows(&codes, &scales, 2, 4, format)), name);
@@ -98,6 +99,7 @@ fn absurd_shapes_are_refused() {
     assert_eq!(named(quantize_blocks(empty, absurd, 0, absurd, &options)), "w");
     assert_eq!(named(quantize_e5m6(empty, absurd, absurd, ScaleFormat::F32)), "x");
     assert_eq!(named(swiglu_quantize_rows(empty, absurd, absurd, &options)), "gate_up");
+    assert_eq!(named(swiglu_quantize_rows_and_input(empty, 0, absurd, &options)), "gate_up");
     assert_eq!(
         named(swiglu_quantize_rows_from_codes(&[], &[], options.format, 0, absurd, &options)),
         "gate_up"

@@ -20,7 +20,12 @@ fn check_swiglu(counts: &[usize], inter: usize, options: &QuantizeOptions) {
         quantize_columns(&h, &offsets, inter, options).unwrap()
     );
 
-    let Quantized { codes, scales } = quantize_rows(&gate_up, rows, 2 * inter, options).unwrap();
+    let input = quantize_rows(&gate_up, rows, 2 * inter, options).unwrap();
+    let by_rows = swiglu_quantize_rows(&gate_up, rows, inter, options).unwrap();
+    let both = swiglu_quantize_rows_and_input(&gate_up, rows, inter, options).unwrap();
+    assert_eq!(both, (by_rows, input.clone()));
+
+    let Quantized { codes, scales } = input;
     let kept = dequantize_rows(&codes, &scales, rows, 2 * inter, options.format).unwrap();
     let h = swiglu(&kept, rows, inter).unwrap();
     let of_codes =
@@ -46,7 +51,7 @@ fn check_swiglu(counts: &[usize], inter: usize, options: &QuantizeOptions) {
 fn hard_edges() {
     // Gate and up share tiles and words where `inter` is no multiple of 128 or 4.
     for counts in [&[0][..], &[1], &[3, 0, 5], &[33, 100, 2]] {
-        for inter in [0, 1, 2, 7, 64, 128, 130, 300, 2100] {
+        for inter in [0, 1, 2, 7, 64, 128, 130, 256, 300, 2100, 2176] {
             check_swiglu(counts, inter, &QuantizeOptions::default());
         }
     }
@@ -88,6 +93,12 @@ fn extreme_gates_give_what_swiglu_gives() {
         &swiglu_quantize_rows(&gate_up, 1, 4, &options).unwrap(),
         &quantize_rows(&h, 1, 4, &options).unwrap(),
     );
+    let mut gate_up = [1.0; 256];
+    (gate_up[3], gate_up[5], gate_up[200]) = (f32::NAN, f32::INFINITY, -1e30);
+    let h = swiglu(&gate_up, 1, 128).unwrap();
+    let (hidden, input) = swiglu_quantize_rows_and_input(&gate_up, 1, 128, &options).unwrap();
+    assert_same("both", &hidden, &quantize_rows(&h, 1, 128, &options).unwrap());
+    assert_same("input", &input, &quantize_rows(&gate_up, 1, 256, &options).unwrap());
 }
 
 #[test]
@@ -95,6 +106,12 @@ fn threads_do_not_change_a_bit() {
     let (rows, inter, options) = (600, 1000, QuantizeOptions::default());
     let (gate_up, dy) = (random(1, rows * 2 * inter), random(2, rows * inter));
     let kept = quantize_rows(&gate_up, rows, 2 * inter, &options).unwrap();
+    let floats = |q: Quantized| vec![q.scales, q.codes.into_iter().map(f32::from_bits).collect()];
+    assert_thread_independent("swiglu and its input", || {
+        let (whole, inter) = (&gate_up[..rows * 2 * 896], 896);
+        let (hidden, input) = swiglu_quantize_rows_and_input(whole, rows, inter, &options).unwrap();
+        floats(hidden).into_iter().chain(floats(input)).collect()
+    });
     assert_thread_independent("swiglu", || {
         let by_rows = swiglu_quantize_rows(&gate_up, rows, inter, &options).unwrap();
         let Quantized { codes, scales } = &kept;
@@ -109,8 +126,6 @@ fn threads_do_not_change_a_bit() {
         .unwrap();
         let gradient =
             swiglu_backward_from_codes(codes, scales, options.format, &dy, rows, inter).unwrap();
-        let floats =
-            |q: Quantized| vec![q.scales, q.codes.into_iter().map(f32::from_bits).collect()];
         floats(by_rows).into_iter().chain(floats(by_columns)).chain([gradient]).collect()
     });
 }
