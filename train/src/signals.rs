@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: they end the program at once where nothing can be lost, and ask it to stop
+//! Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under `nohup`): they end the program at once where nothing can be lost, and ask it to stop
 //! where something can.
 
 use std::io::{IsTerminal, Write};
@@ -66,7 +66,11 @@ impl Signals {
     pub fn listen(json: bool) -> Result<Self> {
         let signals = Self { json, ..Self::unheard() };
         let heard = signals.clone();
+        let hangup_is_ignored = hangup::is_ignored();
         ctrlc::set_handler(move || heard.interrupt()).context("cannot listen for Ctrl-C")?;
+        if hangup_is_ignored {
+            hangup::ignore();
+        }
         Ok(signals)
     }
 
@@ -168,6 +172,35 @@ fn end(json: bool, screen: Option<LastDeed>) -> ! {
     });
     let _ = waited.recv_timeout(LAST_WORDS);
     std::process::exit(i32::from(INTERRUPTED));
+}
+
+/// The signal of a terminal that is closed. `nohup` has it ignored, and a handler would undo that.
+#[cfg(unix)]
+mod hangup {
+    /// Whether it is ignored.
+    pub(super) fn is_ignored() -> bool {
+        // SAFETY: all zeros are a `sigaction`, which the call fills in and does not change.
+        let now = unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            let asked = libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut now);
+            (asked == 0).then_some(now.sa_sigaction)
+        };
+        now == Some(libc::SIG_IGN)
+    }
+
+    /// Has it ignored.
+    pub(super) fn ignore() {
+        // SAFETY: ignoring runs no code of this program.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    }
+}
+#[cfg(not(unix))]
+mod hangup {
+    pub(super) fn is_ignored() -> bool {
+        false
+    }
+
+    pub(super) fn ignore() {}
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What can be wrong with a checkpoint; every message names the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn_deepseek::weights::WeightsError;
 
 use crate::durable::FileError;
 use crate::failure::{Blame, Blamed, of_reading};
+use crate::record::METRICS_FILE;
 
 /// A checkpoint that cannot be written, found or read.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +22,10 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// There is no checkpoint where one was asked for.
-    #[error("{path}: no checkpoint here; give a run's folder (with {folder}/) or one checkpoint's \
-             folder (with {state})",
-            path = .path.display(), folder = super::FOLDER, state = super::STATE_FILE)]
+    #[error("{path}: {what}; give a run's folder (with {folder}/) or one checkpoint's folder (with \
+             {state})",
+            path = .path.display(), what = nothing_in(.path), folder = super::FOLDER,
+            state = super::STATE_FILE)]
     NotFound {
         /// Where a checkpoint was looked for.
         path: PathBuf,
@@ -107,5 +109,16 @@ impl CheckpointError {
 
     pub(super) fn damaged(path: impl Into<PathBuf>, problem: impl ToString) -> Self {
         Self::Damaged { path: path.into(), problem: problem.to_string() }
+    }
+}
+
+/// Why there is no checkpoint at a path.
+fn nothing_in(path: &Path) -> &'static str {
+    if !path.exists() {
+        "no checkpoint here, nor anything else"
+    } else if path.join(METRICS_FILE).exists() || path.join(super::RUN_FILE).exists() {
+        "no checkpoint here: the run has saved none yet"
+    } else {
+        "no checkpoint here"
     }
 }

@@ -42,7 +42,8 @@ pub use write::{CheckpointWriter, Kept};
 /// Folder of a run's checkpoints, under the run's folder.
 pub const FOLDER: &str = "checkpoints";
 
-const STATE_FILE: &str = "state.json";
+/// File of what a checkpoint has, and of the run's position.
+pub const STATE_FILE: &str = "state.json";
 /// File of the run's configuration, in a checkpoint and in the run's folder.
 pub const RUN_FILE: &str = "run.toml";
 const DATA_FILE: &str = "data.json";

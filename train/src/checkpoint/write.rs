@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::best::best_step;
@@ -68,7 +69,13 @@ impl CheckpointWriter {
         let done = self.folder.join(folder_name(position.step));
         let partial = self.folder.join(format!(".{}{PARTIAL}", folder_name(position.step)));
         remove_if_there(&partial)?;
-        fs::create_dir_all(&partial).map_err(CheckpointError::io(&partial, "create"))?;
+        // Not its parents: a run's folder that somebody moved or deleted is not made again.
+        for folder in [&self.folder, &partial] {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made.map_err(CheckpointError::io(folder, "create"))?,
+            }
+        }
         kill_point::here();
         if let Err(error) = self.fill(&partial, write, averaged, position) {
             // The first error is the one to report; a leftover is cleared by the next save.

@@ -11,6 +11,7 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::InferenceStep;
 use serde_json::json;
 
+use super::new_folder::check_new_file;
 use super::preparation::Preparation;
 use super::routing_files::check_routing_files;
 use super::train::compute;
@@ -44,6 +45,7 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     if args.expert_loads.is_some() && source.at.model.moe_layers() == 0 {
         return Err(UsageError("--expert-loads: this model has no routed experts".into()).into());
     }
+    args.expert_loads.as_ref().map_or(Ok(()), |path| check_new_file("--expert-loads", path))?;
     let selected = args.device.open()?;
     let (seq_len, micro_batch) = windows(&args, &source)?;
     let tokens = seq_len.saturating_mul(micro_batch);
@@ -96,6 +98,12 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     measured.seconds = progress.started.elapsed().as_secs_f64();
     measured.bytes = scored.count()?;
     let interrupted = measured.batches < count;
+    if interrupted {
+        let done = measured.batches;
+        let told =
+            format!("interrupted after {done} of {count} micro-batches, of which this is:\n");
+        write_stdout(&told)?;
+    }
     let mut results = report(&source, args.weights(), &data, &measured, &selected.name)?;
     if let Some(path) = &args.expert_loads {
         let loads = ExpertLoads {
@@ -140,10 +148,11 @@ fn routing(args: &EvalArgs, source: &Source) -> Result<RoutingTap> {
         args.routing.as_deref(),
         args.save_routing.as_deref().map(|path| ("--save-routing", path)),
     )?;
+    let saved = args.save_routing.as_ref();
+    saved.map_or(Ok(()), |path| check_new_file("--save-routing", path))?;
     let shape = RoutingShape::of(model);
     let replayed = args.routing.as_ref();
     let replayed = replayed.map(|path| SavedRouting::open(path, &shape, MadeBy::Eval));
-    let saved = args.save_routing.as_ref();
     let saved = saved.map(|path| RoutingWriter::create(path, &shape, MadeBy::Eval));
     Ok(RoutingTap::new(
         replayed.transpose().context("--routing")?,
@@ -204,7 +213,10 @@ fn report(
     device: &str,
 ) -> Result<serde_json::Value> {
     let Measured { report, sequences, seconds, .. } = measured;
-    let bits = bits_per_byte(report.loss, report.tokens, measured.bytes);
+    // The end of an empty text is of no byte.
+    let bits =
+        (measured.bytes > 0).then(|| bits_per_byte(report.loss, report.tokens, measured.bytes));
+    let shown_bits = bits.map_or("no".into(), |bits| format!("{bits:.4}"));
     let speed = report.tokens as f64 / seconds;
     let (entropy, floor) = (data.summary.entropy_floor(), data.window_floor(*sequences));
     let above = |floor: f64| 100.0 * (report.loss / floor - 1.0);
@@ -223,7 +235,7 @@ fn report(
         data.description, report.tokens
     );
     text += &format!(
-        "loss        {:.4} nats a token (perplexity {:.3}, {bits:.4} bits a byte)\n",
+        "loss        {:.4} nats a token (perplexity {:.3}, {shown_bits} bits a byte)\n",
         report.loss,
         report.loss.exp()
     );

@@ -109,8 +109,9 @@ impl TrainConfig {
 impl OptimizerConfig {
     fn check(&self, problems: &mut Problems) {
         for (key, beta) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                problems.add(format!("{key} = {beta} must be at least 0 and below 1"));
+            // Below 1 in FP32 too, in which it is computed with.
+            if !(0.0..1.0).contains(&(beta as f32)) || beta >= 1.0 {
+                problems.add(format!("{key} = {beta} must be at least 0 and below 1 in FP32"));
             }
         }
         if self.moments == MomentsConfig::Bf16 && !self.decays_in_bf16() {
@@ -121,8 +122,9 @@ impl OptimizerConfig {
                 self.beta1, self.beta2
             ));
         }
-        if !(self.eps.is_finite() && self.eps > 0.0) {
-            problems.add(format!("optimizer.eps = {} must be a number above 0", self.eps));
+        let eps = self.eps as f32;
+        if !(eps.is_finite() && eps > 0.0) {
+            problems.add(format!("optimizer.eps = {} must be a number above 0 in FP32", self.eps));
         }
         problems.at_least_0("optimizer.weight_decay", self.weight_decay);
         problems.at_least_0("optimizer.clip_grad_norm", self.clip_grad_norm);

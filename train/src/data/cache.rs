@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use burn_deepseek::weights::open_regular;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
@@ -188,7 +189,7 @@ fn clear(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == PARTIAL)
-            && let Ok(file) = File::open(&path)
+            && let Ok(file) = open_regular(&path)
             && file.try_lock().is_ok()
         {
             let _ = fs::remove_file(path);
@@ -218,7 +219,7 @@ impl From<std::io::Error> for Wrong {
 fn open(path: &Path) -> Result<(Tokens, StreamFacts), Wrong> {
     let (tokens, header) = mapped(path)?;
     // Read, not mapped: so the pages do not count as this process's memory.
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     let (mut sum, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 18]);
     loop {
@@ -234,7 +235,7 @@ fn open(path: &Path) -> Result<(Tokens, StreamFacts), Wrong> {
 }
 
 fn mapped(path: &Path) -> Result<(Tokens, Header), Wrong> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let mut head = vec![0; HEADER_BYTES];
     (&file).read_exact(&mut head).map_err(|_| Wrong::Other("it is cut short".to_string()))?;
     let header = header(&head).ok_or_else(|| Wrong::Other("its header differs".to_string()))?;

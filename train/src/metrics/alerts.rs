@@ -71,6 +71,12 @@ impl Alerts {
         }
     }
 
+    /// Forgets how fast earlier sessions were: this one may be on another machine.
+    pub fn begin_session(&mut self) {
+        self.speeds.clear();
+        self.lags.clear();
+    }
+
     /// Takes the next line of the record; what it raises.
     pub fn observe(&mut self, line: &Line) -> Vec<AlertLine> {
         let found = match line {

@@ -87,6 +87,7 @@ impl StepLog {
             }
             alerts.observe(&line); // what it raises is in the record
         })?;
+        alerts.begin_session();
         let file = OpenOptions::new()
             .create(true)
             .append(true)

@@ -75,6 +75,11 @@ pub(super) fn segments(course: &Course, key: &str, problems: &mut Vec<String>) -
 fn check_value(key: &str, value: f64, problems: &mut Vec<String>) {
     if !(value.is_finite() && value >= 0.0) {
         problems.push(format!("{key} = {value} must be a number of at least 0"));
+    } else if !(value as f32).is_finite() {
+        problems.push(format!("{key} = {value} is more than FP32 holds"));
+    } else if key.contains("bias_update_speed") && value > 1.0 {
+        // Larger ones overflow the biases one day, of which models are then damaged.
+        problems.push(format!("{key} = {value} must be at most 1: scores lie between 0 and 1"));
     }
 }
 

@@ -78,6 +78,7 @@ fn progress(frame: &mut Frame, area: Rect, view: &View) {
     let share = (made as f64 / facts.steps.max(1) as f64).min(1.0);
     let left = match view.history.seconds_left(facts.steps, facts.eval_every) {
         _ if made >= facts.steps => String::new(),
+        _ if view.live.state.is_some_and(|state| state != RunState::Training) => String::new(),
         Some(seconds) => format!("  {} left ", duration(seconds)),
         None => String::new(),
     };

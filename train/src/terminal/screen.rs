@@ -8,8 +8,8 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::terminal::{
-    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
-    disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{execute, queue};
 
@@ -40,11 +40,10 @@ pub(super) fn take() -> io::Result<Screen> {
     let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     enable_raw_mode()?;
     let mut out = BufWriter::with_capacity(FRAME_BYTES, io::stdout());
-    let entered = execute!(out, EnterAlternateScreen)
+    let entered = execute!(out, EnterAlternateScreen, Clear(ClearType::All))
         .and_then(|()| Terminal::new(CrosstermBackend::new(out)))
         .and_then(|mut screen| {
             screen.hide_cursor()?;
-            screen.clear()?;
             Ok(screen)
         });
     *taken = true;
@@ -53,6 +52,18 @@ pub(super) fn take() -> io::Result<Screen> {
         give_back();
     }
     entered
+}
+
+/// Has all of the next frame drawn. (`Terminal::clear` would ask the terminal where its cursor is, and
+/// fail where that is slow to answer.)
+///
+/// # Errors
+/// The terminal cannot be written.
+pub(super) fn clear(screen: &mut Screen) -> io::Result<()> {
+    execute!(screen.backend_mut(), Clear(ClearType::All))?;
+    // What was drawn last is forgotten.
+    screen.swap_buffers();
+    Ok(())
 }
 
 /// Whether the view still has the terminal.

@@ -175,7 +175,7 @@ impl Shown {
                 screen::suspend();
                 *screen = screen::take()?;
             }
-            Asked::Redraw => screen.clear()?,
+            Asked::Redraw => screen::clear(screen)?,
         }
         Ok(false)
     }

@@ -83,7 +83,7 @@ fn what_was_given_is_2_wherever_it_is_met() {
         let finished = place.run(&format!("{command} --json"));
         assert_eq!(finished.json()["exit_code"], 2, "{}", finished.dump());
     }
-    assert!(!place.path("new").exists());
+    assert!(!place.path("new/checkpoints").exists());
 }
 
 /// What was typed wrongly is told with the usage.
@@ -123,14 +123,39 @@ fn what_fails_while_it_runs_is_3() {
     for command in [
         "train --config ./tiny.toml --run-dir file/run",
         "export --checkpoint hf --out file/out",
-        "plan schedule --ranks 4 --chunks 8 --svg file/a.svg",
-        "plan schedule --ranks 4 --chunks 8 --trace none/a.json",
-        "plan experts --loads runs/tiny-001 --replicas 4 --gpus 2 --out none/a.json",
-        "eval --checkpoint runs/tiny-001 --batches 1 --expert-loads none/a.json",
+        "plan schedule --ranks 4 --chunks 8 --svg /dev/full",
+        "plan schedule --ranks 4 --chunks 8 --trace /dev/full",
+        "plan experts --loads runs/tiny-001 --replicas 4 --gpus 2 --out /dev/full",
+        "eval --checkpoint runs/tiny-001 --batches 1 --expert-loads /dev/full",
     ] {
         place.run(command).failed(3, &[]);
     }
     for command in GOOD {
         place.run(command).ok();
     }
+}
+
+/// A file that is there already may be a text, a weight or a record: nothing is written over it, and
+/// it is said before anything is computed. A folder that is not there is said as early.
+#[test]
+fn no_file_is_written_over() {
+    let place = Workplace::trained();
+    place.write("kept", "mine");
+    for (command, option) in [
+        ("plan schedule --ranks 4 --chunks 8", "--svg"),
+        ("plan schedule --ranks 4 --chunks 8", "--trace"),
+        ("plan experts --loads runs/tiny-001 --replicas 4 --gpus 2", "--out"),
+        ("eval --checkpoint runs/tiny-001 --batches 1", "--expert-loads"),
+        ("eval --checkpoint runs/tiny-001 --batches 1", "--save-routing"),
+        ("inspect --checkpoint runs/tiny-001 --prompt abc", "--out"),
+        ("inspect --checkpoint runs/tiny-001 --prompt abc", "--routing-out"),
+        ("train --config ./tiny.toml --run-dir new", "--save-routing"),
+        ("train --config ./tiny.toml --run-dir new --set parallel.pipeline=2", "--trace"),
+    ] {
+        let there = format!("{option} kept: it is there already");
+        place.run(&format!("{command} {option} kept")).failed(2, &[&there]);
+        place.run(&format!("{command} {option} none/a")).failed(2, &[option, "none/a"]);
+        assert_eq!(std::fs::read(place.path("kept")).unwrap(), b"mine", "{command} {option}");
+    }
+    assert!(!place.path("new/checkpoints").exists());
 }

@@ -90,15 +90,14 @@ fn a_trace_has_what_was_measured_beside_what_was_to_be_expected() {
             slices.map(|event| event["name"].as_str().unwrap().matches(['F', 'B']).count()).sum();
         assert_eq!(passes, 2 * 8 * 2, "process {process}");
     }
-    let unwritten = place.train(
-        "--set parallel.pipeline=2 --set train.micro_batch=1 --steps 1 --trace missing/trace.json",
-    );
+    let unwritten = place
+        .train("--set parallel.pipeline=2 --set train.micro_batch=1 --steps 1 --trace /dev/full");
     assert!(
         unwritten.stdout.contains("checkpoint  runs/")
             && unwritten.stdout.contains("timeline    rank"),
         "{}",
         unwritten.dump()
     );
-    unwritten.failed(3, &["missing/trace.json: cannot write the trace"]);
-    place.train("--trace trace.json").failed(2, &["--trace", "parallel.pipeline"]);
+    unwritten.failed(3, &["/dev/full: cannot write the trace"]);
+    place.train("--trace other.json").failed(2, &["--trace", "parallel.pipeline"]);
 }

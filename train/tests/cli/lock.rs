@@ -57,12 +57,16 @@ fn a_folder_without_a_checkpoint_takes_a_run_again() {
         place.path("run/checkpoints/.step-00000002.partial"),
     )
     .unwrap();
-    place.run("train --resume run").failed(2, &["run", "no checkpoint here"]);
+    place
+        .run("train --resume run")
+        .failed(2, &["run", "no checkpoint here: the run has saved none yet"]);
     let again = place.train("--run-dir run --steps 2").ok();
     let deleted = "deleted     run/checkpoints/.step-00000002.partial";
     assert!(again.stdout.contains(deleted), "{}", again.dump());
     assert_eq!(place.metrics("run"), straight);
     assert_eq!(place.names("run/checkpoints"), ["step-00000002"]);
+    assert!(again.stdout.contains("kept        run/metrics.jsonl.1"), "{}", again.dump());
+    assert!(place.path("run/metrics.jsonl.1").is_file());
     place.train("--run-dir run").failed(2, &["run already holds a run", "--resume"]);
 }
 

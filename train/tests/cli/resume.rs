@@ -173,6 +173,43 @@ fn a_finished_run_that_is_resumed_measures_and_ends() {
     assert_eq!(results["valid_loss"], before.last().unwrap()["valid_loss"]);
 }
 
+/// The newest run is meant where none is named. One that has saved nothing cannot go on, and an older
+/// one is not trained further in its place.
+#[test]
+fn an_older_run_is_not_gone_on_with_unasked() {
+    let place = Workplace::trained();
+    place.train("--steps 2 --set train.checkpoint_every=0 --set train.eval_every=0").ok();
+    place.remove("runs/tiny-002/checkpoints");
+    let refused = place.run("train --resume --steps 8");
+    refused.failed(2, &["runs/tiny-002, has saved no checkpoint", "--resume runs/tiny-001"]);
+    assert_eq!(place.names("runs/tiny-001/checkpoints"), ["step-00000004", "step-00000006"]);
+    place.run("train --resume runs/tiny-001 --steps 7").ok();
+}
+
+/// What is held out of a text is what was held out at the beginning, or a loss on it would say
+/// nothing; what a run has from its beginning cannot be changed.
+#[test]
+fn settings_of_a_runs_beginning_stay() {
+    let place = Workplace::trained();
+    let resume = "train --resume runs/tiny-001 --steps 7";
+    for setting in ["data.seed=9", "data.valid_fraction=0.4", "data.split=position"] {
+        let key = setting.split_once('=').unwrap().0;
+        let refused = place.run(&format!("{resume} --set {setting}"));
+        refused.failed(2, &["has changed since it was saved", key, "--allow-changed-data"]);
+    }
+    for setting in [
+        "output.run_dir=there",
+        "output.name=other",
+        "train.init_from=runs/tiny-001",
+        "train.seed=9",
+    ] {
+        let key = setting.split_once('=').unwrap().0;
+        place.run(&format!("{resume} --set {setting}")).failed(2, &[key, "from its beginning"]);
+    }
+    let changed = place.run(&format!("{resume} --set data.seed=9 --allow-changed-data")).ok();
+    assert!(changed.stdout.contains("data.seed from 0 to 9"), "{}", changed.dump());
+}
+
 /// Going back to an older checkpoint begins another history; what the first one had saved later
 /// must not be taken for its continuation.
 #[test]

@@ -60,6 +60,7 @@ fn speed_is_of_the_session_and_the_run_is_told_apart() {
 fn fewer_steps_than_are_done_are_said() {
     let place = Workplace::trained();
     let before = place.names("runs/tiny-001/checkpoints");
+    let configured = std::fs::read(place.path("runs/tiny-001/run.toml")).unwrap();
     for (steps, end) in [("--steps 4", "after step 4"), ("", "after step 6")] {
         let finished = place.run(&format!("train --resume runs/tiny-001 {steps} --json")).ok();
         let text = finished.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -73,7 +74,10 @@ fn fewer_steps_than_are_done_are_said() {
         assert!(results["tokens_per_second"].is_null() && number(&results, "valid_loss") > 0.0);
         assert_eq!(results["checkpoint"], "runs/tiny-001/checkpoints/step-00000006");
         assert_eq!(place.names("runs/tiny-001/checkpoints"), before);
+        assert_eq!(std::fs::read(place.path("runs/tiny-001/run.toml")).unwrap(), configured);
     }
+    let listed = place.run("runs list --json").ok().json();
+    assert_eq!(listed["runs"][0]["planned_steps"], 6);
 }
 
 /// What diverged is what is not finite, and a checkpoint is named where there is one.

@@ -96,6 +96,22 @@ fn child_of(parent: u32) -> Option<u32> {
     })
 }
 
+/// `nohup` has a hangup ignored, and it stays ignored; without it a hangup is heard as any signal.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_that_is_ignored_stays_so() {
+    let place = Workplace::new();
+    let train = "$DEEPSEEK train --config ./tiny.toml --set train.steps=1000000 --set \
+                 train.eval_every=0 --set train.checkpoint_every=0 --run-dir run --plain";
+    let script = format!(
+        "trap '' HUP; {train} > out 2>&1 & P=$!; \
+        while ! grep -q '^step' out; do sleep 0.05; done; kill -HUP $P; sleep 1; \
+        kill -0 $P && echo alive; kill -INT $P; wait $P; echo $?"
+    );
+    let finished = place.shell(&script);
+    assert_eq!(finished.stdout.split_whitespace().collect::<Vec<_>>(), ["alive", "130"]);
+}
+
 /// An evaluation in the course of a training is left, and what was trained is saved; what was
 /// measured before is told with its step, and is no result of the end.
 #[test]

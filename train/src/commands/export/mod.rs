@@ -20,8 +20,10 @@ use super::new_folder::check_new;
 use crate::cli::{ExportArgs, ExportDType, ExportScales};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
+use crate::fold::fold_on_terminal;
 use crate::metrics::duration;
 use crate::model_folder::{Located, named};
+use crate::shell_word::quoted;
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
 use beside::Beside;
@@ -112,19 +114,20 @@ fn report(
     let average = if args.ema { ", the average of the weights" } else { "" };
     let tokens: Vec<String> = source.stop.iter().map(|token| token.to_string()).collect();
     let out = args.out.display();
-    write_stdout(&format!(
+    let word = quoted(&out.to_string());
+    write_stdout(&fold_on_terminal(format!(
         "checkpoint  {}{after}{average}\n\
          weights     {} tensors, {} in {name}{}, read back and compared\n\
          end tokens  {}\n\
          files       {}\n\
-         exported    {out}  (try it: deepseek generate --checkpoint {out} --prompt ...)\n",
+         exported    {out}  (try it: deepseek generate --checkpoint {word} --prompt ...)\n",
         from.display(),
         exported.tensors,
         megabytes(exported.bytes),
         scales.map_or_else(String::new, |format| format!(" with {format} scales")),
         if tokens.is_empty() { "none".to_string() } else { tokens.join(", ") },
         files.join(" "),
-    ))?;
+    )))?;
     Ok(Outcome::done(json!({
         "command": "export",
         "checkpoint": from,

@@ -9,6 +9,7 @@ use crate::commands::new_folder::check_new;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
 use crate::runs::config_of;
+use crate::shell_word::quoted;
 use crate::stdout::write_stdout;
 use crate::tensorboard::{EventFile, RunFacts};
 
@@ -25,7 +26,10 @@ pub(super) fn run(args: &RunsExportArgs, folder: &Path) -> Result<Outcome> {
         if unreadable > 0 {
             text += &format!("not read    {unreadable} lines of the record\n");
         }
-        text += &format!("look at it  tensorboard --logdir {}\n", folder.display());
+        text += &format!(
+            "look at it  tensorboard --logdir {}\n",
+            quoted(&folder.display().to_string())
+        );
         write_stdout(&text)?;
     }
     Ok(Outcome::done(json!({

@@ -52,7 +52,7 @@ fn shown(args: &RunsListArgs) -> String {
 fn sort(runs: &mut [RunSummary], order: RunsOrder) {
     let last = |run: &RunSummary| run.times.as_ref().map(|(_, last)| last.clone());
     let valid = |run: &RunSummary| run.evaluation.as_ref().map_or(f64::INFINITY, |e| e.valid_loss);
-    let speed = |run: &RunSummary| run.step.as_ref().map_or(0.0, |step| step.tokens_per_second);
+    let speed = |run: &RunSummary| run.tokens_per_second().unwrap_or(0.0);
     runs.sort_by(|a, b| match order {
         RunsOrder::Name => Ordering::Equal, // as they were found
         RunsOrder::Newest => last(b).cmp(&last(a)),

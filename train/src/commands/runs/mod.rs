@@ -61,7 +61,7 @@ fn results_of(run: &RunSummary) -> Value {
         "valid_loss": run.evaluation.as_ref().map(|line| line.valid_loss),
         "best_valid_loss": run.best.map(|(_, loss)| loss),
         "best_step": run.best.map(|(step, _)| step),
-        "tokens_per_second": run.step.as_ref().map(|step| step.tokens_per_second),
+        "tokens_per_second": run.tokens_per_second(),
         "max_violation": run.step.as_ref().and_then(|step| step.experts.max_violation),
         "infos": run.alerts[0],
         "warnings": run.alerts[1],
@@ -93,7 +93,7 @@ fn cells(run: &RunSummary) -> [String; 7] {
         loss(step.map(|step| step.loss)),
         loss(run.evaluation.as_ref().map(|line| line.valid_loss)),
         loss(run.best.map(|(_, loss)| loss)),
-        step.map_or_else(|| "-".into(), |step| format!("{:.0}", step.tokens_per_second)),
+        run.tokens_per_second().map_or_else(|| "-".into(), |speed| format!("{speed:.0}")),
     ]
 }
 

@@ -7,7 +7,7 @@ use burn_deepseek::weights::{CONFIG_FILE, LoadedWeights, load_weights, read_conf
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
 use crate::checkpoint::{Checkpoint, Purpose, Weights};
-use crate::config::model_differences;
+use crate::config::{RunConfig, model_differences};
 use crate::failure::{Context, Result, UsageError};
 use crate::model_folder::{KINDS, ModelFolder};
 
@@ -26,6 +26,30 @@ pub(super) fn unchanged(checkpoint: &Checkpoint, model: &DeepSeekConfig) -> Resu
          instead, --set train.init_from={}",
         keys.join("; "),
         checkpoint.path.display()
+    );
+    Err(UsageError(problem).into())
+}
+
+/// Refuses settings of a run's beginning that are others than those of the checkpoint which it goes
+/// on from: they would have no effect, and the run's own configuration would say what was not so.
+pub(super) fn begun_so(checkpoint: &Checkpoint, config: &RunConfig) -> Result<()> {
+    let stored = checkpoint.config()?.with_absolute_paths();
+    let differing: Vec<&str> = [
+        ("output.dir", stored.output.dir != config.output.dir),
+        ("output.name", stored.output.name != config.output.name),
+        ("output.run_dir", stored.output.run_dir != config.output.run_dir),
+        ("train.init_from", stored.train.init_from != config.train.init_from),
+        ("train.seed", stored.train.seed != config.train.seed),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let problem = format!(
+        "--set changes {}, which a run has from its beginning: leave that out, or begin a new run",
+        differing.join(" and ")
     );
     Err(UsageError(problem).into())
 }

@@ -12,6 +12,7 @@ use crate::failure::Result;
 use crate::fold::fold_on_terminal;
 use crate::metrics::duration;
 use crate::record::AlertLine;
+use crate::shell_word::quoted;
 use crate::stdout::write_stdout;
 use crate::training::RunOutcome;
 
@@ -117,7 +118,7 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
         text += &memory.text();
         results["memory"] = memory.results();
     }
-    text += &alerts(&outcome.alerts);
+    text += &fold_on_terminal(alerts(&outcome.alerts));
     results["alerts"] = json!(outcome.alerts);
     let mut ending = String::new();
     // A trace that cannot be written must not hide what came of the run.
@@ -145,10 +146,12 @@ pub(super) fn report(start: &Start, outcome: RunOutcome, trace: Option<&Path>) -
     let run = start.folder.path.display();
     ending += &format!("run         {run}\n");
     if outcome.checkpoint.is_some() {
-        ending += &format!(
-            "go on       deepseek train --resume {run}\n\
-             sample with deepseek generate --checkpoint {run}\n"
-        );
+        let run = quoted(&run.to_string());
+        ending += &format!("go on       deepseek train --resume {run}");
+        if position.step >= start.schedule.end().step && !outcome.interrupted {
+            ending += " --steps N";
+        }
+        ending += &format!("\nsample with deepseek generate --checkpoint {run}\n");
     }
     write_stdout(&(text + &fold_on_terminal(ending)))?;
     written?;

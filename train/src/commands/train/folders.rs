@@ -9,6 +9,7 @@ use crate::failure::{Context, Result, UsageError};
 use crate::fold::fold_on_terminal;
 use crate::record::{METRICS_FILE, TIMELINE_FILE};
 use crate::run_lock::RunLock;
+use crate::shell_word::quoted;
 use crate::stdout::write_stdout;
 use crate::tensorboard::PARTIAL_EVENTS;
 
@@ -79,12 +80,31 @@ impl RunFolder {
         let begun = !self.lock.is_held() && path.join(checkpoint::FOLDER).exists();
         if begun || checkpoint::holds_a_run(path)? {
             let problem = format!(
-                "{} already holds a run; go on with --resume {0}, or give another --run-dir",
-                path.display()
+                "{} already holds a run; go on with --resume {}, or give another --run-dir",
+                path.display(),
+                quoted(&path.display().to_string())
             );
             return Err(UsageError(problem).into());
         }
-        Ok(())
+        self.keep_record()
+    }
+
+    /// Gives the record of a run that saved no checkpoint a name of its own, where the folder has
+    /// one.
+    fn keep_record(&self) -> Result<()> {
+        let record = self.path.join(METRICS_FILE);
+        if !self.lock.is_held() || !record.metadata().is_ok_and(|facts| facts.len() > 0) {
+            return Ok(());
+        }
+        let kept = (1..)
+            .map(|number| self.path.join(format!("{METRICS_FILE}.{number}")))
+            .find(|path| !path.exists());
+        let kept = kept.unwrap_or_else(|| unreachable!("numbers have no end"));
+        std::fs::rename(&record, &kept).with_context(|| record.display().to_string())?;
+        write_stdout(&fold_on_terminal(format!(
+            "kept        {}: the record of a run that saved no checkpoint\n",
+            kept.display()
+        )))
     }
 }
 
@@ -102,9 +122,10 @@ pub(super) fn run_dir_of(checkpoint: &Path) -> Result<PathBuf> {
     let run = run.ok_or_else(|| {
         UsageError(format!(
             "{0}: not in the {1} of a run, which would go on there; put it there, or begin a new \
-             run with its weights, --set train.init_from={0}",
+             run with its weights, --set {2}",
             checkpoint.display(),
-            checkpoint::FOLDER
+            checkpoint::FOLDER,
+            quoted(&format!("train.init_from={}", checkpoint.display()))
         ))
     })?;
     let here = std::env::current_dir().ok();
@@ -112,18 +133,34 @@ pub(super) fn run_dir_of(checkpoint: &Path) -> Result<PathBuf> {
     Ok(short.unwrap_or(run))
 }
 
-/// The run under `dir` whose newest checkpoint is the most recent.
+/// The newest checkpoint under `dir`, unless a run that has none is newer.
 pub(super) fn newest_run(dir: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(dir).map_err(|_| {
-        UsageError(format!("--resume: there is no {} here; give the run's folder", dir.display()))
+        UsageError(format!("--resume: there is no folder {}; give the run's", dir.display()))
     })?;
-    let runs = entries.filter_map(|entry| {
-        let path = checkpoint::find(&entry.ok()?.path()).ok()?;
-        let modified = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
-        Some((modified, path))
+    let modified = |path: &Path| path.metadata().and_then(|facts| facts.modified()).ok();
+    let folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let saved = folders.iter().filter_map(|run| {
+        let checkpoint = checkpoint::find(run).ok()?;
+        Some((modified(&checkpoint)?, checkpoint))
     });
-    let newest = runs.max().map(|(_, path)| path);
-    newest.ok_or_else(|| {
-        UsageError(format!("--resume: no run in {} has a checkpoint yet", dir.display())).into()
-    })
+    let (time, newest) = saved.max().ok_or_else(|| {
+        UsageError(format!("--resume: no run in {} has a checkpoint yet", dir.display()))
+    })?;
+    // Going on with an older one unasked would change what somebody may take for finished.
+    let unsaved = folders.iter().filter_map(|run| {
+        let last = modified(&run.join(METRICS_FILE)).filter(|&last| last > time)?;
+        checkpoint::find(run).is_err().then_some((last, run))
+    });
+    if let Some((_, unsaved)) = unsaved.max() {
+        let older = run_dir_of(&newest)?.display().to_string();
+        let problem = format!(
+            "--resume: the newest run, {}, has saved no checkpoint; to go on with an older one, \
+             --resume {}",
+            unsaved.display(),
+            quoted(&older)
+        );
+        return Err(UsageError(problem).into());
+    }
+    Ok(newest)
 }

@@ -28,6 +28,7 @@ use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 use crate::checkpoint::{CheckpointWriter, Kept};
 use crate::cli::TrainArgs;
 use crate::commands::facts::facts;
+use crate::commands::new_folder::check_new_file;
 use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{Tokenizer, numbered_loader, train_loader, valid_loader};
 use crate::device::SelectedDevice;
@@ -70,6 +71,7 @@ pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
     if let Some(processes) = processes.as_ref().filter(|processes| processes.number != 0) {
         return follow::follow(processes, &args, signals);
     }
+    args.trace.as_ref().map_or(Ok(()), |path| check_new_file("--trace", path))?;
     let listening = browser::listening(&args)?;
     let mut start = Start::prepare(&args, processes.as_ref())?;
     start.announce()?;

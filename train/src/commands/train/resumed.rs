@@ -71,9 +71,17 @@ pub(super) fn tokenizer_of(
     Ok(Some(copied.open_tokenizer()?.copy_of(&print.tokenizer)))
 }
 
-/// A run goes on over the text that it was begun on, or over another that was asked for.
-pub(super) fn check_data(checkpoint: &Checkpoint, data: &TokenData, allowed: bool) -> Result<()> {
-    let changes = checkpoint.data()?.map_or(Vec::new(), |saved| saved.changes(&data.fingerprint));
+/// A run goes on over the text that it was begun on, held out as it was, or over another that was
+/// asked for.
+pub(super) fn check_data(
+    checkpoint: &Checkpoint,
+    config: &DataConfig,
+    data: &TokenData,
+    allowed: bool,
+) -> Result<()> {
+    let saved = checkpoint.data()?;
+    let mut changes = saved.map_or(Vec::new(), |saved| saved.changes(&data.fingerprint));
+    changes.extend(split_changes(&checkpoint.config()?.data, config));
     if changes.is_empty() {
         return Ok(());
     }
@@ -81,4 +89,19 @@ pub(super) fn check_data(checkpoint: &Checkpoint, data: &TokenData, allowed: boo
         return Err(DataError::Changed { changes }.into());
     }
     write_stdout(&format!("data        changed since the checkpoint: {}\n", changes.join(", ")))
+}
+
+/// Settings that decide which text is there and what of it is held out, where they differ.
+fn split_changes(begun: &DataConfig, now: &DataConfig) -> Vec<String> {
+    let differing = [
+        ("data.split", format!("{:?}", begun.split), format!("{:?}", now.split)),
+        ("data.valid_fraction", begun.valid_fraction.to_string(), now.valid_fraction.to_string()),
+        ("data.seed", begun.seed.to_string(), now.seed.to_string()),
+        ("data.builtin_bytes", begun.builtin_bytes.to_string(), now.builtin_bytes.to_string()),
+    ];
+    differing
+        .into_iter()
+        .filter(|(_, was, is)| was != is)
+        .map(|(key, was, is)| format!("{key} from {was} to {is}").to_lowercase())
+        .collect()
 }

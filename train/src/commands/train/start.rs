@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_deepseek::weights::{LoadedWeights, MtpWeights, load_weights};
 use burn_deepseek::{DeepSeek, DeepSeekConfig, WeightInit};
 
-use super::begun::{begun_from, unchanged};
+use super::begun::{begun_from, begun_so, unchanged};
 use super::folders::RunFolder;
 use super::processes::Origin;
 use super::ranks::cluster;
@@ -15,6 +15,7 @@ use super::resumed::{Said, check_data, resumed, tokenizer_of};
 use super::{adamw_settings, processes};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
+use crate::commands::new_folder::check_not_taken;
 use crate::commands::preparation::Preparation;
 use crate::commands::products::products_on;
 use crate::commands::routing_files::check_routing_files;
@@ -77,6 +78,9 @@ impl Start {
     pub fn prepare(args: &TrainArgs, processes: Option<&Arc<Processes>>) -> Result<Self> {
         let (checkpoint, folder) = resumed(args)?.unzip();
         let mut config = resolved(args, checkpoint.as_ref())?;
+        if let Some(checkpoint) = &checkpoint {
+            begun_so(checkpoint, &config)?;
+        }
         if let Some(processes) = processes {
             processes::check(&config, args, processes)?;
         }
@@ -101,7 +105,7 @@ impl Start {
         let data = config.data.open_with(seq_len, vocab_size, &opening)?;
         drop(preparation);
         if let Some(checkpoint) = &checkpoint {
-            check_data(checkpoint, &data, args.allow_changed_data)?;
+            check_data(checkpoint, &config.data, &data, args.allow_changed_data)?;
         }
         let tokenizer_files = TokenizerFiles::of_run(&data.tokenizer, config.model.vocab_size)?;
         check_sample(&config, &data)?;
@@ -143,8 +147,10 @@ impl Start {
             resumed_from,
             browser: None,
         };
-        let toml = start.config.to_toml()?;
-        replace_file(&start.run_file(), |out| out.write_all(toml.as_bytes()))?;
+        if start.trains() {
+            let toml = start.config.to_toml()?;
+            replace_file(&start.run_file(), |out| out.write_all(toml.as_bytes()))?;
+        }
         Ok(start)
     }
 
@@ -199,8 +205,7 @@ impl Start {
         if let Some(path) = &self.resumed_from {
             text += &format!("resumed     from {} after step {step}\n", path.display());
         }
-        let here = Position { step, tokens: self.position.tokens };
-        if self.schedule.end_from(here).is_some_and(|end| end.step <= step) {
+        if !self.trains() {
             text += &format!(
                 "finished    the run was to end after step {} and has made {step}: nothing is \
                  trained; --steps or --tokens prolongs it\n",
@@ -213,6 +218,14 @@ impl Start {
     /// The processes that are the run's ranks, where they are processes.
     pub fn processes(&self) -> Option<&Arc<Processes>> {
         self.cluster.as_ref()?.processes.as_ref()
+    }
+
+    /// Whether the run has steps left. One that has none stays what it is, its configuration
+    /// included.
+    fn trains(&self) -> bool {
+        let TrainState { step, tokens, .. } = self.position;
+        let end = self.schedule.end_from(Position { step, tokens });
+        self.resumed_from.is_none() || end.is_none_or(|end| end.step > step)
     }
 
     /// Where the configuration of the run is, complete.
@@ -243,6 +256,10 @@ fn replayed(
         args.routing.as_deref(),
         args.save_routing.as_deref().map(|path| ("--save-routing", path)),
     )?;
+    // A run that goes on may go on with its file.
+    if let Some(path) = args.save_routing.as_ref().filter(|_| args.resume.is_none()) {
+        check_not_taken("--save-routing", path)?;
+    }
     let Some(path) = &args.routing else { return Ok(None) };
     let shape = RoutingShape::of(&config.model);
     let saved = SavedRouting::open(path, &shape, MadeBy::Train).context("--routing")?;

@@ -40,19 +40,12 @@ export class View {
 }
 
 function settled(traces, range, log, zero) {
-  let [from, to] = range ?? [Infinity, -Infinity];
-  if (!range) {
-    for (const { x } of traces)
-      for (const value of x) {
-        if (value < from) from = value;
-        if (value > to) to = value;
-      }
-    from += (to - from) * 0.03; // the first steps do not pin the scale
-  }
+  const [from, to] = range ?? [-Infinity, Infinity];
   let [low, high] = [Infinity, -Infinity];
   for (const { x, y, fit } of traces) {
     if (fit === false) continue;
-    for (let at = 0; at < y.length; at += 1) {
+    // The first points of a long line do not pin the scale.
+    for (let at = range ? 0 : Math.floor(0.03 * y.length); at < y.length; at += 1) {
       const value = y[at];
       if (
         value === null ||
@@ -68,8 +61,9 @@ function settled(traces, range, log, zero) {
   }
   if (!Number.isFinite(low)) return null;
   if (log) [low, high] = [Math.log10(low), Math.log10(high)];
-  const room = (high - low || Math.abs(high) * 0.1 || 1) * 0.06;
-  return [zero && !log && low >= 0 ? 0 : low - room, high + room];
+  const atZero = zero && !log && low >= 0;
+  const room = (high - (atZero ? 0 : low) || Math.abs(high) * 0.1 || 1) * 0.06;
+  return [atZero ? 0 : low - room, high + room];
 }
 
 /**

@@ -64,10 +64,17 @@ function showKeys() {
   dialog.showModal();
 }
 
+/** Closes the menus that are open, but for one around `inside`. */
+function closeMenus(inside) {
+  for (const menu of document.querySelectorAll("details.exports[open]"))
+    if (!menu.contains(inside)) menu.open = false;
+}
+
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.key === "Escape") {
     if (editing(event.target)) event.target.blur();
+    closeMenus(null);
     return;
   }
   if (editing(event.target) || document.querySelector("dialog[open]")) return;
@@ -93,5 +100,6 @@ function press(event) {
 /** Listens to the keyboard. */
 export function startKeys() {
   document.addEventListener("keydown", press);
+  document.addEventListener("pointerdown", (event) => closeMenus(event.target));
   document.getElementById("help").addEventListener("click", showKeys);
 }

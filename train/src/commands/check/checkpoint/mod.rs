@@ -15,10 +15,11 @@ use burn_deepseek::weights::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Purpose};
+use crate::checkpoint::{Checkpoint, CheckpointError, Purpose, STATE_FILE};
 use crate::commands::check::binary;
 use crate::exit::{FaultFound, Outcome};
 use crate::failure::{Failure, Result, UsageError, line_of};
+use crate::learner::OPTIMIZER_FILE;
 use crate::model_folder::{KINDS, ModelFolder};
 use crate::signals::Signals;
 use crate::stdout::write_stdout;
@@ -231,13 +232,15 @@ impl Report {
     }
 }
 
-/// Files of weights that are not among those of the checkpoint.
+/// Files of weights that are not among those of the checkpoint. (The moments of the optimizer are:
+/// nobody reads them to decode.)
 fn other_weights(folder: &Path, headers: &Inspection) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut other: Vec<String> = names
         .filter(|name| OTHER_WEIGHTS.iter().any(|end| name.ends_with(end)))
         .filter(|name| headers.files.iter().all(|file| file.name != *name))
+        .filter(|name| !(name == OPTIMIZER_FILE && folder.join(STATE_FILE).is_file()))
         .map(|name| format!("{name}: not a file of this checkpoint"))
         .collect();
     other.sort();

@@ -12,7 +12,7 @@ const WIDTH: usize = 80;
 const INDENT: usize = 12;
 /// Lines of a list.
 const LINES: usize = 10;
-/// Tokens that a cache is shown for.
+/// Tokens that a cache is shown for at most.
 const CACHED_TOKENS: u64 = 4096;
 
 /// The report, at most 80 columns wide where no name is longer.
@@ -65,6 +65,7 @@ fn memory(page: &mut String, report: &Report) {
         return;
     }
     let cache = report.kv_cache_bytes_per_token;
+    let cached = CACHED_TOKENS.min(report.model.max_position_embeddings as u64);
     let _ = writeln!(
         page,
         "\nmemory to decode, {} bytes of it a token of context:\n{:12}{:>12}{:>12}{:>28}",
@@ -72,7 +73,7 @@ fn memory(page: &mut String, report: &Report) {
         "",
         "weights",
         "process",
-        format!("with {} tokens", grouped(CACHED_TOKENS))
+        format!("with {} tokens", grouped(cached))
     );
     for memory in &report.memory {
         let _ = writeln!(
@@ -81,7 +82,7 @@ fn memory(page: &mut String, report: &Report) {
             memory.format.name(),
             binary(memory.weights_bytes),
             binary(memory.resident_bytes),
-            binary(memory.resident_bytes + cache * CACHED_TOKENS)
+            binary(memory.resident_bytes + cache * cached)
         );
     }
     if let Some(memory) = report.memory.first().filter(|memory| memory.mtp_bytes > 0) {
