@@ -202,7 +202,7 @@ export async function openCurves(host, run) {
               x: xAxis(),
               log: set.log,
               zero: true,
-              y: { tickformat: ".1e" },
+              y: { tickformat: ".3~e" },
             }
           : null,
     }),

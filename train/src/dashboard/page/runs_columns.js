@@ -93,7 +93,7 @@ export const COLUMNS = [
   },
   {
     key: "seconds_left",
-    title: "Time left",
+    title: "Left or took",
     hint: "What is left; of a run that has ended, how long it took",
     number: true,
     sort: (row) => row.seconds_left ?? row.elapsed_seconds,
