@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under `nohup`): they end the program at once where nothing can be lost, and ask it to stop
-//! where something can.
+//! Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under `nohup`): they end the program at once
+//! where nothing can be lost, and ask it to stop where something can.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{channel, sync_channel};

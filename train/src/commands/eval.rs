@@ -11,7 +11,7 @@ use burn_deepseek::{Compute, DeepSeek, LossWeights};
 use burn_train::InferenceStep;
 use serde_json::json;
 
-use super::new_folder::check_new_file;
+use super::new_folder::check_new_files;
 use super::preparation::Preparation;
 use super::routing_files::check_routing_files;
 use super::train::compute;
@@ -45,7 +45,7 @@ pub fn run(args: EvalArgs, signals: &Signals) -> Result<Outcome> {
     if args.expert_loads.is_some() && source.at.model.moe_layers() == 0 {
         return Err(UsageError("--expert-loads: this model has no routed experts".into()).into());
     }
-    args.expert_loads.as_ref().map_or(Ok(()), |path| check_new_file("--expert-loads", path))?;
+    check_new_files([("--expert-loads", args.expert_loads.as_ref())])?;
     let selected = args.device.open()?;
     let (seq_len, micro_batch) = windows(&args, &source)?;
     let tokens = seq_len.saturating_mul(micro_batch);
@@ -149,7 +149,7 @@ fn routing(args: &EvalArgs, source: &Source) -> Result<RoutingTap> {
         args.save_routing.as_deref().map(|path| ("--save-routing", path)),
     )?;
     let saved = args.save_routing.as_ref();
-    saved.map_or(Ok(()), |path| check_new_file("--save-routing", path))?;
+    check_new_files([("--save-routing", saved)])?;
     let shape = RoutingShape::of(model);
     let replayed = args.routing.as_ref();
     let replayed = replayed.map(|path| SavedRouting::open(path, &shape, MadeBy::Eval));

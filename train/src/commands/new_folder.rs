@@ -1,7 +1,7 @@
 //! What a command is to make: a folder that is not there yet or empty, a file that is not there.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::{Context, Result, UsageError};
 
@@ -28,34 +28,28 @@ pub(in crate::commands) fn check_new(option: &str, target: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Refuses a file's name, given with an option, that a file or a folder has already, or that lies in
-/// no folder. (What is neither, a terminal for instance, can be written.)
+/// Refuses names of files, each given with its option, that a file or a folder has already, or that
+/// lie in no folder. (What is neither, a terminal for instance, can be written.)
 ///
 /// # Errors
 ///
-/// It is taken, or has no place.
-pub(in crate::commands) fn check_new_file(option: &str, target: &Path) -> Result<()> {
-    check_not_taken(option, target)?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        let what = "the folder is not there; make it, or give another file";
-        return Err(UsageError(format!("{option} {}: {what}", target.display())).into());
+/// One is taken, or has no place.
+pub(in crate::commands) fn check_new_files<const N: usize>(
+    files: [(&str, Option<&PathBuf>); N],
+) -> Result<()> {
+    let named = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
+    for (option, path) in named {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let what = if path.is_dir() {
+            "it is a folder; give a file"
+        } else if path.is_file() {
+            "it is there already; give another file, or delete it"
+        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+            "the folder is not there; make it, or give another file"
+        } else {
+            continue;
+        };
+        return Err(UsageError(format!("{option} {}: {what}", path.display())).into());
     }
     Ok(())
-}
-
-/// [`check_new_file`] of one whose folder may be made first.
-///
-/// # Errors
-///
-/// It is taken.
-pub(in crate::commands) fn check_not_taken(option: &str, target: &Path) -> Result<()> {
-    let what = if target.is_dir() {
-        "it is a folder; give a file"
-    } else if target.is_file() {
-        "it is there already; give another file, or delete it"
-    } else {
-        return Ok(());
-    };
-    Err(UsageError(format!("{option} {}: {what}", target.display())).into())
 }

@@ -313,13 +313,9 @@ impl Run {
             valid_loss: index.evaluations.last().and_then(|line| finite(line.valid_loss)),
             best_valid_loss: best.map(|line| line.valid_loss),
             best_step: best.map(|line| line.spot.step),
-            // Of a run that has ended the mean, by which runs can be compared.
-            tokens_per_second: match (state, last.tokens, last.elapsed_seconds) {
-                (RunState::Training, ..) | (_, None, _) | (_, _, None | Some(0.0)) => {
-                    last.tokens_per_second
-                }
-                (_, Some(tokens), Some(seconds)) => Some(tokens as f64 / seconds),
-            },
+            tokens_per_second: last.tokens_per_second.map(|speed| {
+                state.speed(speed, last.tokens.unwrap_or(0), last.elapsed_seconds.unwrap_or(0.0))
+            }),
             seconds_left,
             elapsed_seconds: last.elapsed_seconds,
             started: text(&index.begun),

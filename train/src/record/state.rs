@@ -17,6 +17,12 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// The tokens a second of a run in this state: while it is trained those of its `last` step, else
+    /// the mean of all its steps, by which runs can be compared.
+    pub fn speed(self, last: f64, tokens: u64, seconds: f64) -> f64 {
+        if self == Self::Training || seconds <= 0.0 { last } else { tokens as f64 / seconds }
+    }
+
     /// That of a run of which somebody holds the lock or nobody, whose record says that it diverged
     /// or not, and which made `steps` of the `planned` steps, the last of them that was evaluated
     /// being `evaluated`.

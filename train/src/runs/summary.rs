@@ -100,15 +100,11 @@ impl RunSummary {
         self.step.as_ref().map_or(0, |step| step.stamp.step)
     }
 
-    /// Tokens a second: of a run that is trained those of its last step, else the mean of all its
-    /// steps, by which runs can be compared.
+    /// Tokens a second ([`RunState::speed`]); none before the first step.
     pub fn tokens_per_second(&self) -> Option<f64> {
         let step = self.step.as_ref()?;
-        let (tokens, seconds) = (step.stamp.tokens as f64, step.stamp.elapsed_seconds);
-        if self.state == RunState::Training || seconds <= 0.0 {
-            return Some(step.tokens_per_second);
-        }
-        Some(tokens / seconds)
+        let (tokens, seconds) = (step.stamp.tokens, step.stamp.elapsed_seconds);
+        Some(self.state.speed(step.tokens_per_second, tokens, seconds))
     }
 
     /// Seconds of training that are left at the mean speed so far; none where none was measured.

@@ -83,7 +83,7 @@ fn what_was_given_is_2_wherever_it_is_met() {
         let finished = place.run(&format!("{command} --json"));
         assert_eq!(finished.json()["exit_code"], 2, "{}", finished.dump());
     }
-    assert!(!place.path("new/checkpoints").exists());
+    assert!(!place.path("new").exists());
 }
 
 /// What was typed wrongly is told with the usage.
@@ -157,5 +157,5 @@ fn no_file_is_written_over() {
         place.run(&format!("{command} {option} none/a")).failed(2, &[option, "none/a"]);
         assert_eq!(std::fs::read(place.path("kept")).unwrap(), b"mine", "{command} {option}");
     }
-    assert!(!place.path("new/checkpoints").exists());
+    assert!(!place.path("new").exists());
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::lines::write_lines;
 use self::tables::Shown;
-use super::new_folder::check_new_file;
+use super::new_folder::check_new_files;
 use super::routing_files::check_routing_files;
 use crate::cli::InspectArgs;
 use crate::data::Window;
@@ -44,9 +44,7 @@ pub fn run(args: &InspectArgs) -> Result<Outcome> {
         args.routing.as_deref(),
         args.routing_out.as_deref().map(|path| ("--routing-out", path)),
     )?;
-    for (option, path) in [("--out", &args.out), ("--routing-out", &args.routing_out)] {
-        path.as_ref().map_or(Ok(()), |path| check_new_file(option, path))?;
-    }
+    check_new_files([("--out", args.out.as_ref()), ("--routing-out", args.routing_out.as_ref())])?;
     check_layer(args.layer, &model.moe_layer_indices())?;
     let text = scope.text(&read_text(args)?, model.max_position_embeddings)?;
     let what_if = args.what_if();

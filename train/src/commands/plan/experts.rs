@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::checkpoint::find_config;
 use crate::cli::PlanExpertsArgs;
-use crate::commands::new_folder::check_new_file;
+use crate::commands::new_folder::check_new_files;
 use crate::exit::Outcome;
 use crate::failure::{Context, Result};
 use crate::fold::{fold, hang, width};
@@ -21,7 +21,7 @@ use crate::stdout::write_stdout;
 
 /// Places the experts of every layer.
 pub(super) fn run(args: &PlanExpertsArgs) -> Result<Outcome> {
-    args.out.as_ref().map_or(Ok(()), |path| check_new_file("--out", path))?;
+    check_new_files([("--out", args.out.as_ref())])?;
     let mut measured = ExpertLoads::read(&args.loads)?;
     if args.loads.is_dir() {
         measured.n_group = find_config(&args.loads)?.map(|config| config.model.n_group);

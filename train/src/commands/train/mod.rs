@@ -28,7 +28,7 @@ use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 use crate::checkpoint::{CheckpointWriter, Kept};
 use crate::cli::TrainArgs;
 use crate::commands::facts::facts;
-use crate::commands::new_folder::check_new_file;
+use crate::commands::new_folder::check_new_files;
 use crate::config::{MomentsConfig, RunConfig};
 use crate::data::{Tokenizer, numbered_loader, train_loader, valid_loader};
 use crate::device::SelectedDevice;
@@ -71,7 +71,10 @@ pub fn run(args: TrainArgs, signals: &Signals) -> Result<Outcome> {
     if let Some(processes) = processes.as_ref().filter(|processes| processes.number != 0) {
         return follow::follow(processes, &args, signals);
     }
-    args.trace.as_ref().map_or(Ok(()), |path| check_new_file("--trace", path))?;
+    // A run that goes on may go on with its file; that one file is not for both is told later.
+    let routing = args.save_routing.as_ref();
+    let routing = routing.filter(|_| args.resume.is_none() && args.routing != args.save_routing);
+    check_new_files([("--trace", args.trace.as_ref()), ("--save-routing", routing)])?;
     let listening = browser::listening(&args)?;
     let mut start = Start::prepare(&args, processes.as_ref())?;
     start.announce()?;

@@ -15,7 +15,6 @@ use super::resumed::{Said, check_data, resumed, tokenizer_of};
 use super::{adamw_settings, processes};
 use crate::checkpoint::{Checkpoint, CheckpointError, RUN_FILE, TrainState, Weights};
 use crate::cli::TrainArgs;
-use crate::commands::new_folder::check_not_taken;
 use crate::commands::preparation::Preparation;
 use crate::commands::products::products_on;
 use crate::commands::routing_files::check_routing_files;
@@ -256,10 +255,6 @@ fn replayed(
         args.routing.as_deref(),
         args.save_routing.as_deref().map(|path| ("--save-routing", path)),
     )?;
-    // A run that goes on may go on with its file.
-    if let Some(path) = args.save_routing.as_ref().filter(|_| args.resume.is_none()) {
-        check_not_taken("--save-routing", path)?;
-    }
     let Some(path) = &args.routing else { return Ok(None) };
     let shape = RoutingShape::of(&config.model);
     let saved = SavedRouting::open(path, &shape, MadeBy::Train).context("--routing")?;

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::PlanScheduleArgs;
-use crate::commands::new_folder::check_new_file;
+use crate::commands::new_folder::check_new_files;
 use crate::dualpipe::{Costs, PipelineSchedule, Simulation, Trace, Waiting, simulate};
 use crate::exit::Outcome;
 use crate::failure::{Context, Result, UsageError};
@@ -34,9 +34,7 @@ struct Planned {
 
 /// Makes, proves, times and draws a schedule.
 pub(super) fn run(args: &PlanScheduleArgs) -> Result<Outcome> {
-    for (option, path) in [("--svg", &args.svg), ("--trace", &args.trace)] {
-        path.as_ref().map_or(Ok(()), |path| check_new_file(option, path))?;
-    }
+    check_new_files([("--svg", args.svg.as_ref()), ("--trace", args.trace.as_ref())])?;
     let planned = Planned::new(args)?;
     let width = args.width.map_or_else(width, usize::from);
     write_drawing(&planned.text(width, colours()))?;
